@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer._click.shell_completion import CompletionItem
 from typer.core import TyperCommand, TyperGroup
 
 from devkit.commands._cli import tree
@@ -25,7 +26,7 @@ def load(node: Node) -> TyperCommand:
         words = "\n\n".join((words, "\b\nCommands:\n" + "\n".join(lines)))
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     function = common_flags(module.command)
-    settings = {**getattr(module, "SETTINGS", {})}
+    settings = {**getattr(module, "CONTEXT_SETTINGS", {})}
     app.command(name=node.name, help=words, context_settings={"help_option_names": ["-h", "--help"], **settings})(
         function
     )
@@ -85,6 +86,11 @@ class Group(TyperGroup):
         if below is None:
             return None
         return Group(below) if below.is_group and below.own_command is None else load(below)
+
+    def shell_complete(self, _ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Return what a word may become, from the tree alone."""
+        names = self.node.children().items()
+        return [CompletionItem(name, help=child.purpose()) for name, child in names if name.startswith(incomplete)]
 
 
 def root() -> Group:

@@ -5,14 +5,12 @@ Example:  devkit config get runs.keep
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import Json
 from devkit.config import SETTINGS
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import Json
 
 
 def _keys(incomplete: str) -> list[tuple[str, str]]:

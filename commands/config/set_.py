@@ -8,12 +8,11 @@ Example:  devkit config set proxy.bypass .bcebos.com
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from devkit.commands.config.get import Key
+from devkit.commands.config.get import Key
 
 
 def command(

@@ -5,15 +5,11 @@ Example:  devkit config show
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
+from devkit.commands._cli.options import Json
 from devkit.config import SETTINGS
 from devkit.console import Cell, Column
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import Json
 
 
 def command(ctx: typer.Context, as_json: Json = False) -> None:

@@ -5,15 +5,13 @@ Example:  devkit runs clean --keep 20
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
 from devkit.runs import RunStore
 from devkit.text import counted, size
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import DryRun
 
 
 def command(

@@ -6,15 +6,13 @@ Example:  devkit runs list --command bench
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column, Tone
 from devkit.text import duration, size
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import Json
 
 TONES: dict[str, Tone] = {
     "done": "done",

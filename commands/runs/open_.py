@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import RunId
 from devkit.errors import DevkitError
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import RunId
 
 
 def command(

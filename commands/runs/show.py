@@ -5,14 +5,10 @@ Example:  devkit runs show last
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
+from devkit.commands._cli.options import Json, RunId
 from devkit.text import duration
-
-if TYPE_CHECKING:
-    from devkit.commands._cli.options import Json, RunId
 
 
 def command(ctx: typer.Context, run: RunId = "last", as_json: Json = False) -> None:
