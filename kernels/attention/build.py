@@ -100,7 +100,7 @@ def _cache() -> Path:
 
 def _key(compiler: list[str]) -> str:
     """Hash whatever the library's bytes depend on."""
-    import paddle  # noqa: PLC0415 - heavy
+    import paddle
 
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False, timeout=30)
     digest = hashlib.sha256()
@@ -172,7 +172,7 @@ def _build(compiler: list[str], entry: Path) -> None:
 
 
 def _includes() -> list[str]:
-    from paddle.utils.cpp_extension.extension_utils import find_paddle_includes  # noqa: PLC0415 - heavy
+    from paddle.utils.cpp_extension.extension_utils import find_paddle_includes
 
     folders = [*find_paddle_includes(), sysconfig.get_path("include")]
     return [word for folder in folders for word in ("-isystem", folder)]
@@ -183,8 +183,8 @@ def _libraries() -> list[str]:
 
     Two OpenMP libraries in a process keep two pools of threads, and the one that waits spins where the other computes.
     """
-    import paddle  # noqa: PLC0415 - heavy
-    from paddle.utils.cpp_extension.extension_utils import find_paddle_libraries  # noqa: PLC0415 - heavy
+    import paddle
+    from paddle.utils.cpp_extension.extension_utils import find_paddle_libraries
 
     words = []
     for folder in find_paddle_libraries():

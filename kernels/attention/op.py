@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
+from pathlib import Path
 from typing import Any
 
 from ..protocol import Refusal, emit
@@ -12,10 +12,10 @@ from .build import Report, library
 OPERATOR = "devkit_flash_attention"
 LARGEST_HEAD_DIM = 256
 
+_loaded: list[Path] = []
 
-def flash_attention(
-    q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool = True, *, threads: int | None = None
-) -> Any:
+
+def flash_attention(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool = True, *, threads: int | None = None) -> Any:
     """Return softmax(q kᵀ / sqrt(head_dim)) v of float32 CPU tensors, differentiable, in memory linear in the length.
 
     q is [batch, seqlen_q, heads, head_dim]; k and v are [batch, seqlen_k, kv_heads, head_dim], where query head h reads
@@ -30,19 +30,22 @@ def flash_attention(
     """
     _check(q_BSHD, k_BSHD, v_BSHD)
     load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
-    from paddle import _C_ops  # noqa: PLC0415 - heavy
+    import paddle
 
     q_BSHD, k_BSHD, v_BSHD = (x if x.is_contiguous() else x.contiguous() for x in (q_BSHD, k_BSHD, v_BSHD))
-    return _C_ops._run_custom_op(OPERATOR, q_BSHD, k_BSHD, v_BSHD, causal, threads or _threads())[0]  # noqa: SLF001 - as Paddle's generated wrappers do
+    run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as Paddle's own generated wrappers do
+    return run(OPERATOR, q_BSHD, k_BSHD, v_BSHD, causal, threads or _threads())[0]
 
 
-@functools.lru_cache(maxsize=1)
-def load(report: Report) -> None:
-    """Build the operator if need be, and make it known to Paddle: once a process."""
-    path = library(report)
-    from paddle.utils.cpp_extension import load_op_meta_info_and_register_op  # noqa: PLC0415 - heavy
+def load(report: Report) -> Path:
+    """Build the operator if need be and make it known to Paddle, once a process; return its library's path."""
+    if not _loaded:
+        path = library(report)
+        from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
-    load_op_meta_info_and_register_op(str(path))
+        load_op_meta_info_and_register_op(str(path))
+        _loaded.append(path)
+    return _loaded[0]
 
 
 def _silent(event: str, **fields: Any) -> None:
