@@ -216,7 +216,11 @@ class RunStore:
                 yield Entry(folder, record)
 
     def find(self, name: str, *, command: str = "") -> Entry:
-        """Return the run with this id, or its beginning; ``last`` is the newest, of commands that begin with ``command``.
+        """Return the run with this id, or its beginning; ``last`` is the newest one.
+
+        Args:
+            name: what the user typed.
+            command: only runs of commands that begin so.
 
         Raises:
             DevkitError: there is none, or several begin so.

@@ -1,8 +1,8 @@
 """Compare implementations of attention on this machine's device: right first, then how fast.
 
-Each one's output and gradients are checked against float64; a wrong one gets no speed, and the exit status is 4. On a CPU that is
-our own flash attention (devkit_cpu), Paddle's scaled_dot_product_attention and the textbook's formula (naive); on GPUs Paddle's flash
-attention too. What needs a GPU has not yet been run on one.
+Each one's output and gradients are checked against float64; a wrong one gets no speed, and the exit status is 4. On a
+CPU that is our own flash attention (devkit_cpu), Paddle's scaled_dot_product_attention and the textbook's formula
+(naive); on GPUs Paddle's flash attention too. What needs a GPU has not yet been run on one.
 
 Example:  devkit bench attn --seqlen 512,4096 --head-dim 128 --causal --pass fwd
 """
@@ -54,7 +54,7 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.bench.attention import AttentionRequest, implementations, measure, peer_environment
-    from devkit.bench.cases import attention_cases
+    from devkit.bench.cases import attention_cases, attention_passes
     from devkit.commands.bench._attention_table import show
     from devkit.envs.resolve import resolve
     from devkit.fingerprint import cores
@@ -63,7 +63,6 @@ def command(
     app = ctx.obj
     chosen = choose(gpus_present(), gpus)[: None if gpus else 1]
     cases = attention_cases(
-        passes=passes.split(","),
         masks=[False, True] if both or causal == full else [causal],
         dtype=dtype or ("bf16" if chosen else "fp32"),
         batch=batch,
@@ -78,6 +77,7 @@ def command(
         environment=environment,
         implementations=implementations(impl),
         cases=tuple(cases),
+        passes=attention_passes(passes),
         rounds=rounds,
         threads=threads or cores(),
         seed=seed,

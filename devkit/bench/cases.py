@@ -12,25 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Pass = Literal["fwd", "bwd", "fwdbwd"]
-DType = Literal["fp32", "fp16", "bf16"]
 
 PASSES: tuple[Pass, ...] = get_args(Pass)
-DTYPES: tuple[DType, ...] = get_args(DType)
-BACKWARD_PER_FORWARD = 2.5
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 MAX_HEAD_DIM = 256
 
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """One shape and pass of softmax(q kᵀ / sqrt(head_dim)) v, layout [batch, seqlen, heads, head_dim].
+    """One shape of softmax(q kᵀ / sqrt(head_dim)) v, layout [batch, seqlen, heads, head_dim].
 
-    A causal query sees the keys up to its own place counted from the end: query i of S_q sees the keys up to i + S_k - S_q, as in
-    FlashAttention-2.
+    A causal query sees the keys up to its own place counted from the end: query i of S_q sees the keys up to
+    i + S_k - S_q, as in FlashAttention-2.
     """
 
-    pass_name: Pass
     causal: bool
-    dtype: DType
+    dtype: str
     batch: int
     heads: int
     kv_heads: int
@@ -38,28 +35,9 @@ class AttentionCase:
     seqlen_k: int
     head_dim: int
 
-    def as_request(self) -> dict[str, Any]:
-        """Return the case as the device side and the JSON report name it."""
-        fields = asdict(self)
-        return {"pass": fields.pop("pass_name"), **fields}
-
-    @property
-    def visible_pairs(self) -> int:
-        """How many pairs of a query and a key one head of one sequence computes."""
-        if not self.causal:
-            return self.seqlen_q * self.seqlen_k
-        shift = self.seqlen_k - self.seqlen_q
-        first, last = max(1 + shift, 0), self.seqlen_k
-        if last <= 0:
-            return 0
-        rows = last - first + 1
-        return (first + last) * rows // 2
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations of the pass: 4 a visible pair, head and channel forward, 2.5 times that backward."""
-        forward = 4.0 * self.batch * self.heads * self.visible_pairs * self.head_dim
-        return forward * {"fwd": 1.0, "bwd": BACKWARD_PER_FORWARD, "fwdbwd": 1.0 + BACKWARD_PER_FORWARD}[self.pass_name]
+    def as_request(self, seed: int) -> dict[str, Any]:
+        """Return the case as the device side knows it."""
+        return {**asdict(self), "dtype": DTYPES[self.dtype], "seed": seed}
 
 
 def numbers(text: str, flag: str) -> list[int]:
@@ -73,15 +51,26 @@ def numbers(text: str, flag: str) -> list[int]:
     except ValueError as error:
         raise UsageError(f"{flag} is a whole number or a list of them, not {text!r}", "", f"{flag} 512,1024") from error
     if low := [each for each in found if each < 1]:
-        raise UsageError(f"{flag} must be at least 1, not {low[0]}", "", f"{flag} {max(low[0] * -1, 1)}")
+        raise UsageError(f"{flag} must be at least 1, not {low[0]}", "", f"{flag} {max(-low[0], 1)}")
     return found
+
+
+def attention_passes(text: str) -> tuple[Pass, ...]:
+    """Return the passes of a list such as ``fwd,fwdbwd``.
+
+    Raises:
+        UsageError: a name is none of them.
+    """
+    for name in text.split(","):
+        if name not in PASSES:
+            raise UsageError(f"there is no pass {name!r}", f"The passes are {', '.join(PASSES)}.", "--pass fwd,fwdbwd")
+    return tuple(each for each in PASSES if each in text.split(","))
 
 
 def attention_cases(
     *,
-    passes: Sequence[str],
     masks: Sequence[bool],
-    dtype: DType,
+    dtype: str,
     batch: str,
     heads: str,
     kv_heads: str,
@@ -94,24 +83,24 @@ def attention_cases(
     Raises:
         UsageError: a flag is no list of numbers, or heads and kv_heads do not fit.
     """
-    for name in passes:
-        if name not in PASSES:
-            raise UsageError(f"there is no pass {name!r}", f"The passes are {', '.join(PASSES)}.", "--pass fwd,fwdbwd")
-    cases = []
-    wide = numbers(head_dim, "--head-dim")
-    if max(wide) > MAX_HEAD_DIM:
+    if dtype not in DTYPES:
+        raise UsageError(f"there is no dtype {dtype!r}", f"There are {', '.join(DTYPES)}.", "--dtype fp32")
+    head_dims = numbers(head_dim, "--head-dim")
+    if max(head_dims) > MAX_HEAD_DIM:
         why = f"No implementation here takes more than {MAX_HEAD_DIM}."
-        raise UsageError(f"--head-dim {max(wide)} is too large", why, f"--head-dim {MAX_HEAD_DIM}")
+        raise UsageError(f"--head-dim {max(head_dims)} is too large", why, f"--head-dim {MAX_HEAD_DIM}")
     head_counts = [(count, each) for count in numbers(heads, "--heads") for each in _kv_heads(kv_heads, count)]
-    shapes = product(numbers(batch, "--batch"), head_counts, wide, numbers(seqlen, "--seqlen"))
-    for (size, (count, kv), width, length), causal, name in product(shapes, masks, passes):
-        for length_k in numbers(seqlen_k, "--seqlen-k") if seqlen_k else [length]:
-            cases.append(AttentionCase(_pass(name), causal, dtype, size, count, kv, length, length_k, width))
-    return cases
-
-
-def _pass(name: str) -> Pass:
-    return next(each for each in PASSES if each == name)
+    lengths = [
+        (length, length_k)
+        for length in numbers(seqlen, "--seqlen")
+        for length_k in (numbers(seqlen_k, "--seqlen-k") if seqlen_k else [length])
+    ]
+    return [
+        AttentionCase(causal, dtype, sequences, count, kv_count, length, length_k, width)
+        for sequences, (count, kv_count), width, causal, (length, length_k) in product(
+            numbers(batch, "--batch"), head_counts, head_dims, masks, lengths
+        )
+    ]
 
 
 def _kv_heads(text: str, heads: int) -> list[int]:
