@@ -32,6 +32,11 @@ class Environment:
     python: Path
     origin: str
 
+    @property
+    def folder(self) -> Path:
+        """The environment's folder."""
+        return self.python.parent.parent
+
 
 def home() -> Path:
     """Return the folder of the named environments."""
@@ -40,7 +45,9 @@ def home() -> Path:
 
 def names() -> list[str]:
     """Return the named environments."""
-    return sorted(path.name for path in home().glob("*") if (path / "bin" / "python").exists())
+    from devkit.envs.store import unfinished
+
+    return sorted(path.name for path in home().glob("*") if (path / "bin" / "python").exists() and not unfinished(path))
 
 
 def resolve(config: Config, name: str = "", *, directory: Path | None = None) -> Environment:
@@ -69,10 +76,17 @@ def project_environment(directory: Path) -> Path | None:
 
 
 def _named(name: str, origin: str) -> Environment:
-    folder = Path(name) if "/" in name or name in {".", ".."} else home() / name
-    if name == PROJECT_ENVIRONMENT and not folder.exists():
-        folder = Path.cwd() / name
+    from devkit.envs.store import unfinished
+
+    if name == PROJECT_ENVIRONMENT:
+        folder = project_environment(Path.cwd()) or Path.cwd() / name
+    else:
+        folder = Path(name).expanduser() if "/" in name or name in {".", ".."} else home() / name
     python = folder / "bin" / "python"
+    if unfinished(folder):
+        raise DevkitError(
+            f"{name} is not whole", "Its making goes on, or was cut off.", f"devkit env create {name}   begins anew"
+        )
     if python.exists():
         return Environment(name, python.absolute(), origin)
     if os.path.lexists(python):

@@ -1,0 +1,113 @@
+"""Make an environment with Paddle in it, and prove that it computes.
+
+Without a name, .venv in the current project. The newest suitable Python is found, Paddle chosen for this machine (the
+GPU builds are installed by the same lines, and have not yet been run on a GPU), and devkit's device side put in.
+
+Example:  devkit env create try-311 --python 3.11 --paddle cpu==3.3.1 --with 'einops pytest'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Json
+from devkit.text import duration, size
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.envs.create import Made
+
+
+def command(
+    ctx: typer.Context,
+    *,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Its name; .venv of the project without one.")] = "",
+    python: Annotated[
+        str, typer.Option("--python", "-p", metavar="VERSION|PATH", help="The newest suitable one by default.")
+    ] = "",
+    paddle: Annotated[
+        str,
+        typer.Option(
+            "--paddle",
+            metavar="SPEC",
+            help="cpu, gpu or cuNNN, and ==VERSION; a bare version chooses the device; none; or a wheel's path.",
+        ),
+    ] = "",
+    packages: Annotated[
+        list[str] | None, typer.Option("--with", metavar="'PKG…'", help="Packages beside Paddle; may be repeated.")
+    ] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("-r", "--requirements", metavar="FILE", help="A file of requirements.")
+    ] = None,
+    lock: Annotated[
+        Path | None, typer.Option("--from", metavar="LOCK", help="Recreate what devkit env freeze wrote.")
+    ] = None,
+    index_url: Annotated[
+        str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
+    ] = "",
+    proxy: Annotated[str, typer.Option("--proxy", metavar="URL", help="For this once.")] = "",
+    offline: Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")] = False,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compute in it (3 s).")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    from devkit.envs import create
+    from devkit.envs import lock as locks
+    from devkit.errors import UsageError
+
+    app: App = ctx.obj
+    if lock and (paddle or packages or files):
+        raise UsageError("--from says all that is installed", "It goes with none of --paddle, --with and -r.")
+    request = create.Request(
+        name,
+        python,
+        paddle,
+        tuple(packages or ()),
+        tuple(files or ()),
+        index_url,
+        proxy,
+        offline,
+        locks.read(lock) if lock else None,
+    )
+    planned = create.plan(app, request, Path.cwd())
+    if dry_run:
+        app.console.note(f"Python {planned.interpreter.dotted} ({planned.interpreter.source}); {planned.choice.reason}")
+        app.console.plan([line.shown() for line in planned.lines])
+        return
+    with app.start_run("env create", name=planned.name, paddle=planned.choice.build) as run:
+        made = create.carry_out(app, planned, run, verify=not no_verify)
+        run.record["result"] = result(made)
+    if as_json:
+        app.console.json(result(made))
+    say(app, made)
+
+
+def result(made: Made) -> dict[str, object]:
+    """Return what was made as JSON holds it."""
+    return {
+        "name": made.plan.name,
+        "folder": str(made.plan.folder),
+        "python": made.plan.interpreter.dotted,
+        "paddle": list(made.paddles),
+        "build": made.plan.choice.build,
+        "reason": made.plan.choice.reason,
+        "seconds": round(made.seconds, 3),
+        "new_bytes": made.new_bytes,
+        "proof": made.proof,
+    }
+
+
+def say(app: App, made: Made) -> None:
+    """Say what was made, and what to type next."""
+    plan = made.plan
+    what = ", ".join((f"Python {plan.interpreter.dotted}", *made.paddles))
+    app.console.done(
+        f"{plan.name}  {what} ({plan.choice.reason})   {duration(made.seconds)}, {size(made.new_bytes)} new"
+    )
+    if made.proof:
+        devices = made.proof["device"]
+        app.console.note(f"  checked: 1 + 1 on {devices}, matmul {made.proof['matmul_gflops']:.3g} GFLOP/s", "dim")
+    app.console.next(f"devkit env shell {plan.name}")
