@@ -205,33 +205,10 @@ def _dotted(cuda: tuple[int, int]) -> str:
 
 def probe_driver() -> tuple[Driver | None, str]:
     """Return this machine's NVIDIA driver, or None and why there is none."""
-    from pynvml import (
-        NVMLError,
-        nvmlDeviceGetCount,
-        nvmlDeviceGetHandleByIndex,
-        nvmlDeviceGetName,
-        nvmlInit,
-        nvmlShutdown,
-        nvmlSystemGetCudaDriverVersion,
-        nvmlSystemGetDriverVersion,
-    )
+    from devkit.gpus import gpus_present
 
-    try:
-        nvmlInit()
-    except NVMLError as error:
-        missing = "library not found" in str(error).lower()
-        return None, "no NVIDIA driver here" if missing else f"the NVIDIA driver does not answer ({error})"
-    try:
-        cuda = nvmlSystemGetCudaDriverVersion()
-        names = [nvmlDeviceGetName(nvmlDeviceGetHandleByIndex(index)) for index in range(nvmlDeviceGetCount())]
-        return Driver(
-            _text(nvmlSystemGetDriverVersion()), (cuda // 1000, cuda % 1000 // 10), tuple(map(_text, names))
-        ), ""
-    except NVMLError as error:
-        return None, f"the NVIDIA driver does not answer ({error})"
-    finally:
-        nvmlShutdown()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    gpus = gpus_present()
+    if not gpus:
+        return None, "no NVIDIA driver here"
+    major, _, minor = gpus[0].cuda.partition(".")
+    return Driver(gpus[0].driver, (int(major), int(minor)), tuple(gpu.name for gpu in gpus)), ""
