@@ -293,7 +293,7 @@ class Console:
 
     @contextlib.contextmanager
     def bars(self, text: str) -> Iterator[Bars]:
-        """Show a bar a part (a layer of an image, a file) for as long as the block runs; on a pipe, a line at its start."""
+        """Show a bar a part (a layer of an image) for as long as the block runs; on a pipe, a line at its start."""
         self.note(text + "…", "dim")
         if not self.interactive:
             yield Bars(None, self)

@@ -35,6 +35,7 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
         }
         for each in survey(Path.cwd())
     ]
+    found += _containers(app)
     if as_json:
         app.console.json(found)
         return
@@ -62,3 +63,30 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
         for each in found
     ]
     app.console.table(columns, rows)
+
+
+def _containers(app: App) -> list[dict[str, Any]]:
+    from devkit.envs import engine
+    from devkit.errors import DevkitError
+
+    if not engine.likely():
+        return []
+    try:
+        client = engine.connect()
+        found = engine.survey(client, engine.me())
+    except DevkitError as error:
+        if "no docker engine" not in error.what:
+            app.console.look(f"containers are not listed: {error.what}")
+        return []
+    return [
+        {
+            "name": each.name,
+            "kind": "container",
+            "python": "",
+            "paddle": each.image,
+            "made": each.created[:10],
+            "state": each.state,
+            "folder": each.project,
+        }
+        for each in found
+    ]

@@ -1,11 +1,14 @@
 """Run a program in an environment: its arguments, its signals and its exit status are untouched.
 
+In a container it runs in the folder of the source tree where you stand, with the proxies that hold here.
+
 Example:  devkit env run try-311 -- python -c 'import paddle; print(paddle.__version__)'
 """
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,13 +27,16 @@ def command(
     name: Name,
     words: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="The program and its arguments.")],
 ) -> int:
-    from devkit.envs import enter
+    from devkit.envs import containers, enter
     from devkit.envs.resolve import resolve
     from devkit.errors import DevkitError
 
     app: App = ctx.obj
-    environment = resolve(app.config, name)
     argv = words[1:] if words[0] == "--" else words
+    inside = containers.look_up(name)
+    if inside and argv:
+        return containers.enter(app, *inside, argv, Path.cwd())
+    environment = resolve(app.config, name)
     environ = enter.activated(environment, os.environ)
     program = enter.find(argv[0], environ) if argv else None
     if program is not None:

@@ -17,13 +17,18 @@ from devkit.text import size
 
 if TYPE_CHECKING:
     from devkit.app import App
+    from devkit.envs.engine import Seen
 
 
 def command(ctx: typer.Context, *, name: Name = ".venv", as_json: Json = False) -> None:
-    from devkit.envs import store
+    from devkit.envs import containers, store
     from devkit.envs.manage import folder_of, look
 
     app: App = ctx.obj
+    inside = containers.look_up(name)
+    if inside:
+        _show_container(app, inside[1], as_json=as_json)
+        return
     seen = look(name, folder_of(name, Path.cwd()))
     record = seen.record
     packages = store.site_packages(seen.folder)
@@ -57,3 +62,34 @@ def command(ctx: typer.Context, *, name: Name = ".venv", as_json: Json = False) 
     for label, text in lines.items():
         if text:
             app.console.answer_parts((f"  {label.ljust(9)} ", "dim"), (text, ""))
+
+
+def _show_container(app: App, seen: Seen, *, as_json: bool) -> None:
+    from devkit.envs import engine
+
+    lost = engine.unsaved(seen, engine.me())
+    facts = {
+        "name": seen.name,
+        "state": seen.state,
+        "container": seen.raw.name,
+        "image": seen.image,
+        "reason": seen.reason,
+        "project": seen.project,
+        "network": seen.network,
+        "created": seen.created,
+        "unsaved": lost,
+    }
+    if as_json:
+        app.console.json(facts)
+        return
+    lines = {
+        "name": f"{seen.name}, a container, {seen.state}",
+        "container": facts["container"],
+        "image": f"{seen.image} ({seen.reason})",
+        "source": f"{seen.project} is /paddle inside",
+        "network": seen.network,
+        "made": seen.created[:16].replace("T", " "),
+        "unsaved": ", ".join(lost[:8]) + (" …" if len(lost) > 8 else "") if lost else "nothing",  # noqa: PLR2004 - a line
+    }
+    for label, text in lines.items():
+        app.console.answer_parts((f"  {label.ljust(9)} ", "dim"), (str(text), ""))
