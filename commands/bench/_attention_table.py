@@ -18,13 +18,13 @@ COLUMNS = [
     Column("pass", "left", 9),
     Column("mask", "left", 9),
     Column("seqlen", importance=9),
-    Column("implementation", "left", 10),
+    Column("impl", "left", 10),
     Column("median ms", importance=10),
     Column("q1-q3", importance=3),
     Column("GFLOP/s", importance=8),
-    Column("of ceiling", importance=6),
+    Column("ceiling", importance=6),
     Column("peak MiB", importance=5),
-    Column("max error", importance=4),
+    Column("error", importance=4),
     Column("vs Paddle", importance=7),
 ]
 SHAPE = ("batch", "heads", "kv_heads", "head_dim", "dtype")
