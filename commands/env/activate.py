@@ -24,8 +24,8 @@ def command(
     shell: Annotated[str, typer.Option("--shell", metavar="NAME", help="$SHELL by default.")] = "",
 ) -> None:
     from devkit.envs.enter import activate_line
-    from devkit.envs.resolve import resolve
+    from devkit.envs.resolve import resolve_virtual
 
     app: App = ctx.obj
     kind = Path(shell or os.environ.get("SHELL") or "sh").name
-    app.console.answer(activate_line(resolve(app.config, name), kind))
+    app.console.answer(activate_line(resolve_virtual(app.config, name), kind))

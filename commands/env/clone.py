@@ -29,11 +29,11 @@ def command(
     from devkit.commands.env.create import result, say
     from devkit.envs import create, store
     from devkit.envs.lock import freeze
-    from devkit.envs.resolve import resolve
+    from devkit.envs.resolve import resolve_virtual
 
     app: App = ctx.obj
     store.check_name(new)
-    environment = resolve(app.config, name)
+    environment = resolve_virtual(app.config, name)
     lock = freeze(app, environment.folder, in_place=True)
     request = create.Request(new, str(environment.python.resolve()), lock=lock)
     planned = create.plan(app, request, Path.cwd())

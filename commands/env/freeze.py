@@ -26,11 +26,11 @@ def command(
     ] = None,
 ) -> None:
     from devkit.envs.lock import freeze
-    from devkit.envs.resolve import resolve
+    from devkit.envs.resolve import resolve_virtual
     from devkit.files import write_atomically
 
     app: App = ctx.obj
-    lock = freeze(app, resolve(app.config, name).folder)
+    lock = freeze(app, resolve_virtual(app.config, name).folder)
     if output is None:
         app.console.answer(lock.text().rstrip("\n"))
         return

@@ -36,7 +36,7 @@ def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun
 
 
 def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
-    from devkit.envs import engine
+    from devkit.envs import containers, engine
     from devkit.errors import DevkitError
 
     if dry_run:
@@ -52,5 +52,5 @@ def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None
                 f"devkit env commit {seen.name} IMAGE:TAG   keeps them as an image",
                 f"devkit env remove {seen.name} --yes   loses them",
             )
-    engine.remove(seen)
+    containers.remove(seen)
     app.console.done(f"removed {seen.name}, a container of {seen.image}")

@@ -43,17 +43,17 @@ WAIT = ("tail", "-f", "/dev/null")
 
 @dataclass(frozen=True)
 class Owner:
-    """The user whom a container is for: labels and names are made of them, and nobody else's are touched."""
+    """The user whom a container is for, on this machine: labels are made of them, and nobody else's are touched."""
 
     name: str
     uid: int
     gid: int
-    host: str
+    machine: str
 
     @property
     def label(self) -> str:
         """The value of the label that says whose it is."""
-        return f"{self.uid}:{self.name}@{self.host}"
+        return f"{self.uid}:{self.name}@{self.machine}"
 
     def container(self, name: str) -> str:
         """Return what the engine calls the container of an environment."""
@@ -259,7 +259,7 @@ def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str]
     session leaves are not counted.
     """
     paths = {str(change["Path"]): change["Kind"] for change in changes}
-    ours = {"/etc/passwd", "/etc/group", home, *spec_targets}
+    ours = {"/etc/passwd", "/sbin/docker-init", home, *spec_targets}
     ours |= {str(parent) for path in ours for parent in PurePosixPath(path).parents}
     return [
         path

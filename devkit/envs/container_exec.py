@@ -212,7 +212,7 @@ def _raw_terminal(stdin: int | None) -> Iterator[None]:
         yield
         return
     before = termios.tcgetattr(stdin)
-    tty.setraw(stdin)
+    tty.setraw(stdin, termios.TCSADRAIN)  # what was typed ahead is the program's
     try:
         yield
     finally:

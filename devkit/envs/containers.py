@@ -137,10 +137,34 @@ def make(app: App, client: Any, request: Request, spec: Spec) -> Any:
         refuse_taken(client, request.name)
         _provide_image(app, client, request, spec)
         try:
-            return engine.create(client, spec, owner)
+            raw = engine.create(client, spec, owner)
         except KeyboardInterrupt:
             app.restored.append(f"{request.name} was rolled back")
             raise
+        _noted(request.name).parent.mkdir(parents=True, exist_ok=True)
+        _noted(request.name).touch()
+        return raw
+
+
+def _noted(name: str) -> Path:
+    """Return the note that there is a container of this name; the engine, which is slower to ask, knows better."""
+    return home() / ".containers" / name
+
+
+def has_name(name: str) -> bool:
+    """Tell whether a container has this name; the engine is asked only where one was made here."""
+    if not _noted(name).exists():
+        return False
+    if look_up(name):
+        return True
+    _noted(name).unlink(missing_ok=True)
+    return False
+
+
+def remove(seen: engine.Seen) -> None:
+    """Remove a container."""
+    engine.remove(seen)
+    _noted(seen.name).unlink(missing_ok=True)
 
 
 def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:

@@ -145,7 +145,13 @@ def refuse_taken(name: str, folder: Path) -> None:
     Raises:
         DevkitError: it is there.
     """
+    from devkit.envs.containers import has_name
+
     if not os.path.lexists(folder) or store.unfinished(folder):
+        if name != PROJECT_ENVIRONMENT and has_name(name):
+            raise DevkitError(
+                f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
+            )
         return
     if store.read(folder) is None and name == PROJECT_ENVIRONMENT:
         raise DevkitError(

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 
 
 TIMEOUT_S = 60
+MACHINE_ID = Path("/etc/machine-id")
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 
 
 def me() -> Owner:
     """Return the user who runs devkit."""
-    return Owner(getpass.getuser(), os.getuid(), os.getgid(), platform.node())
+    try:
+        machine = MACHINE_ID.read_text("ascii").strip()[:8]  # a laptop's name changes with its network
+    except OSError:
+        machine = ""
+    return Owner(getpass.getuser(), os.getuid(), os.getgid(), machine or platform.node())
 
 
 @dataclass(frozen=True)

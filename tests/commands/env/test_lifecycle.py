@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -95,19 +97,18 @@ def shell(words: list[str], cwd: Path, typed: str) -> tuple[int, str]:
         os.chdir(cwd)
         os.environ["PYTHONPATH"] = str(REPOSITORY)
         os.execv(sys.executable, [sys.executable, "-m", "devkit", "env", "shell", *words])  # noqa: S606
-    shown = bytearray()
-    deadline = time.monotonic() + 60
     os.write(terminal, typed.encode())
-    while time.monotonic() < deadline:
-        try:
-            data = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not data:
-            break
-        shown += data
-        if b"\x1b[c" in data:  # fish asks the terminal what it is, and waits
-            os.write(terminal, b"\x1b[?62;c")
+    shown = b""
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(OSError):
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                data = os.read(terminal, 4096)
+                if not data:
+                    break
+                shown += data
+                if b"\x1b[c" in data:  # fish asks the terminal what it is, and waits
+                    os.write(terminal, b"\x1b[?62;c")
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
     return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
