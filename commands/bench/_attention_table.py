@@ -55,7 +55,7 @@ def heading(report: dict[str, Any], row: Row) -> str:
     heads = counted(row["heads"], "head") + (f" over {row['kv_heads']}" if row["kv_heads"] != row["heads"] else "")
     parts = [where, row["dtype"], f"batch {row['batch']}", heads, f"head_dim {row['head_dim']}"]
     ceiling = report["ceiling"].get("gflops")
-    bound = f" · ceiling {significant(ceiling)} GFLOP/s (matrix product, this run)" if ceiling else ""
+    bound = f" · ceiling {significant(ceiling)} GFLOP/s (product, this run)" if ceiling else ""
     return ", ".join(parts) + bound
 
 
