@@ -172,6 +172,8 @@ def _example(setting: Setting) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}  # before tomlkit is imported, which takes longer than all else that a setting needs
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
