@@ -145,13 +145,14 @@ def refuse_taken(name: str, folder: Path) -> None:
     Raises:
         DevkitError: it is there.
     """
-    from devkit.envs.containers import has_name
-
     if not os.path.lexists(folder) or store.unfinished(folder):
-        if name != PROJECT_ENVIRONMENT and has_name(name):
-            raise DevkitError(
-                f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
-            )
+        if name != PROJECT_ENVIRONMENT and store.container_note(name).exists():
+            from devkit.envs.containers import has_name
+
+            if has_name(name):
+                raise DevkitError(
+                    f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
+                )
         return
     if store.read(folder) is None and name == PROJECT_ENVIRONMENT:
         raise DevkitError(

@@ -214,6 +214,11 @@ def _lock(mark: Path) -> IO[str] | None:
         file.close()  # its last holder removed it as we opened it
 
 
+def container_note(name: str) -> Path:
+    """Return the note that there is a container of this name; the engine, which is slower to ask, knows better."""
+    return home() / ".containers" / name
+
+
 def own_size(folder: Path) -> int:
     """Return the bytes that only this folder takes on the disk: hard links to others' files are not counted."""
     total = 0
