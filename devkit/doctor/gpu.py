@@ -1,0 +1,190 @@
+"""NVIDIA cards and the libraries of CUDA."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.doctor.finding import Finding
+from devkit.errors import DevkitError
+from devkit.text import counted, size
+
+if TYPE_CHECKING:
+    from devkit.process import Runner
+
+NVIDIA = "0x10de"
+DISPLAY_CLASS = "0x03"
+NVCC_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card as the driver tells; ``users`` are the processes that compute on it, with the bytes each holds."""
+
+    index: int
+    name: str
+    total: int
+    free: int
+    users: tuple[tuple[int, str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Cards:
+    """What the driver (NVML) says, and how many NVIDIA cards are on the bus with or without it."""
+
+    driver: str = ""
+    cuda: str = ""
+    cards: tuple[Card, ...] = ()
+    complaint: str = ""
+    on_bus: int = 0
+    visible: str | None = None
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of CUDA: its version and where it was found; both empty where it was not."""
+
+    name: str
+    version: str = ""
+    path: str = ""
+
+
+def gather_cards() -> Cards:
+    """Ask the driver, by NVML, and look on the bus."""
+    import pynvml
+
+    on_bus, visible = _on_bus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
+        return Cards(complaint="" if missing else str(error), on_bus=on_bus, visible=visible)
+    try:
+        version = pynvml.nvmlSystemGetCudaDriverVersion()
+        cards = tuple(_card(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
+        return Cards(
+            _text(pynvml.nvmlSystemGetDriverVersion()),
+            f"{version // 1000}.{version % 1000 // 10}",
+            cards,
+            on_bus=on_bus,
+            visible=visible,
+        )
+    except pynvml.NVMLError as error:
+        return Cards(complaint=str(error), on_bus=on_bus, visible=visible)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _card(nvml: Any, index: int) -> Card:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    try:
+        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.NVMLError:  # some virtual cards do not tell
+        processes = []
+    users = tuple((each.pid, _program(each.pid), each.usedGpuMemory or 0) for each in processes)
+    return Card(index, _text(nvml.nvmlDeviceGetName(handle)), memory.total, memory.free, users)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _program(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", errors="replace").strip()
+    except OSError:
+        return "another container's"
+
+
+def _on_bus() -> int:
+    found = 0
+    for device in Path("/sys/bus/pci/devices").glob("*"):
+        try:
+            vendor, kind = ((device / name).read_text("ascii").strip() for name in ("vendor", "class"))
+        except OSError:
+            continue
+        found += vendor == NVIDIA and kind.startswith(DISPLAY_CLASS)
+    return found
+
+
+def gather_toolkit(runner: Runner) -> Library:
+    """Look for nvcc and ask its version."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
+    if nvcc is None:
+        return Library("CUDA")
+    try:
+        said = runner.run([nvcc, "--version"], timeout_s=NVCC_LIMIT_S, check=False).text
+    except DevkitError as error:
+        return Library("CUDA", "", f"{nvcc}: {error.what}")
+    match = re.search(r"release (\d+\.\d+)", said)
+    return Library("CUDA", match[1] if match else "", nvcc)
+
+
+def gather_library(name: str, header: str, macros: tuple[str, str, str], site_packages: Path | None) -> Library:
+    """Look for a library's header among the system's and the environment's, and read its version from it."""
+    home = Path(os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda")
+    folders = [home / "include", Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]
+    if site_packages:
+        folders = [*sorted(site_packages.glob("nvidia/*/include")), *folders]
+    for folder in folders:
+        path = folder / header
+        if path.is_file():
+            version = header_version(path.read_text("utf-8", errors="replace"), macros)
+            return Library(name, version, str(path))
+    return Library(name)
+
+
+def header_version(text: str, macros: tuple[str, str, str]) -> str:
+    """Return the version that a header's ``#define`` lines hold."""
+    found = [re.search(rf"^#define\s+{macro}\s+(\d+)", text, re.MULTILINE) for macro in macros]
+    return ".".join(match[1] for match in found if match)
+
+
+CUDNN = ("cuDNN", "cudnn_version.h", ("CUDNN_MAJOR", "CUDNN_MINOR", "CUDNN_PATCHLEVEL"))
+NCCL = ("NCCL", "nccl.h", ("NCCL_MAJOR", "NCCL_MINOR", "NCCL_PATCH"))
+
+
+def check_cards(facts: Cards) -> list[Finding]:
+    """Judge the cards: one finding each, or one that says why there is none."""
+    if facts.complaint:
+        remedy = "sudo reboot   loads the new driver" if "mismatch" in facts.complaint.lower() else "nvidia-smi"
+        return [Finding("GPU", "the driver does not answer", "broken", facts.complaint, remedy)]
+    if not facts.cards and facts.on_bus:
+        text = f"{counted(facts.on_bus, 'NVIDIA card')} without a driver"
+        why = "/proc/driver/nvidia is missing, or this container was started without --gpus"
+        return [
+            Finding("GPU", text, "broken", why, "apt install nvidia-driver   (in a container: docker run --gpus all)")
+        ]
+    if not facts.cards:
+        return [Finding("GPU", "none found", "warning", "CPU ranks over Gloo will be used")]
+    return [_check_card(card, facts) for card in facts.cards]
+
+
+def _check_card(card: Card, facts: Cards) -> Finding:
+    name = f"GPU {card.index}"
+    text = f"{card.name}, {size(card.free)} of {size(card.total)} free, driver {facts.driver} (CUDA {facts.cuda})"
+    if card.users:
+        users = ", ".join(f"{program} ({pid}) {size(used)}" for pid, program, used in card.users)
+        return Finding(name, text, "warning", f"in use by {users}", "nvidia-smi")
+    if facts.visible is not None and str(card.index) not in facts.visible.split(","):
+        return Finding(name, text, "fine", f"CUDA_VISIBLE_DEVICES={facts.visible} may hide it")
+    return Finding(name, text)
+
+
+def check_library(found: Library, *, gpus: bool) -> Finding:
+    """Judge a library of CUDA: without a card nothing needs it, with one only builds of Paddle do."""
+    if found.path and found.version:
+        return Finding(found.name, f"{found.version} ({found.path})")
+    if found.path:
+        return Finding(found.name, found.path, "warning", "it would not tell its version")
+    if not gpus:
+        return Finding(found.name, "none, and nothing here needs it")
+    packages = {"CUDA": "nvidia-cuda-toolkit", "cuDNN": "libcudnn9-dev-cuda-12", "NCCL": "libnccl-dev"}
+    why = "Paddle's wheels bring their own; a build of Paddle for GPUs needs it"
+    return Finding(found.name, "missing", "warning", why, f"apt install {packages[found.name]}")
