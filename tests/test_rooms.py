@@ -46,12 +46,15 @@ def _imports(node: ast.AST, *, at_start: bool) -> Iterator[tuple[int, str]]:
             yield from ((child.lineno, alias.name) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             yield child.lineno, "." * child.level + (child.module or "")
-        elif at_start and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        elif at_start and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        else:
+        elif not (at_start and runs_later(child)):
             yield from _imports(child, at_start=at_start)
+
+
+def runs_later(node: ast.AST) -> bool:
+    """Tell whether what is below a node does not run when its module is imported."""
+    if isinstance(node, ast.If):
+        return "TYPE_CHECKING" in ast.unparse(node.test)
+    return isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
 
 
 def offenders(paths: list[Path], forbidden: set[str], *, at_start: bool = False) -> list[str]:
@@ -74,7 +77,8 @@ def test_the_import_reader_sees_what_it_must(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text(
         "from typing import TYPE_CHECKING\nimport numpy.linalg\nif TYPE_CHECKING:\n    import docker\n"
-        "try:\n    import paddle\nexcept ImportError:\n    pass\ndef f():\n    from git import Repo\nfrom ..x import y\n"
+        "try:\n    import paddle\nexcept ImportError:\n    pass\n"
+        "def f():\n    from git import Repo\nfrom ..x import y\n"
     )
     assert [name for _, name in imports(source)] == ["typing", "numpy.linalg", "docker", "paddle", "git", "..x"]
     assert [name for _, name in imports(source, at_start=True)] == ["typing", "numpy.linalg", "paddle", "..x"]
