@@ -104,8 +104,10 @@ class Group(TyperGroup):
             return None
         return Group(below) if below.is_group and below.own_command is None else load(below)
 
-    def shell_complete(self, _ctx: Any, incomplete: str) -> list[CompletionItem]:
-        """Return what a word may become, from the tree alone."""
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Return what a word may become, from the tree alone; nothing after a word that leads nowhere."""
+        if ctx._protected_args or ctx.args:  # noqa: SLF001 - where Typer keeps what it did not resolve
+            return []
         names = self.node.children().items()
         return [CompletionItem(name, help=child.purpose()) for name, child in names if name.startswith(incomplete)]
 
