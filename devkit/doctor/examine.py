@@ -67,7 +67,7 @@ def _all_at_once(app: App, gatherers: dict[str, Callable[[], Any]]) -> dict[str,
 def judge(facts: dict[str, Any]) -> list[Finding]:
     """Turn what was gathered, by name, into findings."""
     site_packages = facts["python"].site_packages
-    gpus = bool(facts["cards"].cards or facts["cards"].on_bus)
+    gpus = bool(facts["cards"].gpus or facts["cards"].on_bus)
     libraries = [facts["toolkit"], *(gpu.gather_library(*each, site_packages) for each in (gpu.CUDNN, gpu.NCCL))]
     mkl = paddle.check_mkl(facts["processor"], facts["paddle"])
     return [

@@ -7,13 +7,15 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.doctor.finding import Finding
 from devkit.errors import DevkitError
+from devkit.gpus import gpus_present
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
+    from devkit.gpus import Gpu
     from devkit.process import Runner
 
 NVIDIA = "0x10de"
@@ -22,23 +24,10 @@ NVCC_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True)
-class Card:
-    """A card as the driver tells; ``users`` are the processes that compute on it, with the bytes each holds."""
-
-    index: int
-    name: str
-    total: int
-    free: int
-    users: tuple[tuple[int, str, int], ...] = ()
-
-
-@dataclass(frozen=True)
 class Cards:
-    """What the driver (NVML) says, and how many NVIDIA cards are on the bus with or without it."""
+    """The GPUs that the driver tells of, what it complained of, and how many cards are on the bus with or without it."""
 
-    driver: str = ""
-    cuda: str = ""
-    cards: tuple[Card, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     complaint: str = ""
     on_bus: int = 0
     visible: str | None = None
@@ -54,51 +43,17 @@ class Library:
 
 
 def gather_cards() -> Cards:
-    """Ask the driver, by NVML, and look on the bus."""
+    """Ask the driver, and look on the bus."""
     import pynvml
 
     on_bus, visible = _on_bus(), os.environ.get("CUDA_VISIBLE_DEVICES")
     try:
         pynvml.nvmlInit()
+        pynvml.nvmlShutdown()
+        return Cards(tuple(gpus_present()), "", on_bus, visible)
     except pynvml.NVMLError as error:
         missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
-        return Cards(complaint="" if missing else str(error), on_bus=on_bus, visible=visible)
-    try:
-        version = pynvml.nvmlSystemGetCudaDriverVersion()
-        cards = tuple(_card(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount()))
-        return Cards(
-            _text(pynvml.nvmlSystemGetDriverVersion()),
-            f"{version // 1000}.{version % 1000 // 10}",
-            cards,
-            on_bus=on_bus,
-            visible=visible,
-        )
-    except pynvml.NVMLError as error:
-        return Cards(complaint=str(error), on_bus=on_bus, visible=visible)
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _card(nvml: Any, index: int) -> Card:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    try:
-        processes = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-    except nvml.NVMLError:  # some virtual cards do not tell
-        processes = []
-    users = tuple((each.pid, _program(each.pid), each.usedGpuMemory or 0) for each in processes)
-    return Card(index, _text(nvml.nvmlDeviceGetName(handle)), memory.total, memory.free, users)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _program(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", errors="replace").strip()
-    except OSError:
-        return "another container's"
+        return Cards((), "" if missing else str(error), on_bus, visible)
 
 
 def _on_bus() -> int:
@@ -155,25 +110,26 @@ def check_cards(facts: Cards) -> list[Finding]:
     if facts.complaint:
         remedy = "sudo reboot   loads the new driver" if "mismatch" in facts.complaint.lower() else "nvidia-smi"
         return [Finding("GPU", "the driver does not answer", "broken", facts.complaint, remedy)]
-    if not facts.cards and facts.on_bus:
+    if not facts.gpus and facts.on_bus:
         text = f"{counted(facts.on_bus, 'NVIDIA card')} without a driver"
         why = "/proc/driver/nvidia is missing, or this container was started without --gpus"
         return [
             Finding("GPU", text, "broken", why, "apt install nvidia-driver   (in a container: docker run --gpus all)")
         ]
-    if not facts.cards:
+    if not facts.gpus:
         return [Finding("GPU", "none found", "warning", "CPU ranks over Gloo will be used")]
-    return [_check_card(card, facts) for card in facts.cards]
+    return [_check_card(each, facts.visible) for each in facts.gpus]
 
 
-def _check_card(card: Card, facts: Cards) -> Finding:
-    name = f"GPU {card.index}"
-    text = f"{card.name}, {size(card.free)} of {size(card.total)} free, driver {facts.driver} (CUDA {facts.cuda})"
-    if card.users:
-        users = ", ".join(f"{program} ({pid}) {size(used)}" for pid, program, used in card.users)
+def _check_card(gpu: Gpu, visible: str | None) -> Finding:
+    name = f"GPU {gpu.index}"
+    memory = f"{size(gpu.free_mib << 20)} of {size(gpu.total_mib << 20)} free"
+    text = f"{gpu.name}, {memory}, driver {gpu.driver} (CUDA {gpu.cuda})"
+    if gpu.processes:
+        users = ", ".join(f"{each.name} ({each.pid}) {size(each.used_mib << 20)}" for each in gpu.processes)
         return Finding(name, text, "warning", f"in use by {users}", "nvidia-smi")
-    if facts.visible is not None and str(card.index) not in facts.visible.split(","):
-        return Finding(name, text, "fine", f"CUDA_VISIBLE_DEVICES={facts.visible} may hide it")
+    if visible is not None and str(gpu.index) not in visible.split(","):
+        return Finding(name, text, "fine", f"CUDA_VISIBLE_DEVICES={visible} may hide it")
     return Finding(name, text)
 
 
