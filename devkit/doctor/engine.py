@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from dataclasses import dataclass
-from pathlib import Path
 
 from devkit.doctor.finding import Finding
 
@@ -27,12 +27,16 @@ class Engine:
 def gather() -> Engine:
     """Ask the engine that DOCKER_HOST names, or the local one."""
     client, host = shutil.which("docker") or "", os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
-    socket = host.removeprefix("unix://")
     if host.startswith("unix://"):
-        if not Path(socket).exists():
-            return Engine(client, host, complaint=f"{socket} does not exist")
-        if not os.access(socket, os.R_OK | os.W_OK):
+        path = host.removeprefix("unix://")
+        try:
+            with socket.socket(socket.AF_UNIX) as door:
+                door.settimeout(LIMIT_S)
+                door.connect(path)
+        except PermissionError:
             return Engine(client, host, denied=True)
+        except OSError as error:
+            return Engine(client, host, complaint=f"{path}: {error.strerror or error}")
     import docker
     from docker.errors import DockerException
 

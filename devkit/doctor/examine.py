@@ -28,6 +28,7 @@ def examine(app: App, environment_name: str = "") -> list[Finding]:
         DevkitError: there is no environment of this name.
     """
     environment = resolve(app.config, environment_name)
+    prefix = environment.python.parent.parent
     environ, bypass = app.child_environment(), app.config.get("proxy.bypass")
     with tempfile.TemporaryDirectory(prefix="devkit-doctor-") as name:
         gathered = _all_at_once(
@@ -39,7 +40,8 @@ def examine(app: App, environment_name: str = "") -> list[Finding]:
                 "engine": engine.gather,
                 "compilers": lambda: tools.gather_compilers(app.runner),
                 **{tool: partial(tools.gather, app.runner, tool) for tool in SINGLE_TOOLS},
-                "toolkit": lambda: gpu.gather_toolkit(app.runner),
+                "CUDA": lambda: gpu.gather_toolkit(app.runner),
+                **{library[0]: partial(gpu.gather_library, *library, prefix) for library in (gpu.CUDNN, gpu.NCCL)},
                 "cards": gpu.gather_cards,
                 "processor": machine.gather_processor,
                 "memory": machine.gather_memory,
@@ -66,9 +68,7 @@ def _all_at_once(app: App, gatherers: dict[str, Callable[[], Any]]) -> dict[str,
 
 def judge(facts: dict[str, Any]) -> list[Finding]:
     """Turn what was gathered, by name, into findings."""
-    site_packages = facts["python"].site_packages
     gpus = bool(facts["cards"].gpus or facts["cards"].on_bus)
-    libraries = [facts["toolkit"], *(gpu.gather_library(*each, site_packages) for each in (gpu.CUDNN, gpu.NCCL))]
     mkl = paddle.check_mkl(facts["processor"], facts["paddle"])
     return [
         machine.check_processor(facts["processor"]),
@@ -80,7 +80,7 @@ def judge(facts: dict[str, Any]) -> list[Finding]:
         paddle.check(facts["paddle"]),
         *([mkl] if mkl else []),
         *gpu.check_cards(facts["cards"]),
-        *(gpu.check_library(each, gpus=gpus) for each in libraries),
+        *(gpu.check_library(facts[each], gpus=gpus) for each in ("CUDA", "cuDNN", "NCCL")),
         tools.check_compilers(facts["compilers"]),
         *(tools.check(facts[each]) for each in SINGLE_TOOLS),
         engine.check(facts["engine"]),

@@ -25,7 +25,7 @@ NVCC_LIMIT_S = 10.0
 
 @dataclass(frozen=True)
 class Cards:
-    """The GPUs that the driver tells of, what it complained of, and how many cards are on the bus with or without it."""
+    """The GPUs that the driver tells of, or its complaint; and how many cards are on the bus with or without it."""
 
     gpus: tuple[Gpu, ...] = ()
     complaint: str = ""
@@ -81,13 +81,12 @@ def gather_toolkit(runner: Runner) -> Library:
     return Library("CUDA", match[1] if match else "", nvcc)
 
 
-def gather_library(name: str, header: str, macros: tuple[str, str, str], site_packages: Path | None) -> Library:
-    """Look for a library's header among the system's and the environment's, and read its version from it."""
+def gather_library(name: str, header: str, macros: tuple[str, str, str], prefix: Path) -> Library:
+    """Look for a library's header in the environment at ``prefix`` and in the system, and read its version from it."""
     home = Path(os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda")
-    folders = [home / "include", Path("/usr/include"), *sorted(Path("/usr/include").glob("*-linux-gnu"))]
-    if site_packages:
-        folders = [*sorted(site_packages.glob("nvidia/*/include")), *folders]
-    for folder in folders:
+    system = Path("/usr/include")
+    bundled = sorted(prefix.glob("lib/python*/site-packages/nvidia/*/include"))
+    for folder in (*bundled, home / "include", system, *sorted(system.glob("*-linux-gnu"))):
         path = folder / header
         if path.is_file():
             version = header_version(path.read_text("utf-8", errors="replace"), macros)

@@ -24,19 +24,18 @@ LIMIT_S = 60.0
 PYTHON_LIMIT_S = 10.0
 MKL_GAIN = 1.1
 PYTHON_FACTS = (
-    "import os, platform, sysconfig; print(platform.python_version(), sysconfig.get_path('purelib'),"
+    "import os, platform, sysconfig; print(platform.python_version(),"
     " os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')), sep='\\n')"
 )
 
 
 @dataclass(frozen=True)
 class Python:
-    """An environment's Python: its version, where its packages lie, and whether C++ can be compiled against it."""
+    """An environment's Python: its version, and whether C++ can be compiled against it."""
 
     environment: str
     path: str
     version: str = ""
-    site_packages: Path | None = None
     headers: bool = False
     complaint: str = ""
 
@@ -54,15 +53,13 @@ class Proof:
 
 def gather_python(app: App, environment: Environment) -> Python:
     """Ask the environment's Python."""
-    from pathlib import Path
-
-    python = Python(environment.name, str(environment.python))
+    path = str(environment.python)
     try:
-        done = app.runner.run([str(environment.python), "-I", "-c", PYTHON_FACTS], timeout_s=PYTHON_LIMIT_S)
-        version, site_packages, headers = done.text.splitlines()
+        done = app.runner.run([path, "-I", "-c", PYTHON_FACTS], timeout_s=PYTHON_LIMIT_S)
+        version, headers = done.text.splitlines()
     except (DevkitError, ValueError) as error:
-        return Python(python.environment, python.path, complaint=str(error))
-    return Python(python.environment, python.path, version, Path(site_packages), headers == "True")
+        return Python(environment.name, path, complaint=str(error))
+    return Python(environment.name, path, version, headers == "True")
 
 
 def gather(app: App, environment: Environment, folder: Path) -> Proof:
