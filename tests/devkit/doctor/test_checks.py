@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,6 +12,9 @@ from devkit.doctor import engine, gpu, machine, network, paddle, proxy, tools
 from devkit.doctor.finding import Finding, numbers, tally
 from devkit.errors import DevkitError
 from devkit.gpus import Gpu, Process
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GIB = 1 << 30
 PROCESSOR = machine.Processor("AMD EPYC", 2, frozenset({"avx", "avx2"}), amd=True, load=0.5)
