@@ -97,7 +97,7 @@ def gather(app: App, environment: Environment, folder: Path) -> Proof:
 
 
 def _ask(worker: Any) -> dict[str, Any]:
-    limit = threading.Timer(LIMIT_S, worker.child.end)
+    limit = threading.Timer(LIMIT_S, worker.end)
     limit.daemon = True
     limit.start()
     try:
