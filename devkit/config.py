@@ -89,8 +89,8 @@ class Config:
         if setting.variable in self.environ:
             return Value(parse(setting, self.environ[setting.variable], setting.variable), setting.variable)
         for path in (self.project_file, self.user_file):
-            found = _find(_read(path).unwrap(), key, path) if path else None
-            if path and found is not None:
+            text = _text(path) if path else ""
+            if path and text and (found := _find(_parsed(path, text).unwrap(), key, path)) is not None:
                 return Value(check(setting, found, str(path)), str(path))
         return Value(setting.default, "default")
 
@@ -101,7 +101,7 @@ class Config:
         setting = known(key)
         value = parse(setting, text, "the command line")
         path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
-        document = _read(path)
+        document = _parsed(path, _text(path))
         _find(document.unwrap(), key, path)
         section, name = key.split(".", 1)
         document.setdefault(section, tomlkit.table())[name] = value
@@ -177,18 +177,29 @@ def _example(setting: Setting) -> str:
     return ",".join(default) or "a,b" if isinstance(default, list) else str(default) or "TEXT"
 
 
-def _read(path: Path) -> tomlkit.TOMLDocument:
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:
+        raise _unparsed(path, error) from error
+    except OSError as error:
+        raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
+
+
+def _parsed(path: Path, text: str) -> tomlkit.TOMLDocument:
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        return tomlkit.parse(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return tomlkit.document()
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it") from error
-    except OSError as error:
-        raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise _unparsed(path, error) from error
+
+
+def _unparsed(path: Path, error: Exception) -> DevkitError:
+    return DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it")
 
 
 def _find(document: Mapping[str, Any], key: str, path: Path) -> Any:
