@@ -65,10 +65,7 @@ class Config:
     @classmethod
     def load(cls, directory: Path | None = None) -> Config:
         """Return the settings that hold in ``directory`` (the current one by default)."""
-        try:
-            start = (directory or Path.cwd()).resolve()
-        except FileNotFoundError as error:
-            raise DevkitError("the current directory is gone", "It was removed or renamed.", "cd") from error
+        start = (directory or Path.cwd()).resolve()
         project = next(
             (each / PROJECT_FILE for each in (start, *start.parents) if (each / PROJECT_FILE).is_file()), None
         )

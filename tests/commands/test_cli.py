@@ -280,6 +280,27 @@ def test_ctrl_c_of_a_terminal_ends_all_below(room: Room) -> None:
     assert all(map(gone, pids))
 
 
+def test_ctrl_c_while_devkit_is_still_loading_is_silent(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'devkit.commands._cli.run': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "sys.argv = ['devkit', 'config', 'show']\n"
+        "from devkit.__main__ import main\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_a_second_ctrl_c_does_not_stop_the_tidying_up(room: Room) -> None:
     room.write("long", LONG)
     process = room.start("long")
