@@ -85,8 +85,13 @@ def parse_raw(data: bytes) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def obstacles(changes: Iterable[Change], status: Status, top: Path) -> tuple[Obstacle, ...]:
-    """Return what in the checkout at ``top`` would be overwritten by ``changes``: git itself spares no ignored file."""
+def obstacles(
+    changes: Iterable[Change], status: Status, top: Path, tracked: frozenset[str] = frozenset()
+) -> tuple[Obstacle, ...]:
+    """Return what in the checkout at ``top`` would be overwritten by ``changes``: git itself spares no ignored file.
+
+    ``tracked`` are paths that HEAD has, where the changes are not all from HEAD.
+    """
     changes = tuple(changes)
     dirty = {each.path for each in status.dirty}
     untracked = set(status.untracked)
@@ -101,7 +106,7 @@ def obstacles(changes: Iterable[Change], status: Status, top: Path) -> tuple[Obs
         if not change.added or change.path in dirty or change.after[0] == GITLINK:
             continue
         for path in in_the_way(top, change.path):
-            if path in removed or path in found:
+            if path in removed or path in found or path in tracked:
                 continue
             kind: Kind = "changed here" if path in dirty else "not tracked" if path in untracked else "ignored"
             found[path] = Obstacle(path, kind)

@@ -170,8 +170,17 @@ def open_session(app: App, *, changes: bool, directory: Path | None = None) -> I
         yield Session(app, git, place)
 
 
-def return_to(session: Session, before: Snapshot, entry: journal.Entry) -> Restored:
-    """Make the repository what a snapshot says, in what the run moved; a run without an end moved all that differs."""
+def return_to(
+    session: Session, before: Snapshot, entry: journal.Entry, *, keep: frozenset[str] = frozenset()
+) -> Restored:
+    """Make the repository what a snapshot says, in what the run moved; a run without an end moved all that differs.
+
+    Args:
+        session: the clone.
+        before: the snapshot.
+        entry: the run.
+        keep: refs that stay as they are.
+    """
     git = session.git
     found = {each.path: differences(git, each) for each in before.checkouts}
     now = refs_now(git)
@@ -181,7 +190,7 @@ def return_to(session: Session, before: Snapshot, entry: journal.Entry) -> Resto
         name = each.head.strip().removeprefix("ref: ")
         if name.startswith("refs/heads/"):
             wanted[name] = before.refs.get(name, "")
-    wanted = {name: oid for name, oid in wanted.items() if now.get(name, "") != oid}
+    wanted = {name: oid for name, oid in wanted.items() if now.get(name, "") != oid and name not in keep}
     made = [Path(path) for path in entry.creates]
     for path in made:
         remove_worktree(git, path)
@@ -266,6 +275,7 @@ def fetch_line(remote: str, sources: Mapping[str, str], *, depth: int = 0) -> Li
         "--progress",
         "--no-tags",
         "--no-write-fetch-head",
+        "--refmap=",
         "--recurse-submodules=no",
         *([f"--depth={depth}"] if depth else []),
         "--",

@@ -150,7 +150,7 @@ class TooLarge(DevkitError):
 
 
 @dataclass
-class _Blobs:
+class Blobs:
     """The objects of a snapshot: blobs that must be written, blobs and names (commits or not) that must be kept."""
 
     object_format: str
@@ -183,7 +183,7 @@ class _Blobs:
         return digest.hexdigest()
 
 
-def capture(top: Path, path: str, blobs: _Blobs, known: Iterable[str] = ()) -> File:
+def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = ()) -> File:
     """Return what is at a path of a checkout, its bytes added to ``blobs``."""
     place = top / path
     found = lstat(place) if real_parents(top, path) else None
@@ -239,7 +239,7 @@ def take(
         TooLarge: it would take more than ``limit``.
     """
     place = state.place
-    blobs = _Blobs(place.object_format)
+    blobs = Blobs(place.object_format)
     checkouts = []
     if touches.checkout and place.top:
         checkouts.append(_checkout(git, place, state.status, touches.paths, blobs))
@@ -271,7 +271,8 @@ def take(
     if total > limit:
         raise _too_large(blobs, total, limit)
     keep = list(dict.fromkeys([*tips, *filter(None, [state.head]), *_commits(git, blobs.commits, set(tips))]))
-    _write(git, snapshot, blobs, keep)
+    document = ("snapshot.json", encode(snapshot))
+    write_commit(git, snapshot.ref, document, blobs, keep, f"before {command}")
     return snapshot
 
 
@@ -280,7 +281,7 @@ def is_kept(name: str) -> bool:
     return name.startswith(("refs/heads/", "refs/stash", "refs/devkit/")) and not name.startswith((NAMESPACE, INCOMING))
 
 
-def _too_large(blobs: _Blobs, total: int, limit: int) -> TooLarge:
+def _too_large(blobs: Blobs, total: int, limit: int) -> TooLarge:
     largest = sorted(((size, oid) for oid, (size, _) in blobs.written.items()), reverse=True)[:LARGEST_SHOWN]
     names = ", ".join(f"{blobs.sources.get(oid, 'git state')} ({size_text(size)})" for size, oid in largest)
     return TooLarge(
@@ -296,7 +297,7 @@ def _checkout(
     place: Place,
     status: Status,
     paths: Mapping[str, str],
-    blobs: _Blobs,
+    blobs: Blobs,
     *,
     whole: bool = False,
 ) -> Checkout:
@@ -361,7 +362,7 @@ def _submodules(git: Git, top: Path) -> Iterator[tuple[str, str, str]]:
         yield path, head, branch
 
 
-def _operation(place: Place, blobs: _Blobs) -> Iterator[File]:
+def _operation(place: Place, blobs: Blobs) -> Iterator[File]:
     for name in OPERATION_FILES:
         root = place.git_dir / name
         if root.is_dir():
@@ -382,7 +383,7 @@ def _names(data: bytes, place: Place) -> list[str]:
     return [each for each in words if len(each) == length and set(each) <= set("0123456789abcdef")]
 
 
-def _log(path: Path, blobs: _Blobs) -> tuple[str, list[str]]:
+def _log(path: Path, blobs: Blobs) -> tuple[str, list[str]]:
     """Return the blob of a ref's log, and the commits that it names."""
     try:
         data = path.read_bytes()
@@ -406,9 +407,20 @@ def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
     return [each.split()[0] for each in answer.decode().splitlines() if each.endswith(" commit")]
 
 
-def _write(git: Git, snapshot: Snapshot, blobs: _Blobs, parents_: Sequence[str]) -> None:
-    text = json.dumps(encode(snapshot), separators=(",", ":")).encode()
-    name = blobs.add(text)
+def write_commit(
+    git: Git, ref: str, document: tuple[str, Any], blobs: Blobs, parents_: Sequence[str], message: str
+) -> None:
+    """Write a commit below a private ref, with one git process.
+
+    Args:
+        git: in the repository.
+        ref: the ref.
+        document: the name of a JSON file in the commit's tree, and what it holds.
+        blobs: what the tree keeps beside it, in ``o/``.
+        parents_: the commits that it keeps.
+        message: the commit's message.
+    """
+    name = blobs.add(json.dumps(document[1], separators=(",", ":")).encode())
 
     def chunks() -> Iterator[bytes]:
         yield b"feature done\n"
@@ -419,11 +431,11 @@ def _write(git: Git, snapshot: Snapshot, blobs: _Blobs, parents_: Sequence[str])
             else:
                 yield from _exactly(source, size)
             yield b"\n"
-        message = os.fsencode(f"before {snapshot.command}\n")
-        yield b"commit %s\ncommitter devkit <devkit> 0 +0000\n" % snapshot.ref.encode()
-        yield b"data %d\n%s" % (len(message), message)
+        said = os.fsencode(message + "\n")
+        yield b"commit %s\ncommitter devkit <devkit> 0 +0000\n" % ref.encode()
+        yield b"data %d\n%s" % (len(said), said)
         yield from (b"merge %s\n" % each.encode() for each in parents_)
-        yield b"M 100644 %s snapshot.json\n" % name.encode()
+        yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
         yield from (b"M 100644 %s o/%s\n" % (oid.encode(), oid.encode()) for oid in sorted(blobs.kept - {name}))
         yield b"done\n"
 
