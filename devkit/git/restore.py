@@ -156,7 +156,7 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
         raise DevkitError(
             f"{lock} is there", "Another git works in this checkout, or was killed in it.", f"rm -- {lock}"
         )
-    _remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
+    remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
     for batch in _batches([each for each in checkout.files if each.mode and not _same(top, each)]):
         blob = blobs_of(git, (each.oid for each in batch))
         for each in batch:
@@ -193,7 +193,8 @@ def _litter(git: Git, checkout: Checkout) -> list[str]:
     return [each for each in untracked - held if "~" in each and each[: each.rindex("~")] in held]
 
 
-def _remove(top: Path, paths: Iterable[str]) -> None:
+def remove(top: Path, paths: Iterable[str]) -> None:
+    """Remove files, and the folders that hold nothing then."""
     for path in sorted(paths, reverse=True):
         place = top / safe_path(path)
         found = lstat(place) if real_parents(top, path) else None

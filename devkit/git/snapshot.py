@@ -104,7 +104,7 @@ class Snapshot:
 
     Attributes:
         id: the run's id.
-        refs: the branches, the stash, devkit's own refs and those that the command names.
+        refs: the branches, the stash, devkit's own refs and those that the command names (empty: not there).
         config: the settings of branches.
         stash: the blob with the stash's log, or nothing.
         logs: the blobs with the logs of branches that the command deletes.
@@ -257,6 +257,7 @@ def take(
         logs[branch], commits = _log(place.common_dir / "logs" / "refs" / "heads" / branch, blobs)
         blobs.commits += commits
     refs = {name: oid for name, oid in state.refs.items() if is_kept(name) or name in touches.refs}
+    refs.update(dict.fromkeys(touches.refs - refs.keys(), ""))
     tips = [oid for name, oid in refs.items() if state.kinds.get(name) == "commit"]
     snapshot = Snapshot(
         run_id,

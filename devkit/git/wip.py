@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.git.changes import lstat
+from devkit.git.changes import in_the_way, lstat
 from devkit.git.command import line
-from devkit.git.restore import make_folders, safe_path, write_file
+from devkit.git.restore import make_folders, remove, safe_path, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
 from devkit.text import counted
 
@@ -161,12 +161,22 @@ def collect(
         for path in loose
         if not path.endswith("/")
     ]
+    standing = standing_in([each.path for each in items if not each.untracked], {each.path for each in items}, top)
+    if standing:
+        raise DevkitError(
+            f"{counted(len(standing), 'file')} stand where HEAD has something else", "\n".join(standing), "git status"
+        )
     return tuple(items), blobs
 
 
 def within(path: str, paths: Collection[str]) -> bool:
     """Tell whether ``path`` is one of ``paths`` or below one; there being none, all is."""
     return not paths or any(path == each or path.startswith(each.rstrip("/") + "/") or each == "." for each in paths)
+
+
+def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> list[str]:
+    """Return the files that would go if something were written at the paths: above or below them, and not spared."""
+    return sorted({way for path in paths for way in in_the_way(top, path) if way != path and way not in spared})
 
 
 def _side(mode: str, oid: str) -> Side:
@@ -285,6 +295,14 @@ def resolve(git: Git, items: Iterable[Item], now: Callable[[str], Now]) -> tuple
     return writes, conflicts
 
 
+def over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], list[str]]:
+    """Return what takes items back over what the checkout has now, and the paths that conflict."""
+    writes, conflicts = resolve(git, items, here(git, state, [each.path for each in items]))
+    gone = {each.path for each in writes if each.work == NOTHING}
+    written = [each.path for each in writes if each.work not in {None, NOTHING}]
+    return writes, conflicts + standing_in(written, gone, state.checkout)
+
+
 def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
     """Return what is at each of the paths of the checkout now."""
     top = state.checkout
@@ -334,15 +352,11 @@ def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
                 os.fsencode(f"{'0' if each.index == NOTHING else mode} {oid or state.place.null}\t{each.path}\0")
             )
     blob = blobs_of(inside, (each.raw for each in writes if each.work not in {None, NOTHING} and each.raw))
+    remove(top, [each.path for each in writes if each.work == NOTHING])
     for each in writes:
-        safe_path(each.path)
-        place = top / each.path
-        if each.work is None:
+        if each.work is None or each.work == NOTHING:
             continue
-        if each.work == NOTHING:
-            if lstat(place):
-                place.unlink()
-            continue
+        place = top / safe_path(each.path)
         make_folders(top, each.path)
         if each.raw:
             write_file(place, blob(each.raw), each.mode)
@@ -366,11 +380,6 @@ def put_aside(changing: Changing, state: State, items: Sequence[Item], blobs: Bl
     """Keep items as an entry, and give their paths back what HEAD has."""
     git = changing.session.git
     entry = keep(git, state, items, blobs, message)
-    tracked = [each.path for each in items if not each.untracked]
-    if tracked:
-        data = b"".join(os.fsencode(each) + b"\0" for each in tracked)
-        words = ("restore", "--source=HEAD", "--staged", "--worktree", "--no-recurse-submodules")
-        changing.run(line(*words, "--pathspec-from-file=-", "--pathspec-file-nul", data=data, directory=state.checkout))
     top = state.checkout
     for each in items:
         if each.untracked:
@@ -379,6 +388,11 @@ def put_aside(changing: Changing, state: State, items: Sequence[Item], blobs: Bl
                 if parent == Path() or any((top / parent).iterdir()):
                     break
                 (top / parent).rmdir()
+    tracked = [each.path for each in items if not each.untracked]
+    if tracked:
+        data = b"".join(os.fsencode(each) + b"\0" for each in tracked)
+        words = ("restore", "--source=HEAD", "--staged", "--worktree", "--no-recurse-submodules")
+        changing.run(line(*words, "--pathspec-from-file=-", "--pathspec-file-nul", data=data, directory=state.checkout))
     return entry
 
 
@@ -437,7 +451,7 @@ def take_back(changing: Changing, entry: Wip, state: State, paths: Collection[st
     """
     git = changing.session.git
     items = [each for each in entry.items if within(each.path, paths)]
-    writes, conflicts = resolve(git, items, here(git, state, [each.path for each in items]))
+    writes, conflicts = over(git, state, items)
     if conflicts:
         return conflicts
     apply(git, state, writes)

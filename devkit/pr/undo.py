@@ -67,12 +67,12 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     before = snapshot.load(session.git, entry.id)
     state = session.state()
     _confirm(session, entry, since(session, before, entry, state), yes=yes)
-    _check_pushes(session, entry)
+    pushes = _pushes_to_take_back(session, entry)
     with session.change(
         f"undo {entry.id}", state, touched(session, before, entry), undoes=entry.id, of=entry.command
     ) as change:
         restored = return_to(session, before, entry)
-        for push in reversed(entry.pushes):
+        for push in reversed(pushes):
             change.push(
                 Push(push.remote, push.ref, push.after, push.before), push_back(push), title=f"pushing to {push.remote}"
             )
@@ -143,16 +143,25 @@ def push_back(push: Push) -> Line:
     return line("push", "--no-verify", "--progress", lease, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
 
 
-def _check_pushes(session: Session, entry: journal.Entry) -> None:
+def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
+    """Return the pushes that the remotes still have.
+
+    Raises:
+        DevkitError: a remote has something else by now.
+    """
+    found = []
     for push in entry.pushes:
         listed = session.git.carry_out(line("ls-remote", "--", push.remote, push.ref, slow=True))
         now = os.fsdecode(listed.stdout).partition("\t")[0]
-        if now not in {push.after, push.before}:
+        if now == push.after:
+            found.append(push)
+        elif now != push.before:
             raise DevkitError(
                 f"{push.remote} has moved on since {entry.command}",
                 f"{push.ref} there was {push.after[:10] or 'deleted'} then, and is {now[:10] or 'gone'} now.",
                 f"git fetch {push.remote}   and look first",
             )
+    return found
 
 
 def preview(session: Session, run: str) -> list[str]:

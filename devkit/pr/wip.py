@@ -64,8 +64,8 @@ def restore(session: Session, state: State, number: int, paths: Sequence[str]) -
     entry = wip.find(session.git, state, number)
     items = [each for each in entry.items if wip.within(each.path, paths)]
     if not items:
-        raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", f"devkit wip list")
-    _, conflicts = wip.resolve(session.git, items, wip.here(session.git, state, [each.path for each in items]))
+        raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", "devkit wip list")
+    _, conflicts = wip.over(session.git, state, items)
     if conflicts:
         fits = [each.path for each in items if each.path not in conflicts]
         raise DevkitError(
