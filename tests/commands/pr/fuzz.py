@@ -34,6 +34,25 @@ ODD = [
 IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
 
 
+def warm_up() -> None:
+    """Import what every fork would import."""
+    import importlib
+
+    import rich.console
+    import rich.text  # noqa: F401
+    import tomlkit  # noqa: F401
+
+    import devkit.commands._cli.main
+    import devkit.commands._cli.run
+    import devkit.commands._cli.typer_command
+
+    names = ["undo", *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean"))]
+    for name in [*names, "wip.save", "wip.restore"]:
+        importlib.import_module(f"devkit.commands.{name}")
+    for name in ("show", "forge", "wip"):
+        importlib.import_module(f"devkit.pr.{name}")
+
+
 def git(folder: Path, *words: str, check: bool = True, data: bytes | None = None) -> bytes:
     """Run git by hand, as the user of the clone would."""
     done = subprocess.run(["git", *words], cwd=folder, input=data, capture_output=True, check=False)
@@ -123,6 +142,7 @@ class Case:
     seed: int
     folder: Path
     told: list[str] = field(default_factory=list)
+    saved: bool = False
 
     @property
     def clone(self) -> Path:
@@ -158,7 +178,7 @@ class Case:
             self.devkit("pr", "rebase")
         self.edit(rng, rng.randrange(6))
         if rng.random() < 0.2:
-            self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]]))
+            self.saved = self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]])) == 0
             self.edit(rng, rng.randrange(2))
 
     def edit(self, rng: random.Random, count: int) -> None:
@@ -229,8 +249,14 @@ class Case:
     # The commands.
 
     def command(self, rng: random.Random) -> list[str]:
-        """Choose a changing command."""
+        """Choose a changing command, most often one that has something to do."""
         number = rng.choice(["7", "8", "9", "5"])
+        from devkit.git.snapshot import OPERATION_FILES
+
+        if any((self.clone / ".git" / name).exists() for name in OPERATION_FILES[1:]) and rng.random() < 0.8:
+            return ["pr", rng.choice(["continue", "skip", "abort"])]
+        if self.saved and rng.random() < 0.5:
+            return ["wip", "restore", *rng.choice([[], ["dir"]])]
         return rng.choice(
             [
                 ["pr", "fetch", number],
@@ -239,15 +265,11 @@ class Case:
                 ["pr", "rebase"],
                 ["pr", "rebase", "--onto", rng.choice(["upstream/develop", "feature", "HEAD~1"])],
                 ["pr", "rebase", number],
-                ["pr", "continue"],
-                ["pr", "skip"],
-                ["pr", "abort"],
                 ["pr", "sync", *rng.choice([[], ["--yes"]])],
                 ["pr", "push", *rng.choice([[], ["--branch=elsewhere"], [number]])],
                 ["pr", "drop", number, *rng.choice([[], ["--yes"]])],
                 ["pr", "clean", *rng.choice([[], ["--yes", "--remote"]])],
                 ["wip", "save", *rng.choice([[], ["dir"], ["a.cc", "loose.txt"]])],
-                ["wip", "restore", *rng.choice([[], ["dir"]])],
             ]
         )
 
