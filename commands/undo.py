@@ -86,9 +86,9 @@ def command(
             }
         )
         return
-    app.console.done(
-        f"back to before {done.entry.command} ({done.entry.id}, {ago(done.entry.started)}): {done.where}, {counted(done.restored.files, 'file')} put back"
-    )
+    entry = done.entry
+    what = f"{done.where}, {counted(done.restored.files, 'file')} put back"
+    app.console.done(f"back to before {entry.command} ({entry.id}, {ago(entry.started)}): {what}")
     for left in done.restored.left:
         app.console.look(f"not undone: {left}")
     app.console.next("devkit undo   takes this back")

@@ -101,4 +101,4 @@ def command(
         for note in each.notes:
             app.console.look(note)
     number = done[0].arrival.request.number
-    app.console.next(f"devkit pr show {number}", "devkit undo")
+    app.console.next(f"devkit pr show {number}", f"devkit pr rebase {number}", "devkit undo")

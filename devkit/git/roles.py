@@ -135,7 +135,7 @@ def base_remote(state: State, config: Config, asked: str = "") -> str:
 
 
 def base_branch(state: State, config: Config, remote: str) -> str:
-    """Return the branch of a remote that requests go to: the configured one, its HEAD, or the first of the usual names."""
+    """Return the branch of a remote that requests go to: as configured, its HEAD, or a usual name."""
     chosen = config.get("pr.base-branch")
     if chosen:
         return word(chosen, "name of a branch")
@@ -153,7 +153,7 @@ def roles(state: State, config: Config, asked: str = "") -> Roles:
 
 
 def fork_remote(state: State, config: Config, base: str, branch: str = "") -> str:
-    """Return the remote to push to: the branch's own, the configured one, git's default, or the only one beside the base.
+    """Return the remote to push to: the branch's own, the configured one, or the only one beside the base.
 
     Raises:
         DevkitError: it is not clear which.

@@ -220,8 +220,8 @@ def _as_stored(git: Git, top: Path, paths: Sequence[str]) -> dict[str, str]:
 
 def quoted(path: str) -> bytes:
     """Return a path as git reads it from a list of lines: in C's quotes."""
-    data = os.fsencode(path)
-    return b'"' + b"".join(b"\\%03o" % each if each < 0x20 or each in b'"\\' else bytes([each]) for each in data) + b'"'
+    escaped = (b"\\%03o" % each if each < ord(" ") or each in b'"\\' else bytes([each]) for each in os.fsencode(path))
+    return b'"' + b"".join(escaped) + b'"'
 
 
 def decide(item: Item, now: Now, merge: Callable[[Side, Side, Side], Side | None]) -> Write | None:
@@ -241,12 +241,10 @@ def decide(item: Item, now: Now, merge: Callable[[Side, Side, Side], Side | None
         index = item.index if now.index == item.base else merge(item.base, now.index, item.index)
         if index is None:
             return None
-    if item.work == now.work:
-        return Write(item.path, index, None, intent=item.intent)
     if now.work == item.base and now.clean:
         return Write(item.path, index, item.work, item.raw, item.mode, intent=item.intent)
-    if item.work == item.base:
-        return Write(item.path, index, None)
+    if item.work in {now.work, item.base}:
+        return Write(item.path, index, None, intent=item.intent)
     work = merge(item.base, now.work, item.work)
     return None if work is None else Write(item.path, index, work)
 
@@ -260,7 +258,7 @@ class Merger:
     def __call__(self, base: Side, ours: Side, theirs: Side) -> Side | None:
         """Return the merge of two sides over their base, or None where it conflicts."""
         for one, other in ((ours, theirs), (theirs, ours)):
-            if one == base or one == other:
+            if one in (base, other):
                 return other
         if not {base[0], ours[0], theirs[0]} <= MERGEABLE:
             return None

@@ -47,7 +47,7 @@ def blocked(found: Sequence[Obstacle], what: str, *remedies: str) -> None:
 def carried(
     git: Git, state: State, changes: Sequence[Change], what: str, *remedies: str
 ) -> tuple[tuple[Item, ...], Blobs] | None:
-    """Return the uncommitted work that must be put aside for a checkout and can be merged after it; None: there is none.
+    """Return the uncommitted work that must be put aside for a checkout and merged after it, or None.
 
     Raises:
         DevkitError: something would be overwritten, or would conflict.

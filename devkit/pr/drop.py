@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -23,6 +22,7 @@ from devkit.text import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from devkit.git.command import Git, Line
     from devkit.git.session import Session
@@ -71,7 +71,7 @@ def merged_how(git: Git, tip: str, base: str, request: Request | None, seen: str
 def _one_commit(git: Git, tip: str, fork: str) -> str:
     """Write the request as one commit, as a squash makes it; nothing refers to it."""
     who = {f"GIT_{role}_{what}": "devkit" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    when = {"GIT_AUTHOR_DATE": "1 +0000", "GIT_COMMITTER_DATE": "1 +0000"}
+    when = {"GIT_AUTHOR_DATE": "1000000000 +0000", "GIT_COMMITTER_DATE": "1000000000 +0000"}
     words = ("commit-tree", "-p", fork, "-m", "squashed", f"{tip}^{{tree}}")
     return git.read(*words, env={**who, **when}).decode().strip()
 

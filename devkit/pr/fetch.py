@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError
 from devkit.git import wip
-from devkit.git.changes import Change, changes_between, rebuilt
+from devkit.git.changes import Change, changes_between, obstacles, rebuilt
 from devkit.git.command import GitFailed, Line, line
-from devkit.git.roles import KEPT, Request, request_of, roles
+from devkit.git.roles import KEPT, Request, Roles, request_of, roles
 from devkit.git.session import Session, clear_incoming, fetch_line, incoming
 from devkit.git.snapshot import INCOMING, Touches
-from devkit.pr.carry import carried, empty_tree
+from devkit.git.state import read_status
+from devkit.pr.carry import blocked, carried, empty_tree
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.git.command import Git
+    from devkit.git.session import Change as Changing
     from devkit.git.state import State
 
 Relation = Literal["new", "same", "forward", "rewritten", "ahead", "own"]
@@ -57,8 +59,8 @@ class Arrival:
         branch: the local branch.
         local: that branch's commit, or nothing.
         relation: ``new`` (no branch yet), ``same``, ``forward`` (the branch can follow), ``rewritten`` (the author
-            force-pushed, and nothing of the user's is on the branch), ``ahead`` (the user's commits are on top), ``own``
-            (the author went on and the branch has commits of the user's).
+            force-pushed, and nothing of the user's is on the branch), ``ahead`` (the user's commits are on top),
+            ``own`` (the author went on and the branch has commits of the user's).
         own: the user's commits, for ``own``.
     """
 
@@ -118,26 +120,21 @@ def plan(arrival: Arrival, wish: Wish, state: State, *, old: str = "", now: floa
 def _move(arrival: Arrival, wish: Wish, state: State) -> list[Line]:
     """Return the lines that move or make the branch, and check it out where that is wanted."""
     branch, oid = arrival.branch, arrival.oid
-    moves = arrival.relation in {"forward", "rewritten"}
+    new, moves = arrival.relation == "new", arrival.relation in {"forward", "rewritten"}
+    switch = ("switch", "--no-recurse-submodules")
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
-        words = ("switch", "--no-recurse-submodules", "--no-track", "-C", branch, oid)
-        return [line(*words, directory=elsewhere.path, slow=True)] if moves else []
+        there = line(*switch, "--no-track", "-C", branch, oid, directory=elsewhere.path, slow=True)
+        return [there] if moves else []
+    move = [line("branch", "--no-track", "--force", "--", branch, oid)] if moves else []
     if wish.way == "worktree" and not elsewhere:
-        folder = str(wish.folder)
-        if arrival.relation == "new":
-            return [line("worktree", "add", "--no-track", "-b", branch, "--", folder, oid, slow=True)]
-        move = [line("branch", "--no-track", "--force", "--", branch, oid)] if moves else []
-        return [*move, line("worktree", "add", "--", folder, branch, slow=True)]
+        made = ("--no-track", "-b", branch, "--", str(wish.folder), oid) if new else ("--", str(wish.folder), branch)
+        return [*move, line("worktree", "add", *made, slow=True)]
     if wish.way == "branch" and state.branch != branch:
-        if arrival.relation == "new":
-            return [line("branch", "--no-track", "--", branch, oid)]
-        return [line("branch", "--no-track", "--force", "--", branch, oid)] if moves else []
-    if arrival.relation == "new":
-        return [line("switch", "--no-recurse-submodules", "--no-track", "-c", branch, oid, slow=True)]
-    if moves:
-        return [line("switch", "--no-recurse-submodules", "--no-track", "-C", branch, oid, slow=True)]
-    return [line("switch", "--no-recurse-submodules", branch, slow=True)] if state.branch != branch else []
+        return [line("branch", "--no-track", "--", branch, oid)] if new else move
+    if new or moves:
+        return [line(*switch, "--no-track", "-c" if new else "-C", branch, oid, slow=True)]
+    return [line(*switch, branch, slow=True)] if state.branch != branch else []
 
 
 def checks_out(arrival: Arrival, wish: Wish, state: State) -> bool:
@@ -221,12 +218,16 @@ def _place(session: Session, wish: Wish, state: State, arrivals: list[Arrival]) 
         _warn_of_rebuild(session, state, changes, number)
     if wish.way == "worktree":
         wish = replace(wish, folder=worktree_folder(arrivals[0].branch, wish, state))
-    elsewhere = {
-        tree.path: {each.path: each.before[1] for each in changes_between(git, arrival.local, arrival.oid)}
-        for arrival in arrivals
-        if arrival.local and (tree := state.worktree_of(arrival.branch)) and tree.path != state.place.top
-    }
-    touches = Touches(checkout=bool(moving), paths={each.path: each.before[1] for each in changes}, checkouts=elsewhere)
+    lines = {id(each): plan(each, wish, state, old=_old_name(state, each.branch), now=time.time()) for each in arrivals}
+    if all(each.words[0] == "config" for all_ in lines.values() for each in all_):  # nothing that could be undone
+        for each in (each for all_ in lines.values() for each in all_):
+            git.carry_out(each)
+        return [_fetched(session, arrival, wish, state, roles_, "") for arrival in arrivals]
+    touches = Touches(
+        checkout=bool(moving),
+        paths={each.path: each.before[1] for each in changes},
+        checkouts=_elsewhere(git, state, arrivals),
+    )
     creates = (
         [wish.folder] if wish.way == "worktree" and wish.folder and not state.worktree_of(arrivals[0].branch) else []
     )
@@ -236,12 +237,8 @@ def _place(session: Session, wish: Wish, state: State, arrivals: list[Arrival]) 
     with session.change(command, state, touches, creates=creates, numbers=numbers, way=wish.way) as change:
         aside = wip.put_aside(change, state, *work, f"carried to {_tip(arrivals[0])[:10]}") if work else None
         for arrival in arrivals:
-            old = _old_name(state, arrival.branch)
-            for each in plan(arrival, wish, state, old=old, now=time.time()):
-                answer = change.run(each, check=False, title=f"checking out {arrival.branch}" if each.slow else "")
-                if answer.status and not _hook_failed(session, each, arrival):
-                    raise GitFailed(each.words, answer)
-            fetched = _fetched(session, arrival, wish, state, roles_.tracking, str(roles_), old)
+            _carry_out(change, lines[id(arrival)], arrival)
+            fetched = _fetched(session, arrival, wish, state, roles_, _old_name(state, arrival.branch))
             done.append(fetched)
             if moving is arrival:
                 fetched.notes += follow_submodules(change, state, submodule_changes(changes))
@@ -253,6 +250,34 @@ def _place(session: Session, wish: Wish, state: State, arrivals: list[Arrival]) 
     return done
 
 
+def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path, dict[str, str]]:
+    """Return the other checkouts whose branches will move, with the paths that this changes there.
+
+    Raises:
+        DevkitError: something there is in the way.
+    """
+    found = {}
+    for arrival in arrivals:
+        tree = state.worktree_of(arrival.branch)
+        if tree and tree.path != state.place.top and arrival.relation in {"forward", "rewritten"}:
+            changes = changes_between(git, arrival.local, arrival.oid)
+            number = arrival.request.number
+            blocked(
+                obstacles(changes, read_status(git.at(tree.path)), tree.path),
+                f"in {tree.path}, pull request {number}",
+                f"cd {tree.path} && devkit pr fetch {number}",
+            )
+            found[tree.path] = {each.path: each.before[1] for each in changes}
+    return found
+
+
+def _carry_out(changing: Changing, lines: Sequence[Line], arrival: Arrival) -> None:
+    for each in lines:
+        answer = changing.run(each, check=False, title=f"checking out {arrival.branch}" if each.slow else "")
+        if answer.status and not _hook_failed(changing.session, each, arrival):
+            raise GitFailed(each.words, answer)
+
+
 def _tip(arrival: Arrival) -> str:
     return arrival.local if arrival.relation == "ahead" else arrival.oid
 
@@ -261,7 +286,9 @@ def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
     """Tell whether a switch was made although git says that it failed: a post-checkout hook's status is its own."""
     if "switch" not in each.words and "worktree" not in each.words:
         return False
-    folder = each.directory or (Path(each.words[-2]) if each.words[0] == "worktree" else session.git.directory)
+    folder = each.directory or (
+        Path(each.words[each.words.index("--") + 1]) if each.words[0] == "worktree" else session.git.directory
+    )
     head = session.git.at(folder).ask("rev-parse", "--verify", "--quiet", "HEAD") if folder.is_dir() else None
     if head is None or os.fsdecode(head.stdout).strip() != _tip(arrival):
         return False
@@ -382,20 +409,13 @@ def _warn_of_rebuild(session: Session, state: State, changes: Sequence[Change], 
         )
 
 
-def _fetched(
-    session: Session, arrival: Arrival, wish: Wish, state: State, base: str, base_name: str, old: str
-) -> Fetched:
-    done = Fetched(arrival, summarize(session.git, _tip(arrival), base if base in state.refs else "", base_name))
+def _fetched(session: Session, arrival: Arrival, wish: Wish, state: State, roles_: Roles, old: str) -> Fetched:
+    base = state.refs.get(roles_.tracking, "")
+    done = Fetched(arrival, summarize(session.git, _tip(arrival), base, str(roles_)))
     if arrival.relation == "rewritten" and wish.way != "detach":
         done.kept = old.removeprefix("refs/")
-        words = (
-            "range-diff",
-            "-s",
-            "--no-color",
-            base if base in state.refs else f"{arrival.oid}~0",
-            arrival.local,
-            arrival.oid,
-        )
+        start = base or arrival.oid  # without a base, the new tip's own commits are all there is to compare with
+        words = ("range-diff", "-s", "--no-color", start, arrival.local, arrival.oid)
         done.range_diff = tuple(os.fsdecode(session.git.ask(*words).stdout).splitlines())
     elsewhere = state.worktree_of(arrival.branch)
     if wish.way == "worktree" and not elsewhere:

@@ -85,7 +85,7 @@ class Synced:
 
 
 def push_line(target: Target, source: str, expected: str, *, upstream: bool = False) -> Line:
-    """Return the line of a push that only goes through while the remote has the ``expected`` commit (empty: nothing)."""
+    """Return the line of a push that only goes through while the remote has the ``expected`` commit, or none."""
     words = ["push", "--progress", f"--force-with-lease={target.ref}:{expected}"]
     words += ["--set-upstream"] if upstream else []
     return line(*words, "--", target.remote, f"{source}:{target.ref}", slow=True)
@@ -122,7 +122,7 @@ def target_of(state: State, session: Session, branch: str, remote: str = "", nam
         raise DevkitError(
             f"{target} is the branch that requests go to",
             "devkit does not push there.",
-            f"git switch -c NAME   and devkit pr push",
+            "git switch -c NAME   and devkit pr push",
             "devkit pr sync   keeps the fork's equal to it",
         )
     return target
@@ -314,9 +314,8 @@ def _local(
         return branch, [], (), None
     own = _only(git, tip, oid)
     if own and not yes:
-        done.notes.append(
-            f"your {branch} has {counted(len(own), 'commit')} of its own and stays: git branch NAME {branch}, then devkit pr sync --yes"
-        )
+        what = f"your {branch} has {counted(len(own), 'commit')} of its own and stays"
+        done.notes.append(f"{what}: git branch NAME {branch}, then devkit pr sync --yes")
         return branch, [], (), None
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:

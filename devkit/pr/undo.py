@@ -66,7 +66,7 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     entry = choose(session, run)
     before = snapshot.load(session.git, entry.id)
     state = session.state()
-    _confirm(session, entry, since(session, before, entry, state), yes=yes)
+    _confirm(entry, since(session, before, entry, state), yes=yes)
     pushes = _pushes_to_take_back(session, entry)
     with session.change(
         f"undo {entry.id}", state, touched(session, before, entry), undoes=entry.id, of=entry.command
@@ -80,7 +80,7 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     return Undone(entry, restored, _where(session))
 
 
-def _confirm(session: Session, entry: journal.Entry, found: list[str], *, yes: bool) -> None:
+def _confirm(entry: journal.Entry, found: list[str], *, yes: bool) -> None:
     if yes:
         return
     again = f"devkit undo {entry.id} --yes   goes back all the same; devkit undo then brings this state back"

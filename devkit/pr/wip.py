@@ -69,7 +69,7 @@ def restore(session: Session, state: State, number: int, paths: Sequence[str]) -
     if conflicts:
         fits = [each.path for each in items if each.path not in conflicts]
         raise DevkitError(
-            f"{counted(len(conflicts), 'file')} of entry {entry.number} conflict with what is here; nothing was changed",
+            f"{counted(len(conflicts), 'file')} of entry {entry.number} conflict with what is here; nothing changed",
             "\n".join(conflicts),
             *([f"devkit wip restore --from {entry.number} {' '.join(fits[:5])}   takes what fits"] if fits else []),
             f"git diff {entry.base[:10]} -- {conflicts[0]}   shows what came in between",

@@ -42,12 +42,11 @@ def warm_up() -> None:
     import rich.text  # noqa: F401
     import tomlkit  # noqa: F401
 
-    import devkit.commands._cli.main
-    import devkit.commands._cli.run
-    import devkit.commands._cli.typer_command
-
-    names = ["undo", *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean"))]
-    for name in [*names, "wip.save", "wip.restore"]:
+    names = [
+        "undo",
+        *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean")),
+    ]
+    for name in [*names, "wip.save", "wip.restore", *(f"_cli.{name}" for name in ("main", "run", "typer_command"))]:
         importlib.import_module(f"devkit.commands.{name}")
     for name in ("show", "forge", "wip"):
         importlib.import_module(f"devkit.pr.{name}")
@@ -206,7 +205,7 @@ class Case:
             with contextlib.suppress(OSError):
                 self._edit(rng, kind, name)
 
-    def _edit(self, rng: random.Random, kind: str, name: str) -> None:
+    def _edit(self, rng: random.Random, kind: str, name: str) -> None:  # noqa: C901 - a branch for each thing people do
         path = self.clone / name
         text = f"{rng.random()}\n"
         if kind in {"unstaged", "staged", "both"} and path.is_file():
@@ -275,13 +274,9 @@ class Case:
 
     def devkit(self, *words: str, end: tuple[str, int] | None = None) -> int:
         """Run a line of devkit in a fork; ``end`` kills or interrupts it at its n-th git call (or file written)."""
-        out = self.folder / "said.txt"
-        pid = os.fork()
-        if pid == 0:
-            _become_devkit(words, self.clone, self.folder, out, end)
-        status = _wait(pid)
+        status, text = fork_devkit(words, self.clone, self.folder / "state", end=end)
         self.told.append(f"devkit {' '.join(words)} {end or ''} -> {status}")
-        self.told.append("    " + out.read_text(errors="replace").strip().replace("\n", "\n    "))
+        self.told.append("    " + text.strip().replace("\n", "\n    "))
         if status == 3:
             raise AssertionError("a bug of devkit's")
         return status
@@ -289,7 +284,7 @@ class Case:
     def entries(self) -> list[str]:
         """Return the ids of what can be undone, newest first."""
         folder = self.clone / ".git" / "devkit" / "undo"
-        return [each.stem for each in sorted(folder.glob("*.json"), key=lambda path: _started(path), reverse=True)]
+        return [each.stem for each in sorted(folder.glob("*.json"), key=_started, reverse=True)]
 
     # What it looks like.
 
@@ -318,13 +313,38 @@ def _started(path: Path) -> float:
     return float(json.loads(path.read_text())["started"])
 
 
-def _become_devkit(words: tuple[str, ...], clone: Path, folder: Path, out: Path, end: tuple[str, int] | None) -> None:
-    """In the fork: be a devkit that was started in the clone."""
+def fork_devkit(
+    words: tuple[str, ...],
+    folder: Path,
+    state: Path,
+    *,
+    end: tuple[str, int] | None = None,
+    env: dict[str, str] | None = None,
+) -> tuple[int, str]:
+    """Run a line of devkit in a fork of this process; return its exit status and what it said.
+
+    Args:
+        words: the words after ``devkit``.
+        folder: where it is started.
+        state: where it keeps its records.
+        end: how it is ended (``before`` a git call or ``during`` it, by SIGKILL, or by ``interrupt``), and at which.
+        env: variables beside this process's.
+    """
+    state.mkdir(exist_ok=True)
+    out = state / "said.txt"
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update({"XDG_STATE_HOME": str(state), **(env or {})})
+        _become_devkit(words, folder, out, end)
+    return _wait(pid), out.read_text("utf-8", "replace")
+
+
+def _become_devkit(words: tuple[str, ...], folder: Path, out: Path, end: tuple[str, int] | None) -> None:
+    """In the fork: be a devkit that was started in the folder."""
     status = 99
     try:
         os.setsid()
-        os.chdir(clone)
-        os.environ["XDG_STATE_HOME"] = str(folder / "state")
+        os.chdir(folder)
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(descriptor, 1)
@@ -405,7 +425,7 @@ def checkout(top: Path, git_dir: Path) -> dict[str, Any]:
 def _file(path: Path) -> tuple[int, bytes | str]:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
-        return stat.S_IFLNK, os.readlink(path)
+        return stat.S_IFLNK, os.readlink(path)  # noqa: PTH115 - its very bytes
     return mode, _digest(path.read_bytes())
 
 
@@ -447,7 +467,7 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
 
 def run(seed: int, folder: Path, made: Path) -> tuple[str, list[str]]:
     """Run one seed in ``folder`` from the template ``made``; return what it was and what was lost, if anything."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - no secret
     case = Case(seed, folder)
     shutil.copytree(made, folder, symlinks=True)
     for name in ("upstream", "fork"):
@@ -482,17 +502,3 @@ def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
         said = git(case.clone, "fsck", "--connectivity-only", check=False)
         lost = [f"fsck: {said.decode()}"] if b"missing" in said or b"broken" in said else []
     return kind, [*lost, *case.told] if lost else []
-
-
-if __name__ == "__main__":  # one seed by hand: python tests/commands/pr/fuzz.py SEED
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as place:
-        template(Path(place))
-        root = Path(place)
-        made_ = root / "made"
-        made_.mkdir()
-        for each_ in ("project.git", "fork.git", "clone"):
-            (root / each_).rename(made_ / each_)
-        for seed_ in map(int, sys.argv[1:]):
-            print(seed_, *run(seed_, root / "case", made_), sep="\n  ")
