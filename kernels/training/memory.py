@@ -1,0 +1,63 @@
+"""Bytes a rank: predicted by ZeRO's formula, and measured from Paddle's allocator.
+
+Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (2020), section 5: with Ψ
+parameters on N ranks, stage 1 divides the optimizer's state by N, stage 2 the gradients too, stage 3 the parameters too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .options import Options
+from .shape import numel, padded
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What lives on a rank from one step to the next, in bytes, and the most that is gathered beside it."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    gathered: int
+
+    @property
+    def total(self) -> int:
+        return self.parameters + self.gradients + self.optimizer
+
+
+def predict(options: Options) -> Memory:
+    """Apply the formula, unit by unit, with the padding that makes shares even."""
+    world, stage = options.world_size, options.stage
+    units = [padded(sum(map(numel, unit.values())), world) for unit in options.shape.units().values()]
+    psi = sum(units)
+    width = 2 if options.dtype == "bf16" else 4
+    state = 12 if options.dtype == "bf16" else 8  # two moments, and beside bf16 parameters an fp32 copy
+    return Memory(
+        parameters=width * psi // (world if stage >= 3 else 1),
+        gradients=width * psi // (world if stage >= 2 else 1),
+        optimizer=state * psi // (world if stage >= 1 else 1),
+        gathered=width * (units[-1] + max(units[:-1])) if stage >= 3 else 0,
+    )
+
+
+class Meter:
+    """Paddle's allocator on this rank's device, counted from when the meter was made."""
+
+    def __init__(self, *, gpu: bool) -> None:
+        from paddle.base import core
+
+        self._current = core.device_memory_stat_current_value if gpu else core.host_memory_stat_current_value
+        self._peak = core.device_memory_stat_peak_value if gpu else core.host_memory_stat_peak_value
+        (core.device_memory_stat_reset_peak_value if gpu else core.host_memory_stat_reset_peak_value)("Allocated", 0)
+        self._start = self._current("Allocated", 0)
+
+    def live(self) -> int:
+        """Return the bytes that are allocated now."""
+        return self._current("Allocated", 0) - self._start
+
+    def peak(self) -> int:
+        """Return the most bytes that were ever allocated at once."""
+        return self._peak("Allocated", 0) - self._start

@@ -1,0 +1,129 @@
+"""One request, parsed and checked once at the edge; inside, an ``Options`` is plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Optional
+
+from ..protocol import Refusal
+from .shape import SIZES, Shape
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made of. Lengths in tokens (bytes of text), ``batch`` in sequences over all ranks."""
+
+    world_size: int = 2
+    stage: int = 0
+    steps: int = 100
+    batch: int = 8
+    accumulate: int = 1
+    seqlen: int = 256
+    lr: float = 2e-3
+    warmup: int = 10
+    clip: float = 1.0
+    weight_decay: float = 0.1
+    seed: int = 0
+    dtype: str = "fp32"
+    device: str = "cpu"
+    recompute: bool = False
+    size: str = "small"
+    heads: Optional[int] = None
+    kv_heads: Optional[int] = None
+    layers: Optional[int] = None
+    width: Optional[int] = None
+    data: Optional[str] = None
+    eval_every: int = 0
+    save_every: int = 0
+    checkpoints: Optional[str] = None
+    resume: Optional[str] = None
+    """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
+
+    @property
+    def shape(self) -> Shape:
+        """The size's shape with what the request changes in it."""
+        named = {name: getattr(self, name) for name in ("heads", "kv_heads", "layers", "width")}
+        return replace(SIZES[self.size], **{name: value for name, value in named.items() if value is not None})
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences that one rank takes at once."""
+        return self.batch // (self.world_size * self.accumulate)
+
+
+def parse(request: dict[str, Any]) -> Options:
+    """Read the options of a request.
+
+    Raises:
+        Refusal: an option is unknown, of the wrong type, out of range, or at odds with another.
+    """
+    known = {field.name: field for field in fields(Options)}
+    given = {name: value for name, value in request.items() if name not in {"protocol", "op", "peak_baseline"}}
+    for name, value in given.items():
+        if name not in known:
+            raise Refusal(f"the request holds an option '{name}' that training does not have")
+        wanted = type(known[name].default)
+        if known[name].default is None or value is None:
+            continue
+        if not isinstance(value, (int, float) if wanted is float else wanted):
+            raise Refusal(f"the option '{name}' is {value!r}", f"It wants a value of type {wanted.__name__}.")
+    options = Options(**given)
+    check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """Refuse options that no run can have.
+
+    Raises:
+        Refusal: as ``parse``.
+    """
+    if options.stage not in range(4):
+        raise Refusal(
+            f"there is no stage {options.stage}",
+            "0 keeps everything on each rank; 1 shards the optimizer's state, 2 the gradients too, 3 the parameters too.",
+            "--stage 2",
+        )
+    if options.size not in SIZES:
+        raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
+    for name in ("world_size", "steps", "batch", "accumulate", "seqlen"):
+        if getattr(options, name) < 1:
+            flag = "--nproc" if name == "world_size" else f"--{name}"
+            raise Refusal(f"{flag} is {getattr(options, name)}", "It counts from 1.", f"{flag} 1")
+    for name in ("warmup", "eval_every", "save_every", "seed"):
+        if getattr(options, name) < 0:
+            flag = f"--{name.replace('_', '-')}"
+            raise Refusal(f"{flag} is {getattr(options, name)}", "It counts from 0.", f"{flag} 0")
+    for name in ("heads", "kv_heads", "layers", "width"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            flag = f"--{name.replace('_', '-')}"
+            raise Refusal(f"{flag} is {value}", "It counts from 1.")
+    if not (math.isfinite(options.lr) and options.lr > 0):
+        raise Refusal(
+            f"a learning rate of {options.lr}", "Nothing is learnt without a positive, finite one.", "--lr 2e-3"
+        )
+    if not (math.isfinite(options.clip) and options.clip >= 0):
+        raise Refusal(f"--clip is {options.clip}", "It is a gradient norm; 0 turns clipping off.", "--clip 1.0")
+    if not (math.isfinite(options.weight_decay) and options.weight_decay >= 0):
+        raise Refusal(f"--weight-decay is {options.weight_decay}", "It is a finite rate, 0 or more.")
+    share = options.world_size * options.accumulate
+    if options.batch % share:
+        over = f"{options.world_size} ranks"
+        if options.accumulate > 1:
+            over += f" and {options.accumulate} accumulated passes"
+        raise Refusal(
+            f"a batch of {options.batch} sequences cannot be shared by {over}",
+            "Each rank takes the same number of whole sequences.",
+            f"--batch {max(share, (options.batch + share // 2) // share * share)}",
+        )
+    if options.dtype not in {"fp32", "bf16"}:
+        raise Refusal(f"there is no dtype '{options.dtype}'", "Training knows fp32 and bf16.", "--dtype fp32")
+    if options.dtype == "bf16" and options.device == "cpu":
+        raise Refusal(
+            "bf16 needs a GPU",
+            "On CPU Paddle has no bf16 matmul, and its automatic mixed precision does nothing in silence.",
+            "--dtype fp32",
+        )
+    options.shape  # noqa: B018  its own checks
