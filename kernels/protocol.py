@@ -1,8 +1,8 @@
 """Requests in, events out: how the device side talks with the tool that started it.
 
 A request is one JSON object a line on standard input; the end of input ends the process. An event is one JSON object a
-line on a pipe of its own, named by ``DEVKIT_EVENTS_FD``, so that a library which prints cannot break it. Started by hand,
-without that variable, events go to standard output.
+line on a pipe of its own, named by ``DEVKIT_EVENTS_FD``, so that a library which prints cannot break it. Started by
+hand, without that variable, events go to standard output.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def serve(handle: Callable[[dict[str, Any]], None]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # the one place where a bug of the device side becomes an event
+    except Exception as error:  # noqa: BLE001 - the one place where a bug of the device side becomes an event
         emit("crash", what=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
         return 3
     return 0

@@ -1,0 +1,1 @@
+"""What turns the files of this room into a command line."""

@@ -1,0 +1,24 @@
+"""Completion for bash, zsh and fish, by Typer's own machinery over the lazy tree."""
+
+from __future__ import annotations
+
+import os
+
+import typer.completion
+from typer._completion_classes import completion_init
+from typer._completion_shared import get_completion_script
+
+from devkit.commands._cli.typer_command import root
+
+VARIABLE = "_DEVKIT_COMPLETE"
+
+
+def script(shell: str) -> str:
+    """Return what a shell must read to complete devkit's words."""
+    return get_completion_script(prog_name="devkit", complete_var=VARIABLE, shell=shell)
+
+
+def complete() -> int:
+    """Answer a shell's request, which is in the environment."""
+    completion_init()
+    return typer.completion.shell_complete(root(), {}, "devkit", VARIABLE, os.environ[VARIABLE])

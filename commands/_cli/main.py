@@ -1,0 +1,44 @@
+"""The door: from the words of the command line to a command, and from what it raises to an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from devkit.commands._cli import tree
+
+HELP = ("-h", "--help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that ``argv`` (the words after ``devkit``) asks for, and return the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if "_DEVKIT_COMPLETE" in os.environ:
+        from devkit.commands._cli.completion import complete
+
+        return complete()
+    node, rest = tree.resolve(words)
+    if not node.words and rest in (["--version"], ["-V"]):
+        from devkit import __version__
+
+        sys.stdout.write(f"devkit {__version__}\n")
+        return 0
+    if node.own_command is None and (not rest or rest[0] in HELP):
+        return _print_help(node)
+    from devkit.commands._cli.run import run
+
+    return run(node, rest, words)
+
+
+def _print_help(node: tree.Node) -> int:
+    text = tree.help_text(node) + "\n"
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        text = text.replace("…", "...").encode("ascii", "backslashreplace").decode()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0

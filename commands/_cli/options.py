@@ -1,0 +1,36 @@
+"""The flags and arguments that many commands share, with their completion."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def _run_ids(incomplete: str) -> list[tuple[str, str]]:
+    from devkit.app import App
+
+    return [(each.id, str(each.record["command"])) for each in App().runs.entries() if each.id.startswith(incomplete)]
+
+
+def _environments(incomplete: str) -> list[str]:
+    from devkit.envs.resolve import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the exact lines that would be run, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Env = Annotated[
+    str,
+    typer.Option(
+        "--env",
+        metavar="NAME",
+        autocompletion=_environments,
+        help="The environment of the device side: a name, or a folder; the project's .venv by default.",
+    ),
+]
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", autocompletion=_run_ids, help="A run's id, or its beginning, or last.")
+]

@@ -1,0 +1,119 @@
+"""Running one command: signals in, an exit status out, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer._click.exceptions import ClickException  # where Typer keeps what it raises for a usage error
+
+from devkit.app import App
+from devkit.errors import DevkitError, ExitStatus, UsageError
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from devkit.commands._cli.tree import Node
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP: the same way out as Ctrl-C, another status."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def run(node: Node, rest: list[str], words: list[str]) -> int:
+    """Run the command at ``node`` with the words that are ``rest``, and return the exit status."""
+    app = App(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
+    try:
+        return _run(app, node, rest)
+    except DevkitError as error:
+        app.console.fail(error)
+        return int(error.status)
+    except KeyboardInterrupt as error:
+        return _interrupted(app, error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    except Exception:  # noqa: BLE001 - the one place where a bug of ours becomes a log and a status
+        return _bug(app, words)
+    finally:
+        app.runner.end_all()
+
+
+def _run(app: App, node: Node, rest: list[str]) -> int:
+    if node.own_command is None:
+        raise _unknown(node, rest[0])
+    from devkit.commands._cli.typer_command import load
+
+    line = " ".join(("devkit", *node.words))
+    try:
+        loaded = load(node)
+        with loaded.make_context(line, rest, obj=app) as context:
+            done: Any = loaded.invoke(context)
+    except typer.Exit as leaving:
+        done = leaving.exit_code
+    except ClickException as error:
+        raise UsageError(error.format_message(), "", f"{line} --help") from error
+    sys.stdout.flush()
+    return done if isinstance(done, int) else 0
+
+
+def _unknown(node: Node, word: str) -> UsageError:
+    import difflib
+
+    line = " ".join(("devkit", *node.words))
+    near = difflib.get_close_matches(word, node.children(), n=2)
+    what = f"{line} has no flag {word}" if word.startswith("-") else f"there is no command {line} {word}"
+    return UsageError(what, "", *[f"{line} {name}" for name in near] or [f"{line} --help   lists the commands"])
+
+
+def _terminated(number: int, _frame: object) -> None:
+    raise Terminated(number)
+
+
+def _interrupted(app: App, error: KeyboardInterrupt) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    ended = app.runner.end_all()
+    app.console.look("interrupted" + (f"; {counted(ended, 'program')} ended" if ended else ""))
+    for line in app.restored:
+        app.console.note(f"  {line}")
+    return 128 + error.number if isinstance(error, Terminated) else int(ExitStatus.INTERRUPTED)
+
+
+def _bug(app: App, words: list[str]) -> int:
+    import datetime as dt
+    import platform
+    import shlex
+
+    from devkit import __version__
+    from devkit.files import write_atomically
+    from devkit.paths import state_home
+    from devkit.redact import redact
+
+    report = "\n".join(
+        (
+            f"devkit {__version__}, Python {platform.python_version()}, {platform.platform()}",
+            f"$ {shlex.join(['devkit', *words])}",
+            "",
+            traceback.format_exc(),
+        )
+    )
+    path = state_home() / "bugs" / f"{dt.datetime.now(dt.timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    error = sys.exc_info()[1]
+    what = f"a bug in devkit: {type(error).__name__}: {error}"
+    try:
+        write_atomically(path, redact(report).encode(), mode=0o600)
+    except DevkitError as refused:
+        app.console.fail(DevkitError(what, f"Its log could not be written: {refused.why}\n{report}"))
+    else:
+        app.console.fail(DevkitError(what, f"All that is known of it is in {path}", f"less {path}"))
+    return int(ExitStatus.BUG)

@@ -1,0 +1,123 @@
+"""The tree of commands as the folders show it, read without importing any of them.
+
+A group is a folder, a command is a module in it, and the module named as its group is what the group does by itself
+(``commands/train/train.py`` is ``devkit train``). The first line of a module's docstring is its line of help. Names
+that begin with an underscore are not commands; a trailing one is dropped (``continue_.py``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import textwrap
+
+ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT_PURPOSE = "One terminal command for the working day of people who develop PaddlePaddle or on it."
+QUOTES = '"""'
+
+
+class Node:
+    """A group or a command.
+
+    Attributes:
+        words: the words that lead to it, without ``devkit``.
+        path: its folder or its file.
+        is_group: whether there are commands below it.
+    """
+
+    def __init__(self, words: tuple[str, ...], path: str, *, is_group: bool) -> None:
+        self.words = words
+        self.path = path
+        self.is_group = is_group
+
+    @property
+    def name(self) -> str:
+        """The word that one types."""
+        return self.words[-1] if self.words else "devkit"
+
+    @property
+    def own_command(self) -> str | None:
+        """The file of what a group does by itself, or None."""
+        if not self.is_group:
+            return self.path
+        path = os.path.join(self.path, f"{os.path.basename(self.path)}.py")
+        return path if self.words and os.path.isfile(path) else None
+
+    @property
+    def module(self) -> str:
+        """The name of the module to import for it."""
+        path = self.own_command or os.path.join(self.path, "__init__.py")
+        inside = os.path.relpath(path, ROOM)[: -len(".py")].replace(os.sep, ".")
+        return f"devkit.commands.{inside}"
+
+    def purpose(self) -> str:
+        """Return its line of help."""
+        if not self.words:
+            return ROOT_PURPOSE
+        return first_line(os.path.join(self.path, "__init__.py") if self.is_group else self.path)
+
+    def children(self) -> dict[str, Node]:
+        """Return what is below it, by name, in alphabetical order."""
+        found = {}
+        for entry in os.scandir(self.path) if self.is_group else ():
+            stem, extension = os.path.splitext(entry.name)
+            name = stem.rstrip("_").replace("_", "-")
+            if stem.startswith(("_", ".")) or (self.words and stem == os.path.basename(self.path)):
+                continue
+            if extension == ".py" or (not extension and os.path.isfile(os.path.join(entry.path, "__init__.py"))):
+                found[name] = Node((*self.words, name), entry.path, is_group=not extension)
+        return dict(sorted(found.items()))
+
+    def child(self, name: str) -> Node | None:
+        """Return what is below it under this name, or None."""
+        return self.children().get(name)
+
+
+ROOT = Node((), ROOM, is_group=True)
+
+
+def first_line(path: str) -> str:
+    """Return the first line of a module's docstring, without reading further."""
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.startswith(QUOTES):
+                return line.strip().strip('"').strip()
+    return ""
+
+
+def resolve(argv: list[str]) -> tuple[Node, list[str]]:
+    """Return the deepest node that the words lead to, and the words that are left."""
+    node, rest = ROOT, list(argv)
+    while rest and node.is_group:
+        below = node.child(rest[0])
+        if below is None:
+            break
+        node = below
+        rest.pop(0)
+    return node, rest
+
+
+def help_text(node: Node, *, width: int | None = None) -> str:
+    """Return the help of a group: its purpose and each command with its one line.
+
+    Args:
+        node: the group.
+        width: the columns to fill; the terminal's by default, at most 100.
+    """
+    columns = width or min(shutil.get_terminal_size((100, 24)).columns, 100)
+    line = " ".join(("devkit", *node.words))
+    parts = [f"usage: {line} COMMAND …", "", *textwrap.wrap(node.purpose(), columns), "", "commands:"]
+    children = node.children()
+    column = max((len(name) for name in children), default=0) + 4
+    for name, child in children.items():
+        text = child.purpose()
+        if child.is_group:
+            names = ", ".join(child.children())
+            text = f"{text} ({names})" if names and not node.words else text
+        wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
+        parts.append(f"  {name}".ljust(column) + wrapped[0])
+        parts += [" " * column + more for more in wrapped[1:]]
+    parts += ["", f"{line} COMMAND --help shows a command's flags and an example."]
+    if not node.words:
+        parts.append("devkit completion SHELL prints what completes these words; devkit --version the version.")
+    return "\n".join(parts)

@@ -1,0 +1,98 @@
+"""A command's module as a Typer command, with the flags that all of them share."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import typer
+from typer._click.shell_completion import CompletionItem
+from typer.core import TyperCommand, TyperGroup
+
+from devkit.commands._cli import tree
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.commands._cli.tree import Node
+
+
+def load(node: Node) -> TyperCommand:
+    """Import a command's module and return its ``command`` function as a Typer command."""
+    module = importlib.import_module(node.module)
+    words = (module.__doc__ or "").strip()
+    if node.is_group and (below := node.children()):
+        lines = [f"  {name}  {child.purpose()}" for name, child in below.items()]
+        words = "\n\n".join((words, "\b\nCommands:\n" + "\n".join(lines)))
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    function = common_flags(module.command)
+    settings = {**getattr(module, "CONTEXT_SETTINGS", {})}
+    app.command(name=node.name, help=words, context_settings={"help_option_names": ["-h", "--help"], **settings})(
+        function
+    )
+    command = typer.main.get_command(app)
+    if not isinstance(command, TyperCommand):
+        raise TypeError(f"{node.module} is not one command")
+    return command
+
+
+def common_flags(function: Any) -> Any:
+    """Add ``-q`` and ``-v`` to a command's own parameters; they set the console of the application object."""
+    signature = inspect.signature(function, eval_str=True)
+
+    def command(**values: Any) -> Any:
+        context: typer.Context = values["ctx"]
+        app: App = context.obj
+        app.console.quiet = values.pop("quiet")
+        app.console.verbose = values.pop("verbose")
+        app.console.as_json = bool(values.get("as_json"))
+        return function(**values)
+
+    def flag(name: str, letters: tuple[str, ...], text: str) -> inspect.Parameter:
+        option = typer.Option(*letters, help=text)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_annotated(option))
+
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()]
+    parameters += [
+        flag("quiet", ("-q", "--quiet"), "Say nothing but errors and the answer."),
+        flag("verbose", ("-v", "--verbose"), "Show each line that is run."),
+    ]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # how inspect is told
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__name__ = function.__name__
+    return command
+
+
+def _annotated(option: Any) -> Any:
+    from typing import Annotated
+
+    return Annotated[bool, option]
+
+
+class Group(TyperGroup):
+    """A group whose commands are imported when they are called; only completion walks it."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(name=node.name, help=node.purpose())
+        self.node = node
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """Return the names below it."""
+        return list(self.node.children())
+
+    def get_command(self, _ctx: Any, name: str) -> Any:
+        """Return the command or group of this name, or None."""
+        below = self.node.child(name)
+        if below is None:
+            return None
+        return Group(below) if below.is_group and below.own_command is None else load(below)
+
+    def shell_complete(self, _ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Return what a word may become, from the tree alone."""
+        names = self.node.children().items()
+        return [CompletionItem(name, help=child.purpose()) for name, child in names if name.startswith(incomplete)]
+
+
+def root() -> Group:
+    """Return the whole tree as one Typer group."""
+    return Group(tree.ROOT)

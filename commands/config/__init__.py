@@ -1,0 +1,1 @@
+"""See and change settings."""

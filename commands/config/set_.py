@@ -1,0 +1,29 @@
+"""Change a setting, in your own file or the project's.
+
+A value of - is read from standard input, so that a password is on no command line.
+
+Example:  devkit config set proxy.bypass .bcebos.com
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from devkit.commands.config.get import Key
+
+
+def command(
+    ctx: typer.Context,
+    key: Key,
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value; a list is a,b; - reads standard input.")],
+    project: Annotated[bool, typer.Option("--project", help="Write devkit.toml in the project.")] = False,
+) -> None:
+    app = ctx.obj
+    path = app.config.set(key, sys.stdin.readline().rstrip("\n") if value == "-" else value, project=project)
+    app.console.done(f"{key} set in {path}")
+    now = type(app.config).load().lookup(key)
+    if now.origin != str(path):
+        app.console.look(f"{now.origin} still sets it to {now.value}")

@@ -1,0 +1,1 @@
+"""See and clean the records of what devkit ran."""

@@ -1,0 +1,191 @@
+"""Settings and where each came from: ``DEVKIT_*`` over ``devkit.toml`` over the user's file over the defaults."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+from devkit.files import write_atomically
+from devkit.paths import config_home
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROJECT_FILE = "devkit.toml"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key that can be set: its default, whose type is the setting's type, and what it is for."""
+
+    key: str
+    default: str | int | float | bool | list[str]
+    purpose: str
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it: ``DEVKIT_RUNS_KEEP`` for ``runs.keep``."""
+        return "DEVKIT_" + self.key.upper().replace(".", "_").replace("-", "_")
+
+
+SETTINGS = {
+    setting.key: setting
+    for setting in (
+        Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
+        Setting("proxy.url", "", "the proxy of everything that devkit starts, over http_proxy and https_proxy"),
+        Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy"),
+        Setting("runs.keep", 200, "how many run records are kept"),
+        Setting("runs.max-mib", 2048, "MiB that the run records may take"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A setting's value and its origin: ``default``, an environment variable or a file."""
+
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run of devkit."""
+
+    user_file: Path
+    project_file: Path | None
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @classmethod
+    def load(cls, directory: Path | None = None) -> Config:
+        """Return the settings that hold in ``directory`` (the current one by default)."""
+        start = (directory or Path.cwd()).resolve()
+        project = next(
+            (each / PROJECT_FILE for each in (start, *start.parents) if (each / PROJECT_FILE).is_file()), None
+        )
+        return cls(config_home() / "config.toml", project)
+
+    def get(self, key: str) -> Any:
+        """Return the value of ``key``."""
+        return self.lookup(key).value
+
+    def lookup(self, key: str) -> Value:
+        """Return the value of ``key`` and where it came from.
+
+        Raises:
+            UsageError: there is no such setting.
+            DevkitError: a file does not parse, or a value is of the wrong type.
+        """
+        setting = known(key)
+        if setting.variable in self.environ:
+            return Value(parse(setting, self.environ[setting.variable], setting.variable), setting.variable)
+        for path in (self.project_file, self.user_file):
+            found = _find(_read(path), key) if path else None
+            if path and found is not None:
+                return Value(check(setting, found, str(path)), str(path))
+        return Value(setting.default, "default")
+
+    def set(self, key: str, text: str, *, project: bool = False) -> Path:
+        """Write ``key`` into the user's file, or the project's, and return that file's path; comments stay."""
+        import tomlkit
+
+        setting = known(key)
+        value = parse(setting, text, "the command line")
+        path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
+        document = tomlkit.parse(path.read_text("utf-8")) if path.is_file() else tomlkit.document()
+        section, name = key.split(".", 1)
+        table = document.setdefault(section, tomlkit.table())
+        table[name] = value
+        write_atomically(path, tomlkit.dumps(document).encode(), mode=0o600)
+        return path
+
+
+def known(key: str) -> Setting:
+    """Return the setting named ``key``.
+
+    Raises:
+        UsageError: there is none; the nearest names are its remedy.
+    """
+    import difflib
+
+    if key in SETTINGS:
+        return SETTINGS[key]
+    near = difflib.get_close_matches(key, SETTINGS, n=2) or ["show"]
+    remedies = [f"devkit config get {name}" if name != "show" else "devkit config show   lists all" for name in near]
+    raise UsageError(f"there is no setting named {key}", "", *remedies)
+
+
+def parse(setting: Setting, text: str, origin: str) -> Any:
+    """Turn the text of a variable or an argument into a value of the setting's type.
+
+    Raises:
+        UsageError: the text is no such value.
+    """
+    default = setting.default
+    if isinstance(default, bool):
+        words = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }
+        if text.lower() in words:
+            return words[text.lower()]
+        raise UsageError(f"{setting.key} is true or false, not {text!r}", f"It came from {origin}.")
+    if isinstance(default, list):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    try:
+        return type(default)(text)
+    except ValueError as error:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise UsageError(f"{setting.key} is {kind}, not {text!r}", f"It came from {origin}.") from error
+
+
+def check(setting: Setting, value: Any, origin: str) -> Any:
+    """Return a file's value if it is of the setting's type.
+
+    Raises:
+        DevkitError: it is not.
+    """
+    wanted = type(setting.default)
+    if (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) or (
+        wanted is float and type(value) is int
+    ):
+        return value
+    raise DevkitError(
+        f"{setting.key} in {origin} is {value!r}",
+        f"It must be of type {wanted.__name__}.",
+        f"devkit config set {setting.key} {_example(setting)}",
+    )
+
+
+def _example(setting: Setting) -> str:
+    default = setting.default
+    return ",".join(default) or "a,b" if isinstance(default, list) else str(default) or "TEXT"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return dict(tomlkit.parse(path.read_text("utf-8")).unwrap())
+    except FileNotFoundError:
+        return {}
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it") from error
+    except OSError as error:
+        raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
+
+
+def _find(document: dict[str, Any], key: str) -> Any:
+    section, name = key.split(".", 1)
+    table = document.get(section)
+    return table.get(name) if isinstance(table, dict) else None

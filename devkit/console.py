@@ -1,0 +1,278 @@
+"""The screen: answers on standard output, the conversation on standard error, one voice for all commands.
+
+Nothing else in devkit prints. What a user or a forge wrote is never read as markup, and its control characters are
+written out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from devkit.redact import redact, redact_value
+from devkit.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import rich.console
+    import rich.progress
+    import rich.text
+
+    from devkit.errors import DevkitError
+
+Tone = Literal["done", "look", "failed", "type", "dim", "strong", ""]
+
+STYLES: dict[Tone, str] = {
+    "done": "green",
+    "look": "yellow",
+    "failed": "red",
+    "type": "cyan",
+    "dim": "dim",
+    "strong": "bold",
+    "": "",
+}
+SYMBOLS = "✓!✗→─·×−≥≤…±"
+ASCII = dict(zip(SYMBOLS, ("+", "!", "x", "->", "-", "|", "x", "-", ">=", "<=", "...", "+-"), strict=True))
+WIDTH_OF_A_PIPE = 100
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of an open table; of the columns that do not fit, the one of the least importance goes first."""
+
+    heading: str
+    align: Literal["left", "right"] = "right"
+    importance: int = 10
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell whose colour carries meaning."""
+
+    text: str
+    tone: Tone = ""
+
+
+def speaks(stream: IO[str], text: str) -> bool:
+    """Tell whether ``stream``'s encoding holds ``text``."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+class Progress:
+    """One line that shows how far a task is, and is gone when it ends; on a pipe, a line at its start."""
+
+    def __init__(self, bar: rich.progress.Progress | None, task: Any) -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, *, done: float | None = None, total: float | None = None, text: str | None = None) -> None:
+        """Set what is done of the total, and what the line says."""
+        if self._bar is not None:
+            shown = None if text is None else printable(redact(text))
+            self._bar.update(self._task, completed=done, total=total, description=shown)
+
+
+class Console:
+    """Where devkit speaks.
+
+    Args:
+        quiet: say nothing but errors and the answer.
+        verbose: show each line that is run.
+        as_json: standard output holds JSON and nothing else.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self.as_json = as_json
+
+    @cached_property
+    def out(self) -> rich.console.Console:
+        """Standard output: the answer."""
+        return self._open(sys.stdout)
+
+    @cached_property
+    def err(self) -> rich.console.Console:
+        """Standard error: the conversation."""
+        return self._open(sys.stderr)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person is watching standard error."""
+        return not self.quiet and self.err.is_terminal and not self.err.is_dumb_terminal
+
+    def _open(self, stream: IO[str]) -> rich.console.Console:
+        from rich.console import Console as RichConsole
+
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
+        return RichConsole(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def _say(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> None:
+        console.print(self._text(console, *parts))
+
+    def _text(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> rich.text.Text:
+        from rich.text import Text
+
+        text = Text()
+        for words, tone in parts:
+            text.append(self._plain(console, words), STYLES[tone])
+        return text
+
+    def _plain(self, console: rich.console.Console, words: str) -> str:
+        words = printable(redact(words))
+        if speaks(console.file, SYMBOLS):
+            return words
+        return "".join(ASCII.get(letter, letter) for letter in words)
+
+    def answer(self, line: str = "", tone: Tone = "") -> None:
+        """Print a line of the answer on standard output."""
+        if not self.as_json:
+            self._say(self.out, (line, tone))
+
+    def answer_parts(self, *parts: tuple[str, Tone]) -> None:
+        """Print a line of the answer whose parts differ in tone."""
+        if not self.as_json:
+            self._say(self.out, *parts)
+
+    def json(self, value: Any, *, one_line: bool = False) -> None:
+        """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
+        text = json.dumps(
+            redact_value(value),
+            indent=None if one_line else 2,
+            ensure_ascii=not speaks(sys.stdout, "é"),
+            allow_nan=False,
+        )
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def table(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, rules: Sequence[int] = ()
+    ) -> None:
+        """Print an open table on standard output: a heading line, a rule, the rows.
+
+        Args:
+            columns: headings, units included.
+            rows: a cell a column.
+            rules: a rule is drawn before each row of these indices too.
+        """
+        if self.as_json:
+            return
+        from rich.cells import cell_len
+
+        cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+        plain = [[self._plain(self.out, cell.text).replace("\n", " ") for cell in row] for row in cells]
+        widths = [
+            max([cell_len(column.heading), *(cell_len(row[index]) for row in plain)])
+            for index, column in enumerate(columns)
+        ]
+        shown = list(range(len(columns)))
+        indent, gap = "  ", "  "
+        while len(shown) > 1 and len(indent) + sum(widths[i] + len(gap) for i in shown) - len(gap) > self.out.width:
+            shown.remove(min(reversed(shown), key=lambda index: columns[index].importance))
+
+        def line(texts: Sequence[str], tones: Sequence[Tone]) -> None:
+            parts: list[tuple[str, Tone]] = [(indent, "")]
+            for position, index in enumerate(shown):
+                space = " " * (widths[index] - cell_len(texts[index]))
+                padded = space + texts[index] if columns[index].align == "right" else texts[index] + space
+                last = position == len(shown) - 1
+                parts.append((padded.rstrip() if last else padded, tones[index]))
+                parts.append(("" if last else gap, ""))
+            self._say(self.out, *parts)
+
+        rule = indent + "─" * (sum(widths[index] for index in shown) + len(gap) * (len(shown) - 1))
+        line([column.heading for column in columns], ["dim"] * len(columns))
+        self._say(self.out, (rule, "dim"))
+        for number, (texts, row) in enumerate(zip(plain, cells, strict=True)):
+            if number in rules:
+                self._say(self.out, (rule, "dim"))
+            line(texts, [cell.tone for cell in row])
+
+    def note(self, line: str, tone: Tone = "") -> None:
+        """Say a line of the conversation."""
+        if not self.quiet:
+            self._say(self.err, (line, tone))
+
+    def done(self, line: str) -> None:
+        """Say what was done."""
+        if not self.quiet:
+            self._say(self.err, ("✓ ", "done"), (line, ""))
+
+    def look(self, line: str) -> None:
+        """Say what deserves a look."""
+        if not self.quiet:
+            self._say(self.err, ("! ", "look"), (line, ""))
+
+    def next(self, *lines: str) -> None:
+        """Say, dim, what one would type next: each ``command   what for``."""
+        if not self.quiet:
+            for line in lines:
+                self._remedy(line, dim=True)
+
+    def command(self, argv: Sequence[str]) -> None:
+        """Show a line that is run (with ``-v``)."""
+        if self.verbose:
+            import shlex
+
+            self._say(self.err, (f"$ {shlex.join(argv)}", "dim"))
+
+    def plan(self, lines: Sequence[str]) -> None:
+        """Print the exact lines that would be run: what ``--dry-run`` answers."""
+        for line in lines:
+            self._say(self.out, (line, "type"))
+
+    def fail(self, error: DevkitError) -> None:
+        """Say what happened, why, and what to type."""
+        self._say(self.err, ("✗ ", "failed"), (error.what, ""))
+        for line in error.why.splitlines():
+            self._say(self.err, (f"  {line}", ""))
+        for remedy in error.remedies:
+            self._remedy(remedy)
+
+    def _remedy(self, line: str, *, dim: bool = False) -> None:
+        command, _, purpose = line.partition("   ")
+        self._say(
+            self.err,
+            ("  → ", "dim"),
+            (command, "type"),
+            (f"   {purpose.strip()}" if purpose else "", "dim" if dim else ""),
+        )
+
+    @contextlib.contextmanager
+    def progress(self, text: str, *, total: float | None = None, unit: Literal["", "bytes"] = "") -> Iterator[Progress]:
+        """Show a task's progress for as long as the block runs; ``total=None`` is a spinner."""
+        if not self.interactive:
+            self.note(text + "…", "dim")
+            yield Progress(None, None)
+            return
+        from rich import progress as rich_progress
+
+        columns: list[rich_progress.ProgressColumn] = [
+            rich_progress.SpinnerColumn(spinner_name="dots" if speaks(sys.stderr, "⠋") else "line", finished_text=" "),
+            rich_progress.TextColumn("{task.description}", markup=False),
+        ]
+        if total is not None:
+            columns.append(rich_progress.BarColumn(bar_width=24))
+            counts = (
+                rich_progress.DownloadColumn(binary_units=True)
+                if unit == "bytes"
+                else rich_progress.MofNCompleteColumn()
+            )
+            columns.append(counts)
+        if unit == "bytes":
+            columns.append(rich_progress.TransferSpeedColumn())
+        columns.append(rich_progress.TimeElapsedColumn() if total is None else rich_progress.TimeRemainingColumn())
+        with rich_progress.Progress(*columns, console=self.err, transient=True) as bar:
+            yield Progress(bar, bar.add_task(self._plain(self.err, text), total=total))

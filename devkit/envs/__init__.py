@@ -1,0 +1,1 @@
+"""Environments: the Pythons that the device side runs in."""

@@ -1,0 +1,216 @@
+"""Starting the device side in an environment, and talking with it in JSON lines.
+
+The device side is ``python -m devkit.kernels.…``, found through a folder that holds nothing but a link to this
+package, so that nothing of the tool's own Python leaks into the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from devkit.errors import DevkitError
+from devkit.fingerprint import is_amd
+from devkit.kernels.protocol import PROTOCOL
+from devkit.paths import cache_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.envs.resolve import Environment
+
+LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONSAFEPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
+
+Event = dict[str, Any]
+
+
+class DeviceBug(RuntimeError):
+    """The device side raised what it should not: a bug of ours, with its traceback."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a worker's inbox gets last: its exit status; negative is the signal that ended it."""
+
+    status: int
+
+
+def device_side() -> Path:
+    """Return the folder to put on an environment's path: it holds a link to this package and nothing else."""
+    import hashlib
+    from pathlib import Path
+
+    package = Path(__file__).resolve().parent
+    folder = cache_home() / "device-side" / hashlib.sha256(os.fsencode(package)).hexdigest()[:16]
+    link = folder / "devkit"
+    if not link.is_symlink() or link.readlink() != package:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".devkit-{os.getpid()}"
+        temporary.symlink_to(package)
+        temporary.replace(link)
+    return folder
+
+
+def device_environment(
+    app: App, *, threads: int | None = None, extra: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment of a device-side process.
+
+    Args:
+        app: whose proxies it gets.
+        threads: how many threads its libraries use; their own choice by default.
+        extra: what comes on top.
+    """
+    environ = {name: value for name, value in app.child_environment().items() if name not in LEAKS}
+    environ["PYTHONPATH"] = str(device_side())
+    environ["PYTHONUNBUFFERED"] = "1"
+    if is_amd():
+        environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    if threads:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            environ[name] = str(threads)
+    return {**environ, **(extra or {})}
+
+
+class Worker:
+    """One device-side process.
+
+    Args:
+        app: whose runner starts it.
+        environment: whose Python it runs in.
+        module: below ``devkit.kernels``, as ``attention``.
+        folder: its working directory and the place of its log.
+        name: what its log is called.
+        environ: its environment (see ``device_environment``).
+        inbox: where its events go as ``(worker, event)``, to share one between workers; its own by default.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        environment: Environment,
+        module: str,
+        *,
+        folder: Path,
+        name: str,
+        environ: Mapping[str, str],
+        inbox: queue.SimpleQueue[tuple[Worker, Event | Ended]] | None = None,
+    ) -> None:
+        self.name = name
+        self.environment = environment
+        self.log = folder / f"{name}.log"
+        self.inbox = inbox or queue.SimpleQueue()
+        self._app = app
+        read_end, write_end = os.pipe()
+        argv = [str(environment.python), "-m", f"devkit.kernels.{module}"]
+        try:
+            self.child = app.runner.start(
+                argv,
+                cwd=folder,
+                env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
+                stdin=subprocess.PIPE,
+                pass_fds=(write_end,),
+                log=self.log,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        threading.Thread(target=self._listen, args=(read_end,), daemon=True).start()
+
+    def _listen(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, "rb") as pipe:
+            for line in pipe:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # a line cut off by the process's death
+                self.inbox.put((self, event))
+        self.inbox.put((self, Ended(self.child.process.wait())))
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send a request; a worker that is gone says so in its inbox, not here."""
+        line = json.dumps({"protocol": PROTOCOL, **request}, allow_nan=False) + "\n"
+        stdin = self.child.process.stdin
+        try:
+            if stdin is not None:
+                stdin.write(line.encode())
+                stdin.flush()
+        except (BrokenPipeError, ValueError):
+            pass
+
+    def ask(self, request: Mapping[str, Any], answer: str, *, on_event: Callable[[Event], None] | None = None) -> Event:
+        """Send a request and return the event named ``answer``; events before it go to ``on_event``.
+
+        Only for a worker with an inbox of its own.
+
+        Raises:
+            DevkitError: the device side refused the request, or died.
+            DeviceBug: it raised.
+        """
+        self.send(request)
+        while True:
+            _, event = self.inbox.get()
+            if isinstance(event, Ended):
+                raise self.died(event)
+            raise_if_error(event)
+            if event["event"] == answer:
+                return event
+            if on_event:
+                on_event(event)
+
+    def died(self, ended: Ended) -> DevkitError:
+        """Return the error for a worker that ended without an answer."""
+        from devkit.process import fate
+
+        said = bytes(self.child.stderr).decode(errors="replace").strip().splitlines()
+        why = "\n".join(said[-6:])
+        if "No module named" in why and "devkit" in why:
+            why = f"{self.environment.name} ({self.environment.python}) cannot import devkit's device side.\n{why}"
+        return DevkitError(
+            f"the device side ({self.name}) {fate(ended.status)}", why, f"less {self.log}   shows all that it said"
+        )
+
+    def close(self) -> None:
+        """End it: the end of its input is its cue; what does not take it is ended."""
+        stdin = self.child.process.stdin
+        try:
+            if stdin is not None:
+                stdin.close()
+            self.child.wait(5)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            self.child.end()
+        if self.child in self._app.runner.children:
+            self._app.runner.children.remove(self.child)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.child.end()
+
+
+def raise_if_error(event: Event) -> None:
+    """Raise what an event of the device side reports, if it reports an error.
+
+    Raises:
+        DevkitError: a refusal.
+        DeviceBug: a crash.
+    """
+    if event["event"] == "error":
+        raise DevkitError(event["what"], event.get("why", ""), *event.get("remedies", ()))
+    if event["event"] == "crash":
+        raise DeviceBug(f"{event['what']}\n{event['traceback']}")

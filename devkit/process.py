@@ -1,0 +1,347 @@
+"""Starting other programs: their output live and in the run's log, their end certain.
+
+Every program runs below a supervisor (``devkit/supervisor.py``) in a process group of its own, so that a time-out,
+Ctrl-C or even SIGKILL of devkit ends the program and all that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from devkit.console import Console
+
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+GRACE_S = 5.0
+TAIL_BYTES = 64 * 1024
+LINE_BYTES = 64 * 1024
+TAIL_LINES_SHOWN = 12
+
+PACKAGES = {
+    "g++": "apt install g++",
+    "git": "apt install git",
+    "ssh": "apt install openssh-client",
+    "ninja": "apt install ninja-build",
+    "cmake": "apt install cmake",
+    "docker": "apt install docker.io",
+}
+
+
+class TimedOut(DevkitError):
+    """A program was ended because it ran longer than it was given."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that ended: its status (negative: the signal that ended it) and what it printed."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode(errors="surrogateescape")
+
+    @property
+    def complaint(self) -> str:
+        """The last lines of what it said when it failed."""
+        said = (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
+        return redact("\n".join(said.splitlines()[-TAIL_LINES_SHOWN:]))
+
+
+class Log:
+    """A run's log file, whose lines are redacted and may come from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file = path.open("ab")
+
+    def line(self, data: bytes) -> None:
+        """Append one line."""
+        with self._lock, contextlib.suppress(OSError, ValueError):  # a full disk must not end what is logged
+            self._file.write(redact(data.decode(errors="replace")).encode() + b"\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+@dataclass
+class _Reader:
+    """Reads one of a program's pipes to its end: whole lines to the log and the caller, bytes to memory."""
+
+    stream: IO[bytes]
+    keep: int | None
+    takes: tuple[Callable[[bytes], None], ...]
+    kept: bytearray = field(default_factory=bytearray)
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._read, daemon=True)
+        thread.start()
+        return thread
+
+    def _read(self) -> None:
+        rest = b""
+        with contextlib.suppress(OSError, ValueError):
+            while data := os.read(self.stream.fileno(), 1 << 16):
+                self.kept += data
+                if self.keep is not None and len(self.kept) > 2 * self.keep:
+                    del self.kept[: -self.keep]
+                *lines, rest = (rest + data.replace(b"\r", b"\n")).split(b"\n")
+                for line in lines:
+                    self._give(line)
+                if len(rest) > LINE_BYTES:
+                    self._give(rest)
+                    rest = b""
+        if rest:
+            self._give(rest)
+
+    def _give(self, line: bytes) -> None:
+        if line:
+            for take in self.takes:
+                take(line)
+
+
+class Child:
+    """A program that runs below its supervisor."""
+
+    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], lifeline: int, log: Log | None) -> None:
+        self.argv = tuple(argv)
+        self.process = process
+        self.started = time.monotonic()
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.log = log
+        self._lifeline: int | None = lifeline
+        self._threads: list[threading.Thread] = []
+
+    def read(self, *, keep: int | None, on_line: Callable[[str], None] | None) -> None:
+        """Start to read its output, as far as that comes here."""
+        takes: list[Callable[[bytes], None]] = []
+        if self.log:
+            takes.append(self.log.line)
+        if on_line:
+            takes.append(lambda line: on_line(line.decode(errors="replace")))
+        for stream, kept in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr)):
+            if stream is not None:
+                self._threads.append(_Reader(stream, keep, tuple(takes), kept).start())
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for its end and return its status; negative is the signal that ended it.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+        """
+        status = self.process.wait(timeout_s)
+        for thread in self._threads:
+            thread.join(1.0)  # what it left running may hold the pipe open
+        self._close()
+        return status
+
+    def end(self, grace_s: float = GRACE_S) -> None:
+        """End it and all below it: cut the lifeline and wait for the supervisor's work."""
+        self._cut()
+        try:
+            self.process.wait(grace_s + 2)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for thread in self._threads:
+            thread.join(1.0)
+        self._close()
+
+    def _cut(self) -> None:
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def _close(self) -> None:
+        self._cut()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        if self.log:
+            self.log.close()
+
+
+class Runner:
+    """Starts programs for a command, and knows which still run."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.children: list[Child] = []
+
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        pass_fds: Iterable[int] = (),
+        log: Path | None = None,
+        keep: int | None = TAIL_BYTES,
+        on_line: Callable[[str], None] | None = None,
+        grace_s: float = GRACE_S,
+    ) -> Child:
+        """Start a program and read its output in the background.
+
+        Args:
+            argv: its words; never a shell's.
+            cwd: its working directory.
+            env: its whole environment; devkit's own by default.
+            stdin: what it reads: ``subprocess.DEVNULL`` or ``PIPE``.
+            pass_fds: descriptors that it inherits.
+            log: a file that its output is appended to, redacted.
+            keep: how many bytes of the end of each stream are kept in memory; None keeps all.
+            on_line: called with each line, from another thread.
+            grace_s: how long it has between SIGTERM and SIGKILL when it is ended.
+
+        Raises:
+            DevkitError: there is no such program.
+        """
+        program = find_program(argv[0], env)
+        self.console.command(argv)
+        lifeline_read, lifeline_write = os.pipe()
+        supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(lifeline_read), str(grace_s), program, *argv[1:]]
+        opened = Log(log) if log else None
+        try:
+            process = subprocess.Popen(
+                supervised,
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(lifeline_read, *pass_fds),
+                start_new_session=True,
+            )
+        except OSError as error:
+            os.close(lifeline_write)
+            raise DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}") from error
+        finally:
+            os.close(lifeline_read)
+        child = Child(argv, process, lifeline_write, opened)
+        self.children.append(child)
+        child.read(keep=keep, on_line=on_line)
+        return child
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+        timeout_s: float | None = None,
+        check: bool = True,
+        log: Path | None = None,
+        keep: int | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Finished:
+        """Run a program to its end; ``data`` is its standard input, and the rest as in ``start``.
+
+        Raises:
+            DevkitError: there is no such program, or with ``check`` it failed.
+            TimedOut: it ran longer than ``timeout_s``, and was ended.
+        """
+        stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
+        child = self.start(argv, cwd=cwd, env=env, stdin=stdin, log=log, keep=keep, on_line=on_line)
+        try:
+            if data is not None and child.process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    child.process.stdin.write(data)
+                with contextlib.suppress(BrokenPipeError):
+                    child.process.stdin.close()
+            status = child.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            child.end()
+            raise TimedOut(f"{argv[0]} was ended after {timeout_s:g} s", f"The line was: {shown(argv)}") from error
+        except BaseException:
+            child.end()
+            raise
+        finally:
+            self.children.remove(child)
+        finished = Finished(
+            tuple(argv), status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started
+        )
+        if check and status != 0:
+            raise DevkitError(
+                f"{Path(argv[0]).name} {fate(status)}",
+                finished.complaint or f"The line was: {shown(argv)}",
+                *([f"less {log}   shows all that it said"] if log else []),
+            )
+        return finished
+
+    def foreground(self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
+        """Give a program the terminal and return its status, as a shell would report it."""
+        program = find_program(argv[0], env)
+        self.console.command(argv)
+        # A handler that does nothing, unlike SIG_IGN, is not inherited: Ctrl-C reaches the program alone.
+        before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGQUIT)}
+        try:
+            with subprocess.Popen([program, *argv[1:]], cwd=cwd, env=None if env is None else dict(env)) as process:
+                status = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return status if status >= 0 else 128 - status
+
+    def end_all(self) -> int:
+        """End every program that still runs, and return how many there were."""
+        running = [child for child in self.children if child.process.poll() is None]
+        for child in running:
+            child.end()
+        self.children.clear()
+        return len(running)
+
+
+def find_program(name: str, env: Mapping[str, str] | None = None) -> str:
+    """Return the path of a program.
+
+    Raises:
+        DevkitError: there is none.
+    """
+    found = shutil.which(name, path=None if env is None else env.get("PATH"))
+    if found is None:
+        raise DevkitError(f"{name} was not found", "It is not on PATH.", *filter(None, [PACKAGES.get(name)]))
+    return found
+
+
+def shown(argv: Sequence[str]) -> str:
+    """Return a line as one would type it, redacted."""
+    import shlex
+
+    return redact(shlex.join(argv))
+
+
+def fate(status: int) -> str:
+    """Say how a program ended."""
+    if status < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-status).name}"
+    return f"failed with status {status}"

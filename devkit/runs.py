@@ -1,0 +1,265 @@
+"""Run records: what was run, where, and what came of it; one folder a run."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+from typing_extensions import Self
+
+from devkit import __version__
+from devkit.errors import DevkitError, ExitStatus
+from devkit.files import explained, write_atomically
+from devkit.redact import redact, redact_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+RECORD = "record.json"
+EVENTS = "events.jsonl"
+LOCK = ".running"
+MIB = 1024 * 1024
+
+Hold = Literal["checkpoint", "undo", "transfer"]
+
+
+class Run:
+    """The record of a run that is going on; use it as a context manager.
+
+    Attributes:
+        folder: where the record, the events and the logs are.
+        record: what ``record.json`` holds; ``result`` in it is the command's to fill.
+    """
+
+    def __init__(self, folder: Path, record: dict[str, Any], store: RunStore) -> None:
+        self.folder = folder
+        self.record = record
+        self._store = store
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+        self._running: IO[bytes] | None = None
+        self._events: IO[str] | None = None
+
+    @property
+    def id(self) -> str:
+        """The short name that people type."""
+        return str(self.record["id"])
+
+    def __enter__(self) -> Self:
+        with explained(self.folder):
+            self.folder.mkdir(parents=True)
+            self._running = (self.folder / LOCK).open("wb")
+            fcntl.flock(self._running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.save()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.record["seconds"] = round(time.monotonic() - self._started, 3)
+        if error is None:
+            self.record["status"] = self.record["status"] if self.record["status"] is not None else int(ExitStatus.DONE)
+        elif isinstance(error, DevkitError):
+            self.record["status"] = int(error.status)
+            self.record["error"] = {"what": error.what, "why": error.why, "remedies": list(error.remedies)}
+        elif isinstance(error, KeyboardInterrupt):
+            self.record["status"] = int(ExitStatus.INTERRUPTED)
+        else:
+            self.record["status"] = int(ExitStatus.BUG)
+            self.record["error"] = {"what": f"{type(error).__name__}: {error}"}
+        with contextlib.suppress(DevkitError) if error else contextlib.nullcontext():
+            self.save()
+        if self._events:
+            self._events.close()
+        if self._running:
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self._running.close()
+        self._store.prune(spare=self.folder)
+
+    def save(self) -> None:
+        """Write ``record.json`` as it stands, whole or not at all."""
+        text = json.dumps(redact_value(self.record), indent=2, allow_nan=False, ensure_ascii=True)
+        write_atomically(self.folder / RECORD, text.encode())
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Append one event; threads may call it."""
+        with self._lock:
+            if self._events is None:
+                self._events = (self.folder / EVENTS).open("a", encoding="utf-8")
+            self._events.write(json.dumps(redact_value(event), allow_nan=False) + "\n")
+            self._events.flush()
+
+    def log(self, name: str) -> Path:
+        """Return the path of a log in the folder."""
+        return self.folder / f"{name}.log"
+
+    def hold(self, what: Hold) -> None:
+        """Keep this record from being cleaned: it holds something that would be lost with it."""
+        if what not in self.record["holds"]:
+            self.record["holds"].append(what)
+            self.save()
+
+    def release(self, what: Hold) -> None:
+        """Let go of what ``hold`` kept."""
+        if what in self.record["holds"]:
+            self.record["holds"].remove(what)
+            self.save()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run of the past, or one that still goes on."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The short name that people type."""
+        return str(self.record.get("id", self.folder.name))
+
+    @property
+    def running(self) -> bool:
+        """Whether its devkit is alive."""
+        try:
+            with (self.folder / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    @property
+    def state(self) -> str:
+        """``running``, ``killed`` (it never wrote its end) or what its exit status says."""
+        status = self.record.get("status")
+        if status is None:
+            return "running" if self.running else "killed"
+        return {0: "done", 4: "bad verdict", 130: "interrupted"}.get(status, "failed")
+
+    @cached_property
+    def size(self) -> int:
+        """What the folder takes on the disk, in bytes."""
+        total = 0
+        for directory, _, names in os.walk(self.folder):
+            for name in names:
+                with contextlib.suppress(OSError):
+                    total += (Path(directory) / name).lstat().st_blocks * 512
+        return total
+
+
+class RunStore:
+    """All run records of this user.
+
+    Args:
+        root: their folder.
+        keep: how many are kept.
+        max_mib: what they may take together, in MiB.
+    """
+
+    def __init__(self, root: Path, *, keep: int, max_mib: int) -> None:
+        self.root = root
+        self.keep = keep
+        self.max_mib = max_mib
+
+    def start(self, command: str, *, arguments: dict[str, Any] | None = None, argv: Sequence[str] | None = None) -> Run:
+        """Return the record of a run that begins: ``with store.start("bench attn") as run``."""
+        import shlex
+
+        from devkit.fingerprint import git_state, host_fingerprint
+
+        now = dt.datetime.now(dt.timezone.utc)
+        run_id = secrets.token_hex(2)
+        while any(self.root.glob(f"*-{run_id}")):
+            run_id = secrets.token_hex(3)
+        slug = re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-")
+        record = {
+            "id": run_id,
+            "command": command,
+            "arguments": arguments or {},
+            "reproduce": redact(shlex.join(["devkit", *(sys.argv[1:] if argv is None else argv)])),
+            "directory": str(Path.cwd()),
+            "started": now.isoformat(timespec="seconds"),
+            "pid": os.getpid(),
+            "versions": {"devkit": __version__, "python": sys.version.split()[0]},
+            "host": host_fingerprint(),
+            "git": git_state(Path.cwd()),
+            "holds": [],
+            "status": None,
+            "result": None,
+        }
+        return Run(self.root / f"{now:%Y%m%dT%H%M%S}-{slug}-{run_id}", record, self)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the runs, newest first."""
+        for folder in sorted(self.root.glob("*/"), key=lambda path: path.name, reverse=True):
+            try:
+                record = json.loads((folder / RECORD).read_text("utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict):
+                yield Entry(folder, record)
+
+    def find(self, name: str) -> Entry:
+        """Return the run with this id, or the newest with ``last``.
+
+        Raises:
+            DevkitError: there is none, or several begin so.
+        """
+        found = [
+            entry
+            for entry in self.entries()
+            if name == "last" or entry.id.startswith(name) or entry.folder.name == name
+        ]
+        exact = [entry for entry in found if entry.id == name] or (found[:1] if name == "last" else found)
+        if len(exact) == 1:
+            return exact[0]
+        why = f"{len(exact)} runs begin so: {', '.join(entry.id for entry in exact)}." if exact else ""
+        raise DevkitError(
+            f"there is no run {name}" if not exact else f"run {name} is not one run", why, "devkit runs list"
+        )
+
+    def excess(self, *, spare: Path | None = None) -> list[Entry]:
+        """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""
+        entries = list(self.entries())
+        total = sum(entry.size for entry in entries)
+        count = len(entries)
+        chosen = []
+        for entry in reversed(entries):
+            if count <= self.keep and total <= self.max_mib * MIB:
+                break
+            if entry.folder == spare or entry.record.get("holds") or entry.running:
+                continue
+            chosen.append(entry)
+            count -= 1
+            total -= entry.size
+        return chosen
+
+    def prune(self, *, spare: Path | None = None) -> list[Entry]:
+        """Remove what is in excess, and return it."""
+        removed = self.excess(spare=spare)
+        for entry in removed:
+            self.remove(entry)
+        return removed
+
+    def remove(self, entry: Entry) -> None:
+        """Delete a run's folder: first out of sight by a rename, so that no half of one is ever listed."""
+        grave = self.root / f".removed-{entry.folder.name}"
+        with explained(entry.folder):
+            entry.folder.rename(grave)
+            shutil.rmtree(grave)

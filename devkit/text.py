@@ -1,0 +1,50 @@
+"""Figures and names as people read them."""
+
+from __future__ import annotations
+
+import re
+
+MINUTE_S = 60.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return ``text`` with control characters, bidirectional overrides and stray bytes written out (``\x1b``)."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return ``value`` with three significant digits and no exponent: 0.0123, 52.1, 5140."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits - 1}e}")
+    exponent = int(f"{abs(rounded):e}".split("e")[1])
+    return f"{rounded:.{max(digits - 1 - exponent, 0)}f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as 52 ms, 1.36 s or 3 min 12 s."""
+    if seconds < 1:
+        return f"{significant(seconds * 1e3)} ms"
+    if seconds < MINUTE_S:
+        return f"{significant(seconds)} s"
+    minutes, rest = divmod(round(seconds), int(MINUTE_S))
+    if minutes < MINUTE_S:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, int(MINUTE_S))
+    return f"{hours} h {minutes} min"
+
+
+def size(number_of_bytes: float) -> str:
+    """Return a size as 512 B, 3.2 KiB, 6.1 MiB or 1.4 GiB."""
+    value = float(number_of_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(value) < 1024 or unit == "GiB":  # noqa: PLR2004 - the step between binary units
+            break
+        value /= 1024
+    return f"{int(value)} B" if unit == "B" else f"{significant(value)} {unit}"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return ``1 file`` or ``3 files``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

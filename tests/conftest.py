@@ -1,0 +1,87 @@
+"""What every test shares: a home of its own, and devkit as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a line of devkit answered."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Devkit(Protocol):
+    """Runs a line of devkit in a process of its own, as a user would."""
+
+    def __call__(
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        data: str = "",
+        limit_s: float = LIMIT_S,
+    ) -> Result: ...
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without settings, records or caches; git's identity is a test's."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in [each for each in os.environ if each.startswith(("DEVKIT_", "GIT_")) or "proxy" in each.lower()]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    for name, place in (
+        ("CONFIG", ".config"),
+        ("STATE", ".local/state"),
+        ("DATA", ".local/share"),
+        ("CACHE", ".cache"),
+    ):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(folder / place))
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.com")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(folder / ".gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Devkit:
+    """Run ``devkit WORDS…`` in ``tmp_path``, from this checkout."""
+
+    def run(
+        *words: str,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        data: str = "",
+        limit_s: float = LIMIT_S,
+    ) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "devkit", *words],
+            cwd=cwd or tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
+            input=data,
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
