@@ -13,9 +13,9 @@ stage         optimizer's state      gradients, step to step          parameters
 ============  =====================  ==============================  =============================================
 
 Collectives must come in the same order on every rank. Reductions go out in one fixed order, whatever order gradients come
-in; a parameter that a step does not use is left alone, as an optimizer leaves a parameter without a gradient. At stage 3
-the ranks must run the same units in the same order; inside a unit each may use what it likes. The root is reduced last,
-when backward ends, so a weight used at both ends has all of its gradient by then.
+in; a parameter that a step does not use is left alone, as an optimizer leaves a parameter without a gradient. Up to stage 2
+each rank may use what it likes; at stage 3, where gathers and reductions alternate, all ranks must use the same. The root is
+reduced last, when backward ends, so a weight used at both ends has all of its gradient by then.
 """
 
 from __future__ import annotations
