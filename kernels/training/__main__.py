@@ -67,7 +67,8 @@ def train(options: Options) -> None:
     text = data.load(options.data)
     data.require(text, options.batch, options.seqlen)
 
-    from .trainer import NotFinite, Trainer
+    from .trainer import Trainer
+    from .zero import NotFinite
 
     try:
         Trainer(options, text, progress).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,19 +18,11 @@ from .model import Transformer
 from .optimizer import AdamW
 from .options import Options
 from .watch import Progress
-from .zero import NotFinite, Unit, Zero
+from .zero import Unit, Zero
 
 VALIDATION_SEQUENCES = 64
 SETTLED = 2
 """Steps before which throughput is not taken: the first ones allocate."""
-
-
-def learning_rate(options: Options, step: int) -> float:
-    """Return the rate of ``step`` (from 1): a linear warm-up, then half a cosine down to a tenth."""
-    if step <= options.warmup:
-        return options.lr * step / options.warmup
-    share = (step - options.warmup) / max(1, options.steps - options.warmup)
-    return options.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 class Trainer:
@@ -77,7 +68,7 @@ class Trainer:
             begin = time.perf_counter()
             loss = self._gradients(step)
             live = self.meter.live()
-            lr = learning_rate(options, step)
+            lr = options.learning_rate(step)
             reduced = self.zero.reduced(loss, self.meter)
             self.zero.step(reduced, lr, options.clip)
             self.done = step
@@ -249,5 +240,3 @@ class Trainer:
     def _tell(self) -> Callable[..., None]:
         return emit if self.comm.rank == 0 else lambda *_, **__: None
 
-
-__all__ = ["NotFinite", "Trainer", "learning_rate"]

@@ -305,11 +305,11 @@ class Zero:
         self.comm.all_reduce(total)
         facts = total.numpy()
 
-        for rank in range(size):
-            fault = int(facts[2 + rank])
-            if fault:
-                ends = {count + 1: "the loss", count + 2: "the sum of the ranks' gradients"}
-                raise NotFinite(rank, ends.get(fault) or f"the gradient of {self.names[fault - 1]}")
+        faults = {rank: int(facts[2 + rank]) for rank in range(size) if facts[2 + rank]}
+        if faults:
+            rank = min(faults, key=lambda each: (faults[each] == count + 2, each))  # a cause before its consequence
+            ends = {count + 1: "the loss", count + 2: "the sum of the ranks' gradients"}
+            raise NotFinite(rank, ends.get(faults[rank]) or f"the gradient of {self.names[faults[rank] - 1]}")
         norm = math.sqrt(facts[0]) / (size * self._micro)
         return Reduced(
             loss=facts[1] / size,
