@@ -1,0 +1,290 @@
+// dq, dk and dv, a block of keys at a time: the weights are computed again from q, k and the forward pass's lse.
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "attention.h"
+
+namespace devkit {
+namespace {
+
+struct Tiles {
+  int64_t keys;     // keys of a work item, a multiple of 6 and of 16
+  int64_t queries;  // queries whose weights are held at once, a multiple of 6
+};
+
+Tiles ChooseTiles(const Problem& problem) {
+  if (problem.head_dim <= 80) return {192, 96};
+  if (problem.head_dim <= 160) return {144, 96};
+  return {96, 48};
+}
+
+// Every key block adds its share to dq in turn, block 0 first: so a sum does not depend on which thread came first.
+class Turns {
+ public:
+  Turns(int64_t heads, int64_t tiles) : tiles_(tiles), turn_(heads * tiles) {}
+
+  void WaitFor(int64_t head, int64_t tile, int64_t block) {
+    std::atomic<int64_t>& turn = turn_[head * tiles_ + tile];
+    for (int64_t spins = 1; turn.load(std::memory_order_acquire) != block; ++spins) {
+      if (spins % 1024 == 0) std::this_thread::yield();
+      _mm_pause();
+    }
+  }
+  void Next(int64_t head, int64_t tile, int64_t block) {
+    turn_[head * tiles_ + tile].store(block + 1, std::memory_order_release);
+  }
+
+ private:
+  int64_t tiles_;
+  std::vector<std::atomic<int64_t>> turn_;
+};
+
+struct QueryHead {
+  int64_t index;  // among batch * heads
+  Rows q, dout;
+  const float *lse, *delta;
+  float* dq;
+};
+
+class KeyBlock {
+ public:
+  KeyBlock(const Problem& problem, const Tiles& tiles, Turns& turns)
+      : problem_(problem),
+        tiles_(tiles),
+        turns_(turns),
+        depth_(problem.head_dim),
+        padded_(problem.PaddedDim()),
+        keys_transposed_(Allocate(tiles.keys * depth_)),
+        values_transposed_(Allocate(tiles.keys * depth_)),
+        keys_(Allocate(tiles.keys * padded_)),
+        dk_(Allocate(tiles.keys * padded_)),
+        dv_(Allocate(tiles.keys * padded_)),
+        queries_(Allocate(tiles.queries * padded_)),
+        dout_(Allocate(tiles.queries * padded_)),
+        dq_(Allocate(tiles.queries * padded_)),
+        lse_(Allocate(tiles.queries)),
+        delta_(Allocate(tiles.queries)),
+        weights_(Allocate(tiles.queries * tiles.keys)),
+        dscores_(Allocate(tiles.queries * tiles.keys)) {}
+
+  void Start(int64_t block, Rows k, Rows v) {
+    block_ = block;
+    first_ = block * tiles_.keys;
+    count_ = std::min(tiles_.keys, problem_.seqlen_k - first_);
+    PackTransposed({k[first_], k.stride}, count_, depth_, keys_transposed_.get());
+    PackTransposed({v[first_], v.stride}, count_, depth_, values_transposed_.get());
+    PackByRow({k[first_], k.stride}, count_, depth_, tiles_.keys, keys_.get());
+    std::fill_n(dk_.get(), tiles_.keys * padded_, 0.0f);
+    std::fill_n(dv_.get(), tiles_.keys * padded_, 0.0f);
+  }
+
+  // The share of every query of one head that sees a key of this block.
+  void Visit(const QueryHead& head) {
+    // Block 0 visits all queries: it is the one that sets dq, where the others add to it.
+    const int64_t tile = block_ == 0 ? 0 : problem_.FirstQuery(first_) / tiles_.queries;
+    for (int64_t row = tile * tiles_.queries; row < problem_.seqlen_q; row += tiles_.queries) VisitTile(head, row);
+  }
+
+  void Finish(float* dk, float* dv) const {
+    const auto scale = static_cast<float>(problem_.Scale());
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t to = (first_ + i) * problem_.KeyStride();
+      for (int64_t j = 0; j < depth_; ++j) {
+        dk[to + j] = dk_.get()[i * padded_ + j] * scale;
+        dv[to + j] = dv_.get()[i * padded_ + j];
+      }
+    }
+  }
+
+ private:
+  void VisitTile(const QueryHead& head, int64_t row) {
+    const int64_t rows = std::min(tiles_.queries, problem_.seqlen_q - row);
+    PackByRow({head.q[row], head.q.stride}, rows, depth_, tiles_.queries, queries_.get());
+    PackByRow({head.dout[row], head.dout.stride}, rows, depth_, tiles_.queries, dout_.get());
+    for (int64_t i = 0; i < rows; ++i) {
+      lse_.get()[i] = static_cast<float>(head.lse[row + i] * kLog2E);
+      delta_.get()[i] = head.delta[row + i];
+    }
+    std::fill(lse_.get() + rows, lse_.get() + tiles_.queries, INFINITY);
+    std::fill(delta_.get() + rows, delta_.get() + tiles_.queries, 0.0f);
+
+    WeightsAndScoreGradients(row, rows);
+    AddToKeys(row, rows);
+    QueryGradients(row, rows);
+
+    const int64_t tile = row / tiles_.queries;
+    turns_.WaitFor(head.index, tile, block_);
+    AddToQueries(head.dq + row * problem_.QueryStride(), rows);
+    turns_.Next(head.index, tile, block_);
+  }
+
+  // Keys of the block that some row of the strip at `strip` of the tile at `row` sees.
+  int64_t VisibleToStrip(int64_t row, int64_t rows, int64_t strip) const {
+    const int64_t last = row + std::min(strip + kRows, rows) - 1;
+    return std::clamp<int64_t>(problem_.Visible(last) - first_, 0, count_);
+  }
+
+  // left (rows of packed panels) times right (transposed panels), over head_dim.
+  MicroTile Product(const float* left, int64_t strip, const float* right, int64_t column) const {
+    MicroTile tile;
+    tile.Clear();
+    for (int64_t k = 0; k < depth_; k += kColumns) {
+      MultiplyAdd<Left::kByRow>(left + k * tiles_.queries + strip * kColumns, kColumns,
+                                right + column * depth_ + k * kColumns, std::min(kColumns, depth_ - k), tile);
+    }
+    return tile;
+  }
+
+  // p = exp(s - lse) and ds = p (dp - delta), where dp = dout v^T; 0 where a query does not see a key.
+  void WeightsAndScoreGradients(int64_t row, int64_t rows) {
+    const Vec scale = Broadcast(static_cast<float>(problem_.Scale() * kLog2E));
+    const int64_t fully_visible = std::min(problem_.Visible(row) - first_, count_);
+    for (int64_t column = 0; column < count_; column += kColumns) {
+      for (int64_t strip = 0; strip < rows; strip += kRows) {
+        const int64_t at = strip * tiles_.keys + column;
+        MicroTile p, ds;
+        if (VisibleToStrip(row, rows, strip) <= column) {
+          p.Clear();
+          p.StoreTo(weights_.get() + at, tiles_.keys);
+          p.StoreTo(dscores_.get() + at, tiles_.keys);
+          continue;
+        }
+        p = Product(queries_.get(), strip, keys_transposed_.get(), column);
+        for (int64_t r = 0; r < kRows; ++r) {
+          const Vec lse = Broadcast(lse_.get()[strip + r]);
+          for (Vec& x : p.at[r]) x = Exp2(Sub(Mul(x, scale), lse));
+          if (column + kColumns > fully_visible) {
+            const int64_t seen = std::min(problem_.Visible(row + strip + r) - first_, count_) - column;
+            p.at[r][0] = KeepFirst(p.at[r][0], seen, Zero());
+            p.at[r][1] = KeepFirst(p.at[r][1], seen - kLanes, Zero());
+          }
+        }
+        p.StoreTo(weights_.get() + at, tiles_.keys);
+        ds = Product(dout_.get(), strip, values_transposed_.get(), column);
+        for (int64_t r = 0; r < kRows; ++r) {
+          const Vec delta = Broadcast(delta_.get()[strip + r]);
+          for (int64_t half = 0; half < kHalves; ++half) {
+            const Vec weight = Load(weights_.get() + at + r * tiles_.keys + half * kLanes);
+            ds.at[r][half] = Mul(weight, Sub(ds.at[r][half], delta));
+          }
+        }
+        ds.StoreTo(dscores_.get() + at, tiles_.keys);
+      }
+    }
+  }
+
+  // dv += p^T dout, dk += ds^T q
+  void AddToKeys(int64_t row, int64_t rows) {
+    for (int64_t column = 0; column < padded_; column += kColumns) {
+      AddTransposedProduct(row, rows, weights_.get(), dout_.get(), column, dv_.get());
+      AddTransposedProduct(row, rows, dscores_.get(), queries_.get(), column, dk_.get());
+    }
+  }
+
+  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column, float* sums) {
+    for (int64_t key = 0; key < count_; key += kRows) {
+      const int64_t start = std::max<int64_t>(0, problem_.FirstQuery(first_ + key) - row);
+      if (start >= rows) break;
+      float* to = sums + key * padded_ + column;
+      MicroTile tile;
+      tile.LoadFrom(to, padded_);
+      MultiplyAdd<Left::kByDepth>(left + start * tiles_.keys + key, tiles_.keys,
+                                  right + column * tiles_.queries + start * kColumns, rows - start, tile);
+      tile.StoreTo(to, padded_);
+    }
+  }
+
+  // This block's share of dq = ds k (without the scale).
+  void QueryGradients(int64_t row, int64_t rows) {
+    for (int64_t column = 0; column < padded_; column += kColumns) {
+      for (int64_t strip = 0; strip < rows; strip += kRows) {
+        MicroTile tile;
+        tile.Clear();
+        MultiplyAdd<Left::kByRow>(dscores_.get() + strip * tiles_.keys, tiles_.keys, keys_.get() + column * tiles_.keys,
+                                  VisibleToStrip(row, rows, strip), tile);
+        tile.StoreTo(dq_.get() + strip * padded_ + column, padded_);
+      }
+    }
+  }
+
+  void AddToQueries(float* dq, int64_t rows) const {
+    const auto scale = static_cast<float>(problem_.Scale());
+    for (int64_t i = 0; i < rows; ++i) {
+      const float* from = dq_.get() + i * padded_;
+      float* to = dq + i * problem_.QueryStride();
+      if (block_ == 0) {
+        for (int64_t j = 0; j < depth_; ++j) to[j] = from[j] * scale;
+      } else {
+        for (int64_t j = 0; j < depth_; ++j) to[j] += from[j] * scale;
+      }
+    }
+  }
+
+  const Problem& problem_;
+  const Tiles& tiles_;
+  Turns& turns_;
+  const int64_t depth_, padded_;
+  int64_t block_ = 0, first_ = 0, count_ = 0;
+  Buffer keys_transposed_, values_transposed_, keys_, dk_, dv_;
+  Buffer queries_, dout_, dq_, lse_, delta_, weights_, dscores_;
+};
+
+// delta = rowsum(dout * out) [batch, heads, seqlen_q]: what the softmax's gradient subtracts from dp.
+Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
+  Buffer delta = Allocate(problem.batch * problem.heads * problem.seqlen_q);
+  const int64_t rows = problem.batch * problem.seqlen_q;
+#pragma omp parallel for num_threads(problem.threads) schedule(static)
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t h = 0; h < problem.heads; ++h) {
+      const int64_t at = (i * problem.heads + h) * problem.head_dim;
+      Vec sums = Zero();
+      int64_t j = 0;
+      for (; j + kLanes <= problem.head_dim; j += kLanes) sums = Fma(Load(out + at + j), Load(dout + at + j), sums);
+      float sum = SumOfLanes(sums);
+      for (; j < problem.head_dim; ++j) sum += out[at + j] * dout[at + j];
+      const int64_t b = i / problem.seqlen_q;
+      delta.get()[(b * problem.heads + h) * problem.seqlen_q + i % problem.seqlen_q] = sum;
+    }
+  }
+  return delta;
+}
+
+}  // namespace
+
+void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out, const float* lse,
+              const float* dout, float* dq, float* dk, float* dv) {
+  const Tiles tiles = ChooseTiles(problem);
+  const Buffer delta = RowSums(problem, out, dout);
+  const int64_t blocks = DivideUp(problem.seqlen_k, tiles.keys);
+  const int64_t kv_heads = problem.batch * problem.kv_heads;
+  const int64_t group = problem.heads / problem.kv_heads;
+  Turns turns(problem.batch * problem.heads, DivideUp(problem.seqlen_q, tiles.queries));
+  std::atomic<int64_t> next{0};
+#pragma omp parallel num_threads(problem.threads)
+  {
+    KeyBlock worker(problem, tiles, turns);
+    // Block by block, and within a block head by head: the first blocks of a causal mask are the longest, and a head's
+    // next block starts when its last is mostly done, so that hardly anyone waits for a turn. The lowest item under way
+    // waits for nobody, so all come to an end.
+    for (int64_t item = next++; item < blocks * kv_heads; item = next++) {
+      const int64_t b = item % kv_heads / problem.kv_heads;
+      const int64_t kv = problem.KeyHead(b, item % problem.kv_heads);
+      worker.Start(item / kv_heads, {k + kv, problem.KeyStride()}, {v + kv, problem.KeyStride()});
+      for (int64_t g = 0; g < group; ++g) {
+        const int64_t h = item % problem.kv_heads * group + g;
+        const int64_t at = problem.QueryHead(b, h);
+        const int64_t index = b * problem.heads + h;
+        worker.Visit({index,
+                      {q + at, problem.QueryStride()},
+                      {dout + at, problem.QueryStride()},
+                      lse + index * problem.seqlen_q,
+                      delta.get() + index * problem.seqlen_q,
+                      dq + at});
+      }
+      worker.Finish(dk + kv, dv + kv);
+    }
+  }
+}
+
+}  // namespace devkit
