@@ -14,7 +14,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from . import ops
+from .ops import Operators, rotary_tables
 from .shape import Shape
 
 Tensor = paddle.Tensor
@@ -40,62 +40,62 @@ class Weights:
 
 
 class RMSNorm(nn.Layer):
-    def __init__(self, weights: Weights, width: int, epsilon: float) -> None:
+    def __init__(self, ops: Operators, weights: Weights, width: int, epsilon: float) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.ops, self.epsilon = ops, epsilon
         self.weight = weights.constant(self, 1.0, (width,))
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.rms_norm(x, self.weight, self.epsilon)
+        return self.ops.rms_norm(x, self.weight, self.epsilon)
 
 
 class Linear(nn.Layer):
+    """A product; ``bias`` is for the caller to add, in a pass that it makes anyway."""
+
     def __init__(
         self, weights: Weights, name: str, inputs: int, outputs: int, *, bias: bool = False, deviation: float = 0.02
     ) -> None:
         super().__init__()
         self.weight = weights.normal(self, name, (inputs, outputs), deviation)
-        self.bias = weights.constant(self, 0.0, (outputs,)) if bias else None
+        if bias:
+            self.bias = weights.constant(self, 0.0, (outputs,))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+        return paddle.matmul(x, self.weight)
 
 
 class Attention(nn.Layer):
-    def __init__(self, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
+    def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
         super().__init__()
-        self.shape = shape
+        self.ops, self.shape = ops, shape
         self.qkv = Linear(weights, f"{name}.qkv", shape.width, shape.qkv, bias=True)
         self.out = Linear(weights, f"{name}.out", shape.width, shape.width, deviation=deviation)
-        self.name, self.attend = ops.find_attention()
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, seqlen, width = x_BSD.shape
-        heads, kv_heads, head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
-        qkv_BSHD = self.qkv(x_BSD).reshape([batch, seqlen, heads + 2 * kv_heads, head_dim])
-        qk_BSHD, v_BSHD = qkv_BSHD.split([heads + kv_heads, kv_heads], axis=2)
-        q_BSHD, k_BSHD = ops.rotate(qk_BSHD, cos, sin).split([heads, kv_heads], axis=2)
-        return self.out(self.attend(q_BSHD, k_BSHD, v_BSHD, causal=True).reshape([batch, seqlen, width]))
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads
+        qkv_BSHD = self.ops.split_rotate(self.qkv(x_BSD), self.qkv.bias, cos, sin, heads, kv_heads)
+        return self.out(self.ops.attend(*qkv_BSHD).flatten(2))
 
 
 class MLP(nn.Layer):
-    def __init__(self, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
+    def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
         super().__init__()
+        self.ops = ops
         self.gate_up = Linear(weights, f"{name}.gate_up", shape.width, 2 * shape.hidden)
         self.down = Linear(weights, f"{name}.down", shape.hidden, shape.width, deviation=deviation)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(ops.swiglu(self.gate_up(x)))
+        return self.down(self.ops.swiglu(self.gate_up(x)))
 
 
 class Layer(nn.Layer):
-    def __init__(self, shape: Shape, weights: Weights, name: str) -> None:
+    def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str) -> None:
         super().__init__()
         deviation = 0.02 / (2 * shape.layers) ** 0.5  # the residual stream sums 2 x layers of these (GPT-2)
-        self.attention_norm = RMSNorm(weights, shape.width, shape.epsilon)
-        self.attention = Attention(shape, weights, f"{name}.attention", deviation)
-        self.mlp_norm = RMSNorm(weights, shape.width, shape.epsilon)
-        self.mlp = MLP(shape, weights, f"{name}.mlp", deviation)
+        self.attention_norm = RMSNorm(ops, weights, shape.width, shape.epsilon)
+        self.attention = Attention(ops, shape, weights, f"{name}.attention", deviation)
+        self.mlp_norm = RMSNorm(ops, weights, shape.width, shape.epsilon)
+        self.mlp = MLP(ops, shape, weights, f"{name}.mlp", deviation)
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin)
@@ -110,20 +110,28 @@ class Transformer(nn.Layer):
     """
 
     def __init__(
-        self, shape: Shape, seqlen: int, seed: int, *, dtype: str = "float32", recompute: bool = False, adopt: Adopt
+        self,
+        ops: Operators,
+        shape: Shape,
+        seqlen: int,
+        seed: int,
+        *,
+        dtype: str = "float32",
+        recompute: bool = False,
+        adopt: Adopt,
     ) -> None:
         super().__init__()
         weights = Weights(seed, dtype)
-        self.epsilon, self.recompute = shape.epsilon, recompute
+        self.ops, self.recompute = ops, recompute
         self.layers = nn.LayerList()
         for index in range(shape.layers):
             name = f"layers.{index}"
-            self.layers.append(Layer(shape, weights, name))
+            self.layers.append(Layer(ops, shape, weights, name))
             adopt(name, self.layers[index])
         self.embedding = nn.Layer()
         self.embedding.weight = weights.normal(self.embedding, "embedding", (shape.vocabulary, shape.width))
-        self.norm = RMSNorm(weights, shape.width, shape.epsilon)
-        self.rotary = ops.rotary_tables(seqlen, shape.head_dim, shape.rope_base)
+        self.norm = RMSNorm(ops, weights, shape.width, shape.epsilon)
+        self.rotary = rotary_tables(seqlen, shape.head_dim, shape.rope_base)
 
     def forward(self, tokens_BS: Tensor, labels_BS: Tensor) -> Tensor:
         """Return the mean cross entropy of ``labels_BS`` given the tokens before and at each position, in nats."""
@@ -131,7 +139,7 @@ class Transformer(nn.Layer):
         for layer in self.layers:
             x_BSD = self._again(layer, x_BSD) if self.recompute and self.training else layer(x_BSD, *self.rotary)
         logits = paddle.matmul(self.norm(x_BSD), self.embedding.weight, transpose_y=True)
-        return ops.cross_entropy(logits.reshape([-1, logits.shape[-1]]), labels_BS.reshape([-1]))
+        return self.ops.cross_entropy(logits.reshape([-1, logits.shape[-1]]), labels_BS.reshape([-1]))
 
     def _again(self, layer: Layer, x_BSD: Tensor) -> Tensor:
         """Keep only the layer's input, and compute the layer again in the backward pass."""

@@ -15,6 +15,7 @@ from ..protocol import Refusal, emit
 from . import checkpoint, data, memory
 from .comm import Comm
 from .model import Transformer
+from .native import choose
 from .optimizer import AdamW
 from .options import Options
 from .watch import Progress
@@ -37,9 +38,11 @@ class Trainer:
                 f"the run is for {options.world_size} ranks and {self.comm.size} were started",
                 "PADDLE_TRAINERS_NUM in the environment says so.",
             )
+        self.ops, self.without = choose(gpu=self.comm.gpu)
         self.meter = memory.Meter(gpu=self.comm.gpu)
-        self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay))
+        self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay), self.ops)
         self.model = Transformer(
+            self.ops,
             options.shape,
             options.seqlen,
             options.seed,
@@ -228,7 +231,9 @@ class Trainer:
             world_size=self.comm.size,
             backend=self.comm.backend,
             dtype=options.dtype,
-            attention=self.model.layers[0].attention.name,
+            operators=self.ops.name,
+            attention=self.ops.attention,
+            why_not_ours=self.without,
             text=self.text.source,
             train_bytes=int(self.text.train.size),
             validation_bytes=int(self.text.validation.size),

@@ -21,7 +21,7 @@ reduced last, when backward ends, so a weight used at both ends has all of its g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator, Optional
 
 import numpy as np
@@ -29,6 +29,7 @@ import paddle
 
 from .comm import Comm
 from .memory import Meter
+from .ops import Operators
 from .optimizer import AdamW
 from .shape import numel, padded
 
@@ -160,8 +161,8 @@ class Zero:
     ``reduced``, ``step``.
     """
 
-    def __init__(self, comm: Comm, stage: int, optimizer: AdamW) -> None:
-        self.comm, self.stage, self.optimizer = comm, stage, optimizer
+    def __init__(self, comm: Comm, stage: int, optimizer: AdamW, ops: Operators) -> None:
+        self.comm, self.stage, self.optimizer, self.ops = comm, stage, optimizer, ops
         self.units: list[Unit] = []
         self.names: list[str] = []
         self._units_of: dict[int, str] = {}
@@ -170,7 +171,7 @@ class Zero:
         self._next = 0
         self._micro = 0
         self._last = True
-        self._norms: list[tuple[int, Tensor]] = []
+        self._squares: list[tuple[int, Any]] = []
 
     def add(self, name: str, layer: Any) -> None:
         """Shard ``layer``'s parameters as one unit, gathered whenever the layer runs (stage 3)."""
@@ -263,11 +264,7 @@ class Zero:
                 if not add:
                     view.zero_()
                 continue
-            self._norms.append((slot.index, paddle._C_ops.squared_l2_norm(gradient)))
-            if add:
-                view.add_(gradient.flatten())
-            else:
-                paddle.assign(gradient.flatten(), output=view)
+            self._squares.append((slot.index, self.ops.take(gradient, view, add=add)))
             parameter.clear_gradient(False)
         if not add and unit.numel < unit.padded:
             buffer._slice(unit.numel, unit.padded).zero_()
@@ -282,18 +279,17 @@ class Zero:
             NotFinite: on every rank, when a loss or a gradient is not finite on any; it names the first such rank.
         """
         size, count = self.comm.size, len(self.names)
-        norms = paddle.concat([norm.reshape([1]) for _, norm in self._norms]).numpy() if self._norms else np.zeros(0)
-        indices = np.array([index for index, _ in self._norms], dtype=np.int64)
-        self._norms.clear()
-        own = [paddle._C_ops.squared_l2_norm(unit.own_gradient).reshape([1]).astype("float64") for unit in self.units]
-        square = float(paddle.concat(own).sum())
+        squares = _numbers([square for _, square in self._squares])
+        indices = np.array([index for index, _ in self._squares], dtype=np.int64)
+        self._squares.clear()
+        square = float(_numbers([self.ops.sum_of_squares(unit.own_gradient) for unit in self.units]).sum())
 
         facts = np.zeros(2 + 2 * size + count)
         fault = 0
         if not math.isfinite(loss):
             fault = count + 1
-        elif not np.isfinite(norms).all():
-            fault = int(indices[np.flatnonzero(~np.isfinite(norms))[0]]) + 1
+        elif not np.isfinite(squares).all():
+            fault = int(indices[np.flatnonzero(~np.isfinite(squares))[0]]) + 1
         elif not math.isfinite(square):  # finite on each rank, and yet not their sum
             fault = count + 2
         facts[0] = (square if self.stage >= 1 else square / size) if math.isfinite(square) else 0.0
@@ -323,13 +319,14 @@ class Zero:
         scale = 1.0 / (self.comm.size * self._micro)
         if clip and reduced.grad_norm > clip:
             scale *= clip / reduced.grad_norm
+        rule = replace(self.optimizer, scale=scale)
         self._micro = 0
         self.steps[reduced.used] += 1
         for unit in self.units:
             gradient = unit.own_gradient
             for begin, end, decay, step in unit.runs(reduced.used, self.steps):
                 parts = (tensor._slice(begin, end) for tensor in (unit.master, gradient, unit.mean, unit.square))
-                self.optimizer.update(*parts, lr=lr, step=step, decay=decay, scale=scale)
+                self.ops.adamw(*parts, rule, lr=lr, step=step, decay=decay)
             self.publish(unit)
 
     def publish(self, unit: Unit) -> None:
@@ -347,6 +344,13 @@ class Zero:
             held.append(unit.own if unit.flat is None else unit.flat)
             held += [] if unit.master is unit.own else [unit.master]
         return sum(int(tensor.size) * tensor.element_size() for tensor in held)
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """Return what operators answered, numbers or tensors [1] on any device, in fp64 with one transfer."""
+    if values and isinstance(values[0], paddle.Tensor):
+        return paddle.concat(values).numpy().astype(np.float64)
+    return np.array(values, dtype=np.float64)
 
 
 def _decays(parameter: Tensor) -> bool:

@@ -15,6 +15,8 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_S = 120.0
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+"""The user's own, taken before a test has a home of its own: operators are compiled once and not in every test."""
 
 TINY = {"size": "tiny", "batch": 4, "seqlen": 32, "steps": 20, "lr": 3e-3, "warmup": 3}
 
@@ -89,6 +91,7 @@ def start_ranks(tmp_path_factory: pytest.TempPathFactory) -> Any:
                     **{name: value for name, value in os.environ.items() if not name.startswith("PADDLE_")},
                     **(ranked if count > 1 else {}),
                     "PYTHONPATH": str(REPOSITORY),
+                    "XDG_CACHE_HOME": CACHE,
                     "OMP_NUM_THREADS": "1",
                     "MKL_DEBUG_CPU_TYPE": "5",
                     "DEVKIT_EVENTS_FD": str(events.fileno()),

@@ -119,6 +119,7 @@ from paddle import nn
 from devkit.kernels.protocol import emit
 from devkit.kernels.training.comm import Comm
 from devkit.kernels.training.memory import Meter
+from devkit.kernels.training.native import choose
 from devkit.kernels.training.optimizer import AdamW
 from devkit.kernels.training.zero import Zero
 
@@ -161,7 +162,7 @@ comm = Comm()
 draw = np.random.default_rng(3)
 batches = draw.normal(0, 1, (8, 2, 4, WIDTH)).astype("float32")
 for stage, mixed in RUNS:
-    zero = Zero(comm, stage, AdamW(weight_decay=0.1))
+    zero = Zero(comm, stage, AdamW(weight_decay=0.1), choose(gpu=False)[0])
     model = Model(zero)
     zero.root(model)
     meter = Meter(gpu=False)
