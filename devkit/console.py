@@ -19,6 +19,7 @@ from devkit.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import rich.console
     import rich.progress
@@ -95,6 +96,7 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose
         self.as_json = as_json
+        self._recorded = False
 
     @cached_property
     def out(self) -> rich.console.Console:
@@ -117,7 +119,24 @@ class Console:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
         width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
-        return RichConsole(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        kept = self._recorded and stream is sys.stdout
+        return RichConsole(
+            file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept
+        )
+
+    def record(self) -> None:
+        """Keep what the answer says from now on, for ``save_svg``; before anything is said."""
+        self._recorded = True
+
+    def save_svg(self, path: Path, *, title: str) -> None:
+        """Draw the answer as it stands on the screen into an SVG file.
+
+        Raises:
+            DevkitError: the file cannot be written.
+        """
+        from devkit.files import write_atomically
+
+        write_atomically(path, self.out.export_svg(title=self._plain(self.out, title)).encode())
 
     def _say(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> None:
         console.print(self._text(console, *parts))

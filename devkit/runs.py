@@ -215,24 +215,27 @@ class RunStore:
             if isinstance(record, dict):
                 yield Entry(folder, record)
 
-    def find(self, name: str) -> Entry:
-        """Return the run with this id, or the newest with ``last``.
+    def find(self, name: str, *, command: str = "") -> Entry:
+        """Return the run with this id, or its beginning; ``last`` is the newest one.
+
+        Args:
+            name: what the user typed.
+            command: only runs of commands that begin so.
 
         Raises:
             DevkitError: there is none, or several begin so.
         """
-        found = [
-            entry
-            for entry in self.entries()
-            if name == "last" or entry.id.startswith(name) or entry.folder.name == name
-        ]
-        exact = [entry for entry in found if entry.id == name] or (found[:1] if name == "last" else found)
-        if len(exact) == 1:
-            return exact[0]
-        why = f"{len(exact)} runs begin so: {', '.join(entry.id for entry in exact)}." if exact else ""
-        raise DevkitError(
-            f"there is no run {name}" if not exact else f"run {name} is not one run", why, "devkit runs list"
-        )
+        entries = [each for each in self.entries() if str(each.record.get("command", "")).startswith(command)]
+        if name == "last" and entries:
+            return entries[0]
+        found = [each for each in entries if each.id == name] or [each for each in entries if each.id.startswith(name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            why = f"{', '.join(each.id for each in found)} begin so."
+            raise DevkitError(f"{name} is not one run", why, f"devkit runs show {found[0].id}")
+        kind = f" of {command}" if command else ""
+        raise DevkitError(f"there is no run {name}{kind}", "", "devkit runs list")
 
     def excess(self, *, spare: Path | None = None) -> list[Entry]:
         """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""

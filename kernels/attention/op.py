@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import Refusal, emit
 from .build import Report, library
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 OPERATOR = "devkit_flash_attention"
 LARGEST_HEAD_DIM = 256

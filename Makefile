@@ -1,0 +1,71 @@
+# Two commands on a fresh machine: make bench and make test. Both make .venv first, with Paddle for the CPU.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PEERS  := .venv-peers
+PYTEST := $(BIN)/python -m pytest
+DEFAULT := not engine and not slow and not bench
+
+.PHONY: help env bench test test-engine test-slow bench-tests lint format peers bench-peers docs constraints clean
+.DELETE_ON_ERROR:
+
+help:
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml constraints.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "devkit with Paddle needs Python 3.10 to 3.13: make PYTHON=python3.11 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "python3 lacks venv: apt install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[cpu,dev]'
+	@touch $@
+
+env: $(READY) ## make .venv: devkit, Paddle (CPU) and what the tests need
+
+bench: $(READY) ## devkit bench attn on this machine's device
+	$(BIN)/devkit bench attn
+
+test: $(READY) ## the tests, without those that need an engine (a Docker engine, an sshd, a browser) or minutes
+	$(PYTEST) -m '$(DEFAULT)'
+
+test-engine: $(READY) ## the tests marked engine; fails where an engine is missing
+	$(PYTEST) -m engine
+
+test-slow: $(READY) ## the tests marked slow
+	$(PYTEST) -m 'slow and not engine'
+
+bench-tests: $(READY) ## the measurements kept beside the tests
+	$(PYTEST) -m bench -s
+
+lint: $(READY) ## ruff and mypy, as CI runs them
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff mend and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(PEERS)/.ready: constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy
+	@touch $@
+
+peers: $(PEERS)/.ready ## make .venv-peers: torch, for side-by-side measurements
+
+bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
+	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
+
+docs: $(READY) ## write docs/commands.md anew
+	$(BIN)/python -m devkit.commands._cli.pages > docs/commands.md
+
+constraints: $(READY) ## pin anew what pyproject.toml allows
+	{ head -n 1 constraints.txt; \
+	  $(BIN)/uv pip compile -q pyproject.toml --extra cpu --extra dev --universal --python-version 3.10 --no-header --no-annotate; \
+	  grep '^torch==' constraints.txt; } > .constraints && mv .constraints constraints.txt
+
+clean: ## remove the environments and the caches of the tools
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,43 @@
+"""The page of all commands, from their own help: ``python -m devkit.commands._cli.pages > docs/commands.md``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from devkit.app import App
+from devkit.commands._cli import tree
+from devkit.commands._cli.typer_command import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WIDTH = 100
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    return "# The commands of devkit\n\nMade from each command's `--help` by `make docs`.\n\n" + "\n".join(
+        _parts(tree.ROOT)
+    )
+
+
+def _parts(node: tree.Node) -> Iterator[str]:
+    if node.own_command:
+        yield f"## devkit {' '.join(node.words)}\n\n```\n{help_of(node)}\n```\n"
+    elif node.words:
+        yield f"## devkit {' '.join(node.words)} …\n\n{node.purpose()}\n"
+    for child in node.children().values():
+        yield from _parts(child)
+
+
+def help_of(node: tree.Node) -> str:
+    """Return a command's help as its ``--help`` prints it, at a fixed width."""
+    command = load(node)
+    line = " ".join(("devkit", *node.words))
+    context = command.make_context(line, [], obj=App(), resilient_parsing=True, terminal_width=WIDTH)
+    return "\n".join(each.rstrip() for each in command.get_help(context).splitlines())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

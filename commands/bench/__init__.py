@@ -1,0 +1,1 @@
+"""Measure kernels: right first, then how fast, side by side."""

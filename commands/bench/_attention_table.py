@@ -1,0 +1,121 @@
+"""The screen of ``devkit bench attn`` and ``devkit bench report``, from a report as the record keeps it."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from devkit.bench.attention import PADDLES_OWN
+from devkit.console import Cell, Column, Tone
+from devkit.text import counted, significant
+
+if TYPE_CHECKING:
+    from devkit.console import Console
+
+Row = dict[str, Any]
+
+COLUMNS = [
+    Column("pass", "left", 9),
+    Column("mask", "left", 9),
+    Column("seqlen", importance=9),
+    Column("implementation", "left", 10),
+    Column("median ms", importance=10),
+    Column("q1-q3", importance=3),
+    Column("GFLOP/s", importance=8),
+    Column("of ceiling", importance=6),
+    Column("peak MiB", importance=5),
+    Column("max error", importance=4),
+    Column("vs Paddle", importance=7),
+]
+SHAPE = ("batch", "heads", "kv_heads", "head_dim", "dtype")
+
+
+def show(console: Console, report: dict[str, Any]) -> None:
+    """Show a report: a table for each shape, and what could not run, with the reason."""
+    if console.as_json:
+        return
+    for shape, group in groupby(report["results"], key=lambda row: (row["gpu"], *(row[name] for name in SHAPE))):
+        rows = list(group)
+        console.answer_parts(("  ", ""), (heading(report, rows[0]), "strong"))
+        console.answer()
+        del shape
+        _table(console, rows)
+        console.answer()
+    _aside(console, report["results"])
+
+
+def heading(report: dict[str, Any], row: Row) -> str:
+    """Return the line above a table: the device, the shape and the ceiling."""
+    device = report["device"]
+    where = (
+        f"GPU {row['gpu']}, {device['name']}"
+        if row["gpu"] is not None
+        else f"CPU, {counted(device['threads'], 'thread')}"
+    )
+    heads = counted(row["heads"], "head") + (f" over {row['kv_heads']}" if row["kv_heads"] != row["heads"] else "")
+    parts = [where, row["dtype"], f"batch {row['batch']}", heads, f"head_dim {row['head_dim']}"]
+    ceiling = report["ceiling"].get("gflops")
+    bound = f" · ceiling {significant(ceiling)} GFLOP/s (matrix product, this run)" if ceiling else ""
+    return ", ".join(parts) + bound
+
+
+def _table(console: Console, rows: list[Row]) -> None:
+    lines: list[list[str | Cell]] = []
+    rules = []
+    before: tuple[Any, ...] = ()
+    for row in rows:
+        if row["status"] == "unsupported":
+            continue
+        case = (row["pass"], row["causal"], row["seqlen_q"], row["seqlen_k"])
+        if before and case != before:
+            rules.append(len(lines))
+        lines.append([*_case_cells(row, repeated=case == before), *_figures(row, rows)])
+        before = case
+    console.table(COLUMNS, lines, rules=rules)
+
+
+def _case_cells(row: Row, *, repeated: bool) -> list[str | Cell]:
+    if repeated:
+        return ["", "", ""]
+    lengths = str(row["seqlen_q"]) if row["seqlen_q"] == row["seqlen_k"] else f"{row['seqlen_q']}×{row['seqlen_k']}"
+    return [row["pass"], "causal" if row["causal"] else "full", lengths]
+
+
+def _figures(row: Row, rows: list[Row]) -> list[str | Cell]:
+    error = f"{row['max_error']:.0e}" if row["max_error"] is not None else ""
+    if row["median_ms"] is None:
+        return [row["impl"], Cell(row["status"], "failed"), "", "", "", "", Cell(error, "failed"), ""]
+    ratio = over_paddle(row, rows)
+    best = min(each["median_ms"] for each in rows if each["median_ms"] is not None and _case(each) == _case(row))
+    tone: Tone = "done" if row["median_ms"] == best else ""
+    return [
+        Cell(row["impl"], tone),
+        Cell(significant(row["median_ms"]), tone),
+        f"{significant(row['q1_ms'])}-{significant(row['q3_ms'])}",
+        significant(row["gflops"]),
+        f"{row['percent_of_ceiling']:.0f} %" if row["percent_of_ceiling"] is not None else "",
+        significant(row["peak_mib"]) if row["peak_mib"] is not None else "",
+        error,
+        f"{significant(ratio)}x" if ratio else "",
+    ]
+
+
+def _case(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("pass", "causal", "seqlen_q", "seqlen_k"))
+
+
+def over_paddle(row: Row, rows: list[Row]) -> float | None:
+    """Return how many times as fast as the best of Paddle's own a row is, or None where Paddle has no time."""
+    times = [
+        each["median_ms"]
+        for each in rows
+        if _case(each) == _case(row) and each["impl"] in PADDLES_OWN and each["median_ms"] is not None
+    ]
+    return float(min(times) / row["median_ms"]) if times else None
+
+
+def _aside(console: Console, rows: list[Row]) -> None:
+    reasons = {(row["impl"], row["status"], row["reason"]): None for row in rows if row["reason"]}
+    for impl, status, reason in reasons:
+        tone: Tone = "dim" if status == "unsupported" else "failed"
+        console.answer_parts(("  ", ""), (f"{impl}: {status}: ", tone), (reason, "dim"))

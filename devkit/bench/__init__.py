@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured, in which order, and what the figures say."""

@@ -1,0 +1,35 @@
+"""``python -m devkit.kernels.attention``: checks and times attentions, as it is asked on standard input.
+
+One process serves one library (Paddle or torch), so that the tool can run one of each and interleave them. Each request
+is answered by one event; ``build`` events (``state``: start, done or cached; ``seconds``; ``log``) may come before it.
+A request that makes no sense, or an operator that cannot be built, is an ``error`` event and the end.
+
+``{"do": "describe", "library": "paddle" | "torch", "device": "auto" | "cpu" | "gpu", "threads": n, "scratch": folder}``
+    must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share references.
+    → ``device``: library, device, threads, implementations, versions, gpus [{index, name, memory_mib}],
+    memory_available_mib.
+
+``{"do": "prepare", "impl": name, "case": {batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, causal, dtype, seed},
+"passes": ["fwd", "bwd", "fwdbwd"]}``
+    compares out, dq, dk and dv with the float64 reference, and measures the memory of one call of each pass.
+    → ``checked``: impl, case, status (ok, wrong, unsupported or error), reason, max_error (the largest absolute error
+    over the four; null where there is no number), peak_mib {pass: MiB}. dtype is float32 and seed 0 unless given.
+
+``{"do": "time", "impl": name, "case": {…}, "pass": "fwd", "min_ms": 50 | "iterations": 5}``
+    times calls after one that does not count. Only for what was prepared with status ok since the case last changed.
+    → ``timed``: impl, case, pass, time_ms [one a call], flops (of one call).
+
+``{"do": "ceiling", "size": 2048, "dtype": "float32", "fma": true}``
+    → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for and
+    Paddle runs on a CPU, fma_gflops of the multiply-add units on registers alone; null where there is none.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ..protocol import serve
+from .worker import Worker
+
+if __name__ == "__main__":
+    sys.exit(serve(Worker().handle))

@@ -1,0 +1,74 @@
+"""Timers and memory meters: the host's clock and high-water mark, and how many times to run."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+MIB = 1024 * 1024
+MOST_ITERATIONS = 10_000
+
+
+def host_times_ms(call: Callable[[], Any], iterations: int) -> list[float]:
+    """Return how long each of some calls took, in milliseconds. For calls that have computed when they return."""
+    times = []
+    for _ in range(iterations):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1e3)
+    return times
+
+
+def iterations_for(min_ms: float, one_ms: float) -> int:
+    """Return how many calls of ``one_ms`` fill ``min_ms``: at least one."""
+    return max(1, min(MOST_ITERATIONS, -int(-min_ms // max(one_ms, 1e-3))))
+
+
+def host_peak_mib(call: Callable[[], Any]) -> float:
+    """Return by how many MiB the process's resident memory grew at most during one call.
+
+    Linux keeps a high-water mark that writing 5 to /proc/self/clear_refs sets back. Memory that was freed but
+    kept is given back first, else the call would find its memory there already.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status_kib("VmRSS")
+    call()
+    return max(0, _status_kib("VmHWM") - before) / 1024
+
+
+def available_bytes() -> int:
+    """Return how much memory the host can still give: what is available, or what the container's limit leaves."""
+    available = [_meminfo_kib("MemAvailable") * 1024]
+    limit = _number("/sys/fs/cgroup/memory.max")
+    used = _number("/sys/fs/cgroup/memory.current")
+    if limit is not None and used is not None:
+        available.append(max(0, limit - used))
+    return min(available)
+
+
+def _number(path: str) -> int | None:
+    try:
+        words = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(words) if words.isdigit() else None
+
+
+def _status_kib(key: str) -> int:
+    return _field_kib("/proc/self/status", key)
+
+
+def _meminfo_kib(key: str) -> int:
+    return _field_kib("/proc/meminfo", key)
+
+
+def _field_kib(path: str, key: str) -> int:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise KeyError(key)

@@ -1,0 +1,123 @@
+"""What a measured library offers the worker, and what all of them share."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, ClassVar
+
+import numpy as np
+
+from .clock import available_bytes, host_peak_mib, host_times_ms
+
+if TYPE_CHECKING:
+    from .case import Arrays, Case
+    from .reference import Result
+
+Call = Callable[[], Any]
+
+# How Paddle and torch say that they have no kernel for what was asked.
+DECLINES = re.compile(
+    r"not registered|not support|unsupported|unimplemented|not implemented|no available kernel", re.IGNORECASE
+)
+LONGEST_REASON = 400
+
+
+@dataclass(frozen=True)
+class Calls:
+    """One implementation on one case's tensors. Each call has computed, or is queued on the device, when it returns."""
+
+    forward: Call
+    both: Call
+    # Runs the forward pass and returns the call that runs the backward pass alone, as often as one likes.
+    backward: Callable[[], Call]
+    result: Callable[[], Result]
+
+    def of(self, which: str) -> Call:
+        """Return the call that runs a pass: fwd, bwd or fwdbwd."""
+        if which == "bwd":
+            return self.backward()
+        return self.forward if which == "fwd" else self.both
+
+
+class Library(ABC):
+    """Paddle or torch, on one device (``cpu`` or ``gpu``) and with a number of threads."""
+
+    name: ClassVar[str]
+    implementations: ClassVar[tuple[str, ...]]
+    device: str
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return ``versions`` and ``gpus``, as in the ``device`` event."""
+
+    @abstractmethod
+    def declines(self, implementation: str, case: Case) -> str:
+        """Return why the implementation does not do the case, where that is known without trying."""
+
+    @abstractmethod
+    def bytes_needed(self, implementation: str, case: Case) -> int:
+        """Return about how much memory a forward and a backward pass take beyond what is allocated now."""
+
+    @abstractmethod
+    def calls(self, implementation: str, case: Case, inputs: Arrays) -> Calls:
+        """Return the calls of an implementation; the tensors are on the device when this returns."""
+
+    @abstractmethod
+    def product(self, size: int, dtype: str) -> Call:
+        """Return a call that multiplies two square matrices."""
+
+    def fma_gflops(self, seconds: float) -> float | None:  # noqa: ARG002 - for who can
+        """Return what the processor's multiply-add units reach on registers alone, where that can be measured."""
+        return None
+
+    def bytes_available(self) -> int:
+        """Return how much memory the device can still give."""
+        return available_bytes() if self.device == "cpu" else self._gpu_bytes_available()
+
+    def times_ms(self, call: Call, iterations: int) -> list[float]:
+        """Return how long each of some calls took on the device, in milliseconds."""
+        return host_times_ms(call, iterations) if self.device == "cpu" else self._gpu_times_ms(call, iterations)
+
+    def peak_mib(self, call: Call) -> float:
+        """Return by how many MiB memory grew at most during one call."""
+        return host_peak_mib(call) if self.device == "cpu" else self._gpu_peak_mib(call)
+
+    # What follows has not yet run on a GPU, in either library.
+
+    @abstractmethod
+    def _gpu_bytes_available(self) -> int: ...
+
+    @abstractmethod
+    def _gpu_times_ms(self, call: Call, iterations: int) -> list[float]:
+        """Between two CUDA events on the call's stream."""
+
+    @abstractmethod
+    def _gpu_peak_mib(self, call: Call) -> float: ...
+
+
+def reason(error: BaseException) -> str:
+    """Return the line of a library's error that says what is wrong, without the stack that Paddle prints around it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"\((\w+)\) |\w*Error: ", line)]
+    line = (telling or lines or [type(error).__name__])[0]
+    return line if len(line) <= LONGEST_REASON else line[: LONGEST_REASON - 1] + "…"
+
+
+def visible(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which key each query sees, [seqlen_q, seqlen_k]; a query that sees none is shown all.
+
+    The softmax over nothing is no number, in Paddle as in torch: what such a query gets is to be multiplied by 0 (see
+    ``seeing``).
+    """
+    mask = np.tri(case.seqlen_q, case.seqlen_k, case.seqlen_k - case.seqlen_q, dtype=np.bool_)
+    mask[: max(0, case.seqlen_q - case.seqlen_k)] = True
+    return mask
+
+
+def seeing(case: Case) -> np.ndarray[Any, Any] | None:
+    """Return 1 for each query that sees a key and 0 for each other, [seqlen_q]; None where all do."""
+    if not case.causal or case.seqlen_q <= case.seqlen_k:
+        return None
+    return (np.arange(case.seqlen_q) >= case.seqlen_q - case.seqlen_k).astype(np.float32)
