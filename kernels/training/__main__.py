@@ -67,6 +67,7 @@ def train(options: Options) -> None:
     text = data.load(options.data)
     data.require(text, options.batch, options.seqlen)
 
+    from .comm import PORT_TAKEN, PortTaken
     from .trainer import Trainer
     from .zero import NotFinite
 
@@ -79,6 +80,9 @@ def train(options: Options) -> None:
             "--lr   a smaller one",
             "--clip 1.0   limits the gradient's norm",
         ) from error
+    except PortTaken as refusal:
+        emit(PORT_TAKEN, what=refusal.what)
+        raise
     except (Refusal, KeyboardInterrupt):
         raise
     except Exception as error:

@@ -8,15 +8,67 @@ it lasts: a rank that hangs is told from the ranks that wait for it.
 from __future__ import annotations
 
 import os
+import socket
+import time
 from contextlib import contextmanager
 from typing import Iterator, Optional
 
 import paddle
 import paddle.distributed as dist
 
+from ..protocol import Refusal
 from .watch import Progress
 
 Tensor = paddle.Tensor
+
+
+PORT_TAKEN = "port_taken"
+"""The event of a rank 0 that finds its port taken; the launcher then takes another."""
+WAIT_S = 20.0
+
+
+class PortTaken(Refusal):
+    """The port where the ranks were to meet belongs to another program."""
+
+
+def rendezvous(rank: int, master: str) -> None:
+    """Make sure of the port ``master`` (host:port) before Paddle takes it.
+
+    Paddle's store aborts the process when its port is taken, makes a rank that comes too early wait three seconds, and
+    hangs for good after a connection that is none of its own: so here rank 0 tries the port, and the others read from the
+    kernel's table when it listens. On another machine there is nothing to read, and they go ahead.
+
+    Raises:
+        PortTaken: another program has the port.
+    """
+    port = int(master.rpartition(":")[2])
+    if rank == 0:
+        try:
+            socket.create_server(("", port)).close()
+        except OSError as error:
+            raise PortTaken(f"port {port} cannot be taken", f"{error.strerror}.", "--master HOST:PORT   another port") from error
+        return
+    deadline = time.monotonic() + WAIT_S
+    while _is_here(master) and not _listens(port) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _is_here(master: str) -> bool:
+    return master.rpartition(":")[0] in {"127.0.0.1", "localhost"}
+
+
+def _listens(port: int) -> bool:
+    """Return whether some program listens on ``port``; true where the kernel does not tell."""
+    listen = "0A"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table, encoding="ascii") as file:
+                rows = [line.split() for line in file][1:]
+        except OSError:
+            return True
+        if any(row[3] == listen and int(row[1].rpartition(":")[2], 16) == port for row in rows):
+            return True
+    return False
 
 
 class Comm:
@@ -29,6 +81,7 @@ class Comm:
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
         if self.size > 1:
             with self._call():
+                rendezvous(self.rank, os.environ["PADDLE_MASTER"])
                 dist.init_parallel_env()
 
     @property

@@ -22,6 +22,8 @@ class Memory:
     gradients: int
     optimizer: int
     gathered: int
+    activations: int
+    """What the forward pass keeps for the backward pass, roughly."""
 
     @property
     def total(self) -> int:
@@ -40,7 +42,16 @@ def predict(options: Options) -> Memory:
         gradients=width * psi // (world if stage >= 2 else 1),
         optimizer=state * psi // (world if stage >= 1 else 1),
         gathered=width * (units[-1] + max(units[:-1])) if stage >= 3 else 0,
+        activations=width * options.micro_batch * options.seqlen * _activations(options),
     )
+
+
+def _activations(options: Options) -> int:
+    """Count the elements a token that wait for the backward pass."""
+    shape = options.shape
+    layer = 6 * shape.width + 2 * shape.qkv + 3 * shape.hidden
+    kept = shape.layers * shape.width + layer if options.recompute else shape.layers * layer
+    return kept + 2 * shape.width + 3 * shape.vocabulary
 
 
 class Meter:

@@ -176,6 +176,7 @@ class Zero:
     def add(self, name: str, layer: Any) -> None:
         """Shard ``layer``'s parameters as one unit, gathered whenever the layer runs (stage 3)."""
         unit = self._unit(name, layer, list(layer.named_parameters()))
+        layer.register_forward_pre_hook(lambda *_: self.comm.progress.move())
         if self.stage >= 3:
             layer.register_forward_pre_hook(lambda *_: unit.gather())
             layer.register_forward_post_hook(lambda _, __, output: self._leave(unit, output))
@@ -229,6 +230,7 @@ class Zero:
 
     def _arrived(self, unit: Unit, slot: Slot) -> None:
         """Note that a parameter's gradient is whole, and reduce every unit whose turn it is."""
+        self.comm.progress.move()
         unit.pending.discard(slot.index)
         while self._next < len(self._order) - 1 and not self._order[self._next].pending:
             self._send()
