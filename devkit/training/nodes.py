@@ -1,7 +1,7 @@
 """Runs over several machines: this machine's ranks under ``paddle.distributed.launch``.
 
-Paddle's launcher writes its whole environment to its log folder. So it gets one without anything that is not training's,
-a folder of its own, and what it dumped is removed whatever happens. Its ranks inherit neither our pipe nor an input of
+Paddle's launcher writes its whole environment to its log folder, and its ranks read it there. So it gets one without
+anything that is not training's, and a folder of its own, which is removed when the run ends. Its ranks inherit neither our pipe nor an input of
 their own: they read the request from a file and append their events to one each, which are followed here.
 """
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 KEPT_NAMES = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "XDG_CACHE_HOME", "CXX")
 KEPT_BEGINNINGS = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NCCL_", "GLOO_", "FLAGS_", "PYTHON", "CUDA_", "GLOG_")
-DUMPS = ("envlog.*", "backup_env.*.json", "default.*.log")
 FOLLOW_S = 0.1
 
 
@@ -117,9 +116,6 @@ def _followed(child: Child, ranks: list[Rank], folder: Path) -> Iterator[tuple[R
         for index, rank in enumerate(ranks):
             for event in _appended(folder / f"events-{index}.jsonl", index, offsets):
                 yield rank, event
-        for name in DUMPS:
-            for dump in folder.glob(name):
-                dump.unlink(missing_ok=True)
         if status is not None:
             for rank in ranks:
                 yield rank, Ended(status)
