@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from devkit.runs import Entry
     from devkit.training.request import TrainRequest
 
-Stage = Annotated[int, typer.Option(metavar="0|1|2|3", help="0: all on each rank; 1 shards optimizer, 2 gradients, 3 all.")]
+Stage = Annotated[
+    int, typer.Option(metavar="0|1|2|3", help="0: all on each rank; 1 shards optimizer, 2 gradients, 3 all.")
+]
 Nproc = Annotated[int | None, typer.Option(metavar="N", help="Ranks of this machine; a GPU each, or 2 on the CPU.")]
 Gpus = Annotated[str, typer.Option(metavar="N,…", help="GPUs by index; all by default.")]
-Dtype = Annotated[str, typer.Option(metavar="fp32|bf16", help="bf16 on GPUs only, with fp32 copies (not yet run on one).")]
+Dtype = Annotated[
+    str, typer.Option(metavar="fp32|bf16", help="bf16 on GPUs only, with fp32 copies (not yet run on one).")
+]
 Steps = Annotated[int, typer.Option(help="Steps of the optimizer.")]
 Batch = Annotated[int, typer.Option(help="Sequences a step, over all ranks.")]
 Seqlen = Annotated[int, typer.Option(help="Bytes a sequence.")]
@@ -25,19 +29,27 @@ Clip = Annotated[float, typer.Option(help="The largest norm of all gradients tog
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Of matrices; norms and biases have none.")]
 Seed = Annotated[int, typer.Option(help="Of weights and batches.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="Compute each layer again in backward: less memory.")]
-Size = Annotated[str, typer.Option(metavar="tiny|small|medium|large", help="The model: 0.1, 3, 22 or 360 M parameters.")]
+Size = Annotated[
+    str, typer.Option(metavar="tiny|small|medium|large", help="The model: 0.1, 3, 22 or 360 M parameters.")
+]
 Heads = Annotated[int | None, typer.Option(help="Query heads, instead of the size's.")]
 KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key and value heads, instead of the size's.")]
 Layers = Annotated[int | None, typer.Option(help="Layers, instead of the size's.")]
 Width = Annotated[int | None, typer.Option(help="Channels, instead of the size's.")]
-Data = Annotated[str, typer.Option(metavar="PATH", help="A text file or a folder of them; Python's own sources by default.")]
+Data = Annotated[
+    str, typer.Option(metavar="PATH", help="A text file or a folder of them; Python's own sources by default.")
+]
 EvalEvery = Annotated[int, typer.Option("--eval-every", help="Steps between validations; 0: at the end only.")]
 SaveEvery = Annotated[int, typer.Option("--save-every", help="Steps between checkpoints; 0: none.")]
 Resume = Annotated[str, typer.Option(metavar="RUN", help="Go on from a run's last whole checkpoint, with its options.")]
 Nnodes = Annotated[int, typer.Option("--nnodes", help="Machines.")]
 NodeRank = Annotated[int, typer.Option("--node-rank", help="Which of the machines this is, from 0.")]
-Master = Annotated[str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")]
-HangTimeout = Annotated[float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")]
+Master = Annotated[
+    str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")
+]
+HangTimeout = Annotated[
+    float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
+]
 
 OWN = ("stage", "steps", "batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype")
 OWN += ("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every")

@@ -215,9 +215,7 @@ def show_plan(console: Console, request: TrainRequest, planned: Event) -> None:
     columns = [Column("", "left"), *(Column(name) for name in names[:3]), Column("sum predicted")]
     columns += [Column("gathered", importance=6), Column("activations", importance=6), Column("at its peak")]
     figures = [memory[name] for name in names[:3]] + [kept, memory["gathered"], memory["activations"], peak]
-    console.table(
-        [*columns, Column("", "left", 1)], [("each rank", *(f"{figure:.1f}" for figure in figures), "MiB")]
-    )
+    console.table([*columns, Column("", "left", 1)], [("each rank", *(f"{figure:.1f}" for figure in figures), "MiB")])
     console.next("devkit train   with the same flags runs it, and measures")
 
 

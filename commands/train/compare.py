@@ -17,7 +17,9 @@ def command(
     ctx: typer.Context,
     left: RunId,
     right: RunId,
-    tolerance: Annotated[float, typer.Option(min=0, help="The largest difference of two losses that are the same.")] = 1e-5,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="The largest difference of two losses that are the same.")
+    ] = 1e-5,
     as_json: Json = False,
 ) -> int:
     from devkit.commands.train._screen import show_comparison

@@ -27,18 +27,24 @@ if TYPE_CHECKING:
     from devkit.runs import Run
     from devkit.training.request import TrainRequest
 
-KEPT_NAMES = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "XDG_CACHE_HOME", "CXX")
+KEPT_NAMES = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "XDG_CACHE_HOME",
+    "CXX",
+)
 KEPT_BEGINNINGS = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NCCL_", "GLOO_", "FLAGS_", "PYTHON", "CUDA_", "GLOG_")
 FOLLOW_S = 0.1
 
 
 def launcher_environment(environ: dict[str, str]) -> dict[str, str]:
     """Return what of an environment training needs: the rest, credentials among it, is not for a dump."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in KEPT_NAMES or name.startswith(KEPT_BEGINNINGS)
-    }
+    return {name: value for name, value in environ.items() if name in KEPT_NAMES or name.startswith(KEPT_BEGINNINGS)}
 
 
 def command_line(request: TrainRequest, folder: Path, script: Path, message: Path) -> list[str]:
@@ -59,9 +65,7 @@ def command_line(request: TrainRequest, folder: Path, script: Path, message: Pat
     ]
 
 
-def train(
-    app: App, request: TrainRequest, run: Run, message: dict[str, Any], tell: Callable[[Event], None]
-) -> None:
+def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], tell: Callable[[Event], None]) -> None:
     """Run this machine's ranks to their end, as ``session.train`` does.
 
     Raises:
@@ -79,7 +83,8 @@ def train(
     if not request.gpus:
         environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
     ranks = [
-        Rank(request.nodes.rank * request.nproc + index, run.folder / f"rank-{index}.log") for index in range(request.nproc)
+        Rank(request.nodes.rank * request.nproc + index, run.folder / f"rank-{index}.log")
+        for index in range(request.nproc)
     ]
     child = app.runner.start(
         command_line(request, folder, script, asked), cwd=folder, env=environ, log=run.log("launch")

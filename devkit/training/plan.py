@@ -51,7 +51,9 @@ def refuse_beyond_memory(planned: Event, request: TrainRequest) -> None:
     if request.gpus:
         return
     memory = planned["memory"]
-    each = PROCESS_MIB + sum(memory[name] for name in ("parameters", "gradients", "optimizer", "gathered", "activations"))
+    each = PROCESS_MIB + sum(
+        memory[name] for name in ("parameters", "gradients", "optimizer", "gathered", "activations")
+    )
     need, have = request.nproc * each, memory_mib()
     if need > have:
         fit = int(have // each)

@@ -126,7 +126,9 @@ def ranks_here(nproc: int | None, chosen: Sequence[Gpu]) -> int:
     if nproc is None:
         return len(chosen) or CPU_RANKS
     if nproc < 1:
-        raise UsageError(f"--nproc is {nproc}", "It counts the ranks of this machine, from 1.", "devkit train --nproc 2")
+        raise UsageError(
+            f"--nproc is {nproc}", "It counts the ranks of this machine, from 1.", "devkit train --nproc 2"
+        )
     if chosen and nproc > len(chosen):
         raise UsageError(
             f"{nproc} ranks want {nproc} GPUs and {len(chosen)} were chosen",
@@ -145,7 +147,9 @@ def resumed(entry: Entry, options: Options, given: Mapping[str, Any]) -> Options
     before = entry.record.get("arguments", {}).get("options")
     if entry.record.get("command") != "train" or not isinstance(before, dict):
         raise DevkitError(
-            f"run {entry.id} is no training", f"It is {entry.record.get('command')}.", "devkit runs list --command train"
+            f"run {entry.id} is no training",
+            f"It is {entry.record.get('command')}.",
+            "devkit runs list --command train",
         )
     if entry.running:
         raise DevkitError(f"run {entry.id} still goes on", "Its checkpoints are its own until it ends.")

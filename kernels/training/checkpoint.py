@@ -172,7 +172,9 @@ class Reader:
         for rank, file in enumerate(self._files):
             left, right = max(begin, rank * each), min(begin + length, (rank + 1) * each, count)
             if left < right:
-                out[left - begin : right - begin] = file.get_slice(f"{unit}.{part}")[left - rank * each : right - rank * each]
+                out[left - begin : right - begin] = file.get_slice(f"{unit}.{part}")[
+                    left - rank * each : right - rank * each
+                ]
         return out
 
 

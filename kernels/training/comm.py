@@ -46,7 +46,9 @@ def rendezvous(rank: int, master: str) -> None:
         try:
             socket.create_server(("", port)).close()
         except OSError as error:
-            raise PortTaken(f"port {port} cannot be taken", f"{error.strerror}.", "--master HOST:PORT   another port") from error
+            raise PortTaken(
+                f"port {port} cannot be taken", f"{error.strerror}.", "--master HOST:PORT   another port"
+            ) from error
         return
     deadline = time.monotonic() + WAIT_S
     while _is_here(master) and not _listens(port) and time.monotonic() < deadline:

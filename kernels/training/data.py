@@ -68,10 +68,14 @@ def load(path: Optional[str]) -> Text:
             f"the text {root} cannot be read", f"{error.strerror}.", "--data PATH   any text file or folder"
         ) from error
     if not data:
-        raise Refusal(f"the text {root} is empty", "There is nothing to learn from.", "--data PATH   a file with text in it")
+        raise Refusal(
+            f"the text {root} is empty", "There is nothing to learn from.", "--data PATH   a file with text in it"
+        )
     if not is_text(data):
         raise Refusal(
-            f"{root} is not text", "It holds bytes that no UTF-8 text has.", "--data PATH   a text file, or a folder of them"
+            f"{root} is not text",
+            "It holds bytes that no UTF-8 text has.",
+            "--data PATH   a text file, or a folder of them",
         )
     held = len(data) // HELD_OUT
     array = np.frombuffer(data, dtype=np.uint8)
@@ -93,7 +97,9 @@ def _from_folder(root: Path, pattern: str, source: str, left_out: FrozenSet[str]
             continue
         total += len(data)
         if total > LARGEST:
-            raise Refusal(f"{root} holds more than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory.")
+            raise Refusal(
+                f"{root} holds more than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory."
+            )
         parts[zlib.crc32(name.encode()) % HELD_OUT == 0].append(data)
     train, validation = (np.frombuffer(b"".join(part), dtype=np.uint8) for part in parts)
     if not train.size + validation.size:
@@ -115,7 +121,6 @@ def _files(root: Path, pattern: str, left_out: FrozenSet[str]) -> list[Path]:
             if not name.startswith(".") and path.match(pattern) and path.is_file():
                 found.append(path)
     return found
-
 
 
 def is_text(data: bytes) -> bool:

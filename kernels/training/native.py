@@ -75,7 +75,16 @@ class Native(Operators):
         return self._c.devkit_sum_of_squares(x.data_ptr(), int(x.size))
 
     def adamw(
-        self, value: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, rule: AdamW, *, lr: float, step: int, decay: bool
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rule: AdamW,
+        *,
+        lr: float,
+        step: int,
+        decay: bool,
     ) -> None:
         self._c.devkit_adamw(
             *(tensor.data_ptr() for tensor in (value, gradient, mean, square)),

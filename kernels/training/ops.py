@@ -71,7 +71,16 @@ class Operators:
         return (wide * wide).sum().reshape([1])
 
     def adamw(
-        self, value: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, rule: AdamW, *, lr: float, step: int, decay: bool
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rule: AdamW,
+        *,
+        lr: float,
+        step: int,
+        decay: bool,
     ) -> None:
         """Take step number ``step`` (from 1) of ``rule`` on equally long flat tensors, in place."""
         gradient = gradient.astype("float32") * rule.scale

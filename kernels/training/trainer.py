@@ -133,7 +133,8 @@ class Trainer:
             own = windows[first + self.comm.rank * micro :][:micro]
             rows = own if len(own) else windows[:1]  # every rank runs the model as often: stage 3 gathers in it
             loss = self.model(
-                paddle.to_tensor(np.ascontiguousarray(rows[:, :-1])), paddle.to_tensor(np.ascontiguousarray(rows[:, 1:]))
+                paddle.to_tensor(np.ascontiguousarray(rows[:, :-1])),
+                paddle.to_tensor(np.ascontiguousarray(rows[:, 1:])),
             )
             total += float(loss) * len(own)
             self.progress.move()
@@ -196,7 +197,9 @@ class Trainer:
         own = {slot.name: list(slot.shape) for unit in self.zero.units for slot in unit.slots}
         if manifest.parameters != own:
             raise Refusal(
-                f"{path.name} holds another model", "Its parameters have other names or shapes.", "--size as it was trained"
+                f"{path.name} holds another model",
+                "Its parameters have other names or shapes.",
+                "--size as it was trained",
             )
         reader = checkpoint.Reader(manifest)
         for unit in self.zero.units:
@@ -244,4 +247,3 @@ class Trainer:
     @property
     def _tell(self) -> Callable[..., None]:
         return emit if self.comm.rank == 0 else lambda *_, **__: None
-

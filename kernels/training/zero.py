@@ -198,7 +198,9 @@ class Zero:
         for label, parameter in named:
             holder = self._units_of.setdefault(id(parameter), name)
             if holder != name:
-                raise ValueError(f"{prefix}{label} is shared with {holder}: leave both out of add(), for root() to take")
+                raise ValueError(
+                    f"{prefix}{label} is shared with {holder}: leave both out of add(), for root() to take"
+                )
         unit = Unit(name or "root", [(prefix + label, value) for label, value in named], len(self.names), self)
         self.units.append(unit)
         self.names += [slot.name for slot in unit.slots]

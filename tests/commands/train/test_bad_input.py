@@ -61,7 +61,9 @@ def test_what_cannot_be_trained_is_refused_with_a_way_out(
 def test_the_plan_is_the_formula_and_starts_nothing(devkit: Devkit) -> None:
     import json
 
-    plans = [json.loads(devkit("train", "plan", "--stage", str(stage), "--nproc", "4", "--json").out) for stage in range(4)]
+    plans = [
+        json.loads(devkit("train", "plan", "--stage", str(stage), "--nproc", "4", "--json").out) for stage in range(4)
+    ]
 
     full = plans[0]["memory"]["parameters"]
     totals = [sum(plan["memory"][name] for name in ("parameters", "gradients", "optimizer")) / full for plan in plans]

@@ -40,7 +40,13 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     assert other.end()[0] == 0
 
     names = [event["event"] for event in sharded.events]
-    assert [name for name in names if name not in {"build", "memory"}] == ["plan", "start", *["step"] * 4, "validation", "done"]
+    assert [name for name in names if name not in {"build", "memory"}] == [
+        "plan",
+        "start",
+        *["step"] * 4,
+        "validation",
+        "done",
+    ]
     assert names.count("memory") == 2
     step = next(event for event in sharded.events if event["event"] == "step")
     assert {"step", "loss", "grad_norm", "lr", "tokens_per_s", "peak_mib"} <= step.keys()
@@ -196,7 +202,15 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     assert cache is None
     assert tmp_path.exists()
     values = dict.fromkeys(OWN) | {"stage": 1, "steps": 2, "batch": 4, "accumulate": 1, "seqlen": 32, "lr": 1e-3}
-    values |= {"warmup": 1, "clip": 1.0, "weight_decay": 0.1, "seed": 0, "dtype": "fp32", "recompute": False, "size": "tiny"}
+    values |= {
+        "warmup": 1,
+        "clip": 1.0,
+        "weight_decay": 0.1,
+        "seed": 0,
+        "dtype": "fp32",
+        "recompute": False,
+        "size": "tiny",
+    }
     values |= {"eval_every": 0, "save_every": 0}
     options = Options(world_size=2, device="cpu", **values)
     environment = Environment("this", Path(sys.executable), "the test's")

@@ -51,7 +51,9 @@ def test_every_gpu_has_a_rank_and_a_cpu_two() -> None:
         ranks_here(0, [])
 
 
-@pytest.mark.parametrize("nodes", [(2, 2, "a:1"), (2, 0, ""), (2, 0, "host"), (2, 0, "host:x"), (0, 0, ""), (2, -1, "a:1")])
+@pytest.mark.parametrize(
+    "nodes", [(2, 2, "a:1"), (2, 0, ""), (2, 0, "host"), (2, 0, "host:x"), (0, 0, ""), (2, -1, "a:1")]
+)
 def test_machines_must_have_a_number_and_a_place_to_meet(nodes: tuple[int, int, str]) -> None:
     with pytest.raises(UsageError):
         Nodes(*nodes)
@@ -77,7 +79,13 @@ def test_a_number_that_json_cannot_hold_goes_as_a_word() -> None:
 
 def test_paddles_launcher_gets_no_credentials_to_dump() -> None:
     kept = launcher_environment(
-        {"PATH": "/bin", "AWS_SECRET_ACCESS_KEY": "x", "http_proxy": "http://u:p@h", "NCCL_DEBUG": "INFO", "GITHUB_TOKEN": "x"}
+        {
+            "PATH": "/bin",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "http_proxy": "http://u:p@h",
+            "NCCL_DEBUG": "INFO",
+            "GITHUB_TOKEN": "x",
+        }
     )
 
     assert sorted(kept) == ["NCCL_DEBUG", "PATH"]

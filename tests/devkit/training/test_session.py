@@ -13,7 +13,12 @@ from devkit.launch import DeviceBug, Ended
 from devkit.training import session
 from devkit.training.session import PortTaken, Rank, failure, find_hung, own_stack, rank_environment, watch
 
-FAILED = {"event": "failed", "what": "ValueError: wrong", "traceback": "Traceback\n  File x\nValueError: wrong", "step": 3}
+FAILED = {
+    "event": "failed",
+    "what": "ValueError: wrong",
+    "traceback": "Traceback\n  File x\nValueError: wrong",
+    "step": 3,
+}
 
 
 @pytest.fixture
@@ -82,7 +87,13 @@ def test_all_that_ends_well_is_well(ranks: list[Rank]) -> None:
 
     watch(
         ranks,
-        iter([(ranks[0], {"event": "hello", "pid": 1}), (ranks[0], {"event": "done"}), *((rank, Ended(0)) for rank in ranks)]),
+        iter(
+            [
+                (ranks[0], {"event": "hello", "pid": 1}),
+                (ranks[0], {"event": "done"}),
+                *((rank, Ended(0)) for rank in ranks),
+            ]
+        ),
         30.0,
         told.append,
     )

@@ -55,7 +55,9 @@ def test_a_killed_run_goes_on_bit_for_bit_and_at_another_layout_nearly(start_ran
     assert curves[0] == [event["loss"] for event in straight.events(0, "step") if event["step"] in steps]
     assert again.events(0, "validation")[0] == straight.events(0, "validation")[0]
     for curve in (*curves[1:], alone.curves()[0]):
-        assert curve == pytest.approx([event["loss"] for event in straight.events(0, "step")][manifest.step :], abs=1e-5)
+        assert curve == pytest.approx(
+            [event["loss"] for event in straight.events(0, "step")][manifest.step :], abs=1e-5
+        )
     assert wanted
 
 
@@ -97,7 +99,9 @@ def save(root: Path, step: int, ranks: int = 2) -> Path:
     files = {}
     for rank in range(ranks):
         values = np.arange(8, dtype=np.float32) + 8 * rank
-        name, digest = checkpoint.write_rank(root, step, rank, {"root": Slice(8 * rank, values, values + 100, values + 200)})
+        name, digest = checkpoint.write_rank(
+            root, step, rank, {"root": Slice(8 * rank, values, values + 100, values + 200)}
+        )
         files[name] = digest
     manifest: dict[str, Any] = {
         "world_size": ranks,

@@ -50,7 +50,9 @@ def test_the_batch_that_is_proposed_can_be_shared() -> None:
     assert refusal.value.remedies == ("--batch 8",)
 
 
-@pytest.mark.parametrize(("stage", "parts"), [(0, (1, 1, 2)), (1, (1, 1, 0.5)), (2, (1, 0.25, 0.5)), (3, (0.25,) * 2 + (0.5,))])
+@pytest.mark.parametrize(
+    ("stage", "parts"), [(0, (1, 1, 2)), (1, (1, 1, 0.5)), (2, (1, 0.25, 0.5)), (3, (0.25,) * 2 + (0.5,))]
+)
 def test_prediction_is_the_formula(stage: int, parts: tuple[float, ...]) -> None:
     options = Options(world_size=4, stage=stage, size="small")
     psi = 4 * options.shape.parameters

@@ -102,7 +102,9 @@ raise SystemExit(serve(rank.handle))
 """
 
 
-def test_corrupting_one_gathered_parameter_fails_the_comparison(start_ranks: StartRanks, one: Ranks, two: Ranks) -> None:
+def test_corrupting_one_gathered_parameter_fails_the_comparison(
+    start_ranks: StartRanks, one: Ranks, two: Ranks
+) -> None:
     assert two
     ranks = start_ranks(2, {"stage": 3}, script=CORRUPTED)
     assert ranks.wait() == [0, 0], ranks.said(0)
