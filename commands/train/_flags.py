@@ -51,8 +51,10 @@ HangTimeout = Annotated[
     float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
 ]
 
-OWN = ("stage", "steps", "batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype")
-OWN += ("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every")
+OWN = (
+    *("stage", "steps", "batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
+    *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
+)
 """Flags that the device side knows by the same names."""
 
 

@@ -173,11 +173,11 @@ def heading(event: Event) -> list[str]:
     ranks = f"{event['world_size']} {'GPU' if event['backend'] == 'nccl' else 'CPU'} "
     ranks += "rank" if event["world_size"] == 1 else f"ranks ({'NCCL' if event['backend'] == 'nccl' else 'Gloo'})"
     text = event["train_bytes"] + event["validation_bytes"]
+    model = f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']}"
+    held = f"{event['validation_bytes'] / 1e6:.1f} MB of it for validation"
     return [
-        f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']} · {ranks} · "
-        f"stage {event['stage']}: {STAGES[event['stage']]}",
-        f"text: {text / 1e6:.1f} MB of {event['text']}, {event['validation_bytes'] / 1e6:.1f} MB of it for validation · "
-        f"attention: {event['attention']}",
+        f"{model} · {ranks} · stage {event['stage']}: {STAGES[event['stage']]}",
+        f"text: {text / 1e6:.1f} MB of {event['text']}, {held} · attention: {event['attention']}",
     ]
 
 

@@ -1,8 +1,8 @@
 """Train a transformer of Qwen2's shape on the bytes of real text, sharded by our own ZeRO.
 
-Every local GPU has a rank, or CPU ranks do (fp32, over Gloo). Stage 1 shards the optimizer's state over the ranks, stage 2
-the gradients too, stage 3 the parameters too; the losses are the same. A rank that fails or hangs is named. What needs a
-GPU has not yet been run on one.
+Every local GPU has a rank, or CPU ranks do (fp32, over Gloo). Stage 1 shards the optimizer's state over the ranks,
+stage 2 the gradients too, stage 3 the parameters too; the losses are the same. A rank that fails or hangs is named.
+What needs a GPU has not yet been run on one.
 
 Example:  devkit train --stage 2 --steps 200 --save-every 50
 """

@@ -1,8 +1,9 @@
 """Runs over several machines: this machine's ranks under ``paddle.distributed.launch``.
 
 Paddle's launcher writes its whole environment to its log folder, and its ranks read it there. So it gets one without
-anything that is not training's, and a folder of its own, which is removed when the run ends. Its ranks inherit neither our pipe nor an input of
-their own: they read the request from a file and append their events to one each, which are followed here.
+anything that is not training's, and a folder of its own, which is removed when the run ends. Its ranks inherit
+neither our pipe nor an input of their own: they read the request from a file and append their events to one each,
+which are followed here.
 """
 
 from __future__ import annotations

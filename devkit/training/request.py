@@ -53,7 +53,7 @@ class Options:
     save_every: int
 
     def as_request(self) -> dict[str, Any]:
-        """Return the options as JSON holds them: a number that it cannot hold goes as a word, for the device to refuse."""
+        """Return the options as JSON holds them: nan and inf go as words, for the device side to refuse."""
         return {
             name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in asdict(self).items()

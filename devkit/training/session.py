@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -18,7 +19,6 @@ from devkit.process import fate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from devkit.app import App
     from devkit.launch import Event
@@ -158,11 +158,11 @@ def train(
     Raises:
         DevkitError: a rank refused, failed, died or hung: the first one, truly.
     """
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         with contextlib.suppress(PortTaken):
             _attempt(app, request, run, message, tell, ports())
             return
-        app.console.note(f"  the port was taken in the meantime, attempt {attempt + 2}", "dim")
+        app.console.note("  the port was taken in the meantime: another one", "dim")
     raise DevkitError(
         "no port was found for the ranks to meet at",
         f"{ATTEMPTS} that were free were taken when Paddle came.",
@@ -311,10 +311,10 @@ def failure(rank: Rank) -> Exception:
 
 def _is_stopped(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] in {"T", "t"}
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+    return stat.rpartition(")")[2].split()[0] in {"T", "t"}
 
 
 def _read(path: Path, begin: int) -> str:

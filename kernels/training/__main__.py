@@ -31,7 +31,9 @@ def plan(options: Options) -> None:
     """
     text = data.load(options.data)
     data.require(text, options.batch, options.seqlen)
-    resume, damaged, step = None, [], 0
+    resume: str | None = None
+    damaged: list[str] = []
+    step = 0
     if options.resume:
         manifest, damaged = checkpoint.newest(Path(options.resume))
         resume, step = str(manifest.path), manifest.step

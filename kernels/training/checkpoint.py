@@ -1,9 +1,10 @@
 """Checkpoints that are whole or are not there.
 
-A checkpoint is a folder ``step-00000020``: a safetensors file a rank, and ``manifest.json`` with the layout and the hash of
-each. It is written under a name that ends in ``.partial``; every file and the folder are synced before the rename, so what
-bears the final name was once whole, and the hashes say whether it still is. Every rank writes its slice of every unit at
-any stage, so a run resumes at another stage or number of ranks: a slice is cut out of the old ones.
+A checkpoint is a folder ``step-00000020``: a safetensors file a rank, and ``manifest.json`` with the layout and the
+hash of each. It is written under a name that ends in ``.partial``; every file and the folder are synced before the
+rename, so what bears the final name was once whole, and the hashes say whether it still is. Every rank writes its
+slice of every unit at any stage, so a run resumes at another stage or number of ranks: a slice is cut out of the old
+ones.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..protocol import Refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT = 1
 KEPT = 2
@@ -55,6 +58,7 @@ class Slice:
 
 
 def folder(root: Path, step: int) -> Path:
+    """Return the folder of a step's checkpoint."""
     return root / f"step-{step:08d}"
 
 
@@ -115,11 +119,11 @@ def newest(root: Path) -> tuple[Manifest, list[str]]:
     Raises:
         Refusal: there is none.
     """
-    damaged = []
+    damaged: list[str] = []
     for step in reversed(steps(root)):
         try:
             return read(folder(root, step)), damaged
-        except Refusal as refusal:
+        except Refusal as refusal:  # noqa: PERF203 - one turn a checkpoint
             damaged.append(f"{refusal.what}: {refusal.why}")
     raise Refusal(
         f"no whole checkpoint under {root}",
@@ -162,7 +166,9 @@ class Reader:
         from safetensors import safe_open
 
         self.manifest = manifest
-        self._files = [safe_open(str(manifest.path / name), framework="np") for name in sorted(manifest.files)]
+        self._files: list[Any] = [
+            safe_open(str(manifest.path / name), framework="np") for name in sorted(manifest.files)
+        ]
 
     def cut(self, unit: str, part: str, begin: int, length: int) -> np.ndarray:
         """Return ``length`` elements of ``part`` of ``unit`` from ``begin``, fp32; what the unit lacks is zero."""

@@ -1,8 +1,8 @@
 """The collectives that sharding needs, the same over Gloo and NCCL.
 
-Paddle's Gloo has no reduce-scatter and no average, and its ``reduce`` leaves garbage in the other ranks' buffers. So here
-a reduce-scatter is one ``reduce`` to each owner of a slice, and says that it spoils its input. Each call is marked while
-it lasts: a rank that hangs is told from the ranks that wait for it.
+Paddle's Gloo has no reduce-scatter and no average, and its ``reduce`` leaves garbage in the other ranks' buffers. So
+here a reduce-scatter is one ``reduce`` to each owner of a slice, and says that it spoils its input. Each call is
+marked while it lasts: a rank that hangs is told from the ranks that wait for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import os
 import socket
 import time
 from contextlib import contextmanager
-from typing import Iterator, Optional
+from pathlib import Path
+from typing import Any, Iterator
 
 import paddle
 import paddle.distributed as dist
@@ -19,7 +20,7 @@ import paddle.distributed as dist
 from ..protocol import Refusal
 from .watch import Progress
 
-Tensor = paddle.Tensor
+Tensor = Any
 
 
 PORT_TAKEN = "port_taken"
@@ -34,9 +35,9 @@ class PortTaken(Refusal):
 def rendezvous(rank: int, master: str) -> None:
     """Make sure of the port ``master`` (host:port) before Paddle takes it.
 
-    Paddle's store aborts the process when its port is taken, makes a rank that comes too early wait three seconds, and
-    hangs for good after a connection that is none of its own: so here rank 0 tries the port, and the others read from the
-    kernel's table when it listens. On another machine there is nothing to read, and they go ahead.
+    Paddle's store aborts the process when its port is taken, makes a rank that comes too early wait three seconds,
+    and hangs for good after a connection that is none of its own: so here rank 0 tries the port, and the others read
+    from the kernel's table when it listens. On another machine there is nothing to read, and they go ahead.
 
     Raises:
         PortTaken: another program has the port.
@@ -64,8 +65,7 @@ def _listens(port: int) -> bool:
     listen = "0A"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
-            with open(table, encoding="ascii") as file:
-                rows = [line.split() for line in file][1:]
+            rows = [line.split() for line in Path(table).read_text(encoding="ascii").splitlines()[1:]]
         except OSError:
             return True
         if any(row[3] == listen and int(row[1].rpartition(":")[2], 16) == port for row in rows):
@@ -76,18 +76,19 @@ def _listens(port: int) -> bool:
 class Comm:
     """The ranks of this run, from Paddle's ``PADDLE_TRAINER_*`` environment; alone without it."""
 
-    def __init__(self, progress: Optional[Progress] = None) -> None:
+    def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or Progress()
         self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
         self.size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-        if self.size > 1:
+        if self.size > 1 and not dist.is_initialized():
             with self._call():
                 rendezvous(self.rank, os.environ["PADDLE_MASTER"])
                 dist.init_parallel_env()
 
     @property
     def backend(self) -> str:
+        """The library below Paddle's collectives."""
         return "nccl" if self.gpu else "gloo"
 
     def all_reduce(self, buffer: Tensor) -> None:
@@ -119,16 +120,11 @@ class Comm:
         elif own.data_ptr() != buffer.data_ptr():
             paddle.assign(own, output=buffer)
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            with self._call():
-                dist.barrier()
-
-    def shard(self, buffer: Tensor, rank: Optional[int] = None) -> Tensor:
+    def shard(self, buffer: Tensor, rank: int | None = None) -> Tensor:
         """Return a rank's slice of ``buffer``, this rank's by default, sharing its memory."""
         rank = self.rank if rank is None else rank
         length = buffer.shape[0] // self.size
-        return buffer._slice(rank * length, (rank + 1) * length)  # noqa: SLF001  Paddle's only view that writes through
+        return buffer._slice(rank * length, (rank + 1) * length)
 
     @contextmanager
     def _call(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """Bytes of real text, split into training and validation the same way on every rank.
 
-By default the text is the Python standard library's own source files, found at run time and split by file: a file is kept
-for validation when a hash of its relative name says so, about one in ten. A single file gives its last tenth.
+By default the text is the Python standard library's own source files, found at run time and split by file: a file is
+kept for validation when a hash of its relative name says so, about one in ten. A single file gives its last tenth.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sysconfig
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Optional, Tuple
+from typing import FrozenSet, Tuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ class Text:
         return seen.hexdigest()[:16]
 
 
-def load(path: Optional[str]) -> Text:
+def load(path: str | None) -> Text:
     """Read the text under ``path``, or the standard library's.
 
     Raises:

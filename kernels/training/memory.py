@@ -1,15 +1,19 @@
 """Bytes a rank: predicted by ZeRO's formula, and measured from Paddle's allocator.
 
 Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models" (2020), section 5: with Ψ
-parameters on N ranks, stage 1 divides the optimizer's state by N, stage 2 the gradients too, stage 3 the parameters too.
+parameters on N ranks, stage 1 divides the optimizer's state by N, stage 2 the gradients too, stage 3 the parameters
+too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .options import Options
-from .shape import numel, padded
+from .shape import GRADIENTS, PARAMETERS, STATE, numel, padded
+
+if TYPE_CHECKING:
+    from .options import Options
 
 MIB = 2**20
 
@@ -27,21 +31,23 @@ class Memory:
 
     @property
     def total(self) -> int:
+        """The sum of what lives from step to step."""
         return self.parameters + self.gradients + self.optimizer
 
 
 def predict(options: Options) -> Memory:
     """Apply the formula, unit by unit, with the padding that makes shares even."""
-    world, stage = options.world_size, options.stage
+    world = options.world_size
+    shards = [world if options.stage >= stage else 1 for stage in (STATE, GRADIENTS, PARAMETERS)]
     units = [padded(sum(map(numel, unit.values())), world) for unit in options.shape.units().values()]
     psi = sum(units)
     width = 2 if options.dtype == "bf16" else 4
     state = 12 if options.dtype == "bf16" else 8  # two moments, and beside bf16 parameters an fp32 copy
     return Memory(
-        parameters=width * psi // (world if stage >= 3 else 1),
-        gradients=width * psi // (world if stage >= 2 else 1),
-        optimizer=state * psi // (world if stage >= 1 else 1),
-        gathered=width * (units[-1] + max(units[:-1])) if stage >= 3 else 0,
+        parameters=width * psi // shards[2],
+        gradients=width * psi // shards[1],
+        optimizer=state * psi // shards[0],
+        gathered=width * (units[-1] + max(units[:-1])) if options.stage >= PARAMETERS else 0,
         activations=width * options.micro_batch * options.seqlen * _activations(options),
     )
 

@@ -1,4 +1,4 @@
-"""A decoder-only transformer of Qwen2's shape: RMSNorm, rotary positions, grouped-query attention, SwiGLU, tied embedding.
+"""A decoder-only transformer: Qwen2's norms, rotary positions, grouped-query attention, SwiGLU and tied embedding.
 
 Two products of Qwen2 are fused, which changes no number: queries, keys and values come from one matrix, and so do the
 gate and the up projection. Shapes are suffixes: B batch, S positions, H heads, D the axis that the line is about.
@@ -7,17 +7,19 @@ gate and the up projection. Shapes are suffixes: B batch, S positions, H heads, 
 from __future__ import annotations
 
 import zlib
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import paddle
-import paddle.nn.functional as F
+import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 from paddle import nn
 
 from .ops import Operators, rotary_tables
-from .shape import Shape
 
-Tensor = paddle.Tensor
+if TYPE_CHECKING:
+    from .shape import Shape
+
+Tensor = Any
 Adopt = Callable[[str, nn.Layer], None]
 
 
@@ -28,10 +30,12 @@ class Weights:
         self.seed, self.dtype = seed, dtype
 
     def normal(self, layer: nn.Layer, name: str, shape: tuple[int, ...], deviation: float = 0.02) -> Tensor:
+        """Return a parameter of ``layer`` drawn from a normal distribution."""
         draw = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
         return self._make(layer, draw.standard_normal(shape, dtype=np.float32) * np.float32(deviation))
 
     def constant(self, layer: nn.Layer, value: float, shape: tuple[int, ...]) -> Tensor:
+        """Return a parameter of ``layer`` that is ``value`` everywhere."""
         return self._make(layer, np.full(shape, value, dtype=np.float32))
 
     def _make(self, layer: nn.Layer, value: np.ndarray) -> Tensor:
@@ -40,12 +44,15 @@ class Weights:
 
 
 class RMSNorm(nn.Layer):
+    """A norm with a learnt scale."""
+
     def __init__(self, ops: Operators, weights: Weights, width: int, epsilon: float) -> None:
         super().__init__()
         self.ops, self.epsilon = ops, epsilon
         self.weight = weights.constant(self, 1.0, (width,))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` normed over its last axis."""
         return self.ops.rms_norm(x, self.weight, self.epsilon)
 
 
@@ -61,10 +68,13 @@ class Linear(nn.Layer):
             self.bias = weights.constant(self, 0.0, (outputs,))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the product alone."""
         return paddle.matmul(x, self.weight)
 
 
 class Attention(nn.Layer):
+    """Causal grouped-query attention with rotary positions."""
+
     def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
         super().__init__()
         self.ops, self.shape = ops, shape
@@ -72,12 +82,15 @@ class Attention(nn.Layer):
         self.out = Linear(weights, f"{name}.out", shape.width, shape.width, deviation=deviation)
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Return what each position takes from those before it."""
         heads, kv_heads = self.shape.heads, self.shape.kv_heads
         qkv_BSHD = self.ops.split_rotate(self.qkv(x_BSD), self.qkv.bias, cos, sin, heads, kv_heads)
         return self.out(self.ops.attend(*qkv_BSHD).flatten(2))
 
 
 class MLP(nn.Layer):
+    """The gated feed-forward network."""
+
     def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str, deviation: float) -> None:
         super().__init__()
         self.ops = ops
@@ -85,10 +98,13 @@ class MLP(nn.Layer):
         self.down = Linear(weights, f"{name}.down", shape.hidden, shape.width, deviation=deviation)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return it, position by position."""
         return self.down(self.ops.swiglu(self.gate_up(x)))
 
 
 class Layer(nn.Layer):
+    """Attention and MLP, each added to the stream that it reads a norm of."""
+
     def __init__(self, ops: Operators, shape: Shape, weights: Weights, name: str) -> None:
         super().__init__()
         deviation = 0.02 / (2 * shape.layers) ** 0.5  # the residual stream sums 2 x layers of these (GPT-2)
@@ -98,6 +114,7 @@ class Layer(nn.Layer):
         self.mlp = MLP(ops, shape, weights, f"{name}.mlp", deviation)
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Return the stream after both."""
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin)
         return x_BSD + self.mlp(self.mlp_norm(x_BSD))
 
@@ -105,8 +122,8 @@ class Layer(nn.Layer):
 class Transformer(nn.Layer):
     """Bytes in, loss out.
 
-    ``adopt(name, layer)`` is called for each layer as soon as it is made, so that a sharding that keeps a part of it can
-    drop the rest before the next is made; the embedding and the last norm are left to the caller.
+    ``adopt(name, layer)`` is called for each layer as soon as it is made, so that a sharding that keeps a part of it
+    can drop the rest before the next is made; the embedding and the last norm are left to the caller.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paddle
 
@@ -14,9 +14,11 @@ from ..attention.build import library
 from ..attention.op import load as load_attention
 from ..protocol import Refusal, emit
 from .ops import Operators
-from .optimizer import AdamW
 
-Tensor = paddle.Tensor
+if TYPE_CHECKING:
+    from .optimizer import AdamW
+
+Tensor = Any
 
 SOURCES = Path(__file__).parent / "csrc"
 LIBRARY = "devkit_training.so"
@@ -51,27 +53,34 @@ class Native(Operators):
         self._c.devkit_adamw.restype = None
 
     def rms_norm(self, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+        """As the base class; so are all here."""
         return _run("devkit_rms_norm", x, weight_D, epsilon)[0]
 
     def split_rotate(
         self, qkv_BSD: Tensor, bias_D: Tensor, cos_SD: Tensor, sin_SD: Tensor, heads: int, kv_heads: int
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """As the base class."""
         q_BSHD, k_BSHD, v_BSHD = _run("devkit_split_rotate", qkv_BSD, bias_D, cos_SD, sin_SD, heads, kv_heads)
         return q_BSHD, k_BSHD, v_BSHD
 
     def attend(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """As the base class, by our flash attention."""
         return attention.flash_attention(q_BSHD, k_BSHD, v_BSHD, causal=True)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
+        """As the base class."""
         return _run("devkit_swiglu", gate_up)[0]
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As the base class, with the gradient in the same pass."""
         return _run("devkit_cross_entropy", logits, labels)[0]
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> float:
+        """As the base class, in one pass; the sum is a number."""
         return self._c.devkit_take(gradient.data_ptr(), into.data_ptr(), into.shape[0], add)
 
     def sum_of_squares(self, x: Tensor) -> float:
+        """As the base class; a number."""
         return self._c.devkit_sum_of_squares(x.data_ptr(), int(x.size))
 
     def adamw(
@@ -86,6 +95,7 @@ class Native(Operators):
         step: int,
         decay: bool,
     ) -> None:
+        """As the base class, in one pass."""
         self._c.devkit_adamw(
             *(tensor.data_ptr() for tensor in (value, gradient, mean, square)),
             value.shape[0],
@@ -114,7 +124,7 @@ _registered: set[str] = set()
 
 
 def _run(name: str, *arguments: Any) -> list[Tensor]:
-    return paddle._C_ops._run_custom_op(name, *arguments)
+    return paddle._C_ops._run_custom_op(name, *arguments)  # noqa: SLF001 - as Paddle's own generated wrappers do
 
 
 def _silent(event: str, **fields: Any) -> None:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import paddle
-import paddle.nn.functional as F
+import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 
-from .optimizer import AdamW
+if TYPE_CHECKING:
+    from .optimizer import AdamW
 
-Tensor = paddle.Tensor
+Tensor = Any
 
 
 class Operators:
@@ -67,6 +70,7 @@ class Operators:
         return self.sum_of_squares(gradient)
 
     def sum_of_squares(self, x: Tensor) -> Tensor:
+        """Return the sum of squares of all elements, [1] in fp32."""
         wide = x.astype("float32")
         return (wide * wide).sum().reshape([1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Optional
+from typing import Any
 
 from ..protocol import Refusal
 from .shape import SIZES, Shape
@@ -29,15 +29,15 @@ class Options:
     device: str = "cpu"
     recompute: bool = False
     size: str = "small"
-    heads: Optional[int] = None
-    kv_heads: Optional[int] = None
-    layers: Optional[int] = None
-    width: Optional[int] = None
-    data: Optional[str] = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    layers: int | None = None
+    width: int | None = None
+    data: str | None = None
     eval_every: int = 0
     save_every: int = 0
-    checkpoints: Optional[str] = None
-    resume: Optional[str] = None
+    checkpoints: str | None = None
+    resume: str | None = None
     """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
 
     @property
@@ -95,24 +95,33 @@ def check(options: Options) -> None:
     if options.stage not in range(4):
         raise Refusal(
             f"there is no stage {options.stage}",
-            "0 keeps everything on each rank; 1 shards the optimizer's state, 2 the gradients too, 3 the parameters too.",
+            "0 keeps everything on each rank; 1 shards the optimizer's state, 2 gradients too, 3 parameters too.",
             "--stage 2",
         )
     if options.size not in SIZES:
         raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
-    for name in ("world_size", "steps", "batch", "accumulate", "seqlen"):
-        if getattr(options, name) < 1:
-            flag = "--nproc" if name == "world_size" else f"--{name}"
-            raise Refusal(f"{flag} is {getattr(options, name)}", "It counts from 1.", f"{flag} 1")
-    for name in ("warmup", "eval_every", "save_every", "seed"):
-        if getattr(options, name) < 0:
-            flag = f"--{name.replace('_', '-')}"
-            raise Refusal(f"{flag} is {getattr(options, name)}", "It counts from 0.", f"{flag} 0")
-    for name in ("heads", "kv_heads", "layers", "width"):
+    _check_counts(options)
+    _check_rates(options)
+    _check_batch(options)
+    _check_dtype(options)
+    options.shape  # noqa: B018 - its own checks
+
+
+def _flag(name: str) -> str:
+    return "--nproc" if name == "world_size" else f"--{name.replace('_', '-')}"
+
+
+def _check_counts(options: Options) -> None:
+    least = dict.fromkeys(("world_size", "steps", "batch", "accumulate", "seqlen"), 1)
+    least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width"), 1))
+    least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed"), 0))
+    for name, first in least.items():
         value = getattr(options, name)
-        if value is not None and value < 1:
-            flag = f"--{name.replace('_', '-')}"
-            raise Refusal(f"{flag} is {value}", "It counts from 1.")
+        if value is not None and value < first:
+            raise Refusal(f"{_flag(name)} is {value}", f"It counts from {first}.", f"{_flag(name)} {first}")
+
+
+def _check_rates(options: Options) -> None:
     if not (math.isfinite(options.lr) and options.lr > 0):
         raise Refusal(
             f"a learning rate of {options.lr}", "Nothing is learnt without a positive, finite one.", "--lr 2e-3"
@@ -120,10 +129,15 @@ def check(options: Options) -> None:
     if not (math.isfinite(options.clip) and options.clip >= 0):
         raise Refusal(f"--clip is {options.clip}", "It is a gradient norm; 0 turns clipping off.", "--clip 1.0")
     if not (math.isfinite(options.weight_decay) and options.weight_decay >= 0):
-        raise Refusal(f"--weight-decay is {options.weight_decay}", "It is a finite rate, 0 or more.")
+        raise Refusal(
+            f"--weight-decay is {options.weight_decay}", "It is a finite rate, 0 or more.", "--weight-decay 0.1"
+        )
+
+
+def _check_batch(options: Options) -> None:
     share = options.world_size * options.accumulate
     if options.batch % share:
-        over = f"{options.world_size} ranks"
+        over = "1 rank" if options.world_size == 1 else f"{options.world_size} ranks"
         if options.accumulate > 1:
             over += f" and {options.accumulate} accumulated passes"
         raise Refusal(
@@ -131,6 +145,9 @@ def check(options: Options) -> None:
             "Each rank takes the same number of whole sequences.",
             f"--batch {max(share, (options.batch + share // 2) // share * share)}",
         )
+
+
+def _check_dtype(options: Options) -> None:
     if options.dtype not in {"fp32", "bf16"}:
         raise Refusal(f"there is no dtype '{options.dtype}'", "Training knows fp32 and bf16.", "--dtype fp32")
     if options.dtype == "bf16" and options.device == "cpu":
@@ -139,4 +156,3 @@ def check(options: Options) -> None:
             "On CPU Paddle has no bf16 matmul, and its automatic mixed precision does nothing in silence.",
             "--dtype fp32",
         )
-    options.shape  # noqa: B018  its own checks

@@ -1,4 +1,4 @@
-"""The model's dimensions and what follows from them without Paddle: parameters, the units they are sharded by, bytes."""
+"""The model's dimensions and what follows from them without Paddle: its parameters and the units of sharding."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..protocol import Refusal
 
+STATE, GRADIENTS, PARAMETERS = 1, 2, 3
+"""The stages of ZeRO, by what each begins to shard."""
 ALIGN = 16
 """Elements: a rank's share of a unit is a multiple of it, so every share starts on a cache line."""
 
@@ -39,6 +41,7 @@ class Shape:
 
     @property
     def head_dim(self) -> int:
+        """Channels of a head."""
         return self.width // self.heads
 
     @property
@@ -47,6 +50,7 @@ class Shape:
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
     def layer_parameters(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a layer's parameters."""
         return {
             "attention_norm.weight": (self.width,),
             "attention.qkv.weight": (self.width, self.qkv),
@@ -58,6 +62,7 @@ class Shape:
         }
 
     def root_parameters(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what is outside the layers; the embedding is the last product too."""
         return {"embedding.weight": (self.vocabulary, self.width), "norm.weight": (self.width,)}
 
     def units(self) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -67,6 +72,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """How many numbers are learnt."""
         return sum(numel(shape) for unit in self.units().values() for shape in unit.values())
 
 
@@ -79,6 +85,7 @@ SIZES = {
 
 
 def numel(shape: tuple[int, ...]) -> int:
+    """Return the elements of a shape."""
     count = 1
     for length in shape:
         count *= length

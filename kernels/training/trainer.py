@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import paddle
@@ -17,9 +17,11 @@ from .comm import Comm
 from .model import Transformer
 from .native import choose
 from .optimizer import AdamW
-from .options import Options
 from .watch import Progress
 from .zero import Unit, Zero
+
+if TYPE_CHECKING:
+    from .options import Options
 
 VALIDATION_SEQUENCES = 64
 SETTLED = 2
@@ -29,7 +31,7 @@ SETTLED = 2
 class Trainer:
     """One rank of a run."""
 
-    def __init__(self, options: Options, text: data.Text, progress: Optional[Progress] = None) -> None:
+    def __init__(self, options: Options, text: data.Text, progress: Progress | None = None) -> None:
         self.options, self.text = options, text
         self.progress = progress or Progress()
         self.comm = Comm(self.progress)
@@ -151,9 +153,9 @@ class Trainer:
         """
         root = Path(str(self.options.checkpoints))
         slices = {unit.name: self._slice(unit) for unit in self.zero.units}
-        name, digest, problem = "", "", ""
+        digest, problem = "", ""
         try:
-            name, digest = checkpoint.write_rank(root, self.done, self.comm.rank, slices)
+            _, digest = checkpoint.write_rank(root, self.done, self.comm.rank, slices)
         except OSError as error:
             problem = error.strerror or str(error)
         hashes = self._gather_bytes(bytes.fromhex(digest) if digest else bytes(32))
@@ -177,8 +179,9 @@ class Trainer:
         self._tell("checkpoint", step=self.done, path=str(path))
 
     def _slice(self, unit: Unit) -> checkpoint.Slice:
-        cut = self.comm.shard if self.options.stage == 0 else (lambda tensor: tensor)
-        value, mean, square = (cut(tensor).numpy() for tensor in (unit.master, unit.mean, unit.square))
+        parts = (unit.master, unit.mean, unit.square)
+        own = parts if self.options.stage else map(self.comm.shard, parts)
+        value, mean, square = (tensor.numpy() for tensor in own)
         return checkpoint.Slice(self.comm.rank * len(value), value, mean, square)
 
     def _manifest(self, hashes: list[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Progress:
         """In a collective, so it may be waiting for another rank."""
 
     def move(self) -> None:
+        """Count something finished."""
         self.moves += 1
 
 

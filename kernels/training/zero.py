@@ -1,39 +1,42 @@
 """ZeRO stages 0 to 3 over flat buffers (Rajbhandari et al., 2020): one code for Gloo and NCCL.
 
-A *unit* is a layer, or the *root*: everything at the model's ends, weights that both ends share included. Its parameters
-are views into one flat buffer, those with weight decay first, padded so that each rank owns an equal slice, its *shard*.
+A *unit* is a layer, or the *root*: everything at the model's ends, weights that both ends share included. Its
+parameters are views into one flat buffer, those with weight decay first, padded so that each rank owns an equal slice,
+its *shard*.
 
-============  =====================  ==============================  =============================================
-stage         optimizer's state      gradients, step to step          parameters, step to step
-============  =====================  ==============================  =============================================
-0             all                    all, all-reduced                 all
-1             shard                  all, reduced to their owners     all, gathered after the step
-2             shard                  shard, reduced as they come      all, gathered after the step
-3             shard                  shard, reduced as they come      shard; a unit is gathered around its use
-============  =====================  ==============================  =============================================
+======  ===================  ===========================  ================================
+stage   optimizer's state    gradients, step to step      parameters, step to step
+======  ===================  ===========================  ================================
+0       all                  all, all-reduced             all
+1       shard                all, reduced to the owners   all, gathered after the step
+2       shard                shard, reduced as they come  all, gathered after the step
+3       shard                shard, reduced as they come  shard; gathered around each use
+======  ===================  ===========================  ================================
 
-Collectives must come in the same order on every rank. Reductions go out in one fixed order, whatever order gradients come
-in; a parameter that a step does not use is left alone, as an optimizer leaves a parameter without a gradient. Up to stage 2
-each rank may use what it likes; at stage 3, where gathers and reductions alternate, all ranks must use the same. The root is
-reduced last, when backward ends, so a weight used at both ends has all of its gradient by then.
+Collectives must come in the same order on every rank. Reductions go out in one fixed order, whatever order gradients
+come in; a parameter that a step does not use is left alone, as an optimizer leaves a parameter without a gradient. Up
+to stage 2 each rank may use what it likes; at stage 3, where gathers and reductions alternate, all ranks must use the
+same. The root is reduced last, when backward ends, so a weight used at both ends has all of its gradient by then.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
 import paddle
 
-from .comm import Comm
-from .memory import Meter
-from .ops import Operators
-from .optimizer import AdamW
-from .shape import numel, padded
+from .shape import GRADIENTS, PARAMETERS, STATE, numel, padded
 
-Tensor = paddle.Tensor
+if TYPE_CHECKING:
+    from .comm import Comm
+    from .memory import Meter
+    from .ops import Operators
+    from .optimizer import AdamW
+
+Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,13 @@ class Unit:
         flat = paddle.zeros([self.padded], dtype=self.dtype)
         for slot, parameter in zip(self.slots, self.parameters):
             paddle.assign(parameter.flatten(), output=flat._slice(slot.begin, slot.end))
-        own = zero.comm.shard(flat) if zero.stage >= 1 else flat
-        self.flat: Optional[Tensor] = flat
-        self.own = own.clone() if zero.stage >= 3 else own
+        own = zero.comm.shard(flat) if zero.stage >= STATE else flat
+        self.flat: Tensor | None = flat
+        self.own = own.clone() if zero.stage >= PARAMETERS else own
         """This rank's part of the parameters: what its optimizer steps."""
         self.bind(flat)
-        zeros = lambda length, dtype: paddle.zeros([length], dtype=dtype)  # noqa: E731
-        self.gradient = zeros(self.padded if zero.stage < 2 else self.own.shape[0], self.dtype)
-        self.mean = zeros(self.own.shape[0], "float32")
-        self.square = zeros(self.own.shape[0], "float32")
+        self.gradient = paddle.zeros([self.padded if zero.stage < GRADIENTS else self.own.shape[0]], dtype=self.dtype)
+        self.mean, self.square = (paddle.zeros([self.own.shape[0]], dtype="float32") for _ in range(2))
         self.master = self.own.astype("float32") if self.dtype != paddle.float32 else self.own
         for slot, parameter in zip(self.slots, self.parameters):
             parameter._register_backward_hook(lambda *_, slot=slot: zero._arrived(self, slot))
@@ -107,12 +108,12 @@ class Unit:
     @property
     def own_gradient(self) -> Tensor:
         """This rank's part of the reduced gradient."""
-        return self.zero.comm.shard(self.gradient) if self.zero.stage == 1 else self.gradient
+        return self.zero.comm.shard(self.gradient) if self.zero.stage == STATE else self.gradient
 
     @property
     def own_begin(self) -> int:
         """Where this rank's part begins in the unit, in elements."""
-        return self.zero.comm.rank * self.own.shape[0] if self.zero.stage >= 1 else 0
+        return self.zero.comm.rank * self.own.shape[0] if self.zero.stage >= STATE else 0
 
     def bind(self, flat: Tensor) -> None:
         """Make the parameters views into ``flat``."""
@@ -130,7 +131,7 @@ class Unit:
 
     def release(self) -> None:
         """Keep only this rank's shard. A graph that remembers the parameters sees them again after ``gather``."""
-        if self.zero.stage >= 3 and self.flat is not None:
+        if self.zero.stage >= PARAMETERS and self.flat is not None:
             for parameter in self.parameters:
                 parameter._clear_data()
             self.flat = None
@@ -138,7 +139,7 @@ class Unit:
     def runs(self, used: np.ndarray, steps: np.ndarray) -> Iterator[tuple[int, int, bool, int]]:
         """Yield (begin, end, decay, step) for each stretch of this rank's part that is stepped alike."""
         begin, length = self.own_begin, self.own.shape[0]
-        run: Optional[tuple[int, int, bool, int]] = None
+        run: tuple[int, int, bool, int] | None = None
         for slot in self.slots:
             left, right = max(slot.begin - begin, 0), min(slot.end - begin, length)
             if left >= right or not used[slot.index]:
@@ -175,9 +176,9 @@ class Zero:
 
     def add(self, name: str, layer: Any) -> None:
         """Shard ``layer``'s parameters as one unit, gathered whenever the layer runs (stage 3)."""
-        unit = self._unit(name, layer, list(layer.named_parameters()))
+        unit = self._unit(name, list(layer.named_parameters()))
         layer.register_forward_pre_hook(lambda *_: self.comm.progress.move())
-        if self.stage >= 3:
+        if self.stage >= PARAMETERS:
             layer.register_forward_pre_hook(lambda *_: unit.gather())
             layer.register_forward_post_hook(lambda _, __, output: self._leave(unit, output))
             unit.release()
@@ -185,15 +186,15 @@ class Zero:
     def root(self, model: Any) -> None:
         """Shard what no unit holds yet, as the last unit, gathered while the model runs (stage 3)."""
         rest = [(name, value) for name, value in model.named_parameters() if id(value) not in self._units_of]
-        unit = self._unit("", model, rest)
+        unit = self._unit("", rest)
         self._order = [*reversed(self.units[:-1]), unit]
         self.steps = np.zeros(len(self.names), dtype=np.int64)
-        if self.stage >= 3:
+        if self.stage >= PARAMETERS:
             model.register_forward_pre_hook(lambda *_: unit.gather())
             model.register_forward_post_hook(lambda *_: None if paddle.is_grad_enabled() else unit.release())
             unit.release()
 
-    def _unit(self, name: str, layer: Any, named: list[tuple[str, Tensor]]) -> Unit:
+    def _unit(self, name: str, named: list[tuple[str, Tensor]]) -> Unit:
         prefix = f"{name}." if name else ""
         for label, parameter in named:
             holder = self._units_of.setdefault(id(parameter), name)
@@ -241,11 +242,8 @@ class Zero:
         """Take the next unit's gradients out of its parameters, and reduce them as the stage has it."""
         unit = self._order[self._next]
         self._next += 1
-        first, once = self._micro == 0, self.stage < 2
-        if not once:
-            buffer = paddle.empty([unit.padded], dtype=unit.dtype)
-        else:
-            buffer = unit.gradient
+        first, once = self._micro == 0, self.stage < GRADIENTS
+        buffer = unit.gradient if once else paddle.empty([unit.padded], dtype=unit.dtype)
         self._pack(unit, buffer, add=once and not first)
         if once and not self._last:
             return
@@ -296,7 +294,7 @@ class Zero:
             fault = int(indices[np.flatnonzero(~np.isfinite(squares))[0]]) + 1
         elif not math.isfinite(square):  # finite on each rank, and yet not their sum
             fault = count + 2
-        facts[0] = (square if self.stage >= 1 else square / size) if math.isfinite(square) else 0.0
+        facts[0] = (square if self.stage >= STATE else square / size) if math.isfinite(square) else 0.0
         facts[1] = loss if math.isfinite(loss) else 0.0
         facts[2 + self.comm.rank] = fault
         facts[2 + size + self.comm.rank] = meter.peak()
@@ -319,7 +317,7 @@ class Zero:
         )
 
     def step(self, reduced: Reduced, lr: float, clip: float) -> None:
-        """Step AdamW on this rank's part, with the gradient's norm clipped to ``clip`` (0: not), and share the result."""
+        """Step AdamW on this rank's part, the gradient's norm clipped to ``clip`` (0: not), and share the result."""
         scale = 1.0 / (self.comm.size * self._micro)
         if clip and reduced.grad_norm > clip:
             scale *= clip / reduced.grad_norm
@@ -329,15 +327,17 @@ class Zero:
         for unit in self.units:
             gradient = unit.own_gradient
             for begin, end, decay, step in unit.runs(reduced.used, self.steps):
-                parts = (tensor._slice(begin, end) for tensor in (unit.master, gradient, unit.mean, unit.square))
-                self.ops.adamw(*parts, rule, lr=lr, step=step, decay=decay)
+                value, slope, mean, square = (
+                    tensor._slice(begin, end) for tensor in (unit.master, gradient, unit.mean, unit.square)
+                )
+                self.ops.adamw(value, slope, mean, square, rule, lr=lr, step=step, decay=decay)
             self.publish(unit)
 
     def publish(self, unit: Unit) -> None:
         """Bring what the optimizer (or a checkpoint) wrote on this rank's part to where the model reads it."""
         if unit.master is not unit.own:
             paddle.assign(unit.master.astype(unit.dtype), output=unit.own)
-        if self.stage in (1, 2):
+        if self.stage in (STATE, GRADIENTS):
             self.comm.all_gather(unit.flat, unit.own)
 
     def live_bytes(self) -> int:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -201,7 +201,14 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     assert home.exists()
     assert cache is None
     assert tmp_path.exists()
-    values = dict.fromkeys(OWN) | {"stage": 1, "steps": 2, "batch": 4, "accumulate": 1, "seqlen": 32, "lr": 1e-3}
+    values: dict[str, Any] = dict.fromkeys(OWN) | {
+        "stage": 1,
+        "steps": 2,
+        "batch": 4,
+        "accumulate": 1,
+        "seqlen": 32,
+        "lr": 1e-3,
+    }
     values |= {
         "warmup": 1,
         "clip": 1.0,

@@ -3,8 +3,7 @@ from __future__ import annotations
 import signal
 import socket
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +11,9 @@ from devkit.errors import DevkitError
 from devkit.launch import DeviceBug, Ended
 from devkit.training import session
 from devkit.training.session import PortTaken, Rank, failure, find_hung, own_stack, rank_environment, watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAILED = {
     "event": "failed",

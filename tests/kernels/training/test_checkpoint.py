@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,9 @@ from devkit.kernels.training import checkpoint
 from devkit.kernels.training.checkpoint import Slice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.kernels.training.conftest import Ranks, StartRanks
 
 
@@ -73,7 +75,7 @@ def test_killed_while_it_saves_a_whole_checkpoint_is_left(start_ranks: StartRank
         assert damaged == []
         assert manifest.step >= 3
         checkpoint.sweep(root)
-        assert sorted(path.name for path in root.iterdir())[-1] == manifest.path.name
+        assert max(path.name for path in root.iterdir()) == manifest.path.name
 
 
 FULL = """
@@ -136,7 +138,7 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGES = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "flipped bit": lambda path: flip(path / "rank-00001.safetensors"),
     "cut short": lambda path: (path / "rank-00000.safetensors").write_bytes(b"short"),
     "missing file": lambda path: (path / "rank-00001.safetensors").unlink(),
@@ -152,7 +154,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(tmp_path: P
     save(tmp_path, 2)
     DAMAGES[damage](save(tmp_path, 4))
 
-    with pytest.raises(Refusal, match="step-00000004 is (damaged|not whole)"):
+    with pytest.raises(Refusal, match=r"step-00000004 is (damaged|not whole)"):
         checkpoint.read(tmp_path / "step-00000004")
     manifest, damaged = checkpoint.newest(tmp_path)
     assert manifest.step == 2

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +63,7 @@ def test_a_folder_is_read_by_file_without_what_is_not_text(tmp_path: Path) -> No
         (tmp_path / f"{index}.txt").write_text(f"file {index:02d}\n")
     (tmp_path / "picture").write_bytes(b"\x89PNG\0\0")
     (tmp_path / ".hidden").write_text("not for the model")
-    os.symlink(tmp_path, tmp_path / "loop")
+    (tmp_path / "loop").symlink_to(tmp_path)
 
     text = data.load(str(tmp_path))
 
