@@ -26,10 +26,13 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ..protocol import serve
 from .worker import Worker
 
 if __name__ == "__main__":
+    # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
     sys.exit(serve(Worker().handle))

@@ -188,10 +188,10 @@ class KeyBlock {
       if (start >= rows) break;
       float* to = sums + key * padded_ + column;
       MicroTile tile;
-      tile.LoadFrom(to, padded_);
+      tile.Clear();
       MultiplyAdd<Left::kByDepth>(left + start * tiles_.keys + key, tiles_.keys,
                                   right + column * tiles_.queries + start * kColumns, rows - start, tile);
-      tile.StoreTo(to, padded_);
+      tile.AddTo(to, padded_);
     }
   }
 

@@ -89,9 +89,9 @@ class QueryBlock {
         if (visible == 0) continue;
         float* sums = sums_.get() + strip * padded_ + column;
         MicroTile tile;
-        tile.LoadFrom(sums, padded_);
+        tile.Clear();
         MultiplyAdd<Left::kByRow>(scores_.get() + (strip - row) * tiles_.keys, tiles_.keys, values, visible, tile);
-        tile.StoreTo(sums, padded_);
+        tile.AddTo(sums, padded_);
       }
     }
   }
