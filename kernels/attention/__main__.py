@@ -5,7 +5,8 @@ is answered by one event; ``build`` events (``state``: start, done or cached; ``
 A request that makes no sense, or an operator that cannot be built, is an ``error`` event and the end.
 
 ``{"do": "describe", "library": "paddle" | "torch", "device": "auto" | "cpu" | "gpu", "threads": n, "scratch": folder}``
-    must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share references.
+    must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share the
+    reference of the case at hand; who has put it there takes it away.
     → ``device``: library, device, threads, implementations, versions, gpus [{index, name, memory_mib}],
     memory_available_mib.
 
@@ -20,8 +21,8 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
     → ``timed``: impl, case, pass, time_ms [one a call], flops (of one call).
 
 ``{"do": "ceiling", "size": 2048, "dtype": "float32", "fma": true}``
-    → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for and
-    Paddle runs on a CPU, fma_gflops of the multiply-add units on registers alone; null where there is none.
+    → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for
+    and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone; null where there is none.
 """
 
 from __future__ import annotations
@@ -35,4 +36,8 @@ from .worker import Worker
 if __name__ == "__main__":
     # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
-    sys.exit(serve(Worker().handle))
+    worker = Worker()
+    try:
+        sys.exit(serve(worker.handle))
+    finally:
+        worker.forget()
