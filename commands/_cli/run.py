@@ -33,6 +33,7 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
     try:
+        _stand_somewhere()
         return _run(app, node, rest)
     except DevkitError as error:
         app.console.fail(error)
@@ -64,6 +65,15 @@ def _run(app: App, node: Node, rest: list[str]) -> int:
         raise UsageError(error.format_message(), "", f"{line} --help") from error
     sys.stdout.flush()
     return done if isinstance(done, int) else 0
+
+
+def _stand_somewhere() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109 - its failure is the point
+    except FileNotFoundError as error:
+        raise DevkitError(
+            "the current directory is gone", "It was removed or moved while this shell stood in it.", "cd"
+        ) from error
 
 
 def _unknown(node: Node, word: str) -> UsageError:

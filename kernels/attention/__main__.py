@@ -29,15 +29,34 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import serve
-from .worker import Worker
 
-if __name__ == "__main__":
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+def main() -> int:
+    """Answer until the input ends, and return the exit status."""
     # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
     os.environ.setdefault("KMP_BLOCKTIME", "1")
-    worker = Worker()
+    worker: Worker | None = None
+
+    def handle(request: dict[str, Any]) -> None:
+        nonlocal worker
+        if worker is None:
+            from .worker import Worker  # NumPy may be missing, which is an answer
+
+            worker = Worker()
+        worker.handle(request)
+
     try:
-        sys.exit(serve(worker.handle))
+        return serve(handle)
     finally:
-        worker.forget()
+        if worker is not None:
+            worker.forget()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
