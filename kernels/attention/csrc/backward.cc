@@ -8,8 +8,8 @@
 namespace devkit {
 namespace {
 
-// Keys of a work item (a multiple of 6 and of 16) and queries whose weights are held at once (a multiple of 6): measured
-// best, or within 3 % of it, for head sizes of 64 to 256.
+// Keys of a work item (a multiple of 6 and of 16) and queries whose weights are held at once (a multiple of 6):
+// measured best, or within 3 % of it, for head sizes of 64 to 256.
 constexpr int64_t kKeys = 192;
 constexpr int64_t kQueries = 48;
 
@@ -175,7 +175,8 @@ class KeyBlock {
     }
   }
 
-  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column, float* sums) {
+  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column,
+                            float* sums) {
     for (int64_t key = 0; key < count_; key += kRows) {
       const int64_t start = std::max<int64_t>(0, problem_.FirstQuery(first_ + key) - row);
       if (start >= rows) break;
@@ -244,8 +245,8 @@ Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
 
 }  // namespace
 
-void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out, const float* lse,
-              const float* dout, float* dq, float* dk, float* dv) {
+void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out,
+              const float* lse, const float* dout, float* dq, float* dk, float* dv) {
   const Buffer delta = RowSums(problem, out, dout);
   const int64_t blocks = DivideUp(problem.seqlen_k, kKeys);
   const int64_t kv_heads = problem.batch * problem.kv_heads;
