@@ -67,15 +67,25 @@ def _split(image: str) -> tuple[str, str]:
     )
 
 
+def changes(client: Any, seen: Seen) -> list[str]:
+    """Return what an image of a container must change: what made that an environment is not to be in it."""
+    with explained(seen.name):
+        own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
+    labels = [f'LABEL {key}=""' for key in seen.raw.labels if key == LABEL or key.startswith(f"{LABEL}.")]
+    return [
+        *labels,
+        f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}",
+        f"CMD {json.dumps(own.get('Cmd') or [])}",
+        f"USER {own.get('User') or '0'}",
+        f"WORKDIR {own.get('WorkingDir') or '/'}",
+    ]
+
+
 def commit(client: Any, seen: Seen, image: str) -> str:
-    """Make an image of a container, and return its id; what made the container an environment is not in it."""
+    """Make an image of a container, and return its id."""
     repository, tag = _split(container.check_image(image))
     with explained(image):
-        own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
-        changes = [f'LABEL {key}=""' for key in seen.raw.labels if key == LABEL or key.startswith(f"{LABEL}.")]
-        changes += [f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}", f"CMD {json.dumps(own.get('Cmd') or [])}"]
-        changes += [f"USER {own.get('User') or '0'}", f"WORKDIR {own.get('WorkingDir') or '/'}"]
-        made = seen.raw.commit(repository, tag, changes="\n".join(changes))
+        made = seen.raw.commit(repository, tag, changes="\n".join(changes(client, seen)))
     return str(made.id)
 
 

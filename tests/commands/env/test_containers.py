@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -375,3 +376,31 @@ def test_device_side_answers_from_a_container(devkit: Devkit, python_image: str)
             assert isinstance(hello, dict)
             assert hello["event"] == "hello"
     app.runner.end_all()
+
+
+def test_interrupted_pull_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/paddle:dev"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", "env", "create", "work", "--docker", "--image", image],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()  # the engine asks a registry that never answers
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert engine.docker("ps", "-aq") == ""
+
+
+def test_dockers_lines_of_commit_and_copy_are_shown(devkit: Devkit, work: str, engine: Engine) -> None:
+    name = f"devkit-{engines.me().name}-{work}"
+    assert devkit("env", "cp", f"{work}:/etc/passwd", "x", "--dry-run").out == f"docker cp -- {name}:/etc/passwd x\n"
+    committed = devkit("env", "commit", work, "kept:3", "--dry-run").out
+    assert committed.startswith("docker commit --change")
+    assert committed.endswith(f" {name} kept:3\n")
+    assert "kept" not in engine.docker("images")

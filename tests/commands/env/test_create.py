@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -280,4 +283,50 @@ def test_many_creations_at_once_end_in_one_environment(home: Path, tmp_path: Pat
     ended = [process.communicate(timeout=60) for process in racing]
     assert sorted(process.returncode for process in racing) == [0, 1, 1, 1], ended
     assert time.monotonic() - begin < 60
+    assert whole(home) == ["work"]
+
+
+def test_wheel_by_its_path_is_installed(devkit: Devkit, home: Path, tmp_path: Path, index: Index) -> None:
+    for name, version in (("setuptools", "80.0"), ("numpy", "2.3.0")):
+        index.add(name, version)
+    built = index.add("paddlepaddle", "0.0.0", body="VALUE = 3\n").rename(
+        tmp_path / "paddlepaddle-0.0.0-py3-none-any.whl"
+    )
+    words = ("--paddle", f"./{built.name}", "--index-url", index.url, "--no-verify", "--json")
+    made = devkit("env", "create", "work", *HERE, *words)
+    assert made.status == 0, made.err
+    answer = json.loads(made.out)
+    assert answer["paddle"] == ["paddlepaddle 0.0.0"]
+    assert answer["build"] == "wheel"
+    assert whole(home) == ["work"]
+
+
+def test_on_a_terminal_uvs_progress_is_read_and_its_errors_too(home: Path, tmp_path: Path, index: Index) -> None:
+    index.add("tiny", "1.0")
+
+    def on_terminal(package: str) -> tuple[int, str]:
+        words = ["env", "create", "work", *BARE, "--with", package, "--index-url", index.url]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(tmp_path)
+            os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
+            os.execv(sys.executable, [sys.executable, "-m", "devkit", *words])  # noqa: S606
+        shown, deadline = b"", time.monotonic() + 60
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                if select.select([terminal], [], [], 1)[0]:
+                    shown += os.read(terminal, 4096)
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
+
+    failed, said = on_terminal("absent")
+    assert failed == 1
+    assert "the index does not have it" in said
+    assert "absent was not found" in said
+    assert whole(home) == []
+    done, said = on_terminal("tiny")
+    assert done == 0
+    assert "resolving" in said
+    assert "✓" in said
     assert whole(home) == ["work"]

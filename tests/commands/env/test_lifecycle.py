@@ -215,6 +215,15 @@ def test_adopted_environment_is_used_and_let_go_of_whole(devkit: Devkit, tmp_pat
     assert sorted(str(path.relative_to(theirs)) for path in theirs.rglob("*")) == before
 
 
+def test_adoption_can_be_looked_at_first(devkit: Devkit, tmp_path: Path, home: Path) -> None:
+    theirs = tmp_path / "theirs"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(theirs)], check=True, timeout=60)
+    planned = devkit("env", "adopt", "theirs", "--dry-run")
+    assert f"ln -s -- {theirs} {envs(home) / 'theirs'}\n" in planned.out
+    assert not envs(home).exists()
+    assert not list(theirs.rglob("*.pth"))
+
+
 def test_adopting_again_brings_the_device_side_up_to_date(devkit: Devkit, work: Path) -> None:
     marker = next(work.glob("lib/python3*/site-packages/devkit-device-side.pth"))
     right = marker.read_text()
