@@ -167,7 +167,7 @@ def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
         proxies = run_time_proxies(app, "host", request.proxy)
         with app.console.progress(f"building {spec.image}") as progress:
             images.build(
-                client, request.dockerfile.absolute(), spec.image,
+                client, request.dockerfile.absolute(), spec.image, labels=spec.image_labels(),
                 proxies=proxies, on_line=lambda line: progress.update(text=f"building: {line[:60]}"),
             )  # fmt: skip
     elif not images.has_image(client, spec.image):

@@ -71,9 +71,10 @@ def changes(client: Any, seen: Seen) -> list[str]:
     """Return what an image of a container must change: what made that an environment is not to be in it."""
     with explained(seen.name):
         own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
-    labels = [f'LABEL {key}=""' for key in seen.raw.labels if key == LABEL or key.startswith(f"{LABEL}.")]
+    kept = {LABEL: "image", f"{LABEL}.user": seen.raw.labels[f"{LABEL}.user"], f"{LABEL}.project": seen.project}
+    gone = [key for key in seen.raw.labels if key.startswith(f"{LABEL}.") and key not in kept]
     return [
-        *labels,
+        *(f"LABEL {key}={json.dumps(value)}" for key, value in {**kept, **dict.fromkeys(gone, "")}.items()),
         f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}",
         f"CMD {json.dumps(own.get('Cmd') or [])}",
         f"USER {own.get('User') or '0'}",
@@ -94,6 +95,7 @@ def build(
     dockerfile: Path,
     tag: str,
     *,
+    labels: Mapping[str, str],
     proxies: Mapping[str, str],
     on_line: Callable[[str], None],
 ) -> None:
@@ -110,6 +112,7 @@ def build(
             path=str(dockerfile.parent),
             dockerfile=dockerfile.name,
             tag=tag,
+            labels=dict(labels),
             buildargs=dict(proxies),
             network_mode="host",
             rm=True,

@@ -231,7 +231,9 @@ def test_unsaved_changes_are_asked_about_and_a_commit_keeps_them(devkit: Devkit,
     assert devkit("env", "create", work, "--docker", "--image", "kept:2").status == 0
     assert run(devkit, "cat", "/etc/precious").out == "precious\n"
     labels = json.loads(engine.docker("image", "inspect", "kept:2"))[0]["Config"]["Labels"]
-    assert not any(labels.values())
+    assert labels["devkit"] == "image"
+    assert labels["devkit.user"] == engines.me().label
+    assert labels["devkit.name"] == ""
     assert devkit("env", "remove", work).status == 0  # nothing is unsaved now
 
 
@@ -275,6 +277,12 @@ def test_template_builds_the_environment_that_it_describes(devkit: Devkit, engin
     assert built.status == 0, built.err
     assert run(devkit, "sh", "-c", "echo $CCACHE_DIR; pwd").out == "/ccache\n/paddle\n"
     image = f"devkit-{engines.me().name}-work:latest".lower()
+    labels = json.loads(engine.docker("image", "inspect", image))[0]["Config"]["Labels"]
+    assert (labels["devkit"], labels["devkit.user"], labels["devkit.project"]) == (
+        "image",
+        engines.me().label,
+        str(tmp_path),
+    )
     assert "very-secret" not in engine.docker("history", "--no-trunc", image) + engine.docker("image", "inspect", image)
     (tmp_path / "Broken").write_text(f"FROM {engine.image}\nRUN no-such-program\n")
     broken = devkit("env", "create", "other", "--docker", "--build", "Broken")
