@@ -271,7 +271,7 @@ def test_a_signal_ends_all_below_and_says_what_was_restored(room: Room, number: 
 def test_ctrl_c_of_a_terminal_ends_all_below(room: Room) -> None:
     """A terminal's Ctrl-C goes to the whole foreground group; the programs below are not in it and end all the same."""
     room.write("long", LONG)
-    process = room.start("long", process_group=0)
+    process = room.start("long", start_new_session=True)
     assert process.stdout is not None
     pids = [int(each) for each in process.stdout.readline().split()]
     os.killpg(process.pid, signal.SIGINT)
