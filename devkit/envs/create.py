@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
 from devkit.errors import DevkitError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from devkit.app import App
@@ -89,6 +91,18 @@ def words_of(packages: Sequence[str]) -> tuple[str, ...]:
         if word.startswith("-"):
             raise UsageError(f"--with {word} is no package", "Flags of uv are not taken.", "devkit env create -r FILE")
     return found
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let the remedies of an error make the environment that was asked for."""
+    try:
+        yield
+    except DevkitError as error:
+        if name not in {"", PROJECT_ENVIRONMENT}:
+            again = f"devkit env create {name}"
+            error.remedies = tuple(re.sub(r"devkit env create(?=$| --|   )", again, each) for each in error.remedies)
+        raise
 
 
 def plan(app: App, request: Request, directory: Path) -> Plan:

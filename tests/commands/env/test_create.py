@@ -143,6 +143,7 @@ def test_dead_proxy_is_named(devkit: Devkit, home: Path) -> None:
     words = (*BARE, "--with", "tiny", "--index-url", "https://index.invalid/simple")
     said = failing(devkit, home, *words, "--proxy", "http://me:secret@127.0.0.1:9", env={"UV_HTTP_RETRIES": "0"})
     assert "the proxy does not answer" in said
+    assert "devkit env create work --proxy" in said
     assert "secret" not in said
 
 
