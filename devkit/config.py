@@ -37,6 +37,7 @@ class Setting:
 SETTINGS = {
     setting.key: setting
     for setting in (
+        Setting("env.index-url", "", "the index that environments are installed from, instead of uv's default"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
         Setting("pr.api", "", "the address of the forge's API, where it is not the one that the remote's host says"),
         Setting("pr.base-branch", "", "the branch that requests go to, instead of the base remote's HEAD"),
