@@ -269,6 +269,8 @@ class Git:
 
     def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
         runner = self.app.runner
+        if title and each.words[0] in {"fetch", "push"} and not self.app.console.interactive:
+            self.app.console.note(f"{title}…", "dim")
         with self._progress(title) as on_line:
             child = runner.start(
                 each.argv,
