@@ -32,8 +32,18 @@ KEPT = re.compile(
     r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
     r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
 )
-# A repack in the background would outlive the command, and hold its lock.
-SETTINGS = {"gc.auto": "0", "maintenance.auto": "false", "protocol.ext.allow": "never", "advice.detachedHead": "false"}
+SETTINGS = {
+    # A repack or a monitor in the background would outlive the command, and hold its lock.
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "core.fsmonitor": "false",
+    "protocol.ext.allow": "never",
+    # What is read must not depend on how the user likes to see it.
+    "color.ui": "false",
+    "log.showSignature": "false",
+    "advice.detachedHead": "false",
+}
+NETWORK = frozenset({"fetch", "push", "ls-remote"})
 _HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|^@$|(^|/)\.|\.lock(/|$)")
@@ -269,14 +279,15 @@ class Git:
 
     def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
         runner = self.app.runner
-        if title and each.words[0] in {"fetch", "push"} and not self.app.console.interactive:
+        network = each.words[0] in NETWORK
+        if title and network and not self.app.console.interactive:
             self.app.console.note(f"{title}…", "dim")
         with self._progress(title) as on_line:
             child = runner.start(
                 each.argv,
                 cwd=self.directory,
                 env={**self.env, **env},
-                pass_fds=tuple(self.holds),
+                pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
                 log=self.log,
                 keep=None,
                 on_line=on_line,

@@ -56,6 +56,12 @@ class Session:
         **arguments: Any,
     ) -> Iterator[Change]:
         """Do a change: ``with session.change("pr fetch", state, touches, numbers=[7]) as change: change.run(…)``."""
+        if state.setting("extensions.refstorage") == "reftable":
+            raise DevkitError(
+                "this repository keeps its refs in reftables",
+                "devkit cannot keep and restore those yet.",
+                "git refs migrate --ref-format=files",
+            )
         for path in (*([self.place.git_dir] if touches.checkout else []), *touches.checkouts):
             self._free(path)
         with self.app.start_run(command, **arguments) as run:
@@ -284,6 +290,8 @@ def fetch_line(remote: str, sources: Mapping[str, str], *, depth: int = 0) -> Li
         "fetch",
         "--progress",
         "--no-tags",
+        "--no-prune",
+        "--no-prune-tags",
         "--no-write-fetch-head",
         "--refmap=",
         "--recurse-submodules=no",
