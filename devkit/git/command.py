@@ -6,6 +6,7 @@ progress and reads commits. Nothing is passed to its own commands, since it runs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -282,7 +283,7 @@ class Git:
         network = each.words[0] in NETWORK
         if title and network and not self.app.console.interactive:
             self.app.console.note(f"{title}…", "dim")
-        with self._progress(title) as on_line:
+        with self._progress(title, network=network) as on_line:
             child = runner.start(
                 each.argv,
                 cwd=self.directory,
@@ -302,13 +303,11 @@ class Git:
                     runner.children.remove(child)
         return Answer(status, bytes(child.stdout), bytes(child.stderr))
 
-    def _progress(self, title: str) -> Any:
-        import contextlib
-
+    def _progress(self, title: str, *, network: bool) -> Any:
         console = self.app.console
         if not title or not console.interactive:
             return contextlib.nullcontext(None)
-        return _progress_bar(console, title)
+        return _progress_bar(console, title) if network else _spinner(console, title)
 
     def commits(self, range_: str, limit: int) -> list[Commit]:
         """Return the commits of a range, newest first, through GitPython."""
@@ -344,22 +343,21 @@ def _str(text: str | bytes) -> str:
     return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
-def _progress_bar(console: Any, title: str) -> Any:
-    import contextlib
+@contextlib.contextmanager
+def _spinner(console: Any, title: str) -> Iterator[None]:
+    with console.progress(title):
+        yield
 
-    @contextlib.contextmanager
-    def bar() -> Iterator[Callable[[str], None]]:
-        from git import RemoteProgress
 
-        with console.progress(title, total=100) as shown:
+@contextlib.contextmanager
+def _progress_bar(console: Any, title: str) -> Iterator[Callable[[str], None]]:
+    from git import RemoteProgress
 
-            class Parser(RemoteProgress):
-                def update(
-                    self, _op: int, done: str | float, total: str | float | None = None, _text: str = ""
-                ) -> None:
-                    part = 100 * float(done) / float(total) if total else None
-                    shown.update(done=part, text=f"{title}: {(self._cur_line or '').split(':')[0].strip().lower()}")
+    with console.progress(title, total=100) as shown:
 
-            yield Parser().new_message_handler()
+        class Parser(RemoteProgress):
+            def update(self, _op: int, done: str | float, total: str | float | None = None, _text: str = "") -> None:
+                part = 100 * float(done) / float(total) if total else None
+                shown.update(done=part, text=f"{title}: {(self._cur_line or '').split(':')[0].strip().lower()}")
 
-    return bar()
+        yield Parser().new_message_handler()
