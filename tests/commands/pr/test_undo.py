@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import signal
 import subprocess
 import sys
 import time
@@ -279,3 +284,66 @@ def test_variables_of_a_hook_do_not_send_it_elsewhere(clone: Clone, tmp_path: Pa
     assert clone.devkit("pr", "show", env=env).status == 0
     assert clone.status() == ["## pr/7"]
     assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == [".git"]
+
+
+# The screen and the lock.
+
+
+def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devkit.git.journal.LOCK_WAIT_S", 0.3)
+    hook = clone.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nsleep 30 > /dev/null 2>&1 &\necho $! > ../sleeper.pid\n")
+    hook.chmod(0o755)
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    try:
+        assert clone.devkit("undo").status == 0
+    finally:
+        os.kill(int((clone.folder.parent / "sleeper.pid").read_text()), signal.SIGTERM)
+    with (clone.folder / ".git" / "devkit" / "lock").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        said = clone.devkit("pr", "fetch", "7")
+        assert said.status == 1
+        assert "another devkit is changing this repository" in said.text
+        assert clone.devkit("pr", "list").status == 0  # to look is free
+
+
+def test_the_lines_are_shown_and_a_dry_run_of_undo_changes_nothing(clone: Clone) -> None:
+    said = clone.devkit("pr", "fetch", "7", "-v")
+    assert "\n$ git switch --no-recurse-submodules --no-track -c pr/7 " in said.text
+    before = look(clone)
+    said = clone.devkit("undo", "--dry-run")
+    assert "git update-ref -d refs/heads/pr/7\n" in said.text
+    assert differences(before, look(clone)) == []
+
+
+def test_a_terminal_sees_gits_progress(clone: Clone) -> None:
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "pr", "fetch", "7"],
+        cwd=clone.folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while data := os.read(main, 4096):
+                said += data
+        assert process.wait(30) == 0
+    os.close(main)
+    assert "fetching 7 from upstream" in said.decode()
+    assert "✓ " in said.decode()
+    assert "\x1b[?25h" in said.decode()  # the cursor is back
+
+
+def test_outside_of_a_clone_it_says_so(clone: Clone, tmp_path: Path) -> None:
+    for words in (("pr", "list"), ("pr", "fetch", "7"), ("undo",), ("wip", "save")):
+        said = clone.devkit(*words, folder=tmp_path)
+        assert (said.status, said.text.splitlines()[0]) == (1, f"✗ there is no clone at {tmp_path}")
