@@ -204,7 +204,7 @@ def _heard(inbox: Inbox, ranks: dict[Worker, Rank]) -> Iterator[tuple[Rank, Even
     while True:
         try:
             worker, event = inbox.get(timeout=TICK_S)
-        except queue.Empty:
+        except queue.Empty:  # noqa: PERF203 - one turn a tick
             yield None
         else:
             yield ranks[worker], event

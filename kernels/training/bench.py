@@ -1,7 +1,7 @@
 """``python -m devkit.kernels.training.bench``: one rank that is measured, a round of steps at a time.
 
-Requests: ``prepare`` with ``library`` and the options of a run, then ``round`` with ``steps``, as often as wanted. Rank 0
-answers each.
+Requests: ``prepare`` with ``library`` and the options of a run, then ``round`` with ``steps``, as often as wanted.
+Rank 0 answers each.
 """
 
 from __future__ import annotations
