@@ -6,6 +6,7 @@ written out.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -60,6 +61,20 @@ class Cell:
     tone: Tone = ""
 
 
+def say_what_it_can(stream: IO[str]) -> None:
+    """Let ``stream`` write out what its encoding does not hold: a symbol as ASCII has it, the rest by its number."""
+    if hasattr(stream, "reconfigure"):
+        codecs.register_error("devkit", _written_out)
+        stream.reconfigure(errors="devkit")
+
+
+def _written_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter = error.object[error.start]
+    return ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode(), error.start + 1
+
+
 def speaks(stream: IO[str], text: str) -> bool:
     """Tell whether ``stream``'s encoding holds ``text``."""
     try:
@@ -81,6 +96,24 @@ class Progress:
         if self._bar is not None:
             shown = None if text is None else printable(redact(text))
             self._bar.update(self._task, completed=done, total=total, description=shown)
+
+
+class Bars:
+    """A bar a part, each made when it is first heard of."""
+
+    def __init__(self, bar: rich.progress.Progress | None, console: Console) -> None:
+        self._bar = bar
+        self._console = console
+        self._tasks: dict[str, Any] = {}
+
+    def update(self, part: str, *, done: float, total: float | None, text: str) -> None:
+        """Set what is done of a part, and what its line says."""
+        if self._bar is None:
+            return
+        shown = self._console.shown(text)
+        if part not in self._tasks:
+            self._tasks[part] = self._bar.add_task(shown, total=total)
+        self._bar.update(self._tasks[part], completed=done, total=total, description=shown)
 
 
 class Console:
@@ -116,13 +149,14 @@ class Console:
     def _open(self, stream: IO[str]) -> rich.console.Console:
         from rich.console import Console as RichConsole
 
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        class Screen(RichConsole):
+            def on_broken_pipe(self) -> None:
+                raise  # noqa: PLE0704 - rich calls this where it caught it, and would exit with a failure's status
+
+        say_what_it_can(stream)
         width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
         kept = self._recorded and stream is sys.stdout
-        return RichConsole(
-            file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept
-        )
+        return Screen(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept)
 
     def record(self) -> None:
         """Keep what the answer says from now on, for ``save_svg``; before anything is said."""
@@ -155,6 +189,10 @@ class Console:
             return words
         return "".join(ASCII.get(letter, letter) for letter in words)
 
+    def shown(self, words: str) -> str:
+        """Return words as the conversation shows them: redacted, printable, in its encoding."""
+        return self._plain(self.err, words)
+
     def answer(self, line: str = "", tone: Tone = "") -> None:
         """Print a line of the answer on standard output."""
         if not self.as_json:
@@ -167,12 +205,10 @@ class Console:
 
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
-        text = json.dumps(
-            redact_value(value),
-            indent=None if one_line else 2,
-            ensure_ascii=not speaks(sys.stdout, "é"),
-            allow_nan=False,
-        )
+        plain, indent = redact_value(value), None if one_line else 2
+        text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+        if not speaks(sys.stdout, text):
+            text = json.dumps(plain, indent=indent)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
@@ -268,6 +304,31 @@ class Console:
             (command, "type"),
             (f"   {purpose.strip()}" if purpose else "", "dim" if dim else ""),
         )
+
+    @contextlib.contextmanager
+    def bars(self, text: str) -> Iterator[Bars]:
+        """Show a bar a part (a layer of an image) for as long as the block runs; on a pipe, a line at its start."""
+        self.note(text + "…", "dim")
+        if not self.interactive:
+            yield Bars(None, self)
+            return
+        from rich import progress as rich_progress
+
+        with rich_progress.Progress(
+            rich_progress.TextColumn("  {task.description}", markup=False),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.DownloadColumn(binary_units=True),
+            console=self.err,
+            transient=True,
+        ) as bar:
+            yield Bars(bar, self)
+
+    def confirm(self, question: str) -> bool:
+        """Ask the person at the terminal; without one, the answer is no."""
+        if not (self.interactive and sys.stdin.isatty()):
+            return False
+        self.err.print(self._text(self.err, (f"{question} [y/N] ", "look")), end="")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     @contextlib.contextmanager
     def progress(self, text: str, *, total: float | None = None, unit: Literal["", "bytes"] = "") -> Iterator[Progress]:

@@ -111,10 +111,9 @@ class Worker:
         self.inbox = inbox or queue.SimpleQueue()
         self._app = app
         read_end, write_end = os.pipe()
-        argv = [str(environment.python), "-m", f"devkit.kernels.{module}"]
         try:
             self.child = app.runner.start(
-                argv,
+                environment.argv(module),
                 cwd=folder,
                 env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
                 stdin=subprocess.PIPE,
@@ -189,7 +188,12 @@ class Worker:
                 stdin.close()
             self.child.wait(5)
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            self.child.end()
+            pass
+        self.end()
+
+    def end(self) -> None:
+        """End it at once, whatever it does."""
+        self.child.end()
         if self.child in self._app.runner.children:
             self._app.runner.children.remove(self.child)
 
@@ -200,7 +204,7 @@ class Worker:
         if kind is None:
             self.close()
         else:
-            self.child.end()
+            self.end()
 
 
 def raise_if_error(event: Event) -> None:

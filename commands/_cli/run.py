@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import ClickException  # where Typer keeps what it raises for a usage error
 
 from devkit.app import App
+from devkit.console import say_what_it_can
 from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.text import counted
 
@@ -30,6 +31,8 @@ class Terminated(KeyboardInterrupt):
 def run(node: Node, rest: list[str], words: list[str]) -> int:
     """Run the command at ``node`` with the words that are ``rest``, and return the exit status."""
     app = App(words)
+    for stream in (sys.stdout, sys.stderr):
+        say_what_it_can(stream)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
     try:
@@ -59,6 +62,8 @@ def _run(app: App, node: Node, rest: list[str]) -> int:
         loaded = load(node)
         with loaded.make_context(line, rest, obj=app) as context:
             done: Any = loaded.invoke(context)
+    except typer.Abort as error:  # the end of the input, where an answer was asked for
+        raise KeyboardInterrupt from error
     except typer.Exit as leaving:
         done = leaving.exit_code
     except ClickException as error:
