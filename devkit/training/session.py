@@ -29,6 +29,8 @@ GRACE_S = 1.0
 """After a first sign of failure: the time in which its cause is still to be heard of."""
 SILENT_S = 5.0
 """A rank that has not beaten for so long is stopped, or holds its interpreter's lock."""
+STARTING_CPU_S = 0.2
+"""Before its first step a rank imports Paddle: while it computes so much from beat to beat, it gets on."""
 STACK_S = 1.0
 TICK_S = 0.2
 ATTEMPTS = 3
@@ -52,6 +54,7 @@ class Rank:
     pid: int = 0
     step: int = 0
     moves: int = -1
+    cpu_s: float = 0.0
     waiting: bool = False
     building: bool = False
     moved: float = field(default_factory=time.monotonic)
@@ -69,8 +72,10 @@ class Rank:
         if name == "hello":
             self.pid = event["pid"]
         elif name == "heartbeat":
-            if (event["moves"], event["step"]) != (self.moves, self.step):
+            starts = not event["step"] and event["cpu_s"] - self.cpu_s > STARTING_CPU_S
+            if starts or (event["moves"], event["step"]) != (self.moves, self.step):
                 self.moved = now
+            self.cpu_s = event["cpu_s"]
             self.moves, self.step, self.waiting = event["moves"], event["step"], event["waiting"]
             return
         elif name == "build":
