@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -87,3 +88,13 @@ def test_a_run_without_checkpoints_cannot_be_resumed(devkit: Devkit, home: Path)
     assert answer.status == 1
     assert "no whole checkpoint" in answer.err
     assert "--save-every" in answer.err
+
+
+def test_a_port_in_use_is_named_before_anything_starts(devkit: Devkit) -> None:
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        answer = devkit("train", "--nnodes", "2", "--node-rank", "0", "--master", f"127.0.0.1:{port}")
+
+    assert answer.status == 1
+    assert f"port {port} of the first machine is in use" in answer.err
+    assert "--master 127.0.0.1:" in answer.err
