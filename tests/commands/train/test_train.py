@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -114,6 +115,7 @@ def test_control_c_ends_every_rank_and_leaves_no_half_checkpoint(start_training:
 
     assert status == 130
     assert "interrupted" in err
+    assert re.search(r"devkit train --resume \w+ +goes on from step \d+", err)
     assert "Traceback" not in err
     assert seconds < 10
     assert gone(session, list(ranks.values()))
