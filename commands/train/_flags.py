@@ -96,7 +96,7 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     options = Options(world_size=nproc * nodes.count, device="gpu" if gpus else "cpu", **own)
     entry = None
     if values["resume"]:
-        entry = app.runs.find(values["resume"])
+        entry = app.runs.find(values["resume"], command="train")
         given = {name for name in OWN if _is_given(ctx, name)}
         options = resumed(entry, options, {name: own[name] for name in given})
     return (
