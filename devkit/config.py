@@ -39,6 +39,7 @@ SETTINGS = {
         Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy"),
         Setting("runs.keep", 200, "how many run records are kept"),
         Setting("runs.max-mib", 2048, "MiB that the run records may take"),
+        Setting("transfer.ssh", ["ssh"], "the words that start ssh for send and recv: ssh,-F,FILE"),
     )
 }
 
