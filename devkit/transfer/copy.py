@@ -104,7 +104,7 @@ def parse_recv(words: Sequence[str]) -> tuple[Place, tuple[str, ...], str]:
     *sources, destination = words
     places = [parse_place(source) for source in sources]
     found = [place for place in places if place is not None]
-    if not found or len(found) != len(places):
+    if not found or len(found) != len(places) or parse_place(destination):
         raise UsageError("recv takes HOST:PATH… and then a folder here", "", "devkit recv host:file .")
     if len({place.host for place in found}) > 1:
         raise UsageError("recv takes files from one host at a time", "", f"devkit recv {found[0]} {destination}")

@@ -17,8 +17,12 @@ from devkit.transfer.far.manifest import Offer, describe
 from devkit.transfer.far.offering import Offering
 from devkit.transfer.far.taking import Options, Taking
 
+REPOSITORY = Path(__file__).parents[3]
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from ...conftest import Devkit as Devkit
 
 # Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.
 FAKE_SSH = """#!/bin/sh
@@ -81,9 +85,6 @@ def offer(*sources: Path | str, **options: Any) -> Offer:
         options.pop("gitignore", False),
         options.pop("unsafe_links", False),
     )
-
-
-Relay = "Callable[[int, int], None]"
 
 
 def transfer(
