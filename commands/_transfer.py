@@ -84,7 +84,8 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
         console.answer(f"… and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
     unchanged = f"; {counted(plan['have_files'], 'file')} unchanged" if plan["have_files"] else ""
     begun = f", of which {size(plan['begun_bytes'])} are there from before" if plan["begun_bytes"] else ""
-    console.note(f"  {outcome.host}: {counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim")
+    where = f"{outcome.host}: " if outcome.host else ""
+    console.note(f"  {where}{counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim")
 
 
 def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:

@@ -4,7 +4,7 @@ import errno
 import glob
 import os
 import stat
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Tuple
 
 from .names import PART, Ignore, link_stays_inside, split
 from .wire import MAX_FRAME, Bytes, ProtocolError, Stopped
@@ -43,6 +43,14 @@ class Source(NamedTuple):
 
     root: int
     path: bytes
+
+
+class Place(NamedTuple):
+    """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest."""
+
+    root: int
+    base: bytes
+    name: bytes
 
 
 class Offer(NamedTuple):
@@ -129,6 +137,18 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     return Offer(walk.entries, walk.sources, walk.left_out, one_file)
 
 
+def describe_open(places: Iterable[Place]) -> Offer:
+    """Return what places that are open offer; a folder without a name there offers what is in it."""
+    walk = _Walk([], False, False)
+    for place in places:
+        try:
+            walk.add_open(place)
+        except OSError as error:
+            raise Stopped("{} cannot be read".format(os.fsdecode(place.name)), "{}.".format(error.strerror)) from error
+    one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file)
+
+
 def expand(path: bytes) -> List[bytes]:
     """Return what a path with wildcards names; one that exists names itself."""
     path = os.path.expanduser(path) or b"."
@@ -138,14 +158,6 @@ def expand(path: bytes) -> List[bytes]:
     if not found:
         raise Stopped("nothing matches {}".format(os.fsdecode(path)), "No name there fits the pattern.")
     return found
-
-
-class _Place(NamedTuple):
-    """A source: the folder it lies in, which is open, its name there, and its name in the manifest."""
-
-    root: int
-    base: bytes
-    name: bytes
 
 
 class _Walk:
@@ -164,34 +176,41 @@ class _Walk:
         try:
             status = os.stat(path)
             real = os.path.realpath(path)
-            if not stat.S_ISDIR(status.st_mode):
-                self.plain = True
-                place = _Place(self._root(os.path.dirname(real)), os.path.basename(real), b"")
-                self._file(status, place, os.path.basename(path), b"")
+            self.plain = not stat.S_ISDIR(status.st_mode)
+            if self.plain:
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
             elif os.path.basename(path) in (b"", b".", b".."):
-                root = self._root(real)
-                self._folder(_Place(root, b"", b""), root, b"", self._exclude)
+                place = Place(self._root(real), b"", b"")
             else:
-                place = _Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
-                self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
-                folder = os.open(place.base, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=place.root)
-                try:
-                    self._folder(place, folder, b"", self._exclude)
-                finally:
-                    os.close(folder)
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
+            self.add_open(place)
         except OSError as error:
             raise Stopped("{} cannot be read".format(os.fsdecode(path)), "{}.".format(error.strerror)) from error
+
+    def add_open(self, place: Place) -> None:
+        """Add the file or folder at a place."""
+        status = os.stat(place.base or b".", dir_fd=place.root, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            self._file(status, place, place.name, b"")
+            return
+        folder = os.open(place.base or b".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=place.root)
+        try:
+            if place.name:
+                self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
+            self._folder(place, folder, b"", self._exclude)
+        finally:
+            os.close(folder)
 
     def _root(self, path: bytes) -> int:
         if path not in self._roots:
             self._roots[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._roots[path]
 
-    def _keep(self, entry: Entry, place: "_Place", inside: bytes) -> None:
+    def _keep(self, entry: Entry, place: Place, inside: bytes) -> None:
         self.entries.append(entry)
         self.sources.append(Source(place.root, _join(place.base, inside)))
 
-    def _folder(self, place: "_Place", folder: int, below: bytes, ignore: Ignore) -> None:
+    def _folder(self, place: Place, folder: int, below: bytes, ignore: Ignore) -> None:
         """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
         names = sorted(os.fsencode(name) for name in os.listdir(folder))
         if self._gitignore and b".gitignore" in names:
@@ -224,13 +243,13 @@ class _Walk:
                 if error.errno != errno.ENOENT:
                     self.left_out.append((path, error.strerror or "cannot be read"))
 
-    def _link(self, status: os.stat_result, target: bytes, place: "_Place", path: bytes, inside: bytes) -> None:
+    def _link(self, status: os.stat_result, target: bytes, place: Place, path: bytes, inside: bytes) -> None:
         if self._unsafe_links or link_stays_inside(path, target):
             self._keep(Entry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
         else:
             self.left_out.append((path, "a symbolic link that points out"))
 
-    def _file(self, status: os.stat_result, place: "_Place", path: bytes, inside: bytes) -> None:
+    def _file(self, status: os.stat_result, place: Place, path: bytes, inside: bytes) -> None:
         if not stat.S_ISREG(status.st_mode):
             self.left_out.append((path, "a device, pipe or socket"))
             return
@@ -261,18 +280,6 @@ def _lines(folder: int) -> List[bytes]:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return []
         return file.read(1 << 20).splitlines()
-
-
-def open_below(root: int, path: bytes, flags: int, mode: int = 0o600, folders: "Optional[Folders]" = None) -> int:
-    """Open a path below a folder that is open, through no symbolic link."""
-    if folders is not None:
-        folder, name = folders.of(path)
-        return os.open(name, flags | NO_FOLLOW, mode, dir_fd=folder)
-    keeper = Folders(root)
-    try:
-        return open_below(root, path, flags, mode, keeper)
-    finally:
-        keeper.close()
 
 
 class Folders:

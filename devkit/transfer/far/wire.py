@@ -116,6 +116,11 @@ class Channel:
         self._pinger = None  # type: Optional[threading.Thread]
         self._closed = threading.Event()
 
+    def prime(self, data: bytes) -> None:
+        """Take what was read from the connection before this channel was made."""
+        self._view[self._end : self._end + len(data)] = data
+        self._end += len(data)
+
     def _fill(self, needed: int) -> None:
         """Read until ``needed`` bytes are in the buffer."""
         if self._start + needed > len(self._buffer):

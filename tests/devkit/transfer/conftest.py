@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -16,11 +17,14 @@ from devkit.transfer.far import wire
 from devkit.transfer.far.manifest import Offer, describe
 from devkit.transfer.far.offering import Offering
 from devkit.transfer.far.taking import Options, Taking
+from devkit.transfer.share.start import open_share
 
 REPOSITORY = Path(__file__).parents[3]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from devkit.transfer.share.server import Server
 
     from ...conftest import Devkit as Devkit
 
@@ -182,3 +186,17 @@ def source(tmp_path: Path) -> Iterator[Path]:
     (root / "nested" / "deep" / "up").symlink_to("../../script.sh")
     (root / "nested" / "same file").hardlink_to(root / "big.bin")
     yield root
+
+
+@contextlib.contextmanager
+def sharing(*paths: Path, **options: Any) -> Iterator[Server]:
+    """Run a server of a share in a thread, ended at the end."""
+    with open_share(paths, **options) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join(10)
+            assert not thread.is_alive()
