@@ -7,9 +7,12 @@ import sys
 
 def main() -> None:
     """Run devkit and exit with its status."""
-    from devkit.commands._cli.main import main as run
+    try:
+        from devkit.commands._cli.main import main as run
 
-    sys.exit(run())
+        sys.exit(run())
+    except KeyboardInterrupt:  # before there was anything to restore
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from devkit.paths import config_home
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import tomlkit
+
 PROJECT_FILE = "devkit.toml"
+KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,8 @@ class Config:
         if setting.variable in self.environ:
             return Value(parse(setting, self.environ[setting.variable], setting.variable), setting.variable)
         for path in (self.project_file, self.user_file):
-            found = _find(_read(path), key) if path else None
-            if path and found is not None:
+            text = _text(path) if path else ""
+            if path and text and (found := _find(_parsed(path, text).unwrap(), key, path)) is not None:
                 return Value(check(setting, found, str(path)), str(path))
         return Value(setting.default, "default")
 
@@ -96,10 +99,10 @@ class Config:
         setting = known(key)
         value = parse(setting, text, "the command line")
         path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
-        document = tomlkit.parse(path.read_text("utf-8")) if path.is_file() else tomlkit.document()
+        document = _parsed(path, _text(path))
+        _find(document.unwrap(), key, path)
         section, name = key.split(".", 1)
-        table = document.setdefault(section, tomlkit.table())
-        table[name] = value
+        document.setdefault(section, tomlkit.table())[name] = value
         write_atomically(path, tomlkit.dumps(document).encode(), mode=0o600)
         return path
 
@@ -145,8 +148,7 @@ def parse(setting: Setting, text: str, origin: str) -> Any:
     try:
         return type(default)(text)
     except ValueError as error:
-        kind = "a whole number" if isinstance(default, int) else "a number"
-        raise UsageError(f"{setting.key} is {kind}, not {text!r}", f"It came from {origin}.") from error
+        raise UsageError(f"{setting.key} is {KINDS[type(default)]}, not {text!r}", f"It came from {origin}.") from error
 
 
 def check(setting: Setting, value: Any, origin: str) -> Any:
@@ -156,13 +158,14 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
         DevkitError: it is not.
     """
     wanted = type(setting.default)
-    if (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) or (
+    fits = (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) or (
         wanted is float and type(value) is int
-    ):
+    )
+    if fits and (wanted is not list or all(isinstance(each, str) for each in value)):
         return value
     raise DevkitError(
         f"{setting.key} in {origin} is {value!r}",
-        f"It must be of type {wanted.__name__}.",
+        f"It must be {KINDS[wanted]}.",
         f"devkit config set {setting.key} {_example(setting)}",
     )
 
@@ -172,21 +175,34 @@ def _example(setting: Setting) -> str:
     return ",".join(default) or "a,b" if isinstance(default, list) else str(default) or "TEXT"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
+def _text(path: Path) -> str:
     try:
-        return dict(tomlkit.parse(path.read_text("utf-8")).unwrap())
+        return path.read_text("utf-8")
     except FileNotFoundError:
-        return {}
-    except (TOMLKitError, UnicodeDecodeError) as error:
-        raise DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it") from error
+        return ""
+    except UnicodeDecodeError as error:
+        raise _unparsed(path, error) from error
     except OSError as error:
         raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
 
 
-def _find(document: dict[str, Any], key: str) -> Any:
+def _parsed(path: Path, text: str) -> tomlkit.TOMLDocument:
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        return tomlkit.parse(text)
+    except TOMLKitError as error:
+        raise _unparsed(path, error) from error
+
+
+def _unparsed(path: Path, error: Exception) -> DevkitError:
+    return DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it")
+
+
+def _find(document: Mapping[str, Any], key: str, path: Path) -> Any:
     section, name = key.split(".", 1)
-    table = document.get(section)
-    return table.get(name) if isinstance(table, dict) else None
+    table = document.get(section, {})
+    if not isinstance(table, dict):
+        raise DevkitError(f"{section} in {path} is {table!r}", "It must be a section.", f"$EDITOR {path}   to mend it")
+    return table.get(name)

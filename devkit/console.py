@@ -6,6 +6,7 @@ written out.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -58,6 +59,20 @@ class Cell:
 
     text: str
     tone: Tone = ""
+
+
+def say_what_it_can(stream: IO[str]) -> None:
+    """Let ``stream`` write out what its encoding does not hold: a symbol as ASCII has it, the rest by its number."""
+    if hasattr(stream, "reconfigure"):
+        codecs.register_error("devkit", _written_out)
+        stream.reconfigure(errors="devkit")
+
+
+def _written_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter = error.object[error.start]
+    return ASCII.get(letter) or letter.encode("ascii", "backslashreplace").decode(), error.start + 1
 
 
 def speaks(stream: IO[str], text: str) -> bool:
@@ -116,13 +131,14 @@ class Console:
     def _open(self, stream: IO[str]) -> rich.console.Console:
         from rich.console import Console as RichConsole
 
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        class Screen(RichConsole):
+            def on_broken_pipe(self) -> None:
+                raise  # noqa: PLE0704 - rich calls this where it caught it, and would exit with a failure's status
+
+        say_what_it_can(stream)
         width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
         kept = self._recorded and stream is sys.stdout
-        return RichConsole(
-            file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept
-        )
+        return Screen(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept)
 
     def record(self) -> None:
         """Keep what the answer says from now on, for ``save_svg``; before anything is said."""
@@ -167,12 +183,10 @@ class Console:
 
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
-        text = json.dumps(
-            redact_value(value),
-            indent=None if one_line else 2,
-            ensure_ascii=not speaks(sys.stdout, "é"),
-            allow_nan=False,
-        )
+        plain, indent = redact_value(value), None if one_line else 2
+        text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+        if not speaks(sys.stdout, text):
+            text = json.dumps(plain, indent=indent)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 

@@ -189,7 +189,12 @@ class Worker:
                 stdin.close()
             self.child.wait(5)
         except (BrokenPipeError, subprocess.TimeoutExpired):
-            self.child.end()
+            pass
+        self.end()
+
+    def end(self) -> None:
+        """End it at once, whatever it does."""
+        self.child.end()
         if self.child in self._app.runner.children:
             self._app.runner.children.remove(self.child)
 
@@ -200,7 +205,7 @@ class Worker:
         if kind is None:
             self.close()
         else:
-            self.child.end()
+            self.end()
 
 
 def raise_if_error(event: Event) -> None:

@@ -90,12 +90,16 @@ class Log:
 
 @dataclass
 class _Reader:
-    """Reads one of a program's pipes to its end: whole lines to the log and the caller, bytes to memory."""
+    """Reads one of a program's pipes to its end: whole lines to the log and the caller, bytes to memory.
+
+    What a taker raises stops the taking, never the reading: a program whose pipe is full would stand still.
+    """
 
     stream: IO[bytes]
     keep: int | None
     takes: tuple[Callable[[bytes], None], ...]
     kept: bytearray = field(default_factory=bytearray)
+    error: Exception | None = None
 
     def start(self) -> threading.Thread:
         thread = threading.Thread(target=self._read, daemon=True)
@@ -119,22 +123,35 @@ class _Reader:
             self._give(rest)
 
     def _give(self, line: bytes) -> None:
-        if line:
-            for take in self.takes:
-                take(line)
+        if line and self.error is None:
+            try:
+                for take in self.takes:
+                    take(line)
+            except Exception as error:  # noqa: BLE001 - whatever it is, Child.wait raises it where the caller is
+                self.error = error
 
 
 class Child:
     """A program that runs below its supervisor."""
 
-    def __init__(self, argv: Sequence[str], process: subprocess.Popen[bytes], lifeline: int, log: Log | None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        process: subprocess.Popen[bytes],
+        lifeline: int,
+        log: Log | None,
+        *,
+        grace_s: float = GRACE_S,
+    ) -> None:
         self.argv = tuple(argv)
         self.process = process
         self.started = time.monotonic()
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.log = log
+        self.grace_s = grace_s
         self._lifeline: int | None = lifeline
+        self._readers: list[_Reader] = []
         self._threads: list[threading.Thread] = []
 
     def read(self, *, keep: int | None, on_line: Callable[[str], None] | None) -> None:
@@ -146,25 +163,43 @@ class Child:
             takes.append(lambda line: on_line(line.decode(errors="replace")))
         for stream, kept in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr)):
             if stream is not None:
-                self._threads.append(_Reader(stream, keep, tuple(takes), kept).start())
+                reader = _Reader(stream, keep, tuple(takes), kept)
+                self._readers.append(reader)
+                self._threads.append(reader.start())
+
+    def feed(self, data: bytes) -> None:
+        """Write its standard input and close it, in the background: it may never read it."""
+
+        def write(stdin: IO[bytes]) -> None:
+            with contextlib.suppress(OSError, ValueError):  # it ended, or was ended, without reading all
+                stdin.write(data)
+            with contextlib.suppress(OSError, ValueError):
+                stdin.close()
+
+        if self.process.stdin is not None:
+            threading.Thread(target=write, args=(self.process.stdin,), daemon=True).start()
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Wait for its end and return its status; negative is the signal that ended it.
 
         Raises:
             subprocess.TimeoutExpired: it still runs.
+            Exception: what the caller's ``on_line`` raised.
         """
         status = self.process.wait(timeout_s)
         for thread in self._threads:
             thread.join(1.0)  # what it left running may hold the pipe open
         self._close()
+        for reader in self._readers:
+            if reader.error is not None:
+                raise reader.error
         return status
 
-    def end(self, grace_s: float = GRACE_S) -> None:
+    def end(self) -> None:
         """End it and all below it: cut the lifeline and wait for the supervisor's work."""
         self._cut()
         try:
-            self.process.wait(grace_s + 2)
+            self.process.wait(self.grace_s + 2)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -228,8 +263,9 @@ class Runner:
         self.console.command(argv)
         lifeline_read, lifeline_write = os.pipe()
         supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(lifeline_read), str(grace_s), program, *argv[1:]]
-        opened = Log(log) if log else None
+        opened = None
         try:
+            opened = Log(log) if log else None
             process = subprocess.Popen(
                 supervised,
                 cwd=cwd,
@@ -242,10 +278,12 @@ class Runner:
             )
         except OSError as error:
             os.close(lifeline_write)
+            if opened:
+                opened.close()
             raise DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}") from error
         finally:
             os.close(lifeline_read)
-        child = Child(argv, process, lifeline_write, opened)
+        child = Child(argv, process, lifeline_write, opened, grace_s=grace_s)
         self.children.append(child)
         child.read(keep=keep, on_line=on_line)
         return child
@@ -272,11 +310,8 @@ class Runner:
         stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
         child = self.start(argv, cwd=cwd, env=env, stdin=stdin, log=log, keep=keep, on_line=on_line)
         try:
-            if data is not None and child.process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    child.process.stdin.write(data)
-                with contextlib.suppress(BrokenPipeError):
-                    child.process.stdin.close()
+            if data is not None:
+                child.feed(data)
             status = child.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
             child.end()

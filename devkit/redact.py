@@ -7,14 +7,20 @@ from typing import Any
 
 MASK = "***"
 
-_URL_CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<credentials>[^/\s@'\"]+)@", re.IGNORECASE)
-_ASSIGNED = re.compile(
-    r"(?P<name>\b[\w-]*(?:token|password|passwd|secret|api[_-]?key|access[_-]?key|authorization)\b[\"']?\s*[=:]\s*[\"']?)"
-    r"(?P<scheme>(?:bearer|basic|token)\s+)?(?P<value>[^\s\"'&;,]+)",
-    re.IGNORECASE,
+_NAMES = r"(?:token|password|passwd|secret|api[_-]?key|access[_-]?key|authorization)"
+_VALUE = (
+    r"(?:(?P<quote>\\?[\"'])(?:(?!(?P=quote))(?:\\.|.))+(?P=quote)"
+    r"|(?P<open>\\?[\"']?)(?P<scheme>(?:bearer|basic|digest|negotiate|token)\s+)?[^\s\"'&;,]+)"
 )
-_SECRET_NAME = re.compile(r"token|password|passwd|secret|api[_-]?key|access[_-]?key|authorization", re.IGNORECASE)
-_FORGE_TOKEN = re.compile(r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,})")
+# Every repetition is bounded or excludes what follows it: a line of a megabyte must not be read a million times.
+_URL_CREDENTIALS = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,15}://)(?P<credentials>[^/?#\s'\"]+)@", re.IGNORECASE)
+_BARE_CREDENTIALS = re.compile(r"(?<![^\s='\"])[^\s:/@='\"]{1,64}:[^\s:/@='\"]{1,256}@(?=[\w.-]{1,253}:\d)")
+_ASSIGNED = re.compile(rf"(?P<name>{_NAMES}\b\\?[\"']?\s{{0,8}}[=:]\s{{0,8}}){_VALUE}", re.IGNORECASE)
+_FLAG = re.compile(rf"(?P<name>(?<!\S)--?[\w-]{{0,32}}{_NAMES}\s{{1,8}})(?!-){_VALUE}", re.IGNORECASE)
+_SECRET_NAME = re.compile(rf"{_NAMES}$", re.IGNORECASE)
+_KNOWN_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_\w{20,}|pypi-[\w-]{20,}|AKIA[0-9A-Z]{16}\b)"
+)
 
 _secrets: set[str] = set()
 
@@ -26,13 +32,28 @@ def remember_secret(secret: str) -> None:
 
 
 def redact(text: str) -> str:
-    """Return ``text`` with the credentials of URLs, assigned secrets and forge tokens as ``***``."""
+    """Return ``text`` with the credentials of URLs, assigned secrets and the tokens of forges as ``***``."""
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    if "://" in text:
-        text = _URL_CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
-    text = _ASSIGNED.sub(lambda match: f"{match['name']}{match['scheme'] or ''}{MASK}", text)
-    return _FORGE_TOKEN.sub(MASK, text)
+    if "@" in text:
+        text = _URL_CREDENTIALS.sub(_masked_credentials, text)
+        text = _BARE_CREDENTIALS.sub(f"{MASK}@", text)
+    text = _ASSIGNED.sub(_masked_value, text)
+    if "-" in text:
+        text = _FLAG.sub(_masked_value, text)
+    return _KNOWN_TOKEN.sub(MASK, text)
+
+
+def _masked_credentials(match: re.Match[str]) -> str:
+    if match["scheme"].lower().endswith("ssh://") and ":" not in match["credentials"]:
+        return match[0]  # the name of an account, without which the line could not be typed again
+    return f"{match['scheme']}{MASK}@"
+
+
+def _masked_value(match: re.Match[str]) -> str:
+    if match["quote"]:
+        return f"{match['name']}{match['quote']}{MASK}{match['quote']}"
+    return f"{match['name']}{match['open']}{match['scheme'] or ''}{MASK}"
 
 
 def redact_value(value: Any) -> Any:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 RECORD = "record.json"
 EVENTS = "events.jsonl"
 LOCK = ".running"
+REMOVED = ".removed-"
+NAMED_BY = ("id", "command", "started")
 MIB = 1024 * 1024
 
 Hold = Literal["checkpoint", "undo", "transfer"]
@@ -203,16 +205,17 @@ class RunStore:
             "status": None,
             "result": None,
         }
-        return Run(self.root / f"{now:%Y%m%dT%H%M%S}-{slug}-{run_id}", record, self)
+        stamp = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}"  # names sort as the runs began
+        return Run(self.root / f"{stamp}-{slug}-{run_id}", record, self)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the runs, newest first."""
-        for folder in sorted(self.root.glob("*/"), key=lambda path: path.name, reverse=True):
+        for folder in sorted(self.root.glob("[!.]*/"), key=lambda path: path.name, reverse=True):
             try:
                 record = json.loads((folder / RECORD).read_text("utf-8"))
             except (OSError, ValueError):
                 continue
-            if isinstance(record, dict):
+            if isinstance(record, dict) and all(isinstance(record.get(key), str) for key in NAMED_BY):
                 yield Entry(folder, record)
 
     def find(self, name: str, *, command: str = "") -> Entry:
@@ -258,11 +261,16 @@ class RunStore:
         removed = self.excess(spare=spare)
         for entry in removed:
             self.remove(entry)
+        for grave in self.root.glob(f"{REMOVED}*/"):
+            shutil.rmtree(grave, ignore_errors=True)
         return removed
 
     def remove(self, entry: Entry) -> None:
-        """Delete a run's folder: first out of sight by a rename, so that no half of one is ever listed."""
-        grave = self.root / f".removed-{entry.folder.name}"
-        with explained(entry.folder):
+        """Delete a run's folder: first out of sight by a rename, so that no half of one is ever listed.
+
+        Another devkit may have been faster: what is gone is gone.
+        """
+        grave = self.root / f"{REMOVED}{entry.folder.name}"
+        with explained(entry.folder), contextlib.suppress(FileNotFoundError):
             entry.folder.rename(grave)
             shutil.rmtree(grave)

@@ -70,14 +70,28 @@ def requests() -> Iterator[dict[str, Any]]:
         yield request
 
 
+def _missing(error: ModuleNotFoundError) -> dict[str, Any]:
+    return {
+        "what": f"{error.name} is not installed in this environment",
+        "why": f"Its Python is {sys.executable}.",
+        "remedies": ["devkit env create   makes one with Paddle", "devkit doctor   says which environments there are"],
+    }
+
+
 def serve(handle: Callable[[dict[str, Any]], None]) -> int:
-    """Answer each request with ``handle`` and return the exit status: 0, 1 for a refusal, 3 for a bug of ours."""
+    """Answer each request with ``handle`` and return the exit status: 0, 1 for a refusal, 3 for a bug of ours.
+
+    ``handle`` imports Paddle and what comes with it when it is called, so that their absence is a refusal too.
+    """
     emit("hello", protocol=PROTOCOL, pid=os.getpid(), python=platform.python_version())
     try:
         for request in requests():
             handle(request)
     except Refusal as refusal:
         emit("error", what=refusal.what, why=refusal.why, remedies=refusal.remedies)
+        return 1
+    except ModuleNotFoundError as error:
+        emit("error", **_missing(error))
         return 1
     except KeyboardInterrupt:
         return 130

@@ -13,6 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 120.0
+USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,16 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture
+def operators(home: Path) -> Path:
+    """Compiled operators from the user's own cache: their key holds all that they are made of."""
+    theirs = USERS_CACHE / "devkit" / "ops"
+    theirs.mkdir(parents=True, exist_ok=True)
+    (home / ".cache" / "devkit").mkdir(parents=True)
+    (home / ".cache" / "devkit" / "ops").symlink_to(theirs)
+    return theirs
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import typer
 from typer._click.exceptions import ClickException  # where Typer keeps what it raises for a usage error
 
 from devkit.app import App
+from devkit.console import say_what_it_can
 from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.text import counted
 
@@ -30,9 +31,12 @@ class Terminated(KeyboardInterrupt):
 def run(node: Node, rest: list[str], words: list[str]) -> int:
     """Run the command at ``node`` with the words that are ``rest``, and return the exit status."""
     app = App(words)
+    for stream in (sys.stdout, sys.stderr):
+        say_what_it_can(stream)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminated)
     try:
+        _stand_somewhere()
         return _run(app, node, rest)
     except DevkitError as error:
         app.console.fail(error)
@@ -58,12 +62,23 @@ def _run(app: App, node: Node, rest: list[str]) -> int:
         loaded = load(node)
         with loaded.make_context(line, rest, obj=app) as context:
             done: Any = loaded.invoke(context)
+    except typer.Abort as error:  # the end of the input, where an answer was asked for
+        raise KeyboardInterrupt from error
     except typer.Exit as leaving:
         done = leaving.exit_code
     except ClickException as error:
         raise UsageError(error.format_message(), "", f"{line} --help") from error
     sys.stdout.flush()
     return done if isinstance(done, int) else 0
+
+
+def _stand_somewhere() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109 - its failure is the point
+    except FileNotFoundError as error:
+        raise DevkitError(
+            "the current directory is gone", "It was removed or moved while this shell stood in it.", "cd"
+        ) from error
 
 
 def _unknown(node: Node, word: str) -> UsageError:

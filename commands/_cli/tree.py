@@ -117,7 +117,8 @@ def help_text(node: Node, *, width: int | None = None) -> str:
         wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
         parts.append(f"  {name}".ljust(column) + wrapped[0])
         parts += [" " * column + more for more in wrapped[1:]]
-    parts += ["", f"{line} COMMAND --help shows a command's flags and an example."]
+    after = f"{line} COMMAND --help shows a command's flags and an example."
     if not node.words:
-        parts.append("devkit completion SHELL prints what completes these words; devkit --version the version.")
+        after += " devkit completion SHELL prints what completes these words; devkit --version the version."
+    parts += ["", *textwrap.wrap(after, columns)]
     return "\n".join(parts)

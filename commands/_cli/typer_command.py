@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -27,9 +28,8 @@ def load(node: Node) -> TyperCommand:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     function = common_flags(module.command)
     settings = {**getattr(module, "CONTEXT_SETTINGS", {})}
-    app.command(name=node.name, help=words, context_settings={"help_option_names": ["-h", "--help"], **settings})(
-        function
-    )
+    settings = {"help_option_names": ["-h", "--help"], **settings}
+    app.command(name=node.name, cls=Command, help=words, context_settings=settings)(function)
     command = typer.main.get_command(app)
     if not isinstance(command, TyperCommand):
         raise TypeError(f"{node.module} is not one command")
@@ -69,6 +69,23 @@ def _annotated(option: Any) -> Any:
     return Annotated[bool, option]
 
 
+class Command(TyperCommand):
+    """A command whose help goes through the screen's own stream: Typer would write UTF-8 into any locale."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the flag that shows the help."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(ctx: Any, _option: Any, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        sys.stdout.write(f"{ctx.get_help()}\n")
+        ctx.exit()
+
+
 class Group(TyperGroup):
     """A group whose commands are imported when they are called; only completion walks it."""
 
@@ -87,8 +104,10 @@ class Group(TyperGroup):
             return None
         return Group(below) if below.is_group and below.own_command is None else load(below)
 
-    def shell_complete(self, _ctx: Any, incomplete: str) -> list[CompletionItem]:
-        """Return what a word may become, from the tree alone."""
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Return what a word may become, from the tree alone; nothing after a word that leads nowhere."""
+        if ctx._protected_args or ctx.args:  # noqa: SLF001 - where Typer keeps what it did not resolve
+            return []
         names = self.node.children().items()
         return [CompletionItem(name, help=child.purpose()) for name, child in names if name.startswith(incomplete)]
 

@@ -18,13 +18,13 @@ COLUMNS = [
     Column("pass", "left", 9),
     Column("mask", "left", 9),
     Column("seqlen", importance=9),
-    Column("implementation", "left", 10),
+    Column("impl", "left", 10),
     Column("median ms", importance=10),
     Column("q1-q3", importance=3),
     Column("GFLOP/s", importance=8),
-    Column("of ceiling", importance=6),
+    Column("ceiling", importance=6),
     Column("peak MiB", importance=5),
-    Column("max error", importance=4),
+    Column("error", importance=4),
     Column("vs Paddle", importance=7),
 ]
 SHAPE = ("batch", "heads", "kv_heads", "head_dim", "dtype")
@@ -55,7 +55,7 @@ def heading(report: dict[str, Any], row: Row) -> str:
     heads = counted(row["heads"], "head") + (f" over {row['kv_heads']}" if row["kv_heads"] != row["heads"] else "")
     parts = [where, row["dtype"], f"batch {row['batch']}", heads, f"head_dim {row['head_dim']}"]
     ceiling = report["ceiling"].get("gflops")
-    bound = f" · ceiling {significant(ceiling)} GFLOP/s (matrix product, this run)" if ceiling else ""
+    bound = f" · ceiling {significant(ceiling)} GFLOP/s (product, this run)" if ceiling else ""
     return ", ".join(parts) + bound
 
 

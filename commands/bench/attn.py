@@ -33,7 +33,7 @@ def command(
     batch: Annotated[str, typer.Option(metavar="N,…", help="Sequences.")] = "1",
     heads: Annotated[str, typer.Option(metavar="N,…", help="Query heads.")] = "8",
     kv_heads: Annotated[str, typer.Option(metavar="N,…", help="Key and value heads; as many as query heads.")] = "",
-    seqlen: Annotated[str, typer.Option(metavar="N,…", help="Length of the queries.")] = "512,2048",
+    seqlen: Annotated[str, typer.Option(metavar="N,…", help="Length of the queries.")] = "512,1024",
     seqlen_k: Annotated[str, typer.Option(metavar="N,…", help="Length of the keys; the queries' by default.")] = "",
     head_dim: Annotated[str, typer.Option(metavar="N,…", help="Channels of a head, at most 256.")] = "64",
     causal: Annotated[bool, typer.Option("--causal", help="Only with the causal mask.")] = False,
@@ -41,7 +41,9 @@ def command(
     both: Annotated[bool, typer.Option("--both", help="With and without (the default).")] = False,
     passes: Annotated[str, typer.Option("--pass", metavar="NAMES", help=f"Of {', '.join(PASSES)}.")] = "fwd,fwdbwd",
     dtype: Annotated[str, typer.Option(help=f"Of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.")] = "",
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="Threads on a CPU; all cores by default.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads on a CPU; all cores by default.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each case.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the inputs.")] = 0,
     gpus: Annotated[str, typer.Option(metavar="N,…", help="GPUs by index; the first by default.")] = "",

@@ -16,15 +16,15 @@ from devkit.text import counted, size
 
 def command(
     ctx: typer.Context,
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Keep the newest so many; runs.keep by default.")] = -1,
-    max_mib: Annotated[int, typer.Option("--max-mib", min=0, help="Keep so many MiB; runs.max-mib by default.")] = -1,
+    keep: Annotated[int | None, typer.Option(min=0, help="Keep the newest so many; runs.keep by default.")] = None,
+    max_mib: Annotated[int | None, typer.Option(min=0, help="Keep so many MiB; runs.max-mib by default.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     app = ctx.obj
     store = RunStore(
         app.runs.root,
-        keep=keep if keep >= 0 else app.config.get("runs.keep"),
-        max_mib=max_mib if max_mib >= 0 else app.config.get("runs.max-mib"),
+        keep=app.config.get("runs.keep") if keep is None else keep,
+        max_mib=app.config.get("runs.max-mib") if max_mib is None else max_mib,
     )
     if dry_run:
         app.console.plan([f"rm -r -- {each.folder}" for each in store.excess()])

@@ -18,16 +18,18 @@ def command(ctx: typer.Context, run: RunId = "last", as_json: Json = False) -> N
     if as_json:
         console.json({**record, "state": entry.state, "folder": str(entry.folder)})
         return
-    host, git = record["host"], record["git"]
+    host, git = record.get("host"), record.get("git")
     lines = {
         "run": f"{entry.id}, {entry.state}" + (f" after {duration(record['seconds'])}" if "seconds" in record else ""),
         "started": record["started"],
-        "line": record["reproduce"],
-        "in": record["directory"],
-        "machine": f"{host['processor']}, {host['cores']} cores, {host['memory_mib'] / 1024:.3g} GiB, {host['kernel']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "line": record.get("reproduce", ""),
+        "in": record.get("directory", ""),
+        "machine": f"{host['processor']}, {host['cores']} cores, {host['memory_mib'] / 1024:.3g} GiB, {host['kernel']}"
+        if host
+        else "",
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
         "clone": f"{git['commit'][:10]} on {git['branch']}{', dirty' if git['dirty'] else ''}" if git else "",
-        "holds": ", ".join(record["holds"]),
+        "holds": ", ".join(record.get("holds", ())),
         "error": record.get("error", {}).get("what", ""),
         "folder": str(entry.folder),
         "files": ", ".join(sorted(path.name for path in entry.folder.iterdir() if not path.name.startswith("."))),

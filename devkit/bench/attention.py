@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devkit.bench.cases import DTYPES
 from devkit.bench.statistics import Summary, summarize
 from devkit.envs.resolve import Environment, resolve
-from devkit.errors import UsageError
+from devkit.errors import DevkitError, UsageError
 from devkit.fingerprint import processor
 from devkit.launch import Worker, device_environment
 
@@ -176,6 +176,9 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
     report = replace(reports[0], results=tuple(result for each in reports for result in each.results))
     run.record["versions"].update(report.versions)
     run.record["result"] = report.as_json()
+    if all(each.status in ("unsupported", "error") for each in report.results):
+        reasons = dict.fromkeys(f"{each.impl}: {each.reason}" for each in report.results)
+        raise DevkitError("nothing could be measured", "\n".join(reasons), "devkit bench attn --seqlen 1024")
     return report
 
 
@@ -220,7 +223,7 @@ class _Session:
     def measure(self) -> AttentionReport:
         """Go through the cases, and return what was found."""
         results = [result for case in self.request.cases for result in self._case(case)]
-        samples = {name: summarize(each).median for name, each in self.products.items() if each}
+        samples = {name: max(each) for name, each in self.products.items() if each}
         if bound := samples.get("gflops"):
             results = [
                 replace(each, percent_of_ceiling=100 * each.gflops / bound) if each.gflops else each for each in results

@@ -26,10 +26,19 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
 
 from __future__ import annotations
 
+import functools
 import sys
+from typing import Any
 
 from ..protocol import serve
-from .worker import Worker
+
+
+@functools.lru_cache(maxsize=1)
+def _worker() -> Any:
+    from .worker import Worker  # what it imports may be missing, which is an answer
+
+    return Worker()
+
 
 if __name__ == "__main__":
-    sys.exit(serve(Worker().handle))
+    sys.exit(serve(lambda request: _worker().handle(request)))

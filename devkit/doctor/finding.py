@@ -1,0 +1,48 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+State = Literal["fine", "warning", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's.
+
+    Attributes:
+        name: what was looked at.
+        text: what it is.
+        state: whether it works.
+        why: what follows from it, where that is not plain.
+        remedy: the line to type that mends it.
+    """
+
+    name: str
+    text: str
+    state: State = "fine"
+    why: str = ""
+    remedy: str = ""
+
+
+def tally(findings: Sequence[Finding]) -> dict[State, int]:
+    """Return how many findings are in each state."""
+    states: tuple[State, ...] = ("fine", "warning", "broken")
+    return {state: sum(each.state == state for each in findings) for state in states}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: ``(12, 2, 0)`` for ``12.2.0-14``."""
+    found: list[int] = []
+    for part in version.split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if digits:
+            found.append(int(digits))
+        if digits != part:
+            break
+    return tuple(found)

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+SMALL = ("--seqlen", "96", "--heads", "2", "--head-dim", "32", "--rounds", "2")
+KEYS = {
+    "impl",
+    "status",
+    "reason",
+    "pass",
+    "causal",
+    "dtype",
+    "batch",
+    "heads",
+    "kv_heads",
+    "seqlen_q",
+    "seqlen_k",
+    "head_dim",
+    "median_ms",
+    "q1_ms",
+    "q3_ms",
+    "gflops",
+    "percent_of_ceiling",
+    "peak_mib",
+    "max_error",
+}
+
+pytestmark = pytest.mark.usefixtures("operators")
+
+
+def test_json_holds_a_checked_and_timed_result_for_every_case(devkit: Devkit) -> None:
+    done = devkit("bench", "attn", *SMALL, "--kv-heads", "1", "--json")
+    assert done.status == 0, done.err
+    report = json.loads(done.out)
+    assert report["device"]["kind"] == "cpu"
+    assert report["ceiling"]["gflops"] > 0
+    assert {"devkit", "paddle"} & set(report["versions"])
+    assert all(set(each) >= KEYS for each in report["results"])
+    by_status = {each["impl"]: each["status"] for each in report["results"]}
+    assert by_status == {"devkit_cpu": "ok", "paddle_sdpa": "ok", "naive": "ok", "paddle_flash": "unsupported"}
+    for each in report["results"]:
+        if each["status"] == "ok":
+            assert 0 < each["q1_ms"] <= each["median_ms"] <= each["q3_ms"]
+            assert 0 <= each["max_error"] < 1e-4
+            assert each["percent_of_ceiling"] > 0
+        else:
+            assert each["median_ms"] is None
+            assert each["reason"]
+    assert {(each["pass"], each["causal"]) for each in report["results"]} == {
+        (name, causal) for name in ("fwd", "fwdbwd") for causal in (True, False)
+    }
+
+
+def test_the_table_and_the_record_say_the_same(devkit: Devkit, home: Path) -> None:
+    line = ("bench", "attn", *SMALL, "--impl", "devkit_cpu,naive", "--causal", "--pass", "bwd")
+    done = devkit(*line)
+    assert done.status == 0, done.err
+    assert "head_dim 32" in done.out
+    assert "\x1b" not in done.out + done.err
+    assert all(len(each) <= 100 for each in done.out.splitlines())
+    (folder,) = (home / ".local/state/devkit/runs").glob("*-bench-attn-*")
+    record = json.loads((folder / "record.json").read_text())
+    assert (record["status"], record["reproduce"]) == (0, "devkit " + " ".join(line))
+    median = record["result"]["results"][0]["median_ms"]
+    assert re.search(rf"devkit_cpu +{re.escape(f'{median:.3g}'[:3])}", done.out)
+    again = devkit("bench", "report", record["id"], "--svg", "picture.svg")
+    assert again.out.endswith(done.out)
+    assert again.status == 0
+
+
+def test_a_result_that_is_wrong_gets_no_speed_and_status_4(devkit: Devkit, tmp_path: Path) -> None:
+    """Paddle's softmax is made wrong in the device-side process, as a broken build of Paddle would be."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sitecustomize.py").write_text(BREAK_SOFTMAX)
+    environment = tmp_path / "wrong"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    site = next(environment.glob("lib/python*/site-packages"))
+    packages = Path(os.__file__).parent / "site-packages" if sys.prefix == sys.base_prefix else None
+    theirs = packages or next(Path(sys.prefix).glob("lib/python*/site-packages"))
+    (site / "paths.pth").write_text(f"{broken}\n{theirs}\n")
+    line = ("bench", "attn", *SMALL, "--impl", "naive,devkit_cpu", "--full", "--pass", "fwd", "--env", str(environment))
+    done = devkit(*line, "--json")
+    assert done.status == 4, done.err
+    results = {each["impl"]: each for each in json.loads(done.out)["results"]}
+    assert results["naive"]["status"] == "wrong"
+    assert results["naive"]["median_ms"] is None
+    assert results["naive"]["max_error"] > 0.01
+    assert results["devkit_cpu"]["status"] == "ok"
+
+
+BREAK_SOFTMAX = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Wrong(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != "devkit.kernels.attention.paddle_side":
+            return None
+        import paddle
+        right = paddle.nn.functional.softmax
+        paddle.nn.functional.softmax = lambda *words, **named: right(*words, **named) * 1.1
+        sys.meta_path.remove(self)
+        return None
+
+sys.meta_path.insert(0, Wrong())
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "remedy"),
+    [
+        (["--heads", "7", "--kv-heads", "2"], "--heads 7 cannot share --kv-heads 2", "--kv-heads N"),
+        (["--head-dim", "0"], "--head-dim must be at least 1", "--head-dim 1"),
+        (["--impl", "devkit_gpu"], "there is no implementation devkit_gpu", "--impl devkit_cpu"),
+        (["--gpus", "99"], "there is no GPU 99", "devkit doctor"),
+        (["--rounds", "0"], "0 is not in the range", "--help"),
+        (["--peer", "jax"], "there is no peer jax", "--peer torch"),
+    ],
+)
+def test_bad_flags_are_status_2_with_a_remedy_before_anything_starts(
+    devkit: Devkit, home: Path, words: list[str], what: str, remedy: str
+) -> None:
+    done = devkit("bench", "attn", *words)
+    assert done.status == 2
+    assert what in done.err
+    assert remedy in done.err
+    assert not list(home.glob(".local/state/devkit/runs/*"))
+
+
+def test_a_length_beyond_memory_says_how_much_is_missing(devkit: Devkit) -> None:
+    done = devkit("bench", "attn", "--seqlen", "100000000", "--impl", "devkit_cpu", "--pass", "fwd", "--causal")
+    assert done.status == 1
+    assert "nothing could be measured" in done.err
+    assert re.search(r"would need about \d+ GiB of memory, and \d+ GiB are available", done.err)
+
+
+def test_an_environment_without_paddle_says_so(devkit: Devkit, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
+    done = devkit("bench", "attn", *SMALL, "--env", str(tmp_path / "bare"))
+    assert done.status == 1
+    assert "is not installed" in done.err
+    assert "devkit env create" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_ctrl_c_ends_the_device_side_and_is_status_130(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devkit", "bench", "attn", "--seqlen", "4096", "--rounds", "100"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    try:
+        deadline = time.monotonic() + 30
+        below: list[psutil.Process] = []
+        while len(below) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            below = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted" in err
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive

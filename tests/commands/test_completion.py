@@ -1,0 +1,128 @@
+"""Completion in the shells themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.commands._cli import tree
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+REPOSITORY = Path(__file__).parent.parent.parent
+SHELLS = [shell for shell in ("bash", "zsh", "fish") if shutil.which(shell)]
+SOURCED = {
+    "bash": ["bash", "--norc", "-euc", 'source "$1"', "bash"],
+    "zsh": ["zsh", "-fc", 'autoload -Uz compinit && compinit -u -d "$1.dump" && source "$1"', "zsh"],
+    "fish": ["fish", "--no-config", "-c", "source $argv[1]"],
+}
+BASH = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+function_name=$(complete -p devkit | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+"$function_name" devkit "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A PATH on which ``devkit`` is this checkout's."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "devkit"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={REPOSITORY} exec {sys.executable} -m devkit "$@"\n')
+    program.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.fixture
+def scripts(devkit: Devkit, tmp_path: Path) -> dict[str, Path]:
+    """The script for each shell, in a file."""
+    written = {}
+    for shell in ("bash", "zsh", "fish"):
+        told = devkit("completion", shell)
+        assert (told.status, told.err) == (0, "")
+        written[shell] = tmp_path / f"devkit.{shell}"
+        written[shell].write_text(told.out)
+    return written
+
+
+def in_bash(script: Path, path: str, *words: str) -> list[str]:
+    done = subprocess.run(
+        ["bash", "--norc", "-c", BASH, "bash", script, *words],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_script_is_sourced_without_a_word(scripts: dict[str, Path], path: str, shell: str) -> None:
+    done = subprocess.run(
+        [*SOURCED[shell], scripts[shell]],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_script_is_as_wide_as_it_is_whatever_the_screen(devkit: Devkit) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert devkit("completion", shell, env={"COLUMNS": "20"}).out == devkit("completion", shell).out
+
+
+def test_bash_completes_every_group_and_command(scripts: dict[str, Path], path: str) -> None:
+    assert in_bash(scripts["bash"], path, "devkit", "") == list(tree.ROOT.children())
+    assert in_bash(scripts["bash"], path, "devkit", "runs", "") == list(tree.ROOT.children()["runs"].children())
+    assert in_bash(scripts["bash"], path, "devkit", "doc") == ["doctor"]
+
+
+def test_bash_completes_flags_and_settings(scripts: dict[str, Path], path: str) -> None:
+    assert "--json" in in_bash(scripts["bash"], path, "devkit", "config", "show", "--")
+    assert in_bash(scripts["bash"], path, "devkit", "config", "get", "runs.k") == ["runs.keep"]
+    assert in_bash(scripts["bash"], path, "devkit", "completion", "z") == ["zsh"]
+
+
+def test_bash_completes_run_ids_and_environments(scripts: dict[str, Path], path: str, home: Path) -> None:
+    from devkit.runs import RunStore
+
+    with RunStore(home / ".local/state/devkit/runs", keep=5, max_mib=1).start("x", argv=[]) as run:
+        pass
+    assert in_bash(scripts["bash"], path, "devkit", "runs", "show", run.id[:2]) == [run.id]
+    python = home / ".local/share/devkit/envs/paddle-cpu/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    assert in_bash(scripts["bash"], path, "devkit", "doctor", "--env", "pad") == ["paddle-cpu"]
+
+
+@pytest.mark.skipif("fish" not in SHELLS, reason="there is no fish here")
+def test_fish_completes(scripts: dict[str, Path], path: str) -> None:
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", f"source {scripts['fish']}; complete -C 'devkit ru'"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["runs"]
+
+
+def test_a_word_that_leads_nowhere_completes_to_nothing_in_silence(scripts: dict[str, Path], path: str) -> None:
+    assert in_bash(scripts["bash"], path, "devkit", "zzz", "") == []
+    assert in_bash(scripts["bash"], path, "devkit", "runs", "zzz", "") == []

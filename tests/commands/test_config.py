@@ -1,0 +1,76 @@
+"""devkit config as a user sees it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Devkit
+
+
+def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
+    told = devkit("config", "set", "runs.keep", "7")
+    file = home / ".config/devkit/config.toml"
+    assert (told.status, told.out, told.err) == (0, "", f"✓ runs.keep set in {file}\n")
+    told = devkit("config", "get", "runs.keep")
+    assert (told.out, told.err) == ("7\n", f"from {file}\n")
+    assert json.loads(devkit("config", "get", "runs.keep", "--json").out) == {"value": 7, "from": str(file)}
+
+
+def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "devkit.toml").write_text("[proxy]\nbypass = ['.a.com', 'b']\n")
+    told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "300"})
+    assert [line.split()[:3] for line in told.out.splitlines()[2:]] == [
+        ["env.default", "(none)", "default"],
+        ["proxy.url", "(none)", "default"],
+        ["proxy.bypass", ".a.com,b", str(tmp_path / "devkit.toml")],
+        ["runs.keep", "9", "DEVKIT_RUNS_KEEP"],
+        ["runs.max-mib", "2048", "default"],
+    ]
+    values = json.loads(devkit("config", "show", "--json").out)
+    assert values["proxy.bypass"] == {"value": [".a.com", "b"], "from": str(tmp_path / "devkit.toml")}
+
+
+def test_set_says_what_still_overrules_it(devkit: Devkit) -> None:
+    told = devkit("config", "set", "runs.keep", "7", env={"DEVKIT_RUNS_KEEP": "9"})
+    assert told.err.endswith("! DEVKIT_RUNS_KEEP still sets it to 9\n")
+
+
+def test_a_password_comes_by_standard_input_and_is_never_shown(devkit: Devkit, home: Path) -> None:
+    told = devkit("config", "set", "proxy.url", "-", data="http://me:geheim@proxy:8080\n")
+    shown = [devkit("config", *words) for words in (["show"], ["get", "proxy.url"], ["show", "--json"])]
+    assert all("geheim" not in each.out + each.err for each in [told, *shown])
+    file = home / ".config/devkit/config.toml"
+    assert "geheim" in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_wrong_value_changes_nothing(devkit: Devkit, home: Path) -> None:
+    told = devkit("config", "set", "runs.keep", "many")
+    assert (told.status, told.out) == (2, "")
+    assert told.err == "✗ runs.keep is a whole number, not 'many'\n  It came from the command line.\n"
+    assert not (home / ".config/devkit").exists()
+
+
+def test_a_broken_file_says_how_to_mend_it(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "devkit.toml").write_text("[runs\n")
+    told = devkit("config", "show")
+    assert told.status == 1
+    assert told.err.startswith(f"✗ {tmp_path / 'devkit.toml'} does not parse as TOML\n")
+    assert f"→ $EDITOR {tmp_path / 'devkit.toml'}" in told.err
+
+
+def test_paths_of_the_files(devkit: Devkit, home: Path, tmp_path: Path) -> None:
+    assert devkit("config", "path").out == f"{home / '.config/devkit/config.toml'}\n"
+    assert devkit("config", "path", "--project").out == f"{tmp_path / 'devkit.toml'}\n"
+
+
+def test_the_project_overrules_the_user(devkit: Devkit, tmp_path: Path) -> None:
+    devkit("config", "set", "runs.keep", "7")
+    devkit("config", "set", "runs.keep", "8", "--project")
+    below = tmp_path / "a"
+    below.mkdir()
+    assert devkit("config", "get", "runs.keep", cwd=below).out == "8\n"

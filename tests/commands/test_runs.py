@@ -1,0 +1,101 @@
+"""devkit runs as a user sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.errors import DevkitError
+from devkit.runs import RunStore
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+
+@pytest.fixture
+def store(home: Path) -> RunStore:
+    """The user's store with three runs: one that failed, one with a log, one that holds a checkpoint."""
+    store = RunStore(home / ".local/state/devkit/runs", keep=200, max_mib=2048)
+    with pytest.raises(DevkitError), store.start("pr fetch", argv=["pr", "fetch", "7"]):
+        raise DevkitError("pull request 7 was not found", "The forge has none.")
+    with store.start("bench attn", argv=["bench", "attn"]) as run:
+        run.log("worker").write_text("a line\n")
+    with store.start("train", argv=["train"]) as run:
+        run.hold("checkpoint")
+    return store
+
+
+def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> None:
+    told = devkit("runs", "list")
+    lines = told.out.splitlines()
+    assert lines[0].split() == ["run", "started", "command", "state", "took", "size", "holds"]
+    assert [each.record["command"] for each in store.entries()] == ["train", "bench attn", "pr fetch"]
+    assert "done" in lines[2]
+    assert lines[2].endswith("checkpoint")
+    assert "failed" in lines[4]
+    assert len(lines) == 5
+
+
+@pytest.mark.usefixtures("store")
+def test_list_by_command_and_number(devkit: Devkit) -> None:
+    assert [each["command"] for each in json.loads(devkit("runs", "list", "--json", "-n", "2").out)] == [
+        "train",
+        "bench attn",
+    ]
+    assert [each["command"] for each in json.loads(devkit("runs", "list", "--json", "--command", "pr").out)] == [
+        "pr fetch"
+    ]
+
+
+def test_no_runs_yet(devkit: Devkit) -> None:
+    told = devkit("runs", "list")
+    assert (told.status, told.out) == (0, "")
+    assert told.err.startswith("no runs yet\n")
+    assert json.loads(devkit("runs", "list", "--json").out) == []
+
+
+def test_show_tells_the_line_the_machine_and_the_error(devkit: Devkit, store: RunStore) -> None:
+    failed = next(each for each in store.entries() if each.state == "failed")
+    told = devkit("runs", "show", failed.id)
+    assert told.status == 0
+    assert "devkit pr fetch 7" in told.out
+    assert "pull request 7 was not found" in told.out
+    assert str(failed.folder) in told.out
+    record = json.loads(devkit("runs", "show", "--json", failed.id[:3]).out)
+    assert record["error"]["why"] == "The forge has none."
+
+
+def test_show_of_a_record_that_lacks_most_is_no_bug(devkit: Devkit, home: Path) -> None:
+    folder = home / ".local/state/devkit/runs/20260101T000000-x-abcd"
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text('{"id": "abcd", "command": "x", "started": "2026-01-01"}')
+    assert devkit("runs", "list").status == 0
+    told = devkit("runs", "show", "abcd")
+    assert told.status == 0
+    assert "killed" in told.out
+
+
+@pytest.mark.usefixtures("store")
+def test_open_prints_the_folder_on_a_pipe(devkit: Devkit) -> None:
+    told = devkit("runs", "open", "last", "--path")
+    assert Path(told.out.strip()).is_dir()
+    assert devkit("runs", "open").out == told.out
+
+
+def test_clean_shows_its_plan_then_does_it_and_spares_what_is_held(devkit: Devkit, store: RunStore) -> None:
+    planned = devkit("runs", "clean", "--keep", "0", "--dry-run")
+    assert planned.out.count("rm -r -- ") == 2
+    assert len(list(store.entries())) == 3
+    told = devkit("runs", "clean", "--keep", "0")
+    assert told.err.startswith("✓ removed 2 runs, ")
+    assert [each.record["command"] for each in store.entries()] == ["train"]
+
+
+@pytest.mark.usefixtures("store")
+def test_an_unknown_run_says_how_to_find_one(devkit: Devkit) -> None:
+    told = devkit("runs", "show", "zzzz")
+    assert (told.status, told.out) == (1, "")
+    assert told.err == "✗ there is no run zzzz\n  → devkit runs list\n"

@@ -1,0 +1,63 @@
+"""Files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devkit.errors import DevkitError
+from devkit.files import explained, write_atomically
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def test_a_file_is_written_with_its_mode_and_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "secret"
+    write_atomically(path, b"x", mode=0o600)
+    assert path.read_bytes() == b"x"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["secret"]
+
+
+def test_a_killed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    write_atomically(path, b"old" * 1000)
+    code = (
+        "import pathlib, sys\nfrom devkit.files import write_atomically\nprint('go', flush=True)\n"
+        "while True: write_atomically(pathlib.Path(sys.argv[1]), b'new' * 1000)"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, path],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        with writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            writer.send_signal(signal.SIGKILL)
+            writer.wait(10)
+        assert path.read_bytes() in {b"old" * 1000, b"new" * 1000}
+
+
+def test_a_full_disk_is_explained_and_leaves_nothing() -> None:
+    with pytest.raises(DevkitError) as caught:
+        write_atomically(Path("/dev/full/x"), b"x")
+    assert caught.value.what == "/dev/full/x cannot be written"
+    with pytest.raises(DevkitError) as full, explained(Path("/mnt/x")), Path("/dev/full").open("wb") as file:
+        file.write(b"x")
+    assert full.value.why == "No space left on device."
+    assert full.value.remedies == ("df -h /mnt   shows what is full",)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_each_refusal_has_its_remedy(number: int) -> None:
+    with pytest.raises(DevkitError) as caught, explained(Path("/mnt/x")):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.remedies
