@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Exclude = Annotated[
     list[str] | None,
-    typer.Option("--exclude", "-x", metavar="PATTERN", help="Leave out what matches, as .gitignore has it; repeatable."),
+    typer.Option(
+        "--exclude", "-x", metavar="PATTERN", help="Leave out what matches, as .gitignore has it; repeatable."
+    ),
 ]
 Gitignore = Annotated[bool, typer.Option("--gitignore", help="Leave out what the folders' .gitignore files name.")]
 Checksum = Annotated[
@@ -34,8 +36,8 @@ NAMED = 10
 
 
 @contextlib.contextmanager
-def watching(console: Console, text: str, parties: int = 1) -> Iterator[Watch]:
-    """Show the progress of a transfer, with ``parties`` far sides, from their plans on."""
+def watching(console: Console, text: str) -> Iterator[Watch]:
+    """Show the progress of a transfer, from the plans of its far sides on."""
     from devkit.transfer.copy import Watch
 
     lock = threading.Lock()
@@ -85,7 +87,9 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
     unchanged = f"; {counted(plan['have_files'], 'file')} unchanged" if plan["have_files"] else ""
     begun = f", of which {size(plan['begun_bytes'])} are there from before" if plan["begun_bytes"] else ""
     where = f"{outcome.host}: " if outcome.host else ""
-    console.note(f"  {where}{counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim")
+    console.note(
+        f"  {where}{counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim"
+    )
 
 
 def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:
@@ -112,7 +116,9 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
         if failed:
             from devkit.errors import DevkitError
 
-            why = "\n".join(f"{raw(name).decode(errors='backslashreplace')}: {reason}" for name, reason in failed[:NAMED])
+            why = "\n".join(
+                f"{raw(name).decode(errors='backslashreplace')}: {reason}" for name, reason in failed[:NAMED]
+            )
             what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
             console.fail(DevkitError(what, why, "the same line again   copies what is missing"))
             status = 1

@@ -1,8 +1,9 @@
 """Fetch a file from a web server, or a file or folder that devkit serve shares.
 
-A file comes in parallel ranges, one from devkit serve verified block by block; a folder in one stream, of which only what is not here
-is sent. It is put into the folder DST, or gets that name. Stopped anywhere, the same line goes on from where it was, where the server can
-(it answers ranges, and says which version they are of). With - for ADDRESS it is read from standard input, and stands on no command line.
+A file comes in parallel ranges, one from devkit serve verified block by block; a folder in one stream, of which
+only what is not here is sent. It is put into the folder DST, or gets that name. Stopped anywhere, the same line
+goes on from where it was, if the server answers ranges and says which version they are of. With - for ADDRESS it
+is read from standard input, and stands on no command line.
 
 Example:  devkit get https://host:8000/SECRET/model.tar#sha256=FINGERPRINT downloads/
 """
@@ -23,7 +24,9 @@ def command(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="http or https; - reads it from standard input.")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="A folder, or the file's new name.")] = ".",
     connections: Annotated[int, typer.Option("--connections", "-j", min=1, max=16, help="Ranges at a time.")] = 4,
-    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Refuse a file that hashes to anything else.")] = "",
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="HEX", help="Refuse a file that hashes to anything else.")
+    ] = "",
     checksum: flags.Checksum = False,
     limit: flags.Limit = "",
     dry_run: flags.DryRun = False,

@@ -1,8 +1,9 @@
 """Receive files and folders from another machine over ssh.
 
-What the PATHs name on the host, wildcards included, is put into the folder DST, made if it is missing; a folder that ends in a
-slash gives what is in it. One file to a DST that is no folder gets that name. The far side needs ssh and Python 3.6 or
-later, nothing else. Stopped anywhere, the same line goes on from where it was; what is here already is not sent again.
+What the PATHs name on the host, wildcards included, is put into the folder DST, made if it is missing; a folder
+that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. The far side needs
+ssh and Python 3.6 or later, nothing else. Stopped anywhere, the same line goes on from where it was; what is here
+already is not sent again.
 
 Example:  devkit recv gpu7:work/logs 'gpu7:work/*.whl' .
 """

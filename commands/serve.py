@@ -1,8 +1,8 @@
 """Share files and folders over HTTP: a page for people, and lines for curl and devkit get.
 
-The address holds a secret: who has it may read what is shared, nobody else. It listens on this machine alone unless --bind says
-otherwise, and beyond this machine it speaks TLS with a certificate of its own, whose fingerprint is in the address for devkit get.
-It ends with Ctrl-C.
+The address holds a secret: who has it may read what is shared, nobody else. It listens on this machine alone
+unless --bind says otherwise, and beyond this machine it speaks TLS with a certificate of its own, whose
+fingerprint is in the address for devkit get. It ends with Ctrl-C.
 
 Example:  devkit serve dist --bind 0.0.0.0 --expire 2h
 """
@@ -10,11 +10,16 @@ Example:  devkit serve dist --bind 0.0.0.0 --expire 2h
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import Json
+
+if TYPE_CHECKING:
+    from devkit.console import Console
+    from devkit.transfer.share.announce import Announcement
+    from devkit.transfer.share.server import Served, Server
 
 
 def command(
@@ -29,8 +34,12 @@ def command(
     ] = None,
     quota: Annotated[str, typer.Option(metavar="SIZE", help="What uploads may take together.")] = "10G",
     reserve: Annotated[str, typer.Option(metavar="SIZE", help="What uploads leave free on the disk.")] = "1G",
-    once: Annotated[bool, typer.Option("--once", help="End after one file, archive or folder was fetched whole.")] = False,
-    expire: Annotated[str, typer.Option("--expire", metavar="TIME", help="End after this time: 90s, 30m, 2h, 1d.")] = "",
+    once: Annotated[
+        bool, typer.Option("--once", help="End after one file, archive or folder was fetched whole.")
+    ] = False,
+    expire: Annotated[
+        str, typer.Option("--expire", metavar="TIME", help="End after this time: 90s, 30m, 2h, 1d.")
+    ] = "",
     tls: Annotated[
         bool | None, typer.Option("--tls/--no-tls", help="Encrypt; the default where --bind leaves this machine.")
     ] = None,
@@ -40,7 +49,6 @@ def command(
     from devkit.text import counted, duration, printable, size
     from devkit.transfer.copy import parse_rate
     from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
-    from devkit.transfer.share.server import Served, Server
     from devkit.transfer.share.start import open_share
 
     app = ctx.obj
@@ -85,10 +93,12 @@ def command(
             "uploaded": sum(one.uploaded for one in served),
             "bytes": sum(one.sent for one in served),
         }
-        console.note(f"  no longer shared; {counted(len(served), 'answer')}, {size(sum(one.sent for one in served))}", "dim")
+        console.note(
+            f"  no longer shared; {counted(len(served), 'answer')}, {size(sum(one.sent for one in served))}", "dim"
+        )
 
 
-def _announce(console, announcement, server, *, plain: bool) -> None:  # type: ignore[no-untyped-def]
+def _announce(console: Console, announcement: Announcement, server: Server, *, plain: bool) -> None:
     console.answer(announcement.url, "strong")
     if plain:
         console.look("not encrypted: whoever is on the way can read the address and the files")

@@ -64,7 +64,13 @@ class Outcome:
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
         error = {"what": self.error.what, "why": self.error.why} if self.error else None
-        return {"host": self.host, "plan": self.plan, "result": self.result, "wire_bytes": self.wire_bytes, "error": error}
+        return {
+            "host": self.host,
+            "plan": self.plan,
+            "result": self.result,
+            "wire_bytes": self.wire_bytes,
+            "error": error,
+        }
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,9 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
     places = [parse_place(part) for part in parts]
     found = [place for place in places if place is not None]
     if not sources or len(found) != len(places):
-        raise UsageError("send takes sources and then HOST:PATH", f"{target} names no host.", "devkit send file host:folder/")
+        raise UsageError(
+            "send takes sources and then HOST:PATH", f"{target} names no host.", "devkit send file host:folder/"
+        )
     for source in sources:
         if parse_place(source) and not os.path.lexists(source):
             raise UsageError(f"{source} is on another host", "send takes files of this machine.", "devkit recv --help")
@@ -164,7 +172,9 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
                 dry_run=request.dry_run,
                 unsafe_links=request.unsafe_links,
             )
-            offering = Offering(remote.channel, offer, remote.digest, request.rate, request.compress, planned, watch.done)
+            offering = Offering(
+                remote.channel, offer, remote.digest, request.rate, request.compress, planned, watch.done
+            )
             outcome.result = offering.serve()
         except (wire.ProtocolError, wire.Stopped) as error:
             raise remote.explain(error) from error

@@ -144,7 +144,9 @@ class Remote:
         line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(source))]
         self._console.command(line)
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
-        self._process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        self._process = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -216,8 +218,14 @@ class Remote:
             )
         why = said or f"{error}."
         if status == 255:  # noqa: PLR2004 - what ssh itself fails with
-            return DevkitError(f"the connection to {self.place.host} failed", why, f"ssh {self.place.address}   shows whether it works")
-        return DevkitError(f"the transfer with {self.place.host} broke off: {error}", said, "the same line again   goes on from where it was")
+            return DevkitError(
+                f"the connection to {self.place.host} failed", why, f"ssh {self.place.address}   shows whether it works"
+            )
+        return DevkitError(
+            f"the transfer with {self.place.host} broke off: {error}",
+            said,
+            "the same line again   goes on from where it was",
+        )
 
     def close(self) -> None:
         """End the connection."""

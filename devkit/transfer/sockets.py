@@ -40,7 +40,7 @@ class _Secure:
     """An encrypted socket that one thread reads while another writes, which OpenSSL does not allow by itself."""
 
     def __init__(self, connection: ssl.SSLSocket) -> None:
-        connection.setblocking(False)  # noqa: FBT003 - its only argument
+        connection.setblocking(False)
         self._connection = connection
         self._lock = threading.Lock()
 
@@ -55,7 +55,7 @@ class _Secure:
             try:
                 with self._lock:
                     return self._connection.recv_into(view)
-            except ssl.SSLWantReadError:
+            except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
                 self._wait(readable=True)
             except ssl.SSLWantWriteError:
                 self._wait(readable=False)
@@ -67,7 +67,7 @@ class _Secure:
                 with self._lock:
                     count = self._connection.send(view)
                 view = view[count:]
-            except ssl.SSLWantReadError:
+            except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
                 self._wait(readable=True)
             except ssl.SSLWantWriteError:
                 self._wait(readable=False)

@@ -42,38 +42,46 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True) -> int:
     Raises:
         OSError: it cannot be made, or another transfer holds it.
     """
-    flags = os.O_RDWR | NO_FOLLOW | os.O_NONBLOCK
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
-        try:
-            descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-            if lock:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = _made(folder, name)
+        fresh = descriptor >= 0
+        if fresh and not lock:
             return descriptor
-        except FileExistsError:
-            pass
-        try:
-            descriptor = os.open(name, flags, dir_fd=folder)
-        except FileNotFoundError:
+        if not fresh:
+            descriptor = _found(folder, name)
+        if descriptor < 0:
             continue
-        except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
-                raise
-            os.unlink(name, dir_fd=folder)
-            continue
-        try:
-            status = os.fstat(descriptor)
-            ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
-            if ours:
-                _lock(descriptor, deadline)
-            if _is_still(folder, name, status):  # else whoever held it has renamed it into place
-                if ours and keep:
-                    return descriptor
-                os.unlink(name, dir_fd=folder)
-        except BaseException:
+        status = os.fstat(descriptor)
+        ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        if ours and not _locked(descriptor, deadline):
             os.close(descriptor)
-            raise
+            raise OSError(errno.EBUSY, "another transfer is writing it")
+        if _is_still(folder, name, status):  # else whoever held it has renamed it into place
+            if ours and (fresh or keep):
+                return descriptor
+            os.unlink(name, dir_fd=folder)
         os.close(descriptor)
+
+
+def _made(folder: int, name: bytes) -> int:
+    try:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder)
+    except FileExistsError:
+        return -1
+
+
+def _found(folder: int, name: bytes) -> int:
+    """Open what has the name; -1 where that is gone by now, or was a link or a pipe and is removed."""
+    try:
+        return os.open(name, os.O_RDWR | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    os.unlink(name, dir_fd=folder)
+    return -1
 
 
 def _is_still(folder: int, name: bytes, status: os.stat_result) -> bool:
@@ -84,15 +92,16 @@ def _is_still(folder: int, name: bytes, status: os.stat_result) -> bool:
     return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
 
 
-def _lock(descriptor: int, deadline: float) -> None:
+def _locked(descriptor: int, deadline: float) -> bool:
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
         except BlockingIOError:
             if time.monotonic() > deadline:
-                raise OSError(errno.EBUSY, "another transfer is writing it") from None
+                return False
             time.sleep(0.1)
+        else:
+            return True
 
 
 def copy_range(source: int, target: int, offset: int, length: int) -> None:
@@ -123,9 +132,10 @@ def ignores_case(folder: int) -> bool:
         return False
     try:
         os.stat(name.upper(), dir_fd=folder, follow_symlinks=False)
-        return True
     except FileNotFoundError:
         return False
+    else:
+        return True
     finally:
         os.unlink(name, dir_fd=folder)
 
@@ -150,10 +160,10 @@ class Finisher:
     """Syncs and renames what is complete, from a thread of its own; small files a batch at a time."""
 
     def __init__(self, root: int) -> None:
-        self.failures = []  # type: List[Tuple[bytes, OSError]]
-        self.folders = set()  # type: Set[bytes]
+        self.failures: List[Tuple[bytes, OSError]] = []
+        self.folders: Set[bytes] = set()
         self._folders = Folders(root)
-        self._queue = queue.Queue(4 * BATCH_FILES)  # type: queue.Queue[Any]
+        self._queue: queue.Queue[Any] = queue.Queue(4 * BATCH_FILES)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -172,7 +182,7 @@ class Finisher:
         self._folders.close()
 
     def _run(self) -> None:
-        batch = []  # type: List[Finished]
+        batch: List[Finished] = []
         began, count = time.monotonic(), 0
         while True:
             try:

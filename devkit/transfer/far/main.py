@@ -1,5 +1,6 @@
 """The far side: what it is told on its standard input decides whether it offers or takes."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -32,13 +33,8 @@ def main(marker: str) -> int:
     channel.send_json(HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds()})
     try:
         start = as_object(channel.expect(START))
-        if start.get("digest") not in digests():
-            raise ProtocolError("a hash that is not known here")
         channel.keep_alive()
-        if start.get("role") == "offer":
-            _offer(channel, start)
-        else:
-            _take(channel, start)
+        _do(channel, start)
     except ProtocolError as error:
         _say(channel, Stopped("the far side lost the connection", str(error)))
         return 1
@@ -46,9 +42,18 @@ def main(marker: str) -> int:
         _say(channel, error)
         return 1
     except OSError as error:
-        _say(channel, Stopped("the far side failed", "{}: {}".format(error.strerror, error.filename)))
+        _say(channel, Stopped("the far side failed", f"{error.strerror}: {error.filename}"))
         return 1
     return 0
+
+
+def _do(channel: Channel, start: Dict[str, Any]) -> None:
+    if start.get("digest") not in digests():
+        raise ProtocolError("a hash that is not known here")
+    if start.get("role") == "offer":
+        _offer(channel, start)
+    else:
+        _take(channel, start)
 
 
 def _offer(channel: Channel, start: Dict[str, Any]) -> None:
@@ -83,7 +88,5 @@ def _say(channel: Channel, error: Stopped) -> None:
 
 
 def _tell(channel: Channel, words: Dict[str, str]) -> None:
-    try:
+    with contextlib.suppress(ProtocolError):
         channel.send_json(FAILED, words)
-    except ProtocolError:
-        pass

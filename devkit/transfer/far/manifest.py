@@ -7,7 +7,7 @@ import stat
 from typing import Iterable, Iterator, List, NamedTuple, Tuple
 
 from .names import PART, Ignore, link_stays_inside, split
-from .wire import MAX_FRAME, Bytes, ProtocolError, Stopped
+from .wire import Bytes, ProtocolError, Stopped
 
 MAX_ENTRIES = 20 * 1000 * 1000
 MAX_SIZE = 1 << 62
@@ -64,7 +64,7 @@ class Offer(NamedTuple):
 
 def pack(entry: Entry) -> bytes:
     """Return an entry as it travels."""
-    numbers = "{} {} {} {} {}".format(entry.kind, entry.size, entry.allocated, entry.mtime_ns, entry.mode)
+    numbers = f"{entry.kind} {entry.size} {entry.allocated} {entry.mtime_ns} {entry.mode}"
     return b"\0".join((numbers.encode(), entry.path, entry.target, b""))
 
 
@@ -131,7 +131,7 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     seen = set()
     for entry in walk.entries:
         if entry.path in seen:
-            raise Stopped("{} is offered twice".format(os.fsdecode(entry.path)), "Two sources have the same name.")
+            raise Stopped(f"{os.fsdecode(entry.path)} is offered twice", "Two sources have the same name.")
         seen.add(entry.path)
     one_file = len(found) == 1 and len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
     return Offer(walk.entries, walk.sources, walk.left_out, one_file)
@@ -144,7 +144,7 @@ def describe_open(places: Iterable[Place]) -> Offer:
         try:
             walk.add_open(place)
         except OSError as error:
-            raise Stopped("{} cannot be read".format(os.fsdecode(place.name)), "{}.".format(error.strerror)) from error
+            raise Stopped(f"{os.fsdecode(place.name)} cannot be read", f"{error.strerror}.") from error
     one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE
     return Offer(walk.entries, walk.sources, walk.left_out, one_file)
 
@@ -156,21 +156,21 @@ def expand(path: bytes) -> List[bytes]:
         return [path]
     found = sorted(glob.glob(path))
     if not found:
-        raise Stopped("nothing matches {}".format(os.fsdecode(path)), "No name there fits the pattern.")
+        raise Stopped(f"nothing matches {os.fsdecode(path)}", "No name there fits the pattern.")
     return found
 
 
 class _Walk:
     def __init__(self, exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> None:
-        self.entries = []  # type: List[Entry]
-        self.sources = []  # type: List[Source]
-        self.left_out = []  # type: List[Tuple[bytes, str]]
+        self.entries: List[Entry] = []
+        self.sources: List[Source] = []
+        self.left_out: List[Tuple[bytes, str]] = []
         self.plain = False
         self._exclude = Ignore(exclude)
         self._gitignore = gitignore
         self._unsafe_links = unsafe_links
-        self._roots = {}  # type: dict[bytes, int]
-        self._inodes = {}  # type: dict[Tuple[int, int], int]
+        self._roots: dict[bytes, int] = {}
+        self._inodes: dict[Tuple[int, int], int] = {}
 
     def add(self, path: bytes) -> None:
         try:
@@ -185,7 +185,7 @@ class _Walk:
                 place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
             self.add_open(place)
         except OSError as error:
-            raise Stopped("{} cannot be read".format(os.fsdecode(path)), "{}.".format(error.strerror)) from error
+            raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
 
     def add_open(self, place: Place) -> None:
         """Add the file or folder at a place."""
@@ -294,9 +294,9 @@ class Folders:
 
     def __init__(self, root: int, make: bool = False) -> None:
         self.root = root
-        self.made = set()  # type: set[bytes]
+        self.made: set[bytes] = set()
         self._make = make
-        self._open = {}  # type: dict[bytes, int]
+        self._open: dict[bytes, int] = {}
 
     def of(self, path: bytes) -> Tuple[int, bytes]:
         """Return the descriptor of the folder that a path lies in, which stays ours, and the path's last name."""

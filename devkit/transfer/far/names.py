@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Dict, Iterable, List, Optional, Set, Tuple
 
 from .wire import ProtocolError
 
@@ -28,12 +28,12 @@ def split(path: bytes) -> Tuple[bytes, ...]:
         raise ProtocolError("a path that is too long or holds NUL")
     for name in names:
         if name in (b"", b".", b"..") or len(name) > MAX_NAME or PART.match(name):
-            raise ProtocolError("a path that leads out: {!r}".format(path[:200]))
+            raise ProtocolError(f"a path that leads out: {path[:200]!r}")
     return names
 
 
 def link_stays_inside(path: bytes, target: bytes) -> bool:
-    """Tell whether a symbolic link at ``path`` with this target cannot lead out of the root, whatever other such links do.
+    """Tell whether a symbolic link at ``path`` with this target cannot lead out of the root, whatever other links do.
 
     Only leading ``..`` are taken: one after a name could climb from wherever another link made that name lead.
     """
@@ -54,7 +54,7 @@ def folded(path: bytes) -> str:
 
 def collisions(paths: Iterable[bytes]) -> Set[bytes]:
     """Return the paths that such a file system would take for an earlier one."""
-    first = {}  # type: Dict[str, bytes]
+    first: Dict[str, bytes] = {}
     found = set()
     for path in paths:
         if first.setdefault(folded(path), path) != path:
@@ -66,7 +66,7 @@ class Ignore:
     """Patterns as gitignore(5) writes them, in the order of their files: the last that matches decides."""
 
     def __init__(self, patterns: Iterable[bytes] = ()) -> None:
-        self.rules = []  # type: List[Tuple[re.Pattern[bytes], bool, bool]]
+        self.rules: List[Tuple[re.Pattern[bytes], bool, bool]] = []
         self.add(b"", patterns)
 
     def add(self, folder: bytes, patterns: Iterable[bytes]) -> None:
@@ -90,7 +90,7 @@ class Ignore:
         return False
 
 
-def _rule(folder: bytes, line: bytes) -> "Tuple[re.Pattern[bytes], bool, bool] | None":
+def _rule(folder: bytes, line: bytes) -> "Optional[Tuple[re.Pattern[bytes], bool, bool]]":
     line = line.rstrip(b"\r\n")
     if line.startswith(b"#"):
         return None

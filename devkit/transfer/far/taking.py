@@ -1,5 +1,6 @@
-"""The taking end: it compares the manifest with what it has, asks for the rest, and writes it so that it is whole or not there."""
+"""The taking end: it compares the manifest with what it has, asks for the rest, and writes it whole or not at all."""
 
+import contextlib
 import errno
 import os
 import queue
@@ -7,9 +8,9 @@ import stat
 import threading
 import time
 import zlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from .finishing import Finisher, Finished, copy_range, ignores_case, open_part, sync_folders
+from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, NO_FOLLOW, Entry, Folders, unpack
 from .names import collisions, link_stays_inside, part_name, split
 from .wire import (
@@ -17,7 +18,6 @@ from .wire import (
     CHECK,
     COMPARE,
     DATA,
-    DIGEST_BYTES,
     ENTRIES,
     ENTRIES_END,
     FAILED,
@@ -70,7 +70,7 @@ class Options(NamedTuple):
 class Wanted(NamedTuple):
     """A file that is not here: its number, and the sizes of what may hold some of it."""
 
-    index: int
+    number: int
     part: int
     old: int
 
@@ -94,11 +94,12 @@ class Incoming:
         self.old = basis.old if basis else -1
         self.written = basis.part_size if basis else 0  # beyond it the part holds nothing but zeros
         self.next = 0
-        self.bad = {}  # type: Dict[int, int]
+        self.bad: Dict[int, int] = {}
         self.unsynced = 0
         self.failed = False
 
     def close(self) -> None:
+        """Close what is open."""
         for descriptor in (self.part, self.old):
             if descriptor >= 0:
                 os.close(descriptor)
@@ -122,24 +123,24 @@ class Taking:
         channel: Channel,
         destination: bytes,
         digest: str,
-        options: Options = Options(),
+        options: Optional[Options] = None,
         on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
         on_taken: Optional[Callable[[int], None]] = None,
     ) -> None:
         self.channel = channel
-        self.options = options
+        self.options = options or Options()
         self._destination = destination
         self._digest = digests()[digest]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_taken = on_taken or (lambda _count: None)
-        self._entries = []  # type: List[Entry]
-        self._failures = {}  # type: Dict[int, str]
-        self._active = {}  # type: Dict[int, Incoming]
-        self._bases = {}  # type: Dict[int, Basis]
+        self._entries: List[Entry] = []
+        self._failures: Dict[int, str] = {}
+        self._active: Dict[int, Incoming] = {}
+        self._bases: Dict[int, Basis] = {}
         self._comparing = threading.Semaphore(COMPARED_AT_ONCE)
-        self._again = queue.Queue()  # type: queue.Queue[Optional[Tuple[int, int, int]]]
-        self._broken = []  # type: List[BaseException]
-        self._attempts = {}  # type: Dict[Tuple[int, int], int]
+        self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
+        self._broken: List[BaseException] = []
+        self._attempts: Dict[Tuple[int, int], int] = {}
         self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
 
     def run(self) -> Dict[str, Any]:
@@ -180,7 +181,7 @@ class Taking:
             elif kind == FAILED:
                 raise failure(body)
             else:
-                raise ProtocolError("a frame of kind {} in the manifest".format(kind))
+                raise ProtocolError(f"a frame of kind {kind} in the manifest")
 
     def _root(self, one_file: bool) -> int:
         """Return the descriptor of the folder that everything lands in, or -1 where a dry run finds none."""
@@ -199,7 +200,7 @@ class Taking:
             raise
         except OSError as error:
             what = "{} cannot be written".format(os.fsdecode(path or b"."))
-            raise Stopped(what, "{}.".format(error.strerror)) from error
+            raise Stopped(what, f"{error.strerror}.") from error
 
     def _fail(self, index: int, reason: str) -> None:
         self._failures.setdefault(index, reason)
@@ -207,9 +208,12 @@ class Taking:
     def _refuse(self, index: int, error: OSError) -> None:
         """Note why an entry cannot be written; where nothing else could be either, stop."""
         if error.errno in FATAL:
-            what = "{} cannot be written".format(os.fsdecode(self._entries[index].path))
-            raise Stopped(what, "{}.".format(error.strerror)) from error
-        reason = {errno.ELOOP: "a symbolic link is in its way", errno.ENOTDIR: "no folder, or a symbolic link, is in its way"}
+            what = f"{os.fsdecode(self._entries[index].path)} cannot be written"
+            raise Stopped(what, f"{error.strerror}.") from error
+        reason = {
+            errno.ELOOP: "a symbolic link is in its way",
+            errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
+        }
         self._fail(index, reason.get(error.errno or 0, error.strerror or "cannot be written"))
 
     def _compare(self, folders: Optional[Folders]) -> List[Wanted]:
@@ -264,7 +268,7 @@ class Taking:
             os.close(descriptor)
 
     def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any]) -> None:
-        sizes = [self._entries[each.index].size for each in wanted]
+        sizes = [self._entries[each.number].size for each in wanted]
         plan = {
             "files": len(wanted),
             "bytes": sum(sizes),
@@ -274,14 +278,14 @@ class Taking:
             "entries": len(self._entries),
             "left_out": about.get("left_out", []),
             "left_out_count": about.get("left_out_count", 0),
-            "names": [text(self._entries[each.index].path) for each in wanted[:FAILURES_NAMED]],
+            "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],
         }
         if root >= 0:
             disk = os.fstatvfs(root)
             free = disk.f_bavail * disk.f_frsize
-            needed = sum(max(self._entries[w.index].allocated - w.part, 0) for w in wanted)
+            needed = sum(max(self._entries[w.number].allocated - w.part, 0) for w in wanted)
             if needed and needed > free - self.options.reserve:
-                raise Stopped("the disk has no room for {} bytes".format(needed), "{} are free there.".format(free))
+                raise Stopped(f"the disk has no room for {needed} bytes", f"{free} are free there.")
         self.channel.send_json(PLAN, plan)
         self._on_plan(plan)
 
@@ -289,11 +293,11 @@ class Taking:
         finisher = Finisher(folders.root)
         remaining = set()
         for each in wanted:
-            if self._entries[each.index].size == 0:
-                self._small(folders, finisher, each.index, memoryview(b""))
+            if self._entries[each.number].size == 0:
+                self._small(folders, finisher, each.number, memoryview(b""))
             else:
-                remaining.add(each.index)
-        asking = [each for each in wanted if each.index in remaining]
+                remaining.add(each.number)
+        asking = [each for each in wanted if each.number in remaining]
         asker = threading.Thread(target=self._ask, args=(folders.root, asking), daemon=True)
         asker.start()
         self.channel.on_ping = self._check_asker
@@ -320,13 +324,13 @@ class Taking:
         try:
             frame = bytearray()
             for each in wanted:
-                size = self._entries[each.index].size
+                size = self._entries[each.number].size
                 start = 0
                 if each.part or each.old:
                     self._want(frame)
                     start = self._check(folders, each)
                 for offset in range(start, size, WANT_SPAN):
-                    frame += RANGE.pack(each.index, offset, min(WANT_SPAN, size - offset))
+                    frame += RANGE.pack(each.number, offset, min(WANT_SPAN, size - offset))
                     if len(frame) >= WANTS_A_FRAME * RANGE.size:
                         self._want(frame)
             self._want(frame)
@@ -351,14 +355,14 @@ class Taking:
 
     def _check(self, folders: Folders, wanted: Wanted) -> int:
         """Send the digests of what is here of a file, and return where that ends."""
-        entry = self._entries[wanted.index]
+        entry = self._entries[wanted.number]
         self._comparing.acquire()
         basis = self._open_basis(folders, entry)
-        self._bases[wanted.index] = basis
+        self._bases[wanted.number] = basis
         first = min(basis.part_size, entry.size)
         second = min(max(basis.old_size, first), entry.size)
-        self._digests(wanted.index, basis.part, 0, first)
-        self._digests(wanted.index, basis.old, first, second)
+        self._digests(wanted.number, basis.part, 0, first)
+        self._digests(wanted.number, basis.old, first, second)
         return second
 
     def _open_basis(self, folders: Folders, entry: Entry) -> Basis:
@@ -385,40 +389,21 @@ class Taking:
 
     # What arrives.
 
-    def _receive(self, folders: Folders, finisher: Finisher, remaining: "set[int]") -> None:
+    def _receive(self, folders: Folders, finisher: Finisher, remaining: "Set[int]") -> None:
         kind, body = self.channel.receive()
         if kind == DATA:
-            index, offset, length, deflated, digest = parse(PIECE, body)
-            data = body[PIECE.size :]
-            if deflated:
-                data = memoryview(_inflate(data, length))
-            if index not in remaining or len(data) != length or not length:
-                raise ProtocolError("bytes that were not asked for")
-            good = self._digest(data) == digest
-            entry = self._entries[index]
-            if good and length == entry.size and length <= SMALL and index not in self._active and index not in self._bases:
-                self._small(folders, finisher, index, data)
-                remaining.discard(index)
-                self._counts["bytes"] += length
-                self._on_taken(length)
-                return
-            incoming = self._incoming(index)
-            in_order = self._admit(incoming, index, offset, length, good)
-            if good and not incoming.failed:
-                self._try(index, incoming, lambda: self._write(folders, finisher, incoming, offset, data))
-            self._counts["bytes"] += length
-            self._on_taken(length if good else 0)
+            self._data(folders, finisher, remaining, body)
         elif kind in (SAME, HOLE):
             index, offset, length = parse(RANGE, body)
             if index not in remaining or not length:
                 raise ProtocolError("a range that was not asked for")
             incoming = self._incoming(index)
             in_order = self._admit(incoming, index, offset, length, good=True)
-            if not incoming.failed:
-                work = self._keep if kind == SAME else self._hole
-                self._try(index, incoming, lambda: work(folders, incoming, offset, length))
+            work = self._keep if kind == SAME else self._hole
+            self._try(index, incoming, lambda: work(folders, incoming, offset, length))
             self._counts["same_bytes"] += length
             self._on_taken(length)
+            self._settle(folders, finisher, remaining, index, length if in_order else 0)
         elif kind == GONE:
             index, _, _ = parse(RANGE, body)
             if index not in remaining:
@@ -426,17 +411,37 @@ class Taking:
             self._fail(index, bytes(body[RANGE.size :]).decode("utf-8", "replace")[:200])
             self._drop(index)
             remaining.discard(index)
-            return
         elif kind == FAILED:
             raise failure(body)
         else:
-            raise ProtocolError("a frame of kind {}".format(kind))
-        if in_order:
-            incoming.next += length
+            raise ProtocolError(f"a frame of kind {kind}")
+
+    def _data(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", body: memoryview) -> None:
+        index, offset, length, deflated, digest = parse(PIECE, body)
+        data = memoryview(_inflate(body[PIECE.size :], length)) if deflated else body[PIECE.size :]
+        if index not in remaining or len(data) != length or not length:
+            raise ProtocolError("bytes that were not asked for")
+        good = self._digest(data) == digest
+        self._counts["bytes"] += length
+        self._on_taken(length if good else 0)
+        begun = index in self._active or index in self._bases
+        if good and length == self._entries[index].size and length <= SMALL and not begun:
+            self._small(folders, finisher, index, data)
+            remaining.discard(index)
+            return
+        incoming = self._incoming(index)
+        in_order = self._admit(incoming, index, offset, length, good)
+        if good:
+            self._try(index, incoming, lambda: self._write(folders, finisher, incoming, offset, data))
+        self._settle(folders, finisher, remaining, index, length if in_order else 0)
+
+    def _settle(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", index: int, advance: int) -> None:
+        """Move on in a file, and finish it where that was its last range."""
+        incoming = self._active[index]
+        incoming.next += advance
         if incoming.next == incoming.entry.size and not incoming.bad:
             remaining.discard(index)
-            if not incoming.failed:
-                self._try(index, incoming, lambda: self._finish(folders, finisher, incoming))
+            self._try(index, incoming, lambda: self._finish(folders, finisher, incoming))
             self._drop(index)
 
     def _incoming(self, index: int) -> Incoming:
@@ -454,6 +459,9 @@ class Taking:
                 self._comparing.release()
 
     def _try(self, index: int, incoming: Incoming, work: Callable[[], None]) -> None:
+        """Do what may fail for this file alone, unless it already has."""
+        if incoming.failed:
+            return
         try:
             work()
         except OSError as error:
@@ -468,7 +476,7 @@ class Taking:
         if not good:
             tried = self._attempts[index, offset] = self._attempts.get((index, offset), 0) + 1
             if tried >= ATTEMPTS:
-                raise ProtocolError("a block that arrived wrong {} times".format(tried))
+                raise ProtocolError(f"a block that arrived wrong {tried} times")
             incoming.bad[offset] = length
             self._counts["again_bytes"] += length
             self._again.put((index, offset, length))
@@ -640,7 +648,5 @@ def _hard_link(folders: Folders, first: bytes, path: bytes) -> None:
 
 
 def _unlink(folder: int, name: bytes) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
-    except FileNotFoundError:
-        pass

@@ -47,15 +47,15 @@ class Closed(ProtocolError):
 
 def digests() -> Dict[str, Digest]:
     """Return the hashes that this Python can do, by name; each makes 16 bytes."""
-    found = {
+    found: Dict[str, Digest] = {
         "sha256": lambda data: hashlib.sha256(data).digest()[:DIGEST_BYTES],
         "blake2b": lambda data: hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(),
-    }  # type: Dict[str, Digest]
+    }
     try:
         import xxhash
     except ImportError:
         return found
-    found["xxh3"] = lambda data: xxhash.xxh3_128_digest(data)
+    found["xxh3"] = xxhash.xxh3_128_digest
     return found
 
 
@@ -102,7 +102,7 @@ class Channel:
         self.sent = 0
         self.write_s = 0.0
         self.silence_s = silence_s
-        self.on_ping = lambda: None  # type: Callable[[], None]
+        self.on_ping: Callable[[], None] = lambda: None
         self._read = read
         self._write = write
         self._read_into = read_into
@@ -113,7 +113,7 @@ class Channel:
         self._end = 0
         self._lock = threading.Lock()
         self._waiting = bytearray()
-        self._pinger = None  # type: Optional[threading.Thread]
+        self._pinger: Optional[threading.Thread] = None
         self._closed = threading.Event()
 
     def prime(self, data: bytes) -> None:
@@ -131,12 +131,12 @@ class Channel:
             if self.silence_s is not None and self._read_into is None:
                 ready, _, _ = select.select([self._read], [], [], self.silence_s)
                 if not ready:
-                    raise Closed("nothing came for {:g} s".format(self.silence_s))
+                    raise Closed(f"nothing came for {self.silence_s:g} s")
             free = self._view[self._end :]
             try:
                 count = self._read_into(free) if self._read_into else os.readv(self._read, [free])
             except OSError as error:
-                raise Closed("the connection broke: {}".format(error.strerror or error)) from error
+                raise Closed(f"the connection broke: {error.strerror or error}") from error
             if count == 0:
                 raise Closed("the connection ended")
             self._end += count
@@ -150,7 +150,7 @@ class Channel:
             self._fill(HEADER.size)
             kind, length = HEADER.unpack_from(self._buffer, self._start)
             if length > MAX_FRAME:
-                raise ProtocolError("a frame of {} bytes".format(length))
+                raise ProtocolError(f"a frame of {length} bytes")
             self._fill(HEADER.size + length)
             begin = self._start + HEADER.size
             self._start = begin + length
@@ -169,7 +169,7 @@ class Channel:
         if came == FAILED:
             raise failure(body)
         if came != kind:
-            raise ProtocolError("a frame of kind {} where {} belongs".format(came, kind))
+            raise ProtocolError(f"a frame of kind {came} where {kind} belongs")
         return body
 
     def send(self, kind: int, *parts: Bytes, flush: bool = True) -> None:
@@ -212,7 +212,7 @@ class Channel:
                     if count:
                         views[0] = views[0][count:]
         except OSError as error:
-            raise Closed("the connection broke: {}".format(error.strerror or error)) from error
+            raise Closed(f"the connection broke: {error.strerror or error}") from error
         self.write_s += time.perf_counter() - began
 
     def keep_alive(self) -> None:

@@ -22,7 +22,7 @@ class Address:
 
     Attributes:
         target: the path and the query, as the request line has them.
-        fingerprint: SHA-256 of the certificate that the server must show, hexadecimal; empty trusts the system's authorities.
+        fingerprint: SHA-256 of the certificate that the server must show, hexadecimal; empty trusts the system's.
         credentials: ``user:password``, or empty.
     """
 

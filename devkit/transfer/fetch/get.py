@@ -128,15 +128,15 @@ def _file(address: Address, remote: Remote, target: Path, wish: Wish, watch: Wat
     if not have and not wish.dry_run:
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        fetch = Fetch(
-            address, remote, target, connections=wish.connections, rate=wish.rate, on_done=watch.done
-        )
+        fetch = Fetch(address, remote, target, connections=wish.connections, rate=wish.rate, on_done=watch.done)
         before = fetch.run()
         counts = {"files": 1, "bytes": fetch.fetched, "same_bytes": before, "again_bytes": fetch.again}
         if not _hash_holds(target, wish.sha256):
             wrong = target.with_name(f"{target.name}.wrong")
             target.rename(wrong)
-            raise DevkitError(f"{target} is not the file that was asked for", f"Its SHA-256 differs; it is kept as {wrong}.")
+            raise DevkitError(
+                f"{target} is not the file that was asked for", f"Its SHA-256 differs; it is kept as {wrong}."
+            )
     outcome.result = {**counts, "failed": [], "failed_count": 0, "seconds": time.monotonic() - began}
     outcome.wire_bytes = counts["bytes"]
     return outcome
@@ -190,7 +190,9 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
     except wire.Stopped as error:
         raise DevkitError(error.what, error.why) from error
     except wire.ProtocolError as error:
-        raise DevkitError(f"the transfer broke off: {error}", "", "the same line again   goes on from where it was") from error
+        raise DevkitError(
+            f"the transfer broke off: {error}", "", "the same line again   goes on from where it was"
+        ) from error
     finally:
         channel.close()
         connection.close()

@@ -1,4 +1,4 @@
-"""Which bytes of a file that arrives in ranges are on the disk, and verified; beside its part, so that a later run knows."""
+"""Which bytes of a file that arrives in ranges are on the disk, kept beside its part so that a later run knows."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class Journal:
                 value = json.loads(file.read(1 << 24))
             if value["version"] == self._version and value["size"] == self._size and self._version:
                 here = os.fstat(self._part).st_size
-                self.done = merged((int(first), min(int(end), here)) for first, end in value["done"] if 0 <= first < end)
+                self.done = merged(
+                    (int(first), min(int(end), here)) for first, end in value["done"] if 0 <= first < end
+                )
 
     def add(self, span: Span) -> None:
         """Note a range that was written and verified."""

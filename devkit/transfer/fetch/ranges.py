@@ -8,6 +8,7 @@ import http.client
 import os
 import queue
 import re
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from devkit.transfer.fetch.address import Address
 
-BLOCK = 1 << 20
+BLOCK = 1 << 18
 SEGMENT = 32 << 20
 SMALLEST = 4 << 20
 SAVE_EVERY_S = 0.5
@@ -103,7 +104,7 @@ def probe(client: Client) -> Remote:
     """
     try:
         response = client.open({"Range": "bytes=0-0"})
-        found = describe(response.status, response.headers)
+        found = describe(response.status, dict(response.headers.items()))
         if response.status == 206 and response.length == 1:  # noqa: PLR2004 - partial content
             response.read()
         else:
@@ -241,7 +242,9 @@ class Fetch:
         if isinstance(error, DevkitError):
             return error
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return DevkitError("the file did not arrive whole", f"{why}.", "the same line again   goes on from where it was")
+        return DevkitError(
+            "the file did not arrive whole", f"{why}.", "the same line again   goes on from where it was"
+        )
 
     def _work(self, work: queue.SimpleQueue[Span], part: int, journal: Journal) -> None:
         client = Client(self._address)
@@ -277,7 +280,7 @@ class Fetch:
                         attempt = 0
                     if left[0][0] == left[0][1]:
                         left.pop(0)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException):  # noqa: PERF203 - each attempt is one
                 client.close()
                 attempt += 1
                 if attempt >= ATTEMPTS:
@@ -350,28 +353,31 @@ class Fetch:
         client = Client(self._address)
         buffer = memoryview(bytearray(BLOCK))
         try:
-            response = client.request({})
-            if response.status != 200:  # noqa: PLR2004 - the whole
-                raise DevkitError(f"the server answered {response.status}")
             offset = 0
-            while count := response.readinto(buffer):
+            for count in self._stream(client, buffer):
                 done = 0
                 while done < count:
                     done += os.pwrite(part, buffer[done:count], offset + done)
                 offset += count
                 self._count(count)
                 self._on_done(count)
-            if response.length:
-                raise ConnectionError("the connection ended")
-            if self._remote.size >= 0 and offset != self._remote.size:
-                raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
-        except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
-            self._failures.append(error)
-            what = self._explained()
-            raise DevkitError(what.what, f"{what.why} The server sends no ranges: nothing can be gone on from.") from error
+        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
+            why = f"{error}. The server sends no ranges, or no version of the file: nothing can be gone on from."
+            raise DevkitError("the file did not arrive whole", why) from error
         finally:
             client.close()
+        if self._remote.size >= 0 and offset != self._remote.size:
+            raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
         return 0
+
+    def _stream(self, client: Client, buffer: memoryview) -> Iterator[int]:
+        response = client.request({})
+        if response.status != 200:  # noqa: PLR2004 - the whole
+            raise DevkitError(f"the server answered {response.status}")
+        while count := response.readinto(buffer):
+            yield count
+        if response.length:
+            raise ConnectionError("the connection ended")
 
 
 def _segments(spans: list[Span], connections: int) -> list[Span]:

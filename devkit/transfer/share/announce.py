@@ -79,7 +79,9 @@ class Announcement:
             pin = f"--insecure --pinnedpubkey sha256//{server.certificate.pin} "
         names = server.tree.names
         single = quote(names[0]) if len(names) == 1 else ""
-        curl = f"curl {pin}-OJ {shlex.quote(base + single)}" if single else f"curl {pin}-OJ {shlex.quote(base + '?tar')}"
+        curl = (
+            f"curl {pin}-OJ {shlex.quote(base + single)}" if single else f"curl {pin}-OJ {shlex.quote(base + '?tar')}"
+        )
         return cls(url, (f"devkit get {shlex.quote(url)}", curl), server.secret)
 
     def as_json(self) -> dict[str, Any]:

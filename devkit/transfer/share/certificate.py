@@ -10,6 +10,10 @@ import ssl
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 CLOCKS_APART = dt.timedelta(days=1)
 LIFETIME = dt.timedelta(days=30)
@@ -68,7 +72,7 @@ def make_certificate(hosts: list[str]) -> Certificate:
     )
 
 
-def _alternative(host: str):  # type: ignore[no-untyped-def]  # a type of the library that is imported late
+def _alternative(host: str) -> x509.GeneralName:
     from cryptography import x509
 
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import time
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_HEAD = 16 * 1024
 MAX_HEADERS = 64
@@ -137,8 +137,23 @@ def parse(head: bytes) -> Request:
     found = _REQUEST.fullmatch(first)
     if not found:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "the request line")
-    if len(found[2]) > MAX_TARGET:
-        raise BadRequest(HTTPStatus.REQUEST_URI_TOO_LONG)
+    method, newer = found[1].decode(), found[3] == b"1"
+    headers = _headers(lines)
+    if newer and "host" not in headers:
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "no host")
+    if "transfer-encoding" in headers:
+        raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, "a body of unknown length")
+    if method not in ("GET", "HEAD", "PUT"):
+        raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED)
+    if method != "PUT" and headers.get("content-length", "0") != "0":
+        raise BadRequest(HTTPStatus.BAD_REQUEST, "a body where none belongs")
+    path, query = _target(found[2])
+    said = {word.strip().lower() for word in headers.get("connection", "").split(",")}
+    keep_alive = "close" not in said if newer else "keep-alive" in said
+    return Request(method, path, query, headers, keep_alive)
+
+
+def _headers(lines: Sequence[bytes]) -> dict[str, str]:
     if len(lines) > MAX_HEADERS:
         raise BadRequest(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     headers: dict[str, str] = {}
@@ -147,30 +162,23 @@ def parse(head: bytes) -> Request:
         if not colon or not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise BadRequest(HTTPStatus.BAD_REQUEST, "a header")
         key = name.decode().lower()
-        if key in headers and key in ("host", "content-length", "transfer-encoding", "range", "content-range"):
+        if key in headers and key in ("host", "content-length", "transfer-encoding", "range"):
             raise BadRequest(HTTPStatus.BAD_REQUEST, f"two headers {key}")
         headers[key] = value.strip(b" \t").decode("latin-1")
-    minor = found[3]
-    if minor == b"1" and "host" not in headers:
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "no host")
-    if "transfer-encoding" in headers:
-        raise BadRequest(HTTPStatus.NOT_IMPLEMENTED, "a body of unknown length")
-    method = found[1].decode()
-    if method not in ("GET", "HEAD", "PUT"):
-        raise BadRequest(HTTPStatus.METHOD_NOT_ALLOWED)
-    if method != "PUT" and headers.get("content-length", "0") != "0":
-        raise BadRequest(HTTPStatus.BAD_REQUEST, "a body where none belongs")
-    target, _, query = found[2].partition(b"?")
+    return headers
+
+
+def _target(word: bytes) -> tuple[bytes, dict[str, str]]:
+    if len(word) > MAX_TARGET:
+        raise BadRequest(HTTPStatus.REQUEST_URI_TOO_LONG)
+    target, _, query = word.partition(b"?")
     path = unquote_to_bytes(target[1:])
     if b"\0" in path:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "NUL in the path")
     try:
-        fields = dict(parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=16))
+        return path, dict(parse_qsl(query.decode(), keep_blank_values=True, max_num_fields=16))
     except ValueError as error:
         raise BadRequest(HTTPStatus.BAD_REQUEST, "the query") from error
-    said = {word.strip().lower() for word in headers.get("connection", "").split(",")}
-    keep_alive = "close" not in said if minor == b"1" else "keep-alive" in said
-    return Request(method, path, fields, headers, keep_alive)
 
 
 def head(status: HTTPStatus, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:

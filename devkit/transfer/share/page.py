@@ -106,5 +106,3 @@ def _date(mtime_ns: int) -> str:
         return dt.datetime.fromtimestamp(mtime_ns / 1e9, dt.timezone.utc).strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError, OSError):
         return ""
-
-

@@ -41,7 +41,7 @@ REMEMBERED = 1024
 IDLE_S = 30.0
 SEND_AT_ONCE = 8 << 20
 COPY = 1 << 18
-DIGEST_BLOCK = 1 << 20
+DIGEST_BLOCK = 1 << 18
 DIGEST_SPAN = 1 << 30
 SECRET_BYTES = 16
 UPLOADS = b"upload"
@@ -138,6 +138,11 @@ class Server:
         """``https`` with a certificate, else ``http``."""
         return "https" if self.certificate else "http"
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._stopping.is_set()
+
     def url(self, host: str = "") -> str:
         """Return the address of the share, by a name or address of this machine."""
         named = host or self.address
@@ -220,7 +225,7 @@ class Server:
                 wrapped.close()
 
     def covered(self, peer: str, opened: Opened, span: Span) -> bool:
-        """Note a range that was fetched; tell whether its client now has all of the file, whose ranges then count anew."""
+        """Note a range that was fetched; tell whether its client now has the whole file."""
         key = (peer, opened.path, opened.etag)
         with self._lock:
             spans = merged([*self._covered.pop(key, ()), span])
@@ -251,20 +256,15 @@ class Connection:
 
     def run(self) -> None:
         """Answer until the client has no more, or one answer ends the connection."""
-        going_on = True
-        while going_on and not self._server._stopping.is_set():  # noqa: SLF001 - its own server
-            try:
-                head = self._reader.head(IDLE_S)
-                if head is None:
-                    return
+        try:
+            while not self._server.stopping and (head := self._reader.head(IDLE_S)) is not None:
                 request = http.parse(head)
-                going_on = self._answer(request) and request.keep_alive
-            except BadRequest as error:
-                self._refuse(error)
-                return
-            except NotShared:
-                self._refuse(BadRequest(HTTPStatus.NOT_FOUND))
-                return
+                if not self._answer(request) or not request.keep_alive:
+                    return
+        except BadRequest as error:
+            self._refuse(error)
+        except NotShared:
+            self._refuse(BadRequest(HTTPStatus.NOT_FOUND))
 
     def _refuse(self, error: BadRequest) -> None:
         headers = {"Content-Type": "text/plain; charset=utf-8"}
@@ -411,7 +411,7 @@ class Connection:
         span = http.parse_range(word, size)
         first, end = span or (0, size)
         name = opened.path.rpartition(b"/")[2]
-        kind = SHOWN.get(os.path.splitext(os.fsdecode(name))[1].lower())  # noqa: PTH122 - a name, not a path
+        kind = SHOWN.get(os.path.splitext(os.fsdecode(name))[1].lower())
         headers = {
             "Content-Type": kind or "application/octet-stream",
             "Content-Length": str(end - first),
@@ -440,7 +440,7 @@ class Connection:
         return whole
 
     def _digests(self, request: Request, opened: Opened) -> bool:
-        """Answer the digests of a range's blocks, 16 bytes each: by them ``get`` knows that a block arrived as it is here."""
+        """Answer the digests of a range's blocks, 16 bytes each, by which ``get`` checks what arrives."""
         first, end = _span(request.query["digests"], opened.status.st_size)
         digest = wire.digests()["xxh3"]
         found = bytearray()

@@ -46,7 +46,9 @@ def open_share(
         if encrypted:
             from devkit.transfer.share.certificate import make_certificate
 
-            certificate = make_certificate(list(dict.fromkeys([*reachable(address), "localhost", socket.gethostname()])))
+            certificate = make_certificate(
+                list(dict.fromkeys([*reachable(address), "localhost", socket.gethostname()]))
+            )
         server = Server(
             tree,
             address=address,

@@ -80,18 +80,18 @@ class Tree:
         for path in paths:
             try:
                 resolved.append(os.fsencode(path.resolve(strict=True)))
-            except OSError as error:
+            except OSError as error:  # noqa: PERF203 - the first that fails ends it
                 raise DevkitError(f"{path} cannot be shared", f"{error.strerror}.") from error
-        if len(resolved) == 1 and os.path.isdir(resolved[0]):  # noqa: PTH112 - names are bytes
-            self.name = os.path.basename(resolved[0]) or self.name  # noqa: PTH119 - names are bytes
+        if len(resolved) == 1 and os.path.isdir(resolved[0]):
+            self.name = os.path.basename(resolved[0]) or self.name
             self._root = os.open(resolved[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return
-        for path in resolved:
-            name = os.path.basename(path)  # noqa: PTH119 - names are bytes
+        for each in resolved:
+            name = os.path.basename(each)
             if name in self._entries or not name:
-                raise DevkitError(f"{os.fsdecode(path)} cannot be shared", "Another path of the share has its name.")
-            above = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # noqa: PTH120
-            self._entries[name] = (above, path)
+                raise DevkitError(f"{os.fsdecode(each)} cannot be shared", "Another path of the share has its name.")
+            above = os.open(os.path.dirname(each), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._entries[name] = (above, each)
 
     @property
     def names(self) -> list[bytes]:

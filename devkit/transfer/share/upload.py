@@ -11,10 +11,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.text import size as size_text
 from devkit.transfer.far.manifest import NO_FOLLOW
 from devkit.transfer.far.names import folded
 from devkit.transfer.share.http import BadRequest
-from devkit.text import size as size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,9 @@ class Inbox:
                 if folded(tried.encode()) in taken:
                     continue
                 with contextlib.suppress(FileExistsError):
-                    os.link(temporary, tried, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False)
+                    os.link(
+                        temporary, tried, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False
+                    )
                     os.unlink(temporary, dir_fd=self.descriptor)
                     os.fsync(self.descriptor)
                     return tried

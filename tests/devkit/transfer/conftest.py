@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from devkit.transfer.share.server import Server
 
-    from ...conftest import Devkit as Devkit
 
 # Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.
 FAKE_SSH = """#!/bin/sh
@@ -165,7 +164,7 @@ def tree(root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Iterator[Path]:
+def source(tmp_path: Path) -> Path:
     """A tree with all that a tree can hold."""
     root = tmp_path / "source"
     (root / "nested" / "deep").mkdir(parents=True)
@@ -185,7 +184,7 @@ def source(tmp_path: Path) -> Iterator[Path]:
     (root / "link").symlink_to("nested/small 3")
     (root / "nested" / "deep" / "up").symlink_to("../../script.sh")
     (root / "nested" / "same file").hardlink_to(root / "big.bin")
-    yield root
+    return root
 
 
 @contextlib.contextmanager

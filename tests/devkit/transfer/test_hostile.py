@@ -7,7 +7,8 @@ import os
 import random
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,6 @@ from devkit.transfer.far.names import Ignore, collisions, link_stays_inside, par
 from devkit.transfer.far.taking import Options, Taking
 
 from .conftest import offer, transfer, tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ESCAPES = [
     b"../out",
@@ -75,7 +73,7 @@ def test_a_link_that_points_out_is_neither_offered_nor_made(tmp_path: Path) -> N
     pair = transfer(offer(f"{tmp_path}/source/", unsafe_links=True), tmp_path / "there")
     assert pair.result["failed"] == [["out", "a symbolic link that points out"]]
     transfer(offer(f"{tmp_path}/source/", unsafe_links=True), tmp_path / "there", Options(unsafe_links=True))
-    assert os.readlink(tmp_path / "there" / "out") == "/etc"
+    assert (tmp_path / "there" / "out").readlink() == Path("/etc")
 
 
 def test_a_link_in_the_destination_is_not_written_through(tmp_path: Path) -> None:
@@ -336,11 +334,26 @@ def test_modes_that_give_rights_away_do_not_arrive(tmp_path: Path) -> None:
 
 def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(7)  # noqa: S311 - a fuzz that can be repeated
-    pieces = [b"..", b".", b"", b"a", b"b", b"-rf", b"\n", b"\xff", b"~", b"\\..\\", b"con", b"A", b"\x00", part_name(b"x")]
+    pieces = [
+        b"..",
+        b".",
+        b"",
+        b"a",
+        b"b",
+        b"-rf",
+        b"\n",
+        b"\xff",
+        b"~",
+        b"\\..\\",
+        b"con",
+        b"A",
+        b"\x00",
+        part_name(b"x"),
+    ]
     refused = taken = 0
     (tmp_path / "canary").write_text("untouched")
     for _ in range(300):
-        manifest = []
+        manifest: list[Entry] = []
         for _ in range(10):
             path = b"/".join(chance.choice(pieces) for _ in range(chance.randint(1, 5)))
             kind = chance.choice("fdl")

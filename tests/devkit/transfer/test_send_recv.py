@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +20,9 @@ from devkit.transfer.remote import Place, fast_ciphers, parse_place
 from .conftest import REPOSITORY, FarSide, tree
 
 if TYPE_CHECKING:
-    from .conftest import Devkit
+    from pathlib import Path
+
+    from tests.conftest import Devkit
 
 
 def test_send_puts_a_folder_into_the_path(devkit: Devkit, far: FarSide, source: Path) -> None:
@@ -146,7 +147,7 @@ def test_only_ciphers_that_the_user_allows_are_asked_for() -> None:
 
 
 def faults(far: FarSide, source: Path, kills: int, seed: int) -> tuple[int, int]:
-    """Kill either side at random moments until so many kills hit, going on each time; return the kills and the bytes sent."""
+    """Kill either side at random moments until so many kills hit, going on each time."""
     chance = random.Random(seed)  # noqa: S311 - moments that can be repeated
     line = [sys.executable, "-m", "devkit", "send", f"{source}/", "h:there", "--json"]
     hits = sent = 0

@@ -6,18 +6,20 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
-from .conftest import tree
+from .conftest import REPOSITORY, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .conftest import Devkit
+    from tests.conftest import Devkit
 
 pytestmark = pytest.mark.engine
 
@@ -37,8 +39,9 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (keys / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\nStrictModes no\n"
-        f"UsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\nLogLevel ERROR\nPrintMotd no\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
+        f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
+        "LogLevel ERROR\nPrintMotd no\n"
     )
     config = keys / "ssh_config"
     config.write_text(
@@ -94,16 +97,9 @@ def test_a_link_that_is_cut_is_gone_on_from(sshd: Path, devkit: Devkit, tmp_path
     big = tmp_path / "big"
     big.write_bytes(os.urandom(200 << 20))
     assert sshd.is_file()
-    import psutil
-
-    import devkit as package
-
-    line = [shutil.which("python3") or "python3", "-m", "devkit", "send", str(big), f"box:{tmp_path}/there/", "--limit", "100M"]
-    import sys
-
-    line[0] = sys.executable
+    line = [sys.executable, "-m", "devkit", "send", str(big), f"box:{tmp_path}/there/", "--limit", "100M"]
     process = subprocess.Popen(
-        line, env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parent.parent)}, stderr=subprocess.PIPE, text=True
+        line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
     )
     part = None
     while part is None or part.stat().st_size < 40 << 20:

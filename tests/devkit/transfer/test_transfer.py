@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ import pytest
 from devkit.transfer.far import wire
 from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
+from devkit.transfer.far.offering import is_sooner
 from devkit.transfer.far.taking import Options
 
 from .conftest import offer, transfer, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -146,7 +149,7 @@ def test_a_block_that_always_arrives_wrong_ends_the_transfer(tmp_path: Path) -> 
     assert not (tmp_path / "there" / "file").exists()
 
 
-def _spoiling(times: int):  # type: ignore[no-untyped-def]  # a function for the relay's thread
+def _spoiling(times: int) -> Callable[[int, int], None]:
     def relay(source: int, target: int) -> None:
         left = times
         with os.fdopen(os.dup(source), "rb") as file:
@@ -176,21 +179,26 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken_for_whole(tmp_path: P
     assert (tmp_path / "there" / "steady").read_bytes() == b"steady"
 
 
-def test_a_slow_link_deflates_and_a_fast_one_does_not(tmp_path: Path) -> None:
+def test_deflating_is_chosen_where_it_is_sooner() -> None:
+    mib = 1 << 20
+    assert is_sooner(mib, mib // 3, took_s=0.01, link=10e6)
+    assert not is_sooner(mib, mib // 3, took_s=0.01, link=100e6)
+    assert not is_sooner(mib, int(0.95 * mib), took_s=0.01, link=1e6)
+
+
+def test_over_a_slow_link_text_is_deflated(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"a line that repeats itself\n" * 900_000)
-    fast = transfer(offer(tmp_path / "text"), f"{tmp_path}/fast/")
-    assert fast.sent > 24_000_000
 
     def slowly(source: int, target: int) -> None:
-        import time
-
         while data := os.read(source, 1 << 16):
-            time.sleep(len(data) / 30e6)
+            time.sleep(len(data) / 20e6)
             os.write(target, data)
 
-    slow = transfer(offer(tmp_path / "text"), f"{tmp_path}/slow/", relay=slowly)
-    assert slow.sent < 15_000_000
-    assert (tmp_path / "slow" / "text").read_bytes() == (tmp_path / "text").read_bytes()
+    pair = transfer(offer(tmp_path / "text"), f"{tmp_path}/there/", relay=slowly)
+    assert pair.sent < 15_000_000
+    assert (tmp_path / "there" / "text").read_bytes() == (tmp_path / "text").read_bytes()
+    plain = transfer(offer(tmp_path / "text"), f"{tmp_path}/plain/", relay=slowly, compress=False)
+    assert plain.sent > 24_000_000
 
 
 def test_a_rate_is_kept(tmp_path: Path) -> None:
