@@ -78,10 +78,11 @@ def told(outcome: Outcome, verb: str) -> str:
 def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
     """Say what a transfer would do."""
     from devkit.transfer.far.wire import raw
+    from devkit.transfer.shown import shown
 
     plan = outcome.plan
     for name in plan["names"]:
-        console.answer(raw(name).decode(errors="backslashreplace"))
+        console.answer(shown(raw(name)))
     if plan["files"] > len(plan["names"]):
         console.answer(f"… and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
     unchanged = f"; {counted(plan['have_files'], 'file')} unchanged" if plan["have_files"] else ""
@@ -95,6 +96,7 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
 def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:
     """Tell what came of each host's transfer, and return the exit status."""
     from devkit.transfer.far.wire import raw
+    from devkit.transfer.shown import shown
 
     status = 0
     for outcome in outcomes:
@@ -104,7 +106,7 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
             continue
         left_out = outcome.plan["left_out"]
         for name, reason in left_out[:NAMED]:
-            console.look(f"left out: {raw(name).decode(errors='backslashreplace')} ({reason})")
+            console.look(f"left out: {shown(raw(name))} ({reason})")
         if outcome.plan["left_out_count"] > min(len(left_out), NAMED):
             console.look(f"left out: {outcome.plan['left_out_count']} in all")
         if dry_run:
@@ -116,9 +118,7 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
         if failed:
             from devkit.errors import DevkitError
 
-            why = "\n".join(
-                f"{raw(name).decode(errors='backslashreplace')}: {reason}" for name, reason in failed[:NAMED]
-            )
+            why = "\n".join(f"{shown(raw(name))}: {reason}" for name, reason in failed[:NAMED])
             what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
             console.fail(DevkitError(what, why, "the same line again   copies what is missing"))
             status = 1

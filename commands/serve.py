@@ -46,7 +46,7 @@ def command(
     limit: Annotated[str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most, a connection.")] = "",
     as_json: Json = False,
 ) -> None:
-    from devkit.text import counted, duration, printable, size
+    from devkit.text import counted, duration, size
     from devkit.transfer.copy import parse_rate
     from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
     from devkit.transfer.share.start import open_share
@@ -59,7 +59,7 @@ def command(
     def on_served(one: Served) -> None:
         served.append(one)
         verb = "put" if one.uploaded else "fetched"
-        line = f"{one.peer} {verb} {printable(one.what)}   {size(one.sent)}   {duration(one.seconds)}"
+        line = f"{one.peer} {verb} {one.what}   {size(one.sent)}   {duration(one.seconds)}"
         if one.complete:
             console.done(line)
         else:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import devkit
-from devkit.text import counted, printable, size
+from devkit.text import counted, size
+from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +29,6 @@ def _template() -> Any:
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     return environment.get_template("page.html")
-
-
-def shown(name: bytes) -> str:
-    """Return a name as a page shows it, what is not UTF-8 and what does not print written out."""
-    return printable(name.decode("utf-8", "surrogateescape"))
 
 
 def ordered(items: Sequence[Item], query: Mapping[str, str]) -> list[Item]:

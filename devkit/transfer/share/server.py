@@ -26,6 +26,7 @@ from devkit.transfer.share import archive, http
 from devkit.transfer.share.http import BadRequest, Gone, Request
 from devkit.transfer.share.tree import NotShared, Opened, Tree
 from devkit.transfer.share.upload import Upload, upload_name
+from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, block_with_timeout, channel_over
 
 if TYPE_CHECKING:
@@ -380,7 +381,7 @@ class Connection:
                     sent += self._member(offer, member)
                 self._send(archive.END)
                 sent += len(archive.END)
-            what = os.fsdecode(name) + ".tar"
+            what = shown(name) + ".tar"
             self._server.served(Served(self._peer, what, sent, time.monotonic() - began, sent == total))
         finally:
             _close_roots(offer)
@@ -436,7 +437,7 @@ class Connection:
         whole = sent == end - first
         if not whole or self._server.covered(self._peer, opened, (first, end)):
             done = size if whole else sent
-            self._server.served(Served(self._peer, os.fsdecode(opened.path), done, time.monotonic() - began, whole))
+            self._server.served(Served(self._peer, shown(opened.path), done, time.monotonic() - began, whole))
         return whole
 
     def _digests(self, request: Request, opened: Opened) -> bool:
@@ -512,7 +513,7 @@ class Connection:
                 pass
             finally:
                 channel.close()
-            what = os.fsdecode(path.strip(b"/")) or "everything"
+            what = shown(path.strip(b"/")) or "everything"
             complete = bool(result) and not result.get("failed_count")
             self._server.served(Served(self._peer, what, channel.sent, time.monotonic() - began, complete))
         finally:
