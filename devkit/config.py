@@ -37,6 +37,8 @@ class Setting:
 SETTINGS = {
     setting.key: setting
     for setting in (
+        Setting("build.jobs", 0, "how many compilers a build runs at once; 0 is as many as cores and memory carry"),
+        Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
         Setting("proxy.url", "", "the proxy of everything that devkit starts, over http_proxy and https_proxy"),
         Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy"),
