@@ -43,17 +43,24 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(self, phase: str, log: Path, error: DevkitError) -> None:
+    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path) -> None:
         found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
         if found.causes:
             first = found.causes[0]
-            super().__init__(f"{phase} failed: {first.cause}", f"line {first.line}: {first.text}", first.remedy, read)
+            remedy = absolute(first.remedy, folder)
+            super().__init__(f"{phase} failed: {first.cause}", f"line {first.line}: {first.text}", remedy, read)
         else:
             shown_error = f"line {found.first_error[0]}: {found.first_error[1]}" if found.first_error else error.why
             super().__init__(f"{phase} failed: {error.what}", shown_error, f"less {log}")
+
+
+def absolute(remedy: str, folder: Path) -> str:
+    """Return a remedy whose file, which ninja and ccache name from the build folder, can be opened from anywhere."""
+    program, _, path = remedy.partition(" ")
+    return f"{program} {os.path.normpath(folder / path)}" if program in {"$EDITOR", "rm"} and path else remedy
 
 
 @dataclass(frozen=True)
@@ -119,9 +126,8 @@ class Work:
             if child in runner.children:
                 runner.children.remove(child)
         if status:
-            raise BuildFailed(
-                phase, log, DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            )
+            error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
+            raise BuildFailed(phase, log, error, folder=self.request.build)
 
 
 def environment(app: App, request: Request) -> dict[str, str]:
@@ -130,6 +136,7 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found = {name: value for name, value in app.child_environment().items() if name not in leaks}
     common = os.path.commonpath([request.root, request.build])
     found.update({"CCACHE_BASEDIR": common, "CCACHE_NOHASHDIR": "1", "GIT_TERMINAL_PROMPT": "0"})
+    found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
     return found
 
