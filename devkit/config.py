@@ -40,10 +40,17 @@ SETTINGS = {
         Setting("build.jobs", 0, "how many compilers a build runs at once; 0 is as many as cores and memory carry"),
         Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
+        Setting("pr.api", "", "the address of the forge's API, where it is not the one that the remote's host says"),
+        Setting("pr.base-branch", "", "the branch that requests go to, instead of the base remote's HEAD"),
+        Setting("pr.base-remote", "", "the remote of the project, instead of upstream or the one that is found"),
+        Setting("pr.fork-remote", "", "the remote that branches are pushed to, instead of git's remote.pushDefault"),
+        Setting("pr.project", "PaddlePaddle", "the owner of the project, by which its remote is found"),
         Setting("proxy.url", "", "the proxy of everything that devkit starts, over http_proxy and https_proxy"),
         Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy"),
         Setting("runs.keep", 200, "how many run records are kept"),
         Setting("runs.max-mib", 2048, "MiB that the run records may take"),
+        Setting("undo.keep", 30, "how many changes of a repository can be undone"),
+        Setting("undo.max-mib", 512, "MiB of uncommitted files that are kept before a change without asking"),
     )
 }
 

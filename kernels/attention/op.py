@@ -50,6 +50,11 @@ def load(report: Report) -> Path:
     return _loaded[0]
 
 
+def loaded() -> Path | None:
+    """Return the library's path if this process has loaded it."""
+    return _loaded[0] if _loaded else None
+
+
 def _silent(event: str, **fields: Any) -> None:
     """Report to nobody."""
 

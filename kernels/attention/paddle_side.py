@@ -15,7 +15,7 @@ from paddle.nn.functional import scaled_dot_product_attention, softmax
 from ..protocol import emit
 from .clock import MIB
 from .libraries import Call, Calls, Library, seeing, visible
-from .op import LARGEST_HEAD_DIM, flash_attention, load
+from .op import LARGEST_HEAD_DIM, flash_attention, load, loaded
 from .reference import Result
 
 if TYPE_CHECKING:
@@ -129,10 +129,11 @@ class PaddleLibrary(Library):
         return lambda: paddle.matmul(left, right)
 
     def fma_gflops(self, seconds: float) -> float | None:
-        """Return the rate that our library's multiply-adds reach on registers alone; None on a GPU."""
-        if self.device != "cpu":
+        """Return the rate that our library's multiply-adds reach on registers alone; None unless it is loaded."""
+        library = loaded()
+        if self.device != "cpu" or library is None:
             return None
-        measure = ctypes.CDLL(str(load(emit))).devkit_fma_gflops
+        measure = ctypes.CDLL(str(library)).devkit_fma_gflops
         measure.restype = ctypes.c_double
         rate: float = measure(ctypes.c_int(self.threads), ctypes.c_double(seconds))
         return rate

@@ -18,8 +18,8 @@ struct Problem {
   bool causal;
   int threads;
 
-  // How many keys query i sees. Causal masks are aligned at the bottom right, as in FlashAttention-2: the last query sees
-  // every key, whatever the two lengths are.
+  // How many keys query i sees. Causal masks are aligned at the bottom right, as in FlashAttention-2: the last query
+  // sees every key, whatever the two lengths are.
   int64_t Visible(int64_t i) const {
     return causal ? std::min(seqlen_k, std::max<int64_t>(0, i + 1 + seqlen_k - seqlen_q)) : seqlen_k;
   }
@@ -49,13 +49,14 @@ inline Buffer Allocate(int64_t count) {
   return Buffer(memory);
 }
 
-// q, out: [batch, seqlen_q, heads, head_dim]; k, v: [batch, seqlen_k, kv_heads, head_dim]; lse: [batch, heads, seqlen_q],
-// the natural logarithm of each row's sum of exponentials (+inf for a query that sees no key, whose output is 0).
+// q, out: [batch, seqlen_q, heads, head_dim]; k, v: [batch, seqlen_k, kv_heads, head_dim]; lse: [batch, heads,
+// seqlen_q], the natural logarithm of each row's sum of exponentials (+inf for a query that sees no key, whose output
+// is 0).
 void Forward(const Problem& problem, const float* q, const float* k, const float* v, float* out, float* lse);
 
 // The gradients of q, k and v from that of out; each of the shape of what it is the gradient of. The result does not
 // depend on which thread ran when, nor on their number.
-void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out, const float* lse,
-              const float* dout, float* dq, float* dk, float* dv);
+void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out,
+              const float* lse, const float* dout, float* dq, float* dk, float* dv);
 
 }  // namespace devkit

@@ -17,14 +17,17 @@ struct Tiles {
   int64_t keys;       // keys of a tile, a multiple of 16
 };
 
+// Packing a tile of keys costs as much as some fifty queries do with it; more queries than this leave the cache.
+constexpr int64_t kLargestBlock = 2016;
+
 Tiles ChooseTiles(const Problem& problem) {
   Tiles tiles;
-  tiles.sub_block = problem.head_dim <= 160 ? 96 : 48;
-  tiles.keys = problem.head_dim <= 160 ? 128 : 64;
+  tiles.sub_block = 48;
+  tiles.keys = problem.head_dim <= 160 ? 256 : 128;
   // As many queries to a packed tile of keys as leave every thread several items.
   const int64_t items = 4 * problem.threads;
   const int64_t rows = problem.batch * problem.heads * problem.seqlen_q / items;
-  tiles.block = std::clamp(rows, tiles.sub_block, int64_t{480});
+  tiles.block = std::clamp(rows, tiles.sub_block, kLargestBlock);
   // Blocks of equal size, so that no thread is left with a longer one.
   tiles.block = DivideUp(problem.seqlen_q, DivideUp(problem.seqlen_q, tiles.block));
   tiles.block = RoundUp(tiles.block, kRows);
@@ -52,7 +55,7 @@ class QueryBlock {
   // Rows first to first + tiles.block (or to the last) of one head.
   void Run(int64_t first, Rows q, Rows k, Rows v, float* out, float* lse) {
     const int64_t rows = std::min(tiles_.block, problem_.seqlen_q - first);
-    PackStrips({q[first], q.stride}, rows, depth_, static_cast<float>(problem_.Scale() * kLog2E), queries_.get());
+    PackScaled({q[first], q.stride}, rows, depth_, static_cast<float>(problem_.Scale() * kLog2E), queries_.get());
     std::fill_n(sums_.get(), RoundUp(rows, kRows) * padded_, 0.0f);
     std::fill_n(largest_.get(), tiles_.block, -kInfinity);
     std::fill_n(weight_.get(), tiles_.block, 0.0f);
@@ -89,9 +92,9 @@ class QueryBlock {
         if (visible == 0) continue;
         float* sums = sums_.get() + strip * padded_ + column;
         MicroTile tile;
-        tile.LoadFrom(sums, padded_);
+        tile.Clear();
         MultiplyAdd<Left::kByRow>(scores_.get() + (strip - row) * tiles_.keys, tiles_.keys, values, visible, tile);
-        tile.StoreTo(sums, padded_);
+        tile.AddTo(sums, padded_);
       }
     }
   }
@@ -105,7 +108,7 @@ class QueryBlock {
         if (VisibleToStrip(first, strip, end, key, count) <= column) continue;
         MicroTile tile;
         tile.Clear();
-        MultiplyAdd<Left::kByDepth>(queries_.get() + strip * depth_, kRows, keys, depth_, tile);
+        MultiplyAdd<Left::kByRow>(queries_.get() + strip * depth_, depth_, keys, depth_, tile);
         if (column + kColumns > std::min(fully_visible, count)) Mask(first + strip, key + column, key + count, tile);
         float* largest = tile_largest_.get() + (strip - row) * kLanes;
         for (int64_t r = 0; r < kRows; ++r) {

@@ -7,7 +7,8 @@ namespace {
 devkit::Problem ProblemOf(const paddle::Tensor& q, const paddle::Tensor& k, const paddle::Tensor& v, bool causal,
                           int threads) {
   for (const auto* tensor : {&q, &k, &v}) {
-    PD_CHECK(tensor->is_cpu() && tensor->dtype() == paddle::DataType::FLOAT32, "q, k and v must be float32 on the CPU.");
+    PD_CHECK(tensor->is_cpu() && tensor->dtype() == paddle::DataType::FLOAT32,
+             "q, k and v must be float32 on the CPU.");
     PD_CHECK(tensor->shape().size() == 4, "q, k and v must have the shape [batch, seqlen, heads, head_dim].");
   }
   const auto qs = q.shape(), ks = k.shape();

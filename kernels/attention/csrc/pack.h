@@ -15,8 +15,8 @@ struct Rows {
   const float* operator[](int64_t i) const { return data + i * stride; }
 };
 
-// [rows, width] -> panels of 16 columns: element (i, j) at panels[(j / 16) * height * 16 + i * 16 + j % 16]; columns from
-// width to a multiple of 16, and rows from `rows` to `height`, are 0.
+// [rows, width] -> panels of 16 columns: element (i, j) at panels[(j / 16) * height * 16 + i * 16 + j % 16]; columns
+// from width to a multiple of 16, and rows from `rows` to `height`, are 0.
 inline void PackByRow(Rows from, int64_t rows, int64_t width, int64_t height, float* panels) {
   for (int64_t j = 0; j < width; j += kColumns) {
     float* panel = panels + j * height;
@@ -53,8 +53,8 @@ inline void Transpose8x8(const float* const (&rows)[8], int64_t offset, float* t
   }
 }
 
-// [rows, width] -> transposed panels of 16 rows: element (i, j) at panels[(i / 16) * width * 16 + j * 16 + i % 16]; rows
-// up to a multiple of 16 are 0.
+// [rows, width] -> transposed panels of 16 rows: element (i, j) at panels[(i / 16) * width * 16 + j * 16 + i % 16];
+// rows up to a multiple of 16 are 0.
 inline void PackTransposed(Rows from, int64_t rows, int64_t width, float* panels) {
   for (int64_t i = 0; i < rows; i += kLanes) {
     float* to = panels + (i / kColumns) * width * kColumns + i % kColumns;
@@ -74,18 +74,13 @@ inline void PackTransposed(Rows from, int64_t rows, int64_t width, float* panels
   }
 }
 
-// [rows, width] -> strips of 6 rows, times `scale`: element (i, j) at strips[(i / 6) * width * 6 + j * 6 + i % 6]; rows up
-// to a multiple of 6 are 0.
-inline void PackStrips(Rows from, int64_t rows, int64_t width, float scale, float* strips) {
-  for (int64_t i = 0; i < RoundUp(rows, kRows); ++i) {
-    float* to = strips + (i / kRows) * width * kRows + i % kRows;
-    if (i < rows) {
-      const float* row = from[i];
-      for (int64_t j = 0; j < width; ++j) to[j * kRows] = row[j] * scale;
-    } else {
-      for (int64_t j = 0; j < width; ++j) to[j * kRows] = 0.0f;
-    }
+// [rows, width], times `scale`, row after row without gaps; rows up to a multiple of 6 are 0.
+inline void PackScaled(Rows from, int64_t rows, int64_t width, float scale, float* to) {
+  for (int64_t i = 0; i < rows; ++i, to += width) {
+    const float* row = from[i];
+    for (int64_t j = 0; j < width; ++j) to[j] = row[j] * scale;
   }
+  std::fill_n(to, (RoundUp(rows, kRows) - rows) * width, 0.0f);
 }
 
 }  // namespace devkit
