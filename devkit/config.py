@@ -42,6 +42,8 @@ class Setting:
 SETTINGS = {
     setting.key: setting
     for setting in (
+        Setting("build.jobs", 0, "how many compilers a build runs at once; 0 is as many as cores and memory carry"),
+        Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
         Setting(
             "pr.api",
