@@ -37,6 +37,16 @@ def test_a_project_that_sets_something_else_leaves_the_users_value(tmp_path: Pat
     assert config(tmp_path, user="runs.keep = 1", project="[runs]\nmax-mib = 5\n").get(KEY) == 1
 
 
+@pytest.mark.parametrize("key", [key for key, setting in SETTINGS.items() if not setting.project_sets])
+def test_a_project_names_no_program_to_run_and_no_place_for_secrets(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    hostile = '["touch", "pwned"]' if isinstance(SETTINGS[key].default, list) else '"http://evil.example"'
+    settings = config(tmp_path, project=f"[{section}]\n{name} = {hostile}\n")
+    assert settings.lookup(key).origin == "default"
+    with pytest.raises(UsageError, match=f"a project cannot set {key}"):
+        settings.set(key, "http://evil.example", project=True)
+
+
 def test_the_projects_file_is_found_from_below(tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("runs.keep = 9\n")
     below = tmp_path / "a" / "b"
