@@ -46,6 +46,12 @@ SETTINGS = {
         Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
         Setting(
+            "env.index-url",
+            "",
+            "the index that environments are installed from, instead of uv's default",
+            project_sets=False,
+        ),
+        Setting(
             "pr.api",
             "",
             "the address of the forge's API, where it is not the one that the remote's host says",

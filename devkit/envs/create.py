@@ -124,6 +124,7 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
         choice.index,
         uv.check_url("--proxy", request.proxy),
         request.offline,
+        uv.check_url("env.index-url", app.config.get("env.index-url")),
     )
     variables = source.variables()
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))

@@ -33,6 +33,7 @@ class Source:
     Attributes:
         index_url: in place of the default index, and of Paddle's own.
         paddle_index: Paddle's own, for a GPU build, asked before the default one.
+        default_index: in place of uv's default one, but not of Paddle's own.
         proxy: over the configured one.
         offline: only what uv has in its cache.
     """
@@ -41,13 +42,15 @@ class Source:
     paddle_index: str | None = None
     proxy: str = ""
     offline: bool = False
+    default_index: str = ""
 
     def variables(self) -> dict[str, str]:
         """Return the variables that tell uv: never its command line, where others see a password."""
         found = {"UV_PYTHON_DOWNLOADS": "never"}
-        if self.index_url:
-            found["UV_DEFAULT_INDEX"] = self.index_url
-        elif self.paddle_index:
+        default = self.index_url or self.default_index
+        if default:
+            found["UV_DEFAULT_INDEX"] = default
+        if self.paddle_index and not self.index_url:
             found["UV_INDEX"] = self.paddle_index
         if self.proxy:
             found.update(dict.fromkeys(PROXY_VARIABLES, self.proxy))

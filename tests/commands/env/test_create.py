@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -18,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.commands.env.conftest import Index
+    from tests.commands.env.conftest import Index, OnTerminal
     from tests.conftest import Devkit
 
 HERE = ("--python", sys.executable)
@@ -302,31 +299,17 @@ def test_wheel_by_its_path_is_installed(devkit: Devkit, home: Path, tmp_path: Pa
     assert whole(home) == ["work"]
 
 
-def test_on_a_terminal_uvs_progress_is_read_and_its_errors_too(home: Path, tmp_path: Path, index: Index) -> None:
+def test_on_a_terminal_uvs_progress_is_read_and_its_errors_too(
+    terminal: OnTerminal, home: Path, tmp_path: Path, index: Index
+) -> None:
     index.add("tiny", "1.0")
-
-    def on_terminal(package: str) -> tuple[int, str]:
-        words = ["env", "create", "work", *BARE, "--with", package, "--index-url", index.url]
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(tmp_path)
-            os.environ["PYTHONPATH"] = str(Path(__file__).parents[3])
-            os.execv(sys.executable, [sys.executable, "-m", "devkit", *words])  # noqa: S606
-        shown, deadline = b"", time.monotonic() + 60
-        with contextlib.suppress(OSError):
-            while time.monotonic() < deadline:
-                if select.select([terminal], [], [], 1)[0]:
-                    shown += os.read(terminal, 4096)
-        _, status = os.waitpid(pid, 0)
-        os.close(terminal)
-        return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
-
-    failed, said = on_terminal("absent")
+    words = ("env", "create", "work", *BARE, "--index-url", index.url, "--with")
+    failed, said = terminal(*words, "absent", cwd=tmp_path)
     assert failed == 1
     assert "the index does not have it" in said
     assert "absent was not found" in said
     assert whole(home) == []
-    done, said = on_terminal("tiny")
+    done, said = terminal(*words, "tiny", cwd=tmp_path)
     assert done == 0
     assert "resolving" in said
     assert "✓" in said
