@@ -139,9 +139,9 @@ def test_set_into_dotted_keys(tmp_path: Path) -> None:
 
 def test_set_of_the_project_makes_its_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = config(tmp_path).set("proxy.bypass", ".a.com, b", project=True)
+    path = config(tmp_path).set("pr.fork-remote", "mine", project=True)
     assert path == tmp_path / "devkit.toml"
-    assert Config.load(tmp_path).get("proxy.bypass") == [".a.com", "b"]
+    assert Config.load(tmp_path).get("pr.fork-remote") == "mine"
 
 
 @pytest.mark.parametrize(
