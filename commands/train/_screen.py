@@ -6,12 +6,12 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
-
 from devkit.console import Cell, Column
 from devkit.text import counted, significant
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from devkit.console import Console
     from devkit.launch import Event
     from devkit.runs import Run
