@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test fuzz test-engine test-slow bench-tests lint format peers bench-peers docs constraints clean
+.PHONY: help env bench test fuzz test-engine test-slow bench-tests lint format peers bench-peers bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -61,6 +61,9 @@ peers: $(PEERS)/.ready ## make .venv-peers: torch, for side-by-side measurements
 
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
+
+bench-train: $(READY) $(PEERS)/.ready ## devkit bench train beside torch's sharded training
+	$(BIN)/devkit bench train --peer torch --peer-env $(PEERS)
 
 docs: $(READY) ## write docs/commands.md anew
 	$(BIN)/python -m devkit.commands._cli.pages > docs/commands.md
