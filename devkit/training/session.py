@@ -238,6 +238,9 @@ def watch(
                 rank.end(event.status)
             else:
                 rank.hear(event)
+                if event["event"] == "build":  # one builds and the others wait for it, in silence
+                    for other in ranks:
+                        other.moved = rank.moved
                 if event["event"] not in QUIET_EVENTS:
                     tell(event)
         if all(rank.status == 0 for rank in ranks):

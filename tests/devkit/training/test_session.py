@@ -141,6 +141,15 @@ def test_nobody_hangs_while_operators_are_built_or_before_the_time(ranks: list[R
     assert find_hung(ranks, time.monotonic() + 1000, 30.0) is not None
 
 
+def test_who_waited_for_a_build_gets_its_time_anew(ranks: list[Rank]) -> None:
+    ranks[1].moved -= 1000.0
+    heard = [(ranks[0], {"event": "build", "state": state}) for state in ("start", "done")]
+
+    watch(ranks, iter([*heard, *((rank, Ended(0)) for rank in ranks)]), 30.0, lambda _: None)
+
+    assert time.monotonic() - ranks[1].moved < 30.0
+
+
 def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
     beat = {"event": "heartbeat", "step": 2, "moves": 5, "waiting": False, "cpu_s": 1.0}
     ranks[0].hear(beat)
