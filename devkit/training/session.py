@@ -233,16 +233,7 @@ def watch(
     """
     for each in heard:
         if each:
-            rank, event = each
-            if isinstance(event, Ended):
-                rank.end(event.status)
-            else:
-                rank.hear(event)
-                if event["event"] == "build":  # one builds and the others wait for it, in silence
-                    for other in ranks:
-                        other.moved = rank.moved
-                if event["event"] not in QUIET_EVENTS:
-                    tell(event)
+            _take(*each, ranks, tell)
         if all(rank.status == 0 for rank in ranks):
             return
         first = min((sign for rank in ranks for sign in rank.signs), default=None)
@@ -253,6 +244,18 @@ def watch(
         hung = find_hung(ranks, time.monotonic(), hang_timeout_s)
         if hung:
             raise hang(hung, hang_timeout_s)
+
+
+def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[Event], None]) -> None:
+    if isinstance(event, Ended):
+        rank.end(event.status)
+        return
+    rank.hear(event)
+    if event["event"] == "build":  # one builds, and the others wait for it in silence
+        for other in ranks:
+            other.moved = rank.moved
+    if event["event"] not in QUIET_EVENTS:
+        tell(event)
 
 
 def find_hung(ranks: list[Rank], now: float, hang_timeout_s: float) -> Rank | None:
