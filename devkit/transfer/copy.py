@@ -173,7 +173,14 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
                 unsafe_links=request.unsafe_links,
             )
             offering = Offering(
-                remote.channel, offer, remote.digest, request.rate, request.compress, planned, watch.done
+                remote.channel,
+                offer,
+                remote.digest,
+                remote.checksum,
+                request.rate,
+                request.compress,
+                planned,
+                watch.done,
             )
             outcome.result = offering.serve()
         except (wire.ProtocolError, wire.Stopped) as error:
@@ -208,7 +215,9 @@ def receive(
                 rate=request.rate,
             )
             options = Options(request.checksum, request.dry_run, request.unsafe_links)
-            taking = Taking(remote.channel, os.fsencode(destination), remote.digest, options, planned, watch.done)
+            taking = Taking(
+                remote.channel, os.fsencode(destination), remote.digest, remote.checksum, options, planned, watch.done
+            )
             outcome.result = taking.run()
         except (wire.ProtocolError, wire.Stopped) as error:
             raise remote.explain(error) from error
