@@ -98,6 +98,24 @@ class Progress:
             self._bar.update(self._task, completed=done, total=total, description=shown)
 
 
+class Bars:
+    """A bar a part, each made when it is first heard of."""
+
+    def __init__(self, bar: rich.progress.Progress | None, console: Console) -> None:
+        self._bar = bar
+        self._console = console
+        self._tasks: dict[str, Any] = {}
+
+    def update(self, part: str, *, done: float, total: float | None, text: str) -> None:
+        """Set what is done of a part, and what its line says."""
+        if self._bar is None:
+            return
+        shown = self._console.shown(text)
+        if part not in self._tasks:
+            self._tasks[part] = self._bar.add_task(shown, total=total)
+        self._bar.update(self._tasks[part], completed=done, total=total, description=shown)
+
+
 class Console:
     """Where devkit speaks.
 
@@ -170,6 +188,10 @@ class Console:
         if speaks(console.file, SYMBOLS):
             return words
         return "".join(ASCII.get(letter, letter) for letter in words)
+
+    def shown(self, words: str) -> str:
+        """Return words as the conversation shows them: redacted, printable, in its encoding."""
+        return self._plain(self.err, words)
 
     def answer(self, line: str = "", tone: Tone = "") -> None:
         """Print a line of the answer on standard output."""
@@ -282,6 +304,31 @@ class Console:
             (command, "type"),
             (f"   {purpose.strip()}" if purpose else "", "dim" if dim else ""),
         )
+
+    @contextlib.contextmanager
+    def bars(self, text: str) -> Iterator[Bars]:
+        """Show a bar a part (a layer of an image) for as long as the block runs; on a pipe, a line at its start."""
+        self.note(text + "…", "dim")
+        if not self.interactive:
+            yield Bars(None, self)
+            return
+        from rich import progress as rich_progress
+
+        with rich_progress.Progress(
+            rich_progress.TextColumn("  {task.description}", markup=False),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.DownloadColumn(binary_units=True),
+            console=self.err,
+            transient=True,
+        ) as bar:
+            yield Bars(bar, self)
+
+    def confirm(self, question: str) -> bool:
+        """Ask the person at the terminal; without one, the answer is no."""
+        if not (self.interactive and sys.stdin.isatty()):
+            return False
+        self.err.print(self._text(self.err, (f"{question} [y/N] ", "look")), end="")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     @contextlib.contextmanager
     def progress(self, text: str, *, total: float | None = None, unit: Literal["", "bytes"] = "") -> Iterator[Progress]:

@@ -111,10 +111,9 @@ class Worker:
         self.inbox = inbox or queue.SimpleQueue()
         self._app = app
         read_end, write_end = os.pipe()
-        argv = [str(environment.python), "-m", f"devkit.kernels.{module}"]
         try:
             self.child = app.runner.start(
-                argv,
+                environment.argv(module),
                 cwd=folder,
                 env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
                 stdin=subprocess.PIPE,

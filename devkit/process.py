@@ -237,6 +237,7 @@ class Runner:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
         pass_fds: Iterable[int] = (),
         log: Path | None = None,
         keep: int | None = TAIL_BYTES,
@@ -250,6 +251,7 @@ class Runner:
             cwd: its working directory.
             env: its whole environment; devkit's own by default.
             stdin: what it reads: ``subprocess.DEVNULL`` or ``PIPE``.
+            stderr: ``PIPE``, or a descriptor (a terminal's) that its caller reads instead.
             pass_fds: descriptors that it inherits.
             log: a file that its output is appended to, redacted.
             keep: how many bytes of the end of each stream are kept in memory; None keeps all.
@@ -272,7 +274,7 @@ class Runner:
                 env=None if env is None else dict(env),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stderr=stderr,
                 pass_fds=(lifeline_read, *pass_fds),
                 start_new_session=True,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 MINUTE_S = 60.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,6 +34,15 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, int(MINUTE_S))
     return f"{hours} h {minutes} min"
+
+
+def ago(time_s: float) -> str:
+    """Return how long ago a time (seconds since 1970) was: 52 s ago, 3 min ago, 5 h ago, 12 days ago."""
+    seconds = max(time.time() - time_s, 0.0)
+    for limit, step, unit in ((MINUTE_S, 1.0, "s"), (3600.0, MINUTE_S, "min"), (2 * 86400.0, 3600.0, "h")):
+        if seconds < limit:
+            return f"{int(seconds / step)} {unit} ago"
+    return f"{int(seconds / 86400)} days ago"
 
 
 def size(number_of_bytes: float) -> str:

@@ -111,7 +111,7 @@ def check_cards(facts: Cards) -> list[Finding]:
         return [Finding("GPU", "the driver does not answer", "broken", facts.complaint, remedy)]
     if not facts.gpus and facts.on_bus:
         text = f"{counted(facts.on_bus, 'NVIDIA card')} without a driver"
-        why = "/proc/driver/nvidia is missing, or this container was started without --gpus"
+        why = "NVML was not found: there is no driver, or this container was started without --gpus"
         return [
             Finding("GPU", text, "broken", why, "apt install nvidia-driver   (in a container: docker run --gpus all)")
         ]

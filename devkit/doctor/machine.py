@@ -148,13 +148,13 @@ def _check_disk(text: str, disks: list[Disk]) -> Finding:
         if not each.writable:
             return Finding("disk", text, "broken", f"{each.path} cannot be written", f"ls -ld {each.path}")
     if disks[0].free < NO_DISK:
-        return Finding("disk", text, "broken", "an environment with Paddle takes 0.9 GiB", f"du -xh {disks[0].path}")
+        return Finding("disk", text, "broken", "an environment with Paddle takes 0.9 GiB", f"du -xhd1 {disks[0].path}")
     for each in disks:
         if not each.executable and each.purpose != "home":
             why = f"{each.path} is mounted noexec: what is compiled there cannot be loaded"
             return Finding("disk", text, "broken", why, f"findmnt -T {each.path}")
     if disks[0].free < LITTLE_DISK:
-        return Finding("disk", text, "warning", "a build of Paddle takes tens of GiB", f"du -xh {disks[0].path}")
+        return Finding("disk", text, "warning", "a build of Paddle takes tens of GiB", f"du -xhd1 {disks[0].path}")
     return Finding("disk", text)
 
 

@@ -26,11 +26,24 @@ class Environment:
         name: what a user calls it.
         python: its interpreter.
         origin: why it was chosen.
+        container: its name, where it is a container; its interpreter is then the one inside.
     """
 
     name: str
     python: Path
     origin: str
+    container: str = ""
+
+    def argv(self, module: str) -> list[str]:
+        """Return the words that start a module of the device side in it."""
+        if self.container:
+            return [sys.executable, "-m", "devkit.envs.bridge", self.container, module]
+        return [str(self.python), "-m", f"devkit.kernels.{module}"]
+
+    @property
+    def folder(self) -> Path:
+        """The environment's folder."""
+        return self.python.parent.parent
 
 
 def home() -> Path:
@@ -40,7 +53,9 @@ def home() -> Path:
 
 def names() -> list[str]:
     """Return the named environments."""
-    return sorted(path.name for path in home().glob("*") if (path / "bin" / "python").exists())
+    from devkit.envs.store import unfinished
+
+    return sorted(path.name for path in home().glob("*") if (path / "bin" / "python").exists() and not unfinished(path))
 
 
 def resolve(config: Config, name: str = "", *, directory: Path | None = None) -> Environment:
@@ -58,6 +73,23 @@ def resolve(config: Config, name: str = "", *, directory: Path | None = None) ->
     return Environment("devkit's own", Path(sys.executable), "the Python that runs devkit")
 
 
+def resolve_virtual(config: Config, name: str) -> Environment:
+    """Return the virtual environment called ``name``.
+
+    Raises:
+        DevkitError: there is none of that name, or it is a container.
+    """
+    found = resolve(config, name)
+    if found.container:
+        raise DevkitError(
+            f"{name} is a container",
+            "This works on virtual environments.",
+            f"devkit env shell {name}   goes into it",
+            f"devkit env commit {name} IMAGE:TAG   keeps it",
+        )
+    return found
+
+
 def project_environment(directory: Path) -> Path | None:
     """Return the ``.venv`` of the project that holds ``directory``, or None."""
     for each in (directory, *directory.parents):
@@ -69,14 +101,25 @@ def project_environment(directory: Path) -> Path | None:
 
 
 def _named(name: str, origin: str) -> Environment:
-    folder = Path(name) if "/" in name or name in {".", ".."} else home() / name
-    if name == PROJECT_ENVIRONMENT and not folder.exists():
-        folder = Path.cwd() / name
+    from devkit.envs.store import unfinished
+
+    if name == PROJECT_ENVIRONMENT:
+        folder = project_environment(Path.cwd()) or Path.cwd() / name
+    else:
+        folder = Path(name).expanduser() if "/" in name or name in {".", ".."} else home() / name
     python = folder / "bin" / "python"
+    if unfinished(folder):
+        raise DevkitError(
+            f"{name} is not whole", "Its making goes on, or was cut off.", f"devkit env create {name}   begins anew"
+        )
     if python.exists():
         return Environment(name, python.absolute(), origin)
     if os.path.lexists(python):
         raise DevkitError(f"the interpreter of {name} is gone", f"{python} leads nowhere.", f"devkit env doctor {name}")
+    from devkit.envs.containers import look_up
+
+    if look_up(name):
+        return Environment(name, Path("python3"), origin, name)
     known = names()
     raise DevkitError(
         f"there is no environment named {name}",

@@ -5,7 +5,8 @@ is answered by one event; ``build`` events (``state``: start, done or cached; ``
 A request that makes no sense, or an operator that cannot be built, is an ``error`` event and the end.
 
 ``{"do": "describe", "library": "paddle" | "torch", "device": "auto" | "cpu" | "gpu", "threads": n, "scratch": folder}``
-    must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share references.
+    must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share the
+    reference of the case at hand; who has put it there takes it away.
     → ``device``: library, device, threads, implementations, versions, gpus [{index, name, memory_mib}],
     memory_available_mib.
 
@@ -20,25 +21,42 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
     → ``timed``: impl, case, pass, time_ms [one a call], flops (of one call).
 
 ``{"do": "ceiling", "size": 2048, "dtype": "float32", "fma": true}``
-    → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for and
-    Paddle runs on a CPU, fma_gflops of the multiply-add units on registers alone; null where there is none.
+    → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for
+    and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone; null where there is none.
 """
 
 from __future__ import annotations
 
-import functools
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import serve
 
+if TYPE_CHECKING:
+    from .worker import Worker
 
-@functools.lru_cache(maxsize=1)
-def _worker() -> Any:
-    from .worker import Worker  # what it imports may be missing, which is an answer
 
-    return Worker()
+def main() -> int:
+    """Answer until the input ends, and return the exit status."""
+    # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
+    worker: Worker | None = None
+
+    def handle(request: dict[str, Any]) -> None:
+        nonlocal worker
+        if worker is None:
+            from .worker import Worker  # NumPy may be missing, which is an answer
+
+            worker = Worker()
+        worker.handle(request)
+
+    try:
+        return serve(handle)
+    finally:
+        if worker is not None:
+            worker.forget()
 
 
 if __name__ == "__main__":
-    sys.exit(serve(lambda request: _worker().handle(request)))
+    sys.exit(main())

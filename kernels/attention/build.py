@@ -22,7 +22,7 @@ from ..protocol import Refusal
 
 SOURCES = Path(__file__).parent / "csrc"
 LIBRARY = "devkit_attention.so"
-LOG = "build.log"
+LEAST_FREE_BYTES = 1024 * 1024
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -39,8 +39,8 @@ NEEDED_FEATURES = ("avx2", "fma")
 Report = Callable[..., None]
 
 
-def library(report: Report) -> Path:
-    """Return the path of the built operator, building it first where the cache does not hold it.
+def library(report: Report, sources: Path = SOURCES, name: str = LIBRARY) -> Path:
+    """Return the path of the operators built from ``sources``, building them first where the cache does not hold them.
 
     ``report`` is called as ``emit`` is: ``report("build", state="start" | "done" | "cached", seconds=…)``. Of two
     processes that come at once one builds and the other waits; one that is killed leaves nothing that counts as built.
@@ -51,13 +51,13 @@ def library(report: Report) -> Path:
     started = time.monotonic()
     _require_features()
     compiler = _compiler()
-    entry = _cache() / _key(compiler)
-    built = entry / LIBRARY
+    entry = _cache() / _key(compiler, sources)
+    built = entry / name
     if not built.exists():
         with _cache_failures(entry.parent), _alone(entry):
             if not built.exists():
                 report("build", state="start", log=str(entry.parent / f"{entry.name}.log"))
-                _build(compiler, entry)
+                _build(compiler, entry, sources, name)
                 report("build", state="done", seconds=time.monotonic() - started)
                 return built
     report("build", state="cached", seconds=time.monotonic() - started)
@@ -98,14 +98,14 @@ def _cache() -> Path:
     return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "devkit" / "ops"
 
 
-def _key(compiler: list[str]) -> str:
+def _key(compiler: list[str], sources: Path) -> str:
     """Hash whatever the library's bytes depend on."""
     import paddle
 
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False, timeout=30)
     digest = hashlib.sha256()
     for part in (
-        *(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.is_file()),
+        *(path.name.encode() + b"\0" + path.read_bytes() for path in sorted(sources.iterdir()) if path.is_file()),
         *(flag.encode() for flag in FLAGS),
         shlex.join(compiler).encode() + version.stdout,
         f"{paddle.__version__} {paddle.version.commit} {paddle.__path__[0]}".encode(),
@@ -136,7 +136,7 @@ def _cache_refusal(cache: Path, number: int | None, why: str) -> Refusal:
     if number == errno.ENOSPC:
         return Refusal(
             "devkit_cpu cannot be built: the disk under the cache is full",
-            f"{cache} needs about 5 MiB.",
+            f"{cache} needs about 8 MiB while it is built.",
             f"df -h {shlex.quote(str(cache))}",
             "XDG_CACHE_HOME=/path/with/room devkit bench attn",
         )
@@ -147,7 +147,7 @@ def _cache_refusal(cache: Path, number: int | None, why: str) -> Refusal:
     )
 
 
-def _build(compiler: list[str], entry: Path) -> None:
+def _build(compiler: list[str], entry: Path, sources: Path, name: str) -> None:
     """Compile into a folder beside the entry and rename it into place. The caller holds the entry's lock."""
     for stale in entry.parent.glob(f"{entry.name}.*.tmp"):
         shutil.rmtree(stale, ignore_errors=True)
@@ -156,13 +156,13 @@ def _build(compiler: list[str], entry: Path) -> None:
     try:
         objects = []
         compilations = []
-        for source in sorted(SOURCES.glob("*.cc")):
+        for source in sorted(sources.glob("*.cc")):
             objects.append(str(folder / f"{source.stem}.o"))
             compilations.append([*compiler, *FLAGS, *_includes(), "-c", str(source), "-o", objects[-1]])
         _run(compilations, folder, log)
-        _run([[*compiler, "-shared", *objects, *_libraries(), "-o", str(folder / LIBRARY)]], folder, log)
-        for name in objects:
-            Path(name).unlink()
+        _run([[*compiler, "-shared", *objects, *_libraries(), "-o", str(folder / name)]], folder, log)
+        for each in objects:
+            Path(each).unlink()
         if entry.exists():
             shutil.rmtree(entry)
         folder.rename(entry)
@@ -222,7 +222,8 @@ def _run(commands: list[list[str]], folder: Path, log: Path) -> None:
     log.write_text(text)
     failed = [process.returncode for process in processes if process.returncode != 0]
     if failed:
-        if "No space left on device" in text:
+        # On a full disk the compiler's complaint may not have found room either.
+        if "No space left on device" in text or shutil.disk_usage(log.parent).free < LEAST_FREE_BYTES:
             raise _cache_refusal(log.parent, errno.ENOSPC, "")
         complaints = [line for line in text.splitlines() if "error" in line.lower() and not line.startswith("$ ")]
         raise Refusal(

@@ -15,7 +15,7 @@ from paddle.nn.functional import scaled_dot_product_attention, softmax
 from ..protocol import emit
 from .clock import MIB
 from .libraries import Call, Calls, Library, seeing, visible
-from .op import LARGEST_HEAD_DIM, flash_attention, load
+from .op import DTYPES, LARGEST_HEAD_DIM, flash_attention, load, loaded
 from .reference import Result
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class PaddleLibrary(Library):
             return ""
         if self.device != "cpu":
             return "devkit_cpu runs on the CPU, and this run is on a GPU."
-        if case.dtype != "float32":
-            return f"devkit_cpu computes in float32, not {case.dtype}."
+        if case.dtype not in DTYPES:
+            return f"devkit_cpu takes {' and '.join(DTYPES)}, not {case.dtype}."
         if case.head_dim > LARGEST_HEAD_DIM:
             return f"devkit_cpu takes a head_dim of 1 to {LARGEST_HEAD_DIM}, not {case.head_dim}."
         return ""
@@ -129,10 +129,11 @@ class PaddleLibrary(Library):
         return lambda: paddle.matmul(left, right)
 
     def fma_gflops(self, seconds: float) -> float | None:
-        """Return the rate that our library's multiply-adds reach on registers alone; None on a GPU."""
-        if self.device != "cpu":
+        """Return the rate that our library's multiply-adds reach on registers alone; None unless it is loaded."""
+        library = loaded()
+        if self.device != "cpu" or library is None:
             return None
-        measure = ctypes.CDLL(str(load(emit))).devkit_fma_gflops
+        measure = ctypes.CDLL(str(library)).devkit_fma_gflops
         measure.restype = ctypes.c_double
         rate: float = measure(ctypes.c_int(self.threads), ctypes.c_double(seconds))
         return rate

@@ -41,6 +41,7 @@ class Worker:
         self._bench: Bench | None = None
         self._threads = 0
         self._scratch: Path | None = None
+        self._left: Path | None = None
         self._products: dict[tuple[int, str], Call] = {}
 
     def handle(self, request: dict[str, Any]) -> None:
@@ -54,6 +55,13 @@ class Worker:
         if answer is None:
             raise Refusal(f"a worker cannot do {request.get('do')!r}", f"It can do {', '.join(answers)}.")
         answer(request)
+
+    def forget(self) -> None:
+        """Let go of the case, and of the reference that was left for others."""
+        self._bench = None
+        if self._left is not None:
+            self._left.unlink(missing_ok=True)
+            self._left = None
 
     def _describe(self, request: dict[str, Any]) -> None:
         name, device = request.get("library", "paddle"), request.get("device", "auto")
@@ -164,7 +172,7 @@ class Worker:
 
     def _bench_of(self, case: Case) -> Bench:
         if self._bench is None or self._bench.case != case:
-            self._bench = None  # its tensors go before the next ones come
+            self.forget()  # its tensors go before the next ones come
             inputs = arrays(case)
             self._bench = Bench(case, inputs, self._expected(case, inputs))
         return self._bench
@@ -183,6 +191,7 @@ class Worker:
         with partial.open("wb") as stream:
             np.savez(stream, tolerance=[made.tolerance[name] for name in NAMES], **asdict(made.result))
         partial.replace(path)
+        self._left = path
         return made
 
 

@@ -33,7 +33,7 @@ import sys
 import devkit.commands
 from devkit.commands._cli import main, tree
 room = sys.argv.pop(1)
-devkit.commands.__path__.append(room)
+devkit.commands.__path__.insert(0, room)
 tree.ROOM, tree.ROOT = room, tree.Node((), room, is_group=True)
 sys.exit(main.main())
 """
@@ -271,7 +271,7 @@ def test_a_signal_ends_all_below_and_says_what_was_restored(room: Room, number: 
 def test_ctrl_c_of_a_terminal_ends_all_below(room: Room) -> None:
     """A terminal's Ctrl-C goes to the whole foreground group; the programs below are not in it and end all the same."""
     room.write("long", LONG)
-    process = room.start("long", process_group=0)
+    process = room.start("long", start_new_session=True)
     assert process.stdout is not None
     pids = [int(each) for each in process.stdout.readline().split()]
     os.killpg(process.pid, signal.SIGINT)
@@ -409,16 +409,16 @@ def test_common_flags_set_the_console(room: Room) -> None:
 
 
 def test_a_groups_own_command_and_those_below_it(room: Room) -> None:
-    (room.folder / "train").mkdir()
-    (room.folder / "train/__init__.py").write_text('"""Train."""\n')
-    room.write("train/train", "def command(ctx, stage: int = 0): ctx.obj.console.answer(f'stage {stage}')")
-    room.write("train/plan_", "def command(ctx): ctx.obj.console.answer('plan')", purpose="Plan it.")
-    assert room.run("train", "--stage", "2")[1] == "stage 2\n"
-    assert room.run("train")[1] == "stage 0\n"
-    assert room.run("train", "plan")[1] == "plan\n"
-    told = room.run("train", "--help")[1]
+    (room.folder / "zoo").mkdir()
+    (room.folder / "zoo/__init__.py").write_text('"""Feed."""\n')
+    room.write("zoo/zoo", "def command(ctx, stage: int = 0): ctx.obj.console.answer(f'stage {stage}')")
+    room.write("zoo/plan_", "def command(ctx): ctx.obj.console.answer('plan')", purpose="Plan it.")
+    assert room.run("zoo", "--stage", "2")[1] == "stage 2\n"
+    assert room.run("zoo")[1] == "stage 0\n"
+    assert room.run("zoo", "plan")[1] == "plan\n"
+    told = room.run("zoo", "--help")[1]
     assert "plan  Plan it." in told
-    assert room.run("train", "palm")[0] == 2
+    assert room.run("zoo", "palm")[0] == 2
 
 
 def test_a_broken_command_breaks_only_itself(room: Room) -> None:

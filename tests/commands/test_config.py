@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from devkit.config import SETTINGS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,13 +25,11 @@ def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
 def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("[proxy]\nbypass = ['.a.com', 'b']\n")
     told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "300"})
-    assert [line.split()[:3] for line in told.out.splitlines()[2:]] == [
-        ["env.default", "(none)", "default"],
-        ["proxy.url", "(none)", "default"],
-        ["proxy.bypass", ".a.com,b", str(tmp_path / "devkit.toml")],
-        ["runs.keep", "9", "DEVKIT_RUNS_KEEP"],
-        ["runs.max-mib", "2048", "default"],
-    ]
+    shown = {line.split()[0]: line.split()[1:3] for line in told.out.splitlines()[2:]}
+    assert list(shown) == list(SETTINGS)
+    assert shown["env.default"] == ["(none)", "default"]
+    assert shown["proxy.bypass"] == [".a.com,b", str(tmp_path / "devkit.toml")]
+    assert shown["runs.keep"] == ["9", "DEVKIT_RUNS_KEEP"]
     values = json.loads(devkit("config", "show", "--json").out)
     assert values["proxy.bypass"] == {"value": [".a.com", "b"], "from": str(tmp_path / "devkit.toml")}
 

@@ -1,6 +1,7 @@
 // dq, dk and dv, a block of keys at a time: the weights are computed again from q, k and the forward pass's lse.
 #include <atomic>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "attention.h"
@@ -8,16 +9,10 @@
 namespace devkit {
 namespace {
 
-struct Tiles {
-  int64_t keys;     // keys of a work item, a multiple of 6 and of 16
-  int64_t queries;  // queries whose weights are held at once, a multiple of 6
-};
-
-Tiles ChooseTiles(const Problem& problem) {
-  if (problem.head_dim <= 80) return {192, 96};
-  if (problem.head_dim <= 160) return {144, 96};
-  return {96, 48};
-}
+// Keys of a work item (a multiple of 6 and of 16) and queries whose weights are held at once (a multiple of 6):
+// measured best, or within 3 % of it, for head sizes of 64 to 256.
+constexpr int64_t kKeys = 192;
+constexpr int64_t kQueries = 48;
 
 // Every key block adds its share to dq in turn, block 0 first: so a sum does not depend on which thread came first.
 class Turns {
@@ -40,80 +35,81 @@ class Turns {
   std::vector<std::atomic<int64_t>> turn_;
 };
 
+template <typename T>
 struct QueryHead {
   int64_t index;  // among batch * heads
-  Rows q, dout;
+  Rows<T> q, dout;
   const float *lse, *delta;
   float* dq;
 };
 
+template <typename T>
 class KeyBlock {
  public:
-  KeyBlock(const Problem& problem, const Tiles& tiles, Turns& turns)
+  KeyBlock(const Problem& problem, Turns& turns)
       : problem_(problem),
-        tiles_(tiles),
         turns_(turns),
         depth_(problem.head_dim),
         padded_(problem.PaddedDim()),
-        keys_transposed_(Allocate(tiles.keys * depth_)),
-        values_transposed_(Allocate(tiles.keys * depth_)),
-        keys_(Allocate(tiles.keys * padded_)),
-        dk_(Allocate(tiles.keys * padded_)),
-        dv_(Allocate(tiles.keys * padded_)),
-        queries_(Allocate(tiles.queries * padded_)),
-        dout_(Allocate(tiles.queries * padded_)),
-        dq_(Allocate(tiles.queries * padded_)),
-        lse_(Allocate(tiles.queries)),
-        delta_(Allocate(tiles.queries)),
-        weights_(Allocate(tiles.queries * tiles.keys)),
-        dscores_(Allocate(tiles.queries * tiles.keys)) {}
+        keys_transposed_(Allocate(kKeys * depth_)),
+        values_transposed_(Allocate(kKeys * depth_)),
+        keys_(Allocate(kKeys * padded_)),
+        dk_(Allocate(kKeys * padded_)),
+        dv_(Allocate(kKeys * padded_)),
+        queries_(Allocate(kQueries * padded_)),
+        dout_(Allocate(kQueries * padded_)),
+        dq_(Allocate(kQueries * padded_)),
+        lse_(Allocate(kQueries)),
+        delta_(Allocate(kQueries)),
+        weights_(Allocate(kQueries * kKeys)),
+        dscores_(Allocate(kQueries * kKeys)) {}
 
-  void Start(int64_t block, Rows k, Rows v) {
+  void Start(int64_t block, Rows<T> k, Rows<T> v) {
     block_ = block;
-    first_ = block * tiles_.keys;
-    count_ = std::min(tiles_.keys, problem_.seqlen_k - first_);
-    PackTransposed({k[first_], k.stride}, count_, depth_, keys_transposed_.get());
-    PackTransposed({v[first_], v.stride}, count_, depth_, values_transposed_.get());
-    PackByRow({k[first_], k.stride}, count_, depth_, tiles_.keys, keys_.get());
-    std::fill_n(dk_.get(), tiles_.keys * padded_, 0.0f);
-    std::fill_n(dv_.get(), tiles_.keys * padded_, 0.0f);
+    first_ = block * kKeys;
+    count_ = std::min(kKeys, problem_.seqlen_k - first_);
+    PackTransposed(k.From(first_), count_, depth_, keys_transposed_.get());
+    PackTransposed(v.From(first_), count_, depth_, values_transposed_.get());
+    PackByRow(k.From(first_), count_, depth_, kKeys, keys_.get());
+    std::fill_n(dk_.get(), kKeys * padded_, 0.0f);
+    std::fill_n(dv_.get(), kKeys * padded_, 0.0f);
   }
 
   // The share of every query of one head that sees a key of this block.
-  void Visit(const QueryHead& head) {
+  void Visit(const QueryHead<T>& head) {
     // Block 0 visits all queries: it is the one that sets dq, where the others add to it.
-    const int64_t tile = block_ == 0 ? 0 : problem_.FirstQuery(first_) / tiles_.queries;
-    for (int64_t row = tile * tiles_.queries; row < problem_.seqlen_q; row += tiles_.queries) VisitTile(head, row);
+    const int64_t tile = block_ == 0 ? 0 : problem_.FirstQuery(first_) / kQueries;
+    for (int64_t row = tile * kQueries; row < problem_.seqlen_q; row += kQueries) VisitTile(head, row);
   }
 
-  void Finish(float* dk, float* dv) const {
+  void Finish(T* dk, T* dv) const {
     const auto scale = static_cast<float>(problem_.Scale());
     for (int64_t i = 0; i < count_; ++i) {
       const int64_t to = (first_ + i) * problem_.KeyStride();
       for (int64_t j = 0; j < depth_; ++j) {
-        dk[to + j] = dk_.get()[i * padded_ + j] * scale;
-        dv[to + j] = dv_.get()[i * padded_ + j];
+        FromFloat(dk_.get()[i * padded_ + j] * scale, dk + to + j);
+        FromFloat(dv_.get()[i * padded_ + j], dv + to + j);
       }
     }
   }
 
  private:
-  void VisitTile(const QueryHead& head, int64_t row) {
-    const int64_t rows = std::min(tiles_.queries, problem_.seqlen_q - row);
-    PackByRow({head.q[row], head.q.stride}, rows, depth_, tiles_.queries, queries_.get());
-    PackByRow({head.dout[row], head.dout.stride}, rows, depth_, tiles_.queries, dout_.get());
+  void VisitTile(const QueryHead<T>& head, int64_t row) {
+    const int64_t rows = std::min(kQueries, problem_.seqlen_q - row);
+    PackByRow(head.q.From(row), rows, depth_, kQueries, queries_.get());
+    PackByRow(head.dout.From(row), rows, depth_, kQueries, dout_.get());
     for (int64_t i = 0; i < rows; ++i) {
       lse_.get()[i] = static_cast<float>(head.lse[row + i] * kLog2E);
       delta_.get()[i] = head.delta[row + i];
     }
-    std::fill(lse_.get() + rows, lse_.get() + tiles_.queries, INFINITY);
-    std::fill(delta_.get() + rows, delta_.get() + tiles_.queries, 0.0f);
+    std::fill(lse_.get() + rows, lse_.get() + kQueries, INFINITY);
+    std::fill(delta_.get() + rows, delta_.get() + kQueries, 0.0f);
 
     WeightsAndScoreGradients(row, rows);
     AddToKeys(row, rows);
     QueryGradients(row, rows);
 
-    const int64_t tile = row / tiles_.queries;
+    const int64_t tile = row / kQueries;
     turns_.WaitFor(head.index, tile, block_);
     AddToQueries(head.dq + row * problem_.QueryStride(), rows);
     turns_.Next(head.index, tile, block_);
@@ -130,7 +126,7 @@ class KeyBlock {
     MicroTile tile;
     tile.Clear();
     for (int64_t k = 0; k < depth_; k += kColumns) {
-      MultiplyAdd<Left::kByRow>(left + k * tiles_.queries + strip * kColumns, kColumns,
+      MultiplyAdd<Left::kByRow>(left + k * kQueries + strip * kColumns, kColumns,
                                 right + column * depth_ + k * kColumns, std::min(kColumns, depth_ - k), tile);
     }
     return tile;
@@ -142,12 +138,12 @@ class KeyBlock {
     const int64_t fully_visible = std::min(problem_.Visible(row) - first_, count_);
     for (int64_t column = 0; column < count_; column += kColumns) {
       for (int64_t strip = 0; strip < rows; strip += kRows) {
-        const int64_t at = strip * tiles_.keys + column;
+        const int64_t at = strip * kKeys + column;
         MicroTile p, ds;
         if (VisibleToStrip(row, rows, strip) <= column) {
           p.Clear();
-          p.StoreTo(weights_.get() + at, tiles_.keys);
-          p.StoreTo(dscores_.get() + at, tiles_.keys);
+          p.StoreTo(weights_.get() + at, kKeys);
+          p.StoreTo(dscores_.get() + at, kKeys);
           continue;
         }
         p = Product(queries_.get(), strip, keys_transposed_.get(), column);
@@ -160,16 +156,16 @@ class KeyBlock {
             p.at[r][1] = KeepFirst(p.at[r][1], seen - kLanes, Zero());
           }
         }
-        p.StoreTo(weights_.get() + at, tiles_.keys);
+        p.StoreTo(weights_.get() + at, kKeys);
         ds = Product(dout_.get(), strip, values_transposed_.get(), column);
         for (int64_t r = 0; r < kRows; ++r) {
           const Vec delta = Broadcast(delta_.get()[strip + r]);
           for (int64_t half = 0; half < kHalves; ++half) {
-            const Vec weight = Load(weights_.get() + at + r * tiles_.keys + half * kLanes);
+            const Vec weight = Load(weights_.get() + at + r * kKeys + half * kLanes);
             ds.at[r][half] = Mul(weight, Sub(ds.at[r][half], delta));
           }
         }
-        ds.StoreTo(dscores_.get() + at, tiles_.keys);
+        ds.StoreTo(dscores_.get() + at, kKeys);
       }
     }
   }
@@ -182,16 +178,17 @@ class KeyBlock {
     }
   }
 
-  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column, float* sums) {
+  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column,
+                            float* sums) {
     for (int64_t key = 0; key < count_; key += kRows) {
       const int64_t start = std::max<int64_t>(0, problem_.FirstQuery(first_ + key) - row);
       if (start >= rows) break;
       float* to = sums + key * padded_ + column;
       MicroTile tile;
-      tile.LoadFrom(to, padded_);
-      MultiplyAdd<Left::kByDepth>(left + start * tiles_.keys + key, tiles_.keys,
-                                  right + column * tiles_.queries + start * kColumns, rows - start, tile);
-      tile.StoreTo(to, padded_);
+      tile.Clear();
+      MultiplyAdd<Left::kByDepth>(left + start * kKeys + key, kKeys,
+                                  right + column * kQueries + start * kColumns, rows - start, tile);
+      tile.AddTo(to, padded_);
     }
   }
 
@@ -201,7 +198,7 @@ class KeyBlock {
       for (int64_t strip = 0; strip < rows; strip += kRows) {
         MicroTile tile;
         tile.Clear();
-        MultiplyAdd<Left::kByRow>(dscores_.get() + strip * tiles_.keys, tiles_.keys, keys_.get() + column * tiles_.keys,
+        MultiplyAdd<Left::kByRow>(dscores_.get() + strip * kKeys, kKeys, keys_.get() + column * kKeys,
                                   VisibleToStrip(row, rows, strip), tile);
         tile.StoreTo(dq_.get() + strip * padded_ + column, padded_);
       }
@@ -222,7 +219,6 @@ class KeyBlock {
   }
 
   const Problem& problem_;
-  const Tiles& tiles_;
   Turns& turns_;
   const int64_t depth_, padded_;
   int64_t block_ = 0, first_ = 0, count_ = 0;
@@ -231,7 +227,8 @@ class KeyBlock {
 };
 
 // delta = rowsum(dout * out) [batch, heads, seqlen_q]: what the softmax's gradient subtracts from dp.
-Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
+template <typename T>
+Buffer RowSums(const Problem& problem, const T* out, const T* dout) {
   Buffer delta = Allocate(problem.batch * problem.heads * problem.seqlen_q);
   const int64_t rows = problem.batch * problem.seqlen_q;
 #pragma omp parallel for num_threads(problem.threads) schedule(static)
@@ -242,7 +239,7 @@ Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
       int64_t j = 0;
       for (; j + kLanes <= problem.head_dim; j += kLanes) sums = Fma(Load(out + at + j), Load(dout + at + j), sums);
       float sum = SumOfLanes(sums);
-      for (; j < problem.head_dim; ++j) sum += out[at + j] * dout[at + j];
+      for (; j < problem.head_dim; ++j) sum += ToFloat(out[at + j]) * ToFloat(dout[at + j]);
       const int64_t b = i / problem.seqlen_q;
       delta.get()[(b * problem.heads + h) * problem.seqlen_q + i % problem.seqlen_q] = sum;
     }
@@ -252,18 +249,23 @@ Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
 
 }  // namespace
 
-void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out, const float* lse,
-              const float* dout, float* dq, float* dk, float* dv) {
-  const Tiles tiles = ChooseTiles(problem);
+template <typename T>
+void Backward(const Problem& problem, const T* q, const T* k, const T* v, const T* out, const float* lse, const T* dout,
+              T* dq, T* dk, T* dv) {
   const Buffer delta = RowSums(problem, out, dout);
-  const int64_t blocks = DivideUp(problem.seqlen_k, tiles.keys);
+  // dq is a sum over the key blocks, and a sum is kept in float.
+  constexpr bool kIsFloat = std::is_same_v<T, float>;
+  const int64_t count = problem.batch * problem.seqlen_q * problem.QueryStride();
+  const Buffer wide = Allocate(kIsFloat ? 0 : count);
+  float* sums = kIsFloat ? reinterpret_cast<float*>(dq) : wide.get();
+  const int64_t blocks = DivideUp(problem.seqlen_k, kKeys);
   const int64_t kv_heads = problem.batch * problem.kv_heads;
   const int64_t group = problem.heads / problem.kv_heads;
-  Turns turns(problem.batch * problem.heads, DivideUp(problem.seqlen_q, tiles.queries));
+  Turns turns(problem.batch * problem.heads, DivideUp(problem.seqlen_q, kQueries));
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(problem.threads)
   {
-    KeyBlock worker(problem, tiles, turns);
+    KeyBlock<T> worker(problem, turns);
     // Block by block, and within a block head by head: the first blocks of a causal mask are the longest, and a head's
     // next block starts when its last is mostly done, so that hardly anyone waits for a turn. The lowest item under way
     // waits for nobody, so all come to an end.
@@ -280,11 +282,20 @@ void Backward(const Problem& problem, const float* q, const float* k, const floa
                       {dout + at, problem.QueryStride()},
                       lse + index * problem.seqlen_q,
                       delta.get() + index * problem.seqlen_q,
-                      dq + at});
+                      sums + at});
       }
       worker.Finish(dk + kv, dv + kv);
     }
   }
+  if constexpr (!kIsFloat) {
+#pragma omp parallel for num_threads(problem.threads) schedule(static)
+    for (int64_t i = 0; i < count; ++i) FromFloat(sums[i], dq + i);
+  }
 }
+
+template void Backward(const Problem&, const float*, const float*, const float*, const float*, const float*,
+                       const float*, float*, float*, float*);
+template void Backward(const Problem&, const BFloat16*, const BFloat16*, const BFloat16*, const BFloat16*, const float*,
+                       const BFloat16*, BFloat16*, BFloat16*, BFloat16*);
 
 }  // namespace devkit

@@ -20,13 +20,18 @@ struct MicroTile {
   void Clear() {
     for (auto& row : at) row[0] = row[1] = Zero();
   }
-  void LoadFrom(const float* c, int64_t stride) {
-    for (int64_t r = 0; r < kRows; ++r)
-      for (int64_t half = 0; half < kHalves; ++half) at[r][half] = Load(c + r * stride + half * kLanes);
-  }
   void StoreTo(float* c, int64_t stride) const {
     for (int64_t r = 0; r < kRows; ++r)
       for (int64_t half = 0; half < kHalves; ++half) Store(c + r * stride + half * kLanes, at[r][half]);
+  }
+  // A sum over thousands of terms keeps more digits as a sum of the sums of tiles than term by term.
+  void AddTo(float* c, int64_t stride) const {
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t half = 0; half < kHalves; ++half) {
+        float* address = c + r * stride + half * kLanes;
+        Store(address, Add(Load(address), at[r][half]));
+      }
+    }
   }
 };
 

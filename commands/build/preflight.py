@@ -1,0 +1,82 @@
+"""Check in seconds what would fail an hour into a build: tools, Python, disk, memory, submodules, archives, hosts.
+
+Hosts are tried only where something must still be fetched from them, as git and CMake would try them: through the
+configured proxy and git's insteadOf. The exit status is 4 where something is broken. --fix installs what is missing
+into the environment, tells git whose checkout it is, removes broken archives and fetches submodules.
+
+Example:  devkit build preflight --fix
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Env, Json
+from devkit.commands.build._options import BuildDir, Checkout, JobCount
+from devkit.errors import DevkitError, ExitStatus
+
+
+def command(
+    ctx: typer.Context,
+    checkout: Checkout = ".",
+    build_dir: BuildDir = "build",
+    env: Env = "",
+    jobs: JobCount = 0,
+    fix: Annotated[bool, typer.Option("--fix", help="Do what mends it and is safe.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Try no host.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    import shlex
+
+    from uv import find_uv_bin
+
+    from devkit.build.checkout import find
+    from devkit.build.preflight import apply, fixes, gather, judge
+    from devkit.build.request import job_counts, stand_in
+    from devkit.commands.doctor import show
+    from devkit.doctor.finding import tally
+    from devkit.envs.resolve import resolve
+
+    app = ctx.obj
+    root = find(Path(checkout))
+    environment = resolve(app.config, env, directory=root)
+    stand_in(environment)
+    arguments = root, root / build_dir, environment, job_counts(app, jobs, gpu=False)
+    with app.console.progress("looking at what a build would need"):
+        facts = gather(app, *arguments, network=not offline)
+    done: list[str] = []
+    failed: list[DevkitError] = []
+    if dry_run:
+        app.console.plan([shlex.join(each.argv) for each in fixes(facts, find_uv_bin())])
+        return ExitStatus.DONE
+    if fix:
+        for each in fixes(facts, find_uv_bin()):
+            with app.console.progress(f"mending {each.name}"):
+                try:
+                    apply(app, each)
+                    done.append(shlex.join(each.argv))
+                except DevkitError as error:
+                    failed.append(error)
+        with app.console.progress("looking again"):
+            facts = gather(app, *arguments, network=not offline)
+    findings = judge(facts)
+    counts = tally(findings)
+    if as_json:
+        app.console.json({"checks": [asdict(each) for each in findings], "fixed": done, "summary": counts})
+    else:
+        column = max(len(each.name) for each in findings) + 6
+        for finding in findings:
+            show(app.console, finding, column)
+        app.console.answer(f"  {counts['fine']} fine, {counts['warning']} to look at, {counts['broken']} broken", "dim")
+    for line in done:
+        app.console.done(line)
+    for refused in failed:
+        app.console.fail(refused)
+    if not fix and fixes(facts, "uv"):
+        app.console.next("devkit build preflight --fix   mends what it safely can")
+    return ExitStatus.VERDICT if counts["broken"] else ExitStatus.DONE

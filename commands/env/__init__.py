@@ -1,0 +1,1 @@
+"""Make, enter and mend environments: virtual ones and containers."""

@@ -1,0 +1,56 @@
+"""Remove an environment that devkit made; an adopted one is let go of, and stays.
+
+A container that holds unsaved changes (docker diff, outside its mounts) is removed when you say so.
+
+Example:  devkit env remove try-311
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Yes
+from devkit.commands.env._options import Name
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.envs.engine import Seen
+
+
+def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+    from devkit.envs import containers, manage
+
+    app: App = ctx.obj
+    inside = containers.look_up(name)
+    if inside:
+        _remove_container(app, inside[1], yes=yes, dry_run=dry_run)
+        return
+    folder = manage.folder_of(name, Path.cwd())
+    if dry_run:
+        app.console.plan([f"rm -- {folder}" if folder.is_symlink() else f"rm -r -- {folder}"])
+        return
+    app.console.done(manage.remove(folder, name))
+
+
+def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
+    from devkit.envs import containers, engine
+    from devkit.errors import DevkitError
+
+    if dry_run:
+        app.console.plan([f"docker rm --force {seen.raw.name}"])
+        return
+    lost = engine.unsaved(seen, engine.me())
+    if lost and not yes:
+        some = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")  # noqa: PLR2004 - a line
+        if not app.console.confirm(f"{seen.name} holds unsaved changes: {some}. Remove it?"):
+            raise DevkitError(
+                f"{seen.name} holds unsaved changes",
+                some,
+                f"devkit env commit {seen.name} IMAGE:TAG   keeps them as an image",
+                f"devkit env remove {seen.name} --yes   loses them",
+            )
+    containers.remove(seen)
+    app.console.done(f"removed {seen.name}, a container of {seen.image}")

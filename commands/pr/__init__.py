@@ -1,0 +1,1 @@
+"""Try, rebase and push pull requests, and never lose a byte."""

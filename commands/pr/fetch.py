@@ -1,0 +1,107 @@
+"""Bring pull requests here, each to its branch pr/N, and switch to it; run again, it updates.
+
+Uncommitted work comes along where the request does not touch the same files; otherwise nothing is changed.
+
+Example:  devkit pr fetch 1007
+Example:  devkit pr fetch 1007 --worktree
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Json
+from devkit.errors import UsageError
+from devkit.git.command import branch_name
+from devkit.git.roles import parse_request
+from devkit.git.session import open_session
+from devkit.pr.fetch import Way, Wish, fetch, preview
+from devkit.pr.trees import ccache_settings
+from devkit.text import duration
+
+
+def command(
+    ctx: typer.Context,
+    requests: Annotated[
+        list[str], typer.Argument(metavar="REQUEST…", help="Numbers, or the addresses of their pages.")
+    ],
+    worktree: Annotated[bool, typer.Option("--worktree", help="Put it in a folder of its own.")] = False,
+    folder: Annotated[str, typer.Option("--folder", metavar="PATH", help="The worktree's folder.")] = "",
+    merge: Annotated[bool, typer.Option("--merge", help="Take the forge's merge of it with its base.")] = False,
+    no_switch: Annotated[bool, typer.Option("--no-switch", help="Make the branch, and stay where you are.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Check out the commit, and make no branch.")] = False,
+    branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="Another branch than pr/N.")] = "",
+    remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
+    depth: Annotated[int, typer.Option("--depth", min=0, help="Fetch only so many commits.")] = 0,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    app = ctx.obj
+    started = time.monotonic()
+    ways: dict[Way, bool] = {"worktree": worktree or bool(folder), "branch": no_switch, "detach": detach}
+    chosen = [way for way, asked in ways.items() if asked]
+    if len(chosen) > 1 or (len(requests) > 1 and (branch or detach or worktree or folder)):
+        raise UsageError(
+            "these flags do not go together",
+            "--worktree, --no-switch and --detach exclude each other; several requests only get branches.",
+        )
+    with open_session(app, changes=not dry_run) as session:
+        state = session.state()
+        wish = Wish(
+            tuple(
+                dict.fromkeys(parse_request(each, state, app.config, remote=remote, merge=merge) for each in requests)
+            ),
+            chosen[0] if chosen else "switch",
+            branch_name(branch) if branch else "",
+            Path(folder).absolute() if folder else None,
+            depth,
+        )
+        if dry_run:
+            app.console.plan(list(map(str, preview(session, wish, state))))
+            return
+        done = fetch(session, wish, state)
+    took = duration(time.monotonic() - started)
+    if as_json:
+        app.console.json(
+            [
+                {
+                    "number": each.arrival.request.number,
+                    "branch": each.arrival.branch,
+                    "commit": each.arrival.oid,
+                    "relation": each.arrival.relation,
+                    "ahead": each.summary.ahead,
+                    "behind": each.summary.behind,
+                    "files": each.summary.files,
+                    "kept": each.kept,
+                    "folder": str(each.folder) if each.folder else None,
+                }
+                for each in done
+            ]
+        )
+        return
+    for each in done:
+        arrival = each.arrival
+        name = arrival.oid[:10] if detach else arrival.branch
+        news = {
+            "same": "was up to date, ",
+            "ahead": "has your commits on top, ",
+            "forward": "updated, ",
+            "rewritten": "rewritten by its author, ",
+        }
+        app.console.done(f"{name}  {news.get(arrival.relation, '')}{each.summary}   {took}")
+        for note in each.range_diff:
+            app.console.note(f"    {note}", "dim")
+        if each.kept:
+            app.console.note(f"  the old tip is kept as {each.kept}")
+        if each.folder:
+            app.console.note(f"  in {each.folder}, your checkout untouched")
+            settings = " ".join(f"{name}={value}" for name, value in ccache_settings(each.folder).items())
+            app.console.note(f"  {settings}   lets ccache find there what was compiled here", "dim")
+        for note in each.notes:
+            app.console.look(note)
+    number = done[0].arrival.request.number
+    app.console.next(f"devkit pr show {number}", f"devkit pr rebase {number}", "devkit undo")

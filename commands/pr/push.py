@@ -1,0 +1,59 @@
+"""Push a pull request, or the branch you are on, to the right remote and branch.
+
+A rewritten branch replaces what the remote has only while that is exactly what your branch has had; commits that it
+never had are shown, and stay.
+
+Example:  devkit pr push
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Json
+from devkit.commands.pr._options import Number
+from devkit.git.session import open_session
+from devkit.pr.push import preview_push, push
+
+NEWS = {
+    "new": "pushed as a new branch",
+    "forward": "pushed",
+    "rewritten": "pushed, replacing what was there",
+    "same": "was there already",
+}
+
+
+def command(
+    ctx: typer.Context,
+    number: Number = 0,
+    remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the fork.")] = "",
+    branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="Another name there.")] = "",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    app = ctx.obj
+    with open_session(app, changes=not dry_run) as session:
+        state = session.state(status=False)
+        if dry_run:
+            app.console.plan(list(map(str, preview_push(session, state, number, remote, branch))))
+            return
+        done = push(session, state, number, remote, branch)
+    if as_json:
+        app.console.json(
+            {
+                "branch": done.branch,
+                "to": str(done.target),
+                "before": done.before or None,
+                "after": done.after,
+                "how": done.how,
+            }
+        )
+        return
+    was = f" (was {done.before[:10]})" if done.how == "rewritten" else ""
+    app.console.done(f"{done.branch} → {done.target}: {NEWS[done.how]}, {done.after[:10]}{was}")
+    if done.page:
+        app.console.note(f"  {done.page}   opens a request", "dim")
+    if done.how != "same":
+        app.console.next("devkit undo   takes the push back while nobody has built on it")

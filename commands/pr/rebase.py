@@ -1,0 +1,79 @@
+"""Rebase a request, or the branch you are on, onto its base as the remote has it now.
+
+Uncommitted work is carried: what is staged stays staged. Where it stops at a conflict, go on with devkit pr continue,
+devkit pr skip or devkit pr abort.
+
+Example:  devkit pr rebase 1007
+Example:  devkit pr rebase --onto upstream/release/3.0
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.app import App
+from devkit.commands._cli.options import DryRun, Json
+from devkit.commands.pr._options import Number
+from devkit.git.session import open_session
+from devkit.pr.rebase import Outcome, preview, rebase
+
+
+def command(
+    ctx: typer.Context,
+    number: Number = 0,
+    onto: Annotated[
+        str, typer.Option("--onto", metavar="COMMIT", help="Another base: remote/branch, or a commit.")
+    ] = "",
+    remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> int:
+    app = ctx.obj
+    with open_session(app, changes=not dry_run) as session:
+        state = session.state()
+        if dry_run:
+            app.console.plan(preview(session, state, number, onto, remote))
+            return 0
+        outcome = rebase(session, state, number, onto, remote)
+    return show(app, outcome, as_json=as_json)
+
+
+def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
+    """Say what came of a rebase, and return the exit status."""
+    console = app.console
+    if as_json:
+        summary = outcome.summary
+        console.json(
+            {
+                "branch": outcome.branch,
+                "base": outcome.base,
+                "done": not outcome.stopped,
+                "stopped": outcome.stopped or None,
+                "conflicts": [{"path": path, "kind": kind} for path, kind in outcome.conflicts],
+                "ahead": summary.ahead if summary else None,
+                "behind": summary.behind if summary else None,
+                "notes": outcome.notes,
+            }
+        )
+        return 1 if outcome.stopped else 0
+    if outcome.stopped:
+        place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
+        console.look(f"{outcome.branch} stopped at {place}{outcome.stopped}")
+        for each in outcome.complaint.splitlines():
+            console.note(f"  {each}", "dim")
+        for path, kind in outcome.conflicts:
+            console.note(f"  {path}   {kind}")
+        if outcome.conflicts:
+            console.next("git add -- FILE…   once they are right", "devkit pr continue")
+        console.next("devkit pr skip   without this commit", "devkit pr abort   back to where you were")
+        return 1
+    what = "was on it already, " if outcome.unchanged else ""
+    onto = f" on {outcome.base}" if outcome.base else ""
+    console.done(f"{outcome.branch}{onto}: {what}{outcome.summary}")
+    for each in outcome.notes:
+        console.look(each)
+    if not outcome.unchanged:
+        console.next("devkit pr push", "devkit undo")
+    return 0

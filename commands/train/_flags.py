@@ -1,0 +1,118 @@
+"""The flags that say what is trained: ``devkit train`` and ``devkit train plan`` share them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from devkit.runs import Entry
+    from devkit.training.request import TrainRequest
+
+Stage = Annotated[
+    int, typer.Option(metavar="0|1|2|3", help="0: all on each rank; 1 shards optimizer, 2 gradients, 3 all.")
+]
+Nproc = Annotated[int | None, typer.Option(metavar="N", help="Ranks of this machine; a GPU each, or 2 on the CPU.")]
+Gpus = Annotated[str, typer.Option(metavar="N,…", help="GPUs by index; all by default.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="fp32|bf16", help="bf16 on GPUs only, with fp32 copies (not yet run on one).")
+]
+Steps = Annotated[int, typer.Option(help="Steps of the optimizer.")]
+Batch = Annotated[int, typer.Option(help="Sequences a step, over all ranks.")]
+Seqlen = Annotated[int, typer.Option(help="Bytes a sequence.")]
+Accumulate = Annotated[int, typer.Option(help="Passes a step that share its batch.")]
+Lr = Annotated[float, typer.Option("--lr", help="The learning rate at its highest.")]
+Warmup = Annotated[int, typer.Option(help="Steps in which the rate rises; then it falls to a tenth.")]
+Clip = Annotated[float, typer.Option(help="The largest norm of all gradients together; 0 turns it off.")]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Of matrices; norms and biases have none.")]
+Seed = Annotated[int, typer.Option(help="Of weights and batches.")]
+Recompute = Annotated[bool, typer.Option("--recompute", help="Compute each layer again in backward: less memory.")]
+Size = Annotated[
+    str, typer.Option(metavar="tiny|small|medium|large", help="The model: 0.1, 3, 22 or 360 M parameters.")
+]
+Heads = Annotated[int | None, typer.Option(help="Query heads, instead of the size's.")]
+KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key and value heads, instead of the size's.")]
+Layers = Annotated[int | None, typer.Option(help="Layers, instead of the size's.")]
+Width = Annotated[int | None, typer.Option(help="Channels, instead of the size's.")]
+Data = Annotated[
+    str, typer.Option(metavar="PATH", help="A text file or a folder of them; Python's own sources by default.")
+]
+EvalEvery = Annotated[int, typer.Option("--eval-every", help="Steps between validations; 0: at the end only.")]
+SaveEvery = Annotated[int, typer.Option("--save-every", help="Steps between checkpoints; 0: none.")]
+Resume = Annotated[str, typer.Option(metavar="RUN", help="Go on from a run's last whole checkpoint, with its options.")]
+Nnodes = Annotated[int, typer.Option("--nnodes", help="Machines.")]
+NodeRank = Annotated[int, typer.Option("--node-rank", help="Which of the machines this is, from 0.")]
+Master = Annotated[
+    str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")
+]
+HangTimeout = Annotated[
+    float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
+]
+
+OWN = (
+    *("stage", "steps", "batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
+    *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
+)
+"""Flags that the device side knows by the same names."""
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(OWN),
+    "stage": 0,
+    "steps": 120,
+    "batch": 8,
+    "accumulate": 1,
+    "seqlen": 256,
+    "lr": 2e-3,
+    "warmup": 10,
+    "clip": 1.0,
+    "weight_decay": 0.1,
+    "seed": 0,
+    "dtype": "fp32",
+    "recompute": False,
+    "size": "small",
+    "eval_every": 0,
+    "save_every": 0,
+}
+"""What those that a command does not have are."""
+
+
+def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, Entry | None]:
+    """Return what the flags ask for, and the run that it goes on from.
+
+    Raises:
+        DevkitError: a flag is at odds with this machine, or the run to go on from is none.
+    """
+    from devkit.envs.resolve import resolve
+    from devkit.gpus import choose, gpus_present
+    from devkit.training.request import Nodes, Options, TrainRequest, ranks_here, resumed
+
+    app = ctx.obj
+    nodes = Nodes(values["nnodes"], values["node_rank"], values["master"])
+    gpus = choose(gpus_present(), values["gpus"])
+    nproc = ranks_here(values["nproc"], gpus)
+    own = {name: values[name] for name in OWN}
+    own["data"] = str(Path(own["data"]).expanduser().absolute()) if own["data"] else None
+    options = Options(world_size=nproc * nodes.count, device="gpu" if gpus else "cpu", **own)
+    entry = None
+    if values["resume"]:
+        entry = app.runs.find(values["resume"], command="train")
+        given = {name for name in OWN if _is_given(ctx, name)}
+        options = resumed(entry, options, {name: own[name] for name in given})
+    return (
+        TrainRequest(
+            environment=resolve(app.config, values["env"]),
+            options=options,
+            gpus=tuple(gpu.index for gpu in gpus[:nproc]),
+            nproc=nproc,
+            nodes=nodes,
+            hang_timeout_s=values["hang_timeout"],
+            resume=entry.folder / "checkpoints" if entry else None,
+        ),
+        entry,
+    )
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

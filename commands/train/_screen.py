@@ -1,0 +1,246 @@
+"""The screen of ``devkit train``: a line a step, live on a terminal, and the tables at the end."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Self
+
+from devkit.console import Cell, Column
+from devkit.text import counted, significant
+
+if TYPE_CHECKING:
+    from devkit.console import Console
+    from devkit.launch import Event
+    from devkit.runs import Run
+    from devkit.training.curves import Comparison
+    from devkit.training.request import TrainRequest
+
+STAGES = (
+    "nothing sharded",
+    "optimizer state sharded",
+    "optimizer state and gradients sharded",
+    "optimizer state, gradients and parameters sharded",
+)
+HEADINGS = ("step", "loss", "grad norm", "lr", "tokens/s", "peak MiB/rank")
+WIDTHS = (8, 8, 10, 10, 10, 14)
+LIVE_ROWS = 12
+CURVE_ROWS = 16
+
+
+def thousands(value: float) -> str:
+    """Return a whole number with its thousands set apart: 5 140."""
+    return f"{round(value):,}".replace(",", " ")
+
+
+def step_cells(event: Event) -> tuple[str, ...]:
+    """Return a step's figures as the table shows them."""
+    return (
+        str(event["step"]),
+        f"{event['loss']:.4f}",
+        significant(event["grad_norm"]),
+        f"{event['lr']:.2e}",
+        thousands(event["tokens_per_s"]),
+        significant(event["peak_mib"]),
+    )
+
+
+def line(cells: tuple[str, ...]) -> str:
+    """Return cells set in the table's columns."""
+    return "".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+class Screen:
+    """Shows events as they come: JSON lines, plain lines, or a table that lives on a terminal.
+
+    Args:
+        console: where to.
+        request: what is being trained.
+    """
+
+    def __init__(self, console: Console, request: TrainRequest) -> None:
+        self.console = console
+        self.request = request
+        self.memory: list[Event] = []
+        self.headed = False
+        self._rows: deque[str] = deque(maxlen=LIVE_ROWS)
+        self._live: Any = None
+        self._waiting: Any = None
+
+    def __enter__(self) -> Self:
+        self._wait("looking at the text")
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._stop()
+
+    def _wait(self, text: str) -> None:
+        self._stop()
+        self._waiting = self.console.progress(text)
+        self._waiting.__enter__()
+
+    def _stop(self) -> None:
+        if self._waiting:
+            self._waiting.__exit__(None, None, None)
+            self._waiting = None
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def tell(self, event: Event) -> None:
+        """Show an event."""
+        if self.console.as_json:
+            self.console.json(event, one_line=True)
+        show = getattr(self, f"_{event['event']}", None)
+        if show:
+            show(event)
+
+    def _plan(self, event: Event) -> None:
+        for each in event["damaged"]:
+            self.console.look(each)
+        if event["resume"]:
+            self.console.note(f"  going on from step {event['resume_step']}", "dim")
+        self._wait(f"starting {counted(self.request.nproc, 'rank')}")
+
+    def _build(self, event: Event) -> None:
+        if event["state"] == "start":
+            self._wait("compiling devkit's operators, once")
+
+    def _start(self, event: Event) -> None:
+        self._stop()
+        for part in heading(event):
+            self.console.answer(f"  {part}", "strong")
+        if event["why_not_ours"] and event["operators"] == "paddle" and event["backend"] == "gloo":
+            self.console.look(f"Paddle's own operators are used: {event['why_not_ours']}")
+        self.console.answer()
+
+    def _step(self, event: Event) -> None:
+        if self.console.as_json:
+            return
+        if not self.headed:
+            self.headed = True
+            self.console.answer(line(HEADINGS), "dim")
+            if self.console.out.is_terminal and not self.console.out.is_dumb_terminal:
+                from rich.live import Live
+
+                self._live = Live(console=self.console.out, auto_refresh=False, transient=False)
+                self._live.start()
+        if self._live:
+            from rich.text import Text
+
+            self._rows.append(line(step_cells(event)))
+            self._live.update(Text("\n".join(self._rows)), refresh=True)
+        else:
+            self.console.answer(line(step_cells(event)))
+
+    def _validation(self, event: Event) -> None:
+        told = f"validation {event['loss']:.3f} nats a byte (a unigram model of this text: {event['unigram']:.3f})"
+        if self._live:
+            self._rows.append(f"  ─ step {event['step']}: {told} ─")
+        else:
+            self.console.answer(f"  ─ step {event['step']}: {told} ─")
+
+    def _checkpoint(self, event: Event) -> None:
+        if self._live is None:
+            self.console.note(f"  checkpoint of step {event['step']} written", "dim")
+
+    def _memory(self, event: Event) -> None:
+        self.memory.append(event)
+
+    def ended(self, run: Run) -> None:
+        """Show the tables of a run that is done, and what may come next."""
+        result = run.record["result"]
+        if self._live:
+            from rich.text import Text
+
+            self._live.update(Text("\n".join(self._rows)), refresh=True)
+        self._stop()
+        if self.memory:
+            self.console.answer()
+            show_memory(self.console, self.memory)
+        speed = result.get("tokens_per_s")
+        told = f"{thousands(speed)} tokens/s, " if speed else ""
+        self.console.done(f"{told}saved as run {run.id}")
+        if "checkpoint" in run.record["holds"]:
+            self.console.next(f"devkit train --resume {run.id} --steps {2 * self.request.options.steps}   goes on")
+        self.console.next(f"devkit train compare {run.id} RUN   beside another run")
+
+
+def heading(event: Event) -> list[str]:
+    """Return the lines above the steps: the model, the ranks and the text."""
+    ranks = f"{event['world_size']} {'GPU' if event['backend'] == 'nccl' else 'CPU'} "
+    ranks += "rank" if event["world_size"] == 1 else f"ranks ({'NCCL' if event['backend'] == 'nccl' else 'Gloo'})"
+    text = event["train_bytes"] + event["validation_bytes"]
+    model = f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']}"
+    held = f"{event['validation_bytes'] / 1e6:.1f} MB of it for validation"
+    return [
+        f"{model} · {ranks} · stage {event['stage']}: {STAGES[event['stage']]}",
+        f"text: {text / 1e6:.1f} MB of {event['text']}, {held} · attention: {event['attention']}",
+    ]
+
+
+def show_memory(console: Console, rows: list[Event]) -> None:
+    """Show the table of MiB a rank: by the formula, and as measured."""
+    columns = [Column("rank", importance=10), Column("parameters"), Column("gradients"), Column("optimizer")]
+    columns += [Column("sum predicted"), Column("measured"), Column("at its peak", importance=5)]
+    console.table(
+        [*columns, Column("", "left", 1)],
+        [
+            (
+                str(row["rank"]),
+                *(f"{row[name]:.1f}" for name in ("parameters_mib", "gradients_mib", "optimizer_mib", "predicted_mib")),
+                Cell(f"{row['measured_mib']:.1f}", "done"),
+                f"{row['peak_mib']:.1f}",
+                "MiB",
+            )
+            for row in sorted(rows, key=lambda row: row["rank"])
+        ],
+    )
+
+
+def show_plan(console: Console, request: TrainRequest, planned: Event) -> None:
+    """Show what each rank would take."""
+    options, memory = request.options, planned["memory"]
+    console.answer(
+        f"  Qwen2-shape, {planned['parameters'] / 1e6:.1f} M parameters, {options.dtype} · "
+        f"{counted(options.world_size, 'rank')} · stage {options.stage}: {STAGES[options.stage]}",
+        "strong",
+    )
+    console.answer()
+    kept = sum(memory[name] for name in ("parameters", "gradients", "optimizer"))
+    peak = kept + memory["gathered"] + memory["activations"]
+    names = ("parameters", "gradients", "optimizer", "gathered", "activations")
+    columns = [Column("", "left"), *(Column(name) for name in names[:3]), Column("sum predicted")]
+    columns += [Column("gathered", importance=6), Column("activations", importance=6), Column("at its peak")]
+    figures = [memory[name] for name in names[:3]] + [kept, memory["gathered"], memory["activations"], peak]
+    console.table([*columns, Column("", "left", 1)], [("each rank", *(f"{figure:.1f}" for figure in figures), "MiB")])
+    console.next("devkit train   with the same flags runs it, and measures")
+
+
+def show_comparison(console: Console, ids: list[str], comparison: Comparison) -> None:
+    """Show both curves, thinned out, and the step where they part."""
+    steps = comparison.steps
+    every = max(1, math.ceil(len(steps) / CURVE_ROWS))
+    shown = sorted({*steps[::every], steps[-1], *([comparison.parted] if comparison.parted is not None else [])})
+    console.table(
+        [Column("step"), Column(ids[0]), Column(ids[1]), Column("difference")],
+        [
+            (
+                str(step),
+                f"{comparison.left[step]:.6f}",
+                f"{comparison.right[step]:.6f}",
+                Cell(
+                    f"{abs(comparison.left[step] - comparison.right[step]):.1e}",
+                    "failed" if step == comparison.parted else "",
+                ),
+            )
+            for step in shown
+        ],
+    )
+    told = f"over {counted(len(steps), 'step')}; the largest difference is {comparison.largest:.1e}"
+    if comparison.parted is None:
+        console.done(f"the same to {comparison.tolerance:g} {told}")
+    else:
+        console.look(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")

@@ -1,0 +1,1 @@
+"""Put uncommitted work aside, single files too, and take it back."""

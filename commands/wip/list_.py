@@ -1,0 +1,60 @@
+"""List the work that was put aside, newest first.
+
+Example:  devkit wip list
+"""
+
+from __future__ import annotations
+
+import typer
+
+from devkit.commands._cli.options import Json
+from devkit.console import Cell, Column
+from devkit.git.session import open_session
+from devkit.git.wip import entries
+from devkit.text import ago
+
+
+def command(ctx: typer.Context, as_json: Json = False) -> None:
+    console = ctx.obj.console
+    with open_session(ctx.obj, changes=False) as session:
+        found = entries(session.git, session.state(status=False))
+    if as_json:
+        console.json(
+            [
+                {
+                    "wip": each.number,
+                    "message": each.message,
+                    "branch": each.branch,
+                    "time": each.time,
+                    "files": [item.path for item in each.items],
+                }
+                for each in found
+            ]
+        )
+        return
+    if not found:
+        console.note("nothing put aside here")
+        console.next("devkit wip save")
+        return
+    columns = [
+        Column("wip"),
+        Column("when", "left", 5),
+        Column("on", "left", 6),
+        Column("holds", "left", 8),
+        Column("what", "left", 9),
+        Column("files", "left", 3),
+    ]
+    console.table(
+        columns,
+        [
+            (
+                Cell(str(each.number), "type"),
+                ago(each.time),
+                each.branch or each.base[:10],
+                str(each),
+                each.message,
+                ", ".join(item.path for item in each.items[:3]),
+            )
+            for each in found
+        ],
+    )

@@ -1,0 +1,1 @@
+"""Paddle from source: what would fail, the phases of a build, what failed and why, and the builds to spare."""

@@ -1,0 +1,174 @@
+"""A checkout of Paddle: where it is, its submodules, and the archives that it names."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devkit.process import Finished, Runner
+
+GIT_LIMIT_S = 60.0
+EXTERNAL = "cmake/external"
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """A submodule of the tree.
+
+    Attributes:
+        path: below the root.
+        url: where it comes from.
+        pinned: the commit that the tree names.
+        present: the commit that is checked out; empty where nothing is.
+    """
+
+    path: str
+    url: str
+    pinned: str
+    present: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A third-party archive that the tree names: ``here`` is its file where it is already there, ``md5`` of that."""
+
+    name: str
+    url: str
+    expected: tuple[str, ...]
+    here: Path | None = None
+    md5: str = ""
+
+
+def find(directory: Path) -> Path:
+    """Return the root of the checkout of Paddle that holds ``directory``.
+
+    Raises:
+        DevkitError: there is none.
+    """
+    start = directory.resolve()
+    for each in (start, *start.parents):
+        if (each / "python" / "paddle" / "__init__.py").is_file() and _names_paddle(each / "CMakeLists.txt"):
+            return each
+    raise DevkitError(
+        f"{start} is in no checkout of Paddle",
+        "A CMakeLists.txt with project(paddle …) and python/paddle were looked for, upwards.",
+        "devkit build -C PATH   for a checkout that is elsewhere",
+        "git clone https://github.com/PaddlePaddle/Paddle.git",
+    )
+
+
+def _names_paddle(path: Path) -> bool:
+    try:
+        return re.search(r"^\s*project\(\s*paddle\b", path.read_text("utf-8", "replace"), re.MULTILINE) is not None
+    except OSError:
+        return False
+
+
+def clean_environ() -> dict[str, str]:
+    """Return the environment for git: without the variables that would turn it to another repository."""
+    kept = ("GIT_CONFIG", "GIT_SSH", "GIT_ASKPASS", "GIT_PROXY", "GIT_SSL", "GIT_AUTHOR", "GIT_COMMITTER", "GIT_TRACE")
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(kept)}
+
+
+def git(runner: Runner, root: Path, *words: str, check: bool = True) -> Finished:
+    """Run git in ``root``.
+
+    Raises:
+        DevkitError: it failed, with ``check``.
+    """
+    return runner.run(
+        ["git", "-C", str(root), *words],
+        env={**clean_environ(), "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+        timeout_s=GIT_LIMIT_S,
+        check=check,
+    )
+
+
+def refused(runner: Runner, root: Path) -> str:
+    """Return what git says where it refuses the checkout because of its owner; empty where it does not."""
+    done = git(runner, root, "rev-parse", "HEAD", check=False)
+    said = done.stderr.decode(errors="replace")
+    return said.strip().splitlines()[0] if "dubious ownership" in said else ""
+
+
+def submodules(runner: Runner, root: Path) -> list[Submodule]:
+    """Return the submodules of a checkout, in the order of their paths.
+
+    Raises:
+        DevkitError: git cannot read the checkout.
+    """
+    if not (root / ".gitmodules").is_file():
+        return []
+    named: dict[str, dict[str, str]] = {}
+    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
+    for entry in filter(None, listed.text.split("\0")):
+        key, _, value = entry.partition("\n")
+        name, _, field = key.removeprefix("submodule.").rpartition(".")
+        named.setdefault(name, {})[field] = value
+    urls = {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+    pins = git(runner, root, "ls-files", "-s", "-z", "--", *urls)
+    found = []
+    for entry in filter(None, pins.text.split("\0")):
+        mode, commit, _, path = re.split(r"[ \t]", entry, maxsplit=3)
+        if mode == "160000" and path in urls:
+            found.append(Submodule(path, urls[path], commit, checked_out(root / path)))
+    return sorted(found, key=lambda each: each.path)
+
+
+def checked_out(folder: Path) -> str:
+    """Return the commit that a submodule's folder has checked out, read from its files; empty where there is none."""
+    try:
+        mark = folder / ".git"
+        gitdir = mark if mark.is_dir() else folder / mark.read_text("utf-8").removeprefix("gitdir:").strip()
+        head = (gitdir / "HEAD").read_text("utf-8").strip()
+        if not any(each.name != ".git" for each in folder.iterdir()):
+            return ""
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (gitdir / ref).is_file():
+            return (gitdir / ref).read_text("utf-8").strip()
+        packed = (gitdir / "packed-refs").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
+
+
+def archives(root: Path) -> list[Archive]:
+    """Return the third-party archives that ``cmake/external`` names by an MD5, and which are there already."""
+    import hashlib
+
+    texts = [path.read_text("utf-8", "replace") for path in sorted((root / EXTERNAL).glob("*.cmake"))]
+    found = []
+    for archive in [each for text in texts for each in named_archives(text)]:
+        there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
+        md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
+        found.append(Archive(archive.name, archive.url, archive.expected, there, md5))
+    return found
+
+
+def named_archives(text: str) -> list[Archive]:
+    """Return the archives that a file of ``cmake/external`` names for Linux.
+
+    Its form: ``set(X_FILE "a.tar.gz" …)``, ``set(X_URL "https://…/${X_FILE}" …)`` and ``set(X_URL_MD5 …)``, once a
+    system; where the branches cannot be told apart by name, those for Windows and macOS are left out by theirs.
+    """
+    files = re.findall(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text)
+    urls = dict(re.findall(r"set\(\s*(\w+)_URL\s+\"?([^\s\")]+)", text))
+    sums: dict[str, list[str]] = {}
+    for prefix, md5 in re.findall(r"set\(\s*(\w+?)(?:_URL)?_MD5\s+\"?([0-9a-f]{32})", text):
+        sums.setdefault(prefix, []).append(md5)
+    found = []
+    for prefix, name in files:
+        if prefix in urls and prefix in sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
+            url = urls[prefix].replace(f"${{{prefix}_FILE}}", name)
+            if "${" not in url:
+                found.append(Archive(name, url, tuple(sums[prefix])))
+    return found

@@ -1,0 +1,210 @@
+"""Profile and facts → the line of CMake; and whether it must be run again.
+
+CMake keeps every option it was ever given. So what changed since the last configure is compared with the cache, and
+what is no longer given is taken out of it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from devkit.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+GIB = 1 << 30
+JOB_BYTES = 2 * GIB
+GPU_JOB_BYTES = 3 * GIB
+LINK_BYTES = 6 * GIB
+GENERATOR = "Ninja"
+STATE = ".devkit"
+STAMP = "configured.json"
+TRUE = {"ON", "TRUE", "YES", "Y", "1"}
+FALSE = {"OFF", "FALSE", "NO", "N", "0", ""}
+# What an interpreter leaves in the cache: with another one all of it is stale.
+PYTHON_ENTRIES = ("PYTHON_*", "_PYTHON_*", "Python_*", "_Python_*", "PY_*")
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How many compilers and how many linkers run at once."""
+
+    compile: int
+    link: int
+
+
+@dataclass(frozen=True)
+class Python:
+    """The interpreter that Paddle is built for: ``version`` as ``3.11``."""
+
+    executable: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the last configure was given, what the cache then held of it, and how many lines it printed."""
+
+    options: Mapping[str, str]
+    cache: Mapping[str, str]
+    lines: int = 0
+
+
+@dataclass(frozen=True)
+class Change:
+    """An option that differs from the last configure's; None is not given."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Need:
+    """Whether to configure: why, which options changed, which entries of the cache go."""
+
+    why: str = ""
+    changes: tuple[Change, ...] = ()
+    dropped: tuple[str, ...] = field(default=())
+
+
+def jobs(*, cores: int, memory_bytes: int, total_bytes: int, gpu: bool) -> Jobs:
+    """Return as many jobs as cores and memory carry: a compiler takes 2 GiB (3 with CUDA), a linker 6.
+
+    Args:
+        cores: processors that may be used.
+        memory_bytes: what is free now, for the compilers.
+        total_bytes: what the machine has, for the linkers: their number is part of the configuration, and must not
+            change with each run.
+        gpu: whether CUDA code is compiled.
+    """
+    compilers = max(1, min(cores, memory_bytes // (GPU_JOB_BYTES if gpu else JOB_BYTES)))
+    return Jobs(int(compilers), int(max(1, min(cores, total_bytes // LINK_BYTES))))
+
+
+def options(
+    profile: Mapping[str, str],
+    defines: Mapping[str, str],
+    python: Python,
+    *,
+    link_jobs: int,
+    cuda_arch: tuple[str, ...] = (),
+) -> dict[str, str]:
+    """Return every option of a configure, in the order of its line.
+
+    Args:
+        profile: the profile's.
+        defines: the user's, over them.
+        python: Paddle's default is a fixed version, whatever interpreter there is: both are always told.
+        link_jobs: how many linkers run at once.
+        cuda_arch: architectures as ``8.0``; none leaves them to Paddle.
+    """
+    found = {
+        "PY_VERSION": python.version,
+        "PYTHON_EXECUTABLE": python.executable,
+        "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
+        "CMAKE_JOB_POOLS": f"devkit_link={link_jobs}",
+        "CMAKE_JOB_POOL_LINK": "devkit_link",
+        **profile,
+    }
+    if cuda_arch and is_on(defines.get("WITH_GPU", profile.get("WITH_GPU", "OFF"))):
+        found.update({"CUDA_ARCH_NAME": "Manual", "CUDA_ARCH_BIN": " ".join(cuda_arch)})
+    return {**found, **defines}
+
+
+def is_on(value: str) -> bool:
+    """Tell whether CMake takes a value for true."""
+    return value.upper() in TRUE
+
+
+def line(source: Path, build: Path, given: Mapping[str, str], dropped: tuple[str, ...] = ()) -> list[str]:
+    """Return the line of CMake."""
+    return [
+        "cmake", "-S", str(source), "-B", str(build), "-G", GENERATOR,
+        *(word for name in dropped for word in ("-U", name)),
+        *(f"-D{name}={value}" for name, value in given.items()),
+    ]  # fmt: skip
+
+
+def need(given: Mapping[str, str], cache: Mapping[str, str] | None, stamp: Stamp | None, *, generated: bool) -> Need:
+    """Return whether and why CMake must run.
+
+    Args:
+        given: the options of this build.
+        cache: what CMakeCache.txt holds; None where there is none.
+        stamp: what the last configure by devkit left; None where it did not end, or was another's.
+        generated: whether there is a build.ninja.
+    """
+    if cache is None:
+        return Need("nothing is configured yet")
+    before = dict(stamp.options) if stamp else {name: cache[name] for name in given if name in cache}
+    changes = [
+        Change(name, before.get(name), value)
+        for name, value in given.items()
+        if name not in before or not same(before[name], value)
+    ]
+    dropped = [name for name in before if name not in given]
+    changes += [Change(name, before[name], None) for name in dropped]
+    if stamp:  # what someone changed in the cache since then
+        told = {each.name for each in changes}
+        changes += [
+            Change(name, cache.get(name), given[name])
+            for name, value in stamp.cache.items()
+            if name in given and name not in told and cache.get(name) != value
+        ]
+    if any(each.name == "PYTHON_EXECUTABLE" and each.before for each in changes):
+        dropped += PYTHON_ENTRIES
+    if changes:
+        return Need("options changed", tuple(changes), tuple(dropped))
+    if not generated or stamp is None:
+        return Need("the last configure did not end" if not generated else "it was not configured by devkit")
+    return Need()
+
+
+def same(one: str, other: str) -> bool:
+    """Tell whether two values mean the same to CMake."""
+    if one == other:
+        return True
+    upper = one.upper(), other.upper()
+    return all(each in TRUE for each in upper) or (all(each in FALSE for each in upper) and "" not in upper)
+
+
+def parse_cache(text: str) -> dict[str, str]:
+    """Return the entries of a CMakeCache.txt."""
+    found = {}
+    for each in text.splitlines():
+        if each and not each.startswith(("#", "//")) and "=" in each:
+            key, _, value = each.partition("=")
+            found[key.partition(":")[0].strip('"')] = value
+    return found
+
+
+def read_cache(build: Path) -> dict[str, str] | None:
+    """Return the cache of a build folder; None where there is none."""
+    try:
+        return parse_cache((build / "CMakeCache.txt").read_text("utf-8", "replace"))
+    except OSError:
+        return None
+
+
+def read_stamp(build: Path) -> Stamp | None:
+    """Return what the last configure left; None where it did not end."""
+    try:
+        held: dict[str, Any] = json.loads((build / STATE / STAMP).read_text("utf-8"))
+        return Stamp(dict(held["options"]), dict(held["cache"]), int(held["lines"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_stamp(build: Path, stamp: Stamp) -> None:
+    """Keep what a configure was given, after it ended well."""
+    write_atomically(build / STATE / STAMP, json.dumps(asdict(stamp), indent=1).encode())
+
+
+def drop_stamp(build: Path) -> None:
+    """Forget the last configure, before the next one begins: killed in between, it is done again."""
+    (build / STATE / STAMP).unlink(missing_ok=True)

@@ -1,0 +1,19 @@
+"""The data of builds, which lies in ``templates/build``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import devkit
+
+FOLDER = Path(devkit.__file__).parent / "templates" / "build"
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """Return what ``templates/build/NAME.toml`` holds."""
+    import tomlkit
+
+    return tomlkit.parse((FOLDER / f"{name}.toml").read_text("utf-8")).unwrap()

@@ -1,0 +1,261 @@
+"""Making a virtual environment: look, plan, carry out, prove; and roll back what does not come to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devkit.envs import interpreters, store, uv
+from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_request, probe_driver
+from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
+from devkit.errors import DevkitError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.envs.interpreters import Interpreter
+    from devkit.envs.lock import Lock
+    from devkit.runs import Run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for.
+
+    Attributes:
+        name: of the environment; empty for ``.venv`` of the project.
+        python: a version or a path; empty for the newest suitable.
+        paddle: as ``--paddle`` takes it; empty for what suits the machine.
+        packages: requirements beside Paddle.
+        files: files of requirements.
+        index_url: in place of the default index.
+        proxy: over the configured one.
+        offline: only from uv's cache.
+        lock: recreates another environment; then it alone says what is installed.
+    """
+
+    name: str = ""
+    python: str = ""
+    paddle: str = ""
+    packages: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    index_url: str = ""
+    proxy: str = ""
+    offline: bool = False
+    lock: Lock | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done: the lines of uv, in order, and what they make."""
+
+    name: str
+    folder: Path
+    interpreter: Interpreter
+    choice: PaddleChoice
+    lines: tuple[uv.Line, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment that came to its end.
+
+    Attributes:
+        new_bytes: what it takes on the disk beyond what uv's cache held already.
+        proof: what the computation answered; None if it was not asked to compute.
+    """
+
+    plan: Plan
+    paddles: tuple[str, ...]
+    seconds: float
+    new_bytes: int
+    proof: dict[str, Any] | None
+
+
+def words_of(packages: Sequence[str]) -> tuple[str, ...]:
+    """Return the requirements in what ``--with`` was given, several in one word too.
+
+    Raises:
+        UsageError: one would read as a flag of uv.
+    """
+    found = tuple(word for each in packages for word in ([each] if " @ " in each or ";" in each else each.split()))
+    for word in found:
+        if word.startswith("-"):
+            raise UsageError(f"--with {word} is no package", "Flags of uv are not taken.", "devkit env create -r FILE")
+    return found
+
+
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let the remedies of an error make the environment that was asked for."""
+    try:
+        yield
+    except DevkitError as error:
+        if name not in {"", PROJECT_ENVIRONMENT}:
+            again = f"devkit env create {name}"
+            error.remedies = tuple(re.sub(r"devkit env create(?=$| --|   )", again, each) for each in error.remedies)
+        raise
+
+
+def plan(app: App, request: Request, directory: Path) -> Plan:
+    """Look at the machine and return what will be done; nothing is changed.
+
+    Raises:
+        DevkitError: the name is taken, or there is no Python or Paddle as asked for.
+    """
+    folder = store.place(request.name, directory)
+    name = request.name or PROJECT_ENVIRONMENT
+    refuse_taken(name, folder)
+    for file in request.files:
+        if not file.is_file():
+            raise DevkitError(f"there is no {file}", "-r was given it.", f"ls {file.parent}")
+    choice, requirements, wanted = _contents(request)
+    interpreter = interpreters.find(app.runner, wanted, choice.minors)
+    source = uv.Source(
+        uv.check_url("--index-url", request.index_url),
+        choice.index,
+        uv.check_url("--proxy", request.proxy),
+        request.offline,
+        uv.check_url("env.index-url", app.config.get("env.index-url")),
+    )
+    variables = source.variables()
+    make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
+    lines = [uv.Line(make, variables, folder.parent)]
+    if requirements or request.files:
+        files = [word for file in request.files for word in ("-r", str(file.absolute()))]
+        flags = [*(["--no-deps"] if request.lock else []), *files]
+        for each in requirements:
+            flags += ["-e", each.removeprefix("-e ")] if each.startswith("-e ") else []
+        plain = [each for each in requirements if not each.startswith("-e ")]
+        install = ("pip", "install", "--python", str(folder / "bin" / "python"), *flags, "--", *plain)
+        lines.append(uv.Line(install, variables, folder.parent))
+    return Plan(name, folder, interpreter, choice, tuple(lines))
+
+
+def _contents(request: Request) -> tuple[PaddleChoice, tuple[str, ...], str]:
+    """Return the Paddle, all requirements and the Python that a request comes to."""
+    lock = request.lock
+    if lock is not None:
+        minor = int(lock.python.split(".")[1])
+        choice = PaddleChoice(lock.paddle, lock.packages, lock.index, "from a lock", (minor, minor))
+        return choice, lock.packages, request.python or f"3.{minor}"
+    asked = parse_request(request.paddle)
+    driver, why = probe_driver() if asked.device not in {CPU, NONE, WHEEL} else (None, "")
+    choice = choose(asked, driver, why_no_driver=why)
+    wanted = request.python
+    return choice, (*choice.requirements, *words_of(request.packages)), wanted
+
+
+def refuse_taken(name: str, folder: Path) -> None:
+    """Refuse to make what is there already; the rest of an interrupted making does not count.
+
+    Raises:
+        DevkitError: it is there.
+    """
+    if not os.path.lexists(folder) or store.unfinished(folder):
+        if name != PROJECT_ENVIRONMENT and store.container_note(name).exists():
+            from devkit.envs.containers import has_name
+
+            if has_name(name):
+                raise DevkitError(
+                    f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
+                )
+        return
+    if store.read(folder) is None and name == PROJECT_ENVIRONMENT:
+        raise DevkitError(
+            f"{folder} is there already",
+            "devkit did not make it.",
+            f"devkit env adopt {folder}   lets devkit use it as it is",
+            "devkit env create NAME   makes another beside it",
+        )
+    raise DevkitError(
+        f"the name {name} is taken",
+        f"{folder} is there.",
+        f"devkit env show {name}",
+        f"devkit env remove {name}   makes room",
+    )
+
+
+def carry_out(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
+    """Make the environment; whatever stops that, its folder is gone again.
+
+    Raises:
+        DevkitError: another devkit makes it, uv failed, or it does not compute.
+    """
+    begin = time.monotonic()
+    folder = planned.folder
+    with store.creating(folder) as cut_off:
+        if cut_off and os.path.lexists(folder):
+            app.console.look(f"an earlier making of {planned.name} was cut off; begun anew")
+            shutil.rmtree(folder)
+        refuse_taken_now(planned)
+        store.begin(folder)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            made = _make(app, planned, run, verify=verify, begin=begin)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            app.restored.append(f"{planned.name} was rolled back")
+            raise
+    return made
+
+
+def refuse_taken_now(planned: Plan) -> None:
+    """Refuse again below the lock: another devkit may have made it since the plan.
+
+    Raises:
+        DevkitError: it is there.
+    """
+    if os.path.lexists(planned.folder):
+        raise DevkitError(f"the name {planned.name} is taken", f"{planned.folder} was made a moment ago.")
+
+
+def _make(app: App, planned: Plan, run: Run, *, verify: bool, begin: float) -> Made:
+    from devkit.envs.uv_progress import install
+
+    folder = planned.folder
+    uv.run(app, planned.lines[0], log=run.log("uv"))
+    for line in planned.lines[1:]:
+        install(app, line, log=run.log("uv"))
+    store.put_device_side(folder)
+    paddles = tuple(store.installed_paddles(folder))
+    proof = prove(app, folder, planned.name, run) if verify and paddles else None
+    store.write(
+        folder,
+        store.Record(
+            planned.name,
+            dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+            planned.interpreter.dotted,
+            str(planned.interpreter.path),
+            planned.choice.build,
+            planned.choice.reason,
+            planned.choice.requirements,
+            planned.choice.index,
+            proof=proof,
+        ),
+    )
+    return Made(planned, paddles, time.monotonic() - begin, store.own_size(folder), proof)
+
+
+def prove(app: App, folder: Path, name: str, run: Run) -> dict[str, Any]:
+    """Let the environment compute, and return what it answered.
+
+    Raises:
+        DevkitError: it cannot.
+    """
+    from devkit.launch import Worker, device_environment
+
+    environment = Environment(name, folder / "bin" / "python", "just made")
+    with (
+        app.console.progress(f"computing in {name}"),
+        Worker(app, environment, "probe", folder=run.folder, name="probe", environ=device_environment(app)) as worker,
+    ):
+        return {key: value for key, value in worker.ask({"do": "probe"}, "probe").items() if key != "event"}

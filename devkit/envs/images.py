@@ -1,0 +1,128 @@
+"""Images: pulled with a bar a layer, built from a Dockerfile, and made of a container."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from devkit.envs import container
+from devkit.envs.container import LABEL
+from devkit.envs.engine import explained, of_api
+from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from devkit.console import Bars
+    from devkit.envs.engine import Seen
+
+
+def has_image(client: Any, image: str) -> bool:
+    """Tell whether an image is here."""
+    from docker.errors import ImageNotFound
+
+    with explained(image):
+        try:
+            client.images.get(image)
+        except ImageNotFound:
+            return False
+        return True
+
+
+def pull(client: Any, image: str, bars: Bars) -> int:
+    """Pull an image, with a bar a layer; return how many layers came.
+
+    Raises:
+        DevkitError: it was not found, or its registry does not answer.
+    """
+    repository, tag = _split(image)
+    came = set()
+    with explained(image):
+        for event in client.api.pull(repository, tag=tag, stream=True, decode=True):
+            if "error" in event:
+                raise _of_text(str(event["error"]), image)
+            layer, detail = event.get("id", ""), event.get("progressDetail") or {}
+            if detail.get("total"):
+                bars.update(
+                    layer, done=detail["current"], total=detail["total"], text=f"{layer} {event['status'].lower()}"
+                )
+            if event.get("status") == "Pull complete":
+                came.add(layer)
+    return len(came)
+
+
+def _of_text(said: str, image: str) -> DevkitError:
+    from docker.errors import APIError
+
+    return of_api(APIError(said, explanation=said), image)
+
+
+def _split(image: str) -> tuple[str, str]:
+    repository, colon, tag = image.rpartition(":")
+    return (
+        (repository, tag)
+        if colon and "/" not in tag and "@" not in image
+        else (image, "" if "@" in image else "latest")
+    )
+
+
+def changes(client: Any, seen: Seen) -> list[str]:
+    """Return what an image of a container must change: what made that an environment is not to be in it."""
+    with explained(seen.name):
+        own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
+    kept = {LABEL: "image", f"{LABEL}.user": seen.raw.labels[f"{LABEL}.user"], f"{LABEL}.project": seen.project}
+    gone = [key for key in seen.raw.labels if key.startswith(f"{LABEL}.") and key not in kept]
+    return [
+        *(f"LABEL {key}={json.dumps(value)}" for key, value in {**kept, **dict.fromkeys(gone, "")}.items()),
+        f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}",
+        f"CMD {json.dumps(own.get('Cmd') or [])}",
+        f"USER {own.get('User') or '0'}",
+        f"WORKDIR {own.get('WorkingDir') or '/'}",
+    ]
+
+
+def commit(client: Any, seen: Seen, image: str) -> str:
+    """Make an image of a container, and return its id."""
+    repository, tag = _split(container.check_image(image))
+    with explained(image):
+        made = seen.raw.commit(repository, tag, changes="\n".join(changes(client, seen)))
+    return str(made.id)
+
+
+def build(
+    client: Any,
+    dockerfile: Path,
+    tag: str,
+    *,
+    labels: Mapping[str, str],
+    proxies: Mapping[str, str],
+    on_line: Callable[[str], None],
+) -> None:
+    """Build an image from a Dockerfile, its folder being the context.
+
+    Proxies are Docker's predefined arguments, which leave no trace in the image.
+
+    Raises:
+        DevkitError: it does not build.
+    """
+    last: list[str] = []
+    with explained(tag):
+        for event in client.api.build(
+            path=str(dockerfile.parent),
+            dockerfile=dockerfile.name,
+            tag=tag,
+            labels=dict(labels),
+            buildargs=dict(proxies),
+            network_mode="host",
+            rm=True,
+            forcerm=True,
+            decode=True,
+        ):
+            if "error" in event:
+                said = "\n".join([*last[-6:], str(event["error"]).strip()])
+                raise DevkitError(f"{dockerfile} does not build", said, f"$EDITOR {dockerfile}")
+            for line in str(event.get("stream", "")).splitlines():
+                if line.strip():
+                    last.append(line.strip())
+                    on_line(line.strip())

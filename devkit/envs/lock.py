@@ -1,0 +1,146 @@
+"""Locks: a file that recreates an environment, package by package."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from devkit.envs import store, uv
+from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devkit.app import App
+
+FORMAT = 1
+HEADER = "recreate it with: devkit env create NAME --from THIS-FILE"
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What an environment holds.
+
+    Attributes:
+        python: the version of its interpreter, ``3.11.7``.
+        paddle: ``cpu``, a CUDA build, ``none`` or ``wheel``.
+        index: Paddle's own index, if that is where its Paddle came from.
+        packages: each exactly, as ``name==version`` or ``name @ file:///…``.
+        sha256: of each wheel that is named by its file.
+    """
+
+    python: str
+    paddle: str
+    index: str | None
+    packages: tuple[str, ...]
+    sha256: Mapping[str, str]
+
+    def text(self) -> str:
+        """Return the lock as TOML."""
+        import tomlkit
+
+        document = tomlkit.document()
+        document.add(tomlkit.comment(HEADER))
+        document["format"] = FORMAT
+        document["python"] = self.python
+        document["paddle"] = self.paddle
+        if self.index:
+            document["index"] = self.index
+        packages = tomlkit.array()
+        packages.extend(self.packages)
+        document["packages"] = packages.multiline(multiline=True)
+        if self.sha256:
+            document["sha256"] = dict(self.sha256)
+        return tomlkit.dumps(document)
+
+
+def freeze(app: App, folder: Path, *, in_place: bool = False) -> Lock:
+    """Return the lock of an environment.
+
+    Args:
+        app: whose runner starts uv.
+        folder: the environment's.
+        in_place: let packages pass that are installed in place (``-e``).
+
+    Raises:
+        DevkitError: it holds something that cannot be recreated from elsewhere.
+    """
+    done = uv.run(app, uv.Line(("pip", "freeze", "--python", str(folder / "bin" / "python")), {}, folder))
+    packages = tuple(line for line in done.text.splitlines() if line.strip() and not line.startswith("#"))
+    editable = [line for line in packages if line.startswith("-e")]
+    if editable and not in_place:
+        raise DevkitError(
+            f"{folder.name} holds what is not locked",
+            f"Installed in place, and so what its folder is today: {', '.join(editable)}",
+            f"devkit env run {folder.name} -- pip freeze   lists the rest",
+        )
+    record = store.read(folder)
+    hashes = {}
+    for package in packages:
+        file = _file(package)
+        if file is not None:
+            hashes[package.partition(" @ ")[2]] = _sha256(file)
+    return Lock(
+        store.python_version(folder),
+        record.paddle if record else "",
+        record.index if record else None,
+        packages,
+        hashes,
+    )
+
+
+def read(path: Path) -> Lock:
+    """Return the lock in a file.
+
+    Raises:
+        DevkitError: it is none, or a wheel that it names is gone or another.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        values = tomlkit.parse(path.read_text("utf-8")).unwrap()
+    except OSError as error:
+        raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise DevkitError(
+            f"{path} is no lock of an environment", str(error), "devkit env freeze NAME -o FILE"
+        ) from error
+    python, packages, index = values.get("python"), values.get("packages"), values.get("index")
+    if (
+        values.get("format") != FORMAT
+        or not (isinstance(python, str) and re.fullmatch(r"3\.\d+(\.\d+)?", python))
+        or not (isinstance(packages, list) and all(_is_package(each) for each in packages))
+        or not (index is None or isinstance(index, str))
+        or not isinstance(values.get("sha256", {}), dict)
+    ):
+        raise DevkitError(f"{path} is no lock of an environment", "", "devkit env freeze NAME -o FILE")
+    lock = Lock(python, str(values.get("paddle", "")), index, tuple(packages), values.get("sha256", {}))
+    for package in lock.packages:
+        file = _file(package)
+        if file is not None and _sha256(file) != lock.sha256.get(package.partition(" @ ")[2]):
+            raise DevkitError(f"{file} is not the wheel that was locked", "Its SHA-256 is another.")
+    return lock
+
+
+def _is_package(entry: object) -> bool:
+    return isinstance(entry, str) and not entry.startswith("-")
+
+
+def _file(package: str) -> Path | None:
+    url = package.partition(" @ ")[2]
+    return Path(unquote(urlsplit(url).path)) if url.startswith("file://") else None
+
+
+def _sha256(file: Path) -> str:
+    if not file.is_file():
+        raise DevkitError(f"{file} is gone", "A package of the environment came from it.")
+    with file.open("rb") as stream:
+        digest = hashlib.sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

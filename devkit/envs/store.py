@@ -1,0 +1,233 @@
+"""The environments of a user: their names, their records, and the lock below which one is made."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import IO, TYPE_CHECKING, Any
+
+from devkit.envs.resolve import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
+from devkit.errors import DevkitError, UsageError
+from devkit.files import explained, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RECORD = "devkit-environment.json"
+CREATING = ".creating"
+DEVICE_SIDE = "devkit-device-side.pth"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")  # what a container may be called, too
+LINK = ".link"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What devkit knows of an environment that it made or adopted.
+
+    Attributes:
+        name: what it is called.
+        created: when, in ISO 8601.
+        python: the version of its interpreter.
+        interpreter: the one that it was made from.
+        paddle: ``cpu``, a CUDA build, ``none`` or ``wheel``.
+        reason: why that one.
+        requirements: what uv was given.
+        index: Paddle's own index, where that was used.
+        adopted: whether something else made it.
+        proof: what the computation answered, if it was asked to compute.
+    """
+
+    name: str
+    created: str
+    python: str
+    interpreter: str = ""
+    paddle: str = ""
+    reason: str = ""
+    requirements: tuple[str, ...] = ()
+    index: str | None = None
+    adopted: bool = False
+    proof: dict[str, Any] | None = None
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if an environment can be called so.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if NAME.fullmatch(name):
+        return name
+    if name.startswith("-"):
+        why = "A name that begins with - would read as a flag."
+    elif "/" in name:
+        why = "A name is no path: environments lie in devkit's own folder, or in .venv of the project."
+    else:
+        why = "A name has letters, digits, and . _ - inside, at most 63."
+    better = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:63] or "paddle"
+    raise UsageError(f"an environment cannot be called {name!r}", why, f"devkit env create {better}")
+
+
+def project_folder(directory: Path) -> Path:
+    """Return the project that holds ``directory``; the folder itself where none does."""
+    for each in (directory, *directory.parents):
+        if any((each / mark).exists() for mark in PROJECT_MARKS):
+            return each
+    return directory
+
+
+def place(name: str, directory: Path) -> Path:
+    """Return where an environment of this name is made; without one, ``.venv`` of the project.
+
+    Raises:
+        UsageError: it cannot be called so.
+    """
+    if name in {"", PROJECT_ENVIRONMENT}:
+        return project_environment(directory) or project_folder(directory) / PROJECT_ENVIRONMENT
+    return home() / check_name(name)
+
+
+def read(folder: Path) -> Record | None:
+    """Return the record in an environment's folder, or None."""
+    try:
+        values = json.loads((folder / RECORD).read_text("utf-8"))
+        known = {field.name for field in fields(Record)}
+        values = {key: value for key, value in values.items() if key in known}
+        return Record(**{**values, "requirements": tuple(values.get("requirements", ()))})
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write the record into an environment's folder; secrets are masked."""
+    from devkit.redact import redact_value
+
+    write_atomically(folder / RECORD, json.dumps(redact_value(asdict(record)), indent=2).encode())
+
+
+def site_packages(folder: Path) -> Path | None:
+    """Return the folder of an environment's packages, or None where it has none."""
+    return next(iter(sorted(folder.glob("lib/python3*/site-packages"))), None)
+
+
+def put_device_side(folder: Path) -> None:
+    """Let an environment's Python import devkit's device side: a ``.pth`` that names the folder with the link to it.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    from devkit.launch import device_side
+
+    packages = site_packages(folder)
+    if packages is None:
+        raise DevkitError(f"{folder} has no site-packages", "It is no environment of a Python 3.")
+    write_atomically(packages / DEVICE_SIDE, f"{device_side()}\n".encode())
+
+
+def installed_paddles(folder: Path) -> list[str]:
+    """Return the Paddles in an environment as ``paddlepaddle 3.3.1``, from their metadata."""
+    packages = site_packages(folder)
+    found = []
+    for info in sorted(packages.glob("paddlepaddle*.dist-info")) if packages else ():
+        name, _, version = info.name.removesuffix(".dist-info").partition("-")
+        found.append(f"{name.replace('_', '-')} {version}")
+    return found
+
+
+def python_version(folder: Path) -> str:
+    """Return the version of an environment's Python: from ``pyvenv.cfg``, else from its folders."""
+    with contextlib.suppress(OSError):
+        for line in (folder / "pyvenv.cfg").read_text("utf-8", errors="replace").splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() in {"version_info", "version"}:
+                return ".".join(value.strip().split(".")[:3])
+    packages = site_packages(folder)
+    return packages.parent.name.removeprefix("python") if packages else "?"
+
+
+def _mark(folder: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
+    return home() / CREATING / digest
+
+
+def unfinished(folder: Path) -> bool:
+    """Tell whether the making of this environment goes on, or was cut off."""
+    return _mark(folder).exists()
+
+
+@contextlib.contextmanager
+def creating(folder: Path) -> Iterator[bool]:
+    """Hold the lock below which ``folder`` is made; yields whether an earlier making was cut off.
+
+    The lock's file is there for as long as the folder is not whole, so that a half-made one is known as such after
+    SIGKILL too. It stays if the block leaves a folder behind with an error.
+
+    Raises:
+        DevkitError: another devkit is making it.
+    """
+    mark = _mark(folder)
+    with explained(mark):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(mark)
+    if file is None:
+        raise DevkitError(
+            f"{folder.name} is being made by another devkit",
+            f"It holds {mark}.",
+            "devkit env list   shows it when it is done",
+        )
+    cut_off = bool(file.read())
+    done = False
+    try:
+        yield cut_off
+        done = True
+    finally:
+        if done or not os.path.lexists(folder):
+            mark.unlink(missing_ok=True)
+        file.close()
+
+
+def begin(folder: Path) -> None:
+    """Note, below the lock, that from here on ``folder`` is devkit's to remove if its making is cut off."""
+    _mark(folder).write_text(f"{folder}\n", "utf-8")
+
+
+def _lock(mark: Path) -> IO[str] | None:
+    while True:
+        file = mark.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        try:
+            same = os.fstat(file.fileno()).st_ino == mark.stat().st_ino
+        except FileNotFoundError:
+            same = False
+        if same:
+            file.seek(0)
+            return file
+        file.close()  # its last holder removed it as we opened it
+
+
+def container_note(name: str) -> Path:
+    """Return the note that there is a container of this name; the engine, which is slower to ask, knows better."""
+    return home() / ".containers" / name
+
+
+def own_size(folder: Path) -> int:
+    """Return the bytes that only this folder takes on the disk: hard links to others' files are not counted."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            below = entry.is_dir(follow_symlinks=False)
+            if below or status.st_nlink == 1:
+                total += status.st_blocks * 512
+            if below:
+                total += own_size(folder / entry.name)
+    return total

@@ -1,0 +1,212 @@
+"""uv, the engine of environments: its binary comes from PyPI, and what it complains of becomes what to type."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError, UsageError
+from devkit.process import Finished
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from devkit.app import App
+
+# What would turn uv's eye from the environment that it is told of, or leak into it.
+DROPPED = (
+    "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PROJECT_ENVIRONMENT",
+    "PYTHONPATH", "PYTHONHOME", "UV_PROJECT", "UV_WORKING_DIRECTORY", "UV_VENV_CLEAR", "UV_VENV_SEED",
+)  # fmt: skip
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where packages come from.
+
+    Attributes:
+        index_url: in place of the default index, and of Paddle's own.
+        paddle_index: Paddle's own, for a GPU build, asked before the default one.
+        default_index: in place of uv's default one, but not of Paddle's own.
+        proxy: over the configured one.
+        offline: only what uv has in its cache.
+    """
+
+    index_url: str = ""
+    paddle_index: str | None = None
+    proxy: str = ""
+    offline: bool = False
+    default_index: str = ""
+
+    def variables(self) -> dict[str, str]:
+        """Return the variables that tell uv: never its command line, where others see a password."""
+        found = {"UV_PYTHON_DOWNLOADS": "never"}
+        default = self.index_url or self.default_index
+        if default:
+            found["UV_DEFAULT_INDEX"] = default
+        if self.paddle_index and not self.index_url:
+            found["UV_INDEX"] = self.paddle_index
+        if self.proxy:
+            found.update(dict.fromkeys(PROXY_VARIABLES, self.proxy))
+        if self.offline:
+            found["UV_OFFLINE"] = "1"
+        return found
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of uv: its words after ``uv``, its variables, and where it runs."""
+
+    words: tuple[str, ...]
+    variables: Mapping[str, str]
+    folder: Path
+
+    def shown(self) -> str:
+        """Return the line as one would type it; the caller redacts."""
+        import shlex
+
+        own = {name: value for name, value in self.variables.items() if name not in PROXY_VARIABLES[1:]}
+        return " ".join(
+            (*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(("uv", *self.words)))
+        )
+
+
+def check_url(flag: str, url: str) -> str:
+    """Return an address that ``flag`` was given, if uv can use it.
+
+    Raises:
+        UsageError: it is not an address.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in {"http", "https", "socks5", "socks5h", "file"} and (parts.hostname or parts.path)
+        _ = parts.port
+    except ValueError:
+        good = None
+    if url and not good:
+        raise UsageError(f"{flag} {url} is no address", "It begins with http:// or https://.")
+    return url
+
+
+def binary() -> str:
+    """Return the path of uv's binary.
+
+    Raises:
+        DevkitError: the package is there without it.
+    """
+    from uv import find_uv_bin
+
+    try:
+        return os.fspath(find_uv_bin())
+    except FileNotFoundError as error:
+        raise DevkitError("uv was not found", str(error), "pip install --force-reinstall uv") from error
+
+
+def environ(app: App, line: Line) -> dict[str, str]:
+    """Return the environment that a line of uv runs in."""
+    inherited = {name: value for name, value in app.child_environment().items() if name not in DROPPED}
+    return {**inherited, **line.variables}
+
+
+def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -> Finished:
+    """Run a line of uv to its end.
+
+    Args:
+        app: whose runner starts it.
+        line: what to run.
+        log: what it says is appended to it.
+        meanwhile: what the screen says as it runs; loading the screen's library takes its time beside uv, not before.
+
+    Raises:
+        DevkitError: uv failed; what it said is sorted out.
+    """
+    child = app.runner.start([binary(), *line.words], cwd=line.folder, env=environ(app, line), log=log, keep=None)
+    try:
+        with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
+            status = child.wait()
+    except BaseException:
+        child.end()
+        raise
+    finally:
+        app.runner.children.remove(child)
+    if status != 0:
+        raise explain(child.stderr.decode(errors="replace"), line)
+    return Finished(child.argv, status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started)
+
+
+@dataclass(frozen=True)
+class _Sign:
+    pattern: re.Pattern[str]
+    what: str
+    remedies: tuple[str, ...]
+
+
+def _sign(pattern: str, what: str, *remedies: str) -> _Sign:
+    return _Sign(re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedies)
+
+
+_DEAD_PROXY = _sign(
+    r"tunnel error|proxy", "the proxy does not answer", "devkit config get proxy.url   shows the configured one",
+    "env | grep -i proxy   shows the shell's", "devkit env create --proxy http://HOST:PORT",
+)  # fmt: skip
+_SIGNS = (
+    _sign(r"no space left|os error 28|quota exceeded|os error 122", "the disk is full", "df -h   shows which",
+          "uv cache prune   frees what uv no longer needs"),
+    _sign(r"network was disabled|network connectivity is disabled|not found in the cache",
+          "it is not in uv's cache, and --offline forbids to fetch it", "devkit env create   without --offline"),
+    _sign(r"401 unauthorized|403 forbidden|407 proxy", "the index refuses",
+          "devkit env create --index-url https://USER:PASSWORD@HOST/simple"),
+    _sign(r"invalid peer certificate|certificate", "the index's certificate is not trusted",
+          "SSL_CERT_FILE=ca.pem devkit env create   names your company's authority"),
+    _sign(r"dns error|failed to lookup", "the index's host was not found",
+          "devkit env create --proxy http://HOST:PORT   if there is a proxy",
+          "devkit env create --offline   uses uv's cache"),
+    _sign(r"connection refused|timed out|connection reset|error sending request|network unreachable",
+          "the index does not answer", "devkit env create --proxy http://HOST:PORT   if there is a proxy",
+          "devkit env create --offline   uses uv's cache"),
+    _sign(r"not found in the package registry|404 not found|no such index",
+          "the index does not have it", "devkit env create --index-url https://HOST/simple   asks another index"),
+    _sign(r"no wheels with a matching|no wheel.* python (abi|version)|requires python",
+          "it has no wheel for this Python", "devkit env create --python 3.11"),
+    _sign(r"there is no version of|only the following versions", "there is no such version",
+          "devkit env create --paddle 3.3.1"),
+    _sign(r"no solution found", "these requirements contradict each other",
+          "devkit env create --paddle none --with 'PACKAGE'"),
+    _sign(r"failed to parse|not a valid", "a requirement is not understood", "devkit env create --with 'einops>=0.8'"),
+    _sign(r"hash mismatch", "a file is not what its lock says", "devkit env create --index-url https://HOST/simple"),
+    _sign(r"failed to build|build backend returned an error", "a package could not be built from source",
+          "devkit env create --python 3.11   a Python that it has a wheel for"),
+    _sign(r"permission denied|os error 13|read-only", "a folder cannot be written", 'ls -ld "$(uv cache dir)"'),
+)  # fmt: skip
+
+
+def explain(said: str, line: Line) -> DevkitError:
+    """Return what uv's words mean for the person who asked."""
+    from devkit.redact import redact
+
+    why = redact("\n".join(_gist(said))) or f"The line was: {redact(line.shown())}"
+    proxied = any(line.variables.get(name) or os.environ.get(name) for name in PROXY_VARIABLES)
+    if re.search(r"tunnel error|proxyconnect|proxy.*(refused|error)", said, re.IGNORECASE) or (
+        proxied and re.search(r"client error \(Connect\)", said) and "dns error" not in said
+    ):
+        return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_DEAD_PROXY.remedies)
+    for sign in _SIGNS:
+        if sign.pattern.search(said):
+            return DevkitError(f"uv failed: {sign.what}", why, *sign.remedies)
+    return DevkitError("uv failed", why)
+
+
+def _gist(said: str) -> Sequence[str]:
+    """Return the lines of uv that say what went wrong, without its progress and its hints for other commands."""
+    lines = [line.rstrip() for line in said.splitlines() if line.strip()]
+    begin = next((index for index, line in enumerate(lines) if re.match(r"\s*(error|×)", line)), 0)
+    kept = [line for line in lines[begin:] if not re.match(r"\s*(hint|warning):", line)]
+    return [re.sub(r"^\s*(error:|cause:|×|╰─▶|├─▶|│)\s*", "", line) for line in kept[:8]]

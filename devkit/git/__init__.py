@@ -1,0 +1,1 @@
+"""Clones: their state as plain data, snapshots of it, and the way back."""

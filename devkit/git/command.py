@@ -1,0 +1,363 @@
+"""The one door to git: a clean environment, no word of a user's taken for an option, NUL between fields.
+
+GitPython is behind it too, imported only where it does something that a line of git does not: it parses git's
+progress and reads commits. Nothing is passed to its own commands, since it runs what it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+from devkit.process import find_program
+from devkit.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from devkit.app import App
+
+COMPLAINT_LINES = 12
+# What a user sets on purpose: identity, transport and credentials, configuration, tracing. The others (GIT_DIR,
+# GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY, GIT_EXTERNAL_DIFF, …) come from a hook or a wrapper, and would send a
+# command to another repository, or start a program.
+KEPT = re.compile(
+    r"GIT_(ASKPASS|SSH|SSH_COMMAND|SSH_VARIANT|SSL_\w+|EXEC_PATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM"
+    r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
+    r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
+)
+SETTINGS = {
+    # A repack or a monitor in the background would outlive the command, and hold its lock.
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "core.fsmonitor": "false",
+    "protocol.ext.allow": "never",
+    # What is read must not depend on how the user likes to see it.
+    "color.ui": "false",
+    "log.showSignature": "false",
+    "advice.detachedHead": "false",
+}
+NETWORK = frozenset({"fetch", "push", "ls-remote"})
+_HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|^@$|(^|/)\.|\.lock(/|$)")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of git that changes something or talks to a remote.
+
+    Attributes:
+        words: what follows ``git``.
+        directory: where it runs, when not where the command runs.
+        data: its standard input.
+        slow: it may take long, or run hooks: it runs below the supervisor, with progress.
+    """
+
+    words: tuple[str, ...]
+    directory: Path | None = None
+    data: bytes | None = None
+    slow: bool = False
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The line as it is run."""
+        return ("git", *(("-C", str(self.directory)) if self.directory else ()), *self.words)
+
+    def __str__(self) -> str:
+        line = shlex.join(self.argv)
+        if self.data is not None:
+            shown = self.data.decode("utf-8", "backslashreplace").replace("\0", r"\0").replace("%", "%%")
+            line = f"printf {shlex.quote(shown)} | {line}"
+        return line
+
+
+def line(*words: str, directory: Path | None = None, data: bytes | None = None, slow: bool = False) -> Line:
+    """Return a line of git."""
+    return Line(words, directory, data, slow)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a line of git ended."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def complaint(self) -> str:
+        """The last lines of what it said when it failed."""
+        said = (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
+        lines = [each for each in said.splitlines() if not each.startswith(("hint:", "remote: Enumerating"))]
+        return redact("\n".join(lines[-COMPLAINT_LINES:]))
+
+
+class GitFailed(DevkitError):
+    """A line of git failed."""
+
+    def __init__(self, argv: Sequence[str], answer: Answer) -> None:
+        super().__init__(
+            f"git {next((word for word in argv if not word.startswith('-')), '')} failed with status {answer.status}",
+            answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
+        )
+        self.answer = answer
+
+
+def word(text: str, what: str) -> str:
+    """Return a user's word if git cannot take it for anything but a word.
+
+    Raises:
+        UsageError: it begins like an option, is empty, or holds control characters.
+    """
+    if not text or text.startswith("-") or _CONTROL.search(text):
+        raise UsageError(f"{text!r} is no {what}", "It is empty, begins with - or holds control characters.")
+    return text
+
+
+def branch_name(text: str) -> str:
+    """Return a user's word if it can name a branch.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    word(text, "name of a branch")
+    if _REF_FORBIDDEN.search(text) or text == "HEAD":
+        raise UsageError(f"{text!r} is no name of a branch", "git check-ref-format says what is.")
+    return text
+
+
+def safe_url(url: str) -> str:
+    """Return a remote's URL if contacting it starts no program of its choosing.
+
+    Raises:
+        DevkitError: it would.
+    """
+    if _HELPER.match(url) or url.startswith("-"):
+        raise DevkitError(f"the URL {url!r} is refused", "It names a program to run, not a place.")
+    return url
+
+
+def environment(base: Mapping[str, str]) -> dict[str, str]:
+    """Return ``base`` without the ``GIT_*`` variables that redirect git, with what devkit asks of it."""
+    environ = {name: value for name, value in base.items() if not name.startswith("GIT_") or KEPT.fullmatch(name)}
+    count = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    for number, (key, value) in enumerate(SETTINGS.items(), count):
+        environ[f"GIT_CONFIG_KEY_{number}"] = key
+        environ[f"GIT_CONFIG_VALUE_{number}"] = value
+    return {
+        **environ,
+        "GIT_CONFIG_COUNT": str(count + len(SETTINGS)),
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_EDITOR": ":",
+        "GIT_SEQUENCE_EDITOR": ":",
+        "GIT_PAGER": "cat",
+        "GIT_MERGE_AUTOEDIT": "no",
+        "LC_ALL": "C.UTF-8",
+        "LANGUAGE": "",
+    }
+
+
+@dataclass
+class Git:
+    """git in one directory.
+
+    Attributes:
+        directory: where its lines run.
+        app: the screen and the runner.
+        holds: descriptors that every git inherits: a lock is held until the last of them has ended.
+        log: where the output of slow lines goes.
+    """
+
+    app: App
+    directory: Path
+    holds: list[int] = field(default_factory=list)
+    log: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in [each for each in os.environ if each.startswith("GIT_") and not KEPT.fullmatch(each)]:
+            del os.environ[name]  # GitPython reads them from the process
+        self.program = find_program("git")
+        self.env = environment(self.app.child_environment())
+
+    def at(self, directory: Path) -> Git:
+        """Return git in another directory, under the same lock."""
+        return Git(self.app, directory, self.holds, self.log)
+
+    def _start(self, words: Sequence[str], env: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self.program, *words],
+            cwd=self.directory,
+            env={**self.env, **env},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=tuple(self.holds),
+        )
+
+    def ask(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
+        """Run a quick line and return how it ended."""
+        process = self._start(words, env or {}, subprocess.DEVNULL if data is None else subprocess.PIPE)
+        stdout, stderr = process.communicate(data)
+        return Answer(process.returncode, stdout, stderr)
+
+    def read(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> bytes:
+        """Run a quick line and return what it printed.
+
+        Raises:
+            GitFailed: its status is not 0.
+        """
+        answer = self.ask(*words, data=data, env=env)
+        if answer.status:
+            raise GitFailed(words, answer)
+        return answer.stdout
+
+    def text(self, *words: str) -> str:
+        """Run a quick line and return what it printed, as text without the last newline."""
+        return os.fsdecode(self.read(*words)).removesuffix("\n")
+
+    def read_all(self, *lines: Sequence[str]) -> list[Answer]:
+        """Run quick lines side by side and return how each ended."""
+        running = [self._start(words, {}, subprocess.DEVNULL) for words in lines]
+        answers = []
+        for process in running:
+            stdout, stderr = process.communicate()
+            answers.append(Answer(process.returncode, stdout, stderr))
+        return answers
+
+    def stream(self, *words: str, chunks: Iterator[bytes], env: Mapping[str, str] | None = None) -> None:
+        """Run a line that reads ``chunks``.
+
+        Raises:
+            GitFailed: its status is not 0.
+        """
+        process = self._start(words, env or {}, subprocess.PIPE)
+        try:
+            if process.stdin:
+                try:
+                    for chunk in chunks:
+                        process.stdin.write(chunk)
+                    process.stdin.close()
+                except BrokenPipeError:
+                    pass
+            process.stdin = None
+            stdout, stderr = process.communicate()
+        except BaseException:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
+            raise
+        if process.returncode:
+            raise GitFailed(words, Answer(process.returncode, stdout, stderr))
+
+    def carry_out(
+        self, each: Line, *, check: bool = True, env: Mapping[str, str] | None = None, title: str = ""
+    ) -> Answer:
+        """Run a line that changes something, shown with ``-v``; a slow one with progress, and ended with devkit.
+
+        Raises:
+            GitFailed: with ``check``, its status is not 0.
+        """
+        if each.slow:
+            answer = self._slow(each, env or {}, title)
+        else:
+            self.app.console.command(each.argv)
+            answer = self.ask(*each.argv[1:], data=each.data, env=env)
+        if check and answer.status:
+            raise GitFailed(each.words, answer)
+        return answer
+
+    def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
+        runner = self.app.runner
+        network = each.words[0] in NETWORK
+        if title and network and not self.app.console.interactive:
+            self.app.console.note(f"{title}…", "dim")
+        with self._progress(title, network=network) as on_line:
+            child = runner.start(
+                each.argv,
+                cwd=self.directory,
+                env={**self.env, **env},
+                pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
+                log=self.log,
+                keep=None,
+                on_line=on_line,
+            )
+            try:
+                status = child.wait()
+            except BaseException:
+                child.end()
+                raise
+            finally:
+                if child in runner.children:
+                    runner.children.remove(child)
+        return Answer(status, bytes(child.stdout), bytes(child.stderr))
+
+    def _progress(self, title: str, *, network: bool) -> Any:
+        console = self.app.console
+        if not title or not console.interactive:
+            return contextlib.nullcontext(None)
+        return _progress_bar(console, title) if network else _spinner(console, title)
+
+    def commits(self, range_: str, limit: int) -> list[Commit]:
+        """Return the commits of a range, newest first, through GitPython."""
+        import git
+
+        with git.Repo(self.directory, search_parent_directories=True, expand_vars=False) as repo:
+            return [
+                Commit(
+                    each.hexsha,
+                    _str(each.summary),
+                    _str(each.message),
+                    each.author.name or "",
+                    each.authored_date,
+                    tuple(parent.hexsha for parent in each.parents),
+                )
+                for each in repo.iter_commits(word(range_, "range"), max_count=limit)
+            ]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit: its name, words, author and time (seconds since 1970)."""
+
+    oid: str
+    subject: str
+    message: str
+    author: str
+    time: int
+    parents: tuple[str, ...]
+
+
+def _str(text: str | bytes) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else text
+
+
+@contextlib.contextmanager
+def _spinner(console: Any, title: str) -> Iterator[None]:
+    with console.progress(title):
+        yield
+
+
+@contextlib.contextmanager
+def _progress_bar(console: Any, title: str) -> Iterator[Callable[[str], None]]:
+    from git import RemoteProgress
+
+    with console.progress(title, total=100) as shown:
+
+        class Parser(RemoteProgress):
+            def update(self, _op: int, done: str | float, total: str | float | None = None, _text: str = "") -> None:
+                part = 100 * float(done) / float(total) if total else None
+                shown.update(done=part, text=f"{title}: {(self._cur_line or '').split(':')[0].strip().lower()}")
+
+        yield Parser().new_message_handler()

@@ -1,0 +1,224 @@
+"""The journal of changing runs in a repository: what `devkit undo` can return to, and what each run left behind.
+
+It lies in the repository's common git directory, since refs can arrive from elsewhere: only what this journal names is
+ever restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.files import write_atomically
+from devkit.git.changes import lstat
+from devkit.git.restore import sections
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devkit.git.command import Git
+    from devkit.git.snapshot import Snapshot
+    from devkit.git.state import Place, State, Status
+
+LOCK_WAIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Push:
+    """A ref of a remote that a run moved: from an object (empty: it was not there) to another (empty: deleted)."""
+
+    remote: str
+    ref: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class After:
+    """What a run left behind, to tell later whether anything moved since.
+
+    Attributes:
+        refs: the refs that it moved, with their objects since (empty: deleted).
+        config: the branches whose settings it changed, with the settings since.
+        heads: each checkout's ``HEAD``.
+        files: each checkout's dirty and untracked paths, with what tells an edit.
+    """
+
+    refs: Mapping[str, str]
+    config: Mapping[str, list[list[str]]]
+    heads: Mapping[str, str]
+    files: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A changing run.
+
+    Attributes:
+        id: the run's id.
+        command: what was run.
+        started: in seconds since 1970.
+        creates: the worktrees that it makes.
+        pushes: what it pushed, or was about to.
+        after: None for a run that was killed.
+        undoes: the run that it undid, if it was an undo.
+    """
+
+    id: str
+    command: str
+    started: float
+    creates: tuple[str, ...] = ()
+    pushes: tuple[Push, ...] = ()
+    after: After | None = None
+    undoes: str = ""
+
+
+def folder(place: Place) -> Path:
+    """Return where the journal is."""
+    return place.common_dir / "devkit" / "undo"
+
+
+def write(place: Place, entry: Entry) -> None:
+    """Write an entry, whole or not at all."""
+    write_atomically(folder(place) / f"{entry.id}.json", json.dumps(asdict(entry)).encode(), mode=0o600)
+
+
+def forget(place: Place, run_id: str) -> None:
+    """Remove an entry."""
+    (folder(place) / f"{run_id}.json").unlink(missing_ok=True)
+
+
+def entries(place: Place) -> list[Entry]:
+    """Return the changing runs, newest first."""
+    found = []
+    for path in folder(place).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            found.append(_entry(json.loads(path.read_text("utf-8"))))
+    return sorted(found, key=lambda each: each.started, reverse=True)
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    after = data["after"]
+    return Entry(
+        data["id"],
+        data["command"],
+        data["started"],
+        tuple(data["creates"]),
+        tuple(Push(**each) for each in data["pushes"]),
+        After(**after) if after else None,
+        data["undoes"],
+    )
+
+
+@contextlib.contextmanager
+def locked(git: Git, place: Place) -> Iterator[None]:
+    """Hold the repository against other runs of devkit, until the last git that was started under it has ended.
+
+    Raises:
+        DevkitError: another run holds it.
+    """
+    path = place.common_dir / "devkit" / "lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("ab+") as file:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    file.seek(0)
+                    if _gone(file.read()):  # a program that a hook left running has inherited the lock
+                        break
+                    why = f"It has held {path} for {LOCK_WAIT_S:g} s."
+                    raise DevkitError("another devkit is changing this repository", why, "devkit runs list") from error
+                time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        git.holds.append(file.fileno())
+        try:
+            yield
+        finally:
+            git.holds.remove(file.fileno())
+
+
+def _gone(pid: bytes) -> bool:
+    """Tell whether a process that held the lock has ended."""
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def file_marks(top: Path, status: Status) -> dict[str, str]:
+    """Return, for each dirty or untracked path, what tells an edit of it."""
+    marks = {}
+    staged = {each.path: f"{each.xy} {each.index[1]} {each.stages}" for each in status.entries}
+    for path in (*staged, *status.untracked):
+        found = lstat(top / path)
+        mark = f"{found.st_mode} {found.st_size} {found.st_mtime_ns}" if found else "gone"
+        marks[path] = f"{staged.get(path, '')} {mark}"
+    return marks
+
+
+def moved_refs(before: Snapshot, now: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Return the refs that are not as the snapshot has them, with their objects now (empty: gone).
+
+    Args:
+        before: the snapshot.
+        now: every ref of the kinds that the snapshot holds.
+        known: those that the snapshot would hold had they existed.
+    """
+    names = {*before.refs, *known}
+    return {name: now.get(name, "") for name in sorted(names) if now.get(name, "") != before.refs.get(name, "")}
+
+
+def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statuses: Mapping[str, Status]) -> After:
+    """Return what a run left behind.
+
+    Args:
+        snapshot: the state before it.
+        now: the state after it.
+        refs: the refs that it moved.
+        statuses: the status of each checkout of the snapshot.
+    """
+    then, since = sections(snapshot.config), sections(now.local)
+    changed = {name for name in {*then, *since} if then.get(name) != since.get(name)}
+    return After(
+        refs,
+        {name: [list(each) for each in since.get(name, ())] for name in sorted(changed)},
+        {each.path: head_of(Path(each.path)) for each in snapshot.checkouts},
+        {
+            each.path: file_marks(Path(each.path), statuses[each.path])
+            for each in snapshot.checkouts
+            if each.path in statuses
+        },
+    )
+
+
+def head_of(top: Path) -> str:
+    """Return the bytes of a checkout's ``HEAD`` as text, or nothing where it is gone."""
+    git_dir = top / ".git"
+    with contextlib.suppress(OSError):
+        if git_dir.is_file():
+            git_dir = top / os.fsdecode(git_dir.read_bytes()).strip().removeprefix("gitdir: ")
+        return os.fsdecode((git_dir / "HEAD").read_bytes())
+    return ""
+
+
+def with_push(entry: Entry, push: Push) -> Entry:
+    """Return the entry with one more push."""
+    return replace(entry, pushes=(*entry.pushes, push))

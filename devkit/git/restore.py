@@ -1,0 +1,401 @@
+"""The way back to a snapshot: first what would have to change (reading only), then the change."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.git.changes import lstat, parents
+from devkit.git.command import line
+from devkit.git.snapshot import OPERATION_FILES, Snapshot, blobs_of, link_bytes, real_parents
+from devkit.git.state import GITLINK, find_place, parse_refs, parse_worktrees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+    from devkit.git.command import Git
+    from devkit.git.snapshot import Checkout, File
+    from devkit.git.state import Place
+
+BATCH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How a checkout differs from its snapshot, beyond the files that the snapshot holds.
+
+    Attributes:
+        stale: paths to be written from the snapshot's index: they were clean then, and are not so now.
+        extra: paths that a commit brought since, to be removed.
+    """
+
+    stale: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    missing: bool = False
+
+
+@dataclass
+class Restored:
+    """What was put back."""
+
+    files: int = 0
+    refs: tuple[str, ...] = ()
+    left: list[str] = field(default_factory=list)
+
+
+def safe_path(path: str) -> str:
+    """Return a path of a snapshot if it is inside a checkout, and no part of git's own folder.
+
+    Raises:
+        DevkitError: it is not.
+    """
+    parts = path.split("/")
+    if not path or "\0" in path or any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts):
+        raise DevkitError(f"the snapshot names {path!r}", "That is no path inside a checkout; nothing was changed.")
+    return path
+
+
+@contextlib.contextmanager
+def index_of(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> Iterator[Path]:
+    """Give the snapshot's index as a temporary file with the original's time, by which git trusts its entries."""
+    descriptor, name = tempfile.mkstemp(prefix="devkit-index-", dir=place.git_dir)
+    path = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(blob(checkout.index))
+        os.utime(path, ns=(checkout.index_time, checkout.index_time))
+        yield path
+    finally:
+        for each in (path, Path(f"{path}.lock")):
+            each.unlink(missing_ok=True)
+
+
+def differences(git: Git, checkout: Checkout) -> Differences:
+    """Return what must change in a checkout besides the snapshot's own files; nothing is written."""
+    top = Path(checkout.path)
+    if not (top / ".git").exists():
+        return Differences(missing=True)
+    inside = git.at(top)
+    place = find_place(inside)
+    now = _names(inside.read("ls-files", "-z"))
+    then: set[str] = set()
+    stale: set[str] = set()
+    held = {each.path for each in checkout.files}
+    if checkout.index:
+        with index_of(place, checkout, blobs_of(inside, [checkout.index])) as path:
+            env = {"GIT_INDEX_FILE": str(path)}
+            inside.ask("update-index", "-q", "--refresh", "--unmerged", "--ignore-submodules", env=env)
+            then = _names(inside.read("ls-files", "-z", env=env))
+            stale = _names(inside.read("diff-files", "-z", "--name-only", "--ignore-submodules=all", env=env))
+    extra = now - then - held
+    if extra:
+        extra &= _names(inside.ask("ls-tree", "-r", "-z", "--name-only", "HEAD").stdout)
+    links = _gitlinks(inside) if extra else set()
+    return Differences(tuple(sorted(stale - held)), tuple(sorted(extra - links)))
+
+
+def _gitlinks(git: Git) -> set[str]:
+    stage = os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0")
+    return {each.partition("\t")[2] for each in stage if each.startswith(GITLINK)}
+
+
+def _names(data: bytes) -> set[str]:
+    return {each for each in os.fsdecode(data).split("\0") if each}
+
+
+def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], refs: Mapping[str, str]) -> Restored:
+    """Make the repository what the snapshot says.
+
+    Args:
+        git: in the repository.
+        snapshot: the state to return to.
+        found: each checkout's differences, by its path.
+        refs: the refs to set, with their objects; an empty one is deleted.
+    """
+    restored = Restored(refs=tuple(refs))
+    for checkout in snapshot.checkouts:
+        for each in checkout.files:
+            safe_path(each.path)
+    for checkout in snapshot.checkouts:
+        if found[checkout.path].missing:
+            git.carry_out(
+                line(
+                    "worktree",
+                    "add",
+                    "--quiet",
+                    "--no-checkout",
+                    "--force",
+                    "--detach",
+                    "--",
+                    checkout.path,
+                    checkout.commit,
+                )
+            )
+    for checkout in snapshot.checkouts:
+        _checkout(git.at(Path(checkout.path)), checkout, found[checkout.path], restored)
+    set_refs(git, refs)
+    _logs(git, snapshot, refs)
+    for checkout in snapshot.checkouts:
+        _submodules(git, checkout, restored)
+    return restored
+
+
+def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restored) -> None:
+    top = Path(checkout.path)
+    place = find_place(git)
+    remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
+    for batch in _batches([each for each in checkout.files if each.mode and not _same(top, each)]):
+        blob = blobs_of(git, (each.oid for each in batch))
+        for each in batch:
+            _write(top, each, blob)
+            restored.files += 1
+    blob = blobs_of(git, [checkout.index, *(each.oid for each in checkout.operation)])
+    if checkout.index:
+        with index_of(place, checkout, blob) as path:
+            stale = [*found.stale]
+            if found.missing:
+                held = {each.path for each in checkout.files}
+                stale = sorted(_names(git.read("ls-files", "-z", env={"GIT_INDEX_FILE": str(path)})) - held)
+            if stale:
+                restored.files += len(stale)
+                data = b"".join(os.fsencode(each) + b"\0" for each in stale)
+                git.ask(
+                    "checkout-index",
+                    "--force",
+                    "--quiet",
+                    "-z",
+                    "--stdin",
+                    data=data,
+                    env={"GIT_INDEX_FILE": str(path)},
+                )
+    _operation(place, checkout.operation, blob)
+    _head(git, place, checkout.head)
+    _index(place, checkout, blob)
+
+
+def _litter(git: Git, checkout: Checkout) -> list[str]:
+    """Return what a merge that stopped wrote beside a file that a folder met: ``name~HEAD``."""
+    held = {each.path for each in checkout.files}
+    untracked = _names(git.read("ls-files", "-z", "--others", "--exclude-standard"))
+    return [each for each in untracked - held if "~" in each and each[: each.rindex("~")] in held]
+
+
+def remove(top: Path, paths: Iterable[str]) -> None:
+    """Remove files, and the folders that hold nothing then."""
+    for path in sorted(paths, reverse=True):
+        place = top / safe_path(path)
+        found = lstat(place) if real_parents(top, path) else None
+        if found is None or stat.S_ISDIR(found.st_mode):
+            continue
+        place.unlink()
+        for parent in reversed(parents(path)):
+            if any((top / parent).iterdir()):
+                break
+            (top / parent).rmdir()
+
+
+def _batches(files: list[File]) -> Iterator[list[File]]:
+    batch: list[File] = []
+    total = 0
+    for each in files:
+        if batch and total + each.size > BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(each)
+        total += each.size
+    if batch:
+        yield batch
+
+
+def _same(top: Path, file: File) -> bool:
+    """Tell whether a path is as the snapshot has it; where only its permissions differ, they are set."""
+    place = top / file.path
+    found = lstat(place) if real_parents(top, file.path) else None
+    if found is None or stat.S_IFMT(found.st_mode) != stat.S_IFMT(file.mode):
+        return False
+    if stat.S_ISDIR(file.mode):
+        return True
+    if found.st_size != file.size:
+        return False
+    data = link_bytes(place) if stat.S_ISLNK(file.mode) else place.read_bytes()
+    name = "sha256" if len(file.oid) > len("0" * 40) else "sha1"
+    if hashlib.new(name, b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest() != file.oid:
+        return False
+    if stat.S_ISREG(file.mode) and stat.S_IMODE(found.st_mode) != stat.S_IMODE(file.mode):
+        place.chmod(stat.S_IMODE(file.mode))
+    return True
+
+
+def _write(top: Path, file: File, blob: Callable[[str], bytes]) -> None:
+    make_folders(top, file.path)
+    place = top / file.path
+    found = lstat(place)
+    if stat.S_ISDIR(file.mode):
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            place.unlink()
+        place.mkdir(exist_ok=True)
+        return
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        _remove_folder(place)
+    write_file(place, blob(file.oid), file.mode)
+
+
+def make_folders(top: Path, path: str) -> None:
+    """Make the folders above ``path``; what stands in their way, a file or a link, is removed."""
+    for parent in parents(path):
+        above = top / parent
+        found = lstat(above)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            above.unlink()
+            found = None
+        if found is None:
+            above.mkdir()
+
+
+def write_file(place: Path, data: bytes, mode: int) -> None:
+    """Write a file or a symbolic link whole, over what was there."""
+    with contextlib.ExitStack() as stack:
+        folder = tempfile.mkdtemp(prefix=".devkit-", dir=place.parent)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        temporary = Path(folder) / "file"
+        if stat.S_ISLNK(mode):
+            temporary.symlink_to(os.fsdecode(data))
+        else:
+            temporary.write_bytes(data)
+            temporary.chmod(stat.S_IMODE(mode))
+        temporary.replace(place)
+
+
+def _remove_folder(place: Path) -> None:
+    if any(".git" in names for _, folders, files in os.walk(place) for names in (folders, files)):
+        raise DevkitError(
+            f"{place} holds a clone of its own", "The snapshot has a file there.", f"mv {place} {place}.kept"
+        )
+    shutil.rmtree(place)
+
+
+def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], bytes]) -> None:
+    wanted = {each.path: each for each in files}
+    for name in OPERATION_FILES:
+        root = place.git_dir / name
+        if root.is_dir() and not root.is_symlink():
+            shutil.rmtree(root)
+        elif name not in wanted:
+            root.unlink(missing_ok=True)
+    for each in files:
+        path = place.git_dir / each.path
+        if each.path.split("/")[0] not in OPERATION_FILES or ".." in each.path.split("/"):
+            raise DevkitError(
+                f"the snapshot names {each.path!r} in git's folder", "It is no file of a rebase or merge."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, blob(each.oid), each.mode)
+
+
+def _head(git: Git, place: Place, head: str) -> None:
+    if os.fsdecode((place.git_dir / "HEAD").read_bytes()) == head:
+        return
+    text = head.strip()
+    if text.startswith("ref: "):
+        git.carry_out(line("symbolic-ref", "-m", "devkit: undo", "HEAD", text[len("ref: ") :]))
+    else:
+        git.carry_out(line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text))
+
+
+def _index(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> None:
+    index = place.git_dir / "index"
+    if not checkout.index:
+        index.unlink(missing_ok=True)
+        return
+    data = blob(checkout.index)
+    if index.exists() and index.read_bytes() == data and index.stat().st_mtime_ns == checkout.index_time:
+        return
+    lock = place.git_dir / "index.lock"  # git's own protocol: whoever makes this file may write the index
+    with lock.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.utime(lock, ns=(checkout.index_time, checkout.index_time))
+    lock.replace(index)
+
+
+def set_refs(git: Git, refs: Mapping[str, str]) -> None:
+    """Set refs, all or none; an empty object deletes."""
+    if not refs:
+        return
+    deletes = [f"delete {name}\0\0" for name, oid in refs.items() if not oid]
+    sets = [f"update {name}\0{oid}\0\0" for name, oid in refs.items() if oid]
+    for records in (deletes, sets):  # a branch a/b can only come where a is gone
+        if records:
+            data = os.fsencode("".join(records))
+            git.carry_out(line("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin", data=data))
+
+
+def _logs(git: Git, snapshot: Snapshot, refs: Mapping[str, str]) -> None:
+    common = find_place(git).common_dir
+    logs = {f"refs/heads/{branch}": oid for branch, oid in snapshot.logs.items() if oid}
+    if "refs/stash" in refs and snapshot.stash:
+        logs["refs/stash"] = snapshot.stash
+    logs = {name: oid for name, oid in logs.items() if refs.get(name)}
+    blob = blobs_of(git, logs.values())
+    for name, oid in logs.items():
+        path = common / "logs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, blob(oid), 0o100644)
+
+
+def set_branch_config(git: Git, name: str, wanted: Collection[tuple[str, str]]) -> None:
+    """Make the settings of a branch what ``wanted`` says: keys as git lists them."""
+    git.ask("config", "--local", "--remove-section", f"branch.{name}")
+    for key, value in wanted:
+        git.carry_out(line("config", "--local", "--add", key, value))
+
+
+def sections(config: Iterable[tuple[str, str]]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the settings of each branch."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for key, value in config:
+        if key.startswith("branch.") and key.count(".") > 1:
+            name = key[len("branch.") : key.rindex(".")]
+            found[name] = (*found.get(name, ()), (key, value))
+    return found
+
+
+def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
+    for path, head, branch in checkout.submodules:
+        folder = Path(checkout.path) / safe_path(path)
+        if not head or not (folder / ".git").exists():
+            continue
+        inside = git.at(folder)
+        now = os.fsdecode(inside.ask("rev-parse", "--quiet", "--verify", "HEAD").stdout).strip()
+        on = os.fsdecode(inside.ask("symbolic-ref", "--quiet", "HEAD").stdout).strip()
+        if (now, on) == (head, branch):
+            continue
+        name = branch.removeprefix("refs/heads/")
+        words = ("switch", "--quiet", name) if branch else ("switch", "--quiet", "--detach", head)
+        if inside.carry_out(line(*words, directory=folder), check=False).status:
+            restored.left.append(f"the submodule {path}: its own changes are in the way of {head[:10]}")
+
+
+def refs_now(git: Git) -> dict[str, str]:
+    """Read every ref's object."""
+    return parse_refs(git.read("for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"))[0]
+
+
+def remove_worktree(git: Git, path: Path) -> None:
+    """Remove a worktree and its folder, wherever its making was cut off."""
+    if any(
+        each.path == path for each in parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
+    ):
+        git.carry_out(line("worktree", "remove", "--force", "--force", "--", str(path)), check=False)
+    if path.is_dir():
+        shutil.rmtree(path)
+    git.carry_out(line("worktree", "prune"))

@@ -1,0 +1,311 @@
+"""One command's work in a clone: the lock, the snapshot before, the lines, the journal after, and the way back.
+
+Killed at any point, the snapshot and its journal entry are there, and ``devkit undo`` returns to it. Interrupted, or
+when a line fails, it is returned to at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.git import journal, snapshot
+from devkit.git.command import Git, line
+from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
+from devkit.git.snapshot import MIB, Touches
+from devkit.git.state import State, find_place, read_state, read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from devkit.app import App
+    from devkit.git.command import Answer, Line
+    from devkit.git.restore import Restored
+    from devkit.git.snapshot import Snapshot
+    from devkit.git.state import Place
+    from devkit.runs import Run
+
+
+@dataclass
+class Session:
+    """A clone that a command works in."""
+
+    app: App
+    git: Git
+    place: Place
+
+    def state(self, *, status: bool = True) -> State:
+        """Read the clone's state."""
+        return read_state(self.git, self.place, status=status)
+
+    @contextlib.contextmanager
+    def change(
+        self,
+        command: str,
+        state: State,
+        touches: Touches,
+        *,
+        creates: Iterable[Path] = (),
+        undoes: str = "",
+        **arguments: Any,
+    ) -> Iterator[Change]:
+        """Do a change: ``with session.change("pr fetch", state, touches, numbers=[7]) as change: change.run(…)``."""
+        if state.setting("extensions.refstorage") == "reftable":
+            raise DevkitError(
+                "this repository keeps its refs in reftables",
+                "devkit cannot keep and restore those yet.",
+                "git refs migrate --ref-format=files",
+            )
+        for path in (*([self.place.git_dir] if touches.checkout else []), *touches.checkouts):
+            self._free(path)
+        with self.app.start_run(command, **arguments) as run:
+            self.git.log = run.log("git")
+            before = snapshot.take(
+                self.git, state, run.id, command, touches, limit=self.app.config.get("undo.max-mib") * MIB
+            )
+            entry = journal.Entry(run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes)
+            journal.write(self.place, entry)
+            run.hold("undo")
+            change = Change(self, run, before, touches, entry)
+            try:
+                yield change
+            except BaseException as error:
+                if not change.stays:
+                    self._roll_back(change, run, error)
+                else:
+                    change.finish()
+                raise
+            change.finish()
+            self._forget_old()
+
+    def _free(self, path: Path) -> None:
+        """Refuse to work beside another git."""
+        lock = (path if path == self.place.git_dir else find_place(self.git.at(path)).git_dir) / "index.lock"
+        if lock.exists():
+            raise DevkitError(
+                f"{lock} is there", "Another git works in this checkout, or was killed in it.", f"rm -- {lock}"
+            )
+
+    def _roll_back(self, change: Change, run: Run, error: BaseException) -> None:
+        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return_to(self, change.before, change.entry)
+            self.drop(run.id)
+            run.release("undo")
+            if isinstance(error, KeyboardInterrupt):
+                self.app.restored.append("the repository is as it was before")
+        except DevkitError as failed:
+            self.app.console.look(f"the repository could not be put back at once: {failed.what}")
+            self.app.restored.append(f"devkit undo {run.id} --yes   puts the repository back")
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def drop(self, run_id: str) -> None:
+        """Let go of a snapshot and its journal entry."""
+        self.git.ask("update-ref", "-d", snapshot.NAMESPACE + run_id)
+        journal.forget(self.place, run_id)
+
+    def _forget_old(self) -> None:
+        from devkit.runs import Run as RunRecord
+
+        for entry in journal.entries(self.place)[self.app.config.get("undo.keep") :]:
+            self.drop(entry.id)
+            with contextlib.suppress(DevkitError):
+                found = self.app.runs.find(entry.id)
+                RunRecord(found.folder, found.record, self.app.runs).release("undo")
+
+
+@dataclass
+class Change:
+    """A change that goes on.
+
+    Attributes:
+        before: the snapshot.
+        stays: what was done stays, though the command fails (a rebase that stopped at a conflict).
+    """
+
+    session: Session
+    record: Run
+    before: Snapshot
+    touches: Touches
+    entry: journal.Entry
+    stays: bool = False
+    lines: list[str] = field(default_factory=list)
+
+    def run(self, each: Line, *, check: bool = True, title: str = "", env: Mapping[str, str] | None = None) -> Answer:
+        """Carry out one line."""
+        self.lines.append(str(each))
+        return self.session.git.carry_out(each, check=check, title=title, env=env)
+
+    def push(self, push: journal.Push, each: Line, *, title: str) -> None:
+        """Push: the journal knows of it before the remote does."""
+        self.entry = journal.with_push(self.entry, push)
+        journal.write(self.session.place, self.entry)
+        try:
+            self.run(each, title=title)
+        except DevkitError:
+            self.entry = replace(self.entry, pushes=self.entry.pushes[:-1])
+            raise
+        self.stays = True
+
+    def finish(self) -> None:
+        """Write down what was left behind."""
+        now = self.session.state(status=False)
+        statuses = {}
+        for each in self.before.checkouts:
+            if (Path(each.path) / ".git").exists():
+                statuses[each.path] = read_status(self.session.git.at(Path(each.path)))
+        refs = moved(self.before, now.refs, self.touches.refs)
+        after = journal.what_was_left(self.before, now, refs, statuses)
+        self.entry = replace(self.entry, after=after)
+        journal.write(self.session.place, self.entry)
+        self.record.record["lines"] = self.lines
+
+
+def moved(before: Snapshot, now: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
+    """Return the refs that are not as the snapshot has them, with their objects now (empty: gone)."""
+    return journal.moved_refs(
+        before, now, {name: "" for name in now if snapshot.is_kept(name)} | dict.fromkeys(named, "")
+    )
+
+
+@contextlib.contextmanager
+def open_session(app: App, *, changes: bool, directory: Path | None = None) -> Iterator[Session]:
+    """Open the clone around a folder (the current one by default), under its lock where it will be changed."""
+    git = Git(app, directory or Path.cwd())
+    place = find_place(git)
+    git.directory = place.top or place.git_dir
+    with journal.locked(git, place) if changes else contextlib.nullcontext():
+        yield Session(app, git, place)
+
+
+def return_to(
+    session: Session, before: Snapshot, entry: journal.Entry, *, keep: frozenset[str] = frozenset()
+) -> Restored:
+    """Make the repository what a snapshot says, in what the run moved; a run without an end moved all that differs.
+
+    Args:
+        session: the clone.
+        before: the snapshot.
+        entry: the run.
+        keep: refs that stay as they are.
+    """
+    git = session.git
+    found = {each.path: differences(git, each) for each in before.checkouts}
+    now = refs_now(git)
+    names = entry.after.refs if entry.after else moved(before, now)
+    wanted = {name: before.refs.get(name, "") for name in names}
+    for each in before.checkouts:  # the branch that is checked out must be what its index and files belong to
+        name = each.head.strip().removeprefix("ref: ")
+        if name.startswith("refs/heads/"):
+            wanted[name] = before.refs.get(name, "")
+    wanted = {name: oid for name, oid in wanted.items() if now.get(name, "") != oid and name not in keep}
+    made = [Path(path) for path in entry.creates]
+    for path in made:
+        remove_worktree(git, path)
+    restored = put_back(git, before, found, wanted)
+    then, since = sections(before.config), sections(session.state(status=False).local)
+    for name in entry.after.config if entry.after else {*then, *since}:
+        if then.get(name) != since.get(name):
+            set_branch_config(git, name, then.get(name, ()))
+    return restored
+
+
+def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) -> list[str]:
+    """Return what moved since a run ended, as lines for a person: what going back would discard."""
+    if entry.after is None:
+        return []
+    found = []
+    for name, oid in entry.after.refs.items():
+        if now.refs.get(name, "") != oid and now.refs.get(name, "") != before.refs.get(name, ""):
+            found.append(f"{short(name)} moved{_commits(session.git, oid, now.refs.get(name, ''))}")
+    for each in before.checkouts:
+        top = Path(each.path)
+        name = each.head.strip().removeprefix("ref: ")
+        if name not in entry.after.refs and now.refs.get(name, "") != before.refs.get(name, ""):
+            found.append(
+                f"{short(name)} moved{_commits(session.git, before.refs.get(name, ''), now.refs.get(name, ''))}"
+            )
+        if not (top / ".git").exists():
+            continue
+        if journal.head_of(top) != entry.after.heads.get(each.path):
+            found.append(f"another commit or branch was checked out in {top}")
+        marks = journal.file_marks(top, read_status(session.git.at(top)))
+        then = entry.after.files.get(each.path, {})
+        edited = sorted(path for path in {*marks, *then} if marks.get(path) != then.get(path))
+        held = {file.path for file in each.files if not file.mode} | {file.path for file in each.files}
+        new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
+        found += [f"{path} was edited" for path in edited if path not in new]
+    for name in entry.creates:
+        path = Path(name)
+        if path.is_dir():
+            status = read_status(session.git.at(path))
+            found += [f"{path / each} was edited" for each in (*(e.path for e in status.dirty), *status.untracked)]
+    return found
+
+
+def short(name: str) -> str:
+    """Return a ref's name as people say it."""
+    for prefix in ("refs/heads/", "refs/remotes/", "refs/"):
+        if name.startswith(prefix):
+            return name[len(prefix) :]
+    return name
+
+
+def _commits(git: Git, before: str, after: str) -> str:
+    if not after:
+        return ": it was deleted"
+    words = ["log", "-3", "--format=%h %s", after, *([f"^{before}"] if before else []), "--"]
+    lines = os.fsdecode(git.ask(*words).stdout).splitlines()
+    return f": {'; '.join(lines)}" if lines else ""
+
+
+def incoming(
+    session: Session, remote: str, sources: Mapping[str, str], *, depth: int = 0, title: str
+) -> dict[str, str]:
+    """Fetch refs of a remote in one round trip, beside all that is here, and return their objects.
+
+    Args:
+        session: the clone.
+        remote: the remote's name.
+        sources: the remote's refs, each with the name that it gets below ``refs/devkit/incoming/``.
+        depth: how many commits deep; all with 0.
+        title: what the progress line says.
+    """
+    session.git.carry_out(fetch_line(remote, sources, depth=depth), title=title)
+    now = refs_now(session.git)
+    return {source: now[snapshot.INCOMING + name] for source, name in sources.items()}
+
+
+def fetch_line(remote: str, sources: Mapping[str, str], *, depth: int = 0) -> Line:
+    """Return the line that fetches refs of a remote beside all that is here."""
+    return line(
+        "fetch",
+        "--progress",
+        "--no-tags",
+        "--no-prune",
+        "--no-prune-tags",
+        "--no-write-fetch-head",
+        "--refmap=",
+        "--recurse-submodules=no",
+        *([f"--depth={depth}"] if depth else []),
+        "--",
+        remote,
+        *(f"+{source}:{snapshot.INCOMING}{name}" for source, name in sources.items()),
+        slow=True,
+    )
+
+
+def clear_incoming(session: Session) -> None:
+    """Remove what ``incoming`` fetched; what is wanted has a ref of its own by then."""
+    names = [name for name in refs_now(session.git) if name.startswith(snapshot.INCOMING)]
+    if names:
+        data = os.fsencode("".join(f"delete {name}\0\0" for name in names))
+        session.git.ask("update-ref", "-z", "--stdin", data=data)

@@ -1,0 +1,549 @@
+"""Snapshots: all that a command can touch, as git objects under a private ref, written by one git process.
+
+A snapshot is a commit below ``refs/devkit/undo/``. Its tree holds ``snapshot.json`` and, in ``o/``, the blobs that it
+names: the raw index (an unmerged one is no tree), files byte for byte (no filter and no line ending conversion), the
+files of a rebase or merge that goes on, the stash's log. Its parents keep alive every commit that the command could
+let go of. Its date is 1970, so that git offers it last when it tells a remote what is here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.git.changes import in_the_way, lstat, parents
+from devkit.git.state import GITLINK, find_place, read_status
+from devkit.text import size as size_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from devkit.git.command import Git
+    from devkit.git.state import Place, State, Status
+
+NAMESPACE = "refs/devkit/undo/"
+INCOMING = "refs/devkit/incoming/"
+VERSION = 1
+CHUNK = 1 << 20
+MIB = 1 << 20
+LARGEST_SHOWN = 3
+# What git keeps in a checkout's git directory about work that goes on; the last is ours.
+OPERATION_FILES = (
+    "ORIG_HEAD",
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "MERGE_AUTOSTASH",
+    "SQUASH_MSG",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "REBASE_HEAD",
+    "AUTO_MERGE",
+    "BISECT_LOG",
+    "BISECT_START",
+    "BISECT_TERMS",
+    "BISECT_NAMES",
+    "BISECT_EXPECTED_REV",
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+    "devkit-rebase.json",
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A path of a checkout as it was.
+
+    Attributes:
+        mode: its kind and permissions as ``lstat`` has them; 0: nothing was there.
+        oid: the blob with its bytes, or a symbolic link's target; empty for a folder and for nothing.
+        size: in bytes.
+    """
+
+    path: str
+    mode: int
+    oid: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout as it was.
+
+    Attributes:
+        path: its folder.
+        head: the bytes of its ``HEAD``.
+        commit: the commit that this was, or nothing.
+        index: the blob with the bytes of its index, or nothing when it had none.
+        index_time: that file's time, in ns: git trusts entries by it.
+        files: what the command can touch.
+        operation: the files of a rebase, merge, … that went on, relative to the git directory.
+        submodules: path, commit and branch of the submodules that are there.
+    """
+
+    path: str
+    head: str
+    commit: str
+    index: str
+    index_time: int
+    files: tuple[File, ...]
+    operation: tuple[File, ...]
+    submodules: tuple[tuple[str, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a command can touch, as it was before it.
+
+    Attributes:
+        id: the run's id.
+        refs: the branches, the stash, devkit's own refs and those that the command names (empty: not there).
+        config: the settings of branches.
+        stash: the blob with the stash's log, or nothing.
+        logs: the blobs with the logs of branches that the command deletes.
+    """
+
+    id: str
+    command: str
+    refs: Mapping[str, str]
+    config: tuple[tuple[str, str], ...]
+    stash: str
+    logs: Mapping[str, str]
+    checkouts: tuple[Checkout, ...]
+
+    @property
+    def ref(self) -> str:
+        """The private ref that keeps it."""
+        return NAMESPACE + self.id
+
+
+@dataclass(frozen=True)
+class Touches:
+    """What a command can touch.
+
+    Attributes:
+        checkout: whether it can touch this checkout at all.
+        paths: the paths that it can touch beside the dirty and untracked ones, with the blob that a commit has there.
+        refs: the refs outside branches and devkit's own.
+        deletes: the branches that it deletes.
+        checkouts: other checkouts that it can touch, each with its paths.
+        whole: those among them that it removes: their ignored files count too.
+    """
+
+    checkout: bool = False
+    paths: Mapping[str, str] = field(default_factory=dict)
+    refs: frozenset[str] = frozenset()
+    deletes: frozenset[str] = frozenset()
+    checkouts: Mapping[Path, Mapping[str, str]] = field(default_factory=dict)
+    whole: frozenset[Path] = frozenset()
+
+
+class TooLarge(DevkitError):
+    """The snapshot would take more than the user allowed without being asked."""
+
+
+@dataclass
+class Blobs:
+    """The objects of a snapshot: blobs that must be written, blobs and names (commits or not) that must be kept."""
+
+    object_format: str
+    written: dict[str, tuple[int, Path | bytes]] = field(default_factory=dict)
+    kept: set[str] = field(default_factory=set)
+    sources: dict[str, str] = field(default_factory=dict)
+    commits: list[str] = field(default_factory=list)
+
+    def add(self, data: bytes) -> str:
+        """Add bytes and return the blob's name."""
+        oid = self._hash(len(data), [data])
+        self.kept.add(oid)
+        self.written[oid] = (len(data), data)
+        return oid
+
+    def add_file(self, path: Path, size: int, known: Iterable[str], name: str) -> str:
+        """Add a file and return the blob's name; one of the ``known`` blobs is in the repository already."""
+        with path.open("rb") as file:
+            oid = self._hash(size, iter(lambda: file.read(CHUNK), b""))
+        self.kept.add(oid)
+        if oid not in known:
+            self.written[oid] = (size, path)
+            self.sources[oid] = name
+        return oid
+
+    def _hash(self, size: int, chunks: Iterable[bytes]) -> str:
+        digest = hashlib.new(self.object_format, b"blob %d\0" % size, usedforsecurity=False)
+        for chunk in chunks:
+            digest.update(chunk)
+        return digest.hexdigest()
+
+
+def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = ()) -> File:
+    """Return what is at a path of a checkout, its bytes added to ``blobs``."""
+    place = top / path
+    found = lstat(place) if real_parents(top, path) else None
+    if found is None:
+        return File(path, 0)
+    if stat.S_ISLNK(found.st_mode):
+        target = link_bytes(place)
+        return File(path, found.st_mode, blobs.add(target), len(target))
+    if stat.S_ISREG(found.st_mode):
+        try:
+            return File(path, found.st_mode, blobs.add_file(place, found.st_size, known, str(place)), found.st_size)
+        except PermissionError as error:
+            raise DevkitError(
+                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r {place}"
+            ) from error
+    return File(path, found.st_mode)
+
+
+def link_bytes(place: Path) -> bytes:
+    """Return where a symbolic link leads, byte for byte."""
+    return os.fsencode(os.readlink(place))  # noqa: PTH115 - a Path would normalize it
+
+
+def real_parents(top: Path, path: str) -> bool:
+    """Tell whether every folder above ``path`` is one, and no symbolic link."""
+    for parent in parents(path):
+        found = lstat(top / parent)
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            return False
+    return True
+
+
+def take(
+    git: Git,
+    state: State,
+    run_id: str,
+    command: str,
+    touches: Touches,
+    *,
+    limit: int,
+) -> Snapshot:
+    """Write the snapshot of what ``touches`` names.
+
+    Args:
+        git: in the checkout.
+        state: the clone's state at this moment.
+        run_id: what the snapshot is called.
+        command: what the user typed, for the list.
+        touches: what the command can touch.
+        limit: how many bytes may be written.
+
+    Raises:
+        TooLarge: it would take more than ``limit``.
+    """
+    place = state.place
+    blobs = Blobs(place.object_format)
+    checkouts = []
+    if touches.checkout and place.top:
+        checkouts.append(_checkout(git, place, state.status, touches.paths, blobs))
+    for path, paths in touches.checkouts.items():
+        if path == place.top:
+            continue
+        other = git.at(path)
+        checkouts.append(
+            _checkout(other, find_place(other), read_status(other), paths, blobs, whole=path in touches.whole)
+        )
+    stash, stash_commits = _log(place.common_dir / "logs" / "refs" / "stash", blobs)
+    blobs.commits += stash_commits
+    logs = {}
+    for branch in touches.deletes:
+        logs[branch], commits = _log(place.common_dir / "logs" / "refs" / "heads" / branch, blobs)
+        blobs.commits += commits
+    refs = {name: oid for name, oid in state.refs.items() if is_kept(name) or name in touches.refs}
+    refs.update(dict.fromkeys(touches.refs - refs.keys(), ""))
+    tips = [oid for name, oid in refs.items() if state.kinds.get(name) == "commit"]
+    snapshot = Snapshot(
+        run_id,
+        command,
+        refs,
+        tuple((key, value) for key, value in state.local if key.startswith("branch.")),
+        stash,
+        logs,
+        tuple(checkouts),
+    )
+    total = sum(size for size, _ in blobs.written.values())
+    if total > limit:
+        raise _too_large(blobs, total, limit)
+    keep = list(dict.fromkeys([*tips, *filter(None, [state.head]), *_commits(git, blobs.commits, set(tips))]))
+    document = ("snapshot.json", encode(snapshot))
+    write_commit(git, snapshot.ref, document, blobs, keep, f"before {command}")
+    return snapshot
+
+
+def is_kept(name: str) -> bool:
+    """Tell whether every snapshot holds a ref of this name."""
+    return name.startswith(("refs/heads/", "refs/stash", "refs/devkit/")) and not name.startswith((NAMESPACE, INCOMING))
+
+
+def _too_large(blobs: Blobs, total: int, limit: int) -> TooLarge:
+    largest = sorted(((size, oid) for oid, (size, _) in blobs.written.items()), reverse=True)[:LARGEST_SHOWN]
+    names = ", ".join(f"{blobs.sources.get(oid, 'git state')} ({size_text(size)})" for size, oid in largest)
+    return TooLarge(
+        f"keeping your uncommitted files would take {size_text(total)}",
+        f"That is over undo.max-mib, {limit // MIB}. The largest: {names}.",
+        "echo NAME >> .git/info/exclude   if a file is not worth keeping",
+        f"devkit config set undo.max-mib {-(-total // MIB)}   allows it",
+    )
+
+
+def _checkout(
+    git: Git,
+    place: Place,
+    status: Status,
+    paths: Mapping[str, str],
+    blobs: Blobs,
+    *,
+    whole: bool = False,
+) -> Checkout:
+    top = place.top
+    if top is None:
+        raise DevkitError(f"{git.directory} is no checkout")
+    entries = {each.path: each for each in status.entries}
+    wanted = dict.fromkeys([*entries, *status.untracked, *paths])
+    if whole:
+        ignored = git.read("ls-files", "-z", "--others", "--ignored", "--exclude-standard")
+        wanted.update(dict.fromkeys(filter(None, os.fsdecode(ignored).split("\0"))))
+    files = []
+    seen = set()
+    for path in wanted:
+        entry = entries.get(path)
+        known = [paths.get(path, "")]
+        if entry:
+            known += [entry.head[1], *([] if entry.unmerged else [entry.index[1]])]
+            for mode, oid in (entry.index, entry.head, *entry.stages):
+                if mode not in {"000000", GITLINK}:
+                    blobs.kept.add(oid)
+        for each in [*_blocking(top, path, paths), path]:
+            if each not in seen:
+                seen.add(each)
+                files.append(capture(top, each.rstrip("/"), blobs, known))
+    index = place.git_dir / "index"
+    found = lstat(index)
+    submodules = tuple(_submodules(git, top))
+    operation = tuple(_operation(place, blobs))
+    head = (place.git_dir / "HEAD").read_bytes()
+    commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
+    blobs.commits += [commit] if commit else []
+    return Checkout(
+        str(top),
+        os.fsdecode(head),
+        commit,
+        blobs.add(index.read_bytes()) if found else "",
+        found.st_mtime_ns if found else 0,
+        tuple(files),
+        operation,
+        submodules,
+    )
+
+
+def _blocking(top: Path, path: str, paths: Mapping[str, str]) -> list[str]:
+    """Return what stands where a path that the command writes shall be, or nothing for one that is a file already."""
+    return [each for each in in_the_way(top, path) if each != path] if path in paths else []
+
+
+def _submodules(git: Git, top: Path) -> Iterator[tuple[str, str, str]]:
+    if not (top / ".gitmodules").is_file():
+        return
+    for record in os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0"):
+        if not record.startswith(GITLINK):
+            continue
+        path = record.partition("\t")[2]
+        if not real_parents(top, path) or not (top / path / ".git").exists():
+            continue
+        inside = git.at(top / path)
+        head = os.fsdecode(inside.ask("rev-parse", "--quiet", "--verify", "HEAD").stdout).strip()
+        branch = os.fsdecode(inside.ask("symbolic-ref", "--quiet", "HEAD").stdout).strip()
+        yield path, head, branch
+
+
+def _operation(place: Place, blobs: Blobs) -> Iterator[File]:
+    for name in OPERATION_FILES:
+        root = place.git_dir / name
+        if root.is_dir():
+            inside = [Path(folder, each) for folder, _, names in os.walk(root) for each in names]
+        else:
+            inside = [root] if root.is_file() else []
+        for path in sorted(inside):
+            data = path.read_bytes()
+            blobs.commits += _names(data, place)
+            mode = path.stat().st_mode
+            yield File(str(path.relative_to(place.git_dir)), mode, blobs.add(data), len(data))
+
+
+def _names(data: bytes, place: Place) -> list[str]:
+    """Return what in a file of git's looks like the name of an object."""
+    length = len(place.null)
+    words = data.decode("ascii", "replace").split()
+    return [each for each in words if len(each) == length and set(each) <= set("0123456789abcdef")]
+
+
+def _log(path: Path, blobs: Blobs) -> tuple[str, list[str]]:
+    """Return the blob of a ref's log, and the commits that it names."""
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return "", []
+    commits = [word.decode() for each in data.splitlines() for word in each.split(b" ", 2)[:2]]
+    return blobs.add(data), [each for each in commits if set(each) != {"0"}]
+
+
+def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
+    """Return which of the names are commits that are here."""
+    asked = [each for each in dict.fromkeys(names) if each not in known]
+    if not asked:
+        return []
+    answer = git.read(
+        "cat-file",
+        "--batch-check=%(objectname) %(objecttype)",
+        data="".join(f"{each}\n" for each in asked).encode(),
+        env={"GIT_NO_LAZY_FETCH": "1"},
+    )
+    return [each.split()[0] for each in answer.decode().splitlines() if each.endswith(" commit")]
+
+
+def write_commit(
+    git: Git, ref: str, document: tuple[str, Any], blobs: Blobs, parents_: Sequence[str], message: str
+) -> None:
+    """Write a commit below a private ref, with one git process.
+
+    Args:
+        git: in the repository.
+        ref: the ref.
+        document: the name of a JSON file in the commit's tree, and what it holds.
+        blobs: what the tree keeps beside it, in ``o/``.
+        parents_: the commits that it keeps.
+        message: the commit's message.
+    """
+    name = blobs.add(json.dumps(document[1], separators=(",", ":")).encode())
+
+    def chunks() -> Iterator[bytes]:
+        yield b"feature done\n"
+        for size, source in blobs.written.values():
+            yield b"blob\ndata %d\n" % size
+            if isinstance(source, bytes):
+                yield source
+            else:
+                yield from _exactly(source, size)
+            yield b"\n"
+        said = os.fsencode(message + "\n")
+        yield b"commit %s\ncommitter devkit <devkit> 0 +0000\n" % ref.encode()
+        yield b"data %d\n%s" % (len(said), said)
+        yield from (b"merge %s\n" % each.encode() for each in parents_)
+        yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
+        yield from (b"M 100644 %s o/%s\n" % (oid.encode(), oid.encode()) for oid in sorted(blobs.kept - {name}))
+        yield b"done\n"
+
+    words = ("-c", "core.compression=1", "fast-import", "--quiet", "--force", "--depth=0", "--date-format=raw")
+    git.stream(*words, chunks=chunks())
+
+
+def _exactly(path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    with path.open("rb") as file:
+        while left:
+            chunk = file.read(min(CHUNK, left))
+            if not chunk:
+                raise DevkitError(f"{path} changed while it was being kept", "", "nothing was changed: run it again")
+            left -= len(chunk)
+            yield chunk
+
+
+def encode(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a snapshot as plain data."""
+
+    def files(all_: Iterable[File]) -> list[list[Any]]:
+        return [[each.path, each.mode, each.oid, each.size] for each in all_]
+
+    return {
+        "version": VERSION,
+        "id": snapshot.id,
+        "command": snapshot.command,
+        "refs": [[name, oid] for name, oid in snapshot.refs.items()],
+        "config": [[key, value] for key, value in snapshot.config],
+        "stash": snapshot.stash,
+        "logs": [[name, oid] for name, oid in snapshot.logs.items()],
+        "checkouts": [
+            {
+                "path": each.path,
+                "head": each.head,
+                "commit": each.commit,
+                "index": each.index,
+                "index_time": each.index_time,
+                "files": files(each.files),
+                "operation": files(each.operation),
+                "submodules": [[path, head, branch] for path, head, branch in each.submodules],
+            }
+            for each in snapshot.checkouts
+        ],
+    }
+
+
+def decode(data: Mapping[str, Any]) -> Snapshot:
+    """Return the snapshot that ``encode`` made plain.
+
+    Raises:
+        DevkitError: a later devkit wrote it.
+    """
+    if data.get("version") != VERSION:
+        raise DevkitError("the snapshot is of another version of devkit", f"It says {data.get('version')!r}.")
+
+    def files(all_: Iterable[Sequence[Any]]) -> tuple[File, ...]:
+        return tuple(File(path, mode, oid, size) for path, mode, oid, size in all_)
+
+    return Snapshot(
+        data["id"],
+        data["command"],
+        dict(data["refs"]),
+        tuple((key, value) for key, value in data["config"]),
+        data["stash"],
+        dict(data["logs"]),
+        tuple(
+            Checkout(
+                each["path"],
+                each["head"],
+                each["commit"],
+                each["index"],
+                each["index_time"],
+                files(each["files"]),
+                files(each["operation"]),
+                tuple((path, head, branch) for path, head, branch in each["submodules"]),
+            )
+            for each in data["checkouts"]
+        ),
+    )
+
+
+def load(git: Git, run_id: str) -> Snapshot:
+    """Read the snapshot of a run.
+
+    Raises:
+        DevkitError: it is gone.
+    """
+    answer = git.ask("cat-file", "blob", f"{NAMESPACE}{run_id}:snapshot.json")
+    if answer.status:
+        raise DevkitError(f"the snapshot of run {run_id} is gone", answer.complaint, "devkit undo --list")
+    return decode(json.loads(answer.stdout))
+
+
+def blobs_of(git: Git, oids: Iterable[str]) -> Callable[[str], bytes]:
+    """Read blobs in one go and return what finds each."""
+    names = list(dict.fromkeys(filter(None, oids)))
+    data = git.read("cat-file", "--batch", data="".join(f"{each}\n" for each in names).encode()) if names else b""
+    found = {}
+    at = 0
+    for oid in names:
+        end = data.index(b"\n", at)
+        header = data[at:end].split(b" ")
+        if header[-1] == b"missing":
+            raise DevkitError(f"the object {oid} of a snapshot is missing", "The repository is damaged.", "git fsck")
+        length = int(header[2])
+        found[oid] = data[end + 1 : end + 1 + length]
+        at = end + length + 2
+    return found.__getitem__

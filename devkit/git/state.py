@@ -1,0 +1,314 @@
+"""What a clone is at one moment, as plain data: read by a few plumbing lines, parsed by pure functions."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devkit.git.command import Git
+
+GITLINK = "160000"
+REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
+# The file or folder in a checkout's git directory that says what is going on, and what to type.
+OPERATIONS = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "BISECT_LOG": "bisect",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a clone keeps its things.
+
+    Attributes:
+        git_dir: this checkout's own git directory.
+        common_dir: the one that all its worktrees share.
+        top: the checkout's folder; None in a bare repository.
+        object_format: ``sha1`` or ``sha256``.
+    """
+
+    git_dir: Path
+    common_dir: Path
+    top: Path | None
+    object_format: str = "sha1"
+    shallow: bool = False
+
+    @property
+    def null(self) -> str:
+        """The name of no object."""
+        return "0" * (64 if self.object_format == "sha256" else 40)
+
+    @property
+    def operation(self) -> str:
+        """The rebase, merge, cherry-pick, revert or bisect that is going on, or nothing."""
+        return next((name for mark, name in OPERATIONS.items() if (self.git_dir / mark).exists()), "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tracked path that is not as HEAD has it.
+
+    Attributes:
+        xy: the two letters of git's status: index against HEAD, files against index.
+        submodule: the four letters of a submodule's state, or ``N...``.
+        head, index: mode and object there; for an unmerged path ``stages`` holds those of the three stages.
+    """
+
+    path: str
+    xy: str
+    submodule: str
+    head: tuple[str, str]
+    index: tuple[str, str]
+    stages: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether it is in conflict."""
+        return bool(self.stages)
+
+    @property
+    def is_submodule(self) -> bool:
+        """Whether it is a submodule."""
+        return self.submodule.startswith("S") or GITLINK in {self.head[0], self.index[0]}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What in a checkout differs from HEAD, and what is not tracked."""
+
+    entries: tuple[Entry, ...] = ()
+    untracked: tuple[str, ...] = ()
+
+    @property
+    def dirty(self) -> tuple[Entry, ...]:
+        """The tracked paths with uncommitted work; a submodule whose files alone changed is not among them."""
+        return tuple(each for each in self.entries if not each.is_submodule or each.xy[0] != "." or each.unmerged)
+
+    @property
+    def unmerged(self) -> tuple[Entry, ...]:
+        """The paths in conflict."""
+        return tuple(each for each in self.entries if each.unmerged)
+
+
+@dataclass(frozen=True)
+class Worktree:
+    """A checkout of the repository."""
+
+    path: Path
+    head: str = ""
+    branch: str = ""
+    bare: bool = False
+    locked: bool = False
+    prunable: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """A clone at one moment.
+
+    Attributes:
+        head: the commit that is checked out; empty when there is none yet.
+        branch: the branch that is checked out; empty when HEAD is detached.
+        refs: every ref's object.
+        kinds: every ref's kind of object.
+        symrefs: where symbolic refs lead.
+        config: every setting's values, keys as git lists them.
+        local: the settings of the repository's own file, in order.
+    """
+
+    place: Place
+    head: str
+    branch: str
+    refs: Mapping[str, str]
+    kinds: Mapping[str, str]
+    symrefs: Mapping[str, str]
+    config: Mapping[str, tuple[str, ...]]
+    local: tuple[tuple[str, str], ...]
+    worktrees: tuple[Worktree, ...]
+    status: Status = field(default_factory=Status)
+
+    @cached_property
+    def remotes(self) -> dict[str, str]:
+        """The remotes that have a URL, in the order of the configuration."""
+        found = {}
+        for key, values in self.config.items():
+            if key.startswith("remote.") and key.endswith(".url") and key.count(".") > 1:
+                found[key[len("remote.") : -len(".url")]] = values[0]
+        return found
+
+    @cached_property
+    def branches(self) -> dict[str, str]:
+        """The local branches."""
+        prefix = "refs/heads/"
+        return {name[len(prefix) :]: oid for name, oid in self.refs.items() if name.startswith(prefix)}
+
+    def setting(self, key: str) -> str:
+        """Return the value of git's setting ``key``, or nothing."""
+        return self.config.get(key, ("",))[-1]
+
+    def worktree_of(self, branch: str) -> Worktree | None:
+        """Return the worktree where a branch is checked out, or None."""
+        return next((each for each in self.worktrees if each.branch == branch and not each.prunable), None)
+
+    @property
+    def checkout(self) -> Path:
+        """The folder of this checkout.
+
+        Raises:
+            DevkitError: there is none.
+        """
+        if self.place.top is None:
+            raise DevkitError(
+                "there is no checkout here", "This is a bare repository.", "git worktree list   shows the checkouts"
+            )
+        return self.place.top
+
+
+def find_place(git: Git) -> Place:
+    """Return where the clone that holds git's directory keeps its things.
+
+    Raises:
+        DevkitError: there is none.
+    """
+    words = (
+        "--git-dir",
+        "--git-common-dir",
+        "--is-shallow-repository",
+        "--show-object-format",
+        "--is-inside-work-tree",
+    )
+    answer = git.ask("rev-parse", *words)
+    if answer.status:
+        raise DevkitError(f"there is no clone at {git.directory}", answer.complaint, "git clone URL")
+    lines = os.fsdecode(answer.stdout).split("\n")
+    if len(lines) != len(words) + 1:
+        raise DevkitError(f"the folder of the clone at {git.directory} has a line break in its name")
+    git_dir, common_dir, shallow, object_format, inside = lines[: len(words)]
+    base = git.directory
+    top = None
+    if inside == "true":
+        top = Path(os.path.realpath(base / git.text("rev-parse", "--show-cdup")))
+    return Place(
+        Path(os.path.realpath(base / git_dir)),
+        Path(os.path.realpath(base / common_dir)),
+        top,
+        object_format,
+        shallow == "true",
+    )
+
+
+STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--no-ahead-behind")
+REFS = ("for-each-ref", f"--format={REF_FORMAT}")
+
+
+def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> State:
+    """Read a clone's state."""
+    place = place or find_place(git)
+    config, refs, worktrees, head, *rest = git.read_all(
+        ("config", "--list", "-z", "--show-scope"),
+        REFS,
+        ("worktree", "list", "--porcelain", "-z"),
+        ("rev-parse", "--quiet", "--verify", "HEAD^{commit}"),
+        *([STATUS] if status and place.top else []),
+    )
+    trees = worktrees.stdout
+    if worktrees.status:  # before git 2.36 there is no -z
+        trees = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
+    names, kinds, symrefs = parse_refs(refs.stdout)
+    values, local = parse_config(config.stdout)
+    return State(
+        place,
+        os.fsdecode(head.stdout).strip(),
+        read_head(place),
+        names,
+        kinds,
+        symrefs,
+        values,
+        local,
+        parse_worktrees(trees),
+        parse_status(rest[0].stdout) if rest else Status(),
+    )
+
+
+def read_status(git: Git) -> Status:
+    """Read what is dirty in the checkout at git's directory."""
+    return parse_status(git.read(*STATUS))
+
+
+def read_head(place: Place) -> str:
+    """Return the branch that HEAD names, or nothing when it is detached."""
+    text = os.fsdecode((place.git_dir / "HEAD").read_bytes()).strip()
+    return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
+
+
+def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return every ref's object, kind of object, and where the symbolic ones lead."""
+    names, kinds, symrefs = {}, {}, {}
+    for each in os.fsdecode(data).splitlines():
+        name, oid, kind, symref = each.split("\0")
+        names[name] = oid
+        kinds[name] = kind
+        if symref:
+            symrefs[name] = symref
+    return names, kinds, symrefs
+
+
+def parse_config(data: bytes) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, str], ...]]:
+    """Return every setting's values, and the repository's own settings in their order."""
+    fields = os.fsdecode(data).split("\0")
+    values: dict[str, tuple[str, ...]] = {}
+    local = []
+    for scope, text in zip(fields[::2], fields[1::2], strict=False):
+        key, _, value = text.partition("\n")
+        values[key] = (*values.get(key, ()), value)
+        if scope == "local":
+            local.append((key, value))
+    return values, tuple(local)
+
+
+def parse_worktrees(data: bytes) -> tuple[Worktree, ...]:
+    """Return the worktrees, the main one first."""
+    found = []
+    for block in os.fsdecode(data).split("\0\0"):
+        facts = dict(each.partition(" ")[::2] for each in block.split("\0") if each)
+        if "worktree" in facts:
+            found.append(
+                Worktree(
+                    Path(facts["worktree"]),
+                    facts.get("HEAD", ""),
+                    facts.get("branch", "").removeprefix("refs/heads/"),
+                    "bare" in facts,
+                    "locked" in facts,
+                    "prunable" in facts,
+                )
+            )
+    return tuple(found)
+
+
+def parse_status(data: bytes) -> Status:
+    """Return what ``git status --porcelain=v2 -z`` says."""
+    entries, untracked = [], []
+    for record in os.fsdecode(data).split("\0"):
+        kind = record[:1]
+        if kind == "1":
+            _, xy, submodule, head_mode, index_mode, _, head, index, path = record.split(" ", 8)
+            entries.append(Entry(path, xy, submodule, (head_mode, head), (index_mode, index)))
+        elif kind == "u":
+            _, xy, submodule, m1, m2, m3, _, h1, h2, h3, path = record.split(" ", 10)
+            stages = ((m1, h1), (m2, h2), (m3, h3))
+            entries.append(Entry(path, xy, submodule, stages[1], stages[1], stages))
+        elif kind == "?":
+            untracked.append(record[2:])
+    return Status(tuple(entries), tuple(untracked))

@@ -1,0 +1,472 @@
+"""Uncommitted work put aside: staged and unstaged apart, byte for byte, and taken back whole or not at all.
+
+An entry is a commit below ``refs/devkit/wip/`` on the commit that the work was done on. Each path in it has three
+sides: what HEAD had, what the index had, and the file's bytes. Taking it back merges each of the latter two with what
+is there now; where a merge would conflict, nothing is changed and the entry stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.git.changes import in_the_way, lstat
+from devkit.git.command import line
+from devkit.git.restore import make_folders, remove, safe_path, write_file
+from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from devkit.git.changes import Change
+    from devkit.git.command import Git
+    from devkit.git.session import Change as Changing
+    from devkit.git.state import State
+
+NAMESPACE = "refs/devkit/wip/"
+VERSION = 1
+NOTHING = ("000000", "")
+MERGEABLE = {"100644", "100755"}
+
+Side = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One path's uncommitted work. A side is a git mode and a blob, or ``NOTHING``.
+
+    Attributes:
+        base: what HEAD had.
+        index: what the index had.
+        work: the file as git would store it.
+        raw: the blob of the file's very bytes.
+        mode: the file's mode as ``lstat`` has it; 0: it was deleted.
+        untracked: it was in neither HEAD nor the index.
+        intent: it was added with ``git add -N``.
+    """
+
+    path: str
+    base: Side
+    index: Side
+    work: Side
+    raw: str
+    mode: int
+    untracked: bool = False
+    intent: bool = False
+
+    @property
+    def staged(self) -> bool:
+        """Whether the index had something of its own."""
+        return self.index != self.base
+
+    @property
+    def unstaged(self) -> bool:
+        """Whether the file had something beyond the index."""
+        return not self.untracked and self.work != self.index
+
+
+@dataclass(frozen=True)
+class Wip:
+    """An entry: work put aside on a branch at a commit.
+
+    Attributes:
+        number: what it is called.
+        time: when, in seconds since 1970.
+    """
+
+    number: int
+    message: str
+    branch: str
+    base: str
+    time: float
+    items: tuple[Item, ...]
+
+    @property
+    def ref(self) -> str:
+        """The private ref that keeps it."""
+        return f"{NAMESPACE}{self.number}"
+
+    def __str__(self) -> str:
+        counts = (
+            (sum(each.staged for each in self.items), "staged"),
+            (sum(each.unstaged for each in self.items), "unstaged"),
+            (sum(each.untracked for each in self.items), "untracked"),
+        )
+        return ", ".join(f"{count} {what}" for count, what in counts if count) or counted(len(self.items), "file")
+
+
+@dataclass(frozen=True)
+class Now:
+    """What is at a path now: the index's side, the file's side, and whether the file is as the index has it."""
+
+    index: Side
+    work: Side
+    clean: bool
+
+
+@dataclass(frozen=True)
+class Write:
+    """What taking an item back does: a side for the index (None: leave it), and for the file.
+
+    Attributes:
+        raw: the blob of the very bytes to write; empty: ``work`` is written as git checks it out.
+    """
+
+    path: str
+    index: Side | None
+    work: Side | None
+    raw: str = ""
+    mode: int = 0
+    intent: bool = False
+
+
+def collect(
+    git: Git, state: State, paths: Collection[str] = (), *, untracked: bool = True
+) -> tuple[tuple[Item, ...], Blobs]:
+    """Return the uncommitted work at the paths (all of it by default), and the blobs to be kept with it.
+
+    Raises:
+        DevkitError: some of it is in conflict.
+    """
+    top = state.checkout
+    status = state.status
+    chosen = [each for each in status.entries if within(each.path, paths)]
+    loose = [each for each in status.untracked if within(each, paths)] if untracked else []
+    conflicts = [each.path for each in chosen if each.unmerged]
+    if conflicts:
+        raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")
+    blobs = Blobs(state.place.object_format)
+    entries = [each for each in chosen if not each.is_submodule]
+    cleaned = _as_stored(git, top, [*(each.path for each in entries), *loose])
+    items = []
+    for entry in entries:
+        known = [entry.head[1], entry.index[1]]
+        blobs.kept |= {oid for mode, oid in (entry.head, entry.index) if mode != "000000"}
+        items.append(
+            _item(
+                top, entry.path, blobs, known, cleaned, _side(*entry.head), _side(*entry.index), intent=entry.xy == ".A"
+            )
+        )
+    items += [
+        _item(top, path, blobs, (), cleaned, NOTHING, NOTHING, untracked=True)
+        for path in loose
+        if not path.endswith("/")
+    ]
+    standing = standing_in([each.path for each in items if not each.untracked], {each.path for each in items}, top)
+    if standing:
+        raise DevkitError(
+            f"{counted(len(standing), 'file')} stand where HEAD has something else", "\n".join(standing), "git status"
+        )
+    return tuple(items), blobs
+
+
+def within(path: str, paths: Collection[str]) -> bool:
+    """Tell whether ``path`` is one of ``paths`` or below one; there being none, all is."""
+    return not paths or any(path == each or path.startswith(each.rstrip("/") + "/") or each == "." for each in paths)
+
+
+def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> list[str]:
+    """Return the files that would go if something were written at the paths: above or below them, and not spared."""
+    return sorted({way for path in paths for way in in_the_way(top, path) if way != path and way not in spared})
+
+
+def _side(mode: str, oid: str) -> Side:
+    return NOTHING if mode == "000000" else (mode, oid)
+
+
+def _item(
+    top: Path,
+    path: str,
+    blobs: Blobs,
+    known: Iterable[str],
+    cleaned: Mapping[str, str],
+    base: Side,
+    index: Side,
+    **flags: bool,
+) -> Item:
+    file = capture(top, path, blobs, known)
+    if not file.mode or stat.S_ISDIR(file.mode):
+        return Item(path, base, index, NOTHING, "", 0, **flags)
+    if stat.S_ISLNK(file.mode):
+        return Item(path, base, index, ("120000", file.oid), file.oid, file.mode, **flags)
+    mode = "100755" if file.mode & stat.S_IXUSR else "100644"
+    oid = cleaned[path]
+    blobs.kept.add(oid)
+    return Item(path, base, index, (mode, oid), file.oid, file.mode, **flags)
+
+
+def _as_stored(git: Git, top: Path, paths: Sequence[str]) -> dict[str, str]:
+    """Write files as git would store them (line endings and filters applied) and return their blobs."""
+    regular = []
+    for path in paths:
+        found = lstat(top / path) if real_parents(top, path) else None
+        if found and stat.S_ISREG(found.st_mode):
+            regular.append(path)
+    if not regular:
+        return {}
+    data = b"".join(quoted(path) + b"\n" for path in regular)
+    oids = git.at(top).read("hash-object", "-w", "--stdin-paths", data=data).decode().split()
+    return dict(zip(regular, oids, strict=True))
+
+
+def quoted(path: str) -> bytes:
+    """Return a path as git reads it from a list of lines: in C's quotes."""
+    escaped = (b"\\%03o" % each if each < ord(" ") or each in b'"\\' else bytes([each]) for each in os.fsencode(path))
+    return b'"' + b"".join(escaped) + b'"'
+
+
+def decide(item: Item, now: Now, merge: Callable[[Side, Side, Side], Side | None]) -> Write | None:
+    """Return what takes an item back over what is there now, or None where they conflict.
+
+    Args:
+        item: what was put aside.
+        now: what is there.
+        merge: the merge of two sides over their base, or None where it conflicts.
+    """
+    if item.untracked:
+        if now.work == NOTHING and now.index == NOTHING:
+            return Write(item.path, None, item.work, item.raw, item.mode)
+        return Write(item.path, None, None) if now.work == item.work else None
+    index: Side | None = None
+    if item.staged and now.index != item.index:
+        index = item.index if now.index == item.base else merge(item.base, now.index, item.index)
+        if index is None:
+            return None
+    if now.work == item.base and now.clean:
+        return Write(item.path, index, item.work, item.raw, item.mode, intent=item.intent)
+    if item.work in {now.work, item.base}:
+        return Write(item.path, index, None, intent=item.intent)
+    work = merge(item.base, now.work, item.work)
+    return None if work is None else Write(item.path, index, work)
+
+
+class Merger:
+    """Merges sides as ``git merge-file`` does."""
+
+    def __init__(self, git: Git) -> None:
+        self.git = git
+
+    def __call__(self, base: Side, ours: Side, theirs: Side) -> Side | None:
+        """Return the merge of two sides over their base, or None where it conflicts."""
+        for one, other in ((ours, theirs), (theirs, ours)):
+            if one in (base, other):
+                return other
+        if not {base[0], ours[0], theirs[0]} <= MERGEABLE:
+            return None
+        mode = theirs[0] if ours[0] == base[0] else ours[0]
+        if ours[1] == theirs[1] or theirs[1] == base[1]:
+            return mode, ours[1]
+        if ours[1] == base[1]:
+            return mode, theirs[1]
+        blob = blobs_of(self.git, (ours[1], base[1], theirs[1]))
+        with tempfile.TemporaryDirectory(prefix="devkit-merge-") as folder:
+            names = []
+            for name, side in (("ours", ours), ("base", base), ("theirs", theirs)):
+                path = Path(folder) / name
+                path.write_bytes(blob(side[1]))
+                names.append(str(path))
+            answer = self.git.ask("merge-file", "-p", "--quiet", *names)
+        if answer.status:
+            return None
+        return mode, self.git.read("hash-object", "-w", "--stdin", data=answer.stdout).decode().strip()
+
+
+def resolve(git: Git, items: Iterable[Item], now: Callable[[str], Now]) -> tuple[list[Write], list[str]]:
+    """Return what takes items back over what is there, and the paths that conflict."""
+    merger = Merger(git)
+    writes, conflicts = [], []
+    for item in items:
+        write = decide(item, now(item.path), merger)
+        if write is None:
+            conflicts.append(item.path)
+        else:
+            writes.append(write)
+    return writes, conflicts
+
+
+def over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], list[str]]:
+    """Return what takes items back over what the checkout has now, and the paths that conflict."""
+    writes, conflicts = resolve(git, items, here(git, state, [each.path for each in items]))
+    gone = {each.path for each in writes if each.work == NOTHING}
+    written = [each.path for each in writes if each.work not in {None, NOTHING}]
+    return writes, conflicts + standing_in(written, gone, state.checkout)
+
+
+def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
+    """Return what is at each of the paths of the checkout now."""
+    top = state.checkout
+    data = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    listed = git.at(top).read("ls-files", "-z", "--stage", "--", *paths) if data else b""
+    index = {}
+    for record in os.fsdecode(listed).split("\0"):
+        facts, _, path = record.partition("\t")
+        if path:
+            mode, oid, _stage = facts.split(" ")
+            index[path] = (mode, oid)
+    cleaned = _as_stored(git, top, paths)
+    dirty = {each.path for each in state.status.entries}
+
+    def now(path: str) -> Now:
+        found = lstat(top / path) if real_parents(top, path) else None
+        entry = index.get(path, NOTHING)
+        if found is None:
+            return Now(entry, NOTHING, clean=entry == NOTHING)
+        if stat.S_ISLNK(found.st_mode):
+            oid = git.read("hash-object", "-w", "--stdin", data=os.fsencode(os.readlink(top / path))).decode().strip()  # noqa: PTH115 - its very bytes
+            return Now(entry, ("120000", oid), clean=path not in dirty)
+        if not stat.S_ISREG(found.st_mode):
+            return Now(entry, ("040000", ""), clean=False)
+        mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
+        return Now(entry, (mode, cleaned[path]), clean=path not in dirty)
+
+    return now
+
+
+def after(changes: Iterable[Change]) -> Callable[[str], Now]:
+    """Return what will be at each path when a checkout with nothing uncommitted there has made the changes."""
+    sides = {each.path: _side(*each.after) for each in changes}
+    elsewhere = ("040000", "")  # a folder came, or went: nothing merges with that
+    return lambda path: Now(sides.get(path, elsewhere), sides.get(path, elsewhere), clean=True)
+
+
+def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
+    """Carry out what ``resolve`` decided."""
+    top = state.checkout
+    inside = git.at(top)
+    info = []
+    for each in writes:
+        if each.index is not None:
+            mode, oid = each.index
+            info.append(
+                os.fsencode(f"{'0' if each.index == NOTHING else mode} {oid or state.place.null}\t{each.path}\0")
+            )
+    blob = blobs_of(inside, (each.raw for each in writes if each.work not in {None, NOTHING} and each.raw))
+    remove(top, [each.path for each in writes if each.work == NOTHING])
+    for each in writes:
+        if each.work is None or each.work == NOTHING:
+            continue
+        place = top / safe_path(each.path)
+        make_folders(top, each.path)
+        if each.raw:
+            write_file(place, blob(each.raw), each.mode)
+            continue
+        mode, oid = each.work
+        if mode == "120000":
+            write_file(place, inside.read("cat-file", "blob", oid), stat.S_IFLNK)
+            continue
+        data = inside.read("cat-file", "--filters", f"--path={each.path}", oid)
+        found = lstat(place)
+        kept = stat.S_IMODE(found.st_mode) if found else 0o644
+        write_file(place, data, stat.S_IFREG | (kept | 0o111 if mode == "100755" else kept & ~0o111))
+    if info:
+        git.carry_out(line("update-index", "-z", "--index-info", data=b"".join(info), directory=top))
+    intents = [each.path for each in writes if each.intent]
+    if intents:
+        git.carry_out(line("add", "--intent-to-add", "--", *intents, directory=top))
+
+
+def put_aside(changing: Changing, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
+    """Keep items as an entry, and give their paths back what HEAD has."""
+    git = changing.session.git
+    entry = keep(git, state, items, blobs, message)
+    top = state.checkout
+    for each in items:
+        if each.untracked:
+            (top / each.path).unlink()
+            for parent in Path(each.path).parents:
+                if parent == Path() or any((top / parent).iterdir()):
+                    break
+                (top / parent).rmdir()
+    tracked = [each.path for each in items if not each.untracked]
+    if tracked:
+        data = b"".join(os.fsencode(each) + b"\0" for each in tracked)
+        words = ("restore", "--source=HEAD", "--staged", "--worktree", "--no-recurse-submodules")
+        changing.run(line(*words, "--pathspec-from-file=-", "--pathspec-file-nul", data=data, directory=state.checkout))
+    return entry
+
+
+def keep(git: Git, state: State, items: Sequence[Item], blobs: Blobs, message: str, number: int = 0) -> Wip:
+    """Write an entry and return it."""
+    if not state.head:
+        raise DevkitError("there is no commit yet", "Work is put aside on top of a commit.", "git commit")
+    entry = Wip(number or next_number(state), message, state.branch, state.head, time.time(), tuple(items))
+    document = ("wip.json", {"version": VERSION, **asdict(entry)})
+    write_commit(git, entry.ref, document, blobs, [state.head], message or "wip")
+    return entry
+
+
+def next_number(state: State) -> int:
+    """Return the number of the next entry."""
+    numbers = [int(name[len(NAMESPACE) :]) for name in state.refs if re.fullmatch(re.escape(NAMESPACE) + r"\d+", name)]
+    return max(numbers, default=0) + 1
+
+
+def entries(git: Git, state: State) -> list[Wip]:
+    """Return the entries, the newest first."""
+    found = [_load(git, name) for name in state.refs if name.startswith(NAMESPACE)]
+    return sorted(found, key=lambda each: each.number, reverse=True)
+
+
+def find(git: Git, state: State, number: int = 0) -> Wip:
+    """Return the entry of this number, or the newest.
+
+    Raises:
+        DevkitError: there is none.
+    """
+    found = entries(git, state)
+    chosen = [each for each in found if number in {0, each.number}]
+    if not chosen:
+        what = f"no entry {number}" if number else "nothing put aside here"
+        raise DevkitError(f"there is {what}", "", "devkit wip list" if found else "devkit wip save")
+    return chosen[0]
+
+
+def _load(git: Git, name: str) -> Wip:
+    data: dict[str, Any] = json.loads(git.read("cat-file", "blob", f"{name}:wip.json"))
+    if data["version"] != VERSION:
+        raise DevkitError(f"{name} is of another version of devkit")
+    items = tuple(
+        Item(**{**each, "base": tuple(each["base"]), "index": tuple(each["index"]), "work": tuple(each["work"])})
+        for each in data["items"]
+    )
+    return Wip(data["number"], data["message"], data["branch"], data["base"], data["time"], items)
+
+
+def take_back(changing: Changing, entry: Wip, state: State, paths: Collection[str] = ()) -> list[str]:
+    """Take an entry's work back, and let go of what was taken.
+
+    Returns:
+        The paths that conflict; there being some, nothing was changed.
+    """
+    git = changing.session.git
+    items = [each for each in entry.items if within(each.path, paths)]
+    writes, conflicts = over(git, state, items)
+    if conflicts:
+        return conflicts
+    apply(git, state, writes)
+    rest = [each for each in entry.items if each not in items]
+    if rest:
+        blobs = Blobs(state.place.object_format)
+        for each in rest:
+            blobs.kept |= {oid for oid in (each.base[1], each.index[1], each.work[1], each.raw) if oid}
+        left = replace(entry, items=tuple(rest))
+        write_commit(
+            git,
+            entry.ref,
+            ("wip.json", {"version": VERSION, **asdict(left)}),
+            blobs,
+            [entry.base],
+            entry.message or "wip",
+        )
+    else:
+        changing.run(line("update-ref", "-d", entry.ref))
+    return []

@@ -1,0 +1,1 @@
+"""Pull requests: what each command decides, as pure functions, and the thin layer that carries it out."""

@@ -1,0 +1,179 @@
+"""What is here of requests: the list, one in full, and its difference."""
+
+from __future__ import annotations
+
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.git.roles import branch_of, request_of, requests_here, roles
+from devkit.git.state import read_status
+from devkit.pr.drop import merged_branches
+from devkit.pr.forge import Forge
+from devkit.pr.rebase import chosen_branch
+from devkit.pr.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    from devkit.git.command import Commit, Git
+    from devkit.git.roles import Request, Roles
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.pr.forge import Known
+
+READERS = 4
+COMMITS_SHOWN = 50
+_KERNEL = re.compile(r"(?:^|/)kernels/(?:.*/)?(?P<op>\w+?)(?:_grad)?_kernel(?:_impl)?\.\w+$")
+_TEST = re.compile(r"(?:^|/)(?:tests?|unittests)/|(?:^|/)test_[^/]*$|_test\.\w+$")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A request that is here.
+
+    Attributes:
+        merged: how it is in its base already, or nothing.
+        current: whether it is checked out here.
+        dirty: whether the checkout that it is in has uncommitted work.
+        folder: the worktree that it is in, other than this checkout.
+        fetched: when the forge was asked last, in seconds since 1970; 0: not known.
+    """
+
+    request: Request
+    branch: str
+    title: str
+    summary: Summary
+    merged: str
+    current: bool
+    dirty: bool
+    folder: str
+    fetched: int
+    known: Known | None = None
+
+
+def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
+    """Return the requests that are here, by number."""
+    merged = merged_branches(session, state)
+    requests = requests_here(state)
+    forges = {
+        each.remote: Forge.of(session.app, state.remotes[each.remote]) if api else None for each in requests.values()
+    }
+
+    def row(name: str) -> Row:
+        request = requests[name]
+        base = roles(state, session.app.config, request.remote)
+        tree = state.worktree_of(name)
+        here = tree is not None and tree.path == state.place.top
+        forge = forges[request.remote]
+        known = forge.request(request.number) if forge else None
+        dirty = bool(tree and (state.status if here else read_status(session.git.at(tree.path))).dirty)
+        fetched = state.setting(f"branch.{name}.devkitfetched")
+        return Row(
+            request,
+            name,
+            known.title if known else title(session.git, state.branches[name], state.refs.get(base.tracking, "")),
+            summarize(session.git, state.branches[name], state.refs.get(base.tracking, ""), str(base)),
+            merged.get(name, ""),
+            here,
+            dirty,
+            str(tree.path) if tree and not here else "",
+            int(fetched) if fetched.isdigit() else 0,
+            known,
+        )
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(row, requests))
+
+
+def title(git: Git, tip: str, base: str) -> str:
+    """Return a request's title as its commits tell it: the first one's subject."""
+    words = ["log", "--reverse", "--format=%s", "--no-merges", tip, *([f"^{base}"] if base else ["-1"]), "--"]
+    lines = os.fsdecode(git.ask(*words).stdout).splitlines()
+    if not lines:
+        lines = os.fsdecode(git.ask("log", "-1", "--format=%s", tip, "--").stdout).splitlines()
+    return lines[0] if lines else ""
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """A changed file: lines added and removed; None for a binary one."""
+
+    path: str
+    added: int | None
+    removed: int | None
+
+
+@dataclass(frozen=True)
+class Page:
+    """A request in full."""
+
+    branch: str
+    title: str
+    base: str
+    summary: Summary
+    commits: list[Commit]
+    files: list[FileChange]
+    ops: list[str]
+    tests: list[str]
+    merged: str
+    known: Known | None
+
+
+def page(session: Session, state: State, number: int) -> Page:
+    """Return a request in full, or the branch that is checked out."""
+    branch = chosen_branch(state, number)
+    base, oid = _base(session, state, branch)
+    request = request_of(state, branch)
+    tip = state.branches[branch]
+    files = parse_numstat(
+        session.git.read("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", f"{oid}...{tip}", "--")
+    )
+    forge = Forge.of(session.app, state.remotes[request.remote]) if request else None
+    known = forge.request(request.number, checks=True) if forge and request else None
+    names = [each.path for each in files]
+    return Page(
+        branch,
+        known.title if known else title(session.git, tip, oid),
+        str(base),
+        summarize(session.git, tip, oid, str(base)),
+        session.git.commits(f"{oid}..{tip}", COMMITS_SHOWN),
+        files,
+        ops_of(names),
+        [each for each in names if _TEST.search(each)],
+        merged_branches(session, state).get(branch, ""),
+        known,
+    )
+
+
+def _base(session: Session, state: State, branch: str) -> tuple[Roles, str]:
+    request = request_of(state, branch)
+    base = roles(state, session.app.config, request.remote if request else "")
+    if base.tracking not in state.refs:
+        raise DevkitError(f"{base} is not here", "There is nothing to compare with.", f"git fetch {base.base}")
+    return base, state.refs[base.tracking]
+
+
+def parse_numstat(data: bytes) -> list[FileChange]:
+    """Return what ``--numstat -z`` says."""
+    found = []
+    for record in filter(None, os.fsdecode(data).split("\0")):
+        added, removed, path = record.split("\t", 2)
+        found.append(FileChange(path, *(None if each == "-" else int(each) for each in (added, removed))))
+    return found
+
+
+def ops_of(paths: list[str]) -> list[str]:
+    """Return the operators whose kernels are among the paths."""
+    return sorted({match["op"] for each in paths if (match := _KERNEL.search(each))})
+
+
+def diff(session: Session, state: State, number: int, *, stat: bool, name_only: bool) -> int:
+    """Give git the terminal, to show what a request changes against its merge base; return its status."""
+    branch = branch_of(state, number) if number else chosen_branch(state, 0)
+    _, oid = _base(session, state, branch)
+    flags = ["--stat"] if stat else ["--name-only"] if name_only else []
+    env = {name: value for name, value in session.git.env.items() if name != "GIT_PAGER"}
+    words = ["git", "-c", "color.ui=auto", "diff", "--no-ext-diff", *flags, f"{oid}...{state.branches[branch]}", "--"]
+    return session.app.runner.foreground(words, cwd=session.git.directory, env=env)

@@ -1,0 +1,65 @@
+"""A request in a line: how many commits and files, how large, how far from its base."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from devkit.git.command import Git
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a tip stands to its base.
+
+    Attributes:
+        ahead, behind: commits; None where there is no common ancestor here (a shallow clone).
+        files, added, removed: what the request changes, against the merge base.
+    """
+
+    base: str
+    ahead: int | None
+    behind: int | None
+    files: int
+    added: int
+    removed: int
+
+    def __str__(self) -> str:
+        parts = []
+        if self.ahead is not None:
+            parts.append(counted(self.ahead, "commit"))
+        if self.files or self.ahead == 0:
+            parts += [counted(self.files, "file"), f"+{self.added} −{self.removed}"]
+        if self.behind is not None:
+            parts.append(f"{self.behind} behind {self.base}")
+        return ", ".join(parts)
+
+
+def summarize(git: Git, tip: str, base: str, base_name: str) -> Summary:
+    """Return how ``tip`` stands to ``base``; an empty base gives an empty summary."""
+    if not base:
+        return Summary(base_name, None, None, 0, 0, 0)
+    counts, stat = git.read_all(
+        ("rev-list", "--left-right", "--count", f"{base}...{tip}", "--"),
+        ("diff", "--shortstat", "--no-ext-diff", "--ignore-submodules=dirty", f"{base}...{tip}", "--"),
+    )
+    files, added, removed = parse_shortstat(os.fsdecode(stat.stdout))
+    if counts.status or stat.status:
+        return Summary(base_name, None, None, files, added, removed)
+    behind, ahead = map(int, counts.stdout.split())
+    return Summary(base_name, ahead, behind, files, added, removed)
+
+
+def parse_shortstat(text: str) -> tuple[int, int, int]:
+    """Return the files, added and removed lines that ``--shortstat`` counts."""
+
+    def count(pattern: str) -> int:
+        match = re.search(rf"(\d+) {pattern}", text)
+        return int(match[1]) if match else 0
+
+    return count("files? changed"), count(r"insertions?\("), count(r"deletions?\(")

@@ -1,0 +1,74 @@
+"""Submodules and worktrees of a request."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from devkit.git.command import line
+from devkit.git.state import GITLINK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from devkit.git.changes import Change
+    from devkit.git.session import Change as Changing
+    from devkit.git.state import State
+
+
+def submodule_changes(changes: Sequence[Change]) -> list[Change]:
+    """Return the submodules that stay and move."""
+    return [each for each in changes if each.before[0] == GITLINK and each.after[0] == GITLINK]
+
+
+def follow_submodules(changing: Changing, state: State, moved: Sequence[Change]) -> list[str]:
+    """Check out what the new commit names in each submodule that is here and was where the old commit had it.
+
+    Returns:
+        What was left alone, as lines for a person.
+    """
+    notes = []
+    follow = []
+    for each in moved:
+        folder = state.checkout / each.path
+        if not (folder / ".git").exists():
+            continue
+        inside = changing.session.git.at(folder)
+        if inside.text("rev-parse", "HEAD") != each.before[1]:
+            notes.append(f"the submodule {each.path} is at a commit of your own and stays there")
+        elif inside.read("status", "--porcelain", "--untracked-files=no"):
+            notes.append(f"the submodule {each.path} has uncommitted work and stays where it is")
+        else:
+            follow.append(each.path)
+    if follow:
+        words = ("submodule", "update", "--checkout", "--recursive", "--", *follow)
+        if changing.run(line(*words, slow=True), check=False, title="submodules").status:
+            notes.append(f"the submodules {', '.join(follow)} could not follow: git submodule update --recursive")
+    return notes
+
+
+def populate_submodules(changing: Changing, state: State, folder: Path) -> list[str]:
+    """Give a new worktree the submodules that this clone has, from the objects that are here."""
+    git = changing.session.git
+    common = state.place.common_dir
+    notes = []
+    for record in os.fsdecode(git.at(folder).read("ls-files", "-z", "--stage")).split("\0"):
+        if not record.startswith(GITLINK):
+            continue
+        path = record.partition("\t")[2]
+        source = common / "modules" / path
+        if not (source / "objects").is_dir():
+            continue
+        words = ("submodule", "update", "--init", "--checkout", "--reference", str(source), "--", path)
+        if changing.run(line(*words, directory=folder, slow=True), check=False, title=f"submodule {path}").status:
+            notes.append(f"the submodule {path} is not there yet: git -C {folder} submodule update --init")
+    return notes
+
+
+def ccache_settings(folder: Path) -> dict[str, str]:
+    """Return the variables by which ccache finds in one worktree what was compiled in another.
+
+    Both are needed: without them 0 of 282 compilations were found again in a second worktree, with them 131 of 141.
+    """
+    return {"CCACHE_BASEDIR": str(folder), "CCACHE_NOHASHDIR": "true"}

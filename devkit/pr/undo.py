@@ -1,0 +1,195 @@
+"""Going back to before a run: the last one, or a named one; the way back is kept too."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.git import journal, snapshot
+from devkit.git.command import line
+from devkit.git.journal import Push
+from devkit.git.restore import differences, refs_now
+from devkit.git.session import moved, return_to, since
+from devkit.git.snapshot import Touches
+from devkit.git.state import find_place
+
+if TYPE_CHECKING:
+    from devkit.git.command import Line
+    from devkit.git.restore import Restored
+    from devkit.git.session import Session
+    from devkit.git.snapshot import Snapshot
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What was undone, and where that leads."""
+
+    entry: journal.Entry
+    restored: Restored
+    where: str
+
+
+def choices(session: Session) -> list[journal.Entry]:
+    """Return what can be undone, the newest first."""
+    refs = refs_now(session.git)
+    return [each for each in journal.entries(session.place) if snapshot.NAMESPACE + each.id in refs]
+
+
+def choose(session: Session, run: str) -> journal.Entry:
+    """Return the run of this name, or the last one.
+
+    Raises:
+        DevkitError: there is none.
+    """
+    found = choices(session)
+    if not found:
+        raise DevkitError("there is nothing to undo in this repository", "devkit has changed nothing here.")
+    if not run:
+        return found[0]
+    named = [each for each in found if each.id == run] or [each for each in found if each.id.startswith(run)]
+    if len(named) != 1:
+        raise DevkitError(f"there is no run {run} to undo in this repository", "", "devkit undo --list")
+    return named[0]
+
+
+def undo(session: Session, run: str, *, yes: bool) -> Undone:
+    """Return to before a run.
+
+    Raises:
+        DevkitError: something moved since, and ``yes`` is not given; nothing was changed.
+    """
+    entry = choose(session, run)
+    before = snapshot.load(session.git, entry.id)
+    state = session.state()
+    _confirm(entry, since(session, before, entry, state), yes=yes)
+    pushes = _pushes_to_take_back(session, entry)
+    with session.change(
+        f"undo {entry.id}", state, touched(session, before, entry), undoes=entry.id, of=entry.command
+    ) as change:
+        restored = return_to(session, before, entry)
+        for push in reversed(pushes):
+            change.push(
+                Push(push.remote, push.ref, push.after, push.before), push_back(push), title=f"pushing to {push.remote}"
+            )
+        change.record.record["result"] = {"undone": entry.id, "files": restored.files, "refs": list(restored.refs)}
+    return Undone(entry, restored, _where(session))
+
+
+def _confirm(entry: journal.Entry, found: list[str], *, yes: bool) -> None:
+    if yes:
+        return
+    again = f"devkit undo {entry.id} --yes   goes back all the same; devkit undo then brings this state back"
+    if entry.after is None:
+        raise DevkitError(
+            f"{entry.command} ({entry.id}) was killed before it ended",
+            "What you did since cannot be told from what it did.",
+            again,
+        )
+    if found:
+        lines = found[:SHOWN] + ([f"… and {len(found) - SHOWN} more"] if len(found) > SHOWN else [])
+        raise DevkitError(f"some things moved since {entry.command} ({entry.id})", "\n".join(lines), again)
+
+
+def touched(session: Session, before: Snapshot, entry: journal.Entry) -> Touches:
+    """Return what going back touches: the same paths, and what came since."""
+    git = session.git
+    top = session.place.top
+    here: dict[str, str] = {}
+    others: dict[Path, dict[str, str]] = {}
+    for each in before.checkouts:
+        found = differences(git, each)
+        paths = dict.fromkeys((*(file.path for file in each.files), *found.stale, *found.extra), "")
+        if found.missing:
+            continue
+        if Path(each.path) == top:
+            here = paths
+        else:
+            others[Path(each.path)] = paths
+    for name in entry.creates:
+        if (Path(name) / ".git").exists():
+            others[Path(name)] = tracked(session, Path(name))
+    return Touches(
+        checkout=any(Path(each.path) == top for each in before.checkouts),
+        paths=here,
+        refs=frozenset(name for name in {*before.refs, *(entry.after.refs if entry.after else ())}),
+        deletes=frozenset(
+            name.removeprefix("refs/heads/")
+            for name in moved(before, refs_now(git))
+            if name.startswith("refs/heads/") and name not in before.refs
+        ),
+        checkouts=others,
+        whole=frozenset(Path(name) for name in entry.creates) & others.keys(),
+    )
+
+
+def tracked(session: Session, folder: Path) -> dict[str, str]:
+    """Return every tracked path of a checkout with its blob."""
+    found = {}
+    for record in os.fsdecode(session.git.at(folder).read("ls-files", "-z", "--stage")).split("\0"):
+        if record:
+            facts, _, path = record.partition("\t")
+            found[path] = facts.split(" ")[1]
+    return found
+
+
+def push_back(push: Push) -> Line:
+    """Return the line that takes a push back, while the remote still has what was pushed."""
+    lease = f"--force-with-lease={push.ref}:{push.after}"
+    words = ("push", "--no-verify", "--progress", "--no-follow-tags", "--no-recurse-submodules", lease)
+    return line(*words, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
+
+
+def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
+    """Return the pushes that the remotes still have.
+
+    Raises:
+        DevkitError: a remote has something else by now.
+    """
+    found = []
+    for push in entry.pushes:
+        listed = session.git.carry_out(line("ls-remote", "--", push.remote, push.ref, slow=True))
+        now = os.fsdecode(listed.stdout).partition("\t")[0]
+        if now == push.after:
+            found.append(push)
+        elif now != push.before:
+            raise DevkitError(
+                f"{push.remote} has moved on since {entry.command}",
+                f"{push.ref} there was {push.after[:10] or 'deleted'} then, and is {now[:10] or 'gone'} now.",
+                f"git fetch {push.remote}   and look first",
+            )
+    return found
+
+
+def preview(session: Session, run: str) -> list[str]:
+    """Return what going back would do."""
+    entry = choose(session, run)
+    before = snapshot.load(session.git, entry.id)
+    now = refs_now(session.git)
+    names = entry.after.refs if entry.after else moved(before, now)
+    lines = [f"git worktree remove --force -- {path}" for path in entry.creates]
+    for each in before.checkouts:
+        found = differences(session.git, each)
+        lines.append(f"# in {each.path}: compare {len(each.files)} paths with the snapshot, write what differs")
+        lines += [f"rm -- {path}" for path in found.extra]
+        lines += [f"git checkout-index --force -- {path}" for path in found.stale]
+        lines.append(
+            f"# {find_place(session.git).git_dir}/index from {each.index[:10]}" if each.index else "# no index"
+        )
+    for name in names:
+        oid = before.refs.get(name, "")
+        if now.get(name, "") != oid:
+            lines.append(f"git update-ref {name} {oid}" if oid else f"git update-ref -d {name}")
+    return lines + [str(push_back(push)) for push in entry.pushes]
+
+
+def _where(session: Session) -> str:
+    if session.place.top is None:
+        return "refs as they were"
+    head = (session.place.git_dir / "HEAD").read_text("utf-8", "surrogateescape").strip()
+    name = head.removeprefix("ref: refs/heads/")
+    return f"on {name}" if head.startswith("ref:") else f"detached at {name[:10]}"

@@ -1,0 +1,1 @@
+"""The tool side of ``devkit train``: plan, launch and watch the ranks, and keep what they tell."""

@@ -1,0 +1,158 @@
+"""What is to be trained, as the command line or an earlier run's record says it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from devkit.envs.resolve import Environment
+    from devkit.gpus import Gpu
+    from devkit.runs import Entry
+
+CPU_RANKS = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the device side is asked for; the names are its own, and it checks them.
+
+    Attributes:
+        world_size: ranks over all machines.
+        batch: sequences of a step, over all ranks.
+        device: ``cpu`` or ``gpu``.
+    """
+
+    world_size: int
+    stage: int
+    steps: int
+    batch: int
+    accumulate: int
+    seqlen: int
+    lr: float
+    warmup: int
+    clip: float
+    weight_decay: float
+    seed: int
+    dtype: str
+    device: str
+    recompute: bool
+    size: str
+    heads: int | None
+    kv_heads: int | None
+    layers: int | None
+    width: int | None
+    data: str | None
+    eval_every: int
+    save_every: int
+
+    def as_request(self) -> dict[str, Any]:
+        """Return the options as JSON holds them: nan and inf go as words, for the device side to refuse."""
+        return {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a run, this one's place among them, and where all meet."""
+
+    count: int = 1
+    rank: int = 0
+    master: str = ""
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or not 0 <= self.rank < self.count:
+            raise UsageError(
+                f"node {self.rank} of {self.count} does not exist",
+                "Nodes count from 0.",
+                f"devkit train --nnodes {max(self.count, 1)} --node-rank 0 --master HOST:PORT",
+            )
+        host, _, port = self.master.rpartition(":")
+        if self.count > 1 and not (host and port.isdigit() and 0 < int(port) < 1 << 16):
+            raise UsageError(
+                f"--master is {self.master or 'missing'}",
+                "With several machines all meet at an address of the first: HOST:PORT.",
+                f"devkit train --nnodes {self.count} --node-rank {self.rank} --master 10.0.0.1:29500",
+            )
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A run: the options, where its ranks are, and what they go on from.
+
+    Attributes:
+        environment: whose Paddle trains.
+        options: what the device side is asked for.
+        gpus: the GPUs' indices, a rank each; empty for CPU ranks.
+        nproc: ranks of this machine.
+        hang_timeout_s: how long a rank may make no progress.
+        resume: the folder of checkpoints to go on from, or None.
+    """
+
+    environment: Environment
+    options: Options
+    gpus: tuple[int, ...]
+    nproc: int
+    nodes: Nodes
+    hang_timeout_s: float
+    resume: Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the request as a run record keeps it."""
+        return {
+            "environment": self.environment.name,
+            "options": self.options.as_request(),
+            "gpus": list(self.gpus),
+            "nproc": self.nproc,
+            "nodes": asdict(self.nodes),
+            "resume": str(self.resume) if self.resume else None,
+        }
+
+
+def ranks_here(nproc: int | None, chosen: Sequence[Gpu]) -> int:
+    """Return how many ranks this machine has: a GPU each, else two on the CPU.
+
+    Raises:
+        UsageError: there are not as many GPUs, or it is no number of ranks.
+    """
+    if nproc is None:
+        return len(chosen) or CPU_RANKS
+    if nproc < 1:
+        raise UsageError(
+            f"--nproc is {nproc}", "It counts the ranks of this machine, from 1.", "devkit train --nproc 2"
+        )
+    if chosen and nproc > len(chosen):
+        raise UsageError(
+            f"{nproc} ranks want {nproc} GPUs and {len(chosen)} were chosen",
+            "A rank has a GPU of its own.",
+            f"devkit train --nproc {len(chosen)}",
+        )
+    return nproc
+
+
+def resumed(entry: Entry, options: Options, given: Mapping[str, Any]) -> Options:
+    """Return the options of the run ``entry`` with what the command line has ``given``; layout and device are today's.
+
+    Raises:
+        DevkitError: the record is none of training, or its run still goes on.
+    """
+    before = entry.record.get("arguments", {}).get("options")
+    if entry.record.get("command") != "train" or not isinstance(before, dict):
+        raise DevkitError(
+            f"run {entry.id} is no training",
+            f"It is {entry.record.get('command')}.",
+            "devkit runs list --command train",
+        )
+    if entry.running:
+        raise DevkitError(f"run {entry.id} still goes on", "Its checkpoints are its own until it ends.")
+    known = {field.name for field in fields(Options)} - {"world_size", "device"}
+    same = {name: value for name, value in before.items() if name in known and name not in given}
+    return replace(options, **same)

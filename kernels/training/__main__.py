@@ -1,0 +1,106 @@
+"""``python -m devkit.kernels.training``: one rank, or the plan of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..protocol import Refusal, emit, serve
+from . import checkpoint, data, memory
+from .options import Options, parse
+
+
+def handle(request: dict[str, Any]) -> None:
+    """Answer one request: ``op`` is ``plan`` (checks everything that one process can, without Paddle) or ``train``."""
+    options = parse(request)
+    if request.get("op") == "plan":
+        plan(options)
+    else:
+        train(options)
+
+
+def plan(options: Options) -> None:
+    """Check text and checkpoint, and tell of the parameters and the predicted bytes a rank.
+
+    Raises:
+        Refusal: the run cannot be.
+    """
+    text = data.load(options.data)
+    data.require(text, options.batch, options.seqlen)
+    resume: str | None = None
+    damaged: list[str] = []
+    step = 0
+    if options.resume:
+        manifest, damaged = checkpoint.newest(Path(options.resume))
+        resume, step = str(manifest.path), manifest.step
+    predicted = memory.predict(options)
+    emit(
+        "plan",
+        parameters=options.shape.parameters,
+        units=len(options.shape.units()),
+        memory={key: value / memory.MIB for key, value in asdict(predicted).items()},
+        text=text.source,
+        files=text.files,
+        skipped=text.skipped,
+        train_bytes=int(text.train.size),
+        validation_bytes=int(text.validation.size),
+        unigram=data.entropy(text.validation),
+        resume=resume,
+        resume_step=step,
+        damaged=damaged,
+    )
+
+
+def train(options: Options) -> None:
+    """Be one rank of a run.
+
+    Raises:
+        Refusal: the run cannot be, or cannot go on.
+    """
+    from . import watch
+
+    rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+    progress = watch.Progress()
+    watch.start(rank, progress)
+    text = data.load(options.data)
+    data.require(text, options.batch, options.seqlen)
+
+    from .comm import PORT_TAKEN, PortTaken
+    from .trainer import Trainer
+    from .zero import NotFinite
+
+    try:
+        Trainer(options, text, progress).run()
+    except NotFinite as error:
+        raise Refusal(
+            f"step {progress.step}: {error.tensor} is not finite on rank {error.rank}",
+            f"The run stopped before the optimizer's step: the parameters are those after step {progress.step - 1}.",
+            "--lr   a smaller one",
+            "--clip 1.0   limits the gradient's norm",
+        ) from error
+    except PortTaken as refusal:
+        emit(PORT_TAKEN, what=refusal.what)
+        raise
+    except (Refusal, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        emit(
+            "failed",
+            rank=rank,
+            step=progress.step,
+            waiting=progress.waiting,
+            what=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc(),
+        )
+        raise
+
+
+if __name__ == "__main__":
+    status = serve(handle)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Gloo's destructors wait for peers that may be gone

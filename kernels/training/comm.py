@@ -1,0 +1,134 @@
+"""The collectives that sharding needs, the same over Gloo and NCCL.
+
+Paddle's Gloo has no reduce-scatter and no average, and its ``reduce`` leaves garbage in the other ranks' buffers. So
+here a reduce-scatter is one ``reduce`` to each owner of a slice, and says that it spoils its input. Each call is
+marked while it lasts: a rank that hangs is told from the ranks that wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Iterator
+
+import paddle
+import paddle.distributed as dist
+
+from ..protocol import Refusal
+from .watch import Progress
+
+Tensor = Any
+
+
+PORT_TAKEN = "port_taken"
+"""The event of a rank 0 that finds its port taken; the launcher then takes another."""
+WAIT_S = 20.0
+
+
+class PortTaken(Refusal):
+    """The port where the ranks were to meet belongs to another program."""
+
+
+def rendezvous(rank: int, master: str) -> None:
+    """Make sure of the port ``master`` (host:port) before Paddle takes it.
+
+    Paddle's store aborts the process when its port is taken, makes a rank that comes too early wait three seconds,
+    and hangs for good after a connection that is none of its own: so here rank 0 tries the port, and the others read
+    from the kernel's table when it listens. On another machine there is nothing to read, and they go ahead.
+
+    Raises:
+        PortTaken: another program has the port.
+    """
+    port = int(master.rpartition(":")[2])
+    if rank == 0:
+        try:
+            socket.create_server(("", port)).close()
+        except OSError as error:
+            raise PortTaken(
+                f"port {port} cannot be taken", f"{error.strerror}.", "--master HOST:PORT   another port"
+            ) from error
+        return
+    deadline = time.monotonic() + WAIT_S
+    while _is_here(master) and not _listens(port) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _is_here(master: str) -> bool:
+    return master.rpartition(":")[0] in {"127.0.0.1", "localhost"}
+
+
+def _listens(port: int) -> bool:
+    """Return whether some program listens on ``port``; true where the kernel does not tell."""
+    listen = "0A"
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = [line.split() for line in Path(table).read_text(encoding="ascii").splitlines()[1:]]
+        except OSError:
+            return True
+        if any(row[3] == listen and int(row[1].rpartition(":")[2], 16) == port for row in rows):
+            return True
+    return False
+
+
+class Comm:
+    """The ranks of this run, from Paddle's ``PADDLE_TRAINER_*`` environment; alone without it."""
+
+    def __init__(self, progress: Progress | None = None) -> None:
+        self.progress = progress or Progress()
+        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+        self.size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+        self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+        if self.size > 1 and not dist.is_initialized():
+            with self._call():
+                rendezvous(self.rank, os.environ["PADDLE_MASTER"])
+                dist.init_parallel_env()
+
+    @property
+    def backend(self) -> str:
+        """The library below Paddle's collectives."""
+        return "nccl" if self.gpu else "gloo"
+
+    def all_reduce(self, buffer: Tensor) -> None:
+        """Sum ``buffer`` over the ranks, in place."""
+        if self.size > 1:
+            with self._call():
+                dist.all_reduce(buffer)
+
+    def reduce_scatter(self, buffer: Tensor) -> Tensor:
+        """Sum ``buffer`` [N] over the ranks and return this rank's slice [N / size] of it, a view.
+
+        The other slices are left with garbage.
+        """
+        own = self.shard(buffer)
+        if self.size > 1:
+            with self._call():
+                if self.gpu:
+                    dist.stream.reduce_scatter(own, buffer)
+                else:
+                    for rank in range(self.size):
+                        dist.reduce(self.shard(buffer, rank), dst=rank)
+        return own
+
+    def all_gather(self, buffer: Tensor, own: Tensor) -> None:
+        """Fill ``buffer`` [N] with every rank's ``own`` [N / size], which may be this rank's slice of it."""
+        if self.size > 1:
+            with self._call():
+                dist.stream.all_gather(buffer, own)
+        elif own.data_ptr() != buffer.data_ptr():
+            paddle.assign(own, output=buffer)
+
+    def shard(self, buffer: Tensor, rank: int | None = None) -> Tensor:
+        """Return a rank's slice of ``buffer``, this rank's by default, sharing its memory."""
+        rank = self.rank if rank is None else rank
+        length = buffer.shape[0] // self.size
+        return buffer._slice(rank * length, (rank + 1) * length)
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self.progress.waiting = True
+        yield  # an error leaves the mark: it came out of a collective
+        self.progress.waiting = False
+        self.progress.move()

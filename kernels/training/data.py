@@ -1,0 +1,172 @@
+"""Bytes of real text, split into training and validation the same way on every rank.
+
+By default the text is the Python standard library's own source files, found at run time and split by file: a file is
+kept for validation when a hash of its relative name says so, about one in ten. A single file gives its last tenth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import sysconfig
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import FrozenSet, Tuple
+
+import numpy as np
+
+from ..protocol import Refusal
+
+HELD_OUT = 10
+"""One file in this many, or one byte in this many of a single file, is kept for validation."""
+_LEFT_OUT = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules", "test", "tests", "idle_test"})
+"""Folders of the standard library that are no part of it, or its tests: two thirds of the bytes, of another kind."""
+LARGEST = 4 * 2**30
+"""Bytes of text that are taken into memory, on each rank."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Two arrays of bytes, and where they came from."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    source: str
+    files: int
+    skipped: int
+
+    @property
+    def digest(self) -> str:
+        """A name for exactly this text and split, by which ranks on several machines agree that theirs is the same."""
+        seen = hashlib.sha256(self.train.data)
+        seen.update(b"|")
+        seen.update(self.validation.data)
+        return seen.hexdigest()[:16]
+
+
+def load(path: str | None) -> Text:
+    """Read the text under ``path``, or the standard library's.
+
+    Raises:
+        Refusal: there is nothing there, nothing in it, or it is not text.
+    """
+    if path is None:
+        return _from_folder(Path(sysconfig.get_paths()["stdlib"]), "*.py", "the standard library's sources", _LEFT_OUT)
+    root = Path(path)
+    try:
+        if root.is_dir():
+            return _from_folder(root, "*", str(root))
+        if root.exists() and not root.is_file():
+            raise Refusal(f"{root} is neither a file nor a folder", "Text is read from files.")
+        data = root.read_bytes() if root.stat().st_size <= LARGEST else b""
+        if not data and root.stat().st_size:
+            raise Refusal(f"{root} is larger than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory.")
+    except OSError as error:
+        raise Refusal(
+            f"the text {root} cannot be read", f"{error.strerror}.", "--data PATH   any text file or folder"
+        ) from error
+    if not data:
+        raise Refusal(
+            f"the text {root} is empty", "There is nothing to learn from.", "--data PATH   a file with text in it"
+        )
+    if not is_text(data):
+        raise Refusal(
+            f"{root} is not text",
+            "It holds bytes that no UTF-8 text has.",
+            "--data PATH   a text file, or a folder of them",
+        )
+    held = len(data) // HELD_OUT
+    array = np.frombuffer(data, dtype=np.uint8)
+    return Text(array[: len(data) - held], array[len(data) - held :], str(root), files=1, skipped=0)
+
+
+def _from_folder(root: Path, pattern: str, source: str, left_out: FrozenSet[str] = frozenset({"__pycache__"})) -> Text:
+    parts: Tuple[list[bytes], list[bytes]] = ([], [])
+    total = skipped = 0
+    for path in _files(root, pattern, left_out):
+        name = path.relative_to(root).as_posix()
+        try:
+            data = path.read_bytes()
+        except OSError:
+            skipped += 1
+            continue
+        if not data or not is_text(data):
+            skipped += 1
+            continue
+        total += len(data)
+        if total > LARGEST:
+            raise Refusal(
+                f"{root} holds more than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory."
+            )
+        parts[zlib.crc32(name.encode()) % HELD_OUT == 0].append(data)
+    train, validation = (np.frombuffer(b"".join(part), dtype=np.uint8) for part in parts)
+    if not train.size + validation.size:
+        raise Refusal(
+            f"no text was found under {root}",
+            f"{skipped} files are empty, binary or unreadable." if skipped else "There is no file.",
+            "--data PATH   a text file, or a folder of them",
+        )
+    return Text(train, validation, source, files=len(parts[0]) + len(parts[1]), skipped=skipped)
+
+
+def _files(root: Path, pattern: str, left_out: FrozenSet[str]) -> list[Path]:
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
+        here = Path(folder)
+        for name in sorted(names):
+            path = here / name
+            if not name.startswith(".") and path.match(pattern) and path.is_file():
+                found.append(path)
+    return found
+
+
+def is_text(data: bytes) -> bool:
+    """Return whether ``data`` starts as text does: UTF-8 (a character cut at the end is fine) without a zero byte."""
+    start = data[:8192]
+    try:
+        start.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3 or len(start) == len(data):
+            return False
+    return b"\0" not in start
+
+
+def entropy(text: np.ndarray) -> float:
+    """Return the entropy of the byte frequencies of ``text``, in nats a byte: no unigram model does better on it."""
+    counts = np.bincount(text, minlength=256).astype(np.float64)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum()) if counts.sum() else math.nan
+
+
+def require(text: Text, batch: int, seqlen: int) -> None:
+    """Refuse a text that cannot fill one batch.
+
+    Raises:
+        Refusal: the training part is shorter than a batch, or the validation part than one sequence.
+    """
+    need = batch * seqlen + 1
+    if text.train.size < need:
+        raise Refusal(
+            f"{text.source} is shorter than one batch",
+            f"It has {text.train.size} bytes to train on; {batch} sequences of {seqlen} need {need}.",
+            "--batch, --seqlen   smaller ones, or --data PATH with more text",
+        )
+    if text.validation.size < seqlen + 1:
+        raise Refusal(
+            f"{text.source} leaves too little text for validation",
+            f"One in {HELD_OUT} is kept for it: {text.validation.size} bytes; a sequence needs {seqlen + 1}.",
+            "--seqlen   a smaller one, or --data PATH with more text",
+        )
+
+
+def batch(text: np.ndarray, seed: int, step: int, sequences: int, seqlen: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the batch of a step: inputs and labels, each int64 [sequences, seqlen], labels the inputs shifted by one.
+
+    The draw depends on ``seed`` and ``step`` alone, so ranks share a batch by rows, and a resumed run sees the same.
+    """
+    starts = np.random.default_rng((seed, step)).integers(0, text.size - seqlen, size=sequences)
+    windows = text[starts[:, None] + np.arange(seqlen + 1)].astype(np.int64)
+    return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])

@@ -1,0 +1,103 @@
+"""What the model and the sharding compute besides matrix products, in Paddle's own operators.
+
+``native.py`` has the same in C++ for CPUs, where one pass over memory replaces five. Shapes are suffixes: x_BSD.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import paddle
+import paddle.nn.functional as F  # noqa: N812 - the field's name for it
+
+if TYPE_CHECKING:
+    from .optimizer import AdamW
+
+Tensor = Any
+
+
+class Operators:
+    """Paddle's own; works on every device and dtype."""
+
+    name = "paddle"
+    attention = "paddle_sdpa"
+
+    def rms_norm(self, x: Tensor, weight_D: Tensor, epsilon: float) -> Tensor:
+        """Scale the last axis to a root mean square of 1, computed in fp32 (Zhang and Sennrich, 2019)."""
+        wide = x.astype("float32")
+        scale = paddle.rsqrt((wide * wide).mean(-1, keepdim=True) + epsilon)
+        return (wide * scale).astype(x.dtype) * weight_D
+
+    def split_rotate(
+        self, qkv_BSD: Tensor, bias_D: Tensor, cos_SD: Tensor, sin_SD: Tensor, heads: int, kv_heads: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the bias, part the heads into q, k and v, and turn q's and k's pairs (i, i + head_dim / 2) by position.
+
+        Rotary position embedding: Su et al., "RoFormer" (2021), paired as in Qwen2 and LLaMA.
+        """
+        batch, seqlen, width = qkv_BSD.shape
+        qkv_BSHD = (qkv_BSD + bias_D).reshape([batch, seqlen, heads + 2 * kv_heads, width // (heads + 2 * kv_heads)])
+        qk_BSHD, v_BSHD = qkv_BSHD.split([heads + kv_heads, kv_heads], axis=2)
+        left, right = qk_BSHD.chunk(2, axis=-1)
+        cos, sin = (table.astype(qkv_BSD.dtype).unsqueeze([0, 2]) for table in (cos_SD, sin_SD))
+        turned_BSHD = paddle.concat([left * cos - right * sin, right * cos + left * sin], axis=-1)
+        q_BSHD, k_BSHD = turned_BSHD.split([heads, kv_heads], axis=2)
+        return q_BSHD, k_BSHD, v_BSHD
+
+    def attend(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """Return causal attention, where query head h reads key-value head h // (heads // kv_heads)."""
+        return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD, is_causal=True)
+
+    def swiglu(self, gate_up: Tensor) -> Tensor:
+        """Return silu(gate) * up, the two being the halves of the last axis (Shazeer, 2020)."""
+        gate, up = gate_up.chunk(2, axis=-1)
+        return F.silu(gate) * up
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean of -log softmax(``logits`` [N, vocabulary]) at ``labels`` [N], in nats.
+
+        Not ``F.cross_entropy``: on CPUs it answers log(vocabulary) where the logits are nan.
+        """
+        chosen = paddle.take_along_axis(F.log_softmax(logits.astype("float32"), axis=-1), labels.unsqueeze(-1), -1)
+        return -chosen.mean()
+
+    def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> Tensor:
+        """Copy or add ``gradient`` to the flat tensor ``into``, and return its sum of squares."""
+        if add:
+            into.add_(gradient.flatten())
+        else:
+            paddle.assign(gradient.flatten(), output=into)
+        return self.sum_of_squares(gradient)
+
+    def sum_of_squares(self, x: Tensor) -> Tensor:
+        """Return the sum of squares of all elements, [1] in fp32."""
+        wide = x.astype("float32")
+        return (wide * wide).sum().reshape([1])
+
+    def adamw(
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        rule: AdamW,
+        *,
+        lr: float,
+        step: int,
+        decay: bool,
+    ) -> None:
+        """Take step number ``step`` (from 1) of ``rule`` on equally long flat tensors, in place."""
+        gradient = gradient.astype("float32") * rule.scale
+        mean.scale_(rule.beta1).add_(gradient * (1 - rule.beta1))
+        square.scale_(rule.beta2).add_(gradient * gradient * (1 - rule.beta2))
+        if decay:
+            value.scale_(1 - lr * rule.weight_decay)
+        root = (square / (1 - rule.beta2**step)).sqrt_().scale_(1.0, rule.epsilon)
+        value.subtract_((mean / root).scale_(lr / (1 - rule.beta1**step)))
+
+
+def rotary_tables(seqlen: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines, fp32 [seqlen, head_dim / 2]."""
+    rates = base ** (-paddle.arange(0, head_dim, 2, dtype="float32") / head_dim)
+    angles = paddle.outer(paddle.arange(seqlen, dtype="float32"), rates)
+    return paddle.cos(angles), paddle.sin(angles)

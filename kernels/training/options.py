@@ -1,0 +1,158 @@
+"""One request, parsed and checked once at the edge; inside, an ``Options`` is plain data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..protocol import Refusal
+from .shape import SIZES, Shape
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made of. Lengths in tokens (bytes of text), ``batch`` in sequences over all ranks."""
+
+    world_size: int = 2
+    stage: int = 0
+    steps: int = 100
+    batch: int = 8
+    accumulate: int = 1
+    seqlen: int = 256
+    lr: float = 2e-3
+    warmup: int = 10
+    clip: float = 1.0
+    weight_decay: float = 0.1
+    seed: int = 0
+    dtype: str = "fp32"
+    device: str = "cpu"
+    recompute: bool = False
+    size: str = "small"
+    heads: int | None = None
+    kv_heads: int | None = None
+    layers: int | None = None
+    width: int | None = None
+    data: str | None = None
+    eval_every: int = 0
+    save_every: int = 0
+    checkpoints: str | None = None
+    resume: str | None = None
+    """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
+
+    @property
+    def shape(self) -> Shape:
+        """The size's shape with what the request changes in it."""
+        named = {name: getattr(self, name) for name in ("heads", "kv_heads", "layers", "width")}
+        return replace(SIZES[self.size], **{name: value for name, value in named.items() if value is not None})
+
+    @property
+    def micro_batch(self) -> int:
+        """Sequences that one rank takes at once."""
+        return self.batch // (self.world_size * self.accumulate)
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of ``step`` (from 1): a linear warm-up, then half a cosine down to a tenth."""
+        if step <= self.warmup:
+            return self.lr * step / self.warmup
+        share = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+_WORDS = ("nan", "inf", "-inf")
+"""Numbers that JSON cannot hold come as words."""
+
+
+def parse(request: dict[str, Any]) -> Options:
+    """Read the options of a request.
+
+    Raises:
+        Refusal: an option is unknown, of the wrong type, out of range, or at odds with another.
+    """
+    known = {field.name: field for field in fields(Options)}
+    given = {name: value for name, value in request.items() if name not in {"protocol", "op"}}
+    for name, value in list(given.items()):
+        if name not in known:
+            raise Refusal(f"the request holds an option '{name}' that training does not have")
+        wanted = type(known[name].default)
+        if known[name].default is None or value is None:
+            continue
+        if wanted is float and value in _WORDS:
+            given[name] = float(value)
+        elif not isinstance(value, (int, float) if wanted is float else wanted):
+            raise Refusal(f"the option '{name}' is {value!r}", f"It wants a value of type {wanted.__name__}.")
+    options = Options(**given)
+    check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """Refuse options that no run can have.
+
+    Raises:
+        Refusal: as ``parse``.
+    """
+    if options.stage not in range(4):
+        raise Refusal(
+            f"there is no stage {options.stage}",
+            "0 keeps everything on each rank; 1 shards the optimizer's state, 2 gradients too, 3 parameters too.",
+            "--stage 2",
+        )
+    if options.size not in SIZES:
+        raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
+    _check_counts(options)
+    _check_rates(options)
+    _check_batch(options)
+    _check_dtype(options)
+    options.shape  # noqa: B018 - its own checks
+
+
+def _flag(name: str) -> str:
+    return "--nproc" if name == "world_size" else f"--{name.replace('_', '-')}"
+
+
+def _check_counts(options: Options) -> None:
+    least = dict.fromkeys(("world_size", "steps", "batch", "accumulate", "seqlen"), 1)
+    least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width"), 1))
+    least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed"), 0))
+    for name, first in least.items():
+        value = getattr(options, name)
+        if value is not None and value < first:
+            raise Refusal(f"{_flag(name)} is {value}", f"It counts from {first}.", f"{_flag(name)} {first}")
+
+
+def _check_rates(options: Options) -> None:
+    if not (math.isfinite(options.lr) and options.lr > 0):
+        raise Refusal(
+            f"a learning rate of {options.lr}", "Nothing is learnt without a positive, finite one.", "--lr 2e-3"
+        )
+    if not (math.isfinite(options.clip) and options.clip >= 0):
+        raise Refusal(f"--clip is {options.clip}", "It is a gradient norm; 0 turns clipping off.", "--clip 1.0")
+    if not (math.isfinite(options.weight_decay) and options.weight_decay >= 0):
+        raise Refusal(
+            f"--weight-decay is {options.weight_decay}", "It is a finite rate, 0 or more.", "--weight-decay 0.1"
+        )
+
+
+def _check_batch(options: Options) -> None:
+    share = options.world_size * options.accumulate
+    if options.batch % share:
+        over = "1 rank" if options.world_size == 1 else f"{options.world_size} ranks"
+        if options.accumulate > 1:
+            over += f" and {options.accumulate} accumulated passes"
+        raise Refusal(
+            f"a batch of {options.batch} sequences cannot be shared by {over}",
+            "Each rank takes the same number of whole sequences.",
+            f"--batch {max(share, (options.batch + share // 2) // share * share)}",
+        )
+
+
+def _check_dtype(options: Options) -> None:
+    if options.dtype not in {"fp32", "bf16"}:
+        raise Refusal(f"there is no dtype '{options.dtype}'", "Training knows fp32 and bf16.", "--dtype fp32")
+    if options.dtype == "bf16" and options.device == "cpu":
+        raise Refusal(
+            "bf16 needs a GPU",
+            "On CPU Paddle has no bf16 matmul, and its automatic mixed precision does nothing in silence.",
+            "--dtype fp32",
+        )

@@ -1,0 +1,43 @@
+"""What a rank tells about itself while it works: a heartbeat a second, and its stack when asked by a signal."""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import sys
+import threading
+import time
+
+from ..protocol import emit
+
+INTERVAL = 1.0
+STACK_SIGNAL = signal.SIGUSR1
+
+
+class Progress:
+    """Where a rank is. ``moves`` counts what it finished; a rank that hangs has fewer than those that wait for it."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.moves = 0
+        self.waiting = False
+        """In a collective, so it may be waiting for another rank."""
+
+    def move(self) -> None:
+        """Count something finished."""
+        self.moves += 1
+
+
+def start(rank: int, progress: Progress) -> None:
+    """Send heartbeats until the process ends, and write all stacks to standard error on ``STACK_SIGNAL``."""
+    if any(thread.name == "heartbeat" for thread in threading.enumerate()):
+        return
+    faulthandler.register(STACK_SIGNAL, file=sys.stderr, all_threads=True)
+    threading.Thread(target=_beat, args=(rank, progress), name="heartbeat", daemon=True).start()
+
+
+def _beat(rank: int, progress: Progress) -> None:
+    while True:
+        where = {"step": progress.step, "moves": progress.moves, "waiting": progress.waiting}
+        emit("heartbeat", rank=rank, cpu_s=time.process_time(), **where)
+        time.sleep(INTERVAL)

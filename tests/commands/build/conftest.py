@@ -1,0 +1,159 @@
+"""A project with Paddle's shape, in a repository with a submodule and an archive, and an environment for it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from uv import find_uv_bin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT = Path(__file__).parent / "project"
+ARCHIVE = b"this stands for a third-party archive\n"
+LIMIT_S = 60.0
+
+
+def run(*argv: str | Path, cwd: Path) -> str:
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Project:
+    """The checkout, the environment for it, and where its archive comes from."""
+
+    root: Path
+    env: Path
+    store: Path
+
+    @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    @property
+    def packages(self) -> Path:
+        (found,) = self.env.glob("lib/python*/site-packages")
+        return found
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.root / name
+        text = path.read_text("utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), "utf-8")
+
+    def python(self, code: str) -> str:
+        return run(self.env / "bin" / "python", "-c", code, cwd=self.env)
+
+    def edges(self) -> int:
+        """How many edges ninja ever built here."""
+        return len((self.build / ".ninja_log").read_text("utf-8").splitlines())
+
+
+def tiny_wheel(folder: Path, name: str, version: str, module: str) -> None:
+    """Write a wheel with one empty module."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        module: b"",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    rows = [
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}"
+        for path, data in files.items()
+    ]
+    files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        for path, data in files.items():
+            archive.writestr(path, data)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the packages that a build imports, as uv's only index."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    modules = {
+        "protobuf": "google/protobuf/__init__.py",
+        "pyyaml": "yaml.py",
+        "jinja2": "jinja2.py",
+        "wheel": "wheel.py",
+        "setuptools": "setuptools.py",
+    }
+    for name, module in modules.items():
+        tiny_wheel(folder, name, "9.0", module)
+    monkeypatch.setenv("UV_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    return folder
+
+
+@pytest.fixture
+def bare_env(tmp_path: Path) -> Path:
+    """An environment with NumPy and nothing else."""
+    folder = tmp_path / "env"
+    run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, folder, cwd=tmp_path)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    theirs = Path(np.__file__).parent
+    for each in (theirs, theirs.parent / "numpy.libs"):
+        if each.exists():
+            (packages / each.name).symlink_to(each)
+    return folder
+
+
+@pytest.fixture
+def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
+    """Make the project anew, for an environment."""
+
+    def make(env: Path) -> Project:
+        (home / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n[init]\n\tdefaultBranch = develop\n')
+        greet = tmp_path / "greet"
+        greet.mkdir()
+        (greet / "greet.h").write_text('#pragma once\nconstexpr const char* kGreeting = "hello";\n')
+        commit_all(greet)
+        store = tmp_path / "store"
+        store.mkdir()
+        (store / "lapack_lnx_v1.tar.gz").write_bytes(ARCHIVE)
+        root = tmp_path / "Paddle"
+        for path in PROJECT.rglob("*"):
+            if path.is_file():
+                name = str(path.relative_to(PROJECT)).removesuffix(".txt") if path.name.endswith(".py.txt") else None
+                target = root / (name or path.relative_to(PROJECT))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        (root / "gitignore").rename(root / ".gitignore")
+        lapack = root / "cmake/external/lapack.cmake"
+        md5 = hashlib.md5(ARCHIVE).hexdigest()  # noqa: S324 - as Paddle names it
+        lapack.write_text(lapack.read_text().replace("@STORE@", f"file://{store}").replace("@MD5@", md5))
+        run("git", "init", "-q", ".", cwd=root)
+        run("git", "submodule", "--quiet", "add", f"file://{greet}", "third_party/greet", cwd=root)
+        commit_all(root)
+        return Project(root, env, store)
+
+    return make
+
+
+def commit_all(folder: Path) -> None:
+    if not (folder / ".git").exists():
+        run("git", "init", "-q", ".", cwd=folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "commit", "-qm", "as it is", cwd=folder)
+
+
+@pytest.fixture
+def project(make_project: Callable[[Path], Project], bare_env: Path, index: Path) -> Project:
+    """The project, and an environment with all that its build imports."""
+    wheels = sorted(index.glob("*.whl"))
+    run(find_uv_bin(), "pip", "install", "-q", "--python", bare_env / "bin" / "python", *wheels, cwd=bare_env)
+
+    return make_project(bare_env)

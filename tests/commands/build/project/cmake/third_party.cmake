@@ -1,0 +1,15 @@
+message(STATUS "Check submodules of paddle, and run 'git submodule update --init --recursive'")
+execute_process(
+  COMMAND git submodule update --init --recursive
+  WORKING_DIRECTORY ${PADDLE_SOURCE_DIR}
+  RESULT_VARIABLE result_var)
+if(NOT result_var EQUAL 0)
+  message(FATAL_ERROR "Failed to get submodule, please check your network !")
+endif()
+execute_process(
+  COMMAND ${PYTHON_EXECUTABLE} -c "import sys; print('%d.%d' % sys.version_info[:2], end='')"
+  OUTPUT_VARIABLE python_found)
+if(NOT python_found STREQUAL PY_VERSION)
+  message(FATAL_ERROR "Could NOT find PythonLibs: Found unsuitable version \"${python_found}\", but required is exact version \"${PY_VERSION}\"")
+endif()
+include(cmake/external/lapack.cmake)

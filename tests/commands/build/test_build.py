@@ -1,0 +1,268 @@
+"""devkit build on a project with Paddle's shape: what it does, what it leaves alone, how it fails and goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+if TYPE_CHECKING:
+    from tests.commands.build.conftest import Project
+    from tests.conftest import Devkit, Result
+
+REPOSITORY = Path(__file__).parents[3]
+LIMIT_S = 60.0
+PHASES = ["preflight", "submodules", "configure", "compile", "wheel", "install", "verify"]
+
+
+def answer(told: Result) -> dict[str, Any]:
+    assert told.status == 0, told.err
+    return dict(json.loads(told.out))
+
+
+def states(told: Result) -> dict[str, str]:
+    return {each["phase"]: each["state"] for each in answer(told)["outcomes"]}
+
+
+def test_a_build_from_nothing_to_a_verified_library_and_then_only_what_is_needed(
+    devkit: Devkit, project: Project
+) -> None:
+    def build(*words: str) -> Result:
+        return devkit("build", "--env", str(project.env), *words, cwd=project.root)
+
+    shutil.rmtree(project.root / "third_party" / "greet")
+    (project.root / "third_party" / "greet").mkdir()
+    first = build("--json")
+    assert states(first) == dict.fromkeys(PHASES, "done")
+    assert answer(first)["causes"] == []
+    assert (project.build / "compile_commands.json").is_file()
+    assert (project.root / "third_party" / "greet" / "greet.h").is_file()
+    assert project.python("import paddle.base.libpaddle as l; print(l.add(2, 3), l.describe(0))") == "5.0 hello"
+
+    edges = project.edges()
+    again = build()
+    assert again.status == 0
+    assert "compile    nothing to do" in again.err
+    assert "wheel      paddlepaddle-9.9.0-py3-none-any.whl is of this tree" in again.err
+    assert "verify     the same library was verified before" in again.err
+    assert project.edges() == edges
+
+    # Python that the rule of the tree does not watch reaches the environment all the same.
+    project.edit("python/paddle/nn/__init__.py", "first", "second")
+    assert states(build("--json"))["install"] == "done"
+    assert project.python("import paddle.nn; print(paddle.nn.WORD)") == "second"
+
+    # An option that is given, and then no longer given.
+    on = build("-D", "WITH_MKL=OFF")
+    assert "configure  cpu: options changed: WITH_MKL unset → OFF" in on.err
+    assert project.python("import paddle; print(paddle.version.with_mkl)") == "OFF"
+    off = build()
+    assert "options changed: WITH_MKL OFF → unset" in off.err
+    assert project.python("import paddle; print(paddle.version.with_mkl)") == "ON"
+
+    # A compile error is named, the run's log can be asked, and the next build goes on.
+    project.edit("paddle/phi/add_kernel.cc", "x + y", "x + z")
+    failed = build("--from", "compile")
+    assert failed.status == 1
+    assert "✗ compile failed: the code does not compile: " in failed.err
+    assert "was not declared in this scope" in failed.err
+    assert f"→ $EDITOR {project.root}/paddle/phi/add_kernel.cc:4" in failed.err
+    asked = devkit("build", "doctor", "--json")
+    assert asked.status == 4
+    assert [each["id"] for each in json.loads(asked.out)["causes"]] == ["compile-error"]
+    project.edit("paddle/phi/add_kernel.cc", "x + z", "y + x")
+    mended = build("--from", "compile", "--json")
+    assert states(mended)["verify"] == "done"
+    assert list(states(mended)) == PHASES[3:]
+
+
+def test_verify_refuses_a_library_that_is_not_the_one_just_built(devkit: Devkit, project: Project) -> None:
+    library = project.build / "python" / "paddle" / "base" / "libpaddle.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"built")
+    installed = project.packages / "paddle" / "base" / "libpaddle.so"
+    installed.parent.mkdir(parents=True)
+    (installed.parent.parent / "__init__.py").touch()
+    installed.write_bytes(b"other")
+    told = devkit("build", "--only", "verify", "--env", str(project.env), cwd=project.root)
+    assert told.status == 1
+    assert "loads another library than the one just built" in told.err
+    assert f"Python loads {installed}, which is not {library}." in told.err
+    elsewhere = project.root.parent / "elsewhere" / "paddle" / "base"
+    elsewhere.mkdir(parents=True)
+    (elsewhere.parent / "__init__.py").touch()
+    (elsewhere / "libpaddle.so").write_bytes(b"third")
+    line = ("build", "--only", "verify", "--env", str(project.env))
+    told = devkit(*line, cwd=project.root, env={"PYTHONPATH": f"{REPOSITORY}:{elsewhere.parent.parent}"})
+    assert "A PYTHONPATH or an overlay stands before the environment." in told.err
+    assert "→ unset PYTHONPATH" in told.err
+
+
+def test_dry_run_prints_the_exact_lines_and_changes_nothing(devkit: Devkit, project: Project) -> None:
+    told = devkit(
+        "build", "--dry-run", "--env", str(project.env), "-D", "X=a b", "-j", "3", cwd=project.root / "python"
+    )
+    lines = told.out.splitlines()
+    assert told.status == 0
+    assert lines[0].startswith(f"cmake -S {project.root} -B {project.build} -G Ninja -DPY_VERSION=")
+    assert f"-DPYTHON_EXECUTABLE={project.env}/bin/python" in lines[0]
+    assert lines[0].endswith("-DON_INFER=ON '-DX=a b'")
+    assert lines[1] == f"ninja -C {project.build} -j 3"
+    assert lines[-1].endswith("-m devkit.kernels.probe")
+    assert not project.build.exists()
+
+
+def test_a_second_build_of_one_folder_is_refused(devkit: Devkit, project: Project) -> None:
+    lock = project.build / ".devkit" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file:
+        file.write("4711 ab12\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        told = devkit("build", "--env", str(project.env), cwd=project.root)
+    assert told.status == 1
+    assert f"✗ another build of {project.build} goes on" in told.err
+    assert "Process 4711 holds it (run ab12)." in told.err
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("CMAKE_GENERATOR:INTERNAL=Unix Makefiles", "was configured for Unix Makefiles"),
+        ("CMAKE_HOME_DIRECTORY:INTERNAL=/elsewhere/Paddle", "was configured for /elsewhere/Paddle"),
+    ],
+)
+def test_a_folder_of_another_build_is_left_alone(devkit: Devkit, project: Project, entry: str, words: str) -> None:
+    project.build.mkdir()
+    (project.build / "CMakeCache.txt").write_text(f"{entry}\n")
+    told = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)
+    assert told.status == 1
+    assert words in told.err
+    assert "→ devkit build --build-dir build-ninja" in told.err
+    assert sorted(path.name for path in project.build.iterdir()) == [".devkit", "CMakeCache.txt"]
+
+
+def test_an_interrupted_build_ends_its_programs_and_the_next_goes_on(devkit: Devkit, project: Project) -> None:
+    slow = "add_custom_target(slow ALL COMMAND sleep 60)"
+    text = (project.root / "CMakeLists.txt").read_text()
+    (project.root / "CMakeLists.txt").write_text(f"{text}{slow}\nadd_dependencies(slow common)\n")
+    line = ["build", "--env", str(project.env), "--target", "slow"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devkit", *line],
+        cwd=project.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        deadline = time.monotonic() + LIMIT_S
+        while not sleeping() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 130, said
+    assert "devkit build goes on from compile" in said
+    assert not sleeping()
+    (project.root / "CMakeLists.txt").write_text(text)
+    told = devkit("build", "--env", str(project.env), "--target", "common", cwd=project.root)
+    assert told.status == 0, told.err
+    assert "wheel" not in told.err
+
+
+def sleeping() -> list[str]:
+    """The sleeps of this test's build that still run."""
+    return [
+        str(each.pid)
+        for each in psutil.process_iter(["cmdline", "cwd"])
+        if each.info["cmdline"] == ["sleep", "60"] and "Paddle/build" in str(each.info["cwd"])
+    ]
+
+
+def test_a_failed_configure_is_explained_by_its_first_cause(devkit: Devkit, project: Project) -> None:
+    project.edit("cmake/external/lapack.cmake", "lapack_lnx_v1.tar.gz", "lapack_lnx_v2.tar.gz")
+    told = devkit("build", "--from", "configure", "--json", "--env", str(project.env), cwd=project.root)
+    found = json.loads(told.out)
+    assert told.status == 1
+    assert found["causes"][0]["id"] in {"empty-download", "download-failed"}
+    assert "✗ configure failed: " in told.err
+
+
+def test_retry_fetches_what_failed_in_silence_and_goes_on(devkit: Devkit, project: Project) -> None:
+    third = project.root / "cmake" / "third_party.cmake"
+    silent = """if(NOT EXISTS ${PADDLE_SOURCE_DIR}/third_party/greet/greet.h)
+      message(FATAL_ERROR "No download info given for 'extern_greet' and its source directory:")
+    endif()
+    """
+    text = third.read_text()
+    third.write_text(silent + text[text.index("execute_process(\n  COMMAND ${PYTHON") :])
+    shutil.rmtree(project.root / "third_party" / "greet")
+    (project.root / "third_party" / "greet").mkdir()
+    line = ["build", "--from", "configure", "--target", "common", "--env", str(project.env)]
+    told = devkit(*line, cwd=project.root)
+    assert told.status == 1
+    assert "the submodule of greet is empty" in told.err
+    retried = devkit(*line, "--retry", cwd=project.root)
+    assert retried.status == 0, retried.err
+    assert "mended, going on" in retried.err
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--from", "compil"), 2, "→ devkit build --from compile"),
+        (("--only", "wheel", "--from", "wheel"), 2, "exclude each other"),
+        (("-D", "WITH_X"), 2, "-D WITH_X is not NAME=VALUE"),
+        (("--profile", "cpuu"), 2, "→ devkit build --profile cpu"),
+        (("--cuda-arch", "eight"), 2, "--cuda-arch eight is no architecture"),
+        (("--target=-x",), 2, "is no target"),
+        (("--only", "compile"), 1, "is not configured"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_with_a_remedy(
+    devkit: Devkit, project: Project, words: tuple[str, ...], status: int, said: str
+) -> None:
+    told = devkit("build", "--env", str(project.env), *words, cwd=project.root)
+    assert told.status == status
+    assert said in told.err
+
+
+def test_outside_a_checkout_it_says_so(devkit: Devkit) -> None:
+    told = devkit("build")
+    assert told.status == 1
+    assert "is in no checkout of Paddle" in told.err
+    assert "→ devkit build -C PATH" in told.err
+
+
+@pytest.mark.slow
+def test_a_second_worktree_hits_the_first_ones_ccache(devkit: Devkit, project: Project) -> None:
+    stats = {"CCACHE_DIR": str(project.root.parent / "ccache")}
+
+    def hits() -> tuple[int, int]:
+        done = subprocess.run(
+            ["ccache", "--print-stats"], env={**os.environ, **stats}, capture_output=True, text=True, check=True
+        )
+        told = dict(line.split("\t") for line in done.stdout.splitlines())
+        found = int(told["direct_cache_hit"]) + int(told["preprocessed_cache_hit"])
+        return found, found + int(told["cache_miss"])
+
+    line = ["build", "--env", str(project.env), "--target", "paddle"]
+    assert devkit(*line, cwd=project.root, env=stats).status == 0
+    before_hits, before_all = hits()
+    second = project.root.parent / "second"
+    subprocess.run(["git", "worktree", "add", "-q", "--detach", second], cwd=project.root, check=True)
+    told = devkit(*line, cwd=second, env=stats)
+    assert told.status == 0, told.err
+    found, tried = hits()
+    assert tried - before_all >= 5
+    assert (found - before_hits) / (tried - before_all) >= 0.9

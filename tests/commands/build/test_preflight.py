@@ -1,0 +1,93 @@
+"""devkit build preflight and profiles as a user sees them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.commands.build.conftest import Project
+    from tests.conftest import Devkit
+
+
+def broken(out: str) -> dict[str, Any]:
+    return {each["name"]: each for each in json.loads(out)["checks"] if each["state"] == "broken"}
+
+
+def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
+    devkit: Devkit, make_project: Callable[[Path], Project], bare_env: Path, index: Path
+) -> None:
+    project = make_project(bare_env)
+    greet = project.root / "third_party" / "greet"
+    shutil.rmtree(greet)
+    greet.mkdir()
+    archive = project.root / "third_party" / "lapack" / "Linux" / "lapack_lnx_v1.tar.gz"
+    archive.parent.mkdir(parents=True)
+    archive.touch()
+    line = ("build", "preflight", "--env", str(bare_env))
+    told = devkit(*line, "--json", cwd=project.root)
+    found = broken(told.out)
+    assert told.status == 4
+    assert set(found) == {"packages", "submodules", "archive"}
+    assert "lacks protobuf, pyyaml, jinja2, wheel, setuptools" in found["packages"]["why"]
+    assert "1 is not there: third_party/greet" in found["submodules"]["why"]
+    assert found["archive"]["why"] == "it is empty: its download failed"
+    assert all(each["remedy"] for each in found.values())
+
+    planned = devkit(*line, "--fix", "--dry-run", cwd=project.root)
+    assert [each.split()[0].rpartition("/")[2] for each in planned.out.splitlines()] == ["uv", "rm", "git"]
+    assert archive.exists()
+
+    refused = devkit("build", "--env", str(bare_env), cwd=project.root)
+    assert refused.status == 1
+    assert "✗ the build would fail: packages: " in refused.err
+    assert "1 more finding is broken" in refused.err
+
+    mended = devkit(*line, "--fix", "--json", cwd=project.root)
+    assert mended.status == 0, mended.out
+    assert len(json.loads(mended.out)["fixed"]) == 3
+    assert (greet / "greet.h").is_file()
+    assert not archive.exists()
+    assert index.is_dir()
+
+
+def test_the_screen_names_each_check_once(devkit: Devkit, project: Project) -> None:
+    told = devkit("build", "preflight", "--offline", "--env", str(project.env), cwd=project.root)
+    assert told.status == 0, told.out
+    names = [line.split()[1] for line in told.out.splitlines() if line[2] == "✓"]
+    assert {"compiler", "cmake", "ninja", "patchelf", "Python", "packages", "submodules", "owner"} <= set(names)
+    assert "host" not in names
+
+
+def test_profiles_are_explained_with_their_lines_and_a_project_has_its_own(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "devkit.toml").write_text(
+        '[build.profiles.mine]\npurpose = "ours"\nextends = "debug"\noptions = { WITH_MKL = false, X = "1 2" }\n'
+    )
+    told = devkit("build", "profiles", "--json")
+    found = json.loads(told.out)
+    assert told.status == 0
+    assert {"cpu", "gpu", "debug", "test", "minimal", "mine"} <= set(found)
+    assert found["mine"]["options"]["WITH_MKL"] == "OFF"
+    assert found["mine"]["options"]["CMAKE_BUILD_TYPE"] == "Debug"
+    assert found["mine"]["line"].endswith("-DWITH_MKL=OFF '-DX=1 2'")
+    assert "-DWITH_GPU=ON" in found["gpu"]["line"]
+    screen = devkit("build", "profiles").out
+    assert "mine   ours" in screen
+    assert "cmake -S . -B build -G Ninja -DPY_VERSION=3." in screen
+
+
+def test_a_profile_that_is_none_names_its_file(devkit: Devkit, tmp_path: Path) -> None:
+    for text, said in (
+        ('[build.profiles.x]\nextends = "nosuch"\n', "extends nosuch, which is none"),
+        ('[build.profiles.x]\nextends = "x"\n', "extends itself"),
+        ("[build.profiles.x]\nflags = 3\n", "is no profile"),
+        ("[build]\nprofiles = 3\n", "is no section"),
+    ):
+        (tmp_path / "devkit.toml").write_text(text)
+        told = devkit("build", "profiles")
+        assert told.status == 1
+        assert said in told.err

@@ -1,0 +1,60 @@
+"""``devkit env doctor`` on environments that are broken as they break in life."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands.env.conftest import Index
+    from tests.conftest import Devkit
+
+
+CLEAN = {"PYTHONPATH": ""}  # by which other tests find this checkout
+
+
+def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: Index, home: Path) -> None:
+    index.add("paddlepaddle", "3.3.1", body="")
+    index.add("setuptools", "80.0")
+    for version in ("2.3.0", "2.4.1"):
+        index.add("numpy", version)
+    at = {**CLEAN, "UV_DEFAULT_INDEX": index.url}
+    words = ("env", "create", "work", "--python", sys.executable, "--paddle", "none")
+    made = devkit(*words, "--with", "paddlepaddle setuptools numpy==2.4.1", "--index-url", index.url, "--no-verify")
+    assert made.status == 0, made.err
+    packages = next((home / ".local/share/devkit/envs/work/lib").glob("python3*/site-packages"))
+    (packages / "devkit-device-side.pth").unlink()
+    sick = devkit("env", "doctor", "work", "--json", env=CLEAN)
+    assert sick.status == 4
+    assert {each["about"]: each["state"] for each in json.loads(sick.out)} == {
+        "interpreter": "fine", "Paddle": "fine", "setuptools": "fine", "numpy": "broken", "devkit": "look",
+    }  # fmt: skip
+    mended = devkit("env", "doctor", "work", "--fix", env=at)
+    assert mended.status == 0, mended.out + mended.err
+    assert "0 to look at, 0 broken" in mended.out
+    assert devkit("env", "run", "work", "--", "python", "-c", "import devkit.kernels.protocol").status == 0
+    assert (packages / "numpy-2.3.0.dist-info").is_dir()
+
+
+def test_gone_interpreter_and_what_leaks_in_are_told(devkit: Devkit, home: Path, tmp_path: Path) -> None:
+    assert devkit("env", "create", "work", "--python", sys.executable, "--paddle", "none").status == 0
+    (tmp_path / "paddle").mkdir()
+    (tmp_path / "paddle" / "__init__.py").touch()
+    told = devkit("env", "doctor", "work", env=CLEAN)
+    assert told.status == 4
+    assert f"{tmp_path}/paddle is imported instead" in told.out
+    assert "PYTHONSAFEPATH" in told.out
+    (tmp_path / "paddle" / "__init__.py").unlink()
+    (tmp_path / "paddle").rmdir()
+    leaking = devkit("env", "doctor", "work", env={"PYTHONPATH": str(tmp_path)})
+    assert f"{tmp_path} comes before the environment" in leaking.out
+    python = home / ".local/share/devkit/envs/work/bin/python"
+    python.unlink()
+    python.symlink_to("/nowhere")
+    gone = devkit("env", "doctor", "work", env=CLEAN)
+    assert gone.status == 4
+    assert "is gone" in gone.out
+    assert "devkit env remove work" in gone.out

@@ -1,0 +1,221 @@
+"""A forge over HTTP, clones of it, and devkit in forks of this process: as a user starts it, without its imports."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.pr.random_clones import fork_devkit, git, warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_NUMBERS = itertools.count()
+SERVER = Path(__file__).with_name("forge_server.py")
+PROTECT = """#!/bin/sh
+case "$1" in
+refs/heads/develop) echo "develop is protected" >&2; exit 1 ;;
+refs/pull/*) echo "deny updating a hidden ref" >&2; exit 1 ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a line of devkit answered: its exit status, and what it printed on either stream."""
+
+    status: int
+    text: str
+
+
+@dataclass
+class Clone:
+    """A clone of the forge, as a user has it."""
+
+    folder: Path
+    state: Path
+
+    def git(self, *words: str, check: bool = True) -> str:
+        return git(self.folder, *words, check=check).decode().rstrip("\n")
+
+    def devkit(self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None) -> Said:
+        status, text = fork_devkit(words, folder or self.folder, self.state, env=env)
+        return Said(status, text)
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def commit(self, subject: str, **files: str) -> str:
+        """Commit files, named with ``__`` for a slash and ``_`` for a dot before the extension."""
+        for name, text in files.items():
+            self.write(name.replace("__", "/").replace("_", "."), text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", subject)
+        return self.git("rev-parse", "HEAD")
+
+    def status(self) -> list[str]:
+        return self.git("status", "--porcelain", "-b").splitlines()
+
+    def graph(self) -> str:
+        """Return the whole graph of commits as text, with the refs that a user sees and devkit's tracking refs."""
+        names = ["--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old"]
+        shown = self.git("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "HEAD", *names)
+        lines = [each.rstrip() for each in shown.splitlines()]
+        return "\n".join(each.replace("refs/devkit/", "devkit/") for each in lines)
+
+
+@dataclass
+class Forge:
+    """A forge: the project, whose base branch is protected, and a fork."""
+
+    folder: Path
+    address: str
+    _times: Iterator[int] = field(default_factory=lambda: itertools.count(1_700_000_000, 100))
+
+    def url(self, name: str) -> str:
+        return f"{self.address}/{name}.git"
+
+    def bare(self, name: str) -> Path:
+        return self.folder / f"{name}.git"
+
+    def create(self, name: str) -> None:
+        git(self.folder, "init", "-q", "--template=", "--bare", "-b", "develop", str(self.bare(name)))
+        git(self.bare(name), "config", "http.receivepack", "true")
+
+    def protect(self, name: str) -> None:
+        hook = self.bare(name) / "hooks" / "update"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(PROTECT)
+        hook.chmod(0o755)
+
+    def commit(self, repository: str, ref: str, subject: str, files: Mapping[str, str | None], *, on: str = "") -> str:
+        """Commit to a ref of a repository, on top of itself or of ``on``; a file of None is removed."""
+        bare = self.bare(repository)
+        start = os.fsdecode(git(bare, "rev-parse", "--verify", "-q", on or ref, check=False)).strip()
+        (self.folder / "index").unlink(missing_ok=True)
+        env = {**os.environ, "GIT_INDEX_FILE": str(self.folder / "index"), **self._dates()}
+
+        def run(*words: str, data: bytes | None = None) -> str:
+            done = subprocess.run(["git", *words], cwd=bare, env=env, input=data, check=True, capture_output=True)
+            return done.stdout.decode().strip()
+
+        if start:
+            run("read-tree", start)
+        for path, text in files.items():
+            if text is None:
+                run("update-index", "--force-remove", "--", path)
+            else:
+                oid = run("hash-object", "-w", "--stdin", data=text.encode())
+                run("update-index", "--add", "--cacheinfo", f"100644,{oid},{path}")
+        words = ["commit-tree", run("write-tree"), "-m", subject, *(["-p", start] if start else [])]
+        oid = run(*words)
+        run("update-ref", ref, oid)
+        return oid
+
+    def _dates(self) -> dict[str, str]:
+        date = f"{next(self._times)} +0000"
+        return {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
+
+    def refs(self, name: str) -> list[str]:
+        """Return a repository's refs with the subjects of their commits."""
+        return git(self.bare(name), "for-each-ref", "--format=%(refname) %(subject)").decode().splitlines()
+
+    def requests(self) -> list[str]:
+        """Return what was asked over HTTP."""
+        log = self.folder / "requests.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+def numbered(count: int, **changed: str) -> str:
+    """Return lines 1 to ``count``, some of them changed: ``numbered(9, l3="three")``."""
+    return "".join(f"{changed.get(f'l{number}', number)}\n" for number in range(1, count + 1))
+
+
+@pytest.fixture(scope="session")
+def warm() -> None:
+    """What every fork would import, imported once."""
+    warm_up()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder that is served over HTTP, and its address."""
+    folder = tmp_path_factory.mktemp("served")
+    with subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None:
+                raise AssertionError
+            yield folder, f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def made(server: tuple[Path, str]) -> Path:
+    """The forge and a clone of it, made once and copied for each test."""
+    folder = server[0] / "made"
+    folder.mkdir()
+    forge = Forge(folder, f"{server[1]}/made")
+    _fill(forge)
+    git(folder, "clone", "-q", "--template=", "-o", "upstream", forge.url("project/Paddle"), "Paddle")
+    git(folder / "Paddle", "remote", "add", "fork", forge.url("me/Paddle"))
+    git(folder / "Paddle", "fetch", "-q", "fork")
+    (folder / "requests.log").unlink(missing_ok=True)
+    return folder
+
+
+@pytest.fixture
+def forge(server: tuple[Path, str], made: Path) -> Forge:
+    """A project with three requests and a fork, over HTTP.
+
+    7 is two commits on an old base, 8 conflicts with develop, 9 is one that upstream squashed.
+    """
+    name = f"forge{next(_NUMBERS)}"
+    shutil.copytree(made, server[0] / name, symlinks=True)
+    return Forge(server[0] / name, f"{server[1]}/{name}", itertools.count(1_750_000_000, 100))
+
+
+def _fill(forge: Forge) -> None:
+    for name in ("project", "me"):
+        forge.create(f"{name}/Paddle")
+    base = {"a.cc": numbered(9), "b.py": numbered(9), ".gitignore": "*.log\n"}
+    project = "project/Paddle"
+    forge.commit(project, "refs/heads/develop", "Begin", base)
+    forge.commit(project, "refs/pull/7/head", "Mend the op", {"a.cc": numbered(9, l8="eight")}, on="refs/heads/develop")
+    forge.commit(project, "refs/pull/7/head", "Test the op", {"test_op.py": "assert True\n"})
+    forge.commit(project, "refs/pull/8/head", "Other words", {"b.py": numbered(9, l5="cinq")}, on="refs/heads/develop")
+    forge.commit(project, "refs/pull/9/head", "Half", {"c.py": "half\n"}, on="refs/heads/develop")
+    forge.commit(project, "refs/pull/9/head", "Whole", {"c.py": "whole\n"})
+    git(
+        forge.bare(project),
+        "push",
+        "-q",
+        str(forge.bare("me/Paddle")),
+        "refs/heads/develop",
+        "refs/pull/9/head:refs/heads/whole",
+    )
+    forge.commit(project, "refs/heads/develop", "Words", {"b.py": numbered(9, l5="five")})
+    forge.commit(project, "refs/heads/develop", "Whole (#9)", {"c.py": "whole\n"})
+    forge.protect(project)
+
+
+@pytest.fixture
+def clone(forge: Forge, tmp_path: Path, warm: None) -> Clone:
+    """A clone with ``upstream`` and ``fork``, on develop."""
+    del warm
+    folder = tmp_path / "Paddle"
+    (forge.folder / "Paddle").rename(folder)
+    for remote, name in (("upstream", "project/Paddle"), ("fork", "me/Paddle")):
+        git(folder, "remote", "set-url", remote, forge.url(name))
+    return Clone(folder, tmp_path / "state")

@@ -1,0 +1,508 @@
+"""Random states of a clone, random changing commands, ended at a random git call or not; then undo.
+
+One case is one seed. Every command runs in a fork of this process, so that a SIGKILL ends a whole devkit and none of
+the time goes into imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+LIMIT_S = 90
+NAMES = ["a.cc", "dir/b.py", "dir/sub/c.txt", "d e.txt", "ü.txt", "crlf.txt", "bin.dat", "run.sh", "new\nline.txt"]
+ODD = [
+    "loose.txt",
+    "dir/loose two.txt",
+    os.fsdecode(b"\xff\xfe.bin"),
+    "-rf",
+    "fresh/deep/er.txt",
+    "quo\"te'.txt",
+    ":(top)x",
+]
+IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
+
+
+def warm_up() -> None:
+    """Import what every fork would import."""
+    import importlib
+
+    import rich.console
+    import rich.text  # noqa: F401
+    import tomlkit  # noqa: F401
+
+    names = [
+        "undo",
+        *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean")),
+    ]
+    for name in [*names, "wip.save", "wip.restore", *(f"_cli.{name}" for name in ("main", "run", "typer_command"))]:
+        importlib.import_module(f"devkit.commands.{name}")
+    for name in ("show", "forge", "wip"):
+        importlib.import_module(f"devkit.pr.{name}")
+
+
+def git(folder: Path, *words: str, check: bool = True, data: bytes | None = None) -> bytes:
+    """Run git by hand, as the user of the clone would."""
+    done = subprocess.run(["git", *words], cwd=folder, input=data, capture_output=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"git {words} in {folder}: {done.stderr.decode()}")
+    return done.stdout
+
+
+def template(folder: Path) -> None:
+    """Make a project with requests, a fork and a clone of both."""
+    project, fork, work, clone = (folder / name for name in ("project.git", "fork.git", "work", "clone"))
+    for bare in (project, fork):
+        git(folder, "init", "-q", "--template=", "-b", "develop", "--bare", str(bare))
+    git(folder, "init", "-q", "--template=", "-b", "develop", str(work))
+    for name in NAMES:
+        path = work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name.encode()!r} {number}\n" for number in range(40)))
+    (work / "bin.dat").write_bytes(bytes(range(256)) * 8)
+    (work / "crlf.txt").write_bytes(b"one\ntwo\nthree\n")
+    (work / "run.sh").chmod(0o755)
+    (work / "link").symlink_to("dir/b.py")
+    (work / ".gitignore").write_text("*.log\nout/\n")
+    _commit(work, "Begin")
+    _branch(work, "feature", "develop", {"a.cc": (3, "feature"), "dir/b.py": (30, "feature")})
+    _branch(work, "feature", "feature", {"dir/sub/c.txt": (1, "more")})
+    _branch(work, "seven", "develop", {"a.cc": (20, "seven")})
+    (work / "seven.txt").write_text("seven\n")
+    _commit(work, "Add seven")
+    _branch(work, "eight", "develop", {"dir/b.py": (30, "eight"), "d e.txt": (2, "eight")})
+    git(work, "switch", "-q", "-c", "nine", "develop")
+    git(work, "rm", "-q", "-r", "dir/sub")
+    git(work, "mv", "d e.txt", "moved.txt")
+    (work / "dir" / "sub").write_text("a file where a folder was\n")
+    (work / "x.log").write_text("tracked here, ignored there\n")
+    (work / "run.sh").chmod(0o644)
+    (work / "link").unlink()
+    (work / "link").symlink_to("a.cc")
+    git(work, "add", "-f", "-A", ".", "x.log")
+    _commit(work, "Swap folders and files")
+    _branch(work, "old", "develop", {"ü.txt": (5, "squashed")})
+    _branch(work, "develop", "develop", {"a.cc": (3, "develop"), "ü.txt": (20, "develop")})
+    git(
+        work,
+        "push",
+        "-q",
+        str(project),
+        "develop",
+        "seven:refs/pull/7/head",
+        "eight:refs/pull/8/head",
+        "nine:refs/pull/9/head",
+        "old:refs/pull/5/head",
+    )
+    git(work, "push", "-q", str(fork), "develop~1:refs/heads/develop", "feature", "seven:fix-seven")
+    git(folder, "clone", "-q", "--template=", "-o", "upstream", str(project), str(clone))
+    git(clone, "remote", "add", "fork", str(fork))
+    git(clone, "fetch", "-q", "fork")
+    git(clone, "branch", "-q", "feature", "fork/feature")
+    git(clone, "reset", "-q", "--hard", "upstream/develop~1")
+    git(work, "merge", "-q", "--squash", "old")
+    _commit(work, "Mend the thing (#5)")
+    _branch(work, "develop", "develop", {"dir/b.py": (30, "later")})
+    git(work, "push", "-q", str(project), "develop")
+    for each in (project, fork, clone):
+        git(each, "gc", "-q")
+    shutil.rmtree(work)
+
+
+def _commit(work: Path, subject: str) -> None:
+    git(work, "add", "-A")
+    git(work, "commit", "-q", "-m", subject)
+
+
+def _branch(work: Path, name: str, start: str, edits: dict[str, tuple[int, str]]) -> None:
+    git(work, "switch", "-q", name, check=False) if name == start else git(work, "switch", "-q", "-c", name, start)
+    for path, (row, text) in edits.items():
+        lines = (work / path).read_text().splitlines(keepends=True)
+        lines[row] = f"{text}\n"
+        (work / path).write_text("".join(lines))
+    _commit(work, f"Edit on {name}: {', '.join(edits)}")
+
+
+@dataclass
+class Case:
+    """One seed's clone, what was done to it, and what it looked like."""
+
+    seed: int
+    folder: Path
+    told: list[str] = field(default_factory=list)
+    saved: bool = False
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    # The states.
+
+    def prepare(self, rng: random.Random) -> None:
+        """Bring the clone into a random state."""
+        if rng.random() < 0.2:
+            git(self.clone, "config", "core.autocrlf", "true")
+            (self.clone / "crlf.txt").write_bytes(b"one\r\ntwo\r\nthree\n")
+        if rng.random() < 0.35:
+            number = rng.choice(["7", "8", "5", "7"])
+            self.devkit("pr", "fetch", number, *rng.choice([[], [], ["--no-switch"], ["--worktree"]]))
+        start = rng.choice(["stay", "stay", "feature", "detached"])
+        if start == "feature":
+            git(self.clone, "switch", "-q", "feature", check=False)
+        elif start == "detached":
+            git(self.clone, "switch", "-q", "--detach", check=False)
+        if rng.random() < 0.25:
+            self.edit(rng, 2)
+            git(self.clone, "stash", "push", "-q", *rng.choice([[], ["-u"]]), check=False)
+        going_on = rng.random()
+        if going_on < 0.12:
+            git(self.clone, "merge", "-q", "feature" if start != "feature" else "upstream/develop", check=False)
+        elif going_on < 0.24:
+            git(self.clone, "switch", "-q", "feature", check=False)
+            git(self.clone, "rebase", "-q", "upstream/develop", check=False)
+        elif going_on < 0.36:
+            git(self.clone, "switch", "-q", "feature", check=False)
+            self.edit(rng, rng.randrange(3))
+            self.devkit("pr", "rebase")
+        self.edit(rng, rng.randrange(6))
+        if rng.random() < 0.2:
+            self.saved = self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]])) == 0
+            self.edit(rng, rng.randrange(2))
+
+    def edit(self, rng: random.Random, count: int) -> None:
+        """Do some of what people do to files."""
+        for _ in range(count):
+            kind = rng.choice(
+                [
+                    "unstaged",
+                    "staged",
+                    "both",
+                    "loose",
+                    "ignored",
+                    "rename",
+                    "delete",
+                    "rm",
+                    "mode",
+                    "link",
+                    "swap",
+                    "intent",
+                    "resolve",
+                ]
+            )
+            name = rng.choice(NAMES)
+            self.told.append(f"{kind} {name!r}")
+            with contextlib.suppress(OSError):
+                self._edit(rng, kind, name)
+
+    def _edit(self, rng: random.Random, kind: str, name: str) -> None:  # noqa: C901 - a branch for each thing people do
+        path = self.clone / name
+        text = f"{rng.random()}\n"
+        if kind in {"unstaged", "staged", "both"} and path.is_file():
+            self._append(path, text, rng.random() < 0.5)
+            if kind != "unstaged":
+                git(self.clone, "add", "--", name, check=False)
+            if kind == "both":
+                self._append(path, text, at_end=True)
+        elif kind in {"loose", "ignored"}:
+            path = self.clone / rng.choice(ODD if kind == "loose" else IGNORED)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode() * rng.randrange(4) + b"\r\n\0")
+            path.chmod(rng.choice([0o644, 0o600, 0o755]))
+        elif kind == "rename":
+            git(self.clone, "mv", "--", name, f"renamed {name.replace('/', '-')}", check=False)
+        elif kind == "delete":
+            path.unlink(missing_ok=True)
+        elif kind == "rm":
+            git(self.clone, "rm", "-q", "-f", "--", name, check=False)
+        elif kind == "mode" and path.is_file():
+            path.chmod(path.stat().st_mode ^ 0o111)
+        elif kind == "link":
+            path.unlink(missing_ok=True)
+            path.symlink_to(rng.choice(["a.cc", "/nowhere/./x", "..//", "dir"]))
+        elif kind == "swap":
+            path.unlink(missing_ok=True)
+            path.mkdir(parents=True)
+            (path / "inside.txt").write_text(text)
+        elif kind == "intent":
+            (self.clone / "intended.txt").write_text(text)
+            git(self.clone, "add", "-N", "intended.txt", check=False)
+        elif kind == "resolve":
+            git(self.clone, "add", "-A", check=False)
+
+    @staticmethod
+    def _append(path: Path, text: str, at_end: bool) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data + text.encode() if at_end else text.encode() + data)
+
+    # The commands.
+
+    def command(self, rng: random.Random) -> list[str]:
+        """Choose a changing command, most often one that has something to do."""
+        number = rng.choice(["7", "8", "9", "5"])
+        from devkit.git.snapshot import OPERATION_FILES
+
+        if any((self.clone / ".git" / name).exists() for name in OPERATION_FILES[1:]) and rng.random() < 0.8:
+            return ["pr", rng.choice(["continue", "skip", "abort"])]
+        if self.saved and rng.random() < 0.5:
+            return ["wip", "restore", *rng.choice([[], ["dir"]])]
+        return rng.choice(
+            [
+                ["pr", "fetch", number],
+                ["pr", "fetch", number, rng.choice(["--no-switch", "--detach", "--worktree", "--branch=mine"])],
+                ["pr", "fetch", "7", "8", "9"],
+                ["pr", "rebase"],
+                ["pr", "rebase", "--onto", rng.choice(["upstream/develop", "feature", "HEAD~1"])],
+                ["pr", "rebase", number],
+                ["pr", "sync", *rng.choice([[], ["--yes"]])],
+                ["pr", "push", *rng.choice([[], ["--branch=elsewhere"], [number]])],
+                ["pr", "drop", number, *rng.choice([[], ["--yes"]])],
+                ["pr", "clean", *rng.choice([[], ["--yes", "--remote"]])],
+                ["wip", "save", *rng.choice([[], ["dir"], ["a.cc", "loose.txt"]])],
+            ]
+        )
+
+    def devkit(self, *words: str, end: tuple[str, int] | None = None) -> int:
+        """Run a line of devkit in a fork; ``end`` kills or interrupts it at its n-th git call (or file written)."""
+        status, text = fork_devkit(words, self.clone, self.folder / "state", end=end)
+        self.told.append(f"devkit {' '.join(words)} {end or ''} -> {status}")
+        self.told.append("    " + text.strip().replace("\n", "\n    "))
+        if status == 3:
+            raise AssertionError("a bug of devkit's")
+        return status
+
+    def entries(self) -> list[str]:
+        """Return the ids of what can be undone, newest first."""
+        folder = self.clone / ".git" / "devkit" / "undo"
+        return [each.stem for each in sorted(folder.glob("*.json"), key=_started, reverse=True)]
+
+    # What it looks like.
+
+    def look(self) -> dict[str, Any]:
+        """Return all that undo has to give back."""
+        return {
+            "clone": checkout(self.clone, self.clone / ".git"),
+            "worktrees": {
+                str(path): checkout(path, _git_dir(path))
+                for path in sorted(self.folder.glob("clone-*"))
+                if path.is_dir()
+            },
+            "refs": refs(self.clone),
+            "stash": _bytes(self.clone / ".git" / "logs" / "refs" / "stash"),
+            "config": self.branch_settings(),
+            "project": refs(self.folder / "project.git"),
+            "fork": refs(self.folder / "fork.git"),
+        }
+
+    def branch_settings(self) -> list[bytes]:
+        """Return the settings of branches, but when a request was fetched last."""
+        words = ("config", "--local", "-z", "--get-regexp", "^branch")
+        found = git(self.clone, *words, check=False).split(b"\0")
+        return sorted(each for each in found if b".devkitfetched\n" not in each)
+
+
+def _started(path: Path) -> float:
+    import json
+
+    return float(json.loads(path.read_text())["started"])
+
+
+def fork_devkit(
+    words: tuple[str, ...],
+    folder: Path,
+    state: Path,
+    *,
+    end: tuple[str, int] | None = None,
+    env: dict[str, str] | None = None,
+) -> tuple[int, str]:
+    """Run a line of devkit in a fork of this process; return its exit status and what it said.
+
+    Args:
+        words: the words after ``devkit``.
+        folder: where it is started.
+        state: where it keeps its records.
+        end: how it is ended (``before`` a git call or ``during`` it, by SIGKILL, or by ``interrupt``), and at which.
+        env: variables beside this process's.
+    """
+    state.mkdir(exist_ok=True)
+    out = state / "said.txt"
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update({"XDG_STATE_HOME": str(state), **(env or {})})
+        _become_devkit(words, folder, out, end)
+    return _wait(pid), out.read_text("utf-8", "replace")
+
+
+def _become_devkit(words: tuple[str, ...], folder: Path, out: Path, end: tuple[str, int] | None) -> None:
+    """In the fork: be a devkit that was started in the folder."""
+    status = 99
+    try:
+        os.setsid()
+        os.chdir(folder)
+        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if end:
+            _arm(*end)
+        from devkit.commands._cli.main import main
+
+        status = main(list(words))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _arm(how: str, at: int) -> None:
+    """End this process at its ``at``-th git call, before it starts or while it runs."""
+    from devkit.git import restore
+    from devkit.git.command import Git
+    from devkit.process import Runner
+
+    number = signal.SIGINT if how == "interrupt" else signal.SIGKILL
+    left = [at]
+
+    def counted(function: Any) -> Any:
+        def wrapper(*words: Any, **names: Any) -> Any:
+            left[0] -= 1
+            if left[0] == 0 and how != "during":
+                os.kill(os.getpid(), number)
+            result = function(*words, **names)
+            if left[0] == 0 and how == "during":
+                os.kill(os.getpid(), number)
+            return result
+
+        return wrapper
+
+    Git._start = counted(Git._start)  # type: ignore[method-assign]
+    Runner.start = counted(Runner.start)  # type: ignore[method-assign]
+    restore.write_file = counted(restore.write_file)
+
+
+def _wait(pid: int) -> int:
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError(f"devkit did not end in {LIMIT_S} s")
+
+
+def checkout(top: Path, git_dir: Path) -> dict[str, Any]:
+    """Return a checkout bit for bit: HEAD, index, files, and what goes on."""
+    from devkit.git.snapshot import OPERATION_FILES
+
+    files: dict[str, Any] = {}
+    for folder, folders, names in os.walk(top):
+        if ".git" in folders:
+            folders.remove(".git")
+        for name in [*names, *(each for each in folders if Path(folder, each).is_symlink())]:
+            path = Path(folder, name)
+            if name != ".git":
+                files[str(path.relative_to(top))] = _file(path)
+    state = {}
+    for name in OPERATION_FILES:
+        root = git_dir / name
+        for path in [root, *root.rglob("*")]:
+            if path.is_file():
+                state[str(path.relative_to(git_dir))] = _bytes(path)
+    return {"HEAD": _bytes(git_dir / "HEAD"), "index": _bytes(git_dir / "index"), "files": files, "operation": state}
+
+
+def _file(path: Path) -> tuple[int, bytes | str]:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return stat.S_IFLNK, os.readlink(path)  # noqa: PTH115 - its very bytes
+    return mode, _digest(path.read_bytes())
+
+
+def _digest(data: bytes) -> str:
+    return data.decode() if len(data) < 40 and data.isascii() else hashlib.sha256(data).hexdigest()
+
+
+def _bytes(path: Path) -> str | None:
+    return _digest(path.read_bytes()) if path.is_file() else None
+
+
+def _git_dir(top: Path) -> Path:
+    text = (top / ".git").read_text().strip() if (top / ".git").is_file() else ""
+    return Path(text.removeprefix("gitdir: ")) if text else top / ".git"
+
+
+def refs(repository: Path) -> list[str]:
+    """Return every ref but devkit's way back."""
+    lines = git(repository, "for-each-ref", "--format=%(refname) %(objectname) %(symref)").decode().splitlines()
+    return [each for each in lines if not each.startswith(("refs/devkit/undo/", "refs/devkit/incoming/"))]
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Return where two looks differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            found
+            for key in sorted({*one, *other}, key=str)
+            for found in differences(one.get(key), other.get(key), f"{where}/{key!r}")
+        ]
+    if isinstance(one, list) and isinstance(other, list):
+        return (
+            [f"{where}: lost {sorted(set(one) - set(other))} came {sorted(set(other) - set(one))}"]
+            if one != other
+            else []
+        )
+    return [] if one == other else [f"{where}: {one!r} became {other!r}"]
+
+
+def run(seed: int, folder: Path, made: Path) -> tuple[str, list[str]]:
+    """Run one seed in ``folder`` from the template ``made``; return what it was and what was lost, if anything."""
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    case = Case(seed, folder)
+    shutil.copytree(made, folder, symlinks=True)
+    for name in ("upstream", "fork"):
+        target = folder / ("project.git" if name == "upstream" else "fork.git")
+        git(case.clone, "config", f"remote.{name}.url", str(target))
+    try:
+        return _run(case, rng)
+    except AssertionError as error:
+        return "", [str(error), *case.told]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
+    case.prepare(rng)
+    words = case.command(rng)
+    how = rng.choice(["", "", "before", "during", "interrupt"])
+    end = (how, rng.randrange(1, 45)) if how else None
+    known = set(case.entries())
+    before = case.look()
+    status = case.devkit(*words, end=end)
+    new = [each for each in case.entries() if each not in known]
+    if new:
+        if rng.random() < 0.2:
+            case.devkit("undo", new[0], "--yes", end=(rng.choice(["before", "during"]), rng.randrange(1, 40)))
+        done = case.devkit("undo", new[0], "--yes")
+        if done:
+            raise AssertionError("undo failed")
+    lost = differences(before, case.look())
+    kind = f"{' '.join(words[:2])} {how or 'whole'} {'undone' if new else 'unchanged'} {status}"
+    if not lost and rng.random() < 0.1:
+        said = git(case.clone, "fsck", "--connectivity-only", check=False)
+        lost = [f"fsck: {said.decode()}"] if b"missing" in said or b"broken" in said else []
+    return kind, [*lost, *case.told] if lost else []

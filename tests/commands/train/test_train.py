@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.commands.train.conftest import Session, StartTraining
+    from tests.conftest import Devkit
+
+
+def gone(session: Session, pids: list[int]) -> bool:
+    """Wait for the end of the ranks."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
+            return session.ranks() == {}
+        time.sleep(0.05)
+    return False
+
+
+def newest_run(home: Path) -> Path:
+    return max((home / ".local/state/devkit/runs").glob("*-train-*"), key=lambda path: path.stat().st_mtime_ns)
+
+
+def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
+    start_training: StartTraining, devkit: Devkit, home: Path
+) -> None:
+    sharded = start_training("--stage", "3", "--steps", "4")
+    assert sharded.end()[0] == 0
+    alone = start_training("--nproc", "1", "--steps", "4")
+    assert alone.end()[0] == 0
+    other = start_training("--nproc", "1", "--steps", "4", "--seed", "1")
+    assert other.end()[0] == 0
+
+    names = [event["event"] for event in sharded.events]
+    assert [name for name in names if name not in {"build", "memory"}] == [
+        "plan",
+        "start",
+        *["step"] * 4,
+        "validation",
+        "done",
+    ]
+    assert names.count("memory") == 2
+    step = next(event for event in sharded.events if event["event"] == "step")
+    assert {"step", "loss", "grad_norm", "lr", "tokens_per_s", "peak_mib"} <= step.keys()
+    for row in (event for event in sharded.events if event["event"] == "memory"):
+        parts = row["parameters_mib"] + row["gradients_mib"] + row["optimizer_mib"]
+        assert row["predicted_mib"] == pytest.approx(parts)
+        assert row["measured_mib"] == pytest.approx(parts, rel=0.02)
+
+    records = [json.loads((each / "record.json").read_text()) for each in (home / ".local/state/devkit/runs").iterdir()]
+    record = next(each for each in records if each["arguments"]["options"]["stage"] == 3)
+    assert record["result"]["losses"] == list(sharded.losses.values())
+    assert len(record["result"]["memory"]) == 2
+    assert record["result"]["tokens_per_s"] > 0
+    assert record["status"] == 0
+    ids = {(each["arguments"]["nproc"], each["arguments"]["options"]["seed"]): each["id"] for each in records}
+
+    same = devkit("train", "compare", ids[2, 0], ids[1, 0])
+    assert same.status == 0, same.err
+    assert "the same to 1e-05 over 4 steps" in same.err
+    parted = devkit("train", "compare", ids[1, 0], ids[1, 1])
+    assert parted.status == 4
+    assert "the curves part at step 1" in parted.err
+    told = json.loads(devkit("train", "compare", ids[1, 0], ids[1, 1], "--json").out)
+    assert (told["parted_at"], len(told["steps"])) == (1, 4)
+
+
+def test_a_killed_rank_is_named_within_five_seconds(start_training: StartTraining) -> None:
+    session = start_training("--stage", "2", "--steps", "100000")
+    session.until("step", 3)
+    ranks = session.ranks()
+    assert sorted(ranks) == [0, 1]
+
+    os.kill(ranks[1], signal.SIGKILL)
+    status, err, seconds = session.end()
+
+    assert status == 1
+    assert "rank 1 was ended by SIGKILL in step" in err
+    assert "Traceback" not in err
+    assert seconds < 5
+    assert gone(session, list(ranks.values()))
+
+
+def test_a_rank_that_stands_still_is_named_with_its_stack(start_training: StartTraining) -> None:
+    session = start_training("--stage", "1", "--steps", "100000", "--hang-timeout", "6")
+    session.until("step", 3)
+    ranks = session.ranks()
+
+    os.kill(ranks[1], signal.SIGSTOP)
+    status, err, _ = session.end()
+
+    assert status == 1
+    assert "rank 1 has made no progress for 6 s, in step" in err
+    assert "stopped by a signal" in err
+    assert "trainer.py" in err
+    assert gone(session, list(ranks.values()))
+
+
+def test_control_c_ends_every_rank_and_leaves_no_half_checkpoint(start_training: StartTraining, home: Path) -> None:
+    session = start_training("--steps", "100000", "--save-every", "1")
+    session.until("checkpoint", 3)
+    ranks = session.ranks()
+
+    session.process.send_signal(signal.SIGINT)
+    status, err, seconds = session.end()
+
+    assert status == 130
+    assert "interrupted" in err
+    assert re.search(r"devkit train --resume \w+ +goes on from step \d+", err)
+    assert "Traceback" not in err
+    assert seconds < 10
+    assert gone(session, list(ranks.values()))
+    assert all(path.suffix != ".partial" for path in (newest_run(home) / "checkpoints").iterdir())
+
+
+def test_a_run_whose_devkit_was_killed_goes_on_bit_for_bit_past_a_damaged_checkpoint(
+    start_training: StartTraining, home: Path, devkit: Devkit
+) -> None:
+    straight = start_training("--stage", "2", "--steps", "12", "--save-every", "4")
+    assert straight.end()[0] == 0
+    finished = newest_run(home)
+    killed = start_training("--stage", "2", "--steps", "12", "--save-every", "2")
+    killed.until("checkpoint", 4)
+    ranks = killed.ranks()
+    killed.process.kill()
+    killed.end()
+    assert gone(killed, list(ranks.values())), "the ranks die with devkit"
+    run = newest_run(home)
+    name = json.loads((run / "record.json").read_text())["id"]
+    listed = devkit("runs", "list", "--json", "--command", "train").out
+    assert [each["state"] for each in json.loads(listed) if each["id"] == name] == ["killed"]
+
+    shards = sorted(path for path in (run / "checkpoints").iterdir() if path.suffix != ".partial")
+    assert len(shards) == 2
+    data = bytearray((shards[-1] / "rank-00001.safetensors").read_bytes())
+    data[-5] ^= 1
+    (shards[-1] / "rank-00001.safetensors").write_bytes(data)
+    again = start_training("--resume", name)
+    status, err, _ = again.end()
+
+    assert status == 0, err
+    step = int(shards[0].name.removeprefix("step-"))
+    assert f"the checkpoint {shards[-1].name} is damaged" in err
+    assert again.losses == {number: loss for number, loss in straight.losses.items() if number > step}
+    assert next(e for e in again.events if e["event"] == "validation") == next(
+        e for e in straight.events if e["event"] == "validation"
+    )
+    again = start_training("--resume", json.loads((finished / "record.json").read_text())["id"])
+    status, err, _ = again.end()
+    assert status == 1
+    assert "all 12 steps are taken" in err
+
+
+BROKEN = """
+import os, runpy, sys
+if "PADDLE_TRAINER_ID" in os.environ:
+    from devkit.kernels.training import model
+    forward = model.MLP.forward
+    def broken(self, x):
+        broken.calls += 1
+        if os.environ["PADDLE_TRAINER_ID"] == "0" and broken.calls == 5:
+            raise ArithmeticError("a bug in the model")
+        return forward(self, x)
+    broken.calls = 0
+    model.MLP.forward = broken
+sys.argv = sys.argv[1:]
+runpy.run_module("devkit.kernels.training", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_rank_that_raises_is_named_with_its_step_and_traceback(start_training: StartTraining, tmp_path: Path) -> None:
+    (tmp_path / "faulty/bin").mkdir(parents=True)
+    (tmp_path / "faulty/broken.py").write_text(BROKEN)
+    python = tmp_path / "faulty/bin/python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/faulty/broken.py" "$@"\n')
+    python.chmod(0o755)
+
+    status, err, _ = start_training("--env", "./faulty", "--stage", "3", "--steps", "9").end()
+
+    assert status == 1
+    assert "rank 0 failed in step 3: ArithmeticError: a bug in the model" in err
+    assert "in broken" in err
+
+
+def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home: Path, cache: None) -> None:
+    import socket
+
+    from devkit.app import App
+    from devkit.commands.train._flags import DEFAULTS
+    from devkit.envs.resolve import Environment
+    from devkit.training import session
+    from devkit.training.request import Nodes, Options, TrainRequest
+
+    assert home.exists()
+    assert cache is None
+    assert tmp_path.exists()
+    tiny = {"stage": 1, "steps": 2, "batch": 4, "seqlen": 32, "size": "tiny"}
+    options = Options(world_size=2, device="cpu", **{**DEFAULTS, **tiny})
+    environment = Environment("this", Path(sys.executable), "the test's")
+    request = TrainRequest(environment, options, gpus=(), nproc=2, nodes=Nodes(), hang_timeout_s=30.0)
+    app = App(["train"])
+    events: list[str] = []
+    with socket.create_server(("", 0)) as taken, app.start_run("train", **request.arguments()) as run:
+        ports = iter([taken.getsockname()[1], session.free_port()])
+        message = {"op": "train", **options.as_request()}
+        session.train(app, request, run, message, lambda event: events.append(event["event"]), lambda: next(ports))
+
+    assert events.count("step") == 2
+    assert next(ports, None) is None
+
+
+def test_two_machines_train_as_one_and_leave_no_dump(start_training: StartTraining, home: Path) -> None:
+    from devkit.training.session import free_port
+
+    nodes = ("--nnodes", "2", "--nproc", "1", "--stage", "2", "--steps", "3", "--master", f"127.0.0.1:{free_port()}")
+    secret = {"SOME_TOKEN": "hunter2-in-the-environment"}
+    both = [start_training(*nodes, "--node-rank", str(rank), env=secret) for rank in range(2)]
+    for session in both:
+        status, err, _ = session.end(90)
+        assert status == 0, err
+    alone = start_training("--nproc", "1", "--steps", "3")
+    assert alone.end()[0] == 0
+
+    assert both[0].losses == pytest.approx(alone.losses, abs=1e-5)
+    assert [event["rank"] for event in both[1].events if event["event"] == "memory"] == [1]
+    for folder in (home / ".local/state/devkit/runs").glob("*-train-*"):
+        assert not (folder / "launch").exists()
+        for path in (path for path in folder.rglob("*") if path.is_file()):
+            assert b"hunter2" not in path.read_bytes(), path
+
+
+def test_on_a_terminal_the_table_lives_and_stays(tmp_path: Path, home: Path, cache: None) -> None:
+    import pty
+    import subprocess
+
+    assert home.exists()
+    assert cache is None
+    parent, child = pty.openpty()
+    repository = Path(__file__).parents[3]
+    words = ["--size", "tiny", "--nproc", "1", "--batch", "2", "--seqlen", "32", "--steps", "3"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(repository), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+        stdin=child,
+        stdout=child,
+        stderr=child,
+    ) as process:
+        os.close(child)
+        said = b""
+        try:
+            while data := os.read(parent, 65536):
+                said += data
+        except OSError:
+            pass  # how a terminal's end looks
+        assert process.wait(60) == 0, said
+    os.close(parent)
+    text = said.decode()
+    assert "grad norm" in text
+    assert text.index("grad norm") < text.rindex("validation") < text.rindex("sum predicted")
+    assert "\x1b[" in text

@@ -1,0 +1,85 @@
+"""What uv is told, and what its words come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from devkit.envs import uv
+from devkit.envs.uv_progress import Bars
+from devkit.errors import UsageError
+
+
+def line(**variables: str) -> uv.Line:
+    return uv.Line(("pip", "install", "x"), variables, Path())
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("error: Failed to install\n  cause: No space left on device (os error 28)", "the disk is full"),
+        ("error: x\n  cause: x was not found in the cache\nhint: the network was disabled", "not in uv's cache"),
+        ("error: tunnel error: failed to create underlying connection", "the proxy does not answer"),
+        ("error: y\n  cause: y was not found in the package registry", "the index does not have it"),
+        ("error: dns error\n  cause: failed to lookup address information", "host was not found"),
+        ("error: client error (Connect)\n  cause: Connection refused (os error 111)", "the index does not answer"),
+        ("error: there is no version of paddlepaddle==9.9", "no such version"),
+        ("error: No solution found when resolving dependencies", "contradict each other"),
+        ("error: HTTP status client error (401 Unauthorized)", "the index refuses"),
+        ("error: invalid peer certificate: UnknownIssuer", "certificate is not trusted"),
+    ],
+)
+def test_failure_is_named(said: str, what: str) -> None:
+    found = uv.explain(said, line())
+    assert what in found.what
+    assert found.why
+    assert found.remedies
+
+
+def test_refused_connection_below_a_proxy_is_the_proxys() -> None:
+    said = "error: x\n  cause: client error (Connect)\n  cause: Connection refused"
+    assert "proxy" in uv.explain(said, line(https_proxy="http://127.0.0.1:9")).what
+
+
+def test_what_uv_was_told_holds_no_password_on_its_line() -> None:
+    source = uv.Source("https://me:secret@index.example/simple", None, "http://me:secret@proxy.example:8080")
+    told = uv.Line(("pip", "install", "x"), source.variables(), Path())
+    assert "secret" not in " ".join(told.words)
+    assert told.variables["UV_DEFAULT_INDEX"].startswith("https://me:secret@")
+    assert told.variables["https_proxy"] == told.variables["HTTP_PROXY"]
+    assert "secret" not in uv.explain(f"error: {source.index_url} says no", told).why
+
+
+def test_gpu_build_asks_paddles_index_first_and_a_given_index_alone() -> None:
+    own = "https://www.paddlepaddle.org.cn/packages/stable/cu126/"
+    assert uv.Source("", own).variables()["UV_INDEX"] == own
+    given = uv.Source("https://mirror.example/simple", own).variables()
+    assert "UV_INDEX" not in given
+    assert given["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
+    configured = uv.Source("", own, default_index="https://mirror.example/simple").variables()
+    assert configured["UV_INDEX"] == own
+    assert configured["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
+
+
+@pytest.mark.parametrize("url", ["index.example", "ftp://x/", "https://", "http://[::1", "http://h:port/"])
+def test_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is no address"):
+        uv.check_url("--index-url", url)
+
+
+def test_before_any_bar_uv_resolves() -> None:
+    assert Bars().text() == "resolving"
+
+
+def test_bars_are_summed() -> None:
+    bars = Bars()
+    bars.read(
+        b"numpy                ------------------------------ 3.50 MiB/15.00 MiB   "
+        b"paddlepaddle         ------------------------------ 100.00 KiB/185.00 MiB   "
+    )
+    bars.read(b"numpy                ------------------------------ 15.00 MiB/15.00 MiB   ")
+    assert bars.bytes == pytest.approx((15 * 2**20 + 100 * 2**10, 200 * 2**20))
+    assert bars.text() == "downloading paddlepaddle"
+    bars.read("███░ [9/16] certifi==2026.1".encode())
+    assert bars.text() == "installing, 9 of 16 packages"

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.errors import DevkitError, UsageError
+from devkit.gpus import Gpu
+from devkit.runs import Entry
+from devkit.training.nodes import launcher_environment
+from devkit.training.request import Nodes, Options, ranks_here, resumed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GPUS = [Gpu(index, "H100", "550", "12.4", 81559, 81000, ()) for index in (0, 1)]
+OPTIONS = Options(
+    world_size=2,
+    stage=1,
+    steps=10,
+    batch=8,
+    accumulate=1,
+    seqlen=64,
+    lr=1e-3,
+    warmup=1,
+    clip=1.0,
+    weight_decay=0.1,
+    seed=0,
+    dtype="fp32",
+    device="cpu",
+    recompute=False,
+    size="tiny",
+    heads=None,
+    kv_heads=None,
+    layers=None,
+    width=None,
+    data=None,
+    eval_every=0,
+    save_every=2,
+)
+
+
+def test_every_gpu_has_a_rank_and_a_cpu_two() -> None:
+    assert ranks_here(None, GPUS) == 2
+    assert ranks_here(None, []) == 2
+    assert ranks_here(1, GPUS) == 1
+    with pytest.raises(UsageError, match="3 ranks want 3 GPUs"):
+        ranks_here(3, GPUS)
+    with pytest.raises(UsageError, match="--nproc is 0"):
+        ranks_here(0, [])
+
+
+@pytest.mark.parametrize(
+    "nodes", [(2, 2, "a:1"), (2, 0, ""), (2, 0, "host"), (2, 0, "host:x"), (0, 0, ""), (2, -1, "a:1")]
+)
+def test_machines_must_have_a_number_and_a_place_to_meet(nodes: tuple[int, int, str]) -> None:
+    with pytest.raises(UsageError):
+        Nodes(*nodes)
+
+
+def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of_today(tmp_path: Path) -> None:
+    before = replace(OPTIONS, steps=99, seed=7, world_size=4, device="gpu")
+    entry = Entry(tmp_path, {"id": "a", "command": "train", "arguments": {"options": before.as_request()}, "status": 1})
+
+    options = resumed(entry, replace(OPTIONS, stage=3), {"stage": 3})
+
+    assert options == replace(before, stage=3, world_size=2, device="cpu")
+
+
+def test_only_training_is_resumed(tmp_path: Path) -> None:
+    with pytest.raises(DevkitError, match="is no training"):
+        resumed(Entry(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, {})
+
+
+def test_a_number_that_json_cannot_hold_goes_as_a_word() -> None:
+    assert replace(OPTIONS, lr=float("nan")).as_request()["lr"] == "nan"
+
+
+def test_paddles_launcher_gets_no_credentials_to_dump() -> None:
+    kept = launcher_environment(
+        {
+            "PATH": "/bin",
+            "AWS_SECRET_ACCESS_KEY": "x",
+            "http_proxy": "http://u:p@h",
+            "NCCL_DEBUG": "INFO",
+            "GITHUB_TOKEN": "x",
+        }
+    )
+
+    assert sorted(kept) == ["NCCL_DEBUG", "PATH"]

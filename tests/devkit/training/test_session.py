@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.errors import DevkitError
+from devkit.launch import DeviceBug, Ended
+from devkit.training import session
+from devkit.training.session import PortTaken, Rank, failure, find_hung, own_stack, rank_environment, watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FAILED = {
+    "event": "failed",
+    "what": "ValueError: wrong",
+    "traceback": "Traceback\n  File x\nValueError: wrong",
+    "step": 3,
+}
+
+
+@pytest.fixture
+def ranks(tmp_path: Path) -> list[Rank]:
+    return [Rank(number, tmp_path / f"rank-{number}.log") for number in range(3)]
+
+
+def outcome(ranks: list[Rank], *heard: tuple[int, Any]) -> Exception:
+    def steps() -> Any:
+        for number, event in heard:
+            yield ranks[number], event
+        while True:
+            time.sleep(0.05)
+            yield None
+
+    with pytest.raises((DevkitError, DeviceBug, PortTaken)) as raised:
+        watch(ranks, steps(), 30.0, lambda _: None)
+    return raised.value
+
+
+def test_the_rank_that_raised_is_named_though_the_one_that_waited_spoke_first(ranks: list[Rank]) -> None:
+    error = outcome(ranks, (0, {**FAILED, "waiting": True}), (2, {**FAILED, "waiting": False}), (0, Ended(3)))
+
+    assert isinstance(error, DevkitError)
+    assert error.what == "rank 2 failed in step 3: ValueError: wrong"
+    assert error.why.endswith("ValueError: wrong")
+
+
+def test_the_rank_that_was_killed_is_named_though_the_survivor_spoke_first(ranks: list[Rank]) -> None:
+    ranks[1].log.write_text("its last words\n")
+    beat = {"event": "heartbeat", "rank": 1, "step": 7, "moves": 40, "waiting": False, "cpu_s": 9.0}
+
+    error = outcome(ranks, (1, beat), (0, {**FAILED, "waiting": True}), (0, Ended(3)), (1, Ended(-signal.SIGKILL)))
+
+    assert isinstance(error, DevkitError)
+    assert error.what == "rank 1 was ended by SIGKILL in step 7"
+    assert "its last words" in error.why
+
+
+def test_a_refusal_is_said_in_its_own_words(ranks: list[Rank]) -> None:
+    refusal = {"event": "error", "what": "the disk is full", "why": "It is.", "remedies": ["df"]}
+
+    error = outcome(ranks, (1, refusal), (1, Ended(1)))
+
+    assert isinstance(error, DevkitError)
+    assert (error.what, error.why, error.remedies) == ("the disk is full", "It is.", ("df",))
+
+
+def test_a_crash_outside_of_training_is_a_bug_of_ours(ranks: list[Rank]) -> None:
+    crash = {"event": "crash", "what": "KeyError: 1", "traceback": "Traceback"}
+
+    assert isinstance(outcome(ranks, (1, crash), (1, Ended(3))), DeviceBug)
+
+
+def test_paddles_store_without_its_port_is_not_a_death(ranks: list[Rank]) -> None:
+    ranks[0].log.write_text("python: core.c:314: uv__finish_close: Assertion failed.\n")
+    ranks[0].end(-signal.SIGABRT)
+
+    assert isinstance(failure(ranks[0]), PortTaken)
+    ranks[0].step = 4
+    assert isinstance(failure(ranks[0]), DevkitError)
+
+
+def test_all_that_ends_well_is_well(ranks: list[Rank]) -> None:
+    told: list[Any] = []
+
+    watch(
+        ranks,
+        iter(
+            [
+                (ranks[0], {"event": "hello", "pid": 1}),
+                (ranks[0], {"event": "done"}),
+                *((rank, Ended(0)) for rank in ranks),
+            ]
+        ),
+        30.0,
+        told.append,
+    )
+
+    assert told == [{"event": "done"}]
+
+
+def rest(rank: Rank, *, moved: float, beaten: float, waiting: bool, moves: int) -> None:
+    rank.moved, rank.beaten, rank.waiting, rank.moves = moved, beaten, waiting, moves
+
+
+def test_who_is_waited_for_hangs(ranks: list[Rank]) -> None:
+    rest(ranks[0], moved=0, beaten=40, waiting=True, moves=9)
+    rest(ranks[1], moved=0, beaten=40, waiting=False, moves=9)
+    rest(ranks[2], moved=0, beaten=40, waiting=True, moves=9)
+
+    assert find_hung(ranks, 40.5, 30.0) is ranks[1]
+
+
+def test_a_stopped_rank_hangs_though_it_was_waiting(ranks: list[Rank]) -> None:
+    rest(ranks[0], moved=0, beaten=40, waiting=True, moves=9)
+    rest(ranks[1], moved=0, beaten=40, waiting=True, moves=10)
+    rest(ranks[2], moved=0, beaten=8, waiting=True, moves=10)
+
+    assert find_hung(ranks, 40.5, 30.0) is ranks[2]
+
+
+def test_of_all_that_wait_the_one_behind_hangs(ranks: list[Rank]) -> None:
+    for rank, moves in zip(ranks, (9, 7, 8), strict=True):
+        rest(rank, moved=0, beaten=40, waiting=True, moves=moves)
+
+    assert find_hung(ranks, 40.5, 30.0) is ranks[1]
+
+
+def test_nobody_hangs_while_operators_are_built_or_before_the_time(ranks: list[Rank]) -> None:
+    for rank in ranks:
+        rest(rank, moved=0, beaten=40, waiting=False, moves=0)
+
+    assert find_hung(ranks, 29.0, 30.0) is None
+    ranks[1].hear({"event": "build", "state": "start"})
+    assert find_hung(ranks, time.monotonic() + 1000, 30.0) is None
+    ranks[1].hear({"event": "build", "state": "done"})
+    assert find_hung(ranks, time.monotonic() + 1000, 30.0) is not None
+
+
+def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
+    beat = {"event": "heartbeat", "step": 2, "moves": 5, "waiting": False, "cpu_s": 1.0}
+    ranks[0].hear(beat)
+    before = ranks[0].moved
+    time.sleep(0.01)
+    ranks[0].hear(beat)
+
+    assert ranks[0].moved == before
+    assert ranks[0].beaten > before
+    ranks[0].hear({**beat, "cpu_s": 5.0})
+    assert ranks[0].moved == before, "a loop that computes and gets nowhere hangs"
+    ranks[0].hear({**beat, "moves": 6})
+    assert ranks[0].moved > before
+
+
+def test_a_rank_that_still_imports_gets_on(ranks: list[Rank]) -> None:
+    beat = {"event": "heartbeat", "step": 0, "moves": 0, "waiting": False, "cpu_s": 1.0}
+    ranks[0].hear(beat)
+    before = ranks[0].moved
+    time.sleep(0.01)
+    ranks[0].hear({**beat, "cpu_s": 1.1})
+    assert ranks[0].moved == before
+    ranks[0].hear({**beat, "cpu_s": 2.0})
+    assert ranks[0].moved > before
+
+
+def test_the_stack_is_that_of_the_thread_that_trains() -> None:
+    text = """Thread 0x00007f (most recent call first):
+  File "/lib/watch.py", line 44 in _beat
+  File "/lib/threading.py", line 975 in run
+
+Current thread 0x00007e (most recent call first):
+  File "/lib/zero.py", line 7 in gather
+  File "/lib/trainer.py", line 9 in run
+  File "<frozen runpy>", line 88 in <module>
+"""
+
+    assert own_stack(text).splitlines()[0] == 'File "/lib/zero.py", line 7 in gather'
+    assert "_beat" not in own_stack(text)
+
+
+def test_a_rank_alone_gets_no_rendezvous() -> None:
+    assert not [name for name in rank_environment(0, 1, 4000, None) if name.startswith("PADDLE_TRAINER")]
+    assert rank_environment(1, 2, 4000, None)["PADDLE_MASTER"] == "127.0.0.1:4000"
+    assert rank_environment(1, 2, 4000, 3)["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_a_free_port_is_free() -> None:
+    with socket.create_server(("", session.free_port())):
+        pass

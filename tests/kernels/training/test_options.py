@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from devkit.kernels.protocol import Refusal
+from devkit.kernels.training import memory
+from devkit.kernels.training.options import Options, parse
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        ({"stage": 4}, "there is no stage 4"),
+        ({"size": "huge"}, "there is no size 'huge'"),
+        ({"world_size": 0}, "--nproc is 0"),
+        ({"steps": 0}, "--steps is 0"),
+        ({"warmup": -1}, "--warmup is -1"),
+        ({"lr": 0.0}, "a learning rate of 0"),
+        ({"lr": float("nan")}, "a learning rate of nan"),
+        ({"lr": "nan"}, "a learning rate of nan"),
+        ({"lr": -1.0}, "a learning rate of -1"),
+        ({"clip": -1.0}, "--clip is -1"),
+        ({"weight_decay": float("inf")}, "--weight-decay is inf"),
+        ({"batch": 7}, "cannot be shared by 2 ranks"),
+        ({"batch": 8, "accumulate": 3}, "2 ranks and 3 accumulated passes"),
+        ({"dtype": "bf16"}, "bf16 needs a GPU"),
+        ({"dtype": "fp8"}, "there is no dtype 'fp8'"),
+        ({"heads": 7}, "does not divide into 7 heads"),
+        ({"heads": 4, "kv_heads": 3}, "4 heads do not divide into 3 key-value heads"),
+        ({"heads": 0}, "--heads is 0"),
+        ({"width": 4}, "is odd"),
+        ({"steps": "many"}, "the option 'steps' is 'many'"),
+        ({"colour": "red"}, "does not have"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(request_: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse(request_)
+
+    assert complaint in refusal.value.what
+    assert refusal.value.why or "colour" in request_
+
+
+def test_the_batch_that_is_proposed_can_be_shared() -> None:
+    with pytest.raises(Refusal) as refusal:
+        parse({"batch": 7, "accumulate": 2})
+
+    assert refusal.value.remedies == ("--batch 8",)
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"), [(0, (1, 1, 2)), (1, (1, 1, 0.5)), (2, (1, 0.25, 0.5)), (3, (0.25,) * 2 + (0.5,))]
+)
+def test_prediction_is_the_formula(stage: int, parts: tuple[float, ...]) -> None:
+    options = Options(world_size=4, stage=stage, size="small")
+    psi = 4 * options.shape.parameters
+
+    predicted = memory.predict(options)
+
+    assert predicted.parameters == pytest.approx(parts[0] * psi, rel=1e-3)
+    assert predicted.gradients == pytest.approx(parts[1] * psi, rel=1e-3)
+    assert predicted.optimizer == pytest.approx(parts[2] * psi, rel=1e-3)
+    assert (predicted.gathered > 0) == (stage == 3)
+
+
+def test_bf16_keeps_an_fp32_copy_with_the_optimizer() -> None:
+    options = Options(world_size=2, stage=1, size="small", dtype="bf16", device="gpu")
+    psi = options.shape.parameters
+
+    predicted = memory.predict(options)
+
+    assert predicted.parameters == pytest.approx(2 * psi, rel=1e-3)
+    assert predicted.optimizer == pytest.approx(12 * psi / 2, rel=1e-3)
