@@ -225,6 +225,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
         f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
         "LogLevel ERROR\nPrintMotd no\n"
+        f"SetEnv PATH={os.environ.get('TEST_FAR_PATH', '/usr/bin:/bin')}\n"
     )
     config = keys / "ssh_config"
     config.write_text(

@@ -93,7 +93,7 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, fa
 
 def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source: Path, tmp_path: Path) -> None:
     assert far.home.is_dir()
-    done = devkit("send", f"{source}/zero", "h:x", env={"FAR_PATH": str(tmp_path)})
+    done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"FAR_PATH": str(tmp_path)})
     assert done.status == 1
     assert "h has no Python 3.6 or later" in done.err
 

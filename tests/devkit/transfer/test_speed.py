@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.bench, pytest.mark.slow]
+pytestmark = pytest.mark.bench
 
 SIZE = int(os.environ.get("TRANSFER_MIB", "1024")) << 20
 ROUNDS = int(os.environ.get("TRANSFER_ROUNDS", "3"))

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from devkit.errors import DevkitError
+from devkit.transfer.sftp import quoted
+
 from .conftest import REPOSITORY, tree
 
 if TYPE_CHECKING:
@@ -78,3 +81,39 @@ def test_a_host_that_refuses_says_what_ssh_said(sshd: Path, devkit: Devkit, sour
     assert done.status == 1
     assert "the connection to box failed" in done.err
     assert "Permission denied" in done.err
+
+
+@pytest.fixture
+def _no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEST_FAR_PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_no_python", "sshd")
+def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source: Path, tmp_path: Path) -> None:
+    (source / "nested" / "deep" / "line\nbreak").unlink()
+    (source / 'glob*[x] "quoted" \\').write_text("odd")
+    sent = devkit("send", str(source), f"box:{tmp_path}/there")
+    assert "no Python 3.6 there: sftp copies whole files" in sent.err
+    assert "sftp sends no links" in sent.err
+    files = {name: what for name, what in tree(source).items() if what[0] == 0o100000}
+    copied = {name: what for name, what in tree(tmp_path / "there" / "source").items() if what[0] == 0o100000}
+    assert {name: what[1][0] for name, what in copied.items()} == {
+        name: what[1][0] for name, what in files.items() if name != "nested/same file"
+    }
+    assert copied["script.sh"][1][2] == 0o751
+    one = devkit("send", f"{source}/script.sh", f"box:{tmp_path}/renamed.sh")
+    assert (one.status, (tmp_path / "renamed.sh").read_text()) == (0, "#!/bin/sh\n")
+    back = devkit("recv", f"box:{tmp_path}/there/source", f"box:{tmp_path}/ren*.sh", "back")
+    assert back.status == 0, back.err
+    assert (tmp_path / "back" / "renamed.sh").is_file()
+    assert (tmp_path / "back" / "source" / "big.bin").read_bytes() == (source / "big.bin").read_bytes()
+    assert not list(tmp_path.rglob(".devkit-part-*"))
+
+
+def test_a_batch_line_cannot_be_broken_out_of() -> None:
+    assert quoted(b'a"b') == b'"a\\"b"'
+    assert quoted(b"-rf") == b'"./-rf"'
+    assert quoted(b"a*[b]?") == b'"a\\*\\[b\\]\\?"'
+    for name in (b"a\n!touch pwned", b"a\rb"):
+        with pytest.raises(DevkitError, match="line break"):
+            quoted(name)
