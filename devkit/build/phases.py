@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +174,11 @@ def check(work: Work) -> Said:
     Raises:
         DevkitError: something would.
     """
+    request = work.request
+    if configure.read_stamp(request.build) and shutil.disk_usage(request.build).free > preflight.AGAIN_DISK_LEAST:
+        known = preflight.key(request.python.executable, request.python.purelib)
+        if wheel.remembered(request.build, "preflight").get("key") == known:
+            return "skipped", "the tools are those of the last time"
     with work.app.console.progress("preflight"):
         facts = work.gathered()
         if any(not each.present for each in facts.submodules):
@@ -191,6 +197,9 @@ def check(work: Work) -> Said:
             *filter(None, [first.remedy, "devkit build preflight --fix   shows all, and mends what it safely can"]),
             "devkit build --from submodules   builds all the same",
         )
+    wheel.remember(
+        request.build, "preflight", {"key": preflight.key(request.python.executable, request.python.purelib)}
+    )
     counts = tally(findings)
     worth = f", {counts['warning']} to look at (devkit build preflight)" if counts["warning"] else ""
     return "done", f"{counts['fine']} fine{worth}"
@@ -198,10 +207,11 @@ def check(work: Work) -> Said:
 
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
-    missing = [each.path for each in work.gathered().submodules if not each.present]
+    request = work.request
+    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if not each.present]
     if not missing:
         return "skipped", "all are there"
-    line = submodule_line(work.request, missing)
+    line = submodule_line(request, missing)
     with work.app.console.progress(f"fetching {counted(len(missing), 'submodule')}", total=len(missing)) as progress:
         fetched: set[str] = set()
 

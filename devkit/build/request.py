@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
 
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without which there is no driver to ask, and NVML takes its time to load
 PHASES = ("preflight", "submodules", "configure", "compile", "wheel", "install", "verify")
 
 
@@ -186,6 +187,8 @@ def architectures(asked: str) -> tuple[str, ...]:
 
 def present() -> tuple[str, ...]:
     """Return the architectures of this machine's GPUs, each once."""
+    if not any(Path(device).exists() for device in DRIVERS):
+        return ()
     import pynvml
 
     found = []
