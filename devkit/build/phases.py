@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, ninja, preflight, wheel
+from devkit.build import checkout, configure, deps, ninja, preflight, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -139,6 +139,8 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found.update({"CCACHE_BASEDIR": common, "CCACHE_NOHASHDIR": "1", "GIT_TERMINAL_PROMPT": "0"})
     found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
+    if request.offline:
+        found.update({"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1"})
     return found
 
 
@@ -181,7 +183,7 @@ def check(work: Work) -> Said:
             return "skipped", "the tools are those of the last time"
     with work.app.console.progress("preflight"):
         facts = work.gathered()
-        if any(not each.present for each in facts.submodules):
+        if any(not each.present for each in facts.submodules) and not request.offline:
             work.facts = facts = preflight.with_network(work.app, facts)
     findings = preflight.judge(facts)
     fetched = {"submodules"} if "submodules" in work.request.phases else set()
@@ -221,7 +223,7 @@ def fetch_submodules(work: Work) -> Said:
                 fetched.update({match[1]} & set(missing))
                 progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
 
-        work.carry_out("submodules", line, on_line=on_line)
+        work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
     work.facts = None
     return "done", f"{len(missing)} fetched"
 

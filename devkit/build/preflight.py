@@ -20,6 +20,7 @@ from devkit.text import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
     from devkit.app import App
     from devkit.envs.resolve import Environment
 

@@ -43,6 +43,7 @@ class Request:
         jobs: how many run at once.
         phases: which of ``PHASES``.
         targets: what ninja makes; everything by default.
+        offline: whether git and uv may only take what is on this machine.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Request:
     jobs: Jobs
     phases: tuple[str, ...] = PHASES
     targets: tuple[str, ...] = ()
+    offline: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -90,6 +92,7 @@ def make(
     cuda_arch: str,
     phases: tuple[str, ...],
     targets: Sequence[str],
+    offline: bool = False,
 ) -> Request:
     """Turn the words of a command line into a build.
 
@@ -123,6 +126,7 @@ def make(
         jobs=counts,
         phases=phases,
         targets=tuple(_target(each) for each in targets),
+        offline=offline,
     )
 
 
