@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test test-engine test-slow bench-tests lint format peers bench-peers docs constraints clean
+.PHONY: help env bench test fuzz test-engine test-slow bench-tests lint format peers bench-peers bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,9 @@ bench: $(READY) ## devkit bench attn on this machine's device
 
 test: $(READY) ## the tests, without those that need an engine (a Docker engine, an sshd, a browser) or minutes
 	$(PYTEST) -m '$(DEFAULT)'
+
+fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
+	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py
 
 test-engine: $(READY) ## the tests marked engine; fails where an engine is missing
 	$(PYTEST) -m engine
@@ -58,6 +61,9 @@ peers: $(PEERS)/.ready ## make .venv-peers: torch, for side-by-side measurements
 
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
+
+bench-train: $(READY) $(PEERS)/.ready ## devkit bench train beside torch's sharded training
+	$(BIN)/devkit bench train --peer torch --peer-env $(PEERS)
 
 docs: $(READY) ## write docs/commands.md anew
 	$(BIN)/python -m devkit.commands._cli.pages > docs/commands.md

@@ -14,6 +14,7 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.console import Cell, Column
+from devkit.errors import DevkitError
 from devkit.git.session import open_session
 from devkit.pr.undo import choices, preview, undo
 from devkit.text import ago, counted
@@ -22,8 +23,11 @@ from devkit.text import ago, counted
 def _undoable(incomplete: str) -> list[tuple[str, str]]:
     from devkit.app import App
 
-    with open_session(App(), changes=False) as session:
-        return [(each.id, each.command) for each in choices(session) if each.id.startswith(incomplete)]
+    try:
+        with open_session(App(), changes=False) as session:
+            return [(each.id, each.command) for each in choices(session) if each.id.startswith(incomplete)]
+    except DevkitError:
+        return []
 
 
 def command(

@@ -22,11 +22,16 @@ KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or
 
 @dataclass(frozen=True)
 class Setting:
-    """A key that can be set: its default, whose type is the setting's type, and what it is for."""
+    """A key that can be set: its default, whose type is the setting's type, and what it is for.
+
+    Only the user sets one that names a program to run or a place that secrets go to: a project's devkit.toml is
+    whoever's who wrote the project, or the pull request that is tried.
+    """
 
     key: str
     default: str | int | float | bool | list[str]
     purpose: str
+    project_sets: bool = True
 
     @property
     def variable(self) -> str:
@@ -40,15 +45,33 @@ SETTINGS = {
         Setting("build.jobs", 0, "how many compilers a build runs at once; 0 is as many as cores and memory carry"),
         Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
-        Setting("pr.api", "", "the address of the forge's API, where it is not the one that the remote's host says"),
+        Setting(
+            "env.index-url",
+            "",
+            "the index that environments are installed from, instead of uv's default",
+            project_sets=False,
+            project_sets=False,
+        ),
+        Setting(
+            "pr.api",
+            "",
+            "the address of the forge's API, where it is not the one that the remote's host says",
+            project_sets=False,
+        ),
         Setting("pr.base-branch", "", "the branch that requests go to, instead of the base remote's HEAD"),
         Setting("pr.base-remote", "", "the remote of the project, instead of upstream or the one that is found"),
         Setting("pr.fork-remote", "", "the remote that branches are pushed to, instead of git's remote.pushDefault"),
         Setting("pr.project", "PaddlePaddle", "the owner of the project, by which its remote is found"),
-        Setting("proxy.url", "", "the proxy of everything that devkit starts, over http_proxy and https_proxy"),
-        Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy"),
+        Setting(
+            "proxy.url",
+            "",
+            "the proxy of everything that devkit starts, over http_proxy and https_proxy",
+            project_sets=False,
+        ),
+        Setting("proxy.bypass", [], "hosts and suffixes that go around the proxy, beside no_proxy", project_sets=False),
         Setting("runs.keep", 200, "how many run records are kept"),
         Setting("runs.max-mib", 2048, "MiB that the run records may take"),
+        Setting("transfer.ssh", ["ssh"], "the words that start ssh for send and recv: ssh,-F,FILE", project_sets=False),
         Setting("undo.keep", 30, "how many changes of a repository can be undone"),
         Setting("undo.max-mib", 512, "MiB of uncommitted files that are kept before a change without asking"),
     )
@@ -94,7 +117,7 @@ class Config:
         setting = known(key)
         if setting.variable in self.environ:
             return Value(parse(setting, self.environ[setting.variable], setting.variable), setting.variable)
-        for path in (self.project_file, self.user_file):
+        for path in (self.project_file if setting.project_sets else None, self.user_file):
             text = _text(path) if path else ""
             if path and text and (found := _find(_parsed(path, text).unwrap(), key, path)) is not None:
                 return Value(check(setting, found, str(path)), str(path))
@@ -105,6 +128,9 @@ class Config:
         import tomlkit
 
         setting = known(key)
+        if project and not setting.project_sets:
+            why = "It names a program to run or a place that secrets go to, and a project is not only yours."
+            raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
         value = parse(setting, text, "the command line")
         path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
         document = _parsed(path, _text(path))

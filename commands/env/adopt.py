@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
+
 if TYPE_CHECKING:
     from devkit.app import App
 
@@ -21,6 +23,7 @@ def command(
     *,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="Its folder, its Python, or a name that devkit knows.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its folder's name by default.")] = "",
+    dry_run: DryRun = False,
 ) -> None:
     from devkit.envs import manage
     from devkit.envs.resolve import home
@@ -28,6 +31,9 @@ def command(
     app: App = ctx.obj
     known = home() / str(path)
     chosen = known if not path.exists() and known.exists() else path.expanduser()
+    if dry_run:
+        app.console.plan(manage.adoption_lines(chosen, name, Path.cwd()))
+        return
     called, record = manage.adopt(app, chosen, name, Path.cwd())
     app.console.done(f"{called}  Python {record.python}; devkit's device side is in")
     app.console.next(f"devkit env show {called}", f"devkit env doctor {called}")

@@ -5,10 +5,12 @@ Example:  devkit env commit paddle-dev paddle-dev:with-nccl
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
 from devkit.commands.env._options import Name
 
 if TYPE_CHECKING:
@@ -20,11 +22,16 @@ def command(
     *,
     name: Name,
     image: Annotated[str, typer.Argument(metavar="IMAGE:TAG", help="What to call the image.")],
+    dry_run: DryRun = False,
 ) -> None:
     from devkit.envs import containers, images
 
     app: App = ctx.obj
     client, seen = containers.need(name)
+    if dry_run:
+        changes = [word for change in images.changes(client, seen) for word in ("--change", change)]
+        app.console.plan([shlex.join(("docker", "commit", *changes, seen.raw.name, image))])
+        return
     with app.console.progress(f"committing {name}"):
         made = images.commit(client, seen, image)
     app.console.done(f"{image}  {made.removeprefix('sha256:')[:12]}, from {name}")

@@ -5,11 +5,13 @@ Example:  devkit env cp paddle-dev:/paddle/build/python/dist .
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
 from devkit.text import size
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ def command(
     *,
     source: Annotated[str, typer.Argument(metavar="FROM", help="A path here, or NAME:PATH.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="A path here, or NAME:PATH.")],
+    dry_run: DryRun = False,
 ) -> None:
     from devkit.envs import container_files, containers, engine
     from devkit.errors import UsageError
@@ -33,6 +36,11 @@ def command(
             "one of the two is in a container", "It is written NAME:PATH.", "devkit env cp NAME:/paddle/FILE ."
         )
     _, seen = containers.need(from_name or to_name)
+    if dry_run:
+        inside = f"{seen.raw.name}:{from_path if from_name else to_path}"
+        words = (inside, to_path) if from_name else (from_path, inside)
+        app.console.plan([shlex.join(("docker", "cp", "--", *words))])
+        return
     with app.console.progress(f"copying {source}"):
         if from_name:
             copied = container_files.copy_out(seen, from_path, Path(to_path))

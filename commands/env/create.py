@@ -111,12 +111,16 @@ def _create(app: App, *, lock: Path | None, verify: bool, dry_run: bool, as_json
     if lock and (asked["paddle"] or asked["packages"] or asked["files"]):
         raise UsageError("--from says all that is installed", "It goes with none of --paddle, --with and -r.")
     request = create.Request(**asked, lock=locks.read(lock) if lock else None)
-    planned = create.plan(app, request, Path.cwd())
+    with create.naming(request.name):
+        planned = create.plan(app, request, Path.cwd())
     if dry_run:
         app.console.note(f"Python {planned.interpreter.dotted} ({planned.interpreter.source}); {planned.choice.reason}")
         app.console.plan([line.shown() for line in planned.lines])
         return
-    with app.start_run("env create", name=planned.name, paddle=planned.choice.build) as run:
+    with (
+        create.naming(request.name),
+        app.start_run("env create", name=planned.name, paddle=planned.choice.build) as run,
+    ):
         made = create.carry_out(app, planned, run, verify=verify)
         run.record["result"] = result(made)
     if as_json:

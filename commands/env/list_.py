@@ -56,7 +56,7 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
             Cell(each["name"], "type"),
             each["kind"],
             each["python"],
-            each["paddle"],
+            each["paddle"].rpartition("/")[2],
             each["made"],
             Cell(each["state"], TONES.get(each["state"], "failed")),
         )

@@ -9,11 +9,15 @@ import typer
 
 def _numbers(incomplete: str) -> list[tuple[str, str]]:
     from devkit.app import App
+    from devkit.errors import DevkitError
     from devkit.git.roles import requests_here
     from devkit.git.session import open_session
 
-    with open_session(App(), changes=False) as session:
-        found = requests_here(session.state(status=False))
+    try:
+        with open_session(App(), changes=False) as session:
+            found = requests_here(session.state(status=False))
+    except DevkitError:
+        return []
     return [(str(each.number), name) for name, each in found.items() if str(each.number).startswith(incomplete)]
 
 

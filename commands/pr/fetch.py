@@ -20,6 +20,7 @@ from devkit.git.command import branch_name
 from devkit.git.roles import parse_request
 from devkit.git.session import open_session
 from devkit.pr.fetch import Way, Wish, fetch, preview
+from devkit.pr.trees import ccache_settings
 from devkit.text import duration
 
 
@@ -98,6 +99,8 @@ def command(
             app.console.note(f"  the old tip is kept as {each.kept}")
         if each.folder:
             app.console.note(f"  in {each.folder}, your checkout untouched")
+            settings = " ".join(f"{name}={value}" for name, value in ccache_settings(each.folder).items())
+            app.console.note(f"  {settings}   lets ccache find there what was compiled here", "dim")
         for note in each.notes:
             app.console.look(note)
     number = done[0].arrival.request.number

@@ -56,6 +56,25 @@ OWN = (
     *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
 )
 """Flags that the device side knows by the same names."""
+DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(OWN),
+    "stage": 0,
+    "steps": 120,
+    "batch": 8,
+    "accumulate": 1,
+    "seqlen": 256,
+    "lr": 2e-3,
+    "warmup": 10,
+    "clip": 1.0,
+    "weight_decay": 0.1,
+    "seed": 0,
+    "dtype": "fp32",
+    "recompute": False,
+    "size": "small",
+    "eval_every": 0,
+    "save_every": 0,
+}
+"""What those that a command does not have are."""
 
 
 def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, Entry | None]:
@@ -77,7 +96,7 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     options = Options(world_size=nproc * nodes.count, device="gpu" if gpus else "cpu", **own)
     entry = None
     if values["resume"]:
-        entry = app.runs.find(values["resume"])
+        entry = app.runs.find(values["resume"], command="train")
         given = {name for name in OWN if _is_given(ctx, name)}
         options = resumed(entry, options, {name: own[name] for name in given})
     return (

@@ -26,7 +26,7 @@ def command(
     from devkit.training.curves import compare, curve
 
     app = ctx.obj
-    runs = [app.runs.find(name) for name in (left, right)]
+    runs = [app.runs.find(name, command="train") for name in (left, right)]
     comparison = compare(curve(runs[0]), curve(runs[1]), tolerance)
     if as_json:
         app.console.json(

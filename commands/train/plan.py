@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -39,17 +38,8 @@ def command(
     from devkit.commands.train._screen import show_plan
     from devkit.training.plan import plan
 
-    fixed: dict[str, Any] = {
-        "steps": 120,
-        "lr": 2e-3,
-        "warmup": 10,
-        "clip": 1.0,
-        "weight_decay": 0.1,
-        "seed": 0,
-        "eval_every": 0,
-    }
-    fixed |= {"save_every": 0, "resume": "", "node_rank": 0, "master": "host:1", "hang_timeout": 30.0}
-    request, _ = flags.request(ctx, values | fixed)
+    launch = {"resume": "", "node_rank": 0, "master": "a-later-matter:1", "hang_timeout": 30.0}
+    request, _ = flags.request(ctx, flags.DEFAULTS | launch | values)
     with tempfile.TemporaryDirectory() as folder:
         planned = plan(ctx.obj, request, Path(folder))
     if as_json:

@@ -97,6 +97,10 @@ class Spec:
     working_dir: str = SOURCE
     hosts: Mapping[str, str] = field(default_factory=dict)
 
+    def image_labels(self) -> dict[str, str]:
+        """Return the labels of an image that is built for it: whose it is, and that it is no environment."""
+        return {LABEL: "image", **{key: self.labels[key] for key in (f"{LABEL}.user", f"{LABEL}.project")}}
+
     def shown(self) -> str:
         """Return the line of docker that makes the same."""
         import shlex

@@ -141,30 +141,25 @@ def make(app: App, client: Any, request: Request, spec: Spec) -> Any:
         except KeyboardInterrupt:
             app.restored.append(f"{request.name} was rolled back")
             raise
-        _noted(request.name).parent.mkdir(parents=True, exist_ok=True)
-        _noted(request.name).touch()
+        store.container_note(request.name).parent.mkdir(parents=True, exist_ok=True)
+        store.container_note(request.name).touch()
         return raw
-
-
-def _noted(name: str) -> Path:
-    """Return the note that there is a container of this name; the engine, which is slower to ask, knows better."""
-    return home() / ".containers" / name
 
 
 def has_name(name: str) -> bool:
     """Tell whether a container has this name; the engine is asked only where one was made here."""
-    if not _noted(name).exists():
+    if not store.container_note(name).exists():
         return False
     if look_up(name):
         return True
-    _noted(name).unlink(missing_ok=True)
+    store.container_note(name).unlink(missing_ok=True)
     return False
 
 
 def remove(seen: engine.Seen) -> None:
     """Remove a container."""
     engine.remove(seen)
-    _noted(seen.name).unlink(missing_ok=True)
+    store.container_note(seen.name).unlink(missing_ok=True)
 
 
 def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
@@ -172,7 +167,7 @@ def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
         proxies = run_time_proxies(app, "host", request.proxy)
         with app.console.progress(f"building {spec.image}") as progress:
             images.build(
-                client, request.dockerfile.absolute(), spec.image,
+                client, request.dockerfile.absolute(), spec.image, labels=spec.image_labels(),
                 proxies=proxies, on_line=lambda line: progress.update(text=f"building: {line[:60]}"),
             )  # fmt: skip
     elif not images.has_image(client, spec.image):

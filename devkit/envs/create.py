@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
 from devkit.errors import DevkitError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from devkit.app import App
@@ -91,6 +93,18 @@ def words_of(packages: Sequence[str]) -> tuple[str, ...]:
     return found
 
 
+@contextlib.contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Let the remedies of an error make the environment that was asked for."""
+    try:
+        yield
+    except DevkitError as error:
+        if name not in {"", PROJECT_ENVIRONMENT}:
+            again = f"devkit env create {name}"
+            error.remedies = tuple(re.sub(r"devkit env create(?=$| --|   )", again, each) for each in error.remedies)
+        raise
+
+
 def plan(app: App, request: Request, directory: Path) -> Plan:
     """Look at the machine and return what will be done; nothing is changed.
 
@@ -110,6 +124,7 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
         choice.index,
         uv.check_url("--proxy", request.proxy),
         request.offline,
+        uv.check_url("env.index-url", app.config.get("env.index-url")),
     )
     variables = source.variables()
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
@@ -145,13 +160,14 @@ def refuse_taken(name: str, folder: Path) -> None:
     Raises:
         DevkitError: it is there.
     """
-    from devkit.envs.containers import has_name
-
     if not os.path.lexists(folder) or store.unfinished(folder):
-        if name != PROJECT_ENVIRONMENT and has_name(name):
-            raise DevkitError(
-                f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
-            )
+        if name != PROJECT_ENVIRONMENT and store.container_note(name).exists():
+            from devkit.envs.containers import has_name
+
+            if has_name(name):
+                raise DevkitError(
+                    f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
+                )
         return
     if store.read(folder) is None and name == PROJECT_ENVIRONMENT:
         raise DevkitError(

@@ -303,6 +303,6 @@ def fix(app: App, folder: Path, findings: Sequence[Finding]) -> list[str]:
     if packages:
         words = ("pip", "install", "--python", str(folder / "bin" / "python"), "--", *packages)
         with app.console.progress(f"installing {', '.join(packages)}"):
-            uv.run(app, uv.Line(words, uv.Source().variables(), folder))
+            uv.run(app, uv.Line(words, uv.Source(default_index=app.config.get("env.index-url")).variables(), folder))
         done.append(f"installed {', '.join(packages)}")
     return done

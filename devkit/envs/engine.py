@@ -187,6 +187,8 @@ def create(client: Any, spec: Spec, owner: Owner) -> Any:
     raw = None
     try:
         with explained(spec.image):
+            for volume in (each.source for each in spec.mounts if each.kind == "volume"):
+                client.volumes.create(volume, labels={LABEL: "volume", f"{LABEL}.user": owner.label})
             raw = client.containers.create(
                 spec.image,
                 [*container.WAIT[1:]],

@@ -67,15 +67,26 @@ def _split(image: str) -> tuple[str, str]:
     )
 
 
+def changes(client: Any, seen: Seen) -> list[str]:
+    """Return what an image of a container must change: what made that an environment is not to be in it."""
+    with explained(seen.name):
+        own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
+    kept = {LABEL: "image", f"{LABEL}.user": seen.raw.labels[f"{LABEL}.user"], f"{LABEL}.project": seen.project}
+    gone = [key for key in seen.raw.labels if key.startswith(f"{LABEL}.") and key not in kept]
+    return [
+        *(f"LABEL {key}={json.dumps(value)}" for key, value in {**kept, **dict.fromkeys(gone, "")}.items()),
+        f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}",
+        f"CMD {json.dumps(own.get('Cmd') or [])}",
+        f"USER {own.get('User') or '0'}",
+        f"WORKDIR {own.get('WorkingDir') or '/'}",
+    ]
+
+
 def commit(client: Any, seen: Seen, image: str) -> str:
-    """Make an image of a container, and return its id; what made the container an environment is not in it."""
+    """Make an image of a container, and return its id."""
     repository, tag = _split(container.check_image(image))
     with explained(image):
-        own = client.images.get(seen.raw.attrs["Image"]).attrs.get("Config") or {}
-        changes = [f'LABEL {key}=""' for key in seen.raw.labels if key == LABEL or key.startswith(f"{LABEL}.")]
-        changes += [f"ENTRYPOINT {json.dumps(own.get('Entrypoint') or [])}", f"CMD {json.dumps(own.get('Cmd') or [])}"]
-        changes += [f"USER {own.get('User') or '0'}", f"WORKDIR {own.get('WorkingDir') or '/'}"]
-        made = seen.raw.commit(repository, tag, changes="\n".join(changes))
+        made = seen.raw.commit(repository, tag, changes="\n".join(changes(client, seen)))
     return str(made.id)
 
 
@@ -84,6 +95,7 @@ def build(
     dockerfile: Path,
     tag: str,
     *,
+    labels: Mapping[str, str],
     proxies: Mapping[str, str],
     on_line: Callable[[str], None],
 ) -> None:
@@ -100,6 +112,7 @@ def build(
             path=str(dockerfile.parent),
             dockerfile=dockerfile.name,
             tag=tag,
+            labels=dict(labels),
             buildargs=dict(proxies),
             network_mode="host",
             rm=True,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.files import write_atomically
+from devkit.paths import cache_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -20,6 +23,7 @@ PLAIN = re.compile(r"python3\.(\d+)")  # not python3.13t: Paddle has no wheels f
 WANTED = re.compile(r"(?:python)?3(?:\.(?P<minor>\d+))?(?:\.(?P<patch>\d+))?")
 CONDA_HOMES = ("miniconda3", "anaconda3", "miniforge3", "mambaforge", "micromamba")
 INSPECT_S = 20
+ANSWERS = 5
 INSPECT = (
     "import json,platform,struct,sys,sysconfig;"
     "print(json.dumps([platform.python_implementation(),list(sys.version_info[:3]),"
@@ -94,15 +98,46 @@ def candidates(environ: Mapping[str, str], home: Path) -> list[Candidate]:
 
 
 def inspect(runner: Runner, path: Path, source: str) -> Interpreter | None:
-    """Ask a file which Python it is; None if it is none that Paddle could run in."""
+    """Ask a file which Python it is; None if it is none that Paddle could run in.
+
+    The answer is kept for as long as the file is the same: asking takes longer than uv does to make an environment.
+    """
+    key = str(path.absolute())
     try:
-        done = runner.run([str(path), "-I", "-S", "-c", INSPECT], timeout_s=INSPECT_S, check=False)
-        implementation, version, base, bits, free_threaded = json.loads(done.text)
-    except (DevkitError, ValueError):
+        status = path.stat()
+    except OSError:
         return None
+    stamp = [status.st_ino, status.st_size, status.st_mtime_ns]
+    known = _answers()
+    answer = known[key][1] if known.get(key, [None])[0] == stamp else _ask(runner, path)
+    if answer and known.get(key) != [stamp, answer]:
+        with contextlib.suppress(DevkitError):
+            write_atomically(_kept(), json.dumps({**known, key: [stamp, answer]}).encode())
+    implementation, version, base, bits, free_threaded = answer or [None, [0, 0, 0], "", 0, False]
     if implementation != "CPython" or bits != 64 or free_threaded:  # noqa: PLR2004 - a pointer's bits
         return None
     return Interpreter(Path(base), (version[0], version[1], version[2]), source)
+
+
+def _ask(runner: Runner, path: Path) -> list[Any] | None:
+    try:
+        done = runner.run([str(path), "-I", "-S", "-c", INSPECT], timeout_s=INSPECT_S, check=False)
+        answer = json.loads(done.text)
+    except (DevkitError, ValueError):
+        return None
+    return answer if isinstance(answer, list) and len(answer) == ANSWERS else None
+
+
+def _kept() -> Path:
+    return cache_home() / "interpreters.json"
+
+
+def _answers() -> dict[str, Any]:
+    try:
+        known = json.loads(_kept().read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def find(runner: Runner, wanted: str, minors: tuple[int, int]) -> Interpreter:

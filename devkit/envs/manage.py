@@ -111,6 +111,22 @@ def remove(folder: Path, name: str) -> str:
     return f"removed {name}, {size(freed)}"
 
 
+def adoption_lines(path: Path, name: str, directory: Path) -> list[str]:
+    """Return the lines that adopting an environment comes to; what it would refuse is not looked at."""
+    import shlex
+
+    from devkit.launch import device_side
+
+    folder = path.parent.parent if path.is_file() else path
+    packages = store.site_packages(folder) or folder / "lib" / "python3" / "site-packages"
+    lines = [f"echo {shlex.quote(str(device_side()))} > {shlex.quote(str(packages / store.DEVICE_SIDE))}"]
+    project = project_environment(directory)
+    if store.read(folder) is None and (name or project is None or project.resolve() != folder.resolve()):
+        link = home() / (name or folder.absolute().name.lstrip("."))
+        lines.append(shlex.join(("ln", "-s", "--", str(folder.resolve()), str(link))))
+    return lines
+
+
 def adopt(app: App, path: Path, name: str, directory: Path) -> tuple[str, store.Record]:
     """Let devkit use an environment that something else made: its device side goes in, nothing else is changed.
 

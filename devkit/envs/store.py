@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RECORD = "devkit-environment.json"
 CREATING = ".creating"
 DEVICE_SIDE = "devkit-device-side.pth"
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,62}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")  # what a container may be called, too
 LINK = ".link"
 
 
@@ -68,8 +68,8 @@ def check_name(name: str) -> str:
     elif "/" in name:
         why = "A name is no path: environments lie in devkit's own folder, or in .venv of the project."
     else:
-        why = "A name has letters, digits, and . _ + - inside, at most 63."
-    better = re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).strip("-.")[:63] or "paddle"
+        why = "A name has letters, digits, and . _ - inside, at most 63."
+    better = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:63] or "paddle"
     raise UsageError(f"an environment cannot be called {name!r}", why, f"devkit env create {better}")
 
 
@@ -212,6 +212,11 @@ def _lock(mark: Path) -> IO[str] | None:
             file.seek(0)
             return file
         file.close()  # its last holder removed it as we opened it
+
+
+def container_note(name: str) -> Path:
+    """Return the note that there is a container of this name; the engine, which is slower to ask, knows better."""
+    return home() / ".containers" / name
 
 
 def own_size(folder: Path) -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, UsageError
+from devkit.process import Finished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from devkit.app import App
-    from devkit.process import Finished
 
 # What would turn uv's eye from the environment that it is told of, or leak into it.
 DROPPED = (
@@ -31,6 +33,7 @@ class Source:
     Attributes:
         index_url: in place of the default index, and of Paddle's own.
         paddle_index: Paddle's own, for a GPU build, asked before the default one.
+        default_index: in place of uv's default one, but not of Paddle's own.
         proxy: over the configured one.
         offline: only what uv has in its cache.
     """
@@ -39,13 +42,15 @@ class Source:
     paddle_index: str | None = None
     proxy: str = ""
     offline: bool = False
+    default_index: str = ""
 
     def variables(self) -> dict[str, str]:
         """Return the variables that tell uv: never its command line, where others see a password."""
         found = {"UV_PYTHON_DOWNLOADS": "never"}
-        if self.index_url:
-            found["UV_DEFAULT_INDEX"] = self.index_url
-        elif self.paddle_index:
+        default = self.index_url or self.default_index
+        if default:
+            found["UV_DEFAULT_INDEX"] = default
+        if self.paddle_index and not self.index_url:
             found["UV_INDEX"] = self.paddle_index
         if self.proxy:
             found.update(dict.fromkeys(PROXY_VARIABLES, self.proxy))
@@ -111,17 +116,30 @@ def environ(app: App, line: Line) -> dict[str, str]:
     return {**inherited, **line.variables}
 
 
-def run(app: App, line: Line, *, log: Path | None = None, on_line: Callable[[str], None] | None = None) -> Finished:
+def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -> Finished:
     """Run a line of uv to its end.
+
+    Args:
+        app: whose runner starts it.
+        line: what to run.
+        log: what it says is appended to it.
+        meanwhile: what the screen says as it runs; loading the screen's library takes its time beside uv, not before.
 
     Raises:
         DevkitError: uv failed; what it said is sorted out.
     """
-    argv = [binary(), *line.words]
-    done = app.runner.run(argv, cwd=line.folder, env=environ(app, line), log=log, on_line=on_line, check=False)
-    if done.status != 0:
-        raise explain(done.stderr.decode(errors="replace"), line)
-    return done
+    child = app.runner.start([binary(), *line.words], cwd=line.folder, env=environ(app, line), log=log, keep=None)
+    try:
+        with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
+            status = child.wait()
+    except BaseException:
+        child.end()
+        raise
+    finally:
+        app.runner.children.remove(child)
+    if status != 0:
+        raise explain(child.stderr.decode(errors="replace"), line)
+    return Finished(child.argv, status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started)
 
 
 @dataclass(frozen=True)

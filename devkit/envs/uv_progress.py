@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import struct
+import sys
 import termios
 import threading
 from typing import TYPE_CHECKING
@@ -65,9 +66,8 @@ def install(app: App, line: uv.Line, *, log: Path) -> None:
     Raises:
         DevkitError: uv failed.
     """
-    if not app.console.interactive:
-        with app.console.progress("installing"):
-            uv.run(app, line, log=log)
+    if not sys.stderr.isatty():
+        uv.run(app, line, log=log, meanwhile="installing")
         return
     with app.console.progress("resolving", total=0, unit="bytes") as progress:
         status, said = _on_a_terminal(app, line, log, progress)

@@ -114,7 +114,10 @@ def obstacles(
 
 
 def in_the_way(top: Path, path: str) -> list[str]:
-    """Return the files that stand where ``path`` shall be: itself, a parent that is no folder, or what is below it."""
+    """Return the files that stand where ``path`` shall be: itself, a parent that is no folder, or what is below it.
+
+    A clone of its own, as a submodule is, stands there as a whole.
+    """
     for parent in parents(path):
         found = lstat(top / parent)
         if found is None:
@@ -127,8 +130,12 @@ def in_the_way(top: Path, path: str) -> list[str]:
     if not stat.S_ISDIR(found.st_mode):
         return [path]
     below = []
-    for directory, _, names in os.walk(top / path):
-        below += [os.path.relpath(os.path.join(directory, name), top) for name in names]  # noqa: PTH118
+    for directory, folders, names in os.walk(top / path):
+        if ".git" in folders or ".git" in names:  # a submodule or a clone of its own: it stands there as a whole
+            folders.clear()
+            below.append(os.path.relpath(directory, top))
+        else:
+            below += [os.path.relpath(os.path.join(directory, name), top) for name in names]  # noqa: PTH118
     return below
 
 

@@ -6,6 +6,7 @@ progress and reads commits. Nothing is passed to its own commands, since it runs
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -32,8 +33,18 @@ KEPT = re.compile(
     r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
     r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
 )
-# A repack in the background would outlive the command, and hold its lock.
-SETTINGS = {"gc.auto": "0", "maintenance.auto": "false", "protocol.ext.allow": "never", "advice.detachedHead": "false"}
+SETTINGS = {
+    # A repack or a monitor in the background would outlive the command, and hold its lock.
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "core.fsmonitor": "false",
+    "protocol.ext.allow": "never",
+    # What is read must not depend on how the user likes to see it.
+    "color.ui": "false",
+    "log.showSignature": "false",
+    "advice.detachedHead": "false",
+}
+NETWORK = frozenset({"fetch", "push", "ls-remote"})
 _HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|^@$|(^|/)\.|\.lock(/|$)")
@@ -269,12 +280,15 @@ class Git:
 
     def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
         runner = self.app.runner
-        with self._progress(title) as on_line:
+        network = each.words[0] in NETWORK
+        if title and network and not self.app.console.interactive:
+            self.app.console.note(f"{title}…", "dim")
+        with self._progress(title, network=network) as on_line:
             child = runner.start(
                 each.argv,
                 cwd=self.directory,
                 env={**self.env, **env},
-                pass_fds=tuple(self.holds),
+                pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
                 log=self.log,
                 keep=None,
                 on_line=on_line,
@@ -289,13 +303,11 @@ class Git:
                     runner.children.remove(child)
         return Answer(status, bytes(child.stdout), bytes(child.stderr))
 
-    def _progress(self, title: str) -> Any:
-        import contextlib
-
+    def _progress(self, title: str, *, network: bool) -> Any:
         console = self.app.console
         if not title or not console.interactive:
             return contextlib.nullcontext(None)
-        return _progress_bar(console, title)
+        return _progress_bar(console, title) if network else _spinner(console, title)
 
     def commits(self, range_: str, limit: int) -> list[Commit]:
         """Return the commits of a range, newest first, through GitPython."""
@@ -331,22 +343,21 @@ def _str(text: str | bytes) -> str:
     return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
-def _progress_bar(console: Any, title: str) -> Any:
-    import contextlib
+@contextlib.contextmanager
+def _spinner(console: Any, title: str) -> Iterator[None]:
+    with console.progress(title):
+        yield
 
-    @contextlib.contextmanager
-    def bar() -> Iterator[Callable[[str], None]]:
-        from git import RemoteProgress
 
-        with console.progress(title, total=100) as shown:
+@contextlib.contextmanager
+def _progress_bar(console: Any, title: str) -> Iterator[Callable[[str], None]]:
+    from git import RemoteProgress
 
-            class Parser(RemoteProgress):
-                def update(
-                    self, _op: int, done: str | float, total: str | float | None = None, _text: str = ""
-                ) -> None:
-                    part = 100 * float(done) / float(total) if total else None
-                    shown.update(done=part, text=f"{title}: {(self._cur_line or '').split(':')[0].strip().lower()}")
+    with console.progress(title, total=100) as shown:
 
-            yield Parser().new_message_handler()
+        class Parser(RemoteProgress):
+            def update(self, _op: int, done: str | float, total: str | float | None = None, _text: str = "") -> None:
+                part = 100 * float(done) / float(total) if total else None
+                shown.update(done=part, text=f"{title}: {(self._cur_line or '').split(':')[0].strip().lower()}")
 
-    return bar()
+        yield Parser().new_message_handler()

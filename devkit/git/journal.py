@@ -126,7 +126,7 @@ def locked(git: Git, place: Place) -> Iterator[None]:
     """
     path = place.common_dir / "devkit" / "lock"
     path.parent.mkdir(exist_ok=True)
-    with path.open("wb") as file:
+    with path.open("ab+") as file:
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
@@ -134,14 +134,33 @@ def locked(git: Git, place: Place) -> Iterator[None]:
                 break
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
+                    file.seek(0)
+                    if _gone(file.read()):  # a program that a hook left running has inherited the lock
+                        break
                     why = f"It has held {path} for {LOCK_WAIT_S:g} s."
                     raise DevkitError("another devkit is changing this repository", why, "devkit runs list") from error
                 time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
         git.holds.append(file.fileno())
         try:
             yield
         finally:
             git.holds.remove(file.fileno())
+
+
+def _gone(pid: bytes) -> bool:
+    """Tell whether a process that held the lock has ended."""
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def file_marks(top: Path, status: Status) -> dict[str, str]:

@@ -151,11 +151,6 @@ def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], ref
 def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restored) -> None:
     top = Path(checkout.path)
     place = find_place(git)
-    lock = place.git_dir / "index.lock"
-    if lock.exists():
-        raise DevkitError(
-            f"{lock} is there", "Another git works in this checkout, or was killed in it.", f"rm -- {lock}"
-        )
     remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
     for batch in _batches([each for each in checkout.files if each.mode and not _same(top, each)]):
         blob = blobs_of(git, (each.oid for each in batch))

@@ -56,6 +56,14 @@ class Session:
         **arguments: Any,
     ) -> Iterator[Change]:
         """Do a change: ``with session.change("pr fetch", state, touches, numbers=[7]) as change: change.run(…)``."""
+        if state.setting("extensions.refstorage") == "reftable":
+            raise DevkitError(
+                "this repository keeps its refs in reftables",
+                "devkit cannot keep and restore those yet.",
+                "git refs migrate --ref-format=files",
+            )
+        for path in (*([self.place.git_dir] if touches.checkout else []), *touches.checkouts):
+            self._free(path)
         with self.app.start_run(command, **arguments) as run:
             self.git.log = run.log("git")
             before = snapshot.take(
@@ -75,6 +83,14 @@ class Session:
                 raise
             change.finish()
             self._forget_old()
+
+    def _free(self, path: Path) -> None:
+        """Refuse to work beside another git."""
+        lock = (path if path == self.place.git_dir else find_place(self.git.at(path)).git_dir) / "index.lock"
+        if lock.exists():
+            raise DevkitError(
+                f"{lock} is there", "Another git works in this checkout, or was killed in it.", f"rm -- {lock}"
+            )
 
     def _roll_back(self, change: Change, run: Run, error: BaseException) -> None:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -274,6 +290,8 @@ def fetch_line(remote: str, sources: Mapping[str, str], *, depth: int = 0) -> Li
         "fetch",
         "--progress",
         "--no-tags",
+        "--no-prune",
+        "--no-prune-tags",
         "--no-write-fetch-head",
         "--refmap=",
         "--recurse-submodules=no",

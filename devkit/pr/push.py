@@ -86,7 +86,13 @@ class Synced:
 
 def push_line(target: Target, source: str, expected: str, *, upstream: bool = False) -> Line:
     """Return the line of a push that only goes through while the remote has the ``expected`` commit, or none."""
-    words = ["push", "--progress", f"--force-with-lease={target.ref}:{expected}"]
+    words = [
+        "push",
+        "--progress",
+        "--no-follow-tags",
+        "--no-recurse-submodules",
+        f"--force-with-lease={target.ref}:{expected}",
+    ]
     words += ["--set-upstream"] if upstream else []
     return line(*words, "--", target.remote, f"{source}:{target.ref}", slow=True)
 

@@ -176,7 +176,6 @@ def _start(session: Session, state: State, number: int, onto: str, remote: str) 
 
 def rebase(session: Session, state: State, number: int = 0, onto: str = "", remote: str = "") -> Outcome:
     """Rebase a request's branch, or the one that is checked out, onto its base as the remote has it now."""
-    git = session.git
     branch, base = _start(session, state, number, onto, remote)
     try:
         oid = _fetch_base(session, state, base)
@@ -184,7 +183,6 @@ def rebase(session: Session, state: State, number: int = 0, onto: str = "", remo
     finally:
         if base.source:
             clear_incoming(session)
-        del git
 
 
 def _fetch_base(session: Session, state: State, base: Base) -> str:
@@ -211,8 +209,10 @@ def _rebase(session: Session, state: State, branch: str, base: Base, oid: str) -
         paths={each.path: each.before[1] for each in changes},
         refs=frozenset({base.tracking} if base.source else ()),
     )
+    *updates, last = plan(state, branch, base, oid)
+    if not changes and not updates:
+        return Outcome(branch, base.name, summarize(git, tip, oid, base.name), unchanged=True)
     with session.change(f"pr rebase {branch}", state, touches, branch=branch, onto=base.name) as change:
-        *updates, last = plan(state, branch, base, oid)
         for each in updates:
             change.run(each)
         if not changes:
@@ -341,8 +341,13 @@ def go_on(session: Session, state: State, how: str) -> Outcome:
         )
     if how == "continue":
         _resolved(session, state)
-    changes = _rest(session.git, state)
-    touches = Touches(checkout=True, paths={each.path: each.before[1] for each in changes})
+    paths = {each.path: each.before[1] for each in _rest(session.git, state)}
+    aside = read_mark(state.place).get("wip")
+    if aside:  # it is taken back at the end
+        paths.update(
+            {each.path: "" for each in wip.find(session.git, state, int(aside)).items if each.path not in paths}
+        )
+    touches = Touches(checkout=True, paths=paths)
     with session.change(f"pr {how}", state, touches, operation=operation) as change:
         answer = change.run(line(operation, f"--{how}", slow=True), check=False, title=operation)
         if answer.status and not state.place.operation:

@@ -175,5 +175,5 @@ def diff(session: Session, state: State, number: int, *, stat: bool, name_only: 
     _, oid = _base(session, state, branch)
     flags = ["--stat"] if stat else ["--name-only"] if name_only else []
     env = {name: value for name, value in session.git.env.items() if name != "GIT_PAGER"}
-    words = ["git", "diff", "--no-ext-diff", *flags, f"{oid}...{state.branches[branch]}", "--"]
+    words = ["git", "-c", "color.ui=auto", "diff", "--no-ext-diff", *flags, f"{oid}...{state.branches[branch]}", "--"]
     return session.app.runner.foreground(words, cwd=session.git.directory, env=env)

@@ -140,7 +140,8 @@ def tracked(session: Session, folder: Path) -> dict[str, str]:
 def push_back(push: Push) -> Line:
     """Return the line that takes a push back, while the remote still has what was pushed."""
     lease = f"--force-with-lease={push.ref}:{push.after}"
-    return line("push", "--no-verify", "--progress", lease, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
+    words = ("push", "--no-verify", "--progress", "--no-follow-tags", "--no-recurse-submodules", lease)
+    return line(*words, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
 
 
 def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+from devkit.errors import DevkitError
 from devkit.launch import Ended, device_side
 from devkit.training import session
 from devkit.training.session import Rank, clean_environment, watch
@@ -75,6 +77,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     from devkit.fingerprint import cores
     from devkit.kernels.protocol import PROTOCOL
 
+    refuse_taken_port(request)
     folder = run.folder / "launch"
     folder.mkdir(mode=0o700)
     asked = folder / "request.json"
@@ -83,8 +86,9 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     environ = launcher_environment(clean_environment(app, threads=max(1, cores() // request.nproc)))
     if not request.gpus:
         environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
+    first = request.nodes.rank * request.nproc
     ranks = [
-        Rank(request.nodes.rank * request.nproc + index, run.folder / f"rank-{index}.log")
+        Rank(first + index, folder / f"workerlog.{index}", excused=True, kept=run.folder / f"rank-{first + index}.log")
         for index in range(request.nproc)
     ]
     child = app.runner.start(
@@ -93,25 +97,43 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     try:
         watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell)
     except session.PortTaken as error:
-        from devkit.errors import DevkitError
-
-        raise DevkitError(
-            f"port {request.nodes.master.rpartition(':')[2]} of the first machine is in use",
-            "The ranks of all machines meet there.",
-            f"devkit train --nnodes {request.nodes.count} --master HOST:PORT   on every machine, another port",
-        ) from error
+        raise taken(request) from error
     finally:
         child.end()
-        for index, rank in enumerate(ranks):
+        for rank in ranks:
             with contextlib.suppress(OSError):
-                _keep_redacted(folder / f"workerlog.{index}", rank.log)
+                _keep_redacted(rank)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_redacted(source: Path, target: Path) -> None:
+def refuse_taken_port(request: TrainRequest) -> None:
+    """Refuse, on the first machine, a port at which another program listens.
+
+    Raises:
+        DevkitError: it is taken.
+    """
+    if request.nodes.rank == 0:
+        try:
+            socket.create_server(("", int(request.nodes.master.rpartition(":")[2]))).close()
+        except OSError as error:
+            raise taken(request) from error
+
+
+def taken(request: TrainRequest) -> DevkitError:
+    """Return the error for a port that another program has."""
+    host, _, port = request.nodes.master.rpartition(":")
+    return DevkitError(
+        f"port {port} of the first machine is in use",
+        "The ranks of all machines meet there.",
+        f"devkit train --nnodes {request.nodes.count} --master {host}:{session.free_port()}   on every machine",
+    )
+
+
+def _keep_redacted(rank: Rank) -> None:
     from devkit.redact import redact
 
-    target.write_text(redact(source.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+    if rank.kept:
+        rank.kept.write_text(redact(rank.log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
 
 
 def _followed(child: Child, ranks: list[Rank], folder: Path) -> Iterator[tuple[Rank, Event | Ended] | None]:

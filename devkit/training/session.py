@@ -29,6 +29,8 @@ GRACE_S = 1.0
 """After a first sign of failure: the time in which its cause is still to be heard of."""
 SILENT_S = 5.0
 """A rank that has not beaten for so long is stopped, or holds its interpreter's lock."""
+STARTING_CPU_S = 0.2
+"""Before its first step a rank imports Paddle: while it computes so much from beat to beat, it gets on."""
 STACK_S = 1.0
 TICK_S = 0.2
 ATTEMPTS = 3
@@ -52,8 +54,12 @@ class Rank:
     pid: int = 0
     step: int = 0
     moves: int = -1
+    cpu_s: float = 0.0
     waiting: bool = False
-    building: bool = False
+    excused: bool = False
+    """It builds operators, or has not begun: no progress is expected of it."""
+    kept: Path | None = None
+    """Where its log will be when the run has ended, if not where it is now."""
     moved: float = field(default_factory=time.monotonic)
     beaten: float = field(default_factory=time.monotonic)
     status: int | None = None
@@ -68,13 +74,16 @@ class Rank:
         self.beaten = now
         if name == "hello":
             self.pid = event["pid"]
+            self.excused = False
         elif name == "heartbeat":
-            if (event["moves"], event["step"]) != (self.moves, self.step):
+            starts = not event["step"] and event["cpu_s"] - self.cpu_s > STARTING_CPU_S
+            if starts or (event["moves"], event["step"]) != (self.moves, self.step):
                 self.moved = now
+            self.cpu_s = event["cpu_s"]
             self.moves, self.step, self.waiting = event["moves"], event["step"], event["waiting"]
             return
         elif name == "build":
-            self.building = event["state"] == "start"
+            self.excused = event["state"] == "start"
         elif name in ("failed", "crash"):
             self.failure = self.failure or event
             self.signs.append(now)
@@ -204,7 +213,7 @@ def _heard(inbox: Inbox, ranks: dict[Worker, Rank]) -> Iterator[tuple[Rank, Even
     while True:
         try:
             worker, event = inbox.get(timeout=TICK_S)
-        except queue.Empty:
+        except queue.Empty:  # noqa: PERF203 - one turn a tick
             yield None
         else:
             yield ranks[worker], event
@@ -246,7 +255,7 @@ def watch(
 def find_hung(ranks: list[Rank], now: float, hang_timeout_s: float) -> Rank | None:
     """Return the rank that the others wait for, if nothing has moved for ``hang_timeout_s``."""
     alive = [rank for rank in ranks if rank.status is None]
-    if any(rank.building for rank in alive):
+    if any(rank.excused for rank in alive):
         return None
     still = [rank for rank in alive if now - rank.moved > hang_timeout_s]
     if not still:
@@ -271,7 +280,7 @@ def hang(rank: Rank, hang_timeout_s: float) -> DevkitError:
     return DevkitError(
         f"rank {rank.number} has made no progress for {hang_timeout_s:g} s, in step {rank.step}",
         "\n".join((how, stack or "It did not show its stack.")),
-        f"less {rank.log}   shows all that it said",
+        f"less {rank.kept or rank.log}   shows all that it said",
         "devkit train --hang-timeout 120   waits longer",
     )
 
@@ -289,7 +298,7 @@ def failure(rank: Rank) -> Exception:
         if rank.refusal["event"] == "port_taken":
             return PortTaken()
         return DevkitError(rank.refusal["what"], rank.refusal.get("why", ""), *rank.refusal.get("remedies", ()))
-    remedy = f"less {rank.log}   shows all that it said"
+    remedy = f"less {rank.kept or rank.log}   shows all that it said"
     if rank.failure and rank.failure["event"] == "failed":
         lines = rank.failure["traceback"].strip().splitlines()
         why = "\n".join(lines[-TRACEBACK_LINES:])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
+from devkit.errors import DevkitError
 from devkit.training import nodes, session
 from devkit.training.plan import plan
 
@@ -36,6 +38,8 @@ class Result:
             self.values["memory"].sort(key=lambda row: row["rank"])
         elif name == "start":
             self.values |= {key: event[key] for key in ("parameters", "backend", "operators", "attention", "text")}
+        elif name == "checkpoint":
+            self.values["saved"] = event["step"]
         elif name == "done":
             self.values["tokens_per_s"] = event["tokens_per_s"]
 
@@ -63,13 +67,19 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
     launch = nodes.train if request.nodes.count > 1 else session.train
     try:
         launch(app, request, record, message, heard)
+    except DevkitError as error:
+        error.remedies += tuple(_way_on(record, result))
+        raise
+    except KeyboardInterrupt:
+        app.restored += _way_on(record, result)
+        raise
     finally:
         for partial in (record.folder / "checkpoints").glob("step-*.partial"):
-            _remove(partial)
+            shutil.rmtree(partial, ignore_errors=True)
         record.record["result"] = result.values
 
 
-def _remove(folder: Any) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
+def _way_on(record: Run, result: Result) -> list[str]:
+    """Return the line that goes on from the last checkpoint, if there is one."""
+    saved = result.values.get("saved")
+    return [f"devkit train --resume {record.id}   goes on from step {saved}"] if saved else []

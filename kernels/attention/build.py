@@ -22,7 +22,7 @@ from ..protocol import Refusal
 
 SOURCES = Path(__file__).parent / "csrc"
 LIBRARY = "devkit_attention.so"
-LOG = "build.log"
+LEAST_FREE_BYTES = 1024 * 1024
 FLAGS = (
     "-std=c++17",
     "-O3",
@@ -136,7 +136,7 @@ def _cache_refusal(cache: Path, number: int | None, why: str) -> Refusal:
     if number == errno.ENOSPC:
         return Refusal(
             "devkit_cpu cannot be built: the disk under the cache is full",
-            f"{cache} needs about 5 MiB.",
+            f"{cache} needs about 8 MiB while it is built.",
             f"df -h {shlex.quote(str(cache))}",
             "XDG_CACHE_HOME=/path/with/room devkit bench attn",
         )
@@ -222,7 +222,8 @@ def _run(commands: list[list[str]], folder: Path, log: Path) -> None:
     log.write_text(text)
     failed = [process.returncode for process in processes if process.returncode != 0]
     if failed:
-        if "No space left on device" in text:
+        # On a full disk the compiler's complaint may not have found room either.
+        if "No space left on device" in text or shutil.disk_usage(log.parent).free < LEAST_FREE_BYTES:
             raise _cache_refusal(log.parent, errno.ENOSPC, "")
         complaints = [line for line in text.splitlines() if "error" in line.lower() and not line.startswith("$ ")]
         raise Refusal(

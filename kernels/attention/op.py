@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 OPERATOR = "devkit_flash_attention"
 LARGEST_HEAD_DIM = 256
+DTYPES = ("float32", "bfloat16")
 
 _loaded: list[Path] = []
 
 
 def flash_attention(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool = True, *, threads: int | None = None) -> Any:
-    """Return softmax(q kᵀ / sqrt(head_dim)) v of float32 CPU tensors, differentiable, in memory linear in the length.
+    """Return softmax(q kᵀ / sqrt(head_dim)) v of CPU tensors, differentiable, in memory linear in the length.
 
-    q is [batch, seqlen_q, heads, head_dim]; k and v are [batch, seqlen_k, kv_heads, head_dim], where query head h reads
-    key head h // (heads // kv_heads). A causal mask is aligned at the bottom right: query i sees the keys up to
+    All are float32, or all bfloat16, which is computed in float32 and rounded at the end. q is [batch, seqlen_q, heads,
+    head_dim]; k and v are [batch, seqlen_k, kv_heads, head_dim], where query head h reads key head
+    h // (heads // kv_heads). A causal mask is aligned at the bottom right: query i sees the keys up to
     i + seqlen_k - seqlen_q, and a query that sees none gives 0. ``threads`` defaults to OMP_NUM_THREADS, or to the
     processors this process may use. The result depends on neither the threads' number nor their order.
 
@@ -64,13 +66,19 @@ def _threads() -> int:
     return int(words) if words.isdigit() and int(words) > 0 else len(os.sched_getaffinity(0))
 
 
+def _dtype(x: Any) -> str:
+    return str(x.dtype).rpartition(".")[2]
+
+
 def _check(q: Any, k: Any, v: Any) -> None:
     for name, x in (("q", q), ("k", k), ("v", v)):
         if x.ndim != len("BSHD"):
             raise Refusal(f"{name} must be [batch, seqlen, heads, head_dim]", f"Its shape is {list(x.shape)}.")
-        kind = str(x.dtype).rpartition(".")[2]
-        if kind != "float32" or not x.place.is_cpu_place():
-            raise Refusal(f"{name} must be float32 on the CPU", f"It is {kind} on {x.place}.")
+        kind = _dtype(x)
+        if kind not in DTYPES or kind != _dtype(q) or not x.place.is_cpu_place():
+            raise Refusal(
+                f"q, k and v must be {' or '.join(DTYPES)}, all the same, on the CPU", f"{name} is {kind} on {x.place}."
+            )
         if 0 in x.shape:
             raise Refusal(f"{name} is empty", f"Its shape is {list(x.shape)}.")
     if list(k.shape) != list(v.shape):

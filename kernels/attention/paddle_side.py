@@ -15,7 +15,7 @@ from paddle.nn.functional import scaled_dot_product_attention, softmax
 from ..protocol import emit
 from .clock import MIB
 from .libraries import Call, Calls, Library, seeing, visible
-from .op import LARGEST_HEAD_DIM, flash_attention, load, loaded
+from .op import DTYPES, LARGEST_HEAD_DIM, flash_attention, load, loaded
 from .reference import Result
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class PaddleLibrary(Library):
             return ""
         if self.device != "cpu":
             return "devkit_cpu runs on the CPU, and this run is on a GPU."
-        if case.dtype != "float32":
-            return f"devkit_cpu computes in float32, not {case.dtype}."
+        if case.dtype not in DTYPES:
+            return f"devkit_cpu takes {' and '.join(DTYPES)}, not {case.dtype}."
         if case.head_dim > LARGEST_HEAD_DIM:
             return f"devkit_cpu takes a head_dim of 1 to {LARGEST_HEAD_DIM}, not {case.head_dim}."
         return ""

@@ -55,7 +55,7 @@ def predict(options: Options) -> Memory:
 def _activations(options: Options) -> int:
     """Count the elements a token that wait for the backward pass."""
     shape = options.shape
-    layer = 6 * shape.width + 2 * shape.qkv + 3 * shape.hidden
+    layer = 6 * shape.width + shape.qkv + 3 * shape.hidden
     kept = shape.layers * shape.width + layer if options.recompute else shape.layers * layer
     return kept + 2 * shape.width + 3 * shape.vocabulary
 

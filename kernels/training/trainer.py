@@ -18,7 +18,7 @@ from .model import Transformer
 from .native import choose
 from .optimizer import AdamW
 from .watch import Progress
-from .zero import Unit, Zero
+from .zero import Reduced, Unit, Zero
 
 if TYPE_CHECKING:
     from .options import Options
@@ -54,6 +54,8 @@ class Trainer:
         )
         self.zero.root(self.model)
         self.done = 0
+        self.live = 0
+        """Bytes that the last step left allocated between its backward pass and its update."""
         if options.resume:
             self._resume(Path(options.resume))
 
@@ -67,24 +69,17 @@ class Trainer:
         options = self.options
         self._start()
         speeds = []
-        live = 0
         for step in range(self.done + 1, options.steps + 1):
             self.progress.step = step
             begin = time.perf_counter()
-            loss = self._gradients(step)
-            live = self.meter.live()
-            lr = options.learning_rate(step)
-            reduced = self.zero.reduced(loss, self.meter)
-            self.zero.step(reduced, lr, options.clip)
-            self.done = step
-            self.progress.move()
+            reduced = self.step()
             speeds.append(options.batch * options.seqlen / (time.perf_counter() - begin))
             self._tell(
                 "step",
                 step=step,
                 loss=reduced.loss,
                 grad_norm=reduced.grad_norm,
-                lr=lr,
+                lr=options.learning_rate(step),
                 tokens_per_s=speeds[-1],
                 peak_mib=max(reduced.peaks) / memory.MIB,
             )
@@ -101,11 +96,26 @@ class Trainer:
             gradients_mib=predicted.gradients / memory.MIB,
             optimizer_mib=predicted.optimizer / memory.MIB,
             predicted_mib=predicted.total / memory.MIB,
-            measured_mib=live / memory.MIB,
+            measured_mib=self.live / memory.MIB,
             peak_mib=self.meter.peak() / memory.MIB,
         )
         settled = speeds[SETTLED:] or speeds
         self._tell("done", steps=self.done, tokens_per_s=median(settled) if settled else None)
+
+    def step(self) -> Reduced:
+        """Take the next step.
+
+        Raises:
+            NotFinite: a loss or gradient is; the step was not taken.
+        """
+        step = self.done + 1
+        loss = self._gradients(step)
+        self.live = self.meter.live()
+        reduced = self.zero.reduced(loss, self.meter)
+        self.zero.step(reduced, self.options.learning_rate(step), self.options.clip)
+        self.done = step
+        self.progress.move()
+        return reduced
 
     def _gradients(self, step: int) -> float:
         """Run the step's micro-batches forward and backward; return this rank's mean loss."""
@@ -174,7 +184,7 @@ class Trainer:
             raise Refusal(
                 f"the checkpoint of step {self.done} could not be written",
                 f"{root}: {problem or 'another rank could not write'}. Nothing is left of the attempt.",
-                *([f"devkit train --resume …   goes on from step {old}" for old in checkpoint.steps(root)[-1:]]),
+                f"df -h {root}   shows the room that is left",
             )
         self._tell("checkpoint", step=self.done, path=str(path))
 

@@ -38,5 +38,6 @@ def start(rank: int, progress: Progress) -> None:
 
 def _beat(rank: int, progress: Progress) -> None:
     while True:
-        emit("heartbeat", rank=rank, step=progress.step, moves=progress.moves, waiting=progress.waiting)
+        where = {"step": progress.step, "moves": progress.moves, "waiting": progress.waiting}
+        emit("heartbeat", rank=rank, cpu_s=time.process_time(), **where)
         time.sleep(INTERVAL)

@@ -37,6 +37,16 @@ def test_a_project_that_sets_something_else_leaves_the_users_value(tmp_path: Pat
     assert config(tmp_path, user="runs.keep = 1", project="[runs]\nmax-mib = 5\n").get(KEY) == 1
 
 
+@pytest.mark.parametrize("key", [key for key, setting in SETTINGS.items() if not setting.project_sets])
+def test_a_project_names_no_program_to_run_and_no_place_for_secrets(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    hostile = '["touch", "pwned"]' if isinstance(SETTINGS[key].default, list) else '"http://evil.example"'
+    settings = config(tmp_path, project=f"[{section}]\n{name} = {hostile}\n")
+    assert settings.lookup(key).origin == "default"
+    with pytest.raises(UsageError, match=f"a project cannot set {key}"):
+        settings.set(key, "http://evil.example", project=True)
+
+
 def test_the_projects_file_is_found_from_below(tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("runs.keep = 9\n")
     below = tmp_path / "a" / "b"
@@ -129,9 +139,9 @@ def test_set_into_dotted_keys(tmp_path: Path) -> None:
 
 def test_set_of_the_project_makes_its_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = config(tmp_path).set("proxy.bypass", ".a.com, b", project=True)
+    path = config(tmp_path).set("pr.fork-remote", "mine", project=True)
     assert path == tmp_path / "devkit.toml"
-    assert Config.load(tmp_path).get("proxy.bypass") == [".a.com", "b"]
+    assert Config.load(tmp_path).get("pr.fork-remote") == "mine"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-// Flash attention for processors with AVX2 and FMA, float32: softmax(q k^T / sqrt(head_dim)) v and its gradients, in
-// memory linear in the sequence length. After "FlashAttention-2" (Dao, 2023), algorithms 1 and 2.
+// Flash attention for processors with AVX2 and FMA: softmax(q k^T / sqrt(head_dim)) v and its gradients, in memory
+// linear in the sequence length. T is float or BFloat16, and all is computed in float. After "FlashAttention-2" (Dao,
+// 2023), algorithms 1 and 2.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +45,7 @@ struct Free {
 using Buffer = std::unique_ptr<float, Free>;
 
 inline Buffer Allocate(int64_t count) {
-  auto* memory = static_cast<float*>(std::aligned_alloc(64, RoundUp(count, 16) * sizeof(float)));
+  auto* memory = static_cast<float*>(std::aligned_alloc(64, RoundUp(std::max<int64_t>(count, 1), 16) * sizeof(float)));
   if (memory == nullptr) throw std::bad_alloc();
   return Buffer(memory);
 }
@@ -52,11 +53,13 @@ inline Buffer Allocate(int64_t count) {
 // q, out: [batch, seqlen_q, heads, head_dim]; k, v: [batch, seqlen_k, kv_heads, head_dim]; lse: [batch, heads,
 // seqlen_q], the natural logarithm of each row's sum of exponentials (+inf for a query that sees no key, whose output
 // is 0).
-void Forward(const Problem& problem, const float* q, const float* k, const float* v, float* out, float* lse);
+template <typename T>
+void Forward(const Problem& problem, const T* q, const T* k, const T* v, T* out, float* lse);
 
 // The gradients of q, k and v from that of out; each of the shape of what it is the gradient of. The result does not
 // depend on which thread ran when, nor on their number.
-void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out,
-              const float* lse, const float* dout, float* dq, float* dk, float* dv);
+template <typename T>
+void Backward(const Problem& problem, const T* q, const T* k, const T* v, const T* out, const float* lse, const T* dout,
+              T* dq, T* dk, T* dv);
 
 }  // namespace devkit

@@ -1,6 +1,7 @@
 // dq, dk and dv, a block of keys at a time: the weights are computed again from q, k and the forward pass's lse.
 #include <atomic>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "attention.h"
@@ -34,13 +35,15 @@ class Turns {
   std::vector<std::atomic<int64_t>> turn_;
 };
 
+template <typename T>
 struct QueryHead {
   int64_t index;  // among batch * heads
-  Rows q, dout;
+  Rows<T> q, dout;
   const float *lse, *delta;
   float* dq;
 };
 
+template <typename T>
 class KeyBlock {
  public:
   KeyBlock(const Problem& problem, Turns& turns)
@@ -61,40 +64,40 @@ class KeyBlock {
         weights_(Allocate(kQueries * kKeys)),
         dscores_(Allocate(kQueries * kKeys)) {}
 
-  void Start(int64_t block, Rows k, Rows v) {
+  void Start(int64_t block, Rows<T> k, Rows<T> v) {
     block_ = block;
     first_ = block * kKeys;
     count_ = std::min(kKeys, problem_.seqlen_k - first_);
-    PackTransposed({k[first_], k.stride}, count_, depth_, keys_transposed_.get());
-    PackTransposed({v[first_], v.stride}, count_, depth_, values_transposed_.get());
-    PackByRow({k[first_], k.stride}, count_, depth_, kKeys, keys_.get());
+    PackTransposed(k.From(first_), count_, depth_, keys_transposed_.get());
+    PackTransposed(v.From(first_), count_, depth_, values_transposed_.get());
+    PackByRow(k.From(first_), count_, depth_, kKeys, keys_.get());
     std::fill_n(dk_.get(), kKeys * padded_, 0.0f);
     std::fill_n(dv_.get(), kKeys * padded_, 0.0f);
   }
 
   // The share of every query of one head that sees a key of this block.
-  void Visit(const QueryHead& head) {
+  void Visit(const QueryHead<T>& head) {
     // Block 0 visits all queries: it is the one that sets dq, where the others add to it.
     const int64_t tile = block_ == 0 ? 0 : problem_.FirstQuery(first_) / kQueries;
     for (int64_t row = tile * kQueries; row < problem_.seqlen_q; row += kQueries) VisitTile(head, row);
   }
 
-  void Finish(float* dk, float* dv) const {
+  void Finish(T* dk, T* dv) const {
     const auto scale = static_cast<float>(problem_.Scale());
     for (int64_t i = 0; i < count_; ++i) {
       const int64_t to = (first_ + i) * problem_.KeyStride();
       for (int64_t j = 0; j < depth_; ++j) {
-        dk[to + j] = dk_.get()[i * padded_ + j] * scale;
-        dv[to + j] = dv_.get()[i * padded_ + j];
+        FromFloat(dk_.get()[i * padded_ + j] * scale, dk + to + j);
+        FromFloat(dv_.get()[i * padded_ + j], dv + to + j);
       }
     }
   }
 
  private:
-  void VisitTile(const QueryHead& head, int64_t row) {
+  void VisitTile(const QueryHead<T>& head, int64_t row) {
     const int64_t rows = std::min(kQueries, problem_.seqlen_q - row);
-    PackByRow({head.q[row], head.q.stride}, rows, depth_, kQueries, queries_.get());
-    PackByRow({head.dout[row], head.dout.stride}, rows, depth_, kQueries, dout_.get());
+    PackByRow(head.q.From(row), rows, depth_, kQueries, queries_.get());
+    PackByRow(head.dout.From(row), rows, depth_, kQueries, dout_.get());
     for (int64_t i = 0; i < rows; ++i) {
       lse_.get()[i] = static_cast<float>(head.lse[row + i] * kLog2E);
       delta_.get()[i] = head.delta[row + i];
@@ -224,7 +227,8 @@ class KeyBlock {
 };
 
 // delta = rowsum(dout * out) [batch, heads, seqlen_q]: what the softmax's gradient subtracts from dp.
-Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
+template <typename T>
+Buffer RowSums(const Problem& problem, const T* out, const T* dout) {
   Buffer delta = Allocate(problem.batch * problem.heads * problem.seqlen_q);
   const int64_t rows = problem.batch * problem.seqlen_q;
 #pragma omp parallel for num_threads(problem.threads) schedule(static)
@@ -235,7 +239,7 @@ Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
       int64_t j = 0;
       for (; j + kLanes <= problem.head_dim; j += kLanes) sums = Fma(Load(out + at + j), Load(dout + at + j), sums);
       float sum = SumOfLanes(sums);
-      for (; j < problem.head_dim; ++j) sum += out[at + j] * dout[at + j];
+      for (; j < problem.head_dim; ++j) sum += ToFloat(out[at + j]) * ToFloat(dout[at + j]);
       const int64_t b = i / problem.seqlen_q;
       delta.get()[(b * problem.heads + h) * problem.seqlen_q + i % problem.seqlen_q] = sum;
     }
@@ -245,9 +249,15 @@ Buffer RowSums(const Problem& problem, const float* out, const float* dout) {
 
 }  // namespace
 
-void Backward(const Problem& problem, const float* q, const float* k, const float* v, const float* out,
-              const float* lse, const float* dout, float* dq, float* dk, float* dv) {
+template <typename T>
+void Backward(const Problem& problem, const T* q, const T* k, const T* v, const T* out, const float* lse, const T* dout,
+              T* dq, T* dk, T* dv) {
   const Buffer delta = RowSums(problem, out, dout);
+  // dq is a sum over the key blocks, and a sum is kept in float.
+  constexpr bool kIsFloat = std::is_same_v<T, float>;
+  const int64_t count = problem.batch * problem.seqlen_q * problem.QueryStride();
+  const Buffer wide = Allocate(kIsFloat ? 0 : count);
+  float* sums = kIsFloat ? reinterpret_cast<float*>(dq) : wide.get();
   const int64_t blocks = DivideUp(problem.seqlen_k, kKeys);
   const int64_t kv_heads = problem.batch * problem.kv_heads;
   const int64_t group = problem.heads / problem.kv_heads;
@@ -255,7 +265,7 @@ void Backward(const Problem& problem, const float* q, const float* k, const floa
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(problem.threads)
   {
-    KeyBlock worker(problem, turns);
+    KeyBlock<T> worker(problem, turns);
     // Block by block, and within a block head by head: the first blocks of a causal mask are the longest, and a head's
     // next block starts when its last is mostly done, so that hardly anyone waits for a turn. The lowest item under way
     // waits for nobody, so all come to an end.
@@ -272,11 +282,20 @@ void Backward(const Problem& problem, const float* q, const float* k, const floa
                       {dout + at, problem.QueryStride()},
                       lse + index * problem.seqlen_q,
                       delta.get() + index * problem.seqlen_q,
-                      dq + at});
+                      sums + at});
       }
       worker.Finish(dk + kv, dv + kv);
     }
   }
+  if constexpr (!kIsFloat) {
+#pragma omp parallel for num_threads(problem.threads) schedule(static)
+    for (int64_t i = 0; i < count; ++i) FromFloat(sums[i], dq + i);
+  }
 }
+
+template void Backward(const Problem&, const float*, const float*, const float*, const float*, const float*,
+                       const float*, float*, float*, float*);
+template void Backward(const Problem&, const BFloat16*, const BFloat16*, const BFloat16*, const BFloat16*, const float*,
+                       const BFloat16*, BFloat16*, BFloat16*, BFloat16*);
 
 }  // namespace devkit

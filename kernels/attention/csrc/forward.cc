@@ -36,6 +36,7 @@ Tiles ChooseTiles(const Problem& problem) {
   return tiles;
 }
 
+template <typename T>
 class QueryBlock {
  public:
   QueryBlock(const Problem& problem, const Tiles& tiles)
@@ -53,17 +54,17 @@ class QueryBlock {
         tile_largest_(Allocate(tiles.sub_block * kLanes)) {}
 
   // Rows first to first + tiles.block (or to the last) of one head.
-  void Run(int64_t first, Rows q, Rows k, Rows v, float* out, float* lse) {
+  void Run(int64_t first, Rows<T> q, Rows<T> k, Rows<T> v, T* out, float* lse) {
     const int64_t rows = std::min(tiles_.block, problem_.seqlen_q - first);
-    PackScaled({q[first], q.stride}, rows, depth_, static_cast<float>(problem_.Scale() * kLog2E), queries_.get());
+    PackScaled(q.From(first), rows, depth_, static_cast<float>(problem_.Scale() * kLog2E), queries_.get());
     std::fill_n(sums_.get(), RoundUp(rows, kRows) * padded_, 0.0f);
     std::fill_n(largest_.get(), tiles_.block, -kInfinity);
     std::fill_n(weight_.get(), tiles_.block, 0.0f);
     const int64_t visible = problem_.Visible(first + rows - 1);
     for (int64_t key = 0; key < visible; key += tiles_.keys) {
       const int64_t count = std::min(tiles_.keys, visible - key);
-      PackTransposed({k[key], k.stride}, count, depth_, keys_.get());
-      PackByRow({v[key], v.stride}, count, depth_, tiles_.keys, values_.get());
+      PackTransposed(k.From(key), count, depth_, keys_.get());
+      PackByRow(v.From(key), count, depth_, tiles_.keys, values_.get());
       for (int64_t row = 0; row < rows; row += tiles_.sub_block) {
         const int64_t end = std::min(row + tiles_.sub_block, rows);
         if (problem_.Visible(first + end - 1) > key) Attend(first, row, end, key, count);
@@ -158,14 +159,14 @@ class QueryBlock {
     }
   }
 
-  void Finish(int64_t first, int64_t rows, float* out, float* lse) const {
+  void Finish(int64_t first, int64_t rows, T* out, float* lse) const {
     for (int64_t i = 0; i < rows; ++i) {
       const bool blind = problem_.Visible(first + i) == 0;
       const float weight = weight_.get()[i];
       const float factor = blind ? 0.0f : 1.0f / weight;
       const float* sums = sums_.get() + i * padded_;
-      float* row = out + (first + i) * problem_.QueryStride();
-      for (int64_t j = 0; j < depth_; ++j) row[j] = sums[j] * factor;
+      T* row = out + (first + i) * problem_.QueryStride();
+      for (int64_t j = 0; j < depth_; ++j) FromFloat(sums[j] * factor, row + j);
       lse[first + i] = blind ? kInfinity : static_cast<float>(largest_.get()[i] / kLog2E + std::log(weight));
     }
   }
@@ -178,14 +179,15 @@ class QueryBlock {
 
 }  // namespace
 
-void Forward(const Problem& problem, const float* q, const float* k, const float* v, float* out, float* lse) {
+template <typename T>
+void Forward(const Problem& problem, const T* q, const T* k, const T* v, T* out, float* lse) {
   const Tiles tiles = ChooseTiles(problem);
   const int64_t blocks = DivideUp(problem.seqlen_q, tiles.block);
   const int64_t heads = problem.batch * problem.heads;
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(problem.threads)
   {
-    QueryBlock worker(problem, tiles);
+    QueryBlock<T> worker(problem, tiles);
     // The last block of a causal head sees the most keys: the longest items first, so that none is left for the end.
     for (int64_t item = next++; item < blocks * heads; item = next++) {
       const int64_t block = blocks - 1 - item / heads;
@@ -198,5 +200,8 @@ void Forward(const Problem& problem, const float* q, const float* k, const float
     }
   }
 }
+
+template void Forward(const Problem&, const float*, const float*, const float*, float*, float*);
+template void Forward(const Problem&, const BFloat16*, const BFloat16*, const BFloat16*, BFloat16*, float*);
 
 }  // namespace devkit

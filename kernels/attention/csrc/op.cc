@@ -6,9 +6,10 @@ namespace {
 
 devkit::Problem ProblemOf(const paddle::Tensor& q, const paddle::Tensor& k, const paddle::Tensor& v, bool causal,
                           int threads) {
+  PD_CHECK(q.dtype() == paddle::DataType::FLOAT32 || q.dtype() == paddle::DataType::BFLOAT16,
+           "q must be float32 or bfloat16.");
   for (const auto* tensor : {&q, &k, &v}) {
-    PD_CHECK(tensor->is_cpu() && tensor->dtype() == paddle::DataType::FLOAT32,
-             "q, k and v must be float32 on the CPU.");
+    PD_CHECK(tensor->is_cpu() && tensor->dtype() == q.dtype(), "q, k and v must be of one type, on the CPU.");
     PD_CHECK(tensor->shape().size() == 4, "q, k and v must have the shape [batch, seqlen, heads, head_dim].");
   }
   const auto qs = q.shape(), ks = k.shape();
@@ -21,12 +22,31 @@ devkit::Problem ProblemOf(const paddle::Tensor& q, const paddle::Tensor& k, cons
   return {qs[0], qs[2], ks[2], qs[1], ks[1], qs[3], causal, threads};
 }
 
+// The elements of a tensor, as T.
+template <typename T>
+T* Elements(const paddle::Tensor& tensor) {
+  return static_cast<T*>(const_cast<void*>(tensor.data()));
+}
+
+// Calls `run` with an element of q's type, which is there for its type alone.
+template <typename Run>
+void WithElement(const paddle::Tensor& q, Run run) {
+  if (q.dtype() == paddle::DataType::FLOAT32) {
+    run(float{});
+  } else {
+    run(devkit::BFloat16{});
+  }
+}
+
 std::vector<paddle::Tensor> AttentionForward(const paddle::Tensor& q, const paddle::Tensor& k, const paddle::Tensor& v,
                                              bool causal, int threads) {
   const auto problem = ProblemOf(q, k, v, causal, threads);
   auto out = paddle::empty(q.shape(), q.dtype(), q.place());
-  auto lse = paddle::empty({problem.batch, problem.heads, problem.seqlen_q}, q.dtype(), q.place());
-  devkit::Forward(problem, q.data<float>(), k.data<float>(), v.data<float>(), out.data<float>(), lse.data<float>());
+  auto lse = paddle::empty({problem.batch, problem.heads, problem.seqlen_q}, paddle::DataType::FLOAT32, q.place());
+  WithElement(q, [&](auto element) {
+    using T = decltype(element);
+    devkit::Forward(problem, Elements<T>(q), Elements<T>(k), Elements<T>(v), Elements<T>(out), lse.data<float>());
+  });
   return {out, lse};
 }
 
@@ -38,8 +58,11 @@ std::vector<paddle::Tensor> AttentionBackward(const paddle::Tensor& q, const pad
   auto dq = paddle::empty(q.shape(), q.dtype(), q.place());
   auto dk = paddle::empty(k.shape(), k.dtype(), k.place());
   auto dv = paddle::empty(v.shape(), v.dtype(), v.place());
-  devkit::Backward(problem, q.data<float>(), k.data<float>(), v.data<float>(), out.data<float>(), lse.data<float>(),
-                   dout.data<float>(), dq.data<float>(), dk.data<float>(), dv.data<float>());
+  WithElement(q, [&](auto element) {
+    using T = decltype(element);
+    devkit::Backward(problem, Elements<T>(q), Elements<T>(k), Elements<T>(v), Elements<T>(out), lse.data<float>(),
+                     Elements<T>(dout), Elements<T>(dq), Elements<T>(dk), Elements<T>(dv));
+  });
   return {dq, dk, dv};
 }
 
@@ -48,7 +71,9 @@ std::vector<std::vector<int64_t>> InferShapes(const std::vector<int64_t>& q, con
   return {q, {q[0], q[2], q[1]}};
 }
 
-std::vector<paddle::DataType> InferTypes(paddle::DataType q, paddle::DataType, paddle::DataType) { return {q, q}; }
+std::vector<paddle::DataType> InferTypes(paddle::DataType q, paddle::DataType, paddle::DataType) {
+  return {q, paddle::DataType::FLOAT32};
+}
 
 }  // namespace
 

@@ -102,11 +102,13 @@ std::vector<Tensor> RmsNormGrad(const Tensor& x, const Tensor& weight, const Ten
 // Adds the bias to a row of [q heads | k heads | v heads], turns q and k by the position, and parts the three.
 struct Heads {
   int64_t batch, seqlen, heads, kv_heads, head_dim, width;
-  Heads(const Tensor& qkv, int heads_, int kv_heads_)
-      : batch(qkv.shape()[0]), seqlen(qkv.shape()[1]), heads(heads_), kv_heads(kv_heads_) {
-    width = qkv.shape()[2];
-    head_dim = width / (heads + 2 * kv_heads);
-  }
+  Heads(const Shape& rows, int64_t width_, int heads_, int kv_heads_)
+      : batch(rows[0]),
+        seqlen(rows[1]),
+        heads(heads_),
+        kv_heads(kv_heads_),
+        head_dim(width_ / (heads_ + 2 * kv_heads_)),
+        width(width_) {}
 };
 
 inline void Turn(const float* in, const float* add, const float* cos, const float* sin, int64_t half, float* out) {
@@ -121,7 +123,7 @@ inline void Turn(const float* in, const float* add, const float* cos, const floa
 std::vector<Tensor> SplitRotate(const Tensor& qkv, const Tensor& bias, const Tensor& cos, const Tensor& sin, int heads,
                                 int kv_heads) {
   RequireFloatOnCpu(qkv);
-  const Heads h(qkv, heads, kv_heads);
+  const Heads h(qkv.shape(), Last(qkv), heads, kv_heads);
   const int64_t half = h.head_dim / 2;
   Tensor q = paddle::empty({h.batch, h.seqlen, h.heads, h.head_dim}, Type::FLOAT32, qkv.place());
   Tensor k = paddle::empty({h.batch, h.seqlen, h.kv_heads, h.head_dim}, Type::FLOAT32, qkv.place());
@@ -154,12 +156,12 @@ inline void TurnBack(const float* in, const float* cos, const float* sin, int64_
   }
 }
 
-std::vector<Tensor> SplitRotateGrad(const Tensor& qkv, const Tensor& bias, const Tensor& cos, const Tensor& sin,
-                                    const Tensor& dq, const Tensor& dk, const Tensor& dv, int heads, int kv_heads) {
-  const Heads h(qkv, heads, kv_heads);
+std::vector<Tensor> SplitRotateGrad(const Tensor& bias, const Tensor& cos, const Tensor& sin, const Tensor& dq,
+                                    const Tensor& dk, const Tensor& dv, int heads, int kv_heads) {
+  const Heads h(dq.shape(), Last(bias), heads, kv_heads);
   const int64_t half = h.head_dim / 2, rows = h.batch * h.seqlen, tasks = (rows + kRows * 8 - 1) / (kRows * 8);
-  Tensor dqkv = paddle::empty(qkv.shape(), Type::FLOAT32, qkv.place());
-  Tensor dbias = paddle::empty(bias.shape(), Type::FLOAT32, qkv.place());
+  Tensor dqkv = paddle::empty({h.batch, h.seqlen, h.width}, Type::FLOAT32, dq.place());
+  Tensor dbias = paddle::empty(bias.shape(), Type::FLOAT32, dq.place());
   std::vector<float> partial(tasks * h.width, 0.0f);
   const float *c = cos.data<float>(), *s = sin.data<float>();
   const float *from_q = dq.data<float>(), *from_k = dk.data<float>(), *from_v = dv.data<float>();
@@ -316,7 +318,7 @@ PD_BUILD_OP(devkit_split_rotate)
     .SetInferShapeFn(PD_INFER_SHAPE(SplitShape))
     .SetInferDtypeFn(PD_INFER_DTYPE(SplitType));
 PD_BUILD_GRAD_OP(devkit_split_rotate)
-    .Inputs({"Qkv", "Bias", "Cos", "Sin", paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V")})
+    .Inputs({"Bias", "Cos", "Sin", paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V")})
     .Outputs({paddle::Grad("Qkv"), paddle::Grad("Bias")})
     .Attrs({"heads: int", "kv_heads: int"})
     .SetKernelFn(PD_KERNEL(SplitRotateGrad));

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import http.server
 import os
+import pty
 import re
+import select
 import shutil
 import socket
+import struct
 import subprocess
+import sys
 import tempfile
+import termios
 import threading
 import time
 import zipfile
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+REPOSITORY = Path(__file__).parents[3]
 UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")  # before a test has another home
 
 
@@ -104,6 +111,46 @@ def uv_cache() -> str:
 @pytest.fixture(autouse=True)
 def _shared_cache(home: Path, monkeypatch: pytest.MonkeyPatch, uv_cache: str) -> None:  # noqa: ARG001 - home comes first
     monkeypatch.setenv("UV_CACHE_DIR", uv_cache)
+
+
+def on_terminal(
+    *words: str, cwd: Path, typed: str = "", size: tuple[int, int] = (24, 100), limit_s: float = 60
+) -> tuple[int, str]:
+    """Run a line of devkit on a terminal, type into it, and return its status and all that was shown."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.environ["PYTHONPATH"] = str(REPOSITORY)
+        os.execv(sys.executable, [sys.executable, "-m", "devkit", *words])  # noqa: S606
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    os.write(terminal, typed.encode())
+    shown, deadline = b"", time.monotonic() + limit_s
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while time.monotonic() < deadline:
+            if select.select([terminal], [], [], 1)[0]:
+                data = os.read(terminal, 4096)
+                if not data:
+                    break
+                shown += data
+                if b"\x1b[c" in data:  # fish asks the terminal what it is, and waits
+                    os.write(terminal, b"\x1b[?62;c")
+    os.close(terminal)  # hangs up on what still runs
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
+
+
+class OnTerminal(Protocol):
+    """Runs a line of devkit on a terminal."""
+
+    def __call__(
+        self, *words: str, cwd: Path, typed: str = "", size: tuple[int, int] = (24, 100), limit_s: float = 60
+    ) -> tuple[int, str]: ...
+
+
+@pytest.fixture
+def terminal() -> OnTerminal:
+    """Run a line of devkit on a terminal."""
+    return on_terminal
 
 
 @dataclass(frozen=True)

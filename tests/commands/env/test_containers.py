@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
+import re
 import signal
+import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,7 @@ from devkit.launch import Worker, device_environment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.commands.env.conftest import Engine
+    from tests.commands.env.conftest import Engine, OnTerminal
     from tests.conftest import Devkit, Result
 
 pytestmark = pytest.mark.engine
@@ -112,37 +110,23 @@ def test_run_passes_signals_through(work: str, tmp_path: Path) -> None:
     process.stdout.close()
 
 
-def read_all(terminal: int, limit_s: float = 60) -> bytes:
-    """Return all that is shown on a terminal until its other end is closed."""
-    shown = b""
-    deadline = time.monotonic() + limit_s
-    with contextlib.suppress(OSError):
-        while time.monotonic() < deadline:
-            if select.select([terminal], [], [], 1)[0]:
-                data = os.read(terminal, 4096)
-                if not data:
-                    break
-                shown += data
-    return shown
+def test_shell_is_on_a_terminal_of_the_right_size(terminal: OnTerminal, work: str, tmp_path: Path) -> None:
+    typed = 'test -t 0 && test -t 1 && echo "<$(stty size):$PWD>"; exit 3\n'
+    status, shown = terminal("env", "shell", work, cwd=tmp_path, typed=typed, size=(33, 77))
+    assert "<33 77:/paddle>" in shown
+    assert status == 3
 
 
-def test_shell_is_on_a_terminal_of_the_right_size(work: str, tmp_path: Path) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.environ["PYTHONPATH"] = str(REPOSITORY)
-        os.execv(sys.executable, [sys.executable, "-m", "devkit", "env", "shell", work])  # noqa: S606
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
-    os.write(terminal, b'test -t 0 && test -t 1 && echo "<$(stty size):$PWD>"; exit 3\n')
-    shown = read_all(terminal)
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    assert b"<33 77:/paddle>" in shown
-    assert os.waitstatus_to_exitcode(status) == 3
+def test_person_at_the_terminal_is_asked_before_changes_are_lost(
+    devkit: Devkit, terminal: OnTerminal, work: str, engine: Engine, tmp_path: Path
+) -> None:
+    assert run(devkit, "touch", "/etc/precious").status == 0
+    status, shown = terminal("env", "remove", work, cwd=tmp_path, typed="n\n")
+    assert status == 1
+    assert "holds unsaved changes: /etc/precious. Remove it? [y/N]" in shown
+    status, _ = terminal("env", "remove", work, cwd=tmp_path, typed="y\n")
+    assert status == 0
+    assert engine.docker("ps", "-aq") == ""
 
 
 PROXY = "http://me:very-secret@127.0.0.1:3128"
@@ -179,7 +163,7 @@ def test_proxy_on_the_hosts_loopback_is_the_gateway_on_another_network(devkit: D
     assert "host.docker.internal" in inside.partition("\n")[2]
 
 
-def test_image_is_pulled_with_a_bar_a_layer(devkit: Devkit, engine: Engine) -> None:
+def test_image_is_pulled_with_a_bar_a_layer(terminal: OnTerminal, engine: Engine, tmp_path: Path) -> None:
     name = f"{engine.registry}/paddle:dev"
     engine.docker("tag", engine.image, name)
     engine.docker("push", name)
@@ -196,10 +180,12 @@ def test_image_is_pulled_with_a_bar_a_layer(devkit: Devkit, engine: Engine) -> N
         assert images.pull(client, name, Bars()) == 1  # type: ignore[arg-type]  # what a screen shows, written down
         assert max(max(values) for values in seen.values()) == pytest.approx(1)
         engine.docker("rmi", name)
-        made = devkit("env", "create", "work", "--docker", "--image", name, "--json")
-        assert made.status == 0, made.err
-        assert f"pulling {name}" in made.err
-        assert json.loads(made.out)["image"] == name
+        status, shown = terminal("env", "create", "work", "--docker", "--image", name, cwd=tmp_path)
+        assert status == 0, shown
+        assert f"pulling {name}" in shown
+        assert f"{next(iter(seen))} downloading" in shown
+        assert "━" in shown
+        assert re.search(r"/[67]\.\d MiB", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown))
     finally:
         engine.docker("pull", name)
         engine.docker("tag", name, engine.image)
@@ -230,7 +216,9 @@ def test_unsaved_changes_are_asked_about_and_a_commit_keeps_them(devkit: Devkit,
     assert devkit("env", "create", work, "--docker", "--image", "kept:2").status == 0
     assert run(devkit, "cat", "/etc/precious").out == "precious\n"
     labels = json.loads(engine.docker("image", "inspect", "kept:2"))[0]["Config"]["Labels"]
-    assert not any(labels.values())
+    assert labels["devkit"] == "image"
+    assert labels["devkit.user"] == engines.me().label
+    assert labels["devkit.name"] == ""
     assert devkit("env", "remove", work).status == 0  # nothing is unsaved now
 
 
@@ -274,6 +262,12 @@ def test_template_builds_the_environment_that_it_describes(devkit: Devkit, engin
     assert built.status == 0, built.err
     assert run(devkit, "sh", "-c", "echo $CCACHE_DIR; pwd").out == "/ccache\n/paddle\n"
     image = f"devkit-{engines.me().name}-work:latest".lower()
+    labels = json.loads(engine.docker("image", "inspect", image))[0]["Config"]["Labels"]
+    assert (labels["devkit"], labels["devkit.user"], labels["devkit.project"]) == (
+        "image",
+        engines.me().label,
+        str(tmp_path),
+    )
     assert "very-secret" not in engine.docker("history", "--no-trunc", image) + engine.docker("image", "inspect", image)
     (tmp_path / "Broken").write_text(f"FROM {engine.image}\nRUN no-such-program\n")
     broken = devkit("env", "create", "other", "--docker", "--build", "Broken")
@@ -375,3 +369,31 @@ def test_device_side_answers_from_a_container(devkit: Devkit, python_image: str)
             assert isinstance(hello, dict)
             assert hello["event"] == "hello"
     app.runner.end_all()
+
+
+def test_interrupted_pull_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/paddle:dev"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", "env", "create", "work", "--docker", "--image", image],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        silent.settimeout(30)
+        connection, _ = silent.accept()  # the engine asks a registry that never answers
+        with connection:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert engine.docker("ps", "-aq") == ""
+
+
+def test_dockers_lines_of_commit_and_copy_are_shown(devkit: Devkit, work: str, engine: Engine) -> None:
+    name = f"devkit-{engines.me().name}-{work}"
+    assert devkit("env", "cp", f"{work}:/etc/passwd", "x", "--dry-run").out == f"docker cp -- {name}:/etc/passwd x\n"
+    committed = devkit("env", "commit", work, "kept:3", "--dry-run").out
+    assert committed.startswith("docker commit --change")
+    assert committed.endswith(f" {name} kept:3\n")
+    assert "kept" not in engine.docker("images")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.commands.env.conftest import Index
+    from tests.commands.env.conftest import Index, OnTerminal
     from tests.conftest import Devkit
 
 HERE = ("--python", sys.executable)
@@ -140,6 +140,7 @@ def test_dead_proxy_is_named(devkit: Devkit, home: Path) -> None:
     words = (*BARE, "--with", "tiny", "--index-url", "https://index.invalid/simple")
     said = failing(devkit, home, *words, "--proxy", "http://me:secret@127.0.0.1:9", env={"UV_HTTP_RETRIES": "0"})
     assert "the proxy does not answer" in said
+    assert "devkit env create work --proxy" in said
     assert "secret" not in said
 
 
@@ -280,4 +281,36 @@ def test_many_creations_at_once_end_in_one_environment(home: Path, tmp_path: Pat
     ended = [process.communicate(timeout=60) for process in racing]
     assert sorted(process.returncode for process in racing) == [0, 1, 1, 1], ended
     assert time.monotonic() - begin < 60
+    assert whole(home) == ["work"]
+
+
+def test_wheel_by_its_path_is_installed(devkit: Devkit, home: Path, tmp_path: Path, index: Index) -> None:
+    for name, version in (("setuptools", "80.0"), ("numpy", "2.3.0")):
+        index.add(name, version)
+    built = index.add("paddlepaddle", "0.0.0", body="VALUE = 3\n").rename(
+        tmp_path / "paddlepaddle-0.0.0-py3-none-any.whl"
+    )
+    words = ("--paddle", f"./{built.name}", "--index-url", index.url, "--no-verify", "--json")
+    made = devkit("env", "create", "work", *HERE, *words)
+    assert made.status == 0, made.err
+    answer = json.loads(made.out)
+    assert answer["paddle"] == ["paddlepaddle 0.0.0"]
+    assert answer["build"] == "wheel"
+    assert whole(home) == ["work"]
+
+
+def test_on_a_terminal_uvs_progress_is_read_and_its_errors_too(
+    terminal: OnTerminal, home: Path, tmp_path: Path, index: Index
+) -> None:
+    index.add("tiny", "1.0")
+    words = ("env", "create", "work", *BARE, "--index-url", index.url, "--with")
+    failed, said = terminal(*words, "absent", cwd=tmp_path)
+    assert failed == 1
+    assert "the index does not have it" in said
+    assert "absent was not found" in said
+    assert whole(home) == []
+    done, said = terminal(*words, "tiny", cwd=tmp_path)
+    assert done == 0
+    assert "resolving" in said
+    assert "✓" in said
     assert whole(home) == ["work"]

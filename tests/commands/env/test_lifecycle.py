@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from tests.commands.env.conftest import Index
+    from tests.commands.env.conftest import Index, OnTerminal
     from tests.conftest import Devkit
 
 REPOSITORY = Path(__file__).parents[3]
@@ -90,59 +86,38 @@ def test_activate_line_activates(devkit: Devkit, work: Path) -> None:
     assert devkit("env", "activate", "work", "--shell", "fish").out.rstrip() == f"source {work}/bin/activate.fish"
 
 
-def shell(words: list[str], cwd: Path, typed: str) -> tuple[int, str]:
-    """Type into ``devkit env shell`` on a terminal, and return its status and all that was shown."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(cwd)
-        os.environ["PYTHONPATH"] = str(REPOSITORY)
-        os.execv(sys.executable, [sys.executable, "-m", "devkit", "env", "shell", *words])  # noqa: S606
-    os.write(terminal, typed.encode())
-    shown = b""
-    deadline = time.monotonic() + 60
-    with contextlib.suppress(OSError):
-        while time.monotonic() < deadline:
-            if select.select([terminal], [], [], 1)[0]:
-                data = os.read(terminal, 4096)
-                if not data:
-                    break
-                shown += data
-                if b"\x1b[c" in data:  # fish asks the terminal what it is, and waits
-                    os.write(terminal, b"\x1b[?62;c")
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), shown.decode(errors="replace")
-
-
-def test_shell_reads_the_users_settings_and_is_in_the_environment(home: Path, work: Path, tmp_path: Path) -> None:
+def test_shell_reads_the_users_settings_and_is_in_the_environment(
+    terminal: OnTerminal, home: Path, work: Path, tmp_path: Path
+) -> None:
     (home / ".bashrc").write_text("export FROM_BASHRC=yes\nexport PATH=/usr/local/bin:/usr/bin:/bin\n")
-    status, shown = shell(
-        ["work", "--shell", "bash"],
-        tmp_path,
-        'echo "<$FROM_BASHRC:$(python -c "import sys;print(sys.prefix)")>"; exit 3\n',
-    )
+    typed = 'echo "<$FROM_BASHRC:$(python -c "import sys;print(sys.prefix)")>"; exit 3\n'
+    status, shown = terminal("env", "shell", "work", "--shell", "bash", cwd=tmp_path, typed=typed)
     assert f"<yes:{work}>" in shown
     assert status == 3
 
 
 @pytest.mark.engine
-def test_zsh_reads_the_users_settings_and_is_in_the_environment(home: Path, work: Path, tmp_path: Path) -> None:
+def test_zsh_reads_the_users_settings_and_is_in_the_environment(
+    terminal: OnTerminal, home: Path, work: Path, tmp_path: Path
+) -> None:
     assert shutil.which("zsh"), "apt install zsh"
     (home / ".zshrc").write_text("export FROM_ZSHRC=yes\n")
     (home / ".zshenv").write_text("export FROM_ZSHENV=yes\n")
     typed = 'echo "<$FROM_ZSHENV$FROM_ZSHRC:${ZDOTDIR}:$VIRTUAL_ENV:$(which python)>"; exit 3\n'
-    status, shown = shell(["work", "--shell", "zsh"], tmp_path, typed)
+    status, shown = terminal("env", "shell", "work", "--shell", "zsh", cwd=tmp_path, typed=typed)
     assert f"<yesyes:{home}:{work}:{work}/bin/python>" in shown.replace("\r\n", "").replace("\n", "")
     assert status == 3
 
 
 @pytest.mark.engine
-def test_fish_reads_the_users_settings_and_is_in_the_environment(home: Path, work: Path, tmp_path: Path) -> None:
+def test_fish_reads_the_users_settings_and_is_in_the_environment(
+    terminal: OnTerminal, home: Path, work: Path, tmp_path: Path
+) -> None:
     assert shutil.which("fish"), "apt install fish"
     (home / ".config" / "fish").mkdir(parents=True)
     (home / ".config" / "fish" / "config.fish").write_text("set -gx FROM_FISH yes\n")
     typed = "echo $FROM_FISH:(which python) > out; exit 3\n"
-    status, shown = shell(["work", "--shell", "fish"], tmp_path, typed)
+    status, shown = terminal("env", "shell", "work", "--shell", "fish", cwd=tmp_path, typed=typed)
     assert status == 3, shown
     assert (tmp_path / "out").read_text() == f"yes:{work}/bin/python\n"
 
@@ -179,7 +154,7 @@ def test_lock_knows_a_wheel_by_its_bytes(devkit: Devkit, tmp_path: Path, index: 
 def test_clone_has_the_same_packages_and_stands_alone(devkit: Devkit, index: Index, home: Path) -> None:
     index.add("tiny", "1.0")
     assert devkit("env", "create", "one", *BARE, "--with", "tiny", "--index-url", index.url).status == 0
-    cloned = devkit("env", "clone", "one", "two", env={"UV_DEFAULT_INDEX": index.url})
+    cloned = devkit("env", "clone", "one", "two", env={"DEVKIT_ENV_INDEX_URL": index.url})
     assert cloned.status == 0, cloned.err
     assert devkit("env", "remove", "one").status == 0
     code = "import tiny, sys; print(tiny.VALUE, sys.prefix)"
@@ -213,6 +188,15 @@ def test_adopted_environment_is_used_and_let_go_of_whole(devkit: Devkit, tmp_pat
     assert [(each["name"], each["kind"], each["state"]) for each in listed] == [("old", "adopted", "fine")]
     assert "let go of old" in devkit("env", "remove", "old").err
     assert sorted(str(path.relative_to(theirs)) for path in theirs.rglob("*")) == before
+
+
+def test_adoption_can_be_looked_at_first(devkit: Devkit, tmp_path: Path, home: Path) -> None:
+    theirs = tmp_path / "theirs"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(theirs)], check=True, timeout=60)
+    planned = devkit("env", "adopt", "theirs", "--dry-run")
+    assert f"ln -s -- {theirs} {envs(home) / 'theirs'}\n" in planned.out
+    assert not envs(home).exists()
+    assert not list(theirs.rglob("*.pth"))
 
 
 def test_adopting_again_brings_the_device_side_up_to_date(devkit: Devkit, work: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.commands.pr.random_clones import fork_devkit, git, warm_up
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_NUMBERS = itertools.count()
 SERVER = Path(__file__).with_name("forge_server.py")
 PROTECT = """#!/bin/sh
 case "$1" in
@@ -79,7 +81,7 @@ class Forge:
 
     folder: Path
     address: str
-    _times: Any = field(default_factory=lambda: itertools.count(1_700_000_000, 100))
+    _times: Iterator[int] = field(default_factory=lambda: itertools.count(1_700_000_000, 100))
 
     def url(self, name: str) -> str:
         return f"{self.address}/{name}.git"
@@ -146,24 +148,42 @@ def warm() -> None:
     warm_up()
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder that is served over HTTP, and its address."""
+    folder = tmp_path_factory.mktemp("served")
+    with subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None:
+                raise AssertionError
+            yield folder, f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def made(server: tuple[Path, str]) -> Path:
+    """The forge and a clone of it, made once and copied for each test."""
+    folder = server[0] / "made"
+    folder.mkdir()
+    forge = Forge(folder, f"{server[1]}/made")
+    _fill(forge)
+    git(folder, "clone", "-q", "--template=", "-o", "upstream", forge.url("project/Paddle"), "Paddle")
+    git(folder / "Paddle", "remote", "add", "fork", forge.url("me/Paddle"))
+    git(folder / "Paddle", "fetch", "-q", "fork")
+    (folder / "requests.log").unlink(missing_ok=True)
+    return folder
+
+
 @pytest.fixture
-def forge(tmp_path: Path, home: Path) -> Iterator[Forge]:
+def forge(server: tuple[Path, str], made: Path) -> Forge:
     """A project with three requests and a fork, over HTTP.
 
     7 is two commits on an old base, 8 conflicts with develop, 9 is one that upstream squashed.
     """
-    del home
-    folder = tmp_path / "forge"
-    folder.mkdir()
-    with subprocess.Popen([sys.executable, str(SERVER), str(folder)], stdout=subprocess.PIPE, text=True) as server:
-        try:
-            if server.stdout is None:
-                raise AssertionError
-            made = Forge(folder, f"http://127.0.0.1:{server.stdout.readline().strip()}")
-            _fill(made)
-            yield made
-        finally:
-            server.terminate()
+    name = f"forge{next(_NUMBERS)}"
+    shutil.copytree(made, server[0] / name, symlinks=True)
+    return Forge(server[0] / name, f"{server[1]}/{name}", itertools.count(1_750_000_000, 100))
 
 
 def _fill(forge: Forge) -> None:
@@ -195,7 +215,7 @@ def clone(forge: Forge, tmp_path: Path, warm: None) -> Clone:
     """A clone with ``upstream`` and ``fork``, on develop."""
     del warm
     folder = tmp_path / "Paddle"
-    git(tmp_path, "clone", "-q", "-o", "upstream", forge.url("project/Paddle"), str(folder))
-    git(folder, "remote", "add", "fork", forge.url("me/Paddle"))
-    git(folder, "fetch", "-q", "fork")
+    (forge.folder / "Paddle").rename(folder)
+    for remote, name in (("upstream", "project/Paddle"), ("fork", "me/Paddle")):
+        git(folder, "remote", "set-url", remote, forge.url(name))
     return Clone(folder, tmp_path / "state")

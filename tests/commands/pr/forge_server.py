@@ -1,6 +1,6 @@
 """A forge for tests: bare repositories over HTTP by ``git http-backend``, and the little of an API that devkit asks.
 
-Run as ``python forge_server.py FOLDER``; it prints its port.
+Run as ``python forge_server.py FOLDER``; it prints its port. Each folder in FOLDER is a forge of its own.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)
-        with (self.root / "requests.log").open("a", encoding="utf-8") as log:
+        forge = parts.path.strip("/").split("/")[0]
+        with (self.root / forge / "requests.log").open("a", encoding="utf-8") as log:
             log.write(f"{self.command} {self.path} {self.headers.get('Authorization', '-')}\n")
-        if parts.path.startswith("/api/"):
-            self._api(parts.path)
+        if parts.path.startswith(f"/{forge}/api/"):
+            self._api(forge, parts.path.removeprefix(f"/{forge}"))
         else:
             self._git(parts.path, parts.query)
 
-    def _api(self, path: str) -> None:
-        file = self.root / (path.strip("/").replace("/", "_") + ".json")
+    def _api(self, forge: str, path: str) -> None:
+        file = self.root / forge / (path.strip("/").replace("/", "_") + ".json")
         known = self.headers.get("Authorization") == "Bearer a-token-of-tests" and file.is_file()
         self._send(200 if known else 404, "application/json", file.read_bytes() if known else json.dumps({}).encode())
 

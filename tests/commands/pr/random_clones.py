@@ -299,12 +299,16 @@ class Case:
             },
             "refs": refs(self.clone),
             "stash": _bytes(self.clone / ".git" / "logs" / "refs" / "stash"),
-            "config": sorted(
-                git(self.clone, "config", "--local", "-z", "--get-regexp", "^branch", check=False).split(b"\0")
-            ),
+            "config": self.branch_settings(),
             "project": refs(self.folder / "project.git"),
             "fork": refs(self.folder / "fork.git"),
         }
+
+    def branch_settings(self) -> list[bytes]:
+        """Return the settings of branches, but when a request was fetched last."""
+        words = ("config", "--local", "-z", "--get-regexp", "^branch")
+        found = git(self.clone, *words, check=False).split(b"\0")
+        return sorted(each for each in found if b".devkitfetched\n" not in each)
 
 
 def _started(path: Path) -> float:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,8 +61,6 @@ def test_what_cannot_be_trained_is_refused_with_a_way_out(
 
 
 def test_the_plan_is_the_formula_and_starts_nothing(devkit: Devkit) -> None:
-    import json
-
     plans = [
         json.loads(devkit("train", "plan", "--stage", str(stage), "--nproc", "4", "--json").out) for stage in range(4)
     ]
@@ -74,12 +74,17 @@ def test_the_plan_is_the_formula_and_starts_nothing(devkit: Devkit) -> None:
 
 
 def test_a_run_without_checkpoints_cannot_be_resumed(devkit: Devkit, home: Path) -> None:
-    import json
-
     folder = home / ".local/state/devkit/runs/20260101T000000-train-beef"
     folder.mkdir(parents=True)
     options = {"steps": 120}
-    record = {"id": "beef", "command": "train", "arguments": {"options": options}, "status": 0, "holds": []}
+    record: dict[str, object] = {
+        "id": "beef",
+        "command": "train",
+        "started": "2026-01-01",
+        "reproduce": "devkit train",
+        "directory": "/",
+    }
+    record |= {"arguments": {"options": options}, "status": 0, "holds": []}
     (folder / "record.json").write_text(json.dumps(record))
 
     answer = devkit("train", "--resume", "beef")
@@ -87,3 +92,13 @@ def test_a_run_without_checkpoints_cannot_be_resumed(devkit: Devkit, home: Path)
     assert answer.status == 1
     assert "no whole checkpoint" in answer.err
     assert "--save-every" in answer.err
+
+
+def test_a_port_in_use_is_named_before_anything_starts(devkit: Devkit) -> None:
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        answer = devkit("train", "--nnodes", "2", "--node-rank", "0", "--master", f"127.0.0.1:{port}")
+
+    assert answer.status == 1
+    assert f"port {port} of the first machine is in use" in answer.err
+    assert "--master 127.0.0.1:" in answer.err

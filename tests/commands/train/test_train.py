@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -114,6 +115,7 @@ def test_control_c_ends_every_rank_and_leaves_no_half_checkpoint(start_training:
 
     assert status == 130
     assert "interrupted" in err
+    assert re.search(r"devkit train --resume \w+ +goes on from step \d+", err)
     assert "Traceback" not in err
     assert seconds < 10
     assert gone(session, list(ranks.values()))
@@ -193,7 +195,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     import socket
 
     from devkit.app import App
-    from devkit.commands.train._flags import OWN
+    from devkit.commands.train._flags import DEFAULTS
     from devkit.envs.resolve import Environment
     from devkit.training import session
     from devkit.training.request import Nodes, Options, TrainRequest
@@ -201,25 +203,8 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     assert home.exists()
     assert cache is None
     assert tmp_path.exists()
-    values: dict[str, Any] = dict.fromkeys(OWN) | {
-        "stage": 1,
-        "steps": 2,
-        "batch": 4,
-        "accumulate": 1,
-        "seqlen": 32,
-        "lr": 1e-3,
-    }
-    values |= {
-        "warmup": 1,
-        "clip": 1.0,
-        "weight_decay": 0.1,
-        "seed": 0,
-        "dtype": "fp32",
-        "recompute": False,
-        "size": "tiny",
-    }
-    values |= {"eval_every": 0, "save_every": 0}
-    options = Options(world_size=2, device="cpu", **values)
+    tiny = {"stage": 1, "steps": 2, "batch": 4, "seqlen": 32, "size": "tiny"}
+    options = Options(world_size=2, device="cpu", **{**DEFAULTS, **tiny})
     environment = Environment("this", Path(sys.executable), "the test's")
     request = TrainRequest(environment, options, gpus=(), nproc=2, nodes=Nodes(), hang_timeout_s=30.0)
     app = App(["train"])

@@ -57,6 +57,9 @@ def test_gpu_build_asks_paddles_index_first_and_a_given_index_alone() -> None:
     given = uv.Source("https://mirror.example/simple", own).variables()
     assert "UV_INDEX" not in given
     assert given["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
+    configured = uv.Source("", own, default_index="https://mirror.example/simple").variables()
+    assert configured["UV_INDEX"] == own
+    assert configured["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
 
 
 @pytest.mark.parametrize("url", ["index.example", "ftp://x/", "https://", "http://[::1", "http://h:port/"])

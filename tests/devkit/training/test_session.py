@@ -51,7 +51,7 @@ def test_the_rank_that_raised_is_named_though_the_one_that_waited_spoke_first(ra
 
 def test_the_rank_that_was_killed_is_named_though_the_survivor_spoke_first(ranks: list[Rank]) -> None:
     ranks[1].log.write_text("its last words\n")
-    beat = {"event": "heartbeat", "rank": 1, "step": 7, "moves": 40, "waiting": False}
+    beat = {"event": "heartbeat", "rank": 1, "step": 7, "moves": 40, "waiting": False, "cpu_s": 9.0}
 
     error = outcome(ranks, (1, beat), (0, {**FAILED, "waiting": True}), (0, Ended(3)), (1, Ended(-signal.SIGKILL)))
 
@@ -142,7 +142,7 @@ def test_nobody_hangs_while_operators_are_built_or_before_the_time(ranks: list[R
 
 
 def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
-    beat = {"event": "heartbeat", "step": 2, "moves": 5, "waiting": False}
+    beat = {"event": "heartbeat", "step": 2, "moves": 5, "waiting": False, "cpu_s": 1.0}
     ranks[0].hear(beat)
     before = ranks[0].moved
     time.sleep(0.01)
@@ -150,7 +150,20 @@ def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
 
     assert ranks[0].moved == before
     assert ranks[0].beaten > before
+    ranks[0].hear({**beat, "cpu_s": 5.0})
+    assert ranks[0].moved == before, "a loop that computes and gets nowhere hangs"
     ranks[0].hear({**beat, "moves": 6})
+    assert ranks[0].moved > before
+
+
+def test_a_rank_that_still_imports_gets_on(ranks: list[Rank]) -> None:
+    beat = {"event": "heartbeat", "step": 0, "moves": 0, "waiting": False, "cpu_s": 1.0}
+    ranks[0].hear(beat)
+    before = ranks[0].moved
+    time.sleep(0.01)
+    ranks[0].hear({**beat, "cpu_s": 1.1})
+    assert ranks[0].moved == before
+    ranks[0].hear({**beat, "cpu_s": 2.0})
     assert ranks[0].moved > before
 
 

@@ -198,8 +198,13 @@ def test_a_source_that_does_not_compile_is_refused_by_the_real_compiler(
     assert len(entries(cache)) == 1
 
 
-def test_a_full_disk_is_named_as_such(cache: Path, compiler: Callable[[str], Path]) -> None:
-    compiler('echo "cannot write: No space left on device" >&2; exit 1')
+@pytest.mark.parametrize("said", ["cannot write: No space left on device", ""])
+def test_a_full_disk_is_named_as_such(
+    cache: Path, compiler: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    compiler(f'echo "{said}" >&2; exit 1')
+    if not said:  # as where the complaint itself found no room
+        monkeypatch.setattr(build, "LEAST_FREE_BYTES", shutil.disk_usage("/").total)
     with pytest.raises(Refusal, match="the disk under the cache is full") as refusal:
         built()
     assert str(cache) in refusal.value.why

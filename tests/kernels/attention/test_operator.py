@@ -10,7 +10,7 @@ import paddle
 import pytest
 
 from devkit.kernels.attention import flash_attention
-from devkit.kernels.attention.case import Arrays, Case, arrays
+from devkit.kernels.attention.case import Arrays, Case, arrays, rounded
 from devkit.kernels.attention.clock import host_peak_mib
 from devkit.kernels.attention.reference import NAMES, Result, compare, expected
 from devkit.kernels.protocol import Refusal
@@ -28,8 +28,8 @@ class Tensors:
     dout: Any
 
 
-def tensors(inputs: Arrays) -> Tensors:
-    made = Tensors(*(paddle.to_tensor(x) for x in (inputs.q, inputs.k, inputs.v, inputs.dout)))
+def tensors(inputs: Arrays, dtype: str = "float32") -> Tensors:
+    made = Tensors(*(paddle.to_tensor(x).astype(dtype) for x in (inputs.q, inputs.k, inputs.v, inputs.dout)))
     for x in (made.q, made.k, made.v):
         x.stop_gradient = False
     return made
@@ -53,6 +53,22 @@ def test_values_and_gradients_are_those_of_float64(
     case = Case(batch, heads, kv_heads, seqlen_q, seqlen_k, head_dim, causal)
     inputs = arrays(case)
     assert compare(result(tensors(inputs), causal=causal), expected(case, inputs)).complaint == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"head_dim": 33, "seqlen_q": 65}, {"seqlen_k": 300, "heads": 8, "causal": False}]
+)
+def test_bfloat16_is_as_right_as_its_rounding(change: dict[str, Any]) -> None:
+    case = replace(SMALL, dtype="bfloat16", **change)
+    inputs = arrays(case)
+    x = tensors(inputs, "bfloat16")
+    out = flash_attention(x.q, x.k, x.v, case.causal)
+    gradients = paddle.grad([out], [x.q, x.k, x.v], [x.dout])
+    found = Result(*(each.astype("float32").numpy() for each in (out, *gradients)))
+    assert compare(found, expected(case, inputs)).complaint == ""
+    assert np.array_equal(found.out, rounded(found.out, "bfloat16"))
+    inexact = np.abs(found.out - expected(case, inputs).result.out).max()
+    assert 1e-4 < inexact < 2e-2
 
 
 def test_gradients_are_the_slopes_of_the_output() -> None:
@@ -143,7 +159,7 @@ def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
         ([1, 5, 2, 257], [1, 5, 2, 257], "float32", "head_dim must be 1 to 256"),
         ([1, 0, 2, 8], [1, 5, 2, 8], "float32", "q is empty"),
         ([5, 2, 8], [5, 2, 8], "float32", "q must be [batch, seqlen, heads, head_dim]"),
-        ([1, 5, 2, 8], [1, 5, 2, 8], "float64", "q must be float32 on the CPU"),
+        ([1, 5, 2, 8], [1, 5, 2, 8], "float64", "q, k and v must be float32 or bfloat16, all the same, on the CPU"),
     ],
 )
 def test_shapes_that_make_no_attention_are_refused(q: list[int], k: list[int], dtype: str, what: str) -> None:

@@ -1,0 +1,47 @@
+"""The screen of ``devkit bench train``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from devkit.bench.training import OURS
+from devkit.console import Cell, Column
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from devkit.bench.statistics import Summary
+    from devkit.bench.training import StageResult, TrainingRequest
+    from devkit.console import Console
+
+
+def show(console: Console, request: TrainingRequest, results: list[StageResult]) -> None:
+    """Show a line a stage."""
+    options = request.options
+    console.answer(
+        f"  {options.size} model, fp32, {counted(options.world_size, 'CPU rank')} over Gloo, batch {options.batch}, "
+        f"seqlen {options.seqlen}; {request.rounds} turns of {counted(request.steps, 'step')}",
+        "strong",
+    )
+    console.answer()
+    libraries = list(request.environments)
+    columns = [Column("stage")]
+    for library in libraries:
+        columns += [Column(f"{library} tokens/s"), Column("q1-q3", importance=4)]
+    if len(libraries) > 1:
+        columns += [Column(f"{OURS} / {libraries[1]}"), Column("q1-q3", importance=5)]
+    console.table(columns, [_row(each, libraries) for each in results])
+
+
+def _row(result: StageResult, libraries: list[str]) -> list[str | Cell]:
+    row: list[str | Cell] = [str(result.stage)]
+    for library in libraries:
+        rate = result.tokens_per_s[library]
+        row += [f"{rate.median:,.0f}".replace(",", " "), _span(rate, ".0f")]
+    if result.ratio:
+        row += [Cell(f"{result.ratio.median:.2f}", "done" if result.ratio.median >= 1 else "look")]
+        row.append(_span(result.ratio, ".2f"))
+    return row
+
+
+def _span(summary: Summary, form: str) -> str:
+    return f"{summary.q1:{form}}-{summary.q3:{form}}"

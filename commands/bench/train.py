@@ -1,0 +1,62 @@
+"""Measure tokens a second of sharded training on CPU ranks, beside the same training in torch.
+
+Both libraries train the same model on the same text with as many ranks and threads, over Gloo, and take turns. torch's
+stage 0 is DistributedDataParallel, 1 ZeroRedundancyOptimizer, 2 and 3 fully_shard without and with resharding.
+
+Example:  devkit bench train --peer torch --peer-env .venv-peers
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import Env, Json
+from devkit.commands.train import _flags as flags
+
+
+def command(
+    ctx: typer.Context,
+    stages: Annotated[str, typer.Option(metavar="N,…", help="Stages of sharding.")] = "0,1,2,3",
+    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each library takes at a stage.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in a turn.")] = 4,
+    nproc: Annotated[int, typer.Option(min=1, metavar="N", help="CPU ranks.")] = 2,
+    batch: flags.Batch = 8,
+    seqlen: flags.Seqlen = 256,
+    size: flags.Size = "small",
+    peer: Annotated[str, typer.Option(metavar="torch", help="Measure torch too, in processes of its own.")] = "",
+    peer_env: Annotated[str, typer.Option(metavar="NAME", help="The environment with torch; --env's by default.")] = "",
+    env: Env = "",
+    as_json: Json = False,
+) -> None:
+    from devkit.bench.attention import peer_environment
+    from devkit.bench.training import OURS, TrainingRequest, measure
+    from devkit.commands.bench._training_table import show
+    from devkit.envs.resolve import resolve
+    from devkit.errors import UsageError
+    from devkit.training.request import Options
+
+    app = ctx.obj
+    chosen = tuple(part.strip() for part in stages.split(",") if part.strip())
+    if not chosen or not set(chosen) <= {"0", "1", "2", "3"}:
+        raise UsageError(f"--stages is {stages}", "The stages are 0, 1, 2 and 3.", "devkit bench train --stages 0,3")
+    environments = {OURS: resolve(app.config, env)}
+    other = peer_environment(app.config, peer, peer_env, environments[OURS])
+    if other:
+        environments["torch"] = other
+    own = {**flags.DEFAULTS, "batch": batch, "seqlen": seqlen, "size": size}
+    request = TrainingRequest(
+        environments=environments,
+        options=Options(world_size=nproc, device="cpu", **own),
+        stages=tuple(map(int, chosen)),
+        rounds=rounds,
+        steps=steps,
+    )
+    with app.start_run("bench train", **request.arguments()) as run:
+        results = measure(app, request, run)
+        if as_json:
+            app.console.json({"versions": run.record["versions"], **run.record["result"]})
+        else:
+            show(app.console, request, results)
+            app.console.note(f"  saved as run {run.id}", "dim")

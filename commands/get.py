@@ -1,0 +1,50 @@
+"""Fetch a file from a web server, or a file or folder that devkit serve shares.
+
+A file comes in parallel ranges, one from devkit serve verified block by block; a folder in one stream, of which
+only what is not here is sent. It is put into the folder DST, or gets that name. Stopped anywhere, the same line
+goes on from where it was, if the server answers ranges and says which version they are of. With - for ADDRESS it
+is read from standard input, and stands on no command line.
+
+Example:  devkit get https://host:8000/SECRET/model.tar#sha256=FINGERPRINT downloads/
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from devkit.commands import _transfer as flags
+from devkit.commands._cli.options import Json
+
+
+def command(
+    ctx: typer.Context,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="http or https; - reads it from standard input.")],
+    destination: Annotated[str, typer.Argument(metavar="DST", help="A folder, or the file's new name.")] = ".",
+    connections: Annotated[int, typer.Option("--connections", "-j", min=1, max=16, help="Ranges at a time.")] = 4,
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="HEX", help="Refuse a file that hashes to anything else.")
+    ] = "",
+    checksum: flags.Checksum = False,
+    limit: flags.Limit = "",
+    dry_run: flags.DryRun = False,
+    as_json: Json = False,
+) -> int:
+    from devkit.transfer.copy import parse_rate
+    from devkit.transfer.fetch.address import parse_address
+    from devkit.transfer.fetch.get import Wish, fetch, parse_sha256
+
+    app = ctx.obj
+    where = parse_address(sys.stdin.readline() if address == "-" else address)
+    wish = Wish(destination, connections, parse_rate(limit), checksum, parse_sha256(sha256), dry_run)
+    with app.start_run("get", address=where.url, destination=destination) as run:
+        with flags.watching(app.console, f"fetching from {where.netloc}") as watch:
+            outcome = fetch(where, wish, watch)
+        run.record["result"] = outcome.as_json()
+        if as_json:
+            app.console.json(run.record["result"])
+        status = flags.show_outcomes(app.console, [outcome], "fetched", dry_run=dry_run)
+        run.record["status"] = status
+    return status

@@ -1,0 +1,56 @@
+"""Receive files and folders from another machine over ssh.
+
+What the PATHs name on the host, wildcards included, is put into the folder DST, made if it is missing; a folder
+that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. The far side needs
+ssh and Python 3.6 or later, nothing else. Stopped anywhere, the same line goes on from where it was; what is here
+already is not sent again.
+
+Example:  devkit recv gpu7:work/logs 'gpu7:work/*.whl' .
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands import _transfer as flags
+from devkit.commands._cli.options import Json
+
+
+def command(
+    ctx: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="HOST:PATH… DST", help="What is fetched, and where to.")],
+    exclude: flags.Exclude = None,
+    gitignore: flags.Gitignore = False,
+    checksum: flags.Checksum = False,
+    unsafe_links: flags.UnsafeLinks = False,
+    no_compress: flags.NoCompress = False,
+    limit: flags.Limit = "",
+    dry_run: flags.DryRun = False,
+    as_json: Json = False,
+) -> int:
+    from devkit.transfer import copy
+
+    app = ctx.obj
+    place, sources, destination = copy.parse_recv(words)
+    request = copy.Request(
+        sources,
+        tuple(exclude or ()),
+        gitignore,
+        checksum,
+        unsafe_links,
+        not no_compress,
+        copy.parse_rate(limit),
+        dry_run,
+    )
+    ssh = app.config.get("transfer.ssh")
+    with app.start_run("recv", host=place.host, sources=list(sources), destination=destination) as run:
+        with flags.watching(app.console, f"receiving from {place.host}") as watch:
+            outcome = copy.receive(app.console, ssh, request, place, destination, watch)
+        run.record["result"] = outcome.as_json()
+        if as_json:
+            app.console.json(run.record["result"])
+        status = flags.show_outcomes(app.console, [outcome], "received", dry_run=dry_run)
+        run.record["status"] = status
+    return status

@@ -1,0 +1,58 @@
+"""Send files and folders to other machines over ssh.
+
+SRC… are put into the folder PATH of each host, made if it is missing; a folder that ends in a slash sends what is
+in it. One file to a PATH that is no folder gets that name. Several hosts get the same at once: a:,b:,c:data/. The
+far side needs ssh and Python 3.6 or later, nothing else. Stopped anywhere, the same line goes on from where it
+was; what is there already is not sent again.
+
+Example:  devkit send dist/*.whl checkpoints gpu7:work/
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands import _transfer as flags
+from devkit.commands._cli.options import Json
+
+
+def command(
+    ctx: typer.Context,
+    words: Annotated[list[str], typer.Argument(metavar="SRC… HOST:PATH", help="What is sent, and where to.")],
+    exclude: flags.Exclude = None,
+    gitignore: flags.Gitignore = False,
+    checksum: flags.Checksum = False,
+    unsafe_links: flags.UnsafeLinks = False,
+    no_compress: flags.NoCompress = False,
+    limit: flags.Limit = "",
+    dry_run: flags.DryRun = False,
+    as_json: Json = False,
+) -> int:
+    from devkit.transfer import copy
+
+    app = ctx.obj
+    sources, places = copy.parse_send(words)
+    request = copy.Request(
+        sources,
+        tuple(exclude or ()),
+        gitignore,
+        checksum,
+        unsafe_links,
+        not no_compress,
+        copy.parse_rate(limit),
+        dry_run,
+    )
+    offer = copy.offer_of(request)
+    ssh = app.config.get("transfer.ssh")
+    with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
+        names = ", ".join(place.host for place in places)
+        with flags.watching(app.console, f"sending to {names}") as watch:
+            outcomes = copy.send_to_all(app.console, ssh, request, offer, places, watch)
+        run.record["result"] = [outcome.as_json() for outcome in outcomes]
+        if as_json:
+            app.console.json(run.record["result"])
+        status = flags.show_outcomes(app.console, outcomes, "sent", dry_run=dry_run)
+        run.record["status"] = status
+    return status

@@ -1,0 +1,159 @@
+"""``devkit bench train``: tokens a second of each stage of sharding, beside the same training written in torch.
+
+The ranks of both libraries are alive at once, and take turns: in each round one trains a few steps while the other
+waits for its next request, so that a machine whose speed drifts drifts for both.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from devkit.bench.statistics import Summary, summarize
+from devkit.launch import Ended, Worker, raise_if_error
+from devkit.training.session import clean_environment, free_port, rank_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.console import Progress
+    from devkit.envs.resolve import Environment
+    from devkit.runs import Run
+    from devkit.training.request import Options
+
+OURS = "devkit"
+WARM_UP_STEPS = 2
+PATIENCE_S = 600.0
+
+Stopwatch = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to measure.
+
+    Attributes:
+        environments: the environment of each library: ``devkit`` (on Paddle), and ``torch`` with a peer.
+        options: of every run, but for the stage.
+        stages: the stages to measure.
+        rounds: turns that each library takes at a stage.
+        steps: steps in a turn.
+    """
+
+    environments: dict[str, Environment]
+    options: Options
+    stages: tuple[int, ...]
+    rounds: int
+    steps: int
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the request as a run record keeps it."""
+        return {
+            "environments": {library: each.name for library, each in self.environments.items()},
+            "options": self.options.as_request(),
+            "stages": list(self.stages),
+            "rounds": self.rounds,
+            "steps": self.steps,
+        }
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage: tokens a second by library, and ours over the peer's, round by round."""
+
+    stage: int
+    tokens_per_s: dict[str, Summary]
+    ratio: Summary | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result with the keys that scripts read."""
+        return asdict(self)
+
+
+class Team:
+    """The ranks of one library, which answer together."""
+
+    def __init__(self, app: App, library: str, request: TrainingRequest, folder: Path, stack: ExitStack) -> None:
+        from devkit.fingerprint import cores
+
+        world_size = request.options.world_size
+        port = free_port()
+        environ = clean_environment(app, threads=max(1, cores() // world_size))
+        self.workers = []
+        for rank in range(world_size):
+            worker = Worker(
+                app,
+                request.environments[library],
+                "training.bench",
+                folder=folder,
+                name=f"{library}-{rank}",
+                environ={**environ, **rank_environment(rank, world_size, port, None)},
+            )
+            stack.callback(worker.child.end)
+            self.workers.append(worker)
+
+    def ask(self, message: dict[str, Any], answer: str) -> dict[str, Any]:
+        """Ask every rank, and return what the first answers.
+
+        Raises:
+            DevkitError: a rank refused or died.
+        """
+        for worker in self.workers:
+            worker.send(message)
+        while True:
+            worker = self.workers[0]
+            _, event = worker.inbox.get(timeout=PATIENCE_S)
+            if isinstance(event, Ended):
+                raise worker.died(event)
+            raise_if_error(event)
+            if event["event"] == answer:
+                return event
+
+
+def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:
+    """Measure every stage.
+
+    Raises:
+        DevkitError: a rank refused or died; a library is missing.
+    """
+    results = []
+    total = len(request.stages) * (request.rounds + 1) * len(request.environments)
+    with app.console.progress("starting the ranks", total=total) as progress:
+        for index, stage in enumerate(request.stages):
+            done = index * (request.rounds + 1) * len(request.environments)
+            results.append(_measure_stage(app, request, stage, run, progress, done))
+            run.event({"event": "stage", **results[-1].as_json()})
+    run.record["result"] = {"stages": [each.as_json() for each in results]}
+    return results
+
+
+def _measure_stage(
+    app: App, request: TrainingRequest, stage: int, run: Run, progress: Progress, done: int
+) -> StageResult:
+    options = replace(request.options, stage=stage)
+    rates: Stopwatch = {library: [] for library in request.environments}
+    with ExitStack() as stack:
+        teams = {library: Team(app, library, request, run.folder, stack) for library in request.environments}
+        for library, team in teams.items():
+            progress.update(text=f"stage {stage}: starting {library}")
+            ask = {"do": "prepare", "library": "torch" if library == "torch" else "paddle", **options.as_request()}
+            run.record["versions"]["torch" if library == "torch" else "paddle"] = team.ask(ask, "prepared")["version"]
+            team.ask({"do": "round", "steps": WARM_UP_STEPS}, "round")
+            done += 1
+        for _ in range(request.rounds):
+            for library, team in teams.items():
+                progress.update(text=f"stage {stage}: {library}", done=done)
+                rates[library].append(team.ask({"do": "round", "steps": request.steps}, "round")["tokens_per_s"])
+                done += 1
+    return result(stage, rates)
+
+
+def result(stage: int, rates: Stopwatch) -> StageResult:
+    """Return what a stage's rounds say; the ratio is taken round by round, where both saw the same machine."""
+    peers = [library for library in rates if library != OURS]
+    ratios = [ours / peer for ours, peer in zip(rates[OURS], rates[peers[0]], strict=True)] if peers else []
+    return StageResult(
+        stage, {library: summarize(each) for library, each in rates.items()}, summarize(ratios) if ratios else None
+    )

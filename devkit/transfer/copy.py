@@ -1,0 +1,237 @@
+"""``send`` and ``recv``: what is asked for, and the transfer that does it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+from devkit.transfer.far import wire
+from devkit.transfer.far.manifest import Offer, describe
+from devkit.transfer.far.offering import Offering
+from devkit.transfer.far.taking import Options, Taking
+from devkit.transfer.remote import Place, Remote, parse_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from devkit.console import Console
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a transfer is asked to do.
+
+    Attributes:
+        sources: paths, here for ``send`` and there for ``recv``.
+        exclude: patterns, as gitignore has them, of what is left out.
+        gitignore: whether .gitignore files leave things out too.
+        checksum: whether the content of files whose size and time are the same is compared.
+        unsafe_links: whether symbolic links that point out are copied.
+        compress: whether blocks may be deflated where that is sooner.
+        rate: the most bytes a second; 0 is no limit.
+        dry_run: stop after the plan.
+    """
+
+    sources: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    gitignore: bool = False
+    checksum: bool = False
+    unsafe_links: bool = False
+    compress: bool = True
+    rate: int = 0
+    dry_run: bool = False
+
+
+@dataclass
+class Outcome:
+    """What came of a transfer with one host; sizes in bytes.
+
+    Attributes:
+        plan: what was to be done: files, bytes, have_files, have_bytes, begun_bytes, names, left_out.
+        result: what was done: files, bytes (that came over), same_bytes, again_bytes, failed, seconds.
+    """
+
+    host: str
+    plan: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    wire_bytes: int = 0
+    error: DevkitError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        error = {"what": self.error.what, "why": self.error.why} if self.error else None
+        return {
+            "host": self.host,
+            "plan": self.plan,
+            "result": self.result,
+            "wire_bytes": self.wire_bytes,
+            "error": error,
+        }
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a transfer goes: its plan once, then bytes as they are done."""
+
+    plan: Callable[[dict[str, Any]], None]
+    done: Callable[[int], None]
+
+
+def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
+    """Return the sources and the places of ``send SRC… HOST:PATH``; ``a:,b:x`` are several hosts.
+
+    Raises:
+        UsageError: the words make no transfer.
+    """
+    *sources, target = words
+    parts = target.split(",") if "," in target and all(":" in part for part in target.split(",")) else [target]
+    places = [parse_place(part) for part in parts]
+    found = [place for place in places if place is not None]
+    if not sources or len(found) != len(places):
+        raise UsageError(
+            "send takes sources and then HOST:PATH", f"{target} names no host.", "devkit send file host:folder/"
+        )
+    for source in sources:
+        if parse_place(source) and not os.path.lexists(source):
+            raise UsageError(f"{source} is on another host", "send takes files of this machine.", "devkit recv --help")
+    if len({str(place) for place in found}) != len(found):
+        raise UsageError("one host and path is named twice", "Two transfers would write the same files.")
+    return tuple(sources), found
+
+
+def parse_recv(words: Sequence[str]) -> tuple[Place, tuple[str, ...], str]:
+    """Return a place of the host, the paths there and the destination here of ``recv HOST:PATH… DST``.
+
+    Raises:
+        UsageError: the words make no transfer.
+    """
+    *sources, destination = words
+    places = [parse_place(source) for source in sources]
+    found = [place for place in places if place is not None]
+    if not found or len(found) != len(places) or parse_place(destination):
+        raise UsageError("recv takes HOST:PATH… and then a folder here", "", "devkit recv host:file .")
+    if len({place.host for place in found}) > 1:
+        raise UsageError("recv takes files from one host at a time", "", f"devkit recv {found[0]} {destination}")
+    return found[0], tuple(place.path for place in found), destination
+
+
+def parse_rate(word: str) -> int:
+    """Return the bytes a second that ``10M``, ``1.5GiB`` or ``500k`` mean, all binary; 0 for no word.
+
+    Raises:
+        UsageError: it is no rate.
+    """
+    if not word:
+        return 0
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?(?:/s)?", word.strip(), re.IGNORECASE)
+    rate = float(found[1]) * 1024 ** " kmg".index(found[2].lower() or " ") if found else 0
+    if rate < 1:
+        raise UsageError(f"{word!r} is not a rate", "A rate is bytes a second: 500k, 10M, 1.5G.")
+    return int(rate)
+
+
+def offer_of(request: Request) -> Offer:
+    """Return what a ``send`` offers.
+
+    Raises:
+        DevkitError: a source is not there, or cannot be read.
+    """
+    try:
+        return describe(
+            [os.fsencode(source) for source in request.sources],
+            [os.fsencode(pattern) for pattern in request.exclude],
+            request.gitignore,
+            request.unsafe_links,
+        )
+    except wire.Stopped as error:
+        raise DevkitError(error.what, error.why) from error
+
+
+def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, place: Place, watch: Watch) -> Outcome:
+    """Send what is offered to one host.
+
+    Raises:
+        DevkitError: the connection, or the far side, failed.
+    """
+    outcome = Outcome(place.host)
+
+    def planned(plan: dict[str, Any]) -> None:
+        outcome.plan = plan
+        watch.plan(plan)
+
+    with Remote(console, ssh, place) as remote:
+        try:
+            remote.start(
+                role="take",
+                destination=wire.text(os.fsencode(place.path)),
+                checksum=request.checksum,
+                dry_run=request.dry_run,
+                unsafe_links=request.unsafe_links,
+            )
+            offering = Offering(
+                remote.channel, offer, remote.digest, request.rate, request.compress, planned, watch.done
+            )
+            outcome.result = offering.serve()
+        except (wire.ProtocolError, wire.Stopped) as error:
+            raise remote.explain(error) from error
+        outcome.wire_bytes = remote.channel.sent
+    return outcome
+
+
+def receive(
+    console: Console, ssh: Sequence[str], request: Request, place: Place, destination: str, watch: Watch
+) -> Outcome:
+    """Take what a host offers.
+
+    Raises:
+        DevkitError: the connection, or the far side, failed.
+    """
+    outcome = Outcome(place.host)
+
+    def planned(plan: dict[str, Any]) -> None:
+        outcome.plan = plan
+        watch.plan(plan)
+
+    with Remote(console, ssh, place) as remote:
+        try:
+            remote.start(
+                role="offer",
+                paths=[wire.text(os.fsencode(path)) for path in request.sources],
+                exclude=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
+                gitignore=request.gitignore,
+                unsafe_links=request.unsafe_links,
+                compress=request.compress,
+                rate=request.rate,
+            )
+            options = Options(request.checksum, request.dry_run, request.unsafe_links)
+            taking = Taking(remote.channel, os.fsencode(destination), remote.digest, options, planned, watch.done)
+            outcome.result = taking.run()
+        except (wire.ProtocolError, wire.Stopped) as error:
+            raise remote.explain(error) from error
+        outcome.wire_bytes = remote.channel.received
+    return outcome
+
+
+def send_to_all(
+    console: Console, ssh: Sequence[str], request: Request, offer: Offer, places: Sequence[Place], watch: Watch
+) -> list[Outcome]:
+    """Send to several hosts at once; one that fails does not stop the others."""
+    outcomes = [Outcome(place.host) for place in places]
+
+    def one(number: int) -> None:
+        try:
+            outcomes[number] = send(console, ssh, request, offer, places[number], watch)
+        except DevkitError as error:
+            outcomes[number].error = error
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(places))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)  # an endless join would not let Ctrl-C through
+    return outcomes

@@ -1,0 +1,242 @@
+"""From a half-written part to a file: opened so that nothing else is touched, synced, and renamed into place."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import queue
+import stat
+import threading
+import time
+from typing import Any, List, NamedTuple, Set, Tuple
+
+from .manifest import NO_FOLLOW, Folders
+from .names import part_name
+from .wire import BLOCK, SILENCE_S
+
+LOCK_WAIT_S = SILENCE_S + 15
+BATCH_FILES = 2048
+BATCH_BYTES = 1 << 25
+BATCH_S = 2.0
+FEW = 8
+SYNC = getattr(os, "fdatasync", os.fsync)
+
+
+class Finished(NamedTuple):
+    """A part that holds all of its file: the file's path, the part's descriptor or -1 where it is closed, its size."""
+
+    path: bytes
+    part: int
+    size: int
+
+
+def open_part(folder: int, name: bytes, keep: bool, lock: bool = True) -> int:
+    """Open a part for writing, and return its descriptor; no one but us writes it as long as that is open.
+
+    Args:
+        folder: the descriptor of its folder.
+        name: its name.
+        keep: whether what an earlier transfer wrote stays; else it is made anew.
+        lock: whether another transfer is waited for.
+
+    Raises:
+        OSError: it cannot be made, or another transfer holds it.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        descriptor = _made(folder, name)
+        fresh = descriptor >= 0
+        if fresh and not lock:
+            return descriptor
+        if not fresh:
+            descriptor = _found(folder, name)
+        if descriptor < 0:
+            continue
+        status = os.fstat(descriptor)
+        ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        if ours and not _locked(descriptor, deadline):
+            os.close(descriptor)
+            raise OSError(errno.EBUSY, "another transfer is writing it")
+        if _is_still(folder, name, status):  # else whoever held it has renamed it into place
+            if ours and (fresh or keep):
+                return descriptor
+            os.unlink(name, dir_fd=folder)
+        os.close(descriptor)
+
+
+def _made(folder: int, name: bytes) -> int:
+    try:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder)
+    except FileExistsError:
+        return -1
+
+
+def _found(folder: int, name: bytes) -> int:
+    """Open what has the name; -1 where that is gone by now, or was a link or a pipe and is removed."""
+    try:
+        return os.open(name, os.O_RDWR | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    os.unlink(name, dir_fd=folder)
+    return -1
+
+
+def _is_still(folder: int, name: bytes, status: os.stat_result) -> bool:
+    try:
+        now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
+
+
+def _locked(descriptor: int, deadline: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def copy_range(source: int, target: int, offset: int, length: int) -> None:
+    """Copy bytes from one file to the same place in another, by reference where the file system can."""
+    in_kernel = getattr(os, "copy_file_range", None)
+    while length > 0:
+        count = 0
+        if in_kernel is not None:
+            try:
+                count = in_kernel(source, target, length, offset, offset)
+            except OSError:
+                in_kernel = None
+        if not count:
+            data = os.pread(source, min(length, BLOCK), offset)
+            if not data:
+                raise OSError(errno.EIO, "the older version became shorter")
+            count = os.pwrite(target, data, offset)
+        offset += count
+        length -= count
+
+
+def ignores_case(folder: int) -> bool:
+    """Tell whether the file system takes ``A`` and ``a`` for one name, by trying."""
+    name = b".devkit-case-" + os.urandom(8).hex().encode()
+    try:
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder))
+    except OSError:
+        return False
+    try:
+        os.stat(name.upper(), dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    else:
+        return True
+    finally:
+        os.unlink(name, dir_fd=folder)
+
+
+def sync_file_system(folder: int) -> bool:
+    """Sync the whole file system that a folder is on; False where the C library cannot."""
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).syncfs(folder) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+def sync_folders(folders: Folders, paths: Set[bytes]) -> None:
+    """Sync folders, so that the renames in them last."""
+    if len(paths) > FEW and sync_file_system(folders.root):
+        return
+    for path in paths:
+        os.fsync(folders.folder(path))
+
+
+class Finisher:
+    """Syncs and renames what is complete, from a thread of its own; small files a batch at a time."""
+
+    def __init__(self, root: int) -> None:
+        self.failures: List[Tuple[bytes, OSError]] = []
+        self.folders: Set[bytes] = set()
+        self._folders = Folders(root)
+        self._queue: queue.Queue[Any] = queue.Queue(4 * BATCH_FILES)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, finished: Finished) -> None:
+        """Take a complete part; its descriptor is closed here."""
+        self._queue.put(finished)
+
+    def sync(self, descriptor: int) -> None:
+        """Let the disk begin to write what a part has so far; the descriptor is closed here."""
+        self._queue.put(descriptor)
+
+    def close(self) -> None:
+        """Finish everything that was taken."""
+        self._queue.put(None)
+        self._thread.join()
+        self._folders.close()
+
+    def _run(self) -> None:
+        batch: List[Finished] = []
+        began, count = time.monotonic(), 0
+        while True:
+            try:
+                item = self._queue.get(timeout=BATCH_S if batch else None)
+            except queue.Empty:
+                item = ()
+            if isinstance(item, int):
+                self._sync(item)
+                continue
+            if isinstance(item, Finished):
+                if item.part >= 0:
+                    self._settle([item])
+                    continue
+                if not batch:
+                    began, count = time.monotonic(), 0
+                batch.append(item)
+                count += item.size
+            full = len(batch) >= BATCH_FILES or count >= BATCH_BYTES
+            if batch and (item is None or full or time.monotonic() - began > BATCH_S):
+                self._settle(batch)
+                batch = []
+            if item is None:
+                return
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            SYNC(descriptor)
+        except OSError:
+            pass  # the sync before the rename will say so
+        finally:
+            os.close(descriptor)
+
+    def _settle(self, batch: List[Finished]) -> None:
+        together = len(batch) > FEW and sync_file_system(self._folders.root)
+        for each in batch:
+            try:
+                folder, name = self._folders.of(each.path)
+                part = part_name(name)
+                if not together:
+                    self._fsync(folder, part, each.part)
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self.folders.add(each.path.rpartition(b"/")[0])
+            except OSError as error:
+                self.failures.append((each.path, error))
+            finally:
+                if each.part >= 0:
+                    os.close(each.part)
+
+    def _fsync(self, folder: int, part: bytes, descriptor: int) -> None:
+        if descriptor >= 0:
+            os.fsync(descriptor)
+            return
+        opened = os.open(part, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -1,0 +1,92 @@
+"""The far side: what it is told on its standard input decides whether it offers or takes."""
+
+import contextlib
+import os
+import sys
+import threading
+from typing import Any, Dict
+
+from .manifest import describe
+from .offering import Offering
+from .taking import Options, Taking
+from .wire import (
+    FAILED,
+    HELLO,
+    START,
+    VERSION,
+    Channel,
+    ProtocolError,
+    Stopped,
+    as_object,
+    digest_speeds,
+    digests,
+    raw,
+)
+
+
+def main(marker: str) -> int:
+    """Speak over standard input and output until the transfer ends."""
+    output = os.dup(1)
+    os.dup2(2, 1)  # what a library prints must not break the stream
+    os.write(output, marker.encode())
+    channel = Channel(0, output)
+    channel.send_json(HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds()})
+    try:
+        start = as_object(channel.expect(START))
+        channel.keep_alive()
+        _do(channel, start)
+    except ProtocolError as error:
+        _say(channel, Stopped("the far side lost the connection", str(error)))
+        return 1
+    except Stopped as error:
+        _say(channel, error)
+        return 1
+    except OSError as error:
+        _say(channel, Stopped("the far side failed", f"{error.strerror}: {error.filename}"))
+        return 1
+    return 0
+
+
+def _do(channel: Channel, start: Dict[str, Any]) -> None:
+    if start.get("digest") not in digests():
+        raise ProtocolError("a hash that is not known here")
+    if start.get("role") == "offer":
+        _offer(channel, start)
+    else:
+        _take(channel, start)
+
+
+def _offer(channel: Channel, start: Dict[str, Any]) -> None:
+    paths = [raw(path) for path in start.get("paths", [])]
+    exclude = [raw(pattern) for pattern in start.get("exclude", [])]
+    offer = describe(paths, exclude, bool(start.get("gitignore")), bool(start.get("unsafe_links")))
+    rate = float(start.get("rate") or 0)
+    Offering(channel, offer, start["digest"], rate=rate, compress=bool(start.get("compress"))).serve()
+
+
+def _take(channel: Channel, start: Dict[str, Any]) -> None:
+    options = Options(
+        checksum=bool(start.get("checksum")),
+        dry_run=bool(start.get("dry_run")),
+        unsafe_links=bool(start.get("unsafe_links")),
+    )
+    Taking(channel, raw(start.get("destination")), start["digest"], options).run()
+
+
+def _say(channel: Channel, error: Stopped) -> None:
+    """Tell the other end, while what it still sends is read: it may be unable to hear before."""
+    words = {"what": error.what, "why": error.why}
+    teller = threading.Thread(target=_tell, args=(channel, words), daemon=True)
+    teller.start()
+    teller.join(0.2)
+    try:
+        while teller.is_alive():
+            channel.receive()
+    except ProtocolError:
+        pass
+    teller.join(2)
+
+
+def _tell(channel: Channel, words: Dict[str, str]) -> None:
+    with contextlib.suppress(ProtocolError):
+        channel.send_json(FAILED, words)

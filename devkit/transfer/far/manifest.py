@@ -1,0 +1,334 @@
+"""What is offered: the entries of a manifest, how they travel, and the walk that finds them."""
+
+import errno
+import glob
+import os
+import stat
+from typing import Iterable, Iterator, List, NamedTuple, Tuple
+
+from .names import PART, Ignore, link_stays_inside, split
+from .wire import Bytes, ProtocolError, Stopped
+
+MAX_ENTRIES = 20 * 1000 * 1000
+MAX_SIZE = 1 << 62
+CHUNK = 1 << 19
+FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
+NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Entry(NamedTuple):
+    """A file, folder, symbolic link or further hard link of the manifest.
+
+    Attributes:
+        kind: one of ``FILE``, ``FOLDER``, ``LINK``, ``HARD_LINK``.
+        path: below the destination, names joined by slashes.
+        size: of a file, in bytes.
+        allocated: what it takes on the offering side's disk, less than ``size`` where it is sparse.
+        mtime_ns: when it was last changed.
+        mode: its permission bits.
+        target: where a symbolic link points; of a hard link, the number of the entry that it is the same file as.
+    """
+
+    kind: str
+    path: bytes
+    size: int = 0
+    allocated: int = 0
+    mtime_ns: int = 0
+    mode: int = 0o644
+    target: bytes = b""
+
+
+class Source(NamedTuple):
+    """Where an entry is read from: a folder that was opened, and the path below it."""
+
+    root: int
+    path: bytes
+
+
+class Place(NamedTuple):
+    """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest."""
+
+    root: int
+    base: bytes
+    name: bytes
+
+
+class Offer(NamedTuple):
+    """A manifest and where its entries lie."""
+
+    entries: List[Entry]
+    sources: List[Source]
+    left_out: List[Tuple[bytes, str]]
+    one_file: bool
+
+
+def pack(entry: Entry) -> bytes:
+    """Return an entry as it travels."""
+    numbers = f"{entry.kind} {entry.size} {entry.allocated} {entry.mtime_ns} {entry.mode}"
+    return b"\0".join((numbers.encode(), entry.path, entry.target, b""))
+
+
+def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Yield the bodies of ENTRIES frames."""
+    waiting = bytearray()
+    for entry in entries:
+        waiting += pack(entry)
+        if len(waiting) >= CHUNK:
+            yield bytes(waiting)
+            waiting = bytearray()
+    if waiting:
+        yield bytes(waiting)
+
+
+def unpack(body: Bytes, known: List[Entry]) -> None:
+    """Append the entries of an ENTRIES frame to those that are known, each one proven.
+
+    Raises:
+        ProtocolError: an entry is malformed, or its path leads out of the destination.
+    """
+    fields = bytes(body).split(b"\0")
+    if len(fields) % 3 != 1 or fields[-1]:
+        raise ProtocolError("a manifest that is cut short")
+    if len(known) + len(fields) // 3 > MAX_ENTRIES:
+        raise ProtocolError("a manifest of too many entries")
+    for at in range(0, len(fields) - 1, 3):
+        known.append(_proven(fields[at], fields[at + 1], fields[at + 2], known))
+
+
+def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> Entry:
+    try:
+        kind, size, allocated, mtime_ns, mode = numbers.decode("ascii").split(" ")
+        entry = Entry(kind, path, int(size), int(allocated), int(mtime_ns), int(mode) & 0o777, target)
+    except ValueError as error:
+        raise ProtocolError("an entry that does not parse") from error
+    split(path)
+    if kind not in (FILE, FOLDER, LINK, HARD_LINK) or not 0 <= entry.size <= MAX_SIZE or abs(entry.mtime_ns) > MAX_SIZE:
+        raise ProtocolError("an entry of no kind or size")
+    if kind == LINK and not target:
+        raise ProtocolError("a link that points nowhere")
+    if kind == HARD_LINK and not (target.isdigit() and int(target) < len(known) and known[int(target)].kind == FILE):
+        raise ProtocolError("a hard link to what is no file")
+    return entry
+
+
+def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> Offer:
+    """Find what is offered.
+
+    Args:
+        paths: files and folders as the user named them; ``~`` and wildcards are resolved here. A folder that ends
+            with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
+        exclude: patterns, as gitignore has them, of what is left out.
+        gitignore: whether the folders' own .gitignore files leave things out too.
+        unsafe_links: whether symbolic links that point out of what is offered are offered.
+
+    Raises:
+        Stopped: there is no such file, or two would land on one name.
+    """
+    walk = _Walk(exclude, gitignore, unsafe_links)
+    found = [each for path in paths for each in expand(path)]
+    for path in found:
+        walk.add(path)
+    seen = set()
+    for entry in walk.entries:
+        if entry.path in seen:
+            raise Stopped(f"{os.fsdecode(entry.path)} is offered twice", "Two sources have the same name.")
+        seen.add(entry.path)
+    one_file = len(found) == 1 and len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file)
+
+
+def describe_open(places: Iterable[Place]) -> Offer:
+    """Return what places that are open offer; a folder without a name there offers what is in it."""
+    walk = _Walk([], False, False)
+    for place in places:
+        try:
+            walk.add_open(place)
+        except OSError as error:
+            raise Stopped(f"{os.fsdecode(place.name)} cannot be read", f"{error.strerror}.") from error
+    one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file)
+
+
+def expand(path: bytes) -> List[bytes]:
+    """Return what a path with wildcards names; one that exists names itself."""
+    path = os.path.expanduser(path) or b"."
+    if os.path.lexists(path) or not glob.has_magic(os.fsdecode(path)):
+        return [path]
+    found = sorted(glob.glob(path))
+    if not found:
+        raise Stopped(f"nothing matches {os.fsdecode(path)}", "No name there fits the pattern.")
+    return found
+
+
+class _Walk:
+    def __init__(self, exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> None:
+        self.entries: List[Entry] = []
+        self.sources: List[Source] = []
+        self.left_out: List[Tuple[bytes, str]] = []
+        self.plain = False
+        self._exclude = Ignore(exclude)
+        self._gitignore = gitignore
+        self._unsafe_links = unsafe_links
+        self._roots: dict[bytes, int] = {}
+        self._inodes: dict[Tuple[int, int], int] = {}
+
+    def add(self, path: bytes) -> None:
+        try:
+            status = os.stat(path)
+            real = os.path.realpath(path)
+            self.plain = not stat.S_ISDIR(status.st_mode)
+            if self.plain:
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
+            elif os.path.basename(path) in (b"", b".", b".."):
+                place = Place(self._root(real), b"", b"")
+            else:
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
+            self.add_open(place)
+        except OSError as error:
+            raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
+
+    def add_open(self, place: Place) -> None:
+        """Add the file or folder at a place."""
+        status = os.stat(place.base or b".", dir_fd=place.root, follow_symlinks=False)
+        if not stat.S_ISDIR(status.st_mode):
+            self._file(status, place, place.name, b"")
+            return
+        folder = os.open(place.base or b".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=place.root)
+        try:
+            if place.name:
+                self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
+            self._folder(place, folder, b"", self._exclude)
+        finally:
+            os.close(folder)
+
+    def _root(self, path: bytes) -> int:
+        if path not in self._roots:
+            self._roots[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._roots[path]
+
+    def _keep(self, entry: Entry, place: Place, inside: bytes) -> None:
+        self.entries.append(entry)
+        self.sources.append(Source(place.root, _join(place.base, inside)))
+
+    def _folder(self, place: Place, folder: int, below: bytes, ignore: Ignore) -> None:
+        """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
+        names = sorted(os.fsencode(name) for name in os.listdir(folder))
+        if self._gitignore and b".gitignore" in names:
+            ignore = ignore.copy()
+            ignore.add(below, _lines(folder))
+        for name in names:
+            if PART.match(name):
+                continue
+            inside = below + name
+            path = _join(place.name, inside)
+            try:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if ignore.leaves_out(inside, is_folder):
+                    continue
+                if is_folder:
+                    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=folder)
+                    try:
+                        self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
+                        self._folder(place, inner, inside + b"/", ignore)
+                    finally:
+                        os.close(inner)
+                elif stat.S_ISLNK(status.st_mode):
+                    self._link(status, os.readlink(name, dir_fd=folder), place, path, inside)
+                else:
+                    self._file(status, place, path, inside)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR):
+                    raise
+                if error.errno != errno.ENOENT:
+                    self.left_out.append((path, error.strerror or "cannot be read"))
+
+    def _link(self, status: os.stat_result, target: bytes, place: Place, path: bytes, inside: bytes) -> None:
+        if self._unsafe_links or link_stays_inside(path, target):
+            self._keep(Entry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
+        else:
+            self.left_out.append((path, "a symbolic link that points out"))
+
+    def _file(self, status: os.stat_result, place: Place, path: bytes, inside: bytes) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            self.left_out.append((path, "a device, pipe or socket"))
+            return
+        if status.st_nlink > 1:
+            first = self._inodes.setdefault((status.st_dev, status.st_ino), len(self.entries))
+            if first != len(self.entries):
+                self._keep(Entry(HARD_LINK, path, target=b"%d" % first), place, inside)
+                return
+        allocated = min(status.st_blocks * 512, status.st_size)
+        entry = Entry(FILE, path, status.st_size, allocated, status.st_mtime_ns, _mode(status))
+        self._keep(entry, place, inside)
+
+
+def _join(above: bytes, below: bytes) -> bytes:
+    return above + b"/" + below if above and below else above or below
+
+
+def _mode(status: os.stat_result) -> int:
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _lines(folder: int) -> List[bytes]:
+    try:
+        descriptor = os.open(b".gitignore", os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        return file.read(1 << 20).splitlines()
+
+
+class Folders:
+    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open.
+
+    Args:
+        root: the descriptor of the root, which stays the caller's.
+        make: whether missing folders are made.
+    """
+
+    KEPT = 64
+
+    def __init__(self, root: int, make: bool = False) -> None:
+        self.root = root
+        self.made: set[bytes] = set()
+        self._make = make
+        self._open: dict[bytes, int] = {}
+
+    def of(self, path: bytes) -> Tuple[int, bytes]:
+        """Return the descriptor of the folder that a path lies in, which stays ours, and the path's last name."""
+        parent, _, name = path.rpartition(b"/")
+        return self.folder(parent), name
+
+    def folder(self, path: bytes) -> int:
+        """Return the descriptor of a folder, which stays ours."""
+        if not path:
+            return self.root
+        if path in self._open:
+            return self._open[path]
+        if len(self._open) >= self.KEPT:
+            self.close()
+        above, _, name = path.rpartition(b"/")
+        parent = self.folder(above)
+        if name in (b"", b".", b".."):
+            raise ProtocolError("a path that leads out")
+        flags = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
+        try:
+            opened = os.open(name, flags, dir_fd=parent)
+        except FileNotFoundError:
+            if not self._make:
+                raise
+            os.mkdir(name, 0o700, dir_fd=parent)
+            self.made.add(path)
+            opened = os.open(name, flags, dir_fd=parent)
+        self._open[path] = opened
+        return opened
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()

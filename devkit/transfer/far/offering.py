@@ -1,0 +1,343 @@
+"""The offering end: it answers requests for ranges of the manifest's files, by number and in order."""
+
+import io
+import os
+import stat
+import time
+import zlib
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from .manifest import FILE, NO_FOLLOW, Folders, Offer, chunks
+from .wire import (
+    BLOCK,
+    CHECK,
+    COMPARE,
+    DATA,
+    DIGEST_BYTES,
+    ENTRIES,
+    ENTRIES_END,
+    FAILED,
+    GONE,
+    HOLE,
+    PIECE,
+    PLAN,
+    RANGE,
+    RESULT,
+    SAME,
+    WANT,
+    Channel,
+    Closed,
+    Digest,
+    ProtocolError,
+    as_object,
+    digests,
+    failure,
+    parse,
+    text,
+)
+
+SLOW_LINK = 80e6  # bytes a second: below it deflating may pay
+MIN_CHECK_BLOCK = 512
+
+
+def is_sooner(length: int, deflated: int, took_s: float, link: float) -> bool:
+    """Tell whether deflating a block and sending the rest takes clearly less time than sending it as it is."""
+    return took_s + deflated / link < 0.9 * length / link
+
+
+class Squeeze:
+    """Decides, block by block, whether deflating it gets it over sooner, by what the link and the block do."""
+
+    RETRY = 16
+
+    def __init__(self, channel: Channel, enabled: bool) -> None:
+        self._channel = channel
+        self._enabled = enabled
+        self._wait = 0
+        self._mark = (time.perf_counter(), channel.sent)
+        self._link = 0.0
+
+    def measure(self) -> None:
+        """Take the link's speed from what went out since the last time, buffers aside."""
+        now = time.perf_counter()
+        if self._channel.sent - self._mark[1] >= 4 * BLOCK and now > self._mark[0]:
+            self._link = (self._channel.sent - self._mark[1]) / (now - self._mark[0])
+            self._mark = (now, self._channel.sent)
+
+    def pack(self, data: memoryview) -> Tuple[bool, Any]:
+        """Return whether the bytes were deflated, and them."""
+        if not self._enabled or len(data) < BLOCK // 4:
+            return False, data
+        self.measure()
+        if self._wait or not 0 < self._link < SLOW_LINK:
+            self._wait = max(self._wait - 1, 0)
+            return False, data
+        began = time.perf_counter()
+        packed = zlib.compress(data, 1)
+        took = time.perf_counter() - began
+        if is_sooner(len(data), len(packed), took, self._link):
+            return True, packed
+        self._wait = self.RETRY
+        return False, data
+
+
+class Pace:
+    """Holds what is sent to a rate, in bytes a second; 0 is none."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._free_at = time.monotonic()
+
+    def spend(self, count: int) -> None:
+        """Wait until so many bytes more may have gone."""
+        if self.rate > 0:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now - 0.1) + count / self.rate
+            if self._free_at > now:
+                time.sleep(self._free_at - now)
+
+
+class Offering:
+    """Serves a manifest over a channel.
+
+    Args:
+        channel: the connection.
+        offer: what is offered; its entries are sent first.
+        digest: the hash of this transfer.
+        rate: the most bytes a second that are sent; 0 is no limit.
+        compress: whether blocks may be deflated.
+        on_plan: called with what the taking end means to do.
+        on_sent: called with the bytes of the files that were sent or found the same.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        offer: Offer,
+        digest: str,
+        rate: float = 0,
+        compress: bool = True,
+        on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
+        on_sent: Optional[Callable[[int], None]] = None,
+    ) -> None:
+        self.channel = channel
+        self.offer = offer
+        self._digest: Digest = digests()[digest]
+        self._on_plan = on_plan or (lambda _plan: None)
+        self._on_sent = on_sent or (lambda _count: None)
+        self._buffer = memoryview(bytearray(BLOCK))
+        self._pace = Pace(rate)
+        self._squeeze = Squeeze(channel, compress)
+        self._folders: Dict[int, Folders] = {}
+        self._open: Optional[Tuple[int, Any]] = None
+        self._gone: Dict[int, str] = {}
+
+    def serve(self) -> Dict[str, Any]:
+        """Send the manifest, answer until the taking end is done, and return its result.
+
+        Raises:
+            ProtocolError: it asked for what is not offered, or the connection ended.
+            Stopped: it could not go on.
+        """
+        offer = self.offer
+        for chunk in chunks(offer.entries):
+            self.channel.send(ENTRIES, chunk, flush=False)
+        left_out = [[text(path), reason] for path, reason in offer.left_out[:100]]
+        about = {"one_file": offer.one_file, "left_out": left_out, "left_out_count": len(offer.left_out)}
+        self.channel.send_json(ENTRIES_END, about)
+        try:
+            return self._answer()
+        except Closed:
+            self._last_words()
+            raise
+        finally:
+            self.close()
+
+    def _answer(self) -> Dict[str, Any]:
+        while True:
+            if not self.channel.has_more():
+                self.channel.flush()
+            kind, body = self.channel.receive()
+            if kind == WANT:
+                self._want(bytes(body))
+            elif kind == CHECK:
+                self._check(body)
+            elif kind == PLAN:
+                self._on_plan(as_object(body))
+            elif kind == RESULT:
+                return as_object(body)
+            elif kind == FAILED:
+                raise failure(body)
+            else:
+                raise ProtocolError(f"a frame of kind {kind}")
+
+    def _last_words(self) -> None:
+        """Raise what the taking end said before it went, which lies behind its last requests."""
+        try:
+            while True:
+                kind, body = self.channel.receive()
+                if kind == FAILED:
+                    raise failure(body)
+        except ProtocolError:
+            pass
+
+    def close(self) -> None:
+        """Close the files."""
+        self._shut()
+        for folders in self._folders.values():
+            folders.close()
+        self._folders.clear()
+
+    def _want(self, body: bytes) -> None:
+        if len(body) % RANGE.size:
+            raise ProtocolError("a request that is cut short")
+        for index, offset, length in RANGE.iter_unpack(body):
+            file = self._file(index, offset, length)
+            if file is not None:
+                self._give(index, file, offset, length)
+
+    def _file(self, index: int, offset: int, length: int) -> Any:
+        """Return the open file of an entry, or None where it is gone (which was said)."""
+        if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
+            raise ProtocolError("a request for what is no file")
+        entry = self.offer.entries[index]
+        if offset + length > entry.size:
+            raise ProtocolError("a request beyond the end of a file")
+        if self._open and self._open[0] == index:
+            return self._open[1]
+        self._shut()
+        if index not in self._gone:
+            try:
+                file = io.FileIO(self._descriptor(index), "rb")
+            except OSError as error:
+                self._lose(index, error.strerror or "cannot be read")
+                return None
+            self._open = (index, file)
+            if self._unchanged(index, file):
+                return file
+            self._lose(index, self._gone[index])
+        return None
+
+    def _descriptor(self, index: int) -> int:
+        source = self.offer.sources[index]
+        folders = self._folders.setdefault(source.root, Folders(source.root))
+        folder, name = folders.of(source.path)
+        # A pipe put in the file's place since would block here for ever.
+        return os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+
+    def _unchanged(self, index: int, file: Any) -> bool:
+        status = os.fstat(file.fileno())
+        entry = self.offer.entries[index]
+        if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns):
+            return True
+        self._gone[index] = "it changed while it was read"
+        return False
+
+    def _lose(self, index: int, reason: str) -> None:
+        self._gone[index] = reason
+        self.channel.send(GONE, RANGE.pack(index, 0, 0), reason.encode(), flush=False)
+
+    def _shut(self) -> None:
+        if self._open:
+            self._open[1].close()
+            self._open = None
+
+    def _give(self, index: int, file: Any, offset: int, length: int) -> None:
+        """Send a range's bytes and holes."""
+        end = offset + length
+        entry = self.offer.entries[index]
+        sparse = entry.allocated < entry.size
+        while offset < end:
+            stop = end
+            if sparse:
+                hole, stop = _extent(file.fileno(), offset, end)
+                if hole:
+                    self.channel.send(HOLE, RANGE.pack(index, offset, stop - offset), flush=False)
+                    self._on_sent(stop - offset)
+                    offset = stop
+                    continue
+            while offset < stop:
+                data = self._read(file, offset, min(BLOCK, stop - offset))
+                if data is None:
+                    self._lose(index, "it changed while it was read")
+                    return
+                self._send(index, offset, data)
+                offset += len(data)
+        if not self._unchanged(index, file):
+            self._lose(index, self._gone[index])
+
+    def _read(self, file: Any, offset: int, length: int) -> Optional[memoryview]:
+        view = self._buffer[:length]
+        file.seek(offset)
+        done = 0
+        while done < length:
+            count = file.readinto(view[done:])
+            if not count:
+                return None
+            done += count
+        return view
+
+    def _send(self, index: int, offset: int, data: memoryview) -> None:
+        digest = self._digest(data)
+        deflated, packed = self._squeeze.pack(data)
+        self._pace.spend(len(packed))
+        self.channel.send(DATA, PIECE.pack(index, offset, len(data), deflated, digest), packed, flush=False)
+        self._on_sent(len(data))
+
+    def _check(self, body: memoryview) -> None:
+        """Compare the blocks of a range with the digests of the taking end, and send those that differ."""
+        index, offset, length, block = parse(COMPARE, body)
+        theirs = bytes(body[COMPARE.size :])
+        if not MIN_CHECK_BLOCK <= block <= BLOCK or len(theirs) != -(-length // block) * DIGEST_BYTES:
+            raise ProtocolError("a comparison that does not add up")
+        file = self._file(index, offset, length)
+        if file is None:
+            return
+        for start, view in self._pieces(file, offset, length, BLOCK // block * block):
+            if view is None:
+                self._lose(index, "it changed while it was read")
+                return
+            at = (start - offset) // block * DIGEST_BYTES
+            for same, begin, end in self._runs(view, block, theirs, at):
+                if same:
+                    self.channel.send(SAME, RANGE.pack(index, start + begin, end - begin), flush=False)
+                    self._on_sent(end - begin)
+                else:
+                    self._send(index, start + begin, view[begin:end])
+        if not self._unchanged(index, file):
+            self._lose(index, self._gone[index])
+
+    def _pieces(self, file: Any, offset: int, length: int, step: int) -> Any:
+        for start in range(offset, offset + length, step):
+            yield start, self._read(file, start, min(step, offset + length - start))
+
+    def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
+        """Return the runs of same and different blocks."""
+        runs: List[Tuple[bool, int, int]] = []
+        for begin in range(0, len(view), block):
+            piece = view[begin : begin + block]
+            same = self._digest(piece) == theirs[at : at + DIGEST_BYTES]
+            at += DIGEST_BYTES
+            if runs and runs[-1][0] == same:
+                runs[-1] = (same, runs[-1][1], begin + len(piece))
+            else:
+                runs.append((same, begin, begin + len(piece)))
+        return runs
+
+
+def _extent(descriptor: int, offset: int, end: int) -> Tuple[bool, int]:
+    """Return whether a hole begins at ``offset``, and where what begins there ends."""
+    try:
+        data = os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError:  # nothing but a hole to the end, or a file system that does not know: ENXIO, EINVAL
+        return _all_hole(descriptor, offset), end
+    if data > offset:
+        return True, min(data, end)
+    return False, min(os.lseek(descriptor, offset, os.SEEK_HOLE), end)
+
+
+def _all_hole(descriptor: int, offset: int) -> bool:
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_HOLE) == offset
+    except OSError:
+        return False

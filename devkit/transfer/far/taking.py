@@ -1,0 +1,652 @@
+"""The taking end: it compares the manifest with what it has, asks for the rest, and writes it whole or not at all."""
+
+import contextlib
+import errno
+import os
+import queue
+import stat
+import threading
+import time
+import zlib
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
+from .manifest import FILE, FOLDER, HARD_LINK, LINK, NO_FOLLOW, Entry, Folders, unpack
+from .names import collisions, link_stays_inside, part_name, split
+from .wire import (
+    BLOCK,
+    CHECK,
+    COMPARE,
+    DATA,
+    ENTRIES,
+    ENTRIES_END,
+    FAILED,
+    GONE,
+    HOLE,
+    PIECE,
+    PLAN,
+    RANGE,
+    RESULT,
+    SAME,
+    WANT,
+    Channel,
+    ProtocolError,
+    Stopped,
+    as_object,
+    digests,
+    failure,
+    parse,
+    text,
+)
+
+SMALL = 1 << 18
+CHECK_BLOCK = 1 << 14
+CHECK_SPAN = 1 << 24
+WANT_SPAN = 1 << 26
+WANTS_A_FRAME = 2048
+COMPARED_AT_ONCE = 16
+SYNC_EVERY = 1 << 26
+ATTEMPTS = 4
+FAILURES_NAMED = 100
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
+
+
+class Options(NamedTuple):
+    """How to take.
+
+    Attributes:
+        checksum: compare the content of files whose size and time are the same.
+        dry_run: stop after the plan.
+        unsafe_links: make symbolic links that point out of the destination.
+        reserve: the bytes of the disk that must stay free.
+    """
+
+    checksum: bool = False
+    dry_run: bool = False
+    unsafe_links: bool = False
+    reserve: int = 1 << 26
+
+
+class Wanted(NamedTuple):
+    """A file that is not here: its number, and the sizes of what may hold some of it."""
+
+    number: int
+    part: int
+    old: int
+
+
+class Basis(NamedTuple):
+    """What holds some of a file: its half-written part (descriptor or -1, size), its older version (the same)."""
+
+    part: int
+    part_size: int
+    old: int
+    old_size: int
+
+
+class Incoming:
+    """A file that is arriving, in order but for blocks that are asked for again."""
+
+    def __init__(self, entry: Entry, basis: Optional[Basis]) -> None:
+        self.entry = entry
+        self.basis = basis
+        self.part = basis.part if basis else -1
+        self.old = basis.old if basis else -1
+        self.written = basis.part_size if basis else 0  # beyond it the part holds nothing but zeros
+        self.next = 0
+        self.bad: Dict[int, int] = {}
+        self.unsynced = 0
+        self.failed = False
+
+    def close(self) -> None:
+        """Close what is open."""
+        for descriptor in (self.part, self.old):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.part = self.old = -1
+
+
+class Taking:
+    """Takes a manifest's entries into a folder.
+
+    Args:
+        channel: the connection.
+        destination: the folder, or for one file its new name.
+        digest: the name of the transfer's hash.
+        options: how.
+        on_plan: called with the plan, before anything is written but folders.
+        on_taken: called with the bytes of the files that arrived or were found here.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        destination: bytes,
+        digest: str,
+        options: Optional[Options] = None,
+        on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
+        on_taken: Optional[Callable[[int], None]] = None,
+    ) -> None:
+        self.channel = channel
+        self.options = options or Options()
+        self._destination = destination
+        self._digest = digests()[digest]
+        self._on_plan = on_plan or (lambda _plan: None)
+        self._on_taken = on_taken or (lambda _count: None)
+        self._entries: List[Entry] = []
+        self._failures: Dict[int, str] = {}
+        self._active: Dict[int, Incoming] = {}
+        self._bases: Dict[int, Basis] = {}
+        self._comparing = threading.Semaphore(COMPARED_AT_ONCE)
+        self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
+        self._broken: List[BaseException] = []
+        self._attempts: Dict[Tuple[int, int], int] = {}
+        self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
+
+    def run(self) -> Dict[str, Any]:
+        """Take everything and return what came of it, which the offering end was told too.
+
+        Raises:
+            ProtocolError: the offering end said what no honest end says, or the connection ended.
+            Stopped: the disk is full, or the destination is none.
+        """
+        began = time.monotonic()
+        about = self._manifest()
+        root = self._root(bool(about.get("one_file")))
+        folders = Folders(root, make=not self.options.dry_run) if root >= 0 else None
+        try:
+            wanted = self._compare(folders)
+            self._announce(root, wanted, about)
+            if not self.options.dry_run and folders is not None:
+                self._take(folders, wanted)
+            failed = [[text(self._entries[i].path), why] for i, why in sorted(self._failures.items())[:FAILURES_NAMED]]
+            result = dict(
+                self._counts, failed=failed, failed_count=len(self._failures), seconds=time.monotonic() - began
+            )
+            self.channel.send_json(RESULT, result)
+            return result
+        finally:
+            if folders is not None:
+                folders.close()
+            if root >= 0:
+                os.close(root)
+
+    def _manifest(self) -> Dict[str, Any]:
+        while True:
+            kind, body = self.channel.receive()
+            if kind == ENTRIES:
+                unpack(body, self._entries)
+            elif kind == ENTRIES_END:
+                return as_object(body)
+            elif kind == FAILED:
+                raise failure(body)
+            else:
+                raise ProtocolError(f"a frame of kind {kind} in the manifest")
+
+    def _root(self, one_file: bool) -> int:
+        """Return the descriptor of the folder that everything lands in, or -1 where a dry run finds none."""
+        path = os.path.expanduser(self._destination) or b"."
+        if one_file and len(self._entries) == 1 and not os.path.isdir(path) and not path.endswith(b"/"):
+            path, name = os.path.split(path)
+            split(name)
+            self._entries[0] = self._entries[0]._replace(path=name)
+        try:
+            if not self.options.dry_run:
+                os.makedirs(path or b".", exist_ok=True)
+            return os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if self.options.dry_run:
+                return -1
+            raise
+        except OSError as error:
+            what = "{} cannot be written".format(os.fsdecode(path or b"."))
+            raise Stopped(what, f"{error.strerror}.") from error
+
+    def _fail(self, index: int, reason: str) -> None:
+        self._failures.setdefault(index, reason)
+
+    def _refuse(self, index: int, error: OSError) -> None:
+        """Note why an entry cannot be written; where nothing else could be either, stop."""
+        if error.errno in FATAL:
+            what = f"{os.fsdecode(self._entries[index].path)} cannot be written"
+            raise Stopped(what, f"{error.strerror}.") from error
+        reason = {
+            errno.ELOOP: "a symbolic link is in its way",
+            errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
+        }
+        self._fail(index, reason.get(error.errno or 0, error.strerror or "cannot be written"))
+
+    def _compare(self, folders: Optional[Folders]) -> List[Wanted]:
+        """Make the folders, and return the files that are not here as they are offered."""
+        wanted = []
+        refused = collisions(entry.path for entry in self._entries)
+        if refused and not (folders is not None and ignores_case(folders.root)):
+            refused = set()
+        for index, entry in enumerate(self._entries):
+            if entry.path in refused:
+                self._fail(index, "this file system takes its name for another's")
+                continue
+            try:
+                if entry.kind == FOLDER and folders is not None:
+                    folders.folder(entry.path)
+                elif entry.kind == FILE:
+                    found = self._here(entry, folders)
+                    if found is None:
+                        self._counts["have_files"] += 1
+                        self._counts["have_bytes"] += entry.size
+                    else:
+                        wanted.append(Wanted(index, *found))
+            except FileNotFoundError:
+                if entry.kind == FILE:
+                    wanted.append(Wanted(index, 0, 0))
+            except OSError as error:
+                self._refuse(index, error)
+        return wanted
+
+    def _here(self, entry: Entry, folders: Optional[Folders]) -> Optional[Tuple[int, int]]:
+        """Return None where the file is here, else the sizes of its part and of its older version."""
+        if folders is None:
+            return 0, 0
+        folder, name = folders.of(entry.path)
+        if entry.path.rpartition(b"/")[0] in folders.made:
+            return 0, 0
+        old = _size(folder, name)
+        if old is not None:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not self.options.checksum:
+                if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
+                    self._change_mode(folder, name, entry.mode)
+                return None
+        return _size(folder, part_name(name)) or 0, old or 0
+
+    @staticmethod
+    def _change_mode(folder: int, name: bytes, mode: int) -> None:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+    def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any]) -> None:
+        sizes = [self._entries[each.number].size for each in wanted]
+        plan = {
+            "files": len(wanted),
+            "bytes": sum(sizes),
+            "begun_bytes": sum(min(each.part, size) for each, size in zip(wanted, sizes)),
+            "have_files": self._counts["have_files"],
+            "have_bytes": self._counts["have_bytes"],
+            "entries": len(self._entries),
+            "left_out": about.get("left_out", []),
+            "left_out_count": about.get("left_out_count", 0),
+            "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],
+        }
+        if root >= 0:
+            disk = os.fstatvfs(root)
+            free = disk.f_bavail * disk.f_frsize
+            needed = sum(max(self._entries[w.number].allocated - w.part, 0) for w in wanted)
+            if needed and needed > free - self.options.reserve:
+                raise Stopped(f"the disk has no room for {needed} bytes", f"{free} are free there.")
+        self.channel.send_json(PLAN, plan)
+        self._on_plan(plan)
+
+    def _take(self, folders: Folders, wanted: List[Wanted]) -> None:
+        finisher = Finisher(folders.root)
+        remaining = set()
+        for each in wanted:
+            if self._entries[each.number].size == 0:
+                self._small(folders, finisher, each.number, memoryview(b""))
+            else:
+                remaining.add(each.number)
+        asking = [each for each in wanted if each.number in remaining]
+        asker = threading.Thread(target=self._ask, args=(folders.root, asking), daemon=True)
+        asker.start()
+        self.channel.on_ping = self._check_asker
+        try:
+            while remaining:
+                self._receive(folders, finisher, remaining)
+        finally:
+            self._again.put(None)
+            for incoming in self._active.values():
+                incoming.close()
+            finisher.close()
+        asker.join()
+        for path, error in finisher.failures:
+            index = next(i for i, entry in enumerate(self._entries) if entry.path == path)
+            self._refuse(index, error)
+        self._links(folders)
+        self._folders_last(folders)
+        sync_folders(folders, finisher.folders)
+
+    # What is asked for, from a thread of its own: it must not keep the other from reading.
+
+    def _ask(self, root: int, wanted: List[Wanted]) -> None:
+        folders = Folders(root)
+        try:
+            frame = bytearray()
+            for each in wanted:
+                size = self._entries[each.number].size
+                start = 0
+                if each.part or each.old:
+                    self._want(frame)
+                    start = self._check(folders, each)
+                for offset in range(start, size, WANT_SPAN):
+                    frame += RANGE.pack(each.number, offset, min(WANT_SPAN, size - offset))
+                    if len(frame) >= WANTS_A_FRAME * RANGE.size:
+                        self._want(frame)
+            self._want(frame)
+            while True:
+                again = self._again.get()
+                if again is None:
+                    return
+                self.channel.send(WANT, RANGE.pack(*again))
+        except BaseException as error:  # noqa: BLE001 - the other thread raises it
+            self._broken.append(error)
+        finally:
+            folders.close()
+
+    def _check_asker(self) -> None:
+        if self._broken:
+            raise self._broken[0]
+
+    def _want(self, frame: bytearray) -> None:
+        if frame:
+            self.channel.send(WANT, bytes(frame))
+            del frame[:]
+
+    def _check(self, folders: Folders, wanted: Wanted) -> int:
+        """Send the digests of what is here of a file, and return where that ends."""
+        entry = self._entries[wanted.number]
+        self._comparing.acquire()
+        basis = self._open_basis(folders, entry)
+        self._bases[wanted.number] = basis
+        first = min(basis.part_size, entry.size)
+        second = min(max(basis.old_size, first), entry.size)
+        self._digests(wanted.number, basis.part, 0, first)
+        self._digests(wanted.number, basis.old, first, second)
+        return second
+
+    def _open_basis(self, folders: Folders, entry: Entry) -> Basis:
+        part = old = -1
+        try:
+            folder, name = folders.of(entry.path)
+            if _size(folder, part_name(name)):
+                part = open_part(folder, part_name(name), keep=True)
+            if _size(folder, name):
+                old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        except OSError:  # what cannot be read is no help; whether it can be written shows when it arrives
+            pass
+        return Basis(part, os.fstat(part).st_size if part >= 0 else 0, old, os.fstat(old).st_size if old >= 0 else 0)
+
+    def _digests(self, index: int, descriptor: int, start: int, end: int) -> None:
+        for offset in range(start, end, CHECK_SPAN):
+            length = min(CHECK_SPAN, end - offset)
+            found = bytearray()
+            for at in range(offset, offset + length, BLOCK):
+                view = memoryview(_read(descriptor, at, min(BLOCK, offset + length - at)))
+                for begin in range(0, len(view), CHECK_BLOCK):
+                    found += self._digest(view[begin : begin + CHECK_BLOCK])
+            self.channel.send(CHECK, COMPARE.pack(index, offset, length, CHECK_BLOCK), found)
+
+    # What arrives.
+
+    def _receive(self, folders: Folders, finisher: Finisher, remaining: "Set[int]") -> None:
+        kind, body = self.channel.receive()
+        if kind == DATA:
+            self._data(folders, finisher, remaining, body)
+        elif kind in (SAME, HOLE):
+            index, offset, length = parse(RANGE, body)
+            if index not in remaining or not length:
+                raise ProtocolError("a range that was not asked for")
+            incoming = self._incoming(index)
+            in_order = self._admit(incoming, index, offset, length, good=True)
+            work = self._keep if kind == SAME else self._hole
+            self._try(index, incoming, lambda: work(folders, incoming, offset, length))
+            self._counts["same_bytes"] += length
+            self._on_taken(length)
+            self._settle(folders, finisher, remaining, index, length if in_order else 0)
+        elif kind == GONE:
+            index, _, _ = parse(RANGE, body)
+            if index not in remaining:
+                raise ProtocolError("an end of what was not asked for")
+            self._fail(index, bytes(body[RANGE.size :]).decode("utf-8", "replace")[:200])
+            self._drop(index)
+            remaining.discard(index)
+        elif kind == FAILED:
+            raise failure(body)
+        else:
+            raise ProtocolError(f"a frame of kind {kind}")
+
+    def _data(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", body: memoryview) -> None:
+        index, offset, length, deflated, digest = parse(PIECE, body)
+        data = memoryview(_inflate(body[PIECE.size :], length)) if deflated else body[PIECE.size :]
+        if index not in remaining or len(data) != length or not length:
+            raise ProtocolError("bytes that were not asked for")
+        good = self._digest(data) == digest
+        self._counts["bytes"] += length
+        self._on_taken(length if good else 0)
+        begun = index in self._active or index in self._bases
+        if good and length == self._entries[index].size and length <= SMALL and not begun:
+            self._small(folders, finisher, index, data)
+            remaining.discard(index)
+            return
+        incoming = self._incoming(index)
+        in_order = self._admit(incoming, index, offset, length, good)
+        if good:
+            self._try(index, incoming, lambda: self._write(folders, finisher, incoming, offset, data))
+        self._settle(folders, finisher, remaining, index, length if in_order else 0)
+
+    def _settle(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", index: int, advance: int) -> None:
+        """Move on in a file, and finish it where that was its last range."""
+        incoming = self._active[index]
+        incoming.next += advance
+        if incoming.next == incoming.entry.size and not incoming.bad:
+            remaining.discard(index)
+            self._try(index, incoming, lambda: self._finish(folders, finisher, incoming))
+            self._drop(index)
+
+    def _incoming(self, index: int) -> Incoming:
+        if index not in self._active:
+            self._active[index] = Incoming(self._entries[index], self._bases.pop(index, None))
+        return self._active[index]
+
+    def _drop(self, index: int) -> None:
+        incoming = self._active.pop(index, None)
+        if incoming is None and index in self._bases:
+            incoming = Incoming(self._entries[index], self._bases.pop(index))
+        if incoming is not None:
+            incoming.close()
+            if incoming.basis is not None:
+                self._comparing.release()
+
+    def _try(self, index: int, incoming: Incoming, work: Callable[[], None]) -> None:
+        """Do what may fail for this file alone, unless it already has."""
+        if incoming.failed:
+            return
+        try:
+            work()
+        except OSError as error:
+            incoming.failed = True
+            self._refuse(index, error)
+
+    def _admit(self, incoming: Incoming, index: int, offset: int, length: int, good: bool) -> bool:
+        """Tell whether a range is the next of its file; else it must be one that was asked for again."""
+        in_order = incoming.bad.pop(offset, None) != length
+        if in_order and (offset != incoming.next or offset + length > incoming.entry.size):
+            raise ProtocolError("bytes out of order")
+        if not good:
+            tried = self._attempts[index, offset] = self._attempts.get((index, offset), 0) + 1
+            if tried >= ATTEMPTS:
+                raise ProtocolError(f"a block that arrived wrong {tried} times")
+            incoming.bad[offset] = length
+            self._counts["again_bytes"] += length
+            self._again.put((index, offset, length))
+        return in_order
+
+    def _opened(self, folders: Folders, incoming: Incoming) -> int:
+        """Return the part, made now if there is none, with what was found the same in the older version so far."""
+        if incoming.part < 0:
+            folder, name = folders.of(incoming.entry.path)
+            incoming.part = open_part(folder, part_name(name), keep=False)
+            if incoming.old >= 0:
+                copy_range(incoming.old, incoming.part, 0, min(incoming.next, os.fstat(incoming.old).st_size))
+            incoming.written = os.fstat(incoming.part).st_size
+        return incoming.part
+
+    def _write(self, folders: Folders, finisher: Finisher, incoming: Incoming, offset: int, data: memoryview) -> None:
+        part = self._opened(folders, incoming)
+        done = 0
+        while done < len(data):
+            done += os.pwrite(part, data[done:], offset + done)
+        incoming.written = max(incoming.written, offset + len(data))
+        incoming.unsynced += len(data)
+        if incoming.unsynced >= SYNC_EVERY:
+            finisher.sync(os.dup(part))
+            incoming.unsynced = 0
+
+    def _keep(self, _folders: Folders, incoming: Incoming, offset: int, length: int) -> None:
+        basis = incoming.basis
+        if basis is None or offset + length > max(basis.part_size, basis.old_size):
+            raise ProtocolError("the same as what is not here")
+        if incoming.part >= 0 and offset + length > basis.part_size:
+            copy_range(incoming.old, incoming.part, offset, length)
+            incoming.written = max(incoming.written, offset + length)
+
+    def _hole(self, folders: Folders, incoming: Incoming, offset: int, length: int) -> None:
+        part = self._opened(folders, incoming)
+        zeros = memoryview(bytes(min(BLOCK, length)))
+        end = offset + length
+        while offset < min(end, incoming.written):
+            offset += os.pwrite(part, zeros[: min(end, incoming.written) - offset], offset)
+
+    def _finish(self, folders: Folders, finisher: Finisher, incoming: Incoming) -> None:
+        entry = incoming.entry
+        self._counts["files"] += 1
+        if incoming.part < 0 and incoming.old >= 0 and os.fstat(incoming.old).st_size == entry.size:
+            os.fchmod(incoming.old, entry.mode)
+            os.utime(incoming.old, ns=(entry.mtime_ns, entry.mtime_ns))
+            return
+        part = self._opened(folders, incoming)
+        os.ftruncate(part, entry.size)
+        os.fchmod(part, entry.mode)
+        os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
+        incoming.part = -1
+        finisher.put(Finished(entry.path, part, entry.size))
+
+    def _small(self, folders: Folders, finisher: Finisher, index: int, data: memoryview) -> None:
+        entry = self._entries[index]
+        try:
+            folder, name = folders.of(entry.path)
+            part = open_part(folder, part_name(name), keep=False, lock=False)
+            try:
+                if data and os.write(part, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fchmod(part, entry.mode)
+                os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
+            finally:
+                os.close(part)
+            finisher.put(Finished(entry.path, -1, entry.size))
+            self._counts["files"] += 1
+        except OSError as error:
+            self._refuse(index, error)
+
+    # What comes last.
+
+    def _links(self, folders: Folders) -> None:
+        for index, entry in enumerate(self._entries):
+            if entry.kind not in (LINK, HARD_LINK) or index in self._failures:
+                continue
+            if entry.kind == LINK and not (self.options.unsafe_links or link_stays_inside(entry.path, entry.target)):
+                self._fail(index, "a symbolic link that points out")
+                continue
+            try:
+                if entry.kind == LINK:
+                    _symlink(folders, entry)
+                elif int(entry.target) in self._failures:
+                    self._fail(index, "the file that it is a link to is not here")
+                else:
+                    _hard_link(folders, self._entries[int(entry.target)].path, entry.path)
+            except OSError as error:
+                self._refuse(index, error)
+
+    def _folders_last(self, folders: Folders) -> None:
+        """Give the folders their modes and times, the innermost first."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            entry = self._entries[index]
+            if entry.kind == FOLDER and index not in self._failures:
+                try:
+                    descriptor = folders.folder(entry.path)
+                    os.fchmod(descriptor, entry.mode)
+                    os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                except OSError as error:
+                    self._refuse(index, error)
+
+
+def _size(folder: int, name: bytes) -> Optional[int]:
+    """Return a regular file's size, or None where there is none."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    """Return ``length`` bytes; where the file has become shorter, zeros stand for the rest."""
+    parts = []
+    while length:
+        data = os.pread(descriptor, length, offset)
+        if not data:
+            data = bytes(length)
+        parts.append(data)
+        offset += len(data)
+        length -= len(data)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _inflate(data: memoryview, length: int) -> bytes:
+    if length > BLOCK:
+        raise ProtocolError("a block that is too long")
+    try:
+        worker = zlib.decompressobj()
+        return worker.decompress(data, length + 1)
+    except zlib.error as error:
+        raise ProtocolError("a block that does not inflate") from error
+
+
+def _symlink(folders: Folders, entry: Entry) -> None:
+    folder, name = folders.of(entry.path)
+    try:
+        if os.readlink(name, dir_fd=folder) == entry.target:
+            return
+    except OSError:
+        pass
+    part = part_name(name)
+    _unlink(folder, part)
+    os.symlink(entry.target, part, dir_fd=folder)
+    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+
+def _hard_link(folders: Folders, first: bytes, path: bytes) -> None:
+    above, name = folders.of(path)
+    above = os.dup(above)
+    try:
+        folder, original = folders.of(first)
+        there = os.stat(original, dir_fd=folder, follow_symlinks=False)
+        try:
+            here = os.stat(name, dir_fd=above, follow_symlinks=False)
+            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                return
+        except FileNotFoundError:
+            pass
+        part = part_name(name)
+        _unlink(above, part)
+        os.link(original, part, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
+        os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def _unlink(folder: int, name: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)

@@ -1,0 +1,1 @@
+"""``devkit get``: a file from any web server in parallel ranges, a folder from ``devkit serve`` in one stream."""

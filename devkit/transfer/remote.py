@@ -1,0 +1,256 @@
+"""The far side of ``send`` and ``recv``: the user's own ssh, and the receiver that devkit sends over it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import subprocess
+import threading
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+from devkit.process import find_program
+from devkit.redact import redact
+from devkit.transfer.far import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from devkit.console import Console
+
+FAR = Path(__file__).with_name("far")
+FAR_MODULES = ("wire", "names", "manifest", "finishing", "offering", "taking", "main")
+FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+NOISE_BYTES = 1 << 20
+NO_PYTHON = 97
+PIPE_BYTES = 1 << 20
+F_SETPIPE_SZ = 1031
+_HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path on a host, as ``HOST:PATH`` names it; ``path`` is relative to the user's home there."""
+
+    host: str
+    path: str
+
+    @property
+    def address(self) -> str:
+        """What ssh takes as the host."""
+        return self.host.replace("[", "").replace("]", "")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+
+def parse_place(word: str) -> Place | None:
+    """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one).
+
+    Raises:
+        UsageError: the host is none that ssh may be given.
+    """
+    found = re.match(r"((?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*)):", word)
+    if not found or found[0] == ":":
+        return None
+    host = found[1]
+    if host.startswith("-") or not _HOST.fullmatch(host):
+        raise UsageError(f"{host!r} is not a host", "A host is a name, an address or an alias of your ssh_config.")
+    return Place(host, word[found.end() :])
+
+
+@cache
+def program() -> bytes:
+    """Return the program that runs on the far side, all modules of ``far`` in one text."""
+    sources = {name: (FAR / f"{name}.py").read_text("utf-8") for name in FAR_MODULES}
+    return (
+        "import sys, types\n"
+        "package = types.ModuleType('devkit_far')\n"
+        "package.__path__ = []\n"
+        "sys.modules['devkit_far'] = package\n"
+        f"for name, source in {list(sources.items())!r}:\n"
+        "    module = types.ModuleType('devkit_far.' + name)\n"
+        "    module.__package__ = 'devkit_far'\n"
+        "    sys.modules[module.__name__] = module\n"
+        "    exec(compile(source, 'devkit_far/' + name + '.py', 'exec'), module.__dict__)\n"
+    ).encode()
+
+
+def far_command(length: int) -> str:
+    """Return the one line that the far side's shell is given: the same for every transfer, free of the user's words."""
+    read = f"exec(zlib.decompress(sys.stdin.buffer.read({length})))"
+    return f'python3 -I -c "import sys,zlib;sys.version_info<(3,6)and sys.exit({NO_PYTHON});{read}"'
+
+
+def fast_ciphers(offered: Sequence[str]) -> list[str]:
+    """Return the ciphers that the user's configuration allows, those that processors have instructions for first."""
+    return [name for name in FAST_CIPHERS if name in offered] + [name for name in offered if name not in FAST_CIPHERS]
+
+
+def ssh_line(ssh: Sequence[str], host: str) -> list[str]:
+    """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression."""
+    options = ["-T", "-o", "Compression=no", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(
+            [*ssh, "-G", "--", host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True
+        )
+        for line in asked.stdout.decode(errors="replace").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "ciphers" and _has_aes():
+                options += ["-c", ",".join(fast_ciphers(value.split(",")))]
+    return [*ssh, *options]
+
+
+def _has_aes() -> bool:
+    with contextlib.suppress(OSError):
+        return " aes" in Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    return True
+
+
+class NoPython(DevkitError):
+    """The far side has no Python 3.6 or later."""
+
+
+class Remote:
+    """A connection to the far side, its receiver running; a context manager.
+
+    Attributes:
+        channel: what speaks with it.
+        digest: the hash that both ends do fastest.
+    """
+
+    def __init__(self, console: Console, ssh: Sequence[str], place: Place) -> None:
+        self.place = place
+        self._console = console
+        self._ssh = ssh
+        self._said: deque[str] = deque(maxlen=12)
+
+    def __enter__(self) -> Self:
+        find_program(self._ssh[0])
+        nonce = secrets.token_hex(16)
+        marker = f"\n{nonce}\n"
+        last = f"\nsys.exit(sys.modules['devkit_far.main'].main({marker!r}))\n".encode()
+        source = zlib.compress(program() + last, 9)
+        line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(source))]
+        self._console.command(line)
+        # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
+        self._process = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError("pipes were asked for")
+        for pipe in (stdin, stdout):
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(pipe.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
+        self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
+        try:
+            self._greet(source, marker.encode())
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _greet(self, source: bytes, marker: bytes) -> None:
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                _write(self._process, source)
+            self._skip_noise(marker)
+            hello = self.channel.expect_json(wire.HELLO)
+        except wire.ProtocolError as error:
+            raise self._explained(error) from error
+        if hello.get("version") != wire.VERSION or not isinstance(hello.get("digests"), dict):
+            raise DevkitError(f"{self.place.host} speaks another version of the transfer")
+        self.digest = wire.choose_digest(wire.digest_speeds(), hello["digests"])
+
+    def _skip_noise(self, marker: bytes) -> None:
+        """Read past what the far shell's start-up prints, byte by byte at its end so that nothing after it is taken."""
+        stdout = self._process.stdout
+        seen = bytearray()
+        while not seen.endswith(marker):
+            byte = os.read(stdout.fileno(), 1) if stdout else b""
+            seen += byte
+            if not byte:
+                raise wire.Closed("it ended before the receiver started")
+            if len(seen) > NOISE_BYTES:
+                raise wire.ProtocolError("its shell prints without end")
+
+    def start(self, **request: Any) -> None:
+        """Tell the far side what to do."""
+        self.channel.send_json(wire.START, {"digest": self.digest, **request})
+        self.channel.keep_alive()
+
+    def _listen(self) -> None:
+        stderr = self._process.stderr
+        if stderr is not None:
+            with contextlib.suppress(ValueError, OSError):
+                for line in stderr:
+                    self._said.append(line.decode(errors="replace").rstrip()[:500])
+
+    def explain(self, error: Exception) -> DevkitError:
+        """Return what to tell the user about a transfer that broke: what the far side, or ssh, said."""
+        if isinstance(error, wire.Stopped):
+            return DevkitError(f"{self.place.host}: {error.what}", error.why)
+        return self._explained(error)
+
+    def _explained(self, error: Exception) -> DevkitError:
+        self.close()
+        said = redact("\n".join(self._said))
+        status = self._process.returncode
+        if status in (NO_PYTHON, 127):
+            return NoPython(
+                f"{self.place.host} has no Python 3.6 or later", said, f"ssh {self.place.address} python3 --version"
+            )
+        why = said or f"{error}."
+        if status == 255:  # noqa: PLR2004 - what ssh itself fails with
+            return DevkitError(
+                f"the connection to {self.place.host} failed", why, f"ssh {self.place.address}   shows whether it works"
+            )
+        return DevkitError(
+            f"the transfer with {self.place.host} broke off: {error}",
+            said,
+            "the same line again   goes on from where it was",
+        )
+
+    def close(self) -> None:
+        """End the connection."""
+        if hasattr(self, "channel"):
+            self.channel.close()
+        process = self._process
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._listener.join(1)
+        if process.stderr is not None and not self._listener.is_alive():
+            process.stderr.close()
+
+
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view and process.stdin is not None:
+        view = view[os.write(process.stdin.fileno(), view) :]

@@ -1,0 +1,73 @@
+"""Channels over sockets, plain and encrypted."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+import threading
+
+from devkit.transfer.far import wire
+
+SILENCE_S = 60.0
+
+
+def block_with_timeout(connection: socket.socket) -> None:
+    """Let a socket block in the kernel, which ends a send that does not move; one system call a chunk, no polling."""
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SILENCE_S), 0))
+
+
+def channel_over(connection: socket.socket, first: bytes = b"") -> wire.Channel:
+    """Return a channel over a connected socket.
+
+    Args:
+        connection: plain or encrypted; it stays the caller's to close.
+        first: what was already read from it.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        secure = _Secure(connection)
+        channel = wire.Channel(-1, -1, read_into=secure.read_into, write_all=secure.write_all)
+    else:
+        block_with_timeout(connection)
+        channel = wire.Channel(connection.fileno(), connection.fileno())
+    channel.prime(first)
+    return channel
+
+
+class _Secure:
+    """An encrypted socket that one thread reads while another writes, which OpenSSL does not allow by itself."""
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def _wait(self, *, readable: bool) -> None:
+        wanted = [self._connection]
+        ready = select.select(wanted if readable else [], [] if readable else wanted, [], SILENCE_S)
+        if not ready[0] and not ready[1]:
+            raise TimeoutError(f"nothing moved for {SILENCE_S:g} s")
+
+    def read_into(self, view: memoryview) -> int:
+        while True:
+            try:
+                with self._lock:
+                    return self._connection.recv_into(view)
+            except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
+                self._wait(readable=True)
+            except ssl.SSLWantWriteError:
+                self._wait(readable=False)
+
+    def write_all(self, data: wire.Bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                with self._lock:
+                    count = self._connection.send(view)
+                view = view[count:]
+            except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
+                self._wait(readable=True)
+            except ssl.SSLWantWriteError:
+                self._wait(readable=False)

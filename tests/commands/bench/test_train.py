@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+TINY = ("--size", "tiny", "--batch", "4", "--seqlen", "32", "--rounds", "2", "--steps", "1")
+PEERS = Path(__file__).parents[3] / ".venv-peers"
+
+
+def test_stages_are_measured_in_turns(devkit: Devkit) -> None:
+    answer = devkit("bench", "train", "--stages", "0,3", "--json", *TINY, env={"XDG_CACHE_HOME": CACHE})
+
+    assert answer.status == 0, answer.err
+    stages = json.loads(answer.out)["stages"]
+    assert [each["stage"] for each in stages] == [0, 3]
+    assert all(each["tokens_per_s"]["devkit"]["median"] > 0 for each in stages)
+    assert all(each["ratio"] is None for each in stages)
+
+
+@pytest.mark.parametrize("stages", ["4", "", "one", "0;1"])
+def test_an_unknown_stage_is_refused(devkit: Devkit, stages: str) -> None:
+    answer = devkit("bench", "train", "--stages", stages)
+
+    assert answer.status == 2
+    assert "The stages are 0, 1, 2 and 3" in answer.err
+
+
+def test_a_peer_that_is_not_installed_is_named(devkit: Devkit) -> None:
+    answer = devkit("bench", "train", "--peer", "torch", "--stages", "1", *TINY, env={"XDG_CACHE_HOME": CACHE})
+
+    assert answer.status == 1
+    assert "torch" in answer.err
+    assert "Traceback" not in answer.err
+
+
+@pytest.mark.bench
+def test_every_stage_is_as_fast_as_torch(devkit: Devkit) -> None:
+    words = ("bench", "train", "--peer", "torch", "--peer-env", str(PEERS), "--json")
+    answer = devkit(*words, env={"XDG_CACHE_HOME": CACHE}, limit_s=900)
+
+    assert answer.status == 0, answer.err
+    assert {each["stage"]: each["ratio"]["median"] >= 1 for each in json.loads(answer.out)["stages"]} == dict.fromkeys(
+        range(4), True
+    )

@@ -1,0 +1,152 @@
+"""devkit pr list, show, diff, drop and clean."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.commands.pr.random_clones import checkout, differences, git, refs
+
+if TYPE_CHECKING:
+    from tests.commands.pr.conftest import Clone, Forge
+
+PROJECT = "project/Paddle"
+
+
+def test_the_list_says_what_is_merged_dirty_and_where(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "8", "9")
+    clone.git("worktree", "add", "-q", str(clone.folder.parent / "eight"), "pr/8")
+    clone.git("switch", "-q", "pr/7")
+    clone.write("a.cc", "dirty\n")
+    found = {each["number"]: each for each in json.loads(clone.devkit("pr", "list", "--json").text)}
+    assert [each["title"] for each in found.values()] == ["Mend the op", "Other words", "Half"]
+    assert [each["merged"] for each in found.values()] == [None, None, "squash-merged"]
+    assert [(each["ahead"], each["behind"]) for each in found.values()] == [(2, 2), (1, 2), (2, 2)]
+    assert [each["dirty"] for each in found.values()] == [True, False, False]
+    assert [each["current"] for each in found.values()] == [True, False, False]
+    assert found[8]["worktree"] == str(clone.folder.parent / "eight")
+    heading, _, *rows = clone.devkit("pr", "list").text.splitlines()
+    assert heading.split() == ["request", "title", "ahead", "behind", "state"]
+    assert rows[0].split() == ["7", "Mend", "the", "op", "2", "2", "dirty"]
+    assert rows[2].split() == ["9", "Half", "2", "2", "squash-merged"]
+
+
+def test_merges_of_every_kind_are_seen(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "8")
+    bare = forge.bare(PROJECT)
+    (bare / "hooks" / "update").unlink()
+    work = clone.folder.parent / "maintainer"
+    git(clone.folder.parent, "clone", "-q", str(bare), str(work))
+    git(work, "fetch", "-q", "origin", "refs/pull/7/head:seven", "refs/pull/8/head:eight")
+    git(work, "merge", "-q", "--no-edit", "--no-ff", "seven")
+    git(work, "push", "-q", "origin", "develop")
+    clone.git("fetch", "-q", "upstream")
+    assert _merged(clone) == {7: "merged", 8: None}
+    git(work, "reset", "-q", "--hard", "HEAD~1")
+    git(work, "commit", "-q", "--allow-empty", "-m", "Another day")
+    git(work, "cherry-pick", "--keep-redundant-commits", "seven~1", "seven")
+    git(work, "push", "-q", "-f", "origin", "develop")
+    clone.git("fetch", "-q", "upstream")
+    assert _merged(clone) == {7: "rebase-merged", 8: None}
+    forge.commit(PROJECT, "refs/heads/develop", "Other words, reworked by hand (#8)", {"b.py": "reworked\n"})
+    clone.git("fetch", "-q", "upstream")
+    assert _merged(clone) == {7: "rebase-merged", 8: "squash-merged"}
+
+
+def _merged(clone: Clone) -> dict[int, str | None]:
+    return {each["number"]: each["merged"] for each in json.loads(clone.devkit("pr", "list", "--json").text)}
+
+
+def test_clean_removes_what_is_merged_the_forks_branch_too_and_undo_brings_it_back(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "9")
+    clone.git("switch", "-q", "pr/9")
+    clone.write("loose.txt", "loose\n")
+    before = checkout(clone.folder, clone.folder / ".git"), refs(clone.folder)
+    log = clone.git("reflog", "pr/9")
+    plan = clone.devkit("pr", "clean", "--dry-run").text
+    assert "git branch --quiet -D -- pr/9\n" in plan
+    assert "pr/7" not in plan
+    said = clone.devkit("pr", "clean", "--remote")
+    assert said.status == 0
+    assert "✓ removed pr/9, fork/whole; now on develop" in said.text
+    assert clone.status() == ["## develop...upstream/develop", "?? loose.txt"]
+    assert forge.refs("me/Paddle") == ["refs/heads/develop Begin"]
+    assert clone.devkit("undo").status == 0
+    assert differences(before[0], checkout(clone.folder, clone.folder / ".git")) == []
+    assert refs(clone.folder) == before[1]
+    assert clone.git("reflog", "pr/9") == log
+    assert forge.refs("me/Paddle") == ["refs/heads/develop Begin", "refs/heads/whole Whole"]
+
+
+def test_drop_takes_the_worktree_and_asks_before_work_goes_with_it(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    folder = clone.folder.parent / "Paddle-pr-7"
+    (folder / "a.cc").write_bytes(b"work\r\n\0")
+    (folder / "x.log").write_text("ignored\n")
+    before = checkout(folder, clone.folder / ".git/worktrees/Paddle-pr-7")
+    said = clone.devkit("pr", "drop", "7")
+    assert said.status == 1
+    assert f"{folder} holds 1 uncommitted file and 1 ignored file (8 B)" in said.text
+    assert clone.devkit("pr", "drop", "7", "--yes").status == 0
+    assert not folder.exists()
+    assert clone.git("branch", "--list", "pr/*") == ""
+    assert not [each for each in refs(clone.folder) if "devkit" in each]
+    assert clone.devkit("undo").status == 0
+    assert differences(before, checkout(folder, clone.folder / ".git/worktrees/Paddle-pr-7")) == []
+    assert git(folder, "status", "-sb") == b"## pr/7\n M a.cc\n"
+
+
+def test_show_names_commits_files_operators_and_tests(clone: Clone, forge: Forge) -> None:
+    files = {"paddle/phi/kernels/gpu/top_k_grad_kernel.cu": "1\n2\n", "test/legacy_test/test_top_k_op.py": "1\n"}
+    forge.commit(PROJECT, "refs/pull/11/head", "Top k \x1b[31mred", files, on="refs/heads/develop")
+    clone.devkit("pr", "fetch", "11", "--no-switch")
+    found = json.loads(clone.devkit("pr", "show", "11", "--json").text)
+    assert found["ops"] == ["top_k"]
+    assert found["tests"] == ["test/legacy_test/test_top_k_op.py"]
+    assert [(each["path"], each["added"]) for each in found["files"]] == [
+        (each, len(text) // 2) for each, text in files.items()
+    ]
+    text = clone.devkit("pr", "show", "11").text
+    assert "\x1b" not in text
+    assert "Top k \\x1b[31mred" in text
+    assert "operators  top_k" in text
+
+
+def test_diff_is_against_the_merge_base(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--no-switch")
+    assert clone.devkit("pr", "diff", "7", "--name-only").text == "a.cc\ntest_op.py\n"
+    assert " 2 files changed, 2 insertions(+), 1 deletion(-)\n" in clone.devkit("pr", "diff", "7", "--stat").text
+    assert clone.devkit("pr", "diff", "7").text.startswith("diff --git a/a.cc b/a.cc\n")
+
+
+def test_titles_states_and_checks_come_from_the_api_where_there_is_a_token(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    request = {
+        "title": "A title of the forge's",
+        "state": "open",
+        "draft": True,
+        "merged": False,
+        "user": {"login": "me"},
+        "base": {"ref": "develop"},
+        "head": {"ref": "seven", "sha": "1234", "repo": {"full_name": "me/Paddle"}},
+    }
+    checks = {
+        "check_runs": [
+            {"name": "CI-Build", "status": "completed", "conclusion": "failure"},
+            {"name": "CI-Style", "status": "completed", "conclusion": "success"},
+            {"name": "CI-Test", "status": "in_progress", "conclusion": None},
+        ]
+    }
+    (forge.folder / "api_repos_project_Paddle_pulls_7.json").write_text(json.dumps(request))
+    (forge.folder / "api_repos_project_Paddle_commits_1234_check-runs.json").write_text(json.dumps(checks))
+    env = {"GH_TOKEN": "a-token-of-tests", "DEVKIT_PR_API": f"{forge.address}/api"}
+    assert json.loads(clone.devkit("pr", "list", "--json", env=env).text)[0]["title"] == "A title of the forge's"
+    text = clone.devkit("pr", "show", "-v", env=env).text
+    assert "draft · checks: 1 passed, 1 failed (CI-Build), 1 running" in text
+    assert "a-token-of-tests" not in text
+    assert "✓ pr/7 → fork/seven" in clone.devkit("pr", "push", env=env).text  # where it comes from is known now
+    wrong = {"GH_TOKEN": "another", "DEVKIT_PR_API": f"{forge.address}/api"}
+    assert "Mend the op" in clone.devkit("pr", "list", env=wrong).text
+    refused = clone.devkit("pr", "list", env={**env, "DEVKIT_PR_API": "http://forge.invalid/api"})
+    assert refused.status == 1
+    assert "A token only goes over https." in refused.text

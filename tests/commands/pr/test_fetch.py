@@ -1,0 +1,271 @@
+"""devkit pr fetch against a forge over HTTP: the whole graph, as text."""
+
+from __future__ import annotations
+
+import os
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.pr.conftest import numbered
+from tests.commands.pr.random_clones import git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands.pr.conftest import Clone, Forge
+
+PROJECT = "project/Paddle"
+
+
+def graph(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def test_a_request_comes_to_its_branch_and_is_checked_out(clone: Clone, forge: Forge) -> None:
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 0
+    assert said.text.startswith(
+        "fetching 7 from upstream…\n✓ pr/7  2 commits, 2 files, +2 −1, 2 behind upstream/develop"
+    )
+    assert clone.graph() == graph("""
+        * Whole (#9) (upstream/develop, upstream/HEAD, develop)
+        * Words
+        | * Whole (fork/whole)
+        | * Half
+        |/
+        | * Test the op (HEAD -> pr/7)
+        | * Mend the op
+        |/
+        * Begin (fork/develop)
+        """)
+    assert clone.git("rev-parse", "devkit/pull/upstream/7") == clone.git("rev-parse", "pr/7")
+    assert not [each for each in clone.git("for-each-ref").splitlines() if "incoming" in each]
+    assert len([each for each in forge.requests() if "info/refs" in each]) == 1
+
+
+def test_a_rewritten_request_shows_what_became_of_its_commits_and_keeps_the_old_tip(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    old = clone.git("rev-parse", "HEAD")
+    forge.commit(
+        PROJECT, "refs/pull/7/head", "Mend the op", {"a.cc": numbered(9, l8="acht")}, on="refs/heads/develop~2"
+    )
+    forge.commit(PROJECT, "refs/pull/7/head", "Test the op", {"test_op.py": "assert True\n"})
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 0
+    assert "rewritten by its author, 2 commits" in said.text
+    assert "Mend the op" in said.text
+    assert "! 1:" in said.text or "! 2:" in said.text or " = " in said.text
+    assert "the old tip is kept as devkit/old/pr/7/1" in said.text
+    assert clone.git("rev-parse", "devkit/old/pr/7/1") == old
+    assert clone.status() == ["## pr/7"]
+
+
+def test_a_request_that_went_on_is_fast_forwarded(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    newer = forge.commit(PROJECT, "refs/pull/7/head", "Third", {"third.txt": "3\n"})
+    said = clone.devkit("pr", "fetch", "7")
+    assert "updated, 3 commits" in said.text
+    assert clone.git("rev-parse", "HEAD") == newer
+
+
+def test_your_commits_on_a_request_are_never_replaced(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    mine = clone.commit("Mine", mine_txt="mine\n")
+    assert "has your commits on top" in clone.devkit("pr", "fetch", "7").text
+    forge.commit(PROJECT, "refs/pull/7/head", "Theirs", {"theirs.txt": "theirs\n"})
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert "pr/7 has 1 commits of yours, and the author went on" in said.text
+    assert clone.git("rev-parse", "HEAD") == mine
+    assert clone.devkit("pr", "fetch", "7", "--branch", "pr/7-new").status == 0
+    assert clone.git("rev-parse", "pr/7") == mine
+
+
+def test_uncommitted_work_that_the_request_does_not_touch_comes_along(clone: Clone) -> None:
+    clone.git("rm", "-q", "--cached", "c.py")
+    clone.git("add", "c.py")
+    clone.write(".gitignore", "*.log\nmine\n")
+    clone.git("add", ".gitignore")
+    clone.write(".gitignore", "*.log\nmine\nmore\n")
+    clone.write("loose.txt", "loose\n")
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    assert clone.status() == ["## pr/7", "MM .gitignore", "?? loose.txt"]
+
+
+def test_uncommitted_work_in_the_same_file_is_merged_where_that_is_clean(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="one"))
+    clone.git("add", "a.cc")
+    clone.write("a.cc", numbered(9, l1="one", l3="three"))
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    assert (clone.folder / "a.cc").read_text() == numbered(9, l1="one", l3="three", l8="eight")
+    assert clone.git("show", ":a.cc") + "\n" == numbered(9, l1="one", l8="eight")
+
+
+def test_work_that_would_be_overwritten_stops_it_and_nothing_changes(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l8="mine"))
+    refs = clone.git("for-each-ref")
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert said.text == (
+        "fetching 7 from upstream…\n"
+        "✗ pull request 7 would overwrite 1 file of yours; nothing was changed\n"
+        "  a.cc   changed here\n"
+        "  → devkit pr fetch 7 --worktree\n"
+    )
+    assert clone.status() == ["## develop...upstream/develop", " M a.cc"]
+    assert clone.git("for-each-ref") == refs
+
+
+@pytest.mark.parametrize(("ignored", "kind"), [("*.log\ntest_op.py\n", "ignored"), ("*.log\n", "not tracked")])
+def test_files_that_git_does_not_track_are_never_overwritten(clone: Clone, ignored: str, kind: str) -> None:
+    clone.write(".gitignore", ignored)
+    clone.git("commit", "-q", "-a", "--allow-empty", "-m", "Ignore")
+    clone.write("test_op.py", "my own\n")
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert f"test_op.py   {kind}" in said.text
+    assert (clone.folder / "test_op.py").read_text() == "my own\n"
+
+
+def test_the_files_that_a_request_does_not_change_keep_their_times(clone: Clone) -> None:
+    before = (clone.folder / ".gitignore").stat().st_mtime_ns
+    clone.devkit("pr", "fetch", "7")
+    clone.devkit("undo")
+    assert (clone.folder / ".gitignore").stat().st_mtime_ns == before
+
+
+def test_a_worktree_leaves_the_checkout_alone(clone: Clone) -> None:
+    clone.write("a.cc", "mine\n")
+    said = clone.devkit("pr", "fetch", "7", "--worktree")
+    folder = clone.folder.parent / "Paddle-pr-7"
+    assert said.status == 0
+    assert f"in {folder}, your checkout untouched" in said.text
+    assert git(folder, "status", "-sb") == b"## pr/7\n"
+    assert clone.status() == ["## develop...upstream/develop", " M a.cc"]
+    assert clone.devkit("undo").status == 0
+    assert not folder.exists()
+    assert clone.git("worktree", "list").count("\n") == 0
+
+
+def test_a_request_that_is_checked_out_elsewhere_is_updated_there(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    newer = forge.commit(PROJECT, "refs/pull/7/head", "Third", {"third.txt": "3\n"})
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    folder = clone.folder.parent / "Paddle-pr-7"
+    assert git(folder, "rev-parse", "HEAD").decode().strip() == newer
+    assert (folder / "third.txt").read_text() == "3\n"
+    assert clone.status() == ["## develop...upstream/develop"]
+
+
+def test_no_switch_detach_depth_and_a_page_address(clone: Clone, forge: Forge) -> None:
+    assert clone.devkit("pr", "fetch", "8", "--no-switch").status == 0
+    assert clone.status() == ["## develop...upstream/develop"]
+    assert clone.git("rev-parse", "--verify", "pr/8")
+    assert clone.devkit("pr", "fetch", "7", "--detach").status == 0
+    assert clone.status() == ["## HEAD (no branch)"]
+    assert clone.git("rev-parse", "--verify", "-q", "pr/7", check=False) == ""
+    page = f"{forge.address}/project/Paddle/pull/9/files?diff=split"
+    assert clone.devkit("pr", "fetch", page, "--depth", "1").status == 0
+    assert clone.status() == ["## pr/9"]
+
+
+def test_several_requests_take_one_round_trip(clone: Clone, forge: Forge) -> None:
+    before = len(forge.requests())
+    said = clone.devkit("pr", "fetch", "7", "8", "9")
+    assert said.status == 0
+    assert len([each for each in forge.requests()[before:] if "info/refs" in each]) == 1
+    assert clone.status() == ["## develop...upstream/develop"]
+    assert clone.git("branch", "--list", "pr/*").split() == ["pr/7", "pr/8", "pr/9"]
+
+
+def test_the_forges_merge_commit(clone: Clone, forge: Forge) -> None:
+    forge.commit(PROJECT, "refs/pull/7/merge", "Merge 7", {"a.cc": "merged\n"}, on="refs/heads/develop")
+    assert clone.devkit("pr", "fetch", "7", "--merge").status == 0
+    assert clone.status() == ["## pr/7-merge"]
+    said = clone.devkit("pr", "fetch", "8", "--merge")
+    assert said.status == 1
+    assert "pull request 8 has no merge commit on upstream" in said.text
+
+
+def test_a_request_that_is_not_there(clone: Clone) -> None:
+    said = clone.devkit("pr", "fetch", "4242")
+    assert said.status == 1
+    assert said.text == (
+        "fetching 4242 from upstream…\n"
+        "✗ pull request 4242 was not found on upstream (project/Paddle)\n"
+        "  The forge has no refs/pull/4242/head.\n"
+        "  → devkit pr fetch 4242 --remote fork   if the request is there\n"
+    )
+
+
+def test_a_branch_of_yours_with_that_name_is_not_taken(clone: Clone) -> None:
+    clone.git("branch", "pr/7")
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert "there is a branch pr/7 already" in said.text
+    clone.git("branch", "-m", "pr/7", "pr")
+    said = clone.devkit("pr", "fetch", "7")
+    assert "the branch pr/7 cannot be beside the branch pr" in said.text
+    assert clone.devkit("pr", "fetch", "7", "--branch", "pr-7").status == 0
+
+
+def test_a_dry_run_prints_the_exact_lines_and_changes_nothing(clone: Clone, forge: Forge) -> None:
+    refs = clone.git("for-each-ref")
+    said = clone.devkit("pr", "fetch", "7", "--dry-run")
+    oid = git(forge.bare(PROJECT), "rev-parse", "refs/pull/7/head").decode().strip()
+    assert said.status == 0
+    assert f"git switch --no-recurse-submodules --no-track -c pr/7 {oid}\n" in said.text
+    assert clone.git("for-each-ref") == refs
+    assert clone.status() == ["## develop...upstream/develop"]
+    for each in said.text.splitlines():  # the lines do what they say
+        assert os.system(f"cd '{clone.folder}' && {each} 2> /dev/null") == 0  # noqa: S605 - typed as a user would
+    assert clone.git("rev-parse", "HEAD") == oid
+
+
+def test_a_build_folder_is_told_of(clone: Clone) -> None:
+    clone.write("build/CMakeCache.txt", "")
+    clone.write(".git/info/exclude", "build/\n")
+    said = clone.devkit("pr", "fetch", "7")
+    assert "build/ would be built again for 1 changed files, 0 of them headers" in said.text
+    assert "devkit pr fetch 7 --worktree leaves it alone" in said.text
+
+
+def test_submodules_follow_where_nothing_of_yours_is_in_them(clone: Clone, forge: Forge, tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    git(tmp_path, "init", "-q", "-b", "main", str(inner))
+    for subject in ("One", "Two"):
+        git(inner, "commit", "-q", "--allow-empty", "-m", subject)
+    first, second = git(inner, "rev-list", "--reverse", "HEAD").decode().split()
+    bare = forge.bare(PROJECT)
+    modules = f'[submodule "inner"]\n\tpath = third/inner\n\turl = {inner}\n'
+    forge.commit(PROJECT, "refs/heads/develop", "Add a submodule", {".gitmodules": modules})
+    _link(bare, "refs/heads/develop", first)
+    _link(bare, "refs/pull/10/head", second, on="refs/heads/develop")
+    clone.git("pull", "-q")
+    clone.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    git(clone.folder / "third/inner", "config", "advice.detachedHead", "false")
+    said = clone.devkit("pr", "fetch", "10")
+    assert said.status == 0, said.text
+    assert git(clone.folder / "third/inner", "rev-parse", "HEAD").decode().strip() == second
+    assert clone.status() == ["## pr/10"]
+    clone.devkit("undo")
+    assert git(clone.folder / "third/inner", "rev-parse", "HEAD").decode().strip() == first
+    (clone.folder / "third/inner/new").write_text("")
+    git(clone.folder / "third/inner", "add", "new")
+    assert "the submodule third/inner has uncommitted work" in clone.devkit("pr", "fetch", "10").text
+
+
+def _link(bare: Path, ref: str, oid: str, *, on: str = "") -> None:
+    index = {"GIT_INDEX_FILE": str(bare / "link-index"), **os.environ}
+    import subprocess
+
+    def run(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=bare, env=index, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    run("read-tree", on or ref)
+    run("update-index", "--add", "--cacheinfo", f"160000,{oid},third/inner")
+    run("update-ref", ref, run("commit-tree", run("write-tree"), "-p", on or ref, "-m", "Link"))

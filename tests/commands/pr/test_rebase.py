@@ -1,0 +1,158 @@
+"""devkit pr rebase, continue, skip and abort, with uncommitted work."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.pr.conftest import numbered
+from tests.commands.pr.random_clones import checkout, differences, refs
+
+if TYPE_CHECKING:
+    from tests.commands.pr.conftest import Clone, Forge
+
+
+def graph(text: str) -> str:
+    return dedent(text).strip("\n")
+
+
+def dirty(clone: Clone) -> list[str]:
+    """Leave uncommitted work of every kind, and return git's status of it."""
+    clone.write(".gitignore", "*.log\nstaged\n")
+    clone.git("add", ".gitignore")
+    clone.write(".gitignore", "*.log\nstaged\nunstaged\n")
+    clone.write("new.txt", "new\n")
+    clone.git("add", "new.txt")
+    clone.write("loose.txt", "loose\n")
+    return ["MM .gitignore", "A  new.txt", "?? loose.txt"]
+
+
+def test_a_rebase_goes_onto_the_base_as_the_remote_has_it_now_and_carries_work(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    work = dirty(clone)
+    forge.commit("project/Paddle", "refs/heads/develop", "Newest", {"newest.txt": "\n"})
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 0
+    assert "✓ pr/7 on upstream/develop: 2 commits, 2 files, +2 −1, 0 behind upstream/develop" in said.text
+    assert clone.graph() == graph("""
+        * Test the op (HEAD -> pr/7)
+        * Mend the op
+        * Newest (upstream/develop, upstream/HEAD)
+        * Whole (#9) (develop)
+        * Words
+        | * Whole (fork/whole)
+        | * Half
+        |/
+        | * Test the op
+        | * Mend the op
+        |/
+        * Begin (fork/develop)
+        """)
+    assert clone.status() == ["## pr/7", *work]
+    assert (clone.folder / ".gitignore").read_text() == "*.log\nstaged\nunstaged\n"
+    assert clone.git("show", ":.gitignore") == "*.log\nstaged"
+
+
+def test_a_conflict_stops_with_an_account_and_abort_goes_back_bit_for_bit(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    dirty(clone)
+    before = checkout(clone.folder, clone.folder / ".git")
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 1
+    assert "! pr/8 stopped at commit 1 of 1:" in said.text
+    assert "Other words\n  b.py   both changed it\n" in said.text
+    assert "UU b.py" in clone.status()
+    said = clone.devkit("pr", "continue")
+    assert said.status == 1
+    assert "git add -- b.py   once they are right" in said.text
+    clone.write("b.py", "half resolved\n")
+    assert clone.devkit("pr", "abort").status == 0
+    assert differences(before, checkout(clone.folder, clone.folder / ".git")) == []
+
+
+def test_continue_finishes_and_gives_the_work_back(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    work = dirty(clone)
+    clone.devkit("pr", "rebase")
+    clone.write("b.py", numbered(9, l5="five and cinq"))
+    clone.git("add", "b.py")
+    said = clone.devkit("pr", "continue")
+    assert said.status == 0
+    assert "✓ pr/8 on upstream/develop: 1 commit" in said.text
+    assert clone.status() == ["## pr/8", *work]
+    assert clone.git("log", "--format=%s", "-2").split("\n") == ["Other words", "Whole (#9)"]
+
+
+def test_skip_drops_the_commit(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    work = dirty(clone)
+    clone.devkit("pr", "rebase")
+    assert clone.devkit("pr", "skip").status == 0
+    assert clone.status() == ["## pr/8", *work]
+    assert clone.git("log", "--format=%s", "-1") == "Whole (#9)"
+
+
+def test_work_that_no_longer_fits_is_kept_safe_and_said(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.write("b.py", numbered(9, l5="mine"))
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 0
+    assert (
+        "your uncommitted work does not fit b.py any more; all of it is safe: devkit wip restore --from 1" in said.text
+    )
+    assert clone.status() == ["## pr/7"]
+    assert clone.git("show", "devkit/wip/1:wip.json").count("b.py") == 1
+    clone.devkit("undo")
+    assert (clone.folder / "b.py").read_text() == numbered(9, l5="mine")
+
+
+def test_undo_after_a_conflict_brings_everything_back(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    dirty(clone)
+    before = checkout(clone.folder, clone.folder / ".git"), refs(clone.folder)
+    clone.devkit("pr", "rebase")
+    assert clone.devkit("undo").status == 0
+    assert differences(before[0], checkout(clone.folder, clone.folder / ".git")) == []
+    assert refs(clone.folder) == before[1]
+    assert clone.devkit("undo").status == 0  # and the undo is undone: the conflict is back
+    assert "UU b.py" in clone.status()
+
+
+def test_a_rebase_onto_another_base_and_one_that_is_not_there(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "8")
+    assert clone.devkit("pr", "rebase", "7", "--onto", "pr/8").status == 0
+    assert clone.git("log", "--format=%s", "-3").split("\n") == ["Test the op", "Mend the op", "Other words"]
+    said = clone.devkit("pr", "rebase", "7", "--onto", "nowhere")
+    assert (said.status, said.text.splitlines()[0]) == (1, "✗ there is no commit nowhere")
+
+
+def test_files_that_git_does_not_track_stop_a_rebase(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.write("c.py", "my own\n")
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 1
+    assert "c.py   not tracked" in said.text
+    assert clone.status() == ["## pr/7", "?? c.py"]
+
+
+def test_a_rebase_that_has_nothing_to_do_says_so(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.devkit("pr", "rebase")
+    assert "was on it already" in clone.devkit("pr", "rebase").text
+    clone.git("switch", "-q", "develop")
+    assert "develop is the branch that requests go to" in clone.devkit("pr", "rebase").text
+
+
+@pytest.mark.parametrize("word", ["continue", "skip", "abort"])
+def test_nothing_to_go_on_with(clone: Clone, word: str) -> None:
+    said = clone.devkit("pr", word)
+    assert (said.status, said.text.splitlines()[0]) == (1, "✗ nothing goes on in this checkout")
+
+
+def test_a_rebase_begun_by_hand_can_be_aborted_too(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.git("rebase", "-q", "upstream/develop", check=False)
+    assert clone.devkit("pr", "abort").status == 0
+    assert clone.status() == ["## pr/8"]

@@ -1,0 +1,349 @@
+"""devkit undo: exact, itself undoable, after a kill, and never over what moved since; in every layout of a clone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.pr.conftest import Clone, numbered
+from tests.commands.pr.random_clones import checkout, differences, fork_devkit, git, refs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands.pr.conftest import Forge
+
+
+def look(clone: Clone) -> dict[str, object]:
+    inside = clone.git("rev-parse", "--absolute-git-dir")
+    return {**checkout(clone.folder, type(clone.folder)(inside)), "refs": refs(clone.folder)}
+
+
+def test_undo_is_exact_and_is_undone_by_undo(clone: Clone) -> None:
+    clone.write("loose.bin", "").write_bytes(bytes(range(256)))
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    after = look(clone)
+    said = clone.devkit("undo")
+    assert said.status == 0
+    assert "on develop, 3 files put back\n  → devkit undo   takes this back" in said.text
+    assert differences(before, look(clone)) == []
+    clone.devkit("undo")
+    assert differences(after["files"], look(clone)["files"]) == []
+    assert clone.status() == ["## pr/7", "?? loose.bin"]
+
+
+def test_what_moved_since_is_shown_and_needs_yes(clone: Clone) -> None:
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    clone.commit("On top", top_txt="\n")
+    clone.write("a.cc", "edited since\n")
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert "pr/7 moved: " in said.text
+    assert "On top" in said.text
+    assert "a.cc was edited" in said.text
+    assert clone.status() == ["## pr/7", " M a.cc"]
+    assert clone.devkit("undo", "--yes").status == 0
+    assert differences(before, look(clone)) == []
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").read_text() == "edited since\n"
+    assert clone.git("log", "-1", "--format=%s") == "On top"
+
+
+def test_new_files_of_yours_are_left_where_they_are(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.write("notes.txt", "mine\n")
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "notes.txt").read_text() == "mine\n"
+
+
+def test_other_branches_that_moved_since_are_left_alone(clone: Clone) -> None:
+    clone.git("branch", "other")
+    clone.devkit("pr", "fetch", "7")
+    clone.git("branch", "-f", "other", "pr/7")
+    assert clone.devkit("undo").status == 0
+    assert clone.git("log", "-1", "--format=%s", "other") == "Test the op"
+
+
+def test_an_earlier_run_is_undone_by_its_name(clone: Clone) -> None:
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    run = clone.devkit("undo", "--list").text.splitlines()[2].split()[0]
+    clone.write("a.cc", "work\n")
+    clone.devkit("wip", "save")
+    said = clone.devkit("undo", run)
+    assert said.status == 0 or "--yes" in said.text
+    assert clone.devkit("undo", run, "--yes").status == 0
+    found = look(clone)
+    found["refs"] = [each for each in refs(clone.folder) if "devkit/wip" not in each]
+    assert differences(before, found) == []
+    said = clone.devkit("undo", "nosuchrun")
+    assert said.text.startswith("✗ there is no run nosuchrun to undo in this repository")
+
+
+@pytest.mark.parametrize("at", [12, 15, 18])
+def test_a_killed_run_is_said_to_be_one_and_undone(clone: Clone, at: int) -> None:
+    clone.write("loose.txt", "loose\n")
+    before = look(clone)
+    status, _ = fork_devkit(("pr", "fetch", "7"), clone.folder, clone.state, end=("before", at))
+    assert status == -9
+    said = clone.devkit("undo")
+    if "nothing to undo" not in said.text:
+        assert said.status == 1
+        assert "pr fetch 7" in said.text
+        assert "was killed before it ended" in said.text
+        assert clone.devkit("undo", "--yes").status == 0
+    assert differences(before, look(clone)) == []
+
+
+def test_an_interruption_puts_everything_back_and_says_so(clone: Clone) -> None:
+    hook = clone.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nkill -INT $(cat ../devkit.pid)\nsleep 20\n")
+    hook.chmod(0o755)
+    clone.write("loose.txt", "loose\n")
+    before = look(clone)
+    started = time.monotonic()
+    script = f"import os; open('{clone.folder.parent}/devkit.pid', 'w').write(str(os.getpid()))\n"
+    script += "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    script += "import sys; from devkit.commands._cli.main import main; sys.exit(main(['pr', 'fetch', '7']))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=clone.folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 130, done.stderr
+    assert "the repository is as it was before" in done.stderr
+    assert time.monotonic() - started < 15
+    assert differences(before, look(clone)) == []
+    assert "nothing to undo" in clone.devkit("undo").text
+
+
+def test_a_failing_hook_does_not_hide_that_the_checkout_is_whole(clone: Clone) -> None:
+    hook = clone.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 0
+    assert "post-checkout hook failed" in said.text
+    assert clone.status() == ["## pr/7"]
+
+
+def test_too_much_to_keep_is_asked_about(clone: Clone) -> None:
+    clone.write("large.bin", "x" * (2 << 20))
+    said = clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_MAX_MIB": "1"})
+    assert said.status == 1
+    assert "keeping your uncommitted files would take 2.00 MiB" in said.text
+    assert "large.bin (2.00 MiB)" in said.text
+    assert clone.status() == ["## develop...upstream/develop", "?? large.bin"]
+
+
+def test_another_git_at_work_is_not_run_over(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    lock = clone.folder / ".git" / "index.lock"
+    lock.write_text("")
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert f"rm -- {lock}" in said.text
+    lock.unlink()
+    assert clone.devkit("undo").status == 0
+
+
+def test_a_snapshot_from_elsewhere_is_never_restored(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    oid = clone.git("for-each-ref", "--format=%(objectname)", "refs/devkit/undo")
+    clone.git("update-ref", "refs/devkit/undo/beef", oid)
+    assert "beef" not in clone.devkit("undo", "--list").text
+    assert clone.devkit("undo", "beef").status == 1
+
+
+def test_old_snapshots_are_let_go_of(clone: Clone) -> None:
+    for _ in range(4):
+        clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_KEEP": "2"})
+        clone.devkit("undo", env={"DEVKIT_UNDO_KEEP": "2"})
+    assert clone.git("for-each-ref", "refs/devkit/undo").count("\n") == 1
+
+
+# Layouts.
+
+
+def test_a_linked_worktree(clone: Clone) -> None:
+    folder = clone.folder.parent / "linked"
+    clone.git("worktree", "add", "-q", "-b", "linked", str(folder))
+    linked = Clone(folder, clone.state)
+    linked.write("a.cc", numbered(9, l1="mine"))
+    before, main = look(linked), look(clone)
+    assert linked.devkit("pr", "fetch", "7").status == 0
+    assert linked.status() == ["## pr/7", " M a.cc"]
+    assert linked.devkit("pr", "rebase").status == 0
+    assert linked.devkit("undo").status == 0
+    assert linked.devkit("undo", _run(linked, "pr fetch 7"), "--yes").status == 0
+    assert differences(before, look(linked)) == []
+    assert differences(main["files"], look(clone)["files"]) == []
+
+
+def _run(clone: Clone, command: str) -> str:
+    line = next(
+        each for each in clone.devkit("undo", "--list").text.splitlines() if command in each and "undo" not in each
+    )
+    return line.split()[0]
+
+
+def test_a_submodule_is_a_clone_like_any_other(clone: Clone, forge: Forge, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    git(tmp_path, "init", "-q", str(outer))
+    git(outer, "submodule", "--quiet", "add", forge.url("project/Paddle"), "inner")
+    inner = Clone(outer / "inner", clone.state)
+    before = look(inner)
+    assert inner.devkit("pr", "fetch", "7").status == 0
+    assert inner.status() == ["## pr/7"]
+    assert inner.devkit("undo").status == 0
+    assert differences(before, look(inner)) == []
+
+
+def test_a_shallow_and_a_blobless_clone(forge: Forge, clone: Clone, tmp_path: Path) -> None:
+    git(forge.bare("project/Paddle"), "config", "uploadpack.allowFilter", "true")
+    for name, flag in (("shallow", "--depth=1"), ("blobless", "--filter=blob:none")):
+        git(tmp_path, "clone", "-q", flag, forge.url("project/Paddle"), name)
+        other = Clone(tmp_path / name, clone.state)
+        before = look(other)
+        assert other.devkit("pr", "fetch", "7").status == 0, name
+        assert other.status() == ["## pr/7"]
+        assert other.devkit("undo").status == 0
+        assert differences(before["files"], look(other)["files"]) == []
+
+
+def test_a_bare_repository_with_worktrees(forge: Forge, clone: Clone, tmp_path: Path) -> None:
+    git(tmp_path, "clone", "-q", "--bare", forge.url("project/Paddle"), "bare/.git")
+    bare = Clone(tmp_path / "bare", clone.state)
+    said = bare.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert "this repository is bare, there is nothing to switch" in said.text
+    assert bare.devkit("pr", "fetch", "8", "--no-switch").status == 0
+    assert bare.devkit("pr", "fetch", "7", "--worktree").status == 0
+    assert (tmp_path / "bare-pr-7" / "test_op.py").is_file()
+    assert bare.devkit("undo").status == 0
+    assert not (tmp_path / "bare-pr-7").exists()
+
+
+def test_sparse_checkout_filters_and_line_endings(clone: Clone) -> None:
+    clone.git("config", "core.autocrlf", "true")
+    clone.git("config", "filter.lfs.clean", "sed s/big/pointer/")
+    clone.git("config", "filter.lfs.smudge", "sed s/pointer/big/")
+    clone.write(".git/info/attributes", "*.bin filter=lfs\n")
+    clone.commit("A pointer", big_bin="big\n")
+    (clone.folder / "a.cc").write_bytes(b"mixed\r\nline\nendings\r\n")
+    (clone.folder / "big.bin").write_bytes(b"big, and edited\n")
+    (clone.folder / "loose.bin").write_bytes(b"\r\n\0big")
+    clone.git("add", "a.cc")
+    before = look(clone)
+    assert clone.devkit("wip", "save").status == 0
+    assert clone.devkit("wip", "restore").status == 0
+    assert differences(before["files"], look(clone)["files"]) == []
+    said = clone.devkit("pr", "fetch", "8")
+    assert "big.bin   changed here" in said.text
+    clone.git("branch", "keep")
+    clone.git("stash", "-q", "-u")
+    clone.git("switch", "-q", "--detach", "upstream/develop")
+    (clone.folder / "c.py").write_bytes(b"mixed\r\nline\nendings\r\n")
+    before = look(clone)
+    assert clone.devkit("pr", "fetch", "8", "--detach").status == 1
+    assert clone.devkit("pr", "rebase", "--onto", "HEAD~1").status == 1
+    (clone.folder / "c.py").unlink()
+    (clone.folder / "a.cc").write_bytes(b"mixed\r\nline\nendings\r\n")
+    before = look(clone)
+    assert clone.devkit("pr", "fetch", "8").status == 0
+    assert (clone.folder / "a.cc").read_bytes() == b"mixed\r\nline\nendings\r\n"
+    assert clone.devkit("undo").status == 0
+    assert differences(before["files"], look(clone)["files"]) == []
+    clone.git("checkout", "-q", "a.cc")
+    clone.git("sparse-checkout", "set", "nothing")
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    assert clone.devkit("pr", "rebase").status == 0
+    assert clone.devkit("undo").status == 0
+
+
+def test_variables_of_a_hook_do_not_send_it_elsewhere(clone: Clone, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "elsewhere")
+    env = {
+        "GIT_DIR": str(tmp_path / "elsewhere" / ".git"),
+        "GIT_WORK_TREE": str(tmp_path / "elsewhere"),
+        "GIT_INDEX_FILE": str(tmp_path / "nowhere"),
+        "GIT_EXTERNAL_DIFF": "touch /tmp/never",
+    }
+    assert clone.devkit("pr", "fetch", "7", env=env).status == 0
+    assert clone.devkit("pr", "show", env=env).status == 0
+    assert clone.status() == ["## pr/7"]
+    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == [".git"]
+
+
+# The screen and the lock.
+
+
+def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devkit.git.journal.LOCK_WAIT_S", 0.3)
+    hook = clone.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nsleep 30 > /dev/null 2>&1 &\necho $! > ../sleeper.pid\n")
+    hook.chmod(0o755)
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    try:
+        assert clone.devkit("undo").status == 0
+    finally:
+        os.kill(int((clone.folder.parent / "sleeper.pid").read_text()), signal.SIGTERM)
+    with (clone.folder / ".git" / "devkit" / "lock").open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+        said = clone.devkit("pr", "fetch", "7")
+        assert said.status == 1
+        assert "another devkit is changing this repository" in said.text
+        assert clone.devkit("pr", "list").status == 0  # to look is free
+
+
+def test_the_lines_are_shown_and_a_dry_run_of_undo_changes_nothing(clone: Clone) -> None:
+    said = clone.devkit("pr", "fetch", "7", "-v")
+    assert "\n$ git switch --no-recurse-submodules --no-track -c pr/7 " in said.text
+    before = look(clone)
+    said = clone.devkit("undo", "--dry-run")
+    assert "git update-ref -d refs/heads/pr/7\n" in said.text
+    assert differences(before, look(clone)) == []
+
+
+def test_a_terminal_sees_gits_progress(clone: Clone) -> None:
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "pr", "fetch", "7"],
+        cwd=clone.folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while data := os.read(main, 4096):
+                said += data
+        assert process.wait(30) == 0
+    os.close(main)
+    assert "fetching 7 from upstream" in said.decode()
+    assert "✓ " in said.decode()
+    assert "\x1b[?25h" in said.decode()  # the cursor is back
+
+
+def test_outside_of_a_clone_it_says_so(clone: Clone, tmp_path: Path) -> None:
+    for words in (("pr", "list"), ("pr", "fetch", "7"), ("undo",), ("wip", "save")):
+        said = clone.devkit(*words, folder=tmp_path)
+        assert (said.status, said.text.splitlines()[0]) == (1, f"✗ there is no clone at {tmp_path}")

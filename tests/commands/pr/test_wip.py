@@ -1,0 +1,102 @@
+"""devkit wip: staged and unstaged apart, single files, and never a conflict with itself."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tests.commands.pr.conftest import numbered
+from tests.commands.pr.random_clones import checkout, differences
+
+if TYPE_CHECKING:
+    from tests.commands.pr.conftest import Clone
+
+
+def dirty(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="staged"))
+    clone.git("add", "a.cc")
+    clone.write("a.cc", numbered(9, l1="staged", l9="unstaged"))
+    clone.git("rm", "-q", "b.py")
+    clone.write("new.txt", "new\n")
+    clone.git("add", "-N", "new.txt")
+    clone.write("dir/loose.txt", "loose\r\n").chmod(0o600)
+    (clone.folder / "link").symlink_to("..//nowhere")
+
+
+def files(clone: Clone) -> dict[str, object]:
+    return {**checkout(clone.folder, clone.folder / ".git")["files"], "status": clone.status()}
+
+
+def test_what_is_put_aside_comes_back_as_it_was(clone: Clone) -> None:
+    dirty(clone)
+    before = files(clone)
+    said = clone.devkit("wip", "save", "-m", "half done")
+    assert said.status == 0
+    assert "put aside as 1: 2 staged, 2 unstaged, 2 untracked" in said.text
+    assert clone.status() == ["## develop...upstream/develop"]
+    listed = json.loads(clone.devkit("wip", "list", "--json").text)
+    assert (listed[0]["message"], listed[0]["files"]) == (
+        "half done",
+        ["a.cc", "b.py", "new.txt", "dir/loose.txt", "link"],
+    )
+    assert clone.devkit("wip", "restore").status == 0
+    assert differences(before, files(clone)) == []
+    assert clone.devkit("wip", "list", "--json").text.strip() == "[]"
+
+
+def test_single_files_are_put_aside_and_taken_back(clone: Clone) -> None:
+    dirty(clone)
+    assert clone.devkit("wip", "save", "loose.txt", folder=clone.folder / "dir").status == 0
+    assert clone.status() == ["## develop...upstream/develop", "MM a.cc", "D  b.py", " A new.txt", "?? link"]
+    assert clone.devkit("wip", "save", "a.cc", "b.py").status == 0
+    assert clone.devkit("wip", "restore", "b.py").status == 0
+    assert clone.status() == ["## develop...upstream/develop", "D  b.py", " A new.txt", "?? link"]
+    assert clone.devkit("wip", "restore").status == 0
+    assert clone.devkit("wip", "restore").status == 0
+    assert clone.status() == ["## develop...upstream/develop", "MM a.cc", "D  b.py", " A new.txt", "?? dir/", "?? link"]
+
+
+def test_it_merges_with_what_came_in_between(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="staged"))
+    clone.git("add", "a.cc")
+    clone.write("a.cc", numbered(9, l1="staged", l9="unstaged"))
+    clone.devkit("wip", "save")
+    clone.commit("Between", a_cc=numbered(9, l5="between"))
+    assert clone.devkit("wip", "restore").status == 0
+    assert (clone.folder / "a.cc").read_text() == numbered(9, l1="staged", l5="between", l9="unstaged")
+    assert clone.git("show", ":a.cc") + "\n" == numbered(9, l1="staged", l5="between")
+
+
+def test_a_conflict_changes_nothing_and_the_work_stays_aside(clone: Clone) -> None:
+    dirty(clone)
+    clone.devkit("wip", "save")
+    clone.commit("Between", a_cc=numbered(9, l1="between"))
+    clone.write("dir/loose.txt", "another\n")
+    before = files(clone)
+    said = clone.devkit("wip", "restore")
+    assert said.status == 1
+    assert "2 files of entry 1 conflict with what is here; nothing changed\n  a.cc\n  dir/loose.txt" in said.text
+    assert differences(before, files(clone)) == []
+    assert clone.devkit("wip", "restore", "b.py", "link").status == 0
+    listed = json.loads(clone.devkit("wip", "list", "--json").text)
+    assert listed[0]["files"] == ["a.cc", "new.txt", "dir/loose.txt"]
+
+
+def test_undo_gives_the_work_and_the_entry_back(clone: Clone) -> None:
+    dirty(clone)
+    before = files(clone)
+    clone.devkit("wip", "save")
+    assert clone.devkit("undo").status == 0
+    assert differences(before, files(clone)) == []
+    assert clone.devkit("undo").status == 0
+    assert clone.status() == ["## develop...upstream/develop"]
+    assert clone.devkit("wip", "restore").status == 0
+    assert differences(before, files(clone)) == []
+
+
+def test_nothing_to_put_aside_and_paths_outside(clone: Clone) -> None:
+    said = clone.devkit("wip", "save")
+    assert (said.status, said.text.splitlines()[0]) == (1, "✗ there is no uncommitted work")
+    said = clone.devkit("wip", "save", "../../etc/passwd")
+    assert (said.status, said.text.splitlines()[0]) == (2, "✗ ../../etc/passwd is not in this checkout")
+    assert clone.devkit("wip", "restore").status == 1

@@ -1,0 +1,201 @@
+"""A far side on this machine: an ssh that runs what it is given in a shell here, and pairs of ends in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.transfer.far import wire
+from devkit.transfer.far.manifest import Offer, describe
+from devkit.transfer.far.offering import Offering
+from devkit.transfer.far.taking import Options, Taking
+from devkit.transfer.share.start import open_share
+
+REPOSITORY = Path(__file__).parents[3]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devkit.transfer.share.server import Server
+
+
+# Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.
+FAKE_SSH = """#!/bin/sh
+for word in "$@"; do
+  [ "$word" = -G ] && { echo "ciphers chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"; exit 0; }
+done
+while [ "$1" != "--" ]; do shift; done
+[ "$2" = unreachable ] && { echo "ssh: connect to host unreachable port 22: No route to host" >&2; exit 255; }
+cd "$FAR_HOME/$2" || exit 255
+export HOME="$FAR_HOME/$2"
+shift 2
+PATH="$FAR_PATH"
+echo "Welcome to the far side"
+exec sh -c "$*"
+"""
+
+
+@dataclass(frozen=True)
+class FarSide:
+    """Hosts ``h`` and ``g`` of this machine, and their homes."""
+
+    home: Path
+    other: Path
+
+
+@pytest.fixture
+def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FarSide:
+    """An ssh whose hosts are folders here, and a Python 3 in its path."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    ssh = tools / "ssh"
+    ssh.write_text(FAKE_SSH)
+    ssh.chmod(0o755)
+    (tools / "python3").symlink_to(sys.executable)
+    homes = FarSide(tmp_path / "far" / "h", tmp_path / "far" / "g")
+    homes.home.mkdir(parents=True)
+    homes.other.mkdir()
+    monkeypatch.setenv("DEVKIT_TRANSFER_SSH", str(ssh))
+    monkeypatch.setenv("FAR_HOME", str(tmp_path / "far"))
+    monkeypatch.setenv("FAR_PATH", f"{tools}:/usr/bin:/bin")
+    return homes
+
+
+@dataclass
+class Pair:
+    """Both ends of a transfer in this process, and what came of each."""
+
+    plan: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    offered: list[BaseException] = field(default_factory=list)
+    sent: int = 0
+
+
+def offer(*sources: Path | str, **options: Any) -> Offer:
+    """Return what is offered of the sources."""
+    exclude = [each.encode() for each in options.pop("exclude", ())]
+    return describe(
+        [os.fsencode(each) for each in sources],
+        exclude,
+        options.pop("gitignore", False),
+        options.pop("unsafe_links", False),
+    )
+
+
+def transfer(
+    offered: Offer, destination: Path | str, options: Options | None = None, digest: str = "sha256", **more: Any
+) -> Pair:
+    """Run both ends over pipes until they are done.
+
+    Args:
+        offered: what is offered.
+        destination: where it goes.
+        options: of the taking end.
+        digest: the hash.
+        more: of the offering end; ``relay`` stands between the offering end and the taking one.
+    """
+    relay = more.pop("relay", None)
+    requests_out, requests_in = os.pipe()
+    data_out, data_in = os.pipe()
+    pair = Pair()
+    relayed: list[int] = []
+    if relay is not None:
+        relay_out, relay_in = os.pipe()
+        source = data_out
+        threading.Thread(target=_relay, args=(relay, source, relay_in), daemon=True).start()
+        data_out, relayed = relay_out, [source]
+    giving = wire.Channel(requests_out, data_in, silence_s=20)
+    taking = wire.Channel(data_out, requests_in, silence_s=20)
+
+    def give() -> None:
+        try:
+            Offering(giving, offered, digest, **more).serve()
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            pair.offered.append(error)
+        finally:
+            os.close(data_in)
+
+    thread = threading.Thread(target=give)
+    thread.start()
+    try:
+        pair.result = Taking(taking, os.fsencode(destination), digest, options or Options(), pair.plan.update).run()
+    finally:
+        os.close(requests_in)
+        thread.join(20)
+        for descriptor in (requests_out, data_out, *relayed):
+            os.close(descriptor)
+    pair.sent = giving.sent
+    return pair
+
+
+def _relay(relay: Any, source: int, target: int) -> None:
+    try:
+        relay(source, target)
+    except OSError:
+        pass
+    finally:
+        os.close(target)
+
+
+def tree(root: Path) -> dict[str, Any]:
+    """Return everything below a folder: kinds, content, modes, times, links."""
+    found: dict[str, Any] = {}
+    for folder, folders, names in os.walk(os.fsencode(root)):
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)  # noqa: PTH118 - the names are bytes
+            status = os.lstat(path)
+            kind = stat.S_IFMT(status.st_mode)
+            what: Any = None
+            if stat.S_ISLNK(status.st_mode):
+                what = os.readlink(path)  # noqa: PTH115 - the names are bytes
+            elif stat.S_ISREG(status.st_mode):
+                with open(path, "rb") as file:  # noqa: PTH123 - the names are bytes
+                    what = (file.read(), status.st_mtime_ns, stat.S_IMODE(status.st_mode))
+            found[os.fsdecode(os.path.relpath(path, os.fsencode(root)))] = (kind, what)
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A tree with all that a tree can hold."""
+    root = tmp_path / "source"
+    (root / "nested" / "deep").mkdir(parents=True)
+    (root / "empty folder").mkdir()
+    (root / "zero").write_bytes(b"")
+    (root / "big.bin").write_bytes(os.urandom(3_000_001))
+    for number in range(40):
+        (root / "nested" / f"small {number}").write_bytes(os.urandom(number * 97))
+    (root / "nested" / "deep" / "line\nbreak").write_text("newline in its name")
+    (root / "-rf").write_text("a name that looks like a flag")
+    with open(os.fsencode(root) + b"/not-utf-8-\xff\xfe", "wb") as file:  # noqa: PTH123 - the name is bytes
+        file.write(b"bytes")
+    script = root / "script.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o751)
+    os.utime(script, ns=(1_500_000_000_123_456_789,) * 2)
+    (root / "link").symlink_to("nested/small 3")
+    (root / "nested" / "deep" / "up").symlink_to("../../script.sh")
+    (root / "nested" / "same file").hardlink_to(root / "big.bin")
+    return root
+
+
+@contextlib.contextmanager
+def sharing(*paths: Path, **options: Any) -> Iterator[Server]:
+    """Run a server of a share in a thread, ended at the end."""
+    with open_share(paths, **options) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join(10)
+            assert not thread.is_alive()

@@ -1,0 +1,215 @@
+"""``devkit send`` and ``devkit recv`` as a user types them, over an ssh whose far side is this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.errors import UsageError
+from devkit.transfer.copy import parse_rate, parse_recv, parse_send
+from devkit.transfer.remote import Place, fast_ciphers, parse_place
+
+from .conftest import REPOSITORY, FarSide, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Devkit
+
+
+def test_send_puts_a_folder_into_the_path(devkit: Devkit, far: FarSide, source: Path) -> None:
+    done = devkit("send", str(source), "h:backup")
+    assert (done.status, done.out) == (0, "")
+    assert "46 files sent" in done.err
+    assert tree(far.home / "backup" / "source") == tree(source)
+    again = devkit("send", str(source), "h:backup")
+    assert "0 files sent" in again.err
+    assert "46 files unchanged" in again.err
+
+
+def test_recv_brings_what_wildcards_name(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+    for name in ("a.whl", "b.whl", "c.txt"):
+        (far.home / name).write_text(name)
+    assert devkit("recv", "h:*.whl", "h:c.txt", "here").status == 0
+    assert sorted(each.name for each in (tmp_path / "here").iterdir()) == ["a.whl", "b.whl", "c.txt"]
+    missing = devkit("recv", "h:*.zip", "here")
+    assert missing.status == 1
+    assert "h: nothing matches *.zip" in missing.err
+
+
+def test_names_reach_neither_shell(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+    name = "$(touch pwned);`touch pwned`'\" && -x\n\\"
+    (tmp_path / name).write_text("plain")
+    assert devkit("send", f"./{name}", f"h:{name}/").status == 0
+    assert (far.home / name / name).read_text() == "plain"
+    assert devkit("recv", f"h:{name}/{name}", "back/").status == 0
+    assert (tmp_path / "back" / name).read_text() == "plain"
+    assert not list(far.home.glob("pwned"))
+    assert not list(tmp_path.glob("pwned"))
+
+
+def test_several_hosts_get_the_same_and_one_that_fails_stops_no_other(
+    devkit: Devkit, far: FarSide, source: Path
+) -> None:
+    done = devkit("send", f"{source}/", "h:x,g:y", "--json")
+    assert done.status == 0
+    assert [each["host"] for each in json.loads(done.out)] == ["h", "g"]
+    assert tree(far.home / "x") == tree(far.other / "y") == tree(source)
+    failed = devkit("send", f"{source}/script.sh", "h:z/,unreachable:z/")
+    assert failed.status == 1
+    assert "the connection to unreachable failed" in failed.err
+    assert "No route to host" in failed.err
+    assert (far.home / "z" / "script.sh").is_file()
+
+
+def test_dry_run_names_what_would_be_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
+    done = devkit("send", str(source), "h:backup", "--dry-run")
+    assert done.status == 0
+    assert "source/nested/small 7" in done.out
+    assert "46 files would be sent" in done.err
+    assert list(far.home.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, far: FarSide, source: Path) -> None:
+    (far.home / "zero").mkdir()
+    done = devkit("send", f"{source}/", "h:")
+    assert done.status == 1
+    assert "1 entry could not be sent" in done.err
+    assert "zero: Is a directory" in done.err
+    assert (far.home / "big.bin").is_file()
+
+
+def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source: Path, tmp_path: Path) -> None:
+    assert far.home.is_dir()
+    done = devkit("send", f"{source}/zero", "h:x", env={"FAR_PATH": str(tmp_path)})
+    assert done.status == 1
+    assert "h has no Python 3.6 or later" in done.err
+
+
+def test_the_record_tells_what_was_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
+    assert far.home.is_dir()
+    devkit("send", f"{source}/big.bin", "h:")
+    record = json.loads(devkit("runs", "show", "last", "--json").out)
+    assert record["command"] == "send"
+    assert record["result"][0]["result"]["bytes"] == 3_000_001
+
+
+@pytest.mark.parametrize("word", ["-oProxyCommand=x:y", "a b:c", "$(x):y", "-:y", "user@-h;x:y"])
+def test_a_host_that_is_none_is_refused(word: str) -> None:
+    with pytest.raises(UsageError):
+        parse_send(["file", word])
+
+
+def test_places_are_told_from_paths() -> None:
+    assert parse_place("gpu7:work") == Place("gpu7", "work")
+    assert parse_place("me@gpu7:") == Place("me@gpu7", "")
+    assert parse_place("[::1]:/x:y") == Place("[::1]", "/x:y")
+    assert Place("me@[::1]", "x").address == "me@::1"
+    assert parse_place("./a:b") is None
+    assert parse_place("plain") is None
+    assert parse_recv(["h:a", "h:b", "./c:d"]) == (Place("h", "a"), ("a", "b"), "./c:d")
+    assert parse_send(["a", "h:x,y"]) == (("a",), [Place("h", "x,y")])
+    for words in (["h:x"], ["a", "b"], ["h:a", "h:b"], ["a", "h:x,h:x"]):
+        with pytest.raises(UsageError):
+            parse_send(words)
+    for words in (["h:x"], ["a", "b"], ["h:a", "g:b", "."], ["h:a", "g:b"]):
+        with pytest.raises(UsageError):
+            parse_recv(words)
+
+
+def test_rates_are_read_as_people_write_them() -> None:
+    assert [parse_rate(word) for word in ("", "500k", "10M", "1.5GiB", "7", "2MB/s")] == [
+        0,
+        512_000,
+        10 << 20,
+        3 << 29,
+        7,
+        2 << 20,
+    ]
+    with pytest.raises(UsageError):
+        parse_rate("fast")
+
+
+def test_only_ciphers_that_the_user_allows_are_asked_for() -> None:
+    assert fast_ciphers(["chacha20-poly1305@openssh.com", "aes128-ctr", "aes128-gcm@openssh.com"]) == [
+        "aes128-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+        "aes128-ctr",
+    ]
+
+
+def faults(far: FarSide, source: Path, kills: int, seed: int) -> tuple[int, int]:
+    """Kill either side at random moments until so many kills hit, going on each time."""
+    chance = random.Random(seed)  # noqa: S311 - moments that can be repeated
+    line = [sys.executable, "-m", "devkit", "send", f"{source}/", "h:there", "--json"]
+    hits = sent = 0
+    deadline = 0.9
+    while hits < kills:
+        process = subprocess.Popen(
+            line,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        time.sleep(chance.uniform(0.25, deadline))
+        far_sides = _far_processes(process.pid)
+        if process.poll() is None:
+            victim = chance.choice([process.pid, *far_sides])
+            os.kill(victim, signal.SIGKILL)
+            hits += 1
+        out, _ = process.communicate(timeout=60)
+        _whole_or_absent(source, far.home / "there")
+        if process.returncode == 0 and out:
+            sent += json.loads(out)[0]["result"]["bytes"]
+            for path in (far.home / "there").rglob("*"):
+                if path.is_file() and chance.random() < 0.7:
+                    path.unlink()
+    return hits, sent
+
+
+def _far_processes(pid: int) -> list[int]:
+    import psutil
+
+    try:
+        return [each.pid for each in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _whole_or_absent(source: Path, there: Path) -> None:
+    for path in there.rglob("*"):
+        if path.is_file() and not path.name.startswith(".devkit-part-"):
+            assert path.read_bytes() == (source / path.relative_to(there)).read_bytes()
+
+
+@pytest.fixture
+def heavy(tmp_path: Path) -> Path:
+    """A tree that takes a moment to send: big files and small ones."""
+    root = tmp_path / "heavy"
+    root.mkdir()
+    for number in range(3):
+        (root / f"big {number}").write_bytes(os.urandom(20 << 20))
+    (root / "small").mkdir()
+    for number in range(500):
+        (root / "small" / str(number)).write_bytes(os.urandom(2000))
+    return root
+
+
+def test_killed_on_either_side_the_same_line_goes_on(
+    devkit: Devkit, far: FarSide, heavy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hits, _ = faults(far, heavy, kills=8, seed=3)
+    assert devkit("send", f"{heavy}/", "h:there").status == 0
+    assert tree(far.home / "there") == tree(heavy)
+    assert not list((far.home / "there").rglob(".devkit-part-*"))
+    with capsys.disabled():
+        print(f"\n  {hits} kills, every file identical")  # noqa: T201 - the count is the point
