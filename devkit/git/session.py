@@ -240,7 +240,7 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
         marks = journal.file_marks(top, read_status(session.git.at(top)))
         then = entry.after.files.get(each.git_dir, {})
         edited = sorted(path for path in {*marks, *then} if marks.get(path) != then.get(path))
-        held = {file.path for file in each.files if not file.mode} | {file.path for file in each.files}
+        held = {file.path for file in each.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
     for name in entry.creates:
