@@ -50,7 +50,6 @@ SETTINGS = {
             "",
             "the index that environments are installed from, instead of uv's default",
             project_sets=False,
-            project_sets=False,
         ),
         Setting(
             "pr.api",
