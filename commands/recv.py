@@ -46,7 +46,7 @@ def command(
     )
     ssh = app.config.get("transfer.ssh")
     with app.start_run("recv", host=place.host, sources=list(sources), destination=destination) as run:
-        with flags.watching(app.console, f"receiving from {place.host}") as watch:
+        with flags.watching(app.console, f"receiving from {place.host}", app.restored) as watch:
             outcome = copy.receive_from(app.console, ssh, request, place, destination, watch)
         run.record["result"] = outcome.as_json()
         if as_json:

@@ -48,7 +48,7 @@ def command(
     ssh = app.config.get("transfer.ssh")
     with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
         names = ", ".join(place.host for place in places)
-        with flags.watching(app.console, f"sending to {names}") as watch:
+        with flags.watching(app.console, f"sending to {names}", app.restored) as watch:
             outcomes = copy.send_to_all(app.console, ssh, request, offer, places, watch)
         run.record["result"] = [outcome.as_json() for outcome in outcomes]
         if as_json:
