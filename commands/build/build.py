@@ -53,6 +53,9 @@ def command(
     only: Annotated[
         str, typer.Option("--only", metavar="PHASE", autocompletion=_phases, help="Do only this phase.")
     ] = "",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Take nothing from a network (see devkit build deps).")
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Mend what broke it, where that is safe, and go on.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -74,6 +77,7 @@ def command(
         cuda_arch=cuda_arch,
         phases=phases(begin=begin, only=only, targets=bool(target)),
         targets=target or [],
+        offline=offline,
     )
     if dry_run:
         app.console.plan([shlex.join(each) for each in plan(app, request)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 GIT_LIMIT_S = 60.0
 EXTERNAL = "cmake/external"
+MODULES = r"^submodule\..*\.(path|url)$"
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,17 @@ class Submodule:
 
 @dataclass(frozen=True)
 class Archive:
-    """A third-party archive that the tree names: ``here`` is its file where it is already there, ``md5`` of that."""
+    """A third-party archive that the tree names.
+
+    Attributes:
+        folder: where the tree looks for it, from its root; empty where that cannot be told.
+        here: its file where it is already there, and ``md5`` of that.
+    """
 
     name: str
     url: str
     expected: tuple[str, ...]
+    folder: str = ""
     here: Path | None = None
     md5: str = ""
 
@@ -106,13 +113,8 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
     """
     if not (root / ".gitmodules").is_file():
         return []
-    named: dict[str, dict[str, str]] = {}
-    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", r"^submodule\..*\.(path|url)$")
-    for entry in filter(None, listed.text.split("\0")):
-        key, _, value = entry.partition("\n")
-        name, _, field = key.removeprefix("submodule.").rpartition(".")
-        named.setdefault(name, {})[field] = value
-    urls = {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES)
+    urls = module_urls(listed.text)
     pins = git(runner, root, "ls-files", "-s", "-z", "--", *urls)
     found = []
     for entry in filter(None, pins.text.split("\0")):
@@ -120,6 +122,16 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
         if mode == "160000" and path in urls:
             found.append(Submodule(path, urls[path], commit, checked_out(root / path)))
     return sorted(found, key=lambda each: each.path)
+
+
+def module_urls(listed: str) -> dict[str, str]:
+    """Return path → URL of what ``git config -z --get-regexp`` told of a .gitmodules."""
+    named: dict[str, dict[str, str]] = {}
+    for entry in filter(None, listed.split("\0")):
+        key, _, value = entry.partition("\n")
+        name, _, field = key.removeprefix("submodule.").rpartition(".")
+        named.setdefault(name, {})[field] = value
+    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
 
 
 def checked_out(folder: Path) -> str:
@@ -150,7 +162,7 @@ def archives(root: Path) -> list[Archive]:
     for archive in [each for text in texts for each in named_archives(text)]:
         there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
         md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
-        found.append(Archive(archive.name, archive.url, archive.expected, there, md5))
+        found.append(replace(archive, here=there, md5=md5))
     return found
 
 
@@ -162,6 +174,8 @@ def named_archives(text: str) -> list[Archive]:
     """
     files = re.findall(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text)
     urls = dict(re.findall(r"set\(\s*(\w+)_URL\s+\"?([^\s\")]+)", text))
+    place = r"set\(\s*(\w+)_DOWNLOAD_DIR\s+\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w./-]+?)/\$\{CMAKE_SYSTEM_NAME\}"
+    folders = {prefix: f"{folder}/Linux" for prefix, folder in re.findall(place, text)}
     sums: dict[str, list[str]] = {}
     for prefix, md5 in re.findall(r"set\(\s*(\w+?)(?:_URL)?_MD5\s+\"?([0-9a-f]{32})", text):
         sums.setdefault(prefix, []).append(md5)
@@ -170,5 +184,5 @@ def named_archives(text: str) -> list[Archive]:
         if prefix in urls and prefix in sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
             url = urls[prefix].replace(f"${{{prefix}_FILE}}", name)
             if "${" not in url:
-                found.append(Archive(name, url, tuple(sums[prefix])))
+                found.append(Archive(name, url, tuple(sums[prefix]), folders.get(prefix, "")))
     return found

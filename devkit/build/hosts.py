@@ -92,8 +92,8 @@ def _git(runner: Runner, url: str, environ: Mapping[str, str]) -> str:
     return reason(done.complaint) if done.status else ""
 
 
-def _web(url: str, environ: Mapping[str, str]) -> str:
-    scheme = urlsplit(url).scheme
+def opener(url: str, environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
+    """Return what opens an address through the proxies that ``environ`` names, or around them."""
     named = {
         each: environ.get(f"{each}_proxy") or environ.get(f"{each.upper()}_PROXY") or "" for each in ("http", "https")
     }
@@ -101,10 +101,14 @@ def _web(url: str, environ: Mapping[str, str]) -> str:
     bypass = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").replace(" ", "").split(",")
     if not lacking(bypass, [host_of(url)]):
         proxies = {}
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
-    request = urllib.request.Request(url, method="HEAD" if scheme in {"http", "https"} else "GET")  # noqa: S310 - the tree's
+    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+
+
+def _web(url: str, environ: Mapping[str, str]) -> str:
+    method = "HEAD" if urlsplit(url).scheme in {"http", "https"} else "GET"
+    request = urllib.request.Request(url, method=method)  # noqa: S310 - what the tree names
     try:
-        with contextlib.closing(opener.open(request, timeout=LIMIT_S)):
+        with contextlib.closing(opener(url, environ).open(request, timeout=LIMIT_S)):
             return ""
     except urllib.error.HTTPError as error:
         with error:

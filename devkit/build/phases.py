@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, ninja, preflight, wheel
+from devkit.build import checkout, configure, deps, ninja, preflight, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -138,6 +139,8 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found.update({"CCACHE_BASEDIR": common, "CCACHE_NOHASHDIR": "1", "GIT_TERMINAL_PROMPT": "0"})
     found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
+    if request.offline:
+        found.update({"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1"})
     return found
 
 
@@ -173,9 +176,14 @@ def check(work: Work) -> Said:
     Raises:
         DevkitError: something would.
     """
+    request = work.request
+    if configure.read_stamp(request.build) and shutil.disk_usage(request.build).free > preflight.AGAIN_DISK_LEAST:
+        known = preflight.key(request.python.executable, request.python.purelib)
+        if wheel.remembered(request.build, "preflight").get("key") == known:
+            return "skipped", "the tools are those of the last time"
     with work.app.console.progress("preflight"):
         facts = work.gathered()
-        if any(not each.present for each in facts.submodules):
+        if any(not each.present for each in facts.submodules) and not request.offline:
             work.facts = facts = preflight.with_network(work.app, facts)
     findings = preflight.judge(facts)
     fetched = {"submodules"} if "submodules" in work.request.phases else set()
@@ -191,6 +199,9 @@ def check(work: Work) -> Said:
             *filter(None, [first.remedy, "devkit build preflight --fix   shows all, and mends what it safely can"]),
             "devkit build --from submodules   builds all the same",
         )
+    wheel.remember(
+        request.build, "preflight", {"key": preflight.key(request.python.executable, request.python.purelib)}
+    )
     counts = tally(findings)
     worth = f", {counts['warning']} to look at (devkit build preflight)" if counts["warning"] else ""
     return "done", f"{counts['fine']} fine{worth}"
@@ -198,10 +209,11 @@ def check(work: Work) -> Said:
 
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
-    missing = [each.path for each in work.gathered().submodules if not each.present]
+    request = work.request
+    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if not each.present]
     if not missing:
         return "skipped", "all are there"
-    line = submodule_line(work.request, missing)
+    line = submodule_line(request, missing)
     with work.app.console.progress(f"fetching {counted(len(missing), 'submodule')}", total=len(missing)) as progress:
         fetched: set[str] = set()
 
@@ -211,7 +223,7 @@ def fetch_submodules(work: Work) -> Said:
                 fetched.update({match[1]} & set(missing))
                 progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
 
-        work.carry_out("submodules", line, on_line=on_line)
+        work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
     work.facts = None
     return "done", f"{len(missing)} fetched"
 

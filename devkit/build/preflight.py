@@ -8,6 +8,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.build import checkout, hosts, python
@@ -19,7 +20,6 @@ from devkit.text import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from devkit.app import App
     from devkit.envs.resolve import Environment
@@ -79,6 +79,15 @@ def raise_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, top), hard))
+
+
+def key(interpreter: str, purelib: str) -> list[Any]:
+    """Return what changes where a tool, the interpreter or the environment's packages may have: paths and times."""
+    found: list[Any] = [os.environ.get("CC"), os.environ.get("CXX")]
+    for name in (*NEEDED, "ccache", "g++"):
+        path = shutil.which(name)
+        found.append([path, Path(path).stat().st_mtime_ns if path else 0])
+    return [*found, interpreter, Path(interpreter).stat().st_mtime_ns, Path(purelib).stat().st_mtime_ns]
 
 
 def gather(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
 
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without which there is no driver to ask, and NVML takes its time to load
 PHASES = ("preflight", "submodules", "configure", "compile", "wheel", "install", "verify")
 
 
@@ -42,6 +43,7 @@ class Request:
         jobs: how many run at once.
         phases: which of ``PHASES``.
         targets: what ninja makes; everything by default.
+        offline: whether git and uv may only take what is on this machine.
     """
 
     root: Path
@@ -53,6 +55,7 @@ class Request:
     jobs: Jobs
     phases: tuple[str, ...] = PHASES
     targets: tuple[str, ...] = ()
+    offline: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -89,6 +92,7 @@ def make(
     cuda_arch: str,
     phases: tuple[str, ...],
     targets: Sequence[str],
+    offline: bool = False,
 ) -> Request:
     """Turn the words of a command line into a build.
 
@@ -122,6 +126,7 @@ def make(
         jobs=counts,
         phases=phases,
         targets=tuple(_target(each) for each in targets),
+        offline=offline,
     )
 
 
@@ -186,6 +191,8 @@ def architectures(asked: str) -> tuple[str, ...]:
 
 def present() -> tuple[str, ...]:
     """Return the architectures of this machine's GPUs, each once."""
+    if not any(Path(device).exists() for device in DRIVERS):
+        return ()
     import pynvml
 
     found = []

@@ -14,6 +14,11 @@ FOLDER = Path(devkit.__file__).parent / "templates" / "build"
 @cache
 def table(name: str) -> dict[str, Any]:
     """Return what ``templates/build/NAME.toml`` holds."""
-    import tomlkit
+    text = (FOLDER / f"{name}.toml").read_text("utf-8")
+    try:
+        import tomllib  # of Python 3.11 and later, and twenty times as fast
+    except ModuleNotFoundError:
+        import tomlkit
 
-    return tomlkit.parse((FOLDER / f"{name}.toml").read_text("utf-8")).unwrap()
+        return tomlkit.parse(text).unwrap()
+    return tomllib.loads(text)

@@ -1,0 +1,338 @@
+"""What a build fetches, fetched ahead: submodules and archives, into a cache that all worktrees share.
+
+A submodule's repository is a bare one with only the pinned commits, found by ``insteadOf``: git itself then takes it
+from the cache. An archive is kept under its MD5.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import posixpath
+import re
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.build import checkout
+from devkit.build.hosts import opener, reason
+from devkit.errors import DevkitError
+from devkit.files import explained, write_atomically
+from devkit.paths import cache_home
+from devkit.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.process import Finished
+
+URL_FILE = "devkit-url"
+FETCH_LIMIT_S = 1800.0
+READ_LIMIT_S = 60.0
+CHUNK = 1 << 18
+PARTIAL_CONTENT = 206
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A submodule to fetch, nested ones too: its place in the tree, its address, its pinned commit."""
+
+    path: str
+    url: str
+    commit: str
+
+
+@dataclass(frozen=True)
+class Got:
+    """What became of one thing to fetch: ``complaint`` is why it could not be had."""
+
+    name: str
+    state: str
+    complaint: str = ""
+
+
+def home() -> Path:
+    """Return the folder of the cache."""
+    return cache_home() / "paddle-deps"
+
+
+def bare(url: str) -> Path:
+    """Return the cache's repository for an address."""
+    return home() / "git" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.git"
+
+
+def kept_archive(archive: checkout.Archive) -> Path:
+    """Return where the cache keeps an archive."""
+    return home() / "archives" / f"{archive.expected[0]}-{archive.name}"
+
+
+def git_variables() -> dict[str, str]:
+    """Return the variables by which git takes what the cache has from there."""
+    pairs = [("protocol.file.allow", "always")]
+    pairs += [
+        (f"url.file://{path.parent}.insteadOf", path.read_text("utf-8").strip())
+        for path in sorted((home() / "git").glob(f"*.git/{URL_FILE}"))
+    ]
+    found = {"GIT_CONFIG_COUNT": str(len(pairs))}
+    for number, (key, value) in enumerate(pairs):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found if len(pairs) > 1 else {}
+
+
+def resolved(url: str, parent: str) -> str:
+    """Return a submodule's address, which may be relative to that of the repository that names it."""
+    if not url.startswith(("./", "../")):
+        return url
+    scheme, separator, rest = parent.partition("://")
+    if not separator:
+        return posixpath.normpath(posixpath.join(parent, url))
+    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
+
+
+class Fetcher:
+    """Fetches what a checkout needs into the cache, several things at once.
+
+    Args:
+        app: whose runner and proxies are used.
+        root: the checkout.
+        at_once: how many.
+    """
+
+    def __init__(self, app: App, root: Path, at_once: int) -> None:
+        self.app = app
+        self.root = root
+        self.at_once = at_once
+        proxies = {name: value for name, value in app.child_environment().items() if "proxy" in name.lower()}
+        self.environ = {
+            **checkout.clean_environ(), **proxies,
+            "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -oBatchMode=yes", "LC_ALL": "C",
+        }  # fmt: skip
+
+    def all(self, on_got: Callable[[Got, int, int], None]) -> list[Got]:
+        """Fetch everything, submodules of submodules too; ``on_got`` gets each with how many of how many are done."""
+        origin = checkout.git(
+            self.app.runner, self.root, "config", "--get", "remote.origin.url", check=False
+        ).text.strip()
+        modules = checkout.submodules(self.app.runner, self.root)
+        waiting = [Repository(each.path, resolved(each.url, origin), each.pinned) for each in modules]
+        got: list[Got] = []
+        with ThreadPoolExecutor(self.at_once) as pool:
+            running: set[Future[tuple[Got, list[Repository]]]] = {
+                pool.submit(self._repository, each) for each in waiting
+            }
+            for archive in checkout.archives(self.root):
+                running.add(pool.submit(self._archive, archive))
+            total = len(running)
+            try:
+                while running:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        one, nested = future.result()
+                        got.append(one)
+                        running |= {pool.submit(self._repository, each) for each in nested}
+                        total += len(nested)
+                        on_got(one, len(got), total)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.app.runner.end_all()
+                raise
+        return sorted(got, key=lambda each: each.name)
+
+    def _git(self, folder: Path, *words: str, check: bool = True) -> Finished:
+        return self.app.runner.run(
+            ["git", "-C", str(folder), *words], env=self.environ, timeout_s=FETCH_LIMIT_S, check=check
+        )
+
+    def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
+        folder = bare(each.url)
+        try:
+            state = "kept" if self._has(folder, each.commit) else self._fetch(folder, each)
+            return Got(each.path, state), self._nested(folder, each)
+        except DevkitError as error:
+            return Got(each.path, "failed", reason(error.why or error.what)), []
+
+    def _has(self, folder: Path, commit: str) -> bool:
+        return (folder / URL_FILE).is_file() and not self._git(
+            folder, "cat-file", "-e", f"{commit}^{{tree}}", check=False
+        ).status
+
+    def _fetch(self, folder: Path, each: Repository) -> str:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._git(folder, "init", "-q", "--bare")
+        ref = f"refs/heads/devkit-{each.commit[:16]}"
+        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, f"{each.commit}:{ref}", check=False)
+        if quick.status:  # a server that gives no single commits
+            self._git(
+                folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"
+            )
+            self._git(folder, "update-ref", ref, each.commit)
+        self._git(folder, "symbolic-ref", "HEAD", ref)
+        self._git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+        write_atomically(folder / URL_FILE, f"{each.url}\n".encode())
+        return "fetched"
+
+    def _nested(self, folder: Path, each: Repository) -> list[Repository]:
+        listed = self._git(
+            folder,
+            "config",
+            "-z",
+            "--blob",
+            f"{each.commit}:.gitmodules",
+            "--get-regexp",
+            checkout.MODULES,
+            check=False,
+        )
+        urls = checkout.module_urls(listed.text) if not listed.status else {}
+        if not urls:
+            return []
+        tree = self._git(folder, "ls-tree", "-z", each.commit, "--", *urls)
+        found = []
+        for entry in filter(None, tree.text.split("\0")):
+            mode, _, commit, path = re.split(r"[ \t]", entry, maxsplit=3)
+            if mode == "160000" and path in urls:
+                found.append(Repository(f"{each.path}/{path}", resolved(urls[path], each.url), commit))
+        return found
+
+    def _archive(self, archive: checkout.Archive) -> tuple[Got, list[Repository]]:
+        kept = kept_archive(archive)
+        try:
+            state = "kept"
+            if not kept.is_file():
+                with explained(kept):
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                if archive.md5 in archive.expected and archive.here:
+                    shutil.copyfile(archive.here, kept)
+                else:
+                    self._download(archive, kept)
+                    state = "fetched"
+            if archive.folder and archive.md5 not in archive.expected:
+                place = self.root / archive.folder / archive.name
+                with explained(place):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(kept, place)
+        except DevkitError as error:
+            return Got(archive.name, "failed", error.why or error.what), []
+        return Got(archive.name, state), []
+
+    def _download(self, archive: checkout.Archive, kept: Path) -> None:
+        """Download an archive, from where an earlier try ended.
+
+        Raises:
+            DevkitError: it could not be had, or is not the one that the tree names.
+        """
+        part = kept.with_name(f"{kept.name}.part")
+        begun = part.stat().st_size if part.is_file() else 0
+        request = urllib.request.Request(archive.url, headers={"Range": f"bytes={begun}-"} if begun else {})  # noqa: S310 - the tree's
+        try:
+            with (
+                opener(archive.url, self.environ).open(request, timeout=READ_LIMIT_S) as answer,
+                part.open("ab") as file,
+            ):
+                if begun and getattr(answer, "status", None) != PARTIAL_CONTENT:
+                    file.truncate(0)
+                while chunk := answer.read(CHUNK):
+                    file.write(chunk)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise DevkitError(
+                    f"{archive.name} could not be had", reason(f"HTTP Error {error.code}: {error.reason}")
+                ) from error
+        except (OSError, ValueError) as error:
+            raise DevkitError(f"{archive.name} could not be had", reason(str(error))) from error
+        found = hashlib.md5(part.read_bytes()).hexdigest()  # noqa: S324 - the sum that the tree names
+        if found not in archive.expected:
+            part.unlink()
+            raise DevkitError(f"{archive.name} is another", f"its MD5 is {found}, the tree names {archive.expected[0]}")
+        part.replace(kept)
+
+
+def needed(app: App, root: Path) -> list[Path]:
+    """Return the parts of the cache that a checkout needs, nested submodules too.
+
+    Raises:
+        DevkitError: some are not there.
+    """
+    fetcher = Fetcher(app, root, 1)
+    origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
+    waiting = [
+        Repository(each.path, resolved(each.url, origin), each.pinned) for each in checkout.submodules(app.runner, root)
+    ]
+    found = {kept_archive(each) for each in checkout.archives(root)}
+    missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())
+    while waiting:
+        each = waiting.pop()
+        folder = bare(each.url)
+        if fetcher._has(folder, each.commit):  # noqa: SLF001 - the same subject
+            found.add(folder)
+            waiting += fetcher._nested(folder, each)  # noqa: SLF001 - the same subject
+        else:
+            missing.append(each.path)
+    if missing:
+        what = f"{missing[0]} is not in the cache" + (f", nor are {len(missing) - 1} more" if len(missing) > 1 else "")
+        raise DevkitError(what, "", "devkit build deps")
+    return sorted(found)
+
+
+def export(paths: Iterable[Path], target: Path) -> int:
+    """Write parts of the cache into one file, and return its size.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    unfinished = target.with_name(f".{target.name}.part")
+    try:
+        with explained(target), tarfile.open(unfinished, "w") as archive:
+            for path in paths:
+                archive.add(path, arcname=str(path.relative_to(home())))
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target.stat().st_size
+
+
+def take_in(source: Path) -> tuple[int, int]:
+    """Take what ``export`` wrote into the cache, and return how many repositories and archives came.
+
+    What is in the cache already stays. An archive whose MD5 is not its name's is refused.
+
+    Raises:
+        DevkitError: the file is none of ``export``'s.
+    """
+    room = home() / f".import-{os.getpid()}"
+    try:
+        with tarfile.open(source) as archive, explained(home()):
+            room.mkdir(parents=True)
+            archive.extractall(room, filter="data")
+        return _sorted_in(room)
+    except (OSError, tarfile.TarError) as error:
+        raise DevkitError(
+            f"{source} is no export of devkit's", redact(str(error)), "devkit build deps export FILE"
+        ) from error
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _sorted_in(room: Path) -> tuple[int, int]:
+    counts = {"git": 0, "archives": 0}
+    for kind in counts:
+        (home() / kind).mkdir(parents=True, exist_ok=True)
+        for path in sorted((room / kind).glob("*")):
+            if kind == "archives" and hashlib.md5(path.read_bytes()).hexdigest() != path.name.partition("-")[0]:  # noqa: S324 - the tree's sum
+                raise DevkitError(
+                    f"{path.name} is broken in this export",
+                    "Its MD5 is not its name's.",
+                    "devkit build deps export FILE",
+                )
+            place = home() / kind / path.name
+            with contextlib.suppress(OSError):
+                path.rename(place)
+                counts[kind] += 1
+    return counts["git"], counts["archives"]

@@ -1,0 +1,67 @@
+"""devkit build deps: fetched once, built anywhere without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from tests.commands.build.conftest import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.commands.build.conftest import Project
+    from tests.conftest import Devkit
+
+
+def test_what_was_fetched_builds_in_another_worktree_and_on_another_machine_without_a_network(
+    devkit: Devkit, project: Project, tmp_path: Path, home: Path
+) -> None:
+    told = devkit("build", "deps", "--json", cwd=project.root)
+    assert told.status == 0, told.err
+    got = {each["name"]: each["state"] for each in json.loads(told.out)["got"]}
+    assert got == {"lapack_lnx_v1.tar.gz": "fetched", "third_party/greet": "fetched"}
+    assert (project.root / "third_party/lapack/Linux/lapack_lnx_v1.tar.gz").is_file()
+    again = devkit("build", "deps", cwd=project.root)
+    assert "0 fetched, 2 kept" in again.err
+
+    exported = devkit("build", "deps", "export", str(tmp_path / "deps.tar"), cwd=project.root)
+    assert exported.status == 0, exported.err
+    shutil.rmtree(home / ".cache" / "devkit" / "paddle-deps")
+    empty = devkit("build", "deps", "export", str(tmp_path / "none.tar"), cwd=project.root)
+    assert empty.status == 1
+    assert "is not in the cache" in empty.err
+    imported = devkit("build", "deps", "import", str(tmp_path / "deps.tar"), cwd=tmp_path)
+    assert "1 repository and 1 archive came" in imported.err
+
+    # The sources are gone, as on a machine without a network: only the cache has them.
+    shutil.rmtree(tmp_path / "greet")
+    shutil.rmtree(project.store)
+    second = tmp_path / "second"
+    run("git", "worktree", "add", "-q", "--detach", second, cwd=project.root)
+    assert devkit("build", "deps", cwd=second).status == 0
+    line = ("build", "--offline", "--target", "common", "--env", str(project.env))
+    built = devkit(*line, cwd=second)
+    assert built.status == 0, built.err
+    assert "submodules 1 fetched" in built.err
+    assert (second / "third_party" / "greet" / "greet.h").is_file()
+
+
+def test_what_cannot_be_fetched_is_told_and_the_rest_is_kept(devkit: Devkit, project: Project, tmp_path: Path) -> None:
+    (project.store / "lapack_lnx_v1.tar.gz").write_bytes(b"an error page")
+    told = devkit("build", "deps", "--json", cwd=project.root)
+    assert told.status == 1
+    got = {each["name"]: each for each in json.loads(told.out)["got"]}
+    assert got["third_party/greet"]["state"] == "fetched"
+    assert "its MD5 is" in got["lapack_lnx_v1.tar.gz"]["complaint"]
+    assert "1 thing of 2 could not be fetched" in told.err
+    shutil.rmtree(tmp_path / "greet")
+    assert devkit("build", "deps", cwd=project.root).status == 1
+
+
+def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_text("nothing")
+    told = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
+    assert told.status == 1
+    assert "✗ x.tar is no export of devkit's" in told.err
