@@ -91,7 +91,7 @@ def _no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("_no_python", "sshd")
 def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source: Path, tmp_path: Path) -> None:
     (source / "nested" / "deep" / "line\nbreak").unlink()
-    (source / 'glob*[x] "quoted" \\').write_text("odd")
+    (source / 'glob*[x] "quoted" it\'s').write_text("odd")
     sent = devkit("send", str(source), f"box:{tmp_path}/there")
     assert "no Python 3.6 there: sftp copies whole files" in sent.err
     assert "sftp sends no links" in sent.err
@@ -111,9 +111,10 @@ def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source
 
 
 def test_a_batch_line_cannot_be_broken_out_of() -> None:
-    assert quoted(b'a"b') == b'"a\\"b"'
+    assert quoted(b'a"b *') == b'"a\\"b *"'
     assert quoted(b"-rf") == b'"./-rf"'
-    assert quoted(b"a*[b]?") == b'"a\\*\\[b\\]\\?"'
-    for name in (b"a\n!touch pwned", b"a\rb"):
-        with pytest.raises(DevkitError, match="line break"):
-            quoted(name)
+    assert quoted(b"my *.whl", globs=True) == b"my\\ *.whl"
+    for name in (b"a\n!touch pwned", b"a\rb", b'a\\"b'):
+        for globs in (True, False):
+            with pytest.raises(DevkitError, match="cannot go by sftp"):
+                quoted(name, globs=globs)
