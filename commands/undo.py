@@ -3,6 +3,7 @@
 An undo is itself undone by devkit undo.
 
 Example:  devkit undo
+
 Example:  devkit undo --list
 """
 

@@ -50,7 +50,6 @@ SETTINGS = {
             "",
             "the index that environments are installed from, instead of uv's default",
             project_sets=False,
-            project_sets=False,
         ),
         Setting(
             "pr.api",
@@ -72,8 +71,13 @@ SETTINGS = {
         Setting("runs.keep", 200, "how many run records are kept"),
         Setting("runs.max-mib", 2048, "MiB that the run records may take"),
         Setting("transfer.ssh", ["ssh"], "the words that start ssh for send and recv: ssh,-F,FILE", project_sets=False),
-        Setting("undo.keep", 30, "how many changes of a repository can be undone"),
-        Setting("undo.max-mib", 512, "MiB of uncommitted files that are kept before a change without asking"),
+        Setting("undo.keep", 30, "how many changes of a repository can be undone", project_sets=False),
+        Setting(
+            "undo.max-mib",
+            512,
+            "MiB of uncommitted files that are kept before a change without asking",
+            project_sets=False,
+        ),
     )
 }
 

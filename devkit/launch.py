@@ -14,8 +14,6 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
-
 from devkit.errors import DevkitError
 from devkit.fingerprint import is_amd
 from devkit.kernels.protocol import PROTOCOL
@@ -24,6 +22,8 @@ from devkit.paths import cache_home
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from typing_extensions import Self
 
     from devkit.app import App
     from devkit.envs.resolve import Environment

@@ -18,8 +18,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from typing_extensions import Self
-
 from devkit import __version__
 from devkit.errors import DevkitError, ExitStatus
 from devkit.files import explained, write_atomically
@@ -28,6 +26,8 @@ from devkit.redact import redact, redact_value
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
+
+    from typing_extensions import Self
 
 RECORD = "record.json"
 EVENTS = "events.jsonl"

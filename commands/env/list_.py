@@ -66,16 +66,17 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
 
 
 def _containers(app: App) -> list[dict[str, Any]]:
-    from devkit.envs import engine
+    from devkit.envs import engine, store
     from devkit.errors import DevkitError
 
-    if not engine.likely():
+    noted = any(store.container_note("").glob("*"))
+    if not noted and not engine.likely():
         return []
     try:
         client = engine.connect()
         found = engine.survey(client, engine.me())
     except DevkitError as error:
-        if "no docker engine" not in error.what:
+        if noted or "no docker engine" not in error.what:
             app.console.look(f"containers are not listed: {error.what}")
         return []
     return [

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import typer
 
-from devkit.commands._cli.options import Json
+from devkit.commands._cli.options import DryRun, Json
 from devkit.git.session import open_session
-from devkit.pr.rebase import abort
+from devkit.pr.rebase import abort, read_mark
 
 
-def command(ctx: typer.Context, as_json: Json = False) -> None:
+def command(ctx: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> None:
     app = ctx.obj
-    with open_session(app, changes=True) as session:
+    with open_session(app, changes=not dry_run) as session:
+        if dry_run:
+            run = read_mark(session.place).get("run")
+            app.console.plan([f"devkit undo {run}" if run else f"git {session.place.operation or 'rebase'} --abort"])
+            return
         where = abort(session, session.state())
     if as_json:
         app.console.json({"aborted": True, "where": where})

@@ -1,8 +1,9 @@
 """Bring pull requests here, each to its branch pr/N, and switch to it; run again, it updates.
 
-Uncommitted work comes along where the request does not touch the same files; otherwise nothing is changed.
+Uncommitted work comes along where it fits; where it does not, nothing is changed.
 
 Example:  devkit pr fetch 1007
+
 Example:  devkit pr fetch 1007 --worktree
 """
 

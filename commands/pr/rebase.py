@@ -4,6 +4,7 @@ Uncommitted work is carried: what is staged stays staged. Where it stops at a co
 devkit pr skip or devkit pr abort.
 
 Example:  devkit pr rebase 1007
+
 Example:  devkit pr rebase --onto upstream/release/3.0
 """
 

@@ -6,12 +6,12 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from typing_extensions import Self
-
 from devkit.console import Cell, Column
 from devkit.text import counted, significant
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from devkit.console import Console
     from devkit.launch import Event
     from devkit.runs import Run
@@ -68,6 +68,7 @@ class Screen:
         self._rows: deque[str] = deque(maxlen=LIVE_ROWS)
         self._live: Any = None
         self._waiting: Any = None
+        self._compiling = False
 
     def __enter__(self) -> Self:
         self._wait("looking at the text")
@@ -105,7 +106,8 @@ class Screen:
         self._wait(f"starting {counted(self.request.nproc, 'rank')}")
 
     def _build(self, event: Event) -> None:
-        if event["state"] == "start":
+        if event["state"] == "start" and not self._compiling:
+            self._compiling = True
             self._wait("compiling devkit's operators, once")
 
     def _start(self, event: Event) -> None:

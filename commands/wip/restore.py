@@ -1,6 +1,7 @@
 """Take work back that was put aside: staged comes back staged; where it would conflict, nothing is changed.
 
 Example:  devkit wip restore
+
 Example:  devkit wip restore --from 2 python/paddle/nn
 """
 

@@ -184,14 +184,21 @@ def run_time_proxies(app: App, network: str, proxy: str = "") -> dict[str, str]:
 
 
 def look_up(name: str) -> tuple[Any, engine.Seen] | None:
-    """Return the engine's client and the container of this name; None where the name is not a container's."""
+    """Return the engine's client and the container of this name; None where the name is not a container's.
+
+    Raises:
+        DevkitError: one was made here, and the engine does not answer.
+    """
     if "/" in name or name == PROJECT_ENVIRONMENT or os.path.lexists(home() / name):
         return None
-    if not engine.likely():
+    noted = store.container_note(name).exists()
+    if not noted and not engine.likely():
         return None
     try:
         client = engine.connect()
     except DevkitError:
+        if noted:
+            raise
         return None
     seen = engine.find(client, engine.me(), name)
     return (client, seen) if seen else None

@@ -157,15 +157,18 @@ def _mark(folder: Path) -> Path:
 
 def unfinished(folder: Path) -> bool:
     """Tell whether the making of this environment goes on, or was cut off."""
-    return _mark(folder).exists()
+    try:
+        return _mark(folder).stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
 def creating(folder: Path) -> Iterator[bool]:
     """Hold the lock below which ``folder`` is made; yields whether an earlier making was cut off.
 
-    The lock's file is there for as long as the folder is not whole, so that a half-made one is known as such after
-    SIGKILL too. It stays if the block leaves a folder behind with an error.
+    From ``begin`` on, the lock's file names the folder for as long as that is not whole, so that a half-made one is
+    known as such after SIGKILL too. It stays if the block, once begun, leaves a folder behind with an error.
 
     Raises:
         DevkitError: another devkit is making it.
@@ -186,7 +189,7 @@ def creating(folder: Path) -> Iterator[bool]:
         yield cut_off
         done = True
     finally:
-        if done or not os.path.lexists(folder):
+        if done or not unfinished(folder) or not os.path.lexists(folder):
             mark.unlink(missing_ok=True)
         file.close()
 

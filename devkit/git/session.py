@@ -115,7 +115,7 @@ class Session:
     def _forget_old(self) -> None:
         from devkit.runs import Run as RunRecord
 
-        for entry in journal.entries(self.place)[self.app.config.get("undo.keep") :]:
+        for entry in journal.entries(self.place)[max(self.app.config.get("undo.keep"), 1) :]:
             self.drop(entry.id)
             with contextlib.suppress(DevkitError):
                 found = self.app.runs.find(entry.id)

@@ -19,6 +19,7 @@ from devkit.git.state import read_status
 from devkit.pr.carry import blocked, carried, empty_tree
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
+from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -313,7 +314,7 @@ def _arrive(session: Session, wish: Wish, state: State) -> list[Arrival]:
         if arrival.relation == "own":
             number = arrival.request.number
             raise DevkitError(
-                f"{arrival.branch} has {len(arrival.own)} commits of yours, and the author went on",
+                f"{arrival.branch} has {counted(len(arrival.own), 'commit')} of yours, and the author went on",
                 "\n".join(arrival.own),
                 f"devkit pr fetch {number} --branch pr/{number}-new   takes the author's beside yours",
                 f"devkit pr rebase {number} --onto {arrival.request.remote}/pull/{number}   puts yours on the author's",

@@ -20,6 +20,7 @@ from devkit.pr.carry import blocked, empty_tree
 from devkit.pr.fetch import unreachable
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
+from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.git.command import Git, Line
@@ -360,7 +361,7 @@ def _resolved(session: Session, state: State) -> None:
     if left:
         names = " ".join(each.path for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
         raise DevkitError(
-            f"{len(left)} files are still in conflict",
+            f"{counted(len(left), 'file')} still in conflict",
             "\n".join(f"{each.path}   {CONFLICTS.get(each.xy, each.xy)}" for each in left),
             f"git add -- {names}   once they are right",
             "devkit pr abort   back to where you were",

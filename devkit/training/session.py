@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 1.0
 """After a first sign of failure: the time in which its cause is still to be heard of."""
-SILENT_S = 5.0
-"""A rank that has not beaten for so long is stopped, or holds its interpreter's lock."""
+COLLECTIVES = 'training/comm.py"'
+"""What the stack of a rank shows that waits in a collective."""
 STARTING_CPU_S = 0.2
 """Before its first step a rank imports Paddle: while it computes so much from beat to beat, it gets on."""
 STACK_S = 1.0
@@ -61,7 +61,6 @@ class Rank:
     kept: Path | None = None
     """Where its log will be when the run has ended, if not where it is now."""
     moved: float = field(default_factory=time.monotonic)
-    beaten: float = field(default_factory=time.monotonic)
     status: int | None = None
     failure: Event | None = None
     refusal: Event | None = None
@@ -71,7 +70,6 @@ class Rank:
         """Take an event into account."""
         now = time.monotonic()
         name = event["event"]
-        self.beaten = now
         if name == "hello":
             self.pid = event["pid"]
             self.excused = False
@@ -233,13 +231,7 @@ def watch(
     """
     for each in heard:
         if each:
-            rank, event = each
-            if isinstance(event, Ended):
-                rank.end(event.status)
-            else:
-                rank.hear(event)
-                if event["event"] not in QUIET_EVENTS:
-                    tell(event)
+            _take(*each, ranks, tell)
         if all(rank.status == 0 for rank in ranks):
             return
         first = min((sign for rank in ranks for sign in rank.signs), default=None)
@@ -247,42 +239,72 @@ def watch(
             if time.monotonic() - first > GRACE_S or all(rank.signs for rank in ranks):
                 raise failure(min(ranks, key=lambda rank: rank.blame))
             continue
-        hung = find_hung(ranks, time.monotonic(), hang_timeout_s)
-        if hung:
-            raise hang(hung, hang_timeout_s)
+        if nothing_moves(ranks, time.monotonic(), hang_timeout_s):
+            raise hang(ranks, hang_timeout_s)
 
 
-def find_hung(ranks: list[Rank], now: float, hang_timeout_s: float) -> Rank | None:
-    """Return the rank that the others wait for, if nothing has moved for ``hang_timeout_s``."""
+def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[Event], None]) -> None:
+    if isinstance(event, Ended):
+        rank.end(event.status)
+        return
+    rank.hear(event)
+    if event["event"] == "build":  # one builds, and the others wait for it in silence
+        for other in ranks:
+            other.moved = rank.moved
+    if event["event"] not in QUIET_EVENTS:
+        tell(event)
+
+
+def nothing_moves(ranks: list[Rank], now: float, hang_timeout_s: float) -> bool:
+    """Tell whether a rank has made no progress for ``hang_timeout_s``; while operators are built, none is expected."""
     alive = [rank for rank in ranks if rank.status is None]
-    if any(rank.excused for rank in alive):
-        return None
-    still = [rank for rank in alive if now - rank.moved > hang_timeout_s]
-    if not still:
-        return None
-    return min(still, key=lambda rank: (now - rank.beaten < SILENT_S, rank.waiting, rank.moves, rank.number))
+    return any(now - rank.moved > hang_timeout_s for rank in alive) and not any(rank.excused for rank in alive)
 
 
-def hang(rank: Rank, hang_timeout_s: float) -> DevkitError:
-    """Return the error for a rank that hangs, with its stack."""
-    begin = rank.log.stat().st_size if rank.log.exists() else 0
-    stopped = _is_stopped(rank.pid)
-    if rank.pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(rank.pid, signal.SIGUSR1)
-            os.kill(rank.pid, signal.SIGCONT)
-    deadline = time.monotonic() + STACK_S
-    stack = ""
-    while time.monotonic() < deadline and not stack:
-        time.sleep(TICK_S)
-        stack = own_stack(_read(rank.log, begin))
-    how = "The process was stopped by a signal (SIGSTOP)." if stopped else "Its stack, innermost call first:"
+def waited_for(ranks: list[Rank], stopped: set[int], stacks: dict[int, str]) -> Rank:
+    """Return the rank that the others wait for.
+
+    What they last told does not decide it: in a collective Paddle may hold the interpreter's lock, and then nothing is
+    told. So it is the one that was stopped, else one whose stack is not in a collective, else the one most behind.
+    """
+    return min(
+        ranks,
+        key=lambda rank: (rank.number not in stopped, COLLECTIVES in stacks[rank.number], rank.moves, rank.number),
+    )
+
+
+def hang(ranks: list[Rank], hang_timeout_s: float) -> DevkitError:
+    """Return the error for ranks of which one hangs, with its stack."""
+    alive = [rank for rank in ranks if rank.status is None]
+    stopped = {rank.number for rank in alive if _is_stopped(rank.pid)}
+    stacks = _stacks(alive)
+    rank = waited_for(alive, stopped, stacks)
+    how = "The process was stopped by a signal" if rank.number in stopped else "Its stack"
+    shown = (
+        f"{how}; the innermost call first:\n{stacks[rank.number]}" if stacks[rank.number] else f"{how} did not come."
+    )
     return DevkitError(
         f"rank {rank.number} has made no progress for {hang_timeout_s:g} s, in step {rank.step}",
-        "\n".join((how, stack or "It did not show its stack.")),
+        shown,
         f"less {rank.kept or rank.log}   shows all that it said",
         "devkit train --hang-timeout 120   waits longer",
     )
+
+
+def _stacks(ranks: list[Rank]) -> dict[int, str]:
+    """Ask ranks for their stacks, which come into their logs, and return those that came."""
+    begins = {rank.number: rank.log.stat().st_size if rank.log.exists() else 0 for rank in ranks}
+    for rank in ranks:
+        if rank.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank.pid, signal.SIGUSR1)
+                os.kill(rank.pid, signal.SIGCONT)
+    deadline = time.monotonic() + STACK_S
+    stacks = dict.fromkeys(begins, "")
+    while time.monotonic() < deadline and not all(stacks.values()):
+        time.sleep(TICK_S)
+        stacks = {rank.number: own_stack(_read(rank.log, begins[rank.number])) for rank in ranks}
+    return stacks
 
 
 def own_stack(text: str) -> str:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.transfer import sftp
 from devkit.transfer.far import wire
 from devkit.transfer.far.manifest import Offer, describe
 from devkit.transfer.far.offering import Offering
 from devkit.transfer.far.taking import Options, Taking
-from devkit.transfer.remote import Place, Remote, parse_place
+from devkit.transfer.remote import NoPython, Place, Remote, parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -173,7 +174,14 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
                 unsafe_links=request.unsafe_links,
             )
             offering = Offering(
-                remote.channel, offer, remote.digest, request.rate, request.compress, planned, watch.done
+                remote.channel,
+                offer,
+                remote.digest,
+                remote.checksum,
+                request.rate,
+                request.compress,
+                planned,
+                watch.done,
             )
             outcome.result = offering.serve()
         except (wire.ProtocolError, wire.Stopped) as error:
@@ -208,12 +216,60 @@ def receive(
                 rate=request.rate,
             )
             options = Options(request.checksum, request.dry_run, request.unsafe_links)
-            taking = Taking(remote.channel, os.fsencode(destination), remote.digest, options, planned, watch.done)
+            taking = Taking(
+                remote.channel, os.fsencode(destination), remote.digest, remote.checksum, options, planned, watch.done
+            )
             outcome.result = taking.run()
         except (wire.ProtocolError, wire.Stopped) as error:
             raise remote.explain(error) from error
         outcome.wire_bytes = remote.channel.received
     return outcome
+
+
+def _by_sftp(
+    console: Console,
+    error: NoPython,
+    request: Request,
+    place: Place,
+    *,
+    ssh: Sequence[str],
+    offer: Offer | None = None,
+    destination: str = "",
+) -> Outcome:
+    """Copy without a receiver, and say so; what sftp cannot do is refused."""
+    outcome = Outcome(place.host, plan={"files": 0, "bytes": 0, "have_files": 0, "left_out": [], "left_out_count": 0})
+    wishes = request.dry_run or request.rate or (offer is None and (request.exclude or request.gitignore))
+    if wishes:
+        outcome.error = DevkitError(
+            error.what, "sftp alone can neither plan, nor leave things out, nor hold a rate.", *error.remedies
+        )
+        return outcome
+    console.look(f"{place.host}: {sftp.SAID}")
+    try:
+        if offer is not None:
+            outcome.result = sftp.send(ssh, offer, place)
+        else:
+            outcome.result = sftp.receive(ssh, place, request.sources, destination)
+        outcome.wire_bytes = outcome.result["bytes"]
+    except DevkitError as failed:
+        outcome.error = failed
+    except (OSError, wire.ProtocolError) as failed:
+        outcome.error = DevkitError(f"sftp with {place.host} failed", f"{failed}.")
+    return outcome
+
+
+def receive_from(
+    console: Console, ssh: Sequence[str], request: Request, place: Place, destination: str, watch: Watch
+) -> Outcome:
+    """Take what a host offers, by sftp where it has no Python.
+
+    Raises:
+        DevkitError: the connection, or the far side, failed.
+    """
+    try:
+        return receive(console, ssh, request, place, destination, watch)
+    except NoPython as error:
+        return _by_sftp(console, error, request, place, ssh=ssh, destination=destination)
 
 
 def send_to_all(
@@ -225,6 +281,8 @@ def send_to_all(
     def one(number: int) -> None:
         try:
             outcomes[number] = send(console, ssh, request, offer, places[number], watch)
+        except NoPython as error:
+            outcomes[number] = _by_sftp(console, error, request, places[number], offer=offer, ssh=ssh)
         except DevkitError as error:
             outcomes[number].error = error
 

@@ -127,6 +127,7 @@ class Remote:
     Attributes:
         channel: what speaks with it.
         digest: the hash that both ends do fastest.
+        checksum: the checksum that both know.
     """
 
     def __init__(self, console: Console, ssh: Sequence[str], place: Place) -> None:
@@ -176,6 +177,7 @@ class Remote:
             raise self._explained(error) from error
         if hello.get("version") != wire.VERSION or not isinstance(hello.get("digests"), dict):
             raise DevkitError(f"{self.place.host} speaks another version of the transfer")
+        self.checksum = wire.choose_sum(hello.get("sums"))
         self.digest = wire.choose_digest(wire.digest_speeds(), hello["digests"])
 
     def _skip_noise(self, marker: bytes) -> None:
@@ -192,7 +194,7 @@ class Remote:
 
     def start(self, **request: Any) -> None:
         """Tell the far side what to do."""
-        self.channel.send_json(wire.START, {"digest": self.digest, **request})
+        self.channel.send_json(wire.START, {"digest": self.digest, "sum": self.checksum, **request})
         self.channel.keep_alive()
 
     def _listen(self) -> None:

@@ -1,4 +1,4 @@
-"""What a rank tells about itself while it works: a heartbeat a second, and its stack when asked by a signal."""
+"""What a rank tells about itself: a heartbeat a second while it has the interpreter, and its stack when signalled."""
 
 from __future__ import annotations
 

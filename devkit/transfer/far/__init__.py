@@ -10,7 +10,7 @@ holds, in what an earlier transfer left half-written or in the file's older vers
 blocks that are the same and carries the others. So a transfer that was stopped at any byte goes on by the same
 comparison that updates a changed file, and no state is kept but the half-written file itself.
 
-Each DATA frame carries the digest of its bytes as the offering end read them; a block that fails is asked for again.
+Each DATA frame carries a checksum of its bytes as the offering end read them; a block that fails is asked for again.
 What arrives is written below a temporary name in the folder of the file, synced, and renamed.
 
 On the wire: frames of ``!BI`` (kind, length) and that many bytes, at most ``MAX_FRAME``; the kinds are in ``wire``.

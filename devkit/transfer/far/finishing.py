@@ -15,9 +15,9 @@ from .names import part_name
 from .wire import BLOCK, SILENCE_S
 
 LOCK_WAIT_S = SILENCE_S + 15
-BATCH_FILES = 2048
-BATCH_BYTES = 1 << 25
-BATCH_S = 2.0
+BATCH_FILES = 16384
+BATCH_BYTES = 1 << 28
+BATCH_S = 5.0
 FEW = 8
 SYNC = getattr(os, "fdatasync", os.fsync)
 
@@ -163,7 +163,7 @@ class Finisher:
         self.failures: List[Tuple[bytes, OSError]] = []
         self.folders: Set[bytes] = set()
         self._folders = Folders(root)
-        self._queue: queue.Queue[Any] = queue.Queue(4 * BATCH_FILES)
+        self._queue: queue.Queue[Any] = queue.Queue(BATCH_FILES)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 

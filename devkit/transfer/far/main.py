@@ -21,6 +21,7 @@ from .wire import (
     digest_speeds,
     digests,
     raw,
+    sums,
 )
 
 
@@ -30,7 +31,9 @@ def main(marker: str) -> int:
     os.dup2(2, 1)  # what a library prints must not break the stream
     os.write(output, marker.encode())
     channel = Channel(0, output)
-    channel.send_json(HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds()})
+    channel.send_json(
+        HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds(), "sums": list(sums())}
+    )
     try:
         start = as_object(channel.expect(START))
         channel.keep_alive()
@@ -48,7 +51,7 @@ def main(marker: str) -> int:
 
 
 def _do(channel: Channel, start: Dict[str, Any]) -> None:
-    if start.get("digest") not in digests():
+    if start.get("digest") not in digests() or start.get("sum") not in sums():
         raise ProtocolError("a hash that is not known here")
     if start.get("role") == "offer":
         _offer(channel, start)
@@ -61,7 +64,7 @@ def _offer(channel: Channel, start: Dict[str, Any]) -> None:
     exclude = [raw(pattern) for pattern in start.get("exclude", [])]
     offer = describe(paths, exclude, bool(start.get("gitignore")), bool(start.get("unsafe_links")))
     rate = float(start.get("rate") or 0)
-    Offering(channel, offer, start["digest"], rate=rate, compress=bool(start.get("compress"))).serve()
+    Offering(channel, offer, start["digest"], start["sum"], rate=rate, compress=bool(start.get("compress"))).serve()
 
 
 def _take(channel: Channel, start: Dict[str, Any]) -> None:
@@ -70,7 +73,7 @@ def _take(channel: Channel, start: Dict[str, Any]) -> None:
         dry_run=bool(start.get("dry_run")),
         unsafe_links=bool(start.get("unsafe_links")),
     )
-    Taking(channel, raw(start.get("destination")), start["digest"], options).run()
+    Taking(channel, raw(start.get("destination")), start["digest"], start["sum"], options).run()
 
 
 def _say(channel: Channel, error: Stopped) -> None:

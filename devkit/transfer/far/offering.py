@@ -33,6 +33,7 @@ from .wire import (
     digests,
     failure,
     parse,
+    sums,
     text,
 )
 
@@ -103,7 +104,8 @@ class Offering:
     Args:
         channel: the connection.
         offer: what is offered; its entries are sent first.
-        digest: the hash of this transfer.
+        digest: the name of the hash that blocks are compared by.
+        checksum: the name of the checksum that blocks carry.
         rate: the most bytes a second that are sent; 0 is no limit.
         compress: whether blocks may be deflated.
         on_plan: called with what the taking end means to do.
@@ -115,6 +117,7 @@ class Offering:
         channel: Channel,
         offer: Offer,
         digest: str,
+        checksum: str,
         rate: float = 0,
         compress: bool = True,
         on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
@@ -123,6 +126,7 @@ class Offering:
         self.channel = channel
         self.offer = offer
         self._digest: Digest = digests()[digest]
+        self._sum: Digest = sums()[checksum]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_sent = on_sent or (lambda _count: None)
         self._buffer = memoryview(bytearray(BLOCK))
@@ -278,10 +282,10 @@ class Offering:
         return view
 
     def _send(self, index: int, offset: int, data: memoryview) -> None:
-        digest = self._digest(data)
+        checksum = self._sum(data)
         deflated, packed = self._squeeze.pack(data)
         self._pace.spend(len(packed))
-        self.channel.send(DATA, PIECE.pack(index, offset, len(data), deflated, digest), packed, flush=False)
+        self.channel.send(DATA, PIECE.pack(index, offset, len(data), deflated, checksum), packed, flush=False)
         self._on_sent(len(data))
 
     def _check(self, body: memoryview) -> None:

@@ -36,6 +36,7 @@ from .wire import (
     digests,
     failure,
     parse,
+    sums,
     text,
 )
 
@@ -112,7 +113,8 @@ class Taking:
     Args:
         channel: the connection.
         destination: the folder, or for one file its new name.
-        digest: the name of the transfer's hash.
+        digest: the name of the hash that blocks are compared by.
+        checksum: the name of the checksum that blocks carry.
         options: how.
         on_plan: called with the plan, before anything is written but folders.
         on_taken: called with the bytes of the files that arrived or were found here.
@@ -123,6 +125,7 @@ class Taking:
         channel: Channel,
         destination: bytes,
         digest: str,
+        checksum: str,
         options: Optional[Options] = None,
         on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
         on_taken: Optional[Callable[[int], None]] = None,
@@ -131,6 +134,7 @@ class Taking:
         self.options = options or Options()
         self._destination = destination
         self._digest = digests()[digest]
+        self._sum = sums()[checksum]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_taken = on_taken or (lambda _count: None)
         self._entries: List[Entry] = []
@@ -417,11 +421,11 @@ class Taking:
             raise ProtocolError(f"a frame of kind {kind}")
 
     def _data(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", body: memoryview) -> None:
-        index, offset, length, deflated, digest = parse(PIECE, body)
+        index, offset, length, deflated, checksum = parse(PIECE, body)
         data = memoryview(_inflate(body[PIECE.size :], length)) if deflated else body[PIECE.size :]
         if index not in remaining or len(data) != length or not length:
             raise ProtocolError("bytes that were not asked for")
-        good = self._digest(data) == digest
+        good = self._sum(data) == checksum
         self._counts["bytes"] += length
         self._on_taken(length if good else 0)
         begun = index in self._active or index in self._bases

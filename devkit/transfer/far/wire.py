@@ -7,6 +7,7 @@ import select
 import struct
 import threading
 import time
+import zlib
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 VERSION = 1
@@ -21,7 +22,7 @@ HELLO, START, ENTRIES, ENTRIES_END, PLAN, WANT, CHECK, DATA, SAME, HOLE, GONE, P
 
 HEADER = struct.Struct("!BI")
 RANGE = struct.Struct("!IQQ")  # entry, offset, length: of WANT, SAME and HOLE
-PIECE = struct.Struct("!IQIB16s")  # entry, offset, length of the bytes, whether they are deflated, digest: of DATA
+PIECE = struct.Struct("!IQIB16s")  # entry, offset, length of the bytes, whether they are deflated, checksum: of DATA
 COMPARE = struct.Struct("!IQQI")  # entry, offset, length, length of a block: of CHECK, before the digests
 
 Bytes = Union[bytes, bytearray, memoryview]
@@ -59,6 +60,22 @@ def digests() -> Dict[str, Digest]:
     return found
 
 
+def crc32(data: Bytes) -> bytes:
+    """Return the CRC-32 of some bytes, four bytes and padding."""
+    return struct.pack("!I12x", zlib.crc32(data))
+
+
+def sums() -> Dict[str, Digest]:
+    """Return the checksums of what travels, by name, the best first.
+
+    They guard against accidents, on connections that keep out attackers by themselves: ssh authenticates every packet.
+    What is compared and not sent needs more, and is compared by a digest of 128 bits.
+    """
+    found = {name: digest for name, digest in digests().items() if name == "xxh3"}
+    found["crc32"] = crc32
+    return found
+
+
 def digest_speeds() -> Dict[str, float]:
     """Measure each hash, in bytes a second."""
     sample = bytes(BLOCK)
@@ -69,6 +86,14 @@ def digest_speeds() -> Dict[str, float]:
         digest(sample)
         speeds[name] = len(sample) / (time.perf_counter() - began)
     return speeds
+
+
+def choose_sum(theirs: Any) -> str:
+    """Return the best checksum that both ends know."""
+    for name in sums():
+        if isinstance(theirs, list) and name in theirs:
+            return name
+    raise ProtocolError("the two ends share no checksum")
 
 
 def choose_digest(mine: Dict[str, float], theirs: Dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from devkit.transfer.fetch.address import Address
 
 STREAM = "devkit/1"
+DIGEST = "xxh3"
 
 
 @dataclass(frozen=True)
@@ -164,12 +165,10 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
     outcome = Outcome("")
     client.close()
-    names = ",".join(sorted(wire.digests(), key=["xxh3", "sha256", "blake2b"].index))
-    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digests": names}
+    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST}
     try:
         response = client.request(headers)
-        digest = response.headers.get("Devkit-Digest") or ""
-        if response.status != http.client.SWITCHING_PROTOCOLS or digest not in wire.digests():
+        if response.status != http.client.SWITCHING_PROTOCOLS:
             raise DevkitError(f"the server answered {response.status} to the stream", "It may be another version's.")
         first = response.fp.peek() if response.fp and not response.closed else b""
         response.close()
@@ -185,7 +184,7 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
     channel.keep_alive()
     try:
         options = Options(checksum=wish.checksum, dry_run=wish.dry_run)
-        taking = Taking(channel, os.fsencode(wish.destination), digest, options, planned, watch.done)
+        taking = Taking(channel, os.fsencode(wish.destination), DIGEST, DIGEST, options, planned, watch.done)
         outcome.result = taking.run()
     except wire.Stopped as error:
         raise DevkitError(error.what, error.why) from error

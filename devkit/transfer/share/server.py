@@ -47,6 +47,7 @@ DIGEST_SPAN = 1 << 30
 SECRET_BYTES = 16
 UPLOADS = b"upload"
 STREAM = "devkit/1"
+DIGEST = "xxh3"
 # Bytes of the share never run in the page's name: what a browser shows of them is in a sandbox.
 FILE_POLICY = "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
 SHOWN = {
@@ -443,7 +444,7 @@ class Connection:
     def _digests(self, request: Request, opened: Opened) -> bool:
         """Answer the digests of a range's blocks, 16 bytes each, by which ``get`` checks what arrives."""
         first, end = _span(request.query["digests"], opened.status.st_size)
-        digest = wire.digests()["xxh3"]
+        digest = wire.digests()[DIGEST]
         found = bytearray()
         buffer = memoryview(bytearray(DIGEST_BLOCK))
         for offset in range(first, end, DIGEST_BLOCK):
@@ -499,16 +500,15 @@ class Connection:
         offer = self._server.tree.offer(path)
         began = time.monotonic()
         try:
-            names = [name for name in request.headers.get("devkit-digests", "").split(",") if name in wire.digests()]
-            if not names:
-                raise BadRequest(HTTPStatus.BAD_REQUEST, "no hash that is known here")
-            headers = {"Upgrade": STREAM, "Connection": "Upgrade", "Devkit-Digest": names[0]}
+            if request.headers.get("devkit-digest") != DIGEST:
+                raise BadRequest(HTTPStatus.BAD_REQUEST, "a hash that is not known here")
+            headers = {"Upgrade": STREAM, "Connection": "Upgrade"}
             self._head(HTTPStatus.SWITCHING_PROTOCOLS, headers, keep_alive=True)
             channel = channel_over(self._socket, self._reader.rest)
             channel.keep_alive()
             result: dict[str, Any] = {}
             try:
-                result = Offering(channel, offer, names[0], rate=self._server.rate, compress=True).serve()
+                result = Offering(channel, offer, DIGEST, DIGEST, rate=self._server.rate, compress=True).serve()
             except (wire.ProtocolError, wire.Stopped):
                 pass
             finally:

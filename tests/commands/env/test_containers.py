@@ -397,3 +397,13 @@ def test_dockers_lines_of_commit_and_copy_are_shown(devkit: Devkit, work: str, e
     assert committed.startswith("docker commit --change")
     assert committed.endswith(f" {name} kept:3\n")
     assert "kept" not in engine.docker("images")
+
+
+def test_engine_that_is_gone_is_named_where_a_container_was_made(devkit: Devkit, work: str, tmp_path: Path) -> None:
+    gone = {"DOCKER_HOST": f"unix://{tmp_path}/gone.sock"}
+    used = devkit("env", "run", work, "--", "true", env=gone)
+    assert used.status == 1
+    assert "there is no docker engine" in used.err
+    listed = devkit("env", "list", env=gone)
+    assert listed.status == 0
+    assert "containers are not listed: there is no docker engine" in listed.err

@@ -7,6 +7,7 @@ the time goes into imports.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import os
 import random
@@ -31,6 +32,22 @@ ODD = [
     "quo\"te'.txt",
     ":(top)x",
 ]
+WANTED = (
+    "fetch",
+    "fetch",
+    "refetch",
+    "rebase",
+    "rebase",
+    "go on",
+    "go on",
+    "sync",
+    "push",
+    "drop",
+    "clean",
+    "save",
+    "restore",
+)
+FROM_A_BRANCH = frozenset({"rebase", "push"})
 IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
 
 
@@ -50,6 +67,7 @@ def warm_up() -> None:
         importlib.import_module(f"devkit.commands.{name}")
     for name in ("show", "forge", "wip"):
         importlib.import_module(f"devkit.pr.{name}")
+    gc.freeze()  # a collection in a fork would copy every page
 
 
 def git(folder: Path, *words: str, check: bool = True, data: bytes | None = None) -> bytes:
@@ -81,6 +99,9 @@ def template(folder: Path) -> None:
     _branch(work, "seven", "develop", {"a.cc": (20, "seven")})
     (work / "seven.txt").write_text("seven\n")
     _commit(work, "Add seven")
+    _branch(work, "next", "seven", {"a.cc": (25, "seven went on")})
+    git(work, "switch", "-q", "-c", "rewritten", "seven~1")
+    _branch(work, "rewritten", "rewritten", {"a.cc": (20, "seven, better"), "dir/b.py": (7, "seven")})
     _branch(work, "eight", "develop", {"dir/b.py": (30, "eight"), "d e.txt": (2, "eight")})
     git(work, "switch", "-q", "-c", "nine", "develop")
     git(work, "rm", "-q", "-r", "dir/sub")
@@ -104,6 +125,8 @@ def template(folder: Path) -> None:
         "eight:refs/pull/8/head",
         "nine:refs/pull/9/head",
         "old:refs/pull/5/head",
+        "next:refs/next/forward",
+        "rewritten:refs/next/rewritten",
     )
     git(work, "push", "-q", str(fork), "develop~1:refs/heads/develop", "feature", "seven:fix-seven")
     git(folder, "clone", "-q", "--template=", "-o", "upstream", str(project), str(clone))
@@ -141,7 +164,6 @@ class Case:
     seed: int
     folder: Path
     told: list[str] = field(default_factory=list)
-    saved: bool = False
 
     @property
     def clone(self) -> Path:
@@ -149,36 +171,54 @@ class Case:
 
     # The states.
 
-    def prepare(self, rng: random.Random) -> None:
-        """Bring the clone into a random state."""
+    def prepare(self, rng: random.Random, wanted: str) -> None:
+        """Bring the clone into a random state, in which the wanted command most often has something to do."""
         if rng.random() < 0.2:
             git(self.clone, "config", "core.autocrlf", "true")
             (self.clone / "crlf.txt").write_bytes(b"one\r\ntwo\r\nthree\n")
-        if rng.random() < 0.35:
-            number = rng.choice(["7", "8", "5", "7"])
-            self.devkit("pr", "fetch", number, *rng.choice([[], [], ["--no-switch"], ["--worktree"]]))
-        start = rng.choice(["stay", "stay", "feature", "detached"])
-        if start == "feature":
-            git(self.clone, "switch", "-q", "feature", check=False)
-        elif start == "detached":
-            git(self.clone, "switch", "-q", "--detach", check=False)
+        if rng.random() < {"drop": 0.9, "clean": 0.9, "refetch": 0.9, "rebase": 0.5, "push": 0.5}.get(wanted, 0.2):
+            self.fetch(rng, wanted)
+        start = (
+            "feature" if wanted in FROM_A_BRANCH and rng.random() < 0.7 else rng.choice(["stay", "stay", "detached"])
+        )
+        if start != "stay":
+            git(self.clone, "switch", "-q", *(["feature"] if start == "feature" else ["--detach"]), check=False)
         if rng.random() < 0.25:
             self.edit(rng, 2)
             git(self.clone, "stash", "push", "-q", *rng.choice([[], ["-u"]]), check=False)
-        going_on = rng.random()
-        if going_on < 0.12:
-            git(self.clone, "merge", "-q", "feature" if start != "feature" else "upstream/develop", check=False)
-        elif going_on < 0.24:
-            git(self.clone, "switch", "-q", "feature", check=False)
-            git(self.clone, "rebase", "-q", "upstream/develop", check=False)
-        elif going_on < 0.36:
-            git(self.clone, "switch", "-q", "feature", check=False)
+        if rng.random() < (0.95 if wanted == "go on" else 0.08):
+            self.stop_midway(rng)
+        self.edit(rng, rng.choice([1, 3, 5]) if wanted == "save" else rng.choice([0, 0, 1, 2, 3, 5]))
+        if rng.random() < (0.95 if wanted == "restore" else 0.1):
+            self.edit(rng, 1 + rng.randrange(3))
+            self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]]))
+            self.edit(rng, rng.choice([0, 0, 1]))
+
+    def fetch(self, rng: random.Random, wanted: str) -> None:
+        """Fetch requests beforehand; the author may push again since."""
+        numbers = ["5", "7"] if wanted in {"clean", "drop"} else [rng.choice(["7", "7", "8"])]
+        for number in numbers:
+            self.devkit("pr", "fetch", number, *rng.choice([[], ["--no-switch"], ["--no-switch"], ["--worktree"]]))
+        if wanted == "clean":
+            git(self.clone, "fetch", "-q", "upstream")
+        if rng.random() < 0.6:
+            new = rng.choice(["refs/next/forward", "refs/next/rewritten"])
+            git(self.folder / "project.git", "update-ref", "refs/pull/7/head", new)
+        if rng.random() < 0.3:
+            self.edit(rng, 1)
+            git(self.clone, "commit", "-q", "-a", "-m", "Mine on top", check=False)
+
+    def stop_midway(self, rng: random.Random) -> None:
+        """Leave a merge, a rebase by hand or one of devkit's in conflict, resolved or not."""
+        how = rng.choice(["merge", "by hand", "devkit", "devkit"])
+        git(self.clone, "switch", "-q", "feature", check=False)
+        if how == "devkit":
             self.edit(rng, rng.randrange(3))
             self.devkit("pr", "rebase")
-        self.edit(rng, rng.randrange(6))
-        if rng.random() < 0.2:
-            self.saved = self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]])) == 0
-            self.edit(rng, rng.randrange(2))
+        else:
+            git(self.clone, how if how == "merge" else "rebase", "-q", "upstream/develop", check=False)
+        if rng.random() < 0.6:
+            git(self.clone, "add", "-A", check=False)
 
     def edit(self, rng: random.Random, count: int) -> None:
         """Do some of what people do to files."""
@@ -247,30 +287,31 @@ class Case:
 
     # The commands.
 
-    def command(self, rng: random.Random) -> list[str]:
-        """Choose a changing command, most often one that has something to do."""
-        number = rng.choice(["7", "8", "9", "5"])
-        from devkit.git.snapshot import OPERATION_FILES
-
-        if any((self.clone / ".git" / name).exists() for name in OPERATION_FILES[1:]) and rng.random() < 0.8:
-            return ["pr", rng.choice(["continue", "skip", "abort"])]
-        if self.saved and rng.random() < 0.5:
-            return ["wip", "restore", *rng.choice([[], ["dir"]])]
-        return rng.choice(
-            [
+    @staticmethod
+    def command(rng: random.Random, wanted: str) -> list[str]:
+        """Return a line for the command that is wanted."""
+        number = rng.choice(["7", "7", "8", "9", "5"])
+        choices: dict[str, list[list[str]]] = {
+            "fetch": [
                 ["pr", "fetch", number],
                 ["pr", "fetch", number, rng.choice(["--no-switch", "--detach", "--worktree", "--branch=mine"])],
                 ["pr", "fetch", "7", "8", "9"],
+            ],
+            "refetch": [["pr", "fetch", "7"], ["pr", "fetch", "7", "5", "8"]],
+            "rebase": [
                 ["pr", "rebase"],
-                ["pr", "rebase", "--onto", rng.choice(["upstream/develop", "feature", "HEAD~1"])],
-                ["pr", "rebase", number],
-                ["pr", "sync", *rng.choice([[], ["--yes"]])],
-                ["pr", "push", *rng.choice([[], ["--branch=elsewhere"], [number]])],
-                ["pr", "drop", number, *rng.choice([[], ["--yes"]])],
-                ["pr", "clean", *rng.choice([[], ["--yes", "--remote"]])],
-                ["wip", "save", *rng.choice([[], ["dir"], ["a.cc", "loose.txt"]])],
-            ]
-        )
+                ["pr", "rebase", "--onto", rng.choice(["upstream/develop", "HEAD~1", "feature"])],
+                ["pr", "rebase", "7"],
+            ],
+            "go on": [["pr", "continue"], ["pr", "continue"], ["pr", "skip"], ["pr", "abort"]],
+            "sync": [["pr", "sync"], ["pr", "sync", "--yes"]],
+            "push": [["pr", "push"], ["pr", "push", "--branch=elsewhere"], ["pr", "push", "7"]],
+            "drop": [["pr", "drop", rng.choice(["5", "7"]), "--yes"], ["pr", "drop", "7"]],
+            "clean": [["pr", "clean"], ["pr", "clean", "--yes", "--remote"]],
+            "save": [["wip", "save"], ["wip", "save", "dir"], ["wip", "save", "a.cc", "loose.txt"]],
+            "restore": [["wip", "restore"], ["wip", "restore", "dir"], ["wip", "restore", "a.cc"]],
+        }
+        return rng.choice(choices[wanted])
 
     def devkit(self, *words: str, end: tuple[str, int] | None = None) -> int:
         """Run a line of devkit in a fork; ``end`` kills or interrupts it at its n-th git call (or file written)."""
@@ -347,6 +388,7 @@ def _become_devkit(words: tuple[str, ...], folder: Path, out: Path, end: tuple[s
     """In the fork: be a devkit that was started in the folder."""
     status = 99
     try:
+        gc.disable()
         os.setsid()
         os.chdir(folder)
         descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -486,8 +528,9 @@ def run(seed: int, folder: Path, made: Path) -> tuple[str, list[str]]:
 
 
 def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
-    case.prepare(rng)
-    words = case.command(rng)
+    wanted = rng.choice(WANTED)
+    words = case.command(rng, wanted)
+    case.prepare(rng, wanted)
     how = rng.choice(["", "", "before", "during", "interrupt"])
     end = (how, rng.randrange(1, 45)) if how else None
     known = set(case.entries())

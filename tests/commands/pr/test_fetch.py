@@ -77,7 +77,7 @@ def test_your_commits_on_a_request_are_never_replaced(clone: Clone, forge: Forge
     forge.commit(PROJECT, "refs/pull/7/head", "Theirs", {"theirs.txt": "theirs\n"})
     said = clone.devkit("pr", "fetch", "7")
     assert said.status == 1
-    assert "pr/7 has 1 commits of yours, and the author went on" in said.text
+    assert "pr/7 has 1 commit of yours, and the author went on" in said.text
     assert clone.git("rev-parse", "HEAD") == mine
     assert clone.devkit("pr", "fetch", "7", "--branch", "pr/7-new").status == 0
     assert clone.git("rev-parse", "pr/7") == mine

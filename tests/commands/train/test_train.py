@@ -160,6 +160,16 @@ def test_a_run_whose_devkit_was_killed_goes_on_bit_for_bit_past_a_damaged_checkp
     assert "all 12 steps are taken" in err
 
 
+def faulty(folder: Path, program: str) -> tuple[str, str]:
+    """Make an environment whose Python runs ``program`` where it should run a module; return the flag for it."""
+    (folder / "faulty/bin").mkdir(parents=True)
+    (folder / "faulty/program.py").write_text(program)
+    python = folder / "faulty/bin/python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder}/faulty/program.py" "$@"\n')
+    python.chmod(0o755)
+    return "--env", "./faulty"
+
+
 BROKEN = """
 import os, runpy, sys
 if "PADDLE_TRAINER_ID" in os.environ:
@@ -178,17 +188,38 @@ runpy.run_module("devkit.kernels.training", run_name="__main__", alter_sys=True)
 
 
 def test_a_rank_that_raises_is_named_with_its_step_and_traceback(start_training: StartTraining, tmp_path: Path) -> None:
-    (tmp_path / "faulty/bin").mkdir(parents=True)
-    (tmp_path / "faulty/broken.py").write_text(BROKEN)
-    python = tmp_path / "faulty/bin/python"
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/faulty/broken.py" "$@"\n')
-    python.chmod(0o755)
-
-    status, err, _ = start_training("--env", "./faulty", "--stage", "3", "--steps", "9").end()
+    status, err, _ = start_training(*faulty(tmp_path, BROKEN), "--stage", "3", "--steps", "9").end()
 
     assert status == 1
     assert "rank 0 failed in step 3: ArithmeticError: a bug in the model" in err
     assert "in broken" in err
+
+
+SPINNING = """
+import os, runpy, sys
+if "PADDLE_TRAINER_ID" in os.environ:
+    from devkit.kernels.training import model
+    forward = model.MLP.forward
+    def spin_here(self, x):
+        spin_here.calls += 1
+        while os.environ["PADDLE_TRAINER_ID"] == "1" and spin_here.calls == 9:
+            pass
+        return forward(self, x)
+    spin_here.calls = 0
+    model.MLP.forward = spin_here
+sys.argv = sys.argv[1:]
+runpy.run_module("devkit.kernels.training", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_rank_that_loops_is_named_and_not_the_one_that_waits(start_training: StartTraining, tmp_path: Path) -> None:
+    environment = faulty(tmp_path, SPINNING)
+
+    status, err, _ = start_training(*environment, "--stage", "2", "--steps", "99", "--hang-timeout", "5").end(90)
+
+    assert status == 1
+    assert "rank 1 has made no progress for 5 s, in step" in err
+    assert "in spin_here" in err
 
 
 def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home: Path, cache: None) -> None:

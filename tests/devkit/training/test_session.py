@@ -10,7 +10,16 @@ import pytest
 from devkit.errors import DevkitError
 from devkit.launch import DeviceBug, Ended
 from devkit.training import session
-from devkit.training.session import PortTaken, Rank, failure, find_hung, own_stack, rank_environment, watch
+from devkit.training.session import (
+    PortTaken,
+    Rank,
+    failure,
+    nothing_moves,
+    own_stack,
+    rank_environment,
+    waited_for,
+    watch,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,42 +112,44 @@ def test_all_that_ends_well_is_well(ranks: list[Rank]) -> None:
     assert told == [{"event": "done"}]
 
 
-def rest(rank: Rank, *, moved: float, beaten: float, waiting: bool, moves: int) -> None:
-    rank.moved, rank.beaten, rank.waiting, rank.moves = moved, beaten, waiting, moves
+COLLECTIVE = 'File "/x/training/comm.py", line 9 in all_reduce'
+LOOP = 'File "/x/training/model.py", line 9 in forward'
 
 
-def test_who_is_waited_for_hangs(ranks: list[Rank]) -> None:
-    rest(ranks[0], moved=0, beaten=40, waiting=True, moves=9)
-    rest(ranks[1], moved=0, beaten=40, waiting=False, moves=9)
-    rest(ranks[2], moved=0, beaten=40, waiting=True, moves=9)
-
-    assert find_hung(ranks, 40.5, 30.0) is ranks[1]
+def test_who_is_in_no_collective_is_waited_for(ranks: list[Rank]) -> None:
+    assert waited_for(ranks, set(), {0: COLLECTIVE, 1: LOOP, 2: COLLECTIVE}) is ranks[1]
 
 
-def test_a_stopped_rank_hangs_though_it_was_waiting(ranks: list[Rank]) -> None:
-    rest(ranks[0], moved=0, beaten=40, waiting=True, moves=9)
-    rest(ranks[1], moved=0, beaten=40, waiting=True, moves=10)
-    rest(ranks[2], moved=0, beaten=8, waiting=True, moves=10)
-
-    assert find_hung(ranks, 40.5, 30.0) is ranks[2]
+def test_who_was_stopped_is_waited_for_wherever_it_was(ranks: list[Rank]) -> None:
+    assert waited_for(ranks, {2}, {0: COLLECTIVE, 1: LOOP, 2: COLLECTIVE}) is ranks[2]
 
 
-def test_of_all_that_wait_the_one_behind_hangs(ranks: list[Rank]) -> None:
+def test_of_all_that_are_in_collectives_the_one_behind_is_waited_for(ranks: list[Rank]) -> None:
     for rank, moves in zip(ranks, (9, 7, 8), strict=True):
-        rest(rank, moved=0, beaten=40, waiting=True, moves=moves)
+        rank.moves = moves
 
-    assert find_hung(ranks, 40.5, 30.0) is ranks[1]
+    assert waited_for(ranks, set(), dict.fromkeys(range(3), COLLECTIVE)) is ranks[1]
 
 
-def test_nobody_hangs_while_operators_are_built_or_before_the_time(ranks: list[Rank]) -> None:
+def test_nothing_hangs_while_operators_are_built_or_before_the_time(ranks: list[Rank]) -> None:
     for rank in ranks:
-        rest(rank, moved=0, beaten=40, waiting=False, moves=0)
+        rank.moved = 0.0
 
-    assert find_hung(ranks, 29.0, 30.0) is None
+    assert not nothing_moves(ranks, 29.0, 30.0)
+    assert nothing_moves(ranks, 31.0, 30.0)
     ranks[1].hear({"event": "build", "state": "start"})
-    assert find_hung(ranks, time.monotonic() + 1000, 30.0) is None
+    assert not nothing_moves(ranks, 1000.0, 30.0)
     ranks[1].hear({"event": "build", "state": "done"})
-    assert find_hung(ranks, time.monotonic() + 1000, 30.0) is not None
+    assert nothing_moves(ranks, 1000.0, 30.0)
+
+
+def test_who_waited_for_a_build_gets_its_time_anew(ranks: list[Rank]) -> None:
+    ranks[1].moved -= 1000.0
+    heard = [(ranks[0], {"event": "build", "state": state}) for state in ("start", "done")]
+
+    watch(ranks, iter([*heard, *((rank, Ended(0)) for rank in ranks)]), 30.0, lambda _: None)
+
+    assert time.monotonic() - ranks[1].moved < 30.0
 
 
 def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
@@ -149,7 +160,6 @@ def test_a_heartbeat_without_a_move_is_no_progress(ranks: list[Rank]) -> None:
     ranks[0].hear(beat)
 
     assert ranks[0].moved == before
-    assert ranks[0].beaten > before
     ranks[0].hear({**beat, "cpu_s": 5.0})
     assert ranks[0].moved == before, "a loop that computes and gets nowhere hangs"
     ranks[0].hear({**beat, "moves": 6})

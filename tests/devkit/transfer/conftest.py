@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import socket
 import stat
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +43,7 @@ export HOME="$FAR_HOME/$2"
 shift 2
 PATH="$FAR_PATH"
 echo "Welcome to the far side"
-exec sh -c "$*"
+exec $FAR_WRAP sh -c "$*"
 """
 
 
@@ -117,7 +121,7 @@ def transfer(
 
     def give() -> None:
         try:
-            Offering(giving, offered, digest, **more).serve()
+            Offering(giving, offered, digest, "crc32", **more).serve()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             pair.offered.append(error)
         finally:
@@ -126,7 +130,9 @@ def transfer(
     thread = threading.Thread(target=give)
     thread.start()
     try:
-        pair.result = Taking(taking, os.fsencode(destination), digest, options or Options(), pair.plan.update).run()
+        pair.result = Taking(
+            taking, os.fsencode(destination), digest, "crc32", options or Options(), pair.plan.update
+        ).run()
     finally:
         os.close(requests_in)
         thread.join(20)
@@ -199,3 +205,45 @@ def sharing(*paths: Path, **options: Any) -> Iterator[Server]:
             server.stop()
             thread.join(10)
             assert not thread.is_alive()
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A running sshd, reached as ``box``; returns the ssh_config that knows it."""
+    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert server, "apt install openssh-server"
+    Path("/run/sshd").mkdir(exist_ok=True)
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
+    (keys / "authorized").write_text((keys / "user.pub").read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (keys / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
+        f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
+        "LogLevel ERROR\nPrintMotd no\n"
+        f"SetEnv PATH={os.environ.get('TEST_FAR_PATH', '/usr/bin:/bin')}\n"
+    )
+    config = keys / "ssh_config"
+    config.write_text(
+        f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
+        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
+        f"Host jumped\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
+        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
+        f"  ProxyCommand ssh -F {config} -W %h:%p box\n"
+    )
+    process = subprocess.Popen([server, "-D", "-e", "-f", keys / "sshd_config"], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{config}")
+        yield config
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -206,7 +206,7 @@ def _requests(tmp_path: Path, *frames: tuple[int, bytes]) -> list[BaseException]
         from devkit.transfer.far.offering import Offering
 
         try:
-            Offering(giving, offered, "sha256").serve()
+            Offering(giving, offered, "sha256", "crc32").serve()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 
@@ -263,7 +263,9 @@ def _answers(tmp_path: Path, manifest: list[Entry], *frames: tuple[int, bytes]) 
     with socket.socket(fileno=os.dup(ours)) as end:
         end.shutdown(socket.SHUT_WR)
     try:
-        return Taking(wire.Channel(theirs, theirs, silence_s=5), os.fsencode(tmp_path / "there"), "sha256").run()
+        return Taking(
+            wire.Channel(theirs, theirs, silence_s=5), os.fsencode(tmp_path / "there"), "sha256", "crc32"
+        ).run()
     except (wire.ProtocolError, wire.Stopped) as error:
         return error
     finally:
@@ -275,8 +277,7 @@ FILE = Entry("f", b"file", size=10)
 
 
 def _data(index: int, offset: int, data: bytes) -> tuple[int, bytes]:
-    digest = wire.digests()["sha256"](data)
-    return wire.DATA, wire.PIECE.pack(index, offset, len(data), 0, digest) + data
+    return wire.DATA, wire.PIECE.pack(index, offset, len(data), 0, wire.crc32(data)) + data
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from devkit.errors import UsageError
@@ -89,7 +93,7 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, fa
 
 def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source: Path, tmp_path: Path) -> None:
     assert far.home.is_dir()
-    done = devkit("send", f"{source}/zero", "h:x", env={"FAR_PATH": str(tmp_path)})
+    done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"FAR_PATH": str(tmp_path)})
     assert done.status == 1
     assert "h has no Python 3.6 or later" in done.err
 
@@ -146,39 +150,58 @@ def test_only_ciphers_that_the_user_allows_are_asked_for() -> None:
     ]
 
 
-def faults(far: FarSide, source: Path, kills: int, seed: int) -> tuple[int, int]:
-    """Kill either side at random moments until so many kills hit, going on each time."""
+@dataclass
+class Faults:
+    """What came of killing either side at random moments, going on with the same line each time."""
+
+    kills: int = 0
+    rounds: int = 0
+    needed: int = 0
+    carried: int = 0
+
+    @property
+    def told(self) -> str:
+        """The counts, in a line."""
+        twice = self.carried - self.needed
+        return (
+            f"{self.kills} kills in {self.rounds} rounds, every file identical; {self.carried >> 20} MiB carried for "
+            f"{self.needed >> 20} MiB: {twice >> 20} MiB twice, {twice / self.kills / (1 << 20):.2f} MiB a kill"
+        )
+
+
+def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: int, seed: int) -> Faults:
+    """Kill either side until so many kills hit; where a line comes to its end all must be there, and it begins anew."""
     chance = random.Random(seed)  # noqa: S311 - moments that can be repeated
-    line = [sys.executable, "-m", "devkit", "send", f"{source}/", "h:there", "--json"]
-    hits = sent = 0
-    deadline = 0.9
-    while hits < kills:
+    size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+    came = Faults()
+    while came.kills < kills or there.exists():
         process = subprocess.Popen(
-            line,
+            [sys.executable, "-m", "devkit", *words],
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        time.sleep(chance.uniform(0.25, deadline))
-        far_sides = _far_processes(process.pid)
-        if process.poll() is None:
-            victim = chance.choice([process.pid, *far_sides])
-            os.kill(victim, signal.SIGKILL)
-            hits += 1
-        out, _ = process.communicate(timeout=60)
-        _whole_or_absent(source, far.home / "there")
-        if process.returncode == 0 and out:
-            sent += json.loads(out)[0]["result"]["bytes"]
-            for path in (far.home / "there").rglob("*"):
-                if path.is_file() and chance.random() < 0.7:
-                    path.unlink()
-    return hits, sent
+        moment = time.monotonic() + chance.uniform(0.3, 1.5)
+        while came.kills < kills and process.poll() is None and time.monotonic() < moment:
+            time.sleep(0.01)
+        if came.kills < kills and process.poll() is None:
+            victim = chance.choice([process.pid, *_below(process.pid)])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+                came.kills += 1
+        process.wait(120)
+        _whole_or_absent(source, there)
+        if process.returncode == 0:
+            assert tree(there) == tree(source)
+            came.rounds += 1
+            came.needed += size
+            shutil.rmtree(there)
+    came.carried = sum(int(each.read_text() or 0) for each in carried.iterdir())
+    return came
 
 
-def _far_processes(pid: int) -> list[int]:
-    import psutil
-
+def _below(pid: int) -> list[int]:
     try:
         return [each.pid for each in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
@@ -204,12 +227,63 @@ def heavy(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def carried(far: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which each connection leaves the number of bytes that it carried, those left in its pipes too."""
+    assert far.home.is_dir()
+    folder = tmp_path / "carried"
+    folder.mkdir()
+    counter = tmp_path / "counter.py"
+    counter.write_text(COUNTER)
+    monkeypatch.setenv("FAR_WRAP", f"{sys.executable} {counter} {folder}")
+    return folder
+
+
+# Stands between ssh and the far shell, in both directions, and counts.
+COUNTER = """
+import os, subprocess, sys, threading
+kept = os.open(os.path.join(sys.argv[1], str(os.getpid())), os.O_WRONLY | os.O_CREAT)
+child = subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+total = 0
+def carry(source, target):
+    global total
+    try:
+        while data := os.read(source, 65536):
+            total += len(data)
+            os.pwrite(kept, b"%020d" % total, 0)
+            while data:
+                data = data[os.write(target, data):]
+    except OSError:
+        pass
+    os.close(target)
+back = threading.Thread(target=carry, args=(child.stdout.fileno(), 1), daemon=True)
+back.start()
+into = os.dup(child.stdin.fileno())
+child.stdin.close()
+carry(0, into)
+child.wait()
+back.join()
+sys.exit(child.returncode)
+"""
+
+
 def test_killed_on_either_side_the_same_line_goes_on(
-    devkit: Devkit, far: FarSide, heavy: Path, capsys: pytest.CaptureFixture[str]
+    far: FarSide, heavy: Path, carried: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hits, _ = faults(far, heavy, kills=8, seed=3)
-    assert devkit("send", f"{heavy}/", "h:there").status == 0
-    assert tree(far.home / "there") == tree(heavy)
-    assert not list((far.home / "there").rglob(".devkit-part-*"))
+    came = suffer(["send", f"{heavy}/", "h:there"], heavy, far.home / "there", carried, kills=5, seed=3)
     with capsys.disabled():
-        print(f"\n  {hits} kills, every file identical")  # noqa: T201 - the count is the point
+        print(f"\n  {came.told}")  # noqa: T201 - the count is the point
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["send", "recv"])
+def test_killed_hundreds_of_times_nothing_is_ever_wrong(
+    way: str, far: FarSide, heavy: Path, carried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = far.home / "there" if way == "send" else tmp_path / "there"
+    words = ["send", f"{heavy}/", "h:there"] if way == "send" else ["recv", f"h:{heavy}/", str(there)]
+    kills = int(os.environ.get("TRANSFER_KILLS", "200"))
+    came = suffer(words, heavy, there, carried, kills=kills, seed=5)
+    with capsys.disabled():
+        print(f"\n  {way}: {came.told}")  # noqa: T201 - the count is the point
+    assert came.rounds > 0

@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from devkit.errors import DevkitError
+from devkit.transfer.sftp import quoted
+
 from .conftest import REPOSITORY, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.conftest import Devkit
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A running sshd, reached as ``box``; returns the ssh_config that knows it."""
-    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert server, "apt install openssh-server"
-    Path("/run/sshd").mkdir(exist_ok=True)
-    keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
-    (keys / "authorized").write_text((keys / "user.pub").read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (keys / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
-        f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
-        "LogLevel ERROR\nPrintMotd no\n"
-    )
-    config = keys / "ssh_config"
-    config.write_text(
-        f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
-        f"Host jumped\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
-        f"  ProxyCommand ssh -F {config} -W %h:%p box\n"
-    )
-    process = subprocess.Popen([server, "-D", "-e", "-f", keys / "sshd_config"], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{config}")
-        yield config
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 @pytest.mark.parametrize("host", ["box", "jumped"])
@@ -122,3 +81,39 @@ def test_a_host_that_refuses_says_what_ssh_said(sshd: Path, devkit: Devkit, sour
     assert done.status == 1
     assert "the connection to box failed" in done.err
     assert "Permission denied" in done.err
+
+
+@pytest.fixture
+def _no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEST_FAR_PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_no_python", "sshd")
+def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source: Path, tmp_path: Path) -> None:
+    (source / "nested" / "deep" / "line\nbreak").unlink()
+    (source / 'glob*[x] "quoted" \\').write_text("odd")
+    sent = devkit("send", str(source), f"box:{tmp_path}/there")
+    assert "no Python 3.6 there: sftp copies whole files" in sent.err
+    assert "sftp sends no links" in sent.err
+    files = {name: what for name, what in tree(source).items() if what[0] == 0o100000}
+    copied = {name: what for name, what in tree(tmp_path / "there" / "source").items() if what[0] == 0o100000}
+    assert {name: what[1][0] for name, what in copied.items()} == {
+        name: what[1][0] for name, what in files.items() if name != "nested/same file"
+    }
+    assert copied["script.sh"][1][2] == 0o751
+    one = devkit("send", f"{source}/script.sh", f"box:{tmp_path}/renamed.sh")
+    assert (one.status, (tmp_path / "renamed.sh").read_text()) == (0, "#!/bin/sh\n")
+    back = devkit("recv", f"box:{tmp_path}/there/source", f"box:{tmp_path}/ren*.sh", "back")
+    assert back.status == 0, back.err
+    assert (tmp_path / "back" / "renamed.sh").is_file()
+    assert (tmp_path / "back" / "source" / "big.bin").read_bytes() == (source / "big.bin").read_bytes()
+    assert not list(tmp_path.rglob(".devkit-part-*"))
+
+
+def test_a_batch_line_cannot_be_broken_out_of() -> None:
+    assert quoted(b'a"b') == b'"a\\"b"'
+    assert quoted(b"-rf") == b'"./-rf"'
+    assert quoted(b"a*[b]?") == b'"a\\*\\[b\\]\\?"'
+    for name in (b"a\n!touch pwned", b"a\rb"):
+        with pytest.raises(DevkitError, match="line break"):
+            quoted(name)

@@ -51,12 +51,12 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return make
 
 
-def built(told: list[str] | None = None) -> Path:
+def built(told: list[str] | None = None, sources: Path = build.SOURCES) -> Path:
     def report(_: str, *, state: str, **__: Any) -> None:
         if told is not None:
             told.append(state)
 
-    return build.library(report)
+    return build.library(report, sources)
 
 
 def start() -> subprocess.Popen[str]:
@@ -113,11 +113,10 @@ def test_other_flags_sources_or_compilers_are_another_entry(
     sources = tmp_path / "sources"
     shutil.copytree(build.SOURCES, sources)
     (sources / "op.cc").write_text("// changed\n")
-    monkeypatch.setattr(build, "SOURCES", sources)
-    paths.append(built())
+    paths.append(built(sources=sources))
     script = Path(os.environ["CXX"])
     script.write_text(script.read_text().replace("compiler 1.0", "compiler 1.1"))
-    paths.append(built())
+    paths.append(built(sources=sources))
     assert len(set(paths)) == 4
     assert len(entries(cache)) == 4
 
@@ -191,9 +190,8 @@ def test_a_source_that_does_not_compile_is_refused_by_the_real_compiler(
 ) -> None:
     monkeypatch.delenv("CXX", raising=False)
     (tmp_path / "broken.cc").write_text("int main() { return nothing; }\n")
-    monkeypatch.setattr(build, "SOURCES", tmp_path)
     with pytest.raises(Refusal, match="the compiler failed") as refusal:
-        built()
+        built(sources=tmp_path)
     assert "broken.cc:1:21: error: 'nothing' was not declared" in refusal.value.why
     assert len(entries(cache)) == 1
 
