@@ -215,9 +215,9 @@ def nearness(runner: Runner, root: Path, commit: str) -> Near:
         DevkitError: git cannot read the checkout.
     """
     untracked = _names(runner, root, "ls-files", "-o", "--exclude-standard", "-z")
-    base = _base(runner, root)
+    left = base(runner, root)
     own = sorted(
-        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", base)), *filter(is_compiled, untracked)}
+        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", left)), *filter(is_compiled, untracked)}
     )
     if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
         return Near(known=False, own=tuple(own))
@@ -238,7 +238,7 @@ def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
 
 
-def _base(runner: Runner, root: Path) -> str:
+def base(runner: Runner, root: Path) -> str:
     """Return the commit where this branch left upstream; HEAD where no upstream is known."""
     for name in UPSTREAMS:
         done = git(runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)

@@ -26,7 +26,8 @@ class Difference:
 
 def compare(names: Iterable[str], tree: Path, copies: Path) -> Difference:
     """Return what differs; a copy that is newer than the tree's file and other than it was edited there."""
-    copy, edited = [], []
+    copy: list[str] = []
+    edited: list[str] = []
     for name in names:
         ours, theirs = tree / name, copies / name
         if not theirs.is_file():
