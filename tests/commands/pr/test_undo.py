@@ -325,6 +325,7 @@ def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
         os.kill(int((clone.folder.parent / "sleeper.pid").read_text()), signal.SIGTERM)
     with (clone.folder / ".git" / "devkit" / "lock").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
         file.write(str(os.getpid()).encode())
         file.flush()
         said = clone.devkit("pr", "fetch", "7")
