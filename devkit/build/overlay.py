@@ -35,6 +35,8 @@ COMPILED_SUFFIXES = {
     ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inc", ".kps", ".s", ".proto", ".cmake", ".in",
     ".tmpl", ".yaml", ".yml", ".fbs", ".td",
 }  # fmt: skip
+MERGED = re.compile(r"\(#\d+\)$")
+LOOKED_BACK = 1000
 SHOWN = 3
 FETCH_LIMIT_S = 1200.0
 
@@ -215,9 +217,9 @@ def nearness(runner: Runner, root: Path, commit: str) -> Near:
         DevkitError: git cannot read the checkout.
     """
     untracked = _names(runner, root, "ls-files", "-o", "--exclude-standard", "-z")
-    base = _base(runner, root)
+    left = base(runner, root)
     own = sorted(
-        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", base)), *filter(is_compiled, untracked)}
+        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", left)), *filter(is_compiled, untracked)}
     )
     if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
         return Near(known=False, own=tuple(own))
@@ -238,13 +240,21 @@ def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
 
 
-def _base(runner: Runner, root: Path) -> str:
-    """Return the commit where this branch left upstream; HEAD where no upstream is known."""
+def base(runner: Runner, root: Path) -> str:
+    """Return the commit where this branch left upstream; HEAD where no upstream is known.
+
+    Of what tells it, the nearest counts: where the branch left a remote's develop, which in a fork may be years old,
+    and the last commit whose subject ends with a request's number, as the forge writes it when it merges.
+    """
+    merged = git(runner, root, "log", "--first-parent", "-n", str(LOOKED_BACK), "--format=%H %s")
+    found = [line.partition(" ")[0] for line in merged.text.splitlines() if MERGED.search(line)][:1]
     for name in UPSTREAMS:
         done = git(runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)
         if done.status == 0:
-            return done.text.strip()
-    return "HEAD"
+            found.append(done.text.strip())
+    if not found:
+        return "HEAD"
+    return min(found, key=lambda commit: int(git(runner, root, "rev-list", "--count", f"{commit}..HEAD").text))
 
 
 def refuse(near: Near, wheel: Wheel, *, accept: bool) -> None:

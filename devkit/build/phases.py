@@ -311,6 +311,7 @@ def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
     request = work.request
     log = request.build / ".ninja_log"
     before_s = ninja.seconds_an_edge(ninja.parse_log(log.read_text("utf-8", "replace"))) if log.is_file() else 0.0
+    known = log.stat().st_size if log.is_file() else 0
     begin, done = time.monotonic(), 0
     with work.app.console.progress(text, total=1) as progress:
 
@@ -326,8 +327,20 @@ def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
             about = f", about {duration(left)} left" if left else ""
             progress.update(done=tick.done, total=tick.total, text=f"{text}{about}: {brief(tick.what)}")
 
-        work.carry_out(phase, ninja_line(request, targets), on_line=on_line)
+        try:
+            work.carry_out(phase, ninja_line(request, targets), on_line=on_line)
+        finally:
+            if phase == "compile":
+                keep_edges(log, known, work.run.folder / "ninja_log")
     return done
+
+
+def keep_edges(log: Path, known: int, kept: Path) -> None:
+    """Keep what a build added to ninja's log since it was ``known`` bytes long, for ``devkit build stats RUN``."""
+    with contextlib.suppress(OSError):
+        text = log.read_bytes()
+        header, _, rest = text.partition(b"\n")
+        kept.write_bytes(header + b"\n" + (text[known:] if known else rest))
 
 
 def ninja_line(request: Request, targets: Sequence[str]) -> list[str]:
