@@ -12,30 +12,8 @@ import pytest
 from devkit.transfer.remote import FAR, FAR_MODULES, far_command, program
 
 # What came with Python 3.6 and is still there, as far as the receiver uses it.
-STANDARD = set(
-    [
-        "contextlib",
-        "ctypes",
-        "errno",
-        "fcntl",
-        "glob",
-        "hashlib",
-        "io",
-        "json",
-        "os",
-        "queue",
-        "re",
-        "select",
-        "stat",
-        "struct",
-        "sys",
-        "threading",
-        "time",
-        "typing",
-        "unicodedata",
-        "zlib",
-    ]
-)
+STANDARD = {"contextlib", "ctypes", "errno", "fcntl", "glob", "hashlib", "io", "json", "os", "queue", "re", "select"}
+STANDARD |= {"stat", "struct", "sys", "threading", "time", "typing", "unicodedata", "zlib"}
 OPTIONAL = {"xxhash"}
 
 
