@@ -29,7 +29,7 @@ bench: $(READY) ## devkit bench attn on this machine's device
 	$(BIN)/devkit bench attn
 
 test: $(READY) ## the tests, without those that need an engine (a Docker engine, an sshd, a browser) or minutes
-	$(PYTEST) -m '$(DEFAULT)'
+	$(PYTEST) -m '$(DEFAULT)' -n auto --dist loadfile
 
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
 	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py

@@ -36,8 +36,8 @@ NAMED = 10
 
 
 @contextlib.contextmanager
-def watching(console: Console, text: str) -> Iterator[Watch]:
-    """Show the progress of a transfer, from the plans of its far sides on."""
+def watching(console: Console, text: str, restored: list[str]) -> Iterator[Watch]:
+    """Show the progress of a transfer from the plans of its far sides on; an interruption says what stays."""
     from devkit.transfer.copy import Watch
 
     lock = threading.Lock()
@@ -57,7 +57,11 @@ def watching(console: Console, text: str) -> Iterator[Watch]:
                 done += count
                 bar.update(done=done)
 
-        yield Watch(planned, advanced)
+        try:
+            yield Watch(planned, advanced)
+        except KeyboardInterrupt:
+            restored.append("what arrived stays: the same line goes on from where it was")
+            raise
 
 
 def told(outcome: Outcome, verb: str) -> str:

@@ -2,8 +2,8 @@
 
 What the PATHs name on the host, wildcards included, is put into the folder DST, made if it is missing; a folder
 that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. The far side needs
-ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes on from where it was; what is here
-already is not sent again.
+ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes on from where it
+was; what is here already is not sent again.
 
 Example:  devkit recv gpu7:work/logs 'gpu7:work/*.whl' .
 """
@@ -46,7 +46,7 @@ def command(
     )
     ssh = app.config.get("transfer.ssh")
     with app.start_run("recv", host=place.host, sources=list(sources), destination=destination) as run:
-        with flags.watching(app.console, f"receiving from {place.host}") as watch:
+        with flags.watching(app.console, f"receiving from {place.host}", app.restored) as watch:
             outcome = copy.receive_from(app.console, ssh, request, place, destination, watch)
         run.record["result"] = outcome.as_json()
         if as_json:

@@ -2,8 +2,8 @@
 
 SRC… are put into the folder PATH of each host, made if it is missing; a folder that ends in a slash sends what is
 in it. One file to a PATH that is no folder gets that name. Several hosts get the same at once: a:,b:,c:data/. The
-far side needs ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes on from where it
-was; what is there already is not sent again.
+far side needs ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes
+on from where it was; what is there already is not sent again.
 
 Example:  devkit send dist/*.whl checkpoints gpu7:work/
 """
@@ -48,7 +48,7 @@ def command(
     ssh = app.config.get("transfer.ssh")
     with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
         names = ", ".join(place.host for place in places)
-        with flags.watching(app.console, f"sending to {names}") as watch:
+        with flags.watching(app.console, f"sending to {names}", app.restored) as watch:
             outcomes = copy.send_to_all(app.console, ssh, request, offer, places, watch)
         run.record["result"] = [outcome.as_json() for outcome in outcomes]
         if as_json:

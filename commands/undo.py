@@ -48,6 +48,7 @@ def command(
     with open_session(app, changes=not (list_ or dry_run)) as session:
         if list_:
             found = choices(session)
+            undone = {each.undoes for each in found}
             if as_json:
                 app.console.json(
                     [
@@ -68,7 +69,7 @@ def command(
                             Cell(each.id, "type"),
                             ago(each.started),
                             each.command,
-                            Cell("killed", "failed") if each.after is None else "",
+                            Cell("killed", "failed") if each.after is None else "undone" if each.id in undone else "",
                         )
                         for each in found
                     ],

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 120.0
@@ -36,6 +39,31 @@ class Devkit(Protocol):
         data: str = "",
         limit_s: float = LIMIT_S,
     ) -> Result: ...
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count what a worker of pytest-xdist leaves out: it would not be said."""
+    if items and hasattr(items[0].config, "workeroutput"):
+        items[0].config.workeroutput["deselected"] = len(items)
+
+
+class SaysHowManyAreLeftOut:
+    """Lets the summary of several workers say what one process's summary says."""
+
+    deselected = 0
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.deselected = max(self.deselected, getattr(node, "workeroutput", {}).get("deselected", 0))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.deselected:
+            terminalreporter.write_line(f"{self.deselected} deselected")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SaysHowManyAreLeftOut())
 
 
 @pytest.fixture(autouse=True)

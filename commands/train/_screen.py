@@ -176,7 +176,7 @@ def heading(event: Event) -> list[str]:
     ranks += "rank" if event["world_size"] == 1 else f"ranks ({'NCCL' if event['backend'] == 'nccl' else 'Gloo'})"
     text = event["train_bytes"] + event["validation_bytes"]
     model = f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']}"
-    held = f"{event['validation_bytes'] / 1e6:.1f} MB of it for validation"
+    held = f"{event['validation_bytes'] / 1e6:.1f} MB for validation"
     return [
         f"{model} · {ranks} · stage {event['stage']}: {STAGES[event['stage']]}",
         f"text: {text / 1e6:.1f} MB of {event['text']}, {held} · attention: {event['attention']}",

@@ -80,6 +80,9 @@ def run(client: Any, raw: Any, program: Program, *, stdin: int = 0, out: int = 1
             session.resize(stdin)
             session.take(head)
             session.loop(stdin, wake)
+    except BrokenPipeError:  # nobody reads on: the program is told, as it would be here
+        session.tell(signal.SIGPIPE, stdin)
+        raise
     finally:
         connection.close()
     with explained(program.argv[0]):
@@ -170,7 +173,7 @@ class _Session:
     def tell(self, number: int, stdin: int) -> None:
         if number == signal.SIGWINCH:
             self.resize(stdin)
-        elif number in FORWARDED:
+        elif number in {*FORWARDED, signal.SIGPIPE}:
             name = signal.Signals(number).name.removeprefix("SIG")
             self.raw.exec_run(["sh", "-c", TELL, "sh", f"{MARK}={self.program.mark}", name], detach=True)
 

@@ -47,8 +47,8 @@ class After:
     Attributes:
         refs: the refs that it moved, with their objects since (empty: deleted).
         config: the branches whose settings it changed, with the settings since.
-        heads: each checkout's ``HEAD``.
-        files: each checkout's dirty and untracked paths, with what tells an edit.
+        heads: the ``HEAD`` of each checkout, by its git directory.
+        files: the dirty and untracked paths of each, with what tells an edit.
     """
 
     refs: Mapping[str, str]
@@ -200,11 +200,11 @@ def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statu
     return After(
         refs,
         {name: [list(each) for each in since.get(name, ())] for name in sorted(changed)},
-        {each.path: head_of(Path(each.path)) for each in snapshot.checkouts},
+        {each.git_dir: head_of(Path(each.path)) for each in snapshot.checkouts},
         {
-            each.path: file_marks(Path(each.path), statuses[each.path])
+            each.git_dir: file_marks(Path(each.path), statuses[each.git_dir])
             for each in snapshot.checkouts
-            if each.path in statuses
+            if each.git_dir in statuses
         },
     )
 

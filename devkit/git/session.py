@@ -161,7 +161,7 @@ class Change:
         statuses = {}
         for each in self.before.checkouts:
             if (Path(each.path) / ".git").exists():
-                statuses[each.path] = read_status(self.session.git.at(Path(each.path)))
+                statuses[each.git_dir] = read_status(self.session.git.at(Path(each.path)))
         refs = moved(self.before, now.refs, self.touches.refs)
         after = journal.what_was_left(self.before, now, refs, statuses)
         self.entry = replace(self.entry, after=after)
@@ -235,12 +235,12 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
             )
         if not (top / ".git").exists():
             continue
-        if journal.head_of(top) != entry.after.heads.get(each.path):
+        if journal.head_of(top) != entry.after.heads.get(each.git_dir):
             found.append(f"another commit or branch was checked out in {top}")
         marks = journal.file_marks(top, read_status(session.git.at(top)))
-        then = entry.after.files.get(each.path, {})
+        then = entry.after.files.get(each.git_dir, {})
         edited = sorted(path for path in {*marks, *then} if marks.get(path) != then.get(path))
-        held = {file.path for file in each.files if not file.mode} | {file.path for file in each.files}
+        held = {file.path for file in each.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
     for name in entry.creates:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,7 @@ class Checkout:
 
     Attributes:
         path: its folder.
+        git_dir: its own git directory, relative to the shared one: ``.`` for the main checkout.
         head: the bytes of its ``HEAD``.
         commit: the commit that this was, or nothing.
         index: the blob with the bytes of its index, or nothing when it had none.
@@ -89,6 +90,7 @@ class Checkout:
     """
 
     path: str
+    git_dir: str
     head: str
     commit: str
     index: str
@@ -333,6 +335,7 @@ def _checkout(
     blobs.commits += [commit] if commit else []
     return Checkout(
         str(top),
+        os.path.relpath(place.git_dir, place.common_dir),
         os.fsdecode(head),
         commit,
         blobs.add(index.read_bytes()) if found else "",
@@ -472,6 +475,7 @@ def encode(snapshot: Snapshot) -> dict[str, Any]:
         "checkouts": [
             {
                 "path": each.path,
+                "git_dir": each.git_dir,
                 "head": each.head,
                 "commit": each.commit,
                 "index": each.index,
@@ -507,6 +511,7 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
         tuple(
             Checkout(
                 each["path"],
+                each["git_dir"],
                 each["head"],
                 each["commit"],
                 each["index"],
@@ -520,8 +525,8 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def load(git: Git, run_id: str) -> Snapshot:
-    """Read the snapshot of a run.
+def load(git: Git, run_id: str, state: State) -> Snapshot:
+    """Read the snapshot of a run, its checkouts where they are by now.
 
     Raises:
         DevkitError: it is gone.
@@ -529,7 +534,18 @@ def load(git: Git, run_id: str) -> Snapshot:
     answer = git.ask("cat-file", "blob", f"{NAMESPACE}{run_id}:snapshot.json")
     if answer.status:
         raise DevkitError(f"the snapshot of run {run_id} is gone", answer.complaint, "devkit undo --list")
-    return decode(json.loads(answer.stdout))
+    found = decode(json.loads(answer.stdout))
+    return replace(found, checkouts=tuple(replace(each, path=_moved_to(each, state)) for each in found.checkouts))
+
+
+def _moved_to(checkout: Checkout, state: State) -> str:
+    if checkout.git_dir == ".":
+        return str(state.worktrees[0].path)
+    try:
+        link = (state.place.common_dir / checkout.git_dir / "gitdir").read_bytes()
+    except OSError:
+        return checkout.path
+    return str(Path(os.fsdecode(link).strip()).parent)
 
 
 def blobs_of(git: Git, oids: Iterable[str]) -> Callable[[str], bytes]:

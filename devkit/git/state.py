@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -237,9 +237,16 @@ def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> 
         symrefs,
         values,
         local,
-        parse_worktrees(trees),
+        _own_first(parse_worktrees(trees), place),
         parse_status(rest[0].stdout) if rest else Status(),
     )
+
+
+def _own_first(worktrees: tuple[Worktree, ...], place: Place) -> tuple[Worktree, ...]:
+    """Give the main worktree of a submodule its folder: git names its git directory instead."""
+    if place.top and place.git_dir == place.common_dir and worktrees:
+        return (replace(worktrees[0], path=place.top), *worktrees[1:])
+    return worktrees
 
 
 def read_status(git: Git) -> Status:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NAMESPACE = "refs/devkit/wip/"
 VERSION = 1
 NOTHING = ("000000", "")
+NAMED_AT_MOST = 500  # paths on a command line; of more, all that there are are listed
 MERGEABLE = {"100644", "100755"}
 
 Side = tuple[str, str]
@@ -304,8 +305,8 @@ def over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], li
 def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
     """Return what is at each of the paths of the checkout now."""
     top = state.checkout
-    data = b"".join(os.fsencode(path) + b"\0" for path in paths)
-    listed = git.at(top).read("ls-files", "-z", "--stage", "--", *paths) if data else b""
+    named = paths if len(paths) <= NAMED_AT_MOST else ()
+    listed = git.at(top).read("ls-files", "-z", "--stage", "--", *named) if paths else b""
     index = {}
     for record in os.fsdecode(listed).split("\0"):
         facts, _, path = record.partition("\t")

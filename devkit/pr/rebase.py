@@ -403,7 +403,7 @@ def abort(session: Session, state: State) -> str:
     changes = _rest(session.git, state)
     touches = Touches(checkout=True, paths={each.path: each.before[1] for each in changes})
     if entry is not None and known:
-        before = snapshot.load(session.git, entry.id)
+        before = snapshot.load(session.git, entry.id, state)
         paths = {file.path: "" for each in before.checkouts for file in each.files}
         touches = Touches(checkout=True, paths={**paths, **touches.paths})
         kept = {name: oid for name, oid in before.refs.items() if not name.startswith("refs/remotes/")}

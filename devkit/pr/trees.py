@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.git.changes import Change
+    from devkit.git.command import Git
     from devkit.git.session import Change as Changing
     from devkit.git.state import State
 
@@ -50,20 +51,26 @@ def follow_submodules(changing: Changing, state: State, moved: Sequence[Change])
 
 def populate_submodules(changing: Changing, state: State, folder: Path) -> list[str]:
     """Give a new worktree the submodules that this clone has, from the objects that are here."""
-    git = changing.session.git
-    common = state.place.common_dir
     notes = []
-    for record in os.fsdecode(git.at(folder).read("ls-files", "-z", "--stage")).split("\0"):
-        if not record.startswith(GITLINK):
-            continue
-        path = record.partition("\t")[2]
-        source = common / "modules" / path
-        if not (source / "objects").is_dir():
+    for name, path in submodule_names(changing.session.git.at(folder)).items():
+        source = state.place.common_dir / "modules" / name
+        if ".." in name.split("/") or not (source / "objects").is_dir():
             continue
         words = ("submodule", "update", "--init", "--checkout", "--reference", str(source), "--", path)
         if changing.run(line(*words, directory=folder, slow=True), check=False, title=f"submodule {path}").status:
             notes.append(f"the submodule {path} is not there yet: git -C {folder} submodule update --init")
     return notes
+
+
+def submodule_names(git: Git) -> dict[str, str]:
+    """Return the submodules that ``.gitmodules`` names, with their paths."""
+    words = ("config", "--file", ".gitmodules", "-z", "--get-regexp", r"^submodule\..*\.path$")
+    found = {}
+    for record in os.fsdecode(git.ask(*words).stdout).split("\0"):
+        key, _, path = record.partition("\n")
+        if path:
+            found[key[len("submodule.") : -len(".path")]] = path
+    return found
 
 
 def ccache_settings(folder: Path) -> dict[str, str]:

@@ -12,11 +12,13 @@ from devkit.git import journal, snapshot
 from devkit.git.command import line
 from devkit.git.journal import Push
 from devkit.git.restore import differences, refs_now
-from devkit.git.session import moved, return_to, since
+from devkit.git.session import moved, return_to, short, since
 from devkit.git.snapshot import Touches
 from devkit.git.state import find_place
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from devkit.git.command import Line
     from devkit.git.restore import Restored
     from devkit.git.session import Session
@@ -64,9 +66,9 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
         DevkitError: something moved since, and ``yes`` is not given; nothing was changed.
     """
     entry = choose(session, run)
-    before = snapshot.load(session.git, entry.id)
     state = session.state()
-    _confirm(entry, since(session, before, entry, state), yes=yes)
+    before = snapshot.load(session.git, entry.id, state)
+    _confirm(entry, since(session, before, entry, state), moved(before, state.refs), yes=yes)
     pushes = _pushes_to_take_back(session, entry)
     with session.change(
         f"undo {entry.id}", state, touched(session, before, entry), undoes=entry.id, of=entry.command
@@ -80,14 +82,15 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     return Undone(entry, restored, _where(session))
 
 
-def _confirm(entry: journal.Entry, found: list[str], *, yes: bool) -> None:
+def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *, yes: bool) -> None:
     if yes:
         return
     again = f"devkit undo {entry.id} --yes   goes back all the same; devkit undo then brings this state back"
     if entry.after is None:
         raise DevkitError(
             f"{entry.command} ({entry.id}) was killed before it ended",
-            "What you did since cannot be told from what it did.",
+            "What you did since cannot be told from what it did."
+            + (f" These go back to where they were: {', '.join(map(short, list(refs)[:SHOWN]))}." if refs else ""),
             again,
         )
     if found:
@@ -168,7 +171,7 @@ def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
 def preview(session: Session, run: str) -> list[str]:
     """Return what going back would do."""
     entry = choose(session, run)
-    before = snapshot.load(session.git, entry.id)
+    before = snapshot.load(session.git, entry.id, session.state(status=False))
     now = refs_now(session.git)
     names = entry.after.refs if entry.after else moved(before, now)
     lines = [f"git worktree remove --force -- {path}" for path in entry.creates]

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from devkit.console import Console
 
 
+PLAN_COUNTS = ("files", "bytes", "begun_bytes", "have_files", "have_bytes", "left_out_count")
+RESULT_COUNTS = ("files", "bytes", "same_bytes", "again_bytes", "failed_count")
+
+
 @dataclass(frozen=True)
 class Request:
     """What a transfer is asked to do.
@@ -135,6 +139,26 @@ def parse_rate(word: str) -> int:
     return int(rate)
 
 
+def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
+    """Return what a far side said of its work, when all of it is of the kind that belongs there.
+
+    Raises:
+        wire.ProtocolError: it is not.
+    """
+    if not all(type(said.get(key)) is int and 0 <= said[key] < 1 << 63 for key in counts):
+        raise wire.ProtocolError("counts that are none")
+    for key in ("failed", "left_out"):
+        for pair in said.setdefault(key, []):
+            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str)):  # noqa: PLR2004 - a pair
+                raise wire.ProtocolError("a list that is none")
+            wire.raw(pair[0])
+    for name in said.setdefault("names", []):
+        wire.raw(name)
+    if not isinstance(said.setdefault("seconds", 0.0), (int, float)):
+        raise wire.ProtocolError("a time that is none")
+    return said
+
+
 def offer_of(request: Request) -> Offer:
     """Return what a ``send`` offers.
 
@@ -161,7 +185,7 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
     outcome = Outcome(place.host)
 
     def planned(plan: dict[str, Any]) -> None:
-        outcome.plan = plan
+        outcome.plan = proven(plan, PLAN_COUNTS)
         watch.plan(plan)
 
     with Remote(console, ssh, place) as remote:
@@ -183,7 +207,7 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
                 planned,
                 watch.done,
             )
-            outcome.result = offering.serve()
+            outcome.result = proven(offering.serve(), RESULT_COUNTS)
         except (wire.ProtocolError, wire.Stopped) as error:
             raise remote.explain(error) from error
         outcome.wire_bytes = remote.channel.sent
@@ -201,7 +225,7 @@ def receive(
     outcome = Outcome(place.host)
 
     def planned(plan: dict[str, Any]) -> None:
-        outcome.plan = plan
+        outcome.plan = proven(plan, PLAN_COUNTS)
         watch.plan(plan)
 
     with Remote(console, ssh, place) as remote:

@@ -35,13 +35,14 @@ def quoted(path: bytes, *, globs: bool = False) -> bytes:
     """Return a path as sftp's batch takes it: never a flag, never a pattern unless ``globs``.
 
     Raises:
-        DevkitError: it holds a line break, which a batch cannot.
+        DevkitError: it holds a line break, which a batch cannot, or a backslash, which sftp reads in its own way.
     """
-    if re.search(rb"[\n\r\0]", path):
-        raise DevkitError(f"{shown(path)} cannot go by sftp", "Its name holds a line break.")
-    special = rb'[\\"]' if globs else rb'[\\"*?\[\]]'
-    inside = re.sub(special, lambda found: b"\\" + found[0], path)
-    return b'"' + (b"./" if path.startswith(b"-") else b"") + inside + b'"'
+    if re.search(rb"[\n\r\0\\]", path):
+        raise DevkitError(f"{shown(path)} cannot go by sftp", "Its name holds a line break or a backslash.")
+    path = b"./" + path if path.startswith(b"-") else path
+    if globs:
+        return re.sub(rb"""[ \t"'#]""", lambda found: b"\\" + found[0], path)
+    return b'"' + path.replace(b'"', b'\\"') + b'"'
 
 
 def send_batch(offer: Offer, folder: bytes, names: dict[int, bytes]) -> Iterator[bytes]:
@@ -64,9 +65,9 @@ def send_batch(offer: Offer, folder: bytes, names: dict[int, bytes]) -> Iterator
 
 def local_names(offer: Offer) -> dict[int, bytes]:
     """Return the paths of an offer's files, by their numbers."""
-    roots = {root: os.readlink(f"/proc/self/fd/{root}") for root in {source.root for source in offer.sources}}
+    roots = {root: bytes(Path(f"/proc/self/fd/{root}").readlink()) for root in {each.root for each in offer.sources}}
     return {
-        number: os.path.join(os.fsencode(roots[source.root]), source.path)  # noqa: PTH118 - names are bytes
+        number: os.path.join(roots[source.root], source.path)  # noqa: PTH118 - names are bytes
         for number, source in enumerate(offer.sources)
     }
 

@@ -101,12 +101,6 @@ def discard(root: Path, step: int) -> None:
     shutil.rmtree(_partial(root, step), ignore_errors=True)
 
 
-def sweep(root: Path) -> None:
-    """Remove every unfinished checkpoint: their writers are gone."""
-    for path in root.glob("step-*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def steps(root: Path) -> list[int]:
     """Return the steps that have a checkpoint by name, oldest first."""
     names = (path.name[len("step-") :] for path in root.glob("step-*") if path.is_dir())

@@ -340,15 +340,6 @@ class Zero:
         if self.stage in (STATE, GRADIENTS):
             self.comm.all_gather(unit.flat, unit.own)
 
-    def live_bytes(self) -> int:
-        """Return the bytes of the buffers that live from step to step."""
-        held: list[Tensor] = []
-        for unit in self.units:
-            held += [unit.gradient, unit.mean, unit.square]
-            held.append(unit.own if unit.flat is None else unit.flat)
-            held += [] if unit.master is unit.own else [unit.master]
-        return sum(int(tensor.size) * tensor.element_size() for tensor in held)
-
 
 def _numbers(values: list[Any]) -> np.ndarray:
     """Return what operators answered, numbers or tensors [1] on any device, in fp64 with one transfer."""

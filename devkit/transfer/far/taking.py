@@ -168,6 +168,10 @@ class Taking:
                 self._counts, failed=failed, failed_count=len(self._failures), seconds=time.monotonic() - began
             )
             self.channel.send_json(RESULT, result)
+        except OSError as error:
+            where = os.fsdecode(self._destination) or "."
+            raise Stopped(f"{where} cannot be written", f"{error.strerror}.") from error
+        else:
             return result
         finally:
             if folders is not None:

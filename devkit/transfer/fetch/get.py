@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained
-from devkit.transfer.copy import Outcome
+from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
 from devkit.transfer.far import wire
 from devkit.transfer.far.names import split
 from devkit.transfer.far.taking import Options, Taking
@@ -177,7 +177,7 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
         raise unreachable(client.address, error) from error
 
     def planned(plan: dict[str, Any]) -> None:
-        outcome.plan = plan
+        outcome.plan = proven(plan, PLAN_COUNTS)
         watch.plan(plan)
 
     channel = channel_over(connection, first)

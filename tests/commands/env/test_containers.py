@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,24 @@ def test_run_passes_signals_through(work: str, tmp_path: Path) -> None:
     assert process.stdout.readline() == "told\n"
     assert process.wait(20) == 42
     process.stdout.close()
+
+
+def test_program_whose_output_nobody_reads_ends(work: str, engine: Engine, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devkit", "env", "run", work, "--", "yes"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.read(2) == b"y\n"
+    process.stdout.close()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    deadline = time.monotonic() + 10
+    while "yes" in engine.docker("top", f"devkit-{engines.me().name}-{work}"):
+        assert time.monotonic() < deadline, "yes goes on"
+        time.sleep(0.1)
 
 
 def test_shell_is_on_a_terminal_of_the_right_size(terminal: OnTerminal, work: str, tmp_path: Path) -> None:

@@ -255,6 +255,16 @@ def test_submodules_follow_where_nothing_of_yours_is_in_them(clone: Clone, forge
     (clone.folder / "third/inner/new").write_text("")
     git(clone.folder / "third/inner", "add", "new")
     assert "the submodule third/inner has uncommitted work" in clone.devkit("pr", "fetch", "10").text
+    clone.devkit("undo")
+    clone.git("config", "--global", "protocol.file.allow", "always")  # git clones no submodule from a folder by default
+    said = clone.devkit("pr", "fetch", "10", "--worktree", "--branch", "ten")
+    assert said.status == 0, said.text
+    folder = clone.folder.parent / "Paddle-ten"
+    assert f"CCACHE_BASEDIR={folder} CCACHE_NOHASHDIR=true" in said.text
+    assert git(folder / "third/inner", "rev-parse", "HEAD").decode().strip() == second
+    assert "third/inner" not in git(folder, "status", "--porcelain").decode()
+    assert clone.devkit("undo", "--yes").status == 0
+    assert not folder.exists()
 
 
 def _link(bare: Path, ref: str, oid: str, *, on: str = "") -> None:

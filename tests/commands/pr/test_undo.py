@@ -166,6 +166,23 @@ def test_a_snapshot_from_elsewhere_is_never_restored(clone: Clone) -> None:
     assert clone.devkit("undo", "beef").status == 1
 
 
+def test_a_clone_that_was_moved_is_undone_where_it_is(clone: Clone, tmp_path: Path) -> None:
+    folder = clone.folder.parent / "linked"
+    clone.git("worktree", "add", "-q", "-b", "linked", str(folder))
+    clone.devkit("pr", "fetch", "7")
+    linked = Clone(folder, clone.state)
+    linked.devkit("pr", "fetch", "8")
+    clone.git("worktree", "move", str(folder), str(tmp_path / "there"))
+    moved = Clone(clone.folder.rename(tmp_path / "moved"), clone.state)
+    moved.git("worktree", "repair", str(tmp_path / "there"))
+    assert moved.devkit("undo").status == 0
+    assert git(tmp_path / "there", "status", "-sb") == b"## linked\n"
+    assert moved.devkit("undo", _run(moved, "pr fetch 7")).status == 0
+    assert moved.status() == ["## develop...upstream/develop"]
+    assert not folder.exists()
+    assert not clone.folder.exists()
+
+
 def test_old_snapshots_are_let_go_of(clone: Clone) -> None:
     for _ in range(4):
         clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_KEEP": "2"})
@@ -208,6 +225,10 @@ def test_a_submodule_is_a_clone_like_any_other(clone: Clone, forge: Forge, tmp_p
     assert inner.status() == ["## pr/7"]
     assert inner.devkit("undo").status == 0
     assert differences(before, look(inner)) == []
+    inner.devkit("undo")
+    forge.commit("project/Paddle", "refs/pull/7/head", "Third", {"third.txt": "3\n"})
+    assert "updated, 3 commits" in inner.devkit("pr", "fetch", "7").text
+    assert (inner.folder / "third.txt").is_file()
 
 
 def test_a_shallow_and_a_blobless_clone(forge: Forge, clone: Clone, tmp_path: Path) -> None:

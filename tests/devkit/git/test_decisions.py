@@ -237,7 +237,7 @@ def test_config_worktrees_raw_changes_and_counts() -> None:
 
 def test_a_snapshot_survives_being_written() -> None:
     file = File("odd \udcff name", 0o100600, A, 3)
-    checkout = Checkout("/x", "ref: refs/heads/x\n", A, B, 12, (file, File("gone", 0)), (), (("sub", A, ""),))
+    checkout = Checkout("/x", ".", "ref: refs/heads/x\n", A, B, 12, (file, File("gone", 0)), (), (("sub", A, ""),))
     snapshot = Snapshot(
         "1a2b", "pr fetch 7", {"refs/heads/x": A}, (("branch.x.merge", "y"),), "", {"x": B}, (checkout,)
     )

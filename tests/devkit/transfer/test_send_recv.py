@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from devkit.errors import UsageError
-from devkit.transfer.copy import parse_rate, parse_recv, parse_send
+from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, proven
+from devkit.transfer.far.wire import ProtocolError
 from devkit.transfer.remote import Place, fast_ciphers, parse_place
 
 from .conftest import REPOSITORY, FarSide, tree
@@ -89,6 +90,38 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, fa
     assert "1 entry could not be sent" in done.err
     assert "zero: Is a directory" in done.err
     assert (far.home / "big.bin").is_file()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"files": "many"},
+        {"files": True},
+        {"bytes": -1},
+        {"left_out": [["name"]]},
+        {"left_out": [["\u20ac", "not bytes"]]},
+        {"names": [7]},
+        {"seconds": "long"},
+    ],
+)
+def test_what_a_far_side_says_of_its_work_is_not_believed_blindly(said: dict[str, Any]) -> None:
+    honest: dict[str, Any] = dict.fromkeys(PLAN_COUNTS, 0)
+    assert proven(dict(honest), PLAN_COUNTS)["names"] == []
+    with pytest.raises(ProtocolError):
+        proven({**honest, **said}, PLAN_COUNTS)
+
+
+def test_interrupted_it_says_that_the_same_line_goes_on(far: FarSide, heavy: Path) -> None:
+    line = [sys.executable, "-m", "devkit", "send", f"{heavy}/", "h:there", "--limit", "5M"]
+    process = subprocess.Popen(
+        line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list(far.home.rglob(".devkit-part-*")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same line goes on from where it was" in said
 
 
 def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source: Path, tmp_path: Path) -> None:

@@ -35,6 +35,13 @@ def test_neither_hides_a_nan(compared: list[dict[str, Any]]) -> None:
     assert [event["finite"] for event in compared if event["event"] == "nan"] == [False] * 4
 
 
+def test_no_position_sees_a_later_one(compared: list[dict[str, Any]]) -> None:
+    looked = [event for event in compared if event["event"] == "looked"]
+
+    assert [event["earlier"] for event in looked] == [0.0, 0.0]
+    assert all(event["last"] > 0.1 for event in looked)
+
+
 WITHOUT = """
 import os
 from devkit.kernels.training import __main__ as rank

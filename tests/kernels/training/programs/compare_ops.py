@@ -95,9 +95,21 @@ def spread_nan() -> None:
         emit("nan", name=ops.name, finite=math.isfinite(float(ops.sum_of_squares(logits))))
 
 
+def look_ahead() -> None:
+    """Change the last position alone, and see how much of what comes before it changes."""
+    for ops in BOTH:
+        qkv = [tensor(1, 40, heads, 16) for heads in (4, 2, 2)]
+        before = ops.attend(*qkv)
+        for x in qkv:
+            x[:, -1] = x[:, -1] + 5.0
+        change = (ops.attend(*qkv) - before).abs().max([0, 2, 3]).numpy()
+        emit("looked", name=ops.name, earlier=float(change[:-1].max()), last=float(change[-1]))
+
+
 if __name__ == "__main__":
     emit("operators", name=native.name, why=why)
     compare_differentiable()
     compare_in_place()
     spread_nan()
+    look_ahead()
     os._exit(0)
