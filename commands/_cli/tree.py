@@ -97,6 +97,21 @@ def resolve(argv: list[str]) -> tuple[Node, list[str]]:
     return node, rest
 
 
+def listing(node: Node, columns: int) -> list[str]:
+    """Return the lines that list what is below a group: names, and each one's purpose beside it, wrapped."""
+    children = node.children()
+    column = max((len(name) for name in children), default=0) + 4
+    lines = []
+    for name, child in children.items():
+        text = child.purpose()
+        if child.is_group and not node.words:
+            text += f" ({', '.join(child.children())})"
+        wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
+        lines.append(f"  {name}".ljust(column) + wrapped[0])
+        lines += [" " * column + more for more in wrapped[1:]]
+    return lines
+
+
 def help_text(node: Node, *, width: int | None = None) -> str:
     """Return the help of a group: its purpose and each command with its one line.
 
@@ -106,19 +121,8 @@ def help_text(node: Node, *, width: int | None = None) -> str:
     """
     columns = width or min(shutil.get_terminal_size((100, 24)).columns, 100)
     line = " ".join(("devkit", *node.words))
-    parts = [f"usage: {line} COMMAND …", "", *textwrap.wrap(node.purpose(), columns), "", "commands:"]
-    children = node.children()
-    column = max((len(name) for name in children), default=0) + 4
-    for name, child in children.items():
-        text = child.purpose()
-        if child.is_group:
-            names = ", ".join(child.children())
-            text = f"{text} ({names})" if names and not node.words else text
-        wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
-        parts.append(f"  {name}".ljust(column) + wrapped[0])
-        parts += [" " * column + more for more in wrapped[1:]]
     after = f"{line} COMMAND --help shows a command's flags and an example."
     if not node.words:
         after += " devkit completion SHELL prints what completes these words; devkit --version the version."
-    parts += ["", *textwrap.wrap(after, columns)]
-    return "\n".join(parts)
+    parts = [f"usage: {line} COMMAND …", "", *textwrap.wrap(node.purpose(), columns), ""]
+    return "\n".join([*parts, "commands:", *listing(node, columns), "", *textwrap.wrap(after, columns)])

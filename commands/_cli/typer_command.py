@@ -22,17 +22,15 @@ def load(node: Node) -> TyperCommand:
     """Import a command's module and return its ``command`` function as a Typer command."""
     module = importlib.import_module(node.module)
     words = (module.__doc__ or "").strip()
-    if node.is_group and (below := node.children()):
-        lines = [f"  {name}  {child.purpose()}" for name, child in below.items()]
-        words = "\n\n".join((words, "\b\nCommands:\n" + "\n".join(lines)))
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     function = common_flags(module.command)
     settings = {**getattr(module, "CONTEXT_SETTINGS", {})}
     settings = {"help_option_names": ["-h", "--help"], **settings}
     app.command(name=node.name, cls=Command, help=words, context_settings=settings)(function)
     command = typer.main.get_command(app)
-    if not isinstance(command, TyperCommand):
+    if not isinstance(command, Command):
         raise TypeError(f"{node.module} is not one command")
+    command.node = node
     return command
 
 
@@ -70,7 +68,19 @@ def _annotated(option: Any) -> Any:
 
 
 class Command(TyperCommand):
-    """A command whose help goes through the screen's own stream: Typer would write UTF-8 into any locale."""
+    """A command whose help goes through the screen's own stream: Typer would write UTF-8 into any locale.
+
+    Attributes:
+        node: its place in the tree; a group's own command lists what is below it.
+    """
+
+    node: Node | None = None
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        """Write what the command is for, and the commands below it."""
+        super().format_help_text(ctx, formatter)
+        if self.node and self.node.is_group:
+            formatter.write("\nCommands:\n" + "".join(f"{line}\n" for line in tree.listing(self.node, formatter.width)))
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the flag that shows the help."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18
 SEGMENT = 32 << 20
 SMALLEST = 4 << 20
-SAVE_EVERY_S = 0.5
+SAVE_EVERY_S = 5.0
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
 RESERVE = 64 << 20
@@ -222,7 +222,8 @@ class Fetch:
             while any(thread.is_alive() for thread in threads):
                 for thread in threads:
                     thread.join(0.05)
-                if time.monotonic() - saved > SAVE_EVERY_S:
+                # Digests tell what a killed run left; without them only the journal does, and each save costs a sync.
+                if not self._remote.digests and time.monotonic() - saved > SAVE_EVERY_S:
                     journal.save()
                     saved = time.monotonic()
         finally:

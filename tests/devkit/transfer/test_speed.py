@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devkit.transfer.copy import Watch
 from devkit.transfer.far import wire
+from devkit.transfer.fetch.address import parse_address
+from devkit.transfer.fetch.get import Wish, fetch
 
-from .conftest import REPOSITORY, sharing, tree
+from .conftest import REPOSITORY, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,18 +107,8 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
     )
     user = ["-g", "user root;"] if os.geteuid() == 0 else []
     nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf"), *user], stderr=subprocess.DEVNULL)
-    serve = subprocess.Popen(
-        [sys.executable, "-m", "devkit", "serve", str(random_file), "--json"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    serve, url = _serve(random_file)
     try:
-        import json
-
-        assert serve.stdout is not None
-        url = json.loads(serve.stdout.readline())["url"]
         discard = ["curl", "-sf", "-o", "/dev/null"]
         correct = tmp_path / "correct"
         line("curl", "-sf", "-o", correct, f"{url}random")()
@@ -133,6 +127,19 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
             process.terminate()
             process.communicate(timeout=20)
     told(f"{SIZE >> 20} MiB to curl, discarded", medians, "devkit serve", SIZE)
+
+
+def _serve(path: Path) -> tuple[subprocess.Popen[str], str]:
+    """Share a file from a process of its own, and return that and the share's address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "devkit", "serve", str(path), "--json"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process, json.loads(process.stdout.readline())["url"]
 
 
 def _raw_sendfile(path: Path) -> int:
@@ -186,21 +193,21 @@ def test_get_beside_a_raw_loop_that_hashes_writes_and_syncs(random_file: Path, t
                 file.write(buffer[:count])
             os.fsync(file.fileno())
 
-    with sharing(random_file.parent) as server:
-        url = f"{server.url()}random"
+    process, url = _serve(random_file)
 
-        def ours() -> None:
-            from devkit.transfer.copy import Watch
-            from devkit.transfer.fetch.address import parse_address
-            from devkit.transfer.fetch.get import Wish, fetch
+    def ours() -> None:
+        emptied(tmp_path / "ours")
+        watch = Watch(lambda _plan: None, lambda _count: None)
+        fetch(parse_address(f"{url}random"), Wish(f"{tmp_path}/ours/"), watch)
 
-            emptied(tmp_path / "ours")
-            fetch(parse_address(url), Wish(f"{tmp_path}/ours/"), Watch(lambda _plan: None, lambda _count: None))
-
+    try:
         raw()
         ours()
         assert (tmp_path / "raw" / "f").read_bytes() == (tmp_path / "ours" / "random").read_bytes()
         medians = interleaved({"raw loop": raw, "devkit get": ours})
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
     told(f"{SIZE >> 20} MiB received, hashed, written and synced", medians, "devkit get", SIZE)
 
 
@@ -260,8 +267,6 @@ def test_many_small_files_over_ssh_beside_rsync_and_scp(sshd: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("scattered", [False, True])
 def test_a_changed_hundredth_costs_little(scattered: bool, random_file: Path, sshd: Path, tmp_path: Path) -> None:
-    import json
-
     assert sshd.is_file()
     there = tmp_path / "there"
     copied = tmp_path / "random"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from devkit.transfer.sftp import quoted
 from .conftest import REPOSITORY, tree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Devkit
@@ -73,6 +75,44 @@ def test_a_link_that_is_cut_is_gone_on_from(sshd: Path, devkit: Devkit, tmp_path
     assert again.status == 0, again.err
     assert "already there" in again.err
     assert (tmp_path / "there" / "big").read_bytes() == big.read_bytes()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 160 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "devkit-test", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.usefixtures("sshd")
+def test_a_disk_that_fills_up_stops_it_and_with_room_it_goes_on(
+    devkit: Devkit, small_disk: Path, tmp_path: Path
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(80 << 20))
+    line = [sys.executable, "-m", "devkit", "send", str(big), f"box:{small_disk}/there/", "--limit", "60M"]
+    process = subprocess.Popen(
+        line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list((small_disk / "there").glob(".devkit-part-*")):
+        time.sleep(0.02)
+    with contextlib.suppress(OSError), (small_disk / "greedy").open("wb", buffering=0) as greedy:
+        while True:
+            greedy.write(bytes(1 << 20))
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "No space left on device" in said
+    assert not (small_disk / "there" / "big").exists()
+    refused = devkit("send", str(big), f"box:{small_disk}/there/")
+    assert "the disk has no room" in refused.err
+    (small_disk / "greedy").unlink()
+    again = devkit("send", str(big), f"box:{small_disk}/there/")
+    assert again.status == 0, again.err
+    assert "already there" in again.err
+    assert (small_disk / "there" / "big").read_bytes() == big.read_bytes()
 
 
 def test_a_host_that_refuses_says_what_ssh_said(sshd: Path, devkit: Devkit, source: Path, tmp_path: Path) -> None:

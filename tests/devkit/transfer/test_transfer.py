@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -255,3 +256,26 @@ def test_no_room_is_said_before_anything_is_sent(tmp_path: Path) -> None:
     with pytest.raises(wire.Stopped, match="no room"):
         transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", Options(reserve=1 << 60))
     assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_destination_that_is_none_says_so(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for destination in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(wire.Stopped, match="cannot be written"):
+            transfer(offer(source), destination)
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_a_full_disk_stops_everything_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(3 << 20))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("devkit.transfer.far.taking.os.pwrite", full)
+    with pytest.raises(wire.Stopped, match="big cannot be written") as stopped:
+        transfer(offer(tmp_path / "big"), f"{tmp_path}/there/")
+    assert stopped.value.why == "No space left on device."
+    monkeypatch.undo()
+    transfer(offer(tmp_path / "big"), f"{tmp_path}/there2/")
+    assert (tmp_path / "there2" / "big").read_bytes() == (tmp_path / "big").read_bytes()
