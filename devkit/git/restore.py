@@ -185,7 +185,7 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
 
 
 def _litter(git: Git, checkout: Checkout) -> list[str]:
-    """Return what a merge that stopped wrote beside a file that a folder met (``name~HEAD``), and half-written files."""
+    """Return what a merge wrote beside a file that met a folder (``name~HEAD``), and half-written files."""
     held = {each.path for each in checkout.files}
     untracked = _names(git.read("ls-files", "-z", "--others", "--exclude-standard"))
     loose = untracked - held
