@@ -23,15 +23,15 @@ def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
 
 
 def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "devkit.toml").write_text("[proxy]\nbypass = ['.a.com', 'b']\n")
+    (tmp_path / "devkit.toml").write_text("[pr]\nfork-remote = 'mine'\n")
     told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "300"})
     shown = {line.split()[0]: line.split()[1:3] for line in told.out.splitlines()[2:]}
     assert list(shown) == list(SETTINGS)
     assert shown["env.default"] == ["(none)", "default"]
-    assert shown["proxy.bypass"] == [".a.com,b", str(tmp_path / "devkit.toml")]
+    assert shown["pr.fork-remote"] == ["mine", str(tmp_path / "devkit.toml")]
     assert shown["runs.keep"] == ["9", "DEVKIT_RUNS_KEEP"]
     values = json.loads(devkit("config", "show", "--json").out)
-    assert values["proxy.bypass"] == {"value": [".a.com", "b"], "from": str(tmp_path / "devkit.toml")}
+    assert values["pr.fork-remote"] == {"value": "mine", "from": str(tmp_path / "devkit.toml")}
 
 
 def test_set_says_what_still_overrules_it(devkit: Devkit) -> None:
