@@ -25,7 +25,7 @@ from devkit.transfer.share.page import ordered
 from devkit.transfer.share.tree import Item
 from devkit.transfer.share.upload import upload_name
 
-from .conftest import sharing
+from .conftest import FUZZ, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +305,7 @@ def test_no_made_up_request_breaks_the_server(server: Server, source: Path, caps
     pieces += [b"Content-Length: ", b"Transfer-Encoding: chunked", b": ", b" ", server.secret.encode(), b"upload/x"]
     wholes = {path.read_bytes() for path in source.rglob("*") if path.is_file()}
     statuses: dict[str, int] = {}
-    for _ in range(500):
+    for _ in range(500 * FUZZ):
         data = bytearray(good)
         for _ in range(chance.randint(1, 4)):
             first, end = (good.index(b"nested"), good.index(b" HTTP")) if chance.random() < 0.6 else (0, len(data))
