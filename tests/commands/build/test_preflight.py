@@ -78,16 +78,3 @@ def test_profiles_are_explained_with_their_lines_and_a_project_has_its_own(devki
     screen = devkit("build", "profiles").out
     assert "mine   ours" in screen
     assert "cmake -S . -B build -G Ninja -DPY_VERSION=3." in screen
-
-
-def test_a_profile_that_is_none_names_its_file(devkit: Devkit, tmp_path: Path) -> None:
-    for text, said in (
-        ('[build.profiles.x]\nextends = "nosuch"\n', "extends nosuch, which is none"),
-        ('[build.profiles.x]\nextends = "x"\n', "extends itself"),
-        ("[build.profiles.x]\nflags = 3\n", "is no profile"),
-        ("[build]\nprofiles = 3\n", "is no section"),
-    ):
-        (tmp_path / "devkit.toml").write_text(text)
-        told = devkit("build", "profiles")
-        assert told.status == 1
-        assert said in told.err
