@@ -185,17 +185,16 @@ def heading(event: Event) -> list[str]:
 
 def show_memory(console: Console, rows: list[Event]) -> None:
     """Show the table of MiB a rank: by the formula, and as measured."""
-    columns = [Column("rank", importance=10), Column("parameters"), Column("gradients"), Column("optimizer")]
+    columns = [Column("MiB of rank"), Column("parameters"), Column("gradients"), Column("optimizer")]
     columns += [Column("sum predicted"), Column("measured"), Column("at its peak", importance=5)]
     console.table(
-        [*columns, Column("", "left", 1)],
+        columns,
         [
             (
                 str(row["rank"]),
-                *(f"{row[name]:.1f}" for name in ("parameters_mib", "gradients_mib", "optimizer_mib", "predicted_mib")),
-                Cell(f"{row['measured_mib']:.1f}", "done"),
-                f"{row['peak_mib']:.1f}",
-                "MiB",
+                *(significant(row[f"{name}_mib"]) for name in ("parameters", "gradients", "optimizer", "predicted")),
+                Cell(significant(row["measured_mib"]), "done"),
+                significant(row["peak_mib"]),
             )
             for row in sorted(rows, key=lambda row: row["rank"])
         ],
@@ -214,10 +213,10 @@ def show_plan(console: Console, request: TrainRequest, planned: Event) -> None:
     kept = sum(memory[name] for name in ("parameters", "gradients", "optimizer"))
     peak = kept + memory["gathered"] + memory["activations"]
     names = ("parameters", "gradients", "optimizer", "gathered", "activations")
-    columns = [Column("", "left"), *(Column(name) for name in names[:3]), Column("sum predicted")]
+    columns = [Column("MiB", "left"), *(Column(name) for name in names[:3]), Column("sum predicted")]
     columns += [Column("gathered", importance=6), Column("activations", importance=6), Column("at its peak")]
     figures = [memory[name] for name in names[:3]] + [kept, memory["gathered"], memory["activations"], peak]
-    console.table([*columns, Column("", "left", 1)], [("each rank", *(f"{figure:.1f}" for figure in figures), "MiB")])
+    console.table(columns, [("each rank", *map(significant, figures))])
     console.next("devkit train   with the same flags runs it, and measures")
 
 
