@@ -14,9 +14,10 @@ SILENCE_S = 60.0
 
 
 def block_with_timeout(connection: socket.socket) -> None:
-    """Let a socket block in the kernel, which ends a send that does not move; one system call a chunk, no polling."""
+    """Let a socket block in the kernel, which ends what does not move; one system call a chunk, no polling."""
     connection.settimeout(None)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(SILENCE_S), 0))
+    for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", int(SILENCE_S), 0))
 
 
 def channel_over(connection: socket.socket, first: bytes = b"") -> wire.Channel:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from devkit import __version__
 from devkit.errors import DevkitError
 from devkit.transfer.fetch.address import redirected
+from devkit.transfer.sockets import block_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +82,8 @@ class Client:
             connection.connect()
             if connection.sock is not None:
                 connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if not isinstance(connection.sock, ssl.SSLSocket):
+                    block_with_timeout(connection.sock)
             self._verify(connection)
         except BaseException:
             connection.close()

@@ -446,6 +446,7 @@ class Connection:
         first, end = _span(request.query["digests"], opened.status.st_size)
         digest = wire.digests()[DIGEST]
         found = bytearray()
+        # Not mapped into memory: a file that becomes shorter would end the whole server (SIGBUS).
         buffer = memoryview(bytearray(DIGEST_BLOCK))
         for offset in range(first, end, DIGEST_BLOCK):
             count = os.preadv(opened.descriptor, [buffer[: min(DIGEST_BLOCK, end - offset)]], offset)

@@ -24,6 +24,7 @@ from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.share.start import open_share
 
 REPOSITORY = Path(__file__).parents[3]
+FUZZ = int(os.environ.get("TRANSFER_FUZZ", "1"))  # how many times as much is made up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

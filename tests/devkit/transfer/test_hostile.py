@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import socket
@@ -17,7 +18,7 @@ from devkit.transfer.far.manifest import Entry, Offer, Source, describe, pack, u
 from devkit.transfer.far.names import Ignore, collisions, link_stays_inside, part_name, split
 from devkit.transfer.far.taking import Options, Taking
 
-from .conftest import offer, transfer, tree
+from .conftest import FUZZ, offer, transfer, tree
 
 ESCAPES = [
     b"../out",
@@ -353,7 +354,7 @@ def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: p
     ]
     refused = taken = 0
     (tmp_path / "canary").write_text("untouched")
-    for _ in range(300):
+    for _ in range(300 * FUZZ):
         manifest: list[Entry] = []
         for _ in range(10):
             path = b"/".join(chance.choice(pieces) for _ in range(chance.randint(1, 5)))
@@ -376,23 +377,33 @@ def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: p
         for name in (*folders, *names):
             path = os.path.join(folder, name)  # noqa: PTH118 - the names are bytes
             inside = os.fsencode(os.path.realpath(tmp_path / "there"))
-            assert os.path.realpath(path).startswith(inside)  # links included
+            if not _loops(path):  # of a loop realpath makes something, the kernel nothing
+                assert os.path.realpath(path).startswith(inside)  # links included
+
+
+def _loops(path: bytes) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - the name is bytes
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def test_no_made_up_stream_of_answers_breaks_the_taking_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(11)  # noqa: S311 - a fuzz that can be repeated
     ends: dict[str, int] = {}
-    for _ in range(300):
+    for number in range(300 * FUZZ):
         frames = []
         for _ in range(chance.randint(1, 4)):
             body = bytearray(_data(chance.randint(0, 1), chance.randint(0, 3), os.urandom(chance.randint(0, 12)))[1])
             for _ in range(chance.randint(0, 3)):
                 body[chance.randrange(len(body))] = chance.randrange(256)
             frames.append((chance.randint(0, 16), bytes(body)))
-        came = _answers(tmp_path, [FILE], *frames)
+        came = _answers(tmp_path / str(number), [FILE], *frames)
         ends[type(came).__name__] = ends.get(type(came).__name__, 0) + 1
     with capsys.disabled():
         print(f"\n  streams: {ends}")  # noqa: T201 - the count is the point
+    assert ends["ProtocolError"] > 100 * FUZZ
     assert set(ends) <= {"ProtocolError", "Closed", "Stopped", "dict"}
 
 

