@@ -42,7 +42,7 @@ def command(
             }
         )
         return
-    equal = " and ".join(filter(None, [done.fork, done.local])) or "nothing else"
+    equal = " and ".join(filter(None, [done.fork, done.local])) or "what is known here is"
     news = [
         f"{counted(done.behind, 'new commit')}" if done.behind else "",
         f"{counted(done.dropped, 'commit')} taken off the fork" if done.dropped else "",

@@ -37,7 +37,7 @@ class Summary:
             parts += [counted(self.files, "file"), f"+{self.added} −{self.removed}"]
         if self.behind is not None:
             parts.append(f"{self.behind} behind {self.base}")
-        return ", ".join(parts)
+        return ", ".join(parts) or f"{self.base} is not here to compare with"
 
 
 def summarize(git: Git, tip: str, base: str, base_name: str) -> Summary:

@@ -3,20 +3,17 @@
 import contextlib
 import errno
 import os
-import queue
 import stat
-import threading
 import time
 import zlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, NO_FOLLOW, Entry, Folders, unpack
 from .names import collisions, link_stays_inside, part_name, split
 from .wire import (
     BLOCK,
-    CHECK,
-    COMPARE,
     DATA,
     ENTRIES,
     ENTRIES_END,
@@ -28,7 +25,6 @@ from .wire import (
     RANGE,
     RESULT,
     SAME,
-    WANT,
     Channel,
     ProtocolError,
     Stopped,
@@ -41,11 +37,6 @@ from .wire import (
 )
 
 SMALL = 1 << 18
-CHECK_BLOCK = 1 << 14
-CHECK_SPAN = 1 << 24
-WANT_SPAN = 1 << 26
-WANTS_A_FRAME = 2048
-COMPARED_AT_ONCE = 16
 SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
 FAILURES_NAMED = 100
@@ -66,23 +57,6 @@ class Options(NamedTuple):
     dry_run: bool = False
     unsafe_links: bool = False
     reserve: int = 1 << 26
-
-
-class Wanted(NamedTuple):
-    """A file that is not here: its number, and the sizes of what may hold some of it."""
-
-    number: int
-    part: int
-    old: int
-
-
-class Basis(NamedTuple):
-    """What holds some of a file: its half-written part (descriptor or -1, size), its older version (the same)."""
-
-    part: int
-    part_size: int
-    old: int
-    old_size: int
 
 
 class Incoming:
@@ -133,17 +107,13 @@ class Taking:
         self.channel = channel
         self.options = options or Options()
         self._destination = destination
-        self._digest = digests()[digest]
         self._sum = sums()[checksum]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_taken = on_taken or (lambda _count: None)
         self._entries: List[Entry] = []
         self._failures: Dict[int, str] = {}
         self._active: Dict[int, Incoming] = {}
-        self._bases: Dict[int, Basis] = {}
-        self._comparing = threading.Semaphore(COMPARED_AT_ONCE)
-        self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
-        self._broken: List[BaseException] = []
+        self._asker = Asker(channel, self._entries, digests()[digest])
         self._attempts: Dict[Tuple[int, int], int] = {}
         self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
 
@@ -258,14 +228,14 @@ class Taking:
         folder, name = folders.of(entry.path)
         if entry.path.rpartition(b"/")[0] in folders.made:
             return 0, 0
-        old = _size(folder, name)
+        old = regular_size(folder, name)
         if old is not None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not self.options.checksum:
                 if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
                     self._change_mode(folder, name, entry.mode)
                 return None
-        return _size(folder, part_name(name)) or 0, old or 0
+        return regular_size(folder, part_name(name)) or 0, old or 0
 
     @staticmethod
     def _change_mode(folder: int, name: bytes, mode: int) -> None:
@@ -306,94 +276,23 @@ class Taking:
             else:
                 remaining.add(each.number)
         asking = [each for each in wanted if each.number in remaining]
-        asker = threading.Thread(target=self._ask, args=(folders.root, asking), daemon=True)
-        asker.start()
-        self.channel.on_ping = self._check_asker
+        self._asker.start(folders.root, asking)
+        self.channel.on_ping = self._asker.check
         try:
             while remaining:
                 self._receive(folders, finisher, remaining)
         finally:
-            self._again.put(None)
+            self._asker.stop()
             for incoming in self._active.values():
                 incoming.close()
             finisher.close()
-        asker.join()
+        self._asker.join()
         for path, error in finisher.failures:
             index = next(i for i, entry in enumerate(self._entries) if entry.path == path)
             self._refuse(index, error)
         self._links(folders)
         self._folders_last(folders)
         sync_folders(folders, finisher.folders)
-
-    # What is asked for, from a thread of its own: it must not keep the other from reading.
-
-    def _ask(self, root: int, wanted: List[Wanted]) -> None:
-        folders = Folders(root)
-        try:
-            frame = bytearray()
-            for each in wanted:
-                size = self._entries[each.number].size
-                start = 0
-                if each.part or each.old:
-                    self._want(frame)
-                    start = self._check(folders, each)
-                for offset in range(start, size, WANT_SPAN):
-                    frame += RANGE.pack(each.number, offset, min(WANT_SPAN, size - offset))
-                    if len(frame) >= WANTS_A_FRAME * RANGE.size:
-                        self._want(frame)
-            self._want(frame)
-            while True:
-                again = self._again.get()
-                if again is None:
-                    return
-                self.channel.send(WANT, RANGE.pack(*again))
-        except BaseException as error:  # noqa: BLE001 - the other thread raises it
-            self._broken.append(error)
-        finally:
-            folders.close()
-
-    def _check_asker(self) -> None:
-        if self._broken:
-            raise self._broken[0]
-
-    def _want(self, frame: bytearray) -> None:
-        if frame:
-            self.channel.send(WANT, bytes(frame))
-            del frame[:]
-
-    def _check(self, folders: Folders, wanted: Wanted) -> int:
-        """Send the digests of what is here of a file, and return where that ends."""
-        entry = self._entries[wanted.number]
-        self._comparing.acquire()
-        basis = self._open_basis(folders, entry)
-        self._bases[wanted.number] = basis
-        first = min(basis.part_size, entry.size)
-        second = min(max(basis.old_size, first), entry.size)
-        self._digests(wanted.number, basis.part, 0, first)
-        self._digests(wanted.number, basis.old, first, second)
-        return second
-
-    def _open_basis(self, folders: Folders, entry: Entry) -> Basis:
-        part = old = -1
-        try:
-            folder, name = folders.of(entry.path)
-            if _size(folder, part_name(name)):
-                part = open_part(folder, part_name(name), keep=True)
-            if _size(folder, name):
-                old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-        except OSError:  # what cannot be read is no help; whether it can be written shows when it arrives
-            pass
-        return Basis(part, os.fstat(part).st_size if part >= 0 else 0, old, os.fstat(old).st_size if old >= 0 else 0)
-
-    def _digests(self, index: int, descriptor: int, start: int, end: int) -> None:
-        for offset in range(start, end, CHECK_SPAN):
-            length = min(CHECK_SPAN, end - offset)
-            found = bytearray()
-            for at in range(offset, offset + length, BLOCK):
-                view = memoryview(_read(descriptor, at, min(BLOCK, offset + length - at)))
-                for begin in range(0, len(view), CHECK_BLOCK):
-                    found += self._digest(view[begin : begin + CHECK_BLOCK])
-            self.channel.send(CHECK, COMPARE.pack(index, offset, length, CHECK_BLOCK), found)
 
     # What arrives.
 
@@ -432,7 +331,7 @@ class Taking:
         good = self._sum(data) == checksum
         self._counts["bytes"] += length
         self._on_taken(length if good else 0)
-        begun = index in self._active or index in self._bases
+        begun = index in self._active or self._asker.has_basis(index)
         if good and length == self._entries[index].size and length <= SMALL and not begun:
             self._small(folders, finisher, index, data)
             remaining.discard(index)
@@ -454,17 +353,16 @@ class Taking:
 
     def _incoming(self, index: int) -> Incoming:
         if index not in self._active:
-            self._active[index] = Incoming(self._entries[index], self._bases.pop(index, None))
+            self._active[index] = Incoming(self._entries[index], self._asker.take_basis(index))
         return self._active[index]
 
     def _drop(self, index: int) -> None:
         incoming = self._active.pop(index, None)
-        if incoming is None and index in self._bases:
-            incoming = Incoming(self._entries[index], self._bases.pop(index))
-        if incoming is not None:
-            incoming.close()
-            if incoming.basis is not None:
-                self._comparing.release()
+        if incoming is None:
+            incoming = Incoming(self._entries[index], self._asker.take_basis(index))
+        incoming.close()
+        if incoming.basis is not None:
+            self._asker.release()
 
     def _try(self, index: int, incoming: Incoming, work: Callable[[], None]) -> None:
         """Do what may fail for this file alone, unless it already has."""
@@ -487,7 +385,7 @@ class Taking:
                 raise ProtocolError(f"a block that arrived wrong {tried} times")
             incoming.bad[offset] = length
             self._counts["again_bytes"] += length
-            self._again.put((index, offset, length))
+            self._asker.again(index, offset, length)
         return in_order
 
     def _opened(self, folders: Folders, incoming: Incoming) -> int:
@@ -587,28 +485,6 @@ class Taking:
                     os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
                 except OSError as error:
                     self._refuse(index, error)
-
-
-def _size(folder: int, name: bytes) -> Optional[int]:
-    """Return a regular file's size, or None where there is none."""
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
-
-
-def _read(descriptor: int, offset: int, length: int) -> bytes:
-    """Return ``length`` bytes; where the file has become shorter, zeros stand for the rest."""
-    parts = []
-    while length:
-        data = os.pread(descriptor, length, offset)
-        if not data:
-            data = bytes(length)
-        parts.append(data)
-        offset += len(data)
-        length -= len(data)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _inflate(data: memoryview, length: int) -> bytes:

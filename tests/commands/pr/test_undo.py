@@ -231,6 +231,17 @@ def test_a_submodule_is_a_clone_like_any_other(clone: Clone, forge: Forge, tmp_p
     assert (inner.folder / "third.txt").is_file()
 
 
+def test_a_repository_without_a_commit(forge: Forge, clone: Clone, tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "-b", "main", "fresh")
+    fresh = Clone(tmp_path / "fresh", clone.state)
+    fresh.git("remote", "add", "origin", forge.url("project/Paddle"))
+    fresh.write("loose.txt", "loose\n")
+    assert fresh.devkit("pr", "fetch", "7").status == 0
+    assert fresh.status() == ["## pr/7", "?? loose.txt"]
+    assert fresh.devkit("undo").status == 0
+    assert fresh.status() == ["## No commits yet on main", "?? loose.txt"]
+
+
 def test_a_shallow_and_a_blobless_clone(forge: Forge, clone: Clone, tmp_path: Path) -> None:
     git(forge.bare("project/Paddle"), "config", "uploadpack.allowFilter", "true")
     for name, flag in (("shallow", "--depth=1"), ("blobless", "--filter=blob:none")):
@@ -325,6 +336,7 @@ def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
         os.kill(int((clone.folder.parent / "sleeper.pid").read_text()), signal.SIGTERM)
     with (clone.folder / ".git" / "devkit" / "lock").open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
         file.write(str(os.getpid()).encode())
         file.flush()
         said = clone.devkit("pr", "fetch", "7")

@@ -134,9 +134,10 @@ def transfer(
             taking, os.fsencode(destination), digest, "crc32", options or Options(), pair.plan.update
         ).run()
     finally:
-        os.close(requests_in)
+        for descriptor in (requests_in, data_out):
+            os.close(descriptor)
         thread.join(20)
-        for descriptor in (requests_out, data_out, *relayed):
+        for descriptor in (requests_out, *relayed):
             os.close(descriptor)
     pair.sent = giving.sent
     return pair
