@@ -333,7 +333,16 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     ]
     missing = [each.path for each in facts.submodules if not each.present]
     if missing or facts.refused:
-        line = ("git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive", "--", *missing)
+        line = (
+            "git",
+            "-C",
+            str(facts.root),
+            "submodule",
+            "update",
+            "--init",
+            "--recursive",
+            *(["--", *missing] if missing else []),
+        )
         found.append(Fix("submodules", line))
     return found
 
