@@ -110,7 +110,7 @@ def test_an_interruption_does_not_wait_for_a_proxy_that_hangs(project: Project) 
         )
         with process:
             server.settimeout(LIMIT_S)
-            connections = []
+            connections: list[socket.socket] = []
             while len(connections) < CONNECTIONS:
                 connections.append(server.accept()[0])
             begin = time.monotonic()
