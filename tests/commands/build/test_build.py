@@ -167,7 +167,7 @@ def test_a_folder_of_another_build_is_left_alone(devkit: Devkit, project: Projec
         assert sorted(path.name for path in project.build.iterdir()) == [".devkit", "CMakeCache.txt"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_build_that_was_ended_ends_its_programs_and_the_next_goes_on(
     devkit: Devkit, project: Project, number: signal.Signals
 ) -> None:
