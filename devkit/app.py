@@ -23,12 +23,14 @@ class App:
 
     Attributes:
         argv: the words after ``devkit``.
+        ending: whether a signal ends this devkit; another one changes nothing.
         restored: what a command put back after an interruption, said at the end.
     """
 
     def __init__(self, argv: Sequence[str] = ()) -> None:
         self.argv = tuple(argv)
         self.console = Console()
+        self.ending = False
         self.restored: list[str] = []
 
     @cached_property

@@ -18,6 +18,7 @@ from devkit.errors import DevkitError
 from devkit.fingerprint import is_amd
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home
+from devkit.process import TURN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -159,7 +160,10 @@ class Worker:
         """
         self.send(request)
         while True:
-            _, event = self.inbox.get()
+            try:
+                _, event = self.inbox.get(timeout=TURN_S)
+            except queue.Empty:  # a turn in which a signal would be heard
+                continue
             if isinstance(event, Ended):
                 raise self.died(event)
             raise_if_error(event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 GRACE_S = 5.0
+TURN_S = 0.25
 TAIL_BYTES = 64 * 1024
 LINE_BYTES = 64 * 1024
 TAIL_LINES_SHOWN = 12
@@ -186,7 +188,8 @@ class Child:
             subprocess.TimeoutExpired: it still runs.
             Exception: what the caller's ``on_line`` raised.
         """
-        status = self.process.wait(timeout_s)
+        self._await(timeout_s)
+        status = self.process.wait()
         for thread in self._threads:
             thread.join(1.0)  # what it left running may hold the pipe open
         self._close()
@@ -194,6 +197,22 @@ class Child:
             if reader.error is not None:
                 raise reader.error
         return status
+
+    def _await(self, timeout_s: float | None) -> None:
+        """Wait in turns: a signal that CPython noted on the way into a blocking call is heard only after that call."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            ended = os.fdopen(os.pidfd_open(self.process.pid), "rb", buffering=0)
+        except ProcessLookupError:  # another thread has its status already
+            return
+        with ended:
+            poll = select.poll()
+            poll.register(ended, select.POLLIN)
+            turn_s = TURN_S if timeout_s is None else min(TURN_S, timeout_s)
+            while not poll.poll(turn_s * 1e3):
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise subprocess.TimeoutExpired(self.argv, timeout_s or 0)
+                turn_s = TURN_S if deadline is None else min(TURN_S, max(deadline - time.monotonic(), 0))
 
     def end(self) -> None:
         """End it and all below it: cut the lifeline and wait for the supervisor's work."""

@@ -17,8 +17,9 @@ from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from devkit.commands._cli.tree import Node
+    from collections.abc import Callable
 
+    from devkit.commands._cli.tree import Node
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,8 +37,9 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
     app = App(words)
     for stream in (sys.stdout, sys.stderr):
         say_what_it_can(stream)
+    end = _once(app)
     for number in ENDING:
-        signal.signal(number, _end)
+        signal.signal(number, end)
     try:
         _stand_somewhere()
         return _run(app, node, rest)
@@ -93,10 +95,15 @@ def _unknown(node: Node, word: str) -> UsageError:
     return UsageError(what, "", *[f"{line} {name}" for name in near] or [f"{line} --help   lists the commands"])
 
 
-def _end(number: int, _frame: object) -> None:
-    for each in ENDING:  # a second signal must not interrupt what the first one lets clean up
-        signal.signal(each, signal.SIG_IGN)
-    raise Ended(number)
+def _once(app: App) -> Callable[[int, object], None]:
+    """Return a handler that raises at the first signal: a second one must not interrupt what that lets clean up."""
+
+    def end(number: int, _frame: object) -> None:
+        if not app.ending:
+            app.ending = True
+            raise Ended(number)
+
+    return end
 
 
 def _interrupted(app: App, error: KeyboardInterrupt) -> int:
