@@ -150,7 +150,7 @@ class Child:
         self.stderr = bytearray()
         self.log = log
         self.grace_s = grace_s
-        self._lifeline: int | None = lifeline
+        self._lifeline = os.fdopen(lifeline, "wb", buffering=0)  # closed once, whatever interrupts whom
         self._readers: list[_Reader] = []
         self._threads: list[threading.Thread] = []
 
@@ -209,9 +209,7 @@ class Child:
         self._close()
 
     def _cut(self) -> None:
-        if self._lifeline is not None:
-            os.close(self._lifeline)
-            self._lifeline = None
+        self._lifeline.close()
 
     def _close(self) -> None:
         self._cut()

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from devkit.commands._cli.tree import Node
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: the same way out as Ctrl-C, another status."""
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(KeyboardInterrupt):
+    """Ctrl-C, SIGTERM or SIGHUP: one way out, and a status that names the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -33,8 +36,8 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
     app = App(words)
     for stream in (sys.stdout, sys.stderr):
         say_what_it_can(stream)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminated)
+    for number in ENDING:
+        signal.signal(number, _end)
     try:
         _stand_somewhere()
         return _run(app, node, rest)
@@ -90,18 +93,18 @@ def _unknown(node: Node, word: str) -> UsageError:
     return UsageError(what, "", *[f"{line} {name}" for name in near] or [f"{line} --help   lists the commands"])
 
 
-def _terminated(number: int, _frame: object) -> None:
-    raise Terminated(number)
+def _end(number: int, _frame: object) -> None:
+    for each in ENDING:  # a second signal must not interrupt what the first one lets clean up
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)
 
 
 def _interrupted(app: App, error: KeyboardInterrupt) -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     ended = app.runner.end_all()
     app.console.look("interrupted" + (f"; {counted(ended, 'program')} ended" if ended else ""))
     for line in app.restored:
         app.console.note(f"  {line}")
-    return 128 + error.number if isinstance(error, Terminated) else int(ExitStatus.INTERRUPTED)
+    return 128 + (error.number if isinstance(error, Ended) else signal.SIGINT)
 
 
 def _bug(app: App, words: list[str]) -> int:

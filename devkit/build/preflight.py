@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -19,7 +20,7 @@ from devkit.fingerprint import cores
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from devkit.app import App
     from devkit.envs.resolve import Environment
@@ -90,6 +91,18 @@ def key(interpreter: str, purelib: str) -> list[Any]:
     return [*found, interpreter, Path(interpreter).stat().st_mtime_ns, Path(purelib).stat().st_mtime_ns]
 
 
+@contextlib.contextmanager
+def at_once(app: App) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool whose programs end with an interruption, instead of being waited for."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            app.runner.end_all()
+            raise
+
+
 def gather(
     app: App,
     root: Path,
@@ -117,7 +130,7 @@ def gather(
     runner, environ = app.runner, app.child_environment()
     there = next(each for each in (build, *build.parents) if each.exists())
     names = [*NEEDED, "ccache"]
-    with ThreadPoolExecutor(THREADS) as pool:
+    with at_once(app) as pool:
         asked: dict[str, Callable[[], Any]] = {
             "python": lambda: told_by_python or python.gather(runner, environment),
             "compilers": lambda: tools.gather_compilers(runner),
@@ -162,7 +175,7 @@ def with_network(app: App, facts: Facts) -> Facts:
     if not wanted:
         return replace(facts, hosts=())
     environ = app.child_environment()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with at_once(app) as pool:
         proxies = pool.submit(proxy.gather, environ, app.config.get("proxy.bypass"))
         tried = pool.map(lambda host: hosts.attempt(app.runner, host, environ), wanted)
         return replace(facts, hosts=tuple(tried), proxies=proxies.result())
@@ -333,7 +346,16 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     ]
     missing = [each.path for each in facts.submodules if not each.present]
     if missing or facts.refused:
-        line = ("git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive", "--", *missing)
+        line = (
+            "git",
+            "-C",
+            str(facts.root),
+            "submodule",
+            "update",
+            "--init",
+            "--recursive",
+            *(["--", *missing] if missing else []),
+        )
         found.append(Fix("submodules", line))
     return found
 

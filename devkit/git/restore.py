@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from devkit.git.state import Place
 
 BATCH_BYTES = 64 << 20
+SCRATCH = ".devkit-"
+_HALF_WRITTEN = re.compile(rf"(^|/){re.escape(SCRATCH)}\w{{8}}/file$")
 
 
 @dataclass(frozen=True)
@@ -182,10 +185,12 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
 
 
 def _litter(git: Git, checkout: Checkout) -> list[str]:
-    """Return what a merge that stopped wrote beside a file that a folder met: ``name~HEAD``."""
+    """Return what a merge wrote beside a file that met a folder (``name~HEAD``), and half-written files."""
     held = {each.path for each in checkout.files}
     untracked = _names(git.read("ls-files", "-z", "--others", "--exclude-standard"))
-    return [each for each in untracked - held if "~" in each and each[: each.rindex("~")] in held]
+    loose = untracked - held
+    beside = [each for each in loose if "~" in each and each[: each.rindex("~")] in held]
+    return [*beside, *(each for each in loose if _HALF_WRITTEN.search(each))]
 
 
 def remove(top: Path, paths: Iterable[str]) -> None:
@@ -263,7 +268,7 @@ def make_folders(top: Path, path: str) -> None:
 def write_file(place: Path, data: bytes, mode: int) -> None:
     """Write a file or a symbolic link whole, over what was there."""
     with contextlib.ExitStack() as stack:
-        folder = tempfile.mkdtemp(prefix=".devkit-", dir=place.parent)
+        folder = tempfile.mkdtemp(prefix=SCRATCH, dir=place.parent)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         temporary = Path(folder) / "file"
         if stat.S_ISLNK(mode):

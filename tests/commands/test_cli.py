@@ -268,6 +268,21 @@ def test_a_signal_ends_all_below_and_says_what_was_restored(room: Room, number: 
     assert "Do it." in out
 
 
+def test_a_second_signal_does_not_disturb_the_end_that_the_first_one_began(room: Room) -> None:
+    """As ``timeout`` sends it: to the process, and at once to its whole group."""
+    room.write("long", LONG)
+    process = room.start("long")
+    assert process.stdout is not None
+    pids = [int(each) for each in process.stdout.readline().split()]
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+    _, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode in {129, 130, 143}  # which of them comes first is the kernel's choice
+    assert "  the work tree is as it was" in err
+    assert "Traceback" not in err
+    assert all(map(gone, pids))
+
+
 def test_ctrl_c_of_a_terminal_ends_all_below(room: Room) -> None:
     """A terminal's Ctrl-C goes to the whole foreground group; the programs below are not in it and end all the same."""
     room.write("long", LONG)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.commands.build.conftest import Project
     from tests.conftest import Devkit
+
+REPOSITORY = Path(__file__).parents[3]
+LIMIT_S = 60.0
+CONNECTIONS = 2  # a run tries the proxy itself and, through it, git's host
 
 
 def broken(out: str) -> dict[str, Any]:
@@ -78,3 +88,37 @@ def test_profiles_are_explained_with_their_lines_and_a_project_has_its_own(devki
     screen = devkit("build", "profiles").out
     assert "mine   ours" in screen
     assert "cmake -S . -B build -G Ninja -DPY_VERSION=3." in screen
+
+
+def test_an_interruption_does_not_wait_for_a_proxy_that_hangs(project: Project) -> None:
+    greet = project.root / "third_party" / "greet"
+    shutil.rmtree(greet)
+    greet.mkdir()
+    modules = project.root / ".gitmodules"
+    url = next(line for line in modules.read_text().splitlines() if "url" in line)
+    modules.write_text(modules.read_text().replace(url, "\turl = https://git.example/greet.git"))
+    line = ("build", "preflight", "--env", str(project.env))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = {"https_proxy": f"http://me:geheim@127.0.0.1:{server.getsockname()[1]}"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", *line],
+            cwd=project.root,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **proxy},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            server.settimeout(LIMIT_S)
+            connections: list[socket.socket] = []
+            while len(connections) < CONNECTIONS:
+                connections.append(server.accept()[0])
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=LIMIT_S)
+        for connection in connections:
+            connection.close()
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "geheim" not in said
+    assert time.monotonic() - begin < 7

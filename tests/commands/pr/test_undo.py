@@ -106,6 +106,15 @@ def test_a_killed_run_is_said_to_be_one_and_undone(clone: Clone, at: int) -> Non
     assert differences(before, look(clone)) == []
 
 
+def test_a_file_that_was_half_written_when_it_was_killed_goes(clone: Clone) -> None:
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    clone.write(".devkit-abcd_123/file", "half")
+    assert clone.devkit("undo", "--yes").status == 0
+    assert differences(before, look(clone)) == []
+    assert not (clone.folder / ".devkit-abcd_123").exists()
+
+
 def test_an_interruption_puts_everything_back_and_says_so(clone: Clone) -> None:
     hook = clone.folder / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)

@@ -1,0 +1,82 @@
+"""A download that goes on where it ended, and addresses that are relative."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.app import App
+from devkit.build.checkout import Archive
+from devkit.build.deps import Fetcher, resolved
+from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+DATA = b"0123456789" * 1000
+
+
+@contextlib.contextmanager
+def serving(*, ranges: bool) -> Iterator[tuple[str, list[str]]]:
+    """A server of DATA, and the ranges that it was asked for."""
+    asked: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range", "")
+            asked.append(wanted)
+            begin = int(wanted.removeprefix("bytes=").rstrip("-") or 0) if ranges else 0
+            self.send_response(206 if begin else 200)
+            self.send_header("Content-Length", str(len(DATA) - begin))
+            self.end_headers()
+            self.wfile.write(DATA[begin:])
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/a.tgz", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_goes_on_where_it_ended_or_begins_anew(tmp_path: Path, ranges: bool) -> None:
+    kept = tmp_path / "a.tgz"
+    (tmp_path / "a.tgz.part").write_bytes(DATA[:4000])
+    with serving(ranges=ranges) as (url, asked):
+        archive = Archive("a.tgz", url, (hashlib.md5(DATA).hexdigest(),))  # noqa: S324 - as the tree names it
+        Fetcher(App(), tmp_path, 1)._download(archive, kept)
+    assert asked == ["bytes=4000-"]
+    assert kept.read_bytes() == DATA
+    assert not (tmp_path / "a.tgz.part").exists()
+
+
+def test_another_archive_than_the_trees_is_refused_and_not_kept(tmp_path: Path) -> None:
+    with serving(ranges=True) as (url, _), pytest.raises(DevkitError, match="is another"):
+        Fetcher(App(), tmp_path, 1)._download(Archive("a.tgz", url, ("0" * 32,)), tmp_path / "a.tgz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "parent", "whole"),
+    [
+        ("https://h/x.git", "https://h/p.git", "https://h/x.git"),
+        ("../x.git", "https://h/a/p.git", "https://h/a/x.git"),
+        ("./x", "https://h/a/p", "https://h/a/p/x"),
+        ("../x", "/srv/p", "/srv/x"),
+    ],
+)
+def test_a_relative_address_is_of_the_repository_that_names_it(url: str, parent: str, whole: str) -> None:
+    assert resolved(url, parent) == whole
