@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -170,7 +171,9 @@ class Console:
         """
         from devkit.files import write_atomically
 
-        write_atomically(path, self.out.export_svg(title=self._plain(self.out, title)).encode())
+        drawn = self.out.export_svg(title=self._plain(self.out, title))
+        drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a picture that fetches nothing
+        write_atomically(path, drawn.encode())
 
     def _say(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> None:
         console.print(self._text(console, *parts))
