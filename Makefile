@@ -34,7 +34,7 @@ test: $(READY) ## the tests, without those that need an engine (a Docker engine,
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
 	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py
 
-test-engine: $(READY) ## the tests marked engine; fails where an engine is missing
+test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an engine is missing
 	$(PYTEST) -m engine
 
 test-slow: $(READY) ## the tests marked slow

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.kernels.attention.test_worker import CASE, DESCRIBE, answers, only
+
+PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"
 
 pytestmark = pytest.mark.engine
 
@@ -16,6 +19,7 @@ def test_torch_is_checked_and_timed_without_paddle_in_its_process() -> None:
         {"do": "time", "impl": "torch_sdpa", "case": CASE, "pass": "fwdbwd", "iterations": 2},
         {"do": "prepare", "impl": "torch_sdpa", "case": {**CASE, "seqlen_k": 20, "dtype": "bfloat16"}},
         {"do": "ceiling", "size": 256, "fma": True},
+        python=str(PEERS),
     )
     assert status == 0
     assert [event["status"] for event in only(events, "checked")] == ["ok", "ok"]

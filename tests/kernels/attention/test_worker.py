@@ -32,12 +32,14 @@ DESCRIBE = {"do": "describe", "device": "cpu", "threads": 2}
 Event = dict[str, Any]
 
 
-def answers(*requests: dict[str, Any], env: dict[str, str] | None = None) -> tuple[int, list[Event]]:
+def answers(
+    *requests: dict[str, Any], env: dict[str, str] | None = None, python: str = sys.executable
+) -> tuple[int, list[Event]]:
     """Start a worker, put requests to it and return its exit status and events."""
     read_end, write_end = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "devkit.kernels.attention"],
+            [python, "-W", "ignore", "-m", "devkit.kernels.attention"],
             stdin=subprocess.PIPE,
             pass_fds=(write_end,),
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DEVKIT_EVENTS_FD": str(write_end), **(env or {})},
