@@ -198,8 +198,7 @@ class Worker:
     def end(self) -> None:
         """End it at once, whatever it does."""
         self.child.end()
-        if self.child in self._app.runner.children:
-            self._app.runner.children.remove(self.child)
+        self._app.runner.forget(self.child)
 
     def __enter__(self) -> Self:
         return self

@@ -328,18 +328,12 @@ class Runner:
         """
         stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
         child = self.start(argv, cwd=cwd, env=env, stdin=stdin, log=log, keep=keep, on_line=on_line)
+        if data is not None:
+            child.feed(data)
         try:
-            if data is not None:
-                child.feed(data)
-            status = child.wait(timeout_s)
+            status = self.finish(child, timeout_s)
         except subprocess.TimeoutExpired as error:
-            child.end()
             raise TimedOut(f"{argv[0]} was ended after {timeout_s:g} s", f"The line was: {shown(argv)}") from error
-        except BaseException:
-            child.end()
-            raise
-        finally:
-            self.children.remove(child)
         finished = Finished(
             tuple(argv), status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started
         )
@@ -350,6 +344,25 @@ class Runner:
                 *([f"less {log}   shows all that it said"] if log else []),
             )
         return finished
+
+    def finish(self, child: Child, timeout_s: float | None = None) -> int:
+        """Wait for the end of a program that ``start`` began and return its status; what disturbs the wait ends it.
+
+        Raises:
+            subprocess.TimeoutExpired: it ran longer than ``timeout_s``, and was ended.
+        """
+        try:
+            return child.wait(timeout_s)
+        except BaseException:
+            child.end()
+            raise
+        finally:
+            self.forget(child)
+
+    def forget(self, child: Child) -> None:
+        """Take a program that has ended off the list of those to end."""
+        if child in self.children:
+            self.children.remove(child)
 
     def foreground(self, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> int:
         """Give a program the terminal and return its status, as a shell would report it."""

@@ -118,14 +118,7 @@ class Work:
             log=log,
             on_line=on_line,
         )
-        try:
-            status = child.wait()
-        except BaseException:
-            child.end()
-            raise
-        finally:
-            if child in runner.children:
-                runner.children.remove(child)
+        status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
             raise BuildFailed(phase, log, error, folder=self.request.build)

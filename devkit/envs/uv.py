@@ -129,14 +129,8 @@ def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -
         DevkitError: uv failed; what it said is sorted out.
     """
     child = app.runner.start([binary(), *line.words], cwd=line.folder, env=environ(app, line), log=log, keep=None)
-    try:
-        with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
-            status = child.wait()
-    except BaseException:
-        child.end()
-        raise
-    finally:
-        app.runner.children.remove(child)
+    with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
+        status = app.runner.finish(child)
     if status != 0:
         raise explain(child.stderr.decode(errors="replace"), line)
     return Finished(child.argv, status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started)

@@ -101,14 +101,10 @@ def _on_a_terminal(app: App, line: uv.Line, log: Path, progress: Progress) -> tu
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        status = child.wait()
-    except BaseException:
-        child.end()
-        raise
+        status = app.runner.finish(child)
     finally:
         reader.join(1.0)
         os.close(master)
-        app.runner.children.remove(child)
     text = GLUED.sub(b"\n", ESCAPES.sub(b"\n", bytes(said))).decode(errors="replace")
     log.write_text(redact(text), "utf-8")
     return status, text

@@ -293,14 +293,7 @@ class Git:
                 keep=None,
                 on_line=on_line,
             )
-            try:
-                status = child.wait()
-            except BaseException:
-                child.end()
-                raise
-            finally:
-                if child in runner.children:
-                    runner.children.remove(child)
+            status = runner.finish(child)
         return Answer(status, bytes(child.stdout), bytes(child.stderr))
 
     def _progress(self, title: str, *, network: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -17,7 +18,7 @@ from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.remote import NoPython, Place, Remote, parse_place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from devkit.console import Console
 
@@ -183,33 +184,25 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
         DevkitError: the connection, or the far side, failed.
     """
     outcome = Outcome(place.host)
-
-    def planned(plan: dict[str, Any]) -> None:
-        outcome.plan = proven(plan, PLAN_COUNTS)
-        watch.plan(plan)
-
-    with Remote(console, ssh, place) as remote:
-        try:
-            remote.start(
-                role="take",
-                destination=wire.text(os.fsencode(place.path)),
-                checksum=request.checksum,
-                dry_run=request.dry_run,
-                unsafe_links=request.unsafe_links,
-            )
-            offering = Offering(
-                remote.channel,
-                offer,
-                remote.digest,
-                remote.checksum,
-                request.rate,
-                request.compress,
-                planned,
-                watch.done,
-            )
-            outcome.result = proven(offering.serve(), RESULT_COUNTS)
-        except (wire.ProtocolError, wire.Stopped) as error:
-            raise remote.explain(error) from error
+    with _talking(console, ssh, place) as remote:
+        remote.start(
+            role="take",
+            destination=wire.text(os.fsencode(place.path)),
+            checksum=request.checksum,
+            dry_run=request.dry_run,
+            unsafe_links=request.unsafe_links,
+        )
+        offering = Offering(
+            remote.channel,
+            offer,
+            remote.digest,
+            remote.checksum,
+            request.rate,
+            request.compress,
+            _planning(outcome, watch),
+            watch.done,
+        )
+        outcome.result = proven(offering.serve(), RESULT_COUNTS)
         outcome.wire_bytes = remote.channel.sent
     return outcome
 
@@ -223,31 +216,46 @@ def receive(
         DevkitError: the connection, or the far side, failed.
     """
     outcome = Outcome(place.host)
+    with _talking(console, ssh, place) as remote:
+        remote.start(
+            role="offer",
+            paths=[wire.text(os.fsencode(path)) for path in request.sources],
+            exclude=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
+            gitignore=request.gitignore,
+            unsafe_links=request.unsafe_links,
+            compress=request.compress,
+            rate=request.rate,
+        )
+        taking = Taking(
+            remote.channel,
+            os.fsencode(destination),
+            remote.digest,
+            remote.checksum,
+            Options(request.checksum, request.dry_run, request.unsafe_links),
+            _planning(outcome, watch),
+            watch.done,
+        )
+        outcome.result = taking.run()
+        outcome.wire_bytes = remote.channel.received
+    return outcome
 
+
+@contextlib.contextmanager
+def _talking(console: Console, ssh: Sequence[str], place: Place) -> Iterator[Remote]:
+    """Talk with the far side; where that fails, say why as a user would want to read it."""
+    with Remote(console, ssh, place) as remote:
+        try:
+            yield remote
+        except (wire.ProtocolError, wire.Stopped) as error:
+            raise remote.explain(error) from error
+
+
+def _planning(outcome: Outcome, watch: Watch) -> Callable[[dict[str, Any]], None]:
     def planned(plan: dict[str, Any]) -> None:
         outcome.plan = proven(plan, PLAN_COUNTS)
         watch.plan(plan)
 
-    with Remote(console, ssh, place) as remote:
-        try:
-            remote.start(
-                role="offer",
-                paths=[wire.text(os.fsencode(path)) for path in request.sources],
-                exclude=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
-                gitignore=request.gitignore,
-                unsafe_links=request.unsafe_links,
-                compress=request.compress,
-                rate=request.rate,
-            )
-            options = Options(request.checksum, request.dry_run, request.unsafe_links)
-            taking = Taking(
-                remote.channel, os.fsencode(destination), remote.digest, remote.checksum, options, planned, watch.done
-            )
-            outcome.result = taking.run()
-        except (wire.ProtocolError, wire.Stopped) as error:
-            raise remote.explain(error) from error
-        outcome.wire_bytes = remote.channel.received
-    return outcome
+    return planned
 
 
 def _by_sftp(
