@@ -291,13 +291,18 @@ class Console:
         for line in lines:
             self._say(self.out, (line, "type"))
 
-    def fail(self, error: DevkitError) -> None:
-        """Say what happened, why, and what to type."""
+    def fail(self, error: DevkitError, *, line: str = "") -> None:
+        """Say what happened, why, and what to type.
+
+        Args:
+            error: what is said.
+            line: the command that was typed; a remedy that begins with a flag is a flag of it.
+        """
         self._say(self.err, ("✗ ", "failed"), (error.what, ""))
-        for line in error.why.splitlines():
-            self._say(self.err, (f"  {line}", ""))
+        for reason in error.why.splitlines():
+            self._say(self.err, (f"  {reason}", ""))
         for remedy in error.remedies:
-            self._remedy(remedy)
+            self._remedy(f"{line} {remedy}" if line and remedy.startswith("--") else remedy)
 
     def _remedy(self, line: str, *, dim: bool = False) -> None:
         command, _, purpose = line.partition("   ")

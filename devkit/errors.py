@@ -20,7 +20,8 @@ class DevkitError(Exception):
     """Anything that a user can cause: what happened, why, and the commands that mend it.
 
     A remedy is a line to type, with three spaces before what it is good for:
-    ``"devkit pr fetch 7 --remote origin   if the request is on your fork"``.
+    ``"devkit pr fetch 7 --remote origin   if the request is on your fork"``. One that begins with ``--`` is a flag of
+    the command that was typed.
     """
 
     status = ExitStatus.FAILED

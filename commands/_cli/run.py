@@ -44,7 +44,7 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         _stand_somewhere()
         return _run(app, node, rest)
     except DevkitError as error:
-        app.console.fail(error)
+        app.console.fail(error, line=" ".join(("devkit", *node.words)))
         return int(error.status)
     except KeyboardInterrupt as error:
         return _interrupted(app, error)

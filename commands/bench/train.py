@@ -35,7 +35,8 @@ def command(
     from devkit.commands.bench._training_table import show
     from devkit.envs.resolve import resolve
     from devkit.errors import UsageError
-    from devkit.training.request import Options
+    from devkit.kernels.training.options import Options
+    from devkit.training.request import checked
 
     app = ctx.obj
     chosen = tuple(part.strip() for part in stages.split(",") if part.strip())
@@ -48,7 +49,7 @@ def command(
     own = {**flags.DEFAULTS, "batch": batch, "seqlen": seqlen, "size": size}
     request = TrainingRequest(
         environments=environments,
-        options=Options(world_size=nproc, device="cpu", **own),
+        options=checked(Options(world_size=nproc, device="cpu", **own)),
         stages=tuple(map(int, chosen)),
         rounds=rounds,
         steps=steps,

@@ -85,7 +85,8 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     """
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present
-    from devkit.training.request import Nodes, Options, TrainRequest, ranks_here, resumed
+    from devkit.kernels.training.options import Options
+    from devkit.training.request import Nodes, TrainRequest, checked, ranks_here, resumed
 
     app = ctx.obj
     nodes = Nodes(values["nnodes"], values["node_rank"], values["master"])
@@ -102,7 +103,7 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     return (
         TrainRequest(
             environment=resolve(app.config, values["env"]),
-            options=options,
+            options=checked(options),
             gpus=tuple(gpu.index for gpu in gpus[:nproc]),
             nproc=nproc,
             nodes=nodes,

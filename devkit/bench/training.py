@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.console import Progress
     from devkit.envs.resolve import Environment
+    from devkit.kernels.training.options import Options
     from devkit.runs import Run
-    from devkit.training.request import Options
 
 OURS = "devkit"
 WARM_UP_STEPS = 2
@@ -52,7 +52,7 @@ class TrainingRequest:
         """Return the request as a run record keeps it."""
         return {
             "environments": {library: each.name for library, each in self.environments.items()},
-            "options": self.options.as_request(),
+            "options": asdict(self.options),
             "stages": list(self.stages),
             "rounds": self.rounds,
             "steps": self.steps,
@@ -138,7 +138,7 @@ def _measure_stage(
         teams = {library: Team(app, library, request, run.folder, stack) for library in request.environments}
         for library, team in teams.items():
             progress.update(text=f"stage {stage}: starting {library}")
-            ask = {"do": "prepare", "library": "torch" if library == "torch" else "paddle", **options.as_request()}
+            ask = {"do": "prepare", "library": "torch" if library == "torch" else "paddle", **asdict(options)}
             run.record["versions"]["torch" if library == "torch" else "paddle"] = team.ask(ask, "prepared")["version"]
             team.ask({"do": "round", "steps": WARM_UP_STEPS}, "round")
             done += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -26,7 +27,7 @@ def plan(app: App, request: TrainRequest, folder: Path) -> Event:
     Raises:
         DevkitError: the run cannot be.
     """
-    message: dict[str, Any] = {"op": "plan", **request.options.as_request()}
+    message: dict[str, Any] = {"op": "plan", **asdict(request.options)}
     if request.resume:
         message["resume"] = str(request.resume)
     environ = device_environment(app, threads=1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.kernels.protocol import Refusal
+from devkit.kernels.training.options import Options, check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,47 +18,7 @@ if TYPE_CHECKING:
     from devkit.runs import Entry
 
 CPU_RANKS = 2
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the device side is asked for; the names are its own, and it checks them.
-
-    Attributes:
-        world_size: ranks over all machines.
-        batch: sequences of a step, over all ranks.
-        device: ``cpu`` or ``gpu``.
-    """
-
-    world_size: int
-    stage: int
-    steps: int
-    batch: int
-    accumulate: int
-    seqlen: int
-    lr: float
-    warmup: int
-    clip: float
-    weight_decay: float
-    seed: int
-    dtype: str
-    device: str
-    recompute: bool
-    size: str
-    heads: int | None
-    kv_heads: int | None
-    layers: int | None
-    width: int | None
-    data: str | None
-    eval_every: int
-    save_every: int
-
-    def as_request(self) -> dict[str, Any]:
-        """Return the options as JSON holds them: nan and inf go as words, for the device side to refuse."""
-        return {
-            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+OF_THIS_LAUNCH = {"world_size", "device", "checkpoints", "resume"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +70,7 @@ class TrainRequest:
         """Return the request as a run record keeps it."""
         return {
             "environment": self.environment.name,
-            "options": self.options.as_request(),
+            "options": asdict(self.options),
             "gpus": list(self.gpus),
             "nproc": self.nproc,
             "nodes": asdict(self.nodes),
@@ -138,6 +99,19 @@ def ranks_here(nproc: int | None, chosen: Sequence[Gpu]) -> int:
     return nproc
 
 
+def checked(options: Options) -> Options:
+    """Return options that a run can have, by the device side's own rules, before anything is started.
+
+    Raises:
+        UsageError: they are out of range, or at odds with each other.
+    """
+    try:
+        check(options)
+    except Refusal as refusal:
+        raise UsageError(refusal.what, refusal.why, *refusal.remedies) from refusal
+    return options
+
+
 def resumed(entry: Entry, options: Options, given: Mapping[str, Any]) -> Options:
     """Return the options of the run ``entry`` with what the command line has ``given``; layout and device are today's.
 
@@ -153,6 +127,6 @@ def resumed(entry: Entry, options: Options, given: Mapping[str, Any]) -> Options
         )
     if entry.running:
         raise DevkitError(f"run {entry.id} still goes on", "Its checkpoints are its own until it ends.")
-    known = {field.name for field in fields(Options)} - {"world_size", "device"}
+    known = {field.name for field in fields(Options)} - OF_THIS_LAUNCH
     same = {name: value for name, value in before.items() if name in known and name not in given}
     return replace(options, **same)

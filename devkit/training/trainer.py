@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -61,7 +62,7 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
 
     planned = plan(app, request, record.folder)
     heard(planned)
-    message = {"op": "train", **request.options.as_request(), "checkpoints": str(record.folder / "checkpoints")}
+    message = {"op": "train", **asdict(request.options), "checkpoints": str(record.folder / "checkpoints")}
     if planned["resume"]:
         message["resume"] = planned["resume"]
     launch = nodes.train if request.nodes.count > 1 else session.train

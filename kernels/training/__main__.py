@@ -79,7 +79,7 @@ def train(options: Options) -> None:
         raise Refusal(
             f"step {progress.step}: {error.tensor} is not finite on rank {error.rank}",
             f"The run stopped before the optimizer's step: the parameters are those after step {progress.step - 1}.",
-            "--lr   a smaller one",
+            "--lr RATE   a smaller one",
             "--clip 1.0   limits the gradient's norm",
         ) from error
     except PortTaken as refusal:

@@ -152,13 +152,15 @@ def require(text: Text, batch: int, seqlen: int) -> None:
         raise Refusal(
             f"{text.source} is shorter than one batch",
             f"It has {text.train.size} bytes to train on; {batch} sequences of {seqlen} need {need}.",
-            "--batch, --seqlen   smaller ones, or --data PATH with more text",
+            "--batch N --seqlen N   smaller ones",
+            "--data PATH   with more text",
         )
     if text.validation.size < seqlen + 1:
         raise Refusal(
             f"{text.source} leaves too little text for validation",
             f"One in {HELD_OUT} is kept for it: {text.validation.size} bytes; a sequence needs {seqlen + 1}.",
-            "--seqlen   a smaller one, or --data PATH with more text",
+            "--seqlen N   a smaller one",
+            "--data PATH   with more text",
         )
 
 

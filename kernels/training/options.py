@@ -59,10 +59,6 @@ class Options:
         return self.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
-_WORDS = ("nan", "inf", "-inf")
-"""Numbers that JSON cannot hold come as words."""
-
-
 def parse(request: dict[str, Any]) -> Options:
     """Read the options of a request.
 
@@ -71,15 +67,13 @@ def parse(request: dict[str, Any]) -> Options:
     """
     known = {field.name: field for field in fields(Options)}
     given = {name: value for name, value in request.items() if name not in {"protocol", "op"}}
-    for name, value in list(given.items()):
+    for name, value in given.items():
         if name not in known:
             raise Refusal(f"the request holds an option '{name}' that training does not have")
         wanted = type(known[name].default)
         if known[name].default is None or value is None:
             continue
-        if wanted is float and value in _WORDS:
-            given[name] = float(value)
-        elif not isinstance(value, (int, float) if wanted is float else wanted):
+        if not isinstance(value, (int, float) if wanted is float else wanted):
             raise Refusal(f"the option '{name}' is {value!r}", f"It wants a value of type {wanted.__name__}.")
     options = Options(**given)
     check(options)

@@ -28,7 +28,9 @@ class Shape:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise Refusal(
-                f"a width of {self.width} does not divide into {self.heads} heads", "Each head has the same size."
+                f"a width of {self.width} does not divide into {self.heads} heads",
+                "Each head has the same size.",
+                f"--heads {max(h for h in range(1, self.heads) if self.width % h == 0)}",
             )
         if self.heads % self.kv_heads:
             raise Refusal(

@@ -212,7 +212,7 @@ class Trainer:
             raise Refusal(
                 f"{path.name} holds another model",
                 "Its parameters have other names or shapes.",
-                "--size as it was trained",
+                "--size NAME   as it was trained",
             )
         reader = checkpoint.Reader(manifest)
         for unit in self.zero.units:

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -228,8 +229,9 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     from devkit.app import App
     from devkit.commands.train._flags import DEFAULTS
     from devkit.envs.resolve import Environment
+    from devkit.kernels.training.options import Options
     from devkit.training import session
-    from devkit.training.request import Nodes, Options, TrainRequest
+    from devkit.training.request import Nodes, TrainRequest
 
     assert home.exists()
     assert cache is None
@@ -242,7 +244,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     events: list[str] = []
     with socket.create_server(("", 0)) as taken, app.start_run("train", **request.arguments()) as run:
         ports = iter([taken.getsockname()[1], session.free_port()])
-        message = {"op": "train", **options.as_request()}
+        message = {"op": "train", **asdict(options)}
         session.train(app, request, run, message, lambda event: events.append(event["event"]), lambda: next(ports))
 
     assert events.count("step") == 2

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.gpus import Gpu
+from devkit.kernels.training.options import Options
 from devkit.runs import Entry
 from devkit.training.nodes import launcher_environment
-from devkit.training.request import Nodes, Options, ranks_here, resumed
+from devkit.training.request import Nodes, checked, ranks_here, resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +62,7 @@ def test_machines_must_have_a_number_and_a_place_to_meet(nodes: tuple[int, int, 
 
 def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of_today(tmp_path: Path) -> None:
     before = replace(OPTIONS, steps=99, seed=7, world_size=4, device="gpu")
-    entry = Entry(tmp_path, {"id": "a", "command": "train", "arguments": {"options": before.as_request()}, "status": 1})
+    entry = Entry(tmp_path, {"id": "a", "command": "train", "arguments": {"options": asdict(before)}, "status": 1})
 
     options = resumed(entry, replace(OPTIONS, stage=3), {"stage": 3})
 
@@ -73,8 +74,11 @@ def test_only_training_is_resumed(tmp_path: Path) -> None:
         resumed(Entry(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, {})
 
 
-def test_a_number_that_json_cannot_hold_goes_as_a_word() -> None:
-    assert replace(OPTIONS, lr=float("nan")).as_request()["lr"] == "nan"
+def test_options_that_no_run_can_have_are_a_usage_error_with_the_device_sides_own_words() -> None:
+    assert checked(OPTIONS) is OPTIONS
+    with pytest.raises(UsageError, match="a learning rate of nan") as refused:
+        checked(replace(OPTIONS, lr=float("nan")))
+    assert refused.value.remedies == ("--lr 2e-3",)
 
 
 def test_paddles_launcher_gets_no_credentials_to_dump() -> None:

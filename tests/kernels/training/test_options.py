@@ -19,7 +19,6 @@ from devkit.kernels.training.options import Options, parse
         ({"warmup": -1}, "--warmup is -1"),
         ({"lr": 0.0}, "a learning rate of 0"),
         ({"lr": float("nan")}, "a learning rate of nan"),
-        ({"lr": "nan"}, "a learning rate of nan"),
         ({"lr": -1.0}, "a learning rate of -1"),
         ({"clip": -1.0}, "--clip is -1"),
         ({"weight_decay": float("inf")}, "--weight-decay is inf"),
