@@ -41,6 +41,14 @@ def test_run_passes_arguments_and_status_through(devkit: Devkit, work: Path) -> 
     assert done.err == ""
 
 
+def test_run_without_a_name_is_of_the_projects_environment(devkit: Devkit, tmp_path: Path) -> None:
+    assert devkit("env", "create", *BARE).status == 0
+    code = "import sys; print(sys.argv[1:], sys.prefix)"
+    done = devkit("env", "run", "--", "python", "-c", code, "--", "-q")
+    assert (done.status, done.out) == (0, f"['--', '-q'] {tmp_path / '.venv'}\n")
+    assert "no-such-program was not found in .venv" in devkit("env", "run", "--", "no-such-program").err
+
+
 def test_run_without_dashes_and_with_standard_input(devkit: Devkit, work: Path) -> None:
     assert devkit("env", "run", "work", "cat", data="line\n").out == "line\n"
     variables = devkit("env", "run", "work", "--", "env").out
