@@ -28,7 +28,7 @@ env: $(READY) ## make .venv: devkit, Paddle (CPU) and what the tests need
 bench: $(READY) ## devkit bench attn on this machine's device
 	$(BIN)/devkit bench attn
 
-test: $(READY) ## the tests, without those that need an engine (a Docker engine, an sshd, a browser) or minutes
+test: $(READY) ## the tests, without those that need an engine (docker, sshd, a browser, torch, …) or minutes
 	$(PYTEST) -m '$(DEFAULT)' -n auto --dist loadfile
 
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)

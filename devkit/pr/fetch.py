@@ -382,9 +382,17 @@ def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
     """Return the folder of a request's worktree: beside the clone, named after it and the branch.
 
     Raises:
-        DevkitError: something is there.
+        DevkitError: something is there, or the branch is checked out where the command runs.
     """
     there = state.worktree_of(branch)
+    if there and there.path == state.place.top:
+        number = wish.requests[0].number
+        raise DevkitError(
+            f"{branch} is checked out here",
+            "Git checks a branch out in one folder at a time.",
+            f"devkit pr fetch {number}   updates it here",
+            f"devkit pr fetch {number} --worktree   from another branch",
+        )
     if there:
         return there.path
     main = state.worktrees[0].path if state.worktrees else state.place.common_dir
@@ -453,5 +461,5 @@ def unreachable(remote: str, error: GitFailed) -> DevkitError:
     elif "terminal prompts disabled" in complaint or "Authentication failed" in complaint:
         remedies = ["git config credential.helper cache   and one git fetch by hand", "gh auth setup-git"]
     elif "Permission denied (publickey" in complaint or "passphrase" in complaint:
-        remedies = ["ssh-add   unlocks the key for this session"]
+        remedies = ["ssh-add   unlocks the key"]
     return DevkitError(f"{remote} could not be reached", complaint, *remedies)

@@ -155,7 +155,7 @@ def terminal() -> OnTerminal:
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine of this session, an image in it, and a registry on loopback."""
+    """A Docker engine of the test run, an image in it, and a registry on loopback."""
 
     socket: Path
     image: str

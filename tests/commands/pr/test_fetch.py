@@ -149,6 +149,16 @@ def test_a_worktree_leaves_the_checkout_alone(clone: Clone) -> None:
     assert clone.git("worktree", "list").count("\n") == 0
 
 
+def test_a_request_that_is_checked_out_here_gets_no_worktree_and_says_so(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    for words in (("--worktree",), ("--worktree", "--dry-run")):
+        said = clone.devkit("pr", "fetch", "7", *words)
+        assert said.status == 1
+        assert "pr/7 is checked out here" in said.text
+        assert "devkit pr fetch 7 --worktree   from another branch" in said.text
+    assert not (clone.folder.parent / "Paddle-pr-7").exists()
+
+
 def test_a_request_that_is_checked_out_elsewhere_is_updated_there(clone: Clone, forge: Forge) -> None:
     clone.devkit("pr", "fetch", "7", "--worktree")
     newer = forge.commit(PROJECT, "refs/pull/7/head", "Third", {"third.txt": "3\n"})
