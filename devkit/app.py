@@ -13,7 +13,7 @@ from devkit.process import Runner
 from devkit.runs import RunStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from devkit.runs import Run
 
@@ -50,9 +50,12 @@ class App:
             state_home() / "runs", keep=self.config.get("runs.keep"), max_mib=self.config.get("runs.max-mib")
         )
 
-    def start_run(self, command: str, **arguments: Any) -> Run:
-        """Return the record of this command's run: ``with app.start_run("bench attn", rounds=7) as run``."""
-        return self.runs.start(command, arguments=arguments, argv=self.argv)
+    def start_run(self, command: str, git: Mapping[str, Any] | None = None, /, **arguments: Any) -> Run:
+        """Return the record of this command's run: ``with app.start_run("bench attn", rounds=7) as run``.
+
+        ``git`` is the clone's state, as ``fingerprint.git_state`` gives it, where that is known already.
+        """
+        return self.runs.start(command, arguments=arguments, argv=self.argv, git=git)
 
     def child_environment(self) -> dict[str, str]:
         """Return the environment of the programs that devkit starts: its own, with the configured proxy."""

@@ -24,7 +24,7 @@ from devkit.files import explained, write_atomically
 from devkit.redact import redact, redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -179,8 +179,18 @@ class RunStore:
         self.keep = keep
         self.max_mib = max_mib
 
-    def start(self, command: str, *, arguments: dict[str, Any] | None = None, argv: Sequence[str] | None = None) -> Run:
-        """Return the record of a run that begins: ``with store.start("bench attn") as run``."""
+    def start(
+        self,
+        command: str,
+        *,
+        arguments: dict[str, Any] | None = None,
+        argv: Sequence[str] | None = None,
+        git: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Return the record of a run that begins: ``with store.start("bench attn") as run``.
+
+        ``git`` is the clone's state; it is read where it is not given.
+        """
         import shlex
 
         from devkit.fingerprint import git_state, host_fingerprint
@@ -200,7 +210,7 @@ class RunStore:
             "pid": os.getpid(),
             "versions": {"devkit": __version__, "python": sys.version.split()[0]},
             "host": host_fingerprint(),
-            "git": git_state(Path.cwd()),
+            "git": git_state(Path.cwd()) if git is None else dict(git),
             "holds": [],
             "status": None,
             "result": None,

@@ -17,7 +17,7 @@ from devkit.errors import DevkitError
 from devkit.git.changes import lstat, parents
 from devkit.git.command import line
 from devkit.git.snapshot import OPERATION_FILES, Snapshot, blobs_of, link_bytes, real_parents
-from devkit.git.state import GITLINK, find_place, parse_refs, parse_worktrees
+from devkit.git.state import GITLINK, REFS, find_place, parse_refs, parse_worktrees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -390,9 +390,9 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
             restored.left.append(f"the submodule {path}: its own changes are in the way of {head[:10]}")
 
 
-def refs_now(git: Git) -> dict[str, str]:
-    """Read every ref's object."""
-    return parse_refs(git.read("for-each-ref", "--format=%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"))[0]
+def refs_now(git: Git, under: str = "refs/") -> dict[str, str]:
+    """Read the object of every ref, or of those below a name that ends in ``/``."""
+    return parse_refs(git.read(*REFS, "--", under))[0]
 
 
 def remove_worktree(git: Git, path: Path) -> None:

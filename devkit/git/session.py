@@ -34,11 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Session:
-    """A clone that a command works in."""
+    """A clone that a command works in.
+
+    Attributes:
+        arrived: the refs that ``incoming`` fetched, until ``clear_incoming`` removes them.
+    """
 
     app: App
     git: Git
     place: Place
+    arrived: dict[str, str] = field(default_factory=dict)
 
     def state(self, *, status: bool = True) -> State:
         """Read the clone's state."""
@@ -64,7 +69,11 @@ class Session:
             )
         for path in (*([self.place.git_dir] if touches.checkout else []), *touches.checkouts):
             self._free(path)
-        with self.app.start_run(command, **arguments) as run:
+        known = None
+        if touches.checkout:  # else the status may not have been read
+            branch, dirty = state.branch or "(detached)", bool(state.status.entries)
+            known = {"dirty": dirty, "commit": state.head or "(initial)", "branch": branch}
+        with self.app.start_run(command, known, **arguments) as run:
             self.git.log = run.log("git")
             before = snapshot.take(
                 self.git, state, run.id, command, touches, limit=self.app.config.get("undo.max-mib") * MIB
@@ -280,7 +289,7 @@ def incoming(
         title: what the progress line says.
     """
     session.git.carry_out(fetch_line(remote, sources, depth=depth), title=title)
-    now = refs_now(session.git)
+    now = session.arrived = refs_now(session.git, snapshot.INCOMING)
     return {source: now[snapshot.INCOMING + name] for source, name in sources.items()}
 
 
@@ -305,7 +314,8 @@ def fetch_line(remote: str, sources: Mapping[str, str], *, depth: int = 0) -> Li
 
 def clear_incoming(session: Session) -> None:
     """Remove what ``incoming`` fetched; what is wanted has a ref of its own by then."""
-    names = [name for name in refs_now(session.git) if name.startswith(snapshot.INCOMING)]
+    names = session.arrived or refs_now(session.git, snapshot.INCOMING)
+    session.arrived = {}
     if names:
         data = os.fsencode("".join(f"delete {name}\0\0" for name in names))
         session.git.ask("update-ref", "-z", "--stdin", data=data)

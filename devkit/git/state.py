@@ -188,22 +188,20 @@ def find_place(git: Git) -> Place:
         "--is-shallow-repository",
         "--show-object-format",
         "--is-inside-work-tree",
+        "--show-cdup",
     )
     answer = git.ask("rev-parse", *words)
     if answer.status:
         raise DevkitError(f"there is no clone at {git.directory}", answer.complaint, "git clone URL")
     lines = os.fsdecode(answer.stdout).split("\n")
-    if len(lines) != len(words) + 1:
-        raise DevkitError(f"the folder of the clone at {git.directory} has a line break in its name")
-    git_dir, common_dir, shallow, object_format, inside = lines[: len(words)]
     base = git.directory
-    top = None
-    if inside == "true":
-        top = Path(os.path.realpath(base / git.text("rev-parse", "--show-cdup")))
+    if len(lines) < len(words) or not {lines[2], lines[4]} <= {"true", "false"}:
+        raise DevkitError(f"the folder of the clone at {base} has a line break in its name")
+    git_dir, common_dir, shallow, object_format, inside, up = lines[: len(words)]  # up is a folder only when inside
     return Place(
         Path(os.path.realpath(base / git_dir)),
         Path(os.path.realpath(base / common_dir)),
-        top,
+        Path(os.path.realpath(base / up)) if inside == "true" else None,
         object_format,
         shallow == "true",
     )

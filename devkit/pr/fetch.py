@@ -329,8 +329,8 @@ def _arrival(git: Git, request: Request, oid: str, wish: Wish, state: State) -> 
     if wish.way == "detach":
         return Arrival(request, oid, seen, branch, "", "new")
     _free(state, request, branch, local, seen)
-    if git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
-        return Arrival(request, oid, seen, branch, local, "forward" if local else "new")  # only a preview meets this
+    if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
+        return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)
     return Arrival(request, oid, seen, branch, local, relation, own)
 

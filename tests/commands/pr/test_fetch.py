@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.conftest import numbered
+from tests.commands.pr.conftest import Clone, numbered
 from tests.commands.pr.random_clones import git
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.commands.pr.conftest import Clone, Forge
+    from tests.commands.pr.conftest import Forge
 
 PROJECT = "project/Paddle"
 
@@ -197,6 +198,23 @@ def test_the_forges_merge_commit(clone: Clone, forge: Forge) -> None:
     said = clone.devkit("pr", "fetch", "8", "--merge")
     assert said.status == 1
     assert "pull request 8 has no merge commit on upstream" in said.text
+
+
+def test_the_record_has_the_clone_as_it_was_before(clone: Clone) -> None:
+    before = clone.git("rev-parse", "HEAD")
+    clone.write("a.cc", numbered(9, l1="mine"))
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    (record,) = clone.state.glob("devkit/runs/*-pr-fetch-7-*/record.json")
+    assert json.loads(record.read_text())["git"] == {"dirty": True, "commit": before, "branch": "develop"}
+
+
+def test_a_line_break_in_the_folder_of_the_clone_is_no_trap(clone: Clone) -> None:
+    moved = Clone(clone.folder.rename(clone.folder.with_name("two\nlines")), clone.state)
+    assert moved.devkit("pr", "fetch", "7").status == 0
+    moved.git("worktree", "add", "-q", "-b", "mine", "../linked")
+    said = moved.devkit("pr", "fetch", "8", folder=moved.folder.with_name("linked"))
+    assert said.status == 1
+    assert "has a line break in its name" in said.text
 
 
 def test_a_request_that_is_not_there(clone: Clone) -> None:
