@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.commands._cli.tree import Node
 
+NUMBERS = ("int", "float")
+
 
 def load(node: Node) -> TyperCommand:
     """Import a command's module and return its ``command`` function as a Typer command."""
@@ -31,6 +33,9 @@ def load(node: Node) -> TyperCommand:
     if not isinstance(command, Command):
         raise TypeError(f"{node.module} is not one command")
     command.node = node
+    for each in command.params:
+        if each.metavar is None and each.type.name.startswith(NUMBERS):
+            each.metavar = "N"  # Typer would say <int range>
     return command
 
 

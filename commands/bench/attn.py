@@ -40,7 +40,9 @@ def command(
     full: Annotated[bool, typer.Option("--full", help="Only without a mask.")] = False,
     both: Annotated[bool, typer.Option("--both", help="With and without (the default).")] = False,
     passes: Annotated[str, typer.Option("--pass", metavar="NAMES", help=f"Of {', '.join(PASSES)}.")] = "fwd,fwdbwd",
-    dtype: Annotated[str, typer.Option(help=f"Of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.")] = "",
+    dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help=f"Of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.")
+    ] = "",
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads on a CPU; all cores by default.")
     ] = None,

@@ -27,5 +27,13 @@ Defines = Annotated[
     list[str] | None, typer.Option("-D", metavar="NAME=VALUE", help="An option for CMake, over the profile's.")
 ]
 JobCount = Annotated[
-    int, typer.Option("--jobs", "-j", min=0, max=4096, help="Compilers at once; as many as cores and memory carry.")
+    int,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=0,
+        max=4096,
+        show_default=False,
+        help="Compilers at once; as many as cores and memory carry.",
+    ),
 ]

@@ -24,6 +24,10 @@ def _numbers(incomplete: str) -> list[tuple[str, str]]:
 Number = Annotated[
     int,
     typer.Argument(
-        metavar="[N]", min=0, autocompletion=_numbers, help="A request that is here; the branch you are on by default."
+        metavar="[N]",
+        min=0,
+        show_default=False,
+        autocompletion=_numbers,
+        help="A request that is here; the branch you are on by default.",
     ),
 ]

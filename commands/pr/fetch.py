@@ -37,7 +37,7 @@ def command(
     detach: Annotated[bool, typer.Option("--detach", help="Check out the commit, and make no branch.")] = False,
     branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="Another branch than pr/N.")] = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
-    depth: Annotated[int, typer.Option("--depth", min=0, help="Fetch only so many commits.")] = 0,
+    depth: Annotated[int, typer.Option("--depth", min=0, show_default=False, help="Fetch only so many commits.")] = 0,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
