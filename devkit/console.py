@@ -131,6 +131,7 @@ class Console:
         self.verbose = verbose
         self.as_json = as_json
         self._recorded = False
+        self._part: list[Any] | None = None
 
     @cached_property
     def out(self) -> rich.console.Console:
@@ -208,12 +209,27 @@ class Console:
 
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
+        if self._part is not None:
+            self._part.append(value)
+            return
         plain, indent = redact_value(value), None if one_line else 2
         text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
         if not speaks(sys.stdout, text):
             text = json.dumps(plain, indent=indent)
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[list[Any]]:
+        """Let a command be a part of another: its JSON goes into the list, and what one would type next is not said."""
+        before = self.quiet, self.verbose, self.as_json
+        found: list[Any] = []
+        self._part = found
+        try:
+            yield found
+        finally:
+            self._part = None
+            self.quiet, self.verbose, self.as_json = before
 
     def table(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str | Cell]], *, rules: Sequence[int] = ()
@@ -275,7 +291,7 @@ class Console:
 
     def next(self, *lines: str) -> None:
         """Say, dim, what one would type next: each ``command   what for``."""
-        if not self.quiet:
+        if not self.quiet and self._part is None:
             for line in lines:
                 self._remedy(line, dim=True)
 

@@ -83,7 +83,6 @@ def command(
                 for each in done
             ]
         )
-        return
     for each in done:
         arrival = each.arrival
         name = arrival.oid[:10] if detach else arrival.branch
@@ -105,4 +104,6 @@ def command(
         for note in each.notes:
             app.console.look(note)
     number = done[0].arrival.request.number
-    app.console.next(f"devkit pr show {number}", f"devkit pr rebase {number}", "devkit undo")
+    own = done[0].folder
+    tried = [f"devkit pr try {number}"] if own and (own / "python" / "paddle").is_dir() else []
+    app.console.next(*tried, f"devkit pr show {number}", f"devkit pr rebase {number}", "devkit undo")
