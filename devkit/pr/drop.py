@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from devkit.git.snapshot import MIB, Touches
 from devkit.git.state import read_status
 from devkit.pr.carry import carried
 from devkit.pr.push import Target, home_of, listed, push_line
+from devkit.pr.trees import refuse_clones
 from devkit.pr.undo import tracked
 from devkit.text import counted, size
 
@@ -185,6 +187,7 @@ def _look_into(session: Session, trees: Sequence[Path], done: Dropped, *, yes: b
     limit = session.app.config.get("undo.max-mib") * MIB
     whole = []
     for tree in trees:
+        refuse_clones(session.git, tree, f"git worktree remove --force -- {shlex.quote(str(tree))}")
         git = session.git.at(tree)
         status = read_status(git)
         listed_ = os.fsdecode(git.read("ls-files", "-z", "-o", "-i", "--exclude-standard")).split("\0")

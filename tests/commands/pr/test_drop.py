@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tests.commands.pr.random_clones import checkout, differences, git, refs
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.commands.pr.conftest import Clone, Forge
 
 PROJECT = "project/Paddle"
@@ -150,3 +152,44 @@ def test_titles_states_and_checks_come_from_the_api_where_there_is_a_token(clone
     refused = clone.devkit("pr", "list", env={**env, "DEVKIT_PR_API": "http://forge.invalid/api"})
     assert refused.status == 1
     assert "A token only goes over https." in refused.text
+
+
+def test_a_worktree_with_clones_in_it_that_have_work_of_their_own_stays(
+    clone: Clone, forge: Forge, tmp_path: Path
+) -> None:
+    """No snapshot of this repository keeps what is in them."""
+    inner = tmp_path / "inner"
+    git(tmp_path, "init", "-q", "-b", "main", str(inner))
+    (inner / "a.txt").write_text("a\n")
+    git(inner, "add", "a.txt")
+    git(inner, "commit", "-q", "-m", "Inner")
+    clone.git("config", "--global", "protocol.file.allow", "always")  # git clones no submodule from a folder by default
+    clone.git("submodule", "--quiet", "add", str(inner), "inner")
+    clone.git("commit", "-q", "-m", "A submodule")
+    clone.git("push", "-q", str(forge.bare(PROJECT)), "HEAD:refs/heads/with")
+    git(forge.bare(PROJECT), "update-ref", "refs/pull/10/head", "refs/heads/with")
+    tree = clone.folder.parent / "Paddle-pr-10"
+    for spoil in ("edited", "committed", "stashed", "nothing"):
+        assert clone.devkit("pr", "fetch", "10", "--worktree").status == 0
+        (tree / "inner" / "a.txt").write_text("mine\n")
+        if spoil == "committed":
+            git(tree / "inner", "commit", "-q", "-a", "-m", "Mine")
+            git(tree / "inner", "branch", "mine")
+            git(tree / "inner", "switch", "-q", "--detach", "HEAD~1")
+        elif spoil == "stashed":
+            git(tree / "inner", "stash", "-q")
+        elif spoil == "nothing":
+            git(tree / "inner", "checkout", "-q", "a.txt")
+        said = clone.devkit("pr", "drop", "10", "--yes")
+        if spoil == "nothing":
+            assert said.status == 0
+            continue
+        assert said.status == 1, spoil
+        assert f"{tree} holds clones with work of their own\n  inner\n" in said.text
+        assert f"git worktree remove --force -- {tree}" in said.text
+        assert (tree / "inner" / "a.txt").is_file()
+        clone.git("worktree", "remove", "--force", str(tree))
+    assert clone.devkit("pr", "fetch", "10", "--worktree").status == 0
+    git(tree, "init", "-q", "nested")
+    assert "\n  nested\n" in clone.devkit("pr", "drop", "10", "--yes").text
+    assert (tree / "nested").is_dir()
