@@ -173,6 +173,10 @@ class Change:
                 statuses[each.git_dir] = read_status(self.session.git.at(Path(each.path)))
         refs = moved(self.before, now.refs, self.touches.refs)
         after = journal.what_was_left(self.before, now, refs, statuses)
+        for name in self.entry.creates:
+            if (Path(name) / ".git").exists():
+                marks = journal.file_marks(Path(name), read_status(self.session.git.at(Path(name))))
+                after = replace(after, files={**after.files, name: marks})
         self.entry = replace(self.entry, after=after)
         journal.write(self.session.place, self.entry)
         self.record.record["lines"] = self.lines
@@ -255,8 +259,11 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
     for name in entry.creates:
         path = Path(name)
         if path.is_dir():
-            status = read_status(session.git.at(path))
-            found += [f"{path / each} was edited" for each in (*(e.path for e in status.dirty), *status.untracked)]
+            marks = journal.file_marks(path, read_status(session.git.at(path)))
+            then = entry.after.files.get(name, {})
+            found += [
+                f"{path / each} was edited" for each in sorted({*marks, *then}) if marks.get(each) != then.get(each)
+            ]
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from devkit.git.restore import differences, refs_now
 from devkit.git.session import moved, return_to, short, since
 from devkit.git.snapshot import Touches
 from devkit.git.state import find_place
+from devkit.pr.trees import refuse_clones
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from devkit.git.restore import Restored
     from devkit.git.session import Session
     from devkit.git.snapshot import Snapshot
+    from devkit.git.state import State
 
 SHOWN = 10
 
@@ -68,11 +71,12 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     entry = choose(session, run)
     state = session.state()
     before = snapshot.load(session.git, entry.id, state)
+    _stand_clear(session, state, before, entry)
     _confirm(entry, since(session, before, entry, state), moved(before, state.refs), yes=yes)
     pushes = _pushes_to_take_back(session, entry)
-    with session.change(
-        f"undo {entry.id}", state, touched(session, before, entry), undoes=entry.id, of=entry.command
-    ) as change:
+    gone = [Path(each.path) for each in before.checkouts if not (Path(each.path) / ".git").exists()]
+    touches = touched(session, before, entry)
+    with session.change(f"undo {entry.id}", state, touches, creates=gone, undoes=entry.id, of=entry.command) as change:
         restored = return_to(session, before, entry)
         for push in reversed(pushes):
             change.push(
@@ -80,6 +84,33 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
             )
         change.record.record["result"] = {"undone": entry.id, "files": restored.files, "refs": list(restored.refs)}
     return Undone(entry, restored, _where(session))
+
+
+def _stand_clear(session: Session, state: State, before: Snapshot, entry: journal.Entry) -> None:
+    """Refuse to remove a worktree with what cannot be kept, or a branch from under files that belong to it.
+
+    Raises:
+        DevkitError: that would happen; nothing was changed.
+    """
+    if str(session.place.top) in entry.creates:
+        raise DevkitError(
+            f"{session.place.top} would be removed, and you stand in it",
+            f"{entry.command} ({entry.id}) made it.",
+            f"cd {shlex.quote(str(state.worktrees[0].path))} && devkit undo {entry.id}",
+        )
+    for name in entry.creates:
+        if (Path(name) / ".git").exists():
+            refuse_clones(session.git, Path(name), f"git worktree remove --force -- {shlex.quote(name)}")
+    names = entry.after.refs if entry.after else moved(before, state.refs)
+    changed = {name for name in names if state.refs.get(name, "") != before.refs.get(name, "")}
+    ours = {*entry.creates, *(each.path for each in before.checkouts)}
+    for tree in state.worktrees:
+        if f"refs/heads/{tree.branch}" in changed and str(tree.path) not in ours:
+            raise DevkitError(
+                f"{tree.branch} is checked out in {tree.path}",
+                f"Undoing {entry.command} ({entry.id}) would move it, and not the files there.",
+                f"git -C {shlex.quote(str(tree.path))} switch --detach   lets go of it; then devkit undo {entry.id}",
+            )
 
 
 def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *, yes: bool) -> None:

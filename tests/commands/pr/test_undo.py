@@ -389,3 +389,66 @@ def test_outside_of_a_clone_it_says_so(clone: Clone, tmp_path: Path) -> None:
     for words in (("pr", "list"), ("pr", "fetch", "7"), ("undo",), ("wip", "save")):
         said = clone.devkit(*words, folder=tmp_path)
         assert (said.status, said.text.splitlines()[0]) == (1, f"✗ there is no clone at {tmp_path}")
+
+
+# What would be pulled from under someone's feet.
+
+
+def test_a_branch_is_not_moved_from_under_files_that_belong_to_it(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--no-switch")
+    clone.git("switch", "-q", "pr/7")
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert f"✗ pr/7 is checked out in {clone.folder}" in said.text
+    assert f"git -C {clone.folder} switch --detach" in said.text
+    assert clone.status() == ["## pr/7"]
+    clone.git("switch", "-q", "develop")
+    assert clone.devkit("undo").status == 0
+    assert "pr/7" not in clone.git("branch")
+
+
+def test_a_worktree_that_was_moved_since_keeps_its_branch(clone: Clone) -> None:
+    folder = clone.folder.parent
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    clone.git("worktree", "move", str(folder / "Paddle-pr-7"), str(folder / "moved"))
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert f"pr/7 is checked out in {folder / 'moved'}" in said.text
+    assert git(folder / "moved", "status", "-sb") == b"## pr/7\n"
+
+
+def test_the_worktree_that_an_undo_would_remove_is_left_first(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    folder = clone.folder.parent / "Paddle-pr-7"
+    said = clone.devkit("undo", folder=folder)
+    assert said.status == 1
+    assert f"{folder} would be removed, and you stand in it" in said.text
+    assert f"cd {clone.folder} && devkit undo " in said.text
+    assert folder.is_dir()
+    assert clone.devkit("undo").status == 0
+    assert not folder.exists()
+
+
+def test_a_worktree_goes_and_comes_with_each_undo_of_an_undo(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    folder = clone.folder.parent / "Paddle-pr-7"
+    (folder / "mine.txt").write_text("mine\n")
+    assert clone.devkit("pr", "drop", "7", "--yes").status == 0
+    for there in (True, False, True, False):
+        assert clone.devkit("undo").status == 0
+        assert folder.exists() == there
+        assert ("pr/7" in clone.git("branch")) == there
+        if there:
+            assert git(folder, "status", "-sb") == b"## pr/7\n?? mine.txt\n"
+
+
+@pytest.mark.parametrize("name", ["nested", "nested.log"])
+def test_a_clone_inside_a_worktree_goes_with_no_undo(clone: Clone, name: str) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    folder = clone.folder.parent / "Paddle-pr-7"
+    git(folder, "init", "-q", name)
+    (folder / name / "work.txt").write_text("mine\n")
+    said = clone.devkit("undo", "--yes")
+    assert said.status == 1
+    assert f"{folder} holds clones with work of their own\n  {name}\n" in said.text
+    assert (folder / name / "work.txt").read_text() == "mine\n"
