@@ -111,6 +111,11 @@ class GitFailed(DevkitError):
         self.answer = answer
 
 
+def lines_of(data: bytes) -> list[str]:
+    """Return what git printed as its lines: names and titles may hold what ``splitlines`` takes for line breaks."""
+    return os.fsdecode(data).removesuffix("\n").split("\n") if data else []
+
+
 def word(text: str, what: str) -> str:
     """Return a user's word if git cannot take it for anything but a word.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git import journal, snapshot
-from devkit.git.command import Git, line
+from devkit.git.command import Git, line, lines_of
 from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
 from devkit.git.snapshot import MIB, Touches
 from devkit.git.state import State, find_place, read_state, read_status
@@ -279,7 +279,7 @@ def _commits(git: Git, before: str, after: str) -> str:
     if not after:
         return ": it was deleted"
     words = ["log", "-3", "--format=%h %s", after, *([f"^{before}"] if before else []), "--"]
-    lines = os.fsdecode(git.ask(*words).stdout).splitlines()
+    lines = lines_of(git.ask(*words).stdout)
     return f": {'; '.join(lines)}" if lines else ""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.git.command import lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -261,7 +262,7 @@ def read_head(place: Place) -> str:
 def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Return every ref's object, kind of object, and where the symbolic ones lead."""
     names, kinds, symrefs = {}, {}, {}
-    for each in os.fsdecode(data).splitlines():
+    for each in lines_of(data):
         name, oid, kind, symref = each.split("\0")
         names[name] = oid
         kinds[name] = kind

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between
-from devkit.git.command import line
+from devkit.git.command import line, lines_of
 from devkit.git.journal import Push
 from devkit.git.roles import KEPT, Request, fork_remote, request_of, requests_here, roles
 from devkit.git.snapshot import MIB, Touches
@@ -85,7 +85,7 @@ def numbers_in(git: Git, base: str, tips: Sequence[str]) -> dict[int, str]:
     fork = os.fsdecode(git.ask("merge-base", "--octopus", base, *tips).stdout).strip()
     words = ("log", "--format=%H %s", base, *([f"^{fork}"] if fork else []), "--")
     found = {}
-    for each in os.fsdecode(git.read(*words)).splitlines():
+    for each in lines_of(git.read(*words)):
         oid, _, subject = each.partition(" ")
         match = NUMBERED.search(subject)
         if match:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from devkit.errors import DevkitError
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
-from devkit.git.command import GitFailed, Line, line
+from devkit.git.command import GitFailed, Line, line, lines_of
 from devkit.git.roles import KEPT, Request, Roles, request_of, roles
 from devkit.git.session import Session, clear_incoming, fetch_line, incoming
 from devkit.git.snapshot import INCOMING, Touches
@@ -159,7 +159,7 @@ def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tu
     if git.ask("merge-base", "--is-ancestor", new, local).status == 0:
         return "ahead", ()
     words = ("log", "--format=%h %s", local, f"^{new}", *([f"^{seen}"] if seen else []), "--")
-    own = tuple(os.fsdecode(git.read(*words)).splitlines())
+    own = tuple(lines_of(git.read(*words)))
     return ("own", own) if own else ("rewritten", ())
 
 
@@ -174,9 +174,7 @@ def preview(session: Session, wish: Wish, state: State) -> list[Line]:
     for remote in dict.fromkeys(each.remote for each in wish.requests):
         requests = [each for each in wish.requests if each.remote == remote]
         listed = session.git.carry_out(line("ls-remote", "--", remote, *(each.source for each in requests), slow=True))
-        found = {
-            name: oid for oid, _, name in (each.partition("\t") for each in os.fsdecode(listed.stdout).splitlines())
-        }
+        found = {name: oid for oid, _, name in (each.partition("\t") for each in lines_of(listed.stdout))}
         lines.append(fetch_line(remote, sources(requests), depth=wish.depth))
         for request in requests:
             if request.source not in found:
@@ -425,7 +423,7 @@ def _fetched(session: Session, arrival: Arrival, wish: Wish, state: State, roles
         done.kept = old.removeprefix("refs/")
         start = base or arrival.oid  # without a base, the new tip's own commits are all there is to compare with
         words = ("range-diff", "-s", "--no-color", start, arrival.local, arrival.oid)
-        done.range_diff = tuple(os.fsdecode(session.git.ask(*words).stdout).splitlines())
+        done.range_diff = tuple(lines_of(session.git.ask(*words).stdout))
     elsewhere = state.worktree_of(arrival.branch)
     if wish.way == "worktree" and not elsewhere:
         done.folder = wish.folder

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between
-from devkit.git.command import GitFailed, branch_name, line
+from devkit.git.command import GitFailed, branch_name, line, lines_of
 from devkit.git.journal import Push
 from devkit.git.roles import KEPT, base_remote, fork_remote, known_remote, locate, request_of, roles
 from devkit.git.session import clear_incoming, incoming
@@ -178,7 +178,7 @@ def unseen(git: Git, branch: str, tip: str, remote: str) -> list[str]:
     had = git.ask("log", "--walk-reflogs", "--format=%H", f"refs/heads/{branch}", "--").stdout.decode().split()
     data = "".join(f"^{each}\n" for each in dict.fromkeys([tip, *had])).encode()
     found = git.read("log", "--stdin", "--format=%h %s (%an)", data=f"{remote}\n".encode() + data)
-    return os.fsdecode(found).splitlines()
+    return lines_of(found)
 
 
 def push(session: Session, state: State, number: int = 0, remote: str = "", name: str = "") -> Pushed:
@@ -345,7 +345,7 @@ def _local(
 
 def _only(git: Git, one: str, other: str) -> list[str]:
     """Return the commits of one tip that another has not."""
-    return os.fsdecode(git.read("log", "--format=%h %s", one, f"^{other}", "--")).splitlines()
+    return lines_of(git.read("log", "--format=%h %s", one, f"^{other}", "--"))
 
 
 def preview_sync(session: Session, state: State, *, yes: bool, remote: str = "") -> Sequence[Line]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.git.command import lines_of
 from devkit.git.roles import branch_of, request_of, requests_here, roles
 from devkit.git.state import read_status
 from devkit.pr.drop import merged_branches
@@ -90,9 +91,9 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
 def title(git: Git, tip: str, base: str) -> str:
     """Return a request's title as its commits tell it: the first one's subject."""
     words = ["log", "--reverse", "--format=%s", "--no-merges", tip, *([f"^{base}"] if base else ["-1"]), "--"]
-    lines = os.fsdecode(git.ask(*words).stdout).splitlines()
+    lines = lines_of(git.ask(*words).stdout)
     if not lines:
-        lines = os.fsdecode(git.ask("log", "-1", "--format=%s", tip, "--").stdout).splitlines()
+        lines = lines_of(git.ask("log", "-1", "--format=%s", tip, "--").stdout)
     return lines[0] if lines else ""
 
 

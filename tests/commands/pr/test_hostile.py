@@ -156,3 +156,14 @@ def test_a_symbolic_link_of_a_request_leads_nothing_outside(clone: Clone, forge:
     assert clone.devkit("undo").status == 0
     assert (clone.folder / "folder").is_symlink()
     assert list(outside.iterdir()) == []
+
+
+def test_a_line_separator_in_a_branch_or_a_title_splits_nothing(clone: Clone, forge: Forge) -> None:
+    forge.commit(
+        PROJECT, "refs/heads/a\u2028b\x85c", "x\u2028deadbeef Whole (#7)", {"x.txt": "x\n"}, on="refs/heads/develop"
+    )
+    forge.commit(PROJECT, "refs/heads/develop", "x\u2028deadbeef Whole (#8)\x85", {"x.txt": "x\n"})
+    clone.git("fetch", "-q", "upstream")
+    assert clone.devkit("pr", "fetch", "8").status == 0
+    found = json.loads(clone.devkit("pr", "list", "--json").text)
+    assert [each["merged"] for each in found] == [None]
