@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 64 << 20
 SCRATCH = ".devkit-"
+# HEAD, or a commit and its subject as a rebase names it; an editor's own ``name~`` is the user's.
+_BESIDE = re.compile(r"(.+)~(?:HEAD|[0-9a-f]{4,64} \(.*\))(?:_\d+)?", re.DOTALL)
 _HALF_WRITTEN = re.compile(rf"(^|/){re.escape(SCRATCH)}\w{{8}}/file$")
 
 
@@ -189,7 +191,7 @@ def _litter(git: Git, checkout: Checkout) -> list[str]:
     held = {each.path for each in checkout.files}
     untracked = _names(git.read("ls-files", "-z", "--others", "--exclude-standard"))
     loose = untracked - held
-    beside = [each for each in loose if "~" in each and each[: each.rindex("~")] in held]
+    beside = [each for each in loose if (match := _BESIDE.fullmatch(each)) and match[1] in held]
     return [*beside, *(each for each in loose if _HALF_WRITTEN.search(each))]
 
 

@@ -452,3 +452,11 @@ def test_a_clone_inside_a_worktree_goes_with_no_undo(clone: Clone, name: str) ->
     assert said.status == 1
     assert f"{folder} holds clones with work of their own\n  {name}\n" in said.text
     assert (folder / name / "work.txt").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["a.cc~", "a.cc~1", "a.cc~old", "a.cc.~1~"])
+def test_an_editors_copy_beside_a_file_is_left_where_it_is(clone: Clone, name: str) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.write(name, "mine\n")
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / name).read_text() == "mine\n"
