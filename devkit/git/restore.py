@@ -102,14 +102,23 @@ def differences(git: Git, checkout: Checkout) -> Differences:
             stale = _names(inside.read("diff-files", "-z", "--name-only", "--ignore-submodules=all", env=env))
     extra = now - then - held
     if extra:
-        extra &= _names(inside.ask("ls-tree", "-r", "-z", "--name-only", "HEAD").stdout)
-    links = _gitlinks(inside) if extra else set()
-    return Differences(tuple(sorted(stale - held)), tuple(sorted(extra - links)))
+        links, unmerged = _special(inside)
+        # What a commit brought, and what a merge wrote beside a file that met a folder; the rest is the user's.
+        extra &= _names(inside.ask("ls-tree", "-r", "-z", "--name-only", "HEAD").stdout) | unmerged
+        extra -= links
+    return Differences(tuple(sorted(stale - held)), tuple(sorted(extra)))
 
 
-def _gitlinks(git: Git) -> set[str]:
-    stage = os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0")
-    return {each.partition("\t")[2] for each in stage if each.startswith(GITLINK)}
+def _special(git: Git) -> tuple[set[str], set[str]]:
+    """Return the submodules and the unmerged paths of the index."""
+    links, unmerged = set(), set()
+    for each in os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0"):
+        facts, _, path = each.partition("\t")
+        if facts.startswith(GITLINK):
+            links.add(path)
+        if facts and not facts.endswith(" 0"):
+            unmerged.add(path)
+    return links, unmerged
 
 
 def _names(data: bytes) -> set[str]:

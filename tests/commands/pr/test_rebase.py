@@ -156,3 +156,13 @@ def test_a_rebase_begun_by_hand_can_be_aborted_too(clone: Clone) -> None:
     clone.git("rebase", "-q", "upstream/develop", check=False)
     assert clone.devkit("pr", "abort").status == 0
     assert clone.status() == ["## pr/8"]
+
+
+def test_what_a_merge_wrote_beside_a_file_that_met_a_folder_goes_with_the_abort(clone: Clone, forge: Forge) -> None:
+    forge.commit("project/Paddle", "refs/pull/11/head", "A folder", {"met/inside.txt": "x\n"}, on="refs/heads/develop")
+    forge.commit("project/Paddle", "refs/heads/develop", "A file", {"met": "y\n"})
+    clone.devkit("pr", "fetch", "11")
+    before = checkout(clone.folder, clone.folder / ".git")["files"]
+    assert "met~HEAD   added upstream" in clone.devkit("pr", "rebase").text
+    assert clone.devkit("pr", "abort").status == 0
+    assert differences(before, checkout(clone.folder, clone.folder / ".git")["files"]) == []
