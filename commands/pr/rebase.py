@@ -61,18 +61,26 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
         return 1 if outcome.stopped else 0
     if outcome.stopped:
         place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
-        console.look(f"{outcome.branch} stopped at {place}{outcome.stopped}")
+        merging = outcome.operation == "merge"
+        console.look(
+            f"{outcome.branch}: the merge goes on"
+            if merging
+            else f"{outcome.branch} stopped at {place}{outcome.stopped}"
+        )
         for each in outcome.complaint.splitlines():
             console.note(f"  {each}", "dim")
         for path, kind in outcome.conflicts:
             console.note(f"  {path}   {kind}")
         if outcome.conflicts:
-            console.next("git add -- FILE…   once they are right", "devkit pr continue")
-        console.next("devkit pr skip   without this commit", "devkit pr abort   back to where you were")
+            console.next("git add -- FILE…   once they are right")
+        console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is mended"))
+        if not merging:
+            console.next("devkit pr skip   without this commit")
+        console.next("devkit pr abort   back to where you were")
         return 1
     what = "was on it already, " if outcome.unchanged else ""
     onto = f" on {outcome.base}" if outcome.base else ""
-    console.done(f"{outcome.branch}{onto}: {what}{outcome.summary}")
+    console.done(f"{outcome.branch}{onto}: {what}{outcome.summary or f'the {outcome.operation} is done'}")
     for each in outcome.notes:
         console.look(each)
     if not outcome.unchanged:

@@ -53,8 +53,9 @@ class Place:
 
     @property
     def operation(self) -> str:
-        """The rebase, merge, cherry-pick, revert or bisect that is going on, or nothing."""
-        return next((name for mark, name in OPERATIONS.items() if (self.git_dir / mark).exists()), "")
+        """The rebase, am, merge, cherry-pick, revert or bisect that is going on, or nothing."""
+        found = next((name for mark, name in OPERATIONS.items() if (self.git_dir / mark).exists()), "")
+        return "am" if found == "rebase" and (self.git_dir / "rebase-apply" / "applying").exists() else found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -23,9 +23,13 @@ from devkit.pr.trees import follow_submodules, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from devkit.git.command import Git, Line
     from devkit.git.session import Change as Changing
     from devkit.git.session import Session
+    from devkit.git.snapshot import Snapshot
     from devkit.git.state import Entry, Place, State
 
 MARK = "devkit-rebase.json"
@@ -61,6 +65,7 @@ class Outcome:
     """What came of it: done, or stopped at a commit with conflicts.
 
     Attributes:
+        operation: what goes on or went on: a rebase, or what the user began by hand.
         stopped: the commit that did not apply.
         at, of: which one it was, of how many.
         conflicts: the files in conflict, with what each side did.
@@ -77,6 +82,7 @@ class Outcome:
     conflicts: list[tuple[str, str]] = field(default_factory=list)
     complaint: str = ""
     notes: list[str] = field(default_factory=list)
+    operation: str = "rebase"
 
 
 def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Base:
@@ -223,15 +229,20 @@ def _rebase(session: Session, state: State, branch: str, base: Base, oid: str) -
             if items and blobs
             else None
         )
-        mark = {
+        mark: dict[str, str | int] = {
             "run": change.record.id,
             "wip": entry.number if entry else 0,
             "branch": branch,
             "base": base.name,
             "head": state.head,
+            "tip": tip,
+            "onto": oid,
         }
         write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())
-        return _after(change, state.place, change.run(last, check=False, title=f"rebasing {branch}").complaint)
+        answer = change.run(last, check=False, title=f"rebasing {branch}")
+        if answer.status and not state.place.operation:  # a hook refused, or git itself
+            raise DevkitError(f"{branch} could not be rebased", answer.complaint, "devkit pr rebase -v")
+        return _after(change, state.place, mark, answer.complaint)
 
 
 def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[Change]:
@@ -246,10 +257,11 @@ def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[
     return list(first.values())
 
 
-def _after(change: Changing, place: Place, complaint: str) -> Outcome:
+def _after(
+    change: Changing, place: Place, mark: Mapping[str, str | int], complaint: str, operation: str = "rebase"
+) -> Outcome:
     """Say how a rebase ended: it stopped, and stays so, or the uncommitted work is taken back."""
     session = change.session
-    mark = read_mark(place)
     if place.operation:
         change.stays = True
         change.record.record["status"] = 1
@@ -263,11 +275,13 @@ def _after(change: Changing, place: Place, complaint: str) -> Outcome:
     branch = str(mark.get("branch", "")) or state.branch
     if state.branch != branch:
         raise DevkitError(f"{branch} could not be rebased", complaint, "devkit pr rebase -v")
-    (place.git_dir / MARK).unlink(missing_ok=True)
+    if mark:
+        (place.git_dir / MARK).unlink(missing_ok=True)
     base = str(mark.get("base", ""))
-    outcome = Outcome(branch, base)
-    if mark.get("wip"):
-        entry = wip.find(session.git, state, int(mark["wip"]))
+    outcome = Outcome(branch, base, operation=operation)
+    aside = _aside(state, mark)
+    if aside:
+        entry = wip.find(session.git, state, aside)
         conflicts = wip.take_back(change, entry, state)
         if conflicts:
             outcome.notes.append(
@@ -279,16 +293,20 @@ def _after(change: Changing, place: Place, complaint: str) -> Outcome:
         outcome.notes += follow_submodules(
             change, state, submodule_changes(changes_between(session.git, head, state.head))
         )
-    onto = os.fsdecode(
-        session.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}").stdout
-    ).strip()
-    outcome.summary = summarize(session.git, state.head, onto, base)
+    onto = (
+        ""
+        if not base
+        else os.fsdecode(
+            session.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}").stdout
+        ).strip()
+    )
+    outcome.summary = summarize(session.git, state.head, onto, base) if base else None
     change.record.record["result"] = {"branch": branch, "commit": state.head}
     return outcome
 
 
 def read_mark(place: Place) -> dict[str, str | int]:
-    """Return what a rebase of devkit's that goes on wrote down, or nothing."""
+    """Return what the last rebase of devkit's that stopped wrote down, or nothing."""
     try:
         data = json.loads((place.git_dir / MARK).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
@@ -296,13 +314,40 @@ def read_mark(place: Place) -> dict[str, str | int]:
     return data if isinstance(data, dict) else {}
 
 
-def account(session: Session, state: State, mark: dict[str, str | int], complaint: str = "") -> Outcome:
+def mark_of_this(place: Place) -> dict[str, str | int]:
+    """Return what was written down of the rebase that goes on; one that was ended by hand left its mark behind."""
+    mark = read_mark(place)
+    folder = _folder(place)
+    try:
+        now = [(folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto")]
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return mark if now == [mark.get("tip"), mark.get("onto")] else {}
+
+
+def _folder(place: Place) -> Path:
+    """Return where git keeps the state of a rebase that goes on."""
+    return next(
+        (each for name in ("rebase-merge", "rebase-apply") if (each := place.git_dir / name).is_dir()), place.git_dir
+    )
+
+
+def _aside(state: State, mark: Mapping[str, str | int]) -> int:
+    """Return the entry that keeps the work of before the rebase; 0: there is none, or it was taken back by hand."""
+    number = int(mark.get("wip") or 0)
+    return number if f"{wip.NAMESPACE}{number}" in state.refs else 0
+
+
+def _left_aside(place: Place) -> tuple[str, ...]:
+    """Return the line that takes back what a rebase had put aside that was ended by hand."""
+    number = read_mark(place).get("wip")
+    return (f"devkit wip restore --from {number}   if your uncommitted work is still put aside",) if number else ()
+
+
+def account(session: Session, state: State, mark: Mapping[str, str | int], complaint: str = "") -> Outcome:
     """Return a plain account of where a rebase stopped."""
     place = state.place
-    folder = next(
-        (place.git_dir / name for name in ("rebase-merge", "rebase-apply") if (place.git_dir / name).is_dir()),
-        place.git_dir,
-    )
+    folder = _folder(place)
 
     def said(*names: str) -> str:
         return next(
@@ -326,6 +371,7 @@ def account(session: Session, state: State, mark: dict[str, str | int], complain
         of=int(of or 0),
         conflicts=conflicts,
         complaint="" if conflicts else complaint,
+        operation=place.operation,
     )
 
 
@@ -336,24 +382,30 @@ def go_on(session: Session, state: State, how: str) -> Outcome:
         DevkitError: nothing goes on, or conflicts are left.
     """
     operation = state.place.operation
-    if operation not in {"rebase", "merge", "cherry-pick", "revert"}:
+    if operation not in {"rebase", "am", "merge", "cherry-pick", "revert"}:
         raise DevkitError(
-            "nothing goes on in this checkout", "There is no rebase or merge to go on with.", "devkit pr list"
+            "nothing goes on in this checkout",
+            "There is no rebase or merge to go on with.",
+            *_left_aside(state.place),
+            "devkit pr list",
+        )
+    if (operation, how) == ("merge", "skip"):
+        raise DevkitError(
+            "a merge goes on, and has no commits to skip", "", "devkit pr continue", "devkit pr abort   gives it up"
         )
     if how == "continue":
         _resolved(session, state)
     paths = {each.path: each.before[1] for each in _rest(session.git, state)}
-    aside = read_mark(state.place).get("wip")
+    mark = mark_of_this(state.place)
+    aside = _aside(state, mark)
     if aside:  # it is taken back at the end
-        paths.update(
-            {each.path: "" for each in wip.find(session.git, state, int(aside)).items if each.path not in paths}
-        )
+        paths.update({each.path: "" for each in wip.find(session.git, state, aside).items if each.path not in paths})
     touches = Touches(checkout=True, paths=paths)
     with session.change(f"pr {how}", state, touches, operation=operation) as change:
         answer = change.run(line(operation, f"--{how}", slow=True), check=False, title=operation)
         if answer.status and not state.place.operation:
             raise GitFailed((operation, f"--{how}"), answer)
-        return _after(change, state.place, answer.complaint)
+        return _after(change, state.place, mark, answer.complaint, operation)
 
 
 def _resolved(session: Session, state: State) -> None:
@@ -374,10 +426,8 @@ def _resolved(session: Session, state: State) -> None:
 
 def _rest(git: Git, state: State) -> list[Change]:
     """Return the paths that the rest of what goes on can touch."""
-    folder = state.place.git_dir / "rebase-merge"
-    if not folder.is_dir():
-        folder = state.place.git_dir / "rebase-apply"
-    if not folder.is_dir():
+    folder = _folder(state.place)
+    if state.place.operation != "rebase":
         return []
     tip, onto = ((folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto"))
     changes = {each.path: each for each in changes_between(git, state.head, tip)}
@@ -395,15 +445,18 @@ def abort(session: Session, state: State) -> str:
     operation = state.place.operation
     if not operation:
         raise DevkitError(
-            "nothing goes on in this checkout", "There is no rebase or merge to abort.", "devkit undo --list"
+            "nothing goes on in this checkout",
+            "There is no rebase or merge to abort.",
+            *_left_aside(state.place),
+            "devkit undo --list",
         )
-    mark = read_mark(state.place)
+    mark = mark_of_this(state.place)
     entry = next((each for each in journal.entries(session.place) if each.id == mark.get("run")), None)
     known = entry is not None and snapshot.NAMESPACE + entry.id in state.refs
     changes = _rest(session.git, state)
     touches = Touches(checkout=True, paths={each.path: each.before[1] for each in changes})
     if entry is not None and known:
-        before = snapshot.load(session.git, entry.id, state)
+        before = _spare_loose(session, state, mark, snapshot.load(session.git, entry.id, state))
         paths = {file.path: "" for each in before.checkouts for file in each.files}
         touches = Touches(checkout=True, paths={**paths, **touches.paths})
         kept = {name: oid for name, oid in before.refs.items() if not name.startswith("refs/remotes/")}
@@ -411,7 +464,21 @@ def abort(session: Session, state: State) -> str:
             return_to(session, before, entry, keep=frozenset(before.refs) - kept.keys())
             change.record.record["result"] = {"aborted": entry.id}
     else:
+        bisecting = frozenset(name for name in state.refs if name.startswith("refs/bisect/"))
+        touches = replace(touches, refs=bisecting)
         with session.change("pr abort", state, touches, operation=operation) as change:
             change.run(line(operation, "--abort" if operation != "bisect" else "reset", slow=True))
     branch = read_head(state.place)
     return f"on {branch}" if branch else "detached"
+
+
+def _spare_loose(session: Session, state: State, mark: Mapping[str, str | int], before: Snapshot) -> Snapshot:
+    """Return the snapshot without the files that git does not track: no rebase goes over one, and they may be newer."""
+    number = _aside(state, mark)
+    aside = {each.path for each in wip.find(session.git, state, number).items} if number else set()
+    loose = set(state.status.untracked) - aside
+    checkouts = [
+        replace(each, files=tuple(file for file in each.files if not file.mode or file.path not in loose))
+        for each in before.checkouts
+    ]
+    return replace(before, checkouts=tuple(checkouts))

@@ -166,3 +166,116 @@ def test_what_a_merge_wrote_beside_a_file_that_met_a_folder_goes_with_the_abort(
     assert "met~HEAD   added upstream" in clone.devkit("pr", "rebase").text
     assert clone.devkit("pr", "abort").status == 0
     assert differences(before, checkout(clone.folder, clone.folder / ".git")["files"]) == []
+
+
+# What was done by hand in between, and what was begun by hand.
+
+
+def look(clone: Clone) -> dict[str, object]:
+    return {**checkout(clone.folder, clone.folder / ".git"), "refs": refs(clone.folder)}
+
+
+def test_a_hook_that_refuses_the_rebase_is_heard(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    work = dirty(clone)
+    hook = clone.folder / ".git" / "hooks" / "pre-rebase"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not on a Tuesday >&2\nexit 1\n")
+    hook.chmod(0o755)
+    before = look(clone)
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 1
+    assert "✗ pr/7 could not be rebased\n  not on a Tuesday" in said.text
+    assert differences(before, look(clone)) == []
+    assert clone.status() == ["## pr/7", *work]
+
+
+def test_a_rebase_that_was_finished_by_hand_does_not_answer_for_the_next(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.write("a.cc", numbered(9, l1="mine"))
+    clone.devkit("pr", "rebase")
+    clone.write("b.py", numbered(9, l5="five and cinq"))
+    clone.git("add", "b.py")
+    clone.git("-c", "core.editor=true", "rebase", "--continue")
+    clone.git("commit", "-q", "--allow-empty", "-m", "Mine since")
+    for word in ("continue", "abort"):
+        assert "devkit wip restore --from 1   if your uncommitted work" in clone.devkit("pr", word).text
+    clone.git("switch", "-q", "-c", "other", "upstream/develop~2")
+    clone.commit("Other", b_py=numbered(9, l5="other"))
+    clone.git("rebase", "upstream/develop", check=False)
+    assert clone.devkit("pr", "abort").status == 0
+    assert clone.status() == ["## other"]
+    assert clone.git("log", "-1", "--format=%s", "pr/8") == "Mine since"
+    clone.git("merge", "-q", "upstream/develop", check=False)
+    clone.write("b.py", "merged\n")
+    clone.git("add", "b.py")
+    said = clone.devkit("pr", "continue")
+    assert (said.status, said.text.splitlines()[0]) == (0, "✓ other: the merge is done")
+    assert clone.devkit("wip", "restore").status == 0
+    assert (clone.folder / "a.cc").read_text() == numbered(9, l1="mine")
+
+
+def test_work_that_was_taken_back_by_hand_does_not_stop_the_rebase(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.write("a.cc", numbered(9, l1="mine"))
+    clone.devkit("pr", "rebase")
+    assert clone.devkit("wip", "restore").status == 0
+    clone.write("b.py", "both\n")
+    clone.git("add", "-A")
+    assert clone.devkit("pr", "continue").status == 0
+    assert clone.status() == ["## pr/8"]
+    assert clone.git("diff", "--name-only", "HEAD~1").split() == ["a.cc", "b.py"]
+
+
+def test_an_abort_leaves_the_newer_bytes_of_what_git_does_not_track(clone: Clone) -> None:
+    clone.write("notes.txt", "before\n")
+    clone.devkit("pr", "fetch", "8")
+    clone.devkit("pr", "rebase")
+    clone.write("notes.txt", "written during the conflict\n")
+    assert clone.devkit("pr", "abort").status == 0
+    assert (clone.folder / "notes.txt").read_text() == "written during the conflict\n"
+    assert clone.status() == ["## pr/8", "?? notes.txt"]
+
+
+def test_a_merge_has_nothing_to_skip_and_says_that_it_goes_on(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.git("merge", "-q", "upstream/develop", check=False)
+    assert "✗ a merge goes on, and has no commits to skip" in clone.devkit("pr", "skip").text
+    clone.write("b.py", "merged\n")
+    clone.git("add", "b.py")
+    hook = clone.folder / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not like this >&2\nexit 1\n")
+    hook.chmod(0o755)
+    said = clone.devkit("pr", "continue")
+    assert said.status == 1
+    assert "! pr/8: the merge goes on\n  not like this\n  → devkit pr continue   once that is mended" in said.text
+    assert "skip" not in said.text
+
+
+@pytest.mark.parametrize("word", ["continue", "skip", "abort"])
+def test_patches_that_are_being_applied_are_gone_on_with_too(clone: Clone, word: str) -> None:
+    patch = clone.folder.parent / "words.patch"
+    patch.write_text(clone.git("format-patch", "-1", "--stdout", "upstream/develop~1") + "\n")
+    clone.commit("Mine", b_py=numbered(9, l5="mine"))
+    clone.git("am", str(patch), check=False)
+    before = look(clone)
+    if word == "continue":
+        clone.write("b.py", "applied\n")
+        clone.git("add", "b.py")
+        before = look(clone)
+    said = clone.devkit("pr", word)
+    assert said.status == 0, said.text
+    assert clone.git("log", "-1", "--format=%s") == ("Words" if word == "continue" else "Mine")
+    assert not (clone.folder / ".git" / "rebase-apply").exists()
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
+
+
+def test_a_bisect_that_was_aborted_comes_back_whole(clone: Clone) -> None:
+    clone.git("bisect", "start", "HEAD", "HEAD~2")
+    before = look(clone)
+    assert clone.devkit("pr", "abort").status == 0
+    assert clone.git("for-each-ref", "refs/bisect") == ""
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
