@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -145,12 +146,22 @@ def parents(path: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
+def is_path(path: str) -> bool:
+    """Tell whether git could have ``path`` in a checkout: it is inside, and no folder of git's own."""
+    parts = path.rstrip("/").split("/")
+    return "\0" not in path and not any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts)
+
+
 def lstat(path: Path) -> os.stat_result | None:
-    """Return what is at ``path`` itself, or None."""
+    """Return what is at ``path`` itself, or None; nothing is at one that is too long for the system."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise
 
 
 def rebuilt(changes: Iterable[Change]) -> tuple[int, int]:

@@ -45,6 +45,7 @@ SETTINGS = {
     "advice.detachedHead": "false",
 }
 NETWORK = frozenset({"fetch", "push", "ls-remote"})
+_LOCK = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
 _HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|^@$|(^|/)\.|\.lock(/|$)")
@@ -107,8 +108,15 @@ class GitFailed(DevkitError):
         super().__init__(
             f"git {next((word for word in argv if not word.startswith('-')), '')} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
+            *(f"rm -- {shlex.quote(lock)}   when no other git works here" for lock in _locks(answer.complaint)),
         )
         self.answer = answer
+
+
+def _locks(complaint: str) -> list[str]:
+    """Return the lock that git met, for which it names no line to type."""
+    found = _LOCK.search(complaint)
+    return [found[1] or f"{found[2]}.lock"] if found else []
 
 
 def lines_of(data: bytes) -> list[str]:
@@ -181,12 +189,14 @@ class Git:
         app: the screen and the runner.
         holds: descriptors that every git inherits: a lock is held until the last of them has ended.
         log: where the output of slow lines goes.
+        shielded: its quick lines are out of the reach of a Ctrl-C.
     """
 
     app: App
     directory: Path
     holds: list[int] = field(default_factory=list)
     log: Path | None = None
+    shielded: bool = False
 
     def __post_init__(self) -> None:
         for name in [each for each in os.environ if each.startswith("GIT_") and not KEPT.fullmatch(each)]:
@@ -196,7 +206,7 @@ class Git:
 
     def at(self, directory: Path) -> Git:
         """Return git in another directory, under the same lock."""
-        return Git(self.app, directory, self.holds, self.log)
+        return Git(self.app, directory, self.holds, self.log, self.shielded)
 
     def _start(self, words: Sequence[str], env: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -207,12 +217,18 @@ class Git:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=tuple(self.holds),
+            start_new_session=self.shielded,
         )
 
     def ask(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
         """Run a quick line and return how it ended."""
         process = self._start(words, env or {}, subprocess.DEVNULL if data is None else subprocess.PIPE)
-        stdout, stderr = process.communicate(data)
+        try:
+            stdout, stderr = process.communicate(data)
+        except BaseException:  # it must not go on beside what puts everything back
+            process.terminate()
+            process.wait()
+            raise
         return Answer(process.returncode, stdout, stderr)
 
     def read(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> bytes:

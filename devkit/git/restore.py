@@ -6,18 +6,20 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import stat
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from devkit.errors import DevkitError
-from devkit.git.changes import lstat, parents
+from devkit.git.changes import is_path, lstat, parents
 from devkit.git.command import line
 from devkit.git.snapshot import OPERATION_FILES, Snapshot, blobs_of, link_bytes, real_parents
-from devkit.git.state import GITLINK, REFS, find_place, parse_refs, parse_worktrees
+from devkit.git.state import GITLINK, REFS, find_place, own_refs, parse_refs, parse_worktrees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 BATCH_BYTES = 64 << 20
 SCRATCH = ".devkit-"
+LOCK_WAIT_S = 2.0
 # HEAD, or a commit and its subject as a rebase names it; an editor's own ``name~`` is the user's.
 _BESIDE = re.compile(r"(.+)~(?:HEAD|[0-9a-f]{4,64} \(.*\))(?:_\d+)?", re.DOTALL)
 _HALF_WRITTEN = re.compile(rf"(^|/){re.escape(SCRATCH)}\w{{8}}/file$")
@@ -62,8 +65,7 @@ def safe_path(path: str) -> str:
     Raises:
         DevkitError: it is not.
     """
-    parts = path.split("/")
-    if not path or "\0" in path or any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts):
+    if not is_path(path):
         raise DevkitError(f"the snapshot names {path!r}", "That is no path inside a checkout; nothing was changed.")
     return path
 
@@ -335,12 +337,32 @@ def _index(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> No
     if index.exists() and index.read_bytes() == data and index.stat().st_mtime_ns == checkout.index_time:
         return
     lock = place.git_dir / "index.lock"  # git's own protocol: whoever makes this file may write the index
-    with lock.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.utime(lock, ns=(checkout.index_time, checkout.index_time))
-    lock.replace(index)
+    with _created(lock) as file:
+        try:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            os.utime(lock, ns=(checkout.index_time, checkout.index_time))
+            lock.replace(index)
+        except BaseException:
+            lock.unlink(missing_ok=True)
+            raise
+
+
+def _created(lock: Path) -> BinaryIO:
+    """Make a lock file; another git, as an editor runs in the background, is waited for a moment.
+
+    Raises:
+        DevkitError: it does not go away.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while lock.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        return lock.open("xb")
+    except FileExistsError as error:
+        why = "Another git works in this checkout, or was killed in it."
+        raise DevkitError(f"{lock} is there", why, f"rm -- {shlex.quote(str(lock))}") from error
 
 
 def set_refs(git: Git, refs: Mapping[str, str]) -> None:
@@ -402,8 +424,9 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
 
 
 def refs_now(git: Git, under: str = "refs/") -> dict[str, str]:
-    """Read the object of every ref, or of those below a name that ends in ``/``."""
-    return parse_refs(git.read(*REFS, "--", under))[0]
+    """Read the object of every ref that is not symbolic, or of those below a name that ends in ``/``."""
+    names, _, symrefs = parse_refs(git.read(*REFS, "--", under))
+    return own_refs(names, symrefs)
 
 
 def remove_worktree(git: Git, path: Path) -> None:

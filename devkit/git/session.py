@@ -7,7 +7,9 @@ when a line fails, it is returned to at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shlex
 import signal
 import time
 from dataclasses import dataclass, field, replace
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from devkit.git.snapshot import Snapshot
     from devkit.git.state import Place
     from devkit.runs import Run
+
+
+# What a folder without permission, a full disk and a read-only one answer: nothing that a command of ours did wrong.
+REFUSALS = frozenset(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE)
+)
 
 
 @dataclass
@@ -84,13 +92,13 @@ class Session:
             change = Change(self, run, before, touches, entry)
             try:
                 yield change
+                change.finish()
             except BaseException as error:
                 if not change.stays:
                     self._roll_back(change, run, error)
                 else:
                     change.finish()
                 raise
-            change.finish()
             self._forget_old()
 
     def _free(self, path: Path) -> None:
@@ -103,16 +111,18 @@ class Session:
 
     def _roll_back(self, change: Change, run: Run, error: BaseException) -> None:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.git.shielded = True  # a terminal sends the second Ctrl-C to git too
         try:
             return_to(self, change.before, change.entry)
             self.drop(run.id)
             run.release("undo")
             if isinstance(error, KeyboardInterrupt):
                 self.app.restored.append("the repository is as it was before")
-        except DevkitError as failed:
-            self.app.console.look(f"the repository could not be put back at once: {failed.what}")
-            self.app.restored.append(f"devkit undo {run.id} --yes   puts the repository back")
+        except (DevkitError, OSError) as failed:
+            self.app.console.look(f"the repository could not be put back at once: {failed}")
+            self.app.console.next(f"devkit undo {run.id} --yes   puts the repository back, once that is mended")
         finally:
+            self.git.shielded = False
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
@@ -171,7 +181,7 @@ class Change:
         for each in self.before.checkouts:
             if (Path(each.path) / ".git").exists():
                 statuses[each.git_dir] = read_status(self.session.git.at(Path(each.path)))
-        refs = moved(self.before, now.refs, self.touches.refs)
+        refs = moved(self.before, now.own_refs, self.touches.refs)
         after = journal.what_was_left(self.before, now, refs, statuses)
         for name in self.entry.creates:
             if (Path(name) / ".git").exists():
@@ -195,8 +205,19 @@ def open_session(app: App, *, changes: bool, directory: Path | None = None) -> I
     git = Git(app, directory or Path.cwd())
     place = find_place(git)
     git.directory = place.top or place.git_dir
-    with journal.locked(git, place) if changes else contextlib.nullcontext():
-        yield Session(app, git, place)
+    try:
+        with journal.locked(git, place) if changes else contextlib.nullcontext():
+            yield Session(app, git, place)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        folder = os.path.dirname(os.fsdecode(error.filename)) if error.filename else str(place.common_dir)  # noqa: PTH120
+        look = "df -h" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "ls -ld"
+        raise DevkitError(
+            f"the system refused {os.fsdecode(error.filename or '') or 'to write'}",
+            f"{error.strerror}.",
+            f"{look} -- {shlex.quote(folder)}   shows why",
+        ) from error
 
 
 def return_to(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.git.changes import in_the_way, lstat, parents
+from devkit.git.changes import in_the_way, is_path, lstat, parents
 from devkit.git.state import GITLINK, find_place, read_status
 from devkit.text import size as size_text
 
@@ -258,7 +258,7 @@ def take(
     for branch in touches.deletes:
         logs[branch], commits = _log(place.common_dir / "logs" / "refs" / "heads" / branch, blobs)
         blobs.commits += commits
-    refs = {name: oid for name, oid in state.refs.items() if is_kept(name) or name in touches.refs}
+    refs = {name: oid for name, oid in state.own_refs.items() if is_kept(name) or name in touches.refs}
     refs.update(dict.fromkeys(touches.refs - refs.keys(), ""))
     tips = [oid for name, oid in refs.items() if state.kinds.get(name) == "commit"]
     snapshot = Snapshot(
@@ -308,10 +308,10 @@ def _checkout(
     if top is None:
         raise DevkitError(f"{git.directory} is no checkout")
     entries = {each.path: each for each in status.entries}
-    wanted = dict.fromkeys([*entries, *status.untracked, *paths])
+    wanted = dict.fromkeys([*entries, *filter(is_path, status.untracked), *paths])
     if whole:
         ignored = git.read("ls-files", "-z", "--others", "--ignored", "--exclude-standard")
-        wanted.update(dict.fromkeys(filter(None, os.fsdecode(ignored).split("\0"))))
+        wanted.update(dict.fromkeys(filter(is_path, os.fsdecode(ignored).split("\0"))))
     files = []
     seen = set()
     for path in wanted:

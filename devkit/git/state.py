@@ -151,6 +151,11 @@ class State:
         return found
 
     @cached_property
+    def own_refs(self) -> dict[str, str]:
+        """The refs that have an object of their own: a symbolic one moves with what it leads to."""
+        return own_refs(self.refs, self.symrefs)
+
+    @cached_property
     def branches(self) -> dict[str, str]:
         """The local branches."""
         prefix = "refs/heads/"
@@ -270,6 +275,11 @@ def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, s
         if symref:
             symrefs[name] = symref
     return names, kinds, symrefs
+
+
+def own_refs(names: Mapping[str, str], symrefs: Mapping[str, str]) -> dict[str, str]:
+    """Return the refs without the symbolic ones."""
+    return {name: oid for name, oid in names.items() if name not in symrefs}
 
 
 def parse_config(data: bytes) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[str, str], ...]]:

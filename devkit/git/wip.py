@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.git.changes import in_the_way, lstat
+from devkit.git.changes import in_the_way, is_path, lstat
 from devkit.git.command import line
 from devkit.git.restore import make_folders, remove, safe_path, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NAMESPACE = "refs/devkit/wip/"
 VERSION = 1
 NOTHING = ("000000", "")
+NO_FILE = ("040000", "")  # a folder, or a conflict: nothing merges with that
 NAMED_AT_MOST = 500  # paths on a command line; of more, all that there are are listed
 MERGEABLE = {"100644", "100755"}
 
@@ -141,7 +142,7 @@ def collect(
     top = state.checkout
     status = state.status
     chosen = [each for each in status.entries if within(each.path, paths)]
-    loose = [each for each in status.untracked if within(each, paths)] if untracked else []
+    loose = [each for each in status.untracked if within(each, paths) and is_path(each)] if untracked else []
     conflicts = [each.path for each in chosen if each.unmerged]
     if conflicts:
         raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")
@@ -315,8 +316,11 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
             index[path] = (mode, oid)
     cleaned = _as_stored(git, top, paths)
     dirty = {each.path for each in state.status.entries}
+    unmerged = {each.path for each in state.status.unmerged}
 
     def now(path: str) -> Now:
+        if path in unmerged:
+            return Now(NO_FILE, NO_FILE, clean=False)
         found = lstat(top / path) if real_parents(top, path) else None
         entry = index.get(path, NOTHING)
         if found is None:
@@ -325,7 +329,7 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
             oid = git.read("hash-object", "-w", "--stdin", data=os.fsencode(os.readlink(top / path))).decode().strip()  # noqa: PTH115 - its very bytes
             return Now(entry, ("120000", oid), clean=path not in dirty)
         if not stat.S_ISREG(found.st_mode):
-            return Now(entry, ("040000", ""), clean=False)
+            return Now(entry, NO_FILE, clean=False)
         mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
         return Now(entry, (mode, cleaned[path]), clean=path not in dirty)
 
@@ -335,8 +339,7 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
 def after(changes: Iterable[Change]) -> Callable[[str], Now]:
     """Return what will be at each path when a checkout with nothing uncommitted there has made the changes."""
     sides = {each.path: _side(*each.after) for each in changes}
-    elsewhere = ("040000", "")  # a folder came, or went: nothing merges with that
-    return lambda path: Now(sides.get(path, elsewhere), sides.get(path, elsewhere), clean=True)
+    return lambda path: Now(sides.get(path, NO_FILE), sides.get(path, NO_FILE), clean=True)  # a folder came, or went
 
 
 def apply(git: Git, state: State, writes: Sequence[Write]) -> None:

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.git.changes import is_path
 from devkit.git.command import line
 from devkit.git.state import GITLINK, STATUS, parse_status
 
@@ -73,7 +74,8 @@ def refuse_clones(git: Git, folder: Path, instead: str) -> None:
     inside = git.at(folder)
     status = parse_status(inside.read(*STATUS, "--ignore-submodules=none"))
     ignored = os.fsdecode(inside.read("ls-files", "-z", "-o", "-i", "--exclude-standard")).split("\0")
-    found = [each.rstrip("/") for each in (*status.untracked, *ignored) if each.endswith("/")]  # clones, not followed
+    loose = [each for each in (*status.untracked, *ignored) if each]
+    found = [each.rstrip("/") for each in loose if each.endswith("/") or not is_path(each)]  # clones are not followed
     for record in os.fsdecode(inside.read("ls-files", "-z", "--stage")).split("\0"):
         facts, _, path = record.partition("\t")
         if facts.startswith(GITLINK) and (folder / path / ".git").exists():

@@ -72,7 +72,7 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     state = session.state()
     before = snapshot.load(session.git, entry.id, state)
     _stand_clear(session, state, before, entry)
-    _confirm(entry, since(session, before, entry, state), moved(before, state.refs), yes=yes)
+    _confirm(entry, since(session, before, entry, state), moved(before, state.own_refs), yes=yes)
     pushes = _pushes_to_take_back(session, entry)
     gone = [Path(each.path) for each in before.checkouts if not (Path(each.path) / ".git").exists()]
     touches = touched(session, before, entry)
@@ -101,7 +101,7 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
     for name in entry.creates:
         if (Path(name) / ".git").exists():
             refuse_clones(session.git, Path(name), f"git worktree remove --force -- {shlex.quote(name)}")
-    names = entry.after.refs if entry.after else moved(before, state.refs)
+    names = entry.after.refs if entry.after else moved(before, state.own_refs)
     changed = {name for name in names if state.refs.get(name, "") != before.refs.get(name, "")}
     ours = {*entry.creates, *(each.path for each in before.checkouts)}
     for tree in state.worktrees:

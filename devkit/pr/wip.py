@@ -26,7 +26,9 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
     """
     found = []
     for each in paths:
-        relative = os.path.relpath(os.path.join(os.path.realpath(start), each), state.checkout)  # noqa: PTH118 - a link itself is meant
+        folder, name = os.path.split(os.path.normpath(os.path.join(os.path.realpath(start), each)))  # noqa: PTH118
+        path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - where the path itself is a link, it is meant
+        relative = os.path.relpath(path, state.checkout)
         if relative.split("/")[0] == "..":
             raise UsageError(f"{each} is not in this checkout", f"That is {session.place.top}.")
         found.append(relative)

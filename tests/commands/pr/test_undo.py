@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from typing import TYPE_CHECKING
 
@@ -460,3 +461,144 @@ def test_an_editors_copy_beside_a_file_is_left_where_it_is(clone: Clone, name: s
     clone.write(name, "mine\n")
     assert clone.devkit("undo").status == 0
     assert (clone.folder / name).read_text() == "mine\n"
+
+
+# What git allows and few have.
+
+
+def test_a_symbolic_branch_stays_one(clone: Clone) -> None:
+    clone.git("reset", "-q", "--hard", "HEAD~1")
+    clone.git("symbolic-ref", "refs/heads/alias", "refs/heads/develop")
+    before = look(clone)
+    clone.devkit("pr", "sync")
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
+
+
+def test_a_folder_that_git_would_take_for_its_own_is_left_alone(clone: Clone) -> None:
+    clone.write(".GIT/x", "mine\n")
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
+    assert "there is no uncommitted work" in clone.devkit("wip", "save").text
+
+
+@pytest.mark.parametrize("name", ["L" * 300, "/".join(["d" * 200] * 25)])
+def test_a_name_that_is_too_long_for_the_system_is_said_and_nothing_is_lost(
+    clone: Clone, forge: Forge, name: str
+) -> None:
+    forge.commit("project/Paddle", "refs/pull/80/head", "Long", {name: "x\n"}, on="refs/heads/develop")
+    before = clone.status(), refs(clone.folder)
+    said = clone.devkit("pr", "fetch", "80")
+    assert said.status == 1
+    assert "✗ git switch failed with status " in said.text
+    assert (clone.status(), refs(clone.folder)) == before
+
+
+def test_a_lock_that_another_git_left_is_named_with_the_line_that_removes_it(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="mine"))
+    before = look(clone)
+    for name in ("HEAD.lock", "refs/heads/pr/7.lock", "config.lock"):
+        lock = clone.folder / ".git" / name
+        lock.parent.mkdir(exist_ok=True)
+        lock.touch()
+        said = clone.devkit("pr", "fetch", "7")
+        assert said.status == 1
+        assert f"{name}   when no other git works here" in said.text
+        assert differences(before, look(clone)) == []
+        lock.unlink()
+    lock = clone.folder / ".git" / "packed-refs.lock"
+    lock.touch()
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert "could not be put back at once" in said.text
+    lock.unlink()
+    line = next(each for each in said.text.splitlines() if "→ devkit undo" in each)
+    assert clone.devkit(*line.split()[2:5]).status == 0
+    assert differences(before, look(clone)) == []
+
+
+def test_an_editors_git_is_waited_for(clone: Clone) -> None:
+    """It takes the index for a moment, in the middle of an undo."""
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    lock = clone.folder / ".git" / "index.lock"
+    hook = clone.folder / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(
+        f"#!/bin/sh\n[ -e '{lock}' ] || {{ touch '{lock}'; (sleep 0.5; rm '{lock}') > /dev/null 2>&1 & }}\n"
+    )
+    hook.chmod(0o755)
+    said = clone.devkit("undo")
+    assert said.status == 0, said.text
+    hook.unlink()
+    assert differences(before, look(clone)) == []
+
+
+@pytest.mark.parametrize("folder", [".git", "sub"])
+def test_a_folder_without_permission_is_said_and_nothing_is_lost(clone: Clone, folder: str) -> None:
+    clone.commit("Sub", sub__x_txt="x\n")
+    clone.write("sub/loose.txt", "loose\n")
+    clone.write("a.cc", numbered(9, l1="mine"))
+    before = look(clone)
+    (clone.folder / folder).chmod(0o555)
+    words = ["--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else ["--reset-env"]
+    done = subprocess.run(
+        [*(["setpriv", *words] if os.getuid() == 0 else []), sys.executable, "-m", "devkit", "wip", "save"],
+        cwd=clone.folder,
+        env={**os.environ, "XDG_STATE_HOME": str(clone.state)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (clone.folder / folder).chmod(0o755)
+    assert done.returncode == 1, done.stderr
+    assert "✗ the system refused " in done.stderr
+    assert "Permission denied." in done.stderr
+    assert differences(before, look(clone)) == []
+
+
+def test_a_second_ctrl_c_at_a_terminal_does_not_reach_what_puts_everything_back(clone: Clone) -> None:
+    """The terminal sends it to git as well."""
+    hook = clone.folder / ".git" / "hooks" / "post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ntouch ../reached\nsleep 20\n")
+    hook.chmod(0o755)
+    slow = clone.folder / ".git" / "hooks" / "reference-transaction"
+    slow.write_text('#!/bin/sh\n[ "$1" != prepared ] || [ ! -e ../reached ] || sleep 0.3\n')
+    slow.chmod(0o755)
+    clone.write("a.cc", numbered(9, l1="mine"))
+    before = look(clone)
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "pr", "fetch", "7"],
+        cwd=clone.folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "XDG_STATE_HOME": str(clone.state), "TERM": "dumb"},
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - a terminal of its own has to be taken between fork and exec
+    ) as process:
+        os.close(terminal)
+        deadline = time.monotonic() + 30
+        while not (clone.folder.parent / "reached").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        said = b""
+        while process.poll() is None and time.monotonic() < deadline:
+            os.write(main, b"\x03")
+            time.sleep(0.05)
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while data := os.read(main, 4096):
+                said += data
+        assert process.wait(30) in {130, -signal.SIGINT}, said.decode()  # the last one may meet a Python that ends
+    os.close(main)
+    slow.unlink()
+    hook.unlink()
+    assert "the repository is as it was before" in said.decode()
+    assert differences(before, look(clone)) == []
+
+
+def _own_terminal() -> None:
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)

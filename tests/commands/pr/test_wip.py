@@ -100,3 +100,27 @@ def test_nothing_to_put_aside_and_paths_outside(clone: Clone) -> None:
     said = clone.devkit("wip", "save", "../../etc/passwd")
     assert (said.status, said.text.splitlines()[0]) == (2, "✗ ../../etc/passwd is not in this checkout")
     assert clone.devkit("wip", "restore").status == 1
+
+
+def test_a_conflict_is_not_resolved_by_taking_work_back(clone: Clone) -> None:
+    clone.git("switch", "-q", "--detach", "upstream/develop~2")
+    clone.write("b.py", numbered(9, l1="staged"))
+    clone.git("add", "b.py")
+    clone.devkit("wip", "save")
+    clone.devkit("pr", "fetch", "8")
+    clone.git("merge", "-q", "upstream/develop", check=False)
+    before = files(clone)
+    said = clone.devkit("wip", "restore")
+    assert said.status == 1
+    assert "1 file of entry 1 conflict with what is here; nothing changed\n  b.py" in said.text
+    assert "UU b.py" in clone.status()
+    assert differences(before, files(clone)) == []
+
+
+def test_a_path_through_a_link_to_the_checkout_is_inside_of_it(clone: Clone) -> None:
+    link = clone.folder.parent / "linked"
+    link.symlink_to(clone.folder)
+    clone.write("dir/loose.txt", "loose\n")
+    (clone.folder / "link").symlink_to("/nowhere")
+    assert clone.devkit("wip", "save", str(link / "dir" / "loose.txt"), str(link / "link")).status == 0
+    assert clone.status() == ["## develop...upstream/develop"]
