@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Git
     from devkit.git.state import Status
 
-Kind = Literal["changed here", "not tracked", "ignored"]
+Kind = Literal["changed here", "not tracked", "ignored", "a clone of its own"]
 COMPILED = frozenset({".c", ".cc", ".cpp", ".cu", ".cxx", ".h", ".hpp", ".cuh", ".cmake", ".proto"})
 
 
@@ -103,15 +103,25 @@ def obstacles(
     for path in dirty:
         if any(parent in written for parent in parents(path)):
             found[path] = Obstacle(path, "changed here")
+    clones = {each.path for each in changes if each.before[0] == GITLINK and _is_clone(top / each.path)}
+    for change in changes:  # git would take a submodule away with all that is in it
+        for path in clones.intersection((change.path, *parents(change.path))):
+            if change.after[0] not in {GITLINK, "000000"}:
+                found[path] = Obstacle(path, "a clone of its own")
     for change in changes:
-        if not change.added or change.path in dirty or change.after[0] == GITLINK:
+        if not change.added or change.path in dirty or change.after[0] == GITLINK or clones & {*parents(change.path)}:
             continue
         for path in in_the_way(top, change.path):
             if path in removed or path in found or path in tracked:
                 continue
             kind: Kind = "changed here" if path in dirty else "not tracked" if path in untracked else "ignored"
-            found[path] = Obstacle(path, kind)
+            cloned = _is_clone(top / path) or any(f"{parent}/" in untracked for parent in parents(path))
+            found[path] = Obstacle(path, "a clone of its own" if cloned else kind)
     return tuple(found[path] for path in sorted(found))
+
+
+def _is_clone(path: Path) -> bool:
+    return (path / ".git").exists()
 
 
 def in_the_way(top: Path, path: str) -> list[str]:

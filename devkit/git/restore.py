@@ -180,6 +180,10 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
             if found.missing:
                 held = {each.path for each in checkout.files}
                 stale = sorted(_names(git.read("ls-files", "-z", env={"GIT_INDEX_FILE": str(path)})) - held)
+            for name in stale:
+                there = lstat(top / name)
+                if there is not None and stat.S_ISDIR(there.st_mode):
+                    _remove_folder(top / name)
             if stale:
                 restored.files += len(stale)
                 data = b"".join(os.fsencode(each) + b"\0" for each in stale)

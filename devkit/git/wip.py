@@ -178,7 +178,9 @@ def within(path: str, paths: Collection[str]) -> bool:
 
 def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> list[str]:
     """Return the files that would go if something were written at the paths: above or below them, and not spared."""
-    return sorted({way for path in paths for way in in_the_way(top, path) if way != path and way not in spared})
+    ways = {(path, way) for path in paths for way in in_the_way(top, path)}
+    clones = {way for path, way in ways if way == path and (top / way).is_dir() and not (top / way).is_symlink()}
+    return sorted(clones | {way for path, way in ways if way != path and way not in spared})
 
 
 def _side(mode: str, oid: str) -> Side:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -128,6 +129,12 @@ def page(session: Session, state: State, number: int) -> Page:
     base, oid = _base(session, state, branch)
     request = request_of(state, branch)
     tip = state.branches[branch]
+    if session.git.ask("merge-base", oid, tip).status == 1:
+        raise DevkitError(
+            f"{branch} and {base} have no commit in common",
+            "There is nothing to compare with.",
+            f"git log {shlex.quote(branch)}",
+        )
     files = parse_numstat(
         session.git.read("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", f"{oid}...{tip}", "--")
     )

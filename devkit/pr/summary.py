@@ -49,7 +49,7 @@ def summarize(git: Git, tip: str, base: str, base_name: str) -> Summary:
         ("diff", "--shortstat", "--no-ext-diff", "--ignore-submodules=dirty", f"{base}...{tip}", "--"),
     )
     files, added, removed = parse_shortstat(os.fsdecode(stat.stdout))
-    if counts.status or stat.status:
+    if counts.status:
         return Summary(base_name, None, None, files, added, removed)
     behind, ahead = map(int, counts.stdout.split())
     return Summary(base_name, ahead, behind, files, added, removed)

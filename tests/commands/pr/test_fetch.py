@@ -307,3 +307,51 @@ def _link(bare: Path, ref: str, oid: str, *, on: str = "") -> None:
     run("read-tree", on or ref)
     run("update-index", "--add", "--cacheinfo", f"160000,{oid},third/inner")
     run("update-ref", ref, run("commit-tree", run("write-tree"), "-p", on or ref, "-m", "Link"))
+
+
+# Clones inside the checkout: no snapshot keeps what is in them.
+
+
+@pytest.mark.parametrize("becomes", ["a file", "a folder"])
+def test_a_submodule_with_work_in_it_is_not_taken_away(clone: Clone, forge: Forge, becomes: str) -> None:
+    bare = forge.bare(PROJECT)
+    clone.git("submodule", "--quiet", "add", forge.url("me/Paddle"), "inner")
+    clone.git("commit", "-q", "-m", "A submodule")
+    clone.git("branch", "with")
+    clone.git("rm", "-q", "--cached", "inner")
+    (clone.folder / "inner").rename(clone.folder.parent / "inner")
+    clone.write("inner" if becomes == "a file" else "inner/new.txt", "theirs\n")
+    clone.git("add", "inner")
+    clone.git("commit", "-q", "-m", "None")
+    clone.git("push", "-q", str(bare), "HEAD:refs/heads/without")
+    git(bare, "update-ref", "refs/pull/10/head", "refs/heads/without")
+    clone.git("reset", "-q", "--hard", "with")
+    (clone.folder / "inner").rmdir()
+    (clone.folder.parent / "inner").rename(clone.folder / "inner")
+    clone.write("inner/a.cc", "mine\n")
+    said = clone.devkit("pr", "fetch", "10")
+    assert said.status == 1
+    assert "would overwrite 1 file of yours; nothing was changed\n  inner   a clone of its own" in said.text
+    assert (clone.folder / "inner" / "a.cc").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("words", [("wip", "save"), ("pr", "fetch", "7"), ("pr", "rebase", "9"), ("undo", "--yes")])
+def test_a_clone_that_stands_where_a_file_was_stays(clone: Clone, words: tuple[str, ...]) -> None:
+    clone.devkit("pr", "fetch", "9", "--no-switch")
+    clone.devkit("pr", "fetch", "8")
+    (clone.folder / "a.cc").unlink()
+    git(clone.folder, "init", "-q", "a.cc")
+    clone.write("a.cc/work.txt", "mine\n")
+    said = clone.devkit(*words)
+    assert said.status == 1, said.text
+    assert "a.cc" in said.text
+    assert (clone.folder / "a.cc" / "work.txt").read_text() == "mine\n"
+    assert clone.git("branch", "--show-current") == "pr/8"
+
+
+def test_a_request_that_shares_no_commit_with_the_base_is_said_to(clone: Clone, forge: Forge) -> None:
+    forge.commit(PROJECT, "refs/heads/orphan", "Alone", {"alone.txt": "1\n"})
+    git(forge.bare(PROJECT), "update-ref", "refs/pull/11/head", "refs/heads/orphan")
+    assert "✓ pr/11  1 commit, 3 behind upstream/develop" in clone.devkit("pr", "fetch", "11").text
+    said = clone.devkit("pr", "show")
+    assert (said.status, said.text.splitlines()[0]) == (1, "✗ pr/11 and upstream/develop have no commit in common")
