@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -160,6 +161,12 @@ def is_path(path: str) -> bool:
     """Tell whether git could have ``path`` in a checkout: it is inside, and no folder of git's own."""
     parts = path.rstrip("/").split("/")
     return "\0" not in path and not any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts)
+
+
+def typed(top: Path, path: str) -> str:
+    """Return a path of a checkout as a shell takes it, in the current folder: no name of a request's runs anything."""
+    relative = os.path.relpath(top / path)
+    return shlex.quote(f"./{relative}" if relative[0] in ":-" else relative)
 
 
 def lstat(path: Path) -> os.stat_result | None:

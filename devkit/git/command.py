@@ -105,8 +105,9 @@ class GitFailed(DevkitError):
     """A line of git failed."""
 
     def __init__(self, argv: Sequence[str], answer: Answer) -> None:
+        name = next((each for each in argv if not each.startswith("-") and "=" not in each), "")
         super().__init__(
-            f"git {next((word for word in argv if not word.startswith('-')), '')} failed with status {answer.status}",
+            f"git {name} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
             *(f"rm -- {shlex.quote(lock)}   when no other git works here" for lock in _locks(answer.complaint)),
         )

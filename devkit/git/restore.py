@@ -299,7 +299,9 @@ def write_file(place: Path, data: bytes, mode: int) -> None:
 def _remove_folder(place: Path) -> None:
     if any(".git" in names for _, folders, files in os.walk(place) for names in (folders, files)):
         raise DevkitError(
-            f"{place} holds a clone of its own", "The snapshot has a file there.", f"mv {place} {place}.kept"
+            f"{place} holds a clone of its own",
+            "The snapshot has a file there.",
+            f"mv -- {shlex.quote(str(place))} {shlex.quote(f'{place}.kept')}",
         )
     shutil.rmtree(place)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -199,7 +200,7 @@ def parse_request(text: str, state: State, config: Config, *, remote: str = "", 
         raise DevkitError(
             f"no remote of this clone is {wanted} on {wanted.host}",
             "There is " + ", ".join(f"{name} ({locate(url)})" for name, url in state.remotes.items()) + ".",
-            f"git remote add {word(wanted.owner, 'owner')} {match['repository']}",
+            f"git remote add {shlex.quote(word(wanted.owner, 'owner'))} {shlex.quote(match['repository'])}",
         )
     chosen = known_remote(state, found[0])
     return Request(_positive(match["number"]), chosen, _style(state, chosen), merge)

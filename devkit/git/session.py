@@ -106,7 +106,9 @@ class Session:
         lock = (path if path == self.place.git_dir else find_place(self.git.at(path)).git_dir) / "index.lock"
         if lock.exists():
             raise DevkitError(
-                f"{lock} is there", "Another git works in this checkout, or was killed in it.", f"rm -- {lock}"
+                f"{lock} is there",
+                "Another git works in this checkout, or was killed in it.",
+                f"rm -- {shlex.quote(str(lock))}",
             )
 
     def _roll_back(self, change: Change, run: Run, error: BaseException) -> None:

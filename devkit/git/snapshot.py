@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,7 +200,7 @@ def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = ()) -> Fi
             return File(path, found.st_mode, blobs.add_file(place, found.st_size, known, str(place)), found.st_size)
         except PermissionError as error:
             raise DevkitError(
-                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r {place}"
+                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r -- {shlex.quote(str(place))}"
             ) from error
     return File(path, found.st_mode)
 

@@ -204,7 +204,7 @@ def _look_into(session: Session, trees: Sequence[Path], done: Dropped, *, yes: b
                 "They would go with it."
                 + ("" if fits else " So much cannot be kept: the ignored files would be gone."),
                 "devkit pr drop N --yes   removes it" + ("; devkit undo brings all of it back" if fits else ""),
-                f"cd {tree}",
+                f"cd {shlex.quote(str(tree))}",
             )
         if what:
             done.notes.append(f"{tree} went with {' and '.join(what)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -264,7 +265,7 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
             blocked(
                 obstacles(changes, read_status(git.at(tree.path)), tree.path),
                 f"in {tree.path}, pull request {number}",
-                f"cd {tree.path} && devkit pr fetch {number}",
+                f"cd {shlex.quote(str(tree.path))} && devkit pr fetch {number}",
             )
             found[tree.path] = {each.path: each.before[1] for each in changes}
     return found
@@ -347,7 +348,9 @@ def _free(state: State, request: Request, branch: str, local: str, seen: str) ->
     owner = request_of(state, branch)
     if local and owner != request and local != seen:
         whose = f"It is of pull request {owner.number} of {owner.remote}." if owner else "devkit did not make it."
-        raise DevkitError(f"there is a branch {branch} already", whose, remedy, f"git branch -m {branch} NAME")
+        raise DevkitError(
+            f"there is a branch {branch} already", whose, remedy, f"git branch -m {shlex.quote(branch)} NAME"
+        )
 
 
 def _can_switch(state: State, wish: Wish) -> None:
@@ -399,7 +402,9 @@ def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links in it are the user's own
     if os.path.lexists(folder):
         raise DevkitError(
-            f"{folder} is there already", "A worktree needs a folder of its own.", f"mv {folder} ELSEWHERE"
+            f"{folder} is there already",
+            "A worktree needs a folder of its own.",
+            f"mv {shlex.quote(str(folder))} ELSEWHERE",
         )
     return folder
 

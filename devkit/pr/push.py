@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -202,7 +203,7 @@ def push(session: Session, state: State, number: int = 0, remote: str = "", name
                 raise DevkitError(
                     f"{target} has {counted(len(lost), 'commit')} that {branch} never had; nothing was pushed",
                     "\n".join(shown),
-                    f"devkit pr rebase --onto {target}   puts yours on top of them",
+                    f"devkit pr rebase --onto {shlex.quote(str(target))}   puts yours on top of them",
                 )
             how = "rewritten"
         else:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.git import journal, snapshot, wip
-from devkit.git.changes import Change, changes_along, changes_between, obstacles
+from devkit.git.changes import Change, changes_along, changes_between, obstacles, typed
 from devkit.git.command import GitFailed, line, word
 from devkit.git.roles import TRACKING, branch_of, known_remote, request_of, roles
 from devkit.git.session import clear_incoming, fetch_line, incoming, return_to
@@ -103,7 +104,9 @@ def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Ba
                 return Base(onto, known_remote(state, name), f"refs/heads/{rest}", f"refs/remotes/{onto}")
     found = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{onto}^{{commit}}")
     if found.status:
-        raise DevkitError(f"there is no commit {onto}", "", f"devkit pr rebase --onto {remote}/{branch}")
+        raise DevkitError(
+            f"there is no commit {onto}", "", f"devkit pr rebase --onto {shlex.quote(f'{remote}/{branch}')}"
+        )
     return Base(onto, tracking=os.fsdecode(found.stdout).strip())
 
 
@@ -170,7 +173,9 @@ def _start(session: Session, state: State, number: int, onto: str, remote: str) 
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
         raise DevkitError(
-            f"{branch} is checked out in {elsewhere.path}", "", f"cd {elsewhere.path} && devkit pr rebase"
+            f"{branch} is checked out in {elsewhere.path}",
+            "",
+            f"cd {shlex.quote(str(elsewhere.path))} && devkit pr rebase",
         )
     request = request_of(state, branch)
     roles_ = roles(state, session.app.config, remote or (request.remote if request else ""))
@@ -411,7 +416,7 @@ def go_on(session: Session, state: State, how: str) -> Outcome:
 def _resolved(session: Session, state: State) -> None:
     left: tuple[Entry, ...] = state.status.unmerged
     if left:
-        names = " ".join(each.path for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
+        names = " ".join(typed(state.checkout, each.path) for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
         raise DevkitError(
             f"{counted(len(left), 'file')} still in conflict",
             "\n".join(f"{each.path}   {CONFLICTS.get(each.xy, each.xy)}" for each in left),

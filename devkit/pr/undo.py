@@ -205,19 +205,20 @@ def preview(session: Session, run: str) -> list[str]:
     before = snapshot.load(session.git, entry.id, session.state(status=False))
     now = refs_now(session.git)
     names = entry.after.refs if entry.after else moved(before, now)
-    lines = [f"git worktree remove --force -- {path}" for path in entry.creates]
+    lines = [f"git worktree remove --force -- {shlex.quote(path)}" for path in entry.creates]
     for each in before.checkouts:
         found = differences(session.git, each)
         lines.append(f"# in {each.path}: compare {len(each.files)} paths with the snapshot, write what differs")
-        lines += [f"rm -- {path}" for path in found.extra]
-        lines += [f"git checkout-index --force -- {path}" for path in found.stale]
+        lines += [f"rm -- {shlex.quote(path)}" for path in found.extra]
+        lines += [f"git checkout-index --force -- {shlex.quote(path)}" for path in found.stale]
         lines.append(
             f"# {find_place(session.git).git_dir}/index from {each.index[:10]}" if each.index else "# no index"
         )
     for name in names:
         oid = before.refs.get(name, "")
         if now.get(name, "") != oid:
-            lines.append(f"git update-ref {name} {oid}" if oid else f"git update-ref -d {name}")
+            typed = shlex.quote(name)
+            lines.append(f"git update-ref {typed} {oid}" if oid else f"git update-ref -d {typed}")
     return lines + [str(push_back(push)) for push in entry.pushes]
 
 

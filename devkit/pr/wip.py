@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, UsageError
 from devkit.git import wip
+from devkit.git.changes import typed
 from devkit.git.snapshot import Touches
 from devkit.text import counted
 
@@ -69,12 +70,12 @@ def restore(session: Session, state: State, number: int, paths: Sequence[str]) -
         raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", "devkit wip list")
     _, conflicts = wip.over(session.git, state, items)
     if conflicts:
-        fits = [each.path for each in items if each.path not in conflicts]
+        fits = [typed(state.checkout, each.path) for each in items if each.path not in conflicts]
         raise DevkitError(
             f"{counted(len(conflicts), 'file')} of entry {entry.number} conflict with what is here; nothing changed",
             "\n".join(conflicts),
             *([f"devkit wip restore --from {entry.number} {' '.join(fits[:5])}   takes what fits"] if fits else []),
-            f"git diff {entry.base[:10]} -- {conflicts[0]}   shows what came in between",
+            f"git diff {entry.base[:10]} -- {typed(state.checkout, conflicts[0])}   shows what came in between",
         )
     touches = Touches(checkout=True, paths={each.path: "" for each in items})
     with session.change("wip restore", state, touches, number=entry.number, paths=list(paths)) as change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -167,3 +168,17 @@ def test_a_line_separator_in_a_branch_or_a_title_splits_nothing(clone: Clone, fo
     assert clone.devkit("pr", "fetch", "8").status == 0
     found = json.loads(clone.devkit("pr", "list", "--json").text)
     assert [each["merged"] for each in found] == [None]
+
+
+@pytest.mark.parametrize("name", ["$(touch HIT) x.py", "a;touch HIT", ":(top)x", "-x"])
+def test_what_is_shown_to_type_runs_nothing_of_a_file_name(clone: Clone, forge: Forge, name: str) -> None:
+    forge.commit(PROJECT, "refs/pull/70/head", "Theirs", {f"sub/{name}": "theirs\n"}, on="refs/heads/develop")
+    forge.commit(PROJECT, "refs/heads/develop", "Ours", {f"sub/{name}": "ours\n"})
+    clone.devkit("pr", "fetch", "70")
+    clone.devkit("pr", "rebase")
+    said = clone.devkit("pr", "continue", folder=clone.folder / "sub")
+    line = next(each for each in said.text.splitlines() if "→ git add" in each).strip().removeprefix("→ ")
+    subprocess.run(["sh", "-c", line.partition("   once")[0]], cwd=clone.folder / "sub", check=True)
+    assert clone.git("ls-files", "-u") == ""
+    assert clone.git("ls-files", "-z", "sub").strip("\0") == f"sub/{name}"
+    assert not (clone.folder / "sub" / "HIT").exists()
