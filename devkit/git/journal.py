@@ -19,6 +19,7 @@ from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.git.changes import lstat
 from devkit.git.restore import sections
+from devkit.git.state import head_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -215,7 +216,7 @@ def head_of(top: Path) -> str:
     with contextlib.suppress(OSError):
         if git_dir.is_file():
             git_dir = top / os.fsdecode(git_dir.read_bytes()).strip().removeprefix("gitdir: ")
-        return os.fsdecode((git_dir / "HEAD").read_bytes())
+        return head_text(git_dir)
     return ""
 
 

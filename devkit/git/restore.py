@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from devkit.errors import DevkitError
 from devkit.git.changes import is_path, lstat, parents
 from devkit.git.command import line
-from devkit.git.snapshot import OPERATION_FILES, Snapshot, blobs_of, link_bytes, real_parents
-from devkit.git.state import GITLINK, REFS, find_place, own_refs, parse_refs, parse_worktrees
+from devkit.git.snapshot import OPERATION_FILES, SHARED, Snapshot, blobs_of, link_bytes, real_parents
+from devkit.git.state import GITLINK, REFS, find_place, head_text, own_refs, parse_refs, parse_worktrees
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -70,6 +70,10 @@ def safe_path(path: str) -> str:
     return path
 
 
+def _shared(checkout: Checkout) -> list[File]:
+    return [each for each in checkout.operation if each.path.startswith(SHARED) and "/" not in each.path]
+
+
 @contextlib.contextmanager
 def index_of(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> Iterator[Path]:
     """Give the snapshot's index as a temporary file with the original's time, by which git trusts its entries."""
@@ -79,6 +83,9 @@ def index_of(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> 
         with os.fdopen(descriptor, "wb") as file:
             file.write(blob(checkout.index))
         os.utime(path, ns=(checkout.index_time, checkout.index_time))
+        for file_ in _shared(checkout):
+            if not (place.git_dir / file_.path).exists():
+                write_file(place.git_dir / file_.path, blob(file_.oid), file_.mode)
         yield path
     finally:
         for each in (path, Path(f"{path}.lock")):
@@ -97,7 +104,8 @@ def differences(git: Git, checkout: Checkout) -> Differences:
     stale: set[str] = set()
     held = {each.path for each in checkout.files}
     if checkout.index:
-        with index_of(place, checkout, blobs_of(inside, [checkout.index])) as path:
+        blob = blobs_of(inside, [checkout.index, *(each.oid for each in _shared(checkout))])
+        with index_of(place, checkout, blob) as path:
             env = {"GIT_INDEX_FILE": str(path)}
             inside.ask("update-index", "-q", "--refresh", "--unmerged", "--ignore-submodules", env=env)
             then = _names(inside.read("ls-files", "-z", env=env))
@@ -316,6 +324,8 @@ def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], byte
             root.unlink(missing_ok=True)
     for each in files:
         path = place.git_dir / each.path
+        if each.path.startswith(SHARED):
+            continue  # it is there since the index was read
         if each.path.split("/")[0] not in OPERATION_FILES or ".." in each.path.split("/"):
             raise DevkitError(
                 f"the snapshot names {each.path!r} in git's folder", "It is no file of a rebase or merge."
@@ -325,7 +335,7 @@ def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], byte
 
 
 def _head(git: Git, place: Place, head: str) -> None:
-    if os.fsdecode((place.git_dir / "HEAD").read_bytes()) == head:
+    if head_text(place.git_dir) == head:
         return
     text = head.strip()
     if text.startswith("ref: "):

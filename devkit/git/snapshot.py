@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git.changes import in_the_way, is_path, lstat, parents
-from devkit.git.state import GITLINK, find_place, read_status
+from devkit.git.state import GITLINK, find_place, head_text, read_status
 from devkit.text import size as size_text
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ OPERATION_FILES = (
     "sequencer",
     "devkit-rebase.json",
 )
+
+
+SHARED = "sharedindex."
 
 
 @dataclass(frozen=True)
@@ -330,16 +333,17 @@ def _checkout(
     index = place.git_dir / "index"
     found = lstat(index)
     submodules = tuple(_submodules(git, top))
-    operation = tuple(_operation(place, blobs))
-    head = (place.git_dir / "HEAD").read_bytes()
+    data = index.read_bytes() if found else b""
+    operation = (*_operation(place, blobs), *_shared(place, data, blobs))
+    head = head_text(place.git_dir)
     commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
     blobs.commits += [commit] if commit else []
     return Checkout(
         str(top),
         os.path.relpath(place.git_dir, place.common_dir),
-        os.fsdecode(head),
+        head,
         commit,
-        blobs.add(index.read_bytes()) if found else "",
+        blobs.add(data) if found else "",
         found.st_mtime_ns if found else 0,
         tuple(files),
         operation,
@@ -379,6 +383,14 @@ def _operation(place: Place, blobs: Blobs) -> Iterator[File]:
             blobs.commits += _names(data, place)
             mode = path.stat().st_mode
             yield File(str(path.relative_to(place.git_dir)), mode, blobs.add(data), len(data))
+
+
+def _shared(place: Place, index: bytes, blobs: Blobs) -> Iterator[File]:
+    """Return the file that a split index builds on: git lets go of it some time after the last index that named it."""
+    for path in place.git_dir.glob(f"{SHARED}*") if b"link" in index else ():
+        if bytes.fromhex(path.name[len(SHARED) :]) in index:
+            data = path.read_bytes()
+            yield File(path.name, path.stat().st_mode, blobs.add(data), len(data))
 
 
 def _names(data: bytes, place: Place) -> list[str]:

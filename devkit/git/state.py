@@ -261,8 +261,14 @@ def read_status(git: Git) -> Status:
 
 def read_head(place: Place) -> str:
     """Return the branch that HEAD names, or nothing when it is detached."""
-    text = os.fsdecode((place.git_dir / "HEAD").read_bytes()).strip()
+    text = head_text(place.git_dir).strip()
     return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
+
+
+def head_text(git_dir: Path) -> str:
+    """Return what is in ``HEAD``, where it is a symbolic link too (``core.preferSymlinkRefs``)."""
+    head = git_dir / "HEAD"
+    return f"ref: {os.readlink(head)}\n" if head.is_symlink() else os.fsdecode(head.read_bytes())  # noqa: PTH115 - its very words
 
 
 def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

@@ -172,6 +172,7 @@ def sources(requests: Sequence[Request]) -> dict[str, str]:
 def preview(session: Session, wish: Wish, state: State) -> list[Line]:
     """Return the lines that a fetch would run: the forge is asked what it has, and nothing is fetched."""
     lines = []
+    wish = _whole(session, wish, state)
     for remote in dict.fromkeys(each.remote for each in wish.requests):
         requests = [each for each in wish.requests if each.remote == remote]
         listed = session.git.carry_out(line("ls-remote", "--", remote, *(each.source for each in requests), slow=True))
@@ -198,11 +199,20 @@ def fetch(session: Session, wish: Wish, state: State) -> list[Fetched]:
         wish = replace(wish, way="branch")
     if wish.way in {"switch", "detach"}:
         _can_switch(state, wish)
+    wish = _whole(session, wish, state)
     arrivals = _arrive(session, wish, state)
     try:
         return _place(session, wish, state, arrivals)
     finally:
         clear_incoming(session)
+
+
+def _whole(session: Session, wish: Wish, state: State) -> Wish:
+    """Leave ``--depth`` out in a whole clone: it would become shallow, and the next gc would take what is older."""
+    if not wish.depth or not state.refs or state.place.shallow:
+        return wish
+    session.app.console.look("this clone has its whole history, and keeps it: --depth would cut it off")
+    return replace(wish, depth=0)
 
 
 def _place(session: Session, wish: Wish, state: State, arrivals: list[Arrival]) -> list[Fetched]:

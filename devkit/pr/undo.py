@@ -15,7 +15,7 @@ from devkit.git.journal import Push
 from devkit.git.restore import differences, refs_now
 from devkit.git.session import moved, return_to, short, since
 from devkit.git.snapshot import Touches
-from devkit.git.state import find_place
+from devkit.git.state import find_place, head_text
 from devkit.pr.trees import refuse_clones
 
 if TYPE_CHECKING:
@@ -225,6 +225,6 @@ def preview(session: Session, run: str) -> list[str]:
 def _where(session: Session) -> str:
     if session.place.top is None:
         return "refs as they were"
-    head = (session.place.git_dir / "HEAD").read_text("utf-8", "surrogateescape").strip()
+    head = head_text(session.place.git_dir).strip()
     name = head.removeprefix("ref: refs/heads/")
     return f"on {name}" if head.startswith("ref:") else f"detached at {name[:10]}"

@@ -602,3 +602,34 @@ def test_a_second_ctrl_c_at_a_terminal_does_not_reach_what_puts_everything_back(
 def _own_terminal() -> None:
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_split_index_comes_back_with_what_it_builds_on(clone: Clone) -> None:
+    clone.git("update-index", "--split-index")
+    before = look(clone)
+    clone.devkit("pr", "fetch", "7")
+    clone.git("update-index", "--no-split-index")
+    for path in (clone.folder / ".git").glob("sharedindex.*"):
+        path.unlink()
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
+    assert clone.status() == ["## develop...upstream/develop"]
+
+
+def test_a_head_that_is_a_symbolic_link(clone: Clone) -> None:
+    head = clone.folder / ".git" / "HEAD"
+    head.unlink()
+    head.symlink_to("refs/heads/develop")
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    assert clone.devkit("undo").status == 0
+    assert clone.status() == ["## develop...upstream/develop"]
+
+
+def test_a_whole_clone_is_not_made_a_shallow_one(clone: Clone) -> None:
+    before = look(clone)
+    said = clone.devkit("pr", "fetch", "7", "--depth", "1")
+    assert "! this clone has its whole history, and keeps it: --depth would cut it off" in said.text
+    assert "✓ pr/7  2 commits, 2 files, +2 −1, 2 behind upstream/develop" in said.text
+    assert not (clone.folder / ".git" / "shallow").exists()
+    assert clone.devkit("undo").status == 0
+    assert differences(before, look(clone)) == []
