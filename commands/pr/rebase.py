@@ -71,6 +71,8 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
             console.note(f"  {each}", "dim")
         for path, kind in outcome.conflicts:
             console.note(f"  {path}   {kind}")
+        for each in outcome.notes:
+            console.look(each)
         if outcome.conflicts:
             console.next("git add -- FILE…   once they are right")
         console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is mended"))

@@ -120,6 +120,9 @@ class Session:
             run.release("undo")
             if isinstance(error, KeyboardInterrupt):
                 self.app.restored.append("the repository is as it was before")
+                for push in change.entry.pushes:  # nobody knows how far it came
+                    line_ = f"git ls-remote {shlex.quote(push.remote)} {shlex.quote(push.ref)}"
+                    self.app.restored.append(f"the push to {push.remote} may have arrived: {line_}")
         except (DevkitError, OSError) as failed:
             self.app.console.look(f"the repository could not be put back at once: {failed}")
             self.app.console.next(f"devkit undo {run.id} --yes   puts the repository back, once that is mended")

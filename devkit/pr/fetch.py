@@ -19,7 +19,7 @@ from devkit.git.snapshot import INCOMING, Touches
 from devkit.git.state import read_status
 from devkit.pr.carry import blocked, carried, empty_tree
 from devkit.pr.summary import Summary, summarize
-from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
+from devkit.pr.trees import follow_submodules, populate_submodules, rebased_in, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -354,6 +354,14 @@ def _free(state: State, request: Request, branch: str, local: str, seen: str) ->
     if clash:
         raise DevkitError(
             f"the branch {branch} cannot be beside the branch {clash}", "One's name holds the other's.", remedy
+        )
+    folder = rebased_in(state, branch)
+    if folder:
+        raise DevkitError(
+            f"{branch} is being rebased in {folder}",
+            "It would move under the rebase.",
+            f"cd {shlex.quote(str(folder))} && devkit pr continue",
+            f"cd {shlex.quote(str(folder))} && devkit pr abort",
         )
     owner = request_of(state, branch)
     if local and owner != request and local != seen:

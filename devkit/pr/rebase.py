@@ -284,6 +284,10 @@ def _after(
         (place.git_dir / MARK).unlink(missing_ok=True)
     base = str(mark.get("base", ""))
     outcome = Outcome(branch, base, operation=operation)
+    then = {name: change.before.refs.get(f"refs/heads/{name}") for name in state.branches if name != branch}
+    along = [name for name, oid in then.items() if oid and oid != state.branches[name]]
+    if along:
+        outcome.notes.append(f"{', '.join(along)} moved along, as rebase.updateRefs says")
     aside = _aside(state, mark)
     if aside:
         entry = wip.find(session.git, state, aside)
@@ -410,7 +414,11 @@ def go_on(session: Session, state: State, how: str) -> Outcome:
         answer = change.run(line(operation, f"--{how}", slow=True), check=False, title=operation)
         if answer.status and not state.place.operation:
             raise GitFailed((operation, f"--{how}"), answer)
-        return _after(change, state.place, mark, answer.complaint, operation)
+        outcome = _after(change, state.place, mark, answer.complaint, operation)
+    if how == "skip":
+        edited = [each.path for each in state.status.dirty if not each.unmerged and each.xy[1] != "."]
+        outcome.notes += [f"your edit of {path} went with the commit; devkit undo brings it back" for path in edited]
+    return outcome
 
 
 def _resolved(session: Session, state: State) -> None:

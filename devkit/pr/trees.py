@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -13,7 +14,6 @@ from devkit.git.state import GITLINK, STATUS, parse_status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from devkit.git.changes import Change
     from devkit.git.command import Git
@@ -90,6 +90,19 @@ def refuse_clones(git: Git, folder: Path, instead: str) -> None:
             f"mv -- {shlex.quote(str(folder / found[0]))} ELSEWHERE",
             f"{instead}   when nothing in them is worth keeping",
         )
+
+
+def rebased_in(state: State, branch: str) -> Path | None:
+    """Return the checkout where a rebase of the branch goes on: its HEAD is detached, so that git lists no branch."""
+    common = state.place.common_dir
+    for mark in ("rebase-merge", "rebase-apply"):
+        for name in (common / mark / "head-name", *common.glob(f"worktrees/*/{mark}/head-name")):
+            if name.is_file() and name.read_text("utf-8", "surrogateescape").strip() == f"refs/heads/{branch}":
+                admin = name.parent.parent
+                if admin == common:
+                    return state.worktrees[0].path
+                return Path((admin / "gitdir").read_text("utf-8", "surrogateescape").strip()).parent
+    return None
 
 
 def submodule_names(git: Git) -> dict[str, str]:

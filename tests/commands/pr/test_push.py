@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -178,3 +183,27 @@ def test_private_refs_are_never_sent(clone: Clone, forge: Forge) -> None:
     clone.devkit("pr", "sync")
     sent = git(forge.bare("me/Paddle"), "for-each-ref", "--format=%(refname)").decode()
     assert "devkit" not in sent
+
+
+def test_a_push_that_was_interrupted_is_said_to_may_have_arrived(clone: Clone, forge: Forge) -> None:
+    hook = forge.bare("me/Paddle") / "hooks" / "post-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nsleep 5\n")
+    hook.chmod(0o755)
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_cc="1\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "pr", "push"],
+        cwd=clone.folder,
+        env={**os.environ, "XDG_STATE_HOME": str(clone.state)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        deadline = time.monotonic() + 30
+        while "refs/heads/fix Fix" not in forge.refs("me/Paddle") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "the push to fork may have arrived: git ls-remote fork refs/heads/fix" in said

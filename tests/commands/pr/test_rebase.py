@@ -279,3 +279,28 @@ def test_a_bisect_that_was_aborted_comes_back_whole(clone: Clone) -> None:
     assert clone.git("for-each-ref", "refs/bisect") == ""
     assert clone.devkit("undo").status == 0
     assert differences(before, look(clone)) == []
+
+
+def test_what_moved_along_and_what_a_skip_took_is_said(clone: Clone) -> None:
+    clone.git("config", "rebase.updateRefs", "true")
+    clone.devkit("pr", "fetch", "7")
+    clone.git("branch", "part", "HEAD~1")
+    assert "! part moved along, as rebase.updateRefs says" in clone.devkit("pr", "rebase").text
+    clone.devkit("pr", "fetch", "8")
+    clone.devkit("pr", "rebase")
+    clone.write("a.cc", "edited during the conflict\n")
+    assert "! your edit of a.cc went with the commit; devkit undo brings it back" in clone.devkit("pr", "skip").text
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").read_text() == "edited during the conflict\n"
+
+
+def test_a_branch_that_is_being_rebased_in_a_worktree_is_not_moved(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "8", "--worktree")
+    tree = clone.folder.parent / "Paddle-pr-8"
+    clone.devkit("pr", "rebase", folder=tree)
+    forge.commit("project/Paddle", "refs/pull/8/head", "More", {"more.txt": "more\n"})
+    for words in (("pr", "fetch", "8"), ("pr", "fetch", "8", "--no-switch")):
+        said = clone.devkit(*words)
+        assert said.status == 1
+        assert f"✗ pr/8 is being rebased in {tree}" in said.text
+    assert clone.git("log", "-1", "--format=%s", "pr/8") == "Other words"
