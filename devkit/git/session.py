@@ -265,6 +265,7 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
     for name, oid in entry.after.refs.items():
         if now.refs.get(name, "") != oid and now.refs.get(name, "") != before.refs.get(name, ""):
             found.append(f"{short(name)} moved{_commits(session.git, oid, now.refs.get(name, ''))}")
+    found += _settings_since(entry.after, now)
     for each in before.checkouts:
         top = Path(each.path)
         name = each.head.strip().removeprefix("ref: ")
@@ -282,15 +283,33 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
         held = {file.path for file in each.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
-    for name in entry.creates:
+    return found + _made_since(session, entry.creates, entry.after)
+
+
+def _settings_since(after: journal.After, now: State) -> list[str]:
+    settings = sections(now.local)
+    return [
+        f"the settings of the branch {name} changed"
+        for name, then in after.config.items()
+        if _own_settings(settings.get(name, ())) != _own_settings(map(tuple, then))
+    ]
+
+
+def _made_since(session: Session, creates: Iterable[str], after: journal.After) -> list[str]:
+    found = []
+    for name in creates:
         path = Path(name)
         if path.is_dir():
             marks = journal.file_marks(path, read_status(session.git.at(path)))
-            then = entry.after.files.get(name, {})
+            then = after.files.get(name, {})
             found += [
                 f"{path / each} was edited" for each in sorted({*marks, *then}) if marks.get(each) != then.get(each)
             ]
     return found
+
+
+def _own_settings(config: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [each for each in config if not each[0].endswith(".devkitfetched")]
 
 
 def short(name: str) -> str:

@@ -198,8 +198,10 @@ def find_place(git: Git) -> Place:
         "--show-cdup",
     )
     answer = git.ask("rev-parse", *words)
-    if answer.status:
+    if answer.status and "not a git repository" in answer.complaint:
         raise DevkitError(f"there is no clone at {git.directory}", answer.complaint, "git clone URL")
+    if answer.status:
+        raise DevkitError(f"git cannot work at {git.directory}", answer.complaint, "git status   once that is mended")
     lines = os.fsdecode(answer.stdout).split("\n")
     base = git.directory
     if len(lines) < len(words) or not {lines[2], lines[4]} <= {"true", "false"}:

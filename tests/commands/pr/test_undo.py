@@ -633,3 +633,21 @@ def test_a_whole_clone_is_not_made_a_shallow_one(clone: Clone) -> None:
     assert not (clone.folder / ".git" / "shallow").exists()
     assert clone.devkit("undo").status == 0
     assert differences(before, look(clone)) == []
+
+
+def test_settings_of_a_branch_that_were_made_since_need_a_yes(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.devkit("pr", "fetch", "7")  # writes down when, and no more
+    clone.git("config", "branch.pr/7.description", "what I know of it")
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert "the settings of the branch pr/7 changed" in said.text
+    assert clone.git("config", "branch.pr/7.description") == "what I know of it"
+
+
+def test_a_clone_that_git_cannot_read_is_not_said_to_be_none(clone: Clone) -> None:
+    with (clone.folder / ".git" / "config").open("a") as file:
+        file.write("[broken\n")
+    said = clone.devkit("pr", "list")
+    assert said.status == 1
+    assert f"✗ git cannot work at {clone.folder}\n  fatal: bad config line" in said.text
