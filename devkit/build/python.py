@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "yaml": "pyyaml",
     "jinja2": "jinja2",
     "wheel": "wheel",
+    "pip": "pip",
     "setuptools": "setuptools",
 }
 FACTS = """

@@ -89,6 +89,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pyyaml": "yaml.py",
         "jinja2": "jinja2.py",
         "wheel": "wheel.py",
+        "pip": "pip.py",
         "setuptools": "setuptools.py",
     }
     for name, module in modules.items():

@@ -43,7 +43,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     found = broken(told.out)
     assert told.status == 4
     assert set(found) == {"packages", "submodules", "archive"}
-    assert "lacks protobuf, pyyaml, jinja2, wheel, setuptools" in found["packages"]["why"]
+    assert "lacks protobuf, pyyaml, jinja2, wheel, pip, setuptools" in found["packages"]["why"]
     assert "1 is not there: third_party/greet" in found["submodules"]["why"]
     assert found["archive"]["why"] == "it is empty: its download failed"
     assert all(each["remedy"] for each in found.values())

@@ -12,4 +12,12 @@ execute_process(
 if(NOT python_found STREQUAL PY_VERSION)
   message(FATAL_ERROR "Could NOT find PythonLibs: Found unsuitable version \"${python_found}\", but required is exact version \"${PY_VERSION}\"")
 endif()
+foreach(module pip numpy google.protobuf)
+  execute_process(
+    COMMAND ${PYTHON_EXECUTABLE} -c "import ${module}"
+    RESULT_VARIABLE result_var ERROR_QUIET)
+  if(NOT result_var EQUAL 0)
+    message(FATAL_ERROR "python module ${module} is not found")
+  endif()
+endforeach()
 include(cmake/external/lapack.cmake)
