@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass, replace
@@ -10,13 +11,16 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from devkit.process import Finished, Runner
 
 GIT_LIMIT_S = 60.0
 EXTERNAL = "cmake/external"
-MODULES = r"^submodule\..*\.(path|url)$"
+MODULES = r"^submodule\..*\.(path|url|update)$"
+UPDATES = r"^submodule\..*\.update$"
+THIRD_PARTY = "cmake/third_party.cmake"
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,19 @@ class Submodule:
         url: where it comes from.
         pinned: the commit that the tree names.
         present: the commit that is checked out; empty where nothing is.
+        left_out: whether the user (``update = none``) or the tree's own configure passes it over.
     """
 
     path: str
     url: str
     pinned: str
     present: str
+    left_out: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether it must be fetched."""
+        return not self.present and not self.left_out
 
 
 @dataclass(frozen=True)
@@ -114,24 +125,50 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
     if not (root / ".gitmodules").is_file():
         return []
     listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES)
-    urls = module_urls(listed.text)
+    named = module_fields(listed.text)
+    urls = _urls(named)
+    own = module_fields(git(runner, root, "config", "-z", "--get-regexp", UPDATES, check=False).text)
+    passed_over = {
+        fields["path"] for name, fields in named.items() if "path" in fields and _none({**fields, **own.get(name, {})})
+    } | left_out_by(root)
     pins = git(runner, root, "ls-files", "-s", "-z", "--", *urls)
     found = []
     for entry in filter(None, pins.text.split("\0")):
         mode, commit, _, path = re.split(r"[ \t]", entry, maxsplit=3)
         if mode == "160000" and path in urls:
-            found.append(Submodule(path, urls[path], commit, checked_out(root / path)))
+            found.append(Submodule(path, urls[path], commit, checked_out(root / path), path in passed_over))
     return sorted(found, key=lambda each: each.path)
 
 
 def module_urls(listed: str) -> dict[str, str]:
     """Return path → URL of what ``git config -z --get-regexp`` told of a .gitmodules."""
+    return _urls(module_fields(listed))
+
+
+def _urls(named: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+
+
+def _none(fields: Mapping[str, str]) -> bool:
+    return fields.get("update") == "none"
+
+
+def left_out_by(root: Path) -> set[str]:
+    """Return the submodules that the tree's own configure does not fetch, though its .gitmodules names them."""
+    with contextlib.suppress(OSError):
+        text = (root / THIRD_PARTY).read_text("utf-8", "replace")
+        return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", text))
+    return set()
+
+
+def module_fields(listed: str) -> dict[str, dict[str, str]]:
+    """Return name → field → value of what ``git config -z --get-regexp`` told of submodules."""
     named: dict[str, dict[str, str]] = {}
     for entry in filter(None, listed.split("\0")):
         key, _, value = entry.partition("\n")
         name, _, field = key.removeprefix("submodule.").rpartition(".")
         named.setdefault(name, {})[field] = value
-    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+    return named
 
 
 def checked_out(folder: Path) -> str:

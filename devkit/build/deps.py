@@ -121,7 +121,9 @@ class Fetcher:
             self.app.runner, self.root, "config", "--get", "remote.origin.url", check=False
         ).text.strip()
         modules = checkout.submodules(self.app.runner, self.root)
-        waiting = [Repository(each.path, resolved(each.url, origin), each.pinned) for each in modules]
+        waiting = [
+            Repository(each.path, resolved(each.url, origin), each.pinned) for each in modules if not each.left_out
+        ]
         got: list[Got] = []
         with ThreadPoolExecutor(self.at_once) as pool:
             running: set[Future[tuple[Got, list[Repository]]]] = {
@@ -263,7 +265,9 @@ def needed(app: App, root: Path) -> list[Path]:
     fetcher = Fetcher(app, root, 1)
     origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
     waiting = [
-        Repository(each.path, resolved(each.url, origin), each.pinned) for each in checkout.submodules(app.runner, root)
+        Repository(each.path, resolved(each.url, origin), each.pinned)
+        for each in checkout.submodules(app.runner, root)
+        if not each.left_out
     ]
     found = {kept_archive(each) for each in checkout.archives(root)}
     missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())

@@ -176,7 +176,7 @@ def check(work: Work) -> Said:
             return "skipped", "the tools are those of the last time"
     with work.app.console.progress("preflight"):
         facts = work.gathered()
-        if any(not each.present for each in facts.submodules) and not request.offline:
+        if any(each.missing for each in facts.submodules) and not request.offline:
             work.facts = facts = preflight.with_network(work.app, facts)
     findings = preflight.judge(facts)
     fetched = {"submodules"} if "submodules" in work.request.phases else set()
@@ -203,7 +203,7 @@ def check(work: Work) -> Said:
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
     request = work.request
-    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if not each.present]
+    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if each.missing]
     if not missing:
         return "skipped", "all are there"
     line = submodule_line(request, missing)
@@ -489,7 +489,7 @@ def plan(app: App, request: Request) -> list[list[str]]:
     """Return the lines that a build would run now, those left out that have nothing to do."""
     lines: list[list[str]] = []
     if "submodules" in request.phases:
-        missing = [each.path for each in checkout.submodules(app.runner, request.root) if not each.present]
+        missing = [each.path for each in checkout.submodules(app.runner, request.root) if each.missing]
         lines += [submodule_line(request, missing)] if missing else []
     cache, stamp = configure.read_cache(request.build), configure.read_stamp(request.build)
     if "configure" in request.phases:

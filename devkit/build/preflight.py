@@ -169,7 +169,7 @@ def _foreign(folder: Path) -> bool:
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
     wanted = hosts.needed(
-        [each.url for each in facts.submodules if not each.present],
+        [each.url for each in facts.submodules if each.missing],
         [each.url for each in facts.archives if each.md5 not in each.expected],
     )
     if not wanted:
@@ -274,7 +274,8 @@ def _submodules(facts: Facts) -> list[Finding]:
     if facts.refused:
         return []
     all_of_them = facts.submodules
-    missing = [each.path for each in all_of_them if not each.present]
+    missing = [each.path for each in all_of_them if each.missing]
+    left_out = sum(each.left_out and not each.present for each in all_of_them)
     other = [each.path for each in all_of_them if each.present and each.present != each.pinned]
     findings = []
     if missing:
@@ -285,7 +286,8 @@ def _submodules(facts: Facts) -> list[Finding]:
         why = f"{_few(other)}: not at the commit that the tree pins"
         remedy = f"git submodule update --recursive -- {' '.join(other[:FEW])}"
         findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, remedy))
-    return findings or [Finding("submodules", f"{len(all_of_them)} at their pinned commits")]
+    there = f"{len(all_of_them) - left_out} at their pinned commits"
+    return findings or [Finding("submodules", f"{there}, {left_out} left out" if left_out else there)]
 
 
 def _archives(archives: Sequence[checkout.Archive]) -> list[Finding]:
@@ -344,7 +346,7 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
         for each in facts.archives
         if each.here and each.md5 not in each.expected
     ]
-    missing = [each.path for each in facts.submodules if not each.present]
+    missing = [each.path for each in facts.submodules if each.missing]
     if missing or facts.refused:
         line = (
             "git",

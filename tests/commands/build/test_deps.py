@@ -65,3 +65,24 @@ def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> 
     told = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
     assert told.status == 1
     assert "✗ x.tar is no export of devkit's" in told.err
+
+
+def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
+    devkit: Devkit, project: Project, tmp_path: Path
+) -> None:
+    modules = project.root / ".gitmodules"
+    for name in ("openvino", "cutlass"):
+        modules.write_text(
+            modules.read_text()
+            + f'[submodule "third_party/{name}"]\n\tpath = third_party/{name}\n\turl = file://{tmp_path}/none-{name}\n'
+        )
+        (project.root / "third_party" / name).mkdir()
+        run("git", "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},third_party/{name}", cwd=project.root)
+    run("git", "config", "submodule.third_party/cutlass.update", "none", cwd=project.root)
+
+    told = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
+    assert told.status == 0, told.out
+    assert "1 at their pinned commits, 2 left out" in told.out
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    built = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
+    assert "submodules all are there" in built.err

@@ -1,11 +1,20 @@
 message(STATUS "Check submodules of paddle, and run 'git submodule update --init --recursive'")
 execute_process(
-  COMMAND git submodule update --init --recursive
+  COMMAND git submodule status
   WORKING_DIRECTORY ${PADDLE_SOURCE_DIR}
-  RESULT_VARIABLE result_var)
-if(NOT result_var EQUAL 0)
-  message(FATAL_ERROR "Failed to get submodule, please check your network !")
-endif()
+  OUTPUT_VARIABLE listed)
+string(REGEX MATCHALL "third_party/[^ )\n]+" listed "${listed}")
+foreach(submodule IN LISTS listed)
+  if(NOT submodule STREQUAL "third_party/openvino")
+    execute_process(
+      COMMAND git submodule update --init --recursive ${submodule}
+      WORKING_DIRECTORY ${PADDLE_SOURCE_DIR}
+      RESULT_VARIABLE result_var)
+    if(NOT result_var EQUAL 0)
+      message(FATAL_ERROR "Failed to get submodule, please check your network !")
+    endif()
+  endif()
+endforeach()
 execute_process(
   COMMAND ${PYTHON_EXECUTABLE} -c "import sys; print('%d.%d' % sys.version_info[:2], end='')"
   OUTPUT_VARIABLE python_found)
