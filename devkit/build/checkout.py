@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from devkit.process import Finished, Runner
@@ -188,6 +188,16 @@ def checked_out(folder: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
+
+
+def fetch_line(root: Path, missing: Sequence[str], *, jobs: int = 1) -> list[str]:
+    """Return the line that fetches the submodules of which nothing is checked out; all where none is named.
+
+    Git takes one whose clone is at the pinned commit for done, though an interruption left its folder empty.
+    ``--force`` checks it out; where nothing is checked out it has nothing to overwrite.
+    """
+    line = ["git", "-C", str(root), "submodule", "update", "--init", "--recursive"]
+    return [*line, *(["--jobs", str(jobs)] if jobs > 1 else []), *(["--force", "--", *missing] if missing else [])]
 
 
 def archives(root: Path) -> list[Archive]:

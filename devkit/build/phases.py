@@ -223,10 +223,7 @@ def fetch_submodules(work: Work) -> Said:
 
 def submodule_line(request: Request, paths: Sequence[str]) -> list[str]:
     """Return the line that fetches submodules."""
-    return [
-        "git", "-C", str(request.root), "submodule", "update", "--init", "--recursive", "--jobs", str(FETCHERS), "--",
-        *paths,
-    ]  # fmt: skip
+    return checkout.fetch_line(request.root, paths, jobs=FETCHERS)
 
 
 def set_up(work: Work) -> Said:

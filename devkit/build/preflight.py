@@ -348,17 +348,7 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     ]
     missing = [each.path for each in facts.submodules if each.missing]
     if missing or facts.refused:
-        line = (
-            "git",
-            "-C",
-            str(facts.root),
-            "submodule",
-            "update",
-            "--init",
-            "--recursive",
-            *(["--", *missing] if missing else []),
-        )
-        found.append(Fix("submodules", line))
+        found.append(Fix("submodules", tuple(checkout.fetch_line(facts.root, missing))))
     return found
 
 

@@ -86,6 +86,17 @@ def test_a_build_from_nothing_to_a_verified_library_and_then_only_what_is_needed
     (project.root / "python/paddle/nn/more.py").unlink()
 
 
+def test_a_submodule_whose_clone_is_there_and_whose_folder_is_empty_is_checked_out(
+    devkit: Devkit, project: Project
+) -> None:
+    greet = project.root / "third_party" / "greet"
+    (greet / "greet.h").unlink()  # as a fetch that was interrupted leaves it
+    told = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
+    assert told.status == 0, told.err
+    assert "submodules 1 fetched" in told.err
+    assert (greet / "greet.h").is_file()
+
+
 def test_a_compile_error_is_named_and_the_next_build_goes_on(devkit: Devkit, project: Project) -> None:
     def build(*words: str) -> Result:
         return devkit("build", "--env", str(project.env), "--target", "phi", *words, cwd=project.root)

@@ -120,7 +120,9 @@ def test_fixes_touch_the_environment_gits_settings_and_broken_archives_only() ->
         Fix("owner", ("git", "config", "--global", "--add", "safe.directory", "/p/third_party/x")),
         Fix("packages", ("uv", "pip", "install", "--python", "/e/bin/python", "pyyaml", "cmake<4")),
         Fix("archive", ("rm", "--", "/p/l")),
-        Fix("submodules", ("git", "-C", "/p", "submodule", "update", "--init", "--recursive", "--", "t/gone")),
+        Fix(
+            "submodules", ("git", "-C", "/p", "submodule", "update", "--init", "--recursive", "--force", "--", "t/gone")
+        ),
     ]
 
 
