@@ -190,6 +190,20 @@ def checked_out(folder: Path) -> str:
     return next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
 
 
+def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
+    """Return path of a submodule → the tags, branches and commits of it that ``cmake/external`` names.
+
+    The tree's configure and build check these out by name: some are not what the tree pins.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for file in sorted((root / EXTERNAL).glob("*.cmake")):
+        text = file.read_text("utf-8", "replace")
+        names = re.findall(r"set\(\s*\w+_TAG\s+\"?([\w][\w./-]*)", text)
+        for path in re.findall(r"\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w-]+)", text):
+            found.setdefault(path, {}).update(dict.fromkeys(names))
+    return {path: tuple(names) for path, names in found.items()}
+
+
 def fetch_line(root: Path, missing: Sequence[str], *, jobs: int = 1) -> list[str]:
     """Return the line that fetches the submodules of which nothing is checked out; all where none is named.
 

@@ -1,7 +1,7 @@
 """What a build fetches, fetched ahead: submodules and archives, into a cache that all worktrees share.
 
-A submodule's repository is a bare one with only the pinned commits, found by ``insteadOf``: git itself then takes it
-from the cache. An archive is kept under its MD5.
+A submodule's repository is a bare one with only the pinned commits and the tags that the tree names, found by
+``insteadOf``: git itself then takes it from the cache. An archive is kept under its MD5.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from devkit.process import Finished
 
 URL_FILE = "devkit-url"
+NAMES_FILE = "devkit-names"
+SHA_LENGTH = 40
 FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
 CHUNK = 1 << 18
@@ -42,11 +44,20 @@ PARTIAL_CONTENT = 206
 
 @dataclass(frozen=True)
 class Repository:
-    """A submodule to fetch, nested ones too: its place in the tree, its address, its pinned commit."""
+    """A submodule to fetch, nested ones too: its place in the tree, its address, its pinned commit.
+
+    ``names`` are tags and branches that the tree checks out in it besides.
+    """
 
     path: str
     url: str
     commit: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The branch that holds the commit in the cache."""
+        return f"refs/heads/devkit-{self.commit[:16]}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +107,24 @@ def resolved(url: str, parent: str) -> str:
     return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
 
 
+def wanted(app: App, root: Path) -> list[Repository]:
+    """Return the submodules of a checkout that a build may need."""
+    origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
+    names = checkout.named_refs(root)
+    return [
+        Repository(each.path, resolved(each.url, origin), each.pinned, names.get(each.path, ()))
+        for each in checkout.submodules(app.runner, root)
+        if not each.left_out
+    ]
+
+
+def asked_names(folder: Path) -> set[str]:
+    """Return the tags and branches that the cache asked for, whether the server had them or not."""
+    with contextlib.suppress(OSError):
+        return set((folder / NAMES_FILE).read_text("utf-8").split())
+    return set()
+
+
 class Fetcher:
     """Fetches what a checkout needs into the cache, several things at once.
 
@@ -117,13 +146,7 @@ class Fetcher:
 
     def all(self, on_got: Callable[[Got, int, int], None]) -> list[Got]:
         """Fetch everything, submodules of submodules too; ``on_got`` gets each with how many of how many are done."""
-        origin = checkout.git(
-            self.app.runner, self.root, "config", "--get", "remote.origin.url", check=False
-        ).text.strip()
-        modules = checkout.submodules(self.app.runner, self.root)
-        waiting = [
-            Repository(each.path, resolved(each.url, origin), each.pinned) for each in modules if not each.left_out
-        ]
+        waiting = wanted(self.app, self.root)
         got: list[Got] = []
         with ThreadPoolExecutor(self.at_once) as pool:
             running: set[Future[tuple[Got, list[Repository]]]] = {
@@ -155,31 +178,39 @@ class Fetcher:
     def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
         folder = bare(each.url)
         try:
-            state = "kept" if self._has(folder, each.commit) else self._fetch(folder, each)
+            state = "kept" if self._has(folder, each) else self._fetch(folder, each)
             return Got(each.path, state), self._nested(folder, each)
         except DevkitError as error:
             return Got(each.path, "failed", reason(error.why or error.what)), []
 
-    def _has(self, folder: Path, commit: str) -> bool:
-        return (folder / URL_FILE).is_file() and not self._git(
-            folder, "cat-file", "-e", f"{commit}^{{tree}}", check=False
-        ).status
+    def _has(self, folder: Path, each: Repository) -> bool:
+        if not (folder / URL_FILE).is_file() or not set(each.names) <= asked_names(folder):
+            return False
+        return not self._git(folder, "cat-file", "-e", f"{each.commit}^{{tree}}", check=False).status
 
     def _fetch(self, folder: Path, each: Repository) -> str:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._git(folder, "init", "-q", "--bare")
-        ref = f"refs/heads/devkit-{each.commit[:16]}"
-        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, f"{each.commit}:{ref}", check=False)
+        refs = [f"{each.commit}:{each.ref}", *self._named(folder, each)]
+        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, *refs, check=False)
         if quick.status:  # a server that gives no single commits
-            self._git(
-                folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"
-            )
-            self._git(folder, "update-ref", ref, each.commit)
-        self._git(folder, "symbolic-ref", "HEAD", ref)
+            self._git(folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+            self._git(folder, "update-ref", each.ref, each.commit)
+        self._git(folder, "symbolic-ref", "HEAD", each.ref)
         self._git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+        names = "".join(f"{name}\n" for name in sorted({*each.names, *asked_names(folder)}))
+        write_atomically(folder / NAMES_FILE, names.encode())
         write_atomically(folder / URL_FILE, f"{each.url}\n".encode())
         return "fetched"
+
+    def _named(self, folder: Path, each: Repository) -> list[str]:
+        """Return the refspecs of what the tree names and the server has."""
+        names = [name for name in each.names if len(name) != SHA_LENGTH]
+        patterns = [f"refs/{kind}/{name}" for name in names for kind in ("tags", "heads")]
+        listed = self._git(folder, "ls-remote", "--", each.url, *patterns).text if patterns else ""
+        there = {line.partition("\t")[2] for line in listed.splitlines()}
+        return [f"+{ref}:{ref}" for ref in patterns if ref in there]
 
     def _nested(self, folder: Path, each: Repository) -> list[Repository]:
         listed = self._git(
@@ -263,18 +294,13 @@ def needed(app: App, root: Path) -> list[Path]:
         DevkitError: some are not there.
     """
     fetcher = Fetcher(app, root, 1)
-    origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
-    waiting = [
-        Repository(each.path, resolved(each.url, origin), each.pinned)
-        for each in checkout.submodules(app.runner, root)
-        if not each.left_out
-    ]
+    waiting = wanted(app, root)
     found = {kept_archive(each) for each in checkout.archives(root)}
     missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())
     while waiting:
         each = waiting.pop()
         folder = bare(each.url)
-        if fetcher._has(folder, each.commit):  # noqa: SLF001 - the same subject
+        if fetcher._has(folder, each):  # noqa: SLF001 - the same subject
             found.add(folder)
             waiting += fetcher._nested(folder, each)  # noqa: SLF001 - the same subject
         else:

@@ -122,6 +122,9 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
         greet.mkdir()
         (greet / "greet.h").write_text('#pragma once\nconstexpr const char* kGreeting = "hello";\n')
         commit_all(greet)
+        run("git", "tag", "v1.0", cwd=greet)
+        (greet / "README").write_text("what is pinned is newer than what is built\n")
+        commit_all(greet)
         store = tmp_path / "store"
         store.mkdir()
         (store / "lapack_lnx_v1.tar.gz").write_bytes(ARCHIVE)
