@@ -97,6 +97,34 @@ def git_variables() -> dict[str, str]:
     return found if len(pairs) > 1 else {}
 
 
+def in_cache(module: checkout.Submodule) -> bool:
+    """Tell whether a submodule can be fetched from the cache: a host need not be asked for it."""
+    folder, ref = bare(module.url), Repository(module.path, module.url, module.pinned).ref
+    if not (folder / URL_FILE).is_file():
+        return False
+    with contextlib.suppress(OSError):
+        return (folder / ref).is_file() or f" {ref}\n" in (folder / "packed-refs").read_text("utf-8")
+    return False
+
+
+def place_archives(root: Path) -> None:
+    """Put the archives that the cache has where the tree looks for them."""
+    for archive in checkout.archives(root):
+        kept = kept_archive(archive)
+        if kept.is_file():
+            put(archive, kept, root)
+
+
+def put(archive: checkout.Archive, kept: Path, root: Path) -> None:
+    """Put an archive of the cache where the tree looks for it, unless it is there."""
+    if not archive.folder or archive.md5 in archive.expected:
+        return
+    place = root / archive.folder / archive.name
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, place)
+
+
 def resolved(url: str, parent: str) -> str:
     """Return a submodule's address, which may be relative to that of the repository that names it."""
     if not url.startswith(("./", "../")):
@@ -246,11 +274,7 @@ class Fetcher:
                 else:
                     self._download(archive, kept)
                     state = "fetched"
-            if archive.folder and archive.md5 not in archive.expected:
-                place = self.root / archive.folder / archive.name
-                with explained(place):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(kept, place)
+            put(archive, kept, self.root)
         except DevkitError as error:
             return Got(archive.name, "failed", error.why or error.what), []
         return Got(archive.name, state), []

@@ -240,6 +240,7 @@ def set_up(work: Work) -> Said:
         return "skipped", f"{counted(len(request.options), 'option')} as before"
     known_lines = stamp.lines if stamp else int(wheel.remembered(request.build, "cmake").get("lines", 0))
     configure.drop_stamp(request.build)
+    deps.place_archives(request.root)
     line = configure.line(request.root, request.build, request.options, need.dropped)
     lines = 0
     with work.app.console.progress("configuring", total=known_lines or None) as progress:

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.build import checkout, hosts, python
+from devkit.build import checkout, deps, hosts, python
 from devkit.build.configure import Jobs, read_cache
 from devkit.doctor import machine, proxy, tools
 from devkit.doctor.finding import Finding, numbers
@@ -169,8 +169,12 @@ def _foreign(folder: Path) -> bool:
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
     wanted = hosts.needed(
-        [each.url for each in facts.submodules if each.missing],
-        [each.url for each in facts.archives if each.md5 not in each.expected],
+        [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
+        [
+            each.url
+            for each in facts.archives
+            if each.md5 not in each.expected and not deps.kept_archive(each).is_file()
+        ],
     )
     if not wanted:
         return replace(facts, hosts=())
@@ -363,4 +367,6 @@ def apply(app: App, fix: Fix) -> None:
         DevkitError: its line failed.
     """
     environ = {**app.child_environment(), "UV_PYTHON_DOWNLOADS": "never", "GIT_TERMINAL_PROMPT": "0"}
+    if fix.name == "submodules":
+        environ |= deps.git_variables()
     app.runner.run(list(fix.argv), env=environ)

@@ -67,6 +67,22 @@ def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> 
     assert "✗ x.tar is no export of devkit's" in told.err
 
 
+def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tmp_path: Path) -> None:
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    shutil.rmtree(tmp_path / "greet")
+    shutil.rmtree(project.store)
+
+    def worktree(name: str) -> Path:
+        run("git", "worktree", "add", "-q", "--detach", tmp_path / name, cwd=project.root)
+        return tmp_path / name
+
+    built = devkit("build", "--target", "common", "--env", str(project.env), cwd=worktree("second"))
+    assert built.status == 0, built.err
+    mended = devkit("build", "preflight", "--fix", "--env", str(project.env), cwd=worktree("third"))
+    assert mended.status == 0, mended.out
+    assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
+
+
 def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
     devkit: Devkit, project: Project, tmp_path: Path
 ) -> None:
