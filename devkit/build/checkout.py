@@ -231,19 +231,20 @@ def named_archives(text: str) -> list[Archive]:
     """Return the archives that a file of ``cmake/external`` names for Linux.
 
     Its form: ``set(X_FILE "a.tar.gz" …)``, ``set(X_URL "https://…/${X_FILE}" …)`` and ``set(X_URL_MD5 …)``, once a
-    system; where the branches cannot be told apart by name, those for Windows and macOS are left out by theirs.
+    system: an archive's are those between its name and the next. Those for Windows and macOS are left out by their
+    names.
     """
-    files = re.findall(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text)
-    urls = dict(re.findall(r"set\(\s*(\w+)_URL\s+\"?([^\s\")]+)", text))
     place = r"set\(\s*(\w+)_DOWNLOAD_DIR\s+\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w./-]+?)/\$\{CMAKE_SYSTEM_NAME\}"
     folders = {prefix: f"{folder}/Linux" for prefix, folder in re.findall(place, text)}
-    sums: dict[str, list[str]] = {}
-    for prefix, md5 in re.findall(r"set\(\s*(\w+?)(?:_URL)?_MD5\s+\"?([0-9a-f]{32})", text):
-        sums.setdefault(prefix, []).append(md5)
+    files = list(re.finditer(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text))
     found = []
-    for prefix, name in files:
-        if prefix in urls and prefix in sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
-            url = urls[prefix].replace(f"${{{prefix}_FILE}}", name)
+    for number, match in enumerate(files, 1):
+        prefix, name = match[1], match[2]
+        branch = text[match.end() : files[number].start() if number < len(files) else len(text)]
+        urls = re.findall(rf"set\(\s*{prefix}_URL\s+\"?([^\s\")]+)", branch)
+        sums = re.findall(rf"set\(\s*{prefix}(?:_URL)?_MD5\s+\"?([0-9a-f]{{32}})", branch)
+        if urls and sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
+            url = urls[0].replace(f"${{{prefix}_FILE}}", name)
             if "${" not in url:
-                found.append(Archive(name, url, tuple(sums[prefix]), folders.get(prefix, "")))
+                found.append(Archive(name, url, tuple(sums), folders.get(prefix, "")))
     return found

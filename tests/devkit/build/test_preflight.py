@@ -152,6 +152,22 @@ def test_archives_are_read_as_the_tree_names_them_for_linux() -> None:
     assert found.folder == "third_party/lapack/Linux"
 
 
+def test_an_archive_has_the_url_and_the_sum_of_its_own_branch() -> None:
+    text = f"""
+    if(LINUX)
+      set(LAPACK_FILE "lapack_lnx.tar.gz")
+      set(LAPACK_URL "https://mine.example/${{LAPACK_FILE}}")
+      set(LAPACK_URL_MD5 {MD5})
+    else()
+      set(LAPACK_FILE "lapack_mac.tar.gz")
+      set(LAPACK_URL "https://theirs.example/${{LAPACK_FILE}}")
+      set(LAPACK_URL_MD5 {EMPTY})
+    endif()
+    """
+    (found,) = named_archives(text)
+    assert (found.url, found.expected) == ("https://mine.example/lapack_lnx.tar.gz", (MD5,))
+
+
 def test_submodules_are_read_by_path_and_url() -> None:
     listed = "submodule.a.b.path\nthird_party/a\0submodule.a.b.url\nhttps://h/a.git\0submodule.c.url\nu\0"
     assert module_urls(listed) == {"third_party/a": "https://h/a.git"}
