@@ -54,6 +54,7 @@ class Archive:
     Attributes:
         folder: where the tree looks for it, from its root; empty where that cannot be told.
         here: its file where it is already there, and ``md5`` of that.
+        always: whether every configure takes it, whatever the options.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Archive:
     folder: str = ""
     here: Path | None = None
     md5: str = ""
+    always: bool = True
 
 
 def find(directory: Path) -> Path:
@@ -155,10 +157,13 @@ def _none(fields: Mapping[str, str]) -> bool:
 
 def left_out_by(root: Path) -> set[str]:
     """Return the submodules that the tree's own configure does not fetch, though its .gitmodules names them."""
+    return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", _text(root / THIRD_PARTY)))
+
+
+def _text(path: Path) -> str:
     with contextlib.suppress(OSError):
-        text = (root / THIRD_PARTY).read_text("utf-8", "replace")
-        return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", text))
-    return set()
+        return path.read_text("utf-8", "replace")
+    return ""
 
 
 def module_fields(listed: str) -> dict[str, dict[str, str]]:
@@ -197,7 +202,7 @@ def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     for file in sorted((root / EXTERNAL).glob("*.cmake")):
-        text = file.read_text("utf-8", "replace")
+        text = _text(file)
         names = re.findall(r"set\(\s*\w+_TAG\s+\"?([\w][\w./-]*)", text)
         for path in re.findall(r"\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w-]+)", text):
             found.setdefault(path, {}).update(dict.fromkeys(names))
@@ -218,12 +223,26 @@ def archives(root: Path) -> list[Archive]:
     """Return the third-party archives that ``cmake/external`` names by an MD5, and which are there already."""
     import hashlib
 
-    texts = [path.read_text("utf-8", "replace") for path in sorted((root / EXTERNAL).glob("*.cmake"))]
+    certain = always_included(_text(root / THIRD_PARTY))
     found = []
-    for archive in [each for text in texts for each in named_archives(text)]:
-        there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
-        md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
-        found.append(replace(archive, here=there, md5=md5))
+    for file in sorted((root / EXTERNAL).glob("*.cmake")):
+        for archive in named_archives(_text(file)):
+            there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
+            md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
+            found.append(replace(archive, here=there, md5=md5, always=file.stem in certain))
+    return found
+
+
+def always_included(text: str) -> set[str]:
+    """Return the files of ``cmake/external`` that a text includes outside of every block."""
+    found, depth = set(), 0
+    for line in text.splitlines():
+        block = re.match(r"\s*(end)?(?:if|foreach|while|function|macro)\s*\(", line, re.IGNORECASE)
+        if block:
+            depth += -1 if block[1] else 1
+        included = re.match(r"\s*include\(\s*(?:cmake/)?external/([\w-]+)", line)
+        if included and not depth:
+            found.add(included[1])
     return found
 
 

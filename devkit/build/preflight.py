@@ -168,13 +168,13 @@ def _foreign(folder: Path) -> bool:
 
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
+    archives = [
+        each for each in facts.archives if each.md5 not in each.expected and not deps.kept_archive(each).is_file()
+    ]
     wanted = hosts.needed(
         [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
-        [
-            each.url
-            for each in facts.archives
-            if each.md5 not in each.expected and not deps.kept_archive(each).is_file()
-        ],
+        [each.url for each in archives if each.always],
+        [each.url for each in archives if not each.always],
     )
     if not wanted:
         return replace(facts, hosts=())
@@ -323,6 +323,10 @@ def _network(facts: Facts) -> list[Finding]:
         remedy = f"devkit config set proxy.url URL   or git config --global url.MIRROR.insteadOf {_base(host.url)}"
         if host.by != "git":
             remedy = "devkit config set proxy.url URL   or put the archive into third_party by hand"
+        if host.optional:
+            why = f"{host.complaint}; only some options take {host.url.rpartition('/')[2]}"
+            findings.append(Finding("host", text, "warning", why, remedy))
+            continue
         findings.append(Finding("host", text, "broken", host.complaint, remedy))
     return findings
 

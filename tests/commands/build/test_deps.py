@@ -83,6 +83,24 @@ def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tm
     assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
 
 
+def test_an_archive_that_only_some_options_take_stops_no_build(devkit: Devkit, project: Project) -> None:
+    text = (
+        (project.root / "cmake/external/lapack.cmake").read_text().replace("LAPACK", "MKLML").replace("lapack", "mklml")
+    )
+    (project.root / "cmake/external/mklml.cmake").write_text(text.replace(str(project.store), "/nowhere"))
+    project.edit(
+        "cmake/third_party.cmake",
+        "message(STATUS",
+        "if(WITH_MKL)\n  include(cmake/external/mklml.cmake)\nendif()\nmessage(STATUS",
+    )
+    greet = project.root / "third_party" / "greet"
+    shutil.rmtree(greet)
+    greet.mkdir()
+    built = devkit("build", "--target", "common", "-D", "WITH_MKL=OFF", "--env", str(project.env), cwd=project.root)
+    assert built.status == 0, built.err
+    assert "1 to look at (devkit build preflight)" in built.err
+
+
 def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
     devkit: Devkit, project: Project, tmp_path: Path
 ) -> None:

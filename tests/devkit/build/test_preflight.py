@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.build import hosts
-from devkit.build.checkout import Archive, Submodule, module_urls, named_archives
+from devkit.build.checkout import Archive, Submodule, always_included, module_urls, named_archives
 from devkit.build.configure import Jobs
 from devkit.build.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.build.python import Python
@@ -91,6 +91,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), EMPTY),)}, "archive", "broken", "it is empty"),
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), "0" * 32),)}, "archive", "broken", "not the tree's"),
         ({"hosts": (hosts.Host("h", "https://h/x", "git", "the proxy refuses it"),)}, "host", "broken", "refuses"),
+        ({"hosts": (hosts.Host("h", "https://h/x", "CMake", "no", optional=True),)}, "host", "warning", "only some"),
     ],
 )  # fmt: skip
 def test_what_would_fail_is_told_with_a_remedy(changes: dict[str, object], name: str, state: str, said: str) -> None:
@@ -166,6 +167,23 @@ def test_an_archive_has_the_url_and_the_sum_of_its_own_branch() -> None:
     """
     (found,) = named_archives(text)
     assert (found.url, found.expected) == ("https://mine.example/lapack_lnx.tar.gz", (MD5,))
+
+
+def test_what_only_some_options_take_is_told_from_what_every_configure_takes() -> None:
+    text = """
+    include(external/zlib) # download
+    if(WITH_MKL
+       AND NOT APPLE)
+      include(external/mklml)
+    else ()
+      include(external/openblas)
+    endif()
+    include(external/lapack)
+    function(f)
+      include(external/dgc)
+    endfunction()
+    """
+    assert always_included(text) == {"zlib", "lapack"}
 
 
 def test_submodules_are_read_by_path_and_url() -> None:
