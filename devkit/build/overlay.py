@@ -218,13 +218,11 @@ def nearness(runner: Runner, root: Path, commit: str) -> Near:
     """
     untracked = _names(runner, root, "ls-files", "-o", "--exclude-standard", "-z")
     left = base(runner, root)
-    own = sorted(
-        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", left)), *filter(is_compiled, untracked)}
-    )
+    own = sorted({*filter(is_compiled, changed(runner, root, left)), *filter(is_compiled, untracked)})
     if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
         return Near(known=False, own=tuple(own))
     behind, ahead = git(runner, root, "rev-list", "--left-right", "--count", f"{commit}...HEAD").text.split()
-    drifted = {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", commit)), *own}
+    drifted = {*filter(is_compiled, changed(runner, root, commit)), *own}
     then = _names(runner, root, "ls-tree", "-r", "--name-only", "-z", commit, "--", f"{PACKAGE}/")
     return Near(
         known=True,
@@ -234,6 +232,16 @@ def nearness(runner: Runner, root: Path, commit: str) -> Near:
         own=tuple(own),
         then=frozenset(each.removeprefix(f"{PACKAGE}/") for each in then),
     )
+
+
+def changed(runner: Runner, root: Path, commit: str) -> set[str]:
+    """Return the files that differ from a commit; of a submodule what the tree pins counts.
+
+    What is checked out in one does not: the tree's own configure checks out tags in some.
+    """
+    words = "diff", "--name-only", "-z"
+    files = _names(runner, root, *words, "--ignore-submodules=all", commit)
+    return {*files, *_names(runner, root, *words, "--cached", commit)}
 
 
 def _names(runner: Runner, root: Path, *words: str) -> list[str]:

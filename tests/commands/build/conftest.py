@@ -148,9 +148,10 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
 
 
 def commit_all(folder: Path) -> None:
+    """Commit everything but what a configure checked out in submodules."""
     if not (folder / ".git").exists():
         run("git", "init", "-q", ".", cwd=folder)
-    run("git", "add", "-A", cwd=folder)
+    run("git", "add", "-A", "--", ".", ":(exclude)third_party", cwd=folder)
     run("git", "commit", "-qm", "as it is", cwd=folder)
 
 
