@@ -227,6 +227,9 @@ def _python(facts: python.Python) -> list[Finding]:
     elif not facts.headers:
         remedy = f"apt install python{facts.short}-dev"
         findings = [Finding("Python", text, "broken", "Python.h is missing: nothing compiles against it", remedy)]
+    elif not facts.library:
+        remedy = f"apt install libpython{facts.short}-dev"
+        findings = [Finding("Python", text, "broken", "its library is missing, which CMake wants to find", remedy)]
     packages = [python.REQUIREMENTS[name] for name in facts.missing]
     if packages:
         why = f"lacks {', '.join(packages)}, which the build imports"

@@ -67,6 +67,13 @@ def test_a_build_from_nothing_to_a_verified_library_and_then_only_what_is_needed
     assert "options changed: WITH_MKL OFF → unset" in off.err
     assert project.python("import paddle; print(paddle.version.with_mkl)") == "ON"
 
+    # What is compiled against is the interpreter's own, and not what CMake would find of its version elsewhere.
+    cache = (project.build / "CMakeCache.txt").read_text()
+    include = project.python("import sysconfig; print(sysconfig.get_path('include'))")
+    assert f"\nPYTHON_INCLUDE_DIR:PATH={include}\n" in cache
+    library = next(line.partition("=")[2] for line in cache.splitlines() if line.startswith("PYTHON_LIBRARY:"))
+    assert Path(library).parent == Path(project.python("import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"))
+
     # Where the time went, of the folder and of the first run.
     stats = json.loads(devkit("build", "stats", "--json", "--trace", "trace.json", cwd=project.root).out)
     assert stats["edges"] >= len(stats["slowest"]) > 0
@@ -90,7 +97,8 @@ def test_a_submodule_whose_clone_is_there_and_whose_folder_is_empty_is_checked_o
     devkit: Devkit, project: Project
 ) -> None:
     greet = project.root / "third_party" / "greet"
-    (greet / "greet.h").unlink()  # as a fetch that was interrupted leaves it
+    for file in ("greet.h", "README"):  # as a fetch that was interrupted leaves it
+        (greet / file).unlink()
     told = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
     assert told.status == 0, told.err
     assert "submodules 1 fetched" in told.err
@@ -209,7 +217,7 @@ def test_a_build_that_was_ended_ends_its_programs_and_the_next_goes_on(
     (project.root / "CMakeLists.txt").write_text(text)
     told = devkit("build", "--env", str(project.env), "--target", "common", cwd=project.root)
     assert told.status == 0, told.err
-    assert "configure  10 options as before" in told.err or "configure  9 options as before" in told.err
+    assert "options as before" in told.err
     assert "wheel" not in told.err
 
 

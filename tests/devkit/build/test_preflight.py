@@ -41,7 +41,7 @@ def facts() -> Facts:
     """A machine on which a build goes through."""
     return Facts(
         root=Path("/p"),
-        python=Python("x", "/e/bin/python", "3.11.7", headers=True, purelib="/e/lib"),
+        python=Python("x", "/e/bin/python", "3.11.7", headers=True, purelib="/e/lib", library="/l/libpython3.11.so"),
         compilers=Compilers(tool("g++"), Found(tool("clang++").tool), "", ()),
         tools=tuple(tool(name) for name in ("cmake", "ninja", "git", "patchelf", "ccache")),
         memory=Memory(64 * GIB, 60 * GIB, 0),
@@ -78,6 +78,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"compilers": Compilers(tool("g++", "14.2.0"), tool("clang++", ""), "", ())}, "compiler", "broken", "to 12"),
         ({"python": replace(facts().python, version="3.14.0")}, "Python", "broken", "3.9 to 3.13"),
         ({"python": replace(facts().python, headers=False)}, "Python", "broken", "Python.h is missing"),
+        ({"python": replace(facts().python, library="")}, "Python", "broken", "its library is missing"),
         ({"python": replace(facts().python, missing=("yaml", "jinja2"))}, "packages", "broken", "lacks pyyaml, jinja2"),
         ({"python": replace(facts().python, complaint="no such file")}, "Python", "broken", "no such file"),
         ({"memory": Memory(64 * GIB, 4 * GIB, 0)}, "memory", "warning", "the kernel may end one"),

@@ -21,6 +21,7 @@ execute_process(
 if(NOT python_found STREQUAL PY_VERSION)
   message(FATAL_ERROR "Could NOT find PythonLibs: Found unsuitable version \"${python_found}\", but required is exact version \"${PY_VERSION}\"")
 endif()
+find_package(PythonLibs ${PY_VERSION} REQUIRED)
 foreach(module pip numpy google.protobuf)
   execute_process(
     COMMAND ${PYTHON_EXECUTABLE} -c "import ${module}"
