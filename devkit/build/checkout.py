@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devkit.process import Finished, Runner
@@ -207,6 +207,19 @@ def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
         for path in re.findall(r"\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w-]+)", text):
             found.setdefault(path, {}).update(dict.fromkeys(names))
     return {path: tuple(names) for path, names in found.items()}
+
+
+def as_named(runner: Runner, root: Path, modules: Iterable[Submodule]) -> set[str]:
+    """Return the submodules that the tree's configure put at another commit than the pinned one."""
+    names = named_refs(root)
+    found = set()
+    for each in modules:
+        if each.present and each.present != each.pinned and each.path in names:
+            words = "for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)"
+            listed = git(runner, root / each.path, *words, check=False)
+            here = {name.removeprefix("origin/") for name in listed.text.split()} | {each.present}
+            found |= {each.path} if here & set(names[each.path]) else set()
+    return found
 
 
 def fetch_line(root: Path, missing: Sequence[str], *, jobs: int = 1) -> list[str]:

@@ -42,6 +42,7 @@ class Facts:
 
     Attributes:
         refused: what git said where it refuses the checkout; the folders that it refuses.
+        as_named: submodules that the tree's configure put at another commit than the pinned one.
         hosts: those that something must be fetched from, tried; None where they were not tried.
         configured: whether the build folder has been configured before.
         environment_owned: whether packages may be installed into the environment without asking (not devkit's own).
@@ -59,6 +60,7 @@ class Facts:
     configured: bool = False
     refused: tuple[str, ...] = ()
     submodules: tuple[checkout.Submodule, ...] = ()
+    as_named: frozenset[str] = frozenset()
     archives: tuple[checkout.Archive, ...] = ()
     hosts: tuple[hosts.Host, ...] | None = None
     proxies: proxy.Proxies = field(default_factory=proxy.Proxies)
@@ -155,6 +157,7 @@ def gather(
         configured=read_cache(build) is not None,
         refused=(str(root), *foreign) if told["refused"] else (),
         submodules=tuple(modules),
+        as_named=frozenset(checkout.as_named(runner, root, modules)),
         archives=tuple(told["archives"]),
         proxies=proxy.configured(environ, app.config.get("proxy.bypass")),
         environment_owned=environment.name != "devkit's own",
@@ -284,6 +287,7 @@ def _submodules(facts: Facts) -> list[Finding]:
     missing = [each.path for each in all_of_them if each.missing]
     left_out = sum(each.left_out and not each.present for each in all_of_them)
     other = [each.path for each in all_of_them if each.present and each.present != each.pinned]
+    other = [path for path in other if path not in facts.as_named]
     findings = []
     if missing:
         why = f"{counted(len(missing), 'is', 'are')} not there: {_few(missing)}"
