@@ -157,10 +157,11 @@ def _none(fields: Mapping[str, str]) -> bool:
 
 def left_out_by(root: Path) -> set[str]:
     """Return the submodules that the tree's own configure does not fetch, though its .gitmodules names them."""
-    return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", _text(root / THIRD_PARTY)))
+    return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", text_of(root / THIRD_PARTY)))
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Return what a file holds; nothing where it cannot be read."""
     with contextlib.suppress(OSError):
         return path.read_text("utf-8", "replace")
     return ""
@@ -202,7 +203,7 @@ def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
     """
     found: dict[str, dict[str, None]] = {}
     for file in sorted((root / EXTERNAL).glob("*.cmake")):
-        text = _text(file)
+        text = text_of(file)
         names = re.findall(r"set\(\s*\w+_TAG\s+\"?([\w][\w./-]*)", text)
         for path in re.findall(r"\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w-]+)", text):
             found.setdefault(path, {}).update(dict.fromkeys(names))
@@ -236,10 +237,10 @@ def archives(root: Path) -> list[Archive]:
     """Return the third-party archives that ``cmake/external`` names by an MD5, and which are there already."""
     import hashlib
 
-    certain = always_included(_text(root / THIRD_PARTY))
+    certain = always_included(text_of(root / THIRD_PARTY))
     found = []
     for file in sorted((root / EXTERNAL).glob("*.cmake")):
-        for archive in named_archives(_text(file)):
+        for archive in named_archives(text_of(file)):
             there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
             md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
             found.append(replace(archive, here=there, md5=md5, always=file.stem in certain))

@@ -137,6 +137,18 @@ def environment(app: App, request: Request) -> dict[str, str]:
     return found
 
 
+def launchers(root: Path) -> dict[str, str]:
+    """Return the variables by which third-party projects go through ccache, where the tree's own code does.
+
+    They are configured while ninja runs, and inherit nothing of the tree's but by the environment.
+    """
+    text = checkout.text_of(root / "cmake" / "ccache.cmake")
+    names = [name for name in ("CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER") if name not in os.environ]
+    if shutil.which("ccache") and "CMAKE_CXX_COMPILER_LAUNCHER" in text:
+        return dict.fromkeys(names, "ccache")
+    return {}
+
+
 def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], None]) -> list[Outcome]:
     """Go through the phases of a build.
 
@@ -319,7 +331,7 @@ def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
             progress.update(done=tick.done, total=tick.total, text=f"{text}{about}: {brief(tick.what)}")
 
         try:
-            work.carry_out(phase, ninja_line(request, targets), on_line=on_line)
+            work.carry_out(phase, ninja_line(request, targets), extra=launchers(request.root), on_line=on_line)
         finally:
             if phase == "compile":
                 keep_edges(log, known, work.run.folder / "ninja_log")

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from tests.commands.build.conftest import run
+
 if TYPE_CHECKING:
     from tests.commands.build.conftest import Project
     from tests.conftest import Devkit, Result
@@ -103,6 +105,25 @@ def test_a_submodule_whose_clone_is_there_and_whose_folder_is_empty_is_checked_o
     assert told.status == 0, told.err
     assert "submodules 1 fetched" in told.err
     assert (greet / "greet.h").is_file()
+
+
+def test_a_second_worktree_hits_what_the_first_compiled_third_parties_too(
+    devkit: Devkit, project: Project, tmp_path: Path
+) -> None:
+    second = tmp_path / "second"
+    run("git", "worktree", "add", "-q", "--detach", second, cwd=project.root)
+    cache = {"CCACHE_DIR": str(tmp_path / "ccache")}
+    line = ("build", "--env", str(project.env), "--target", "common", "--target", "extern_tiny")
+    counted = []
+    for root in (project.root, second):
+        told = devkit(*line, cwd=root, env=cache)
+        assert told.status == 0, told.err
+        said = run("env", f"CCACHE_DIR={cache['CCACHE_DIR']}", "ccache", "--print-stats", cwd=root)
+        stats = {name: int(value) for name, value in (each.split("\t") for each in said.splitlines())}
+        counted.append((stats["direct_cache_hit"] + stats["preprocessed_cache_hit"], stats["cache_miss"]))
+    (_, compiled), (hits, misses) = counted
+    assert compiled > 2  # those of common alone
+    assert (hits, misses) == (compiled, compiled)
 
 
 def test_a_compile_error_is_named_and_the_next_build_goes_on(devkit: Devkit, project: Project) -> None:
