@@ -80,7 +80,7 @@ def command(
         if environment.name != OWN:
             overlay.turn_on(told, folder)
         proof = check(app, environment, folder, run) if change.make or change.drop else None
-        ours = sum(target.is_relative_to(root) for target in links.values())
+        ours = sum(target.is_relative_to(root / overlay.PACKAGE) for target in links.values())
         result: dict[str, Any] = {
             "folder": str(folder),
             "environment": environment.name,

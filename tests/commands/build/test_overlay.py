@@ -82,6 +82,21 @@ def test_python_of_the_tree_runs_over_a_wheel_and_keeps_in_step(devkit: Devkit, 
     assert "1 compiled file differs" in near.err
 
 
+def test_the_files_of_a_wheel_whose_environment_lies_in_the_checkout_are_not_the_trees(
+    devkit: Devkit, project: Project
+) -> None:
+    built = devkit("build", "--env", str(project.env), cwd=project.root)
+    assert built.status == 0, built.err
+    inside = project.root / ".venv"
+    inside.symlink_to(project.env)
+    told = devkit("build", "overlay", "--env", str(inside), "--json", cwd=project.root)
+    assert told.status == 0, told.err
+    files = json.loads(told.out)["files"]
+    tree = run("git", "ls-files", "python/paddle", cwd=project.root).splitlines()
+    assert files["tree"] == len(tree)
+    assert files["wheel"] > 0
+
+
 def test_a_wheel_that_is_neither_a_file_nor_a_version_is_refused(devkit: Devkit, project: Project) -> None:
     line = ("build", "overlay", "--env", str(project.env), "--wheel")
     told = devkit(*line, "latest!", cwd=project.root)
