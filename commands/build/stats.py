@@ -65,10 +65,11 @@ def command(
     if runs:
         edges = edges_of_run(app.runs, runs[0])
     else:
-        build = find(Path(checkout)) / build_dir
-        edges = edges_of_file(build / ".ninja_log")
+        root = find(Path(checkout))
+        build = root / build_dir
+        edges = stats.relative(edges_of_file(build / ".ninja_log"), build)
         done = app.runner.run(["ninja", "-C", str(build), "-t", "deps"], check=False)
-        deps = stats.parse_deps(done.text)
+        deps = stats.own_files(stats.parse_deps(done.text), build, root)
     summary = stats.summarize(edges)
     headers = stats.by_header(summary.costs, deps)[:top]
     if trace_file:
@@ -118,8 +119,10 @@ def edges_of_run(runs: RunStore, name: str) -> list[Edge]:
     Raises:
         DevkitError: there is no such run, or it built nothing.
     """
+    from devkit.build.stats import relative
+
     entry = runs.find(name, command="build")
-    return edges_of_file(entry.folder / LOG)
+    return relative(edges_of_file(entry.folder / LOG), Path(entry.record["arguments"]["build"]))
 
 
 def edges_of_file(path: Path) -> list[Edge]:
