@@ -42,7 +42,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.build import overlay, python
+    from devkit.build import changes, overlay, python
     from devkit.build.checkout import find
     from devkit.envs.resolve import resolve
 
@@ -60,7 +60,8 @@ def command(
         return
     source = overlay.obtain(app, wheel, told)
     with app.console.progress("comparing the tree with the wheel"):
-        close = overlay.nearness(app.runner, root, source.commit)
+        own = overlay.own_changes(app.runner, root, changes.base(app, root).commit)
+        close = overlay.nearness(app.runner, root, source.commit, own)
         overlay.refuse(close, source, accept=near)
         links = overlay.wanted(
             overlay.tree_files(app.runner, root),

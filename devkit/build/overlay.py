@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from devkit.build import changes
 from devkit.build.checkout import git
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained, write_atomically
@@ -29,14 +30,11 @@ if TYPE_CHECKING:
 
 PACKAGE = "python/paddle"
 PTH = "devkit-overlay.pth"
-UPSTREAMS = ("upstream/develop", "origin/develop", "upstream/HEAD", "origin/HEAD")
 COMPILED_FOLDERS = ("paddle/", "cmake/", "third_party/", "python/")
 COMPILED_SUFFIXES = {
     ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inc", ".kps", ".s", ".proto", ".cmake", ".in",
     ".tmpl", ".yaml", ".yml", ".fbs", ".td",
 }  # fmt: skip
-MERGED = re.compile(r"\(#\d+\)$")
-LOOKED_BACK = 1000
 SHOWN = 3
 FETCH_LIMIT_S = 1200.0
 
@@ -210,59 +208,40 @@ def _unpacked(path: Path) -> Path:
     return folder
 
 
-def nearness(runner: Runner, root: Path, commit: str) -> Near:
+def own_changes(runner: Runner, root: Path, left: str) -> tuple[str, ...]:
+    """Return the compiled files that the branch or the work tree changed since a commit."""
+    return tuple(sorted({*filter(is_compiled, changes.files(runner, root, left))}))
+
+
+def nearness(runner: Runner, root: Path, commit: str, own: tuple[str, ...]) -> Near:
     """Compare the tree with the commit that a wheel was built from.
+
+    Args:
+        runner: what starts git.
+        root: the checkout.
+        commit: the wheel's; empty where it names none.
+        own: the compiled files that the change touches.
 
     Raises:
         DevkitError: git cannot read the checkout.
     """
-    untracked = _names(runner, root, "ls-files", "-o", "--exclude-standard", "-z")
-    left = base(runner, root)
-    own = sorted({*filter(is_compiled, changed(runner, root, left)), *filter(is_compiled, untracked)})
     if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
-        return Near(known=False, own=tuple(own))
+        return Near(known=False, own=own)
     behind, ahead = git(runner, root, "rev-list", "--left-right", "--count", f"{commit}...HEAD").text.split()
-    drifted = {*filter(is_compiled, changed(runner, root, commit)), *own}
+    drifted = {*filter(is_compiled, changes.files(runner, root, commit)), *own}
     then = _names(runner, root, "ls-tree", "-r", "--name-only", "-z", commit, "--", f"{PACKAGE}/")
     return Near(
         known=True,
         ahead=int(ahead),
         behind=int(behind),
         drifted=tuple(sorted(drifted)),
-        own=tuple(own),
+        own=own,
         then=frozenset(each.removeprefix(f"{PACKAGE}/") for each in then),
     )
 
 
-def changed(runner: Runner, root: Path, commit: str) -> set[str]:
-    """Return the files that differ from a commit; of a submodule what the tree pins counts.
-
-    What is checked out in one does not: the tree's own configure checks out tags in some.
-    """
-    words = "diff", "--name-only", "-z"
-    files = _names(runner, root, *words, "--ignore-submodules=all", commit)
-    return {*files, *_names(runner, root, *words, "--cached", commit)}
-
-
 def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
-
-
-def base(runner: Runner, root: Path) -> str:
-    """Return the commit where this branch left upstream; HEAD where no upstream is known.
-
-    Of what tells it, the nearest counts: where the branch left a remote's develop, which in a fork may be years old,
-    and the last commit whose subject ends with a request's number, as the forge writes it when it merges.
-    """
-    merged = git(runner, root, "log", "--first-parent", "-n", str(LOOKED_BACK), "--format=%H %s")
-    found = [line.partition(" ")[0] for line in merged.text.splitlines() if MERGED.search(line)][:1]
-    for name in UPSTREAMS:
-        done = git(runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)
-        if done.status == 0:
-            found.append(done.text.strip())
-    if not found:
-        return "HEAD"
-    return min(found, key=lambda commit: int(git(runner, root, "rev-list", "--count", f"{commit}..HEAD").text))
 
 
 def refuse(near: Near, wheel: Wheel, *, accept: bool) -> None:
@@ -373,15 +352,19 @@ def turn_on(told: Python, folder: Path) -> Path:
     return path
 
 
-def turn_off(told: Python) -> Path | None:
-    """Take an environment's overlay away, with its folder; return the folder, or None where there was none."""
-    path = Path(told.purelib) / PTH
+def active(told: Python) -> Path | None:
+    """Return the folder of the overlay that an environment's Python imports; None where there is none."""
     try:
-        match = re.search(r"insert\(0, '(.+)'\)", path.read_text("utf-8"))
+        match = re.search(r"insert\(0, '(.+)'\)", (Path(told.purelib) / PTH).read_text("utf-8"))
     except OSError:
         return None
-    path.unlink()
-    folder = Path(match[1]) if match else None
+    return Path(match[1]) if match else None
+
+
+def turn_off(told: Python) -> Path | None:
+    """Take an environment's overlay away, with its folder; return the folder, or None where there was none."""
+    folder = active(told)
+    (Path(told.purelib) / PTH).unlink(missing_ok=True)
     if folder is not None and folder.parent == data_home() / "overlays":
         shutil.rmtree(folder, ignore_errors=True)
     return folder

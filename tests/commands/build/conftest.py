@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import coverage
 import numpy as np
 import pytest
 from uv import find_uv_bin
@@ -110,6 +111,14 @@ def bare_env(tmp_path: Path) -> Path:
         if each.exists():
             (packages / each.name).symlink_to(each)
     return folder
+
+
+@pytest.fixture
+def counted_env(bare_env: Path) -> Path:
+    """An environment that has coverage too."""
+    (packages,) = bare_env.glob("lib/python*/site-packages")
+    (packages / "coverage").symlink_to(Path(coverage.__file__).parent)
+    return bare_env
 
 
 @pytest.fixture

@@ -144,3 +144,14 @@ def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
         cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["yes", "3.0"], done.stderr
+
+    # The lines of the change that a unit test runs, through the overlay.
+    more = "\n\ndef overlaid(x):\n    if x > 0:\n        return diff\n    return None\n"
+    path.write_text(path.read_text("utf-8") + more, "utf-8")
+    (root / "test").mkdir()
+    (root / "test" / "test_math.py").write_text("import paddle\n\nassert paddle.tensor.math.overlaid(1)\n")
+    line = ("build", "test", "test_math", "--cov", "--cov-min", "80", "--json", "--env", str(bare_env))
+    told = devkit(*line, cwd=root, limit_s=LIMIT_S)
+    assert told.status == 0, told.err
+    (file,) = json.loads(told.out)["coverage"]["files"]
+    assert (file["path"], file["changed"], file["covered"]) == ("python/paddle/tensor/math.py", 5, 4)
