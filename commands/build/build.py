@@ -87,6 +87,7 @@ def command(
         try:
             go(app, request, run, result, retry=retry)
         finally:
+            result["usage"] = run.record.get("usage")
             run.record["result"] = result
             if as_json:
                 app.console.json(result)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, deps, ninja, preflight, wheel
+from devkit.build import checkout, configure, deps, ninja, preflight, usage, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -102,7 +102,13 @@ class Work:
         return self.facts
 
     def carry_out(
-        self, phase: str, argv: Sequence[str], *, extra: Mapping[str, str] | None = None, on_line: Callable[[str], None]
+        self,
+        phase: str,
+        argv: Sequence[str],
+        *,
+        extra: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None],
+        on_start: Callable[[int], None] | None = None,
     ) -> None:
         """Run a line of a phase to its end, its output in the phase's log; it holds the lock as long as it lives.
 
@@ -118,6 +124,8 @@ class Work:
             log=log,
             on_line=on_line,
         )
+        if on_start:
+            on_start(child.process.pid)
         status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
@@ -306,7 +314,9 @@ def compile_(work: Work) -> Said:
     if not request.targets:
         freshen(work)
     edges = run_ninja(work, "compile", request.targets, "compiling")
-    return ("done", counted(edges, "edge")) if edges else ("skipped", "nothing to do")
+    spared, _ = usage.of_record(work.run.record)
+    hits = f", {spared.hits} of {counted(spared.compilations, 'compilation')} from ccache" if spared else ""
+    return ("done", counted(edges, "edge") + hits) if edges else ("skipped", "nothing to do")
 
 
 def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
@@ -330,8 +340,12 @@ def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
             about = f", about {duration(left)} left" if left else ""
             progress.update(done=tick.done, total=tick.total, text=f"{text}{about}: {brief(tick.what)}")
 
+        extra = {**launchers(request.root), **usage.variables(work.run)}
+        environ = {**environment(work.app, request), **extra}
         try:
-            work.carry_out(phase, ninja_line(request, targets), extra=launchers(request.root), on_line=on_line)
+            with usage.recorded(work.app, work.run, environ, request.build) as on_start:
+                line = ninja_line(request, targets)
+                work.carry_out(phase, line, extra=extra, on_line=on_line, on_start=on_start)
         finally:
             if phase == "compile":
                 keep_edges(log, known, work.run.folder / "ninja_log")
