@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "python/paddle"
 PTH = "devkit-overlay.pth"
+VERSION, COMPILED = "paddle/version/__init__.py", "paddle/base/libpaddle.so"
+INSTALLED = "installed"
 COMPILED_FOLDERS = ("paddle/", "cmake/", "third_party/", "python/")
 COMPILED_SUFFIXES = {
     ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inc", ".kps", ".s", ".proto", ".cmake", ".in",
@@ -136,26 +138,32 @@ def installed(package: Path) -> Wheel:
         text = (package / "version" / "__init__.py").read_text("utf-8", "replace")
     except OSError:
         text = ""
-    commit = re.search(r"^commit(?:\s*:\s*\w+)?\s*=\s*['\"]([0-9a-f]{7,40})['\"]", text, re.MULTILINE)
-    version = re.search(r"^full_version(?:\s*:\s*\w+)?\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    version, commit = told_version(text)
     info = next(iter(sorted(package.parent.glob("paddlepaddle*.dist-info"))), None)
     name = info.name.partition("-")[0].replace("_", "-") if info else "paddlepaddle"
-    return Wheel(package, name, version[1] if version else "unknown", commit[1] if commit else "")
+    return Wheel(package, name, version or "unknown", commit)
+
+
+def told_version(text: str) -> tuple[str, str]:
+    """Return version and commit of what ``paddle/version/__init__.py`` holds; empty where it does not say."""
+    commit = re.search(r"^commit(?:\s*:\s*\w+)?\s*=\s*['\"]([0-9a-f]{7,40})['\"]", text, re.MULTILINE)
+    version = re.search(r"^full_version(?:\s*:\s*\w+)?\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return version[1] if version else "", commit[1] if commit else ""
 
 
 def obtain(app: App, wheel: str, told: Python) -> Wheel:
-    """Return the wheel that was asked for: the environment's own, a file, or a version of the package index.
+    """Return the wheel that was asked for: the environment's own (``installed``), a file, or a version of the index.
 
     Raises:
-        UsageError: it is neither a file nor a version.
+        UsageError: it is none of these.
         DevkitError: it could not be fetched or unpacked.
     """
     from packaging.version import InvalidVersion, Version
 
-    if not wheel:
+    if wheel == INSTALLED:
         return installed(Path(told.purelib) / "paddle")
     if wheel.endswith(".whl") or "/" in wheel:
-        return installed(_unpacked(Path(wheel)) / "paddle")
+        return unpacked(app, Path(wheel))
     try:
         version = str(Version(wheel))
     except InvalidVersion as error:
@@ -183,6 +191,16 @@ def _fetch(app: App, version: str, told: Python, folder: Path) -> None:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def unpacked(app: App, path: Path) -> Wheel:
+    """Return a wheel's file as it lies unpacked in the cache.
+
+    Raises:
+        DevkitError: it is not there, or is no wheel of Paddle.
+    """
+    with app.console.progress(f"unpacking {path.name}"):
+        return installed(_unpacked(path) / "paddle")
 
 
 def _unpacked(path: Path) -> Path:
@@ -244,38 +262,44 @@ def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
 
 
-def refuse(near: Near, wheel: Wheel, *, accept: bool) -> None:
+def refuse_own(own: Collection[str]) -> None:
+    """Refuse a change that touches compiled code, whatever the wheel.
+
+    Raises:
+        DevkitError: it does.
+    """
+    if own:
+        raise DevkitError(
+            "the change touches compiled code, which an overlay would not have",
+            _few(own),
+            "devkit build",
+            "git stash -- FILE   puts a file's change aside",
+        )
+
+
+def refuse(near: Near, wheel: str, commit: str) -> None:
     """Refuse where compiled code would not be the tree's.
 
     Args:
         near: how near the wheel is.
         wheel: which it is.
-        accept: take a wheel whose compiled code is another's, as long as the change is not one's own.
+        commit: that it was built from.
 
     Raises:
         DevkitError: it would not be.
     """
-    if near.own:
-        raise DevkitError(
-            "the change touches compiled code, which an overlay would not have",
-            _few(near.own),
-            "devkit build",
-            "git stash -- FILE   puts a file's change aside",
-        )
-    if accept:
-        return
     take = "devkit build overlay --near   takes it all the same"
     if not near.known:
-        named = f"its commit {wheel.commit[:10]} is not in this clone" if wheel.commit else "it names no commit"
+        named = f"its commit {commit[:10]} is not in this clone" if commit else "it names no commit"
         raise DevkitError(
-            f"how near {wheel.distribution} {wheel.version} is cannot be told",
+            f"how near {wheel} is cannot be told",
             f"{named[0].upper()}{named[1:]}, so that nobody knows whether its compiled code is the tree's.",
-            *([f"git fetch upstream {wheel.commit}"] if wheel.commit else []),
+            *([f"git fetch upstream {commit}"] if commit else []),
             take,
         )
     if near.drifted:
         raise DevkitError(
-            f"compiled code changed since {wheel.distribution} {wheel.version} was built",
+            f"compiled code changed since {wheel} was built",
             f"{counted(near.ahead, 'commit')} later, {counted(len(near.drifted), 'file')} of it: {_few(near.drifted)}",
             "devkit build overlay --wheel VERSION   with a nearer wheel",
             take,
