@@ -97,6 +97,16 @@ def clean_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(kept)}
 
 
+def with_setting(environ: Mapping[str, str], key: str, value: str) -> dict[str, str]:
+    """Return the variables that give git one more setting, beside those that the environment gives it already."""
+    number = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    return {
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": key,
+        f"GIT_CONFIG_VALUE_{number}": value,
+    }
+
+
 def git(runner: Runner, root: Path, *words: str, check: bool = True) -> Finished:
     """Run git in ``root``.
 

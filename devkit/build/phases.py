@@ -116,10 +116,13 @@ class Work:
             BuildFailed: it failed.
         """
         runner, log = self.app.runner, self.run.log(phase)
+        environ = {**environment(self.app, self.request), **(extra or {})}
+        if self.request.trusting:
+            environ |= checkout.with_setting(environ, "safe.directory", "*")
         child = runner.start(
             argv,
             cwd=self.request.root,
-            env={**environment(self.app, self.request), **(extra or {})},
+            env=environ,
             pass_fds=(self.lock,),
             log=log,
             on_line=on_line,
@@ -142,7 +145,7 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found["NINJA_STATUS"] = ninja.STATUS
     if request.offline:
         found.update({"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1"})
-    return found
+    return {**found, **request.variables}
 
 
 def launchers(root: Path) -> dict[str, str]:
@@ -533,21 +536,3 @@ def plan(app: App, request: Request) -> list[list[str]]:
     if "verify" in request.phases:
         lines.append([request.python.executable, "-m", "devkit.kernels.probe"])
     return lines
-
-
-def mend(work_app: App, request: Request, cause: Cause) -> Request | None:
-    """Do what ``--retry`` does about a cause, and return the build to go on with; None where there is nothing to do.
-
-    Raises:
-        DevkitError: it could not be done.
-    """
-    from uv import find_uv_bin
-
-    if cause.fix == "jobs":
-        return request.with_jobs(request.jobs.compile // 2) if request.jobs.compile > 1 else None
-    names = {"python": "packages", "submodules": "submodules", "ownership": "owner"}
-    facts = preflight.gather(work_app, request.root, request.build, request.environment, request.jobs, network=False)
-    wanted = [each for each in preflight.fixes(facts, find_uv_bin()) if each.name == names.get(cause.fix)]
-    for each in wanted:
-        preflight.apply(work_app, each)
-    return request if wanted else None
