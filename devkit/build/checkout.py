@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from devkit.process import Finished, Runner
 
 GIT_LIMIT_S = 60.0
+NOTHING_FOUND = 1  # git config's status
+READERS = 8
 EXTERNAL = "cmake/external"
 MODULES = r"^submodule\..*\.(path|url|update)$"
 UPDATES = r"^submodule\..*\.update$"
@@ -33,6 +37,7 @@ class Submodule:
         pinned: the commit that the tree names.
         present: the commit that is checked out; empty where nothing is.
         left_out: whether the user (``update = none``) or the tree's own configure passes it over.
+        parent: the submodule that holds it, below the root; empty for the tree itself.
     """
 
     path: str
@@ -40,6 +45,7 @@ class Submodule:
     pinned: str
     present: str
     left_out: bool = False
+    parent: str = ""
 
     @property
     def missing(self) -> bool:
@@ -136,9 +142,13 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
     """
     if not (root / ".gitmodules").is_file():
         return []
-    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES)
+    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES, check=False)
+    if listed.status not in {0, NOTHING_FOUND}:
+        raise DevkitError(f"git cannot read {root / '.gitmodules'}", listed.complaint)
     named = module_fields(listed.text)
     urls = _urls(named)
+    if not urls:
+        return []
     own = module_fields(git(runner, root, "config", "-z", "--get-regexp", UPDATES, check=False).text)
     passed_over = {
         fields["path"] for name, fields in named.items() if "path" in fields and _none({**fields, **own.get(name, {})})
@@ -150,6 +160,43 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
         if mode == "160000" and path in urls:
             found.append(Submodule(path, urls[path], commit, checked_out(root / path), path in passed_over))
     return sorted(found, key=lambda each: each.path)
+
+
+def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
+    """Return the submodules of a checkout and theirs, as far as they are there, in the order of their paths.
+
+    What a submodule pins is that of the commit that is checked out in it.
+
+    Raises:
+        DevkitError: git cannot read the checkout.
+    """
+
+    def inside(each: Submodule) -> list[Submodule]:
+        try:
+            found = submodules(runner, root / each.path)
+        except DevkitError:  # its owner, or a git folder that is gone: both are told elsewhere
+            return []
+        return [
+            replace(one, path=f"{each.path}/{one.path}", url=resolved(one.url, each.url), parent=each.path)
+            for one in found
+        ]
+
+    level = found = submodules(runner, root)
+    with ThreadPoolExecutor(READERS) as pool:
+        while level := [each for each in level if each.present and (root / each.path / ".gitmodules").is_file()]:
+            level = [one for several in pool.map(inside, level) for one in several]
+            found = [*found, *level]
+    return sorted(found, key=lambda each: each.path)
+
+
+def resolved(url: str, parent: str) -> str:
+    """Return a submodule's address, which may be relative to that of the repository that names it."""
+    if not url.startswith(("./", "../")):
+        return url
+    scheme, separator, rest = parent.partition("://")
+    if not separator:
+        return posixpath.normpath(posixpath.join(parent, url))
+    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
 
 
 def module_urls(listed: str) -> dict[str, str]:
@@ -190,8 +237,7 @@ def module_fields(listed: str) -> dict[str, dict[str, str]]:
 def checked_out(folder: Path) -> str:
     """Return the commit that a submodule's folder has checked out, read from its files; empty where there is none."""
     try:
-        mark = folder / ".git"
-        gitdir = mark if mark.is_dir() else folder / mark.read_text("utf-8").removeprefix("gitdir:").strip()
+        gitdir = git_folder(folder)
         head = (gitdir / "HEAD").read_text("utf-8").strip()
         if not any(each.name != ".git" for each in folder.iterdir()):
             return ""
@@ -204,6 +250,31 @@ def checked_out(folder: Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
+
+
+def git_folder(folder: Path) -> Path:
+    """Return the git folder of a checkout.
+
+    Raises:
+        OSError: it is none.
+    """
+    mark = folder / ".git"
+    return mark if mark.is_dir() else folder / mark.read_text("utf-8").removeprefix("gitdir:").strip()
+
+
+def state(root: Path, paths: Sequence[str]) -> list[list[str | int]]:
+    """Return what is other where submodules came, went or moved: of each path what files tell, the tree's first."""
+    found: list[list[str | int]] = []
+    for path in ("", *paths):
+        folder = root / path
+        times = [0, 0, 0]
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            gitdir = git_folder(folder)
+            for number, file in enumerate((folder / ".gitmodules", gitdir / "index", gitdir / "config")):
+                with contextlib.suppress(OSError):
+                    times[number] = file.stat().st_mtime_ns
+        found.append([path, checked_out(folder) if path else "", *times])
+    return found
 
 
 def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
@@ -233,14 +304,19 @@ def as_named(runner: Runner, root: Path, modules: Iterable[Submodule]) -> set[st
     return found
 
 
-def fetch_line(root: Path, missing: Sequence[str], *, jobs: int = 1) -> list[str]:
-    """Return the line that fetches the submodules of which nothing is checked out; all where none is named.
+def fetch_lines(root: Path, missing: Sequence[Submodule], *, jobs: int = 1) -> list[list[str]]:
+    """Return the lines that fetch the submodules of which nothing is checked out, one a repository that holds some.
 
     Git takes one whose clone is at the pinned commit for done, though an interruption left its folder empty.
     ``--force`` checks it out; where nothing is checked out it has nothing to overwrite.
     """
-    line = ["git", "-C", str(root), "submodule", "update", "--init", "--recursive"]
-    return [*line, *(["--jobs", str(jobs)] if jobs > 1 else []), *(["--force", "--", *missing] if missing else [])]
+    several = ["--jobs", str(jobs)] if jobs > 1 else []
+    lines = []
+    for parent in dict.fromkeys(each.parent for each in missing):
+        names = [each.path.removeprefix(f"{parent}/") for each in missing if each.parent == parent]
+        line = ["git", "-C", str(root / parent), "submodule", "update", "--init", "--recursive"]
+        lines.append([*line, *several, "--force", "--", *names])
+    return lines
 
 
 def archives(root: Path) -> list[Archive]:

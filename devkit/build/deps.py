@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import posixpath
 import re
 import shutil
 import tarfile
@@ -125,22 +124,12 @@ def put(archive: checkout.Archive, kept: Path, root: Path) -> None:
         shutil.copyfile(kept, place)
 
 
-def resolved(url: str, parent: str) -> str:
-    """Return a submodule's address, which may be relative to that of the repository that names it."""
-    if not url.startswith(("./", "../")):
-        return url
-    scheme, separator, rest = parent.partition("://")
-    if not separator:
-        return posixpath.normpath(posixpath.join(parent, url))
-    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
-
-
 def wanted(app: App, root: Path) -> list[Repository]:
     """Return the submodules of a checkout that a build may need."""
     origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
     names = checkout.named_refs(root)
     return [
-        Repository(each.path, resolved(each.url, origin), each.pinned, names.get(each.path, ()))
+        Repository(each.path, checkout.resolved(each.url, origin), each.pinned, names.get(each.path, ()))
         for each in checkout.submodules(app.runner, root)
         if not each.left_out
     ]
@@ -259,7 +248,7 @@ class Fetcher:
         for entry in filter(None, tree.text.split("\0")):
             mode, _, commit, path = re.split(r"[ \t]", entry, maxsplit=3)
             if mode == "160000" and path in urls:
-                found.append(Repository(f"{each.path}/{path}", resolved(urls[path], each.url), commit))
+                found.append(Repository(f"{each.path}/{path}", checkout.resolved(urls[path], each.url), commit))
         return found
 
     def _archive(self, archive: checkout.Archive) -> tuple[Got, list[Repository]]:

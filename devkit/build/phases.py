@@ -226,27 +226,30 @@ def check(work: Work) -> Said:
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
     request = work.request
-    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if each.missing]
-    if not missing:
+    known = wheel.remembered(request.build, "submodules").get("state")
+    if known and known == checkout.state(request.root, [each[0] for each in known[1:]]):
         return "skipped", "all are there"
-    line = submodule_line(request, missing)
+    modules = checkout.all_submodules(work.app.runner, request.root)
+    missing = [each for each in modules if each.missing]
+    if not missing:
+        paths_there = [each.path for each in modules]
+        wheel.remember(request.build, "submodules", {"state": checkout.state(request.root, paths_there)})
+        return "skipped", "all are there"
+    paths = {each.path for each in missing}
     with work.app.console.progress(f"fetching {counted(len(missing), 'submodule')}", total=len(missing)) as progress:
         fetched: set[str] = set()
+        for line in checkout.fetch_lines(request.root, missing, jobs=FETCHERS):
+            parent = os.path.relpath(line[2], request.root)
 
-        def on_line(said: str) -> None:
-            match = re.match(r"Submodule path '([^']+)': checked out", said)
-            if match:
-                fetched.update({match[1]} & set(missing))
-                progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
+            def on_line(said: str, parent: str = parent) -> None:
+                match = re.match(r"Submodule path '([^']+)': checked out", said)
+                if match:
+                    fetched.update({os.path.normpath(f"{parent}/{match[1]}")} & paths)
+                    progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
 
-        work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
+            work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
     work.facts = None
     return "done", f"{len(missing)} fetched"
-
-
-def submodule_line(request: Request, paths: Sequence[str]) -> list[str]:
-    """Return the line that fetches submodules."""
-    return checkout.fetch_line(request.root, paths, jobs=FETCHERS)
 
 
 def set_up(work: Work) -> Said:
@@ -516,8 +519,8 @@ def plan(app: App, request: Request) -> list[list[str]]:
     """Return the lines that a build would run now, those left out that have nothing to do."""
     lines: list[list[str]] = []
     if "submodules" in request.phases:
-        missing = [each.path for each in checkout.submodules(app.runner, request.root) if each.missing]
-        lines += [submodule_line(request, missing)] if missing else []
+        missing = [each for each in checkout.all_submodules(app.runner, request.root) if each.missing]
+        lines += checkout.fetch_lines(request.root, missing, jobs=FETCHERS)
     cache, stamp = configure.read_cache(request.build), configure.read_stamp(request.build)
     if "configure" in request.phases:
         refuse_foreign(request, cache or {})

@@ -142,7 +142,7 @@ def gather(
         }
         futures = {name: pool.submit(each) for name, each in asked.items()}
         told = {name: each.result() for name, each in futures.items()}
-    modules = [] if told["refused"] else checkout.submodules(runner, root)
+    modules = [] if told["refused"] else checkout.all_submodules(runner, root)
     foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
     facts = Facts(
         root=root,
@@ -284,21 +284,29 @@ def _submodules(facts: Facts) -> list[Finding]:
     if facts.refused:
         return []
     all_of_them = facts.submodules
-    missing = [each.path for each in all_of_them if each.missing]
+    missing = [each for each in all_of_them if each.missing]
     left_out = sum(each.left_out and not each.present for each in all_of_them)
-    other = [each.path for each in all_of_them if each.present and each.present != each.pinned]
-    other = [path for path in other if path not in facts.as_named]
+    other = [each for each in all_of_them if each.present and each.present != each.pinned]
+    other = [each for each in other if each.path not in facts.as_named]
     findings = []
     if missing:
-        why = f"{counted(len(missing), 'is', 'are')} not there: {_few(missing)}"
+        why = f"{counted(len(missing), 'is', 'are')} not there: {_few([each.path for each in missing])}"
         remedy = "git submodule update --init --recursive"
         findings.append(Finding("submodules", f"{len(all_of_them)} in the tree", "broken", why, remedy))
     if other:
-        why = f"{_few(other)}: not at the commit that the tree pins"
-        remedy = f"git submodule update --recursive -- {' '.join(other[:FEW])}"
-        findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, remedy))
+        why = f"{_few([each.path for each in other])}: not at the commit that the tree pins"
+        findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, _update(other)))
+    nested = sum(bool(each.parent) for each in all_of_them)
     there = f"{len(all_of_them) - left_out} at their pinned commits"
+    there += f", {nested} of them in others" if nested else ""
     return findings or [Finding("submodules", f"{there}, {left_out} left out" if left_out else there)]
+
+
+def _update(other: Sequence[checkout.Submodule]) -> str:
+    parent = other[0].parent
+    names = [each.path.removeprefix(f"{parent}/") for each in other if each.parent == parent]
+    where = f"-C {parent} " if parent else ""
+    return f"git {where}submodule update --recursive -- {' '.join(names[:FEW])}"
 
 
 def _archives(archives: Sequence[checkout.Archive]) -> list[Finding]:
@@ -361,9 +369,11 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
         for each in facts.archives
         if each.here and each.md5 not in each.expected
     ]
-    missing = [each.path for each in facts.submodules if each.missing]
-    if missing or facts.refused:
-        found.append(Fix("submodules", tuple(checkout.fetch_line(facts.root, missing))))
+    missing = [each for each in facts.submodules if each.missing]
+    lines = checkout.fetch_lines(facts.root, missing)
+    if facts.refused and not lines:  # git did not tell which are missing
+        lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]
+    found += [Fix("submodules", tuple(line)) for line in lines]
     return found
 
 
