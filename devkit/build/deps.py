@@ -126,13 +126,17 @@ def put(archive: checkout.Archive, kept: Path, root: Path) -> None:
 
 def wanted(app: App, root: Path) -> list[Repository]:
     """Return the submodules of a checkout that a build may need."""
-    origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
     names = checkout.named_refs(root)
     return [
-        Repository(each.path, checkout.resolved(each.url, origin), each.pinned, names.get(each.path, ()))
+        Repository(each.path, checkout.resolved(each.url, origin(app, root)), each.pinned, names.get(each.path, ()))
         for each in checkout.submodules(app.runner, root)
         if not each.left_out
     ]
+
+
+def origin(app: App, root: Path) -> str:
+    """Return the address that relative ones of the tree's submodules are counted from; empty where there is none."""
+    return checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
 
 
 def asked_names(folder: Path) -> set[str]:
@@ -195,12 +199,14 @@ class Fetcher:
     def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
         folder = bare(each.url)
         try:
-            state = "kept" if self._has(folder, each) else self._fetch(folder, each)
-            return Got(each.path, state), self._nested(folder, each)
+            state = "kept" if self.has(each) else self._fetch(folder, each)
+            return Got(each.path, state), self.nested(each)
         except DevkitError as error:
             return Got(each.path, "failed", reason(error.why or error.what)), []
 
-    def _has(self, folder: Path, each: Repository) -> bool:
+    def has(self, each: Repository) -> bool:
+        """Tell whether the cache has a repository's pinned commit, and all else that the tree checks out in it."""
+        folder = bare(each.url)
         if not (folder / URL_FILE).is_file() or not set(each.names) <= asked_names(folder):
             return False
         return not self._git(folder, "cat-file", "-e", f"{each.commit}^{{tree}}", check=False).status
@@ -229,7 +235,9 @@ class Fetcher:
         there = {line.partition("\t")[2] for line in listed.splitlines()}
         return [f"+{ref}:{ref}" for ref in patterns if ref in there]
 
-    def _nested(self, folder: Path, each: Repository) -> list[Repository]:
+    def nested(self, each: Repository) -> list[Repository]:
+        """Return the submodules of a repository that the cache has."""
+        folder = bare(each.url)
         listed = self._git(
             folder,
             "config",
@@ -312,10 +320,9 @@ def needed(app: App, root: Path) -> list[Path]:
     missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())
     while waiting:
         each = waiting.pop()
-        folder = bare(each.url)
-        if fetcher._has(folder, each):  # noqa: SLF001 - the same subject
-            found.add(folder)
-            waiting += fetcher._nested(folder, each)  # noqa: SLF001 - the same subject
+        if fetcher.has(each):
+            found.add(bare(each.url))
+            waiting += fetcher.nested(each)
         else:
             missing.append(each.path)
     if missing:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, deps, ninja, preflight, usage, wheel
+from devkit.build import checkout, configure, deps, ninja, offline, preflight, usage, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -34,6 +34,12 @@ WHERE = (
     " print((s.submodule_search_locations or [''])[0] if s else '')"
 )
 GATHERED_LIMIT_S = 60.0
+# What a download that --offline forbade looks like in a log, and what lets it happen.
+DOWNLOADS = {"offline", "network", "empty-download", "download-failed", "hash-mismatch"}
+OPENED = (
+    "devkit build deps   fetches what it knows of into the cache, where there is a network",
+    "devkit build   without --offline fetches the rest",
+)
 
 
 class BuildFailed(DevkitError):
@@ -44,12 +50,16 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path) -> None:
+    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path, closed: bool = False) -> None:
         found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
-        if found.causes:
+        if closed and found.causes and found.causes[0].id in DOWNLOADS:
+            first = found.causes[0]
+            what = "it wanted something from the network that neither the tree nor the cache has"
+            super().__init__(f"{phase} failed: {what}", f"line {first.line}: {first.text}", *OPENED, read)
+        elif found.causes:
             first = found.causes[0]
             remedy = absolute(first.remedy, folder)
             super().__init__(f"{phase} failed: {first.cause}", f"line {first.line}: {first.text}", remedy, read)
@@ -132,7 +142,7 @@ class Work:
         status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            raise BuildFailed(phase, log, error, folder=self.request.build)
+            raise BuildFailed(phase, log, error, folder=self.request.build, closed=self.request.offline)
 
 
 def environment(app: App, request: Request) -> dict[str, str]:
@@ -144,7 +154,7 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
     if request.offline:
-        found.update({"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1"})
+        found.update(offline.variables())
     return {**found, **request.variables}
 
 
@@ -167,6 +177,9 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
         DevkitError: another build has the folder, or a phase failed.
     """
     outcomes = []
+    if request.offline and {"preflight", "submodules"} & set(request.phases) and not settled(request):
+        with app.console.progress("looking what is here"):
+            offline.refuse(offline.stock(app, request.root))
     with locked(request.build, run.id) as lock:
         work = Work(app, request, run, lock)
         for phase in request.phases:
@@ -181,6 +194,17 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
             on_outcome(outcome)
         app.restored.clear()
     return outcomes
+
+
+def settled(request: Request) -> bool:
+    """Tell whether a build has all that is ever fetched: it was configured, and no submodule went since."""
+    return configure.read_stamp(request.build) is not None and submodules_known(request)
+
+
+def submodules_known(request: Request) -> bool:
+    """Tell whether all submodules were there the last time, and nothing of them changed."""
+    known = wheel.remembered(request.build, "submodules").get("state") or []
+    return bool(known) and known == checkout.state(request.root, [each[0] for each in known[1:]])
 
 
 Said = tuple[Literal["done", "skipped"], str]
@@ -226,8 +250,7 @@ def check(work: Work) -> Said:
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
     request = work.request
-    known = wheel.remembered(request.build, "submodules").get("state")
-    if known and known == checkout.state(request.root, [each[0] for each in known[1:]]):
+    if submodules_known(request):
         return "skipped", "all are there"
     modules = checkout.all_submodules(work.app.runner, request.root)
     missing = [each for each in modules if each.missing]
