@@ -128,6 +128,13 @@ def test_a_nested_submodule_and_a_broken_archive_of_the_cache_are_missing_too(
     second = worktree(remote, tmp_path / "second")
     assert devkit("build", "deps", cwd=second).status == 0
     assert devkit("build", "deps", "--offline", cwd=second).status == 0
+    build = ("build", "--offline", "--only", "submodules", "--env", str(remote.env))
+    assert "submodules 1 fetched" in devkit(*build, cwd=second).err
+    assert (second / "third_party/greet/deep/deep.h").is_file()
+    run("git", "submodule", "--quiet", "deinit", "-f", "deep", cwd=second / "third_party" / "greet")
+    assert "submodules 1 fetched" in devkit(*build, cwd=second).err
+    assert (second / "third_party/greet/deep/deep.h").is_file()
+    run("git", "submodule", "--quiet", "deinit", "-f", "--all", cwd=second)
 
     cache = home / ".cache" / "devkit" / "paddle-deps"
     (own,) = [each.parent for each in cache.glob("git/*.git/devkit-url") if each.read_text().endswith("/deep\n")]
