@@ -78,6 +78,8 @@ def read(
     tool = program(build)
     if not tool:
         return {}, dict.fromkeys(paths, "there is no gcov for the build's compiler")
+    if "--json-format" not in app.runner.run([tool, "--help"], timeout_s=LIMIT_S).text:
+        return {}, dict.fromkeys(paths, f"{tool} is older than GCC 9's, the first that tells lines as JSON")
     counters = {_notes(Path("/", each.relative_to(folder))): each for each in folder.rglob("*.gcda")}
     if not counters:
         return {}, dict.fromkeys(paths, UNTOUCHED)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devkit.app import App
 from devkit.build import gcov, overlay
 from devkit.build.python import Python
 from devkit.build.python_coverage import begin, places
@@ -89,3 +90,13 @@ def test_a_build_counts_lines_only_where_it_was_configured_to(tmp_path: Path) ->
     assert not gcov.configured(tmp_path)
     (tmp_path / "CMakeCache.txt").write_text("WITH_COVERAGE:BOOL=ON\n")
     assert gcov.configured(tmp_path)
+
+
+def test_a_gcov_that_cannot_tell_json_measures_nothing_and_says_so(tmp_path: Path) -> None:
+    tool = tmp_path / "gcov-8"
+    tool.write_text("#!/bin/sh\necho '  -i, --intermediate-format'\n")
+    tool.chmod(0o755)
+    (tmp_path / "CMakeCache.txt").write_text(f"WITH_COVERAGE:BOOL=ON\nCMAKE_CXX_COMPILER:FILEPATH={tmp_path}/g++-8\n")
+    measured, why = gcov.read(App(), tmp_path, tmp_path, tmp_path, ["paddle/a.cc"])
+    assert measured == {}
+    assert why == {"paddle/a.cc": f"{tool} is older than GCC 9's, the first that tells lines as JSON"}
