@@ -44,6 +44,12 @@ SETTINGS = {
     for setting in (
         Setting("build.jobs", 0, "how many compilers a build runs at once; 0 is as many as cores and memory carry"),
         Setting("build.profile", "", "the profile of a build, instead of the one that fits the machine"),
+        Setting(
+            "build.wheels",
+            [],
+            "wheels, or folders of them, that an overlay may take beside those that devkit finds",
+            project_sets=False,
+        ),
         Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
         Setting(
             "env.index-url",

@@ -1,14 +1,16 @@
 """Build Paddle: preflight, submodules, configure, compile, wheel, install into the environment, verify.
 
 Run again it does only what is needed; options that changed since the last configure are seen and applied, and an
-interrupted build goes on. A build that fails has its log read (devkit build doctor); --retry mends what it safely can
-and goes on. The profile gpu and --cuda-arch have not yet been run on a GPU.
+interrupted build goes on. A build that fails has its log read (devkit build doctor); --retry does about it what changes
+this build alone (fewer jobs, more open files, submodules, git's trust, CMake's old policies, half objects) and goes on.
+The profile gpu and --cuda-arch have not yet been run on a GPU.
 
 Example:  devkit build --profile cpu -D WITH_TESTING=ON
 """
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from devkit.build.request import Request
     from devkit.runs import Run
 
-TRIES = 3
+TRIES = 10
 
 
 def _phases(incomplete: str) -> list[str]:
@@ -83,10 +85,11 @@ def command(
         app.console.plan([shlex.join(each) for each in plan(app, request)])
         return
     with app.start_run("build", **request.arguments()) as run:
-        result: dict[str, Any] = {"run": run.id, **request.arguments(), "outcomes": [], "causes": []}
+        result: dict[str, Any] = {"run": run.id, **request.arguments(), "outcomes": [], "causes": [], "mended": []}
         try:
             go(app, request, run, result, retry=retry)
         finally:
+            result["usage"] = run.record.get("usage")
             run.record["result"] = result
             if as_json:
                 app.console.json(result)
@@ -99,7 +102,8 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
     Raises:
         DevkitError: the build failed.
     """
-    from devkit.build.phases import BuildFailed, build, mend
+    from devkit.build.mend import mend
+    from devkit.build.phases import BuildFailed, build
 
     def show(outcome: Outcome) -> None:
         result["outcomes"].append(asdict(outcome))
@@ -127,5 +131,9 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
         mended = mend(app, request, failed.causes[0]) if tries and failed.causes else None
         if mended is None:
             raise failed
-        app.console.look(f"{failed.what}; mended, going on")
-        request = replace(mended, phases=mended.phases[mended.phases.index(failed.phase) :])
+        with contextlib.suppress(OSError):  # the next try's log is read by itself
+            run.log(failed.phase).rename(run.log(f"{failed.phase}-{TRIES - tries}"))
+        result["mended"].append({"cause": failed.causes[0].id, "did": mended.did})
+        app.console.look(f"{failed.what}; mended, going on: {mended.did}")
+        phases = request.phases[request.phases.index(failed.phase) :]
+        request = replace(mended.request, phases=phases)

@@ -1,8 +1,9 @@
 """Lay the tree's Python over the compiled files of a wheel: changes in Python run in seconds, without a build.
 
-The wheel is the environment's own, a version or a file. It is refused where the change touches compiled code, and,
-without --near, where compiled code changed upstream since the wheel was built. The environment then imports the
-overlay; edits are seen at once, files that came or went on the next run.
+Without --wheel it is the nearest of those at hand: the environment's own, those unpacked before, those built in this
+checkout and its other worktrees, and those of the setting build.wheels. It is refused where the change touches compiled
+code, and, without --near, where compiled code changed upstream since the wheel was built. The environment then imports
+the overlay; edits are seen at once, files that came or went on the next run.
 
 Example:  devkit build overlay && devkit env run python test/legacy_test/test_diff_op.py
 """
@@ -22,17 +23,20 @@ from devkit.text import counted, duration
 
 if TYPE_CHECKING:
     from devkit.app import App
+    from devkit.build.nearest import Settled
+    from devkit.console import Console
     from devkit.envs.resolve import Environment
     from devkit.runs import Run
 
 OWN = "devkit's own"
+PASSED_SHOWN = 4
 
 
 def command(
     ctx: typer.Context,
     checkout: Checkout = ".",
     wheel: Annotated[
-        str, typer.Option("--wheel", metavar="VERSION|PATH", help="Another wheel than the environment's own.")
+        str, typer.Option("--wheel", metavar="VERSION|PATH", help="This wheel; installed is the environment's own.")
     ] = "",
     env: Env = "",
     near: Annotated[
@@ -42,7 +46,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.build import overlay, python
+    from devkit.build import nearest, overlay, python
     from devkit.build.checkout import find
     from devkit.envs.resolve import resolve
 
@@ -58,10 +62,9 @@ def command(
         if as_json:
             app.console.json({"removed": str(gone) if gone else None})
         return
-    source = overlay.obtain(app, wheel, told)
+    settled = nearest.settle(app, root, told, wheel, accept=near)
+    source, close = settled.wheel, settled.near
     with app.console.progress("comparing the tree with the wheel"):
-        close = overlay.nearness(app.runner, root, source.commit)
-        overlay.refuse(close, source, accept=near)
         links = overlay.wanted(
             overlay.tree_files(app.runner, root),
             overlay.wheel_files(source.package),
@@ -80,12 +83,22 @@ def command(
         if environment.name != OWN:
             overlay.turn_on(told, folder)
         proof = check(app, environment, folder, run) if change.make or change.drop else None
-        ours = sum(target.is_relative_to(root) for target in links.values())
+        ours = sum(target.is_relative_to(root / overlay.PACKAGE) for target in links.values())
         result: dict[str, Any] = {
             "folder": str(folder),
             "environment": environment.name,
-            "wheel": {**asdict(source), "package": str(source.package)},
+            "wheel": {**asdict(source), "package": str(source.package), "from": settled.origin},
             "near": {"known": close.known, "ahead": close.ahead, "behind": close.behind, "drifted": close.drifted},
+            "passed_over": [
+                {
+                    "from": each.origin,
+                    "path": str(each.path),
+                    "version": each.version,
+                    "commit": each.commit,
+                    "why": why,
+                }
+                for each, why in settled.passed
+            ],
             "files": {"tree": ours, "wheel": len(links) - ours, "made": len(change.make), "dropped": len(change.drop)},
             "check": proof,
         }
@@ -97,7 +110,7 @@ def command(
         f"{counted(ours, 'file')} of the tree over {source.distribution} {source.version}: {changed}"
         f"   {duration(run.record['seconds'])}"
     )
-    app.console.note(f"  {distance(close.known, close.ahead, close.behind, len(close.drifted))}", "dim")
+    show_wheel(app.console, settled)
     if proof:
         app.console.note(f"  checked: 1 + 1 = {proof['sum']:g} on {proof['device']}", "dim")
     if environment.name == OWN:
@@ -106,18 +119,15 @@ def command(
         app.console.next("devkit build overlay --remove   gives the environment its own Paddle back")
 
 
-def distance(known: bool, ahead: int, behind: int, drifted: int) -> str:
-    """Say how near a wheel's commit is to the tree."""
-    if not known:
-        return "the wheel's commit is not in this clone: its compiled code may be another's"
-    where = (
-        "the wheel is of this commit"
-        if not ahead + behind
-        else f"the wheel's commit is {counted(ahead, 'commit')} back"
-    )
-    if behind:
-        where += f" and has {behind} that the tree has not"
-    return f"{where}; {counted(drifted, 'compiled file differs', 'compiled files differ')}" if drifted else where
+def show_wheel(console: Console, settled: Settled) -> None:
+    """Say where the wheel is from, how near it is, and which were passed over."""
+    from devkit.build.nearest import distance
+
+    console.note(f"  the wheel, from {settled.origin}: {distance(settled.near)}", "dim")
+    for each, why in settled.passed[:PASSED_SHOWN]:
+        console.note(f"  passed over {each.name}: {why}", "dim")
+    if len(settled.passed) > PASSED_SHOWN:
+        console.note(f"  and {len(settled.passed) - PASSED_SHOWN} more (--json names all)", "dim")
 
 
 def check(app: App, environment: Environment, folder: Path, run: Run) -> dict[str, Any]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import posixpath
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devkit.process import Finished, Runner
 
 GIT_LIMIT_S = 60.0
+NOTHING_FOUND = 1  # git config's status
+READERS = 8
 EXTERNAL = "cmake/external"
-MODULES = r"^submodule\..*\.(path|url)$"
+MODULES = r"^submodule\..*\.(path|url|update)$"
+UPDATES = r"^submodule\..*\.update$"
+THIRD_PARTY = "cmake/third_party.cmake"
 
 
 @dataclass(frozen=True)
@@ -28,12 +36,21 @@ class Submodule:
         url: where it comes from.
         pinned: the commit that the tree names.
         present: the commit that is checked out; empty where nothing is.
+        left_out: whether the user (``update = none``) or the tree's own configure passes it over.
+        parent: the submodule that holds it, below the root; empty for the tree itself.
     """
 
     path: str
     url: str
     pinned: str
     present: str
+    left_out: bool = False
+    parent: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether it must be fetched."""
+        return not self.present and not self.left_out
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,7 @@ class Archive:
     Attributes:
         folder: where the tree looks for it, from its root; empty where that cannot be told.
         here: its file where it is already there, and ``md5`` of that.
+        always: whether every configure takes it, whatever the options.
     """
 
     name: str
@@ -51,6 +69,7 @@ class Archive:
     folder: str = ""
     here: Path | None = None
     md5: str = ""
+    always: bool = True
 
 
 def find(directory: Path) -> Path:
@@ -84,6 +103,16 @@ def clean_environ() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(kept)}
 
 
+def with_setting(environ: Mapping[str, str], key: str, value: str) -> dict[str, str]:
+    """Return the variables that give git one more setting, beside those that the environment gives it already."""
+    number = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    return {
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": key,
+        f"GIT_CONFIG_VALUE_{number}": value,
+    }
+
+
 def git(runner: Runner, root: Path, *words: str, check: bool = True) -> Finished:
     """Run git in ``root``.
 
@@ -113,32 +142,102 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
     """
     if not (root / ".gitmodules").is_file():
         return []
-    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES)
-    urls = module_urls(listed.text)
+    listed = git(runner, root, "config", "-z", "-f", ".gitmodules", "--get-regexp", MODULES, check=False)
+    if listed.status not in {0, NOTHING_FOUND}:
+        raise DevkitError(f"git cannot read {root / '.gitmodules'}", listed.complaint)
+    named = module_fields(listed.text)
+    urls = _urls(named)
+    if not urls:
+        return []
+    own = module_fields(git(runner, root, "config", "-z", "--get-regexp", UPDATES, check=False).text)
+    passed_over = {
+        fields["path"] for name, fields in named.items() if "path" in fields and _none({**fields, **own.get(name, {})})
+    } | left_out_by(root)
     pins = git(runner, root, "ls-files", "-s", "-z", "--", *urls)
     found = []
     for entry in filter(None, pins.text.split("\0")):
         mode, commit, _, path = re.split(r"[ \t]", entry, maxsplit=3)
         if mode == "160000" and path in urls:
-            found.append(Submodule(path, urls[path], commit, checked_out(root / path)))
+            found.append(Submodule(path, urls[path], commit, checked_out(root / path), path in passed_over))
     return sorted(found, key=lambda each: each.path)
+
+
+def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
+    """Return the submodules of a checkout and theirs, as far as they are there, in the order of their paths.
+
+    What a submodule pins is that of the commit that is checked out in it.
+
+    Raises:
+        DevkitError: git cannot read the checkout.
+    """
+
+    def inside(each: Submodule) -> list[Submodule]:
+        try:
+            found = submodules(runner, root / each.path)
+        except DevkitError:  # its owner, or a git folder that is gone: both are told elsewhere
+            return []
+        return [
+            replace(one, path=f"{each.path}/{one.path}", url=resolved(one.url, each.url), parent=each.path)
+            for one in found
+        ]
+
+    level = found = submodules(runner, root)
+    with ThreadPoolExecutor(READERS) as pool:
+        while level := [each for each in level if each.present and (root / each.path / ".gitmodules").is_file()]:
+            level = [one for several in pool.map(inside, level) for one in several]
+            found = [*found, *level]
+    return sorted(found, key=lambda each: each.path)
+
+
+def resolved(url: str, parent: str) -> str:
+    """Return a submodule's address, which may be relative to that of the repository that names it."""
+    if not url.startswith(("./", "../")):
+        return url
+    scheme, separator, rest = parent.partition("://")
+    if not separator:
+        return posixpath.normpath(posixpath.join(parent, url))
+    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
 
 
 def module_urls(listed: str) -> dict[str, str]:
     """Return path → URL of what ``git config -z --get-regexp`` told of a .gitmodules."""
+    return _urls(module_fields(listed))
+
+
+def _urls(named: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+
+
+def _none(fields: Mapping[str, str]) -> bool:
+    return fields.get("update") == "none"
+
+
+def left_out_by(root: Path) -> set[str]:
+    """Return the submodules that the tree's own configure does not fetch, though its .gitmodules names them."""
+    return set(re.findall(r"NOT\s+submodule\s+STREQUAL\s+\"?([^\s\")]+)", text_of(root / THIRD_PARTY)))
+
+
+def text_of(path: Path) -> str:
+    """Return what a file holds; nothing where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8", "replace")
+    return ""
+
+
+def module_fields(listed: str) -> dict[str, dict[str, str]]:
+    """Return name → field → value of what ``git config -z --get-regexp`` told of submodules."""
     named: dict[str, dict[str, str]] = {}
     for entry in filter(None, listed.split("\0")):
         key, _, value = entry.partition("\n")
         name, _, field = key.removeprefix("submodule.").rpartition(".")
         named.setdefault(name, {})[field] = value
-    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+    return named
 
 
 def checked_out(folder: Path) -> str:
     """Return the commit that a submodule's folder has checked out, read from its files; empty where there is none."""
     try:
-        mark = folder / ".git"
-        gitdir = mark if mark.is_dir() else folder / mark.read_text("utf-8").removeprefix("gitdir:").strip()
+        gitdir = git_folder(folder)
         head = (gitdir / "HEAD").read_text("utf-8").strip()
         if not any(each.name != ".git" for each in folder.iterdir()):
             return ""
@@ -153,16 +252,97 @@ def checked_out(folder: Path) -> str:
     return next((line.split()[0] for line in packed.splitlines() if line.endswith(f" {ref}")), "")
 
 
+def git_folder(folder: Path) -> Path:
+    """Return the git folder of a checkout.
+
+    Raises:
+        OSError: it is none.
+    """
+    mark = folder / ".git"
+    return mark if mark.is_dir() else folder / mark.read_text("utf-8").removeprefix("gitdir:").strip()
+
+
+def state(root: Path, paths: Sequence[str]) -> list[list[str | int]]:
+    """Return what is other where submodules came, went or moved: of each path what files tell, the tree's first."""
+    found: list[list[str | int]] = []
+    for path in ("", *paths):
+        folder = root / path
+        times = [0, 0, 0]
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            gitdir = git_folder(folder)
+            for number, file in enumerate((folder / ".gitmodules", gitdir / "index", gitdir / "config")):
+                with contextlib.suppress(OSError):
+                    times[number] = file.stat().st_mtime_ns
+        found.append([path, checked_out(folder) if path else "", *times])
+    return found
+
+
+def named_refs(root: Path) -> dict[str, tuple[str, ...]]:
+    """Return path of a submodule → the tags, branches and commits of it that ``cmake/external`` names.
+
+    The tree's configure and build check these out by name: some are not what the tree pins.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for file in sorted((root / EXTERNAL).glob("*.cmake")):
+        text = text_of(file)
+        names = re.findall(r"set\(\s*\w+_TAG\s+\"?([\w][\w./-]*)", text)
+        for path in re.findall(r"\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w-]+)", text):
+            found.setdefault(path, {}).update(dict.fromkeys(names))
+    return {path: tuple(names) for path, names in found.items()}
+
+
+def as_named(runner: Runner, root: Path, modules: Iterable[Submodule]) -> set[str]:
+    """Return the submodules that the tree's configure put at another commit than the pinned one."""
+    names = named_refs(root)
+    found = set()
+    for each in modules:
+        if each.present and each.present != each.pinned and each.path in names:
+            words = "for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)"
+            listed = git(runner, root / each.path, *words, check=False)
+            here = {name.removeprefix("origin/") for name in listed.text.split()} | {each.present}
+            found |= {each.path} if here & set(names[each.path]) else set()
+    return found
+
+
+def fetch_lines(root: Path, missing: Sequence[Submodule], *, jobs: int = 1) -> list[list[str]]:
+    """Return the lines that fetch the submodules of which nothing is checked out, one a repository that holds some.
+
+    Git takes one whose clone is at the pinned commit for done, though an interruption left its folder empty.
+    ``--force`` checks it out; where nothing is checked out it has nothing to overwrite.
+    """
+    several = ["--jobs", str(jobs)] if jobs > 1 else []
+    lines = []
+    for parent in dict.fromkeys(each.parent for each in missing):
+        names = [each.path.removeprefix(f"{parent}/") for each in missing if each.parent == parent]
+        line = ["git", "-C", str(root / parent), "submodule", "update", "--init", "--recursive"]
+        lines.append([*line, *several, "--force", "--", *names])
+    return lines
+
+
 def archives(root: Path) -> list[Archive]:
     """Return the third-party archives that ``cmake/external`` names by an MD5, and which are there already."""
     import hashlib
 
-    texts = [path.read_text("utf-8", "replace") for path in sorted((root / EXTERNAL).glob("*.cmake"))]
+    certain = always_included(text_of(root / THIRD_PARTY))
     found = []
-    for archive in [each for text in texts for each in named_archives(text)]:
-        there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
-        md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
-        found.append(replace(archive, here=there, md5=md5))
+    for file in sorted((root / EXTERNAL).glob("*.cmake")):
+        for archive in named_archives(text_of(file)):
+            there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
+            md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
+            found.append(replace(archive, here=there, md5=md5, always=file.stem in certain))
+    return found
+
+
+def always_included(text: str) -> set[str]:
+    """Return the files of ``cmake/external`` that a text includes outside of every block."""
+    found, depth = set(), 0
+    for line in text.splitlines():
+        block = re.match(r"\s*(end)?(?:if|foreach|while|function|macro)\s*\(", line, re.IGNORECASE)
+        if block:
+            depth += -1 if block[1] else 1
+        included = re.match(r"\s*include\(\s*(?:cmake/)?external/([\w-]+)", line)
+        if included and not depth:
+            found.add(included[1])
     return found
 
 
@@ -170,19 +350,20 @@ def named_archives(text: str) -> list[Archive]:
     """Return the archives that a file of ``cmake/external`` names for Linux.
 
     Its form: ``set(X_FILE "a.tar.gz" …)``, ``set(X_URL "https://…/${X_FILE}" …)`` and ``set(X_URL_MD5 …)``, once a
-    system; where the branches cannot be told apart by name, those for Windows and macOS are left out by theirs.
+    system: an archive's are those between its name and the next. Those for Windows and macOS are left out by their
+    names.
     """
-    files = re.findall(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text)
-    urls = dict(re.findall(r"set\(\s*(\w+)_URL\s+\"?([^\s\")]+)", text))
     place = r"set\(\s*(\w+)_DOWNLOAD_DIR\s+\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w./-]+?)/\$\{CMAKE_SYSTEM_NAME\}"
     folders = {prefix: f"{folder}/Linux" for prefix, folder in re.findall(place, text)}
-    sums: dict[str, list[str]] = {}
-    for prefix, md5 in re.findall(r"set\(\s*(\w+?)(?:_URL)?_MD5\s+\"?([0-9a-f]{32})", text):
-        sums.setdefault(prefix, []).append(md5)
+    files = list(re.finditer(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text))
     found = []
-    for prefix, name in files:
-        if prefix in urls and prefix in sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
-            url = urls[prefix].replace(f"${{{prefix}_FILE}}", name)
+    for number, match in enumerate(files, 1):
+        prefix, name = match[1], match[2]
+        branch = text[match.end() : files[number].start() if number < len(files) else len(text)]
+        urls = re.findall(rf"set\(\s*{prefix}_URL\s+\"?([^\s\")]+)", branch)
+        sums = re.findall(rf"set\(\s*{prefix}(?:_URL)?_MD5\s+\"?([0-9a-f]{{32}})", branch)
+        if urls and sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
+            url = urls[0].replace(f"${{{prefix}_FILE}}", name)
             if "${" not in url:
-                found.append(Archive(name, url, tuple(sums[prefix]), folders.get(prefix, "")))
+                found.append(Archive(name, url, tuple(sums), folders.get(prefix, "")))
     return found

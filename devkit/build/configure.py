@@ -39,10 +39,12 @@ class Jobs:
 
 @dataclass(frozen=True)
 class Python:
-    """The interpreter that Paddle is built for: ``version`` as ``3.11``."""
+    """The interpreter that Paddle is built for: ``version`` as ``3.11``, the folder of its headers, its library."""
 
     executable: str
     version: str
+    include: str = ""
+    library: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,16 @@ def options(
     Args:
         profile: the profile's.
         defines: the user's, over them.
-        python: Paddle's default is a fixed version, whatever interpreter there is: both are always told.
+        python: Paddle's default is a fixed version, whatever interpreter there is, and CMake looks for headers and
+            library in the system's folders: all are always told.
         link_jobs: how many linkers run at once.
         cuda_arch: architectures as ``8.0``; none leaves them to Paddle.
     """
     found = {
         "PY_VERSION": python.version,
         "PYTHON_EXECUTABLE": python.executable,
+        **({"PYTHON_INCLUDE_DIR": python.include} if python.include else {}),
+        **({"PYTHON_LIBRARY": python.library} if python.library else {}),
         "CMAKE_EXPORT_COMPILE_COMMANDS": "ON",
         "CMAKE_JOB_POOLS": f"devkit_link={link_jobs}",
         "CMAKE_JOB_POOL_LINK": "devkit_link",

@@ -1,7 +1,7 @@
 """What a build fetches, fetched ahead: submodules and archives, into a cache that all worktrees share.
 
-A submodule's repository is a bare one with only the pinned commits, found by ``insteadOf``: git itself then takes it
-from the cache. An archive is kept under its MD5.
+A submodule's repository is a bare one with only the pinned commits and the tags that the tree names, found by
+``insteadOf``: git itself then takes it from the cache. An archive is kept under its MD5.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import posixpath
 import re
 import shutil
 import tarfile
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from devkit.process import Finished
 
 URL_FILE = "devkit-url"
+NAMES_FILE = "devkit-names"
+SHA_LENGTH = 40
 FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
 CHUNK = 1 << 18
@@ -42,11 +43,20 @@ PARTIAL_CONTENT = 206
 
 @dataclass(frozen=True)
 class Repository:
-    """A submodule to fetch, nested ones too: its place in the tree, its address, its pinned commit."""
+    """A submodule to fetch, nested ones too: its place in the tree, its address, its pinned commit.
+
+    ``names`` are tags and branches that the tree checks out in it besides.
+    """
 
     path: str
     url: str
     commit: str
+    names: tuple[str, ...] = ()
+
+    @property
+    def ref(self) -> str:
+        """The branch that holds the commit in the cache."""
+        return f"refs/heads/devkit-{self.commit[:16]}"
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,54 @@ def git_variables() -> dict[str, str]:
     return found if len(pairs) > 1 else {}
 
 
-def resolved(url: str, parent: str) -> str:
-    """Return a submodule's address, which may be relative to that of the repository that names it."""
-    if not url.startswith(("./", "../")):
-        return url
-    scheme, separator, rest = parent.partition("://")
-    if not separator:
-        return posixpath.normpath(posixpath.join(parent, url))
-    return f"{scheme}://{posixpath.normpath(posixpath.join(rest, url))}"
+def in_cache(module: checkout.Submodule) -> bool:
+    """Tell whether a submodule can be fetched from the cache: a host need not be asked for it."""
+    folder, ref = bare(module.url), Repository(module.path, module.url, module.pinned).ref
+    if not (folder / URL_FILE).is_file():
+        return False
+    with contextlib.suppress(OSError):
+        return (folder / ref).is_file() or f" {ref}\n" in (folder / "packed-refs").read_text("utf-8")
+    return False
+
+
+def place_archives(root: Path) -> None:
+    """Put the archives that the cache has where the tree looks for them."""
+    for archive in checkout.archives(root):
+        kept = kept_archive(archive)
+        if kept.is_file():
+            put(archive, kept, root)
+
+
+def put(archive: checkout.Archive, kept: Path, root: Path) -> None:
+    """Put an archive of the cache where the tree looks for it, unless it is there."""
+    if not archive.folder or archive.md5 in archive.expected:
+        return
+    place = root / archive.folder / archive.name
+    with explained(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, place)
+
+
+def wanted(app: App, root: Path) -> list[Repository]:
+    """Return the submodules of a checkout that a build may need."""
+    names = checkout.named_refs(root)
+    return [
+        Repository(each.path, checkout.resolved(each.url, origin(app, root)), each.pinned, names.get(each.path, ()))
+        for each in checkout.submodules(app.runner, root)
+        if not each.left_out
+    ]
+
+
+def origin(app: App, root: Path) -> str:
+    """Return the address that relative ones of the tree's submodules are counted from; empty where there is none."""
+    return checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
+
+
+def asked_names(folder: Path) -> set[str]:
+    """Return the tags and branches that the cache asked for, whether the server had them or not."""
+    with contextlib.suppress(OSError):
+        return set((folder / NAMES_FILE).read_text("utf-8").split())
+    return set()
 
 
 class Fetcher:
@@ -117,11 +167,7 @@ class Fetcher:
 
     def all(self, on_got: Callable[[Got, int, int], None]) -> list[Got]:
         """Fetch everything, submodules of submodules too; ``on_got`` gets each with how many of how many are done."""
-        origin = checkout.git(
-            self.app.runner, self.root, "config", "--get", "remote.origin.url", check=False
-        ).text.strip()
-        modules = checkout.submodules(self.app.runner, self.root)
-        waiting = [Repository(each.path, resolved(each.url, origin), each.pinned) for each in modules]
+        waiting = wanted(self.app, self.root)
         got: list[Got] = []
         with ThreadPoolExecutor(self.at_once) as pool:
             running: set[Future[tuple[Got, list[Repository]]]] = {
@@ -153,33 +199,45 @@ class Fetcher:
     def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
         folder = bare(each.url)
         try:
-            state = "kept" if self._has(folder, each.commit) else self._fetch(folder, each)
-            return Got(each.path, state), self._nested(folder, each)
+            state = "kept" if self.has(each) else self._fetch(folder, each)
+            return Got(each.path, state), self.nested(each)
         except DevkitError as error:
             return Got(each.path, "failed", reason(error.why or error.what)), []
 
-    def _has(self, folder: Path, commit: str) -> bool:
-        return (folder / URL_FILE).is_file() and not self._git(
-            folder, "cat-file", "-e", f"{commit}^{{tree}}", check=False
-        ).status
+    def has(self, each: Repository) -> bool:
+        """Tell whether the cache has a repository's pinned commit, and all else that the tree checks out in it."""
+        folder = bare(each.url)
+        if not (folder / URL_FILE).is_file() or not set(each.names) <= asked_names(folder):
+            return False
+        return not self._git(folder, "cat-file", "-e", f"{each.commit}^{{tree}}", check=False).status
 
     def _fetch(self, folder: Path, each: Repository) -> str:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._git(folder, "init", "-q", "--bare")
-        ref = f"refs/heads/devkit-{each.commit[:16]}"
-        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, f"{each.commit}:{ref}", check=False)
+        refs = [f"{each.commit}:{each.ref}", *self._named(folder, each)]
+        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, *refs, check=False)
         if quick.status:  # a server that gives no single commits
-            self._git(
-                folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"
-            )
-            self._git(folder, "update-ref", ref, each.commit)
-        self._git(folder, "symbolic-ref", "HEAD", ref)
+            self._git(folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+            self._git(folder, "update-ref", each.ref, each.commit)
+        self._git(folder, "symbolic-ref", "HEAD", each.ref)
         self._git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
+        names = "".join(f"{name}\n" for name in sorted({*each.names, *asked_names(folder)}))
+        write_atomically(folder / NAMES_FILE, names.encode())
         write_atomically(folder / URL_FILE, f"{each.url}\n".encode())
         return "fetched"
 
-    def _nested(self, folder: Path, each: Repository) -> list[Repository]:
+    def _named(self, folder: Path, each: Repository) -> list[str]:
+        """Return the refspecs of what the tree names and the server has."""
+        names = [name for name in each.names if len(name) != SHA_LENGTH]
+        patterns = [f"refs/{kind}/{name}" for name in names for kind in ("tags", "heads")]
+        listed = self._git(folder, "ls-remote", "--", each.url, *patterns).text if patterns else ""
+        there = {line.partition("\t")[2] for line in listed.splitlines()}
+        return [f"+{ref}:{ref}" for ref in patterns if ref in there]
+
+    def nested(self, each: Repository) -> list[Repository]:
+        """Return the submodules of a repository that the cache has."""
+        folder = bare(each.url)
         listed = self._git(
             folder,
             "config",
@@ -198,7 +256,7 @@ class Fetcher:
         for entry in filter(None, tree.text.split("\0")):
             mode, _, commit, path = re.split(r"[ \t]", entry, maxsplit=3)
             if mode == "160000" and path in urls:
-                found.append(Repository(f"{each.path}/{path}", resolved(urls[path], each.url), commit))
+                found.append(Repository(f"{each.path}/{path}", checkout.resolved(urls[path], each.url), commit))
         return found
 
     def _archive(self, archive: checkout.Archive) -> tuple[Got, list[Repository]]:
@@ -213,11 +271,7 @@ class Fetcher:
                 else:
                     self._download(archive, kept)
                     state = "fetched"
-            if archive.folder and archive.md5 not in archive.expected:
-                place = self.root / archive.folder / archive.name
-                with explained(place):
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(kept, place)
+            put(archive, kept, self.root)
         except DevkitError as error:
             return Got(archive.name, "failed", error.why or error.what), []
         return Got(archive.name, state), []
@@ -261,18 +315,14 @@ def needed(app: App, root: Path) -> list[Path]:
         DevkitError: some are not there.
     """
     fetcher = Fetcher(app, root, 1)
-    origin = checkout.git(app.runner, root, "config", "--get", "remote.origin.url", check=False).text.strip()
-    waiting = [
-        Repository(each.path, resolved(each.url, origin), each.pinned) for each in checkout.submodules(app.runner, root)
-    ]
+    waiting = wanted(app, root)
     found = {kept_archive(each) for each in checkout.archives(root)}
     missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())
     while waiting:
         each = waiting.pop()
-        folder = bare(each.url)
-        if fetcher._has(folder, each.commit):  # noqa: SLF001 - the same subject
-            found.add(folder)
-            waiting += fetcher._nested(folder, each)  # noqa: SLF001 - the same subject
+        if fetcher.has(each):
+            found.add(bare(each.url))
+            waiting += fetcher.nested(each)
         else:
             missing.append(each.path)
     if missing:

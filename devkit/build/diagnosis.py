@@ -7,7 +7,7 @@ minutes after the first error. Each rule knows the words of one cause, and which
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class Cause:
         reference: where more of it is told.
         fix: what ``--retry`` would do about it, or nothing.
         consequences: the numbers of later lines that only follow from it.
+        words: what the line tells by the names of the rule's pattern, as its file.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Cause:
     reference: str
     fix: str = ""
     consequences: tuple[int, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def _cause(rule: Rule, match: re.Match[str], line: int, text: str) -> Cause:
         _filled(rule.remedy, words),
         rule.reference,
         rule.fix,
+        words=words,
     )
 
 

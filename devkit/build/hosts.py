@@ -6,7 +6,7 @@ import contextlib
 import re
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -35,21 +35,29 @@ COMPLAINTS = (
 
 @dataclass(frozen=True)
 class Host:
-    """A host that is needed: one address at it, who asks (git or CMake), and what came of it (empty: it answers)."""
+    """A host that is needed: one address at it, who asks (git or CMake), and what came of it (empty: it answers).
+
+    ``optional`` is one from which only some options take something.
+    """
 
     name: str
     url: str
     by: str
     complaint: str = ""
+    optional: bool = False
 
 
-def needed(submodule_urls: Iterable[str], archive_urls: Iterable[str]) -> list[Host]:
+def needed(submodule_urls: Iterable[str], archive_urls: Iterable[str], optional_urls: Iterable[str] = ()) -> list[Host]:
     """Return each host once for git and once for CMake, with the first address that names it."""
     found: dict[tuple[str, str], Host] = {}
-    for by, urls in (("git", submodule_urls), ("CMake", archive_urls)):
+    for by, urls, optional in (
+        ("git", submodule_urls, False),
+        ("CMake", archive_urls, False),
+        ("CMake", optional_urls, True),
+    ):
         for url in urls:
             name = host_of(url)
-            found.setdefault((name, by), Host(name, url, by))
+            found.setdefault((name, by), Host(name, url, by, optional=optional))
     return list(found.values())
 
 
@@ -73,7 +81,7 @@ def reason(said: str) -> str:
 def attempt(runner: Runner, host: Host, environ: Mapping[str, str]) -> Host:
     """Try a host as the one that asks would: git with its ``insteadOf``, CMake's download with the proxy variables."""
     complaint = _git(runner, host.url, environ) if host.by == "git" else _web(host.url, environ)
-    return Host(host.name, host.url, host.by, complaint)
+    return replace(host, complaint=complaint)
 
 
 def _git(runner: Runner, url: str, environ: Mapping[str, str]) -> str:

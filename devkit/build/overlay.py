@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from devkit.build import changes
 from devkit.build.checkout import git
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained, write_atomically
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
 
 PACKAGE = "python/paddle"
 PTH = "devkit-overlay.pth"
-UPSTREAMS = ("upstream/develop", "origin/develop", "upstream/HEAD", "origin/HEAD")
+VERSION, COMPILED = "paddle/version/__init__.py", "paddle/base/libpaddle.so"
+INSTALLED = "installed"
 COMPILED_FOLDERS = ("paddle/", "cmake/", "third_party/", "python/")
 COMPILED_SUFFIXES = {
     ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inc", ".kps", ".s", ".proto", ".cmake", ".in",
     ".tmpl", ".yaml", ".yml", ".fbs", ".td",
 }  # fmt: skip
-MERGED = re.compile(r"\(#\d+\)$")
-LOOKED_BACK = 1000
 SHOWN = 3
 FETCH_LIMIT_S = 1200.0
 
@@ -138,26 +138,32 @@ def installed(package: Path) -> Wheel:
         text = (package / "version" / "__init__.py").read_text("utf-8", "replace")
     except OSError:
         text = ""
-    commit = re.search(r"^commit(?:\s*:\s*\w+)?\s*=\s*['\"]([0-9a-f]{7,40})['\"]", text, re.MULTILINE)
-    version = re.search(r"^full_version(?:\s*:\s*\w+)?\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    version, commit = told_version(text)
     info = next(iter(sorted(package.parent.glob("paddlepaddle*.dist-info"))), None)
     name = info.name.partition("-")[0].replace("_", "-") if info else "paddlepaddle"
-    return Wheel(package, name, version[1] if version else "unknown", commit[1] if commit else "")
+    return Wheel(package, name, version or "unknown", commit)
+
+
+def told_version(text: str) -> tuple[str, str]:
+    """Return version and commit of what ``paddle/version/__init__.py`` holds; empty where it does not say."""
+    commit = re.search(r"^commit(?:\s*:\s*\w+)?\s*=\s*['\"]([0-9a-f]{7,40})['\"]", text, re.MULTILINE)
+    version = re.search(r"^full_version(?:\s*:\s*\w+)?\s*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE)
+    return version[1] if version else "", commit[1] if commit else ""
 
 
 def obtain(app: App, wheel: str, told: Python) -> Wheel:
-    """Return the wheel that was asked for: the environment's own, a file, or a version of the package index.
+    """Return the wheel that was asked for: the environment's own (``installed``), a file, or a version of the index.
 
     Raises:
-        UsageError: it is neither a file nor a version.
+        UsageError: it is none of these.
         DevkitError: it could not be fetched or unpacked.
     """
     from packaging.version import InvalidVersion, Version
 
-    if not wheel:
+    if wheel == INSTALLED:
         return installed(Path(told.purelib) / "paddle")
     if wheel.endswith(".whl") or "/" in wheel:
-        return installed(_unpacked(Path(wheel)) / "paddle")
+        return unpacked(app, Path(wheel))
     try:
         version = str(Version(wheel))
     except InvalidVersion as error:
@@ -187,6 +193,16 @@ def _fetch(app: App, version: str, told: Python, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def unpacked(app: App, path: Path) -> Wheel:
+    """Return a wheel's file as it lies unpacked in the cache.
+
+    Raises:
+        DevkitError: it is not there, or is no wheel of Paddle.
+    """
+    with app.console.progress(f"unpacking {path.name}"):
+        return installed(_unpacked(path) / "paddle")
+
+
 def _unpacked(path: Path) -> Path:
     import zipfile
 
@@ -210,28 +226,34 @@ def _unpacked(path: Path) -> Path:
     return folder
 
 
-def nearness(runner: Runner, root: Path, commit: str) -> Near:
+def own_changes(runner: Runner, root: Path, left: str) -> tuple[str, ...]:
+    """Return the compiled files that the branch or the work tree changed since a commit."""
+    return tuple(sorted({*filter(is_compiled, changes.files(runner, root, left))}))
+
+
+def nearness(runner: Runner, root: Path, commit: str, own: tuple[str, ...]) -> Near:
     """Compare the tree with the commit that a wheel was built from.
+
+    Args:
+        runner: what starts git.
+        root: the checkout.
+        commit: the wheel's; empty where it names none.
+        own: the compiled files that the change touches.
 
     Raises:
         DevkitError: git cannot read the checkout.
     """
-    untracked = _names(runner, root, "ls-files", "-o", "--exclude-standard", "-z")
-    left = base(runner, root)
-    own = sorted(
-        {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", left)), *filter(is_compiled, untracked)}
-    )
     if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
-        return Near(known=False, own=tuple(own))
+        return Near(known=False, own=own)
     behind, ahead = git(runner, root, "rev-list", "--left-right", "--count", f"{commit}...HEAD").text.split()
-    drifted = {*filter(is_compiled, _names(runner, root, "diff", "--name-only", "-z", commit)), *own}
+    drifted = {*filter(is_compiled, changes.files(runner, root, commit)), *own}
     then = _names(runner, root, "ls-tree", "-r", "--name-only", "-z", commit, "--", f"{PACKAGE}/")
     return Near(
         known=True,
         ahead=int(ahead),
         behind=int(behind),
         drifted=tuple(sorted(drifted)),
-        own=tuple(own),
+        own=own,
         then=frozenset(each.removeprefix(f"{PACKAGE}/") for each in then),
     )
 
@@ -240,55 +262,44 @@ def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
 
 
-def base(runner: Runner, root: Path) -> str:
-    """Return the commit where this branch left upstream; HEAD where no upstream is known.
+def refuse_own(own: Collection[str]) -> None:
+    """Refuse a change that touches compiled code, whatever the wheel.
 
-    Of what tells it, the nearest counts: where the branch left a remote's develop, which in a fork may be years old,
-    and the last commit whose subject ends with a request's number, as the forge writes it when it merges.
+    Raises:
+        DevkitError: it does.
     """
-    merged = git(runner, root, "log", "--first-parent", "-n", str(LOOKED_BACK), "--format=%H %s")
-    found = [line.partition(" ")[0] for line in merged.text.splitlines() if MERGED.search(line)][:1]
-    for name in UPSTREAMS:
-        done = git(runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)
-        if done.status == 0:
-            found.append(done.text.strip())
-    if not found:
-        return "HEAD"
-    return min(found, key=lambda commit: int(git(runner, root, "rev-list", "--count", f"{commit}..HEAD").text))
+    if own:
+        raise DevkitError(
+            "the change touches compiled code, which an overlay would not have",
+            _few(own),
+            "devkit build",
+            "git stash -- FILE   puts a file's change aside",
+        )
 
 
-def refuse(near: Near, wheel: Wheel, *, accept: bool) -> None:
+def refuse(near: Near, wheel: str, commit: str) -> None:
     """Refuse where compiled code would not be the tree's.
 
     Args:
         near: how near the wheel is.
         wheel: which it is.
-        accept: take a wheel whose compiled code is another's, as long as the change is not one's own.
+        commit: that it was built from.
 
     Raises:
         DevkitError: it would not be.
     """
-    if near.own:
-        raise DevkitError(
-            "the change touches compiled code, which an overlay would not have",
-            _few(near.own),
-            "devkit build",
-            "git stash -- FILE   puts a file's change aside",
-        )
-    if accept:
-        return
     take = "devkit build overlay --near   takes it all the same"
     if not near.known:
-        named = f"its commit {wheel.commit[:10]} is not in this clone" if wheel.commit else "it names no commit"
+        named = f"its commit {commit[:10]} is not in this clone" if commit else "it names no commit"
         raise DevkitError(
-            f"how near {wheel.distribution} {wheel.version} is cannot be told",
+            f"how near {wheel} is cannot be told",
             f"{named[0].upper()}{named[1:]}, so that nobody knows whether its compiled code is the tree's.",
-            *([f"git fetch upstream {wheel.commit}"] if wheel.commit else []),
+            *([f"git fetch upstream {commit}"] if commit else []),
             take,
         )
     if near.drifted:
         raise DevkitError(
-            f"compiled code changed since {wheel.distribution} {wheel.version} was built",
+            f"compiled code changed since {wheel} was built",
             f"{counted(near.ahead, 'commit')} later, {counted(len(near.drifted), 'file')} of it: {_few(near.drifted)}",
             "devkit build overlay --wheel VERSION   with a nearer wheel",
             take,
@@ -365,15 +376,19 @@ def turn_on(told: Python, folder: Path) -> Path:
     return path
 
 
-def turn_off(told: Python) -> Path | None:
-    """Take an environment's overlay away, with its folder; return the folder, or None where there was none."""
-    path = Path(told.purelib) / PTH
+def active(told: Python) -> Path | None:
+    """Return the folder of the overlay that an environment's Python imports; None where there is none."""
     try:
-        match = re.search(r"insert\(0, '(.+)'\)", path.read_text("utf-8"))
+        match = re.search(r"insert\(0, '(.+)'\)", (Path(told.purelib) / PTH).read_text("utf-8"))
     except OSError:
         return None
-    path.unlink()
-    folder = Path(match[1]) if match else None
+    return Path(match[1]) if match else None
+
+
+def turn_off(told: Python) -> Path | None:
+    """Take an environment's overlay away, with its folder; return the folder, or None where there was none."""
+    folder = active(told)
+    (Path(told.purelib) / PTH).unlink(missing_ok=True)
     if folder is not None and folder.parent == data_home() / "overlays":
         shutil.rmtree(folder, ignore_errors=True)
     return folder

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, deps, ninja, preflight, wheel
+from devkit.build import checkout, configure, deps, ninja, offline, preflight, usage, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -34,6 +34,12 @@ WHERE = (
     " print((s.submodule_search_locations or [''])[0] if s else '')"
 )
 GATHERED_LIMIT_S = 60.0
+# What a download that --offline forbade looks like in a log, and what lets it happen.
+DOWNLOADS = {"offline", "network", "empty-download", "download-failed", "hash-mismatch"}
+OPENED = (
+    "devkit build deps   fetches what it knows of into the cache, where there is a network",
+    "devkit build   without --offline fetches the rest",
+)
 
 
 class BuildFailed(DevkitError):
@@ -44,12 +50,16 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path) -> None:
+    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path, closed: bool = False) -> None:
         found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
-        if found.causes:
+        if closed and found.causes and found.causes[0].id in DOWNLOADS:
+            first = found.causes[0]
+            what = "it wanted something from the network that neither the tree nor the cache has"
+            super().__init__(f"{phase} failed: {what}", f"line {first.line}: {first.text}", *OPENED, read)
+        elif found.causes:
             first = found.causes[0]
             remedy = absolute(first.remedy, folder)
             super().__init__(f"{phase} failed: {first.cause}", f"line {first.line}: {first.text}", remedy, read)
@@ -102,7 +112,13 @@ class Work:
         return self.facts
 
     def carry_out(
-        self, phase: str, argv: Sequence[str], *, extra: Mapping[str, str] | None = None, on_line: Callable[[str], None]
+        self,
+        phase: str,
+        argv: Sequence[str],
+        *,
+        extra: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None],
+        on_start: Callable[[int], None] | None = None,
     ) -> None:
         """Run a line of a phase to its end, its output in the phase's log; it holds the lock as long as it lives.
 
@@ -110,18 +126,23 @@ class Work:
             BuildFailed: it failed.
         """
         runner, log = self.app.runner, self.run.log(phase)
+        environ = {**environment(self.app, self.request), **(extra or {})}
+        if self.request.trusting:
+            environ |= checkout.with_setting(environ, "safe.directory", "*")
         child = runner.start(
             argv,
             cwd=self.request.root,
-            env={**environment(self.app, self.request), **(extra or {})},
+            env=environ,
             pass_fds=(self.lock,),
             log=log,
             on_line=on_line,
         )
+        if on_start:
+            on_start(child.process.pid)
         status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            raise BuildFailed(phase, log, error, folder=self.request.build)
+            raise BuildFailed(phase, log, error, folder=self.request.build, closed=self.request.offline)
 
 
 def environment(app: App, request: Request) -> dict[str, str]:
@@ -133,8 +154,20 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
     if request.offline:
-        found.update({"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1"})
-    return found
+        found.update(offline.variables())
+    return {**found, **request.variables}
+
+
+def launchers(root: Path) -> dict[str, str]:
+    """Return the variables by which third-party projects go through ccache, where the tree's own code does.
+
+    They are configured while ninja runs, and inherit nothing of the tree's but by the environment.
+    """
+    text = checkout.text_of(root / "cmake" / "ccache.cmake")
+    names = [name for name in ("CMAKE_C_COMPILER_LAUNCHER", "CMAKE_CXX_COMPILER_LAUNCHER") if name not in os.environ]
+    if shutil.which("ccache") and "CMAKE_CXX_COMPILER_LAUNCHER" in text:
+        return dict.fromkeys(names, "ccache")
+    return {}
 
 
 def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], None]) -> list[Outcome]:
@@ -144,6 +177,9 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
         DevkitError: another build has the folder, or a phase failed.
     """
     outcomes = []
+    if request.offline and {"preflight", "submodules"} & set(request.phases) and not settled(request):
+        with app.console.progress("looking what is here"):
+            offline.refuse(offline.stock(app, request.root))
     with locked(request.build, run.id) as lock:
         work = Work(app, request, run, lock)
         for phase in request.phases:
@@ -158,6 +194,17 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
             on_outcome(outcome)
         app.restored.clear()
     return outcomes
+
+
+def settled(request: Request) -> bool:
+    """Tell whether a build has all that is ever fetched: it was configured, and no submodule went since."""
+    return configure.read_stamp(request.build) is not None and submodules_known(request)
+
+
+def submodules_known(request: Request) -> bool:
+    """Tell whether all submodules were there the last time, and nothing of them changed."""
+    known = wheel.remembered(request.build, "submodules").get("state") or []
+    return bool(known) and known == checkout.state(request.root, [each[0] for each in known[1:]])
 
 
 Said = tuple[Literal["done", "skipped"], str]
@@ -176,7 +223,7 @@ def check(work: Work) -> Said:
             return "skipped", "the tools are those of the last time"
     with work.app.console.progress("preflight"):
         facts = work.gathered()
-        if any(not each.present for each in facts.submodules) and not request.offline:
+        if any(each.missing for each in facts.submodules) and not request.offline:
             work.facts = facts = preflight.with_network(work.app, facts)
     findings = preflight.judge(facts)
     fetched = {"submodules"} if "submodules" in work.request.phases else set()
@@ -203,30 +250,29 @@ def check(work: Work) -> Said:
 def fetch_submodules(work: Work) -> Said:
     """Fetch the submodules that are not there; those at another commit are left as they are."""
     request = work.request
-    missing = [each.path for each in checkout.submodules(work.app.runner, request.root) if not each.present]
-    if not missing:
+    if submodules_known(request):
         return "skipped", "all are there"
-    line = submodule_line(request, missing)
+    modules = checkout.all_submodules(work.app.runner, request.root)
+    missing = [each for each in modules if each.missing]
+    if not missing:
+        paths_there = [each.path for each in modules]
+        wheel.remember(request.build, "submodules", {"state": checkout.state(request.root, paths_there)})
+        return "skipped", "all are there"
+    paths = {each.path for each in missing}
     with work.app.console.progress(f"fetching {counted(len(missing), 'submodule')}", total=len(missing)) as progress:
         fetched: set[str] = set()
+        for line in checkout.fetch_lines(request.root, missing, jobs=FETCHERS):
+            parent = os.path.relpath(line[2], request.root)
 
-        def on_line(said: str) -> None:
-            match = re.match(r"Submodule path '([^']+)': checked out", said)
-            if match:
-                fetched.update({match[1]} & set(missing))
-                progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
+            def on_line(said: str, parent: str = parent) -> None:
+                match = re.match(r"Submodule path '([^']+)': checked out", said)
+                if match:
+                    fetched.update({os.path.normpath(f"{parent}/{match[1]}")} & paths)
+                    progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
 
-        work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
+            work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
     work.facts = None
     return "done", f"{len(missing)} fetched"
-
-
-def submodule_line(request: Request, paths: Sequence[str]) -> list[str]:
-    """Return the line that fetches submodules."""
-    return [
-        "git", "-C", str(request.root), "submodule", "update", "--init", "--recursive", "--jobs", str(FETCHERS), "--",
-        *paths,
-    ]  # fmt: skip
 
 
 def set_up(work: Work) -> Said:
@@ -243,6 +289,7 @@ def set_up(work: Work) -> Said:
         return "skipped", f"{counted(len(request.options), 'option')} as before"
     known_lines = stamp.lines if stamp else int(wheel.remembered(request.build, "cmake").get("lines", 0))
     configure.drop_stamp(request.build)
+    deps.place_archives(request.root)
     line = configure.line(request.root, request.build, request.options, need.dropped)
     lines = 0
     with work.app.console.progress("configuring", total=known_lines or None) as progress:
@@ -296,7 +343,9 @@ def compile_(work: Work) -> Said:
     if not request.targets:
         freshen(work)
     edges = run_ninja(work, "compile", request.targets, "compiling")
-    return ("done", counted(edges, "edge")) if edges else ("skipped", "nothing to do")
+    spared, _ = usage.of_record(work.run.record)
+    hits = f", {spared.hits} of {counted(spared.compilations, 'compilation')} from ccache" if spared else ""
+    return ("done", counted(edges, "edge") + hits) if edges else ("skipped", "nothing to do")
 
 
 def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
@@ -320,8 +369,12 @@ def run_ninja(work: Work, phase: str, targets: Sequence[str], text: str) -> int:
             about = f", about {duration(left)} left" if left else ""
             progress.update(done=tick.done, total=tick.total, text=f"{text}{about}: {brief(tick.what)}")
 
+        extra = {**launchers(request.root), **usage.variables(work.run)}
+        environ = {**environment(work.app, request), **extra}
         try:
-            work.carry_out(phase, ninja_line(request, targets), on_line=on_line)
+            with usage.recorded(work.app, work.run, environ, request.build) as on_start:
+                line = ninja_line(request, targets)
+                work.carry_out(phase, line, extra=extra, on_line=on_line, on_start=on_start)
         finally:
             if phase == "compile":
                 keep_edges(log, known, work.run.folder / "ninja_log")
@@ -489,8 +542,8 @@ def plan(app: App, request: Request) -> list[list[str]]:
     """Return the lines that a build would run now, those left out that have nothing to do."""
     lines: list[list[str]] = []
     if "submodules" in request.phases:
-        missing = [each.path for each in checkout.submodules(app.runner, request.root) if not each.present]
-        lines += [submodule_line(request, missing)] if missing else []
+        missing = [each for each in checkout.all_submodules(app.runner, request.root) if each.missing]
+        lines += checkout.fetch_lines(request.root, missing, jobs=FETCHERS)
     cache, stamp = configure.read_cache(request.build), configure.read_stamp(request.build)
     if "configure" in request.phases:
         refuse_foreign(request, cache or {})
@@ -509,21 +562,3 @@ def plan(app: App, request: Request) -> list[list[str]]:
     if "verify" in request.phases:
         lines.append([request.python.executable, "-m", "devkit.kernels.probe"])
     return lines
-
-
-def mend(work_app: App, request: Request, cause: Cause) -> Request | None:
-    """Do what ``--retry`` does about a cause, and return the build to go on with; None where there is nothing to do.
-
-    Raises:
-        DevkitError: it could not be done.
-    """
-    from uv import find_uv_bin
-
-    if cause.fix == "jobs":
-        return request.with_jobs(request.jobs.compile // 2) if request.jobs.compile > 1 else None
-    names = {"python": "packages", "submodules": "submodules", "ownership": "owner"}
-    facts = preflight.gather(work_app, request.root, request.build, request.environment, request.jobs, network=False)
-    wanted = [each for each in preflight.fixes(facts, find_uv_bin()) if each.name == names.get(cause.fix)]
-    for each in wanted:
-        preflight.apply(work_app, each)
-    return request if wanted else None

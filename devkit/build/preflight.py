@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.build import checkout, hosts, python
+from devkit.build import checkout, deps, hosts, python
 from devkit.build.configure import Jobs, read_cache
 from devkit.doctor import machine, proxy, tools
 from devkit.doctor.finding import Finding, numbers
@@ -42,6 +42,7 @@ class Facts:
 
     Attributes:
         refused: what git said where it refuses the checkout; the folders that it refuses.
+        as_named: submodules that the tree's configure put at another commit than the pinned one.
         hosts: those that something must be fetched from, tried; None where they were not tried.
         configured: whether the build folder has been configured before.
         environment_owned: whether packages may be installed into the environment without asking (not devkit's own).
@@ -59,6 +60,7 @@ class Facts:
     configured: bool = False
     refused: tuple[str, ...] = ()
     submodules: tuple[checkout.Submodule, ...] = ()
+    as_named: frozenset[str] = frozenset()
     archives: tuple[checkout.Archive, ...] = ()
     hosts: tuple[hosts.Host, ...] | None = None
     proxies: proxy.Proxies = field(default_factory=proxy.Proxies)
@@ -140,7 +142,7 @@ def gather(
         }
         futures = {name: pool.submit(each) for name, each in asked.items()}
         told = {name: each.result() for name, each in futures.items()}
-    modules = [] if told["refused"] else checkout.submodules(runner, root)
+    modules = [] if told["refused"] else checkout.all_submodules(runner, root)
     foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
     facts = Facts(
         root=root,
@@ -155,6 +157,7 @@ def gather(
         configured=read_cache(build) is not None,
         refused=(str(root), *foreign) if told["refused"] else (),
         submodules=tuple(modules),
+        as_named=frozenset(checkout.as_named(runner, root, modules)),
         archives=tuple(told["archives"]),
         proxies=proxy.configured(environ, app.config.get("proxy.bypass")),
         environment_owned=environment.name != "devkit's own",
@@ -168,9 +171,13 @@ def _foreign(folder: Path) -> bool:
 
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
+    archives = [
+        each for each in facts.archives if each.md5 not in each.expected and not deps.kept_archive(each).is_file()
+    ]
     wanted = hosts.needed(
-        [each.url for each in facts.submodules if not each.present],
-        [each.url for each in facts.archives if each.md5 not in each.expected],
+        [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
+        [each.url for each in archives if each.always],
+        [each.url for each in archives if not each.always],
     )
     if not wanted:
         return replace(facts, hosts=())
@@ -223,6 +230,9 @@ def _python(facts: python.Python) -> list[Finding]:
     elif not facts.headers:
         remedy = f"apt install python{facts.short}-dev"
         findings = [Finding("Python", text, "broken", "Python.h is missing: nothing compiles against it", remedy)]
+    elif not facts.library:
+        remedy = f"apt install libpython{facts.short}-dev"
+        findings = [Finding("Python", text, "broken", "its library is missing, which CMake wants to find", remedy)]
     packages = [python.REQUIREMENTS[name] for name in facts.missing]
     if packages:
         why = f"lacks {', '.join(packages)}, which the build imports"
@@ -274,18 +284,29 @@ def _submodules(facts: Facts) -> list[Finding]:
     if facts.refused:
         return []
     all_of_them = facts.submodules
-    missing = [each.path for each in all_of_them if not each.present]
-    other = [each.path for each in all_of_them if each.present and each.present != each.pinned]
+    missing = [each for each in all_of_them if each.missing]
+    left_out = sum(each.left_out and not each.present for each in all_of_them)
+    other = [each for each in all_of_them if each.present and each.present != each.pinned]
+    other = [each for each in other if each.path not in facts.as_named]
     findings = []
     if missing:
-        why = f"{counted(len(missing), 'is', 'are')} not there: {_few(missing)}"
+        why = f"{counted(len(missing), 'is', 'are')} not there: {_few([each.path for each in missing])}"
         remedy = "git submodule update --init --recursive"
         findings.append(Finding("submodules", f"{len(all_of_them)} in the tree", "broken", why, remedy))
     if other:
-        why = f"{_few(other)}: not at the commit that the tree pins"
-        remedy = f"git submodule update --recursive -- {' '.join(other[:FEW])}"
-        findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, remedy))
-    return findings or [Finding("submodules", f"{len(all_of_them)} at their pinned commits")]
+        why = f"{_few([each.path for each in other])}: not at the commit that the tree pins"
+        findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, _update(other)))
+    nested = sum(bool(each.parent) for each in all_of_them)
+    there = f"{len(all_of_them) - left_out} at their pinned commits"
+    there += f", {nested} of them in others" if nested else ""
+    return findings or [Finding("submodules", f"{there}, {left_out} left out" if left_out else there)]
+
+
+def _update(other: Sequence[checkout.Submodule]) -> str:
+    parent = other[0].parent
+    names = [each.path.removeprefix(f"{parent}/") for each in other if each.parent == parent]
+    where = f"-C {parent} " if parent else ""
+    return f"git {where}submodule update --recursive -- {' '.join(names[:FEW])}"
 
 
 def _archives(archives: Sequence[checkout.Archive]) -> list[Finding]:
@@ -317,6 +338,10 @@ def _network(facts: Facts) -> list[Finding]:
         remedy = f"devkit config set proxy.url URL   or git config --global url.MIRROR.insteadOf {_base(host.url)}"
         if host.by != "git":
             remedy = "devkit config set proxy.url URL   or put the archive into third_party by hand"
+        if host.optional:
+            why = f"{host.complaint}; only some options take {host.url.rpartition('/')[2]}"
+            findings.append(Finding("host", text, "warning", why, remedy))
+            continue
         findings.append(Finding("host", text, "broken", host.complaint, remedy))
     return findings
 
@@ -344,19 +369,11 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
         for each in facts.archives
         if each.here and each.md5 not in each.expected
     ]
-    missing = [each.path for each in facts.submodules if not each.present]
-    if missing or facts.refused:
-        line = (
-            "git",
-            "-C",
-            str(facts.root),
-            "submodule",
-            "update",
-            "--init",
-            "--recursive",
-            *(["--", *missing] if missing else []),
-        )
-        found.append(Fix("submodules", line))
+    missing = [each for each in facts.submodules if each.missing]
+    lines = checkout.fetch_lines(facts.root, missing)
+    if facts.refused and not lines:  # git did not tell which are missing
+        lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]
+    found += [Fix("submodules", tuple(line)) for line in lines]
     return found
 
 
@@ -371,4 +388,6 @@ def apply(app: App, fix: Fix) -> None:
         DevkitError: its line failed.
     """
     environ = {**app.child_environment(), "UV_PYTHON_DOWNLOADS": "never", "GIT_TERMINAL_PROMPT": "0"}
+    if fix.name == "submodules":
+        environ |= deps.git_variables()
     app.runner.run(list(fix.argv), env=environ)

@@ -20,6 +20,7 @@ REQUIREMENTS = {
     "yaml": "pyyaml",
     "jinja2": "jinja2",
     "wheel": "wheel",
+    "pip": "pip",
     "setuptools": "setuptools",
 }
 FACTS = """
@@ -29,9 +30,19 @@ def there(name):
         return importlib.util.find_spec(name) is not None
     except ImportError:
         return False
+def library():
+    value = sysconfig.get_config_var
+    for name in ("LDLIBRARY", "INSTSONAME", "LIBRARY"):
+        for folder in ("LIBDIR", "LIBPL"):
+            path = os.path.join(value(folder) or "", value(name) or "")
+            if os.path.isfile(path):
+                return path
+    return ""
 print(json.dumps({
     "version": platform.python_version(),
     "headers": os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")),
+    "include": sysconfig.get_path("include"),
+    "library": library(),
     "missing": [name for name in sys.argv[1:] if not there(name)],
     "purelib": sysconfig.get_path("purelib"),
 }))
@@ -49,6 +60,8 @@ class Python:
         headers: whether C++ can be compiled against it.
         missing: the modules of ``REQUIREMENTS`` that it lacks.
         purelib: the folder of its packages.
+        include: the folder of its headers.
+        library: its library, shared where there is one; empty where there is none.
     """
 
     environment: str
@@ -57,6 +70,8 @@ class Python:
     headers: bool = False
     missing: tuple[str, ...] = ()
     purelib: str = ""
+    include: str = ""
+    library: str = ""
     complaint: str = ""
 
     @property
@@ -71,6 +86,15 @@ def gather(runner: Runner, environment: Environment) -> Python:
     try:
         done = runner.run([path, "-I", "-c", FACTS, *REQUIREMENTS], timeout_s=LIMIT_S)
         told = json.loads(done.text)
-        return Python(environment.name, path, told["version"], told["headers"], tuple(told["missing"]), told["purelib"])
+        return Python(
+            environment.name,
+            path,
+            told["version"],
+            headers=told["headers"],
+            missing=tuple(told["missing"]),
+            purelib=told["purelib"],
+            include=told["include"],
+            library=told["library"],
+        )
     except (DevkitError, ValueError, KeyError) as error:
         return Python(environment.name, path, complaint=str(error))

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Request:
         phases: which of ``PHASES``.
         targets: what ninja makes; everything by default.
         offline: whether git and uv may only take what is on this machine.
+        trusting: whether git takes checkouts that belong to another user.
+        variables: what its programs' environment has besides.
     """
 
     root: Path
@@ -56,6 +58,8 @@ class Request:
     phases: tuple[str, ...] = PHASES
     targets: tuple[str, ...] = ()
     offline: bool = False
+    trusting: bool = False
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def gpu(self) -> bool:
@@ -119,7 +123,7 @@ def make(
         options=configure.options(
             chosen.options,
             given,
-            configure.Python(told.executable, told.short),
+            configure.Python(told.executable, told.short, told.include, told.library),
             link_jobs=counts.link,
             cuda_arch=architectures(cuda_arch) if cuda_arch else architectures_here,
         ),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from devkit.build.ninja import Edge
 
@@ -98,6 +100,24 @@ def parse_deps(text: str) -> dict[str, list[str]]:
         elif match := re.match(r"(.+): #deps \d+", line):
             found[match[1]] = []
     return found
+
+
+def relative(edges: Iterable[Edge], build: Path) -> list[Edge]:
+    """Return edges with their outputs named from the build folder: those of third-party projects have whole paths."""
+    return [replace(each, output=each.output.removeprefix(f"{build}/")) for each in edges]
+
+
+def own_files(deps: Mapping[str, Sequence[str]], build: Path, root: Path) -> dict[str, list[str]]:
+    """Return what outputs were made from, named from the checkout; what is not of it, as the system's, is left out."""
+    inside = f"{root}/"
+    return {
+        output: [
+            path.removeprefix(inside)
+            for path in (os.path.normpath(build / file) for file in files)
+            if path.startswith(inside)
+        ]
+        for output, files in deps.items()
+    }
 
 
 def by_header(costs: Iterable[Cost], deps: Mapping[str, Sequence[str]]) -> list[tuple[str, int, float]]:

@@ -89,12 +89,6 @@ def test_files(runner: Runner, root: Path) -> list[str]:
     return [each for each in listed if re.search(r"(?:^|/)test_[^/]*\.py$", each) and (root / each).is_file()]
 
 
-def changed_files(runner: Runner, root: Path, base: str) -> list[str]:
-    """Return what differs from where this branch left upstream, uncommitted and new files too."""
-    words = (("diff", "--name-only", "-z", base), ("ls-files", "-o", "--exclude-standard", "-z"))
-    return [each for line in words for each in git(runner, root, *line).text.split("\0") if each]
-
-
 def environ(app: App, told: Python, copies: Path) -> dict[str, str]:
     """Return the environment of a test: over the overlay where there is one, else the build folder, else as it is."""
     from pathlib import Path

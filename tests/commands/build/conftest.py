@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import coverage
 import numpy as np
 import pytest
 from uv import find_uv_bin
@@ -89,6 +90,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "pyyaml": "yaml.py",
         "jinja2": "jinja2.py",
         "wheel": "wheel.py",
+        "pip": "pip.py",
         "setuptools": "setuptools.py",
     }
     for name, module in modules.items():
@@ -112,6 +114,14 @@ def bare_env(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def counted_env(bare_env: Path) -> Path:
+    """An environment that has coverage too."""
+    (packages,) = bare_env.glob("lib/python*/site-packages")
+    (packages / "coverage").symlink_to(Path(coverage.__file__).parent)
+    return bare_env
+
+
+@pytest.fixture
 def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
     """Make the project anew, for an environment."""
 
@@ -120,6 +130,9 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
         greet = tmp_path / "greet"
         greet.mkdir()
         (greet / "greet.h").write_text('#pragma once\nconstexpr const char* kGreeting = "hello";\n')
+        commit_all(greet)
+        run("git", "tag", "v1.0", cwd=greet)
+        (greet / "README").write_text("what is pinned is newer than what is built\n")
         commit_all(greet)
         store = tmp_path / "store"
         store.mkdir()
@@ -144,9 +157,10 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
 
 
 def commit_all(folder: Path) -> None:
+    """Commit everything but what a configure checked out in submodules."""
     if not (folder / ".git").exists():
         run("git", "init", "-q", ".", cwd=folder)
-    run("git", "add", "-A", cwd=folder)
+    run("git", "add", "-A", "--", ".", ":(exclude)third_party", cwd=folder)
     run("git", "commit", "-qm", "as it is", cwd=folder)
 
 

@@ -65,3 +65,58 @@ def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> 
     told = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
     assert told.status == 1
     assert "✗ x.tar is no export of devkit's" in told.err
+
+
+def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tmp_path: Path) -> None:
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    shutil.rmtree(tmp_path / "greet")
+    shutil.rmtree(project.store)
+
+    def worktree(name: str) -> Path:
+        run("git", "worktree", "add", "-q", "--detach", tmp_path / name, cwd=project.root)
+        return tmp_path / name
+
+    built = devkit("build", "--target", "common", "--env", str(project.env), cwd=worktree("second"))
+    assert built.status == 0, built.err
+    mended = devkit("build", "preflight", "--fix", "--env", str(project.env), cwd=worktree("third"))
+    assert mended.status == 0, mended.out
+    assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
+
+
+def test_an_archive_that_only_some_options_take_stops_no_build(devkit: Devkit, project: Project) -> None:
+    text = (
+        (project.root / "cmake/external/lapack.cmake").read_text().replace("LAPACK", "MKLML").replace("lapack", "mklml")
+    )
+    (project.root / "cmake/external/mklml.cmake").write_text(text.replace(str(project.store), "/nowhere"))
+    project.edit(
+        "cmake/third_party.cmake",
+        "message(STATUS",
+        "if(WITH_MKL)\n  include(cmake/external/mklml.cmake)\nendif()\nmessage(STATUS",
+    )
+    greet = project.root / "third_party" / "greet"
+    shutil.rmtree(greet)
+    greet.mkdir()
+    built = devkit("build", "--target", "common", "-D", "WITH_MKL=OFF", "--env", str(project.env), cwd=project.root)
+    assert built.status == 0, built.err
+    assert "1 to look at (devkit build preflight)" in built.err
+
+
+def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
+    devkit: Devkit, project: Project, tmp_path: Path
+) -> None:
+    modules = project.root / ".gitmodules"
+    for name in ("openvino", "cutlass"):
+        modules.write_text(
+            modules.read_text()
+            + f'[submodule "third_party/{name}"]\n\tpath = third_party/{name}\n\turl = file://{tmp_path}/none-{name}\n'
+        )
+        (project.root / "third_party" / name).mkdir()
+        run("git", "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},third_party/{name}", cwd=project.root)
+    run("git", "config", "submodule.third_party/cutlass.update", "none", cwd=project.root)
+
+    told = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
+    assert told.status == 0, told.out
+    assert "1 at their pinned commits, 2 left out" in told.out
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    built = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
+    assert "submodules all are there" in built.err

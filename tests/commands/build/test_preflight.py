@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.commands.build.conftest import run
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +45,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     found = broken(told.out)
     assert told.status == 4
     assert set(found) == {"packages", "submodules", "archive"}
-    assert "lacks protobuf, pyyaml, jinja2, wheel, setuptools" in found["packages"]["why"]
+    assert "lacks protobuf, pyyaml, jinja2, wheel, pip, setuptools" in found["packages"]["why"]
     assert "1 is not there: third_party/greet" in found["submodules"]["why"]
     assert found["archive"]["why"] == "it is empty: its download failed"
     assert all(each["remedy"] for each in found.values())
@@ -71,6 +73,20 @@ def test_the_screen_names_each_check_once(devkit: Devkit, project: Project) -> N
     names = [line.split()[1] for line in told.out.splitlines() if line[2] == "✓"]
     assert {"compiler", "cmake", "ninja", "patchelf", "Python", "packages", "submodules", "owner"} <= set(names)
     assert "host" not in names
+
+
+def test_a_tag_that_the_configure_checked_out_is_nothing_to_look_at(devkit: Devkit, project: Project) -> None:
+    def submodules() -> str:
+        told = devkit("build", "preflight", "--offline", "--json", "--env", str(project.env), cwd=project.root)
+        (found,) = (each for each in json.loads(told.out)["checks"] if each["name"] == "submodules")
+        return f"{found['state']}: {found['text']} {found['why']}"
+
+    configured = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)
+    assert configured.status == 0, configured.err
+    assert submodules() == "fine: 1 at their pinned commits "
+    greet = project.root / "third_party" / "greet"
+    run("git", "commit", "-q", "--allow-empty", "-m", "another", cwd=greet)
+    assert submodules() == "warning: 1 other commit third_party/greet: not at the commit that the tree pins"
 
 
 def test_profiles_are_explained_with_their_lines_and_a_project_has_its_own(devkit: Devkit, tmp_path: Path) -> None:

@@ -54,6 +54,12 @@ def test_python_is_always_told_and_the_users_word_is_last() -> None:
     assert "CUDA_ARCH_NAME" not in given
 
 
+def test_headers_and_library_are_told_where_the_interpreter_knows_them() -> None:
+    given = options({}, {}, Python("/e/bin/python", "3.12", "/p/include", "/p/lib/libpython3.12.so"), link_jobs=1)
+    assert (given["PYTHON_INCLUDE_DIR"], given["PYTHON_LIBRARY"]) == ("/p/include", "/p/lib/libpython3.12.so")
+    assert not {"PYTHON_INCLUDE_DIR", "PYTHON_LIBRARY"} & set(options({}, {}, PYTHON, link_jobs=1))
+
+
 def test_architectures_are_only_told_to_a_gpu_build() -> None:
     assert "CUDA_ARCH_BIN" not in options({"WITH_GPU": "OFF"}, {}, PYTHON, link_jobs=1, cuda_arch=("9.0",))
     assert "CUDA_ARCH_BIN" not in options(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.app import App
-from devkit.build.checkout import Archive
-from devkit.build.deps import Fetcher, resolved
+from devkit.build.checkout import Archive, resolved
+from devkit.build.deps import Fetcher
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from devkit.build.diagnosis import Cause, diagnose, rules
+from devkit.build.mend import REMEDIES
 
 LOGS = Path(__file__).parent / "logs"
-FIXES = {"", "jobs", "python", "submodules", "ownership"}
 
 
 def log(name: str) -> str:
@@ -38,7 +38,7 @@ def test_the_table_is_whole() -> None:
     ids = [rule.id for rule in rules()]
     assert len(ids) == len(set(ids)) > 20
     assert {each for rule in rules() for each in rule.explains} <= set(ids) | {""}
-    assert {rule.fix for rule in rules()} <= FIXES
+    assert {rule.fix for rule in rules()} == {"", *REMEDIES}
     assert {path.stem for path in LOGS.glob("[!_]*.log")} == set(ids)
 
 
@@ -81,6 +81,15 @@ def test_words_of_the_log_stand_in_cause_and_remedy() -> None:
     assert first("submodule-empty").cause.startswith("the submodule of gflags is empty")
     assert first("python-requirement").cause.endswith("in Python: numpy")
     assert first("host-compiler").remedy.startswith("CC=gcc-11 CXX=g++-11")
+
+
+@pytest.mark.parametrize(
+    "said", ["file not recognized: file format not recognized", "file too short", "file truncated"]
+)
+def test_half_an_object_is_known_by_whatever_the_linker_calls_it(said: str) -> None:
+    text = f"/usr/bin/ld: error: paddle/phi/core/a.cc.o: {said}\ncollect2: error: ld returned 1 exit status\n"
+    (cause,) = diagnose(text).causes
+    assert (cause.id, cause.words) == ("truncated-object", {"path": "paddle/phi/core/a.cc.o"})
 
 
 def test_credentials_of_a_log_are_masked() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from devkit.build.overlay import Near, Step, Wheel, carry_out, is_compiled, present, refuse, step, wanted
+from devkit.build.overlay import Near, Step, carry_out, is_compiled, present, refuse, refuse_own, step, wanted
 from devkit.errors import DevkitError
 
 ROOT, PACKAGE = Path("/tree"), Path("/wheel")
-WHEEL = Wheel(PACKAGE, "paddlepaddle", "3.3.1", "abcdef1234")
+WHEEL = ("paddlepaddle 3.3.1", "abcdef1234")
 
 
 @pytest.mark.parametrize(
@@ -71,24 +71,22 @@ def test_a_step_makes_what_is_new_or_leads_elsewhere_and_drops_the_rest(tmp_path
     assert step({"two.py": c, "three.py": a}, present(folder)) == Step({}, ())
 
 
-def test_ones_own_compiled_change_is_refused_whatever_is_accepted() -> None:
-    near = Near(known=True, own=("paddle/a.cc",), drifted=("paddle/a.cc",))
+def test_ones_own_compiled_change_is_refused() -> None:
     with pytest.raises(DevkitError, match="touches compiled code") as caught:
-        refuse(near, WHEEL, accept=True)
+        refuse_own(("paddle/a.cc",))
     assert caught.value.why == "paddle/a.cc"
+    refuse_own(())
 
 
-def test_upstreams_compiled_changes_are_refused_unless_accepted() -> None:
+def test_upstreams_compiled_changes_are_refused() -> None:
     near = Near(known=True, ahead=7, drifted=tuple(f"paddle/{name}.cc" for name in "abcde"))
     with pytest.raises(DevkitError, match="compiled code changed since paddlepaddle") as caught:
-        refuse(near, WHEEL, accept=False)
+        refuse(near, *WHEEL)
     assert caught.value.why == "7 commits later, 5 files of it: paddle/a.cc, paddle/b.cc, paddle/c.cc and 2 more"
-    refuse(near, WHEEL, accept=True)
 
 
-def test_an_unknown_commit_is_refused_unless_accepted() -> None:
+def test_an_unknown_commit_is_refused() -> None:
     with pytest.raises(DevkitError, match="how near") as caught:
-        refuse(Near(known=False), WHEEL, accept=False)
+        refuse(Near(known=False), *WHEEL)
     assert caught.value.remedies[0] == "git fetch upstream abcdef1234"
-    refuse(Near(known=False), WHEEL, accept=True)
-    refuse(Near(known=True), WHEEL, accept=False)
+    refuse(Near(known=True), *WHEEL)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.build import hosts
-from devkit.build.checkout import Archive, Submodule, module_urls, named_archives
+from devkit.build.checkout import Archive, Submodule, always_included, module_urls, named_archives
 from devkit.build.configure import Jobs
 from devkit.build.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.build.python import Python
@@ -41,7 +41,7 @@ def facts() -> Facts:
     """A machine on which a build goes through."""
     return Facts(
         root=Path("/p"),
-        python=Python("x", "/e/bin/python", "3.11.7", headers=True, purelib="/e/lib"),
+        python=Python("x", "/e/bin/python", "3.11.7", headers=True, purelib="/e/lib", library="/l/libpython3.11.so"),
         compilers=Compilers(tool("g++"), Found(tool("clang++").tool), "", ()),
         tools=tuple(tool(name) for name in ("cmake", "ninja", "git", "patchelf", "ccache")),
         memory=Memory(64 * GIB, 60 * GIB, 0),
@@ -78,6 +78,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"compilers": Compilers(tool("g++", "14.2.0"), tool("clang++", ""), "", ())}, "compiler", "broken", "to 12"),
         ({"python": replace(facts().python, version="3.14.0")}, "Python", "broken", "3.9 to 3.13"),
         ({"python": replace(facts().python, headers=False)}, "Python", "broken", "Python.h is missing"),
+        ({"python": replace(facts().python, library="")}, "Python", "broken", "its library is missing"),
         ({"python": replace(facts().python, missing=("yaml", "jinja2"))}, "packages", "broken", "lacks pyyaml, jinja2"),
         ({"python": replace(facts().python, complaint="no such file")}, "Python", "broken", "no such file"),
         ({"memory": Memory(64 * GIB, 4 * GIB, 0)}, "memory", "warning", "the kernel may end one"),
@@ -91,6 +92,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), EMPTY),)}, "archive", "broken", "it is empty"),
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), "0" * 32),)}, "archive", "broken", "not the tree's"),
         ({"hosts": (hosts.Host("h", "https://h/x", "git", "the proxy refuses it"),)}, "host", "broken", "refuses"),
+        ({"hosts": (hosts.Host("h", "https://h/x", "CMake", "no", optional=True),)}, "host", "warning", "only some"),
     ],
 )  # fmt: skip
 def test_what_would_fail_is_told_with_a_remedy(changes: dict[str, object], name: str, state: str, said: str) -> None:
@@ -120,7 +122,9 @@ def test_fixes_touch_the_environment_gits_settings_and_broken_archives_only() ->
         Fix("owner", ("git", "config", "--global", "--add", "safe.directory", "/p/third_party/x")),
         Fix("packages", ("uv", "pip", "install", "--python", "/e/bin/python", "pyyaml", "cmake<4")),
         Fix("archive", ("rm", "--", "/p/l")),
-        Fix("submodules", ("git", "-C", "/p", "submodule", "update", "--init", "--recursive", "--", "t/gone")),
+        Fix(
+            "submodules", ("git", "-C", "/p", "submodule", "update", "--init", "--recursive", "--force", "--", "t/gone")
+        ),
     ]
 
 
@@ -148,6 +152,39 @@ def test_archives_are_read_as_the_tree_names_them_for_linux() -> None:
     assert (found.name, found.url) == ("lapack_lnx_v3.tar.gz", "https://store.example/lapack_lnx_v3.tar.gz")
     assert found.expected[0] == MD5
     assert found.folder == "third_party/lapack/Linux"
+
+
+def test_an_archive_has_the_url_and_the_sum_of_its_own_branch() -> None:
+    text = f"""
+    if(LINUX)
+      set(LAPACK_FILE "lapack_lnx.tar.gz")
+      set(LAPACK_URL "https://mine.example/${{LAPACK_FILE}}")
+      set(LAPACK_URL_MD5 {MD5})
+    else()
+      set(LAPACK_FILE "lapack_mac.tar.gz")
+      set(LAPACK_URL "https://theirs.example/${{LAPACK_FILE}}")
+      set(LAPACK_URL_MD5 {EMPTY})
+    endif()
+    """
+    (found,) = named_archives(text)
+    assert (found.url, found.expected) == ("https://mine.example/lapack_lnx.tar.gz", (MD5,))
+
+
+def test_what_only_some_options_take_is_told_from_what_every_configure_takes() -> None:
+    text = """
+    include(external/zlib) # download
+    if(WITH_MKL
+       AND NOT APPLE)
+      include(external/mklml)
+    else ()
+      include(external/openblas)
+    endif()
+    include(external/lapack)
+    function(f)
+      include(external/dgc)
+    endfunction()
+    """
+    assert always_included(text) == {"zlib", "lapack"}
 
 
 def test_submodules_are_read_by_path_and_url() -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from devkit.build.ninja import Edge
-from devkit.build.stats import Cost, by_folder, by_header, compare, parse_deps, summarize, trace
+from devkit.build.stats import Cost, by_folder, by_header, compare, own_files, parse_deps, relative, summarize, trace
 from devkit.build.sync import Difference, carry_out, refuse_edited
 from devkit.build.sync import compare as compare_trees
 from devkit.errors import DevkitError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EDGES = [
     Edge(0, 4000, "paddle/phi/CMakeFiles/phi.dir/a.cc.o", "a"),
@@ -52,6 +49,16 @@ def test_a_header_costs_what_all_that_include_it_took() -> None:
         "gone.o: #deps 1, deps mtime 1 (STALE)\n    ../core.h\n"
     )
     assert by_header(summarize(EDGES).costs, parse_deps(text)) == [("../core.h", 2, 6.0)]
+
+
+def test_what_lies_in_the_build_folder_is_named_from_there_and_headers_of_the_system_are_left_out() -> None:
+    stamp = "third_party/glog/src/extern_glog-stamp/extern_glog-build"
+    edges = [Edge(0, 1000, f"/p/build/{stamp}", "g"), Edge(0, 1000, "/elsewhere/x", "e"), EDGES[0]]
+    assert [each.output for each in relative(edges, Path("/p/build"))] == [stamp, "/elsewhere/x", EDGES[0].output]
+    deps = {EDGES[0].output: ["../core.h", "/p/paddle/enforce.h", "/usr/include/stdio.h", "gen/x.h", "/px/y.h"]}
+    assert own_files(deps, Path("/p/build"), Path("/p")) == {
+        EDGES[0].output: ["core.h", "paddle/enforce.h", "build/gen/x.h"]
+    }
 
 
 def test_a_trace_has_a_lane_a_job() -> None:

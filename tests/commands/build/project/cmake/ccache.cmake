@@ -1,0 +1,4 @@
+find_program(CCACHE_PATH ccache)
+if(CCACHE_PATH)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PATH})
+endif()
