@@ -57,6 +57,8 @@ def test_nothing_is_ever_lost(memory: Path, home: Path, capsys: pytest.CaptureFi
     said = f"{ended} commands killed or interrupted; " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     with capsys.disabled():
         print(f"\n{CASES} random clones ({said}): {len(losses)} losses, {time.monotonic() - started:.0f} s")  # noqa: T201
+        for seed, kind, lost in losses:
+            print(f"  DEVKIT_FUZZ_FIRST={seed} DEVKIT_FUZZ_CASES=1: {kind}: {lost}")  # noqa: T201
     assert sum(kinds.values()) == CASES
     assert kinds["undone"] > CASES // 4, "most commands had nothing to do: the states are too tame"
     assert losses == []
