@@ -51,7 +51,8 @@ def base(app: App, root: Path, asked: str = "") -> Base:
         UsageError: what was asked for is no commit, or has nothing in common with this branch.
     """
     if asked:
-        done = git(app.runner, root, "merge-base", "HEAD", f"{asked}^{{commit}}", check=False)
+        words = ("merge-base", "--", "HEAD", f"{asked}^{{commit}}")
+        done = git(app.runner, root, *words, check=False)
         if asked.startswith("-") or done.status:
             raise UsageError(f"--base {asked} is no commit that this branch comes from", "", "--base upstream/develop")
         return Base(done.text.strip(), asked)

@@ -224,12 +224,8 @@ class Git:
     def ask(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> Answer:
         """Run a quick line and return how it ended."""
         process = self._start(words, env or {}, subprocess.DEVNULL if data is None else subprocess.PIPE)
-        try:
+        with _ended(process):
             stdout, stderr = process.communicate(data)
-        except BaseException:  # it must not go on beside what puts everything back
-            process.terminate()
-            process.wait()
-            raise
         return Answer(process.returncode, stdout, stderr)
 
     def read(self, *words: str, data: bytes | None = None, env: Mapping[str, str] | None = None) -> bytes:
@@ -263,7 +259,7 @@ class Git:
             GitFailed: its status is not 0.
         """
         process = self._start(words, env or {}, subprocess.PIPE)
-        try:
+        with _ended(process):
             if process.stdin:
                 try:
                     for chunk in chunks:
@@ -273,13 +269,6 @@ class Git:
                     pass
             process.stdin = None
             stdout, stderr = process.communicate()
-        except BaseException:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdout, process.stderr):
-                if pipe:
-                    pipe.close()
-            raise
         if process.returncode:
             raise GitFailed(words, Answer(process.returncode, stdout, stderr))
 
@@ -340,6 +329,20 @@ class Git:
                 )
                 for each in repo.iter_commits(word(range_, "range"), max_count=limit)
             ]
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End git where this is interrupted: it must not go on beside what puts everything back."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()  # so that it removes its locks
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+        raise
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def open_session(app: App, *, changes: bool, directory: Path | None = None) -> I
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
-        folder = os.path.dirname(os.fsdecode(error.filename)) if error.filename else str(place.common_dir)  # noqa: PTH120
+        folder = os.path.dirname(os.fsdecode(error.filename)) if error.filename else str(place.common_dir)  # noqa: PTH120 - it may be bytes
         look = "df -h" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "ls -ld"
         raise DevkitError(
             f"the system refused {os.fsdecode(error.filename or '') or 'to write'}",

@@ -302,14 +302,10 @@ def _after(
         outcome.notes += follow_submodules(
             change, state, submodule_changes(changes_between(session.git, head, state.head))
         )
-    onto = (
-        ""
-        if not base
-        else os.fsdecode(
-            session.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}").stdout
-        ).strip()
-    )
-    outcome.summary = summarize(session.git, state.head, onto, base) if base else None
+    if base:
+        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
+        onto = os.fsdecode(session.git.ask(*words).stdout).strip()
+        outcome.summary = summarize(session.git, state.head, onto, base)
     change.record.record["result"] = {"branch": branch, "commit": state.head}
     return outcome
 

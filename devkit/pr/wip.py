@@ -27,7 +27,7 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
     """
     found = []
     for each in paths:
-        folder, name = os.path.split(os.path.normpath(os.path.join(os.path.realpath(start), each)))  # noqa: PTH118
+        folder, name = os.path.split(os.path.normpath(os.path.join(os.path.realpath(start), each)))  # noqa: PTH118 - as below
         path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - where the path itself is a link, it is meant
         relative = os.path.relpath(path, state.checkout)
         if relative.split("/")[0] == "..":
