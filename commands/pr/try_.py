@@ -43,6 +43,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
+    from devkit.build.checkout import find
     from devkit.commands._cli.compose import carry_out
     from devkit.envs.resolve import names
     from devkit.git.roles import parse_request
@@ -71,6 +72,7 @@ def command(
         return 0
     answer = ["--json"] if as_json else []
     _, fetched = carry_out(app, [*fetch, *answer])
+    find(folder)  # what is no Paddle gets no environment
     if create:
         carry_out(app, [*create, *answer])
     try:

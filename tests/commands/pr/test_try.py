@@ -13,6 +13,7 @@ from tests.commands.build.conftest import Project, commit_all, run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.commands.pr.conftest import Clone
     from tests.conftest import Devkit
 
 bare_env, index, make_project = build.bare_env, build.index, build.make_project
@@ -85,6 +86,14 @@ def test_a_request_that_changes_compiled_code_says_what_builds_it(
     assert refused.status == 1
     assert "✗ the change touches compiled code" in refused.err
     assert f"→ devkit build -C {folder} --env {project.env}" in refused.err
+
+
+def test_what_is_no_paddle_gets_no_environment(clone: Clone) -> None:
+    said = clone.devkit("pr", "try", "7")
+    assert said.status == 1
+    assert "is in no checkout of Paddle" in said.text
+    assert "installing" not in said.text
+    assert clone.devkit("env", "list").text.count("try-7") == 0
 
 
 def _says(word: str) -> str:
