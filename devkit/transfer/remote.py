@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -33,8 +32,6 @@ FAR_MODULES = ("wire", "names", "manifest", "finishing", "asking", "offering", "
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
-PIPE_BYTES = 1 << 20
-F_SETPIPE_SZ = 1031
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
 
 
@@ -154,8 +151,7 @@ class Remote:
         if stdin is None or stdout is None:
             raise AssertionError("pipes were asked for")
         for pipe in (stdin, stdout):
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(pipe.fileno(), F_SETPIPE_SZ, PIPE_BYTES)
+            wire.widen(pipe.fileno())
         self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
         try:
             self._greet(source, marker.encode())

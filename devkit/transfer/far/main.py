@@ -22,6 +22,7 @@ from .wire import (
     digests,
     raw,
     sums,
+    widen,
 )
 
 
@@ -30,6 +31,8 @@ def main(marker: str) -> int:
     output = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not break the stream
     os.write(output, marker.encode())
+    for descriptor in (0, output):
+        widen(descriptor)
     channel = Channel(0, output)
     channel.send_json(
         HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds(), "sums": list(sums())}
