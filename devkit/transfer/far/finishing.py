@@ -18,6 +18,7 @@ LOCK_WAIT_S = SILENCE_S + 15
 BATCH_FILES = 16384
 BATCH_BYTES = 1 << 28
 BATCH_S = 5.0
+QUEUED = 64
 FEW = 8
 START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
@@ -170,13 +171,29 @@ class Finisher:
         self.failures: List[Tuple[bytes, OSError]] = []
         self.folders: Set[bytes] = set()
         self._folders = Folders(root)
-        self._queue: queue.Queue[Any] = queue.Queue(BATCH_FILES)
+        self._batch: List[Finished] = []
+        self._batch_bytes = 0
+        self._began = 0.0
+        self._queue: queue.Queue[Any] = queue.Queue(QUEUED)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def put(self, finished: Finished) -> None:
         """Take a complete part; its descriptor is closed here."""
-        self._queue.put(finished)
+        if finished.part >= 0:
+            self._queue.put([finished])
+            return
+        if not self._batch:
+            self._began = time.monotonic()
+        self._batch.append(finished)
+        self._batch_bytes += finished.size
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            self._hand_over()
+
+    def look(self) -> None:
+        """Let a batch be finished that has waited for company long enough."""
+        if self._batch and time.monotonic() - self._began > BATCH_S:
+            self._hand_over()
 
     def sync(self, descriptor: int) -> None:
         """Let the disk begin to write what a part has so far; the descriptor is closed here."""
@@ -184,35 +201,25 @@ class Finisher:
 
     def close(self) -> None:
         """Finish everything that was taken."""
+        self._hand_over()
         self._queue.put(None)
         self._thread.join()
         self._folders.close()
 
+    def _hand_over(self) -> None:
+        """Give the batch to the thread: one hand-over a batch, for each costs what writing a small file does."""
+        self._queue.put(self._batch)
+        self._batch, self._batch_bytes = [], 0
+
     def _run(self) -> None:
-        batch: List[Finished] = []
-        began, count = time.monotonic(), 0
         while True:
-            try:
-                item = self._queue.get(timeout=BATCH_S if batch else None)
-            except queue.Empty:
-                item = ()
-            if isinstance(item, int):
-                self._sync(item)
-                continue
-            if isinstance(item, Finished):
-                if item.part >= 0:
-                    self._settle([item])
-                    continue
-                if not batch:
-                    began, count = time.monotonic(), 0
-                batch.append(item)
-                count += item.size
-            full = len(batch) >= BATCH_FILES or count >= BATCH_BYTES
-            if batch and (item is None or full or time.monotonic() - began > BATCH_S):
-                self._settle(batch)
-                batch = []
+            item = self._queue.get()
             if item is None:
                 return
+            if isinstance(item, int):
+                self._sync(item)
+            else:
+                self._settle(item)
 
     def _sync(self, descriptor: int) -> None:
         start_writing(descriptor)

@@ -24,6 +24,7 @@ from .wire import (
     RANGE,
     RESULT,
     SAME,
+    STRIDE,
     WANT,
     Channel,
     Closed,
@@ -67,7 +68,7 @@ class Squeeze:
 
     def pack(self, data: memoryview) -> Tuple[bool, Any]:
         """Return whether the bytes were deflated, and them."""
-        if not self._enabled or len(data) < BLOCK // 4:
+        if not self._enabled or len(data) < STRIDE:
             return False, data
         self.measure()
         if self._wait or not 0 < self._link < SLOW_LINK:
@@ -261,11 +262,11 @@ class Offering:
                     offset = stop
                     continue
             while offset < stop:
-                data = self._read(file, offset, min(BLOCK, stop - offset))
+                data = self._read(file, offset, min(STRIDE, stop - offset))
                 if data is None:
                     self._lose(index, "it changed while it was read")
                     return
-                self._send(index, offset, data)
+                self._send(index, offset, data, file)
                 offset += len(data)
         if not self._unchanged(index, file):
             self._lose(index, self._gone[index])
@@ -281,11 +282,16 @@ class Offering:
             done += count
         return view
 
-    def _send(self, index: int, offset: int, data: memoryview) -> None:
+    def _send(self, index: int, offset: int, data: memoryview, file: Any = None) -> None:
+        """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
         checksum = self._sum(data)
         deflated, packed = self._squeeze.pack(data)
         self._pace.spend(len(packed))
-        self.channel.send(DATA, PIECE.pack(index, offset, len(data), deflated, checksum), packed, flush=False)
+        head = PIECE.pack(index, offset, len(data), deflated, checksum)
+        if file is None or deflated or len(data) < STRIDE:
+            self.channel.send(DATA, head, packed, flush=False)
+        else:
+            self.channel.send_file(DATA, head, data, file.fileno(), offset)
         self._on_sent(len(data))
 
     def _check(self, body: memoryview) -> None:

@@ -281,6 +281,7 @@ class Taking:
         try:
             while remaining:
                 self._receive(folders, finisher, remaining)
+                finisher.look()
         finally:
             self._asker.stop()
             for incoming in self._active.values():
