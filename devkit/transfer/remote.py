@@ -137,7 +137,7 @@ class Remote:
         find_program(self._ssh[0])
         nonce = secrets.token_hex(16)
         marker = f"\n{nonce}\n"
-        last = f"\nsys.exit(sys.modules['devkit_far.main'].main({marker!r}))\n".encode()
+        last = f"\nsys.modules['os']._exit(sys.modules['devkit_far.main'].main({marker!r}))\n".encode()
         source = zlib.compress(program() + last, 9)
         line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(source))]
         self._console.command(line)

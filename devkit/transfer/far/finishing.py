@@ -15,7 +15,7 @@ from .names import part_name
 from .wire import BLOCK, SILENCE_S
 
 LOCK_WAIT_S = SILENCE_S + 15
-BATCH_FILES = 16384
+BATCH_FILES = 4096
 BATCH_BYTES = 1 << 28
 BATCH_S = 5.0
 QUEUED = 64

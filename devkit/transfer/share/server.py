@@ -27,7 +27,7 @@ from devkit.transfer.share.http import BadRequest, Gone, Request
 from devkit.transfer.share.tree import NotShared, Opened, Tree
 from devkit.transfer.share.upload import Upload, upload_name
 from devkit.transfer.shown import shown
-from devkit.transfer.sockets import SILENCE_S, block_with_timeout, channel_over
+from devkit.transfer.sockets import SILENCE_S, block_with_timeout, channel_over, full_segments
 
 if TYPE_CHECKING:
     import ssl
@@ -466,6 +466,10 @@ class Connection:
         if not self._plain:
             return self._copy_file(descriptor, offset, length)
         block_with_timeout(self._socket)
+        with full_segments(self._socket):
+            return self._by_kernel(descriptor, offset, length)
+
+    def _by_kernel(self, descriptor: int, offset: int, length: int) -> int:
         target = self._socket.fileno()
         sent = 0
         while sent < length:

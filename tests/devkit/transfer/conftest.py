@@ -227,7 +227,8 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
         f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
         "LogLevel ERROR\nPrintMotd no\n"
-        f"SetEnv PATH={os.environ.get('TEST_FAR_PATH', '/usr/bin:/bin')}\n"
+        # Its own home, or the start-up files of whoever runs the tests would say which python3 is found there.
+        f"SetEnv PATH={os.environ.get('TEST_FAR_PATH', '/usr/bin:/bin')} HOME={keys}\n"
     )
     config = keys / "ssh_config"
     config.write_text(

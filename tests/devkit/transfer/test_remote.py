@@ -12,7 +12,21 @@ import pytest
 from devkit.transfer.remote import FAR, FAR_MODULES, far_command, program
 
 # What came with Python 3.6 and is still there, as far as the receiver uses it.
-STANDARD = {"contextlib", "ctypes", "errno", "fcntl", "glob", "hashlib", "io", "json", "os", "queue", "re", "select"}
+STANDARD = {
+    "contextlib",
+    "ctypes",
+    "errno",
+    "fcntl",
+    "gc",
+    "glob",
+    "hashlib",
+    "io",
+    "json",
+    "os",
+    "queue",
+    "re",
+    "select",
+}
 STANDARD |= {"stat", "struct", "sys", "threading", "time", "typing", "unicodedata", "zlib"}
 OPTIONAL = {"xxhash"}
 

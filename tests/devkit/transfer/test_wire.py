@@ -1,0 +1,111 @@
+"""Frames: what is sent by the kernel arrives as what is sent by hand, whatever becomes of the file meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.transfer.far import finishing, wire
+from devkit.transfer.far.finishing import Finished, Finisher
+from devkit.transfer.far.names import part_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LENGTH = 700_000
+
+
+def frame_of(path: Path, data: bytes, offset: int) -> bytes:
+    """Send a frame that ends with a file's bytes, and return what arrives after its head."""
+    read, write = os.pipe()
+    descriptor = os.open(path, os.O_RDONLY)
+    channel = wire.Channel(-1, write)
+
+    def give() -> None:
+        channel.send(wire.SAME, b"before", flush=False)
+        channel.send_file(wire.DATA, b"head", memoryview(data), descriptor, offset)
+        channel.send(wire.GONE, b"after")
+
+    giving = threading.Thread(target=give)
+    giving.start()
+    taking = wire.Channel(read, -1, silence_s=10)
+    try:
+        assert bytes(taking.expect(wire.SAME)) == b"before"
+        body = bytes(taking.expect(wire.DATA))
+        assert bytes(taking.expect(wire.GONE)) == b"after"
+    finally:
+        giving.join(10)
+        for each in (read, write, descriptor):
+            os.close(each)
+    assert channel.sent == taking.received
+    assert body.startswith(b"head")
+    return body[4:]
+
+
+def test_a_files_bytes_arrive_whoever_sends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(LENGTH)
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 5000 + data + b"more")
+    assert frame_of(path, data, 5000) == data
+
+    def refused(*_: object) -> int:
+        raise OSError(errno.EINVAL, "this file system cannot")
+
+    monkeypatch.setattr(os, "sendfile", refused)
+    assert frame_of(path, data, 5000) == data
+
+
+@pytest.mark.parametrize("kept", [0, 1, 300_000])
+def test_a_file_that_became_shorter_breaks_no_frame(kept: int, tmp_path: Path) -> None:
+    data = os.urandom(LENGTH)
+    path = tmp_path / "file"
+    path.write_bytes(data[:kept])
+    assert frame_of(path, data, 0) == data
+
+
+def test_a_broken_connection_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(LENGTH))
+    read, write = os.pipe()
+    os.close(read)
+    with path.open("rb") as file, pytest.raises(wire.Closed, match="the connection broke"):
+        wire.Channel(-1, write).send_file(wire.DATA, b"head", memoryview(bytes(LENGTH)), file.fileno(), 0)
+    os.close(write)
+
+
+def test_a_pipe_is_widened_and_a_socket_left_alone() -> None:
+    read, write = os.pipe()
+    pair = socket.socketpair()
+    try:
+        wire.widen(read)
+        wire.widen(pair[0].fileno())
+        assert os.write(write, bytes(1 << 20)) == 1 << 20
+    finally:
+        for each in (read, write):
+            os.close(each)
+        for end in pair:
+            end.close()
+
+
+def test_small_files_do_not_wait_for_company_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finishing, "BATCH_S", 0.0)
+    root = os.open(tmp_path, os.O_RDONLY)
+    finisher = Finisher(root)
+    try:
+        (tmp_path / os.fsdecode(part_name(b"one"))).write_bytes(b"1")
+        finisher.put(Finished(b"one", -1, 1))
+        finisher.look()
+        deadline = time.monotonic() + 10
+        while not (tmp_path / "one").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        finisher.close()
+        os.close(root)
+    assert not finisher.failures
