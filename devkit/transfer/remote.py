@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devkit.console import Console
 
 FAR = Path(__file__).with_name("far")
-FAR_MODULES = ("wire", "names", "manifest", "finishing", "asking", "offering", "taking", "main")
+FAR_MODULES = ("wire", "names", "manifest", "finishing", "writing", "asking", "offering", "taking", "main")
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97

@@ -35,9 +35,11 @@ from .wire import (
     sums,
     text,
 )
+from .writing import Writer
 
 SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
+DIRECT_FROM = 1 << 27  # smaller files are likely to be read next: they stay in the page cache
 ATTEMPTS = 4
 FAILURES_NAMED = 100
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
@@ -114,6 +116,7 @@ class Taking:
         self._failures: Dict[int, str] = {}
         self._active: Dict[int, Incoming] = {}
         self._asker = Asker(channel, self._entries, digests()[digest])
+        self._writer = Writer()
         self._attempts: Dict[Tuple[int, int], int] = {}
         self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
 
@@ -284,6 +287,7 @@ class Taking:
                 finisher.look()
         finally:
             self._asker.stop()
+            self._writer.close()
             for incoming in self._active.values():
                 incoming.close()
             finisher.close()
@@ -361,6 +365,9 @@ class Taking:
         incoming = self._active.pop(index, None)
         if incoming is None:
             incoming = Incoming(self._entries[index], self._asker.take_basis(index))
+        if incoming.part >= 0:
+            with contextlib.suppress(OSError):
+                self._writer.settle(incoming.part)
         incoming.close()
         if incoming.basis is not None:
             self._asker.release()
@@ -401,10 +408,13 @@ class Taking:
 
     def _write(self, folders: Folders, finisher: Finisher, incoming: Incoming, offset: int, data: memoryview) -> None:
         part = self._opened(folders, incoming)
+        incoming.written = max(incoming.written, offset + len(data))
+        if incoming.entry.size >= DIRECT_FROM:
+            self._writer.write(part, offset, data)
+            return
         done = 0
         while done < len(data):
             done += os.pwrite(part, data[done:], offset + done)
-        incoming.written = max(incoming.written, offset + len(data))
         incoming.unsynced += len(data)
         if incoming.unsynced >= SYNC_EVERY:
             finisher.sync(os.dup(part))
@@ -433,6 +443,7 @@ class Taking:
             os.utime(incoming.old, ns=(entry.mtime_ns, entry.mtime_ns))
             return
         part = self._opened(folders, incoming)
+        self._writer.settle(part)
         os.ftruncate(part, entry.size)
         os.fchmod(part, entry.mode)
         os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))

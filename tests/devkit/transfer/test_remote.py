@@ -19,6 +19,7 @@ STANDARD = {
     "fcntl",
     "gc",
     "glob",
+    "mmap",
     "hashlib",
     "io",
     "json",

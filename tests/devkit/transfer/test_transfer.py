@@ -138,7 +138,7 @@ def test_a_part_of_something_else_does_no_harm(tmp_path: Path) -> None:
 
 def test_a_block_that_arrives_wrong_is_fetched_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(5 << 20))
-    pair = transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", relay=_spoiling(times=3))
+    pair = transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", relay=spoiling(times=3))
     assert (tmp_path / "there" / "file").read_bytes() == (tmp_path / "file").read_bytes()
     assert pair.result["again_bytes"] == 3 * wire.STRIDE
 
@@ -146,11 +146,13 @@ def test_a_block_that_arrives_wrong_is_fetched_again(tmp_path: Path) -> None:
 def test_a_block_that_always_arrives_wrong_ends_the_transfer(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(os.urandom(2 << 20))
     with pytest.raises(wire.ProtocolError, match="arrived wrong"):
-        transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", relay=_spoiling(times=1000))
+        transfer(offer(tmp_path / "file"), f"{tmp_path}/there/", relay=spoiling(times=1000))
     assert not (tmp_path / "there" / "file").exists()
 
 
-def _spoiling(times: int) -> Callable[[int, int], None]:
+def spoiling(times: int) -> Callable[[int, int], None]:
+    """Return what passes frames on and changes a byte of some."""
+
     def relay(source: int, target: int) -> None:
         left = times
         with os.fdopen(os.dup(source), "rb") as file:
