@@ -35,11 +35,10 @@ from .wire import (
     sums,
     text,
 )
-from .writing import Writer
+from .writing import DIRECT_FROM, Writer
 
 SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
-DIRECT_FROM = 1 << 27  # smaller files are likely to be read next: they stay in the page cache
 ATTEMPTS = 4
 FAILURES_NAMED = 100
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)

@@ -11,6 +11,7 @@ from .wire import Bytes
 PIECE_BYTES = 1 << 22  # written at once: a disk with some milliseconds of latency is still kept busy
 PIECES = 3
 ALIGNED = 4096
+DIRECT_FROM = 1 << 27  # smaller files are likely to be read next: they stay in the page cache
 DIRECT = getattr(os, "O_DIRECT", 0)
 
 
@@ -150,15 +151,18 @@ class Writer:
         """Return how much was written past the page cache; why the rest was not shows when it is written through it."""
         try:
             if piece.file not in self._direct:
-                self._direct[piece.file] = _opened_directly(piece.file)
+                self._direct[piece.file] = open_directly(piece.file)
             direct = self._direct[piece.file]
             return os.pwrite(direct, piece.memory, piece.offset) if direct >= 0 else 0
         except OSError:
             return 0
 
 
-def _opened_directly(file: int) -> int:
-    """Open a file once more, for direct writing alone: what is done by the first descriptor is not bound by it."""
+def open_directly(file: int) -> int:
+    """Open a file once more for direct writing, which binds nothing else that is done with it; -1 where that cannot be.
+
+    Offsets, lengths and the memory are multiples of ``ALIGNED`` there.
+    """
     try:
         return os.open(f"/proc/self/fd/{file}", os.O_WRONLY | os.O_CLOEXEC | DIRECT) if DIRECT else -1
     except OSError:  # the file system cannot, or there is no /proc

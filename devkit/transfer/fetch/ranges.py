@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import http.client
+import mmap
 import os
 import queue
 import re
@@ -19,6 +20,7 @@ from devkit.transfer.far import wire
 from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
 from devkit.transfer.far.offering import Pace
+from devkit.transfer.far.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
 from devkit.transfer.fetch.client import Client
 from devkit.transfer.fetch.journal import Journal, Span, missing
 
@@ -32,6 +34,7 @@ BLOCK = 1 << 18
 SEGMENT = 32 << 20
 SMALLEST = 4 << 20
 SAVE_EVERY_S = 5.0
+WRITE_EVERY_S = 0.5
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
 RESERVE = 64 << 20
@@ -153,6 +156,7 @@ class Fetch:
         self._digest = wire.digests()["xxh3"]
         self._stop = threading.Event()
         self._failures: list[BaseException] = []
+        self._direct = -1
         self._resuming = False
         self.fetched = 0
         self.found = 0
@@ -181,6 +185,8 @@ class Fetch:
                 os.fsync(folder)
             finally:
                 os.close(part)
+                if self._direct >= 0:
+                    os.close(self._direct)
         except OSError as error:
             raise DevkitError(f"{self._target} cannot be written", f"{error.strerror}.") from error
         finally:
@@ -210,6 +216,7 @@ class Fetch:
         before = size - sum(end - first for first, end in left)
         self._on_done(before)
         os.ftruncate(part, size)
+        self._direct = open_directly(part) if size >= DIRECT_FROM else -1
         work: queue.SimpleQueue[Span] = queue.SimpleQueue()
         for span in _segments(left, self._connections):
             work.put(span)
@@ -249,7 +256,7 @@ class Fetch:
 
     def _work(self, work: queue.SimpleQueue[Span], part: int, journal: Journal) -> None:
         client = Client(self._address)
-        buffer = memoryview(bytearray(BLOCK))
+        buffer = memoryview(mmap.mmap(-1, PIECE_BYTES))
         try:
             while not self._stop.is_set():
                 try:
@@ -274,10 +281,10 @@ class Fetch:
                     expected = self._expected(client, span)
                     left = self._not_here(part, span, expected, journal) if self._resuming else left
                 while left and not self._stop.is_set():
-                    for block in self._blocks(client, left[0], part, buffer, (span[0], expected)):
-                        journal.add(block)
-                        self._on_done(block[1] - block[0])
-                        left[0] = (block[1], left[0][1])
+                    for blocks in self._blocks(client, left[0], part, buffer, (span[0], expected)):
+                        journal.add(blocks)
+                        self._on_done(blocks[1] - blocks[0])
+                        left[0] = (blocks[1], left[0][1])
                         attempt = 0
                     if left[0][0] == left[0][1]:
                         left.pop(0)
@@ -305,7 +312,7 @@ class Fetch:
     def _blocks(
         self, client: Client, span: Span, part: int, buffer: memoryview, expected: tuple[int, bytes]
     ) -> Iterator[Span]:
-        """Yield each block of a range once it is written, and verified where digests are expected."""
+        """Yield what is written of a range as it goes, each block verified where digests are expected."""
         first, end = span
         response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
         found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
@@ -313,23 +320,49 @@ class Fetch:
             raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
         if response.status != 206 or not found or (int(found[1]), int(found[2]) + 1) != span:  # noqa: PLR2004
             raise http.client.HTTPException(f"the server answered {response.status} to a range")
-        start, digests = expected
-        for offset in range(first, end, BLOCK):
+        held = 0
+        due = time.monotonic() + WRITE_EVERY_S
+        broken: Exception | None = None
+        while first < end and broken is None:
+            try:
+                held += self._block(response, buffer[held:], (first + held, end), expected)
+            except (OSError, http.client.HTTPException) as error:
+                broken = error  # once what arrived before it is written
+            ends = broken is not None or self._stop.is_set() or first + held == end
+            if held and (ends or held == len(buffer) or time.monotonic() > due):
+                self._put(part, first, buffer[:held])
+                yield first, first + held
+                first, held, due = first + held, 0, time.monotonic() + WRITE_EVERY_S
             if self._stop.is_set():
                 client.close()
                 return
-            count = min(BLOCK, end - offset)
-            _fill(response, buffer[:count])
-            self._count(count)
-            if digests and self._digest(buffer[:count]) != _digest_at(digests, (offset - start) // BLOCK):
-                with self._pacing:
-                    self.again += count
-                raise ConnectionError("a block arrived wrong")
-            done = 0
-            while done < count:
-                done += os.pwrite(part, buffer[done:count], offset + done)
-            yield offset, offset + count
+        if broken is not None:
+            raise broken
         response.read()
+
+    def _block(
+        self, response: http.client.HTTPResponse, buffer: memoryview, span: Span, expected: tuple[int, bytes]
+    ) -> int:
+        """Take the next block of a range, and return its length."""
+        offset, end = span
+        start, digests = expected
+        count = min(BLOCK, end - offset)
+        _fill(response, buffer[:count])
+        self._count(count)
+        if digests and self._digest(buffer[:count]) != _digest_at(digests, (offset - start) // BLOCK):
+            with self._pacing:
+                self.again += count
+            raise ConnectionError("a block arrived wrong")
+        return count
+
+    def _put(self, part: int, offset: int, data: memoryview) -> None:
+        """Write past the page cache where that can be, else as files are written."""
+        done = 0
+        if self._direct >= 0 and offset % ALIGNED == 0:
+            with contextlib.suppress(OSError):  # why shows below
+                done = os.pwrite(self._direct, data[: len(data) // ALIGNED * ALIGNED], offset)
+        while done < len(data):
+            done += os.pwrite(part, data[done:], offset + done)
 
     def _expected(self, client: Client, span: Span) -> bytes:
         """Return the digests of a range's blocks, as the server has them."""
