@@ -226,10 +226,21 @@ def remove(top: Path, paths: Iterable[str]) -> None:
         if found is None or stat.S_ISDIR(found.st_mode):
             continue
         place.unlink()
-        for parent in reversed(parents(path)):
-            if any((top / parent).iterdir()):
-                break
-            (top / parent).rmdir()
+        remove_empty(top, path)
+
+
+def remove_empty(top: Path, path: str) -> None:
+    """Remove the folders above a path that hold nothing, but for that which the user's shell stands in."""
+    for parent in reversed(parents(path)):
+        if any((top / parent).iterdir()) or _stands_in(top / parent):
+            break
+        (top / parent).rmdir()
+
+
+def _stands_in(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return folder.samefile(".")
+    return False
 
 
 def _batches(files: list[File]) -> Iterator[list[File]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import stat
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git.changes import in_the_way, is_path, lstat, parents
+from devkit.git.command import GitFailed
 from devkit.git.state import GITLINK, find_place, head_text, read_status
 from devkit.text import size as size_text
 
@@ -59,6 +61,7 @@ OPERATION_FILES = (
 
 
 SHARED = "sharedindex."
+_CRASH_REPORT = re.compile(rb"fast_import_crash_\d+")
 
 
 @dataclass(frozen=True)
@@ -457,7 +460,13 @@ def write_commit(
         yield b"done\n"
 
     words = ("-c", "core.compression=1", "fast-import", "--quiet", "--force", "--depth=0", "--date-format=raw")
-    git.stream(*words, chunks=chunks())
+    try:
+        git.stream(*words, chunks=chunks())
+    except GitFailed as error:
+        report = _CRASH_REPORT.search(error.answer.stderr)
+        if report:  # which git leaves in the repository for ever
+            Path(git.text("rev-parse", "--absolute-git-dir"), os.fsdecode(report[0])).unlink(missing_ok=True)
+        raise
 
 
 def _exactly(path: Path, size: int) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.git.changes import in_the_way, is_path, lstat
 from devkit.git.command import line
-from devkit.git.restore import make_folders, remove, safe_path, write_file
+from devkit.git.restore import make_folders, remove, remove_empty, safe_path, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
 from devkit.text import counted
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "refs/devkit/wip/"
 VERSION = 1
+DOCUMENT = "wip.json"
 NOTHING = ("000000", "")
 NO_FILE = ("040000", "")  # a folder, or a conflict: nothing merges with that
 NAMED_AT_MOST = 500  # paths on a command line; of more, all that there are are listed
@@ -388,10 +389,7 @@ def put_aside(changing: Changing, state: State, items: Sequence[Item], blobs: Bl
     for each in items:
         if each.untracked:
             (top / each.path).unlink()
-            for parent in Path(each.path).parents:
-                if parent == Path() or any((top / parent).iterdir()):
-                    break
-                (top / parent).rmdir()
+            remove_empty(top, each.path)
     tracked = [each.path for each in items if not each.untracked]
     if tracked:
         data = b"".join(os.fsencode(each) + b"\0" for each in tracked)
@@ -405,7 +403,7 @@ def keep(git: Git, state: State, items: Sequence[Item], blobs: Blobs, message: s
     if not state.head:
         raise DevkitError("there is no commit yet", "Work is put aside on top of a commit.", "git commit")
     entry = Wip(number or next_number(state), message, state.branch, state.head, time.time(), tuple(items))
-    document = ("wip.json", {"version": VERSION, **asdict(entry)})
+    document = (DOCUMENT, {"version": VERSION, **asdict(entry)})
     write_commit(git, entry.ref, document, blobs, [state.head], message or "wip")
     return entry
 
@@ -417,8 +415,9 @@ def next_number(state: State) -> int:
 
 
 def entries(git: Git, state: State) -> list[Wip]:
-    """Return the entries, the newest first."""
-    found = [_load(git, name) for name in state.refs if name.startswith(NAMESPACE)]
+    """Return the entries, the newest first; what others keep below the same name is none."""
+    names = [name for name in state.refs if name.startswith(NAMESPACE)]
+    found = [_load(git, name) for name in names if git.ask("cat-file", "-e", f"{name}:{DOCUMENT}").status == 0]
     return sorted(found, key=lambda each: each.number, reverse=True)
 
 
@@ -431,13 +430,16 @@ def find(git: Git, state: State, number: int = 0) -> Wip:
     found = entries(git, state)
     chosen = [each for each in found if number in {0, each.number}]
     if not chosen:
+        if number and f"{NAMESPACE}{number}" in state.refs:
+            name = f"{NAMESPACE}{number}"
+            raise DevkitError(f"{name} is no entry", "devkit did not write it.", f"git show {name}")
         what = f"no entry {number}" if number else "nothing put aside here"
         raise DevkitError(f"there is {what}", "", "devkit wip list" if found else "devkit wip save")
     return chosen[0]
 
 
 def _load(git: Git, name: str) -> Wip:
-    data: dict[str, Any] = json.loads(git.read("cat-file", "blob", f"{name}:wip.json"))
+    data: dict[str, Any] = json.loads(git.read("cat-file", "blob", f"{name}:{DOCUMENT}"))
     if data["version"] != VERSION:
         raise DevkitError(f"{name} is of another version of devkit")
     items = tuple(
@@ -468,7 +470,7 @@ def take_back(changing: Changing, entry: Wip, state: State, paths: Collection[st
         write_commit(
             git,
             entry.ref,
-            ("wip.json", {"version": VERSION, **asdict(left)}),
+            (DOCUMENT, {"version": VERSION, **asdict(left)}),
             blobs,
             [entry.base],
             entry.message or "wip",

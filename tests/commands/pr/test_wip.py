@@ -124,3 +124,38 @@ def test_a_path_through_a_link_to_the_checkout_is_inside_of_it(clone: Clone) -> 
     (clone.folder / "link").symlink_to("/nowhere")
     assert clone.devkit("wip", "save", str(link / "dir" / "loose.txt"), str(link / "link")).status == 0
     assert clone.status() == ["## develop...upstream/develop"]
+
+
+def test_the_folder_that_the_user_stands_in_stays(clone: Clone) -> None:
+    clone.write("new/deep/loose.txt", "loose\n")
+    here = clone.folder / "new" / "deep"
+    assert clone.devkit("wip", "save", folder=here).status == 0
+    assert list(here.iterdir()) == []
+    assert clone.devkit("wip", "restore", folder=here).status == 0
+    assert (here / "loose.txt").read_text() == "loose\n"
+    assert clone.devkit("wip", "save").status == 0
+    assert not (clone.folder / "new").exists()
+
+
+def test_a_ref_that_others_keep_below_the_same_name_is_no_entry(clone: Clone) -> None:
+    clone.git("update-ref", "refs/devkit/wip/7", "HEAD")
+    dirty(clone)
+    assert "put aside as 8" in clone.devkit("wip", "save").text
+    assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [8]
+    said = clone.devkit("wip", "restore", "--from", "7")
+    assert said.status == 1
+    assert "refs/devkit/wip/7 is no entry" in said.text
+    assert clone.devkit("wip", "restore").status == 0
+
+
+def test_a_save_that_git_cannot_keep_changes_nothing_and_leaves_no_crash_report(clone: Clone) -> None:
+    clone.write("a.cc", "staged, and lost since\n")
+    clone.git("add", "a.cc")
+    lost = clone.git("rev-parse", ":a.cc")
+    clone.write("a.cc", "unstaged\n")
+    (clone.folder / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    said = clone.devkit("wip", "save")
+    assert said.status == 1
+    assert "git fast-import failed" in said.text
+    assert (clone.folder / "a.cc").read_text() == "unstaged\n"
+    assert list((clone.folder / ".git").rglob("fast_import_crash_*")) == []
