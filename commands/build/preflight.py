@@ -1,8 +1,9 @@
 """Check in seconds what would fail an hour into a build: tools, Python, disk, memory, submodules, archives, hosts.
 
-Hosts are tried only where something must still be fetched from them, as git and CMake would try them: through the
-configured proxy and git's insteadOf. The exit status is 4 where something is broken. --fix installs what is missing
-into the environment, tells git whose checkout it is, removes broken archives and fetches submodules.
+The archives are those that the profile's options take (--profile and -D, as for devkit build). Hosts are tried only
+where something must still be fetched from them, as git and CMake would try them: through the configured proxy and
+git's insteadOf. The exit status is 4 where something is broken. --fix installs what is missing into the environment,
+tells git whose checkout it is, removes broken archives and fetches submodules.
 
 Example:  devkit build preflight --fix
 """
@@ -16,7 +17,7 @@ from typing import Annotated
 import typer
 
 from devkit.commands._cli.options import DryRun, Env, Json
-from devkit.commands.build._options import BuildDir, Checkout, JobCount
+from devkit.commands.build._options import BuildDir, Checkout, Defines, JobCount, ProfileName
 from devkit.errors import DevkitError, ExitStatus
 
 
@@ -24,6 +25,8 @@ def command(
     ctx: typer.Context,
     checkout: Checkout = ".",
     build_dir: BuildDir = "build",
+    profile: ProfileName = "",
+    define: Defines = None,
     env: Env = "",
     jobs: JobCount = 0,
     fix: Annotated[bool, typer.Option("--fix", help="Do what mends it and is safe.")] = False,
@@ -36,8 +39,9 @@ def command(
     from uv import find_uv_bin
 
     from devkit.build.checkout import find
+    from devkit.build.configure import is_on
     from devkit.build.preflight import apply, fixes, gather, judge
-    from devkit.build.request import job_counts, stand_in
+    from devkit.build.request import configuration, job_counts, stand_in
     from devkit.commands.doctor import show
     from devkit.doctor.finding import tally
     from devkit.envs.resolve import resolve
@@ -46,7 +50,9 @@ def command(
     root = find(Path(checkout))
     environment = resolve(app.config, env, directory=root)
     stand_in(environment)
-    arguments = root, root / build_dir, environment, job_counts(app, jobs, gpu=False)
+    _, options = configuration(app, profile, define or [])
+    counts = job_counts(app, jobs, gpu=is_on(options.get("WITH_GPU", "OFF")))
+    arguments = root, root / build_dir, environment, counts, options
     with app.console.progress("looking at what a build would need"):
         facts = gather(app, *arguments, network=not offline)
     done: list[str] = []
@@ -65,18 +71,20 @@ def command(
         with app.console.progress("looking again"):
             facts = gather(app, *arguments, network=not offline)
     findings = judge(facts)
-    counts = tally(findings)
+    tallied = tally(findings)
     if as_json:
-        app.console.json({"checks": [asdict(each) for each in findings], "fixed": done, "summary": counts})
+        app.console.json({"checks": [asdict(each) for each in findings], "fixed": done, "summary": tallied})
     else:
         column = max(len(each.name) for each in findings) + 6
         for finding in findings:
             show(app.console, finding, column)
-        app.console.answer(f"  {counts['fine']} fine, {counts['warning']} to look at, {counts['broken']} broken", "dim")
+        app.console.answer(
+            f"  {tallied['fine']} fine, {tallied['warning']} to look at, {tallied['broken']} broken", "dim"
+        )
     for line in done:
         app.console.done(line)
     for refused in failed:
         app.console.fail(refused)
     if not fix and fixes(facts, "uv"):
         app.console.next("devkit build preflight --fix   mends what it safely can")
-    return ExitStatus.VERDICT if counts["broken"] else ExitStatus.DONE
+    return ExitStatus.VERDICT if tallied["broken"] else ExitStatus.DONE

@@ -53,25 +53,6 @@ class Submodule:
         return not self.present and not self.left_out
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A third-party archive that the tree names.
-
-    Attributes:
-        folder: where the tree looks for it, from its root; empty where that cannot be told.
-        here: its file where it is already there, and ``md5`` of that.
-        always: whether every configure takes it, whatever the options.
-    """
-
-    name: str
-    url: str
-    expected: tuple[str, ...]
-    folder: str = ""
-    here: Path | None = None
-    md5: str = ""
-    always: bool = True
-
-
 def find(directory: Path) -> Path:
     """Return the root of the checkout of Paddle that holds ``directory``.
 
@@ -317,53 +298,3 @@ def fetch_lines(root: Path, missing: Sequence[Submodule], *, jobs: int = 1) -> l
         line = ["git", "-C", str(root / parent), "submodule", "update", "--init", "--recursive"]
         lines.append([*line, *several, "--force", "--", *names])
     return lines
-
-
-def archives(root: Path) -> list[Archive]:
-    """Return the third-party archives that ``cmake/external`` names by an MD5, and which are there already."""
-    import hashlib
-
-    certain = always_included(text_of(root / THIRD_PARTY))
-    found = []
-    for file in sorted((root / EXTERNAL).glob("*.cmake")):
-        for archive in named_archives(text_of(file)):
-            there = next((root / "third_party").glob(f"*/*/{archive.name}"), None)
-            md5 = hashlib.md5(there.read_bytes()).hexdigest() if there else ""  # noqa: S324 - the sum that the tree names
-            found.append(replace(archive, here=there, md5=md5, always=file.stem in certain))
-    return found
-
-
-def always_included(text: str) -> set[str]:
-    """Return the files of ``cmake/external`` that a text includes outside of every block."""
-    found, depth = set(), 0
-    for line in text.splitlines():
-        block = re.match(r"\s*(end)?(?:if|foreach|while|function|macro)\s*\(", line, re.IGNORECASE)
-        if block:
-            depth += -1 if block[1] else 1
-        included = re.match(r"\s*include\(\s*(?:cmake/)?external/([\w-]+)", line)
-        if included and not depth:
-            found.add(included[1])
-    return found
-
-
-def named_archives(text: str) -> list[Archive]:
-    """Return the archives that a file of ``cmake/external`` names for Linux.
-
-    Its form: ``set(X_FILE "a.tar.gz" …)``, ``set(X_URL "https://…/${X_FILE}" …)`` and ``set(X_URL_MD5 …)``, once a
-    system: an archive's are those between its name and the next. Those for Windows and macOS are left out by their
-    names.
-    """
-    place = r"set\(\s*(\w+)_DOWNLOAD_DIR\s+\$\{PADDLE_SOURCE_DIR\}/(third_party/[\w./-]+?)/\$\{CMAKE_SYSTEM_NAME\}"
-    folders = {prefix: f"{folder}/Linux" for prefix, folder in re.findall(place, text)}
-    files = list(re.finditer(r"set\(\s*(\w+)_FILE\s+\"?([^\s\")]+)", text))
-    found = []
-    for number, match in enumerate(files, 1):
-        prefix, name = match[1], match[2]
-        branch = text[match.end() : files[number].start() if number < len(files) else len(text)]
-        urls = re.findall(rf"set\(\s*{prefix}_URL\s+\"?([^\s\")]+)", branch)
-        sums = re.findall(rf"set\(\s*{prefix}(?:_URL)?_MD5\s+\"?([0-9a-f]{{32}})", branch)
-        if urls and sums and "${" not in name and not re.search(r"win|mac|osx|\.zip$", name):
-            url = urls[0].replace(f"${{{prefix}_FILE}}", name)
-            if "${" not in url:
-                found.append(Archive(name, url, tuple(sums), folders.get(prefix, "")))
-    return found

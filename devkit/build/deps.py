@@ -1,7 +1,7 @@
 """What a build fetches, fetched ahead: submodules and archives, into a cache that all worktrees share.
 
 A submodule's repository is a bare one with only the pinned commits and the tags that the tree names, found by
-``insteadOf``: git itself then takes it from the cache. An archive is kept under its MD5.
+``insteadOf``: git itself then takes it from the cache. Archives are those of one configuration.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.build import checkout
+from devkit.build import archives, checkout
 from devkit.build.hosts import opener, reason
 from devkit.errors import DevkitError
 from devkit.files import explained, write_atomically
@@ -26,7 +26,7 @@ from devkit.paths import cache_home
 from devkit.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from devkit.app import App
@@ -38,6 +38,7 @@ SHA_LENGTH = 40
 FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
 CHUNK = 1 << 18
+ANEW = "the tree names no MD5, so that CMake fetches it anew each time"
 PARTIAL_CONTENT = 206
 
 
@@ -61,11 +62,19 @@ class Repository:
 
 @dataclass(frozen=True)
 class Got:
-    """What became of one thing to fetch: ``complaint`` is why it could not be had."""
+    """What became of one thing to fetch: ``kept``, ``fetched``, ``left`` or ``failed``.
+
+    Attributes:
+        complaint: why it could not be had.
+        note: what there is to know of it besides.
+        optional: whether the build may do without it.
+    """
 
     name: str
     state: str
     complaint: str = ""
+    note: str = ""
+    optional: bool = False
 
 
 def home() -> Path:
@@ -76,11 +85,6 @@ def home() -> Path:
 def bare(url: str) -> Path:
     """Return the cache's repository for an address."""
     return home() / "git" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.git"
-
-
-def kept_archive(archive: checkout.Archive) -> Path:
-    """Return where the cache keeps an archive."""
-    return home() / "archives" / f"{archive.expected[0]}-{archive.name}"
 
 
 def git_variables() -> dict[str, str]:
@@ -104,24 +108,6 @@ def in_cache(module: checkout.Submodule) -> bool:
     with contextlib.suppress(OSError):
         return (folder / ref).is_file() or f" {ref}\n" in (folder / "packed-refs").read_text("utf-8")
     return False
-
-
-def place_archives(root: Path) -> None:
-    """Put the archives that the cache has where the tree looks for them."""
-    for archive in checkout.archives(root):
-        kept = kept_archive(archive)
-        if kept.is_file():
-            put(archive, kept, root)
-
-
-def put(archive: checkout.Archive, kept: Path, root: Path) -> None:
-    """Put an archive of the cache where the tree looks for it, unless it is there."""
-    if not archive.folder or archive.md5 in archive.expected:
-        return
-    place = root / archive.folder / archive.name
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(kept, place)
 
 
 def wanted(app: App, root: Path) -> list[Repository]:
@@ -153,10 +139,12 @@ class Fetcher:
         app: whose runner and proxies are used.
         root: the checkout.
         at_once: how many.
+        taken: the archives that its build takes.
     """
 
-    def __init__(self, app: App, root: Path, at_once: int) -> None:
+    def __init__(self, app: App, root: Path, at_once: int, taken: Sequence[archives.Archive] = ()) -> None:
         self.app = app
+        self.taken = taken
         self.root = root
         self.at_once = at_once
         proxies = {name: value for name, value in app.child_environment().items() if "proxy" in name.lower()}
@@ -173,7 +161,7 @@ class Fetcher:
             running: set[Future[tuple[Got, list[Repository]]]] = {
                 pool.submit(self._repository, each) for each in waiting
             }
-            for archive in checkout.archives(self.root):
+            for archive in self.taken:
                 running.add(pool.submit(self._archive, archive))
             total = len(running)
             try:
@@ -259,30 +247,36 @@ class Fetcher:
                 found.append(Repository(f"{each.path}/{path}", checkout.resolved(urls[path], each.url), commit))
         return found
 
-    def _archive(self, archive: checkout.Archive) -> tuple[Got, list[Repository]]:
-        kept = kept_archive(archive)
+    def _archive(self, archive: archives.Archive) -> tuple[Got, list[Repository]]:
+        kept, optional = archive.kept, not archive.always
+        if not archive.keepable:
+            return Got(archive.name, "left", note=ANEW, optional=optional), []
         try:
             state = "kept"
-            if not kept.is_file():
+            if not kept.is_file() or archives.broken(kept):
                 with explained(kept):
                     kept.parent.mkdir(parents=True, exist_ok=True)
-                if archive.md5 in archive.expected and archive.here:
-                    shutil.copyfile(archive.here, kept)
+                if archive.there and archive.here:
+                    with explained(kept):
+                        shutil.copyfile(archive.here, kept)
                 else:
                     self._download(archive, kept)
                     state = "fetched"
-            put(archive, kept, self.root)
+            archives.put(archive)
+            md5 = "" if archive.expected else f"not verified: the tree names no MD5 (it is {archives.digest_of(kept)})"
         except DevkitError as error:
-            return Got(archive.name, "failed", error.why or error.what), []
-        return Got(archive.name, state), []
+            return Got(archive.name, "failed", error.why or error.what, optional=optional), []
+        return Got(archive.name, state, note=md5, optional=optional), []
 
-    def _download(self, archive: checkout.Archive, kept: Path) -> None:
+    def _download(self, archive: archives.Archive, kept: Path) -> None:
         """Download an archive, from where an earlier try ended.
 
         Raises:
             DevkitError: it could not be had, or is not the one that the tree names.
         """
         part = kept.with_name(f"{kept.name}.part")
+        if not archive.expected:  # nothing would tell that the two halves are of two files
+            part.unlink(missing_ok=True)
         begun = part.stat().st_size if part.is_file() else 0
         request = urllib.request.Request(archive.url, headers={"Range": f"bytes={begun}-"} if begun else {})  # noqa: S310 - the tree's
         try:
@@ -292,8 +286,10 @@ class Fetcher:
             ):
                 if begun and getattr(answer, "status", None) != PARTIAL_CONTENT:
                     file.truncate(0)
+                announced = int(answer.headers.get("Content-Length") or -1)
+                came = 0
                 while chunk := answer.read(CHUNK):
-                    file.write(chunk)
+                    came += file.write(chunk)
         except urllib.error.HTTPError as error:
             with error:
                 raise DevkitError(
@@ -301,23 +297,31 @@ class Fetcher:
                 ) from error
         except (OSError, ValueError) as error:
             raise DevkitError(f"{archive.name} could not be had", reason(str(error))) from error
-        found = hashlib.md5(part.read_bytes()).hexdigest()  # noqa: S324 - the sum that the tree names
-        if found not in archive.expected:
+        if came < announced:
+            why = f"the connection ended after {came} of {announced} bytes"
+            raise DevkitError(f"{archive.name} could not be had", why)
+        found = archives.digest_of(part)
+        if not archive.expected:
+            archives.note(kept, found)
+        elif found not in archive.expected:
             part.unlink()
             raise DevkitError(f"{archive.name} is another", f"its MD5 is {found}, the tree names {archive.expected[0]}")
         part.replace(kept)
 
 
-def needed(app: App, root: Path) -> list[Path]:
-    """Return the parts of the cache that a checkout needs, nested submodules too.
+def needed(app: App, root: Path, taken: Sequence[archives.Archive]) -> list[Path]:
+    """Return the parts of the cache that a checkout and the archives of its build need, nested submodules too.
+
+    Archives that the build may do without are left out where the cache has none of them.
 
     Raises:
         DevkitError: some are not there.
     """
     fetcher = Fetcher(app, root, 1)
     waiting = wanted(app, root)
-    found = {kept_archive(each) for each in checkout.archives(root)}
-    missing = sorted(path.name.partition("-")[2] for path in found if not path.is_file())
+    kept = [each for each in taken if each.keepable and each.kept.is_file()]
+    found = {path for each in kept for path in archives.files(each)}
+    missing = [each.name for each in taken if each.keepable and each.always and each not in kept]
     while waiting:
         each = waiting.pop()
         if fetcher.has(each):
@@ -374,15 +378,21 @@ def _sorted_in(room: Path) -> tuple[int, int]:
     counts = {"git": 0, "archives": 0}
     for kind in counts:
         (home() / kind).mkdir(parents=True, exist_ok=True)
-        for path in sorted((room / kind).glob("*")):
-            if kind == "archives" and hashlib.md5(path.read_bytes()).hexdigest() != path.name.partition("-")[0]:  # noqa: S324 - the tree's sum
+        paths = [path for path in sorted((room / kind).glob("*")) if path.suffix != archives.SEEN]
+        for path in paths:
+            why = archives.broken(path) if kind == "archives" else ""
+            if why:
                 raise DevkitError(
                     f"{path.name} is broken in this export",
-                    "Its MD5 is not its name's.",
+                    "Its MD5 is not the one that it was kept under.",
                     "devkit build deps export FILE",
                 )
             place = home() / kind / path.name
+            if kind == "archives" and place.is_file() and not archives.broken(place):
+                continue
             with contextlib.suppress(OSError):
-                path.rename(place)
+                if archives.seen(path).is_file():
+                    archives.seen(path).replace(archives.seen(place))
+                path.replace(place)
                 counts[kind] += 1
     return counts["git"], counts["archives"]

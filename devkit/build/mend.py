@@ -54,7 +54,9 @@ def fetch_submodules(app: App, request: Request, _cause: Cause) -> Mended | None
     """Fetch the submodules that are not there."""
     if request.offline:
         return None
-    facts = preflight.gather(app, request.root, request.build, request.environment, request.jobs, network=False)
+    facts = preflight.gather(
+        app, request.root, request.build, request.environment, request.jobs, request.options, network=False
+    )
     lines = [each for each in preflight.fixes(facts, "uv") if each.name == "submodules"]
     for each in lines:
         preflight.apply(app, each)

@@ -6,11 +6,10 @@ everything else is a port at which nothing answers, so that a download fails at 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from devkit.build import checkout, deps
+from devkit.build import archives, checkout, deps
 from devkit.errors import DevkitError
 from devkit.text import counted
 
@@ -39,9 +38,9 @@ class Missing:
 
     Attributes:
         name: a submodule's path, or an archive's name.
-        pin: the commit or the MD5 that the tree names.
+        pin: the commit or the MD5 that the tree names; empty for an archive of which it names none.
         url: where it comes from.
-        optional: whether only some options of the build take it.
+        optional: whether the build may do without it: only a configure knows.
         why: what is wrong with what the cache has instead; mostly it has nothing.
     """
 
@@ -53,7 +52,7 @@ class Missing:
 
     def __str__(self) -> str:
         kind = "MD5" if len(self.pin) == MD5_LENGTH else "commit"
-        pin = f"{kind} {self.pin if kind == 'MD5' else self.pin[:SHORT]}"
+        pin = f"{kind} {self.pin if kind == 'MD5' else self.pin[:SHORT]}" if self.pin else "whatever there is"
         tail = f" ({self.why})" if self.why else ""
         return f"{self.name}: {pin} of {self.url}{tail}"
 
@@ -80,8 +79,8 @@ class Stock:
         }
 
 
-def stock(app: App, root: Path) -> Stock:
-    """Look what a checkout's build would have without a network, nested submodules too.
+def stock(app: App, root: Path, taken: Sequence[archives.Archive]) -> Stock:
+    """Look what a checkout's build would have without a network, nested submodules too, of the archives that it takes.
 
     Raises:
         DevkitError: git cannot read the checkout.
@@ -106,26 +105,25 @@ def stock(app: App, root: Path) -> Stock:
             waiting += fetcher.nested(one)
         else:
             missing.append(Missing(one.path, one.commit, one.url))
-    for archive in checkout.archives(root):
-        if archive.md5 in archive.expected:
+    for archive in taken:
+        if archive.there:
             there.append(archive.name)
             continue
         state = _kept(archive)
         if state is None:
             cached.append(archive.name)
         else:
-            missing.append(Missing(archive.name, archive.expected[0], archive.url, not archive.always, state))
+            pin = archive.expected[0] if archive.expected else ""
+            missing.append(Missing(archive.name, pin, archive.url, not archive.always, state))
     ordered = sorted(missing, key=lambda each: (each.optional, each.name))
     return Stock(tuple(sorted(there)), tuple(sorted(cached)), tuple(ordered))
 
 
-def _kept(archive: checkout.Archive) -> str | None:
+def _kept(archive: archives.Archive) -> str | None:
     """Return None where the cache has an archive whole, and else what it has instead."""
-    kept = deps.kept_archive(archive)
-    if not kept.is_file():
-        return ""
-    found = hashlib.md5(kept.read_bytes()).hexdigest()  # noqa: S324 - the sum that the tree names
-    return None if found in archive.expected else f"{kept} is broken: its MD5 is {found}"
+    if not archive.keepable:
+        return deps.ANEW
+    return (archives.broken(archive.kept) or None) if archive.kept.is_file() else ""
 
 
 def refuse(found: Stock) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.build import checkout, configure, deps, ninja, offline, preflight, usage, wheel
+from devkit.build import archives, checkout, configure, deps, ninja, offline, preflight, usage, wheel
 from devkit.build.diagnosis import Cause, diagnose
 from devkit.build.lock import locked
 from devkit.doctor.finding import tally
@@ -106,6 +106,7 @@ class Work:
                 request.build,
                 request.environment,
                 request.jobs,
+                request.options,
                 network=False,
                 told_by_python=request.python,
             )
@@ -153,6 +154,7 @@ def environment(app: App, request: Request) -> dict[str, str]:
     found.update({"CCACHE_BASEDIR": common, "CCACHE_NOHASHDIR": "1", "GIT_TERMINAL_PROMPT": "0"})
     found["LC_ALL"] = "C.UTF-8"  # the rules that read the logs know English
     found["NINJA_STATUS"] = ninja.STATUS
+    found.update(archives.variables(request.build, found.get("PATH", os.defpath)))
     if request.offline:
         found.update(offline.variables())
     return {**found, **request.variables}
@@ -179,7 +181,7 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
     outcomes = []
     if request.offline and {"preflight", "submodules"} & set(request.phases) and not settled(request):
         with app.console.progress("looking what is here"):
-            offline.refuse(offline.stock(app, request.root))
+            offline.refuse(offline.stock(app, request.root, taken(request)))
     with locked(request.build, run.id) as lock:
         work = Work(app, request, run, lock)
         for phase in request.phases:
@@ -194,6 +196,11 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
             on_outcome(outcome)
         app.restored.clear()
     return outcomes
+
+
+def taken(request: Request) -> list[archives.Archive]:
+    """Return the archives that a build takes."""
+    return archives.archives(request.root, request.build, request.options)
 
 
 def settled(request: Request) -> bool:
@@ -289,7 +296,7 @@ def set_up(work: Work) -> Said:
         return "skipped", f"{counted(len(request.options), 'option')} as before"
     known_lines = stamp.lines if stamp else int(wheel.remembered(request.build, "cmake").get("lines", 0))
     configure.drop_stamp(request.build)
-    deps.place_archives(request.root)
+    archives.place(request.root, request.build, request.options)
     line = configure.line(request.root, request.build, request.options, need.dropped)
     lines = 0
     with work.app.console.progress("configuring", total=known_lines or None) as progress:

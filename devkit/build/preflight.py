@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.build import checkout, deps, hosts, python
+from devkit.build import archives, checkout, deps, hosts, python
 from devkit.build.configure import Jobs, read_cache
 from devkit.doctor import machine, proxy, tools
 from devkit.doctor.finding import Finding, numbers
@@ -20,7 +20,7 @@ from devkit.fingerprint import cores
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devkit.app import App
     from devkit.envs.resolve import Environment
@@ -61,7 +61,7 @@ class Facts:
     refused: tuple[str, ...] = ()
     submodules: tuple[checkout.Submodule, ...] = ()
     as_named: frozenset[str] = frozenset()
-    archives: tuple[checkout.Archive, ...] = ()
+    archives: tuple[archives.Archive, ...] = ()
     hosts: tuple[hosts.Host, ...] | None = None
     proxies: proxy.Proxies = field(default_factory=proxy.Proxies)
     environment_owned: bool = True
@@ -111,6 +111,7 @@ def gather(
     build: Path,
     environment: Environment,
     jobs: Jobs,
+    options: Mapping[str, str],
     *,
     network: bool,
     told_by_python: python.Python | None = None,
@@ -123,6 +124,7 @@ def gather(
         build: the build folder, which may not be there yet.
         environment: which Paddle is built for.
         jobs: how many run at once.
+        options: what CMake is given.
         network: whether to try the hosts that something must still be fetched from.
         told_by_python: what the environment's Python told already.
 
@@ -137,7 +139,7 @@ def gather(
             "python": lambda: told_by_python or python.gather(runner, environment),
             "compilers": lambda: tools.gather_compilers(runner),
             "refused": lambda: checkout.refused(runner, root),
-            "archives": lambda: checkout.archives(root),
+            "archives": lambda: archives.archives(root, build, options),
             **{name: partial(tools.gather, runner, name) for name in names},
         }
         futures = {name: pool.submit(each) for name, each in asked.items()}
@@ -171,13 +173,11 @@ def _foreign(folder: Path) -> bool:
 
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
-    archives = [
-        each for each in facts.archives if each.md5 not in each.expected and not deps.kept_archive(each).is_file()
-    ]
+    left = [each for each in facts.archives if not each.there and not (each.keepable and each.kept.is_file())]
     wanted = hosts.needed(
         [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
-        [each.url for each in archives if each.always],
-        [each.url for each in archives if not each.always],
+        [each.url for each in left if each.always],
+        [each.url for each in left if not each.always],
     )
     if not wanted:
         return replace(facts, hosts=())
@@ -309,18 +309,24 @@ def _update(other: Sequence[checkout.Submodule]) -> str:
     return f"git {where}submodule update --recursive -- {' '.join(names[:FEW])}"
 
 
-def _archives(archives: Sequence[checkout.Archive]) -> list[Finding]:
+def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
     findings = []
-    wrong = [each for each in archives if each.here and each.md5 not in each.expected]
+    wrong = [each for each in taken if each.wrong]
     for each in wrong:
         what = "it is empty" if each.md5 == "d41d8cd98f00b204e9800998ecf8427e" else "its MD5 is not the tree's"
         findings.append(Finding("archive", each.name, "broken", f"{what}: its download failed", f"rm {each.here}"))
-    there = sum(each.md5 in each.expected for each in archives)
-    if archives and not wrong:
-        text = f"{there} of {len(archives)} are here" + (
-            "" if there == len(archives) else "; configure fetches the rest"
-        )
-        findings.append(Finding("archives", text))
+    left = [each for each in taken if not each.there and each.always]
+    there = sum(each.there for each in taken)
+    if taken and not wrong:
+        kept = sum(each.keepable and each.kept.is_file() for each in left)
+        tail = f", {kept} in the cache" if kept else ""
+        tail += "; the build fetches the rest" if kept < len(left) else ""
+        findings.append(Finding("archives", f"{there} of {len(taken)} that it takes are here{tail}"))
+    by = {each.by: each for each in reversed(left) if each.by not in {"file", "project"}}
+    for program, each in by.items():
+        if not shutil.which(program) and not (each.keepable and each.kept.is_file()):
+            why = f"it is missing, and {each.name} is fetched by it"
+            findings.append(Finding(program, "not found", "broken", why, f"apt install {program}"))
     return findings
 
 
@@ -339,7 +345,7 @@ def _network(facts: Facts) -> list[Finding]:
         if host.by != "git":
             remedy = "devkit config set proxy.url URL   or put the archive into third_party by hand"
         if host.optional:
-            why = f"{host.complaint}; only some options take {host.url.rpartition('/')[2]}"
+            why = f"{host.complaint}; the build may do without {host.url.rpartition('/')[2]}"
             findings.append(Finding("host", text, "warning", why, remedy))
             continue
         findings.append(Finding("host", text, "broken", host.complaint, remedy))
@@ -364,11 +370,7 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     packages += [FROM_INDEX[each.tool.name] for each in facts.tools if _mendable(each)]
     if packages and facts.python.version:
         found.append(Fix("packages", (uv, "pip", "install", "--python", facts.python.executable, *packages)))
-    found += [
-        Fix("archive", ("rm", "--", str(each.here)))
-        for each in facts.archives
-        if each.here and each.md5 not in each.expected
-    ]
+    found += [Fix("archive", ("rm", "--", str(each.here))) for each in facts.archives if each.wrong]
     missing = [each for each in facts.submodules if each.missing]
     lines = checkout.fetch_lines(facts.root, missing)
     if facts.refused and not lines:  # git did not tell which are missing

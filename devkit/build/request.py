@@ -134,6 +134,16 @@ def make(
     )
 
 
+def configuration(app: App, profile: str, define: Sequence[str]) -> tuple[Profile, dict[str, str]]:
+    """Return the profile that is named, configured or fits this machine, and its options with the user's over them.
+
+    Raises:
+        UsageError: there is no such profile, or ``define`` is not NAME=VALUE.
+    """
+    chosen = choose(app.config, profile, gpus=bool(present()))
+    return chosen, {**chosen.options, **defines(define)}
+
+
 def stand_in(environment: Environment) -> None:
     """Let everything that this process starts find the environment's programs first, and open enough files."""
     os.environ["PATH"] = os.pathsep.join([str(environment.python.parent), os.environ.get("PATH", os.defpath)])

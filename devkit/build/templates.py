@@ -11,6 +11,11 @@ import devkit
 FOLDER = Path(devkit.__file__).parent / "templates" / "build"
 
 
+def text(name: str) -> str:
+    """Return what ``templates/build/NAME`` holds."""
+    return (FOLDER / name).read_text("utf-8")
+
+
 @cache
 def table(name: str) -> dict[str, Any]:
     """Return what ``templates/build/NAME.toml`` holds."""

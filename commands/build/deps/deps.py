@@ -1,10 +1,11 @@
 """Fetch submodules and archives ahead of a build, in parallel, into a cache that all worktrees share.
 
-What is there is left alone, a download goes on where it ended, each archive is verified by its MD5; proxies and git's
+The archives are those that the profile's options take (--profile and -D, as for devkit build). What is there is left
+alone, a download goes on where it ended, each archive is verified by the MD5 that the tree names; proxies and git's
 insteadOf hold. devkit build --offline then needs no network. --offline fetches nothing: it tells whether the tree and
-the cache have all that a build takes, and puts the cache's archives into the tree.
+the cache have all that such a build takes, and puts the cache's archives into the tree.
 
-Example:  devkit build deps && devkit build --offline
+Example:  devkit build deps --profile distributed && devkit build --profile distributed --offline
 """
 
 from __future__ import annotations
@@ -16,42 +17,59 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from devkit.commands._cli.options import Json
-from devkit.commands.build._options import Checkout
+from devkit.commands.build._options import BuildDir, Checkout, Defines, ProfileName
 from devkit.errors import DevkitError
 from devkit.text import counted, duration
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devkit.app import App
+    from devkit.build.archives import Archive
 
 
 def command(
     ctx: typer.Context,
     checkout: Checkout = ".",
+    build_dir: BuildDir = "build",
+    profile: ProfileName = "",
+    define: Defines = None,
     at_once: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="How many at once.")] = 8,
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing; tell what is missing.")] = False,
     as_json: Json = False,
 ) -> None:
+    from devkit.build.archives import archives, stand_in
     from devkit.build.checkout import find
     from devkit.build.deps import Fetcher, Got, home
+    from devkit.build.request import configuration
 
     app = ctx.obj
     root = find(Path(checkout))
+    chosen, options = configuration(app, profile, define or [])
+    taken = archives(root, root / build_dir, options)
+    again = " ".join(["devkit build", *(["--profile", profile] if profile else [])])
     if offline:
-        take_stock(app, root)
+        take_stock(app, root, taken, again)
         return
-    with app.start_run("build deps", checkout=str(root)) as run:
+    with app.start_run("build deps", checkout=str(root), profile=chosen.name, options=options) as run:
         with app.console.progress("fetching what a build needs", total=1) as progress:
 
             def on_got(one: Got, done: int, total: int) -> None:
                 progress.update(done=done, total=total, text=f"fetching: {one.name}")
                 run.event({"event": "got", **asdict(one)})
 
-            got = Fetcher(app, root, at_once).all(on_got)
-        failed = [each for each in got if each.state == "failed"]
-        result = {"cache": str(home()), "got": [asdict(each) for each in got]}
+            got = Fetcher(app, root, at_once, taken).all(on_got)
+        if (root / build_dir).is_dir():
+            stand_in(root / build_dir, taken)
+        failed = [each for each in got if each.state == "failed" and not each.optional]
+        result = {"cache": str(home()), "profile": chosen.name, "got": [asdict(each) for each in got]}
         run.record["result"] = result
         if as_json:
             app.console.json(result)
+        for each in got:
+            said = each.note or (each.complaint if each.optional else "")
+            if said:
+                app.console.look(f"{each.name}: {said}")
         if failed:
             raise DevkitError(
                 f"{counted(len(failed), 'thing')} of {len(got)} could not be fetched",
@@ -59,30 +77,34 @@ def command(
                 "devkit build preflight   tries each host through the proxy",
                 "devkit build deps   goes on with what is missing",
             )
-    fetched = sum(each.state == "fetched" for each in got)
-    app.console.done(f"{fetched} fetched, {len(got) - fetched} kept   {duration(run.record['seconds'])}")
-    app.console.next("devkit build --offline", "devkit build deps export FILE   for a machine without a network")
+    states = [each.state for each in got]
+    told = f"{states.count('fetched')} fetched, {states.count('kept')} kept"
+    app.console.done(f"{told}, for the profile {chosen.name}   {duration(run.record['seconds'])}")
+    app.console.next(f"{again} --offline", "devkit build deps export FILE   for a machine without a network")
 
 
-def take_stock(app: App, root: Path) -> None:
+def take_stock(app: App, root: Path, taken: Sequence[Archive], again: str) -> None:
     """Tell what a build without a network would have, and put the cache's archives into the tree.
 
     Raises:
         DevkitError: it would lack something.
     """
     from devkit.build import offline
-    from devkit.build.deps import home, place_archives
+    from devkit.build.archives import put
+    from devkit.build.deps import home
 
     with app.console.progress("looking what is here"):
-        found = offline.stock(app, root)
+        found = offline.stock(app, root, taken)
     if app.console.as_json:
         app.console.json({"cache": str(home()), **found.as_dict()})
     optional = [each for each in found.missing if each.optional]
     if optional:
-        app.console.look(f"{counted(len(optional), 'archive')} that only some options take cannot be had:")
+        app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be had:")
         for line in offline.listed(optional).splitlines():
             app.console.note(f"  {line}", "dim")
     offline.refuse(found)
-    place_archives(root)
+    for each in taken:
+        if each.keepable and each.kept.is_file():
+            put(each)
     app.console.done(f"nothing is missing: {len(found.there)} in the tree, {len(found.cached)} in the cache")
-    app.console.next("devkit build --offline")
+    app.console.next(f"{again} --offline")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from devkit.commands.build._options import Checkout
+from devkit.commands.build._options import BuildDir, Checkout, Defines, ProfileName
 from devkit.text import counted, size
 
 
@@ -18,13 +18,20 @@ def command(
     ctx: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The file to write.")],
     checkout: Checkout = ".",
+    build_dir: BuildDir = "build",
+    profile: ProfileName = "",
+    define: Defines = None,
 ) -> None:
+    from devkit.build.archives import archives
     from devkit.build.checkout import find
     from devkit.build.deps import export, needed
+    from devkit.build.request import configuration
 
     app = ctx.obj
+    root = find(Path(checkout))
+    _, options = configuration(app, profile, define or [])
     with app.console.progress(f"writing {file}"):
-        parts = needed(app, find(Path(checkout)))
+        parts = needed(app, root, archives(root, root / build_dir, options))
         written = export(parts, Path(file).absolute())
     app.console.done(f"{file}: {counted(len(parts), 'part')}, {size(written)}")
     app.console.next(f"devkit build deps import {Path(file).name}   there, then devkit build --offline")

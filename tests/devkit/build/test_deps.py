@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.app import App
-from devkit.build.checkout import Archive, resolved
+from devkit.build.archives import Archive
+from devkit.build.checkout import resolved
 from devkit.build.deps import Fetcher
 from devkit.errors import DevkitError
 

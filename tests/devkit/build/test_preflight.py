@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.build import hosts
-from devkit.build.checkout import Archive, Submodule, always_included, module_urls, named_archives
+from devkit.build.archives import Archive
+from devkit.build.checkout import Submodule, module_urls
 from devkit.build.configure import Jobs
 from devkit.build.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.build.python import Python
@@ -50,7 +51,7 @@ def facts() -> Facts:
         disk_free=200 * GIB,
         jobs=Jobs(16, 8),
         submodules=(Submodule("third_party/x", "https://h/x.git", "a" * 40, "a" * 40),),
-        archives=(Archive("l.tar.gz", "https://s/l.tar.gz", (MD5,), "third_party/l/Linux", Path("/p/l"), MD5),),
+        archives=(Archive("l.tar.gz", "https://s/l.tar.gz", (MD5,), "/p/l", Path("/p/l"), MD5),),
         hosts=(),
     )
 
@@ -92,7 +93,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), EMPTY),)}, "archive", "broken", "it is empty"),
         ({"archives": (Archive("l", "u", (MD5,), "", Path("/p/l"), "0" * 32),)}, "archive", "broken", "not the tree's"),
         ({"hosts": (hosts.Host("h", "https://h/x", "git", "the proxy refuses it"),)}, "host", "broken", "refuses"),
-        ({"hosts": (hosts.Host("h", "https://h/x", "CMake", "no", optional=True),)}, "host", "warning", "only some"),
+        ({"hosts": (hosts.Host("h", "https://h/x", "CMake", "no", optional=True),)}, "host", "warning", "do without"),
     ],
 )  # fmt: skip
 def test_what_would_fail_is_told_with_a_remedy(changes: dict[str, object], name: str, state: str, said: str) -> None:
@@ -126,65 +127,6 @@ def test_fixes_touch_the_environment_gits_settings_and_broken_archives_only() ->
             "submodules", ("git", "-C", "/p", "submodule", "update", "--init", "--recursive", "--force", "--", "t/gone")
         ),
     ]
-
-
-def test_archives_are_read_as_the_tree_names_them_for_linux() -> None:
-    text = f"""
-    set(LAPACK_DOWNLOAD_DIR
-        ${{PADDLE_SOURCE_DIR}}/third_party/lapack/${{CMAKE_SYSTEM_NAME}})
-    if(LINUX)
-      set(LAPACK_FILE
-          "lapack_lnx_v3.tar.gz"
-          CACHE STRING "" FORCE)
-      set(LAPACK_URL
-          "https://store.example/${{LAPACK_FILE}}"
-          CACHE STRING "" FORCE)
-      set(LAPACK_URL_MD5 {MD5})
-    elseif(WIN32)
-      set(LAPACK_FILE "lapack_win_v3.zip" CACHE STRING "" FORCE)
-      set(LAPACK_URL_MD5 590d080392dcd5abbd5dca767a50b63a)
-    endif()
-    set(OTHER_FILE "${{NAME}}.tgz")
-    set(OTHER_URL "https://store.example/${{OTHER_FILE}}")
-    set(OTHER_MD5 {MD5})
-    """
-    (found,) = named_archives(text)
-    assert (found.name, found.url) == ("lapack_lnx_v3.tar.gz", "https://store.example/lapack_lnx_v3.tar.gz")
-    assert found.expected[0] == MD5
-    assert found.folder == "third_party/lapack/Linux"
-
-
-def test_an_archive_has_the_url_and_the_sum_of_its_own_branch() -> None:
-    text = f"""
-    if(LINUX)
-      set(LAPACK_FILE "lapack_lnx.tar.gz")
-      set(LAPACK_URL "https://mine.example/${{LAPACK_FILE}}")
-      set(LAPACK_URL_MD5 {MD5})
-    else()
-      set(LAPACK_FILE "lapack_mac.tar.gz")
-      set(LAPACK_URL "https://theirs.example/${{LAPACK_FILE}}")
-      set(LAPACK_URL_MD5 {EMPTY})
-    endif()
-    """
-    (found,) = named_archives(text)
-    assert (found.url, found.expected) == ("https://mine.example/lapack_lnx.tar.gz", (MD5,))
-
-
-def test_what_only_some_options_take_is_told_from_what_every_configure_takes() -> None:
-    text = """
-    include(external/zlib) # download
-    if(WITH_MKL
-       AND NOT APPLE)
-      include(external/mklml)
-    else ()
-      include(external/openblas)
-    endif()
-    include(external/lapack)
-    function(f)
-      include(external/dgc)
-    endfunction()
-    """
-    assert always_included(text) == {"zlib", "lapack"}
 
 
 def test_submodules_are_read_by_path_and_url() -> None:
