@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,13 @@ def tiny_wheel(folder: Path, name: str, version: str, module: str) -> None:
             archive.writestr(path, data)
 
 
+def tarball(path: Path, name: str) -> bytes:
+    """Write an archive with one file in it."""
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return path.read_bytes()
+
+
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the packages that a build imports, as uv's only index."""
@@ -136,7 +144,10 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
         commit_all(greet)
         store = tmp_path / "store"
         store.mkdir()
-        (store / "lapack_lnx_v1.tar.gz").write_bytes(ARCHIVE)
+        for name in ("lapack_lnx_v1.tar.gz", "allocator-5.tar.bz2", "tables.tar.gz"):
+            (store / name).write_bytes(ARCHIVE)
+        packed = tarball(store / "storage.tar.gz", "storage.h")
+        (store / "messages.tar.gz").write_bytes(packed)
         root = tmp_path / "Paddle"
         for path in PROJECT.rglob("*"):
             if path.is_file():
@@ -145,9 +156,12 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         (root / "gitignore").rename(root / ".gitignore")
-        lapack = root / "cmake/external/lapack.cmake"
-        md5 = hashlib.md5(ARCHIVE).hexdigest()  # noqa: S324 - as Paddle names it
-        lapack.write_text(lapack.read_text().replace("@STORE@", f"file://{store}").replace("@MD5@", md5))
+        sums = {"@MD5@": ARCHIVE, "@TAR_MD5@": packed}
+        for path in (root / "cmake" / "external").iterdir():
+            text = path.read_text().replace("@STORE@", f"file://{store}")
+            for mark, data in sums.items():
+                text = text.replace(mark, hashlib.md5(data).hexdigest())  # noqa: S324 - as Paddle names it
+            path.write_text(text)
         run("git", "init", "-q", ".", cwd=root)
         run("git", "submodule", "--quiet", "add", f"file://{greet}", "third_party/greet", cwd=root)
         commit_all(root)

@@ -83,7 +83,7 @@ def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tm
     assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
 
 
-def test_an_archive_that_only_some_options_take_stops_no_build(devkit: Devkit, project: Project) -> None:
+def test_an_archive_that_other_options_take_is_neither_fetched_nor_missed(devkit: Devkit, project: Project) -> None:
     text = (
         (project.root / "cmake/external/lapack.cmake").read_text().replace("LAPACK", "MKLML").replace("lapack", "mklml")
     )
@@ -96,9 +96,31 @@ def test_an_archive_that_only_some_options_take_stops_no_build(devkit: Devkit, p
     greet = project.root / "third_party" / "greet"
     shutil.rmtree(greet)
     greet.mkdir()
-    built = devkit("build", "--target", "common", "-D", "WITH_MKL=OFF", "--env", str(project.env), cwd=project.root)
+    env = ("--env", str(project.env))
+    for options in (("--profile", "minimal"), ("-D", "WITH_MKL=OFF")):
+        fetched = devkit("build", "deps", *options, cwd=project.root)
+        assert fetched.status == 0, fetched.err
+        looked = devkit("build", "preflight", "--json", *options, *env, cwd=project.root)
+        assert "mklml" not in looked.out
+        assert devkit("build", "deps", "--offline", *options, cwd=project.root).status == 0
+    built = devkit("build", "--target", "common", "--profile", "minimal", "--offline", *env, cwd=project.root)
     assert built.status == 0, built.err
-    assert " to look at (devkit build preflight)" in built.err
+
+    missed = devkit("build", "deps", "--offline", cwd=project.root)
+    assert missed.status == 1
+    assert "  mklml_lnx_v1.tar.gz: MD5 " in missed.err
+    assert devkit("build", "deps", cwd=project.root).status == 1
+    looked = devkit("build", "preflight", *env, cwd=project.root)
+    assert looked.status == 4
+    assert "mklml_lnx_v1.tar.gz (for CMake)" in looked.out
+
+
+def test_the_profile_of_the_settings_is_that_of_deps_too(devkit: Devkit, project: Project) -> None:
+    (project.root / "devkit.toml").write_text('[build]\nprofile = "distributed"\n')
+    told = devkit("build", "deps", "--offline", "--json", cwd=project.root)
+    names = {each["name"] for each in json.loads(told.out)["missing"]}
+    assert {"allocator-5.tar.bz2", "tables.tar.gz", "storage.tar.gz", "messages.tar.gz"} <= names
+    assert devkit("build", "deps", "--profile", "distribute", cwd=project.root).status == 2
 
 
 def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(

@@ -48,7 +48,7 @@ def remote(project: Project, asked: tuple[str, list[str]], tmp_path: Path) -> Pr
     web = tmp_path / "web"
     run("git", "clone", "-q", "--bare", tmp_path / "greet", web / "greet.git", cwd=tmp_path)
     run("git", "update-server-info", cwd=web / "greet.git")
-    shutil.copy(project.store / "lapack_lnx_v1.tar.gz", web)
+    shutil.copytree(project.store, web, dirs_exist_ok=True)
     run(
         "git",
         "config",
@@ -59,7 +59,8 @@ def remote(project: Project, asked: tuple[str, list[str]], tmp_path: Path) -> Pr
         cwd=project.root,
     )
     run("git", "config", "--unset", "submodule.third_party/greet.url", cwd=project.root)
-    project.edit("cmake/external/lapack.cmake", f"file://{project.store}", address)
+    for name in ("lapack", "allocator", "tables", "storage", "messages"):
+        project.edit(f"cmake/external/{name}.cmake", f"file://{project.store}", address)
     run("git", "add", ".gitmodules", "cmake", cwd=project.root)
     run("git", "commit", "-qm", "from a server", cwd=project.root)
     return project
@@ -149,23 +150,69 @@ def test_a_nested_submodule_and_a_broken_archive_of_the_cache_are_missing_too(
     assert found["lapack_lnx_v1.tar.gz"]["why"].startswith(f"{archive} is broken: its MD5 is ")
 
 
-def test_an_archive_that_only_some_options_take_is_told_and_stops_nothing(devkit: Devkit, remote: Project) -> None:
+def test_all_that_a_profile_takes_is_kept_in_whatever_way_the_tree_fetches_it(
+    devkit: Devkit, remote: Project, asked: tuple[str, list[str]], tmp_path: Path, home: Path
+) -> None:
+    profile = ("--profile", "distributed")
+    fetched = devkit("build", "deps", *profile, cwd=remote.root)
+    assert fetched.status == 0, fetched.err
+    assert "! storage.tar.gz: not verified: the tree names no MD5 (it is " in fetched.err
+    exported = devkit("build", "deps", "export", str(tmp_path / "deps.tar"), *profile, cwd=remote.root)
+    assert exported.status == 0, exported.err
+    shutil.rmtree(home / ".cache" / "devkit" / "paddle-deps")
+    second = worktree(remote, tmp_path / "second")
+    missing = devkit("build", "deps", "--offline", *profile, cwd=second)
+    assert missing.status == 1
+    assert f"  storage.tar.gz: whatever there is of {asked[0]}/storage.tar.gz\n" in missing.err
+    imported = devkit("build", "deps", "import", str(tmp_path / "deps.tar"), cwd=tmp_path)
+    assert "1 repository and 5 archives came" in imported.err
+    asked[1].clear()
+    assert devkit("build", "deps", "--offline", *profile, cwd=second).status == 0
+    built = devkit("build", "--offline", *profile, "--env", str(remote.env), cwd=second)
+    assert built.status == 0, built.err
+    assert (second / "build/third_party/storage/src/extern_storage/storage.h").is_file()
+    assert (second / "build/third_party/messages/data/storage.h").is_file()
+    assert (second / "third_party/allocator/Linux/allocator-kept.tar.bz2").read_bytes() == ARCHIVE
+    assert asked[1] == []
+    again = devkit("build", "deps", "--offline", *profile, "--json", cwd=second)
+    assert json.loads(again.out)["cached"] == []
+
+
+def test_an_archive_without_a_sum_that_changed_in_the_cache_is_missing(
+    devkit: Devkit, remote: Project, home: Path
+) -> None:
+    profile = ("--profile", "distributed")
+    assert devkit("build", "deps", *profile, cwd=remote.root).status == 0
+    (kept,) = (home / ".cache/devkit/paddle-deps/archives").glob("url.*-storage.tar.gz")
+    kept.write_bytes(b"half")
+    told = devkit("build", "deps", "--offline", *profile, cwd=remote.root)
+    assert told.status == 1
+    assert "storage.tar.gz is broken: its MD5 is " in told.err
+    again = devkit("build", "deps", *profile, cwd=remote.root)
+    assert "1 fetched" in again.err
+    assert devkit("build", "deps", "--offline", *profile, cwd=remote.root).status == 0
+
+
+def test_an_archive_that_only_a_configure_knows_of_is_told_and_stops_nothing(devkit: Devkit, remote: Project) -> None:
     assert devkit("build", "deps", cwd=remote.root).status == 0
     text = (remote.root / "cmake/external/lapack.cmake").read_text()
     text = text.replace("LAPACK", "XPU").replace("lapack", "xpu")
     (remote.root / "cmake/external/xpu.cmake").write_text(text)
-    project = "if(WITH_XPU)\n  include(cmake/external/xpu.cmake)\nendif()\n"
+    project = "find_library(XPU_LIB xpu)\nif(XPU_LIB)\n  include(cmake/external/xpu.cmake)\nendif()\n"
     remote.edit("cmake/third_party.cmake", "message(STATUS", f"{project}message(STATUS")
     told = devkit("build", "deps", "--offline", cwd=remote.root)
     assert told.status == 0, told.err
-    assert "! 1 archive that only some options take cannot be had:\n  xpu_lnx_v1.tar.gz: MD5 " in told.err
+    assert "! 1 archive that the build may do without cannot be had:\n  xpu_lnx_v1.tar.gz: MD5 " in told.err
+    fetched = devkit("build", "deps", cwd=remote.root)
+    assert fetched.status == 0, fetched.err
+    assert "! xpu_lnx_v1.tar.gz: it answers, but has not what is asked for" in fetched.err
 
 
 def test_a_download_that_nobody_could_know_of_fails_at_once_and_asks_nobody(
     devkit: Devkit, remote: Project, asked: tuple[str, list[str]]
 ) -> None:
     assert devkit("build", "deps", cwd=remote.root).status == 0
-    with (remote.root / "CMakeLists.txt").open("a") as file:
+    with (remote.root / "paddle" / "CMakeLists.txt").open("a") as file:
         md5 = "0" * 32
         file.write(f"file(DOWNLOAD {asked[0]}/unknown.tgz ${{CMAKE_BINARY_DIR}}/unknown.tgz EXPECTED_MD5 {md5})\n")
     asked[1].clear()

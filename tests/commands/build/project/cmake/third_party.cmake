@@ -1,3 +1,8 @@
+include(ExternalProject)
+if(CMAKE_VERSION VERSION_GREATER_EQUAL "3.24.0")
+  cmake_policy(SET CMP0135 NEW)
+endif()
+set(THIRD_PARTY_PATH "${CMAKE_BINARY_DIR}/third_party" CACHE STRING "")
 message(STATUS "Check submodules of paddle, and run 'git submodule update --init --recursive'")
 execute_process(
   COMMAND git submodule status
@@ -33,3 +38,9 @@ endforeach()
 include(cmake/external/greet.cmake)
 include(cmake/external/tiny.cmake)
 include(cmake/external/lapack.cmake)
+if(WITH_PSCORE)
+  include(cmake/external/allocator.cmake)
+  include(cmake/external/tables.cmake)
+  include(cmake/external/storage.cmake)
+  include(cmake/external/messages.cmake)
+endif()

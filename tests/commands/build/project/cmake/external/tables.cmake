@@ -1,0 +1,13 @@
+# An archive whose name is put together from other variables.
+set(TABLES_NAME "tables" CACHE STRING "" FORCE)
+set(TABLES_DOWNLOAD_FILE "${TABLES_NAME}.tar.gz" CACHE STRING "" FORCE)
+set(TABLES_URL "@STORE@/${TABLES_DOWNLOAD_FILE}" CACHE STRING "" FORCE)
+set(TABLES_DOWNLOAD_DIR ${PADDLE_SOURCE_DIR}/third_party/tables/${CMAKE_SYSTEM_NAME})
+file(
+  DOWNLOAD ${TABLES_URL} ${TABLES_DOWNLOAD_DIR}/${TABLES_DOWNLOAD_FILE}
+  EXPECTED_MD5 @MD5@
+  TLS_VERIFY OFF
+  STATUS ERR)
+if(NOT ERR EQUAL 0)
+  message(FATAL_ERROR "Download failed, error: ${ERR}")
+endif()
