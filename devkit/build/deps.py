@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.build import archives, checkout
@@ -26,8 +27,7 @@ from devkit.paths import cache_home
 from devkit.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from devkit.app import App
     from devkit.process import Finished
@@ -37,6 +37,8 @@ NAMES_FILE = "devkit-names"
 SHA_LENGTH = 40
 FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
+SETTINGS_LIMIT_S = 20.0
+NO = {"", "0", "false", "no", "off"}
 CHUNK = 1 << 18
 ANEW = "the tree names no MD5, so that CMake fetches it anew each time"
 PARTIAL_CONTENT = 206
@@ -87,17 +89,34 @@ def bare(url: str) -> Path:
     return home() / "git" / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}.git"
 
 
-def git_variables() -> dict[str, str]:
-    """Return the variables by which git takes what the cache has from there."""
-    pairs = [("protocol.file.allow", "always")]
-    pairs += [
-        (f"url.file://{path.parent}.insteadOf", path.read_text("utf-8").strip())
-        for path in sorted((home() / "git").glob(f"*.git/{URL_FILE}"))
+def git_variables(app: App, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which git takes what the cache has from there, and else does as the user set it up.
+
+    Of several ``insteadOf`` that fit an address git takes the longest, and of equals the one that it read first. So
+    the cache's, which are whole addresses, stand before the system's settings, which are read before all others.
+    """
+    kept = [
+        (path.parent, path.read_text("utf-8").strip()) for path in sorted((home() / "git").glob(f"*.git/{URL_FILE}"))
     ]
-    found = {"GIT_CONFIG_COUNT": str(len(pairs))}
-    for number, (key, value) in enumerate(pairs):
-        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-    return found if len(pairs) > 1 else {}
+    if not kept:
+        return {}
+    lines = [f'[url "{quoted(f"file://{folder}")}"]\n\tinsteadOf = "{quoted(url)}"\n' for folder, url in kept]
+    if environ.get("GIT_CONFIG_NOSYSTEM", "").lower() in NO:
+        words = ["git", "config", "--system", "--show-origin", "-z", "--list"]
+        told = app.runner.run(words, env=environ, timeout_s=SETTINGS_LIMIT_S, check=False)
+        origin = told.text.partition("\0")[0]
+        if origin.startswith("file:"):
+            lines.append(f'[include]\n\tpath = "{quoted(str(Path(origin.removeprefix("file:")).absolute()))}"\n')
+    data = "".join(lines).encode()
+    path = home() / "git" / f"settings-{hashlib.sha256(data).hexdigest()[:16]}"
+    write_atomically(path, data)
+    own = {"GIT_CONFIG_SYSTEM": str(path), "GIT_CONFIG_NOSYSTEM": "0"}
+    return {**own, **checkout.with_setting(environ, "protocol.file.allow", "always")}
+
+
+def quoted(text: str) -> str:
+    """Return a text as it stands between quotes in a file of git's settings."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def in_cache(module: checkout.Submodule) -> bool:

@@ -268,6 +268,7 @@ def fetch_submodules(work: Work) -> Said:
     paths = {each.path for each in missing}
     with work.app.console.progress(f"fetching {counted(len(missing), 'submodule')}", total=len(missing)) as progress:
         fetched: set[str] = set()
+        settings = deps.git_variables(work.app, environment(work.app, request))
         for line in checkout.fetch_lines(request.root, missing, jobs=FETCHERS):
             parent = os.path.relpath(line[2], request.root)
 
@@ -277,7 +278,7 @@ def fetch_submodules(work: Work) -> Said:
                     fetched.update({os.path.normpath(f"{parent}/{match[1]}")} & paths)
                     progress.update(done=len(fetched), text=f"fetching submodules: {match[1]}")
 
-            work.carry_out("submodules", line, extra=deps.git_variables(), on_line=on_line)
+            work.carry_out("submodules", line, extra=settings, on_line=on_line)
     work.facts = None
     return "done", f"{len(missing)} fetched"
 

@@ -391,5 +391,5 @@ def apply(app: App, fix: Fix) -> None:
     """
     environ = {**app.child_environment(), "UV_PYTHON_DOWNLOADS": "never", "GIT_TERMINAL_PROMPT": "0"}
     if fix.name == "submodules":
-        environ |= deps.git_variables()
+        environ |= deps.git_variables(app, environ)
     app.runner.run(list(fix.argv), env=environ)

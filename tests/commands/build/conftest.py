@@ -144,8 +144,8 @@ def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
         commit_all(greet)
         store = tmp_path / "store"
         store.mkdir()
-        for name in ("lapack_lnx_v1.tar.gz", "allocator-5.tar.bz2", "tables.tar.gz"):
-            (store / name).write_bytes(ARCHIVE)
+        for archive in ("lapack_lnx_v1.tar.gz", "allocator-5.tar.bz2", "tables.tar.gz"):
+            (store / archive).write_bytes(ARCHIVE)
         packed = tarball(store / "storage.tar.gz", "storage.h")
         (store / "messages.tar.gz").write_bytes(packed)
         root = tmp_path / "Paddle"

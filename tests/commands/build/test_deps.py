@@ -11,6 +11,8 @@ from tests.commands.build.conftest import run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from tests.commands.build.conftest import Project
     from tests.conftest import Devkit
 
@@ -81,6 +83,31 @@ def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tm
     mended = devkit("build", "preflight", "--fix", "--env", str(project.env), cwd=worktree("third"))
     assert mended.status == 0, mended.out
     assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
+
+
+def test_the_cache_comes_before_a_mirror_that_the_user_set_for_the_very_address(
+    devkit: Devkit, project: Project, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    mine = f'[url "file://{tmp_path}/mirror-that-is-gone"]\n\tinsteadOf = file://{tmp_path}/greet\n'
+    settings = (home / ".gitconfig").read_text()
+    system = tmp_path / "system"
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", "submodule.fetchJobs")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "2")
+    build = ("build", "--offline", "--only", "submodules", "--env", str(project.env))
+    for number, place in enumerate((home / ".gitconfig", project.root / ".git" / "config", system)):
+        before = place.read_text() if place.exists() else ""
+        place.write_text(before + mine)
+        if place == system:
+            monkeypatch.setenv("GIT_CONFIG_SYSTEM", str(system))
+        worktree = tmp_path / f"worktree-{number}"
+        run("git", "worktree", "add", "-q", "--detach", worktree, cwd=project.root)
+        built = devkit(*build, cwd=worktree)
+        assert built.status == 0, built.err
+        assert (worktree / "third_party" / "greet" / "greet.h").is_file()
+        place.write_text(before)
+    assert (home / ".gitconfig").read_text() == settings
 
 
 def test_an_archive_that_other_options_take_is_neither_fetched_nor_missed(devkit: Devkit, project: Project) -> None:
