@@ -449,10 +449,20 @@ def _md5(values: Mapping[Text, Text]) -> str:
 
 
 def _project(reading: Reading, words: Sequence[Text]) -> None:
-    """ExternalProject_Add: its archive's address, or the line that fetches it."""
-    name, *rest = words or [None]
-    if not name:
-        return
+    if words and words[0]:
+        _fetched(reading, words[0], words[1:], f"{reading.build}/{words[0]}-prefix")
+
+
+def _content(reading: Reading, words: Sequence[Text]) -> None:
+    """FetchContent: a project of its own too, which the configure itself makes."""
+    if words and words[0]:
+        name = words[0].lower()
+        base = reading.values.get("FETCHCONTENT_BASE_DIR", f"{reading.build}/_deps")
+        _fetched(reading, f"{name}-populate", words[1:], base and f"{base}/{name}-subbuild/{name}-populate-prefix")
+
+
+def _fetched(reading: Reading, name: str, rest: Sequence[Text], beside: Text) -> None:
+    """Note a project's archive: its address, or the line that fetches it."""
     sections: dict[str, list[Text]] = {}
     current: list[Text] = []
     for each in rest:
@@ -461,11 +471,12 @@ def _project(reading: Reading, words: Sequence[Text]) -> None:
         else:
             current.append(each)
     values: dict[Text, Text] = {key: found[0] for key, found in sections.items() if found}
-    prefix = values.get("PREFIX", f"{reading.build}/{name}-prefix")
+    prefix = values.get("PREFIX", beside)
     stamp = f"{prefix}/src/{name}-stamp/{name}-download" if prefix else ""
     folder = values.get("DOWNLOAD_DIR", f"{prefix}/src" if prefix else None)
     line = sections.get("DOWNLOAD_COMMAND", [])
     fetcher = next((each for each in line if each in FETCHERS), None)
+    line = line[line.index(fetcher) :] if fetcher else line
     url = next((each for each in line if each and ADDRESS.fullmatch(each)), None) if fetcher else values.get("URL")
     if url is None or ("DOWNLOAD_COMMAND" in sections and not fetcher):
         return
@@ -511,6 +522,7 @@ ACTS: dict[str, Callable[[Reading, Sequence[Text]], None]] = {
     "list": _list,
     "file": _file,
     "externalproject_add": _project,
+    "fetchcontent_declare": _content,
     "cmake_parse_arguments": _parsed,
 }
 

@@ -183,12 +183,19 @@ def test_a_project_of_its_own_is_fetched_by_cmake_or_by_a_program_or_lies_in_the
     ExternalProject_Add(three SOURCE_DIR ${{CMAKE_SOURCE_DIR}}/third_party/three DOWNLOAD_COMMAND "")
     ExternalProject_Add(four URL ${{CMAKE_SOURCE_DIR}}/third_party/four.tgz)
     ExternalProject_Add(five GIT_REPOSITORY https://s/five.git)
+    ExternalProject_Add(six DOWNLOAD_COMMAND bash get.sh https://s/by-a-script.tgz && wget https://s/six.sh)
+    FetchContent_Declare(Seven URL https://s/seven.tgz URL_MD5 {MD5})
     """
     third = f"{tmp_path}/build/third_party"
     one, two = f"{third}/one/src/one-stamp/one-download", f"{third}/two/src/two-stamp/two-download"
+    six = f"{tmp_path}/build/six-prefix/src"
+    seven = f"{tmp_path}/build/_deps/seven-subbuild/seven-populate-prefix/src"
+    mark = "seven-populate-stamp/seven-populate-download"
     assert read(tmp_path, text) == [
         Download("https://s/v1.tgz", MD5, f"{third}/one/src/one.tgz", "project", one),
         Download("https://s/two.tgz", "", f"{third}/two/d/kept.tgz", "wget", two),
+        Download("https://s/six.sh", "", f"{six}/six.sh", "wget", f"{six}/six-stamp/six-download"),
+        Download("https://s/seven.tgz", MD5, f"{seven}/seven.tgz", "project", f"{seven}/{mark}"),
     ]
 
 
