@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import tarfile
 import urllib.error
@@ -328,10 +329,11 @@ class Fetcher:
         part.replace(kept)
 
 
-def needed(app: App, root: Path, taken: Sequence[archives.Archive]) -> list[Path]:
+def needed(app: App, root: Path, taken: Sequence[archives.Archive], words: Sequence[str] = ()) -> list[Path]:
     """Return the parts of the cache that a checkout and the archives of its build need, nested submodules too.
 
-    Archives that the build may do without are left out where the cache has none of them.
+    Archives that the build may do without are left out where the cache has none of them; ``words`` are the flags of
+    its options.
 
     Raises:
         DevkitError: some are not there.
@@ -350,7 +352,7 @@ def needed(app: App, root: Path, taken: Sequence[archives.Archive]) -> list[Path
             missing.append(each.path)
     if missing:
         what = f"{missing[0]} is not in the cache" + (f", nor are {len(missing) - 1} more" if len(missing) > 1 else "")
-        raise DevkitError(what, "", "devkit build deps")
+        raise DevkitError(what, "", shlex.join(["devkit", "build", "deps", *words]))
     return sorted(found)
 
 

@@ -6,6 +6,7 @@ everything else is a port at which nothing answers, so that a download fails at 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -126,8 +127,8 @@ def _kept(archive: archives.Archive) -> str | None:
     return (archives.broken(archive.kept) or None) if archive.kept.is_file() else ""
 
 
-def refuse(found: Stock) -> None:
-    """Refuse to begin what would fail for want of something.
+def refuse(found: Stock, words: Sequence[str] = ()) -> None:
+    """Refuse to begin what would fail for want of something; ``words`` are the flags of its options.
 
     Raises:
         DevkitError: something is missing.
@@ -137,7 +138,7 @@ def refuse(found: Stock) -> None:
         raise DevkitError(
             f"{what} neither in the tree nor in the cache",
             listed(found.lacking),
-            "devkit build deps   fetches it, where there is a network",
+            f"{shlex.join(['devkit', 'build', 'deps', *words])}   fetches it, where there is a network",
             "devkit build deps import FILE   takes in what devkit build deps export FILE wrote on such a machine",
         )
 

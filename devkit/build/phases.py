@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -36,10 +37,6 @@ WHERE = (
 GATHERED_LIMIT_S = 60.0
 # What a download that --offline forbade looks like in a log, and what lets it happen.
 DOWNLOADS = {"offline", "network", "empty-download", "download-failed", "hash-mismatch"}
-OPENED = (
-    "devkit build deps   fetches what it knows of into the cache, where there is a network",
-    "devkit build   without --offline fetches the rest",
-)
 
 
 class BuildFailed(DevkitError):
@@ -50,15 +47,17 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(self, phase: str, log: Path, error: DevkitError, *, folder: Path, closed: bool = False) -> None:
+    def __init__(
+        self, phase: str, log: Path, error: DevkitError, *, folder: Path, closed: Sequence[str] | None = None
+    ) -> None:
         found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
-        if closed and found.causes and found.causes[0].id in DOWNLOADS:
+        if closed is not None and found.causes and found.causes[0].id in DOWNLOADS:
             first = found.causes[0]
             what = "it wanted something from the network that neither the tree nor the cache has"
-            super().__init__(f"{phase} failed: {what}", f"line {first.line}: {first.text}", *OPENED, read)
+            super().__init__(f"{phase} failed: {what}", f"line {first.line}: {first.text}", *opened(closed), read)
         elif found.causes:
             first = found.causes[0]
             remedy = absolute(first.remedy, folder)
@@ -66,6 +65,14 @@ class BuildFailed(DevkitError):
         else:
             shown_error = f"line {found.first_error[0]}: {found.first_error[1]}" if found.first_error else error.why
             super().__init__(f"{phase} failed: {error.what}", shown_error, f"less {log}")
+
+
+def opened(words: Sequence[str]) -> tuple[str, str]:
+    """Return what lets a download happen that ``--offline`` forbade; ``words`` are the flags of the build's options."""
+    return (
+        f"{shlex.join(['devkit', 'build', 'deps', *words])}   fetches what it knows of, where there is a network",
+        f"{shlex.join(['devkit', 'build', *words])}   without --offline fetches the rest",
+    )
 
 
 def absolute(remedy: str, folder: Path) -> str:
@@ -143,7 +150,13 @@ class Work:
         status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            raise BuildFailed(phase, log, error, folder=self.request.build, closed=self.request.offline)
+            raise BuildFailed(
+                phase,
+                log,
+                error,
+                folder=self.request.build,
+                closed=self.request.words if self.request.offline else None,
+            )
 
 
 def environment(app: App, request: Request) -> dict[str, str]:
@@ -181,7 +194,7 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
     outcomes = []
     if request.offline and {"preflight", "submodules"} & set(request.phases) and not settled(request):
         with app.console.progress("looking what is here"):
-            offline.refuse(offline.stock(app, request.root, taken(request)))
+            offline.refuse(offline.stock(app, request.root, taken(request)), request.words)
     with locked(request.build, run.id) as lock:
         work = Work(app, request, run, lock)
         for phase in request.phases:

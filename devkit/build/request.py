@@ -46,6 +46,7 @@ class Request:
         offline: whether git and uv may only take what is on this machine.
         trusting: whether git takes checkouts that belong to another user.
         variables: what its programs' environment has besides.
+        words: the flags by which its options were asked for.
     """
 
     root: Path
@@ -60,6 +61,7 @@ class Request:
     offline: bool = False
     trusting: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
 
     @property
     def gpu(self) -> bool:
@@ -131,6 +133,7 @@ def make(
         phases=phases,
         targets=tuple(_target(each) for each in targets),
         offline=offline,
+        words=flags(profile, define),
     )
 
 
@@ -142,6 +145,12 @@ def configuration(app: App, profile: str, define: Sequence[str]) -> tuple[Profil
     """
     chosen = choose(app.config, profile, gpus=bool(present()))
     return chosen, {**chosen.options, **defines(define)}
+
+
+def flags(profile: str, define: Sequence[str]) -> tuple[str, ...]:
+    """Return the flags that ask for the same options again."""
+    named = ["--profile", profile] if profile else []
+    return (*named, *(word for each in define for word in ("-D", each)))
 
 
 def stand_in(environment: Environment) -> None:

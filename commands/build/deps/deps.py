@@ -10,6 +10,7 @@ Example:  devkit build deps --profile distributed && devkit build --profile dist
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,15 +42,15 @@ def command(
     from devkit.build.archives import archives, stand_in
     from devkit.build.checkout import find
     from devkit.build.deps import Fetcher, Got, home
-    from devkit.build.request import configuration
+    from devkit.build.request import configuration, flags
 
     app = ctx.obj
     root = find(Path(checkout))
     chosen, options = configuration(app, profile, define or [])
     taken = archives(root, root / build_dir, options)
-    again = " ".join(["devkit build", *(["--profile", profile] if profile else [])])
+    words = flags(profile, define or [])
     if offline:
-        take_stock(app, root, taken, again)
+        take_stock(app, root, taken, words)
         return
     with app.start_run("build deps", checkout=str(root), profile=chosen.name, options=options) as run:
         with app.console.progress("fetching what a build needs", total=1) as progress:
@@ -74,16 +75,23 @@ def command(
             raise DevkitError(
                 f"{counted(len(failed), 'thing')} of {len(got)} could not be fetched",
                 "\n".join(f"{each.name}: {each.complaint}" for each in failed),
-                "devkit build preflight   tries each host through the proxy",
-                "devkit build deps   goes on with what is missing",
+                f"{again(words, 'preflight')}   tries each host through the proxy",
+                f"{again(words, 'deps')}   goes on with what is missing",
             )
     states = [each.state for each in got]
     told = f"{states.count('fetched')} fetched, {states.count('kept')} kept"
     app.console.done(f"{told}, for the profile {chosen.name}   {duration(run.record['seconds'])}")
-    app.console.next(f"{again} --offline", "devkit build deps export FILE   for a machine without a network")
+    app.console.next(
+        f"{again(words)} --offline", f"{again(words, 'deps', 'export')} FILE   for a machine without a network"
+    )
 
 
-def take_stock(app: App, root: Path, taken: Sequence[Archive], again: str) -> None:
+def again(words: Sequence[str], *command: str) -> str:
+    """Return a line to type for the same options."""
+    return shlex.join(["devkit", "build", *command, *words])
+
+
+def take_stock(app: App, root: Path, taken: Sequence[Archive], words: Sequence[str]) -> None:
     """Tell what a build without a network would have, and put the cache's archives into the tree.
 
     Raises:
@@ -102,9 +110,9 @@ def take_stock(app: App, root: Path, taken: Sequence[Archive], again: str) -> No
         app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be had:")
         for line in offline.listed(optional).splitlines():
             app.console.note(f"  {line}", "dim")
-    offline.refuse(found)
+    offline.refuse(found, words)
     for each in taken:
         if each.keepable and each.kept.is_file():
             put(each)
     app.console.done(f"nothing is missing: {len(found.there)} in the tree, {len(found.cached)} in the cache")
-    app.console.next(f"{again} --offline")
+    app.console.next(f"{again(words)} --offline")

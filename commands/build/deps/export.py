@@ -5,6 +5,7 @@ Example:  devkit build deps export paddle-deps.tar
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -25,13 +26,15 @@ def command(
     from devkit.build.archives import archives
     from devkit.build.checkout import find
     from devkit.build.deps import export, needed
-    from devkit.build.request import configuration
+    from devkit.build.request import configuration, flags
 
     app = ctx.obj
     root = find(Path(checkout))
     _, options = configuration(app, profile, define or [])
+    words = flags(profile, define or [])
+    line = ["devkit", "build", *words]
     with app.console.progress(f"writing {file}"):
-        parts = needed(app, root, archives(root, root / build_dir, options))
+        parts = needed(app, root, archives(root, root / build_dir, options), words)
         written = export(parts, Path(file).absolute())
     app.console.done(f"{file}: {counted(len(parts), 'part')}, {size(written)}")
-    app.console.next(f"devkit build deps import {Path(file).name}   there, then devkit build --offline")
+    app.console.next(f"devkit build deps import {Path(file).name}   there, then {shlex.join(line)} --offline")

@@ -163,6 +163,7 @@ def test_all_that_a_profile_takes_is_kept_in_whatever_way_the_tree_fetches_it(
     second = worktree(remote, tmp_path / "second")
     missing = devkit("build", "deps", "--offline", *profile, cwd=second)
     assert missing.status == 1
+    assert "→ devkit build deps --profile distributed   fetches it" in missing.err
     assert f"  storage.tar.gz: whatever there is of {asked[0]}/storage.tar.gz\n" in missing.err
     imported = devkit("build", "deps", "import", str(tmp_path / "deps.tar"), cwd=tmp_path)
     assert "1 repository and 5 archives came" in imported.err
