@@ -47,20 +47,20 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(
-        self, phase: str, log: Path, error: DevkitError, *, folder: Path, closed: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, phase: str, log: Path, error: DevkitError, request: Request) -> None:
         found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
-        if closed is not None and found.causes and found.causes[0].id in DOWNLOADS:
+        if request.offline and found.causes and found.causes[0].id in DOWNLOADS:
             first = found.causes[0]
             what = "it wanted something from the network that neither the tree nor the cache has"
-            super().__init__(f"{phase} failed: {what}", f"line {first.line}: {first.text}", *opened(closed), read)
+            super().__init__(
+                f"{phase} failed: {what}", f"line {first.line}: {first.text}", *opened(request.words), read
+            )
         elif found.causes:
             first = found.causes[0]
-            remedy = absolute(first.remedy, folder)
+            remedy = absolute(first.remedy, request.build)
             super().__init__(f"{phase} failed: {first.cause}", f"line {first.line}: {first.text}", remedy, read)
         else:
             shown_error = f"line {found.first_error[0]}: {found.first_error[1]}" if found.first_error else error.why
@@ -150,13 +150,7 @@ class Work:
         status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            raise BuildFailed(
-                phase,
-                log,
-                error,
-                folder=self.request.build,
-                closed=self.request.words if self.request.offline else None,
-            )
+            raise BuildFailed(phase, log, error, self.request)
 
 
 def environment(app: App, request: Request) -> dict[str, str]:
