@@ -1,6 +1,7 @@
-"""Run unit tests of the tree as Paddle's CI does: its variables, each file in a process of its own.
+"""Run unit tests of the tree as Paddle's CI does: its variables, each in a process of its own.
 
-A test runs over the environment's overlay where it has one, else over the build folder, else over the environment's
+A NAME is a file test_*.py below test/, or a compiled test that ctest knows in the build folder (--profile test). A test
+runs over the environment's overlay where it has one, else over the build folder, else over the environment's
 own Paddle. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
 they run: Python's by coverage, which the environment must have, and compiled ones by gcov where the build was
 configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar.
@@ -34,7 +35,8 @@ CAUSES_SHOWN = 3
 def command(
     ctx: typer.Context,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Test files, with or without their path.")
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Test files, with or without their path, or compiled tests."),
     ] = None,
     checkout: Checkout = ".",
     build_dir: BuildDir = "build",
@@ -47,7 +49,7 @@ def command(
     base: Annotated[
         str, typer.Option("--base", metavar="COMMIT", help="What the change is counted from; where it left upstream.")
     ] = "",
-    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each file.")] = 600,
+    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each test.")] = 600,
     as_json: Json = False,
 ) -> int:
     from devkit.build import changes, measure, python, tests
@@ -63,12 +65,15 @@ def command(
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
     files = tests.test_files(app.runner, root)
-    chosen = tests.named(names or [], files)
+    compiled = tests.compiled_tests(app.runner, root / build_dir)
+    chosen = tests.named(names or [], files, compiled)
     left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
     if changed:
         texts = {path: (root / path).read_text("utf-8", "replace") for path in files}
         difference = changes.files(app.runner, root, left.commit)
-        chosen += [path for path in tests.touched(difference, texts) if path not in chosen]
+        more = [*tests.touched(difference, texts), *tests.sources(difference, compiled)]
+        chosen += [path for path in more if path not in chosen]
+    tests.refuse_stale(app.runner, root / build_dir, [each for each in chosen if not each.endswith(".py")])
     given = tests.environ(app, told, root / build_dir / "python" / "paddle")
     over = given.get("PYTHONPATH", environment.name)
     with app.start_run("build test", checkout=str(root), environment=environment.name, files=chosen) as run:
@@ -81,7 +86,8 @@ def command(
             for number, path in enumerate(chosen):
                 progress.update(done=number, text=f"testing: {path}")
                 log = run.log(Path(path).stem)
-                verdicts.append(tests.run(app, told, root, path, environ, log=log, limit_s=limit_s))
+                argv, cwd = tests.line(told, root, root / build_dir, path, log)
+                verdicts.append(tests.run(app, path, argv, cwd, environ, log=log, limit_s=limit_s))
         report = measure.end(app, told, counting, minimum=cov_min) if counting else None
         failed = [each for each in verdicts if not each.passed]
         result = {"run": run.id, "over": over, "tests": [asdict(each) for each in verdicts]}

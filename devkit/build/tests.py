@@ -1,8 +1,13 @@
-"""Running the tree's unit tests as Paddle's CI does: its variables, each file in a process of its own."""
+"""Running the tree's unit tests as Paddle's CI does: its variables, each in a process of its own.
+
+Those of Python are files; compiled ones are what ``ctest`` knows in a build folder that was configured WITH_TESTING.
+"""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +26,11 @@ if TYPE_CHECKING:
     from devkit.process import Runner
 
 VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
-COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) passed", re.MULTILINE)
+COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) passed|out of (\d+)$", re.MULTILINE)
 NEAR = 3
+LISTING_LIMIT_S = 60.0
+CURRENT = "no work to do"
+UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a build folder with WITH_TESTING."
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,8 @@ class Verdict:
     complaint: str = ""
 
 
-def named(words: Iterable[str], files: Iterable[str]) -> list[str]:
-    """Return the test files that words name: a file's name without its suffix, or its path.
+def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = ()) -> list[str]:
+    """Return the tests that words name: a file's name without its suffix, its path, or a compiled test's name.
 
     Raises:
         DevkitError: a word names none.
@@ -48,12 +56,15 @@ def named(words: Iterable[str], files: Iterable[str]) -> list[str]:
     for path in files:
         known.setdefault(path.rpartition("/")[2].removesuffix(".py"), []).append(path)
     everything = {path for paths in known.values() for path in paths}
+    for name in compiled:
+        known.setdefault(name, [name])
     found: list[str] = []
     for word in words:
         paths = [word] if word in everything else known.get(word.rpartition("/")[2].removesuffix(".py"), [])
         if not paths:
             near = difflib.get_close_matches(word, known, n=NEAR)
-            raise DevkitError(f"there is no test {word}", "", *[f"devkit build test {each}" for each in near])
+            remedies = [f"devkit build test {each}" for each in near]
+            raise DevkitError(f"there is no test {word}", UNKNOWN, *remedies, "devkit build --profile test")
         found += [path for path in paths if path not in found]
     return found
 
@@ -83,6 +94,45 @@ def _mention(module: str) -> str:
     return rf"\b{re.escape(module)}\b{imported}"
 
 
+def sources(changed: Iterable[str], compiled: Iterable[str]) -> list[str]:
+    """Return the compiled tests whose own source is among changed files, as Paddle names them."""
+    stems = {path.rpartition("/")[2].rpartition(".")[0] for path in changed if path.endswith((".cc", ".cu"))}
+    return [name for name in compiled if name in stems]
+
+
+def compiled_tests(runner: Runner, build: Path) -> list[str]:
+    """Return the tests that ctest knows in a build folder; none where it was configured without.
+
+    Raises:
+        DevkitError: ctest is missing.
+    """
+    if not (build / "CTestTestfile.cmake").is_file():
+        return []
+    line = ["ctest", "--show-only=json-v1"]
+    done = runner.run(line, cwd=build, timeout_s=LISTING_LIMIT_S, check=False)
+    try:
+        return [each["name"] for each in json.loads(done.stdout)["tests"]]
+    except (ValueError, KeyError):
+        return []
+
+
+def refuse_stale(runner: Runner, build: Path, names: Iterable[str]) -> None:
+    """Refuse compiled tests that are not built as the tree is now.
+
+    Raises:
+        DevkitError: one is not.
+    """
+    old = []
+    for name in names:
+        done = runner.run(["ninja", "-C", str(build), "-n", name], timeout_s=LISTING_LIMIT_S, check=False)
+        old += [name] if not done.status and CURRENT not in done.text else []
+    if old:
+        targets = [word for name in old for word in ("--target", name)]
+        what = f"{', '.join(old)} {'is' if len(old) == 1 else 'are'} not built as the tree is now"
+        line = f"{shlex.join(['devkit', 'build', *targets])}   with the profile of that build folder"
+        raise DevkitError(what, "It would run what was compiled before.", line)
+
+
 def test_files(runner: Runner, root: Path) -> list[str]:
     """Return the test files that git knows or would add."""
     listed = git(runner, root, "ls-files", "-co", "--exclude-standard", "-z", "--", "test/").text.split("\0")
@@ -100,16 +150,23 @@ def environ(app: App, told: Python, copies: Path) -> dict[str, str]:
     return found
 
 
-def run(app: App, told: Python, root: Path, path: str, env: Mapping[str, str], *, log: Path, limit_s: float) -> Verdict:
-    """Run one test file to its end, its output in the log."""
+def line(told: Python, root: Path, build: Path, path: str, log: Path) -> tuple[list[str], Path]:
+    """Return the line that runs a test, and the folder where."""
+    if path.endswith(".py"):
+        return [told.executable, "-u", str(root / path)], log.parent
+    return ["ctest", "--output-on-failure", "-R", f"^{re.escape(path)}$"], build
+
+
+def run(
+    app: App, path: str, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float
+) -> Verdict:
+    """Run one test to its end, its output in the log."""
     begin = time.monotonic()
     try:
-        done = app.runner.run(
-            [told.executable, "-u", str(root / path)], cwd=log.parent, env=env, timeout_s=limit_s, check=False, log=log
-        )
+        done = app.runner.run(argv, cwd=cwd, env=env, timeout_s=limit_s, check=False, log=log)
     except TimedOut as error:
         return Verdict(path, False, None, time.monotonic() - begin, error.what)
     said = (done.stdout + done.stderr).decode(errors="replace")
-    counts = [int(one or two) for one, two in COUNTED.findall(said)]
+    counts = [int("".join(each)) for each in COUNTED.findall(said)]
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
     return Verdict(path, done.status == 0, sum(counts) if counts else None, done.seconds, complaint)

@@ -208,3 +208,45 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     told = devkit(*test, cwd=project.root)
     why = {each["path"]: each["why"] for each in found(told.out)["unmeasured"]}
     assert why["paddle/common/errors.cc"] == "it was edited after it was compiled"
+
+
+def test_compiled_tests_run_and_count_the_lines_of_their_change(
+    devkit: Devkit, project: Project, counted_env: Path
+) -> None:
+    build = ("build", "--profile", "coverage", "--env", str(counted_env), "--target", "errors_test")
+    assert devkit(*build, cwd=project.root).status == 0
+    project.edit(
+        "paddle/common/errors.cc",
+        "}  // namespace",
+        "int Twice(int x) {\n  if (x > 9) {\n    return 0;\n  }\n  return 2 * x;\n}\n}  // namespace",
+    )
+    project.edit("paddle/common/errors.h", "int Flag", "int Twice(int x);\nint Flag")
+    project.edit("paddle/common/errors_test.cc", '== "error 3"', '== "error 3" && common::Twice(2) == 4')
+    test = ("build", "test", "errors_test", "--cov", "--json", "--env", str(counted_env))
+    stale = devkit(*test, cwd=project.root)
+    assert stale.status == 1
+    assert "✗ errors_test is not built as the tree is now" in stale.err
+    assert "→ devkit build --target errors_test" in stale.err
+    assert devkit(*build, cwd=project.root).status == 0
+    told = devkit(*test, cwd=project.root)
+    assert told.status == 4, told.out
+    lines = {each["path"]: (each["covered"], each["changed"], each["uncovered"]) for each in found(told.out)["files"]}
+    assert lines == {"paddle/common/errors.cc": (3, 4, [[9, 9]])}
+    changed = devkit("build", "test", "--changed", "--env", str(counted_env), cwd=project.root)
+    assert changed.status == 0, changed.out
+    assert "✓ errors_test   1 test, " in changed.out
+
+    project.edit("paddle/common/errors_test.cc", "== 4", "== 5")
+    assert devkit(*build, cwd=project.root).status == 0
+    failed = devkit("build", "test", "errors_test", "--env", str(counted_env), cwd=project.root)
+    assert failed.status == 4
+    assert "✗ errors_test" in failed.out
+
+
+def test_a_test_that_nobody_knows_is_refused_with_what_a_test_is(
+    devkit: Devkit, project: Project, counted_env: Path
+) -> None:
+    told = devkit("build", "test", "errors_test", "--env", str(counted_env), cwd=project.root)
+    assert told.status == 1
+    assert "or one that ctest knows in a build folder with WITH_TESTING" in told.err
+    assert "→ devkit build --profile test" in told.err
