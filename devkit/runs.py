@@ -228,17 +228,19 @@ class RunStore:
             if isinstance(record, dict) and all(isinstance(record.get(key), str) for key in NAMED_BY):
                 yield Entry(folder, record)
 
-    def find(self, name: str, *, command: str = "") -> Entry:
+    def find(self, name: str, *, command: str = "", exact: bool = False) -> Entry:
         """Return the run with this id, or its beginning; ``last`` is the newest one.
 
         Args:
             name: what the user typed.
             command: only runs of commands that begin so.
+            exact: only runs of just that command.
 
         Raises:
             DevkitError: there is none, or several begin so.
         """
         entries = [each for each in self.entries() if str(each.record.get("command", "")).startswith(command)]
+        entries = [each for each in entries if not exact or each.record["command"] == command]
         if name == "last" and entries:
             return entries[0]
         found = [each for each in entries if each.id == name] or [each for each in entries if each.id.startswith(name)]

@@ -62,7 +62,7 @@ def command(
     app = ctx.obj
     if len(runs or []) > TWO:
         raise UsageError("two runs at most can be compared", "", "devkit runs list")
-    entries = [app.runs.find(name, command="build") for name in runs or []]
+    entries = [app.runs.find(name, command="build", exact=True) for name in runs or []]
     if len(entries) == TWO:
         show_two(app.console, entries, top)
         return

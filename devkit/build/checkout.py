@@ -60,6 +60,8 @@ def find(directory: Path) -> Path:
         DevkitError: there is none.
     """
     start = directory.resolve()
+    if not start.is_dir():
+        raise DevkitError(f"there is no folder {start}", "", "devkit build -C PATH   with that of a checkout of Paddle")
     for each in (start, *start.parents):
         if (each / "python" / "paddle" / "__init__.py").is_file() and _names_paddle(each / "CMakeLists.txt"):
             return each

@@ -35,7 +35,7 @@ NAME = re.compile(r"[A-Za-z_]\w*")
 TRUE = {"ON", "TRUE", "YES", "Y"}
 FALSE = {"OFF", "FALSE", "NO", "N", "IGNORE", "NOTFOUND", ""}
 BLOCKS = {"if": "endif", "foreach": "endforeach", "while": "endwhile", "function": "endfunction", "macro": "endmacro"}
-ADDRESS = re.compile(r"(?:https?|ftp|file)://\S+")
+ADDRESS = re.compile(r"(?:https?|ftp|file)://[^\r\n]+")
 FETCHERS = {"wget", "curl"}
 # The words of ExternalProject_Add that end a list of another one's values.
 SECTIONS = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|URL|PREFIX|TIMEOUT|COMMAND|DEPENDS")

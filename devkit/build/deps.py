@@ -367,7 +367,8 @@ def export(paths: Iterable[Path], target: Path) -> int:
         with explained(target), tarfile.open(unfinished, "w") as archive:
             for path in paths:
                 archive.add(path, arcname=str(path.relative_to(home())))
-        unfinished.replace(target)
+        with explained(target):
+            unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
     return target.stat().st_size
@@ -381,6 +382,10 @@ def take_in(source: Path) -> tuple[int, int]:
     Raises:
         DevkitError: the file is none of ``export``'s.
     """
+    if not source.exists():
+        raise DevkitError(
+            f"there is no {source}", "", "devkit build deps export FILE   writes one, where there is a network"
+        )
     room = home() / f".import-{os.getpid()}"
     try:
         with tarfile.open(source) as archive, explained(home()):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LONGEST_STATUS = 60
 CHANGES_SHOWN = 3
+MEND = "devkit build preflight --fix"
 FETCHERS = 4
 WHERE = (
     "import importlib.util as u; s = u.find_spec('paddle');"
@@ -77,6 +78,7 @@ def opened(words: Sequence[str]) -> tuple[str, str]:
 
 def absolute(remedy: str, folder: Path) -> str:
     """Return a remedy whose file, which ninja and ccache name from the build folder, can be opened from anywhere."""
+    remedy = remedy.replace("-C BUILD", f"-C {shlex.quote(str(folder))}")
     program, _, path = remedy.partition(" ")
     return f"{program} {os.path.normpath(folder / path)}" if program in {"$EDITOR", "rm"} and path else remedy
 
@@ -250,7 +252,8 @@ def check(work: Work) -> Said:
         raise DevkitError(
             f"the build would fail: {first.name}: {first.text}",
             f"{first.why}.{rest}",
-            *filter(None, [first.remedy, "devkit build preflight --fix   shows all, and mends what it safely can"]),
+            *([first.remedy] if first.remedy else []),
+            *([] if first.remedy.startswith(MEND) else [f"{MEND}   shows all, and mends what it safely can"]),
             "devkit build --from submodules   builds all the same",
         )
     wheel.remember(

@@ -134,17 +134,18 @@ def gather(
     runner, environ = app.runner, app.child_environment()
     there = next(each for each in (build, *build.parents) if each.exists())
     names = [*NEEDED, "ccache"]
+    has_git = shutil.which("git") is not None
     with at_once(app) as pool:
         asked: dict[str, Callable[[], Any]] = {
             "python": lambda: told_by_python or python.gather(runner, environment),
             "compilers": lambda: tools.gather_compilers(runner),
-            "refused": lambda: checkout.refused(runner, root),
+            "refused": lambda: checkout.refused(runner, root) if has_git else "",
             "archives": lambda: archives.archives(root, build, options),
             **{name: partial(tools.gather, runner, name) for name in names},
         }
         futures = {name: pool.submit(each) for name, each in asked.items()}
         told = {name: each.result() for name, each in futures.items()}
-    modules = [] if told["refused"] else checkout.all_submodules(runner, root)
+    modules = [] if told["refused"] or not has_git else checkout.all_submodules(runner, root)
     foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
     facts = Facts(
         root=root,
@@ -197,8 +198,7 @@ def judge(facts: Facts) -> list[Finding]:
         _memory(facts),
         _disk(facts),
         _open_files(facts.limits),
-        _ownership(facts),
-        *_submodules(facts),
+        *(_of_git(facts) if all(each.path for each in facts.tools if each.tool.name == "git") else ()),
         *_archives(facts.archives),
         *_network(facts),
     ]
@@ -270,6 +270,10 @@ def _open_files(facts: machine.Limits) -> Finding:
     if finding.state != "fine" and (hard == resource.RLIM_INFINITY or hard >= machine.OPEN_FILES_OF_A_BUILD):
         return Finding("open files", f"{facts.open_files}; devkit build raises it to {machine.OPEN_FILES_OF_A_BUILD}")
     return finding
+
+
+def _of_git(facts: Facts) -> list[Finding]:
+    return [_ownership(facts), *_submodules(facts)]
 
 
 def _ownership(facts: Facts) -> Finding:

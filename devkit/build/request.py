@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.build import configure, python
-from devkit.build.checkout import find
+from devkit.build.checkout import find, git
 from devkit.build.configure import Jobs, jobs
 from devkit.build.preflight import raise_open_files
 from devkit.build.profiles import Profile, choose, defines
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from devkit.app import App
 
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without which there is no driver to ask, and NVML takes its time to load
+UNFIT = {"\n": "line break", ";": "semicolon"}
 PHASES = ("preflight", "submodules", "configure", "compile", "wheel", "install", "verify")
 
 
@@ -106,6 +107,7 @@ def make(
         DevkitError: there is no checkout, environment or profile of these names, or the Python does not answer.
     """
     root = find(Path(checkout))
+    refuse_place(app, root, root / build_dir)
     environment = resolve(app.config, env, directory=root)
     stand_in(environment)
     told = python.gather(app.runner, environment)
@@ -135,6 +137,26 @@ def make(
         offline=offline,
         words=flags(profile, define),
     )
+
+
+def refuse_place(app: App, root: Path, build: Path) -> None:
+    """Refuse a build folder in which a build would spoil something, or fail for its name alone.
+
+    Raises:
+        DevkitError: CMake cannot work there.
+        UsageError: the folder is the tree's own, or holds the tree.
+    """
+    bad = next((name for sign, name in UNFIT.items() if sign in f"{root}{build}"), "")
+    if bad:
+        what = f"CMake cannot work in a path with a {bad}"
+        raise DevkitError(what, repr(str(build)), "git worktree add PATH   gives the checkout another place")
+    place = build.resolve()
+    inside = place == root or place in root.parents
+    if not inside and place.is_dir() and place.is_relative_to(root) and not (place / "CMakeCache.txt").is_file():
+        inside = bool(git(app.runner, root, "ls-files", "-z", "--", str(place), check=False).stdout)
+    if inside:
+        why = f"{place} is the tree, holds it, or is a part of it."
+        raise UsageError("the build would write among the tree's own files", why, "devkit build --build-dir build")
 
 
 def configuration(app: App, profile: str, define: Sequence[str]) -> tuple[Profile, dict[str, str]]:

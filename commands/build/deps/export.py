@@ -36,5 +36,7 @@ def command(
     with app.console.progress(f"writing {file}"):
         parts = needed(app, root, archives(root, root / build_dir, options), words)
         written = export(parts, Path(file).absolute())
+    name = Path(file).name
+    name = f"./{name}" if name.startswith("-") else name
     app.console.done(f"{file}: {counted(len(parts), 'part')}, {size(written)}")
-    app.console.next(f"devkit build deps import {Path(file).name}   there, then {shlex.join(line)} --offline")
+    app.console.next(f"devkit build deps import {shlex.quote(name)}   there, then {shlex.join(line)} --offline")

@@ -21,5 +21,6 @@ def command(
     app = ctx.obj
     with app.console.progress(f"reading {file}"):
         repositories, archives = take_in(Path(file))
-    app.console.done(f"{counted(repositories, 'repository', 'repositories')} and {counted(archives, 'archive')} came")
+    came = f"{counted(repositories, 'repository', 'repositories')} and {counted(archives, 'archive')} came"
+    app.console.done(came if repositories or archives else "nothing came: the cache has all of it")
     app.console.next("devkit build --offline")

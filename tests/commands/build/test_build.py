@@ -323,3 +323,36 @@ def test_a_second_worktree_hits_the_first_ones_ccache(devkit: Devkit, project: P
     found, tried = hits()
     assert tried - before_all >= 5
     assert (found - before_hits) / (tried - before_all) >= 0.9
+
+
+def test_a_build_folder_that_is_the_tree_or_holds_it_or_is_a_part_of_it_is_refused(
+    devkit: Devkit, project: Project
+) -> None:
+    for folder in (".", "..", "python", "paddle/phi"):
+        told = devkit("build", "--env", str(project.env), "--build-dir", folder, cwd=project.root)
+        assert told.status == 2
+        assert "the build would write among the tree's own files" in told.err
+        assert "→ devkit build --build-dir build" in told.err
+    assert run("git", "status", "--porcelain", "-uall", "--ignored", cwd=project.root) == ""
+
+
+def test_a_path_that_cmake_cannot_work_in_is_refused_before_anything_starts(devkit: Devkit, project: Project) -> None:
+    for name in ("new\nline", "semi;colon"):
+        moved = project.root.rename(project.root.with_name(name))
+        told = devkit("build", "--env", str(project.env), cwd=moved)
+        assert told.status == 1
+        assert "CMake cannot work in a path with a" in told.err
+        moved.rename(project.root)
+
+
+def test_a_checkout_that_is_not_there_is_not_the_one_around(devkit: Devkit, project: Project) -> None:
+    told = devkit("build", "-C", "typo", cwd=project.root)
+    assert told.status == 1
+    assert f"✗ there is no folder {project.root}/typo" in told.err
+
+
+def test_a_target_that_is_none_is_named_as_that(devkit: Devkit, project: Project) -> None:
+    told = devkit("build", "--env", str(project.env), "--target", "commn", cwd=project.root)
+    assert told.status == 1
+    assert "✗ compile failed: there is no target commn" in told.err
+    assert f"→ ninja -C {project.build} -t targets all" in told.err

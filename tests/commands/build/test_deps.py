@@ -169,3 +169,57 @@ def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
     assert devkit("build", "deps", cwd=project.root).status == 0
     built = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
     assert "submodules all are there" in built.err
+
+
+def test_where_an_export_cannot_be_written_or_read_it_says_so(devkit: Devkit, project: Project) -> None:
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    folder = devkit("build", "deps", "export", ".", cwd=project.root)
+    assert folder.status == 1
+    assert "cannot be written\n  Is a directory." in folder.err
+    assert list(project.root.parent.glob(".*.part")) == []
+    odd = devkit("build", "deps", "export", "--", "-a b.tar", cwd=project.root)
+    assert "→ devkit build deps import './-a b.tar'   there" in odd.err
+    gone = devkit("build", "deps", "import", "gone.tar", cwd=project.root)
+    assert gone.status == 1
+    assert "✗ there is no gone.tar" in gone.err
+    again = devkit("build", "deps", "import", "./-a b.tar", cwd=project.root)
+    assert "nothing came: the cache has all of it" in again.err
+
+
+def test_an_address_with_a_space_is_one(devkit: Devkit, project: Project) -> None:
+    store = project.store.rename(project.store.with_name("the store"))
+    project.edit("cmake/external/lapack.cmake", str(project.store), str(store))
+    told = devkit("build", "deps", "--json", cwd=project.root)
+    assert told.status == 0, told.err
+    assert [each["name"] for each in json.loads(told.out)["got"]] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
+
+
+def test_a_later_export_adds_to_what_an_earlier_one_brought(
+    devkit: Devkit, project: Project, tmp_path: Path, home: Path
+) -> None:
+    greet = tmp_path / "greet"
+
+    def exported(name: str) -> str:
+        assert devkit("build", "deps", cwd=project.root).status == 0
+        assert devkit("build", "deps", "export", str(tmp_path / name), cwd=project.root).status == 0
+        shutil.rmtree(home / ".cache" / "devkit" / "paddle-deps")
+        return str(tmp_path / name)
+
+    first = exported("first.tar")
+    (greet / "later.h").touch()
+    run("git", "add", "-A", cwd=greet)
+    run("git", "commit", "-qm", "later", cwd=greet)
+    pin = run("git", "rev-parse", "HEAD", cwd=greet)
+    run("git", "update-index", "--cacheinfo", f"160000,{pin},third_party/greet", cwd=project.root)
+    run("git", "commit", "-qm", "the later greet", cwd=project.root)
+    second = exported("second.tar")
+    for file in (first, second, first):
+        assert devkit("build", "deps", "import", file, cwd=tmp_path).status == 0
+    assert "nothing came" in devkit("build", "deps", "import", second, cwd=tmp_path).err
+    shutil.rmtree(greet)
+    for number, commit in enumerate(("HEAD", "HEAD~1")):
+        worktree = tmp_path / f"worktree-{number}"
+        run("git", "worktree", "add", "-q", "--detach", worktree, commit, cwd=project.root)
+        told = devkit("build", "--offline", "--only", "submodules", "--env", str(project.env), cwd=worktree)
+        assert told.status == 0, told.err
+        assert (worktree / "third_party" / "greet" / "later.h").is_file() == (commit == "HEAD")

@@ -18,6 +18,8 @@ from tests.commands.build.conftest import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
     from tests.commands.build.conftest import Project
     from tests.conftest import Devkit
 
@@ -138,3 +140,18 @@ def test_an_interruption_does_not_wait_for_a_proxy_that_hangs(project: Project) 
     assert "interrupted" in said
     assert "geheim" not in said
     assert time.monotonic() - begin < 7
+
+
+def test_without_git_every_other_check_is_made_all_the_same(
+    devkit: Devkit, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("cmake", "ninja", "g++", "patchelf", "sh"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    told = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
+    assert told.status == 4, told.err
+    assert "✗ git" in told.out
+    assert "✓ ninja" in told.out
+    assert "submodules" not in told.out

@@ -92,3 +92,11 @@ def test_a_ccache_without_a_log_is_read_by_its_counters(devkit: Devkit, project:
     assert (used["misses"], used["alone"]) == (4, False)
     shown = devkit("build", "stats", "last").out
     assert "other builds at that time are in it" in shown
+
+
+def test_the_last_run_is_the_last_that_built(devkit: Devkit, project: Project) -> None:
+    first = built(devkit, project)
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    told = devkit("build", "stats", "last", "--json", cwd=project.root)
+    assert told.status == 0, told.err
+    assert json.loads(told.out)["ccache"]["misses"] == first["usage"]["ccache"]["misses"]
