@@ -38,6 +38,7 @@ NAMES_FILE = "devkit-names"
 SHA_LENGTH = 40
 FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
+SETTINGS = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[uploadpack]\n\tallowAnySHA1InWant = true\n"
 SETTINGS_LIMIT_S = 20.0
 NO = {"", "0", "false", "no", "off"}
 CHUNK = 1 << 18
@@ -374,10 +375,11 @@ def export(paths: Iterable[Path], target: Path) -> int:
     return target.stat().st_size
 
 
-def take_in(source: Path) -> tuple[int, int]:
+def take_in(app: App, source: Path) -> tuple[int, int]:
     """Take what ``export`` wrote into the cache, and return how many repositories and archives came.
 
-    What is in the cache already stays. An archive whose MD5 is not its name's is refused.
+    What is in the cache already stays, and a repository gets the commits that it lacks. An archive whose MD5 is not its
+    name's is refused. Of a repository only what it holds comes: neither settings nor hooks nor links to other objects.
 
     Raises:
         DevkitError: the file is none of ``export``'s.
@@ -391,7 +393,7 @@ def take_in(source: Path) -> tuple[int, int]:
         with tarfile.open(source) as archive, explained(home()):
             room.mkdir(parents=True)
             archive.extractall(room, filter="data")
-        return _sorted_in(room)
+        return _sorted_in(app, room)
     except (OSError, tarfile.TarError) as error:
         raise DevkitError(
             f"{source} is no export of devkit's", redact(str(error)), "devkit build deps export FILE"
@@ -400,25 +402,51 @@ def take_in(source: Path) -> tuple[int, int]:
         shutil.rmtree(room, ignore_errors=True)
 
 
-def _sorted_in(room: Path) -> tuple[int, int]:
+def _sorted_in(app: App, room: Path) -> tuple[int, int]:
+    for path in sorted((room / "archives").glob("*")):
+        if path.suffix != archives.SEEN and archives.broken(path):
+            what = f"{path.name} is broken in this export"
+            raise DevkitError(what, "Its MD5 is not the one that it was kept under.", "devkit build deps export FILE")
     counts = {"git": 0, "archives": 0}
     for kind in counts:
         (home() / kind).mkdir(parents=True, exist_ok=True)
-        paths = [path for path in sorted((room / kind).glob("*")) if path.suffix != archives.SEEN]
-        for path in paths:
-            why = archives.broken(path) if kind == "archives" else ""
-            if why:
-                raise DevkitError(
-                    f"{path.name} is broken in this export",
-                    "Its MD5 is not the one that it was kept under.",
-                    "devkit build deps export FILE",
-                )
+        for path in sorted((room / kind).glob("*")):
             place = home() / kind / path.name
-            if kind == "archives" and place.is_file() and not archives.broken(place):
-                continue
-            with contextlib.suppress(OSError):
-                if archives.seen(path).is_file():
-                    archives.seen(path).replace(archives.seen(place))
-                path.replace(place)
+            if kind == "git":
+                _disarm(path)
+            if kind == "git" and (place / URL_FILE).is_file():
+                counts[kind] += _merged(app, path, place)
+            elif kind == "git" or (path.suffix != archives.SEEN and (not place.is_file() or archives.broken(place))):
+                _replace(path, place)
                 counts[kind] += 1
     return counts["git"], counts["archives"]
+
+
+def _disarm(repository: Path) -> None:
+    (repository / "config").write_text(SETTINGS, "utf-8")
+    shutil.rmtree(repository / "hooks", ignore_errors=True)
+    (repository / "objects" / "info" / "alternates").unlink(missing_ok=True)
+
+
+def _replace(path: Path, place: Path) -> None:
+    if place.is_dir():  # a fetch that never ended
+        shutil.rmtree(place)
+    if archives.seen(path).is_file():
+        archives.seen(path).replace(archives.seen(place))
+    path.replace(place)
+
+
+def _merged(app: App, source: Path, place: Path) -> bool:
+    """Give a repository of the cache what another one of its address has besides; tell whether that was anything."""
+
+    def git(folder: Path, *words: str) -> Finished:
+        environ = {**checkout.clean_environ(), "LC_ALL": "C"}
+        return app.runner.run(["git", "-C", str(folder), *words], env=environ, timeout_s=FETCH_LIMIT_S)
+
+    if set(git(source, "for-each-ref").text.splitlines()) <= set(git(place, "for-each-ref").text.splitlines()):
+        return False
+    both = "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"
+    git(place, "fetch", "-q", "--update-shallow", "--update-head-ok", "--", f"file://{source}", *both)
+    names = "".join(f"{name}\n" for name in sorted({*asked_names(source), *asked_names(place)}))
+    write_atomically(place / NAMES_FILE, names.encode())
+    return True

@@ -20,7 +20,7 @@ def command(
 
     app = ctx.obj
     with app.console.progress(f"reading {file}"):
-        repositories, archives = take_in(Path(file))
+        repositories, archives = take_in(app, Path(file))
     came = f"{counted(repositories, 'repository', 'repositories')} and {counted(archives, 'archive')} came"
     app.console.done(came if repositories or archives else "nothing came: the cache has all of it")
     app.console.next("devkit build --offline")

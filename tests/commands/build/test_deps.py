@@ -223,3 +223,19 @@ def test_a_later_export_adds_to_what_an_earlier_one_brought(
         told = devkit("build", "--offline", "--only", "submodules", "--env", str(project.env), cwd=worktree)
         assert told.status == 0, told.err
         assert (worktree / "third_party" / "greet" / "later.h").is_file() == (commit == "HEAD")
+
+
+def test_an_import_brings_neither_settings_nor_hooks(
+    devkit: Devkit, project: Project, tmp_path: Path, home: Path
+) -> None:
+    assert devkit("build", "deps", cwd=project.root).status == 0
+    (kept,) = (home / ".cache" / "devkit" / "paddle-deps" / "git").glob("*.git")
+    run("git", "config", "core.fsmonitor", "touch /nowhere/x", cwd=kept)
+    (kept / "hooks").mkdir(exist_ok=True)
+    (kept / "hooks" / "reference-transaction").write_text("exit 1")
+    assert devkit("build", "deps", "export", str(tmp_path / "x.tar"), cwd=project.root).status == 0
+    shutil.rmtree(kept.parent)
+    assert "1 repository and 0 archives" in devkit("build", "deps", "import", "x.tar", cwd=tmp_path).err
+    assert "fsmonitor" not in (kept / "config").read_text()
+    assert not (kept / "hooks").exists()
+    assert devkit("build", "deps", "--offline", cwd=project.root).status == 0
