@@ -7,12 +7,14 @@ A submodule's repository is a bare one with only the pinned commits and the tags
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
 import shlex
 import shutil
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,7 +30,7 @@ from devkit.paths import cache_home
 from devkit.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devkit.app import App
     from devkit.process import Finished
@@ -41,6 +43,7 @@ READ_LIMIT_S = 60.0
 SETTINGS = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[uploadpack]\n\tallowAnySHA1InWant = true\n"
 SETTINGS_LIMIT_S = 20.0
 NO = {"", "0", "false", "no", "off"}
+WAIT_S = 0.1
 CHUNK = 1 << 18
 ANEW = "the tree names no MD5, so that CMake fetches it anew each time"
 PARTIAL_CONTENT = 206
@@ -168,6 +171,7 @@ class Fetcher:
         self.taken = taken
         self.root = root
         self.at_once = at_once
+        self.ended = threading.Event()
         proxies = {name: value for name, value in app.child_environment().items() if "proxy" in name.lower()}
         self.environ = {
             **checkout.clean_environ(), **proxies,
@@ -195,6 +199,7 @@ class Fetcher:
                         total += len(nested)
                         on_got(one, len(got), total)
             except BaseException:
+                self.ended.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.app.runner.end_all()
                 raise
@@ -208,7 +213,8 @@ class Fetcher:
     def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
         folder = bare(each.url)
         try:
-            state = "kept" if self.has(each) else self._fetch(folder, each)
+            with self.alone(folder.name):
+                state = "kept" if self.has(each) else self._fetch(folder, each)
             return Got(each.path, state), self.nested(each)
         except DevkitError as error:
             return Got(each.path, "failed", reason(error.why or error.what)), []
@@ -274,20 +280,44 @@ class Fetcher:
             return Got(archive.name, "left", note=ANEW, optional=optional), []
         try:
             state = "kept"
-            if not kept.is_file() or archives.broken(kept):
-                with explained(kept):
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                if archive.there and archive.here:
-                    with explained(kept):
-                        shutil.copyfile(archive.here, kept)
-                else:
-                    self._download(archive, kept)
-                    state = "fetched"
+            with self.alone(kept.name):
+                if not kept.is_file() or archives.broken(kept):
+                    state = self._keep(archive, kept)
             archives.put(archive)
             md5 = "" if archive.expected else f"not verified: the tree names no MD5 (it is {archives.digest_of(kept)})"
         except DevkitError as error:
             return Got(archive.name, "failed", error.why or error.what, optional=optional), []
         return Got(archive.name, state, note=md5, optional=optional), []
+
+    def _keep(self, archive: archives.Archive, kept: Path) -> str:
+        with explained(kept):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if archive.there and archive.here:
+                shutil.copyfile(archive.here, kept)
+                return "kept"
+        self._download(archive, kept)
+        return "fetched"
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold one thing of the cache: whoever else fetches it, here or in another devkit, is waited for.
+
+        Raises:
+            DevkitError: the wait was ended, or the cache cannot be written.
+        """
+        path = home() / "locks" / name
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        with file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self.ended.wait(WAIT_S):
+                        raise DevkitError(f"the wait for {name} was ended") from None
+            yield
 
     def _download(self, archive: archives.Archive, kept: Path) -> None:
         """Download an archive, from where an earlier try ended.

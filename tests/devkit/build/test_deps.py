@@ -6,6 +6,9 @@ import contextlib
 import hashlib
 import http.server
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +27,7 @@ DATA = b"0123456789" * 1000
 
 
 @contextlib.contextmanager
-def serving(*, ranges: bool) -> Iterator[tuple[str, list[str]]]:
+def serving(*, ranges: bool, pause_s: float = 0.0, whole: bool = True) -> Iterator[tuple[str, list[str]]]:
     """A server of DATA, and the ranges that it was asked for."""
     asked: list[str] = []
 
@@ -36,7 +39,11 @@ def serving(*, ranges: bool) -> Iterator[tuple[str, list[str]]]:
             self.send_response(206 if begin else 200)
             self.send_header("Content-Length", str(len(DATA) - begin))
             self.end_headers()
-            self.wfile.write(DATA[begin:])
+            self.wfile.write(DATA[begin : begin + 5000])
+            self.wfile.flush()
+            time.sleep(pause_s)
+            if whole:
+                self.wfile.write(DATA[begin + 5000 :])
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -68,6 +75,32 @@ def test_another_archive_than_the_trees_is_refused_and_not_kept(tmp_path: Path) 
     with serving(ranges=True) as (url, _), pytest.raises(DevkitError, match="is another"):
         Fetcher(App(), tmp_path, 1)._download(Archive("a.tgz", url, ("0" * 32,)), tmp_path / "a.tgz")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("expected", [(hashlib.md5(DATA).hexdigest(),), ()])  # noqa: S324 - as the tree names it
+def test_two_that_fetch_the_same_into_the_cache_do_not_write_into_each_other(
+    tmp_path: Path, expected: tuple[str, ...]
+) -> None:
+    with serving(ranges=True, pause_s=0.3) as (url, asked), ThreadPoolExecutor(2) as pool:
+        archive = Archive("a.tgz", url, expected, by="wget")
+        both = [pool.submit(Fetcher(App(), tmp_path, 1)._archive, archive) for _ in range(2)]
+        assert sorted(each.result()[0].state for each in both) == ["fetched", "kept"]
+    assert len(asked) == 1
+    assert archive.kept.read_bytes() == DATA
+
+
+def test_a_connection_that_ends_early_leaves_what_came_for_the_next_try(tmp_path: Path) -> None:
+    archive = Archive("a.tgz", "", (hashlib.md5(DATA).hexdigest(),))  # noqa: S324 - as the tree names it
+    kept = tmp_path / "a.tgz"
+    with (
+        serving(ranges=True, whole=False) as (url, _),
+        pytest.raises(DevkitError, match="could not be had") as caught,
+    ):
+        Fetcher(App(), tmp_path, 1)._download(replace(archive, url=url), kept)
+    assert caught.value.why == "the connection ended after 5000 of 10000 bytes"
+    with serving(ranges=True) as (url, asked):
+        Fetcher(App(), tmp_path, 1)._download(replace(archive, url=url), kept)
+    assert asked == ["bytes=5000-"]
 
 
 @pytest.mark.parametrize(
