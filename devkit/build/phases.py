@@ -213,8 +213,9 @@ def taken(request: Request) -> list[archives.Archive]:
 
 
 def settled(request: Request) -> bool:
-    """Tell whether a build has all that is ever fetched: it was configured, and no submodule went since."""
-    return configure.read_stamp(request.build) is not None and submodules_known(request)
+    """Tell whether a build has all that it fetches: configured with these options, and no submodule went since."""
+    stamp = configure.read_stamp(request.build)
+    return stamp is not None and dict(stamp.options) == dict(request.options) and submodules_known(request)
 
 
 def submodules_known(request: Request) -> bool:

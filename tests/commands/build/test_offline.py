@@ -179,6 +179,19 @@ def test_all_that_a_profile_takes_is_kept_in_whatever_way_the_tree_fetches_it(
     assert json.loads(again.out)["cached"] == []
 
 
+def test_options_that_take_more_than_the_last_time_are_told_before_anything_starts(
+    devkit: Devkit, remote: Project
+) -> None:
+    assert devkit("build", "deps", cwd=remote.root).status == 0
+    build = ("build", "--offline", "--env", str(remote.env))
+    for _ in range(2):
+        assert devkit(*build, "--target", "common", cwd=remote.root).status == 0
+    told = devkit(*build, "--profile", "distributed", cwd=remote.root)
+    assert told.status == 1
+    assert "✗ 4 things that the build takes are neither in the tree nor in the cache" in told.err
+    assert "configuring" not in told.err
+
+
 def test_an_archive_without_a_sum_that_changed_in_the_cache_is_missing(
     devkit: Devkit, remote: Project, home: Path
 ) -> None:
