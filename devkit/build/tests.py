@@ -29,7 +29,7 @@ VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "t
 COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) passed|out of (\d+)$", re.MULTILINE)
 NEAR = 3
 LISTING_LIMIT_S = 60.0
-CURRENT = "no work to do"
+REMADE = re.compile(r"(?:Building|Linking) (?:C|CXX|CUDA|HIP) |Re-running CMake")
 UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a build folder with WITH_TESTING."
 
 
@@ -117,7 +117,7 @@ def compiled_tests(runner: Runner, build: Path) -> list[str]:
 
 
 def refuse_stale(runner: Runner, build: Path, names: Iterable[str]) -> None:
-    """Refuse compiled tests that are not built as the tree is now.
+    """Refuse compiled tests that are not built as the tree is now; what every build copies anew counts for nothing.
 
     Raises:
         DevkitError: one is not.
@@ -125,7 +125,7 @@ def refuse_stale(runner: Runner, build: Path, names: Iterable[str]) -> None:
     old = []
     for name in names:
         done = runner.run(["ninja", "-C", str(build), "-n", name], timeout_s=LISTING_LIMIT_S, check=False)
-        old += [name] if not done.status and CURRENT not in done.text else []
+        old += [name] if not done.status and REMADE.search(done.text) else []
     if old:
         targets = [word for name in old for word in ("--target", name)]
         what = f"{', '.join(old)} {'is' if len(old) == 1 else 'are'} not built as the tree is now"
