@@ -65,7 +65,8 @@ def command(
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
     files = tests.test_files(app.runner, root)
-    compiled = tests.compiled_tests(app.runner, root / build_dir)
+    alone = not changed and tests.all_files(names or [], files)
+    compiled = [] if alone else tests.compiled_tests(app.runner, root / build_dir)
     chosen = tests.named(names or [], files, compiled)
     left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
     if changed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -94,6 +95,12 @@ def _mention(module: str) -> str:
     return rf"\b{re.escape(module)}\b{imported}"
 
 
+def all_files(words: Iterable[str], files: Iterable[str]) -> bool:
+    """Tell whether words name test files alone, so that ctest need not be asked."""
+    stems = {path.rpartition("/")[2].removesuffix(".py") for path in files}
+    return all(word.rpartition("/")[2].removesuffix(".py") in stems for word in words)
+
+
 def sources(changed: Iterable[str], compiled: Iterable[str]) -> list[str]:
     """Return the compiled tests whose own source is among changed files, as Paddle names them."""
     stems = {path.rpartition("/")[2].rpartition(".")[0] for path in changed if path.endswith((".cc", ".cu"))}
@@ -101,12 +108,8 @@ def sources(changed: Iterable[str], compiled: Iterable[str]) -> list[str]:
 
 
 def compiled_tests(runner: Runner, build: Path) -> list[str]:
-    """Return the tests that ctest knows in a build folder; none where it was configured without.
-
-    Raises:
-        DevkitError: ctest is missing.
-    """
-    if not (build / "CTestTestfile.cmake").is_file():
+    """Return the tests that ctest knows in a build folder; none where it was configured without."""
+    if not (build / "CTestTestfile.cmake").is_file() or not shutil.which("ctest"):
         return []
     line = ["ctest", "--show-only=json-v1"]
     done = runner.run(line, cwd=build, timeout_s=LISTING_LIMIT_S, check=False)
