@@ -17,9 +17,11 @@ import tarfile
 import threading
 import urllib.error
 import urllib.request
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from devkit.build import archives, checkout
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.process import Finished
 
+Done = tuple["Got", "list[Repository]"]
 URL_FILE = "devkit-url"
 NAMES_FILE = "devkit-names"
 SHA_LENGTH = 40
@@ -156,6 +159,39 @@ def asked_names(folder: Path) -> set[str]:
     return set()
 
 
+class Helpers:
+    """Threads that are not waited for: a pool's would be, and an interruption with them for a server that hangs."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.tasks: SimpleQueue[tuple[Future[Done], Callable[[], Done]] | None] = SimpleQueue()
+        for _ in range(count):
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def submit(self, act: Callable[[], Done]) -> Future[Done]:
+        """Let a thread do something, and return what becomes of it."""
+        future: Future[Done] = Future()
+        self.tasks.put((future, act))
+        return future
+
+    def dismiss(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        for _ in range(self.count):
+            self.tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self.tasks.get()) is not None:
+            settle(*task)
+
+
+def settle(future: Future[Done], act: Callable[[], Done]) -> None:
+    """Do something, and give its result or its failure to whoever waits for it."""
+    try:
+        future.set_result(act())
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        future.set_exception(error)
+
+
 class Fetcher:
     """Fetches what a checkout needs into the cache, several things at once.
 
@@ -180,29 +216,26 @@ class Fetcher:
 
     def all(self, on_got: Callable[[Got, int, int], None]) -> list[Got]:
         """Fetch everything, submodules of submodules too; ``on_got`` gets each with how many of how many are done."""
-        waiting = wanted(self.app, self.root)
+        helpers = Helpers(self.at_once)
         got: list[Got] = []
-        with ThreadPoolExecutor(self.at_once) as pool:
-            running: set[Future[tuple[Got, list[Repository]]]] = {
-                pool.submit(self._repository, each) for each in waiting
-            }
-            for archive in self.taken:
-                running.add(pool.submit(self._archive, archive))
+        try:
+            running = {helpers.submit(partial(self._repository, each)) for each in wanted(self.app, self.root)}
+            running |= {helpers.submit(partial(self._archive, each)) for each in self.taken}
             total = len(running)
-            try:
-                while running:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        one, nested = future.result()
-                        got.append(one)
-                        running |= {pool.submit(self._repository, each) for each in nested}
-                        total += len(nested)
-                        on_got(one, len(got), total)
-            except BaseException:
-                self.ended.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.app.runner.end_all()
-                raise
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    one, nested = future.result()
+                    got.append(one)
+                    running |= {helpers.submit(partial(self._repository, each)) for each in nested}
+                    total += len(nested)
+                    on_got(one, len(got), total)
+        except BaseException:
+            self.ended.set()
+            self.app.runner.end_all()
+            raise
+        finally:
+            helpers.dismiss()
         return sorted(got, key=lambda each: each.name)
 
     def _git(self, folder: Path, *words: str, check: bool = True) -> Finished:

@@ -142,6 +142,30 @@ def test_an_interruption_does_not_wait_for_a_proxy_that_hangs(project: Project) 
     assert time.monotonic() - begin < 7
 
 
+def test_an_interruption_does_not_wait_for_a_server_that_hangs(project: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        project.edit("cmake/external/lapack.cmake", f"file://{project.store}", address)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", "build", "deps"],
+            cwd=project.root,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            server.settimeout(LIMIT_S)
+            connection = server.accept()[0]
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=2 * LIMIT_S)
+        connection.close()
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert time.monotonic() - begin < LIMIT_S / 2
+
+
 def test_without_git_every_other_check_is_made_all_the_same(
     devkit: Devkit, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
