@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.build import cmake, templates
+from devkit.build import templates
+from devkit.build.cmake.reading import downloads
 from devkit.files import explained, write_atomically
 from devkit.paths import cache_home
 
@@ -142,7 +143,7 @@ def archives(root: Path, build: Path, options: Mapping[str, str]) -> list[Archiv
         options: what CMake is given.
     """
     found: dict[tuple[str, str], Archive] = {}
-    for each in cmake.downloads(root, build, options, facts=processor(), environ=os.environ):
+    for each in downloads(root, build, options, facts=processor(), environ=os.environ):
         key = each.url, each.place
         expected = ((each.md5,) if each.md5 else ()) + (found[key].expected if key in found else ())
         place = Path(each.place)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.build.cmake import Download, Reading, blocks, calls, downloads
+from devkit.build.cmake.reading import Download, Reading, downloads
+from devkit.build.cmake.syntax import blocks, calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,1 @@
+"""A tree's CMake, read without running it."""
