@@ -4,9 +4,9 @@ import errno
 import glob
 import os
 import stat
-from typing import Iterable, Iterator, List, NamedTuple, Tuple
+from typing import Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from .names import PART, Ignore, link_stays_inside, split
+from .names import PART, Ignore, is_too_long, link_stays_inside, split
 from .wire import Bytes, ProtocolError, Stopped
 
 MAX_ENTRIES = 20 * 1000 * 1000
@@ -14,6 +14,10 @@ MAX_SIZE = 1 << 62
 CHUNK = 1 << 19
 FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
 NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+POINTS_OUT = "a symbolic link that points out"
+NO_FILE = "a device, pipe or socket"
+MEANT_TO_BE_LEFT_OUT = (POINTS_OUT, NO_FILE)
+SHOWN_OF_A_PATH = 400
 
 
 class Entry(NamedTuple):
@@ -117,8 +121,8 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     Args:
         paths: files and folders as the user named them; ``~`` and wildcards are resolved here. A folder that ends
             with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
-        exclude: patterns, as gitignore has them, of what is left out.
-        gitignore: whether the folders' own .gitignore files leave things out too.
+        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
+        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
         unsafe_links: whether symbolic links that point out of what is offered are offered.
 
     Raises:
@@ -128,6 +132,7 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     found = [each for path in paths for each in expand(path)]
     for path in found:
         walk.add(path)
+    walk.left_out.sort(key=_is_meant)
     seen = set()
     for entry in walk.entries:
         if entry.path in seen:
@@ -145,7 +150,8 @@ def describe_open(places: Iterable[Place]) -> Offer:
             walk.add_open(place)
         except OSError as error:
             raise Stopped(f"{os.fsdecode(place.name)} cannot be read", f"{error.strerror}.") from error
-    one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE
+    walk.left_out.sort(key=_is_meant)
+    one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
     return Offer(walk.entries, walk.sources, walk.left_out, one_file)
 
 
@@ -169,35 +175,49 @@ class _Walk:
         self._exclude = Ignore(exclude)
         self._gitignore = gitignore
         self._unsafe_links = unsafe_links
+        self._added: Set[Tuple[bytes, bytes]] = set()
         self._roots: dict[bytes, int] = {}
         self._inodes: dict[Tuple[int, int], int] = {}
 
     def add(self, path: bytes) -> None:
+        """Add a source, unless it was added before or is left out by its name."""
         try:
             status = os.stat(path)
             real = os.path.realpath(path)
-            self.plain = not stat.S_ISDIR(status.st_mode)
-            if self.plain:
-                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
-            elif os.path.basename(path) in (b"", b".", b".."):
-                place = Place(self._root(real), b"", b"")
+            is_folder = stat.S_ISDIR(status.st_mode)
+            name = os.path.basename(path)
+            name = b"" if is_folder and name in (b".", b"..") else name
+            if (real, name) in self._added or (name and self._exclude.leaves_out(name, is_folder)):
+                return
+            if not is_folder and not stat.S_ISREG(status.st_mode):
+                raise Stopped(f"{os.fsdecode(path)} cannot be sent", f"It is {NO_FILE}.")
+            self._added.add((real, name))
+            if name:
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), name)
             else:
-                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), os.path.basename(path))
-            self.add_open(place)
+                place = Place(self._root(real), b"", b"")
+            self.add_open(place, *(repository_rules(real) if self._gitignore and is_folder else ()))
         except OSError as error:
             raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
 
-    def add_open(self, place: Place) -> None:
-        """Add the file or folder at a place."""
+    def add_open(self, place: Place, around: bytes = b"", rules: Optional[Ignore] = None) -> None:
+        """Add the file or folder at a place.
+
+        Args:
+            place: where it is.
+            around: its path in the repository that it lies in, with a slash at its end.
+            rules: what the repository ignores so far, by paths from its top.
+        """
         status = os.stat(place.base or b".", dir_fd=place.root, follow_symlinks=False)
-        if not stat.S_ISDIR(status.st_mode):
+        self.plain = not stat.S_ISDIR(status.st_mode)
+        if self.plain:
             self._file(status, place, place.name, b"")
             return
         folder = os.open(place.base or b".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=place.root)
         try:
             if place.name:
                 self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
-            self._folder(place, folder, b"", self._exclude)
+            self._folder(place, folder, b"", around, rules or Ignore())
         finally:
             os.close(folder)
 
@@ -210,12 +230,12 @@ class _Walk:
         self.entries.append(entry)
         self.sources.append(Source(place.root, _join(place.base, inside)))
 
-    def _folder(self, place: Place, folder: int, below: bytes, ignore: Ignore) -> None:
+    def _folder(self, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
         """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
         names = sorted(os.fsencode(name) for name in os.listdir(folder))
         if self._gitignore and b".gitignore" in names:
-            ignore = ignore.copy()
-            ignore.add(below, _lines(folder))
+            ignored = ignored.copy()
+            ignored.add(around + below, _lines(folder))
         for name in names:
             if PART.match(name):
                 continue
@@ -224,13 +244,13 @@ class _Walk:
             try:
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 is_folder = stat.S_ISDIR(status.st_mode)
-                if ignore.leaves_out(inside, is_folder):
+                if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
                     continue
                 if is_folder:
                     inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=folder)
                     try:
                         self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
-                        self._folder(place, inner, inside + b"/", ignore)
+                        self._folder(place, inner, inside + b"/", around, ignored)
                     finally:
                         os.close(inner)
                 elif stat.S_ISLNK(status.st_mode):
@@ -243,15 +263,26 @@ class _Walk:
                 if error.errno != errno.ENOENT:
                     self.left_out.append((path, error.strerror or "cannot be read"))
 
+    def _leaves_out(self, inside: bytes, around: bytes, ignored: Ignore, is_folder: bool) -> bool:
+        """Tell whether a path is left out: what the user excludes, or keeps with ``!``, goes before .gitignore."""
+        excluded = self._exclude.verdict(inside, is_folder)
+        return ignored.leaves_out(around + inside, is_folder) if excluded is None else excluded
+
+    def _is_too_long(self, path: bytes) -> bool:
+        if is_too_long(path):
+            self.left_out.append((path[:SHOWN_OF_A_PATH], "its path is too long"))
+            return True
+        return False
+
     def _link(self, status: os.stat_result, target: bytes, place: Place, path: bytes, inside: bytes) -> None:
         if self._unsafe_links or link_stays_inside(path, target):
             self._keep(Entry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
         else:
-            self.left_out.append((path, "a symbolic link that points out"))
+            self.left_out.append((path, POINTS_OUT))
 
     def _file(self, status: os.stat_result, place: Place, path: bytes, inside: bytes) -> None:
         if not stat.S_ISREG(status.st_mode):
-            self.left_out.append((path, "a device, pipe or socket"))
+            self.left_out.append((path, NO_FILE))
             return
         if status.st_nlink > 1:
             first = self._inodes.setdefault((status.st_dev, status.st_ino), len(self.entries))
@@ -271,15 +302,41 @@ def _mode(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
-def _lines(folder: int) -> List[bytes]:
+def _is_meant(left_out: Tuple[bytes, str]) -> bool:
+    return left_out[1] in MEANT_TO_BE_LEFT_OUT
+
+
+def _lines(folder: int, name: bytes = b".gitignore") -> List[bytes]:
     try:
-        descriptor = os.open(b".gitignore", os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
     except OSError:
         return []
     with open(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return []
         return file.read(1 << 20).splitlines()
+
+
+def repository_rules(real: bytes) -> Tuple[bytes, Ignore]:
+    """Return a folder's path in the git repository around it, a slash at its end, and what is ignored from above it."""
+    rules = Ignore()
+    above: List[bytes] = []
+    top = real
+    while not os.path.lexists(os.path.join(top, b".git")):
+        top, name = os.path.split(top)
+        if not name:
+            return b"", rules
+        above.insert(0, name)
+    folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        rules.add(b"", _lines(folder, b".git/info/exclude"))
+        at = b""
+        for name in above:
+            rules.add(at, _lines(folder, at + b".gitignore"))
+            at += name + b"/"
+    finally:
+        os.close(folder)
+    return at, rules
 
 
 class Folders:

@@ -9,12 +9,18 @@ from .wire import ProtocolError
 
 MAX_PATH = 4096
 MAX_NAME = 255
-PART = re.compile(rb"\.devkit-part-[0-9a-f]{16}\Z")
+MAX_DEPTH = 200
+PART = re.compile(rb"\.devkit-part-[0-9a-f]{16}(?:\.json~?)?\Z")
 
 
 def part_name(name: bytes) -> bytes:
     """Return the temporary name, in the same folder, of a file that is being written."""
     return b".devkit-part-" + hashlib.sha256(name).hexdigest()[:16].encode()
+
+
+def is_too_long(path: bytes) -> bool:
+    """Tell whether a path has more bytes or folders than travel: each folder on the way is held open."""
+    return len(path) > MAX_PATH or path.count(b"/") >= MAX_DEPTH
 
 
 def split(path: bytes) -> Tuple[bytes, ...]:
@@ -24,7 +30,7 @@ def split(path: bytes) -> Tuple[bytes, ...]:
         ProtocolError: it is absolute, leads up, is empty, too long, or names a temporary file of ours.
     """
     names = tuple(path.split(b"/"))
-    if len(path) > MAX_PATH or b"\0" in path:
+    if is_too_long(path) or b"\0" in path:
         raise ProtocolError("a path that is too long or holds NUL")
     for name in names:
         if name in (b"", b".", b"..") or len(name) > MAX_NAME or PART.match(name):
@@ -84,10 +90,14 @@ class Ignore:
 
     def leaves_out(self, path: bytes, is_folder: bool) -> bool:
         """Tell whether the rules leave out this path, whose parents they did not."""
+        return bool(self.verdict(path, is_folder))
+
+    def verdict(self, path: bytes, is_folder: bool) -> Optional[bool]:
+        """Return whether the rules leave out this path, or None where none of them speaks of it."""
         for pattern, negated, only_folders in reversed(self.rules):
             if (is_folder or not only_folders) and pattern.match(path):
                 return not negated
-        return False
+        return None
 
 
 def _rule(folder: bytes, line: bytes) -> "Optional[Tuple[re.Pattern[bytes], bool, bool]]":

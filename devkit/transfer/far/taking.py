@@ -51,13 +51,13 @@ class Options(NamedTuple):
         checksum: compare the content of files whose size and time are the same.
         dry_run: stop after the plan.
         unsafe_links: make symbolic links that point out of the destination.
-        reserve: the bytes of the disk that must stay free.
+        reserve: the bytes of the disk that must stay free; None is 64 MiB, or a hundredth of a small disk.
     """
 
     checksum: bool = False
     dry_run: bool = False
     unsafe_links: bool = False
-    reserve: int = 1 << 26
+    reserve: Optional[int] = None
 
 
 class Incoming:
@@ -178,6 +178,8 @@ class Taking:
             if self.options.dry_run:
                 return -1
             raise
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Stopped(f"{os.fsdecode(path)} is no folder", "A file is in its way.") from error
         except OSError as error:
             what = "{} cannot be written".format(os.fsdecode(path or b"."))
             raise Stopped(what, f"{error.strerror}.") from error
@@ -193,6 +195,7 @@ class Taking:
         reason = {
             errno.ELOOP: "a symbolic link is in its way",
             errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
+            errno.EISDIR: "a folder is in its way",
         }
         self._fail(index, reason.get(error.errno or 0, error.strerror or "cannot be written"))
 
@@ -208,7 +211,7 @@ class Taking:
                 continue
             try:
                 if entry.kind == FOLDER and folders is not None:
-                    folders.folder(entry.path)
+                    self._let_write(folders.folder(entry.path))
                 elif entry.kind == FILE:
                     found = self._here(entry, folders)
                     if found is None:
@@ -231,6 +234,8 @@ class Taking:
         if entry.path.rpartition(b"/")[0] in folders.made:
             return 0, 0
         old = regular_size(folder, name)
+        if old is None and _is_folder(folder, name):
+            raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
         if old is not None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not self.options.checksum:
@@ -238,6 +243,13 @@ class Taking:
                     self._change_mode(folder, name, entry.mode)
                 return None
         return regular_size(folder, part_name(name)) or 0, old or 0
+
+    def _let_write(self, folder: int) -> None:
+        """Let us write into a folder of ours that is read-only; it gets the mode that is offered at the end."""
+        status = os.fstat(folder)
+        ours = 0 < os.geteuid() == status.st_uid
+        if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU and not self.options.dry_run:
+            os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
 
     @staticmethod
     def _change_mode(folder: int, name: bytes, mode: int) -> None:
@@ -264,8 +276,12 @@ class Taking:
             disk = os.fstatvfs(root)
             free = disk.f_bavail * disk.f_frsize
             needed = sum(max(self._entries[w.number].allocated - w.part, 0) for w in wanted)
-            if needed and needed > free - self.options.reserve:
-                raise Stopped(f"the disk has no room for {needed} bytes", f"{free} are free there.")
+            reserve = self.options.reserve
+            if reserve is None:
+                reserve = min(1 << 26, disk.f_blocks * disk.f_frsize // 100)
+            if needed and needed > free - reserve:
+                why = f"{_mib(free)} are free there, and {_mib(reserve)} stay free."
+                raise Stopped(f"the disk has no room for {_mib(needed)}", why)
         self.channel.send_json(PLAN, plan)
         self._on_plan(plan)
 
@@ -293,6 +309,7 @@ class Taking:
         self._asker.join()
         for path, error in finisher.failures:
             index = next(i for i, entry in enumerate(self._entries) if entry.path == path)
+            self._counts["files"] -= 1
             self._refuse(index, error)
         self._links(folders)
         self._folders_last(folders)
@@ -506,6 +523,17 @@ def _inflate(data: memoryview, length: int) -> bytes:
         return worker.decompress(data, length + 1)
     except zlib.error as error:
         raise ProtocolError("a block that does not inflate") from error
+
+
+def _is_folder(folder: int, name: bytes) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
 
 
 def _symlink(folders: Folders, entry: Entry) -> None:

@@ -264,7 +264,7 @@ def test_no_room_is_said_before_anything_is_sent(tmp_path: Path) -> None:
 def test_a_destination_that_is_none_says_so(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for destination in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(wire.Stopped, match="cannot be written"):
+        with pytest.raises(wire.Stopped, match="is no folder"):
             transfer(offer(source), destination)
     assert (tmp_path / "file").read_text() == "in the way"
 
@@ -282,3 +282,38 @@ def test_a_full_disk_stops_everything_and_says_so(tmp_path: Path, monkeypatch: p
     monkeypatch.undo()
     transfer(offer(tmp_path / "big"), f"{tmp_path}/there2/")
     assert (tmp_path / "there2" / "big").read_bytes() == (tmp_path / "big").read_bytes()
+
+
+def test_a_folder_in_the_way_of_a_file_costs_nothing_and_is_said(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "there" / "weights").mkdir(parents=True)
+    pair = transfer(offer(tmp_path / "weights"), f"{tmp_path}/there/")
+    assert pair.result["failed"] == [["weights", "a folder is in its way"]]
+    assert (pair.result["files"], pair.result["bytes"]) == (0, 0)
+    assert [each.name for each in (tmp_path / "there").iterdir()] == ["weights"]
+
+
+def test_a_read_only_folder_is_updated_and_stays_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "source" / "folder"
+    folder.mkdir(parents=True)
+    box = tmp_path / "box"
+    box.mkdir()
+    monkeypatch.chdir(box)
+    nobody = 65534 if os.geteuid() == 0 else os.geteuid()
+    os.chown(box, nobody, -1)
+    for words in ("first", "another"):
+        folder.chmod(0o755)
+        (folder / "file").write_text(words)
+        (folder / words).write_text(words)
+        folder.chmod(0o555)
+        offered = offer(f"{tmp_path}/source/")
+        before = os.geteuid()
+        os.seteuid(nobody)
+        try:
+            pair = transfer(offered, "there")
+        finally:
+            os.seteuid(before)
+        assert pair.result["failed"] == []
+        assert (box / "there" / "folder").stat().st_mode & 0o777 == 0o555
+        assert (box / "there" / "folder" / "file").read_text() == words
+    folder.chmod(0o755)
