@@ -276,6 +276,8 @@ def _by_sftp(
             error.what, "sftp alone can neither plan, nor leave things out, nor hold a rate.", *error.remedies
         )
         return outcome
+    for line in error.why.splitlines():
+        console.note(f"  {place.host}: {line}", "dim")
     console.look(f"{place.host}: {sftp.SAID}")
     try:
         if offer is not None:

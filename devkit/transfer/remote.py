@@ -170,7 +170,7 @@ class Remote:
             self._skip_noise(marker)
             hello = self.channel.expect_json(wire.HELLO)
         except wire.ProtocolError as error:
-            raise self._explained(error) from error
+            raise self._explained(error, started=False) from error
         if hello.get("version") != wire.VERSION or not isinstance(hello.get("digests"), dict):
             raise DevkitError(f"{self.place.host} speaks another version of the transfer")
         self.checksum = wire.choose_sum(hello.get("sums"))
@@ -184,6 +184,7 @@ class Remote:
             byte = os.read(stdout.fileno(), 1) if stdout else b""
             seen += byte
             if not byte:
+                self._said.extendleft(seen.decode(errors="replace").splitlines()[-1:])
                 raise wire.Closed("it ended before the receiver started")
             if len(seen) > NOISE_BYTES:
                 raise wire.ProtocolError("its shell prints without end")
@@ -206,13 +207,14 @@ class Remote:
             return DevkitError(f"{self.place.host}: {error.what}", error.why)
         return self._explained(error)
 
-    def _explained(self, error: Exception) -> DevkitError:
+    def _explained(self, error: Exception, *, started: bool = True) -> DevkitError:
         self.close()
         said = redact("\n".join(self._said))
         status = self._process.returncode
-        if status in (NO_PYTHON, 127):
+        # A shell that lets nothing but sftp in ends with a status of its own.
+        if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
             return NoPython(
-                f"{self.place.host} has no Python 3.6 or later", said, f"ssh {self.place.address} python3 --version"
+                f"{self.place.host} runs no Python 3.6 or later", said, f"ssh {self.place.address} python3 --version"
             )
         why = said or f"{error}."
         if status == 255:  # noqa: PLR2004 - what ssh itself fails with

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,9 +16,9 @@ import psutil
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer.sftp import quoted
+from devkit.transfer.sftp import quoted, sftp_words, version_name
 
-from .conftest import REPOSITORY, tree
+from .conftest import REPOSITORY, offer, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,6 +137,7 @@ def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source
     (source / 'glob*[x] "quoted" it\'s').write_text("odd")
     sent = devkit("send", str(source), f"box:{tmp_path}/there")
     assert "no Python 3.6 there: sftp copies whole files" in sent.err
+    assert "sftp with box failed" not in sent.err
     assert "sftp sends no links" in sent.err
     files = {name: what for name, what in tree(source).items() if what[0] == 0o100000}
     copied = {name: what for name, what in tree(tmp_path / "there" / "source").items() if what[0] == 0o100000}
@@ -148,6 +152,85 @@ def test_where_there_is_no_python_sftp_copies_and_says_so(devkit: Devkit, source
     assert (tmp_path / "back" / "renamed.sh").is_file()
     assert (tmp_path / "back" / "source" / "big.bin").read_bytes() == (source / "big.bin").read_bytes()
     assert not list(tmp_path.rglob(".devkit-part-*"))
+
+
+@pytest.mark.usefixtures("sshd")
+def test_an_account_that_is_let_in_for_sftp_alone_is_served(
+    sshd: Path, devkit: Devkit, source: Path, tmp_path: Path
+) -> None:
+    config = sshd.parent / "sshd_config"
+    pid = int((sshd.parent / "pid").read_text())
+    config.write_text(config.read_text() + "ForceCommand internal-sftp\n")
+    os.kill(pid, signal.SIGHUP)
+    wait_for_port(config)
+    sent = devkit("send", f"{source}/script.sh", f"box:{tmp_path}/there/")
+    assert sent.status == 0, sent.err
+    assert "This service allows sftp connections only." in sent.err
+    assert "no Python 3.6 there: sftp copies whole files" in sent.err
+    assert (tmp_path / "there" / "script.sh").read_text() == "#!/bin/sh\n"
+    back = devkit("recv", f"box:{tmp_path}/there/script.sh", "back")
+    assert (back.status, (tmp_path / "back").read_text()) == (0, "#!/bin/sh\n")
+
+
+def wait_for_port(config: Path) -> None:
+    """Wait until an sshd listens again."""
+    port = int(config.read_text().split()[1])
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+
+
+@pytest.mark.usefixtures("_no_python", "sshd")
+def test_half_a_file_is_gone_on_from_by_sftp_where_it_is_the_same_version(devkit: Devkit, tmp_path: Path) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(64 << 20))
+    line = [sys.executable, "-m", "devkit", "send", str(big), f"box:{tmp_path}/there/"]
+    process = subprocess.Popen(
+        line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    part = None
+    while process.poll() is None and (part is None or part.stat().st_size < 4 << 20):
+        part = next(iter((tmp_path / "there").glob(".devkit-part-*")), None)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert part is not None
+    assert not (tmp_path / "there" / "big").exists()
+    time.sleep(0.5)  # what is left in the far side's pipes
+    begun = part.stat()
+    assert 4 << 20 <= begun.st_size < big.stat().st_size
+    again = devkit("send", str(big), f"box:{tmp_path}/there/", "--json")
+    assert again.status == 0, again.err
+    assert (tmp_path / "there" / "big").read_bytes() == big.read_bytes()
+    assert (tmp_path / "there" / "big").stat().st_ino == begun.st_ino
+    assert json.loads(again.out)[0]["result"]["same_bytes"] == begun.st_size
+
+
+@pytest.mark.usefixtures("_no_python", "sshd")
+def test_half_of_another_version_is_removed_and_not_gone_on_from(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file = tmp_path / "file"
+    for words in ("first", "second"):
+        file.write_text(words)
+        (entry,) = offer(file).entries
+        (tmp_path / "there" / os.fsdecode(version_name(b"file", entry))).write_text("sec")
+    again = devkit("send", str(file), f"box:{tmp_path}/there/")
+    assert again.status == 0, again.err
+    assert [each.name for each in (tmp_path / "there").iterdir()] == ["file"]
+    assert (tmp_path / "there" / "file").read_text() == "second"
+
+
+def test_sftp_is_started_as_ssh_is(tmp_path: Path) -> None:
+    assert sftp_words(["ssh", "-p", "2222", "-lme", "-i", "key"])[4:] == [
+        "-o",
+        "Port=2222",
+        "-o",
+        "User=me",
+        "-i",
+        "key",
+    ]
+    assert sftp_words([f"{tmp_path}/ssh"])[4:] == ["-S", f"{tmp_path}/ssh"]
 
 
 def test_a_batch_line_cannot_be_broken_out_of() -> None:
