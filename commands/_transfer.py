@@ -12,16 +12,24 @@ import typer
 from devkit.text import counted, duration, size
 
 if TYPE_CHECKING:
-    from devkit.console import Console
+    from collections.abc import Sequence
+
+    from devkit.console import Console, Progress
+    from devkit.errors import DevkitError
     from devkit.transfer.copy import Outcome, Watch
 
 Exclude = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude", "-x", metavar="PATTERN", help="Leave out what matches, as .gitignore has it; repeatable."
+        "--exclude",
+        "-x",
+        metavar="PATTERN",
+        help="Leave out what matches, as .gitignore has it, of the sources too; repeatable.",
     ),
 ]
-Gitignore = Annotated[bool, typer.Option("--gitignore", help="Leave out what the folders' .gitignore files name.")]
+Gitignore = Annotated[
+    bool, typer.Option("--gitignore", help="Leave out what the .gitignore files in and around the folders name.")
+]
 Checksum = Annotated[
     bool, typer.Option("--checksum", "-c", help="Compare content too where size and time are the same.")
 ]
@@ -29,7 +37,9 @@ UnsafeLinks = Annotated[
     bool, typer.Option("--unsafe-links", help="Copy symbolic links that point out of the folder too.")
 ]
 NoCompress = Annotated[bool, typer.Option("--no-compress", help="Never deflate, however slow the link.")]
-Limit = Annotated[str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most: 500k, 10M, 1.5G.")]
+Limit = Annotated[
+    str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most, all hosts together: 500k, 10M, 1.5G.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 
 NAMED = 10
@@ -42,26 +52,47 @@ def watching(console: Console, text: str, restored: list[str]) -> Iterator[Watch
 
     lock = threading.Lock()
     total = done = 0
+    bar: Progress | None = None
+    console.note(text + "…", "dim")
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(console.progress(text, total=0, unit="bytes"))
 
         def planned(plan: dict[str, Any]) -> None:
-            nonlocal total
+            nonlocal total, bar
             with lock:
                 total += plan["bytes"]
-                bar.update(total=total, text=f"{text}, {counted(plan['files'], 'file')}")
+                if bar is None and console.interactive:  # not before: ssh may be asking for a password
+                    bar = stack.enter_context(console.progress(text, total=0, unit="bytes"))
+                if bar is not None:
+                    bar.update(total=total or None, text=f"{text}, {counted(plan['files'], 'file')}")
 
         def advanced(count: int) -> None:
             nonlocal done
             with lock:
                 done += count
-                bar.update(done=done)
+                if bar is not None:
+                    bar.update(done=done)
 
         try:
             yield Watch(planned, advanced)
         except KeyboardInterrupt:
             restored.append("what arrived stays: the same line goes on from where it was")
             raise
+
+
+@contextlib.contextmanager
+def answering(console: Console, hosts: Sequence[str], *, as_json: bool, several: bool = True) -> Iterator[None]:
+    """Let ``--json`` answer JSON where nothing comes of a transfer, too."""
+    from devkit.errors import DevkitError
+
+    try:
+        yield
+    except DevkitError as error:
+        if as_json:
+            from devkit.transfer.copy import Outcome
+
+            answers = [Outcome(host, error=error).as_json() for host in hosts]
+            console.json(answers if several else answers[0])
+        raise
 
 
 def told(outcome: Outcome, verb: str) -> str:
@@ -99,31 +130,53 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
 
 def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:
     """Tell what came of each host's transfer, and return the exit status."""
-    from devkit.transfer.far.wire import raw
-    from devkit.transfer.shown import shown
-
     status = 0
     for outcome in outcomes:
         if outcome.error is not None:
             console.fail(outcome.error)
             status = 1
             continue
-        left_out = outcome.plan["left_out"]
-        for name, reason in left_out[:NAMED]:
-            console.look(f"left out: {shown(raw(name))} ({reason})")
-        if outcome.plan["left_out_count"] > min(len(left_out), NAMED):
-            console.look(f"left out: {outcome.plan['left_out_count']} in all")
+        unread = _show_left_out(console, outcome.plan)
+        if unread is not None:
+            status = 1
         if dry_run:
             show_plan(console, outcome, verb)
+            if unread is not None:
+                console.fail(unread)
             continue
         where = f"{outcome.host}   " if outcome.host else ""
         console.done(where + told(outcome, verb))
+        if unread is not None:
+            console.fail(unread)
         failed = outcome.result["failed"]
         if failed:
             from devkit.errors import DevkitError
 
-            why = "\n".join(f"{shown(raw(name))}: {reason}" for name, reason in failed[:NAMED])
             what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
-            console.fail(DevkitError(what, why, "the same line again   copies what is missing"))
+            again = "the same line again   copies what is missing"
+            console.fail(DevkitError(what, _listed(failed, outcome.result["failed_count"]), again))
             status = 1
     return status
+
+
+def _listed(pairs: Sequence[Sequence[str]], count: int) -> str:
+    from devkit.transfer.far.wire import raw
+    from devkit.transfer.shown import shown
+
+    lines = [f"{shown(raw(name))} ({reason})" for name, reason in pairs[:NAMED]]
+    return "\n".join([*lines, f"… {count} in all"] if count > len(lines) else lines)
+
+
+def _show_left_out(console: Console, plan: dict[str, Any]) -> DevkitError | None:
+    """Say what was left out as it is meant to be, and return what to say of what could not be read."""
+    from devkit.errors import DevkitError
+    from devkit.transfer.far.manifest import MEANT_TO_BE_LEFT_OUT
+
+    unread = [pair for pair in plan["left_out"] if pair[1] not in MEANT_TO_BE_LEFT_OUT]
+    meant = [pair for pair in plan["left_out"] if pair[1] in MEANT_TO_BE_LEFT_OUT]
+    count = plan["left_out_count"]
+    for line in _listed(meant, count - len(unread)).splitlines() if meant else ():
+        console.look(f"left out: {line}")
+    if not unread:
+        return None
+    return DevkitError("not everything could be read", _listed(unread, count - len(meant)))

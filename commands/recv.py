@@ -1,11 +1,12 @@
-"""Receive files and folders from another machine over ssh.
+"""Receive files and folders from other machines over ssh.
 
-What the PATHs name on the host, wildcards included, is put into the folder DST, made if it is missing; a folder
-that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. The far side needs
-ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes on from where it
-was; what is here already is not sent again.
+What the PATHs name on the hosts, wildcards included, is put into the folder DST, made if it is missing; a folder
+that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. Several hosts send at
+once; of files that would get one name, the first host's comes. The far side needs ssh and Python 3.6 or later
+(without, sftp does what it can). Stopped anywhere, the same line goes on from where it was; what is here already is
+not sent again.
 
-Example:  devkit recv gpu7:work/logs 'gpu7:work/*.whl' .
+Example:  devkit recv gpu7:work/logs 'gpu8:work/*.whl' .
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ def command(
     from devkit.transfer import copy
 
     app = ctx.obj
-    place, sources, destination = copy.parse_recv(words)
+    wanted, destination = copy.parse_recv(words)
     request = copy.Request(
-        sources,
+        (),
         tuple(exclude or ()),
         gitignore,
         checksum,
@@ -45,12 +46,14 @@ def command(
         dry_run,
     )
     ssh = app.config.get("transfer.ssh")
-    with app.start_run("recv", host=place.host, sources=list(sources), destination=destination) as run:
-        with flags.watching(app.console, f"receiving from {place.host}", app.restored) as watch:
-            outcome = copy.receive_from(app.console, ssh, request, place, destination, watch)
-        run.record["result"] = outcome.as_json()
+    hosts = [place.host for place, _ in wanted]
+    sources = [f"{place.host}:{path}" for place, paths in wanted for path in paths]
+    with app.start_run("recv", hosts=hosts, sources=sources, destination=destination) as run:
+        with flags.watching(app.console, f"receiving from {', '.join(hosts)}", app.restored) as watch:
+            outcomes = copy.receive_from_all(app.console, ssh, request, wanted, destination, watch)
+        run.record["result"] = [outcome.as_json() for outcome in outcomes]
         if as_json:
             app.console.json(run.record["result"])
-        status = flags.show_outcomes(app.console, [outcome], "received", dry_run=dry_run)
+        status = flags.show_outcomes(app.console, outcomes, "received", dry_run=dry_run)
         run.record["status"] = status
     return status

@@ -44,7 +44,8 @@ def command(
         copy.parse_rate(limit),
         dry_run,
     )
-    offer = copy.offer_of(request)
+    with flags.answering(app.console, [place.host for place in places], as_json=as_json):
+        offer = copy.offer_of(request)
     ssh = app.config.get("transfer.ssh")
     with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
         names = ", ".join(place.host for place in places)

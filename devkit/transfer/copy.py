@@ -6,13 +6,13 @@ import contextlib
 import os
 import re
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer import sftp
 from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import Offer, describe
+from devkit.transfer.far.manifest import FOLDER, Offer, describe
 from devkit.transfer.far.offering import Offering
 from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.remote import NoPython, Place, Remote, parse_place
@@ -38,7 +38,7 @@ class Request:
         checksum: whether the content of files whose size and time are the same is compared.
         unsafe_links: whether symbolic links that point out are copied.
         compress: whether blocks may be deflated where that is sooner.
-        rate: the most bytes a second; 0 is no limit.
+        rate: the most bytes a second, all hosts together; 0 is no limit.
         dry_run: stop after the plan.
     """
 
@@ -72,11 +72,26 @@ class Outcome:
         error = {"what": self.error.what, "why": self.error.why} if self.error else None
         return {
             "host": self.host,
-            "plan": self.plan,
-            "result": self.result,
+            "plan": _readable(self.plan),
+            "result": _readable(self.result),
             "wire_bytes": self.wire_bytes,
             "error": error,
         }
+
+
+def _readable(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what an end says of its work, with names as text: what is not UTF-8 in them is written out."""
+
+    def name(word: str) -> str:
+        return wire.raw(word).decode("utf-8", "backslashreplace")
+
+    found = dict(said)
+    if "names" in found:
+        found["names"] = [name(word) for word in found["names"]]
+    for key in ("failed", "left_out"):
+        if key in found:
+            found[key] = [[name(word), reason] for word, reason in found[key]]
+    return found
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,13 @@ class Watch:
     done: Callable[[int], None]
 
 
+def _places(word: str) -> list[Place]:
+    """Return the places that ``HOST:PATH`` or ``a:,b:PATH`` names; none where it is a path of this machine."""
+    parts = word.split(",") if "," in word and all(":" in part for part in word.split(",")) else [word]
+    found = [place for part in parts if (place := parse_place(part)) is not None]
+    return found if len(found) == len(parts) else []
+
+
 def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
     """Return the sources and the places of ``send SRC… HOST:PATH``; ``a:,b:x`` are several hosts.
 
@@ -94,13 +116,10 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
         UsageError: the words make no transfer.
     """
     *sources, target = words
-    parts = target.split(",") if "," in target and all(":" in part for part in target.split(",")) else [target]
-    places = [parse_place(part) for part in parts]
-    found = [place for place in places if place is not None]
-    if not sources or len(found) != len(places):
-        raise UsageError(
-            "send takes sources and then HOST:PATH", f"{target} names no host.", "devkit send file host:folder/"
-        )
+    found = _places(target)
+    if not sources or not found:
+        why = f"{target} names no host." if not found else f"Nothing stands before {target}."
+        raise UsageError("send takes sources and then HOST:PATH", why, "devkit send file host:folder/")
     for source in sources:
         if parse_place(source) and not os.path.lexists(source):
             raise UsageError(f"{source} is on another host", "send takes files of this machine.", "devkit recv --help")
@@ -109,20 +128,22 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
     return tuple(sources), found
 
 
-def parse_recv(words: Sequence[str]) -> tuple[Place, tuple[str, ...], str]:
-    """Return a place of the host, the paths there and the destination here of ``recv HOST:PATH… DST``.
+def parse_recv(words: Sequence[str]) -> tuple[list[tuple[Place, tuple[str, ...]]], str]:
+    """Return each host's first place and its paths, and the destination here, of ``recv HOST:PATH… DST``.
 
     Raises:
         UsageError: the words make no transfer.
     """
     *sources, destination = words
-    places = [parse_place(source) for source in sources]
-    found = [place for place in places if place is not None]
-    if not found or len(found) != len(places) or parse_place(destination):
-        raise UsageError("recv takes HOST:PATH… and then a folder here", "", "devkit recv host:file .")
-    if len({place.host for place in found}) > 1:
-        raise UsageError("recv takes files from one host at a time", "", f"devkit recv {found[0]} {destination}")
-    return found[0], tuple(place.path for place in found), destination
+    found = [_places(source) for source in sources]
+    if not found or not all(found) or parse_place(destination):
+        why = f"{destination} is on another host." if parse_place(destination) else ""
+        why = next((f"{word} names no host." for word, places in zip(sources, found, strict=True) if not places), why)
+        raise UsageError("recv takes HOST:PATH… and then a folder here", why, "devkit recv host:file .")
+    hosts: dict[str, list[Place]] = {}
+    for place in (place for places in found for place in places):
+        hosts.setdefault(place.host, []).append(place)
+    return [(places[0], tuple(place.path for place in places)) for places in hosts.values()], destination
 
 
 def parse_rate(word: str) -> int:
@@ -148,16 +169,21 @@ def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
     """
     if not all(type(said.get(key)) is int and 0 <= said[key] < 1 << 63 for key in counts):
         raise wire.ProtocolError("counts that are none")
-    for key in ("failed", "left_out"):
-        for pair in said.setdefault(key, []):
-            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str)):  # noqa: PLR2004 - a pair
-                raise wire.ProtocolError("a list that is none")
-            wire.raw(pair[0])
-    for name in said.setdefault("names", []):
+    found = {key: said[key] for key in counts}
+    for key in ("failed", "left_out", "names"):
+        found[key] = said.get(key, [])
+        if not isinstance(found[key], list):
+            raise wire.ProtocolError("a list that is none")
+    for pair in found["failed"] + found["left_out"]:
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str)):  # noqa: PLR2004 - a pair
+            raise wire.ProtocolError("a list that is none")
+        wire.raw(pair[0])
+    for name in found["names"]:
         wire.raw(name)
-    if not isinstance(said.setdefault("seconds", 0.0), (int, float)):
+    found["seconds"] = said.get("seconds", 0.0)
+    if not isinstance(found["seconds"], (int, float)) or not 0 <= found["seconds"] < 1 << 40:
         raise wire.ProtocolError("a time that is none")
-    return said
+    return found
 
 
 def offer_of(request: Request) -> Offer:
@@ -203,14 +229,49 @@ def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, p
             watch.done,
         )
         outcome.result = proven(offering.serve(), RESULT_COUNTS)
+        if not outcome.plan:
+            raise wire.ProtocolError("a result without a plan")
         outcome.wire_bytes = remote.channel.sent
     return outcome
 
 
+class Claims:
+    """The names that several hosts' files get here: each is the first host's that offers it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hosts: dict[bytes, str] = {}
+
+    def take(self, path: bytes, host: str) -> str:
+        """Return the host that has a name: this one, or one that was sooner."""
+        with self._lock:
+            return self._hosts.setdefault(path, host)
+
+
+class _TakingBesideOthers(Taking):
+    """Takes into a folder that other hosts' files arrive in too."""
+
+    host = ""
+    claims = Claims()
+
+    def _manifest(self) -> dict[str, Any]:
+        about = super()._manifest()
+        for index, entry in enumerate(self._entries):
+            if entry.kind != FOLDER and (other := self.claims.take(entry.path, self.host)) != self.host:
+                self._fail(index, f"{other} sends a file of this name too")
+        return about
+
+
 def receive(
-    console: Console, ssh: Sequence[str], request: Request, place: Place, destination: str, watch: Watch
+    console: Console,
+    ssh: Sequence[str],
+    request: Request,
+    place: Place,
+    destination: str,
+    watch: Watch,
+    claims: Claims | None = None,
 ) -> Outcome:
-    """Take what a host offers.
+    """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from.
 
     Raises:
         DevkitError: the connection, or the far side, failed.
@@ -226,7 +287,7 @@ def receive(
             compress=request.compress,
             rate=request.rate,
         )
-        taking = Taking(
+        taking = (Taking if claims is None else _TakingBesideOthers)(
             remote.channel,
             os.fsencode(destination),
             remote.digest,
@@ -235,6 +296,8 @@ def receive(
             _planning(outcome, watch),
             watch.done,
         )
+        if isinstance(taking, _TakingBesideOthers) and claims is not None:
+            taking.host, taking.claims = place.host, claims
         outcome.result = taking.run()
         outcome.wire_bytes = remote.channel.received
     return outcome
@@ -253,7 +316,7 @@ def _talking(console: Console, ssh: Sequence[str], place: Place) -> Iterator[Rem
 def _planning(outcome: Outcome, watch: Watch) -> Callable[[dict[str, Any]], None]:
     def planned(plan: dict[str, Any]) -> None:
         outcome.plan = proven(plan, PLAN_COUNTS)
-        watch.plan(plan)
+        watch.plan(outcome.plan)
 
     return planned
 
@@ -292,18 +355,55 @@ def _by_sftp(
     return outcome
 
 
-def receive_from(
-    console: Console, ssh: Sequence[str], request: Request, place: Place, destination: str, watch: Watch
-) -> Outcome:
-    """Take what a host offers, by sftp where it has no Python.
+def _each(outcomes: list[Outcome], do: Callable[[int], None]) -> list[Outcome]:
+    """Do something with each host at once; one that fails does not stop the others."""
+    bugs: list[BaseException] = []
 
-    Raises:
-        DevkitError: the connection, or the far side, failed.
-    """
-    try:
-        return receive(console, ssh, request, place, destination, watch)
-    except NoPython as error:
-        return _by_sftp(console, error, request, place, ssh=ssh, destination=destination)
+    def one(number: int) -> None:
+        try:
+            do(number)
+        except DevkitError as error:
+            outcomes[number].error = error
+        except BaseException as error:  # noqa: BLE001 - the main thread raises it
+            bugs.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(outcomes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(0.2)  # an endless join would not let Ctrl-C through
+    if bugs:
+        raise bugs[0]
+    return outcomes
+
+
+def receive_from_all(
+    console: Console,
+    ssh: Sequence[str],
+    request: Request,
+    wanted: Sequence[tuple[Place, tuple[str, ...]]],
+    destination: str,
+    watch: Watch,
+) -> list[Outcome]:
+    """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
+    outcomes = [Outcome(place.host) for place, _ in wanted]
+    several = len(wanted) > 1
+    claims = Claims() if several else None
+    into = f"{destination.rstrip('/')}/" if several else destination
+    request = replace(request, rate=-(-request.rate // len(wanted)))
+
+    def one(number: int) -> None:
+        place, sources = wanted[number]
+        asked = replace(request, sources=sources)
+        try:
+            outcomes[number] = receive(console, ssh, asked, place, into, watch, claims)
+        except NoPython as error:
+            if several:
+                raise DevkitError(error.what, "sftp alone cannot receive beside others.", *error.remedies) from error
+            outcomes[number] = _by_sftp(console, error, asked, place, ssh=ssh, destination=destination)
+
+    return _each(outcomes, one)
 
 
 def send_to_all(
@@ -311,19 +411,12 @@ def send_to_all(
 ) -> list[Outcome]:
     """Send to several hosts at once; one that fails does not stop the others."""
     outcomes = [Outcome(place.host) for place in places]
+    request = replace(request, rate=-(-request.rate // len(places)))
 
     def one(number: int) -> None:
         try:
             outcomes[number] = send(console, ssh, request, offer, places[number], watch)
         except NoPython as error:
             outcomes[number] = _by_sftp(console, error, request, places[number], offer=offer, ssh=ssh)
-        except DevkitError as error:
-            outcomes[number].error = error
 
-    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(places))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)  # an endless join would not let Ctrl-C through
-    return outcomes
+    return _each(outcomes, one)

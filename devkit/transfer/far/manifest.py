@@ -378,8 +378,11 @@ class Folders:
         except FileNotFoundError:
             if not self._make:
                 raise
-            os.mkdir(name, 0o700, dir_fd=parent)
-            self.made.add(path)
+            try:
+                os.mkdir(name, 0o700, dir_fd=parent)
+                self.made.add(path)
+            except FileExistsError:  # another transfer was sooner
+                pass
             opened = os.open(name, flags, dir_fd=parent)
         self._open[path] = opened
         return opened

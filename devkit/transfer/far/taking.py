@@ -202,12 +202,9 @@ class Taking:
     def _compare(self, folders: Optional[Folders]) -> List[Wanted]:
         """Make the folders, and return the files that are not here as they are offered."""
         wanted = []
-        refused = collisions(entry.path for entry in self._entries)
-        if refused and not (folders is not None and ignores_case(folders.root)):
-            refused = set()
+        self._refuse_collisions(folders)
         for index, entry in enumerate(self._entries):
-            if entry.path in refused:
-                self._fail(index, "this file system takes its name for another's")
+            if index in self._failures:
                 continue
             try:
                 if entry.kind == FOLDER and folders is not None:
@@ -225,6 +222,13 @@ class Taking:
             except OSError as error:
                 self._refuse(index, error)
         return wanted
+
+    def _refuse_collisions(self, folders: Optional[Folders]) -> None:
+        refused = collisions(entry.path for entry in self._entries)
+        if refused and folders is not None and ignores_case(folders.root):
+            for index, entry in enumerate(self._entries):
+                if entry.path in refused:
+                    self._fail(index, "this file system takes its name for another's")
 
     def _here(self, entry: Entry, folders: Optional[Folders]) -> Optional[Tuple[int, int]]:
         """Return None where the file is here, else the sizes of its part and of its older version."""

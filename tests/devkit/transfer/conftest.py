@@ -250,3 +250,15 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def nest(top: Path, name: str, times: int) -> None:
+    """Make folders in folders, whose path is too long to be given as one."""
+    top.mkdir(exist_ok=True)
+    above = os.open(top, os.O_RDONLY)
+    for _ in range(times):
+        os.mkdir(name, dir_fd=above)
+        below = os.open(name, os.O_RDONLY, dir_fd=above)
+        os.close(above)
+        above = below
+    os.close(above)

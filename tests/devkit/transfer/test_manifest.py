@@ -13,7 +13,7 @@ from devkit.transfer.far.manifest import MEANT_TO_BE_LEFT_OUT, Offer
 from devkit.transfer.far.names import MAX_DEPTH, MAX_PATH
 from devkit.transfer.far.wire import Stopped
 
-from .conftest import offer, transfer
+from .conftest import nest, offer, transfer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,18 +47,6 @@ def test_a_source_that_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(Stopped, match="pipe cannot be sent"):
         offer(tmp_path / "pipe")
-
-
-def nest(top: Path, name: str, times: int) -> None:
-    """Make folders in folders, whose path is too long to be given as one."""
-    top.mkdir(exist_ok=True)
-    above = os.open(top, os.O_RDONLY)
-    for _ in range(times):
-        os.mkdir(name, dir_fd=above)
-        below = os.open(name, os.O_RDONLY, dir_fd=above)
-        os.close(above)
-        above = below
-    os.close(above)
 
 
 @pytest.mark.parametrize(("name", "times"), [("d", MAX_DEPTH + 20), ("l" * 240, MAX_PATH // 240 + 2)])

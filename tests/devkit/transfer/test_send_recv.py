@@ -19,10 +19,11 @@ import pytest
 
 from devkit.errors import UsageError
 from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, proven
+from devkit.transfer.far.names import MAX_DEPTH
 from devkit.transfer.far.wire import ProtocolError
 from devkit.transfer.remote import Place, fast_ciphers, parse_place
 
-from .conftest import REPOSITORY, FarSide, tree
+from .conftest import REPOSITORY, FarSide, nest, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,59 @@ def test_several_hosts_get_the_same_and_one_that_fails_stops_no_other(
     assert (far.home / "z" / "script.sh").is_file()
 
 
+def test_several_hosts_send_at_once_into_one_folder(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+    for home, host in ((far.home, "h"), (far.other, "g")):
+        (home / "logs").mkdir()
+        (home / "logs" / f"{host}.log").write_text(host)
+        (home / "logs" / "both").write_text(host)
+        (home / f"one.{host}").write_text(host)
+    done = devkit("recv", "h:logs", "g:logs", "h:one.h,g:one.g", "here", "--json")
+    assert done.status == 1
+    first, second = json.loads(done.out)
+    (refused,) = first["result"]["failed"] + second["result"]["failed"]
+    sooner = "h" if second["result"]["failed"] else "g"
+    assert refused == ["logs/both", f"{sooner} sends a file of this name too"]
+    here = {name: what[1][0] for name, what in tree(tmp_path / "here").items() if what[1]}
+    assert here == {
+        "logs/h.log": b"h",
+        "logs/g.log": b"g",
+        "logs/both": sooner.encode(),
+        "one.h": b"h",
+        "one.g": b"g",
+    }
+    alone = devkit("recv", "h:one.h", "unreachable:x", "there")
+    assert alone.status == 1
+    assert "the connection to unreachable failed" in alone.err
+    assert (tmp_path / "there" / "one.h").read_text() == "h"
+
+
+def test_json_is_answered_where_it_fails_and_names_are_text(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+    assert far.home.is_dir()
+    for words in (["recv", "unreachable:x", "."], ["recv", "h:none", "."], ["send", "none", "h:"]):
+        done = devkit(*words, "--json")
+        assert done.status == 1
+        assert json.loads(done.out)[0]["error"]["what"]
+    name = os.fsdecode("é数".encode() + b"\xff")
+    (tmp_path / name).write_text("x")
+    for flag in ("--dry-run", "--json"):
+        done = devkit("send", name, "h:", "--json", flag)
+        assert json.loads(done.out)[0]["plan"]["names"] == ["é数\\xff"]
+
+
+def test_what_cannot_be_read_fails_and_what_is_never_sent_does_not(devkit: Devkit, far: FarSide, source: Path) -> None:
+    assert far.home.is_dir()
+    (source / "out").symlink_to("/etc/passwd")
+    done = devkit("send", f"{source}/", "h:x")
+    assert done.status == 0
+    assert "left out: out (a symbolic link that points out)" in done.err
+    nest(source / "z", "d", MAX_DEPTH)
+    for flag in ("--dry-run", "-q"):
+        done = devkit("send", f"{source}/", "h:y", flag)
+        assert done.status == 1
+        assert "not everything could be read" in done.err
+        assert "(its path is too long)" in done.err
+
+
 def test_dry_run_names_what_would_be_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
     done = devkit("send", str(source), "h:backup", "--dry-run")
     assert done.status == 0
@@ -88,7 +142,7 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, fa
     done = devkit("send", f"{source}/", "h:")
     assert done.status == 1
     assert "1 entry could not be sent" in done.err
-    assert "zero: Is a directory" in done.err
+    assert "zero (a folder is in its way)" in done.err
     assert (far.home / "big.bin").is_file()
 
 
@@ -102,6 +156,9 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, fa
         {"left_out": [["\u20ac", "not bytes"]]},
         {"names": [7]},
         {"seconds": "long"},
+        {"seconds": float("nan")},
+        {"failed": 7},
+        {"names": "abc"},
     ],
 )
 def test_what_a_far_side_says_of_its_work_is_not_believed_blindly(said: dict[str, Any]) -> None:
@@ -128,7 +185,7 @@ def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source:
     assert far.home.is_dir()
     done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"FAR_PATH": str(tmp_path)})
     assert done.status == 1
-    assert "h has no Python 3.6 or later" in done.err
+    assert "h runs no Python 3.6 or later" in done.err
 
 
 def test_the_record_tells_what_was_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
@@ -152,12 +209,17 @@ def test_places_are_told_from_paths() -> None:
     assert Place("me@[::1]", "x").address == "me@::1"
     assert parse_place("./a:b") is None
     assert parse_place("plain") is None
-    assert parse_recv(["h:a", "h:b", "./c:d"]) == (Place("h", "a"), ("a", "b"), "./c:d")
+    assert parse_recv(["h:a", "h:b", "./c:d"]) == ([(Place("h", "a"), ("a", "b"))], "./c:d")
+    both = [(Place("h", "a"), ("a", "c")), (Place("g", "b"), ("b", "d"))]
+    assert parse_recv(["h:a", "g:b", "h:c,g:d", "."]) == (both, ".")
     assert parse_send(["a", "h:x,y"]) == (("a",), [Place("h", "x,y")])
+    with pytest.raises(UsageError) as said:
+        parse_send(["h:x"])
+    assert said.value.why == "Nothing stands before h:x."
     for words in (["h:x"], ["a", "b"], ["h:a", "h:b"], ["a", "h:x,h:x"]):
         with pytest.raises(UsageError):
             parse_send(words)
-    for words in (["h:x"], ["a", "b"], ["h:a", "g:b", "."], ["h:a", "g:b"]):
+    for words in (["h:x"], ["a", "b"], ["h:a", "b", "."], ["h:a", "g:b"]):
         with pytest.raises(UsageError):
             parse_recv(words)
 
