@@ -146,6 +146,8 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
             continue
         where = f"{outcome.host}   " if outcome.host else ""
         console.done(where + told(outcome, verb))
+        for remark in outcome.remarks:
+            console.look(remark)
         if unread is not None:
             console.fail(unread)
         failed = outcome.result["failed"]

@@ -47,7 +47,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     from devkit.text import counted, duration, size
-    from devkit.transfer.copy import parse_rate
+    from devkit.transfer.copy import parse_rate, parse_size
     from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
     from devkit.transfer.share.start import open_share
 
@@ -70,8 +70,8 @@ def command(
         address=bind,
         port=port,
         upload=upload,
-        quota=parse_rate(quota),
-        reserve=parse_rate(reserve),
+        quota=parse_size(quota),
+        reserve=parse_size(reserve),
         once=once,
         encrypted=not is_loopback(bind) if tls is None else tls,
         rate=parse_rate(limit),

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def new_file_mode() -> int:
+    """Return the mode that this process's umask gives a new file; reading it so does not change it for a moment."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/self/status").read_text("ascii", errors="replace").splitlines()
+        return 0o666 & ~int(next(line.split()[1] for line in lines if line.startswith("Umask:")), 8)
+    return 0o644
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write ``data`` to a temporary name beside ``path``, sync it and rename it over ``path``.
 

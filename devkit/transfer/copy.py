@@ -59,6 +59,7 @@ class Outcome:
     Attributes:
         plan: what was to be done: files, bytes, have_files, have_bytes, begun_bytes, names, left_out.
         result: what was done: files, bytes (that came over), same_bytes, again_bytes, failed, seconds.
+        remarks: what deserves a look.
     """
 
     host: str
@@ -66,6 +67,7 @@ class Outcome:
     result: dict[str, Any] = field(default_factory=dict)
     wire_bytes: int = 0
     error: DevkitError | None = None
+    remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -76,6 +78,7 @@ class Outcome:
             "result": _readable(self.result),
             "wire_bytes": self.wire_bytes,
             "error": error,
+            "remarks": list(self.remarks),
         }
 
 
@@ -152,13 +155,30 @@ def parse_rate(word: str) -> int:
     Raises:
         UsageError: it is no rate.
     """
-    if not word:
-        return 0
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?(?:/s)?", word.strip(), re.IGNORECASE)
-    rate = float(found[1]) * 1024 ** " kmg".index(found[2].lower() or " ") if found else 0
-    if rate < 1:
+    rate = _bytes(word.strip().removesuffix("/s"))
+    if word and rate < 1:
         raise UsageError(f"{word!r} is not a rate", "A rate is bytes a second: 500k, 10M, 1.5G.")
-    return int(rate)
+    return rate
+
+
+def parse_size(word: str) -> int:
+    """Return the bytes that ``10M``, ``1.5GiB`` or ``0`` mean, all binary.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = _bytes(word)
+    if found < 0:
+        raise UsageError(f"{word!r} is not a size", "A size is bytes: 500k, 10M, 1.5G.")
+    return found
+
+
+def _bytes(word: str) -> int:
+    """Return the bytes that a word means; none mean 0, and one that is no number -1."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", word.strip(), re.IGNORECASE | re.ASCII)
+    if not found:
+        return -1 if word.strip() else 0
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
 
 
 def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:

@@ -75,20 +75,28 @@ def parse_address(url: str) -> Address:
     if parts.scheme not in PORTS or not parts.hostname:
         raise UsageError("get takes an http or https address", "", "devkit get --help")
     if re.search(r"[\s\x00-\x1f\x7f]", parts.hostname + parts.path + parts.query):
-        raise UsageError("the address holds spaces or control characters")
+        raise UsageError("the address holds spaces or control characters", "A space in a name is %20 there.")
+    try:
+        host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    except UnicodeError as error:
+        raise UsageError("the address names no host", f"{error}.") from error
     fragment = _FINGERPRINT.fullmatch(parts.fragment)
     if fragment and parts.scheme != "https":
         raise UsageError("a fingerprint belongs to an https address")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    target = quote(parts.path or "/", safe="/%~!$&'()*+,;=:@-._") + (f"?{parts.query}" if parts.query else "")
+    target = quote(parts.path or "/", safe="/%~!$&'()*+,;=:@-._") + (f"?{_query(parts.query)}" if parts.query else "")
     return Address(
         parts.scheme,
-        parts.hostname,
+        host,
         port or PORTS[parts.scheme],
         target,
         fragment[1] if fragment else "",
         f"{user}:{password}" if user or password else "",
     )
+
+
+def _query(words: str) -> str:
+    return quote(words, safe="%!$&'()*+,;=:@/?-._~[]|^`{}\"<>\\")
 
 
 def _remember(url: str) -> None:
@@ -111,7 +119,9 @@ def redirected(address: Address, location: str) -> Address:
         DevkitError: it leads out of https, or nowhere.
     """
     try:
-        there = parse_address(urljoin(address.url, location))
+        # A head's bytes come as Latin-1, and many servers send names in it as they are.
+        sent = quote(location.encode("latin-1", "replace"), safe="%!$&'()*+,;=:@/?-._~[]|^#")
+        there = parse_address(urljoin(address.url, sent))
     except UsageError as error:
         raise DevkitError("the server sends the request nowhere", error.what) from error
     if address.scheme == "https" and there.scheme != "https":

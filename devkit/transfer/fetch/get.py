@@ -23,6 +23,8 @@ from devkit.transfer.fetch.ranges import Fetch, Remote, probe, unreachable
 from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devkit.transfer.copy import Watch
     from devkit.transfer.fetch.address import Address
 
@@ -138,9 +140,18 @@ def _file(address: Address, remote: Remote, target: Path, wish: Wish, watch: Wat
             raise DevkitError(
                 f"{target} is not the file that was asked for", f"Its SHA-256 differs; it is kept as {wrong}."
             )
+        outcome.remarks = tuple(_remarks(remote))
     outcome.result = {**counts, "failed": [], "failed_count": 0, "seconds": time.monotonic() - began}
     outcome.wire_bytes = counts["bytes"]
     return outcome
+
+
+def _remarks(remote: Remote) -> Iterator[str]:
+    """Yield what is not plain about a file that was fetched."""
+    if remote.size < 0 and not remote.ends_by_itself:
+        yield "the server did not say how long it is: whether it is whole cannot be known"
+    if remote.encoding:
+        yield f"the server sent it {remote.encoding}-encoded, though asked not to; it is kept as it came"
 
 
 def _have(target: Path, remote: Remote) -> bool:
@@ -165,7 +176,7 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
     outcome = Outcome("")
     client.close()
-    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST}
+    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(wish.rate)}
     try:
         response = client.request(headers)
         if response.status != http.client.SWITCHING_PROTOCOLS:

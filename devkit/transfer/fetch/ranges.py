@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.files import new_file_mode
 from devkit.transfer.far import wire
 from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
@@ -52,6 +53,9 @@ class Remote:
         ranges: whether it answers ranges.
         digests: whether it says what its blocks hash to, as ``devkit serve`` does.
         is_folder: whether it is a folder of ``devkit serve``.
+        disposition: its Content-Disposition.
+        encoding: its Content-Encoding, though none was asked for; empty for none.
+        ends_by_itself: whether a file without a size comes in chunks, of which the last is marked.
     """
 
     size: int
@@ -61,6 +65,8 @@ class Remote:
     digests: bool
     is_folder: bool
     disposition: str
+    encoding: str = ""
+    ends_by_itself: bool = False
 
 
 def describe(status: int, headers: Mapping[str, str]) -> Remote:
@@ -80,6 +86,7 @@ def describe(status: int, headers: Mapping[str, str]) -> Remote:
     size = int(span[3]) if span else int(length) if length.isdigit() and status == 200 else -1  # noqa: PLR2004
     if status == 416:  # noqa: PLR2004 - an empty file has no first byte
         size = 0
+    encoding = re.sub(r"[^\w, -]", "", headers.get("Content-Encoding") or "").strip().lower()[:40]
     exact = headers.get("Devkit-Mtime-Ns") or ""
     return Remote(
         size=size,
@@ -89,6 +96,8 @@ def describe(status: int, headers: Mapping[str, str]) -> Remote:
         digests=exact.isdigit(),
         is_folder="Devkit-Folder" in headers,
         disposition=headers.get("Content-Disposition") or "",
+        encoding="" if encoding == "identity" else encoding,
+        ends_by_itself="chunked" in (headers.get("Transfer-Encoding") or "").lower(),
     )
 
 
@@ -120,8 +129,19 @@ def probe(client: Client) -> Remote:
 
 def unreachable(address: Address, error: Exception) -> DevkitError:
     """Return what to say of a connection that failed."""
-    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return DevkitError(f"{address.netloc} could not be reached", f"{why}.")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"{address.netloc} could not be reached: its certificate is not trusted here"
+        why = "" if address.fingerprint else "The address of a share ends in #sha256=…, which says whom to trust."
+        return DevkitError(what, f"{error.verify_message}.\n{why}".rstrip())
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return DevkitError(f"{address.netloc} does not answer as a web server does", f"{_said(error)}.")
+    return DevkitError(f"{address.netloc} could not be reached", f"{_said(error)}.")
+
+
+def _said(error: BaseException) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection ended"
+    return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
 
 
 class Fetch:
@@ -175,9 +195,11 @@ class Fetch:
             trusted = self._remote.ranges and bool(self._remote.version) and self._remote.size >= 0
             part = open_part(folder, part_name(name), keep=trusted)
             self._resuming = os.fstat(part).st_size > 0
+            whole = False
             try:
                 before = self._ranges(folder, part) if trusted else self._whole(part)
-                os.fchmod(part, 0o644)
+                whole = True
+                os.fchmod(part, new_file_mode())
                 if self._remote.mtime_ns:
                     os.utime(part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
                 os.fsync(part)
@@ -187,6 +209,8 @@ class Fetch:
                 os.close(part)
                 if self._direct >= 0:
                     os.close(self._direct)
+                if not whole and not trusted:  # nothing can go on from it
+                    os.unlink(part_name(name), dir_fd=folder)
         except OSError as error:
             raise DevkitError(f"{self._target} cannot be written", f"{error.strerror}.") from error
         finally:
@@ -249,9 +273,8 @@ class Fetch:
         error = self._failures[0] if self._failures else ConnectionError("the connection ended")
         if isinstance(error, DevkitError):
             return error
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return DevkitError(
-            "the file did not arrive whole", f"{why}.", "the same line again   goes on from where it was"
+            "the file did not arrive whole", f"{_said(error)}.", "the same line again   goes on from where it was"
         )
 
     def _work(self, work: queue.SimpleQueue[Span], part: int, journal: Journal) -> None:
@@ -396,7 +419,7 @@ class Fetch:
                 self._count(count)
                 self._on_done(count)
         except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
-            why = f"{error}. The server sends no ranges, or no version of the file: nothing can be gone on from."
+            why = f"{_said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
             raise DevkitError("the file did not arrive whole", why) from error
         finally:
             client.close()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hmac
 import os
 import secrets
 import selectors
 import socket
+import struct
+import termios
 import threading
 import time
 from collections import Counter
@@ -130,9 +133,14 @@ class Server:
         self._lock = threading.Lock()
         try:
             family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            self._listener = socket.create_server(family[4][:2], family=family[0], backlog=128)
+            both = address == "::" and socket.has_dualstack_ipv6()
+            self._listener = socket.create_server(family[4][:2], family=family[0], backlog=128, dualstack_ipv6=both)
         except OSError as error:
-            raise DevkitError(f"{address} port {port} cannot be listened on", f"{error.strerror}.") from error
+            self._wake_read.close()
+            self._wake_write.close()
+            why = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
+            named = f"{address} port {port}" if port else address
+            raise DevkitError(f"{named} cannot be listened on", f"{why}.") from error
         self.address, self.port = self._listener.getsockname()[:2]
 
     @property
@@ -382,6 +390,7 @@ class Connection:
                     sent += self._member(offer, member)
                 self._send(archive.END)
                 sent += len(archive.END)
+                sent -= 0 if self._delivered() else len(archive.END)
             what = shown(name) + ".tar"
             self._server.served(Served(self._peer, what, sent, time.monotonic() - began, sent == total))
         finally:
@@ -435,11 +444,24 @@ class Connection:
             sent = self._send_file(opened.descriptor, first, end - first)
         except (Gone, OSError):
             sent = 0
-        whole = sent == end - first
+        whole = sent == end - first and self._delivered()
         if not whole or self._server.covered(self._peer, opened, (first, end)):
             done = size if whole else sent
             self._server.served(Served(self._peer, shown(opened.path), done, time.monotonic() - began, whole))
         return whole
+
+    def _delivered(self) -> bool:
+        """Tell whether the other side has all that was sent, which is waited for where the answer may be the last."""
+        if not self._server.once:
+            return True
+        left, deadline = 0, 0.0
+        while (now := _unsent(self._socket)) > 0:
+            if now != left:
+                left, deadline = now, time.monotonic() + SILENCE_S
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return now == 0 and not self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
     def _digests(self, request: Request, opened: Opened) -> bool:
         """Answer the digests of a range's blocks, 16 bytes each, by which ``get`` checks what arrives."""
@@ -513,7 +535,8 @@ class Connection:
             channel.keep_alive()
             result: dict[str, Any] = {}
             try:
-                result = Offering(channel, offer, DIGEST, DIGEST, rate=self._server.rate, compress=True).serve()
+                rate = _slower(self._server.rate, request.headers.get("devkit-rate", ""))
+                result = Offering(channel, offer, DIGEST, DIGEST, rate=rate, compress=True).serve()
             except (wire.ProtocolError, wire.Stopped):
                 pass
             finally:
@@ -550,6 +573,14 @@ class Connection:
         return True
 
 
+def _unsent(connection: socket.socket) -> int:
+    """Return the bytes that the other side has not acknowledged; -1 where it is gone."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)))[0])
+    except OSError:
+        return -1
+
+
 def _open_unchanged(root: int, path: bytes, entry: Entry) -> int:
     folders = Folders(root)
     try:
@@ -562,6 +593,12 @@ def _open_unchanged(root: int, path: bytes, entry: Entry) -> int:
         os.close(descriptor)
         raise Gone
     return descriptor
+
+
+def _slower(rate: int, wished: str) -> int:
+    """Return the lower of a share's rate and the one that a client asks for; 0 is none."""
+    asked = int(wished) if wished.isascii() and wished.isdigit() and len(wished) < 19 else 0  # noqa: PLR2004 - 63 bits
+    return min(filter(None, (rate, asked)), default=0)
 
 
 def _close_roots(offer: Offer) -> None:

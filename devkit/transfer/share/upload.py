@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.files import new_file_mode
 from devkit.text import size as size_text
 from devkit.transfer.far.manifest import NO_FOLLOW
 from devkit.transfer.far.names import folded
@@ -132,7 +133,7 @@ class Upload:
 
     def publish(self, name: str) -> str:
         """Sync it, give it its name and return that."""
-        os.fchmod(self._descriptor, 0o644)
+        os.fchmod(self._descriptor, new_file_mode())
         os.fsync(self._descriptor)
         return self._inbox.publish(self._name, name)
 

@@ -160,7 +160,8 @@ class Plain(http.server.BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
         if server.etag:
             self.send_header("ETag", server.etag)
-        self.send_header("Content-Length", str(end - first))
+        if server.length:
+            self.send_header("Content-Length", str(end - first))
         for name, value in server.headers.items():
             self.send_header(name, value)
         self.end_headers()
@@ -185,6 +186,7 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "etag": '"v1"',
         "headers": {},
         "cuts": 0,
+        "length": True,
         "location": "/",
         "requests": [],
     }
@@ -271,6 +273,85 @@ def test_redirections_are_followed_and_take_no_password_along(tmp_path: Path) ->
         redirected(parse_address("https://example.com/x"), "http://example.com/y")
     with pytest.raises(DevkitError):
         redirected(parse_address("https://example.com/x"), "file:///etc/passwd")
+
+
+def test_names_that_are_not_ascii_reach_the_server(tmp_path: Path) -> None:
+    with plain(b"x", location="/数 据?q=é#part".encode().decode("latin-1")) as server:
+        get(f"{server.url}/moved", tmp_path / "here")
+        get(f"{server.url}/file?q=数", tmp_path / "there")
+        asked = [path for path, _ in server.requests if not path.startswith("/moved")]
+    assert asked[0] == "/%E6%95%B0%20%E6%8D%AE?q=%C3%A9"
+    assert asked[-1] == "/file?q=%E6%95%B0"
+    assert parse_address("http://bücher.example/").netloc == "xn--bcher-kva.example"
+
+
+def test_what_is_not_plain_about_a_file_is_said(tmp_path: Path) -> None:
+    with plain(b"data", ranges=False, length=False, headers={"Connection": "close"}) as server:
+        assert "whether it is whole cannot be known" in get(f"{server.url}/file", tmp_path / "a").remarks[0]
+    with plain(b"data", headers={"Content-Encoding": "gzip"}) as server:
+        assert "gzip-encoded" in get(f"{server.url}/file", tmp_path / "b").remarks[0]
+    with plain(b"data") as server:
+        assert get(f"{server.url}/file", tmp_path / "c").remarks == ()
+
+
+def test_what_is_no_web_server_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                connection.recv(4096)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(DevkitError, match="does not answer as a web server does"):
+            get(f"http://127.0.0.1:{listener.getsockname()[1]}/x", tmp_path / "x")
+        thread.join()
+
+
+def test_what_cannot_be_gone_on_from_is_not_left(tmp_path: Path) -> None:
+    with plain(os.urandom(1 << 20), ranges=False, cuts=2) as server, pytest.raises(DevkitError):
+        get(f"{server.url}/file", tmp_path / "here")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fetched_file_has_the_mode_of_a_new_one(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with plain(b"data") as server:
+            get(f"{server.url}/file", tmp_path / "here")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "here").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_of_one_file_stays_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "shared" / "folder").mkdir(parents=True)
+    (tmp_path / "shared" / "folder" / "only").write_text("x")
+    with sharing(tmp_path / "shared") as server:
+        get(f"{server.url()}folder/", tmp_path / "inside")
+        get(f"{server.url()}folder/only", tmp_path / "file")
+        get(f"{server.url()}folder/only", tmp_path / "file")
+    assert (tmp_path / "inside" / "only").read_text() == "x"
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_limit_holds_for_a_folder_too(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "file").write_bytes(os.urandom(3 << 20))
+    for share, wish in ((0, 4 << 20), (4 << 20, 0), (4 << 20, 1 << 30)):
+        with sharing(tmp_path / "shared", rate=share) as server:
+            outcome = get(server.url(), tmp_path / f"{share}-{wish}", rate=wish)
+        assert outcome.result["seconds"] > 0.4
+
+
+def test_json_is_answered_where_nothing_comes(devkit: Devkit) -> None:
+    with plain(b"") as server:
+        server.server_close()
+        done = devkit("get", f"{server.url}/x", "--json")
+    assert done.status == 1
+    assert "could not be reached" in json.loads(done.out)["error"]["what"]
 
 
 def test_a_proxy_is_asked_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

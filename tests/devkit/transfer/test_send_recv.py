@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from devkit.errors import UsageError
-from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, proven
+from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, parse_size, proven
 from devkit.transfer.far.names import MAX_DEPTH
 from devkit.transfer.far.wire import ProtocolError
 from devkit.transfer.remote import Place, fast_ciphers, parse_place
@@ -233,8 +233,12 @@ def test_rates_are_read_as_people_write_them() -> None:
         7,
         2 << 20,
     ]
-    with pytest.raises(UsageError):
-        parse_rate("fast")
+    for word in ("fast", "0", "-1", "\u0661k"):
+        with pytest.raises(UsageError, match="is not a rate"):
+            parse_rate(word)
+    assert [parse_size(word) for word in ("0", "10G", "2T", "")] == [0, 10 << 30, 2 << 40, 0]
+    with pytest.raises(UsageError, match="is not a size"):
+        parse_size("much")
 
 
 def test_only_ciphers_that_the_user_allows_are_asked_for() -> None:

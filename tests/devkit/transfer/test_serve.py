@@ -10,6 +10,7 @@ import random
 import re
 import socket
 import ssl
+import struct
 import tarfile
 import threading
 import time
@@ -515,3 +516,42 @@ def test_the_server_holds_no_more_memory_for_many_fetches(server: Server) -> Non
     left, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert left < 3_000_000
+
+
+def test_once_waits_for_the_client_to_have_it_all(source: Path) -> None:
+    told: list[Served] = []
+    with sharing(source, once=True, on_served=told.append) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(f"GET /{server.secret}/big.bin HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            connection.recv(1)
+            time.sleep(0.2)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a cut link
+        while not told:
+            time.sleep(0.01)
+        assert not told[0].complete
+        assert not server.stopping
+        assert ask(server, "big.bin")[2] == (source / "big.bin").read_bytes()
+        while not server.stopping:
+            time.sleep(0.01)
+
+
+def test_all_addresses_of_ipv6_are_all_of_ipv4_too(source: Path) -> None:
+    with sharing(source, address="::") as server:
+        for host in ("127.0.0.1", "::1"):
+            connection = http.client.HTTPConnection(host, server.port)
+            connection.request("GET", f"/{server.secret}/zero")
+            assert connection.getresponse().status == 200
+            connection.close()
+
+
+def test_an_address_that_is_none_is_said_plainly(source: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(DevkitError) as said, sharing(source, port=port):
+            pass
+    assert said.value.what == f"127.0.0.1 port {port} cannot be listened on"
+    assert said.value.why == "Address already in use."
+    with pytest.raises(DevkitError) as said, sharing(source, address="203.0.113.9"):
+        pass
+    assert said.value.what == "203.0.113.9 cannot be listened on"
+    assert said.value.why == "Cannot assign requested address."
