@@ -61,7 +61,7 @@ def watching(console: Console, text: str, restored: list[str]) -> Iterator[Watch
             with lock:
                 total += plan["bytes"]
                 if bar is None and console.interactive:  # not before: ssh may be asking for a password
-                    bar = stack.enter_context(console.progress(text, total=0, unit="bytes"))
+                    bar = stack.enter_context(console.progress(text, total=total or None, unit="bytes"))
                 if bar is not None:
                     bar.update(total=total or None, text=f"{text}, {counted(plan['files'], 'file')}")
 

@@ -363,20 +363,9 @@ class Console:
             return
         from rich import progress as rich_progress
 
-        columns: list[rich_progress.ProgressColumn] = [
-            rich_progress.SpinnerColumn(spinner_name="dots" if speaks(sys.stderr, "⠋") else "line", finished_text=" "),
-            rich_progress.TextColumn("{task.description}", markup=False),
-        ]
-        if total is not None:
-            columns.append(rich_progress.BarColumn(bar_width=24))
-            counts = (
-                rich_progress.DownloadColumn(binary_units=True)
-                if unit == "bytes"
-                else rich_progress.MofNCompleteColumn()
-            )
-            columns.append(counts)
-        if unit == "bytes":
-            columns.append(rich_progress.TransferSpeedColumn())
-        columns.append(rich_progress.TimeElapsedColumn() if total is None else rich_progress.TimeRemainingColumn())
-        with rich_progress.Progress(*columns, console=self.err, transient=True) as bar:
+        from devkit.progress import columns
+
+        spinner = "dots" if speaks(sys.stderr, "⠋") else "line"
+        shown = columns(self.err.width, spinner=spinner, counted=total is not None, in_bytes=unit == "bytes")
+        with rich_progress.Progress(*shown, console=self.err, transient=True) as bar:
             yield Progress(bar, bar.add_task(self._plain(self.err, text), total=total))

@@ -287,6 +287,21 @@ def test_progress_on_a_terminal_is_gone_when_it_ends() -> None:
     assert text.rpartition("after")[0].endswith(("\x1b[2K", "\x1b[1A\x1b[2K", "\x1b[?25h\r\x1b[1A\x1b[2K"))
 
 
+@pytest.mark.parametrize(("width", "there", "gone"), [("40", "MiB", "━"), ("60", "MiB/s", "━"), ("100", "━", "…")])
+def test_progress_on_a_narrow_terminal_stays_one_line_and_keeps_what_counts(width: str, there: str, gone: str) -> None:
+    code = (
+        "import time\nfrom devkit.console import Console\n"
+        "with Console().progress('sending to somewhere', total=50 << 20, unit='bytes') as bar:\n"
+        "    for done in range(8):\n        bar.update(done=done * 5 << 20); time.sleep(0.1)\nprint('after')\n"
+    )
+    text = on_a_terminal(code, COLUMNS=width)
+    before = without_colour(text.rpartition("after")[0])
+    assert there in before
+    assert gone not in before
+    assert "/50.0 MiB" in before
+    assert before.count("\n") == 1  # the one that rich ends the line with, before it takes it back
+
+
 def test_plan_prints_the_exact_lines(console: Console, screen: Screen) -> None:
     console.plan(["git fetch -- origin 'refs/pull/7/head'"])
     assert screen.out == "git fetch -- origin 'refs/pull/7/head'\n"
