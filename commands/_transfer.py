@@ -165,7 +165,7 @@ def _listed(pairs: Sequence[Sequence[str]], count: int) -> str:
     from devkit.transfer.far.wire import raw
     from devkit.transfer.shown import shown
 
-    lines = [f"{shown(raw(name))} ({reason})" for name, reason in pairs[:NAMED]]
+    lines = [f"{shown(raw(name))} ({shown(reason.encode('utf-8', 'replace'))})" for name, reason in pairs[:NAMED]]
     return "\n".join([*lines, f"… {count} in all"] if count > len(lines) else lines)
 
 

@@ -312,7 +312,7 @@ def as_object(body: Bytes) -> Dict[str, Any]:
     """Return a frame's JSON object."""
     try:
         value = json.loads(bytes(body).decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError("a frame that is not JSON") from error
     if not isinstance(value, dict):
         raise ProtocolError("a frame that is not an object")

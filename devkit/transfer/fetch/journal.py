@@ -61,7 +61,7 @@ class Journal:
 
     def load(self) -> None:
         """Read what an earlier run left, where it was of the same version."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             descriptor = os.open(self._name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._folder)
             with os.fdopen(descriptor, "rb") as file:
                 value = json.loads(file.read(1 << 24))

@@ -6,10 +6,12 @@ import contextlib
 import errno
 import os
 import random
+import shutil
 import socket
 import threading
+import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +21,9 @@ from devkit.transfer.far.names import Ignore, collisions, link_stays_inside, par
 from devkit.transfer.far.taking import Options, Taking
 
 from .conftest import FUZZ, offer, transfer, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ESCAPES = [
     b"../out",
@@ -427,3 +432,67 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / name / "same").write_text(name)
     with pytest.raises(wire.Stopped, match="twice"):
         describe([os.fsencode(tmp_path / name / "same") for name in ("one", "two")], [], False, False)
+
+
+def test_a_frame_of_json_that_nests_without_end_is_refused() -> None:
+    with pytest.raises(wire.ProtocolError, match="not JSON"):
+        wire.as_object(b"[" * 900_000)
+
+
+@contextlib.contextmanager
+def swapping(folder: Path, target: Path) -> Iterator[list[int]]:
+    """Put a link to ``target`` in a folder's place and take it back, over and over; give how often."""
+    count = [0]
+    over = threading.Event()
+    aside, link = folder.with_name("aside"), folder.with_name("link aside")
+
+    def swap() -> None:
+        while not over.is_set():
+            link.symlink_to(target)
+            with contextlib.suppress(OSError):  # a transfer made the folder anew
+                folder.rename(aside)
+                link.rename(folder)
+                count[0] += 1
+                time.sleep(0.0005)
+            for leftover in (folder, link):
+                if leftover.is_symlink():
+                    leftover.unlink()
+            if aside.exists() and not folder.exists():
+                aside.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        yield count
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("end", ["offering", "taking"])
+def test_a_folder_that_turns_into_a_link_during_transfers_leads_nowhere(
+    end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    for number in range(20):
+        (outside / str(number)).write_text("secret")
+    folder = tmp_path / "source" / "top" / "folder"
+    folder.mkdir(parents=True)
+    for number in range(20):
+        (folder / str(number)).write_text("public")
+    swapped = folder if end == "offering" else tmp_path / "there" / "folder"
+    swapped.mkdir(parents=True, exist_ok=True)
+    with swapping(swapped, outside) as count:
+        for _ in range(100):
+            with contextlib.suppress(wire.Stopped, wire.ProtocolError):
+                transfer(offer(f"{folder.parent}/"), tmp_path / "there", Options(checksum=True))
+    with capsys.disabled():
+        print(f"\n  {end}: {count[0]} swaps in 100 transfers, 0 escapes")  # noqa: T201 - the count is the point
+    assert count[0] > 10
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {str(n): "secret" for n in range(20)}
+    there = [
+        path for path in (tmp_path / "there").rglob("*") if path.is_file() and outside not in path.resolve().parents
+    ]
+    assert {path.read_text() for path in there if not path.name.startswith(".devkit-part-")} <= {"public"}
