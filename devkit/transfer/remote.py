@@ -203,8 +203,10 @@ class Remote:
 
     def explain(self, error: Exception) -> DevkitError:
         """Return what to tell the user about a transfer that broke: what the far side, or ssh, said."""
-        if isinstance(error, wire.Stopped):
+        if isinstance(error, wire.Told):
             return DevkitError(f"{self.place.host}: {error.what}", error.why)
+        if isinstance(error, wire.Stopped):
+            return DevkitError(error.what, error.why)
         return self._explained(error)
 
     def _explained(self, error: Exception, *, started: bool = True) -> DevkitError:

@@ -47,6 +47,10 @@ class Stopped(Exception):
         self.why = why
 
 
+class Told(Stopped):
+    """The other end cannot go on, and said so."""
+
+
 class Closed(ProtocolError):
     """The connection ended."""
 
@@ -319,10 +323,10 @@ def as_object(body: Bytes) -> Dict[str, Any]:
     return value
 
 
-def failure(body: Bytes) -> Stopped:
+def failure(body: Bytes) -> Told:
     """Return what a FAILED frame says."""
     value = as_object(body)
-    return Stopped(str(value.get("what", "the far side failed"))[:2000], str(value.get("why", ""))[:8000])
+    return Told(str(value.get("what", "the far side failed"))[:2000], str(value.get("why", ""))[:8000])
 
 
 def text(path: bytes) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
+from devkit.text import size
 from devkit.transfer.far import wire
 from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
@@ -220,8 +221,10 @@ class Fetch:
     def _room(self, folder: int) -> None:
         disk = os.fstatvfs(folder)
         free = disk.f_bavail * disk.f_frsize
-        if self._remote.size > free + self._begun(folder) - RESERVE:
-            raise DevkitError(f"the disk has no room for {self._remote.size} bytes", f"{free} are free.")
+        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
+        if self._remote.size > free + self._begun(folder) - reserve:
+            why = f"{size(free)} are free there, and {size(reserve)} stay free."
+            raise DevkitError(f"the disk has no room for {size(self._remote.size)}", why)
 
     def _begun(self, folder: int) -> int:
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ import pytest
 from devkit.errors import DevkitError
 from devkit.transfer.sftp import quoted, sftp_words, version_name
 
-from .conftest import REPOSITORY, offer, tree
+from .conftest import REPOSITORY, offer, sharing, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +116,22 @@ def test_a_disk_that_fills_up_stops_it_and_with_room_it_goes_on(
     assert again.status == 0, again.err
     assert "already there" in again.err
     assert (small_disk / "there" / "big").read_bytes() == big.read_bytes()
+
+
+@pytest.mark.usefixtures("sshd")
+def test_the_end_whose_disk_has_no_room_is_the_one_that_is_named(
+    devkit: Devkit, small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "big").write_bytes(bytes(200 << 20))
+    sent = devkit("send", f"{tmp_path}/big", f"box:{small_disk}/")
+    assert "box: the disk has no room for 200.0 MiB" in sent.err
+    received = devkit("recv", f"box:{tmp_path}/big", f"{small_disk}/")
+    assert "✗ the disk has no room for 200.0 MiB" in received.err
+    with sharing(tmp_path / "big") as server:
+        fetched = devkit("get", f"{server.url()}big", f"{small_disk}/")
+        assert "the disk has no room for 200 MiB" in fetched.err
+        (tmp_path / "big").write_bytes(os.urandom(100 << 20))
+        assert devkit("get", f"{server.url()}big", f"{small_disk}/").status == 0
 
 
 def test_a_host_that_refuses_says_what_ssh_said(sshd: Path, devkit: Devkit, source: Path, tmp_path: Path) -> None:
