@@ -43,10 +43,11 @@ Limit = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 
 NAMED = 10
+STAYS = "what arrived stays: the same line goes on from where it was"
 
 
 @contextlib.contextmanager
-def watching(console: Console, text: str, restored: list[str]) -> Iterator[Watch]:
+def watching(console: Console, text: str, restored: list[str], stays: str = STAYS) -> Iterator[Watch]:
     """Show the progress of a transfer from the plans of its far sides on; an interruption says what stays."""
     from devkit.transfer.copy import Watch
 
@@ -75,7 +76,7 @@ def watching(console: Console, text: str, restored: list[str]) -> Iterator[Watch
         try:
             yield Watch(planned, advanced)
         except KeyboardInterrupt:
-            restored.append("what arrived stays: the same line goes on from where it was")
+            restored.append(stays)
             raise
 
 

@@ -39,10 +39,11 @@ def command(
     app = ctx.obj
     where = parse_address(sys.stdin.readline() if address == "-" else address)
     wish = Wish(destination, connections, parse_rate(limit), checksum, parse_sha256(sha256), dry_run)
+    stays = f"{flags.STAYS}, if the server answers ranges"
     with app.start_run("get", address=where.url, destination=destination) as run:
         with (
             flags.answering(app.console, [""], as_json=as_json, several=False),
-            flags.watching(app.console, f"fetching from {where.netloc}", app.restored) as watch,
+            flags.watching(app.console, f"fetching from {where.netloc}", app.restored, stays) as watch,
         ):
             outcome = fetch(where, wish, watch)
         run.record["result"] = outcome.as_json()

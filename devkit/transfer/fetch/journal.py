@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import threading
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,10 +38,23 @@ def missing(spans: Iterable[Span], size: int) -> list[Span]:
     return [*found, *([(at, size)] if at < size else [])]
 
 
+@cache
+def boot_id() -> str:
+    """Return what changes when the machine is started anew; empty where that is not known."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return ""
+
+
+def _spans(pairs: Iterable[Iterable[int]], size: int) -> list[Span]:
+    return merged((int(first), min(int(end), size)) for first, end in pairs if 0 <= first < end)
+
+
 class Journal:
     """The record of a part.
 
-    It never names what is not synced: the part is synced first, then the record is written anew beside it and renamed.
+    It names what is synced, and what is written: that outlives the process, but not the machine, so it counts as long
+    as the machine has not been started anew. Each time the record is written anew beside the part and renamed.
 
     Args:
         folder: the descriptor of their folder.
@@ -57,6 +72,7 @@ class Journal:
         self._size = size
         self._lock = threading.Lock()
         self._saving = threading.Lock()
+        self._synced: list[Span] = []
         self.done: list[Span] = []
 
     def load(self) -> None:
@@ -67,29 +83,38 @@ class Journal:
                 value = json.loads(file.read(1 << 24))
             if value["version"] == self._version and value["size"] == self._size and self._version:
                 here = os.fstat(self._part).st_size
-                self.done = merged(
-                    (int(first), min(int(end), here)) for first, end in value["done"] if 0 <= first < end
-                )
+                lasts = value["written"] if boot_id() and value["boot"] == boot_id() else value["synced"]
+                self._synced = _spans(value["synced"], here)
+                self.done = _spans(lasts, here)
 
     def add(self, span: Span) -> None:
         """Note a range that was written and verified."""
         with self._lock:
             self.done = merged([*self.done, span])
 
-    def save(self) -> None:
-        """Sync the part and write down what it holds."""
+    def save(self, *, sync: bool = True) -> None:
+        """Write down what the part holds; synced first, unless that would cost too much by now."""
         with self._saving:
             with self._lock:
                 done = list(self.done)
-            os.fdatasync(self._part)
-            value = {"version": self._version, "size": self._size, "done": done}
+            if sync:
+                os.fdatasync(self._part)
+                self._synced = done
+            value = {
+                "version": self._version,
+                "size": self._size,
+                "synced": self._synced,
+                "written": done,
+                "boot": boot_id(),
+            }
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             temporary = f"{self._name}~"
             descriptor = os.open(temporary, flags, 0o600, dir_fd=self._folder)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(value).encode())
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             os.rename(temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def remove(self) -> None:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 BLOCK = 1 << 18
 SEGMENT = 32 << 20
 SMALLEST = 4 << 20
-SAVE_EVERY_S = 5.0
+SAVE_EVERY_S = 0.5
+SYNC_EVERY_S = 5.0
 WRITE_EVERY_S = 0.5
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
@@ -179,6 +180,7 @@ class Fetch:
         self._failures: list[BaseException] = []
         self._direct = -1
         self._resuming = False
+        self._journal: Journal | None = None
         self.fetched = 0
         self.found = 0
         self.again = 0
@@ -205,6 +207,8 @@ class Fetch:
                     os.utime(part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
                 os.fsync(part)
                 os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
+                if self._journal is not None:
+                    self._journal.remove()
                 os.fsync(folder)
             finally:
                 os.close(part)
@@ -237,7 +241,7 @@ class Fetch:
     def _ranges(self, folder: int, part: int) -> int:
         size = self._remote.size
         record = os.fsdecode(part_name(os.fsencode(self._target.name))) + ".json"
-        journal = Journal(folder, record, part, self._remote.version, size)
+        journal = self._journal = Journal(folder, record, part, self._remote.version, size)
         journal.load()
         left = missing(journal.done, size)
         before = size - sum(end - first for first, end in left)
@@ -252,24 +256,24 @@ class Fetch:
         for thread in threads:
             thread.start()
         try:
-            saved = time.monotonic()
+            saved = synced = time.monotonic()
             while any(thread.is_alive() for thread in threads):
                 for thread in threads:
                     thread.join(0.05)
-                # Digests tell what a killed run left; without them only the journal does, and each save costs a sync.
-                if not self._remote.digests and time.monotonic() - saved > SAVE_EVERY_S:
-                    journal.save()
-                    saved = time.monotonic()
+                # Digests tell what a killed run left; without them only the journal does.
+                now = time.monotonic()
+                if not self._remote.digests and now - saved > SAVE_EVERY_S:
+                    journal.save(sync=now - synced > SYNC_EVERY_S)
+                    saved, synced = now, now if now - synced > SYNC_EVERY_S else synced
         finally:
             self._stop.set()
             for thread in threads:
                 thread.join(5)
             complete = not missing(journal.done, size)
-            if not complete:
-                journal.save()
+            if not complete or not self._remote.digests:
+                journal.save(sync=not complete)
         if self._failures or not complete:
             raise self._explained()
-        journal.remove()
         return before + self.found
 
     def _explained(self) -> DevkitError:

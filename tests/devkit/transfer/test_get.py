@@ -27,7 +27,7 @@ from devkit.transfer.far.names import part_name
 from devkit.transfer.fetch.address import parse_address, redirected
 from devkit.transfer.fetch.client import proxy_of
 from devkit.transfer.fetch.get import Wish, fetch, file_name
-from devkit.transfer.fetch.journal import merged, missing
+from devkit.transfer.fetch.journal import Journal, merged, missing
 from devkit.transfer.share.announce import Announcement
 
 from .conftest import REPOSITORY, sharing, tree
@@ -171,7 +171,10 @@ class Plain(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
             return
-        self.wfile.write(body)
+        for at in range(0, len(body), 1 << 18):
+            self.wfile.write(body[at : at + (1 << 18)])
+            if server.rate:
+                time.sleep((1 << 18) / server.rate)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -187,6 +190,7 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "headers": {},
         "cuts": 0,
         "length": True,
+        "rate": 0,
         "location": "/",
         "requests": [],
     }
@@ -242,6 +246,51 @@ def test_a_later_run_goes_on_where_the_version_is_the_same(tmp_path: Path) -> No
     assert (tmp_path / "here").read_bytes() == data
     assert outcome.result["same_bytes"] > 4 << 20
     assert left_behind(tmp_path) == []
+
+
+def test_killed_while_any_server_sends_little_comes_twice(devkit: Devkit, tmp_path: Path) -> None:
+    data = os.urandom(24 << 20)
+    with plain(data, rate=8 << 20) as server:
+        line = [sys.executable, "-m", "devkit", "get", f"{server.url}/file", "here", "-j", "2"]
+        process = subprocess.Popen(
+            line, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.DEVNULL
+        )
+        journal = part_of(tmp_path / "here").with_name(part_of(tmp_path / "here").name + ".json")
+        while process.poll() is None and not (journal.exists() and _written(journal) > 4 << 20):
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        server.rate = 0
+        there = _written(journal)
+        again = json.loads(devkit("get", f"{server.url}/file", "here", "--json").out)
+    assert (tmp_path / "here").read_bytes() == data
+    assert again["result"]["same_bytes"] == there > 4 << 20
+    assert left_behind(tmp_path) == []
+
+
+def _written(journal: Path) -> int:
+    return sum(end - first for first, end in json.loads(journal.read_text())["written"])
+
+
+def test_what_was_not_synced_does_not_count_once_the_machine_was_started_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.open(tmp_path, os.O_RDONLY)
+    part = os.open(tmp_path / "part", os.O_RDWR | os.O_CREAT)
+    os.pwrite(part, bytes(100), 0)
+    journal = Journal(folder, "journal", part, "v", 100)
+    journal.add((0, 30))
+    journal.save()
+    journal.add((30, 60))
+    journal.save(sync=False)
+    for boot, end in (("the same", 60), ("another", 30), ("", 30)):
+        if boot != "the same":
+            monkeypatch.setattr("devkit.transfer.fetch.journal.boot_id", lambda boot=boot: boot)
+        later = Journal(folder, "journal", part, "v", 100)
+        later.load()
+        assert later.done == [(0, end)]
+    for descriptor in (folder, part):
+        os.close(descriptor)
 
 
 def test_a_later_run_begins_anew_where_the_version_is_another(tmp_path: Path) -> None:
