@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import errno
 import http.client
 import mmap
 import os
@@ -41,6 +42,7 @@ WRITE_EVERY_S = 0.5
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
 RESERVE = 64 << 20
+LOOK_EVERY = 8 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -200,7 +202,7 @@ class Fetch:
             self._resuming = os.fstat(part).st_size > 0
             whole = False
             try:
-                before = self._ranges(folder, part) if trusted else self._whole(part)
+                before = self._ranges(folder, part) if trusted else self._whole(folder, part)
                 whole = True
                 os.fchmod(part, new_file_mode())
                 if self._remote.mtime_ns:
@@ -223,9 +225,7 @@ class Fetch:
         return before
 
     def _room(self, folder: int) -> None:
-        disk = os.fstatvfs(folder)
-        free = disk.f_bavail * disk.f_frsize
-        reserve = min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
+        free, reserve = _free(folder)
         if self._remote.size > free + self._begun(folder) - reserve:
             why = f"{size(free)} are free there, and {size(reserve)} stay free."
             raise DevkitError(f"the disk has no room for {size(self._remote.size)}", why)
@@ -413,11 +413,11 @@ class Fetch:
 
     # Where it does not: from the beginning, over one connection.
 
-    def _whole(self, part: int) -> int:
+    def _whole(self, folder: int, part: int) -> int:
         client = Client(self._address)
         buffer = memoryview(bytearray(BLOCK))
         try:
-            offset = 0
+            offset = looked = 0
             for count in self._stream(client, buffer):
                 done = 0
                 while done < count:
@@ -425,6 +425,12 @@ class Fetch:
                 offset += count
                 self._count(count)
                 self._on_done(count)
+                looked += count
+                if looked >= LOOK_EVERY:  # a server that names no length may send without end
+                    looked = 0
+                    free, reserve = _free(folder)
+                    if free < reserve:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
             why = f"{_said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
             raise DevkitError("the file did not arrive whole", why) from error
@@ -442,6 +448,12 @@ class Fetch:
             yield count
         if response.length:
             raise ConnectionError("the connection ended")
+
+
+def _free(folder: int) -> tuple[int, int]:
+    """Return the bytes that are free on a folder's disk, and those that are to stay so."""
+    disk = os.fstatvfs(folder)
+    return disk.f_bavail * disk.f_frsize, min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
 
 
 def _segments(spans: list[Span], connections: int) -> list[Span]:

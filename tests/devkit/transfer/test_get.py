@@ -365,6 +365,19 @@ def test_what_cannot_be_gone_on_from_is_not_left(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_sends_without_end_does_not_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [1000, 90]
+    monkeypatch.setattr("devkit.transfer.fetch.ranges._free", lambda _folder: (left.pop(0) if left else 0, 100))
+    headers = {"Connection": "close"}
+    endless = plain(bytes(64 << 20), ranges=False, length=False, headers=headers)
+    with endless as server, pytest.raises(DevkitError, match="cannot be written") as said:
+        get(f"{server.url}/file", tmp_path / "here")
+    assert said.value.why == "No space left on device."
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_fetched_file_has_the_mode_of_a_new_one(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
