@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import struct
+import subprocess
 import tarfile
 import threading
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import DevkitError, UsageError
+from devkit.transfer.far.names import link_stays_inside
 from devkit.transfer.share import http as share_http
 from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
 from devkit.transfer.share.http import BadRequest, parse, parse_range
@@ -26,7 +28,7 @@ from devkit.transfer.share.page import ordered
 from devkit.transfer.share.tree import Item
 from devkit.transfer.share.upload import upload_name
 
-from .conftest import FUZZ, sharing
+from .conftest import FUZZ, sharing, tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -555,3 +557,88 @@ def test_an_address_that_is_none_is_said_plainly(source: Path) -> None:
         pass
     assert said.value.what == "203.0.113.9 cannot be listened on"
     assert said.value.why == "Cannot assign requested address."
+
+
+def test_no_made_up_range_answers_other_bytes(server: Server, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = random.Random(12)  # noqa: S311 - a fuzz that can be repeated
+    data = (source / "big.bin").read_bytes()
+    numbers = ["", "0", "1", "-1", "07", "1e3", "٣", str(len(data) - 1), str(len(data)), "9" * 18, "9" * 19, " 5"]
+    statuses: dict[int, int] = {}
+    for _ in range(300 * FUZZ):
+        words = [chance.choice([*numbers, str(chance.randrange(len(data)))]) for _ in range(2)]
+        unit, comma = (
+            chance.choice(["bytes=", "bytes=", "bytes=", "bytes:", "lines=", ""]),
+            chance.choice(["", "", ",0-1"]),
+        )
+        sent = f"{unit}{words[0]}-{words[1]}{comma}"
+        status, headers, body = ask(server, "big.bin", {"Range": sent.encode().decode("latin-1")})
+        statuses[status] = statuses.get(status, 0) + 1
+        if status == 206:
+            first, end, size = map(int, re.findall(r"\d+", headers["Content-Range"]))
+            assert (body, size) == (data[first : end + 1], len(data)), sent
+        elif status == 200:
+            assert body == data, sent
+    with capsys.disabled():
+        print(f"\n  ranges: {statuses}, 0 other bytes")  # noqa: T201 - the count is the point
+    assert set(statuses) == {200, 206, 416}
+
+
+def test_no_made_up_tree_makes_an_archive_that_unpacks_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = random.Random(13)  # noqa: S311 - a fuzz that can be repeated
+    pieces = [
+        b"a",
+        b"-rf",
+        b"..a",
+        b"\n",
+        b"\xff",
+        b"\\..\\x",
+        b"--to-command=x",
+        b" ",
+        b"l" * 200,
+        b"~",
+        "数".encode(),
+    ]
+    canary = tmp_path / "canary"
+    canary.write_text("untouched")
+    targets = [b"a", b"../..", os.fsencode(canary), b"../a", b"a/../../..", b"\n", b"."]
+    members = links = 0
+    for number in range(20 * FUZZ):
+        root = tmp_path / str(number) / "shared"
+        root.mkdir(parents=True)
+        for _ in range(12):
+            path = root / os.fsdecode(b"/".join(chance.choices(pieces, k=chance.randint(1, 4))))
+            with contextlib.suppress(OSError, RuntimeError):  # a loop of links
+                if path.is_symlink() or not path.parent.resolve().is_relative_to(root.resolve()):
+                    continue  # the tree's maker must not write through its own links
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if chance.random() < 0.4:
+                    path.symlink_to(os.fsdecode(chance.choice(targets)))
+                else:
+                    path.write_bytes(os.urandom(chance.choice([0, 1, 511, 512, 513, 9000])))
+        with sharing(root) as server:
+            status, headers, body = ask(server, "?tar")
+        assert (status, int(headers["Content-Length"])) == (200, len(body))
+        there = tmp_path / str(number) / "there"
+        there.mkdir()
+        subprocess.run(["tar", "-x", "-C", there], input=body, capture_output=True, check=True)
+        assert [each.name for each in there.iterdir()] == ["shared"]
+        with tarfile.open(fileobj=io.BytesIO(body), encoding="utf-8", errors="surrogateescape") as archive:
+            for member in archive:
+                members += 1
+                links += member.issym()
+                name = os.fsencode(member.name)
+                assert name.startswith(b"shared/")
+                assert not member.issym() or link_stays_inside(name[len(b"shared/") :], os.fsencode(member.linkname))
+        left_out = {name for name, what in tree(root).items() if what[0] == 0o120000}
+        expected = {name: what for name, what in tree(root).items() if name not in left_out and what[1]}
+        came = {name: what for name, what in tree(there / "shared").items() if name not in left_out and what[1]}
+        assert {name: what[1][0] for name, what in came.items()} == {
+            name: what[1][0] for name, what in expected.items()
+        }
+    with capsys.disabled():
+        print(f"\n  archives: {members} members, {links} links, 0 escapes")  # noqa: T201 - the count is the point
+    assert links > 5
+    assert canary.read_text() == "untouched"
+    assert {each.name for each in tmp_path.iterdir()} == {"canary", *map(str, range(20 * FUZZ))}
