@@ -358,6 +358,7 @@ def carry(source, target):
     except OSError:
         pass
     os.close(target)
+    os.close(source)  # else who writes there waits for ever
 back = threading.Thread(target=carry, args=(child.stdout.fileno(), 1), daemon=True)
 back.start()
 into = os.dup(child.stdin.fileno())
