@@ -44,16 +44,16 @@ def command(
         copy.parse_rate(limit),
         dry_run,
     )
-    with flags.answering(app.console, [place.host for place in places], as_json=as_json):
-        offer = copy.offer_of(request)
     ssh = app.config.get("transfer.ssh")
-    with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
-        names = ", ".join(place.host for place in places)
-        with flags.watching(app.console, f"sending to {names}", app.restored) as watch:
-            outcomes = copy.send_to_all(app.console, ssh, request, offer, places, watch)
-        run.record["result"] = [outcome.as_json() for outcome in outcomes]
-        if as_json:
-            app.console.json(run.record["result"])
-        status = flags.show_outcomes(app.console, outcomes, "sent", dry_run=dry_run)
-        run.record["status"] = status
+    hosts = [place.host for place in places]
+    with flags.answering(app.console, hosts, as_json=as_json), copy.reaching(app.console, ssh, request, places) as far:
+        offer = copy.offer_of(request)
+        with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
+            with flags.watching(app.console, f"sending to {', '.join(hosts)}", app.restored) as watch:
+                outcomes = copy.send_to_all(app.console, ssh, request, offer, far, watch)
+            run.record["result"] = [outcome.as_json() for outcome in outcomes]
+            if as_json:
+                app.console.json(run.record["result"])
+            status = flags.show_outcomes(app.console, outcomes, "sent", dry_run=dry_run)
+            run.record["status"] = status
     return status

@@ -7,6 +7,8 @@ import os
 import re
 import threading
 from dataclasses import dataclass, field, replace
+from glob import has_magic
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
@@ -223,17 +225,29 @@ def offer_of(request: Request) -> Offer:
         raise DevkitError(error.what, error.why) from error
 
 
-def send(console: Console, ssh: Sequence[str], request: Request, offer: Offer, place: Place, watch: Watch) -> Outcome:
+@contextlib.contextmanager
+def reaching(console: Console, ssh: Sequence[str], request: Request, places: Sequence[Place]) -> Iterator[list[Remote]]:
+    """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there."""
+    remotes = [Remote(console, ssh, place) for place in places]
+    with contextlib.ExitStack() as stack:
+        if all(Path(each).expanduser().exists() or has_magic(each) for each in request.sources):
+            for remote in remotes:
+                stack.callback(remote.close)
+                remote.begin()
+        yield remotes
+
+
+def send(request: Request, offer: Offer, remote: Remote, watch: Watch) -> Outcome:
     """Send what is offered to one host.
 
     Raises:
         DevkitError: the connection, or the far side, failed.
     """
-    outcome = Outcome(place.host)
-    with _talking(console, ssh, place) as remote:
+    outcome = Outcome(remote.place.host)
+    with _talking(remote):
         remote.start(
             role="take",
-            destination=wire.text(os.fsencode(place.path)),
+            destination=wire.text(os.fsencode(remote.place.path)),
             checksum=request.checksum,
             dry_run=request.dry_run,
             unsafe_links=request.unsafe_links,
@@ -297,7 +311,7 @@ def receive(
         DevkitError: the connection, or the far side, failed.
     """
     outcome = Outcome(place.host)
-    with _talking(console, ssh, place) as remote:
+    with _talking(Remote(console, ssh, place)) as remote:
         remote.start(
             role="offer",
             paths=[wire.text(os.fsencode(path)) for path in request.sources],
@@ -324,9 +338,9 @@ def receive(
 
 
 @contextlib.contextmanager
-def _talking(console: Console, ssh: Sequence[str], place: Place) -> Iterator[Remote]:
+def _talking(remote: Remote) -> Iterator[Remote]:
     """Talk with the far side; where that fails, say why as a user would want to read it."""
-    with Remote(console, ssh, place) as remote:
+    with remote:
         try:
             yield remote
         except (wire.ProtocolError, wire.Stopped) as error:
@@ -427,16 +441,16 @@ def receive_from_all(
 
 
 def send_to_all(
-    console: Console, ssh: Sequence[str], request: Request, offer: Offer, places: Sequence[Place], watch: Watch
+    console: Console, ssh: Sequence[str], request: Request, offer: Offer, remotes: Sequence[Remote], watch: Watch
 ) -> list[Outcome]:
     """Send to several hosts at once; one that fails does not stop the others."""
-    outcomes = [Outcome(place.host) for place in places]
-    request = replace(request, rate=-(-request.rate // len(places)))
+    outcomes = [Outcome(remote.place.host) for remote in remotes]
+    request = replace(request, rate=-(-request.rate // len(remotes)))
 
     def one(number: int) -> None:
         try:
-            outcomes[number] = send(console, ssh, request, offer, places[number], watch)
+            outcomes[number] = send(request, offer, remotes[number], watch)
         except NoPython as error:
-            outcomes[number] = _by_sftp(console, error, request, places[number], offer=offer, ssh=ssh)
+            outcomes[number] = _by_sftp(console, error, request, remotes[number].place, offer=offer, ssh=ssh)
 
     return _each(outcomes, one)

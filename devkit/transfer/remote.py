@@ -119,7 +119,7 @@ class NoPython(DevkitError):
 
 
 class Remote:
-    """A connection to the far side, its receiver running; a context manager.
+    """A connection to the far side; a context manager, inside of which its receiver runs.
 
     Attributes:
         channel: what speaks with it.
@@ -132,14 +132,16 @@ class Remote:
         self._console = console
         self._ssh = ssh
         self._said: deque[str] = deque(maxlen=12)
+        self._marker = f"\n{secrets.token_hex(16)}\n"
+        self._source = b""
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
+    def begin(self) -> None:
+        """Start ssh, which connects while the caller does something else; entering waits for it."""
         find_program(self._ssh[0])
-        nonce = secrets.token_hex(16)
-        marker = f"\n{nonce}\n"
-        last = f"\nsys.modules['os']._exit(sys.modules['devkit_far.main'].main({marker!r}))\n".encode()
-        source = zlib.compress(program() + last, 9)
-        line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(source))]
+        last = f"\nsys.modules['os']._exit(sys.modules['devkit_far.main'].main({self._marker!r}))\n".encode()
+        self._source = zlib.compress(program() + last, 9)
+        line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(self._source))]
         self._console.command(line)
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
         self._process = subprocess.Popen(
@@ -153,21 +155,32 @@ class Remote:
         for pipe in (stdin, stdout):
             wire.widen(pipe.fileno())
         self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
+
+    def __enter__(self) -> Self:
+        if self._process is None:
+            self.begin()
         try:
-            self._greet(source, marker.encode())
+            self._greet()
         except BaseException:
             self.close()
             raise
         return self
 
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise AssertionError("begin comes first")
+        return self._process
+
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _greet(self, source: bytes, marker: bytes) -> None:
+    def _greet(self) -> None:
         try:
             with contextlib.suppress(BrokenPipeError):
-                _write(self._process, source)
-            self._skip_noise(marker)
+                _write(self._running, self._source)
+            self._source = b""
+            self._skip_noise(self._marker.encode())
             hello = self.channel.expect_json(wire.HELLO)
         except wire.ProtocolError as error:
             raise self._explained(error, started=False) from error
@@ -178,7 +191,7 @@ class Remote:
 
     def _skip_noise(self, marker: bytes) -> None:
         """Read past what the far shell's start-up prints, byte by byte at its end so that nothing after it is taken."""
-        stdout = self._process.stdout
+        stdout = self._running.stdout
         seen = bytearray()
         while not seen.endswith(marker):
             byte = os.read(stdout.fileno(), 1) if stdout else b""
@@ -195,7 +208,7 @@ class Remote:
         self.channel.keep_alive()
 
     def _listen(self) -> None:
-        stderr = self._process.stderr
+        stderr = self._running.stderr
         if stderr is not None:
             with contextlib.suppress(ValueError, OSError):
                 for line in stderr:
@@ -212,7 +225,7 @@ class Remote:
     def _explained(self, error: Exception, *, started: bool = True) -> DevkitError:
         self.close()
         said = redact("\n".join(self._said))
-        status = self._process.returncode
+        status = self._running.returncode
         # A shell that lets nothing but sftp in ends with a status of its own.
         if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
             return NoPython(
@@ -231,9 +244,12 @@ class Remote:
 
     def close(self) -> None:
         """End the connection."""
-        if hasattr(self, "channel"):
-            self.channel.close()
         process = self._process
+        if process is None:
+            return
+        self.channel.close()
+        if self._source:  # nobody waited for it
+            process.terminate()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 with contextlib.suppress(OSError):
