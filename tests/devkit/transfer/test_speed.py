@@ -47,8 +47,8 @@ def random_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def interleaved(ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Time each way in turns, and return the medians in seconds."""
+def interleaved(ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Time each way in turns, and return the seconds of each round."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -56,15 +56,18 @@ def interleaved(ways: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> 
             began = time.perf_counter()
             way()
             taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(each) for name, each in taken.items()}
+    return taken
 
 
-def told(title: str, medians: dict[str, float], ours: str, size: int) -> None:
-    """Print the medians, and ours against each."""
-    print(f"\n  {title}: median of {ROUNDS} interleaved rounds")  # noqa: T201 - a measurement
-    for name, seconds in medians.items():
-        ratio = f"{seconds / medians[ours]:6.2f} times ours" if name != ours else ""
-        print(f"    {name:44} {seconds:7.2f} s  {size / seconds / 1e6:7.0f} MB/s  {ratio}")  # noqa: T201
+def told(title: str, taken: dict[str, list[float]], ours: str, size: int) -> None:
+    """Print each way's median and spread, and its median against ours."""
+    print(f"\n  {title}: median (fastest to slowest) of interleaved rounds")  # noqa: T201 - a measurement
+    base = statistics.median(taken[ours])
+    for name, seconds in taken.items():
+        median = statistics.median(seconds)
+        spread = f"({min(seconds):.2f} to {max(seconds):.2f}, {len(seconds)} rounds)"
+        ratio = f"{median / base:6.2f} times ours" if name != ours else ""
+        print(f"    {name:44} {median:6.2f} s {spread:28} {size / median / 1e6:6.0f} MB/s {ratio}")  # noqa: T201
 
 
 def line(*words: str | Path) -> Callable[[], None]:
@@ -115,7 +118,7 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
         line("curl", "-sf", "-o", correct, f"{url}random")()
         assert correct.read_bytes() == random_file.read_bytes()
         correct.unlink()
-        medians = interleaved(
+        taken = interleaved(
             {
                 "raw sendfile loop": line(*discard, "--http0.9", f"http://127.0.0.1:{raw_port}/"),
                 "devkit serve": line(*discard, f"{url}random"),
@@ -127,7 +130,7 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
         for process in (nginx, serve):
             process.terminate()
             process.communicate(timeout=20)
-    told(f"{SIZE >> 20} MiB to curl, discarded", medians, "devkit serve", SIZE)
+    told(f"{SIZE >> 20} MiB to curl, discarded", taken, "devkit serve", SIZE)
 
 
 def _serve(path: Path) -> tuple[subprocess.Popen[str], str]:
@@ -205,11 +208,11 @@ def test_get_beside_a_raw_loop_that_hashes_writes_and_syncs(random_file: Path, t
         raw()
         ours()
         assert (tmp_path / "raw" / "f").read_bytes() == (tmp_path / "ours" / "random").read_bytes()
-        medians = interleaved({"raw loop": raw, "devkit get": ours})
+        taken = interleaved({"raw loop": raw, "devkit get": ours})
     finally:
         process.terminate()
         process.communicate(timeout=20)
-    told(f"{SIZE >> 20} MiB received, hashed, written and synced", medians, "devkit get", SIZE)
+    told(f"{SIZE >> 20} MiB received, hashed, written and synced", taken, "devkit get", SIZE)
 
 
 def test_one_big_file_over_ssh_beside_scp(random_file: Path, sshd: Path, tmp_path: Path) -> None:
@@ -229,14 +232,14 @@ def test_one_big_file_over_ssh_beside_scp(random_file: Path, sshd: Path, tmp_pat
 
     ours()
     assert (there / "random").read_bytes() == random_file.read_bytes()
-    medians = interleaved(
+    taken = interleaved(
         {
             "scp, its own cipher, then sync": scp(),
             "scp -c aes128-gcm@openssh.com, then sync": scp("-c", "aes128-gcm@openssh.com"),
             "devkit send (aes128-gcm@openssh.com)": ours,
         }
     )
-    told(f"{SIZE >> 20} MiB over ssh", medians, "devkit send (aes128-gcm@openssh.com)", SIZE)
+    told(f"{SIZE >> 20} MiB over ssh", taken, "devkit send (aes128-gcm@openssh.com)", SIZE)
 
 
 BARE_RECEIVER = """
@@ -276,6 +279,10 @@ def test_many_small_files_over_ssh_beside_rsync_and_scp(sshd: Path, tmp_path: Pa
     def rsync() -> None:
         line("rsync", "-a", "-e", f"ssh -F {sshd}", f"{source}/", f"box:{next(fresh)}/")()
 
+    def rsync_and_sync() -> None:
+        rsync()
+        os.sync()
+
     def scp() -> None:
         line("scp", "-q", "-r", "-F", sshd, source, f"box:{emptied(next(fresh))}/")()
 
@@ -287,9 +294,10 @@ def test_many_small_files_over_ssh_beside_rsync_and_scp(sshd: Path, tmp_path: Pa
 
     ours()
     assert tree(tmp_path / "there-0") == tree(source)
-    medians = interleaved({"rsync -a": rsync, "devkit send": ours, "bare stream, unnamed, unsynced": stream}, rounds=5)
-    medians.update(interleaved({"scp -r": scp}, rounds=1))
-    told(f"{FILES} files of 10 KiB over ssh", medians, "devkit send", FILES * 10_240)
+    ways: dict[str, Callable[[], object]] = {"rsync -a, unsynced": rsync, "rsync -a, then sync": rsync_and_sync}
+    taken = interleaved({**ways, "devkit send": ours, "bare stream, unnamed, unsynced": stream}, rounds=5)
+    taken.update(interleaved({"scp -r": scp}, rounds=3))
+    told(f"{FILES} files of 10 KiB over ssh", taken, "devkit send", FILES * 10_240)
 
 
 @pytest.mark.parametrize("scattered", [False, True])
