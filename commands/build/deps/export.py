@@ -25,7 +25,7 @@ def command(
 ) -> None:
     from devkit.build.archives import archives
     from devkit.build.checkout import find
-    from devkit.build.deps import export, needed
+    from devkit.build.exchange import export, needed
     from devkit.build.request import configuration, flags
 
     app = ctx.obj

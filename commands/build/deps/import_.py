@@ -16,7 +16,7 @@ from devkit.text import counted
 def command(
     ctx: typer.Context, file: Annotated[str, typer.Argument(metavar="FILE", help="What export wrote.")]
 ) -> None:
-    from devkit.build.deps import take_in
+    from devkit.build.exchange import take_in
 
     app = ctx.obj
     with app.console.progress(f"reading {file}"):
