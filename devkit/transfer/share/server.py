@@ -24,7 +24,7 @@ from devkit.errors import DevkitError
 from devkit.transfer.far import wire
 from devkit.transfer.far.manifest import NO_FOLLOW, Entry, Folders, Offer
 from devkit.transfer.far.offering import Offering, Pace
-from devkit.transfer.fetch.journal import Span, merged
+from devkit.transfer.fetch.journal import Span, merged, missing
 from devkit.transfer.share import archive, http
 from devkit.transfer.share.http import BadRequest, Gone, Request
 from devkit.transfer.share.tree import NotShared, Opened, Tree
@@ -129,7 +129,7 @@ class Server:
         self._wake_read, self._wake_write = socket.socketpair()
         self._peers: Counter[str] = Counter()
         self._open: set[socket.socket] = set()
-        self._covered: dict[tuple[str, bytes, str], list[Span]] = {}
+        self._covered: dict[tuple[str, bytes, str], tuple[list[Span], float]] = {}
         self._lock = threading.Lock()
         try:
             family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -234,17 +234,18 @@ class Server:
             with contextlib.suppress(OSError):
                 wrapped.close()
 
-    def covered(self, peer: str, opened: Opened, span: Span) -> bool:
-        """Note a range that was fetched; tell whether its client now has the whole file."""
+    def covered(self, peer: str, opened: Opened, span: Span, began: float) -> float | None:
+        """Note a range that was fetched; return when its client's first one began if it now has the whole file."""
         key = (peer, opened.path, opened.etag)
         with self._lock:
-            spans = merged([*self._covered.pop(key, ()), span])
-            if spans == [(0, opened.status.st_size)]:
-                return True
-            self._covered[key] = spans
+            spans, first = self._covered.pop(key, ([], began))
+            spans, first = merged([*spans, span]), min(first, began)
+            if not missing(spans, opened.status.st_size):
+                return first
+            self._covered[key] = spans, first
             while len(self._covered) > REMEMBERED:
                 self._covered.pop(next(iter(self._covered)))
-        return False
+        return None
 
     def served(self, served: Served) -> None:
         """Tell that something was fetched or came in; with ``once`` the first whole fetch is the last."""
@@ -445,9 +446,10 @@ class Connection:
         except (Gone, OSError):
             sent = 0
         whole = sent == end - first and self._delivered()
-        if not whole or self._server.covered(self._peer, opened, (first, end)):
+        since = self._server.covered(self._peer, opened, (first, end), began) if whole else began
+        if since is not None:
             done = size if whole else sent
-            self._server.served(Served(self._peer, shown(opened.path), done, time.monotonic() - began, whole))
+            self._server.served(Served(self._peer, shown(opened.path), done, time.monotonic() - since, whole))
         return whole
 
     def _delivered(self) -> bool:

@@ -458,6 +458,27 @@ def test_once_ends_after_the_first_whole_fetch(source: Path) -> None:
     assert [(each.what, each.sent, each.complete) for each in told] == [("big.bin", 3_000_001, True)]
 
 
+def test_a_file_that_came_in_ranges_took_as_long_as_they_did(source: Path) -> None:
+    told: list[Served] = []
+    with sharing(source, on_served=told.append) as server:
+        ask(server, "big.bin", {"Range": "bytes=1000-"})
+        time.sleep(0.2)
+        ask(server, "big.bin", {"Range": "bytes=0-999"})
+        while not told:
+            time.sleep(0.01)
+    assert told[0].seconds >= 0.2
+
+
+def test_once_ends_after_an_empty_file_too(source: Path) -> None:
+    with sharing(source, once=True) as server:
+        assert ask(server, "zero")[2] == b""
+        for _ in range(500):
+            if server.stopping:
+                break
+            time.sleep(0.01)
+        assert server.stopping
+
+
 def test_a_share_expires(source: Path) -> None:
     from devkit.transfer.share.start import open_share
 
