@@ -372,10 +372,10 @@ class Fetcher:
         except urllib.error.HTTPError as error:
             with error:
                 raise DevkitError(
-                    f"{archive.name} could not be had", reason(f"HTTP Error {error.code}: {error.reason}")
+                    f"{archive.name} could not be had", reason(f"HTTP Error {error.code}: {error.reason}", READ_LIMIT_S)
                 ) from error
         except (OSError, ValueError) as error:
-            raise DevkitError(f"{archive.name} could not be had", reason(str(error))) from error
+            raise DevkitError(f"{archive.name} could not be had", reason(str(error), READ_LIMIT_S)) from error
         if came < announced:
             why = f"the connection ended after {came} of {announced} bytes"
             raise DevkitError(f"{archive.name} could not be had", why)

@@ -24,7 +24,8 @@ LIMIT_S = 8.0
 COMPLAINTS = (
     (r"407|Proxy Authentication Required", "the proxy demands a name and a password"),
     (r"40[03] from proxy|[Tt]unnel (?:connection )?failed(?:: |, response )40[03]", "the proxy refuses it"),
-    (r"timed out|was ended after|Timeout", f"nothing answers within {LIMIT_S:g} s"),
+    (r"HTTP Error 403|returned error: 403", "the host, or a proxy before it, refuses it"),
+    (r"timed out|was ended after|Timeout", "nothing answers {limit}"),
     (r"resolve proxy", "the proxy's name does not resolve"),
     (r"resolve host|Name or service not known|name resolution", "its name does not resolve"),
     (r"Connection refused|Failed to connect|Could not connect", "the connection is refused"),
@@ -70,11 +71,11 @@ def host_of(url: str) -> str:
     return scp[1] if scp else (parts.path or url)
 
 
-def reason(said: str) -> str:
-    """Say in a few words why an address was not reached, by what git or the web library said."""
+def reason(said: str, limit_s: float = 0) -> str:
+    """Say in a few words why an address was not reached, within a time if one was set, by what git or Python said."""
     for pattern, words in COMPLAINTS:
         if re.search(pattern, said, re.IGNORECASE):
-            return words
+            return words.format(limit=f"within {limit_s:g} s" if limit_s else "in time")
     return redact(said.strip().splitlines()[-1]) if said.strip() else "it does not answer"
 
 
@@ -96,8 +97,8 @@ def _git(runner: Runner, url: str, environ: Mapping[str, str]) -> str:
     try:
         done = runner.run(["git", "ls-remote", "--", url, "HEAD"], env=env, timeout_s=LIMIT_S, check=False)
     except DevkitError as error:
-        return reason(error.what)
-    return reason(done.complaint) if done.status else ""
+        return reason(error.what, LIMIT_S)
+    return reason(done.complaint, LIMIT_S) if done.status else ""
 
 
 def opener(url: str, environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
@@ -120,6 +121,6 @@ def _web(url: str, environ: Mapping[str, str]) -> str:
             return ""
     except urllib.error.HTTPError as error:
         with error:
-            return reason(f"HTTP Error {error.code}: {error.reason}")
+            return reason(f"HTTP Error {error.code}: {error.reason}", LIMIT_S)
     except (OSError, ValueError) as error:
-        return reason(str(error))
+        return reason(str(error), LIMIT_S)
