@@ -6,12 +6,12 @@ import functools
 import http.server
 import json
 import shutil
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.commands.build.conftest import ARCHIVE, commit_all, run
+from tests.servers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,8 @@ def asked(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
             paths.append(self.path)
 
     handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", paths
-        server.shutdown()
-        thread.join()
+    with serving(handler) as address:
+        yield address, paths
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import http.server
 import json
 import shutil
 import socket
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -16,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.commands.build.conftest import run
+from tests.servers import Silent, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +30,8 @@ PASS = "Basic " + base64.b64encode(b"me:geheim").decode()
 def proxy(files: dict[str, Path], status: int = 200) -> Iterator[str]:
     """A proxy that demands a password and answers for each host from a folder, or answers all with one status."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Silent):
+        def do_GET(self) -> None:  # noqa: N802 - the name of the standard library
             there = urlsplit(self.path)
             path = files.get(there.netloc, Path("/nowhere")) / there.path.lstrip("/")
             found = status
@@ -49,18 +48,8 @@ def proxy(files: dict[str, Path], status: int = 200) -> Iterator[str]:
 
         do_HEAD = do_GET  # noqa: N815 - the name of the standard library
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with serving(Handler) as address:
+        yield address.removeprefix("http://")
 
 
 @pytest.fixture

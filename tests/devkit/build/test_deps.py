@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.server
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +16,7 @@ from devkit.build.archives import Archive
 from devkit.build.checkout import resolved
 from devkit.build.deps import Fetcher
 from devkit.errors import DevkitError
+from tests.servers import Silent, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +26,12 @@ DATA = b"0123456789" * 1000
 
 
 @contextlib.contextmanager
-def serving(*, ranges: bool, pause_s: float = 0.0, whole: bool = True) -> Iterator[tuple[str, list[str]]]:
+def archive_server(*, ranges: bool, pause_s: float = 0.0, whole: bool = True) -> Iterator[tuple[str, list[str]]]:
     """A server of DATA, and the ranges that it was asked for."""
     asked: list[str] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Silent):
+        def do_GET(self) -> None:  # noqa: N802 - the name of the standard library
             wanted = self.headers.get("Range", "")
             asked.append(wanted)
             begin = int(wanted.removeprefix("bytes=").rstrip("-") or 0) if ranges else 0
@@ -45,25 +44,15 @@ def serving(*, ranges: bool, pause_s: float = 0.0, whole: bool = True) -> Iterat
             if whole:
                 self.wfile.write(DATA[begin + 5000 :])
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/a.tgz", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with serving(Handler) as address:
+        yield f"{address}/a.tgz", asked
 
 
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_download_goes_on_where_it_ended_or_begins_anew(tmp_path: Path, ranges: bool) -> None:
     kept = tmp_path / "a.tgz"
     (tmp_path / "a.tgz.part").write_bytes(DATA[:4000])
-    with serving(ranges=ranges) as (url, asked):
+    with archive_server(ranges=ranges) as (url, asked):
         archive = Archive("a.tgz", url, (hashlib.md5(DATA).hexdigest(),))  # noqa: S324 - as the tree names it
         Fetcher(App(), tmp_path, 1)._download(archive, kept)
     assert asked == ["bytes=4000-"]
@@ -72,7 +61,7 @@ def test_a_download_goes_on_where_it_ended_or_begins_anew(tmp_path: Path, ranges
 
 
 def test_another_archive_than_the_trees_is_refused_and_not_kept(tmp_path: Path) -> None:
-    with serving(ranges=True) as (url, _), pytest.raises(DevkitError, match="is another"):
+    with archive_server(ranges=True) as (url, _), pytest.raises(DevkitError, match="is another"):
         Fetcher(App(), tmp_path, 1)._download(Archive("a.tgz", url, ("0" * 32,)), tmp_path / "a.tgz")
     assert list(tmp_path.iterdir()) == []
 
@@ -81,7 +70,7 @@ def test_another_archive_than_the_trees_is_refused_and_not_kept(tmp_path: Path) 
 def test_two_that_fetch_the_same_into_the_cache_do_not_write_into_each_other(
     tmp_path: Path, expected: tuple[str, ...]
 ) -> None:
-    with serving(ranges=True, pause_s=0.3) as (url, asked), ThreadPoolExecutor(2) as pool:
+    with archive_server(ranges=True, pause_s=0.3) as (url, asked), ThreadPoolExecutor(2) as pool:
         archive = Archive("a.tgz", url, expected, by="wget")
         both = [pool.submit(Fetcher(App(), tmp_path, 1)._archive, archive) for _ in range(2)]
         assert sorted(each.result()[0].state for each in both) == ["fetched", "kept"]
@@ -93,12 +82,12 @@ def test_a_connection_that_ends_early_leaves_what_came_for_the_next_try(tmp_path
     archive = Archive("a.tgz", "", (hashlib.md5(DATA).hexdigest(),))  # noqa: S324 - as the tree names it
     kept = tmp_path / "a.tgz"
     with (
-        serving(ranges=True, whole=False) as (url, _),
+        archive_server(ranges=True, whole=False) as (url, _),
         pytest.raises(DevkitError, match="could not be had") as caught,
     ):
         Fetcher(App(), tmp_path, 1)._download(replace(archive, url=url), kept)
     assert caught.value.why == "the connection ended after 5000 of 10000 bytes"
-    with serving(ranges=True) as (url, asked):
+    with archive_server(ranges=True) as (url, asked):
         Fetcher(App(), tmp_path, 1)._download(replace(archive, url=url), kept)
     assert asked == ["bytes=5000-"]
 

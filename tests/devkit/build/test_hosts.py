@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import os
 import socket
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from devkit.build import hosts
 from devkit.console import Console
 from devkit.process import Runner
+from tests.servers import Silent, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,26 +22,16 @@ if TYPE_CHECKING:
 def answering(status: int) -> Iterator[str]:
     """A server, or a proxy, that answers everything with one status."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Handler(Silent):
+        def do_GET(self) -> None:  # noqa: N802 - the name of the standard library
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         do_HEAD = do_CONNECT = do_GET  # noqa: N815 - the names of the standard library
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(5)
+    with serving(Handler) as address:
+        yield address
 
 
 @contextlib.contextmanager
