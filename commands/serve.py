@@ -19,7 +19,8 @@ from devkit.commands._cli.options import Json
 if TYPE_CHECKING:
     from devkit.console import Console
     from devkit.transfer.share.announce import Announcement
-    from devkit.transfer.share.server import Served, Server
+    from devkit.transfer.share.connection import Served
+    from devkit.transfer.share.server import Server
 
 
 def command(

@@ -7,13 +7,15 @@ import socket
 from typing import TYPE_CHECKING
 
 from devkit.transfer.share.announce import reachable
-from devkit.transfer.share.server import Served, Server
+from devkit.transfer.share.server import Server
 from devkit.transfer.share.tree import Tree
 from devkit.transfer.share.upload import Inbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from devkit.transfer.share.connection import Served
 
 
 @contextlib.contextmanager

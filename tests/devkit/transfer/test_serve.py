@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.share.server import Served, Server
+    from devkit.transfer.share.connection import Served
+    from devkit.transfer.share.server import Server
 
 
 @pytest.fixture
