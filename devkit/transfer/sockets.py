@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from devkit.transfer.far import wire
@@ -23,6 +24,31 @@ def block_with_timeout(connection: socket.socket) -> None:
     connection.settimeout(None)
     for direction in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
         connection.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", int(SILENCE_S), 0))
+
+
+def pace_less(listener: socket.socket) -> bytes:
+    """Let the connections of a listener begin without pacing, and return how they would else have been controlled.
+
+    BBR, the usual control of some machines, sends by a clock even where nothing but memory lies between the ends.
+    """
+    control = getattr(socket, "TCP_CONGESTION", None)  # of Linux, which always has Reno
+    if control is None:
+        return b""
+    usual = listener.getsockopt(socket.IPPROTO_TCP, control, 16).rstrip(b"\0")
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.IPPROTO_TCP, control, b"reno")
+    return usual
+
+
+def pace_as_usual(connection: socket.socket, usual: bytes) -> None:
+    """Give a connection that leaves this machine the control that ``pace_less`` took from it."""
+    if usual and not within_this_machine(connection.getsockname()[0], connection.getpeername()[0]):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, usual)
+
+
+def within_this_machine(here: str, peer: str) -> bool:
+    """Tell whether both addresses of a connection are this machine's."""
+    return here == peer or ip_address(peer.partition("%")[0].removeprefix("::ffff:")).is_loopback
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from devkit.transfer.fetch.journal import Span, merged, missing
 from devkit.transfer.share import http
 from devkit.transfer.share.connection import Connection, Served
 from devkit.transfer.share.http import Gone
+from devkit.transfer.sockets import pace_as_usual, pace_less
 
 if TYPE_CHECKING:
     import ssl
@@ -84,6 +85,7 @@ class Server:
             why = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
             named = f"{address} port {port}" if port else address
             raise DevkitError(f"{named} cannot be listened on", f"{why}.") from error
+        self._usual_control = pace_less(self._listener)
         self.address, self.port = self._listener.getsockname()[:2]
 
     @property
@@ -158,6 +160,7 @@ class Server:
         wrapped: socket.socket | ssl.SSLSocket = connection
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pace_as_usual(connection, self._usual_control)
             if self.certificate:
                 connection.settimeout(http.HEAD_S)
                 wrapped = self.certificate.context.wrap_socket(connection, server_side=True)
