@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer import sftp
 from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import FOLDER, Offer, describe
+from devkit.transfer.far.manifest import FILE, FOLDER, Offer, describe
 from devkit.transfer.far.offering import Offering
+from devkit.transfer.far.reading import Reader, is_small
 from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.remote import NoPython, Place, Remote, parse_place
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from devkit.console import Console
 
 
+AHEAD_BYTES = 1 << 26
+AHEAD_AT_ONCE = 8
 PLAN_COUNTS = ("files", "bytes", "begun_bytes", "have_files", "have_bytes", "left_out_count")
 RESULT_COUNTS = ("files", "bytes", "same_bytes", "again_bytes", "failed_count")
 
@@ -237,8 +240,30 @@ def reaching(console: Console, ssh: Sequence[str], request: Request, places: Seq
         yield remotes
 
 
-def send(request: Request, offer: Offer, remote: Remote, watch: Watch) -> Outcome:
-    """Send what is offered to one host.
+def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[bytes, bytes]]:
+    """Read small files, and their checksums as ssh's connections have them, while there is nothing else to do."""
+    found: dict[int, tuple[bytes, bytes]] = {}
+    room = AHEAD_BYTES
+    reader = Reader(offer)
+    try:
+        for index, entry in enumerate(offer.entries):
+            if entry.kind != FILE or not is_small(entry):
+                continue
+            room -= entry.size
+            if room < 0 or (not len(found) % AHEAD_AT_ONCE and not is_idle()):
+                break
+            with contextlib.suppress(OSError):  # what cannot be read is said when it is asked for
+                data = reader.whole(index)
+                found[index] = data, wire.crc32(data)
+    finally:
+        reader.close()
+    return found
+
+
+def send(
+    request: Request, offer: Offer, remote: Remote, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
+) -> Outcome:
+    """Send what is offered to one host; ``ahead`` are files that were read already.
 
     Raises:
         DevkitError: the connection, or the far side, failed.
@@ -261,6 +286,7 @@ def send(request: Request, offer: Offer, remote: Remote, watch: Watch) -> Outcom
             request.compress,
             _planning(outcome, watch),
             watch.done,
+            ahead if remote.checksum == "crc32" else None,
         )
         outcome.result = proven(offering.serve(), RESULT_COUNTS)
         if not outcome.plan:
@@ -446,10 +472,12 @@ def send_to_all(
     """Send to several hosts at once; one that fails does not stop the others."""
     outcomes = [Outcome(remote.place.host) for remote in remotes]
     request = replace(request, rate=-(-request.rate // len(remotes)))
+    is_idle = (lambda: False) if request.dry_run else (lambda: all(remote.is_connecting for remote in remotes))
+    ahead = read_ahead(offer, is_idle)
 
     def one(number: int) -> None:
         try:
-            outcomes[number] = send(request, offer, remotes[number], watch)
+            outcomes[number] = send(request, offer, remotes[number], watch, ahead)
         except NoPython as error:
             outcomes[number] = _by_sftp(console, error, request, remotes[number].place, offer=offer, ssh=ssh)
 

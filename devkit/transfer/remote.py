@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import secrets
+import select
 import subprocess
 import threading
 import zlib
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from devkit.console import Console
 
 FAR = Path(__file__).with_name("far")
-FAR_MODULES = ("wire", "names", "manifest", "finishing", "writing", "asking", "offering", "taking", "main")
+FAR_MODULES = ("wire", "names", "manifest", "finishing", "writing", "asking", "reading", "offering", "taking", "main")
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
@@ -155,6 +156,12 @@ class Remote:
         for pipe in (stdin, stdout):
             wire.widen(pipe.fileno())
         self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether ssh has begun and the far side has said nothing yet."""
+        stdout = self._process.stdout if self._process else None
+        return stdout is not None and not select.select([stdout], [], [], 0)[0]
 
     def __enter__(self) -> Self:
         if self._process is None:

@@ -1,5 +1,6 @@
 """From a half-written part to a file: opened so that nothing else is touched, synced, and renamed into place."""
 
+import collections
 import ctypes
 import errno
 import fcntl
@@ -8,10 +9,9 @@ import queue
 import stat
 import threading
 import time
-from typing import Any, List, NamedTuple, Set, Tuple
+from typing import Any, Deque, List, NamedTuple, Set, Tuple
 
 from .manifest import NO_FOLLOW, Folders
-from .names import part_name
 from .wire import BLOCK, SILENCE_S
 
 LOCK_WAIT_S = SILENCE_S + 15
@@ -24,14 +24,22 @@ START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
 
 class Finished(NamedTuple):
-    """A part that holds all of its file: the file's path, the part's descriptor or -1 where it is closed, its size."""
+    """A part that holds all of its file.
+
+    Attributes:
+        path: the file's.
+        name: the part's, in the same folder.
+        part: its descriptor, or -1 where it is closed.
+        size: its size in bytes.
+    """
 
     path: bytes
+    name: bytes
     part: int
     size: int
 
 
-def open_part(folder: int, name: bytes, keep: bool, lock: bool = True) -> int:
+def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int = 0o600) -> int:
     """Open a part for writing, and return its descriptor; no one but us writes it as long as that is open.
 
     Args:
@@ -39,13 +47,14 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True) -> int:
         name: its name.
         keep: whether what an earlier transfer wrote stays; else it is made anew.
         lock: whether another transfer is waited for.
+        mode: the permission bits that one that is made begins with, where the folder and the umask grant them.
 
     Raises:
         OSError: it cannot be made, or another transfer holds it.
     """
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
-        descriptor = _made(folder, name)
+        descriptor = _made(folder, name, mode)
         fresh = descriptor >= 0
         if fresh and not lock:
             return descriptor
@@ -65,9 +74,9 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True) -> int:
         os.close(descriptor)
 
 
-def _made(folder: int, name: bytes) -> int:
+def _made(folder: int, name: bytes, mode: int) -> int:
     try:
-        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder)
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, mode, dir_fd=folder)
     except FileExistsError:
         return -1
 
@@ -165,23 +174,29 @@ def sync_folders(folders: Folders, paths: Set[bytes]) -> None:
 
 
 class Finisher:
-    """Syncs and renames what is complete, from a thread of its own; small files a batch at a time."""
+    """Syncs and renames what is complete, small files a batch at a time.
+
+    A thread waits for the disk. Small files are renamed by the caller's thread: two that take turns for calls as short
+    as a rename wait for each other longer than that takes.
+    """
 
     def __init__(self, root: int) -> None:
         self.failures: List[Tuple[bytes, OSError]] = []
         self.folders: Set[bytes] = set()
         self._folders = Folders(root)
+        self._root = root
         self._batch: List[Finished] = []
         self._batch_bytes = 0
         self._began = 0.0
         self._queue: queue.Queue[Any] = queue.Queue(QUEUED)
+        self._synced: Deque[List[Finished]] = collections.deque()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def put(self, finished: Finished) -> None:
         """Take a complete part; its descriptor is closed here."""
         if finished.part >= 0:
-            self._queue.put([finished])
+            self._queue.put(finished)
             return
         if not self._batch:
             self._began = time.monotonic()
@@ -191,7 +206,9 @@ class Finisher:
             self._hand_over()
 
     def look(self) -> None:
-        """Let a batch be finished that has waited for company long enough."""
+        """Rename what was synced, and let a batch be synced that has waited for company long enough."""
+        while self._synced:
+            self._rename(self._synced.popleft())
         if self._batch and time.monotonic() - self._began > BATCH_S:
             self._hand_over()
 
@@ -204,6 +221,7 @@ class Finisher:
         self._hand_over()
         self._queue.put(None)
         self._thread.join()
+        self.look()
         self._folders.close()
 
     def _hand_over(self) -> None:
@@ -212,41 +230,53 @@ class Finisher:
         self._batch, self._batch_bytes = [], 0
 
     def _run(self) -> None:
+        folders = Folders(self._root)
         while True:
             item = self._queue.get()
             if item is None:
+                folders.close()
                 return
             if isinstance(item, int):
-                self._sync(item)
+                start_writing(item)
+                os.close(item)
+            elif isinstance(item, Finished):
+                self._settle(folders, item)
+            elif len(item) > FEW and sync_file_system(self._root):
+                self._synced.append(item)
             else:
-                self._settle(item)
+                for each in item:
+                    self._settle(folders, each)
 
-    def _sync(self, descriptor: int) -> None:
-        start_writing(descriptor)
-        os.close(descriptor)
+    def _settle(self, folders: Folders, each: Finished) -> None:
+        """Sync and rename one file."""
+        try:
+            folder, name = folders.of(each.path)
+            _fsync(folder, each)
+            os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self.folders.add(each.path.rpartition(b"/")[0])
+        except OSError as error:
+            self.failures.append((each.path, error))
+        finally:
+            if each.part >= 0:
+                os.close(each.part)
 
-    def _settle(self, batch: List[Finished]) -> None:
-        together = len(batch) > FEW and sync_file_system(self._folders.root)
+    def _rename(self, batch: List[Finished]) -> None:
         for each in batch:
             try:
-                folder, name = self._folders.of(each.path)
-                part = part_name(name)
-                if not together:
-                    self._fsync(folder, part, each.part)
-                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-                self.folders.add(each.path.rpartition(b"/")[0])
+                above, _, name = each.path.rpartition(b"/")
+                folder = self._folders.folder(above)
+                os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+                self.folders.add(above)
             except OSError as error:
                 self.failures.append((each.path, error))
-            finally:
-                if each.part >= 0:
-                    os.close(each.part)
 
-    def _fsync(self, folder: int, part: bytes, descriptor: int) -> None:
-        if descriptor >= 0:
-            os.fsync(descriptor)
-            return
-        opened = os.open(part, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+
+def _fsync(folder: int, finished: Finished) -> None:
+    if finished.part >= 0:
+        os.fsync(finished.part)
+        return
+    opened = os.open(finished.name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

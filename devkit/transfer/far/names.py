@@ -1,5 +1,6 @@
 """Names that stay inside: what may be a path of a manifest, a link's target, a pattern of what is left out."""
 
+import binascii
 import hashlib
 import re
 import unicodedata
@@ -15,7 +16,7 @@ PART = re.compile(rb"\.devkit-part-[0-9a-f]{16}(?:\.json~?)?\Z")
 
 def part_name(name: bytes) -> bytes:
     """Return the temporary name, in the same folder, of a file that is being written."""
-    return b".devkit-part-" + hashlib.sha256(name).hexdigest()[:16].encode()
+    return b".devkit-part-%b" % binascii.hexlify(hashlib.sha256(name).digest()[:8])
 
 
 def is_too_long(path: bytes) -> bool:

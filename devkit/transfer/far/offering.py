@@ -1,13 +1,12 @@
 """The offering end: it answers requests for ranges of the manifest's files, by number and in order."""
 
-import io
 import os
-import stat
 import time
 import zlib
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from .manifest import FILE, NO_FOLLOW, Folders, Offer, chunks
+from .manifest import FILE, Entry, Offer, chunks
+from .reading import CHANGED, Reader, is_as_offered, is_small, read_into
 from .wire import (
     BLOCK,
     CHECK,
@@ -26,6 +25,7 @@ from .wire import (
     SAME,
     STRIDE,
     WANT,
+    Bytes,
     Channel,
     Closed,
     Digest,
@@ -66,7 +66,7 @@ class Squeeze:
             self._link = (self._channel.sent - self._mark[1]) / (now - self._mark[0])
             self._mark = (now, self._channel.sent)
 
-    def pack(self, data: memoryview) -> Tuple[bool, Any]:
+    def pack(self, data: Bytes) -> Tuple[bool, Any]:
         """Return whether the bytes were deflated, and them."""
         if not self._enabled or len(data) < STRIDE:
             return False, data
@@ -111,6 +111,7 @@ class Offering:
         compress: whether blocks may be deflated.
         on_plan: called with what the taking end means to do.
         on_sent: called with the bytes of the files that were sent or found the same.
+        ahead: small files that were read already, by number, each with its checksum.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Offering:
         compress: bool = True,
         on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
         on_sent: Optional[Callable[[int], None]] = None,
+        ahead: Optional[Dict[int, Tuple[bytes, bytes]]] = None,
     ) -> None:
         self.channel = channel
         self.offer = offer
@@ -133,8 +135,9 @@ class Offering:
         self._buffer = memoryview(bytearray(BLOCK))
         self._pace = Pace(rate)
         self._squeeze = Squeeze(channel, compress)
-        self._folders: Dict[int, Folders] = {}
-        self._open: Optional[Tuple[int, Any]] = None
+        self._reader = Reader(offer)
+        self._ahead = dict(ahead or {})
+        self._open = (-1, -1)  # an entry, and the descriptor of its file
         self._gone: Dict[int, str] = {}
 
     def serve(self) -> Dict[str, Any]:
@@ -189,65 +192,69 @@ class Offering:
     def close(self) -> None:
         """Close the files."""
         self._shut()
-        for folders in self._folders.values():
-            folders.close()
-        self._folders.clear()
+        self._reader.close()
 
     def _want(self, body: bytes) -> None:
         if len(body) % RANGE.size:
             raise ProtocolError("a request that is cut short")
         for index, offset, length in RANGE.iter_unpack(body):
-            file = self._file(index, offset, length)
-            if file is not None:
+            entry = self._entry(index, offset, length)
+            if length == entry.size and is_small(entry):
+                self._whole(index)
+                continue
+            file = self._file(index, entry)
+            if file >= 0:
                 self._give(index, file, offset, length)
 
-    def _file(self, index: int, offset: int, length: int) -> Any:
-        """Return the open file of an entry, or None where it is gone (which was said)."""
+    def _entry(self, index: int, offset: int, length: int) -> Entry:
+        """Return the entry that a request is about."""
         if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
             raise ProtocolError("a request for what is no file")
         entry = self.offer.entries[index]
         if offset + length > entry.size:
             raise ProtocolError("a request beyond the end of a file")
-        if self._open and self._open[0] == index:
-            return self._open[1]
-        self._shut()
-        if index not in self._gone:
+        return entry
+
+    def _whole(self, index: int) -> None:
+        """Send a small file."""
+        data, checksum = self._ahead.pop(index, (b"", b""))
+        if not checksum:
             try:
-                file = io.FileIO(self._descriptor(index), "rb")
+                data = self._reader.whole(index)
             except OSError as error:
                 self._lose(index, error.strerror or "cannot be read")
-                return None
-            self._open = (index, file)
-            if self._unchanged(index, file):
-                return file
-            self._lose(index, self._gone[index])
-        return None
+                return
+        self._send(index, 0, data, checksum=checksum)
 
-    def _descriptor(self, index: int) -> int:
-        source = self.offer.sources[index]
-        folders = self._folders.setdefault(source.root, Folders(source.root))
-        folder, name = folders.of(source.path)
-        # A pipe put in the file's place since would block here for ever.
-        return os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-
-    def _unchanged(self, index: int, file: Any) -> bool:
-        status = os.fstat(file.fileno())
-        entry = self.offer.entries[index]
-        if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns):
-            return True
-        self._gone[index] = "it changed while it was read"
-        return False
+    def _file(self, index: int, entry: Entry) -> int:
+        """Return the descriptor of an entry's file, or -1 where it is gone (which was said)."""
+        if self._open[0] == index:
+            return self._open[1]
+        self._shut()
+        reason = self._gone.get(index, "")
+        if not reason:
+            try:
+                file = self._reader.open(index)
+            except OSError as error:
+                reason = error.strerror or "cannot be read"
+            else:
+                self._open = (index, file)
+                if is_as_offered(file, entry):
+                    return file
+                reason = CHANGED
+        self._lose(index, reason)
+        return -1
 
     def _lose(self, index: int, reason: str) -> None:
         self._gone[index] = reason
         self.channel.send(GONE, RANGE.pack(index, 0, 0), reason.encode(), flush=False)
 
     def _shut(self) -> None:
-        if self._open:
-            self._open[1].close()
-            self._open = None
+        if self._open[1] >= 0:
+            os.close(self._open[1])
+            self._open = (-1, -1)
 
-    def _give(self, index: int, file: Any, offset: int, length: int) -> None:
+    def _give(self, index: int, file: int, offset: int, length: int) -> None:
         """Send a range's bytes and holes."""
         end = offset + length
         entry = self.offer.entries[index]
@@ -255,43 +262,31 @@ class Offering:
         while offset < end:
             stop = end
             if sparse:
-                hole, stop = _extent(file.fileno(), offset, end)
+                hole, stop = _extent(file, offset, end)
                 if hole:
                     self.channel.send(HOLE, RANGE.pack(index, offset, stop - offset), flush=False)
                     self._on_sent(stop - offset)
                     offset = stop
                     continue
             while offset < stop:
-                data = self._read(file, offset, min(STRIDE, stop - offset))
-                if data is None:
-                    self._lose(index, "it changed while it was read")
+                data = self._buffer[: min(STRIDE, stop - offset)]
+                if not read_into(file, data, offset):
+                    self._lose(index, CHANGED)
                     return
                 self._send(index, offset, data, file)
                 offset += len(data)
-        if not self._unchanged(index, file):
-            self._lose(index, self._gone[index])
+        if not is_as_offered(file, entry):
+            self._lose(index, CHANGED)
 
-    def _read(self, file: Any, offset: int, length: int) -> Optional[memoryview]:
-        view = self._buffer[:length]
-        file.seek(offset)
-        done = 0
-        while done < length:
-            count = file.readinto(view[done:])
-            if not count:
-                return None
-            done += count
-        return view
-
-    def _send(self, index: int, offset: int, data: memoryview, file: Any = None) -> None:
+    def _send(self, index: int, offset: int, data: Bytes, file: int = -1, checksum: bytes = b"") -> None:
         """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
-        checksum = self._sum(data)
         deflated, packed = self._squeeze.pack(data)
         self._pace.spend(len(packed))
-        head = PIECE.pack(index, offset, len(data), deflated, checksum)
-        if file is None or deflated or len(data) < STRIDE:
+        head = PIECE.pack(index, offset, len(data), deflated, checksum or self._sum(data))
+        if file < 0 or deflated or len(data) < STRIDE:
             self.channel.send(DATA, head, packed, flush=False)
         else:
-            self.channel.send_file(DATA, head, data, file.fileno(), offset)
+            self.channel.send_file(DATA, head, data, file, offset)
         self._on_sent(len(data))
 
     def _check(self, body: memoryview) -> None:
@@ -300,12 +295,15 @@ class Offering:
         theirs = bytes(body[COMPARE.size :])
         if not MIN_CHECK_BLOCK <= block <= BLOCK or len(theirs) != -(-length // block) * DIGEST_BYTES:
             raise ProtocolError("a comparison that does not add up")
-        file = self._file(index, offset, length)
-        if file is None:
+        entry = self._entry(index, offset, length)
+        file = self._file(index, entry)
+        if file < 0:
             return
-        for start, view in self._pieces(file, offset, length, BLOCK // block * block):
-            if view is None:
-                self._lose(index, "it changed while it was read")
+        step = BLOCK // block * block
+        for start in range(offset, offset + length, step):
+            view = self._buffer[: min(step, offset + length - start)]
+            if not read_into(file, view, start):
+                self._lose(index, CHANGED)
                 return
             at = (start - offset) // block * DIGEST_BYTES
             for same, begin, end in self._runs(view, block, theirs, at):
@@ -314,12 +312,8 @@ class Offering:
                     self._on_sent(end - begin)
                 else:
                     self._send(index, start + begin, view[begin:end])
-        if not self._unchanged(index, file):
-            self._lose(index, self._gone[index])
-
-    def _pieces(self, file: Any, offset: int, length: int, step: int) -> Any:
-        for start in range(offset, offset + length, step):
-            yield start, self._read(file, start, min(step, offset + length - start))
+        if not is_as_offered(file, entry):
+            self._lose(index, CHANGED)
 
     def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
         """Return the runs of same and different blocks."""

@@ -116,6 +116,7 @@ class Taking:
         self._active: Dict[int, Incoming] = {}
         self._asker = Asker(channel, self._entries, digests()[digest])
         self._writer = Writer()
+        self._granted: Set[Tuple[bytes, int]] = set()
         self._attempts: Dict[Tuple[int, int], int] = {}
         self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
 
@@ -468,24 +469,35 @@ class Taking:
         os.fchmod(part, entry.mode)
         os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
         incoming.part = -1
-        finisher.put(Finished(entry.path, part, entry.size))
+        finisher.put(Finished(entry.path, part_name(entry.path.rpartition(b"/")[2]), part, entry.size))
 
     def _small(self, folders: Folders, finisher: Finisher, index: int, data: memoryview) -> None:
         entry = self._entries[index]
         try:
-            folder, name = folders.of(entry.path)
-            part = open_part(folder, part_name(name), keep=False, lock=False)
+            above, _, name = entry.path.rpartition(b"/")
+            folder = folders.folder(above)
+            temporary = part_name(name)
+            part = open_part(folder, temporary, keep=False, lock=False, mode=entry.mode if _reopens(entry) else 0o600)
             try:
                 if data and os.write(part, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fchmod(part, entry.mode)
+                self._give_mode(part, above, entry)
                 os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
             finally:
                 os.close(part)
-            finisher.put(Finished(entry.path, -1, entry.size))
+            finisher.put(Finished(entry.path, temporary, -1, entry.size))
             self._counts["files"] += 1
         except OSError as error:
             self._refuse(index, error)
+
+    def _give_mode(self, part: int, above: bytes, entry: Entry) -> None:
+        """Give a part its mode, unless the files of this folder are known to be made with it."""
+        if (above, entry.mode) in self._granted:
+            return
+        if _reopens(entry) and stat.S_IMODE(os.fstat(part).st_mode) == entry.mode:
+            self._granted.add((above, entry.mode))
+        else:
+            os.fchmod(part, entry.mode)
 
     # What comes last.
 
@@ -517,6 +529,11 @@ class Taking:
                     os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
                 except OSError as error:
                     self._refuse(index, error)
+
+
+def _reopens(entry: Entry) -> bool:
+    """Tell whether we could open a part of this mode again, to go on with it."""
+    return entry.mode & 0o600 == 0o600  # noqa: PLR2004 - permission bits
 
 
 def _inflate(data: memoryview, length: int) -> bytes:

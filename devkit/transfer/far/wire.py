@@ -163,8 +163,10 @@ class Channel:
 
     def _fill(self, needed: int) -> None:
         """Read until ``needed`` bytes are in the buffer."""
-        if self._start + needed > len(self._buffer):
-            left = self._end - self._start
+        left = self._end - self._start
+        if not left:
+            self._start = self._end = 0
+        elif self._start + needed > len(self._buffer):
             self._view[:left] = bytes(self._view[self._start : self._end])
             self._start, self._end = 0, left
         while self._end - self._start < needed:
@@ -185,13 +187,13 @@ class Channel:
     def receive(self) -> Tuple[int, memoryview]:
         """Return the next frame's kind and bytes, which hold until the next call; pings are passed over."""
         while True:
-            if self._start == self._end:
-                self._start = self._end = 0
-            self._fill(HEADER.size)
+            if self._end - self._start < HEADER.size:
+                self._fill(HEADER.size)
             kind, length = HEADER.unpack_from(self._buffer, self._start)
             if length > MAX_FRAME:
                 raise ProtocolError(f"a frame of {length} bytes")
-            self._fill(HEADER.size + length)
+            if self._end - self._start < HEADER.size + length:
+                self._fill(HEADER.size + length)
             begin = self._start + HEADER.size
             self._start = begin + length
             if kind == PING:
@@ -228,7 +230,7 @@ class Channel:
                 self._put([self._waiting, *parts])
                 self._waiting = bytearray()
 
-    def send_file(self, kind: int, head: bytes, data: memoryview, file: int, offset: int) -> None:
+    def send_file(self, kind: int, head: bytes, data: Bytes, file: int, offset: int) -> None:
         """Send a frame of a head and ``data``, which lies in a file at ``offset``: by the kernel, where that can."""
         with self._lock:
             self._waiting += HEADER.pack(kind, len(head) + len(data)) + head
@@ -239,7 +241,7 @@ class Channel:
             self.sent += done
             self.write_s += time.perf_counter() - began
             if done < len(data):
-                self._put([data[done:]])
+                self._put([memoryview(data)[done:]])
 
     def _by_kernel(self, file: int, offset: int, length: int) -> int:
         """Return how much of a file's bytes the kernel sent; a broken connection shows when the rest is written."""

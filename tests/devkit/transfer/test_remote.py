@@ -13,6 +13,8 @@ from devkit.transfer.remote import FAR, FAR_MODULES, far_command, program
 
 # What came with Python 3.6 and is still there, as far as the receiver uses it.
 STANDARD = {
+    "binascii",
+    "collections",
     "contextlib",
     "ctypes",
     "errno",

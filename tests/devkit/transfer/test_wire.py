@@ -99,7 +99,7 @@ def test_small_files_do_not_wait_for_company_for_ever(tmp_path: Path, monkeypatc
     finisher = Finisher(root)
     try:
         (tmp_path / os.fsdecode(part_name(b"one"))).write_bytes(b"1")
-        finisher.put(Finished(b"one", -1, 1))
+        finisher.put(Finished(b"one", part_name(b"one"), -1, 1))
         finisher.look()
         deadline = time.monotonic() + 10
         while not (tmp_path / "one").exists():
