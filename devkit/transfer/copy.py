@@ -311,6 +311,7 @@ class Claims:
 class _TakingBesideOthers(Taking):
     """Takes into a folder that other hosts' files arrive in too."""
 
+    fills_unseen = False
     host = ""
     claims = Claims()
 

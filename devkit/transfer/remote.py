@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from devkit.console import Console
 
 FAR = Path(__file__).with_name("far")
-FAR_MODULES = ("wire", "names", "manifest", "finishing", "writing", "asking", "reading", "offering", "taking", "main")
+FAR_MODULES = (
+    *("wire", "names", "holding", "folders", "manifest"),
+    *("finishing", "writing", "asking", "reading", "offering", "taking", "main"),
+)
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97

@@ -7,7 +7,8 @@ import threading
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .finishing import open_part
-from .manifest import NO_FOLLOW, Entry, Folders
+from .folders import NO_FOLLOW, Folders
+from .manifest import Entry
 from .names import part_name
 from .wire import BLOCK, CHECK, COMPARE, RANGE, WANT, Channel, Digest
 
@@ -60,9 +61,9 @@ class Asker:
         self._broken: List[BaseException] = []
         self._thread: Optional[threading.Thread] = None
 
-    def start(self, root: int, wanted: List[Wanted]) -> None:
-        """Begin to ask for files below a root."""
-        self._thread = threading.Thread(target=self._run, args=(root, wanted), daemon=True)
+    def start(self, folders: Folders, wanted: List[Wanted]) -> None:
+        """Begin to ask for files; ``folders`` are the thread's from now on."""
+        self._thread = threading.Thread(target=self._run, args=(folders, wanted), daemon=True)
         self._thread.start()
 
     def again(self, index: int, offset: int, length: int) -> None:
@@ -97,8 +98,7 @@ class Asker:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, root: int, wanted: List[Wanted]) -> None:
-        folders = Folders(root)
+    def _run(self, folders: Folders, wanted: List[Wanted]) -> None:
         try:
             self._ask(folders, wanted)
             while True:

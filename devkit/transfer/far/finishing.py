@@ -3,18 +3,17 @@
 import collections
 import ctypes
 import errno
-import fcntl
 import os
 import queue
 import stat
 import threading
 import time
-from typing import Any, Deque, List, NamedTuple, Set, Tuple
+from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
-from .manifest import NO_FOLLOW, Folders
-from .wire import BLOCK, SILENCE_S
+from .folders import NO_FOLLOW, Folders, Unseen, sync_file_system
+from .holding import LOCK_WAIT_S, is_held, is_still
+from .wire import BLOCK
 
-LOCK_WAIT_S = SILENCE_S + 15
 BATCH_FILES = 4096
 BATCH_BYTES = 1 << 28
 BATCH_S = 5.0
@@ -64,10 +63,10 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int
             continue
         status = os.fstat(descriptor)
         ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
-        if ours and not _locked(descriptor, deadline):
+        if ours and not is_held(descriptor, deadline):
             os.close(descriptor)
             raise OSError(errno.EBUSY, "another transfer is writing it")
-        if _is_still(folder, name, status):  # else whoever held it has renamed it into place
+        if is_still(folder, name, descriptor):  # else whoever held it has renamed it into place
             if ours and (fresh or keep):
                 return descriptor
             os.unlink(name, dir_fd=folder)
@@ -92,26 +91,6 @@ def _found(folder: int, name: bytes) -> int:
             raise
     os.unlink(name, dir_fd=folder)
     return -1
-
-
-def _is_still(folder: int, name: bytes, status: os.stat_result) -> bool:
-    try:
-        now = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
-
-
-def _locked(descriptor: int, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
 
 
 def copy_range(source: int, target: int, offset: int, length: int) -> None:
@@ -157,17 +136,9 @@ def start_writing(descriptor: int) -> None:
         begin(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), START_WRITING)
 
 
-def sync_file_system(folder: int) -> bool:
-    """Sync the whole file system that a folder is on; False where the C library cannot."""
-    try:
-        return bool(ctypes.CDLL(None, use_errno=True).syncfs(folder) == 0)
-    except (OSError, AttributeError):
-        return False
-
-
-def sync_folders(folders: Folders, paths: Set[bytes]) -> None:
-    """Sync folders, so that the renames in them last."""
-    if len(paths) > FEW and sync_file_system(folders.root):
+def sync_folders(folders: Folders, paths: Set[bytes], everything: bool = False) -> None:
+    """Sync folders, or all that is on their file system, so that the renames in them last."""
+    if (everything or len(paths) > FEW) and sync_file_system(folders.root):
         return
     for path in paths:
         os.fsync(folders.folder(path))
@@ -180,13 +151,14 @@ class Finisher:
     as a rename wait for each other longer than that takes.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, unseen: Optional[Unseen] = None) -> None:
         self.failures: List[Tuple[bytes, OSError]] = []
         self.folders: Set[bytes] = set()
-        self._folders = Folders(root)
-        self._root = root
+        self._folders = Folders(root, unseen=unseen)
+        self._unseen = unseen
         self._batch: List[Finished] = []
         self._batch_bytes = 0
+        self._unsynced_files = self._unsynced = 0
         self._began = 0.0
         self._queue: queue.Queue[Any] = queue.Queue(QUEUED)
         self._synced: Deque[List[Finished]] = collections.deque()
@@ -205,6 +177,14 @@ class Finisher:
         if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
             self._hand_over()
 
+    def passed(self, size: int) -> None:
+        """Take note of a file that is in place, and will be synced at the end: the disk begins with it before."""
+        self._unsynced_files += 1
+        self._unsynced += size
+        if self._unsynced_files >= BATCH_FILES or self._unsynced >= BATCH_BYTES:
+            self._unsynced_files = self._unsynced = 0
+            self._queue.put([])
+
     def look(self) -> None:
         """Rename what was synced, and let a batch be synced that has waited for company long enough."""
         while self._synced:
@@ -218,7 +198,8 @@ class Finisher:
 
     def close(self) -> None:
         """Finish everything that was taken."""
-        self._hand_over()
+        if self._batch:
+            self._hand_over()
         self._queue.put(None)
         self._thread.join()
         self.look()
@@ -230,7 +211,7 @@ class Finisher:
         self._batch, self._batch_bytes = [], 0
 
     def _run(self) -> None:
-        folders = Folders(self._root)
+        folders = Folders(self._folders.root, unseen=self._unseen)
         while True:
             item = self._queue.get()
             if item is None:
@@ -241,7 +222,7 @@ class Finisher:
                 os.close(item)
             elif isinstance(item, Finished):
                 self._settle(folders, item)
-            elif len(item) > FEW and sync_file_system(self._root):
+            elif (len(item) > FEW or not item) and sync_file_system(folders.root):
                 self._synced.append(item)
             else:
                 for each in item:

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from .folders import NO_FOLLOW, OPEN_FOLDER
 from .names import PART, Ignore, is_too_long, link_stays_inside, split
 from .wire import Bytes, ProtocolError, Stopped
 
@@ -13,7 +14,6 @@ MAX_ENTRIES = 20 * 1000 * 1000
 MAX_SIZE = 1 << 62
 CHUNK = 1 << 19
 FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
-NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 POINTS_OUT = "a symbolic link that points out"
 NO_FILE = "a device, pipe or socket"
 MEANT_TO_BE_LEFT_OUT = (POINTS_OUT, NO_FILE)
@@ -213,7 +213,7 @@ class _Walk:
         if self.plain:
             self._file(status, place, place.name, b"")
             return
-        folder = os.open(place.base or b".", os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=place.root)
+        folder = os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)
         try:
             if place.name:
                 self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
@@ -247,7 +247,7 @@ class _Walk:
                 if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
                     continue
                 if is_folder:
-                    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW, dir_fd=folder)
+                    inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
                     try:
                         self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
                         self._folder(place, inner, inside + b"/", around, ignored)
@@ -337,58 +337,3 @@ def repository_rules(real: bytes) -> Tuple[bytes, Ignore]:
     finally:
         os.close(folder)
     return at, rules
-
-
-class Folders:
-    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open.
-
-    Args:
-        root: the descriptor of the root, which stays the caller's.
-        make: whether missing folders are made.
-    """
-
-    KEPT = 64
-
-    def __init__(self, root: int, make: bool = False) -> None:
-        self.root = root
-        self.made: set[bytes] = set()
-        self._make = make
-        self._open: dict[bytes, int] = {}
-
-    def of(self, path: bytes) -> Tuple[int, bytes]:
-        """Return the descriptor of the folder that a path lies in, which stays ours, and the path's last name."""
-        parent, _, name = path.rpartition(b"/")
-        return self.folder(parent), name
-
-    def folder(self, path: bytes) -> int:
-        """Return the descriptor of a folder, which stays ours."""
-        if not path:
-            return self.root
-        if path in self._open:
-            return self._open[path]
-        if len(self._open) >= self.KEPT:
-            self.close()
-        above, _, name = path.rpartition(b"/")
-        parent = self.folder(above)
-        if name in (b"", b".", b".."):
-            raise ProtocolError("a path that leads out")
-        flags = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
-        try:
-            opened = os.open(name, flags, dir_fd=parent)
-        except FileNotFoundError:
-            if not self._make:
-                raise
-            try:
-                os.mkdir(name, 0o700, dir_fd=parent)
-                self.made.add(path)
-            except FileExistsError:  # another transfer was sooner
-                pass
-            opened = os.open(name, flags, dir_fd=parent)
-        self._open[path] = opened
-        return opened
-
-    def close(self) -> None:
-        """Close what is kept open."""
-        for descriptor in self._open.values():
-            os.close(descriptor)
-        self._open.clear()

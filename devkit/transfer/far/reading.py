@@ -5,7 +5,8 @@ import os
 import stat
 from typing import Any, Dict
 
-from .manifest import NO_FOLLOW, Entry, Folders, Offer
+from .folders import NO_FOLLOW, Folders
+from .manifest import Entry, Offer
 
 SMALL = 1 << 16
 CHANGED = "it changed while it was read"

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .manifest import FILE, FOLDER, HARD_LINK, LINK, NO_FOLLOW, Entry, Folders, unpack
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, sync_file_system
+from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
 from .names import collisions, link_stays_inside, part_name, split
 from .wire import (
     BLOCK,
@@ -95,6 +96,8 @@ class Taking:
         on_taken: called with the bytes of the files that arrived or were found here.
     """
 
+    fills_unseen = True
+
     def __init__(
         self,
         channel: Channel,
@@ -116,6 +119,9 @@ class Taking:
         self._active: Dict[int, Incoming] = {}
         self._asker = Asker(channel, self._entries, digests()[digest])
         self._writer = Writer()
+        self._unseen = Unseen(self.fills_unseen and not self.options.dry_run)
+        self._root_is_new = False
+        self._above = (-1, b"")  # where an unseen root lies, and its name there
         self._granted: Set[Tuple[bytes, int]] = set()
         self._attempts: Dict[Tuple[int, int], int] = {}
         self._counts = dict.fromkeys(("files", "bytes", "same_bytes", "have_files", "have_bytes", "again_bytes"), 0)
@@ -130,8 +136,10 @@ class Taking:
         began = time.monotonic()
         about = self._manifest()
         root = self._root(bool(about.get("one_file")))
-        folders = Folders(root, make=not self.options.dry_run) if root >= 0 else None
+        folders = Folders(root, not self.options.dry_run, self._unseen) if root >= 0 else None
         try:
+            if folders is not None and self._root_is_new:
+                folders.made.add(b"")
             wanted = self._compare(folders)
             self._announce(root, wanted, about)
             if not self.options.dry_run and folders is not None:
@@ -149,8 +157,10 @@ class Taking:
         finally:
             if folders is not None:
                 folders.close()
-            if root >= 0:
-                os.close(root)
+            self._unseen.close()
+            for descriptor in (root, self._above[0]):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def _manifest(self) -> Dict[str, Any]:
         while True:
@@ -172,8 +182,10 @@ class Taking:
             split(name)
             self._entries[0] = self._entries[0]._replace(path=name)
         try:
-            if not self.options.dry_run:
+            if not self.options.dry_run and (one_file or not self._begins(path.rstrip(b"/"))):
                 os.makedirs(path or b".", exist_ok=True)
+            if self._unseen.names:
+                return os.open(self._unseen.names[b""], OPEN_FOLDER, dir_fd=self._above[0])
             return os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             if self.options.dry_run:
@@ -184,6 +196,18 @@ class Taking:
         except OSError as error:
             what = "{} cannot be written".format(os.fsdecode(path or b"."))
             raise Stopped(what, f"{error.strerror}.") from error
+
+    def _begins(self, path: bytes) -> bool:
+        """Make the folder that everything lands in under a temporary name, where there is none."""
+        above, name = os.path.split(path)
+        if os.path.lexists(path) or name in (b"", b".", b".."):
+            return False
+        os.makedirs(above or b".", exist_ok=True)
+        parent = os.open(above or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._above = parent, name
+        fresh = self._unseen.begin(parent, b"", name, 0o777)
+        self._root_is_new = bool(fresh)
+        return fresh is not None
 
     def _fail(self, index: int, reason: str) -> None:
         self._failures.setdefault(index, reason)
@@ -291,7 +315,7 @@ class Taking:
         self._on_plan(plan)
 
     def _take(self, folders: Folders, wanted: List[Wanted]) -> None:
-        finisher = Finisher(folders.root)
+        finisher = Finisher(folders.root, self._unseen)
         remaining = set()
         for each in wanted:
             if self._entries[each.number].size == 0:
@@ -299,7 +323,7 @@ class Taking:
             else:
                 remaining.add(each.number)
         asking = [each for each in wanted if each.number in remaining]
-        self._asker.start(folders.root, asking)
+        self._asker.start(Folders(folders.root, unseen=self._unseen), asking)
         self.channel.on_ping = self._asker.check
         try:
             while remaining:
@@ -317,8 +341,11 @@ class Taking:
             self._counts["files"] -= 1
             self._refuse(index, error)
         self._links(folders)
+        unseen = bool(self._unseen.names)
+        if unseen and not sync_file_system(folders.root):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._folders_last(folders)
-        sync_folders(folders, finisher.folders)
+        sync_folders(folders, finisher.folders, everything=unseen)
 
     # What arrives.
 
@@ -469,15 +496,23 @@ class Taking:
         os.fchmod(part, entry.mode)
         os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
         incoming.part = -1
-        finisher.put(Finished(entry.path, part_name(entry.path.rpartition(b"/")[2]), part, entry.size))
+        above, _, name = entry.path.rpartition(b"/")
+        if above in self._unseen.within and DIRECT_FROM > entry.size <= entry.allocated:
+            os.close(part)
+            folder = folders.folder(above)
+            os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
+            finisher.passed(entry.size)
+        else:
+            finisher.put(Finished(entry.path, part_name(name), part, entry.size))
 
     def _small(self, folders: Folders, finisher: Finisher, index: int, data: memoryview) -> None:
         entry = self._entries[index]
         try:
             above, _, name = entry.path.rpartition(b"/")
             folder = folders.folder(above)
-            temporary = part_name(name)
-            part = open_part(folder, temporary, keep=False, lock=False, mode=entry.mode if _reopens(entry) else 0o600)
+            seen = above not in self._unseen.within
+            written = part_name(name) if seen else name
+            part = open_part(folder, written, keep=False, lock=False, mode=entry.mode if _reopens(entry) else 0o600)
             try:
                 if data and os.write(part, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -485,7 +520,10 @@ class Taking:
                 os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
             finally:
                 os.close(part)
-            finisher.put(Finished(entry.path, temporary, -1, entry.size))
+            if seen:
+                finisher.put(Finished(entry.path, written, -1, entry.size))
+            else:
+                finisher.passed(entry.size)
             self._counts["files"] += 1
         except OSError as error:
             self._refuse(index, error)
@@ -519,7 +557,7 @@ class Taking:
                 self._refuse(index, error)
 
     def _folders_last(self, folders: Folders) -> None:
-        """Give the folders their modes and times, the innermost first."""
+        """Give folders their modes and times, the innermost first, and those that were filled unseen their names."""
         for index in range(len(self._entries) - 1, -1, -1):
             entry = self._entries[index]
             if entry.kind == FOLDER and index not in self._failures:
@@ -527,8 +565,49 @@ class Taking:
                     descriptor = folders.folder(entry.path)
                     os.fchmod(descriptor, entry.mode)
                     os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                    if entry.path in self._unseen.names:
+                        self._show(folders, entry.path, *folders.of(entry.path))
                 except OSError as error:
                     self._refuse(index, error)
+        for path in sorted(self._unseen.names, reverse=True):
+            self._show(folders, path, *(folders.of(path) if path else self._above))
+
+    def _show(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
+        """Give a folder its name; where someone made one of that name since, move what is in it there."""
+        try:
+            self._unseen.show(parent, path, name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            self._join(folders, path, parent, name)
+
+    def _join(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
+        there = os.open(name, OPEN_FOLDER, dir_fd=parent)
+        into = Folders(there, make=True)
+        inside = path + b"/" if path else b""
+        try:
+            for index, entry in enumerate(self._entries):
+                if entry.path.startswith(inside) and entry.path != path and index not in self._failures:
+                    self._move(folders, into, index, entry.path[len(inside) :])
+            for entry in reversed(self._entries):
+                if entry.kind == FOLDER and entry.path.startswith(inside) and entry.path != path:
+                    folder, last = folders.of(entry.path)
+                    _remove_folder(folder, last)
+            _remove_folder(parent, self._unseen.names.pop(path))
+        finally:
+            into.close()
+            os.close(there)
+
+    def _move(self, folders: Folders, into: Folders, index: int, below: bytes) -> None:
+        entry = self._entries[index]
+        try:
+            if entry.kind == FOLDER:
+                into.folder(below)
+                return
+            folder, name = folders.of(entry.path)
+            os.rename(name, name, src_dir_fd=folder, dst_dir_fd=into.of(below)[0])
+        except OSError as error:
+            self._refuse(index, error)
 
 
 def _reopens(entry: Entry) -> bool:
@@ -544,6 +623,11 @@ def _inflate(data: memoryview, length: int) -> bytes:
         return worker.decompress(data, length + 1)
     except zlib.error as error:
         raise ProtocolError("a block that does not inflate") from error
+
+
+def _remove_folder(parent: int, name: bytes) -> None:
+    with contextlib.suppress(OSError):  # what could not be moved stays in it
+        os.rmdir(name, dir_fd=parent)
 
 
 def _is_folder(folder: int, name: bytes) -> bool:

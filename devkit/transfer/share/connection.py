@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import NO_FOLLOW, Entry, Folders, Offer
+from devkit.transfer.far.folders import NO_FOLLOW, Folders
 from devkit.transfer.far.offering import Offering, Pace
 from devkit.transfer.share import archive, http
 from devkit.transfer.share.http import BadRequest, Gone, Request
@@ -28,6 +28,7 @@ from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, block_with_timeout, channel_over, full_segments
 
 if TYPE_CHECKING:
+    from devkit.transfer.far.manifest import Entry, Offer
     from devkit.transfer.share.server import Server
 
 IDLE_S = 30.0

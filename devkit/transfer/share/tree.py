@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.transfer.far.manifest import NO_FOLLOW, Offer, Place, describe_open
+from devkit.transfer.far.folders import NO_FOLLOW
+from devkit.transfer.far.manifest import Offer, Place, describe_open
 from devkit.transfer.far.names import PART, link_stays_inside, split
 from devkit.transfer.far.wire import ProtocolError, Stopped
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
 from devkit.text import size as size_text
-from devkit.transfer.far.manifest import NO_FOLLOW
+from devkit.transfer.far.folders import NO_FOLLOW
 from devkit.transfer.far.names import folded
 from devkit.transfer.share.http import BadRequest
 

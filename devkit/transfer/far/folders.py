@@ -1,0 +1,159 @@
+"""Folders below a root: never reached through a symbolic link; new ones are filled before they are seen."""
+
+import contextlib
+import ctypes
+import os
+import time
+from typing import Dict, List, Optional, Set, Tuple
+
+from .holding import LOCK_WAIT_S, is_held, is_still
+from .names import part_name
+from .wire import ProtocolError, Stopped
+
+NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
+
+
+def sync_file_system(folder: int) -> bool:
+    """Sync the whole file system that a folder is on; False where the C library cannot."""
+    try:
+        return bool(ctypes.CDLL(None, use_errno=True).syncfs(folder) == 0)
+    except (OSError, AttributeError):
+        return False
+
+
+class Unseen:
+    """New folders that are filled under a temporary name, and get their own when all in them is synced.
+
+    So a folder never looks whole before it is, and what is in it needs no temporary names of its own. Each is held
+    against other transfers; beyond ``LIMIT`` a new folder is made as it is called.
+
+    Attributes:
+        names: the temporary name of each, by its path; the root's path is empty.
+        within: the paths of these folders, and of those in them.
+    """
+
+    LIMIT = 128
+
+    def __init__(self, enabled: bool = False) -> None:
+        self.names: Dict[bytes, bytes] = {}
+        self.within: Set[bytes] = set()
+        self._held: List[int] = []
+        self._room = self.LIMIT if enabled and hasattr(ctypes.CDLL(None), "syncfs") else 0
+
+    def begin(self, parent: int, path: bytes, name: bytes, mode: int = 0o700) -> Optional[bool]:
+        """Make a folder under its temporary name, or go on with it; return whether it is new, None where it cannot be.
+
+        Raises:
+            Stopped: another transfer is filling it.
+        """
+        if len(self.names) >= self._room:
+            return None
+        temporary = part_name(name)
+        try:
+            os.mkdir(temporary, mode, dir_fd=parent)
+            fresh = True
+        except FileExistsError:
+            fresh = False
+        try:
+            descriptor = os.open(temporary, OPEN_FOLDER, dir_fd=parent)
+        except OSError:  # half a file, or a folder that got its name by now
+            return None
+        if self._takes(descriptor, parent, temporary, path or name):
+            self._held.append(descriptor)
+            self.names[path] = temporary
+            self.within.add(path)
+            return fresh
+        os.close(descriptor)
+        if fresh:
+            with contextlib.suppress(OSError):
+                os.rmdir(temporary, dir_fd=parent)
+        return None
+
+    @staticmethod
+    def _takes(descriptor: int, parent: int, temporary: bytes, path: bytes) -> bool:
+        try:
+            held = is_held(descriptor, time.monotonic() + LOCK_WAIT_S)
+        except OSError:
+            return False
+        if not held:
+            os.close(descriptor)
+            raise Stopped(f"{os.fsdecode(path)} cannot be written", "Another transfer is writing it.")
+        return is_still(parent, temporary, descriptor) and os.fstat(descriptor).st_uid == os.geteuid()
+
+    def show(self, parent: int, path: bytes, name: bytes) -> None:
+        """Give a folder its name.
+
+        Raises:
+            OSError: something of that name has come there.
+        """
+        os.rename(self.names[path], name, src_dir_fd=parent, dst_dir_fd=parent)
+        del self.names[path]
+
+    def close(self) -> None:
+        """Hold them no longer."""
+        while self._held:
+            os.close(self._held.pop())
+
+
+class Folders:
+    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open.
+
+    Args:
+        root: the descriptor of the root, which stays the caller's.
+        make: whether missing folders are made.
+        unseen: those that are filled under a temporary name.
+    """
+
+    KEPT = 64
+
+    def __init__(self, root: int, make: bool = False, unseen: Optional[Unseen] = None) -> None:
+        self.root = root
+        self.made: Set[bytes] = set()
+        self._make = make
+        self._unseen = unseen or Unseen()
+        self._open: Dict[bytes, int] = {}
+
+    def of(self, path: bytes) -> Tuple[int, bytes]:
+        """Return the descriptor of the folder that a path lies in, which stays ours, and the path's last name."""
+        parent, _, name = path.rpartition(b"/")
+        return self.folder(parent), name
+
+    def folder(self, path: bytes) -> int:
+        """Return the descriptor of a folder, which stays ours."""
+        if not path:
+            return self.root
+        if path in self._open:
+            return self._open[path]
+        if len(self._open) >= self.KEPT:
+            self.close()
+        above, _, name = path.rpartition(b"/")
+        parent = self.folder(above)
+        if name in (b"", b".", b".."):
+            raise ProtocolError("a path that leads out")
+        try:
+            opened = os.open(self._unseen.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if not self._make:
+                raise
+            opened = self._made(parent, above, path, name)
+        if above in self._unseen.within:
+            self._unseen.within.add(path)
+        self._open[path] = opened
+        return opened
+
+    def _made(self, parent: int, above: bytes, path: bytes, name: bytes) -> int:
+        fresh = None if above in self._unseen.within else self._unseen.begin(parent, path, name)
+        if fresh is None:
+            with contextlib.suppress(FileExistsError):  # another transfer was sooner
+                os.mkdir(name, 0o700, dir_fd=parent)
+                fresh = True
+        if fresh:
+            self.made.add(path)
+        return os.open(self._unseen.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()

@@ -1,0 +1,36 @@
+"""Locks on what is half-written, so that one transfer at a time writes it."""
+
+import fcntl
+import os
+import time
+
+from .wire import SILENCE_S
+
+LOCK_WAIT_S = SILENCE_S + 15
+
+
+def is_held(descriptor: int, deadline: float) -> bool:
+    """Lock a file or folder for as long as it is open; False where another transfer keeps it past the deadline.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
+        else:
+            return True
+
+
+def is_still(folder: int, name: bytes, descriptor: int) -> bool:
+    """Tell whether a name is that of what is open: whoever held it before may have renamed it into place."""
+    try:
+        now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    status = os.fstat(descriptor)
+    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)

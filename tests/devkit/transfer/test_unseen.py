@@ -1,0 +1,188 @@
+"""A folder that is new gets its name when all that is in it is there, and not before."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.transfer.far import folders, wire
+from devkit.transfer.far.folders import Unseen
+from devkit.transfer.far.names import part_name
+
+from .conftest import offer, transfer, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def named(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def hidden(folder: Path) -> Path:
+    return folder.parent / os.fsdecode(part_name(os.fsencode(folder.name)))
+
+
+def theirs(path: Path) -> None:
+    path.write_text("theirs")
+
+
+def cut_after(limit: int, also: Callable[[], None] = lambda: None) -> Callable[[int, int], None]:
+    """Return what passes on so many bytes, does something, and ends the connection."""
+
+    def relay(source: int, target: int) -> None:
+        left = limit
+        while left and (data := os.read(source, min(left, 1 << 16))):
+            os.write(target, data)
+            left -= len(data)
+        also()
+
+    return relay
+
+
+def pass_all(also: Callable[[], None]) -> Callable[[int, int], None]:
+    """Return what does something once the first bytes of a file have passed, and passes on everything."""
+
+    def relay(source: int, target: int) -> None:
+        passed = 0
+        while data := os.read(source, 1 << 16):
+            os.write(target, data)
+            if passed < 1 << 20 <= passed + len(data):
+                also()
+            passed += len(data)
+
+    return relay
+
+
+def test_a_new_folder_is_not_seen_before_it_is_whole_and_what_came_does_not_come_again(
+    source: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(source), there, relay=cut_after(2_000_000))
+    assert not there.exists()
+    begun = hidden(there)
+    assert begun.is_dir()
+    again = transfer(offer(source), there)
+    assert not begun.exists()
+    assert tree(there / "source") == tree(source)
+    assert again.sent < 2_000_000
+
+
+def test_a_new_folder_in_one_that_is_there_is_not_seen_before_it_is_whole(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "source").mkdir(parents=True)
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(source), there, relay=cut_after(3_060_000))
+    assert not (there / "source" / "nested").exists()
+    assert (hidden(there / "source" / "nested") / "small 3").is_file()
+    again = transfer(offer(source), there)
+    assert tree(there / "source") == tree(source)
+    assert (there / "source").stat().st_mtime_ns == source.stat().st_mtime_ns
+    assert again.plan["have_files"] > 0
+
+
+def test_files_of_all_sizes_arrive_in_a_new_folder(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for size in (0, 1, 1 << 16, (1 << 18) + 1, 5_000_000):
+        (source / str(size)).write_bytes(os.urandom(size))
+    (source / "read-only").write_bytes(b"x" * 300_000)
+    (source / "read-only").chmod(0o444)
+    with (source / "sparse").open("wb") as file:
+        file.truncate(10 << 20)
+    transfer(offer(f"{source}/"), tmp_path / "there")
+    assert tree(tmp_path / "there") == tree(source)
+    assert (tmp_path / "there" / "sparse").stat().st_blocks == 0
+
+
+def test_a_new_folder_has_the_mode_that_folders_get_here(source: Path, tmp_path: Path) -> None:
+    usual = tmp_path / "usual"
+    usual.mkdir()
+    transfer(offer(f"{source}/"), tmp_path / "there")
+    assert stat.S_IMODE((tmp_path / "there").stat().st_mode) == stat.S_IMODE(usual.stat().st_mode)
+
+
+def test_what_someone_puts_under_the_name_meanwhile_is_joined_and_kept(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+
+    def meanwhile() -> None:
+        (there / "nested").mkdir(parents=True)
+        (there / "nested" / "theirs").write_text("stays")
+
+    pair = transfer(offer(f"{source}/"), there, relay=pass_all(meanwhile))
+    assert pair.result["failed"] == []
+    assert (there / "nested" / "theirs").read_text() == "stays"
+    (there / "nested" / "theirs").unlink()
+    assert tree(there) == tree(source)
+    assert not hidden(there).exists()
+
+
+def test_a_file_that_comes_in_its_way_meanwhile_stays_and_what_was_sent_too(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    with pytest.raises(wire.Stopped, match="cannot be written"):
+        transfer(offer(f"{source}/"), there, relay=pass_all(lambda: theirs(there)))
+    assert there.read_text() == "theirs"
+    there.unlink()
+    again = transfer(offer(f"{source}/"), there)
+    assert tree(there) == tree(source)
+    assert again.result["bytes"] == 0
+
+
+def test_a_folder_that_another_transfer_fills_is_not_touched(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "LOCK_WAIT_S", 0.2)
+    there = tmp_path / "there"
+    hidden(there).mkdir()
+    held = os.open(hidden(there), os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(wire.Stopped) as stopped:
+            transfer(offer(f"{source}/"), there)
+    finally:
+        os.close(held)
+    assert "Another transfer" in stopped.value.why
+    assert named(hidden(there)) == []
+
+
+def test_what_has_the_temporary_name_and_is_no_folder_of_ours_stays(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    hidden(there).symlink_to(elsewhere)
+    transfer(offer(f"{source}/"), there)
+    assert tree(there) == tree(source)
+    assert named(elsewhere) == []
+
+
+def test_new_folders_beyond_the_limit_are_made_as_they_are_called(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Unseen, "LIMIT", 1)
+    there = tmp_path / "there"
+    there.mkdir()
+    transfer(offer(source / "empty folder", source / "nested"), there)
+    assert tree(there / "nested") == tree(source / "nested")
+    assert named(there) == ["empty folder", "nested"]
+
+
+def test_a_link_that_takes_the_temporary_name_meanwhile_leads_nowhere(source: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    begun = hidden(there / "source")
+
+    def meanwhile() -> None:
+        subprocess.run(["mv", begun, tmp_path / "moved"], check=True)
+        begun.symlink_to(elsewhere)
+
+    transfer(offer(source), there, relay=pass_all(meanwhile))
+    assert named(elsewhere) == []
