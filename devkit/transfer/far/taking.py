@@ -259,9 +259,10 @@ class Taking:
         """Return None where the file is here, else the sizes of its part and of its older version."""
         if folders is None:
             return 0, 0
-        folder, name = folders.of(entry.path)
-        if entry.path.rpartition(b"/")[0] in folders.made:
+        above, _, name = entry.path.rpartition(b"/")
+        if above in folders.made:
             return 0, 0
+        folder = folders.folder(above)
         old = regular_size(folder, name)
         if old is None and _is_folder(folder, name):
             raise IsADirectoryError(errno.EISDIR, "a folder is in its way")

@@ -111,12 +111,10 @@ def transfer(
     requests_out, requests_in = os.pipe()
     data_out, data_in = os.pipe()
     pair = Pair()
-    relayed: list[int] = []
     if relay is not None:
         relay_out, relay_in = os.pipe()
-        source = data_out
-        threading.Thread(target=_relay, args=(relay, source, relay_in), daemon=True).start()
-        data_out, relayed = relay_out, [source]
+        threading.Thread(target=_relay, args=(relay, data_out, relay_in), daemon=True).start()
+        data_out = relay_out
     giving = wire.Channel(requests_out, data_in, silence_s=20)
     taking = wire.Channel(data_out, requests_in, silence_s=20)
 
@@ -138,8 +136,7 @@ def transfer(
         for descriptor in (requests_in, data_out):
             os.close(descriptor)
         thread.join(20)
-        for descriptor in (requests_out, *relayed):
-            os.close(descriptor)
+        os.close(requests_out)
     pair.sent = giving.sent
     return pair
 
@@ -151,6 +148,7 @@ def _relay(relay: Any, source: int, target: int) -> None:
         pass
     finally:
         os.close(target)
+        os.close(source)
 
 
 def tree(root: Path) -> dict[str, Any]:
