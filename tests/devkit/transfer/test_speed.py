@@ -84,7 +84,8 @@ def devkit(*words: str | Path, cwd: Path | None = None) -> Callable[[], None]:
     """Return what runs a line of devkit, which must succeed."""
 
     def run() -> None:
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        # As where it is installed, its modules are compiled once.
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": ""}
         argv = [sys.executable, "-m", "devkit", *map(str, words), "-q"]
         done = subprocess.run(argv, capture_output=True, check=False, env=environment, cwd=cwd)
         assert done.returncode == 0, done.stderr[-2000:]
@@ -295,7 +296,7 @@ def test_many_small_files_over_ssh_beside_rsync_and_scp(sshd: Path, tmp_path: Pa
     ours()
     assert tree(tmp_path / "there-0") == tree(source)
     ways: dict[str, Callable[[], object]] = {"rsync -a, unsynced": rsync, "rsync -a, then sync": rsync_and_sync}
-    taken = interleaved({**ways, "devkit send": ours, "bare stream, unnamed, unsynced": stream}, rounds=5)
+    taken = interleaved({**ways, "devkit send": ours, "bare stream, unnamed, unsynced": stream}, rounds=max(ROUNDS, 7))
     taken.update(interleaved({"scp -r": scp}, rounds=3))
     told(f"{FILES} files of 10 KiB over ssh", taken, "devkit send", FILES * 10_240)
 

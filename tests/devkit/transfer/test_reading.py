@@ -1,0 +1,70 @@
+"""What the offering end reads: small files while ssh connects, and none that is not as it was offered."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.transfer import copy
+from devkit.transfer.copy import read_ahead
+from devkit.transfer.far.reading import SMALL, Reader
+
+from .conftest import offer, transfer, tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def always() -> bool:
+    return True
+
+
+def test_small_files_are_read_ahead_and_arrive(source: Path, tmp_path: Path) -> None:
+    offered = offer(source)
+    ahead = read_ahead(offered, always)
+    names = {os.fsdecode(offered.entries[index].path) for index in ahead}
+    assert "source/script.sh" in names
+    assert "source/big.bin" not in names
+    transfer(offered, tmp_path / "there", ahead=ahead)
+    assert tree(tmp_path / "there" / "source") == tree(source)
+
+
+def test_a_file_that_changes_after_it_was_read_ahead_arrives_as_the_manifest_says(source: Path, tmp_path: Path) -> None:
+    offered = offer(source)
+    ahead = read_ahead(offered, always)
+    before = tree(source)
+    (source / "script.sh").write_text("another version")
+    pair = transfer(offered, tmp_path / "there", ahead=ahead)
+    assert pair.result["failed"] == []
+    assert tree(tmp_path / "there" / "source") == before
+
+
+def test_a_file_that_changes_before_it_is_read_is_not_taken_for_whole(source: Path, tmp_path: Path) -> None:
+    offered = offer(source)
+    (source / "script.sh").write_text("another version")
+    assert all(offered.entries[index].path != b"source/script.sh" for index in read_ahead(offered, always))
+    pair = transfer(offered, tmp_path / "there")
+    assert pair.result["failed"] == [["source/script.sh", "it changed while it was read"]]
+    assert not (tmp_path / "there" / "source" / "script.sh").exists()
+
+
+def test_reading_ahead_ends_when_the_far_side_speaks(source: Path) -> None:
+    assert read_ahead(offer(source), lambda: False) == {}
+
+
+def test_reading_ahead_keeps_within_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy, "AHEAD_BYTES", 3 * SMALL)
+    for number in range(5):
+        (tmp_path / str(number)).write_bytes(bytes(SMALL))
+    assert len(read_ahead(offer(f"{tmp_path}/"), always)) == 3
+
+
+def test_a_pipe_in_the_place_of_a_small_file_blocks_nothing(source: Path) -> None:
+    offered = offer(source)
+    (source / "script.sh").unlink()
+    os.mkfifo(source / "script.sh")
+    index = next(i for i, entry in enumerate(offered.entries) if entry.path == b"source/script.sh")
+    with pytest.raises(OSError, match="changed"):
+        Reader(offered).whole(index)
