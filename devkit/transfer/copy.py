@@ -405,9 +405,9 @@ def _by_sftp(
     console.look(f"{place.host}: {sftp.SAID}")
     try:
         if offer is not None:
-            outcome.result = sftp.send(ssh, offer, place)
+            outcome.plan, outcome.result = sftp.send(ssh, offer, place)
         else:
-            outcome.result = sftp.receive(ssh, place, request.sources, destination)
+            outcome.plan, outcome.result = sftp.receive(ssh, place, request.sources, destination)
         outcome.wire_bytes = outcome.result["bytes"]
     except DevkitError as failed:
         outcome.error = failed

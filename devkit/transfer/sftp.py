@@ -1,249 +1,631 @@
-"""Where the far side runs no Python: the system's sftp, a file at a time, each renamed when it is whole.
+"""Where the far side runs no Python: files copied by SFTP, the protocol of version 3 that every server speaks.
 
-``send`` goes on from within a file: its part is named for the file's version, so that what is there is the beginning of
-the same bytes. ``recv`` does not: sftp does not say exactly enough whether the file is still what it was. Nothing is
-updated by block or verified beyond what ssh does; symbolic links and hard links are not sent. The command says so.
+A file is written below a temporary name in its own folder, made of its name, size and time, then synced and renamed.
+So what an earlier run left under that name is the beginning of the same bytes, and is gone on from; what it left of
+another version is removed. SFTP tells times in whole seconds. Nothing is updated by block or verified beyond what ssh
+does; symbolic links and hard links are not copied. The command says so.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import hashlib
 import os
-import re
-import secrets
-import shutil
-import subprocess
+import stat
 import time
-from pathlib import Path
+from collections import deque
+from fnmatch import fnmatchcase
+from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.process import find_program
-from devkit.redact import redact
-from devkit.transfer.far.manifest import FILE, FOLDER, Entry, Offer
+from devkit.transfer.far.finishing import open_part, sync_folders
+from devkit.transfer.far.folders import NO_FOLLOW, Folders, sync_file_system
+from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry, Offer
 from devkit.transfer.far.names import PART, part_name, split
-from devkit.transfer.far.wire import text
+from devkit.transfer.far.taking import FATAL
+from devkit.transfer.far.wire import ProtocolError, text
+from devkit.transfer.sftp_client import CHUNK, WINDOW, FarFile, Refused, Sftp
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from devkit.transfer.remote import Place
 
 SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
-_PART_LINE = re.compile(rb"\s(\d+) +\w+ +\d+ +[\d:]+ (.+/\.devkit-part-[0-9a-f]{16})\s*", re.ASCII)
-
-
-def quoted(path: bytes, *, globs: bool = False) -> bytes:
-    """Return a path as sftp's batch takes it: never a flag, never a pattern unless ``globs``.
-
-    Raises:
-        DevkitError: it holds a line break, which a batch cannot, or a backslash, which sftp reads in its own way.
-    """
-    if re.search(rb"[\n\r\0\\]", path):
-        raise DevkitError(f"{shown(path)} cannot go by sftp", "Its name holds a line break or a backslash.")
-    path = b"./" + path if path.startswith(b"-") else path
-    if globs:
-        return re.sub(rb"""[ \t"'#]""", lambda found: b"\\" + found[0], path)
-    return b'"' + path.replace(b'"', b'\\"') + b'"'
+CHANGED = "it changed while it was read"
+SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
+BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
+SECOND = 10**9
 
 
 def version_name(name: bytes, entry: Entry) -> bytes:
     """Return the temporary name of a file of this size and time: half of it is the name's, half the version's."""
-    version = hashlib.sha256(b"%d %d" % (entry.size, entry.mtime_ns)).hexdigest()[:8].encode()
+    version = hashlib.sha256(b"%d %d %s" % (entry.size, entry.mtime_ns, name)).hexdigest()[:8].encode()
     return part_name(name)[:-8] + version
 
 
-def far_paths(offer: Offer, folder: bytes) -> dict[int, tuple[bytes, bytes]]:
-    """Return where the files of an offer go below a far folder: each one's path, and that of its part."""
-    found = {}
-    for number, entry in enumerate(offer.entries):
-        if entry.kind == FILE:
-            path = (folder or b".").rstrip(b"/") + b"/" + entry.path
-            above, _, name = path.rpartition(b"/")
-            found[number] = path, above + b"/" + version_name(name, entry)
-    return found
+def is_other_version(name: bytes, part: bytes) -> bool:
+    """Tell whether a name is the temporary one of another version of the file that ``part`` is of."""
+    return name != part and name[:-8] == part[:-8] and PART.match(name) is not None
 
 
-def parts_batch(paths: dict[int, tuple[bytes, bytes]]) -> Iterator[bytes]:
-    """Yield the lines that list what earlier runs left in the far folders."""
-    for above in dict.fromkeys(part.rpartition(b"/")[0] for _, part in paths.values()):
-        yield b"-ls -ln " + quoted(above + b"/") + b".devkit-part-*"
+def _is_whole(entry: Entry, size: int | None, seconds: int | None) -> bool:
+    return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
 
 
-def parts_found(listing: bytes) -> dict[bytes, int]:
-    """Return the parts that a listing names, and how long each is."""
-    found = (_PART_LINE.search(line) for line in listing.split(b"\n"))
-    return {each[2].removeprefix(b"./"): int(each[1]) for each in found if each}
+class _Copy:
+    """What came of each file."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.failed: list[list[str]] = []
+        self.left_out: list[list[str]] = []
+        self.files = self.bytes = self.same_bytes = self.have_files = self.have_bytes = 0
+
+    def fail(self, path: bytes, reason: str) -> None:
+        """Note why a file or folder is not copied."""
+        self.failed.append([text(path), reason])
+
+    def have(self, entry: Entry) -> None:
+        """Note a file that was there before."""
+        self.have_files += 1
+        self.have_bytes += entry.size
+
+    def outcome(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the plan and the result as ``Outcome`` has them."""
+        plan = {
+            "files": self.files,
+            "bytes": self.bytes,
+            "have_files": self.have_files,
+            "have_bytes": self.have_bytes,
+            "left_out": self.left_out[:100],
+            "left_out_count": len(self.left_out),
+        }
+        result = {
+            "files": self.files,
+            "bytes": self.bytes,
+            "same_bytes": self.same_bytes,
+            "again_bytes": 0,
+            "failed": self.failed[:100],
+            "failed_count": len(self.failed),
+            "seconds": time.monotonic() - self.began,
+        }
+        return plan, result
 
 
-def begun_bytes(entry: Entry, part: bytes, found: Mapping[bytes, int]) -> int:
-    """Return how much of a file a part holds; one that holds all of it may lack its mode and time, and is sent anew."""
-    size = found.get(part.removeprefix(b"./"), 0)
-    return size if size < entry.size else 0
+class _Changed(Exception):
+    """The file is another version by now."""
 
 
-def send_batch(
-    offer: Offer, folder: bytes, names: dict[int, bytes], found: Mapping[bytes, int] | None = None
-) -> Iterator[bytes]:
-    """Yield the lines that put an offer into a far folder.
-
-    Args:
-        offer: what is sent.
-        folder: the far folder.
-        names: the local paths of its files.
-        found: the parts that are there, and how long each is.
-    """
-    found = found or {}
-    folder = folder or b"."
-    made = folder.split(b"/")
-    paths = far_paths(offer, folder)
-    for depth in range(1, len(made) + 1):
-        if above := b"/".join(made[:depth]):
-            yield b"-mkdir " + quoted(above)
-    versions = {part.removeprefix(b"./")[:-8]: part.removeprefix(b"./") for _, part in paths.values()}
-    for part in found:
-        if versions.get(part[:-8], part) != part:  # what is left of another version
-            yield b"-rm " + quoted(part)
-    for number, entry in enumerate(offer.entries):
-        if entry.kind == FOLDER:
-            yield b"-mkdir " + quoted(folder.rstrip(b"/") + b"/" + entry.path)
-        elif entry.kind == FILE:
-            there, part = paths[number]
-            flags = b"-afp " if begun_bytes(entry, part, found) else b"-fp "
-            yield b"put " + flags + quoted(names[number]) + b" " + quoted(part)
-            yield b"rename " + quoted(part) + b" " + quoted(there)
+@contextlib.contextmanager
+def _connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
+    try:
+        with Sftp(ssh, place) as far:
+            yield far
+    except Refused as error:
+        raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
 
 
-def local_names(offer: Offer) -> dict[int, bytes]:
-    """Return the paths of an offer's files, by their numbers."""
-    roots = {root: bytes(Path(f"/proc/self/fd/{root}").readlink()) for root in {each.root for each in offer.sources}}
-    return {
-        number: os.path.join(roots[source.root], source.path)  # noqa: PTH118 - names are bytes
-        for number, source in enumerate(offer.sources)
-    }
+# To the far side.
 
 
-def sftp_words(ssh: Sequence[str]) -> list[str]:
-    """Return the words that start sftp as the user starts ssh; a port and a user are flags of other letters there."""
-    words = [find_program("sftp"), "-q", "-b", "-", *(["-S", ssh[0]] if ssh[0] != "ssh" else [])]
-    rest = iter(ssh[1:])
-    for word in rest:
-        name = {"-p": "Port", "-l": "User"}.get(word[:2])
-        words += ["-o", f"{name}={word[2:] or next(rest, '')}"] if name else [word]
-    return words
-
-
-def _run(ssh: Sequence[str], place: Place, batch: bytes, again: str = "goes on from where it was") -> bytes:
-    line = [*sftp_words(ssh), "--", place.host]
-    done = subprocess.run(line, input=batch, capture_output=True, check=False)
-    if done.returncode:
-        said = redact(done.stderr.decode(errors="replace").strip())
-        raise DevkitError(f"sftp with {place.host} failed", said[-2000:], f"the same line again   {again}")
-    return done.stdout
-
-
-def send(ssh: Sequence[str], offer: Offer, place: Place) -> dict[str, Any]:
-    """Send what is offered, and return what came of it as ``Outcome.result`` has it.
+def send(ssh: Sequence[str], offer: Offer, place: Place) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Send what is offered, and return the plan and what came of it as ``Outcome`` has them.
 
     Raises:
-        DevkitError: sftp failed.
+        DevkitError: the connection failed, or nothing can be written there.
     """
-    began = time.monotonic()
     folder = os.fsencode(_home(place.path))
     entries = list(offer.entries)
-    if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(ssh, place, folder):
-        above, slash, name = folder.rpartition(b"/")
-        folder = above or slash
-        split(name)
-        entries[0] = entries[0]._replace(path=name)
-    named = offer._replace(entries=entries)
-    paths = far_paths(named, folder)
-    found = parts_found(_run(ssh, place, b"\n".join(parts_batch(paths)) + b"\n"))
-    _run(ssh, place, b"\n".join(send_batch(named, folder, local_names(offer), found)) + b"\n")
-    files = [entry for entry in entries if entry.kind == FILE]
-    links = [[text(entry.path), "sftp sends no links"] for entry in entries if entry.kind not in (FILE, FOLDER)]
-    begun = sum(begun_bytes(entry, paths[number][1], found) for number, entry in enumerate(entries) if number in paths)
-    result = _result(len(files), sum(entry.size for entry in files) - begun, links, began)
-    return {**result, "same_bytes": begun}
+    with _connected(ssh, place) as far:
+        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(far.stat(folder)):
+            folder, slash, name = folder.rpartition(b"/")
+            folder = folder or slash
+            split(name)
+            entries[0] = entries[0]._replace(path=name)
+        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".")
+        sending.make_root()
+        opened: dict[int, Folders] = {}
+        try:
+            for entry, source in zip(entries, offer.sources, strict=True):
+                if entry.kind == FOLDER:
+                    sending.folder(entry)
+                elif entry.kind == FILE:
+                    sending.file(entry, opened.setdefault(source.root, Folders(source.root)), source.path)
+                else:
+                    sending.fail(entry.path, "sftp sends no links")
+            sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
+        finally:
+            for each in opened.values():
+                each.close()
+    return sending.outcome()
 
 
-def receive(ssh: Sequence[str], place: Place, paths: Sequence[str], destination: str) -> dict[str, Any]:
-    """Fetch paths into a folder, and return what came of it as ``Outcome.result`` has it.
+class _Sending(_Copy):
+    def __init__(self, far: Sftp, host: str, root: bytes) -> None:
+        super().__init__()
+        self._far = far
+        self._host = host
+        self._root = root
+        self._there: dict[bytes, dict[bytes, FarFile]] = {}
+        self._unmade: set[bytes] = set()
+
+    def _path(self, below: bytes) -> bytes:
+        return self._root.rstrip(b"/") + b"/" + below
+
+    def make_root(self) -> None:
+        names = self._root.split(b"/")
+        for depth in range(1, len(names) + 1):
+            path = b"/".join(names[:depth])
+            if not path or _is_folder(self._far.stat(path)):
+                continue
+            try:
+                self._far.mkdir(path)
+            except Refused as error:
+                what = f"{self._host}: {shown(path)} cannot be made"
+                raise DevkitError(what, f"{error}.") from error
+
+    def folder(self, entry: Entry) -> None:
+        if entry.path.rpartition(b"/")[0] in self._unmade:
+            self._unmade.add(entry.path)
+            return
+        path = self._path(entry.path)
+        try:
+            self._far.mkdir(path)
+            self._there[entry.path] = {}
+        except Refused as error:
+            there = self._far.lstat(path)
+            if there is None or not there.is_folder:
+                self._unmade.add(entry.path)
+                self.fail(entry.path, _in_the_way(there) if there else str(error))
+            elif (there.mode or 0) & stat.S_IRWXU != stat.S_IRWXU:  # it gets its mode at the end
+                with contextlib.suppress(Refused):
+                    self._far.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
+
+    def _listed(self, folder: bytes) -> dict[bytes, FarFile]:
+        if folder not in self._there:
+            try:
+                self._there[folder] = self._far.listing(self._path(folder))
+            except Refused:  # a folder that may be written but not read
+                self._there[folder] = {}
+        return self._there[folder]
+
+    def file(self, entry: Entry, folders: Folders, source: bytes) -> None:
+        """Put a file into place, unless it is there."""
+        above, _, name = entry.path.rpartition(b"/")
+        if above in self._unmade:
+            self.fail(entry.path, "its folder is not there")
+            return
+        try:
+            there = self._listed(above).get(name)
+            if there is not None and there.is_folder:
+                self.fail(entry.path, "a folder is in its way")
+            elif there is not None and there.is_file and _is_whole(entry, there.size, there.mtime):
+                if stat.S_IMODE(there.mode or 0) != entry.mode:
+                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                self.have(entry)
+            else:
+                folder, base = folders.of(source)
+                # A pipe put in the file's place since would block here for ever.
+                descriptor = os.open(base, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+                try:
+                    self._send(entry, descriptor)
+                finally:
+                    os.close(descriptor)
+        except (Refused, OSError) as error:
+            self.fail(entry.path, _reason(error))
+
+    def _send(self, entry: Entry, descriptor: int) -> None:
+        above, _, name = entry.path.rpartition(b"/")
+        part_below = version_name(name, entry)
+        part = self._path(above + b"/" + part_below if above else part_below)
+        listed = self._listed(above)
+        for other in [each for each in listed if is_other_version(each, part_below)]:
+            with contextlib.suppress(Refused):
+                self._far.remove(self._path(above + b"/" + other if above else other))
+            del listed[other]
+        left = listed.get(part_below)
+        begun = 0
+        if left is not None and left.is_file and (left.size or 0) <= entry.size:
+            # Beyond the last window some writes may not have been done: a server need not do them in order.
+            begun = left.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
+        elif left is not None:
+            self._far.remove(part)
+        try:
+            handle = self._far.open_to_write(part, anew=not begun)
+        except Refused:
+            if left is None:
+                raise
+            self._far.remove(part)  # read-only: all of it was there but the rename
+            begun = 0
+            handle = self._far.open_to_write(part, anew=True)
+        try:
+            self._write(entry, descriptor, handle, begun)
+            self._far.finish(handle, entry.mode, entry.mtime_ns // SECOND)
+            self._far.rename(part, self._path(entry.path))
+        except _Changed:
+            self._far.close(handle)
+            self._far.remove(part)
+            self.fail(entry.path, CHANGED)
+            return
+        self.files += 1
+        self.bytes += entry.size - begun
+        self.same_bytes += begun
+
+    def _write(self, entry: Entry, descriptor: int, handle: bytes, begun: int) -> None:
+        waiting: deque[int] = deque()
+        offset = begun
+        _must_be(entry, descriptor)
+        try:
+            while offset < entry.size or waiting:
+                if offset < entry.size:
+                    data = os.pread(descriptor, min(CHUNK, entry.size - offset), offset)
+                    if not data:
+                        raise _Changed  # noqa: TRY301 - answers are still to be taken
+                    waiting.append(self._far.ask_to_write(handle, offset, data))
+                    offset += len(data)
+                if len(waiting) >= WINDOW or offset == entry.size:
+                    self._far.wait(waiting.popleft())
+        except Refused as error:
+            why = f"sftp says no more than this: {error}. Its disk may be full."
+            raise DevkitError(
+                f"{self._host}: {shown(entry.path)} cannot be written", why, "the same line again   goes on"
+            ) from error
+        except _Changed:
+            self._far.drain(waiting)
+            raise
+        _must_be(entry, descriptor)
+
+    def folders_last(self, entries: Sequence[Entry]) -> None:
+        """Give the folders their modes and times, the innermost first."""
+        for entry in reversed(entries):
+            if entry.path not in self._unmade:
+                try:
+                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                except Refused as error:
+                    self.fail(entry.path, _reason(error))
+
+
+def _must_be(entry: Entry, descriptor: int) -> None:
+    now = os.fstat(descriptor)
+    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (entry.size, entry.mtime_ns):
+        raise _Changed
+
+
+# To here.
+
+
+def receive(
+    ssh: Sequence[str], place: Place, paths: Sequence[str], destination: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fetch paths into a folder, and return the plan and what came of it as ``Outcome`` has them.
 
     Raises:
-        DevkitError: sftp failed, or a file cannot be written.
+        DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
-    began = time.monotonic()
-    target = Path(destination)
-    alone = len(paths) == 1 and not target.is_dir() and not destination.endswith("/")
-    above = target.parent if alone else target
-    above.mkdir(parents=True, exist_ok=True)
-    waiting = above / f".devkit-part-{secrets.token_hex(8)}"
-    waiting.mkdir(mode=0o700)
+    with _connected(ssh, place) as far:
+        receiving = _Receiving(far, place.host)
+        for path in paths:
+            receiving.add(os.fsencode(_home(path)) or b".")
+        receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
+    return receiving.outcome()
+
+
+class _Receiving(_Copy):
+    def __init__(self, far: Sftp, host: str) -> None:
+        super().__init__()
+        self._far = far
+        self._host = host
+        self._offered: dict[bytes, tuple[Entry, bytes]] = {}
+        self._named: list[FarFile] = []
+        self._batch: list[tuple[Entry, bytes]] = []
+        self._batch_bytes = 0
+
+    # What is offered.
+
+    def add(self, path: bytes) -> None:
+        """Add what a path names there: a file, a folder, or what is in one; wildcards may name several."""
+        for each in self._matching(path):
+            there = self._far.stat(each)
+            if there is None:
+                raise DevkitError(f"{self._host}: {shown(each)} cannot be read", "It is not there.")
+            if not there.is_folder and not there.is_file:
+                raise DevkitError(f"{self._host}: {shown(each)} cannot be read", f"It is {NO_FILE}.")
+            self._named.append(there)
+            name = os.path.basename(each)  # noqa: PTH119 - names are bytes
+            if there.is_folder:
+                name = b"" if name in (b".", b"..") else name
+                if not name or self._keep(name, each, there):
+                    self._walk(name, each)
+            else:
+                self._keep(name, each, there)
+
+    def _matching(self, path: bytes) -> list[bytes]:
+        if not has_magic(path) or self._far.lstat(path) is not None:
+            return [path]
+        found = [b"/" if path.startswith(b"/") else b""]
+        for pattern in filter(None, path.split(b"/")):
+            if not has_magic(pattern):
+                found = [above + pattern + b"/" for above in found]
+                continue
+            matched = []
+            for above in found:
+                with contextlib.suppress(Refused):
+                    matched += [
+                        above + name + b"/"
+                        for name in self._far.listing(above or b".")
+                        if fnmatchcase(name, pattern) and (not name.startswith(b".") or pattern.startswith(b"."))
+                    ]
+            found = matched
+        end = None if path.endswith(b"/") else -1
+        found = [each[:end] for each in found if self._far.stat(each[:end]) is not None]
+        if not found:
+            raise DevkitError(f"{self._host}: nothing matches {shown(path)}", "No name there fits the pattern.")
+        return found
+
+    def _keep(self, below: bytes, path: bytes, there: FarFile) -> bool:
+        """Take an entry into what is offered, and tell whether it is there now."""
+        if there.is_file and (there.size is None or there.mtime is None or not 0 <= there.size <= MAX_SIZE):
+            self.fail(below, "its size and time are not told")
+        elif there.is_file or there.is_folder:
+            try:
+                split(below)
+            except ProtocolError:
+                if not PART.match(below.rpartition(b"/")[2]):
+                    self.fail(below, "its path is too long, or leads out")
+                return False
+            entry = Entry(
+                FILE if there.is_file else FOLDER,
+                below,
+                there.size or 0,
+                0,
+                (there.mtime or 0) * SECOND,
+                (there.mode or 0) & 0o777,
+            )
+            if self._offered.setdefault(below, (entry, path))[1] != path:
+                raise DevkitError(f"{shown(below)} is offered twice", "Two sources have the same name.")
+            if len(self._offered) > MAX_ENTRIES:
+                raise ProtocolError("a folder without end")
+            return True
+        elif there.is_link:
+            self.fail(below, "a symbolic link: sftp copies none")
+        else:
+            self.left_out.append([text(below), NO_FILE])
+        return False
+
+    def _walk(self, below: bytes, path: bytes) -> None:
+        waiting = [(below, path)]
+        while waiting:
+            below, path = waiting.pop()
+            try:
+                listed = self._far.listing(path)
+            except Refused as error:
+                self.fail(below or path, _reason(error))
+                continue
+            for name, there in listed.items():
+                each = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
+                if self._keep(*each, there) and there.is_folder:
+                    waiting.append(each)
+
+    # What is taken.
+
+    def take(self, destination: bytes) -> None:
+        """Fetch what is offered into a folder; one file to what is no folder gets that name."""
+        path = destination
+        offered = list(self._offered.values())
+        one_file = len(self._named) == len(offered) == 1 and self._named[0].is_file
+        if one_file and not os.path.isdir(path) and not path.endswith(b"/"):  # noqa: PTH112 - names are bytes
+            path, name = os.path.split(path)
+            split(name)
+            offered = [(offered[0][0]._replace(path=name), offered[0][1])]
+        try:
+            os.makedirs(path or b".", exist_ok=True)  # noqa: PTH103 - names are bytes
+            root = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise DevkitError(f"{shown(path)} cannot be written", f"{error.strerror}.") from error
+        folders = Folders(root, make=True)
+        try:
+            self._take(folders, offered)
+        finally:
+            folders.close()
+            os.close(root)
+
+    def _take(self, folders: Folders, offered: Sequence[tuple[Entry, bytes]]) -> None:
+        made = []
+        try:
+            for entry, path in offered:
+                try:
+                    if entry.kind == FOLDER:
+                        _let_write(folders.folder(entry.path))
+                        made.append(entry)
+                    else:
+                        self._file(folders, entry, path)
+                except _Changed:
+                    self.fail(entry.path, CHANGED)
+                except (Refused, OSError) as error:
+                    self._refuse(entry, error)
+                if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+                    self._settle(folders)
+        finally:
+            self._settle(folders)
+        for entry in reversed(made):
+            self._give_status(folders, entry)
+
+    def _give_status(self, folders: Folders, entry: Entry) -> None:
+        try:
+            descriptor = folders.folder(entry.path)
+            os.fchmod(descriptor, entry.mode)
+            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        except OSError as error:
+            self._refuse(entry, error)
+
+    def _refuse(self, entry: Entry, error: Refused | OSError) -> None:
+        if isinstance(error, OSError) and error.errno in FATAL:
+            raise DevkitError(
+                f"{shown(entry.path)} cannot be written", f"{error.strerror}.", "the same line again   goes on"
+            ) from error
+        self.fail(entry.path, _reason(error))
+
+    def _file(self, folders: Folders, entry: Entry, path: bytes) -> None:
+        folder, name = folders.of(entry.path)
+        with contextlib.suppress(FileNotFoundError):
+            here = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(here.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
+            if stat.S_ISREG(here.st_mode) and _is_whole(entry, here.st_size, here.st_mtime_ns // SECOND):
+                if stat.S_IMODE(here.st_mode) != entry.mode:
+                    _change_mode(folder, name, entry.mode)
+                self.have(entry)
+                return
+        handle = self._far.open_to_read(path)
+        try:
+            self._complete(entry, handle, folder, version_name(name, entry))
+        finally:
+            self._far.close(handle)
+
+    def _complete(self, entry: Entry, handle: bytes, folder: int, part: bytes) -> None:
+        """Go on with a part, or begin it, until it is whole."""
+        _remove_others(folder, part)
+        descriptor = open_part(folder, part, keep=True)
+        try:
+            begun = _begun(os.fstat(descriptor), entry)
+            os.ftruncate(descriptor, begun)
+            self._must_be(entry, handle)
+            self._fetch(entry, handle, descriptor, begun)
+            self._must_be(entry, handle)
+            os.fchmod(descriptor, entry.mode)
+            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        except _Changed:
+            os.unlink(part, dir_fd=folder)
+            raise
+        finally:
+            os.close(descriptor)
+        self._batch.append((entry, part))
+        self._batch_bytes += entry.size
+        self.bytes += entry.size - begun
+        self.same_bytes += begun
+
+    def _fetch(self, entry: Entry, handle: bytes, descriptor: int, begun: int) -> None:
+        """Add to a part what it lacks, in order."""
+        waiting: deque[tuple[int, int, int]] = deque()
+        asked = begun
+        try:
+            while asked < entry.size or waiting:
+                while asked < entry.size and len(waiting) < WINDOW:
+                    length = min(CHUNK, entry.size - asked)
+                    waiting.append((self._far.ask_to_read(handle, asked, length), asked, length))
+                    asked += length
+                number, offset, length = waiting.popleft()
+                data = self._far.data(number, length)
+                if not data:
+                    raise _Changed  # noqa: TRY301 - answers are still to be taken
+                if len(data) < length:  # a server may give less than it was asked for
+                    rest = offset + len(data), length - len(data)
+                    waiting.appendleft((self._far.ask_to_read(handle, *rest), *rest))
+                _write(descriptor, data, offset)
+        except (Refused, OSError, _Changed):
+            self._far.drain(number for number, _, _ in waiting)
+            raise
+
+    def _must_be(self, entry: Entry, handle: bytes) -> None:
+        now = self._far.status(handle)
+        if not _is_whole(entry, now.size, now.mtime):
+            raise _Changed
+
+    def _settle(self, folders: Folders) -> None:
+        """Sync what is complete and rename it into place."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        together = len(batch) > 1 and sync_file_system(folders.root)
+        for entry, part in batch:
+            self._rename(folders, entry, part, sync=not together)
+        sync_folders(folders, {entry.path.rpartition(b"/")[0] for entry, _ in batch})
+
+    def _rename(self, folders: Folders, entry: Entry, part: bytes, *, sync: bool) -> None:
+        try:
+            folder, name = folders.of(entry.path)
+            if sync:
+                _sync(folder, part)
+            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self.files += 1
+        except OSError as error:
+            self._refuse(entry, error)
+
+
+def _begun(left: os.stat_result, entry: Entry) -> int:
+    """Return how many bytes of a part are the file's: written in order, and synced now and then."""
+    if left.st_size > entry.size:
+        return 0
+    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return left.st_size if left.st_mtime > started else left.st_size // SYNCED * SYNCED
+
+
+def _write(descriptor: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, offset)
+        if offset // SYNCED != (offset + count) // SYNCED:
+            os.fdatasync(descriptor)
+        view, offset = view[count:], offset + count
+
+
+def _sync(folder: int, name: bytes) -> None:
+    descriptor = os.open(name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
     try:
-        sources = [quoted(os.fsencode(_home(path).rstrip("/") or "."), globs=True) for path in paths]
-        batch = b"".join(b"get -r -p %s %s\n" % (each, quoted(os.fsencode(waiting))) for each in sources)
-        _run(ssh, place, batch, "copies all anew")
-        came = list(waiting.iterdir())
-        if alone and len(came) == 1 and came[0].is_file():
-            return _result(1, _settle(came[0], target), [], began)
-        into = target if not alone else _made(target)
-        strip = [path for path in paths if path.endswith("/")]
-        counts = [_merge(each, into if strip else into / each.name) for each in came]
-        return _result(sum(files for files, _ in counts), sum(size for _, size in counts), [], began)
+        os.fsync(descriptor)
     finally:
-        shutil.rmtree(waiting, ignore_errors=True)
+        os.close(descriptor)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(exist_ok=True)
-    return folder
+def _remove_others(folder: int, part: bytes) -> None:
+    """Remove what is left of other versions, unless another transfer is writing it."""
+    for name in os.listdir(folder):
+        if is_other_version(os.fsencode(name), part):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(name, dir_fd=folder)
+                finally:
+                    os.close(descriptor)
 
 
-def _settle(source: Path, target: Path) -> int:
-    """Sync a file and move it into place; return its size."""
-    with source.open("rb") as file:
-        os.fsync(file.fileno())
-        size = os.fstat(file.fileno()).st_size
-    source.replace(target)
-    return size
+def _let_write(folder: int) -> None:
+    """Let us write into a folder of ours that is read-only; it gets its mode at the end."""
+    here = os.fstat(folder)
+    if here.st_uid == os.geteuid() and here.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(folder, stat.S_IMODE(here.st_mode) | stat.S_IRWXU)
 
 
-def _merge(source: Path, target: Path) -> tuple[int, int]:
-    """Move a tree into place, its files one by one; return how many there were and their bytes."""
-    if source.is_symlink():
-        return 0, 0
-    if not source.is_dir():
-        return 1, _settle(source, target)
-    if target.is_symlink():
-        raise DevkitError(f"{target} cannot be written", "A symbolic link is in its way.")
-    counts = [
-        _merge(each, _made(target) / each.name) for each in source.iterdir() if not PART.match(os.fsencode(each.name))
-    ]
-    _made(target)
-    return sum(files for files, _ in counts), sum(size for _, size in counts)
+def _change_mode(folder: int, name: bytes, mode: int) -> None:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _home(path: str) -> str:
     return path[2:] if path.startswith("~/") else "" if path == "~" else path
 
 
-def _is_folder(ssh: Sequence[str], place: Place, path: bytes) -> bool:
-    try:
-        _run(ssh, place, b"cd " + quoted(path) + b"\n")
-    except DevkitError:
-        return False
-    return True
+def _is_folder(there: FarFile | None) -> bool:
+    return there is not None and there.is_folder
 
 
-def _result(files: int, size: int, failed: list[list[str]], began: float) -> dict[str, Any]:
-    return {
-        "files": files,
-        "bytes": size,
-        "same_bytes": 0,
-        "again_bytes": 0,
-        "failed": failed[:100],
-        "failed_count": len(failed),
-        "seconds": time.monotonic() - began,
+def _in_the_way(there: FarFile) -> str:
+    return "a symbolic link is in its way" if there.is_link else "a file is in its way"
+
+
+def _reason(error: Refused | OSError) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    known = {
+        errno.ELOOP: "a symbolic link is in its way",
+        errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
+        errno.EISDIR: "a folder is in its way",
     }
+    return known.get(error.errno or 0, error.strerror or "it cannot be copied")
