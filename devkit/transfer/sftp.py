@@ -40,6 +40,7 @@ CHANGED = "it changed while it was read"
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
 BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
 SECOND = 10**9
+OURS = 0o600
 
 
 def version_name(name: bytes, entry: Entry) -> bytes:
@@ -229,20 +230,16 @@ class _Sending(_Copy):
                 self._far.remove(self._path(above + b"/" + other if above else other))
             del listed[other]
         left = listed.get(part_below)
-        begun = 0
-        if left is not None and left.is_file and (left.size or 0) <= entry.size:
-            # Beyond the last window some writes may not have been done: a server need not do them in order.
-            begun = left.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
-        elif left is not None:
+        if left is not None and (not left.is_file or (left.size or 0) > entry.size):
             self._far.remove(part)
-        try:
-            handle = self._far.open_to_write(part, anew=not begun)
-        except Refused:
-            if left is None:
-                raise
-            self._far.remove(part)  # read-only: all of it was there but the rename
-            begun = 0
-            handle = self._far.open_to_write(part, anew=True)
+            left = None
+        begun = 0
+        if left is not None:
+            # Beyond the last window some writes may not have been done: a server need not do them in order.
+            begun = entry.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
+            if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
+                self._far.set_status(part, OURS, left.mtime or 0)
+        handle = self._far.open_to_write(part, anew=not begun)
         try:
             self._write(entry, descriptor, handle, begun)
             self._far.finish(handle, entry.mode, entry.mtime_ns // SECOND)
@@ -497,7 +494,6 @@ class _Receiving(_Copy):
             self._must_be(entry, handle)
             self._fetch(entry, handle, descriptor, begun)
             self._must_be(entry, handle)
-            os.fchmod(descriptor, entry.mode)
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
         except _Changed:
             os.unlink(part, dir_fd=folder)
@@ -547,9 +543,14 @@ class _Receiving(_Copy):
     def _rename(self, folders: Folders, entry: Entry, part: bytes, *, sync: bool) -> None:
         try:
             folder, name = folders.of(entry.path)
-            if sync:
-                _sync(folder, part)
-            os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+            descriptor = os.open(part, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
+            try:
+                if sync:
+                    os.fsync(descriptor)
+                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fchmod(descriptor, entry.mode)  # not sooner: a part that is read-only could not be gone on from
+            finally:
+                os.close(descriptor)
             self.files += 1
         except OSError as error:
             self._refuse(entry, error)
@@ -559,8 +560,12 @@ def _begun(left: os.stat_result, entry: Entry) -> int:
     """Return how many bytes of a part are the file's: written in order, and synced now and then."""
     if left.st_size > entry.size:
         return 0
-    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return left.st_size if left.st_mtime > started else left.st_size // SYNCED * SYNCED
+    return left.st_size if left.st_ctime > _started() else left.st_size // SYNCED * SYNCED
+
+
+def _started() -> float:
+    """Return when this machine started."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:
@@ -570,14 +575,6 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
         if offset // SYNCED != (offset + count) // SYNCED:
             os.fdatasync(descriptor)
         view, offset = view[count:], offset + count
-
-
-def _sync(folder: int, name: bytes) -> None:
-    descriptor = os.open(name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_others(folder: int, part: bytes) -> None:

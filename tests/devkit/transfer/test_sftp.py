@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.transfer.sftp import SYNCED
-
 from .conftest import REPOSITORY, tree
 from .test_sshd import small_disk, wait_for_port
 
@@ -314,22 +312,6 @@ def test_what_the_far_side_lets_nobody_read_or_write_is_said(devkit: Devkit, tmp
     assert "cannot be made" in below.err
     refused = devkit("send", f"{tmp_path}/file", "box:/proc/none/")
     assert (refused.status, "cannot be made" in refused.err) == (1, True)
-
-
-def test_a_part_from_before_the_machine_started_is_trusted_where_it_was_synced(devkit: Devkit, tmp_path: Path) -> None:
-    big = tmp_path / "big"
-    big.write_bytes(os.urandom(SYNCED + (16 << 20)))
-    here = tmp_path / "here"
-    devkit_killed("recv", f"box:{big}", f"{here}/", when=holds(here, SYNCED + (4 << 20)))
-    (part,) = parts(here)
-    with part.open("r+b") as file:  # what a power cut leaves: the size is on the disk, the last pages are not
-        file.seek(SYNCED)
-        file.write(bytes(1 << 20))
-    os.utime(part, (1, 1))
-    again = devkit("recv", f"box:{big}", f"{here}/", "--json")
-    assert again.status == 0, again.err
-    assert answer(again)["result"]["same_bytes"] == SYNCED
-    assert (here / "big").read_bytes() == big.read_bytes()
 
 
 @pytest.mark.parametrize("word", ["send", "recv"])

@@ -1,0 +1,172 @@
+"""SFTP servers that answer in their own order, give less than they were asked for, or lie."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.errors import DevkitError
+from devkit.transfer import sftp
+from devkit.transfer.far.manifest import FILE, Entry
+from devkit.transfer.far.wire import ProtocolError
+from devkit.transfer.remote import Place
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONTENT = bytes(range(256)) * 1200
+SERVER = """#!%s
+import os, select, struct, sys
+if "-G" in sys.argv: sys.exit(0)
+how = os.environ["FAKE_SFTP"]
+content = bytes(range(256)) * 1200
+name = bytes.fromhex(os.environ.get("FAKE_NAME", "66"))
+def string(b): return struct.pack(">I", len(b)) + b
+def send(kind, number, body=b""):
+    data = string(bytes([kind]) + struct.pack(">I", number) + body)
+    os.write(1, b"\\xff" * 9 if how == "garbage" else data[:20] if how == "cut" and kind == 103 else data)
+    if how == "cut" and kind == 103: sys.exit(0)
+def status(number, code): send(101, number, struct.pack(">I", code) + string(b"") + string(b""))
+size = len(content) * (2 if how == "ends early" else 1)
+def file(mode): return struct.pack(">IQIII", 13, size, 0o100644 if mode else 0o040755, 0, 1600000000)
+if how == "garbage": sys.stdin.buffer.read(9)
+else: sys.stdin.buffer.raw.read(9)
+os.write(1, string(bytes([2]) + struct.pack(">I", 3)))
+listed = False
+pending = []
+buffer = b""
+def serve(kind, number, body):
+    global listed
+    path = body[4:4 + struct.unpack_from(">I", body)[0]]
+    if kind in (7, 17):
+        send(105, number, file(path != b"folder"))
+    elif kind == 8: send(105, number, file(True))
+    elif kind in (3, 11): send(102, number, string(b"h"))
+    elif kind == 12:
+        if listed: status(number, 1)
+        else:
+            attributes = struct.pack(">I", 0) if how == "no attributes" else file(True)
+            send(104, number, struct.pack(">I", 1) + string(name) + string(b"") + attributes)
+        listed = not listed
+    elif kind == 5:
+        offset, length = struct.unpack_from(">QI", body, 5)
+        data = content[offset:offset + (length if how != "short" else max(1, min(length, 5001)))]
+        if how == "too much": data = bytes(length + 1)
+        send(103, number, string(data)) if data else status(number, 1)
+    else: status(number, 0)
+while True:
+    ready = select.select([0], [], [], 0.02 if pending else None)[0]
+    if ready:
+        got = os.read(0, 65536)
+        if not got: break
+        buffer += got
+        while len(buffer) >= 4 and len(buffer) >= 4 + struct.unpack_from(">I", buffer)[0]:
+            length = struct.unpack_from(">I", buffer)[0]
+            kind, number = struct.unpack_from(">BI", buffer, 4)
+            pending.append((kind, number, buffer[9:4 + length]))
+            buffer = buffer[4 + length:]
+        continue
+    for each in reversed(pending): serve(*each)
+    pending = []
+"""
+
+
+@pytest.fixture
+def ssh(tmp_path: Path) -> list[str]:
+    """An ssh behind which a server of sftp answers as FAKE_SFTP says."""
+    program = tmp_path / "ssh"
+    program.write_text(SERVER % sys.executable)
+    program.chmod(0o755)
+    return [str(program)]
+
+
+def received(ssh: list[str], path: str, into: Path) -> dict[str, object]:
+    """Receive a path of the server, and return the result."""
+    return sftp.receive(ssh, Place("h", path), [path], f"{into}/")[1]
+
+
+@pytest.mark.parametrize("how", ["honest", "short", "no attributes"])
+def test_answers_in_any_order_and_of_any_length_make_the_file(
+    how: str, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", how)
+    assert received(ssh, "folder", tmp_path / "here")["failed"] == []
+    assert (tmp_path / "here" / "folder" / "f").read_bytes() == CONTENT
+    assert os.listdir(tmp_path / "here" / "folder") == ["f"]  # noqa: PTH208 - hidden ones too
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("garbage", "no question|no sftp"),
+        ("cut", "sftp with h failed"),
+        ("too much", "more bytes than were asked for"),
+    ],
+)
+def test_a_server_that_makes_no_sense_ends_it_and_nothing_is_taken_for_whole(
+    how: str, said: str, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", how)
+    with pytest.raises((DevkitError, ProtocolError), match=said):
+        received(ssh, "f", tmp_path / "here")
+    assert not (tmp_path / "here" / "f").exists()
+
+
+def test_a_file_that_ends_before_its_size_is_not_taken_for_whole(
+    ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "ends early")
+    assert received(ssh, "f", tmp_path / "here")["failed"] == [["f", "it changed while it was read"]]
+    assert not list((tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("name", [b"../out", b"a/b", b"/tmp/out", b"", b"nul\0", b".devkit-part-0123456789abcdef"])
+def test_no_name_leads_out(name: bytes, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "honest")
+    monkeypatch.setenv("FAKE_NAME", name.hex())
+    if name.startswith(b".devkit"):
+        received(ssh, "folder", tmp_path / "here")
+    else:
+        with pytest.raises(ProtocolError, match="a name that leads out"):
+            received(ssh, "folder", tmp_path / "here")
+    assert not [each for each in (tmp_path / "here").rglob("*") if not each.is_dir()]
+    assert sorted(each.name for each in tmp_path.iterdir()) in (["here", "ssh"], ["ssh"])
+
+
+def test_a_whole_part_that_was_not_renamed_is_not_fetched_again(
+    ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "honest")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fail)
+        with pytest.raises(DevkitError, match="f cannot be written"):
+            received(ssh, "f", tmp_path / "here")
+    (part,) = (tmp_path / "here").iterdir()
+    assert part.stat().st_mode & 0o777 == 0o600  # whatever the file's mode, its owner can go on
+    again = received(ssh, "f", tmp_path / "here")
+    assert (again["bytes"], again["same_bytes"]) == (0, len(CONTENT))
+    assert (tmp_path / "here" / "f").read_bytes() == CONTENT
+    assert (tmp_path / "here" / "f").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_restart_may_have_lost_is_fetched_again(
+    ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "honest")
+    monkeypatch.setattr(sftp, "SYNCED", 1 << 16)
+    entry = Entry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / os.fsdecode(sftp.version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
+    monkeypatch.setattr(sftp, "_started", lambda: time.time() + 60)
+    again = received(ssh, "f", tmp_path / "here")
+    assert again["same_bytes"] == 1 << 16
+    assert (tmp_path / "here" / "f").read_bytes() == CONTENT
