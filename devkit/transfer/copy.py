@@ -405,9 +405,9 @@ def _by_sftp(
     console.look(f"{place.host}: {sftp.SAID}")
     try:
         if offer is not None:
-            outcome.plan, outcome.result = sftp.send(ssh, offer, place)
+            outcome.plan, outcome.result = sftp.send(ssh, offer, place, anew=request.checksum)
         else:
-            outcome.plan, outcome.result = sftp.receive(ssh, place, request.sources, destination)
+            outcome.plan, outcome.result = sftp.receive(ssh, place, request.sources, destination, anew=request.checksum)
         outcome.wire_bytes = outcome.result["bytes"]
     except DevkitError as failed:
         outcome.error = failed

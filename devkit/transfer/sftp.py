@@ -54,14 +54,16 @@ def is_other_version(name: bytes, part: bytes) -> bool:
     return name != part and name[:-8] == part[:-8] and PART.match(name) is not None
 
 
-def _is_whole(entry: Entry, size: int | None, seconds: int | None) -> bool:
+def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
+    """Tell whether a file of this size and time is of an entry's version."""
     return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
 
 
 class _Copy:
     """What came of each file."""
 
-    def __init__(self) -> None:
+    def __init__(self, anew: bool) -> None:
+        self._anew = anew
         self.began = time.monotonic()
         self.failed: list[list[str]] = []
         self.left_out: list[list[str]] = []
@@ -70,6 +72,10 @@ class _Copy:
     def fail(self, path: bytes, reason: str) -> None:
         """Note why a file or folder is not copied."""
         self.failed.append([text(path), reason])
+
+    def looks_same(self, entry: Entry, size: int | None, seconds: int | None) -> bool:
+        """Tell whether a file of this size and time need not be copied."""
+        return not self._anew and is_version(entry, size, seconds)
 
     def have(self, entry: Entry) -> None:
         """Note a file that was there before."""
@@ -114,8 +120,10 @@ def _connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
 # To the far side.
 
 
-def send(ssh: Sequence[str], offer: Offer, place: Place) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Send what is offered, and return the plan and what came of it as ``Outcome`` has them.
+def send(
+    ssh: Sequence[str], offer: Offer, place: Place, *, anew: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Send what is offered, what looks the same there too if ``anew``; return plan and result as ``Outcome`` has them.
 
     Raises:
         DevkitError: the connection failed, or nothing can be written there.
@@ -128,7 +136,8 @@ def send(ssh: Sequence[str], offer: Offer, place: Place) -> tuple[dict[str, Any]
             folder = folder or slash
             split(name)
             entries[0] = entries[0]._replace(path=name)
-        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".")
+        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
+        sending.left_out = [[text(path), why] for path, why in offer.left_out]
         sending.make_root()
         opened: dict[int, Folders] = {}
         try:
@@ -147,8 +156,8 @@ def send(ssh: Sequence[str], offer: Offer, place: Place) -> tuple[dict[str, Any]
 
 
 class _Sending(_Copy):
-    def __init__(self, far: Sftp, host: str, root: bytes) -> None:
-        super().__init__()
+    def __init__(self, far: Sftp, host: str, root: bytes, *, anew: bool) -> None:
+        super().__init__(anew)
         self._far = far
         self._host = host
         self._root = root
@@ -205,7 +214,7 @@ class _Sending(_Copy):
             there = self._listed(above).get(name)
             if there is not None and there.is_folder:
                 self.fail(entry.path, "a folder is in its way")
-            elif there is not None and there.is_file and _is_whole(entry, there.size, there.mtime):
+            elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
                 if stat.S_IMODE(there.mode or 0) != entry.mode:
                     self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
                 self.have(entry)
@@ -297,15 +306,15 @@ def _must_be(entry: Entry, descriptor: int) -> None:
 
 
 def receive(
-    ssh: Sequence[str], place: Place, paths: Sequence[str], destination: str
+    ssh: Sequence[str], place: Place, paths: Sequence[str], destination: str, *, anew: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fetch paths into a folder, and return the plan and what came of it as ``Outcome`` has them.
+    """Fetch paths, what looks the same here too if ``anew``; return plan and result as ``Outcome`` has them.
 
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
     with _connected(ssh, place) as far:
-        receiving = _Receiving(far, place.host)
+        receiving = _Receiving(far, place.host, anew=anew)
         for path in paths:
             receiving.add(os.fsencode(_home(path)) or b".")
         receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
@@ -313,8 +322,8 @@ def receive(
 
 
 class _Receiving(_Copy):
-    def __init__(self, far: Sftp, host: str) -> None:
-        super().__init__()
+    def __init__(self, far: Sftp, host: str, *, anew: bool) -> None:
+        super().__init__(anew)
         self._far = far
         self._host = host
         self._offered: dict[bytes, tuple[Entry, bytes]] = {}
@@ -473,7 +482,7 @@ class _Receiving(_Copy):
             here = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISDIR(here.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
-            if stat.S_ISREG(here.st_mode) and _is_whole(entry, here.st_size, here.st_mtime_ns // SECOND):
+            if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
                 if stat.S_IMODE(here.st_mode) != entry.mode:
                     _change_mode(folder, name, entry.mode)
                 self.have(entry)
@@ -529,7 +538,7 @@ class _Receiving(_Copy):
 
     def _must_be(self, entry: Entry, handle: bytes) -> None:
         now = self._far.status(handle)
-        if not _is_whole(entry, now.size, now.mtime):
+        if not is_version(entry, now.size, now.mtime):
             raise _Changed
 
     def _settle(self, folders: Folders) -> None:

@@ -151,10 +151,9 @@ def test_any_name_goes_and_comes_back(devkit: Devkit, tmp_path: Path) -> None:
     back = devkit("recv", f"box:{tmp_path}/there/odd/", "back")
     assert back.status == 0, back.err
     assert files(tmp_path / "back") == files(root)
-    for number, name in enumerate(NAMES):
-        one = devkit("recv", f"box:{tmp_path}/odd/{os.fsdecode(name)}", f"one/{number}/")
-        assert one.status == 0, one.err
-        assert {os.fsencode(each) for each in os.listdir(tmp_path / "one" / str(number))} == {name}  # noqa: PTH208 - names are bytes
+    named = devkit("recv", *(f"box:{tmp_path}/odd/{os.fsdecode(name)}" for name in NAMES), "named")
+    assert named.status == 0, named.err
+    assert {os.fsencode(each) for each in os.listdir(tmp_path / "named")} == set(NAMES)  # noqa: PTH208 - names are bytes
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -328,3 +327,27 @@ def test_two_at_once_make_whole_files(word: str, devkit: Devkit, tmp_path: Path)
     assert devkit(word, *words).status == 0
     assert files(to) == files(tmp_path / "from")
     assert not parts(to)
+
+
+@pytest.mark.parametrize("word", ["send", "recv"])
+def test_with_checksum_what_looks_the_same_is_copied_again(word: str, devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "file").write_text("after")
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "file").write_text("bitsX")
+    for each in (to / "file", tmp_path / "from" / "file"):
+        os.utime(each, (1_600_000_000, 1_600_000_000))
+    words = [f"{tmp_path}/from/", f"box:{to}"] if word == "send" else [f"box:{tmp_path}/from/", str(to)]
+    assert devkit(word, *words).status == 0
+    assert (to / "file").read_text() == "bitsX"
+    assert devkit(word, *words, "--checksum").status == 0
+    assert (to / "file").read_text() == "after"
+
+
+def test_what_send_leaves_out_is_said(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    os.mkfifo(tmp_path / "from" / "pipe")
+    sent = devkit("send", f"{tmp_path}/from/", f"box:{tmp_path}/to")
+    assert sent.status == 0, sent.err
+    assert "left out: pipe" in sent.err
