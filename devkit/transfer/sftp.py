@@ -31,7 +31,7 @@ from devkit.transfer.sftp_client import CHUNK, WINDOW, FarFile, Refused, Sftp
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from devkit.transfer.remote import Place
 
@@ -49,11 +49,6 @@ def version_name(name: bytes, entry: Entry) -> bytes:
     return part_name(name)[:-8] + version
 
 
-def is_other_version(name: bytes, part: bytes) -> bool:
-    """Tell whether a name is the temporary one of another version of the file that ``part`` is of."""
-    return name != part and name[:-8] == part[:-8] and PART.match(name) is not None
-
-
 def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
     """Tell whether a file of this size and time is of an entry's version."""
     return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
@@ -64,6 +59,7 @@ class _Copy:
 
     def __init__(self, anew: bool) -> None:
         self._anew = anew
+        self._parts: dict[bytes, list[bytes]] = {}
         self.began = time.monotonic()
         self.failed: list[list[str]] = []
         self.left_out: list[list[str]] = []
@@ -76,6 +72,12 @@ class _Copy:
     def looks_same(self, entry: Entry, size: int | None, seconds: int | None) -> bool:
         """Tell whether a file of this size and time need not be copied."""
         return not self._anew and is_version(entry, size, seconds)
+
+    def others(self, folder: bytes, part: bytes, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
+        """Return the temporary names in a folder of other versions of the file that ``part`` is of."""
+        if folder not in self._parts:
+            self._parts[folder] = [name for name in listing() if PART.match(name)]
+        return [name for name in self._parts[folder] if name[:-8] == part[:-8] and name != part]
 
     def have(self, entry: Entry) -> None:
         """Note a file that was there before."""
@@ -234,10 +236,9 @@ class _Sending(_Copy):
         part_below = version_name(name, entry)
         part = self._path(above + b"/" + part_below if above else part_below)
         listed = self._listed(above)
-        for other in [each for each in listed if is_other_version(each, part_below)]:
+        for other in self.others(above, part_below, lambda: listed):
             with contextlib.suppress(Refused):
                 self._far.remove(self._path(above + b"/" + other if above else other))
-            del listed[other]
         left = listed.get(part_below)
         if left is not None and (not left.is_file or (left.size or 0) > entry.size):
             self._far.remove(part)
@@ -495,7 +496,9 @@ class _Receiving(_Copy):
 
     def _complete(self, entry: Entry, handle: bytes, folder: int, part: bytes) -> None:
         """Go on with a part, or begin it, until it is whole."""
-        _remove_others(folder, part)
+        above = entry.path.rpartition(b"/")[0]
+        for other in self.others(above, part, lambda: map(os.fsencode, os.listdir(folder))):
+            _remove(folder, other)
         descriptor = open_part(folder, part, keep=True)
         try:
             begun = _begun(os.fstat(descriptor), entry)
@@ -586,17 +589,15 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[count:], offset + count
 
 
-def _remove_others(folder: int, part: bytes) -> None:
-    """Remove what is left of other versions, unless another transfer is writing it."""
-    for name in os.listdir(folder):
-        if is_other_version(os.fsencode(name), part):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    os.unlink(name, dir_fd=folder)
-                finally:
-                    os.close(descriptor)
+def _remove(folder: int, part: bytes) -> None:
+    """Remove a temporary file, unless another transfer is writing it."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(part, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(part, dir_fd=folder)
+        finally:
+            os.close(descriptor)
 
 
 def _let_write(folder: int) -> None:

@@ -25,7 +25,7 @@ import os, select, struct, sys
 if "-G" in sys.argv: sys.exit(0)
 how = os.environ["FAKE_SFTP"]
 content = bytes(range(256)) * 1200
-name = bytes.fromhex(os.environ.get("FAKE_NAME", "66"))
+names = [bytes.fromhex(name) for name in os.environ.get("FAKE_NAMES", "66").split(",")]
 def string(b): return struct.pack(">I", len(b)) + b
 def send(kind, number, body=b""):
     data = string(bytes([kind]) + struct.pack(">I", number) + body)
@@ -51,7 +51,8 @@ def serve(kind, number, body):
         if listed: status(number, 1)
         else:
             attributes = struct.pack(">I", 0) if how == "no attributes" else file(True)
-            send(104, number, struct.pack(">I", 1) + string(name) + string(b"") + attributes)
+            told = b"".join(string(name) + string(b"") + attributes for name in names)
+            send(104, number, struct.pack(">I", len(names)) + told)
         listed = not listed
     elif kind == 5:
         offset, length = struct.unpack_from(">QI", body, 5)
@@ -128,7 +129,7 @@ def test_a_file_that_ends_before_its_size_is_not_taken_for_whole(
 @pytest.mark.parametrize("name", [b"../out", b"a/b", b"/tmp/out", b"", b"nul\0", b".devkit-part-0123456789abcdef"])
 def test_no_name_leads_out(name: bytes, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_SFTP", "honest")
-    monkeypatch.setenv("FAKE_NAME", name.hex())
+    monkeypatch.setenv("FAKE_NAMES", name.hex())
     if name.startswith(b".devkit"):
         received(ssh, "folder", tmp_path / "here")
     else:
@@ -170,3 +171,29 @@ def test_what_a_restart_may_have_lost_is_fetched_again(
     again = received(ssh, "f", tmp_path / "here")
     assert again["same_bytes"] == 1 << 16
     assert (tmp_path / "here" / "f").read_bytes() == CONTENT
+
+
+def test_a_folder_is_listed_once_for_what_is_left_of_other_versions_and_only_if_a_file_comes(
+    ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "honest")
+    monkeypatch.setenv("FAKE_NAMES", "61,62,63")
+    into = tmp_path / "here" / "folder"
+    into.mkdir(parents=True)
+    for name in (b"a", b"c", b"elsewhere"):
+        other = Entry(FILE, name, 7, mtime_ns=7)
+        (into / os.fsdecode(sftp.version_name(name, other))).write_text("other")
+    kept = os.fsdecode(sftp.version_name(b"elsewhere", other))
+    listed = []
+    listdir = os.listdir
+
+    def listing(folder: int) -> list[str]:
+        listed.append(folder)
+        return listdir(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", listing)
+        for files in (3, 0):
+            assert received(ssh, "folder", tmp_path / "here")["files"] == files
+    assert len(listed) == 1
+    assert sorted(os.listdir(into)) == [kept, "a", "b", "c"]  # noqa: PTH208 - hidden ones too
