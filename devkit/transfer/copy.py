@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
-from devkit.transfer import sftp
 from devkit.transfer.far import wire
 from devkit.transfer.far.manifest import FILE, FOLDER, Offer, describe
 from devkit.transfer.far.offering import Offering
@@ -393,6 +392,8 @@ def _by_sftp(
     destination: str = "",
 ) -> Outcome:
     """Copy without a receiver, and say so; what sftp cannot do is refused."""
+    from devkit.transfer.sftp import copying, receiving, sending
+
     outcome = Outcome(place.host, plan={"files": 0, "bytes": 0, "have_files": 0, "left_out": [], "left_out_count": 0})
     wishes = request.dry_run or request.rate or (offer is None and (request.exclude or request.gitignore))
     if wishes:
@@ -402,12 +403,14 @@ def _by_sftp(
         return outcome
     for line in error.why.splitlines():
         console.note(f"  {place.host}: {line}", "dim")
-    console.look(f"{place.host}: {sftp.SAID}")
+    console.look(f"{place.host}: {copying.SAID}")
     try:
         if offer is not None:
-            outcome.plan, outcome.result = sftp.send(ssh, offer, place, anew=request.checksum)
+            outcome.plan, outcome.result = sending.send(ssh, offer, place, anew=request.checksum)
         else:
-            outcome.plan, outcome.result = sftp.receive(ssh, place, request.sources, destination, anew=request.checksum)
+            outcome.plan, outcome.result = receiving.receive(
+                ssh, place, request.sources, destination, anew=request.checksum
+            )
         outcome.wire_bytes = outcome.result["bytes"]
     except DevkitError as failed:
         outcome.error = failed

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer import sftp
 from devkit.transfer.far.manifest import FILE, Entry
 from devkit.transfer.far.wire import ProtocolError
 from devkit.transfer.remote import Place
+from devkit.transfer.sftp import receiving
+from devkit.transfer.sftp.copying import version_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,7 @@ def ssh(tmp_path: Path) -> list[str]:
 
 def received(ssh: list[str], path: str, into: Path) -> dict[str, object]:
     """Receive a path of the server, and return the result."""
-    return sftp.receive(ssh, Place("h", path), [path], f"{into}/")[1]
+    return receiving.receive(ssh, Place("h", path), [path], f"{into}/")[1]
 
 
 @pytest.mark.parametrize("how", ["honest", "short", "no attributes"])
@@ -163,11 +164,11 @@ def test_what_a_restart_may_have_lost_is_fetched_again(
     ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SFTP", "honest")
-    monkeypatch.setattr(sftp, "SYNCED", 1 << 16)
+    monkeypatch.setattr(receiving, "SYNCED", 1 << 16)
     entry = Entry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / os.fsdecode(sftp.version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
-    monkeypatch.setattr(sftp, "_started", lambda: time.time() + 60)
+    (tmp_path / "here" / os.fsdecode(version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
+    monkeypatch.setattr(receiving, "_started", lambda: time.time() + 60)
     again = received(ssh, "f", tmp_path / "here")
     assert again["same_bytes"] == 1 << 16
     assert (tmp_path / "here" / "f").read_bytes() == CONTENT
@@ -182,8 +183,8 @@ def test_a_folder_is_listed_once_for_what_is_left_of_other_versions_and_only_if_
     into.mkdir(parents=True)
     for name in (b"a", b"c", b"elsewhere"):
         other = Entry(FILE, name, 7, mtime_ns=7)
-        (into / os.fsdecode(sftp.version_name(name, other))).write_text("other")
-    kept = os.fsdecode(sftp.version_name(b"elsewhere", other))
+        (into / os.fsdecode(version_name(name, other))).write_text("other")
+    kept = os.fsdecode(version_name(b"elsewhere", other))
     listed = []
     listdir = os.listdir
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from devkit.transfer.sftp import version_name
-from devkit.transfer.sftp_client import CHUNK, WINDOW
+from devkit.transfer.sftp.client import CHUNK, WINDOW
+from devkit.transfer.sftp.copying import version_name
 
 from .conftest import REPOSITORY, offer, sharing, tree
 

@@ -1,17 +1,10 @@
-"""Where the far side runs no Python: files copied by SFTP, the protocol of version 3 that every server speaks.
-
-A file is written below a temporary name in its own folder, made of its name, size and time, then synced and renamed.
-So what an earlier run left under that name is the beginning of the same bytes, and is gone on from; what it left of
-another version is removed. SFTP tells times in whole seconds. Nothing is updated by block or verified beyond what ssh
-does; symbolic links and hard links are not copied. The command says so.
-"""
+"""From a far side that speaks sftp alone."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import time
@@ -23,287 +16,31 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.transfer.far.finishing import open_part, sync_folders
 from devkit.transfer.far.folders import NO_FOLLOW, Folders, sync_file_system
-from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry, Offer
-from devkit.transfer.far.names import PART, part_name, split
+from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
+from devkit.transfer.far.names import PART, split
 from devkit.transfer.far.taking import FATAL
 from devkit.transfer.far.wire import ProtocolError, text
-from devkit.transfer.sftp_client import CHUNK, WINDOW, FarFile, Refused, Sftp
+from devkit.transfer.sftp.client import CHUNK, WINDOW, FarFile, Refused, Sftp
+from devkit.transfer.sftp.copying import (
+    CHANGED,
+    SECOND,
+    Changed,
+    Copy,
+    connected,
+    home,
+    is_version,
+    reason,
+    version_name,
+)
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from devkit.transfer.remote import Place
 
-SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
-CHANGED = "it changed while it was read"
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
 BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
-SECOND = 10**9
-OURS = 0o600
-
-
-def version_name(name: bytes, entry: Entry) -> bytes:
-    """Return the temporary name of a file of this size and time: half of it is the name's, half the version's."""
-    version = hashlib.sha256(b"%d %d %s" % (entry.size, entry.mtime_ns, name)).hexdigest()[:8].encode()
-    return part_name(name)[:-8] + version
-
-
-def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
-    """Tell whether a file of this size and time is of an entry's version."""
-    return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
-
-
-class _Copy:
-    """What came of each file."""
-
-    def __init__(self, anew: bool) -> None:
-        self._anew = anew
-        self._parts: dict[bytes, list[bytes]] = {}
-        self.began = time.monotonic()
-        self.failed: list[list[str]] = []
-        self.left_out: list[list[str]] = []
-        self.files = self.bytes = self.same_bytes = self.have_files = self.have_bytes = 0
-
-    def fail(self, path: bytes, reason: str) -> None:
-        """Note why a file or folder is not copied."""
-        self.failed.append([text(path), reason])
-
-    def looks_same(self, entry: Entry, size: int | None, seconds: int | None) -> bool:
-        """Tell whether a file of this size and time need not be copied."""
-        return not self._anew and is_version(entry, size, seconds)
-
-    def others(self, folder: bytes, part: bytes, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
-        """Return the temporary names in a folder of other versions of the file that ``part`` is of."""
-        if folder not in self._parts:
-            self._parts[folder] = [name for name in listing() if PART.match(name)]
-        return [name for name in self._parts[folder] if name[:-8] == part[:-8] and name != part]
-
-    def have(self, entry: Entry) -> None:
-        """Note a file that was there before."""
-        self.have_files += 1
-        self.have_bytes += entry.size
-
-    def outcome(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the plan and the result as ``Outcome`` has them."""
-        plan = {
-            "files": self.files,
-            "bytes": self.bytes,
-            "have_files": self.have_files,
-            "have_bytes": self.have_bytes,
-            "left_out": self.left_out[:100],
-            "left_out_count": len(self.left_out),
-        }
-        result = {
-            "files": self.files,
-            "bytes": self.bytes,
-            "same_bytes": self.same_bytes,
-            "again_bytes": 0,
-            "failed": self.failed[:100],
-            "failed_count": len(self.failed),
-            "seconds": time.monotonic() - self.began,
-        }
-        return plan, result
-
-
-class _Changed(Exception):
-    """The file is another version by now."""
-
-
-@contextlib.contextmanager
-def _connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
-    try:
-        with Sftp(ssh, place) as far:
-            yield far
-    except Refused as error:
-        raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
-
-
-# To the far side.
-
-
-def send(
-    ssh: Sequence[str], offer: Offer, place: Place, *, anew: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Send what is offered, what looks the same there too if ``anew``; return plan and result as ``Outcome`` has them.
-
-    Raises:
-        DevkitError: the connection failed, or nothing can be written there.
-    """
-    folder = os.fsencode(_home(place.path))
-    entries = list(offer.entries)
-    with _connected(ssh, place) as far:
-        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(far.stat(folder)):
-            folder, slash, name = folder.rpartition(b"/")
-            folder = folder or slash
-            split(name)
-            entries[0] = entries[0]._replace(path=name)
-        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
-        sending.left_out = [[text(path), why] for path, why in offer.left_out]
-        sending.make_root()
-        opened: dict[int, Folders] = {}
-        try:
-            for entry, source in zip(entries, offer.sources, strict=True):
-                if entry.kind == FOLDER:
-                    sending.folder(entry)
-                elif entry.kind == FILE:
-                    sending.file(entry, opened.setdefault(source.root, Folders(source.root)), source.path)
-                else:
-                    sending.fail(entry.path, "sftp sends no links")
-            sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
-        finally:
-            for each in opened.values():
-                each.close()
-    return sending.outcome()
-
-
-class _Sending(_Copy):
-    def __init__(self, far: Sftp, host: str, root: bytes, *, anew: bool) -> None:
-        super().__init__(anew)
-        self._far = far
-        self._host = host
-        self._root = root
-        self._there: dict[bytes, dict[bytes, FarFile]] = {}
-        self._unmade: set[bytes] = set()
-
-    def _path(self, below: bytes) -> bytes:
-        return self._root.rstrip(b"/") + b"/" + below
-
-    def make_root(self) -> None:
-        names = self._root.split(b"/")
-        for depth in range(1, len(names) + 1):
-            path = b"/".join(names[:depth])
-            if not path or _is_folder(self._far.stat(path)):
-                continue
-            try:
-                self._far.mkdir(path)
-            except Refused as error:
-                what = f"{self._host}: {shown(path)} cannot be made"
-                raise DevkitError(what, f"{error}.") from error
-
-    def folder(self, entry: Entry) -> None:
-        if entry.path.rpartition(b"/")[0] in self._unmade:
-            self._unmade.add(entry.path)
-            return
-        path = self._path(entry.path)
-        try:
-            self._far.mkdir(path)
-            self._there[entry.path] = {}
-        except Refused as error:
-            there = self._far.lstat(path)
-            if there is None or not there.is_folder:
-                self._unmade.add(entry.path)
-                self.fail(entry.path, _in_the_way(there) if there else str(error))
-            elif (there.mode or 0) & stat.S_IRWXU != stat.S_IRWXU:  # it gets its mode at the end
-                with contextlib.suppress(Refused):
-                    self._far.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
-
-    def _listed(self, folder: bytes) -> dict[bytes, FarFile]:
-        if folder not in self._there:
-            try:
-                self._there[folder] = self._far.listing(self._path(folder))
-            except Refused:  # a folder that may be written but not read
-                self._there[folder] = {}
-        return self._there[folder]
-
-    def file(self, entry: Entry, folders: Folders, source: bytes) -> None:
-        """Put a file into place, unless it is there."""
-        above, _, name = entry.path.rpartition(b"/")
-        if above in self._unmade:
-            self.fail(entry.path, "its folder is not there")
-            return
-        try:
-            there = self._listed(above).get(name)
-            if there is not None and there.is_folder:
-                self.fail(entry.path, "a folder is in its way")
-            elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
-                if stat.S_IMODE(there.mode or 0) != entry.mode:
-                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
-                self.have(entry)
-            else:
-                folder, base = folders.of(source)
-                # A pipe put in the file's place since would block here for ever.
-                descriptor = os.open(base, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-                try:
-                    self._send(entry, descriptor)
-                finally:
-                    os.close(descriptor)
-        except (Refused, OSError) as error:
-            self.fail(entry.path, _reason(error))
-
-    def _send(self, entry: Entry, descriptor: int) -> None:
-        above, _, name = entry.path.rpartition(b"/")
-        part_below = version_name(name, entry)
-        part = self._path(above + b"/" + part_below if above else part_below)
-        listed = self._listed(above)
-        for other in self.others(above, part_below, lambda: listed):
-            with contextlib.suppress(Refused):
-                self._far.remove(self._path(above + b"/" + other if above else other))
-        left = listed.get(part_below)
-        if left is not None and (not left.is_file or (left.size or 0) > entry.size):
-            self._far.remove(part)
-            left = None
-        begun = 0
-        if left is not None:
-            # Beyond the last window some writes may not have been done: a server need not do them in order.
-            begun = entry.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
-            if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
-                self._far.set_status(part, OURS, left.mtime or 0)
-        handle = self._far.open_to_write(part, anew=not begun)
-        try:
-            self._write(entry, descriptor, handle, begun)
-            self._far.finish(handle, entry.mode, entry.mtime_ns // SECOND)
-            self._far.rename(part, self._path(entry.path))
-        except _Changed:
-            self._far.close(handle)
-            self._far.remove(part)
-            self.fail(entry.path, CHANGED)
-            return
-        self.files += 1
-        self.bytes += entry.size - begun
-        self.same_bytes += begun
-
-    def _write(self, entry: Entry, descriptor: int, handle: bytes, begun: int) -> None:
-        waiting: deque[int] = deque()
-        offset = begun
-        _must_be(entry, descriptor)
-        try:
-            while offset < entry.size or waiting:
-                if offset < entry.size:
-                    data = os.pread(descriptor, min(CHUNK, entry.size - offset), offset)
-                    if not data:
-                        raise _Changed  # noqa: TRY301 - answers are still to be taken
-                    waiting.append(self._far.ask_to_write(handle, offset, data))
-                    offset += len(data)
-                if len(waiting) >= WINDOW or offset == entry.size:
-                    self._far.wait(waiting.popleft())
-        except Refused as error:
-            why = f"sftp says no more than this: {error}. Its disk may be full."
-            raise DevkitError(
-                f"{self._host}: {shown(entry.path)} cannot be written", why, "the same line again   goes on"
-            ) from error
-        except _Changed:
-            self._far.drain(waiting)
-            raise
-        _must_be(entry, descriptor)
-
-    def folders_last(self, entries: Sequence[Entry]) -> None:
-        """Give the folders their modes and times, the innermost first."""
-        for entry in reversed(entries):
-            if entry.path not in self._unmade:
-                try:
-                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
-                except Refused as error:
-                    self.fail(entry.path, _reason(error))
-
-
-def _must_be(entry: Entry, descriptor: int) -> None:
-    now = os.fstat(descriptor)
-    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (entry.size, entry.mtime_ns):
-        raise _Changed
-
-
-# To here.
 
 
 def receive(
@@ -314,15 +51,15 @@ def receive(
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
-    with _connected(ssh, place) as far:
+    with connected(ssh, place) as far:
         receiving = _Receiving(far, place.host, anew=anew)
         for path in paths:
-            receiving.add(os.fsencode(_home(path)) or b".")
+            receiving.add(home(path) or b".")
         receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
     return receiving.outcome()
 
 
-class _Receiving(_Copy):
+class _Receiving(Copy):
     def __init__(self, far: Sftp, host: str, *, anew: bool) -> None:
         super().__init__(anew)
         self._far = far
@@ -411,7 +148,7 @@ class _Receiving(_Copy):
             try:
                 listed = self._far.listing(path)
             except Refused as error:
-                self.fail(below or path, _reason(error))
+                self.fail(below or path, reason(error))
                 continue
             for name, there in listed.items():
                 each = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
@@ -451,7 +188,7 @@ class _Receiving(_Copy):
                         made.append(entry)
                     else:
                         self._file(folders, entry, path)
-                except _Changed:
+                except Changed:
                     self.fail(entry.path, CHANGED)
                 except (Refused, OSError) as error:
                     self._refuse(entry, error)
@@ -475,7 +212,7 @@ class _Receiving(_Copy):
             raise DevkitError(
                 f"{shown(entry.path)} cannot be written", f"{error.strerror}.", "the same line again   goes on"
             ) from error
-        self.fail(entry.path, _reason(error))
+        self.fail(entry.path, reason(error))
 
     def _file(self, folders: Folders, entry: Entry, path: bytes) -> None:
         folder, name = folders.of(entry.path)
@@ -507,7 +244,7 @@ class _Receiving(_Copy):
             self._fetch(entry, handle, descriptor, begun)
             self._must_be(entry, handle)
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-        except _Changed:
+        except Changed:
             os.unlink(part, dir_fd=folder)
             raise
         finally:
@@ -530,19 +267,19 @@ class _Receiving(_Copy):
                 number, offset, length = waiting.popleft()
                 data = self._far.data(number, length)
                 if not data:
-                    raise _Changed  # noqa: TRY301 - answers are still to be taken
+                    raise Changed  # noqa: TRY301 - answers are still to be taken
                 if len(data) < length:  # a server may give less than it was asked for
                     rest = offset + len(data), length - len(data)
                     waiting.appendleft((self._far.ask_to_read(handle, *rest), *rest))
                 _write(descriptor, data, offset)
-        except (Refused, OSError, _Changed):
+        except (Refused, OSError, Changed):
             self._far.drain(number for number, _, _ in waiting)
             raise
 
     def _must_be(self, entry: Entry, handle: bytes) -> None:
         now = self._far.status(handle)
         if not is_version(entry, now.size, now.mtime):
-            raise _Changed
+            raise Changed
 
     def _settle(self, folders: Folders) -> None:
         """Sync what is complete and rename it into place."""
@@ -613,26 +350,3 @@ def _change_mode(folder: int, name: bytes, mode: int) -> None:
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
-
-
-def _home(path: str) -> str:
-    return path[2:] if path.startswith("~/") else "" if path == "~" else path
-
-
-def _is_folder(there: FarFile | None) -> bool:
-    return there is not None and there.is_folder
-
-
-def _in_the_way(there: FarFile) -> str:
-    return "a symbolic link is in its way" if there.is_link else "a file is in its way"
-
-
-def _reason(error: Refused | OSError) -> str:
-    if isinstance(error, Refused):
-        return str(error)
-    known = {
-        errno.ELOOP: "a symbolic link is in its way",
-        errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
-        errno.EISDIR: "a folder is in its way",
-    }
-    return known.get(error.errno or 0, error.strerror or "it cannot be copied")

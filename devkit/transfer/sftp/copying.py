@@ -1,0 +1,119 @@
+"""What both directions share: names of versions, what came of each file, and reasons."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.transfer.far.names import PART, part_name
+from devkit.transfer.far.wire import text
+from devkit.transfer.sftp.client import Refused, Sftp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from devkit.transfer.far.manifest import Entry
+    from devkit.transfer.remote import Place
+
+SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
+CHANGED = "it changed while it was read"
+SECOND = 10**9
+REASONS = {
+    errno.ELOOP: "a symbolic link is in its way",
+    errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
+    errno.EISDIR: "a folder is in its way",
+}
+
+
+class Changed(Exception):
+    """The file is another version by now."""
+
+
+def version_name(name: bytes, entry: Entry) -> bytes:
+    """Return the temporary name of a file of this size and time: half of it is the name's, half the version's."""
+    version = hashlib.sha256(b"%d %d %s" % (entry.size, entry.mtime_ns, name)).hexdigest()[:8].encode()
+    return part_name(name)[:-8] + version
+
+
+def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
+    """Tell whether a file of this size and time is of an entry's version."""
+    return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
+
+
+def home(path: str) -> bytes:
+    """Return a path there as the far side takes it: what is relative begins at the user's home."""
+    return os.fsencode(path[2:] if path.startswith("~/") else "" if path == "~" else path)
+
+
+def reason(error: Refused | OSError) -> str:
+    """Return why something is not copied."""
+    if isinstance(error, Refused):
+        return str(error)
+    return REASONS.get(error.errno or 0, error.strerror or "it cannot be copied")
+
+
+@contextlib.contextmanager
+def connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
+    """Speak with a host; what is refused and not handled ends it."""
+    try:
+        with Sftp(ssh, place) as far:
+            yield far
+    except Refused as error:
+        raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
+
+
+class Copy:
+    """What came of each file."""
+
+    def __init__(self, anew: bool) -> None:
+        self._anew = anew
+        self._parts: dict[bytes, list[bytes]] = {}
+        self.began = time.monotonic()
+        self.failed: list[list[str]] = []
+        self.left_out: list[list[str]] = []
+        self.files = self.bytes = self.same_bytes = self.have_files = self.have_bytes = 0
+
+    def fail(self, path: bytes, reason: str) -> None:
+        """Note why a file or folder is not copied."""
+        self.failed.append([text(path), reason])
+
+    def looks_same(self, entry: Entry, size: int | None, seconds: int | None) -> bool:
+        """Tell whether a file of this size and time need not be copied."""
+        return not self._anew and is_version(entry, size, seconds)
+
+    def others(self, folder: bytes, part: bytes, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
+        """Return the temporary names in a folder of other versions of the file that ``part`` is of."""
+        if folder not in self._parts:
+            self._parts[folder] = [name for name in listing() if PART.match(name)]
+        return [name for name in self._parts[folder] if name[:-8] == part[:-8] and name != part]
+
+    def have(self, entry: Entry) -> None:
+        """Note a file that was there before."""
+        self.have_files += 1
+        self.have_bytes += entry.size
+
+    def outcome(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the plan and the result as ``Outcome`` has them."""
+        plan = {
+            "files": self.files,
+            "bytes": self.bytes,
+            "have_files": self.have_files,
+            "have_bytes": self.have_bytes,
+            "left_out": self.left_out[:100],
+            "left_out_count": len(self.left_out),
+        }
+        result = {
+            "files": self.files,
+            "bytes": self.bytes,
+            "same_bytes": self.same_bytes,
+            "again_bytes": 0,
+            "failed": self.failed[:100],
+            "failed_count": len(self.failed),
+            "seconds": time.monotonic() - self.began,
+        }
+        return plan, result

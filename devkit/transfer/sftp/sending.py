@@ -1,0 +1,216 @@
+"""To a far side that speaks sftp alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.transfer.far.folders import NO_FOLLOW, Folders
+from devkit.transfer.far.manifest import FILE, FOLDER, Entry, Offer
+from devkit.transfer.far.names import split
+from devkit.transfer.far.wire import text
+from devkit.transfer.sftp.client import CHUNK, WINDOW, FarFile, Refused, Sftp
+from devkit.transfer.sftp.copying import CHANGED, SECOND, Changed, Copy, connected, home, reason, version_name
+from devkit.transfer.shown import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.transfer.remote import Place
+
+OURS = 0o600
+
+
+def send(
+    ssh: Sequence[str], offer: Offer, place: Place, *, anew: bool = False
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Send what is offered, what looks the same there too if ``anew``; return plan and result as ``Outcome`` has them.
+
+    Raises:
+        DevkitError: the connection failed, or nothing can be written there.
+    """
+    folder = home(place.path)
+    entries = list(offer.entries)
+    with connected(ssh, place) as far:
+        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(far.stat(folder)):
+            folder, slash, name = folder.rpartition(b"/")
+            folder = folder or slash
+            split(name)
+            entries[0] = entries[0]._replace(path=name)
+        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
+        sending.left_out = [[text(path), why] for path, why in offer.left_out]
+        sending.make_root()
+        opened: dict[int, Folders] = {}
+        try:
+            for entry, source in zip(entries, offer.sources, strict=True):
+                if entry.kind == FOLDER:
+                    sending.folder(entry)
+                elif entry.kind == FILE:
+                    sending.file(entry, opened.setdefault(source.root, Folders(source.root)), source.path)
+                else:
+                    sending.fail(entry.path, "sftp sends no links")
+            sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
+        finally:
+            for each in opened.values():
+                each.close()
+    return sending.outcome()
+
+
+class _Sending(Copy):
+    def __init__(self, far: Sftp, host: str, root: bytes, *, anew: bool) -> None:
+        super().__init__(anew)
+        self._far = far
+        self._host = host
+        self._root = root
+        self._there: dict[bytes, dict[bytes, FarFile]] = {}
+        self._unmade: set[bytes] = set()
+
+    def _path(self, below: bytes) -> bytes:
+        return self._root.rstrip(b"/") + b"/" + below
+
+    def make_root(self) -> None:
+        names = self._root.split(b"/")
+        for depth in range(1, len(names) + 1):
+            path = b"/".join(names[:depth])
+            if not path or _is_folder(self._far.stat(path)):
+                continue
+            try:
+                self._far.mkdir(path)
+            except Refused as error:
+                what = f"{self._host}: {shown(path)} cannot be made"
+                raise DevkitError(what, f"{error}.") from error
+
+    def folder(self, entry: Entry) -> None:
+        if entry.path.rpartition(b"/")[0] in self._unmade:
+            self._unmade.add(entry.path)
+            return
+        path = self._path(entry.path)
+        try:
+            self._far.mkdir(path)
+            self._there[entry.path] = {}
+        except Refused as error:
+            there = self._far.lstat(path)
+            if there is None or not there.is_folder:
+                self._unmade.add(entry.path)
+                self.fail(entry.path, _in_the_way(there) if there else str(error))
+            elif (there.mode or 0) & stat.S_IRWXU != stat.S_IRWXU:  # it gets its mode at the end
+                with contextlib.suppress(Refused):
+                    self._far.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
+
+    def _listed(self, folder: bytes) -> dict[bytes, FarFile]:
+        if folder not in self._there:
+            try:
+                self._there[folder] = self._far.listing(self._path(folder))
+            except Refused:  # a folder that may be written but not read
+                self._there[folder] = {}
+        return self._there[folder]
+
+    def file(self, entry: Entry, folders: Folders, source: bytes) -> None:
+        """Put a file into place, unless it is there."""
+        above, _, name = entry.path.rpartition(b"/")
+        if above in self._unmade:
+            self.fail(entry.path, "its folder is not there")
+            return
+        try:
+            there = self._listed(above).get(name)
+            if there is not None and there.is_folder:
+                self.fail(entry.path, "a folder is in its way")
+            elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
+                if stat.S_IMODE(there.mode or 0) != entry.mode:
+                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                self.have(entry)
+            else:
+                folder, base = folders.of(source)
+                # A pipe put in the file's place since would block here for ever.
+                descriptor = os.open(base, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+                try:
+                    self._send(entry, descriptor)
+                finally:
+                    os.close(descriptor)
+        except (Refused, OSError) as error:
+            self.fail(entry.path, reason(error))
+
+    def _send(self, entry: Entry, descriptor: int) -> None:
+        above, _, name = entry.path.rpartition(b"/")
+        path = self._path(entry.path)
+        folder = path[: -len(name)]
+        part_name = version_name(name, entry)
+        part = folder + part_name
+        listed = self._listed(above)
+        for other in self.others(above, part_name, lambda: listed):
+            with contextlib.suppress(Refused):
+                self._far.remove(folder + other)
+        left = listed.get(part_name)
+        if left is not None and (not left.is_file or (left.size or 0) > entry.size):
+            self._far.remove(part)
+            left = None
+        begun = 0
+        if left is not None:
+            # Beyond the last window some writes may not have been done: a server need not do them in order.
+            begun = entry.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
+            if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
+                self._far.set_status(part, OURS, left.mtime or 0)
+        handle = self._far.open_to_write(part, anew=not begun)
+        try:
+            self._write(entry, descriptor, handle, begun)
+            self._far.finish(handle, entry.mode, entry.mtime_ns // SECOND)
+            self._far.rename(part, path)
+        except Changed:
+            self._far.close(handle)
+            self._far.remove(part)
+            self.fail(entry.path, CHANGED)
+            return
+        self.files += 1
+        self.bytes += entry.size - begun
+        self.same_bytes += begun
+
+    def _write(self, entry: Entry, descriptor: int, handle: bytes, begun: int) -> None:
+        waiting: deque[int] = deque()
+        offset = begun
+        _must_be(entry, descriptor)
+        try:
+            while offset < entry.size or waiting:
+                if offset < entry.size:
+                    data = os.pread(descriptor, min(CHUNK, entry.size - offset), offset)
+                    if not data:
+                        raise Changed  # noqa: TRY301 - answers are still to be taken
+                    waiting.append(self._far.ask_to_write(handle, offset, data))
+                    offset += len(data)
+                if len(waiting) >= WINDOW or offset == entry.size:
+                    self._far.wait(waiting.popleft())
+        except Refused as error:
+            why = f"sftp says no more than this: {error}. Its disk may be full."
+            raise DevkitError(
+                f"{self._host}: {shown(entry.path)} cannot be written", why, "the same line again   goes on"
+            ) from error
+        except Changed:
+            self._far.drain(waiting)
+            raise
+        _must_be(entry, descriptor)
+
+    def folders_last(self, entries: Sequence[Entry]) -> None:
+        """Give the folders their modes and times, the innermost first."""
+        for entry in reversed(entries):
+            if entry.path not in self._unmade:
+                try:
+                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                except Refused as error:
+                    self.fail(entry.path, reason(error))
+
+
+def _must_be(entry: Entry, descriptor: int) -> None:
+    now = os.fstat(descriptor)
+    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (entry.size, entry.mtime_ns):
+        raise Changed
+
+
+def _is_folder(there: FarFile | None) -> bool:
+    return there is not None and there.is_folder
+
+
+def _in_the_way(there: FarFile) -> str:
+    return "a symbolic link is in its way" if there.is_link else "a file is in its way"
