@@ -134,6 +134,7 @@ class Sftp:
         self._said: deque[str] = deque(maxlen=12)
         self._asked: set[int] = set()
         self._came: dict[int, tuple[int, bytes]] = {}
+        self._forgotten: set[int] = set()
         self._last = 0
         find_program(ssh[0])
         line = [*ssh_line(ssh, place.address), "-s", "--", place.address, "sftp"]
@@ -225,7 +226,11 @@ class Sftp:
             if not _SHORTEST <= length <= _LONGEST or came not in self._asked:
                 raise ProtocolError("an answer of sftp to no question")
             self._asked.remove(came)
-            self._came[came] = kind, self._receive(length - _SHORTEST)
+            answer = kind, self._receive(length - _SHORTEST)
+            if came in self._forgotten:
+                self._forgotten.remove(came)
+            else:
+                self._came[came] = answer
         kind, body = self._came.pop(number)
         fields = _Fields(body)
         if kind == _STATUS:
@@ -240,11 +245,13 @@ class Sftp:
         """Wait until a request is done."""
         self._answer(number)
 
-    def drain(self, numbers: Iterable[int]) -> None:
-        """Take the answers that nobody wants any more."""
+    def forget(self, numbers: Iterable[int]) -> None:
+        """Let the answers to requests go that nobody waits for any more."""
         for number in numbers:
-            with contextlib.suppress(Refused):
-                self._answer(number, _DATA)
+            if number in self._asked:
+                self._forgotten.add(number)
+            else:
+                self._came.pop(number, None)
 
     def _do(self, kind: int, *fields: bytes) -> None:
         self._answer(self._ask(kind, *fields))
@@ -270,7 +277,7 @@ class Sftp:
     def listing(self, path: bytes) -> dict[bytes, FarFile]:
         """Return what is in a folder, by name."""
         found = {}
-        handle = self._answer(self._ask(_OPENDIR, _string(path)), _HANDLE).string()
+        handle = self.handle(self._ask(_OPENDIR, _string(path)))
         try:
             while True:
                 fields = self._answer(self._ask(_READDIR, _string(handle)), _NAME)
@@ -317,19 +324,26 @@ class Sftp:
 
     # Open files.
 
-    def open_to_read(self, path: bytes) -> bytes:
-        """Return the handle of a file to read."""
-        return self._answer(self._ask(_OPEN, _string(path), _number(_FOR_READING), _number(0)), _HANDLE).string()
+    def ask_to_open(self, path: bytes) -> int:
+        """Ask for a file to be opened to read, and return the number of the request."""
+        return self._ask(_OPEN, _string(path), _number(_FOR_READING), _number(0))
+
+    def handle(self, number: int) -> bytes:
+        """Return the handle of a file that was asked to be opened."""
+        return self._answer(number, _HANDLE).string()
 
     def open_to_write(self, path: bytes, *, anew: bool) -> bytes:
         """Return the handle of a file to write, made where it is missing."""
         flags = _FOR_WRITING | _CREATED | (_EMPTIED if anew else 0)
-        asked = self._ask(_OPEN, _string(path), _number(flags), _number(_MODE), _number(0o600))
-        return self._answer(asked, _HANDLE).string()
+        return self.handle(self._ask(_OPEN, _string(path), _number(flags), _number(_MODE), _number(0o600)))
 
-    def status(self, handle: bytes) -> FarFile:
-        """Return what is told of an open file."""
-        return self._answer(self._ask(_FSTAT, _string(handle)), _ATTRS).file()
+    def ask_status(self, handle: bytes) -> int:
+        """Ask for what is told of an open file, and return the number of the request."""
+        return self._ask(_FSTAT, _string(handle))
+
+    def status(self, number: int) -> FarFile:
+        """Return what is told of an open file that was asked about."""
+        return self._answer(number, _ATTRS).file()
 
     def ask_to_read(self, handle: bytes, offset: int, length: int) -> int:
         """Ask for bytes, and return the number of the request."""
@@ -361,6 +375,5 @@ class Sftp:
             self._answer(number)
 
     def close(self, handle: bytes) -> None:
-        """Close a handle."""
-        with contextlib.suppress(Refused):
-            self._do(_CLOSE, _string(handle))
+        """Close a handle, without waiting for it."""
+        self.forget([self._ask(_CLOSE, _string(handle))])

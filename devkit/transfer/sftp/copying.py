@@ -86,11 +86,12 @@ class Copy:
         """Tell whether a file of this size and time need not be copied."""
         return not self._anew and is_version(entry, size, seconds)
 
-    def others(self, folder: bytes, part: bytes, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
-        """Return the temporary names in a folder of other versions of the file that ``part`` is of."""
+    def left(self, entry: Entry, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
+        """Return the temporary names, in a file's folder, of any version of it; each folder is listed once."""
+        folder, _, name = entry.path.rpartition(b"/")
         if folder not in self._parts:
-            self._parts[folder] = [name for name in listing() if PART.match(name)]
-        return [name for name in self._parts[folder] if name[:-8] == part[:-8] and name != part]
+            self._parts[folder] = [each for each in listing() if PART.match(each)]
+        return [each for each in self._parts[folder] if each[:-8] == part_name(name)[:-8]]
 
     def have(self, entry: Entry) -> None:
         """Note a file that was there before."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from fnmatch import fnmatchcase
 from glob import has_magic
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -35,12 +36,14 @@ from devkit.transfer.sftp.copying import (
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from devkit.transfer.remote import Place
 
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
 BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
+AHEAD = 32  # files on their way at once, and bytes of each
+AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
@@ -68,6 +71,7 @@ class _Receiving(Copy):
         self._named: list[FarFile] = []
         self._batch: list[tuple[Entry, bytes]] = []
         self._batch_bytes = 0
+        self._made: list[Entry] = []
 
     # What is offered.
 
@@ -179,25 +183,38 @@ class _Receiving(Copy):
             os.close(root)
 
     def _take(self, folders: Folders, offered: Sequence[tuple[Entry, bytes]]) -> None:
-        made = []
+        later = ((entry, self._steps(folders, entry, path)) for entry, path in offered)
+        going: deque[tuple[Entry, Iterator[None]]] = deque()
         try:
-            for entry, path in offered:
-                try:
-                    if entry.kind == FOLDER:
-                        _let_write(folders.folder(entry.path))
-                        made.append(entry)
-                    else:
-                        self._file(folders, entry, path)
-                except Changed:
-                    self.fail(entry.path, CHANGED)
-                except (Refused, OSError) as error:
-                    self._refuse(entry, error)
+            while True:
+                going.extend(islice(later, AHEAD - len(going)))
+                if not going:
+                    break
+                entry, steps = going.popleft()
+                if self._goes_on(folders, entry, steps):
+                    going.append((entry, steps))
                 if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
                     self._settle(folders)
         finally:
             self._settle(folders)
-        for entry in reversed(made):
+        for entry in reversed(self._made):
             self._give_status(folders, entry)
+
+    def _goes_on(self, folders: Folders, entry: Entry, steps: Iterator[None]) -> bool:
+        """Do an entry's next step, and tell whether more are to come."""
+        try:
+            next(steps)
+        except StopIteration:
+            return False
+        except Changed:
+            self.fail(entry.path, CHANGED)
+            folder, name = folders.of(entry.path)
+            _remove(folder, version_name(name, entry))
+            return False
+        except (Refused, OSError) as error:
+            self._refuse(entry, error)
+            return False
+        return True
 
     def _give_status(self, folders: Folders, entry: Entry) -> None:
         try:
@@ -214,7 +231,35 @@ class _Receiving(Copy):
             ) from error
         self.fail(entry.path, reason(error))
 
-    def _file(self, folders: Folders, entry: Entry, path: bytes) -> None:
+    def _steps(self, folders: Folders, entry: Entry, path: bytes) -> Iterator[None]:
+        """Take an entry; between the steps, while answers are on their way, others are taken."""
+        if entry.kind == FOLDER:
+            _let_write(folders.folder(entry.path))
+            self._made.append(entry)
+            return
+        if self._is_here(folders, entry):
+            return
+        opening = self._far.ask_to_open(path)
+        yield
+        handle = self._far.handle(opening)
+        first = self._far.ask_status(handle)
+        ahead = 0 if self._is_begun(folders, entry) else min(entry.size, AHEAD_BYTES)
+        reads = deque(self._ask_to_read(entry, handle, offset) for offset in range(0, ahead, CHUNK))
+        yield
+        try:
+            begun = self._complete(folders, entry, handle, first, reads)
+            last = self._far.ask_status(handle)
+        finally:
+            self._far.forget([first, *(number for number, _, _ in reads)])
+            self._far.close(handle)
+        yield
+        self._must_be(entry, last)
+        self._batch.append((entry, version_name(entry.path.rpartition(b"/")[2], entry)))
+        self._batch_bytes += entry.size
+        self.bytes += entry.size - begun
+        self.same_bytes += begun
+
+    def _is_here(self, folders: Folders, entry: Entry) -> bool:
         folder, name = folders.of(entry.path)
         with contextlib.suppress(FileNotFoundError):
             here = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -224,60 +269,60 @@ class _Receiving(Copy):
                 if stat.S_IMODE(here.st_mode) != entry.mode:
                     _change_mode(folder, name, entry.mode)
                 self.have(entry)
-                return
-        handle = self._far.open_to_read(path)
-        try:
-            self._complete(entry, handle, folder, version_name(name, entry))
-        finally:
-            self._far.close(handle)
+                return True
+        return False
 
-    def _complete(self, entry: Entry, handle: bytes, folder: int, part: bytes) -> None:
-        """Go on with a part, or begin it, until it is whole."""
-        above = entry.path.rpartition(b"/")[0]
-        for other in self.others(above, part, lambda: map(os.fsencode, os.listdir(folder))):
-            _remove(folder, other)
-        descriptor = open_part(folder, part, keep=True)
+    def _is_begun(self, folders: Folders, entry: Entry) -> bool:
+        """Tell whether a part was left by an earlier run, and remove those of other versions."""
+        folder, name = folders.of(entry.path)
+        left = self.left(entry, lambda: map(os.fsencode, os.listdir(folder)))  # noqa: PTH208 - folder is a descriptor
+        part = version_name(name, entry)
+        for each in left:
+            if each != part:
+                _remove(folder, each)
+        return part in left
+
+    def _complete(
+        self, folders: Folders, entry: Entry, handle: bytes, first: int, reads: deque[tuple[int, int, int]]
+    ) -> int:
+        """Go on with a part, or begin it, until it is whole; return how much of it was there."""
+        folder, name = folders.of(entry.path)
+        descriptor = open_part(folder, version_name(name, entry), keep=True)
         try:
             begun = _begun(os.fstat(descriptor), entry)
-            os.ftruncate(descriptor, begun)
-            self._must_be(entry, handle)
-            self._fetch(entry, handle, descriptor, begun)
-            self._must_be(entry, handle)
+            os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
+            begun = 0 if reads else begun
+            self._must_be(entry, first)
+            self._fetch(entry, handle, descriptor, begun, reads)
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-        except Changed:
-            os.unlink(part, dir_fd=folder)
-            raise
         finally:
             os.close(descriptor)
-        self._batch.append((entry, part))
-        self._batch_bytes += entry.size
-        self.bytes += entry.size - begun
-        self.same_bytes += begun
+        return begun
 
-    def _fetch(self, entry: Entry, handle: bytes, descriptor: int, begun: int) -> None:
+    def _fetch(
+        self, entry: Entry, handle: bytes, descriptor: int, begun: int, reads: deque[tuple[int, int, int]]
+    ) -> None:
         """Add to a part what it lacks, in order."""
-        waiting: deque[tuple[int, int, int]] = deque()
-        asked = begun
-        try:
-            while asked < entry.size or waiting:
-                while asked < entry.size and len(waiting) < WINDOW:
-                    length = min(CHUNK, entry.size - asked)
-                    waiting.append((self._far.ask_to_read(handle, asked, length), asked, length))
-                    asked += length
-                number, offset, length = waiting.popleft()
-                data = self._far.data(number, length)
-                if not data:
-                    raise Changed  # noqa: TRY301 - answers are still to be taken
-                if len(data) < length:  # a server may give less than it was asked for
-                    rest = offset + len(data), length - len(data)
-                    waiting.appendleft((self._far.ask_to_read(handle, *rest), *rest))
-                _write(descriptor, data, offset)
-        except (Refused, OSError, Changed):
-            self._far.drain(number for number, _, _ in waiting)
-            raise
+        asked = begun + sum(length for _, _, length in reads)
+        while asked < entry.size or reads:
+            while asked < entry.size and len(reads) < WINDOW:
+                reads.append(self._ask_to_read(entry, handle, asked))
+                asked += reads[-1][2]
+            number, offset, length = reads.popleft()
+            data = self._far.data(number, length)
+            if not data:
+                raise Changed
+            if len(data) < length:  # a server may give less than it was asked for
+                rest = offset + len(data), length - len(data)
+                reads.appendleft((self._far.ask_to_read(handle, *rest), *rest))
+            _write(descriptor, data, offset)
 
-    def _must_be(self, entry: Entry, handle: bytes) -> None:
-        now = self._far.status(handle)
+    def _ask_to_read(self, entry: Entry, handle: bytes, offset: int) -> tuple[int, int, int]:
+        length = min(CHUNK, entry.size - offset)
+        return self._far.ask_to_read(handle, offset, length), offset, length
+
+    def _must_be(self, entry: Entry, asked: int) -> None:
+        now = self._far.status(asked)
         if not is_version(entry, now.size, now.mtime):
             raise Changed
 

@@ -141,9 +141,10 @@ class _Sending(Copy):
         part_name = version_name(name, entry)
         part = folder + part_name
         listed = self._listed(above)
-        for other in self.others(above, part_name, lambda: listed):
-            with contextlib.suppress(Refused):
-                self._far.remove(folder + other)
+        for each in self.left(entry, lambda: listed):
+            if each != part_name:
+                with contextlib.suppress(Refused):
+                    self._far.remove(folder + each)
         left = listed.get(part_name)
         if left is not None and (not left.is_file or (left.size or 0) > entry.size):
             self._far.remove(part)
@@ -188,7 +189,7 @@ class _Sending(Copy):
                 f"{self._host}: {shown(entry.path)} cannot be written", why, "the same line again   goes on"
             ) from error
         except Changed:
-            self._far.drain(waiting)
+            self._far.forget(waiting)
             raise
         _must_be(entry, descriptor)
 

@@ -73,6 +73,7 @@ while True:
             pending.append((kind, number, buffer[9:4 + length]))
             buffer = buffer[4 + length:]
         continue
+    with open(os.environ.get("FAKE_ROUNDS", os.devnull), "a") as rounds: rounds.write(".")
     for each in reversed(pending): serve(*each)
     pending = []
 """
@@ -198,3 +199,15 @@ def test_a_folder_is_listed_once_for_what_is_left_of_other_versions_and_only_if_
             assert received(ssh, "folder", tmp_path / "here")["files"] == files
     assert len(listed) == 1
     assert sorted(os.listdir(into)) == [kept, "a", "b", "c"]  # noqa: PTH208 - hidden ones too
+
+
+def test_files_are_asked_for_while_others_are_on_their_way(
+    ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_SFTP", "honest")
+    names = [f"file {number}" for number in range(100)]
+    monkeypatch.setenv("FAKE_NAMES", ",".join(name.encode().hex() for name in names))
+    monkeypatch.setenv("FAKE_ROUNDS", str(tmp_path / "rounds"))
+    assert received(ssh, "folder", tmp_path / "here")["files"] == len(names)
+    assert {(tmp_path / "here" / "folder" / name).read_bytes() for name in names} == {CONTENT}
+    assert (tmp_path / "rounds").stat().st_size < 2 * len(names)  # times that the server waited for us
