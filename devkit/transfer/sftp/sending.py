@@ -14,7 +14,17 @@ from devkit.transfer.far.manifest import FILE, FOLDER, Entry, Offer
 from devkit.transfer.far.names import split
 from devkit.transfer.far.wire import text
 from devkit.transfer.sftp.client import CHUNK, WINDOW, FarFile, Refused, Sftp
-from devkit.transfer.sftp.copying import CHANGED, SECOND, Changed, Copy, connected, home, reason, version_name
+from devkit.transfer.sftp.copying import (
+    CHANGED,
+    SECOND,
+    Changed,
+    Copy,
+    connected,
+    home,
+    is_version,
+    reason,
+    version_name,
+)
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
@@ -151,8 +161,10 @@ class _Sending(Copy):
             left = None
         begun = 0
         if left is not None:
-            # Beyond the last window some writes may not have been done: a server need not do them in order.
-            begun = entry.size if left.size == entry.size else max((left.size or 0) - WINDOW * CHUNK, 0)
+            # Of the last window some writes may not have been done: a server need not do them in order. The time is set
+            # when all are.
+            whole = is_version(entry, left.size, left.mtime)
+            begun = entry.size if whole else max((left.size or 0) - WINDOW * CHUNK, 0)
             if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
                 self._far.set_status(part, OURS, left.mtime or 0)
         handle = self._far.open_to_write(part, anew=not begun)

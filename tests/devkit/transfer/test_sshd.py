@@ -235,3 +235,16 @@ def test_half_of_another_version_is_removed_and_not_gone_on_from(devkit: Devkit,
     assert again.status == 0, again.err
     assert [each.name for each in (tmp_path / "there").iterdir()] == ["file"]
     assert (tmp_path / "there" / "file").read_text() == "second"
+
+
+@pytest.mark.usefixtures("_no_python", "sshd")
+def test_a_part_as_long_as_the_file_is_whole_by_sftp_only_with_the_files_time(devkit: Devkit, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(CHUNK * 3))
+    os.utime(file, (1_600_000_000, 1_600_000_000))
+    (entry,) = offer(file).entries
+    (tmp_path / "there").mkdir()
+    part = tmp_path / "there" / os.fsdecode(version_name(b"file", entry))
+    part.write_bytes(bytes(CHUNK) + file.read_bytes()[CHUNK:])  # the last write was done before the first
+    assert devkit("send", str(file), f"box:{tmp_path}/there/").status == 0
+    assert (tmp_path / "there" / "file").read_bytes() == file.read_bytes()
