@@ -67,9 +67,12 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int
             os.close(descriptor)
             raise OSError(errno.EBUSY, "another transfer is writing it")
         if is_still(folder, name, descriptor):  # else whoever held it has renamed it into place
-            if ours and (fresh or keep):
+            if ours and keep and status.st_mode & 0o600 != 0o600:  # noqa: PLR2004 - permission bits
+                os.fchmod(descriptor, 0o600)
+            elif ours and (fresh or keep):
                 return descriptor
-            os.unlink(name, dir_fd=folder)
+            else:
+                os.unlink(name, dir_fd=folder)
         os.close(descriptor)
 
 
@@ -81,14 +84,21 @@ def _made(folder: int, name: bytes, mode: int) -> int:
 
 
 def _found(folder: int, name: bytes) -> int:
-    """Open what has the name; -1 where that is gone by now, or was a link or a pipe and is removed."""
-    try:
-        return os.open(name, os.O_RDWR | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    except FileNotFoundError:
-        return -1
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO):
-            raise
+    """Open what has the name, for reading alone where it already has a read-only file's mode.
+
+    Returns -1 where it is gone by now, or was what no part is (a link, a pipe, what cannot be opened) and is removed.
+    """
+    for access in (os.O_RDWR, os.O_RDONLY):
+        try:
+            return os.open(name, access | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        except FileNotFoundError:
+            return -1
+        except PermissionError:
+            continue
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENXIO):
+                raise
+            break
     os.unlink(name, dir_fd=folder)
     return -1
 

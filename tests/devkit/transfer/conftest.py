@@ -24,6 +24,7 @@ from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.share.start import open_share
 
 REPOSITORY = Path(__file__).parents[3]
+NOBODY = 65534
 FUZZ = int(os.environ.get("TRANSFER_FUZZ", "1"))  # how many times as much is made up
 
 if TYPE_CHECKING:
@@ -191,6 +192,24 @@ def source(tmp_path: Path) -> Path:
     (root / "nested" / "deep" / "up").symlink_to("../../script.sh")
     (root / "nested" / "same file").hardlink_to(root / "big.bin")
     return root
+
+
+@contextlib.contextmanager
+def as_nobody(box: Path) -> Iterator[None]:
+    """Go into a folder that is made, and be a user who may write nowhere else, if root runs the tests."""
+    box.mkdir(exist_ok=True)
+    user, group, before = os.geteuid(), os.getegid(), Path.cwd()
+    os.chdir(box)
+    if user == 0:
+        os.chown(box, NOBODY, NOBODY)
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        os.setegid(group)
+        os.chdir(before)
 
 
 @contextlib.contextmanager

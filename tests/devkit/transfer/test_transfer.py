@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 import time
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,11 +17,10 @@ from devkit.transfer.far.names import part_name
 from devkit.transfer.far.offering import is_sooner
 from devkit.transfer.far.taking import Options
 
-from .conftest import offer, transfer, tree
+from .conftest import as_nobody, offer, transfer, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def test_everything_that_a_tree_holds_arrives(source: Path, tmp_path: Path) -> None:
@@ -113,6 +114,27 @@ def test_a_hole_where_the_older_version_had_bytes_becomes_zeros(tmp_path: Path) 
         file.truncate(6 << 20)
     transfer(offer(tmp_path / "file"), f"{tmp_path}/there/")
     assert (tmp_path / "there" / "file").read_bytes() == bytes(6 << 20)
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o200])
+def test_a_part_that_has_the_mode_of_a_read_only_file_is_gone_on_from(mode: int, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    file = tmp_path / "source" / "file"
+    file.write_bytes(os.urandom(300_000))
+    file.chmod(mode)
+    offered = offer(file)
+    file.chmod(0o644)
+    part = tmp_path / "box" / os.fsdecode(part_name(b"file"))
+    with as_nobody(tmp_path / "box"):
+        Path(part.name).write_bytes(bytes(200_000))
+        Path(part.name).chmod(mode)
+        pair = transfer(offered, ".")
+    assert pair.result["failed"] == []
+    assert not part.exists()
+    arrived = tmp_path / "box" / "file"
+    assert stat.S_IMODE(arrived.stat().st_mode) == mode
+    arrived.chmod(0o644)
+    assert arrived.read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize("kept", [1, 16_383, 16_384, 1_000_000, 2_999_999])

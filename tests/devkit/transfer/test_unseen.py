@@ -14,7 +14,7 @@ from devkit.transfer.far import folders, wire
 from devkit.transfer.far.folders import Unseen
 from devkit.transfer.far.names import part_name
 
-from .conftest import offer, transfer, tree
+from .conftest import as_nobody, offer, transfer, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,3 +186,22 @@ def test_a_link_that_takes_the_temporary_name_meanwhile_leads_nowhere(source: Pa
 
     transfer(offer(source), there, relay=pass_all(meanwhile))
     assert named(elsewhere) == []
+
+
+def test_a_read_only_file_that_is_empty_by_now_is_gone_on_with(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "big").write_bytes(os.urandom(3_000_000))
+    (source / "a").write_text("a")
+    (source / "a").chmod(0o444)
+    box = tmp_path / "box"
+    first = offer(f"{source}/")
+    with as_nobody(box), pytest.raises(wire.ProtocolError):
+        transfer(first, "there", relay=cut_after(1_000_000))
+    (source / "a").chmod(0o644)
+    (source / "a").write_text("")
+    second = offer(f"{source}/")
+    with as_nobody(box):
+        pair = transfer(second, "there")
+    assert pair.result["failed"] == []
+    assert tree(box / "there") == tree(source)
