@@ -561,11 +561,9 @@ class Taking:
         """Give folders their modes and times, the innermost first, and those that were filled unseen their names."""
         for index in range(len(self._entries) - 1, -1, -1):
             entry = self._entries[index]
-            if entry.kind == FOLDER and index not in self._failures:
+            if entry.kind == FOLDER:
+                self._give_mode_and_time(index, folders, entry.path)
                 try:
-                    descriptor = folders.folder(entry.path)
-                    os.fchmod(descriptor, entry.mode)
-                    os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
                     if entry.path in self._unseen.names:
                         self._show(folders, entry.path, *folders.of(entry.path))
                 except OSError as error:
@@ -573,40 +571,64 @@ class Taking:
         for path in sorted(self._unseen.names, reverse=True):
             self._show(folders, path, *(folders.of(path) if path else self._above))
 
+    def _give_mode_and_time(self, index: int, folders: Folders, path: bytes) -> None:
+        """Give a folder what is offered of it, unless it could not be made."""
+        entry = self._entries[index]
+        if index not in self._failures:
+            try:
+                descriptor = folders.folder(path)
+                os.fchmod(descriptor, entry.mode)
+                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            except OSError as error:
+                self._refuse(index, error)
+
     def _show(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
         """Give a folder its name; where someone made one of that name since, move what is in it there."""
+        parent = os.dup(parent)  # for ``folders`` keep few open
         try:
             self._unseen.show(parent, path, name)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             self._join(folders, path, parent, name)
+        finally:
+            os.close(parent)
+            self._unseen.names.pop(path, None)
 
     def _join(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
         there = os.open(name, OPEN_FOLDER, dir_fd=parent)
         into = Folders(there, make=True)
         inside = path + b"/" if path else b""
+        within = [each for each in enumerate(self._entries) if (each[1].path + b"/").startswith(inside)]
         try:
-            for index, entry in enumerate(self._entries):
-                if entry.path.startswith(inside) and entry.path != path and index not in self._failures:
+            for index, entry in within:
+                if index not in self._failures:
                     self._move(folders, into, index, entry.path[len(inside) :])
-            for entry in reversed(self._entries):
-                if entry.kind == FOLDER and entry.path.startswith(inside) and entry.path != path:
-                    folder, last = folders.of(entry.path)
-                    _remove_folder(folder, last)
-            _remove_folder(parent, self._unseen.names.pop(path))
+            for index, entry in reversed(within):
+                if entry.kind == FOLDER:
+                    self._give_mode_and_time(index, into, entry.path[len(inside) :])
+                    if entry.path != path:
+                        folder, last = folders.of(entry.path)
+                        _remove_folder(folder, last)
+            _remove_folder(parent, self._unseen.names[path])
         finally:
             into.close()
             os.close(there)
 
     def _move(self, folders: Folders, into: Folders, index: int, below: bytes) -> None:
+        """Move a file from an unseen folder; where it cannot be, no later transfer would find it: it is removed."""
         entry = self._entries[index]
         try:
             if entry.kind == FOLDER:
-                into.folder(below)
+                self._let_write(folders.folder(entry.path))
+                self._let_write(into.folder(below))
                 return
             folder, name = folders.of(entry.path)
-            os.rename(name, name, src_dir_fd=folder, dst_dir_fd=into.of(below)[0])
+            try:
+                os.rename(name, name, src_dir_fd=folder, dst_dir_fd=into.of(below)[0])
+            except OSError:
+                _unlink(folder, name)
+                raise
         except OSError as error:
             self._refuse(index, error)
 

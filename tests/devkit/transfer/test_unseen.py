@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from .conftest import as_nobody, offer, transfer, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def named(folder: Path) -> list[str]:
@@ -31,6 +31,11 @@ def hidden(folder: Path) -> Path:
 
 def theirs(path: Path) -> None:
     path.write_text("theirs")
+
+
+def theirs_below(folder: Path) -> None:
+    folder.mkdir()
+    theirs(folder / "theirs")
 
 
 def cut_after(limit: int, also: Callable[[], None] = lambda: None) -> Callable[[int, int], None]:
@@ -205,3 +210,71 @@ def test_a_read_only_file_that_is_empty_by_now_is_gone_on_with(tmp_path: Path) -
         pair = transfer(second, "there")
     assert pair.result["failed"] == []
     assert tree(box / "there") == tree(source)
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """A folder with folders in it, and a file that is big enough for something to be done meanwhile."""
+    root = tmp_path / "source"
+    (root / "folder" / "inner").mkdir(parents=True)
+    (root / "big").write_bytes(os.urandom(3_000_000))
+    (root / "folder" / "file").write_text("ours")
+    (root / "folder" / "inner" / "file").write_text("ours")
+    os.utime(root / "folder", (1e9, 1e9))
+    return root
+
+
+def test_folders_that_are_joined_get_their_modes_and_times(nested: Path, tmp_path: Path) -> None:
+    (nested / "folder").chmod(0o750)
+    there = tmp_path / "there"
+    there.mkdir()
+    transfer(offer(nested), there, relay=pass_all(lambda: theirs_below(there / "source")))
+    for arrived, was in ((there / "source", nested), (there / "source" / "folder", nested / "folder")):
+        assert stat.S_IMODE(arrived.stat().st_mode) == stat.S_IMODE(was.stat().st_mode)
+        assert arrived.stat().st_mtime_ns == was.stat().st_mtime_ns
+
+
+def test_read_only_folders_are_joined(nested: Path, tmp_path: Path) -> None:
+    for folder in (nested / "folder" / "inner", nested / "folder"):
+        folder.chmod(0o555)
+    offered = offer(f"{nested}/")
+    with as_nobody(tmp_path / "box"):
+        pair = transfer(offered, "there", relay=pass_all(lambda: theirs_below(Path("there"))))
+    assert pair.result["failed"] == []
+    assert named(tmp_path / "box") == ["there"]
+    assert (tmp_path / "box" / "there" / "folder" / "inner" / "file").read_text() == "ours"
+    assert stat.S_IMODE((tmp_path / "box" / "there" / "folder").stat().st_mode) == 0o555
+    for folder in (nested, tmp_path / "box" / "there"):
+        (folder / "folder").chmod(0o755)
+        (folder / "folder" / "inner").chmod(0o755)
+
+
+def test_what_cannot_be_joined_is_said_and_takes_no_room(nested: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+
+    def meanwhile() -> None:
+        (there / "big").mkdir(parents=True)
+        (there / "folder").write_text("theirs")
+
+    pair = transfer(offer(f"{nested}/"), there, relay=pass_all(meanwhile))
+    assert [path for path, _ in pair.result["failed"]] == [
+        "big",
+        "folder",
+        "folder/file",
+        "folder/inner",
+        "folder/inner/file",
+    ]
+    assert (there / "folder").read_text() == "theirs"
+    assert not hidden(there).exists()
+
+
+def test_a_file_in_the_way_of_one_new_folder_stops_no_other(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "big").write_bytes(os.urandom(3_000_000))
+    there = tmp_path / "there"
+    there.mkdir()
+    pair = transfer(offer(tmp_path / "a", tmp_path / "b"), there, relay=pass_all(lambda: theirs(there / "b")))
+    assert pair.result["failed"] == [["b", "no folder, or a symbolic link, is in its way"]]
+    assert tree(there / "a") == tree(tmp_path / "a")
+    assert (there / "b").read_text() == "theirs"
