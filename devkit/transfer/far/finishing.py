@@ -146,9 +146,9 @@ def start_writing(descriptor: int) -> None:
         begin(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), START_WRITING)
 
 
-def sync_folders(folders: Folders, paths: Set[bytes], everything: bool = False) -> None:
+def sync_folders(folders: Folders, paths: Set[bytes]) -> None:
     """Sync folders, or all that is on their file system, so that the renames in them last."""
-    if (everything or len(paths) > FEW) and sync_file_system(folders.root):
+    if len(paths) > FEW and sync_file_system(folders.root):
         return
     for path in paths:
         os.fsync(folders.folder(path))

@@ -81,6 +81,14 @@ class Unseen:
             raise Stopped(f"{os.fsdecode(path)} cannot be written", "Another transfer is writing it.")
         return is_still(parent, temporary, descriptor) and os.fstat(descriptor).st_uid == os.geteuid()
 
+    def sync(self, root: int) -> bool:
+        """Sync the file systems of these folders and of a root; return whether all since they were begun is written.
+
+        The kernel says once for each descriptor that it could not write, and these have not been asked before.
+        """
+        one_of_each = {os.fstat(each).st_dev: each for each in (root, *self._held)}
+        return all(sync_file_system(each) for each in one_of_each.values())
+
     def show(self, parent: int, path: bytes, name: bytes) -> None:
         """Give a folder its name.
 

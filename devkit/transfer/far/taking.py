@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, sync_file_system
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
 from .names import collisions, link_stays_inside, part_name, split
 from .wire import (
@@ -343,10 +343,11 @@ class Taking:
             self._refuse(index, error)
         self._links(folders)
         unseen = bool(self._unseen.names)
-        if unseen and not sync_file_system(folders.root):
+        if unseen and not self._unseen.sync(folders.root):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._folders_last(folders)
-        sync_folders(folders, finisher.folders, everything=unseen)
+        if not unseen or not self._unseen.sync(folders.root):
+            sync_folders(folders, finisher.folders)
 
     # What arrives.
 

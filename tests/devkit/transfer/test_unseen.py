@@ -6,12 +6,13 @@ import fcntl
 import os
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far import folders, wire
+from devkit.transfer.far import finishing, folders, wire
 from devkit.transfer.far.folders import Unseen
 from devkit.transfer.far.names import part_name
 
@@ -278,3 +279,48 @@ def test_a_file_in_the_way_of_one_new_folder_stops_no_other(tmp_path: Path) -> N
     assert pair.result["failed"] == [["b", "no folder, or a symbolic link, is in its way"]]
     assert tree(there / "a") == tree(tmp_path / "a")
     assert (there / "b").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("batch", [2, 100])
+def test_a_folder_that_the_disk_could_not_write_is_not_shown(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: set[int] = set()
+
+    def tells_once(descriptor: int) -> bool:  # as the kernel does
+        known = descriptor in told
+        told.add(descriptor)
+        return known
+
+    monkeypatch.setattr(finishing, "BATCH_FILES", batch)
+    for module in (finishing, folders):
+        monkeypatch.setattr(module, "sync_file_system", tells_once)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(4):
+        (source / str(number)).write_text("x")
+    with pytest.raises(wire.Stopped) as stopped:
+        transfer(offer(f"{source}/"), tmp_path / "there")
+    assert stopped.value.why == "Input/output error."
+    assert not (tmp_path / "there").exists()
+
+
+def test_new_folders_on_other_file_systems_are_synced_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> bool:
+        synced.append(os.fstat(descriptor).st_dev)
+        return True
+
+    monkeypatch.setattr(folders, "sync_file_system", sync)
+    unseen = Unseen(enabled=True)
+    root = os.open(tmp_path, os.O_RDONLY)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        there = os.open(elsewhere, os.O_RDONLY)
+        unseen.begin(root, b"a", b"a")
+        unseen.begin(there, b"mounted/b", b"b")
+        assert unseen.sync(root)
+        assert sorted(synced) == sorted(os.fstat(each).st_dev for each in (root, there))
+        unseen.close()
+        os.close(there)
+    os.close(root)
