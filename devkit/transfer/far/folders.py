@@ -49,7 +49,7 @@ class Unseen:
         """
         if len(self.names) >= self._room:
             return None
-        temporary = part_name(name)
+        temporary = part_name(name + b"/")  # a file of this name, once, would find a folder in the way of its part
         try:
             os.mkdir(temporary, mode, dir_fd=parent)
             fresh = True

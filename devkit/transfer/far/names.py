@@ -15,7 +15,7 @@ PART = re.compile(rb"\.devkit-part-[0-9a-f]{16}(?:\.json~?)?\Z")
 
 
 def part_name(name: bytes) -> bytes:
-    """Return the temporary name, in the same folder, of a file that is being written."""
+    """Return the temporary name, in the same folder, of a file that is being written, or of a folder: ``name/``."""
     return b".devkit-part-%b" % binascii.hexlify(hashlib.sha256(name).digest()[:8])
 
 

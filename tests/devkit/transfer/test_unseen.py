@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ def named(folder: Path) -> list[str]:
 
 
 def hidden(folder: Path) -> Path:
-    return folder.parent / os.fsdecode(part_name(os.fsencode(folder.name)))
+    return folder.parent / os.fsdecode(part_name(os.fsencode(folder.name) + b"/"))
 
 
 def theirs(path: Path) -> None:
@@ -324,3 +325,22 @@ def test_new_folders_on_other_file_systems_are_synced_too(tmp_path: Path, monkey
         unseen.close()
         os.close(there)
     os.close(root)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_was_a_folder_when_it_was_cut_off_arrives_as_the_file_that_it_is_now(kind: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "x").mkdir(parents=True)
+    (source / "x" / "big").write_bytes(os.urandom(3_000_000))
+    there = tmp_path / "there"
+    there.mkdir()
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(f"{source}/"), there, relay=cut_after(1_000_000))
+    shutil.rmtree(source / "x")
+    if kind == "file":
+        (source / "x").write_text("a file")
+    else:
+        (source / "x").symlink_to("elsewhere")
+    pair = transfer(offer(f"{source}/"), there)
+    assert pair.result["failed"] == []
+    assert tree(there)["x"] == tree(source)["x"]
