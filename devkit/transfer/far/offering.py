@@ -216,7 +216,9 @@ class Offering:
         return entry
 
     def _whole(self, index: int) -> None:
-        """Send a small file."""
+        """Send a small file, unless it is gone, which was said."""
+        if index in self._gone:
+            return
         data, checksum = self._ahead.pop(index, (b"", b""))
         if not checksum:
             try:
@@ -228,21 +230,20 @@ class Offering:
 
     def _file(self, index: int, entry: Entry) -> int:
         """Return the descriptor of an entry's file, or -1 where it is gone (which was said)."""
+        if index in self._gone:
+            return -1
         if self._open[0] == index:
             return self._open[1]
         self._shut()
-        reason = self._gone.get(index, "")
-        if not reason:
-            try:
-                file = self._reader.open(index)
-            except OSError as error:
-                reason = error.strerror or "cannot be read"
-            else:
-                self._open = (index, file)
-                if is_as_offered(file, entry):
-                    return file
-                reason = CHANGED
-        self._lose(index, reason)
+        try:
+            file = self._reader.open(index)
+        except OSError as error:
+            self._lose(index, error.strerror or "cannot be read")
+            return -1
+        self._open = (index, file)
+        if is_as_offered(file, entry):
+            return file
+        self._lose(index, CHANGED)
         return -1
 
     def _lose(self, index: int, reason: str) -> None:

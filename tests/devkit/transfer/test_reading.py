@@ -9,6 +9,8 @@ import pytest
 
 from devkit.transfer import copy
 from devkit.transfer.copy import read_ahead
+from devkit.transfer.far import asking
+from devkit.transfer.far.names import part_name
 from devkit.transfer.far.reading import SMALL, Reader
 
 from .conftest import offer, transfer, tree
@@ -68,3 +70,27 @@ def test_a_pipe_in_the_place_of_a_small_file_blocks_nothing(source: Path) -> Non
     index = next(i for i, entry in enumerate(offered.entries) if entry.path == b"source/script.sh")
     with pytest.raises(OSError, match="changed"):
         Reader(offered).whole(index)
+
+
+@pytest.mark.parametrize("size", [10_000, 1_000_000])
+@pytest.mark.parametrize("begun", [0, 5_000])
+@pytest.mark.parametrize("how", ["removed", "changed"])
+def test_a_file_that_is_gone_is_said_once_however_often_it_is_asked_for(
+    size: int, begun: int, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "WANT_SPAN", 1 << 16)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "file").write_bytes(os.urandom(size))
+    (source / "stays").write_text("stays")
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / os.fsdecode(part_name(b"file"))).write_bytes(bytes(begun))
+    offered = offer(f"{source}/")
+    if how == "removed":
+        (source / "file").unlink()
+    else:
+        (source / "file").write_bytes(bytes(size))
+    pair = transfer(offered, there)
+    assert [path for path, _ in pair.result["failed"]] == ["file"]
+    assert (there / "stays").read_text() == "stays"
