@@ -31,6 +31,7 @@ class Unseen:
     Attributes:
         names: the temporary name of each, by its path; the root's path is empty.
         within: the paths of these folders, and of those in them.
+        begun: the paths of those that an earlier transfer began.
     """
 
     LIMIT = 128
@@ -38,6 +39,7 @@ class Unseen:
     def __init__(self, enabled: bool = False) -> None:
         self.names: Dict[bytes, bytes] = {}
         self.within: Set[bytes] = set()
+        self.begun: Set[bytes] = set()
         self._held: List[int] = []
         self._room = self.LIMIT if enabled and hasattr(ctypes.CDLL(None), "syncfs") else 0
 
@@ -63,6 +65,8 @@ class Unseen:
             self._held.append(descriptor)
             self.names[path] = temporary
             self.within.add(path)
+            if not fresh:
+                self.begun.add(path)
             return fresh
         os.close(descriptor)
         if fresh:

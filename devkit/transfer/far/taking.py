@@ -12,7 +12,7 @@ from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
 from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
-from .names import collisions, link_stays_inside, part_name, split
+from .names import PART, collisions, folded, link_stays_inside, part_name, split
 from .wire import (
     BLOCK,
     DATA,
@@ -342,6 +342,7 @@ class Taking:
             self._counts["files"] -= 1
             self._refuse(index, error)
         self._links(folders)
+        self._hide_the_rest(folders)
         unseen = bool(self._unseen.names)
         if unseen and not self._unseen.sync(folders.root):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -557,6 +558,29 @@ class Taking:
                     _hard_link(folders, self._entries[int(entry.target)].path, entry.path)
             except OSError as error:
                 self._refuse(index, error)
+
+    def _hide_the_rest(self, folders: Folders) -> None:
+        """Give what is in unseen folders and did not come, but was left by an earlier transfer, a temporary name."""
+        paths = [path for path in self._unseen.names if self._failures or path in self._unseen.begun]
+        whole: Set[bytes] = set()
+        for index, entry in enumerate(self._entries if paths else []):
+            path = entry.path if index not in self._failures else b""
+            while path and path not in whole:
+                whole.add(path)
+                path = path.rpartition(b"/")[0]
+        shown = {folded(path) for path in whole}
+        while paths:
+            above = paths.pop()
+            for name in map(os.fsencode, os.listdir(folders.folder(above))):
+                path = above + b"/" + name if above else name
+                folder = folders.folder(above)
+                is_folder = _is_folder(folder, name)
+                if folded(path) not in shown and not PART.match(name):
+                    part = part_name(name + b"/" if is_folder else name)
+                    with contextlib.suppress(OSError):  # something was left there before
+                        os.rename(name, part, src_dir_fd=folder, dst_dir_fd=folder)
+                elif path in whole and is_folder:
+                    paths.append(path)
 
     def _folders_last(self, folders: Folders) -> None:
         """Give folders their modes and times, the innermost first, and those that were filled unseen their names."""

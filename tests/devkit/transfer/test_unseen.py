@@ -344,3 +344,40 @@ def test_what_was_a_folder_when_it_was_cut_off_arrives_as_the_file_that_it_is_no
     pair = transfer(offer(f"{source}/"), there)
     assert pair.result["failed"] == []
     assert tree(there)["x"] == tree(source)["x"]
+
+
+def test_what_an_earlier_transfer_left_and_is_offered_no_more_is_not_shown(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("step 1", "step 2/inner", "step 3"):
+        (source / name).mkdir(parents=True)
+        (source / name / "small").write_text("s")
+    (source / "step 2" / "inner" / "gone").write_text("g")
+    (source / "step 3" / "big").write_bytes(os.urandom(3_000_000))
+    there = tmp_path / "there"
+    first = offer(f"{source}/")
+    with pytest.raises(wire.ProtocolError):
+        transfer(first, there, relay=cut_after(1_000_000))
+    (source / "step 1").rename(tmp_path / "step 1")
+    (source / "step 2" / "inner" / "gone").unlink()
+    transfer(offer(f"{source}/"), there)
+    assert {path for path in tree(there) if ".devkit-part-" not in path} == tree(source).keys()
+    again = transfer(offer(tmp_path / "step 1"), there)
+    assert again.result["bytes"] == 0
+    assert not hidden(there / "step 1").exists()
+
+
+def test_half_a_file_that_cannot_be_read_any_more_is_not_shown(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "big").write_bytes(os.urandom(3_000_000))
+    (source / "a").write_text("whole")
+    there = tmp_path / "there"
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(f"{source}/"), there, relay=cut_after(1_000_000))
+    (hidden(there) / "a").write_text("ha")
+    offered = offer(f"{source}/")
+    (source / "a").unlink()
+    pair = transfer(offered, there)
+    assert [path for path, _ in pair.result["failed"]] == ["a"]
+    assert not (there / "a").exists()
+    assert (there / "big").read_bytes() == (source / "big").read_bytes()
