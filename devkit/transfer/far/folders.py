@@ -22,6 +22,15 @@ def sync_file_system(folder: int) -> bool:
         return False
 
 
+def booted_at() -> float:
+    """Return when this machine was started, in seconds: what was written before may not have reached the disk."""
+    try:
+        with open("/proc/uptime", "rb") as file:
+            return time.time() - float(file.read().split()[0])
+    except (OSError, ValueError):
+        return float("inf")
+
+
 class Unseen:
     """New folders that are filled under a temporary name, and get their own when all in them is synced.
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, booted_at
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
 from .names import PART, collisions, folded, link_stays_inside, part_name, split
 from .wire import (
@@ -120,6 +120,7 @@ class Taking:
         self._asker = Asker(channel, self._entries, digests()[digest])
         self._writer = Writer()
         self._unseen = Unseen(self.fills_unseen and not self.options.dry_run)
+        self._booted_at = booted_at()
         self._root_is_new = False
         self._above = (-1, b"")  # where an unseen root lies, and its name there
         self._granted: Set[Tuple[bytes, int]] = set()
@@ -268,7 +269,8 @@ class Taking:
             raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
         if old is not None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not self.options.checksum:
+            compares = self.options.checksum or (above in self._unseen.within and status.st_ctime < self._booted_at)
+            if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not compares:
                 if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
                     self._change_mode(folder, name, entry.mode)
                 return None

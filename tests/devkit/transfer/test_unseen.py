@@ -8,12 +8,13 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far import finishing, folders, wire
+from devkit.transfer.far import finishing, folders, taking, wire
 from devkit.transfer.far.folders import Unseen
 from devkit.transfer.far.names import part_name
 
@@ -381,3 +382,26 @@ def test_half_a_file_that_cannot_be_read_any_more_is_not_shown(tmp_path: Path) -
     assert [path for path, _ in pair.result["failed"]] == ["a"]
     assert not (there / "a").exists()
     assert (there / "big").read_bytes() == (source / "big").read_bytes()
+
+
+def test_what_was_written_before_the_machine_went_down_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "big").write_bytes(os.urandom(3_000_000))
+    (source / "a").write_bytes(os.urandom(100_000))
+    there = tmp_path / "there"
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(f"{source}/"), there, relay=cut_after(1_000_000))
+    lost = hidden(there) / "a"
+    was = lost.stat()
+    lost.write_bytes(bytes(100_000))
+    os.utime(lost, ns=(was.st_mtime_ns, was.st_mtime_ns))
+    monkeypatch.setattr(taking, "booted_at", lambda: time.time() + 1)
+    transfer(offer(f"{source}/"), there)
+    assert tree(there) == tree(source)
+
+
+def test_this_machine_was_started_before_now() -> None:
+    assert 0 < folders.booted_at() < time.time()
