@@ -42,6 +42,7 @@ SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
 FAILURES_NAMED = 100
+FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may write into and not list does
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
 
 
@@ -136,9 +137,11 @@ class Taking:
         """
         began = time.monotonic()
         about = self._manifest()
-        root = self._root(bool(about.get("one_file")))
-        folders = Folders(root, not self.options.dry_run, self._unseen) if root >= 0 else None
+        root = -1
+        folders = None
         try:
+            root = self._root(bool(about.get("one_file")))
+            folders = Folders(root, not self.options.dry_run, self._unseen) if root >= 0 else None
             if folders is not None and self._root_is_new:
                 folders.made.add(b"")
             wanted = self._compare(folders)
@@ -204,7 +207,7 @@ class Taking:
         if os.path.lexists(path) or name in (b"", b".", b".."):
             return False
         os.makedirs(above or b".", exist_ok=True)
-        parent = os.open(above or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        parent = os.open(above or b".", FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
         self._above = parent, name
         fresh = self._unseen.begin(parent, b"", name, 0o777)
         self._root_is_new = bool(fresh)

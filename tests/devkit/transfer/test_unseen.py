@@ -160,6 +160,32 @@ def test_a_folder_that_another_transfer_fills_is_not_touched(
     assert named(hidden(there)) == []
 
 
+def test_transfers_leave_no_files_open(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "LOCK_WAIT_S", 0.1)
+    offered = offer(f"{source}/")
+    hidden(tmp_path / "held").mkdir()
+    held = os.open(hidden(tmp_path / "held"), os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    before = len(named(Path("/proc/self/fd")))
+    for number in range(5):
+        with pytest.raises(wire.Stopped):
+            transfer(offered, tmp_path / "held")
+        transfer(offered, tmp_path / str(number))
+        transfer(offered, tmp_path / str(number))
+    assert len(named(Path("/proc/self/fd"))) == before
+    os.close(held)
+
+
+def test_a_new_folder_in_one_that_may_not_be_listed_arrives(source: Path, tmp_path: Path) -> None:
+    (source / "folder").mkdir()
+    offered = offer(f"{source}/folder/")
+    with as_nobody(tmp_path / "box"):
+        Path("drop").mkdir()
+        Path("drop").chmod(0o333)
+        transfer(offered, "drop/new")
+    assert (tmp_path / "box" / "drop" / "new").is_dir()
+
+
 def test_what_has_the_temporary_name_and_is_no_folder_of_ours_stays(source: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
     elsewhere = tmp_path / "elsewhere"
