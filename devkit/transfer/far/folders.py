@@ -31,6 +31,12 @@ def booted_at() -> float:
         return float("inf")
 
 
+def hide(folder: int, name: bytes, is_folder: bool = False) -> None:
+    """Give what an earlier transfer left its temporary name, from which one that offers it again goes on."""
+    with contextlib.suppress(OSError):  # something was left there before
+        os.rename(name, part_name(name + b"/" if is_folder else name), src_dir_fd=folder, dst_dir_fd=folder)
+
+
 class Unseen:
     """New folders that are filled under a temporary name, and get their own when all in them is synced.
 

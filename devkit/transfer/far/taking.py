@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, booted_at
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, booted_at, hide
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
 from .names import PART, collisions, folded, link_stays_inside, part_name, split
 from .wire import (
@@ -232,12 +232,14 @@ class Taking:
         """Make the folders, and return the files that are not here as they are offered."""
         wanted = []
         self._refuse_collisions(folders)
+        if folders is not None and b"" in self._unseen.begun:
+            self._hide_what_is_not_offered(folders, b"")
         for index, entry in enumerate(self._entries):
             if index in self._failures:
                 continue
             try:
                 if entry.kind == FOLDER and folders is not None:
-                    self._let_write(folders.folder(entry.path))
+                    self._make_folder(folders, entry.path)
                 elif entry.kind == FILE:
                     found = self._here(entry, folders)
                     if found is None:
@@ -258,6 +260,32 @@ class Taking:
             for index, entry in enumerate(self._entries):
                 if entry.path in refused:
                     self._fail(index, "this file system takes its name for another's")
+
+    def _make_folder(self, folders: Folders, path: bytes) -> None:
+        self._let_write(folders.folder(path))
+        if path in self._unseen.begun:
+            self._hide_what_is_not_offered(folders, path)
+
+    def _hide_what_is_not_offered(self, folders: Folders, top: bytes) -> None:
+        """Hide what an earlier transfer left in an unseen folder, and is not offered now, or is of another kind."""
+        offered: Dict[str, bool] = {}
+        inside = top + b"/" if top else b""
+        for entry in self._entries:
+            path, is_folder = entry.path, entry.kind == FOLDER
+            while path.startswith(inside) and path and folded(path) not in offered:
+                offered[folded(path)] = is_folder
+                path, is_folder = path.rpartition(b"/")[0], True
+        paths = [top]
+        while paths:
+            above = paths.pop()
+            self._let_write(folders.folder(above))
+            for name in map(os.fsencode, os.listdir(folders.folder(above))):
+                path = above + b"/" + name if above else name
+                is_folder = _is_folder(folders.folder(above), name)
+                if offered.get(folded(path)) is not is_folder and not PART.match(name):
+                    hide(folders.folder(above), name, is_folder)
+                elif is_folder and not PART.match(name):
+                    paths.append(path)
 
     def _here(self, entry: Entry, folders: Optional[Folders]) -> Optional[Tuple[int, int]]:
         """Return None where the file is here, else the sizes of its part and of its older version."""
@@ -347,7 +375,7 @@ class Taking:
             self._counts["files"] -= 1
             self._refuse(index, error)
         self._links(folders)
-        self._hide_the_rest(folders)
+        self._hide_what_failed(folders)
         unseen = bool(self._unseen.names)
         if unseen and not self._unseen.sync(folders.root):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -564,28 +592,12 @@ class Taking:
             except OSError as error:
                 self._refuse(index, error)
 
-    def _hide_the_rest(self, folders: Folders) -> None:
-        """Give what is in unseen folders and did not come, but was left by an earlier transfer, a temporary name."""
-        paths = [path for path in self._unseen.names if self._failures or path in self._unseen.begun]
-        whole: Set[bytes] = set()
-        for index, entry in enumerate(self._entries if paths else []):
-            path = entry.path if index not in self._failures else b""
-            while path and path not in whole:
-                whole.add(path)
-                path = path.rpartition(b"/")[0]
-        shown = {folded(path) for path in whole}
-        while paths:
-            above = paths.pop()
-            for name in map(os.fsencode, os.listdir(folders.folder(above))):
-                path = above + b"/" + name if above else name
-                folder = folders.folder(above)
-                is_folder = _is_folder(folder, name)
-                if folded(path) not in shown and not PART.match(name):
-                    part = part_name(name + b"/" if is_folder else name)
-                    with contextlib.suppress(OSError):  # something was left there before
-                        os.rename(name, part, src_dir_fd=folder, dst_dir_fd=folder)
-                elif path in whole and is_folder:
-                    paths.append(path)
+    def _hide_what_failed(self, folders: Folders) -> None:
+        """Hide files in unseen folders of which an earlier transfer may have left half."""
+        for index in self._failures:
+            above, _, name = self._entries[index].path.rpartition(b"/")
+            if above in self._unseen.within and self._entries[index].kind == FILE:
+                hide(folders.folder(above), name)
 
     def _folders_last(self, folders: Folders) -> None:
         """Give folders their modes and times, the innermost first, and those that were filled unseen their names."""

@@ -431,3 +431,25 @@ def test_what_was_written_before_the_machine_went_down_is_compared(
 
 def test_this_machine_was_started_before_now() -> None:
     assert 0 < folders.booted_at() < time.time()
+
+
+def test_what_was_of_another_kind_in_an_earlier_transfer_is_in_no_ones_way(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "to a file").mkdir(parents=True)
+    (source / "to a link").mkdir()
+    (source / "to a file" / "x").write_text("x")
+    (source / "to a folder").write_text("x")
+    (source / "z big").write_bytes(os.urandom(3_000_000))
+    there = tmp_path / "there"
+    with pytest.raises(wire.ProtocolError):
+        transfer(offer(f"{source}/"), there, relay=cut_after(1_000_000))
+    shutil.rmtree(source / "to a file")
+    (source / "to a file").write_text("a file")
+    (source / "to a link").rmdir()
+    (source / "to a link").symlink_to("to a file")
+    (source / "to a folder").unlink()
+    (source / "to a folder").mkdir()
+    (source / "to a folder" / "y").write_text("y")
+    pair = transfer(offer(f"{source}/"), there)
+    assert pair.result["failed"] == []
+    assert {path: what for path, what in tree(there).items() if ".devkit-part-" not in path} == tree(source)
