@@ -458,7 +458,8 @@ def swapping(folder: Path, target: Path) -> Iterator[list[int]]:
                 if leftover.is_symlink():
                     leftover.unlink()
             if aside.exists() and not folder.exists():
-                aside.rename(folder)
+                with contextlib.suppress(OSError):  # by now there is one
+                    aside.rename(folder)
             shutil.rmtree(aside, ignore_errors=True)
 
     thread = threading.Thread(target=swap)
