@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import stat
 import time
 from typing import Dict, List, Optional, Set, Tuple
 
@@ -184,3 +185,28 @@ class Folders:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+
+
+def let_write(folder: int) -> None:
+    """Let us write into a folder of ours that is read-only; it gets the mode that is offered at the end."""
+    status = os.fstat(folder)
+    ours = 0 < os.geteuid() == status.st_uid
+    if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+
+def change_mode(folder: int, name: bytes, mode: int) -> None:
+    """Give a file its permission bits, unless a symbolic link has come in its place."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    try:
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def names_folder(parent: int, name: bytes) -> bool:
+    """Tell whether a name is a folder's, and not a link to one."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, booted_at, hide
-from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry, unpack
-from .names import PART, collisions, folded, link_stays_inside, part_name, split
+from .folders import OPEN_FOLDER, Folders, Unseen, booted_at, change_mode, hide, let_write, names_folder
+from .manifest import FILE, FOLDER, Entry, unpack
+from .names import PART, collisions, folded, part_name, split
+from .placing import Placing
 from .wire import (
     BLOCK,
     DATA,
@@ -262,7 +263,9 @@ class Taking:
                     self._fail(index, "this file system takes its name for another's")
 
     def _make_folder(self, folders: Folders, path: bytes) -> None:
-        self._let_write(folders.folder(path))
+        folder = folders.folder(path)
+        if not self.options.dry_run:
+            let_write(folder)
         if path in self._unseen.begun:
             self._hide_what_is_not_offered(folders, path)
 
@@ -278,10 +281,10 @@ class Taking:
         paths = [top]
         while paths:
             above = paths.pop()
-            self._let_write(folders.folder(above))
+            let_write(folders.folder(above))
             for name in map(os.fsencode, os.listdir(folders.folder(above))):
                 path = above + b"/" + name if above else name
-                is_folder = _is_folder(folders.folder(above), name)
+                is_folder = names_folder(folders.folder(above), name)
                 if offered.get(folded(path)) is not is_folder and not PART.match(name):
                     hide(folders.folder(above), name, is_folder)
                 elif is_folder and not PART.match(name):
@@ -296,31 +299,16 @@ class Taking:
             return 0, 0
         folder = folders.folder(above)
         old = regular_size(folder, name)
-        if old is None and _is_folder(folder, name):
+        if old is None and names_folder(folder, name):
             raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
         if old is not None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             compares = self.options.checksum or (above in self._unseen.within and status.st_ctime < self._booted_at)
             if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not compares:
                 if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
-                    self._change_mode(folder, name, entry.mode)
+                    change_mode(folder, name, entry.mode)
                 return None
         return regular_size(folder, part_name(name)) or 0, old or 0
-
-    def _let_write(self, folder: int) -> None:
-        """Let us write into a folder of ours that is read-only; it gets the mode that is offered at the end."""
-        status = os.fstat(folder)
-        ours = 0 < os.geteuid() == status.st_uid
-        if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU and not self.options.dry_run:
-            os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
-
-    @staticmethod
-    def _change_mode(folder: int, name: bytes, mode: int) -> None:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-        try:
-            os.fchmod(descriptor, mode)
-        finally:
-            os.close(descriptor)
 
     def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any]) -> None:
         sizes = [self._entries[each.number].size for each in wanted]
@@ -374,12 +362,15 @@ class Taking:
             index = next(i for i, entry in enumerate(self._entries) if entry.path == path)
             self._counts["files"] -= 1
             self._refuse(index, error)
-        self._links(folders)
-        self._hide_what_failed(folders)
+        placing = Placing(
+            self._entries, self._failures, self._refuse, self._unseen, self._above, self.options.unsafe_links
+        )
+        placing.links(folders)
+        placing.hide_what_failed(folders)
         unseen = bool(self._unseen.names)
         if unseen and not self._unseen.sync(folders.root):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        self._folders_last(folders)
+        placing.folders_last(folders)
         if not unseen or not self._unseen.sync(folders.root):
             sync_folders(folders, finisher.folders)
 
@@ -573,107 +564,6 @@ class Taking:
         else:
             os.fchmod(part, entry.mode)
 
-    # What comes last.
-
-    def _links(self, folders: Folders) -> None:
-        for index, entry in enumerate(self._entries):
-            if entry.kind not in (LINK, HARD_LINK) or index in self._failures:
-                continue
-            if entry.kind == LINK and not (self.options.unsafe_links or link_stays_inside(entry.path, entry.target)):
-                self._fail(index, "a symbolic link that points out")
-                continue
-            try:
-                if entry.kind == LINK:
-                    _symlink(folders, entry)
-                elif int(entry.target) in self._failures:
-                    self._fail(index, "the file that it is a link to is not here")
-                else:
-                    _hard_link(folders, self._entries[int(entry.target)].path, entry.path)
-            except OSError as error:
-                self._refuse(index, error)
-
-    def _hide_what_failed(self, folders: Folders) -> None:
-        """Hide files in unseen folders of which an earlier transfer may have left half."""
-        for index in self._failures:
-            above, _, name = self._entries[index].path.rpartition(b"/")
-            if above in self._unseen.within and self._entries[index].kind == FILE:
-                hide(folders.folder(above), name)
-
-    def _folders_last(self, folders: Folders) -> None:
-        """Give folders their modes and times, the innermost first, and those that were filled unseen their names."""
-        for index in range(len(self._entries) - 1, -1, -1):
-            entry = self._entries[index]
-            if entry.kind == FOLDER:
-                self._give_mode_and_time(index, folders, entry.path)
-                try:
-                    if entry.path in self._unseen.names:
-                        self._show(folders, entry.path, *folders.of(entry.path))
-                except OSError as error:
-                    self._refuse(index, error)
-        for path in sorted(self._unseen.names, reverse=True):
-            self._show(folders, path, *(folders.of(path) if path else self._above))
-
-    def _give_mode_and_time(self, index: int, folders: Folders, path: bytes) -> None:
-        """Give a folder what is offered of it, unless it could not be made."""
-        entry = self._entries[index]
-        if index not in self._failures:
-            try:
-                descriptor = folders.folder(path)
-                os.fchmod(descriptor, entry.mode)
-                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-            except OSError as error:
-                self._refuse(index, error)
-
-    def _show(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
-        """Give a folder its name; where someone made one of that name since, move what is in it there."""
-        parent = os.dup(parent)  # for ``folders`` keep few open
-        try:
-            self._unseen.show(parent, path, name)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            self._join(folders, path, parent, name)
-        finally:
-            os.close(parent)
-            self._unseen.names.pop(path, None)
-
-    def _join(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
-        there = os.open(name, OPEN_FOLDER, dir_fd=parent)
-        into = Folders(there, make=True)
-        inside = path + b"/" if path else b""
-        within = [each for each in enumerate(self._entries) if (each[1].path + b"/").startswith(inside)]
-        try:
-            for index, entry in within:
-                if index not in self._failures:
-                    self._move(folders, into, index, entry.path[len(inside) :])
-            for index, entry in reversed(within):
-                if entry.kind == FOLDER:
-                    self._give_mode_and_time(index, into, entry.path[len(inside) :])
-                    if entry.path != path:
-                        folder, last = folders.of(entry.path)
-                        _remove_folder(folder, last)
-            _remove_folder(parent, self._unseen.names[path])
-        finally:
-            into.close()
-            os.close(there)
-
-    def _move(self, folders: Folders, into: Folders, index: int, below: bytes) -> None:
-        """Move a file from an unseen folder; where it cannot be, no later transfer would find it: it is removed."""
-        entry = self._entries[index]
-        try:
-            if entry.kind == FOLDER:
-                self._let_write(folders.folder(entry.path))
-                self._let_write(into.folder(below))
-                return
-            folder, name = folders.of(entry.path)
-            try:
-                os.rename(name, name, src_dir_fd=folder, dst_dir_fd=into.of(below)[0])
-            except OSError:
-                _unlink(folder, name)
-                raise
-        except OSError as error:
-            self._refuse(index, error)
-
 
 def _reopens(entry: Entry) -> bool:
     """Tell whether we could open a part of this mode again, to go on with it."""
@@ -690,56 +580,5 @@ def _inflate(data: memoryview, length: int) -> bytes:
         raise ProtocolError("a block that does not inflate") from error
 
 
-def _remove_folder(parent: int, name: bytes) -> None:
-    with contextlib.suppress(OSError):  # what could not be moved stays in it
-        os.rmdir(name, dir_fd=parent)
-
-
-def _is_folder(folder: int, name: bytes) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _mib(count: int) -> str:
     return f"{count / (1 << 20):.1f} MiB"
-
-
-def _symlink(folders: Folders, entry: Entry) -> None:
-    folder, name = folders.of(entry.path)
-    try:
-        if os.readlink(name, dir_fd=folder) == entry.target:
-            return
-    except OSError:
-        pass
-    part = part_name(name)
-    _unlink(folder, part)
-    os.symlink(entry.target, part, dir_fd=folder)
-    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
-
-
-def _hard_link(folders: Folders, first: bytes, path: bytes) -> None:
-    above, name = folders.of(path)
-    above = os.dup(above)
-    try:
-        folder, original = folders.of(first)
-        there = os.stat(original, dir_fd=folder, follow_symlinks=False)
-        try:
-            here = os.stat(name, dir_fd=above, follow_symlinks=False)
-            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-                return
-        except FileNotFoundError:
-            pass
-        part = part_name(name)
-        _unlink(above, part)
-        os.link(original, part, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
-        os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
-    finally:
-        os.close(above)
-
-
-def _unlink(folder: int, name: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(name, dir_fd=folder)

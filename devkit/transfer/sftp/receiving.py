@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.transfer.far.finishing import open_part, sync_folders
-from devkit.transfer.far.folders import NO_FOLLOW, Folders, sync_file_system
+from devkit.transfer.far.folders import NO_FOLLOW, Folders, change_mode, let_write, sync_file_system
 from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
 from devkit.transfer.far.names import PART, split
 from devkit.transfer.far.taking import FATAL
@@ -234,7 +234,7 @@ class _Receiving(Copy):
     def _steps(self, folders: Folders, entry: Entry, path: bytes) -> Iterator[None]:
         """Take an entry; between the steps, while answers are on their way, others are taken."""
         if entry.kind == FOLDER:
-            _let_write(folders.folder(entry.path))
+            let_write(folders.folder(entry.path))
             self._made.append(entry)
             return
         if self._is_here(folders, entry):
@@ -267,7 +267,7 @@ class _Receiving(Copy):
                 raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
             if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
                 if stat.S_IMODE(here.st_mode) != entry.mode:
-                    _change_mode(folder, name, entry.mode)
+                    change_mode(folder, name, entry.mode)
                 self.have(entry)
                 return True
         return False
@@ -380,18 +380,3 @@ def _remove(folder: int, part: bytes) -> None:
             os.unlink(part, dir_fd=folder)
         finally:
             os.close(descriptor)
-
-
-def _let_write(folder: int) -> None:
-    """Let us write into a folder of ours that is read-only; it gets its mode at the end."""
-    here = os.fstat(folder)
-    if here.st_uid == os.geteuid() and here.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.fchmod(folder, stat.S_IMODE(here.st_mode) | stat.S_IRWXU)
-
-
-def _change_mode(folder: int, name: bytes, mode: int) -> None:
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    try:
-        os.fchmod(descriptor, mode)
-    finally:
-        os.close(descriptor)
