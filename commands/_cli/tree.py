@@ -2,7 +2,8 @@
 
 A group is a folder, a command is a module in it, and the module named as its group is what the group does by itself
 (``commands/train/train.py`` is ``devkit train``). The first line of a module's docstring is its line of help. Names
-that begin with an underscore are not commands; a trailing one is dropped (``continue_.py``).
+that begin with an underscore are not commands; a trailing one is dropped (``continue_.py``, and ``build_/``: many tools
+take a folder named ``build`` for generated files).
 """
 
 from __future__ import annotations
@@ -36,11 +37,16 @@ class Node:
         return self.words[-1] if self.words else "devkit"
 
     @property
+    def stem(self) -> str:
+        """The name of its folder or file, without the underscore behind it."""
+        return os.path.splitext(os.path.basename(self.path))[0].rstrip("_")
+
+    @property
     def own_command(self) -> str | None:
         """The file of what a group does by itself, or None."""
         if not self.is_group:
             return self.path
-        path = os.path.join(self.path, f"{os.path.basename(self.path)}.py")
+        path = os.path.join(self.path, f"{self.stem}.py")
         return path if self.words and os.path.isfile(path) else None
 
     @property
@@ -62,7 +68,7 @@ class Node:
         for entry in os.scandir(self.path) if self.is_group else ():
             stem, extension = os.path.splitext(entry.name)
             name = stem.rstrip("_").replace("_", "-")
-            if stem.startswith(("_", ".")) or (self.words and stem == os.path.basename(self.path)):
+            if stem.startswith(("_", ".")) or (self.words and stem == self.stem):
                 continue
             if extension == ".py" or (not extension and os.path.isfile(os.path.join(entry.path, "__init__.py"))):
                 found[name] = Node((*self.words, name), entry.path, is_group=not extension)

@@ -43,7 +43,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    from devkit.build.checkout import find
+    from devkit.builds.checkout import find
     from devkit.commands._cli.compose import carry_out
     from devkit.envs.resolve import names
     from devkit.git.roles import parse_request

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.build import conftest as build
-from tests.commands.build.conftest import Project, commit_all, run
+from tests.commands.build_ import conftest as build
+from tests.commands.build_.conftest import Project, commit_all, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,139 @@
+"""Build Paddle: preflight, submodules, configure, compile, wheel, install into the environment, verify.
+
+Run again it does only what is needed; options that changed since the last configure are seen and applied, and an
+interrupted build goes on. A build that fails has its log read (devkit build doctor); --retry does about it what changes
+this build alone (fewer jobs, more open files, submodules, git's trust, CMake's old policies, half objects) and goes on.
+The profile gpu and --cuda-arch have not yet been run on a GPU.
+
+Example:  devkit build --profile cpu -D WITH_TESTING=ON
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Env, Json
+from devkit.commands.build_._options import BuildDir, Checkout, Defines, JobCount, ProfileName
+from devkit.text import duration
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.builds.phases import Outcome
+    from devkit.builds.request import Request
+    from devkit.runs import Run
+
+TRIES = 10
+
+
+def _phases(incomplete: str) -> list[str]:
+    from devkit.builds.request import PHASES
+
+    return [name for name in PHASES if name.startswith(incomplete)]
+
+
+def command(
+    ctx: typer.Context,
+    checkout: Checkout = ".",
+    build_dir: BuildDir = "build",
+    profile: ProfileName = "",
+    define: Defines = None,
+    env: Env = "",
+    jobs: JobCount = 0,
+    cuda_arch: Annotated[
+        str, typer.Option("--cuda-arch", metavar="N.N,…", help="GPU architectures; those of the GPUs present.")
+    ] = "",
+    target: Annotated[
+        list[str] | None, typer.Option("--target", metavar="NAME", help="Only this; then no wheel.")
+    ] = None,
+    begin: Annotated[
+        str, typer.Option("--from", metavar="PHASE", autocompletion=_phases, help="Begin with this phase.")
+    ] = "",
+    only: Annotated[
+        str, typer.Option("--only", metavar="PHASE", autocompletion=_phases, help="Do only this phase.")
+    ] = "",
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Take nothing from a network (see devkit build deps).")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Mend what broke it, where that is safe, and go on.")] = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    import shlex
+
+    from devkit.builds.phases import plan
+    from devkit.builds.request import make, phases
+
+    app = ctx.obj
+    request = make(
+        app,
+        checkout=checkout,
+        build_dir=build_dir,
+        profile=profile,
+        define=define or [],
+        env=env,
+        job_count=jobs,
+        cuda_arch=cuda_arch,
+        phases=phases(begin=begin, only=only, targets=bool(target)),
+        targets=target or [],
+        offline=offline,
+    )
+    if dry_run:
+        app.console.plan([shlex.join(each) for each in plan(app, request)])
+        return
+    with app.start_run("build", **request.arguments()) as run:
+        result: dict[str, Any] = {"run": run.id, **request.arguments(), "outcomes": [], "causes": [], "mended": []}
+        try:
+            go(app, request, run, result, retry=retry)
+        finally:
+            result["usage"] = run.record.get("usage")
+            run.record["result"] = result
+            if as_json:
+                app.console.json(result)
+    app.console.note(f"  {duration(run.record['seconds'])}, saved as run {run.id}", "dim")
+
+
+def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: bool) -> None:
+    """Build, and with ``retry`` mend and go on.
+
+    Raises:
+        DevkitError: the build failed.
+    """
+    from devkit.builds.mend import mend
+    from devkit.builds.phases import BuildFailed, build
+
+    def show(outcome: Outcome) -> None:
+        result["outcomes"].append(asdict(outcome))
+        line = f"{outcome.phase.ljust(11)}{outcome.text}"
+        if outcome.state == "done":
+            app.console.done(f"{line}   {duration(outcome.seconds)}")
+        else:
+            app.console.note(f"· {line}", "dim")
+
+    def attempt(request: Request) -> BuildFailed | None:
+        try:
+            build(app, request, run, show)
+        except BuildFailed as error:
+            return error
+        return None
+
+    tries = TRIES if retry else 1
+    while True:
+        tries -= 1
+        failed = attempt(request)
+        if failed is None:
+            result["causes"] = []
+            return
+        result["causes"] = [asdict(each) for each in failed.causes]
+        mended = mend(app, request, failed.causes[0]) if tries and failed.causes else None
+        if mended is None:
+            raise failed
+        with contextlib.suppress(OSError):  # the next try's log is read by itself
+            run.log(failed.phase).rename(run.log(f"{failed.phase}-{TRIES - tries}"))
+        result["mended"].append({"cause": failed.causes[0].id, "did": mended.did})
+        app.console.look(f"{failed.what}; mended, going on: {mended.did}")
+        phases = request.phases[request.phases.index(failed.phase) :]
+        request = replace(mended.request, phases=phases)

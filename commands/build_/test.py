@@ -1,0 +1,172 @@
+"""Run unit tests of the tree as Paddle's CI does: its variables, each in a process of its own.
+
+A NAME is a file test_*.py below test/, or a compiled test that ctest knows in the build folder (--profile test). A test
+runs over the environment's overlay where it has one, else over the build folder, else over the environment's
+own Paddle. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
+they run: Python's by coverage, which the environment must have, and compiled ones by gcov where the build was
+configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar.
+
+Example:  devkit build test test_diff_op --changed --cov
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devkit.commands._cli.options import Env, Json
+from devkit.commands.build_._options import BuildDir, Checkout
+from devkit.console import Cell, Column
+from devkit.errors import DevkitError, ExitStatus, UsageError
+from devkit.text import counted, duration, significant
+
+if TYPE_CHECKING:
+    from devkit.builds.coverage import Report
+    from devkit.builds.tests import Verdict
+    from devkit.console import Console, Tone
+
+RANGES_SHOWN = 6
+CAUSES_SHOWN = 3
+
+
+def command(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Test files, with or without their path, or compiled tests."),
+    ] = None,
+    checkout: Checkout = ".",
+    build_dir: BuildDir = "build",
+    env: Env = "",
+    changed: Annotated[bool, typer.Option("--changed", help="Those that the change touches.")] = False,
+    cov: Annotated[bool, typer.Option("--cov", help="Count which changed lines they run.")] = False,
+    cov_min: Annotated[
+        float, typer.Option("--cov-min", metavar="PERCENT", min=0, max=100, help="How many of them must.")
+    ] = 90,
+    base: Annotated[
+        str, typer.Option("--base", metavar="COMMIT", help="What the change is counted from; where it left upstream.")
+    ] = "",
+    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each test.")] = 600,
+    as_json: Json = False,
+) -> int:
+    from devkit.builds import changes, measure, python, tests
+    from devkit.builds.checkout import find
+    from devkit.envs.resolve import resolve
+
+    app = ctx.obj
+    if not names and not changed:
+        raise UsageError("no test is named", "", "devkit build test NAME", "devkit build test --changed")
+    root = find(Path(checkout))
+    environment = resolve(app.config, env, directory=root)
+    told = python.gather(app.runner, environment)
+    if told.complaint:
+        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    files = tests.test_files(app.runner, root)
+    alone = not changed and tests.all_files(names or [], files)
+    compiled = [] if alone else tests.compiled_tests(app.runner, root / build_dir)
+    chosen = tests.named(names or [], files, compiled)
+    left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
+    if changed:
+        texts = {path: (root / path).read_text("utf-8", "replace") for path in files}
+        difference = changes.files(app.runner, root, left.commit)
+        more = [*tests.touched(difference, texts), *tests.sources(difference, compiled)]
+        chosen += [path for path in more if path not in chosen]
+    tests.refuse_stale(app.runner, root / build_dir, [each for each in chosen if not each.endswith(".py")])
+    given = tests.environ(app, told, root / build_dir / "python" / "paddle")
+    over = given.get("PYTHONPATH", environment.name)
+    with app.start_run("build test", checkout=str(root), environment=environment.name, files=chosen) as run:
+        counting = None
+        if cov:
+            counting = measure.begin(app, told, root, root / build_dir, left, given, folder=run.folder / "coverage")
+        environ = counting.environ if counting else given
+        verdicts = []
+        with app.console.progress("testing", total=len(chosen) or 1) as progress:
+            for number, path in enumerate(chosen):
+                progress.update(done=number, text=f"testing: {path}")
+                log = run.log(Path(path).stem)
+                argv, cwd = tests.line(told, root, root / build_dir, path, log)
+                verdicts.append(tests.run(app, path, argv, cwd, environ, log=log, limit_s=limit_s))
+        report = measure.end(app, told, counting, minimum=cov_min) if counting else None
+        failed = [each for each in verdicts if not each.passed]
+        result = {"run": run.id, "over": over, "tests": [asdict(each) for each in verdicts]}
+        if report:
+            result["coverage"] = report.as_dict()
+        bad = bool(failed or (report and report.below()))
+        run.record["result"] = result
+        run.record["status"] = int(ExitStatus.VERDICT if bad else ExitStatus.DONE)
+    if as_json:
+        app.console.json(result)
+    show_tests(app.console, verdicts)
+    if report:
+        show_coverage(app.console, report)
+    if failed:
+        app.console.next(f"less {run.log(Path(failed[0].name).stem)}   shows all that it said")
+    return ExitStatus.VERDICT if bad else ExitStatus.DONE
+
+
+def show_tests(console: Console, verdicts: list[Verdict]) -> None:
+    """Print how each test file went."""
+    for each in verdicts:
+        count = "" if each.tests is None else f"{counted(each.tests, 'test')}, "
+        symbol: tuple[str, Tone] = ("✓ ", "done") if each.passed else ("✗ ", "failed")
+        console.answer_parts(symbol, (f"{each.name}   ", ""), (f"{count}{duration(each.seconds)}", "dim"))
+        for line in each.complaint.splitlines():
+            console.answer(f"  {line}")
+    if not verdicts:
+        console.done("the change touches no test")
+
+
+def show_coverage(console: Console, report: Report) -> None:
+    """Print the changed lines that can run, by file, and the verdict on each language."""
+    from devkit.builds.coverage import LANGUAGES, percent
+
+    since = f"{report.base.commit[:10]} ({report.base.name})"
+    if report.files:
+        console.answer()
+        columns = [
+            Column(f"changed since {since}", "left"),
+            Column("lines"),
+            Column("covered"),
+            Column("not covered", "left", importance=9),
+        ]
+        rows = [
+            (each.path, str(each.changed), str(each.covered), Cell(spans(each.uncovered), "look"))
+            for each in report.files
+        ]
+        covered, changed = report.counts()
+        console.table(columns, [*rows, ("in all", str(changed), str(covered), "")], rules=[len(rows)])
+    for language in LANGUAGES:
+        covered, changed = report.counts(language)
+        if not changed:
+            continue
+        share = f"{significant(percent(covered, changed) or 0)} % of {counted(changed, 'changed line')} of {language}"
+        if language in report.below():
+            console.answer_parts(("✗ ", "failed"), (f"{share} ran; the bar is {report.minimum:g} %", ""))
+        else:
+            console.answer_parts(("✓ ", "done"), (f"{share} ran", ""))
+    if not report.files and not report.unmeasured:
+        console.answer(f"  no line that can run changed since {since}")
+    show_unmeasured(console, report)
+
+
+def show_unmeasured(console: Console, report: Report) -> None:
+    """Print of which changed files nothing is known, by the reason."""
+    from devkit.builds.gcov import WITHOUT
+
+    for why in dict.fromkeys(each.why for each in report.unmeasured):
+        paths = [each.path for each in report.unmeasured if each.why == why]
+        more = f" and {len(paths) - CAUSES_SHOWN} more" if len(paths) > CAUSES_SHOWN else ""
+        console.answer_parts(("! ", "look"), (f"not measured: {', '.join(paths[:CAUSES_SHOWN])}{more}", ""))
+        console.answer(f"  {why}", "dim")
+    if any(each.why == WITHOUT for each in report.unmeasured):
+        console.next("devkit build --profile coverage   builds what counts compiled lines")
+
+
+def spans(ranges: tuple[tuple[int, int], ...]) -> str:
+    """Return lines as 3, 7-9; of many the first."""
+    texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:RANGES_SHOWN]]
+    more = len(ranges) - len(texts)
+    return ", ".join(texts) + (f" and {more} more" if more else "")

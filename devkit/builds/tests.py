@@ -1,0 +1,175 @@
+"""Running the tree's unit tests as Paddle's CI does: its variables, each in a process of its own.
+
+Those of Python are files; compiled ones are what ``ctest`` knows in a build folder that was configured WITH_TESTING.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.builds.checkout import git
+from devkit.builds.overlay import PACKAGE, PTH
+from devkit.errors import DevkitError
+from devkit.process import TimedOut, fate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.builds.python import Python
+    from devkit.process import Runner
+
+VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
+COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) passed|out of (\d+)$", re.MULTILINE)
+NEAR = 3
+LISTING_LIMIT_S = 60.0
+REMADE = re.compile(r"(?:Building|Linking) (?:C|CXX|CUDA|HIP) |Re-running CMake")
+UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a build folder with WITH_TESTING."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a test file went: how many tests ran (None where it does not say), and what went wrong."""
+
+    name: str
+    passed: bool
+    tests: int | None
+    seconds: float
+    complaint: str = ""
+
+
+def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = ()) -> list[str]:
+    """Return the tests that words name: a file's name without its suffix, its path, or a compiled test's name.
+
+    Raises:
+        DevkitError: a word names none.
+    """
+    import difflib
+
+    known: dict[str, list[str]] = {}
+    for path in files:
+        known.setdefault(path.rpartition("/")[2].removesuffix(".py"), []).append(path)
+    everything = {path for paths in known.values() for path in paths}
+    for name in compiled:
+        known.setdefault(name, [name])
+    found: list[str] = []
+    for word in words:
+        paths = [word] if word in everything else known.get(word.rpartition("/")[2].removesuffix(".py"), [])
+        if not paths:
+            near = difflib.get_close_matches(word, known, n=NEAR)
+            remedies = [f"devkit build test {each}" for each in near]
+            raise DevkitError(f"there is no test {word}", UNKNOWN, *remedies, "devkit build --profile test")
+        found += [path for path in paths if path not in found]
+    return found
+
+
+def touched(changed: Iterable[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the test files that a change touches: itself changed, or importing or naming a changed module.
+
+    Args:
+        changed: files of the tree.
+        texts: test file → its text.
+    """
+    changed = list(changed)
+    modules = [
+        path.removeprefix("python/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in changed
+        if path.startswith(f"{PACKAGE}/") and path.endswith(".py")
+    ]
+    patterns = [re.compile(_mention(module)) for module in modules]
+    return [
+        path for path, text in texts.items() if path in changed or any(pattern.search(text) for pattern in patterns)
+    ]
+
+
+def _mention(module: str) -> str:
+    parent, _, name = module.rpartition(".")
+    imported = rf"|from {re.escape(parent)} import .*\b{re.escape(name)}\b" if parent else ""
+    return rf"\b{re.escape(module)}\b{imported}"
+
+
+def all_files(words: Iterable[str], files: Iterable[str]) -> bool:
+    """Tell whether words name test files alone, so that ctest need not be asked."""
+    stems = {path.rpartition("/")[2].removesuffix(".py") for path in files}
+    return all(word.rpartition("/")[2].removesuffix(".py") in stems for word in words)
+
+
+def sources(changed: Iterable[str], compiled: Iterable[str]) -> list[str]:
+    """Return the compiled tests whose own source is among changed files, as Paddle names them."""
+    stems = {path.rpartition("/")[2].rpartition(".")[0] for path in changed if path.endswith((".cc", ".cu"))}
+    return [name for name in compiled if name in stems]
+
+
+def compiled_tests(runner: Runner, build: Path) -> list[str]:
+    """Return the tests that ctest knows in a build folder; none where it was configured without."""
+    if not (build / "CTestTestfile.cmake").is_file() or not shutil.which("ctest"):
+        return []
+    line = ["ctest", "--show-only=json-v1"]
+    done = runner.run(line, cwd=build, timeout_s=LISTING_LIMIT_S, check=False)
+    try:
+        return [each["name"] for each in json.loads(done.stdout)["tests"]]
+    except (ValueError, KeyError):
+        return []
+
+
+def refuse_stale(runner: Runner, build: Path, names: Iterable[str]) -> None:
+    """Refuse compiled tests that are not built as the tree is now; what every build copies anew counts for nothing.
+
+    Raises:
+        DevkitError: one is not.
+    """
+    old = []
+    for name in names:
+        done = runner.run(["ninja", "-C", str(build), "-n", name], timeout_s=LISTING_LIMIT_S, check=False)
+        old += [name] if not done.status and REMADE.search(done.text) else []
+    if old:
+        targets = [word for name in old for word in ("--target", name)]
+        what = f"{', '.join(old)} {'is' if len(old) == 1 else 'are'} not built as the tree is now"
+        line = f"{shlex.join(['devkit', 'build', *targets])}   with the profile of that build folder"
+        raise DevkitError(what, "It would run what was compiled before.", line)
+
+
+def test_files(runner: Runner, root: Path) -> list[str]:
+    """Return the test files that git knows or would add."""
+    listed = git(runner, root, "ls-files", "-co", "--exclude-standard", "-z", "--", "test/").text.split("\0")
+    return [each for each in listed if re.search(r"(?:^|/)test_[^/]*\.py$", each) and (root / each).is_file()]
+
+
+def environ(app: App, told: Python, copies: Path) -> dict[str, str]:
+    """Return the environment of a test: over the overlay where there is one, else the build folder, else as it is."""
+    from pathlib import Path
+
+    found = {name: value for name, value in app.child_environment().items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    found.update(VARIABLES)
+    if not (Path(told.purelib) / PTH).is_file() and (copies / "base" / "libpaddle.so").is_file():
+        found["PYTHONPATH"] = str(copies.parent)
+    return found
+
+
+def line(told: Python, root: Path, build: Path, path: str, log: Path) -> tuple[list[str], Path]:
+    """Return the line that runs a test, and the folder where."""
+    if path.endswith(".py"):
+        return [told.executable, "-u", str(root / path)], log.parent
+    return ["ctest", "--output-on-failure", "-R", f"^{re.escape(path)}$"], build
+
+
+def run(
+    app: App, path: str, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float
+) -> Verdict:
+    """Run one test to its end, its output in the log."""
+    begin = time.monotonic()
+    try:
+        done = app.runner.run(argv, cwd=cwd, env=env, timeout_s=limit_s, check=False, log=log)
+    except TimedOut as error:
+        return Verdict(path, False, None, time.monotonic() - begin, error.what)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    counts = [int("".join(each)) for each in COUNTED.findall(said)]
+    complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
+    return Verdict(path, done.status == 0, sum(counts) if counts else None, done.seconds, complaint)

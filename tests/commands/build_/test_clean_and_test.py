@@ -1,0 +1,66 @@
+"""devkit build clean and devkit build test as a user sees them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.commands.build_.conftest import Project
+    from tests.conftest import Devkit
+
+
+def test_clean_frees_only_what_was_named(devkit: Devkit, project: Project) -> None:
+    dist = project.build / "python" / "dist"
+    dist.mkdir(parents=True)
+    (project.build / "CMakeCache.txt").touch()
+    for name in ("old.whl", "new.whl"):
+        (dist / name).write_bytes(b"x" * 10_000)
+    (project.build / "a.o").write_bytes(b"x" * 20_000)
+    (project.build / "third_party").mkdir()
+    (project.build / "third_party" / "b.a").write_bytes(b"x" * 30_000)
+    shown = devkit("build", "clean", "--json", cwd=project.root)
+    sizes = json.loads(shown.out)["bytes"]
+    assert 10_000 <= sizes["wheels"] < 20_000 <= sizes["objects"] < 30_000 <= sizes["third-party"] < sizes["build"]
+    planned = devkit("build", "clean", "objects", "--dry-run", cwd=project.root)
+    assert planned.out.splitlines() == [f"rm -r {project.build}/a.o"]
+    told = devkit("build", "clean", "wheels", "objects", cwd=project.root)
+    assert told.status == 0, told.err
+    assert sorted(path.name for path in dist.iterdir()) == ["new.whl"]
+    assert not (project.build / "a.o").exists()
+    assert (project.build / "third_party" / "b.a").exists()
+    assert devkit("build", "clean", "everything", cwd=project.root).status == 2
+    assert devkit("build", "clean", "build", cwd=project.root).status == 0
+    assert not project.build.exists()
+
+
+def test_clean_never_removes_a_folder_that_no_build_made(devkit: Devkit, project: Project) -> None:
+    told = devkit("build", "clean", "build", "objects", "--build-dir", "python", cwd=project.root)
+    assert told.status == 0
+    assert (project.root / "python" / "paddle" / "__init__.py").is_file()
+
+
+def test_unit_tests_run_over_the_build_folder_with_the_variables_of_ci(devkit: Devkit, project: Project) -> None:
+    package = project.build / "python" / "paddle"
+    (package / "base").mkdir(parents=True)
+    (package / "base" / "libpaddle.so").touch()
+    (package / "__init__.py").write_text("WHERE = 'the build folder'\n")
+    test = project.root / "test" / "test_where.py"
+    test.write_text(
+        "import os, unittest\nimport paddle\n\n\nclass Where(unittest.TestCase):\n    def test_it(self):\n"
+        "        self.assertEqual(paddle.WHERE, 'the build folder')\n"
+        "        self.assertEqual(os.environ['FLAGS_cudnn_deterministic'], 'true')\n\n\nunittest.main()\n"
+    )
+    line = ("build", "test", "--env", str(project.env))
+    told = devkit(*line, "--changed", "--json", cwd=project.root)
+    assert told.status == 0, told.out
+    (verdict,) = json.loads(told.out)["tests"]
+    assert (verdict["name"], verdict["passed"], verdict["tests"]) == ("test/test_where.py", True, 1)
+    (package / "__init__.py").write_text("WHERE = 'elsewhere'\n")
+    failed = devkit(*line, "test_where", cwd=project.root)
+    assert failed.status == 4
+    assert "✗ test/test_where.py" in failed.out
+    assert "AssertionError" in failed.out or "FAILED" in failed.out
+    assert devkit(*line, cwd=project.root).status == 2
+    unknown = devkit(*line, "test_wher", cwd=project.root)
+    assert (unknown.status, "→ devkit build test test_where" in unknown.err) == (1, True)
