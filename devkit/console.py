@@ -12,10 +12,11 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from devkit.errors import GAP, Hint
 from devkit.redact import redact, redact_value
 from devkit.text import printable
 
@@ -289,11 +290,11 @@ class Console:
         if not self.quiet:
             self._say(self.err, ("! ", "look"), (line, ""))
 
-    def next(self, *lines: str) -> None:
-        """Say, dim, what one would type next: each ``command   what for``."""
+    def next(self, *hints: Hint | str) -> None:
+        """Say, dim, what one would type next: hints, or lines with three spaces before what they are good for."""
         if not self.quiet and self._part is None:
-            for line in lines:
-                self._remedy(line, dim=True)
+            for hint in hints:
+                self._hint(hint if isinstance(hint, Hint) else Hint.parse(hint), dim=True)
 
     def command(self, argv: Sequence[str]) -> None:
         """Show a line that is run (with ``-v``)."""
@@ -317,17 +318,13 @@ class Console:
         self._say(self.err, ("✗ ", "failed"), (error.what, ""))
         for reason in error.why.splitlines():
             self._say(self.err, (f"  {reason}", ""))
-        for remedy in error.remedies:
-            self._remedy(f"{line} {remedy}" if line and remedy.startswith("--") else remedy)
+        for hint in error.hints:
+            flag = line and hint.command.startswith("--")
+            self._hint(replace(hint, command=f"{line} {hint.command}") if flag else hint)
 
-    def _remedy(self, line: str, *, dim: bool = False) -> None:
-        command, _, purpose = line.partition("   ")
-        self._say(
-            self.err,
-            ("  → ", "dim"),
-            (command, "type"),
-            (f"   {purpose.strip()}" if purpose else "", "dim" if dim else ""),
-        )
+    def _hint(self, hint: Hint, *, dim: bool = False) -> None:
+        purpose = f"{GAP}{hint.purpose}" if hint.purpose else ""
+        self._say(self.err, ("  → ", "dim"), (hint.command, "type"), (purpose, "dim" if dim else ""))
 
     @contextlib.contextmanager
     def bars(self, text: str) -> Iterator[Bars]:

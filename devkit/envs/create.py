@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.envs import interpreters, store, uv
@@ -101,7 +101,10 @@ def naming(name: str) -> Iterator[None]:
     except DevkitError as error:
         if name not in {"", PROJECT_ENVIRONMENT}:
             again = f"devkit env create {name}"
-            error.remedies = tuple(re.sub(r"devkit env create(?=$| --|   )", again, each) for each in error.remedies)
+            error.hints = tuple(
+                replace(hint, command=re.sub(r"devkit env create(?=$| --)", again, hint.command))
+                for hint in error.hints
+            )
         raise
 
 

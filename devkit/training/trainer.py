@@ -69,7 +69,7 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
     try:
         launch(app, request, record, message, heard)
     except DevkitError as error:
-        error.remedies += tuple(_way_on(record, result))
+        error.add_hints(*_way_on(record, result))
         raise
     except KeyboardInterrupt:
         app.restored += _way_on(record, result)
