@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
-from devkit.files import write_atomically
+from devkit.files import explained, new_file_mode, write_atomically
 from devkit.paths import config_home
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import tomlkit
 
@@ -143,12 +145,35 @@ class Config:
             raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
         value = parse(setting, text, "the command line")
         path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
-        document = _parsed(path, _text(path))
-        _find(document.unwrap(), key, path)
-        section, name = key.split(".", 1)
-        document.setdefault(section, tomlkit.table())[name] = value
-        write_atomically(path, tomlkit.dumps(document).encode(), mode=0o600)
+        with _changing(path) as (target, mode):
+            document = _parsed(path, _text(path))
+            _find(document.unwrap(), key, path)
+            section, name = key.split(".", 1)
+            document.setdefault(section, tomlkit.table())[name] = value
+            write_atomically(
+                target, tomlkit.dumps(document).encode(), mode=mode or (new_file_mode() if project else 0o600)
+            )
         return path
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[tuple[Path, int]]:
+    """Keep other writers out for as long as the block runs; yields the file that ``path`` leads to, and its mode or 0.
+
+    The lock is the folder's. Where the file system has none, two writers at once are not kept apart.
+    """
+    import fcntl
+
+    target = path.resolve()
+    with explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(target.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield target, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0
+    finally:
+        os.close(folder)
 
 
 def known(key: str) -> Setting:

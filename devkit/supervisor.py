@@ -84,13 +84,13 @@ def end_all(grace_s: float) -> None:
         time.sleep(0.02)
 
 
-def execute(command: list[str], supervisor: int) -> None:
-    """Become the command, in the child; it dies with its supervisor."""
+def execute(command: list[str], supervisor: int, ignored: list[int]) -> None:
+    """Become the command, in the child; it dies with its supervisor, and ignores what devkit was told to ignore."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         os._exit(NOT_EXECUTABLE)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
@@ -114,14 +114,16 @@ def main() -> int:
     lifeline, grace_s, command = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
     os.set_inheritable(lifeline, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+    ignored = [int(number) for number in handled[:3] if signal.getsignal(number) == signal.SIG_IGN]
+    for number in handled:
         signal.signal(number, lambda *_: None)
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     supervisor = os.getpid()
     child = os.fork()
     if child == 0:
-        execute(command, supervisor)
+        execute(command, supervisor, ignored)
     os.close(0)
     while True:
         ready, _, _ = select.select([lifeline, wake_read], [], [])

@@ -39,7 +39,8 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         say_what_it_can(stream)
     end = _once(app)
     for number in ENDING:
-        signal.signal(number, end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's &: what was ignored stays so
+            signal.signal(number, end)
     try:
         _stand_somewhere()
         return _run(app, node, rest)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from devkit.envs import interpreters, store, uv
+from devkit.envs import interpreters, pip, store, uv
 from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_request, probe_driver
 from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
 from devkit.errors import DevkitError, UsageError
@@ -229,6 +229,7 @@ def _make(app: App, planned: Plan, run: Run, *, verify: bool, begin: float) -> M
     for line in planned.lines[1:]:
         install(app, line, log=run.log("uv"))
     store.put_device_side(folder)
+    pip.put(folder)
     paddles = tuple(store.installed_paddles(folder))
     proof = prove(app, folder, planned.name, run) if verify and paddles else None
     store.write(

@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from devkit.envs.pip import shims
 from devkit.files import write_atomically
 from devkit.paths import cache_home
 
@@ -27,10 +28,13 @@ def activated(environment: Environment, environ: Mapping[str, str]) -> dict[str,
     """Return the variables of a process in an environment: what ``activate`` sets, and nothing else changed."""
     folder = environment.folder.absolute()
     changed = {name: value for name, value in environ.items() if name != "PYTHONHOME"}
-    path = [each for each in environ.get("PATH", os.defpath).split(os.pathsep) if each != str(folder / "bin")]
-    changed["PATH"] = os.pathsep.join((str(folder / "bin"), *path))
+    ours = [str(folder / "bin"), str(shims())]
+    path = [each for each in environ.get("PATH", os.defpath).split(os.pathsep) if each not in ours]
+    changed["PATH"] = os.pathsep.join((*ours, *path))
     if (folder / "conda-meta").is_dir():
         changed["CONDA_PREFIX"] = str(folder)
+        for name in ("VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"):  # uv looks there first, and it is another one's
+            changed.pop(name, None)
     else:
         changed["VIRTUAL_ENV"] = str(folder)
         changed["VIRTUAL_ENV_PROMPT"] = environment.name

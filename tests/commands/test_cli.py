@@ -268,6 +268,29 @@ def test_a_signal_ends_all_below_and_says_what_was_restored(room: Room, number: 
     assert "Do it." in out
 
 
+def test_under_nohup_a_hangup_changes_nothing(room: Room) -> None:
+    """A signal that was ignored when devkit began is ignored by it and by what it starts."""
+    code = "import os, signal, time; print(os.getpid(), flush=True); time.sleep(0.3); print('went on')"
+    room.write(
+        "long",
+        f"""
+        def command(ctx):
+            ctx.obj.runner.run(["python3", "-c", {code!r}], on_line=lambda line: print(line, flush=True))
+        """,
+    )
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = room.start("long")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert process.stdout is not None
+    below = int(process.stdout.readline())
+    for pid in (process.pid, below):
+        os.kill(pid, signal.SIGHUP)
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, out, err) == (0, "went on\n", "")
+
+
 def test_a_second_signal_does_not_disturb_the_end_that_the_first_one_began(room: Room) -> None:
     """As ``timeout`` sends it: to the process, and at once to its whole group."""
     room.write("long", LONG)

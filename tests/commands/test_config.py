@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.config import SETTINGS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Devkit
+
+REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
@@ -74,3 +78,47 @@ def test_the_project_overrules_the_user(devkit: Devkit, tmp_path: Path) -> None:
     below = tmp_path / "a"
     below.mkdir()
     assert devkit("config", "get", "runs.keep", cwd=below).out == "8\n"
+
+
+def test_a_file_that_is_there_keeps_its_mode_and_a_new_one_of_the_project_is_for_all(
+    devkit: Devkit, tmp_path: Path
+) -> None:
+    assert devkit("config", "set", "--project", "build.jobs", "3").status == 0
+    file = tmp_path / "devkit.toml"
+    assert file.stat().st_mode & 0o777 == 0o666 & ~_umask()
+    for mode in (0o644, 0o664, 0o600):
+        file.chmod(mode)
+        assert devkit("config", "set", "--project", "build.jobs", "4").status == 0
+        assert file.stat().st_mode & 0o777 == mode
+
+
+def _umask() -> int:
+    before = os.umask(0)
+    os.umask(before)
+    return before
+
+
+def test_a_file_behind_a_link_is_changed_and_the_link_stays(devkit: Devkit, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "dotfiles.toml").write_text("# mine\n")
+    link = home / ".config/devkit/config.toml"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "dotfiles.toml")
+    assert devkit("config", "set", "runs.keep", "9").status == 0
+    assert link.is_symlink()
+    assert (tmp_path / "dotfiles.toml").read_text() == "# mine\n\n[runs]\nkeep = 9\n"
+
+
+def test_writers_at_once_lose_nothing(devkit: Devkit, tmp_path: Path) -> None:
+    values = {"runs.keep": "3", "runs.max-mib": "4", "undo.keep": "5", "undo.max-mib": "6", "build.jobs": "7"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "devkit", "config", "set", key, value],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stderr=subprocess.DEVNULL,
+        )
+        for key, value in values.items()
+    ]
+    assert [process.wait(30) for process in started] == [0] * len(values)
+    found = json.loads(devkit("config", "show", "--json").out)
+    assert {key: found[key]["value"] for key in values} == {key: int(value) for key, value in values.items()}

@@ -178,6 +178,20 @@ def test_the_program_gets_default_signal_handlers(supervise: Callable[..., Super
     assert out.strip() == b"True"
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_what_was_ignored_at_the_start_stays_ignored(
+    supervise: Callable[..., Supervised], number: signal.Signals
+) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    code = "import signal; print([n for n in (1, 2, 15) if signal.getsignal(n) == signal.SIG_IGN])"
+    try:
+        supervised = supervise(sys.executable, "-c", code)
+    finally:
+        signal.signal(number, before)
+    out, _ = supervised.process.communicate(timeout=LIMIT_S)
+    assert out.decode().strip() == f"[{int(number)}]"
+
+
 def test_the_program_does_not_inherit_the_lifeline(supervise: Callable[..., Supervised]) -> None:
     code = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd')))"
     out, _ = supervise(sys.executable, "-c", code).process.communicate(timeout=LIMIT_S)

@@ -86,6 +86,46 @@ def test_run_of_what_is_not_there(devkit: Devkit, work: Path) -> None:  # noqa: 
     assert "devkit env create absent" in absent.err
 
 
+def test_pip_inside_is_the_environments_own(devkit: Devkit, work: Path, index: Index, tmp_path: Path) -> None:
+    index.add("tiny", "1.0")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("pip", "pip3"):
+        (elsewhere / name).write_text("#!/bin/sh\necho another Python\n")
+        (elsewhere / name).chmod(0o755)
+    path = {"PATH": f"{elsewhere}:{os.environ['PATH']}", "UV_DEFAULT_INDEX": index.url}
+    put = devkit("env", "run", "work", "--", "pip", "install", "tiny", env=path)
+    assert (put.status, put.out) == (0, ""), put.err
+    assert devkit("env", "run", "work", "--", "python", "-c", "import tiny; print(tiny.__file__)").out.startswith(
+        str(work)
+    )
+    (work / "bin" / "pip").unlink()  # an environment made before, or by something else
+    assert devkit("env", "run", "work", "--", "pip", "list", env=path).out.split()[-2:] == ["tiny", "1.0"]
+    refused = devkit("env", "run", "work", "--", "pip3", "download", "tiny", env=path)
+    assert refused.status == 1
+    assert f"devkit env install {work}" in refused.err
+    assert devkit("env", "run", "work", "--", "sh", "-c", "command -v uv", env=path).status == 0
+
+
+def test_pip_after_activation_by_hand_is_the_environments_own(devkit: Devkit, work: Path, index: Index) -> None:
+    index.add("tiny", "1.0")
+    script = f". {work}/bin/activate; pip install tiny; python -c 'import tiny; print(tiny.__file__)'"
+    environ = {**os.environ, "UV_DEFAULT_INDEX": index.url}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=30, env=environ)
+    assert done.stdout.startswith(str(work)), done.stderr
+    assert devkit("env", "run", "work", "--", "pip", "uninstall", "tiny").status == 0
+
+
+def test_environment_of_conda_is_not_another_one_that_is_active(devkit: Devkit, work: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "theirs")], check=True)
+    (tmp_path / "theirs" / "conda-meta").mkdir()
+    assert devkit("env", "adopt", "theirs", "--name", "theirs").status == 0
+    active = {"VIRTUAL_ENV": str(work), "VIRTUAL_ENV_PROMPT": "work"}
+    variables = devkit("env", "run", "theirs", "--", "env", env=active).out
+    assert "VIRTUAL_ENV" not in variables
+    assert "CONDA_PREFIX=" in variables
+
+
 def test_activate_line_activates(devkit: Devkit, work: Path) -> None:
     line = devkit("env", "activate", "work", "--shell", "bash").out
     script = f"{line}\npython -c 'import sys; print(sys.prefix)'; deactivate; echo $VIRTUAL_ENV."

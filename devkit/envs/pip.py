@@ -1,0 +1,113 @@
+"""``pip`` in an environment that has none: uv does what pip is asked for, there and nowhere else.
+
+An environment made by uv holds no pip, and a shell that finds none goes on along PATH: ``pip install`` would then
+change another Python. So a small script stands in its place, in the environment itself and, for environments that devkit only
+uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip`` puts the real one in.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.envs import uv
+from devkit.errors import DevkitError, Hint
+from devkit.files import write_atomically
+from devkit.paths import cache_home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.app import App
+
+NAMES = ("pip", "pip3")
+HANDED_ON = ("install", "uninstall", "list", "freeze", "show", "check")
+SCRIPT = """\
+#!/bin/sh
+# Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
+env=$(dirname -- "$0")/..
+[ -f "$env/pyvenv.cfg" ] || env=${{VIRTUAL_ENV:-${{CONDA_PREFIX:-}}}}
+if [ -x {python} ]; then exec {python} -I -m devkit.envs.pip "$env" "$@"; fi
+echo "this environment has no pip, and the devkit that made it is gone" >&2
+echo "  -> uv pip install --python $env/bin/python PACKAGE" >&2
+exit 1
+"""
+
+
+def script() -> str:
+    """Return the text of what stands in for pip."""
+    return SCRIPT.format(python=shlex.quote(sys.executable))
+
+
+def put(folder: Path) -> None:
+    """Let ``pip`` in an environment be its own: the script goes into its ``bin``, where there is no pip.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    for name in NAMES:
+        path = folder / "bin" / name
+        if not path.exists():
+            write_atomically(path, script().encode(), mode=0o755)
+
+
+def shims() -> Path:
+    """Return the folder that comes behind an environment's own on PATH: pip, for one that has none, and uv.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    folder = cache_home() / "shims"
+    for name in NAMES:
+        path = folder / name
+        if not path.is_file() or path.read_text("utf-8") != script():
+            write_atomically(path, script().encode(), mode=0o755)
+    link = folder / "uv"
+    if not link.is_symlink() or os.readlink(link) != uv.binary():  # noqa: PTH115 - text is compared
+        temporary = folder / f".uv-{os.getpid()}"
+        temporary.symlink_to(uv.binary())
+        temporary.replace(link)
+    return folder
+
+
+def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
+    """Let uv do in an environment what pip is asked for, and return its status.
+
+    Raises:
+        DevkitError: it is something that uv does not do, or there is no environment.
+    """
+    name = folder.resolve().name
+    if not (folder / "bin" / "python").exists():
+        raise DevkitError("pip stands in no environment", "Neither VIRTUAL_ENV nor CONDA_PREFIX names one.")
+    if not words or words[0] not in HANDED_ON:
+        raise DevkitError(
+            f"pip {' '.join(words[:1])} is not done here".replace("  ", " "),
+            f"{name} has no pip of its own; uv stands in for {', '.join(HANDED_ON)}.",
+            Hint.of("devkit", "env", "install", str(folder), "PACKAGE"),
+            Hint.of("devkit", "env", "install", str(folder), "pip", purpose="puts the real pip in"),
+        )
+    line = uv.Line(
+        ("pip", words[0], "--python", str(folder / "bin" / "python"), *words[1:]),
+        uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url"))).variables(),
+        Path.cwd(),
+    )
+    return app.runner.foreground([uv.binary(), *line.words], env=uv.environ(app, line))
+
+
+def main() -> int:
+    """Stand in for pip: the environment's folder, then pip's own words."""
+    from devkit.app import App
+
+    app = App(sys.argv[1:])
+    try:
+        return hand_on(app, Path(sys.argv[1]).absolute(), sys.argv[2:])
+    except DevkitError as error:
+        app.console.fail(error)
+        return int(error.status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
