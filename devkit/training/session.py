@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 GRACE_S = 1.0
 """After a first sign of failure: the time in which its cause is still to be heard of."""
-COLLECTIVES = 'training/comm.py"'
+COLLECTIVES = 'parallel/comm.py"'
 """What the stack of a rank shows that waits in a collective."""
 STARTING_CPU_S = 0.2
 """Before its first step a rank imports Paddle: while it computes so much from beat to beat, it gets on."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol import Refusal, emit, serve
-from . import checkpoint, data, memory
+from . import data
 from .options import Options, parse
+from .run import checkpoint, memory
 
 
 def handle(request: dict[str, Any]) -> None:
@@ -69,9 +70,9 @@ def train(options: Options) -> None:
     text = data.load(options.data)
     data.require(text, options.batch, options.seqlen)
 
-    from .comm import PORT_TAKEN, PortTaken
-    from .trainer import Trainer
-    from .zero import NotFinite
+    from .parallel.comm import PORT_TAKEN, PortTaken
+    from .parallel.zero import NotFinite
+    from .run.trainer import Trainer
 
     try:
         Trainer(options, text, progress).run()

@@ -45,7 +45,7 @@ class Bench:
         else:
             import paddle
 
-            from .trainer import Trainer
+            from .run.trainer import Trainer
 
             self.runner, version = Trainer(options, text), paddle.__version__
         if RANK == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..protocol import Refusal
-from .shape import SIZES, Shape
+from .models.parameters import SIZES, Shape
 
 
 @dataclass(frozen=True)

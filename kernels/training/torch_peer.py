@@ -17,8 +17,8 @@ from torch import nn
 from . import data
 
 if TYPE_CHECKING:
+    from .models.parameters import Shape
     from .options import Options
-    from .shape import Shape
 
 Tensor = Any
 

@@ -174,7 +174,7 @@ def faulty(folder: Path, program: str) -> tuple[str, str]:
 BROKEN = """
 import os, runpy, sys
 if "PADDLE_TRAINER_ID" in os.environ:
-    from devkit.kernels.training import model
+    from devkit.kernels.training.models import qwen2 as model
     forward = model.MLP.forward
     def broken(self, x):
         broken.calls += 1
@@ -199,7 +199,7 @@ def test_a_rank_that_raises_is_named_with_its_step_and_traceback(start_training:
 SPINNING = """
 import os, runpy, sys
 if "PADDLE_TRAINER_ID" in os.environ:
-    from devkit.kernels.training import model
+    from devkit.kernels.training.models import qwen2 as model
     forward = model.MLP.forward
     def spin_here(self, x):
         spin_here.calls += 1

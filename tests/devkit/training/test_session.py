@@ -112,7 +112,7 @@ def test_all_that_ends_well_is_well(ranks: list[Rank]) -> None:
     assert told == [{"event": "done"}]
 
 
-COLLECTIVE = 'File "/x/training/comm.py", line 9 in all_reduce'
+COLLECTIVE = 'File "/x/training/parallel/comm.py", line 9 in all_reduce'
 LOOP = 'File "/x/training/model.py", line 9 in forward'
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training import memory
 from devkit.kernels.training.options import Options, parse
+from devkit.kernels.training.run import memory
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 import paddle
 
 from devkit.kernels.protocol import emit
-from devkit.kernels.training.native import choose
-from devkit.kernels.training.ops import Operators, rotary_tables
+from devkit.kernels.training.ops.base import Operators, rotary_tables
+from devkit.kernels.training.ops.native import choose
 from devkit.kernels.training.optimizer import AdamW
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ def compare_differentiable() -> None:
         labels = paddle.to_tensor(draw.integers(0, width, rows))
         logits = tensor(rows, width, scale=10.0)
         compare(f"cross_entropy {size}", lambda ops, x, y: ops.cross_entropy(x, y), logits, labels)
+        labels[::2] = -100
+        compare(f"cross_entropy ignoring {size}", lambda ops, x, y: ops.cross_entropy(x, y), logits, labels)
+        compare(f"cross_entropy counted {size}", lambda ops, x, y: ops.cross_entropy(x, y, 7.0), logits, labels)
     for batch, seqlen, heads, kv_heads, dim in ((1, 1, 1, 1, 2), (2, 65, 4, 2, 16), (3, 33, 3, 1, 10)):
         tables = rotary_tables(seqlen, dim, 1e4)
         wide = (heads + 2 * kv_heads) * dim
@@ -95,6 +98,22 @@ def spread_nan() -> None:
         emit("nan", name=ops.name, finite=math.isfinite(float(ops.sum_of_squares(logits))))
 
 
+def label_outside() -> None:
+    for label in (-1, 8, -101):
+        try:
+            native.cross_entropy(tensor(2, 8), paddle.to_tensor([1, label]))
+        except OSError as error:  # noqa: PERF203 - one turn a label
+            emit("outside", said=str(error))
+
+
+def without_gradient() -> None:
+    logits = tensor(2, 8)
+    logits.stop_gradient = False
+    with paddle.no_grad():
+        loss = native.cross_entropy(logits, paddle.zeros([2], "int64"))
+    emit("no_grad", stop_gradient=loss.stop_gradient)
+
+
 def look_ahead() -> None:
     """Change the last position alone, and see how much of what comes before it changes."""
     for ops in BOTH:
@@ -112,4 +131,6 @@ if __name__ == "__main__":
     compare_in_place()
     spread_nan()
     look_ahead()
+    label_outside()
+    without_gradient()
     os._exit(0)

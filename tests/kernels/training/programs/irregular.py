@@ -12,11 +12,11 @@ import paddle
 from paddle import nn
 
 from devkit.kernels.protocol import emit
-from devkit.kernels.training.comm import Comm
-from devkit.kernels.training.memory import Meter
-from devkit.kernels.training.native import choose
+from devkit.kernels.training.ops.native import choose
 from devkit.kernels.training.optimizer import AdamW
-from devkit.kernels.training.zero import Zero
+from devkit.kernels.training.parallel.comm import Comm
+from devkit.kernels.training.parallel.zero import Zero
+from devkit.kernels.training.run.memory import Meter
 
 WIDTH = 5  # odd sizes: shares end in the middle of parameters
 STEPS = 8

@@ -17,8 +17,8 @@ from typing import Any, Iterator
 import paddle
 import paddle.distributed as dist
 
-from ..protocol import Refusal
-from .watch import Progress
+from ...protocol import Refusal
+from ..watch import Progress
 
 Tensor = Any
 

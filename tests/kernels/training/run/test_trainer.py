@@ -24,7 +24,9 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
 
 POISONED = """
 import paddle
-from devkit.kernels.training import __main__ as rank, trainer, zero
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.parallel import zero
+from devkit.kernels.training.run import trainer
 from devkit.kernels.protocol import emit, serve
 backward, step = zero.Zero.backward, zero.Zero.step
 def poisoned(self, loss, last=True):
@@ -53,7 +55,8 @@ def test_a_gradient_that_is_not_finite_stops_every_rank_before_the_step(start_ra
 
 NOT_A_NUMBER = """
 import os
-from devkit.kernels.training import __main__ as rank, trainer
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.run import trainer
 from devkit.kernels.protocol import serve
 start = trainer.Trainer._start
 def spoiled(self):
@@ -81,7 +84,8 @@ def test_a_rate_that_blows_up_stops_the_run(start_ranks: StartRanks) -> None:
 
 BROKEN = """
 import os
-from devkit.kernels.training import __main__ as rank, model
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.models import qwen2 as model
 from devkit.kernels.protocol import serve
 forward = model.MLP.forward
 def broken(self, x):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .shape import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
 
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 MIB = 2**20
 

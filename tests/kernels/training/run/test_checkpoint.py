@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training import checkpoint
-from devkit.kernels.training.checkpoint import Slice
+from devkit.kernels.training.run import checkpoint
+from devkit.kernels.training.run.checkpoint import Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import paddle
 
-from .. import attention
-from ..attention.build import library
-from ..attention.op import load as load_attention
-from ..protocol import Refusal, emit
-from .ops import Operators
+from ... import attention
+from ...attention.build import library
+from ...attention.op import load as load_attention
+from ...protocol import Refusal, emit
+from .base import Operators
 
 if TYPE_CHECKING:
-    from .optimizer import AdamW
+    from ..optimizer import AdamW
 
 Tensor = Any
 
@@ -71,9 +71,13 @@ class Native(Operators):
         """As the base class."""
         return _run("devkit_swiglu", gate_up)[0]
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """As the base class, with the gradient in the same pass."""
-        return _run("devkit_cross_entropy", logits, labels)[0]
+    def cross_entropy(self, logits: Tensor, labels: Tensor, count: float = 0.0) -> Tensor:
+        """As the base class, with the gradient in the same pass.
+
+        Raises:
+            OSError: a label is outside of the vocabulary.
+        """
+        return _run("devkit_cross_entropy", logits, labels, float(count))[0]
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> float:
         """As the base class, in one pass; the sum is a number."""
@@ -124,6 +128,8 @@ _registered: set[str] = set()
 
 
 def _run(name: str, *arguments: Any) -> list[Tensor]:
+    if not paddle.is_grad_enabled():  # an operator of one's own records a graph even under no_grad
+        arguments = tuple(x.detach() if isinstance(x, paddle.Tensor) else x for x in arguments)
     return paddle._C_ops._run_custom_op(name, *arguments)  # noqa: SLF001 - as Paddle's own generated wrappers do
 
 

@@ -14,10 +14,10 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 from paddle import nn
 
-from .ops import Operators, rotary_tables
+from ..ops.base import Operators, rotary_tables
 
 if TYPE_CHECKING:
-    from .shape import Shape
+    from .parameters import Shape
 
 Tensor = Any
 Adopt = Callable[[str, nn.Layer], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol import Refusal
+from ...protocol import Refusal
 
 STATE, GRADIENTS, PARAMETERS = 1, 2, 3
 """The stages of ZeRO, by what each begins to shard."""

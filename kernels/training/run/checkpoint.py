@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..protocol import Refusal
+from ...protocol import Refusal
 
 if TYPE_CHECKING:
     from pathlib import Path

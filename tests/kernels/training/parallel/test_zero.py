@@ -19,7 +19,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"stage": 2, "clip": 0.0},
 ]
 TOLERANCE = 1e-5
-IRREGULAR = (Path(__file__).parent / "programs/irregular.py").read_text()
+IRREGULAR = (Path(__file__).parents[1] / "programs/irregular.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def test_four_ranks_lose_as_one_process_does(start_ranks: StartRanks) -> None:
 
 
 CORRUPTED = """
-from devkit.kernels.training import comm, __main__ as rank
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.parallel import comm
 from devkit.kernels.protocol import serve
 gather = comm.Comm.all_gather
 def corrupted(self, buffer, own):

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 import paddle
 
-from ..protocol import Refusal, emit
-from . import checkpoint, data, memory
-from .comm import Comm
-from .model import Transformer
-from .native import choose
-from .optimizer import AdamW
-from .watch import Progress
-from .zero import Reduced, Unit, Zero
+from ...protocol import Refusal, emit
+from .. import data
+from ..models.qwen2 import Transformer
+from ..ops.native import choose
+from ..optimizer import AdamW
+from ..parallel.comm import Comm
+from ..parallel.zero import Reduced, Unit, Zero
+from ..watch import Progress
+from . import checkpoint, memory
 
 if TYPE_CHECKING:
-    from .options import Options
+    from ..options import Options
 
 VALIDATION_SEQUENCES = 64
 SETTLED = 2

@@ -228,20 +228,36 @@ std::vector<Tensor> SwiGluGrad(const Tensor& gate_up, const Tensor& dy) {
   return {dx};
 }
 
-// The mean of -log softmax(logits)[label], and its gradient with respect to the logits in the same pass.
-std::vector<Tensor> CrossEntropy(const Tensor& logits, const Tensor& labels) {
+// The sum of -log softmax(logits)[label] over `count`, and its gradient with respect to the logits in the same pass.
+// A label of -100 is left out; a count of 0 stands for the number of labels that are not.
+constexpr int64_t kIgnored = -100;
+
+std::vector<Tensor> CrossEntropy(const Tensor& logits, const Tensor& labels, float count) {
   RequireFloatOnCpu(logits);
+  PD_CHECK(labels.is_cpu() && labels.dtype() == Type::INT64, "labels must be int64 on the CPU");
   const int64_t rows = Rows(logits), width = Last(logits);
+  PD_CHECK(labels.numel() == rows, "each row of logits wants one label");
   Tensor loss = paddle::empty({}, Type::FLOAT32, logits.place());
   Tensor slope = paddle::empty(logits.shape(), Type::FLOAT32, logits.place());
-  std::vector<double> losses(rows);
+  std::vector<double> losses(rows, 0.0);
   const float* from = logits.data<float>();
   const int64_t* label = labels.data<int64_t>();
   float* to = slope.data<float>();
+  int64_t valid = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    PD_CHECK(label[row] == kIgnored || (label[row] >= 0 && label[row] < width), "the label ", label[row],
+             " is outside of the vocabulary of ", width);
+    valid += label[row] != kIgnored;
+  }
+  const float weight = 1.0f / (count > 0 ? count : std::max<int64_t>(valid, 1));
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; ++row) {
     const float* in = from + row * width;
     float* out = to + row * width;
+    if (label[row] == kIgnored) {
+      std::fill_n(out, width, 0.0f);
+      continue;
+    }
     float most = in[0], sum = 0;
 #pragma omp simd reduction(max : most)
     for (int64_t i = 0; i < width; ++i) most = in[i] > most ? in[i] : most;
@@ -250,15 +266,15 @@ std::vector<Tensor> CrossEntropy(const Tensor& logits, const Tensor& labels) {
       out[i] = Exp(in[i] - most);
       sum += out[i];
     }
-    const float share = 1.0f / (sum * rows);
+    const float share = weight / sum;
 #pragma omp simd
     for (int64_t i = 0; i < width; ++i) out[i] *= share;
-    out[label[row]] -= 1.0f / rows;
+    out[label[row]] -= weight;
     losses[row] = std::log(static_cast<double>(sum)) + most - in[label[row]];
   }
   double total = 0;
   for (double each : losses) total += each;
-  *loss.data<float>() = static_cast<float>(total / rows);
+  *loss.data<float>() = static_cast<float>(total * weight);
   return {loss, slope};
 }
 
@@ -293,7 +309,7 @@ std::vector<Shape> SwiGluShape(const Shape& x) {
 }
 std::vector<Type> SwiGluType(const Type& x) { return {x}; }
 
-std::vector<Shape> LossShape(const Shape& logits, const Shape& labels) { return {{}, logits}; }
+std::vector<Shape> LossShape(const Shape& logits, const Shape& labels, float) { return {{}, logits}; }
 std::vector<Type> LossType(const Type& logits, const Type& labels) { return {logits, logits}; }
 
 }  // namespace
@@ -337,6 +353,7 @@ PD_BUILD_GRAD_OP(devkit_swiglu)
 PD_BUILD_OP(devkit_cross_entropy)
     .Inputs({"Logits", "Labels"})
     .Outputs({"Loss", "Slope"})
+    .Attrs({"count: float"})
     .SetKernelFn(PD_KERNEL(CrossEntropy))
     .SetInferShapeFn(PD_INFER_SHAPE(LossShape))
     .SetInferDtypeFn(PD_INFER_DTYPE(LossType));

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.kernels.training.conftest import StartRanks
 
-COMPARE = (Path(__file__).parent / "programs/compare_ops.py").read_text()
+COMPARE = (Path(__file__).parents[1] / "programs/compare_ops.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,23 @@ def test_ours_are_built_and_used_here(compared: list[dict[str, Any]]) -> None:
 def test_ours_and_paddles_agree_forward_and_backward(compared: list[dict[str, Any]]) -> None:
     errors = {event["name"]: event["error"] for event in compared if event["event"] == "compared"}
 
-    assert len(errors) == 3 * 3 + 3 * 2 + 4 + 2
+    assert len(errors) == 3 * 5 + 3 * 2 + 4 + 2
     assert {name: error for name, error in errors.items() if not error < 1e-5} == {}
 
 
 def test_neither_hides_a_nan(compared: list[dict[str, Any]]) -> None:
     assert [event["finite"] for event in compared if event["event"] == "nan"] == [False] * 4
+
+
+def test_a_label_outside_of_the_vocabulary_is_refused(compared: list[dict[str, Any]]) -> None:
+    said = [event["said"] for event in compared if event["event"] == "outside"]
+
+    assert len(said) == 3
+    assert "the label 8 is outside of the vocabulary of 8" in said[1]
+
+
+def test_no_grad_records_nothing(compared: list[dict[str, Any]]) -> None:
+    assert [event["stop_gradient"] for event in compared if event["event"] == "no_grad"] == [True]
 
 
 def test_no_position_sees_a_later_one(compared: list[dict[str, Any]]) -> None:

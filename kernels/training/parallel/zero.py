@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 import paddle
 
-from .shape import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
 
 if TYPE_CHECKING:
+    from ..ops.base import Operators
+    from ..optimizer import AdamW
+    from ..run.memory import Meter
     from .comm import Comm
-    from .memory import Meter
-    from .ops import Operators
-    from .optimizer import AdamW
 
 Tensor = Any
 

@@ -11,9 +11,12 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 
 if TYPE_CHECKING:
-    from .optimizer import AdamW
+    from ..optimizer import AdamW
 
 Tensor = Any
+
+IGNORED = -100
+"""The label of a position that has none."""
 
 
 class Operators:
@@ -53,13 +56,17 @@ class Operators:
         gate, up = gate_up.chunk(2, axis=-1)
         return F.silu(gate) * up
 
-    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean of -log softmax(``logits`` [N, vocabulary]) at ``labels`` [N], in nats.
+    def cross_entropy(self, logits: Tensor, labels: Tensor, count: float = 0.0) -> Tensor:
+        """Return the sum of -log softmax(``logits`` [N, vocabulary]) at ``labels`` [N] over ``count``, in nats.
 
-        Not ``F.cross_entropy``: on CPUs it answers log(vocabulary) where the logits are nan.
+        Labels of ``IGNORED`` are left out, and a ``count`` of 0 is the number of the others. Not ``F.cross_entropy``:
+        on CPUs it answers log(vocabulary) where the logits are nan.
         """
-        chosen = paddle.take_along_axis(F.log_softmax(logits.astype("float32"), axis=-1), labels.unsqueeze(-1), -1)
-        return -chosen.mean()
+        valid = labels != IGNORED
+        safe = paddle.where(valid, labels, paddle.zeros_like(labels)).unsqueeze(-1)
+        chosen = paddle.take_along_axis(F.log_softmax(logits.astype("float32"), axis=-1), safe, -1).squeeze(-1)
+        total = -paddle.where(valid, chosen, paddle.zeros_like(chosen)).sum()
+        return total / (count or max(1, int(valid.sum())))
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> Tensor:
         """Copy or add ``gradient`` to the flat tensor ``into``, and return its sum of squares."""

@@ -1,0 +1,1 @@
+"""The models: what parameters they have, as plain data, and the layers that compute with them."""

@@ -1,0 +1,1 @@
+"""What the model and the sharding compute besides matrix products: Paddle's own operators, and ours in C++."""
