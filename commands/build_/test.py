@@ -4,7 +4,8 @@ A NAME is a file test_*.py below test/, or a compiled test that ctest knows in t
 runs over the environment's overlay where it has one, else over the build folder, else over the environment's
 own Paddle. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
 they run: Python's by coverage, which the environment must have, and compiled ones by gcov where the build was
-configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar.
+configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar, and 1 where
+a file ran no test or lacks a module.
 
 Example:  devkit build test test_diff_op --changed --cov
 """
@@ -90,21 +91,22 @@ def command(
                 argv, cwd = tests.line(told, root, root / build_dir, path, log)
                 verdicts.append(tests.run(app, path, argv, cwd, environ, log=log, limit_s=limit_s))
         report = measure.end(app, told, counting, minimum=cov_min) if counting else None
-        failed = [each for each in verdicts if not each.passed]
+        failed = [each for each in verdicts if not each.passed and not each.not_run]
+        unknown = [each for each in verdicts if each.not_run]
         result = {"run": run.id, "over": over, "tests": [asdict(each) for each in verdicts]}
         if report:
             result["coverage"] = report.as_dict()
         bad = bool(failed or (report and report.below()))
-        run.record["result"] = result
-        run.record["status"] = int(ExitStatus.VERDICT if bad else ExitStatus.DONE)
+        status = ExitStatus.VERDICT if bad else ExitStatus.FAILED if unknown else ExitStatus.DONE
+        run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
     show_tests(app.console, verdicts)
     if report:
         show_coverage(app.console, report)
-    if failed:
-        app.console.next(f"less {run.log(Path(failed[0].name).stem)}   shows all that it said")
-    return ExitStatus.VERDICT if bad else ExitStatus.DONE
+    for each in (failed or unknown)[:1]:
+        app.console.next(f"less {run.log(Path(each.name).stem)}   shows all that it said")
+    return status
 
 
 def show_tests(console: Console, verdicts: list[Verdict]) -> None:
@@ -112,7 +114,11 @@ def show_tests(console: Console, verdicts: list[Verdict]) -> None:
     for each in verdicts:
         count = "" if each.tests is None else f"{counted(each.tests, 'test')}, "
         symbol: tuple[str, Tone] = ("✓ ", "done") if each.passed else ("✗ ", "failed")
+        symbol = ("! ", "look") if each.not_run else symbol
         console.answer_parts(symbol, (f"{each.name}   ", ""), (f"{count}{duration(each.seconds)}", "dim"))
+        if each.not_run:
+            console.answer(f"  not run: {each.not_run}")
+            continue
         for line in each.complaint.splitlines():
             console.answer(f"  {line}")
     if not verdicts:

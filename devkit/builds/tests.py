@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from devkit.process import Runner
 
 VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
-COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) passed|out of (\d+)$", re.MULTILINE)
+COUNTED = re.compile(r"^Ran (\d+) tests? in|(\d+) (?:passed|failed)|out of (\d+)$", re.MULTILINE)
+MISSING = re.compile(r"^(?:E\s+)?ModuleNotFoundError: No module named '([^']+)'$", re.MULTILINE)
+WITHOUT_PYTEST = re.compile(r"No module named pytest$", re.MULTILINE)
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 NEAR = 3
 LISTING_LIMIT_S = 60.0
 REMADE = re.compile(r"(?:Building|Linking) (?:C|CXX|CUDA|HIP) |Re-running CMake")
@@ -36,13 +39,18 @@ UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a test file went: how many tests ran (None where it does not say), and what went wrong."""
+    """How a test file went: how many tests ran (None where it does not say), and what went wrong.
+
+    Attributes:
+        not_run: why nothing can be said: no test ran in it, or a module is missing; empty where tests ran.
+    """
 
     name: str
     passed: bool
     tests: int | None
     seconds: float
     complaint: str = ""
+    not_run: str = ""
 
 
 def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = ()) -> list[str]:
@@ -156,8 +164,23 @@ def environ(app: App, told: Python, copies: Path) -> dict[str, str]:
 def line(told: Python, root: Path, build: Path, path: str, log: Path) -> tuple[list[str], Path]:
     """Return the line that runs a test, and the folder where."""
     if path.endswith(".py"):
-        return [told.executable, "-u", str(root / path)], log.parent
+        text = (root / path).read_text("utf-8", "replace")
+        return [told.executable, "-u", *(PYTEST if in_pytest_style(text) else ()), str(root / path)], log.parent
     return ["ctest", "--output-on-failure", "-R", f"^{re.escape(path)}$"], build
+
+
+def in_pytest_style(text: str) -> bool:
+    """Tell whether a file's tests run under pytest alone: as a script it would execute none of them and succeed."""
+    import ast
+
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return False  # running it says where
+    started = any(isinstance(node, ast.If) and "__name__" in ast.dump(node.test) for node in tree.body)
+    called = re.search(r"^(?:unittest\.)?main\(|^pytest\.main\(", text, re.MULTILINE)
+    functions = any(isinstance(node, ast.FunctionDef) and node.name.startswith("test") for node in tree.body)
+    return not started and not called and (functions or "unittest" in text or "pytest" in text)
 
 
 def run(
@@ -171,5 +194,23 @@ def run(
         return Verdict(path, False, None, time.monotonic() - begin, error.what)
     said = (done.stdout + done.stderr).decode(errors="replace")
     counts = [int("".join(each)) for each in COUNTED.findall(said)]
+    ran = sum(counts) if counts else None
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
-    return Verdict(path, done.status == 0, sum(counts) if counts else None, done.seconds, complaint)
+    why = not_run(said, ran, passed=done.status == 0)
+    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why)
+
+
+def not_run(said: str, ran: int | None, *, passed: bool) -> str:
+    """Return why a file's output says nothing about its tests; empty where some ran.
+
+    Args:
+        said: what it printed.
+        ran: how many tests it counted; None where it counted none.
+        passed: whether it ended with status 0.
+    """
+    if ran:
+        return ""
+    if not passed and (WITHOUT_PYTEST.search(said) or MISSING.search(said)):
+        match = MISSING.search(said)
+        return f"the module {match[1] if match else 'pytest'} is missing"
+    return "no test ran in it" if passed or ran == 0 or re.search(r"no tests ran", said) else ""

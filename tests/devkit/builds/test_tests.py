@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 
-from devkit.builds.tests import named, touched
+from devkit.app import App
+from devkit.builds.python import Python
+from devkit.builds.tests import line, named, run, touched
 from devkit.errors import DevkitError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devkit.builds.tests import Verdict
 
 FILES = ["test/legacy_test/test_diff_op.py", "test/xpu/test_diff_op.py", "test/legacy_test/test_add.py"]
 
@@ -33,3 +44,29 @@ def test_a_change_touches_tests_that_name_its_module() -> None:
     changed = ["python/paddle/nn/functional/__init__.py", "test/e.py", "paddle/phi/a.cc", "README.md"]
     assert touched(changed, texts) == ["test/a.py", "test/b.py", "test/e.py"]
     assert touched([], texts) == []
+
+
+def verdict(folder: Path, text: str, **told: str) -> Verdict:
+    (folder / "test_it.py").write_text(text)
+    python = Python("env", sys.executable)
+    argv, cwd = line(python, folder, folder / "build", "test_it.py", folder / "test_it.log")
+    return run(App(), "test_it.py", argv, cwd, {**os.environ, **told}, log=folder / "test_it.log", limit_s=60)
+
+
+def test_a_file_that_runs_no_test_has_not_passed(tmp_path: Path) -> None:
+    said = verdict(tmp_path, "import unittest\n\nif __name__ == '__main__':\n    pass\n")
+    assert (said.passed, said.not_run) == (False, "no test ran in it")
+
+
+def test_a_file_in_pytest_style_is_run_by_pytest(tmp_path: Path) -> None:
+    assert verdict(tmp_path, "def test_good():\n    assert True\n").passed
+    said = verdict(tmp_path, "def test_bad():\n    assert False\n")
+    assert (said.passed, said.tests, said.not_run) == (False, 1, "")
+
+
+def test_a_missing_module_is_no_failure(tmp_path: Path) -> None:
+    said = verdict(tmp_path, "import module_of_nobody\n")
+    assert (said.passed, said.not_run) == (False, "the module module_of_nobody is missing")
+    (tmp_path / "pytest.py").write_text("raise SystemExit('No module named pytest')\n")
+    said = verdict(tmp_path, "def test_good():\n    assert True\n", PYTHONPATH=str(tmp_path))
+    assert (said.passed, said.not_run) == (False, "the module pytest is missing")
