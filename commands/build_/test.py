@@ -1,8 +1,8 @@
 """Run unit tests of the tree as Paddle's CI does: its variables, each in a process of its own.
 
 A NAME is a file test_*.py below test/, or a compiled test that ctest knows in the build folder (--profile test). A test
-runs over the environment's overlay where it has one, else over the build folder, else over the environment's
-own Paddle. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
+runs over the environment's overlay of this checkout, else over the build folder; another Paddle than the tree's is
+refused. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
 they run: Python's by coverage, which the environment must have, and compiled ones by gcov where the build was
 configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar, and 1 where
 a file ran no test or lacks a module.
@@ -65,18 +65,10 @@ def command(
     told = python.gather(app.runner, environment)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    files = tests.test_files(app.runner, root)
-    alone = not changed and tests.all_files(names or [], files)
-    compiled = [] if alone else tests.compiled_tests(app.runner, root / build_dir)
-    chosen = tests.named(names or [], files, compiled)
     left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
-    if changed:
-        texts = {path: (root / path).read_text("utf-8", "replace") for path in files}
-        difference = changes.files(app.runner, root, left.commit)
-        more = [*tests.touched(difference, texts), *tests.sources(difference, compiled)]
-        chosen += [path for path in more if path not in chosen]
-    tests.refuse_stale(app.runner, root / build_dir, [each for each in chosen if not each.endswith(".py")])
-    given = tests.environ(app, told, root / build_dir / "python" / "paddle")
+    difference = changes.files(app.runner, root, left.commit) if changed else ()
+    chosen = tests.choose(app.runner, root, root / build_dir, names or [], difference)
+    given = tests.environ(app, told, root, root / build_dir, chosen)
     over = given.get("PYTHONPATH", environment.name)
     with app.start_run("build test", checkout=str(root), environment=environment.name, files=chosen) as run:
         counting = None

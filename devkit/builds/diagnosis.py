@@ -7,11 +7,13 @@ minutes after the first error. Each rule knows the words of one cause, and which
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from devkit.builds.templates import table
+from devkit.errors import GAP
 from devkit.redact import redact
 
 if TYPE_CHECKING:
@@ -26,6 +28,11 @@ FAILED = re.compile(
 )
 FATAL = re.compile(r"^fatal: ", re.MULTILINE)
 WELL = re.compile(r"Build files have been written to|^\[(\d+)/\1\] |Successfully built ", re.MULTILINE)
+# What no log says of which all went well: a build that says nothing of its end failed where it has one of these.
+ERRORS = re.compile(
+    r"(?:\berror\b|[a-z]Error|FAILED|\*\*\*|not found|No such file|cannot|file too short|[Kk]illed|[Mm]issing )",
+    re.MULTILINE,
+)
 FIRST_ERROR = re.compile(r"^.*(?:\berror\b|\bError\b|FAILED: |^fatal: |\*\*\*).*$", re.MULTILINE)
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LONGEST_EXCERPT = 400
@@ -129,7 +136,8 @@ def diagnose(log: str, *, known: Sequence[Rule] | None = None) -> Diagnosis:
     """
     known = rules() if known is None else known
     text = ANSI.sub("", log.replace("\r\n", "\n").replace("\r", "\n"))
-    failed = bool(FAILED.search(text) or (FATAL.search(text) and not WELL.search(text)))
+    well = bool(WELL.search(text))
+    failed = bool(FAILED.search(text) or (not well and (FATAL.search(text) or ERRORS.search(text))))
     hits = sorted(
         (
             (text.rfind("\n", 0, match.start()), order, rule, match)
@@ -162,11 +170,18 @@ def _cause(rule: Rule, match: re.Match[str], line: int, text: str) -> Cause:
         line,
         _excerpt(text, match.start()),
         _filled(rule.cause, words),
-        _filled(rule.remedy, words),
+        _line(rule.remedy, words),
         rule.reference,
         rule.fix,
         words=words,
     )
+
+
+def _line(remedy: str, words: Mapping[str, str]) -> str:
+    """Return the line to type; what the log told is one word of it, whatever it holds."""
+    line, gap, purpose = remedy.partition(GAP)
+    quoted = {name: shlex.quote(word) for name, word in words.items()}
+    return f"{_filled(line, quoted)}{gap}{_filled(purpose, words)}"
 
 
 def _filled(words: str, values: Mapping[str, str]) -> str:

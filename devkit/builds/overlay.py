@@ -39,6 +39,11 @@ COMPILED_SUFFIXES = {
 }  # fmt: skip
 SHOWN = 3
 FETCH_LIMIT_S = 1200.0
+ASK_LIMIT_S = 60.0
+WHERE = (
+    "import importlib.util as u; s = u.find_spec('paddle');"
+    " print((s.submodule_search_locations or [''])[0] if s else '')"
+)
 
 
 @dataclass(frozen=True)
@@ -392,3 +397,10 @@ def turn_off(told: Python) -> Path | None:
     if folder is not None and folder.parent == data_home() / "overlays":
         shutil.rmtree(folder, ignore_errors=True)
     return folder
+
+
+def imported(runner: Runner, told: Python, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder of the Paddle that an environment's Python would import; None where it has none."""
+    done = runner.run([told.executable, "-c", WHERE], cwd=Path(told.purelib), env=environ, timeout_s=ASK_LIMIT_S)
+    said = done.text.strip()
+    return Path(said) if said else None

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.builds import archives, checkout, configure, deps, ninja, offline, preflight, usage, wheel
+from devkit.builds import archives, checkout, configure, deps, ninja, offline, overlay, preflight, usage, wheel
 from devkit.builds.diagnosis import Cause, diagnose
 from devkit.builds.lock import locked
 from devkit.doctor.finding import tally
-from devkit.errors import DevkitError
+from devkit.errors import GAP, DevkitError
 from devkit.process import fate, shown
 from devkit.text import counted, duration, size
 
@@ -31,11 +31,6 @@ LONGEST_STATUS = 60
 CHANGES_SHOWN = 3
 MEND = "devkit build preflight --fix"
 FETCHERS = 4
-WHERE = (
-    "import importlib.util as u; s = u.find_spec('paddle');"
-    " print((s.submodule_search_locations or [''])[0] if s else '')"
-)
-GATHERED_LIMIT_S = 60.0
 # What a download that --offline forbade looks like in a log, and what lets it happen.
 DOWNLOADS = {"offline", "network", "empty-download", "download-failed", "hash-mismatch"}
 
@@ -78,9 +73,11 @@ def opened(words: Sequence[str]) -> tuple[str, str]:
 
 def absolute(remedy: str, folder: Path) -> str:
     """Return a remedy whose file, which ninja and ccache name from the build folder, can be opened from anywhere."""
-    remedy = remedy.replace("-C BUILD", f"-C {shlex.quote(str(folder))}")
-    program, _, path = remedy.partition(" ")
-    return f"{program} {os.path.normpath(folder / path)}" if program in {"$EDITOR", "rm"} and path else remedy
+    line, gap, purpose = remedy.replace("-C BUILD", f"-C {shlex.quote(str(folder))}").partition(GAP)
+    program, _, path = line.partition(" ")
+    if program in {"$EDITOR", "rm"} and path:
+        line = f"{program} {shlex.quote(os.path.normpath(folder / shlex.split(path)[0]))}"
+    return f"{line}{gap}{purpose}"
 
 
 @dataclass(frozen=True)
@@ -502,13 +499,7 @@ def verify(work: Work) -> Said:
     request, app = work.request, work.app
     built = request.build / "python" / wheel.LIBRARY
     with app.console.progress("verifying"):
-        told_by_python = app.runner.run(
-            [request.python.executable, "-c", WHERE],
-            cwd=work.run.folder,
-            env=app.child_environment(),
-            timeout_s=GATHERED_LIMIT_S,
-        )
-        package = Path(told_by_python.text.strip() or ".")
+        package = overlay.imported(app.runner, request.python, app.child_environment()) or Path()
         loaded = package / "base" / "libpaddle.so"
         state = {"loaded": str(loaded), "library": wheel.mark(loaded), "built": wheel.mark(built)}
         if state["library"] and wheel.remembered(request.build, "verify") == state:

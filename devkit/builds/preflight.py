@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -137,7 +138,7 @@ def gather(
     has_git = shutil.which("git") is not None
     with at_once(app) as pool:
         asked: dict[str, Callable[[], Any]] = {
-            "python": lambda: told_by_python or python.gather(runner, environment),
+            "python": lambda: told_by_python or python.gather(runner, environment, root),
             "compilers": lambda: tools.gather_compilers(runner),
             "refused": lambda: checkout.refused(runner, root) if has_git else "",
             "archives": lambda: archives.archives(root, build, options),
@@ -233,13 +234,12 @@ def _python(facts: python.Python) -> list[Finding]:
     elif not facts.library:
         remedy = f"apt install libpython{facts.short}-dev"
         findings = [Finding("Python", text, "broken", "its library is missing, which CMake wants to find", remedy)]
-    packages = [python.REQUIREMENTS[name] for name in facts.missing]
-    if packages:
-        why = f"lacks {', '.join(packages)}, which the build imports"
-        remedy = f"uv pip install --python {facts.executable} {' '.join(packages)}"
+    if facts.packages:
+        why = f"lacks {', '.join(facts.packages)}, which the build requires"
+        remedy = shlex.join(["uv", "pip", "install", "--python", facts.executable, *facts.packages])
         findings.append(Finding("packages", facts.environment, "broken", why, remedy))
     else:
-        findings.append(Finding("packages", f"all {len(python.REQUIREMENTS)} that the build imports"))
+        findings.append(Finding("packages", "all that the build imports and the tree requires"))
     return findings
 
 
@@ -257,10 +257,20 @@ def _disk(facts: Facts) -> Finding:
     text = f"{size(facts.disk_free)} free"
     if facts.disk_free < least:
         return Finding(
-            "disk", text, "broken", f"less than {size(least)}: the build will not fit", f"df -h {facts.root}"
+            "disk",
+            text,
+            "broken",
+            f"less than {size(least)}: the build will not fit",
+            f"df -h {shlex.quote(str(facts.root))}",
         )
     if facts.disk_free < much:
-        return Finding("disk", text, "warning", f"a whole build may take {size(much)}", f"du -xh -d1 {facts.root}")
+        return Finding(
+            "disk",
+            text,
+            "warning",
+            f"a whole build may take {size(much)}",
+            f"du -xh -d1 {shlex.quote(str(facts.root))}",
+        )
     return Finding("disk", text)
 
 
@@ -280,7 +290,7 @@ def _ownership(facts: Facts) -> Finding:
     if not facts.refused:
         return Finding("owner", "git takes the checkout")
     why = "it belongs to another user, and git refuses it: every fetch will seem a network's fault"
-    remedy = f"git config --global --add safe.directory {facts.refused[0]}"
+    remedy = shlex.join(["git", "config", "--global", "--add", "safe.directory", facts.refused[0]])
     return Finding("owner", facts.refused[0], "broken", why, remedy)
 
 
@@ -309,8 +319,8 @@ def _submodules(facts: Facts) -> list[Finding]:
 def _update(other: Sequence[checkout.Submodule]) -> str:
     parent = other[0].parent
     names = [each.path.removeprefix(f"{parent}/") for each in other if each.parent == parent]
-    where = f"-C {parent} " if parent else ""
-    return f"git {where}submodule update --recursive -- {' '.join(names[:FEW])}"
+    where = ("-C", parent) if parent else ()
+    return shlex.join(["git", *where, "submodule", "update", "--recursive", "--", *names[:FEW]])
 
 
 def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
@@ -318,7 +328,9 @@ def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
     wrong = [each for each in taken if each.wrong]
     for each in wrong:
         what = "it is empty" if each.md5 == "d41d8cd98f00b204e9800998ecf8427e" else "its MD5 is not the tree's"
-        findings.append(Finding("archive", each.name, "broken", f"{what}: its download failed", f"rm {each.here}"))
+        findings.append(
+            Finding("archive", each.name, "broken", f"{what}: its download failed", f"rm {shlex.quote(str(each.here))}")
+        )
     left = [each for each in taken if not each.there and each.always]
     there = sum(each.there for each in taken)
     if taken and not wrong:
@@ -370,7 +382,7 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     Nothing is removed but archives that the tree would not take; a submodule at another commit is left alone.
     """
     found = [Fix("owner", ("git", "config", "--global", "--add", "safe.directory", folder)) for folder in facts.refused]
-    packages = [python.REQUIREMENTS[name] for name in facts.python.missing]
+    packages = [*facts.python.packages]
     packages += [FROM_INDEX[each.tool.name] for each in facts.tools if _mendable(each)]
     if packages and facts.python.version:
         found.append(Fix("packages", (uv, "pip", "install", "--python", facts.python.executable, *packages)))

@@ -110,7 +110,7 @@ def make(
     refuse_place(app, root, root / build_dir)
     environment = resolve(app.config, env, directory=root)
     stand_in(environment)
-    told = python.gather(app.runner, environment)
+    told = python.gather(app.runner, environment, root)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
     architectures_here = present()

@@ -11,16 +11,17 @@ import shlex
 import shutil
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.builds import overlay, sync
 from devkit.builds.checkout import git
-from devkit.builds.overlay import PACKAGE, PTH
-from devkit.errors import DevkitError
+from devkit.builds.overlay import PACKAGE
+from devkit.errors import DevkitError, Hint
 from devkit.process import TimedOut, fate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Mapping
 
     from devkit.app import App
     from devkit.builds.python import Python
@@ -150,15 +151,105 @@ def test_files(runner: Runner, root: Path) -> list[str]:
     return [each for each in listed if re.search(r"(?:^|/)test_[^/]*\.py$", each) and (root / each).is_file()]
 
 
-def environ(app: App, told: Python, copies: Path) -> dict[str, str]:
-    """Return the environment of a test: over the overlay where there is one, else the build folder, else as it is."""
-    from pathlib import Path
+def ci_variables(app: App) -> dict[str, str]:
+    """Return the environment of a test with the variables of Paddle's CI, and no Python of someone else's."""
+    kept = {name: value for name, value in app.child_environment().items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    return {**kept, **VARIABLES}
 
-    found = {name: value for name, value in app.child_environment().items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    found.update(VARIABLES)
-    if not (Path(told.purelib) / PTH).is_file() and (copies / "base" / "libpaddle.so").is_file():
-        found["PYTHONPATH"] = str(copies.parent)
-    return found
+
+def choose(runner: Runner, root: Path, build: Path, words: Iterable[str], changed: Collection[str]) -> list[str]:
+    """Return the tests that words name, then those that changed files touch.
+
+    Raises:
+        DevkitError: a word names none, or a compiled test is not built as the tree is now.
+    """
+    words, files = list(words), test_files(runner, root)
+    compiled = [] if not changed and all_files(words, files) else compiled_tests(runner, build)
+    chosen = named(words, files, compiled)
+    if changed:
+        texts = {path: (root / path).read_text("utf-8", "replace") for path in files}
+        more = [*touched(changed, texts), *sources(changed, compiled)]
+        chosen += [path for path in more if path not in chosen]
+    refuse_stale(runner, build, [path for path in chosen if not path.endswith(".py")])
+    return chosen
+
+
+def environ(app: App, told: Python, root: Path, build: Path, chosen: Iterable[str]) -> dict[str, str]:
+    """Return the environment of tests, in which ``import paddle`` is the tree: its overlay, else its build folder.
+
+    Compiled tests alone import nothing.
+
+    Raises:
+        DevkitError: Python would import another Paddle, or a build folder whose Python is older than the tree's.
+    """
+    found = ci_variables(app)
+    if not any(path.endswith(".py") for path in chosen):
+        return found
+    tree, copies = root / PACKAGE, build / "python" / "paddle"
+    active = overlay.active(told)
+    if active and is_overlay_of(active, tree):
+        refuse_old_links(active, overlay.tree_files(app.runner, root))
+        return found
+    beside = overlay.place(root, Path(told.purelib) / "paddle")  # of devkit's own environment, which none is put into
+    if not active and is_overlay_of(beside, tree):
+        refuse_old_links(beside, overlay.tree_files(app.runner, root))
+        return {**found, "PYTHONPATH": str(beside)}
+    if not active and (copies / "base" / "libpaddle.so").is_file():
+        refuse_old_copies(sync.compare(overlay.tree_files(app.runner, root), tree, copies), tree, copies, build.name)
+        return {**found, "PYTHONPATH": str(copies.parent)}
+    imported = overlay.imported(app.runner, told, found)
+    if imported and imported.resolve().is_relative_to(root.resolve()):
+        return found
+    raise not_the_tree(told, imported, active, root)
+
+
+def is_overlay_of(folder: Path, tree: Path) -> bool:
+    """Tell whether an overlay's Python is that of a tree."""
+    link = folder / "paddle" / "__init__.py"
+    return link.is_symlink() and link.resolve() == (tree / "__init__.py").resolve()
+
+
+def refuse_old_links(folder: Path, names: Iterable[str]) -> None:
+    """Refuse an overlay that lacks files which came to the tree after it was made.
+
+    Raises:
+        DevkitError: it lacks one.
+    """
+    new = [name for name in names if not (folder / "paddle" / name).exists()]
+    if new:
+        more = f" and {len(new) - sync.SHOWN} more" if len(new) > sync.SHOWN else ""
+        why = f"The tree has files that it lacks: {', '.join(new[: sync.SHOWN])}{more}."
+        raise DevkitError("the overlay is older than the tree", why, Hint.of("devkit", "build", "overlay"))
+
+
+def refuse_old_copies(found: sync.Difference, tree: Path, copies: Path, build: str) -> None:
+    """Refuse a build folder whose copies of the tree's Python are not as the tree is now.
+
+    Raises:
+        DevkitError: one is not.
+    """
+    sync.refuse_edited(found, tree, copies)
+    if found.copy:
+        more = f" and {len(found.copy) - sync.SHOWN} more" if len(found.copy) > sync.SHOWN else ""
+        flag = () if build == "build" else ("--build-dir", build)
+        raise DevkitError(
+            f"the Python in {copies} is older than the tree's",
+            f"The tests would run that: {', '.join(found.copy[: sync.SHOWN])}{more}.",
+            Hint.of("devkit", "build", "sync", *flag),
+        )
+
+
+def not_the_tree(told: Python, imported: Path | None, active: Path | None, root: Path) -> DevkitError:
+    """Return the refusal to test a Paddle that is not the tree's; it names the one that would have been tested."""
+    what = f"the tests would not run the Paddle of {root}"
+    why = f"{told.environment} imports {imported}." if imported else f"{told.environment} has no Paddle."
+    if active:
+        why = f"{told.environment} has the overlay of another checkout: {active}."
+    hints = [
+        Hint.of("devkit", "build", "overlay", purpose="lays the tree's Python over the environment's wheel"),
+        Hint.of("devkit", "build", purpose="builds the tree"),
+    ]
+    return DevkitError(what, why, *hints)
 
 
 def line(told: Python, root: Path, build: Path, path: str, log: Path) -> tuple[list[str], Path]:

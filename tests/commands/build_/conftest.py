@@ -100,6 +100,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "wheel": "wheel.py",
         "pip": "pip.py",
         "setuptools": "setuptools.py",
+        "networkx": "networkx.py",
     }
     for name, module in modules.items():
         tiny_wheel(folder, name, "9.0", module)
@@ -115,7 +116,7 @@ def bare_env(tmp_path: Path) -> Path:
     run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, folder, cwd=tmp_path)
     (packages,) = folder.glob("lib/python*/site-packages")
     theirs = Path(np.__file__).parent
-    for each in (theirs, theirs.parent / "numpy.libs"):
+    for each in (theirs, theirs.parent / "numpy.libs", *theirs.parent.glob("numpy-*.dist-info")):
         if each.exists():
             (packages / each.name).symlink_to(each)
     return folder

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.commands.build_.conftest import commit_all
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.commands.build_.conftest import Project
     from tests.conftest import Devkit
 
@@ -41,10 +45,10 @@ def test_clean_never_removes_a_folder_that_no_build_made(devkit: Devkit, project
 
 
 def test_unit_tests_run_over_the_build_folder_with_the_variables_of_ci(devkit: Devkit, project: Project) -> None:
-    package = project.build / "python" / "paddle"
-    (package / "base").mkdir(parents=True)
-    (package / "base" / "libpaddle.so").touch()
-    (package / "__init__.py").write_text("WHERE = 'the build folder'\n")
+    compiled(project.build / "python" / "paddle")
+    (project.root / "python" / "paddle" / "__init__.py").write_text("WHERE = 'the build folder'\n")
+    commit_all(project.root)
+    assert devkit("build", "sync", cwd=project.root).status == 0
     test = project.root / "test" / "test_where.py"
     test.write_text(
         "import os, unittest\nimport paddle\n\n\nclass Where(unittest.TestCase):\n    def test_it(self):\n"
@@ -56,7 +60,12 @@ def test_unit_tests_run_over_the_build_folder_with_the_variables_of_ci(devkit: D
     assert told.status == 0, told.out
     (verdict,) = json.loads(told.out)["tests"]
     assert (verdict["name"], verdict["passed"], verdict["tests"]) == ("test/test_where.py", True, 1)
-    (package / "__init__.py").write_text("WHERE = 'elsewhere'\n")
+    (project.root / "python" / "paddle" / "__init__.py").write_text("WHERE = 'elsewhere'\n")
+    old = devkit(*line, "test_where", cwd=project.root)
+    assert old.status == 1
+    assert "older than the tree's" in old.err
+    assert "→ devkit build sync" in old.err
+    assert devkit("build", "sync", cwd=project.root).status == 0
     failed = devkit(*line, "test_where", cwd=project.root)
     assert failed.status == 4
     assert "✗ test/test_where.py" in failed.out
@@ -64,3 +73,22 @@ def test_unit_tests_run_over_the_build_folder_with_the_variables_of_ci(devkit: D
     assert devkit(*line, cwd=project.root).status == 2
     unknown = devkit(*line, "test_wher", cwd=project.root)
     assert (unknown.status, "→ devkit build test test_where" in unknown.err) == (1, True)
+
+
+def compiled(package: Path) -> None:
+    (package / "base").mkdir(parents=True)
+    (package / "base" / "libpaddle.so").touch()
+
+
+def test_another_paddle_than_the_trees_is_refused_by_its_name(devkit: Devkit, project: Project) -> None:
+    wheel = project.packages / "paddle"
+    compiled(wheel)
+    (wheel / "__init__.py").write_text("def f():\n    return 1\n")
+    (project.root / "python" / "paddle" / "__init__.py").write_text("def f():\n    raise ValueError\n")
+    test = project.root / "test" / "test_f.py"
+    test.write_text("import paddle\n\n\ndef test_f():\n    paddle.f()\n\n\ntest_f()\n")
+    told = devkit("build", "test", "--env", str(project.env), "test_f", cwd=project.root)
+    assert (told.status, told.out) == (1, "")
+    assert f"✗ the tests would not run the Paddle of {project.root}" in told.err
+    assert f"imports {wheel}" in told.err
+    assert "→ devkit build overlay" in told.err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.conftest import Devkit
 
-LOGS = Path(__file__).parents[2] / "devkit" / "build" / "logs"
+LOGS = Path(__file__).parents[2] / "devkit" / "builds" / "logs"
 
 
 def test_a_log_whose_last_error_misleads_names_its_first_cause(devkit: Devkit) -> None:

@@ -36,6 +36,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     devkit: Devkit, make_project: Callable[[Path], Project], bare_env: Path, index: Path
 ) -> None:
     project = make_project(bare_env)
+    (project.root / "python" / "requirements.txt").write_text("numpy\nprotobuf>=3\nnetworkx # setup.py wants it\n")
     greet = project.root / "third_party" / "greet"
     shutil.rmtree(greet)
     greet.mkdir()
@@ -47,7 +48,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     found = broken(told.out)
     assert told.status == 4
     assert set(found) == {"packages", "submodules", "archive"}
-    assert "lacks protobuf, pyyaml, jinja2, wheel, pip, setuptools" in found["packages"]["why"]
+    assert "lacks pyyaml, jinja2, wheel, pip, setuptools, protobuf>=3, networkx" in found["packages"]["why"]
     assert "1 is not there: third_party/greet" in found["submodules"]["why"]
     assert found["archive"]["why"] == "it is empty: its download failed"
     assert all(each["remedy"] for each in found.values())
@@ -64,6 +65,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     mended = devkit(*line, "--fix", "--json", cwd=project.root)
     assert mended.status == 0, mended.out
     assert len(json.loads(mended.out)["fixed"]) == 3
+    assert (project.packages / "networkx.py").is_file()
     assert (greet / "greet.h").is_file()
     assert not archive.exists()
     assert index.is_dir()

