@@ -1,4 +1,4 @@
-"""``flash_attention``: the operator ``devkit_cpu`` as one calls it."""
+"""The operator ``devkit_cpu``: loaded once a process, and what it takes."""
 
 from __future__ import annotations
 
@@ -11,34 +11,21 @@ from .build import Report, library
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPERATOR = "devkit_flash_attention"
 LARGEST_HEAD_DIM = 256
 DTYPES = ("float32", "bfloat16")
 
 _loaded: list[Path] = []
 
 
-def flash_attention(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool = True, *, threads: int | None = None) -> Any:
-    """Return softmax(q kᵀ / sqrt(head_dim)) v of CPU tensors, differentiable, in memory linear in the length.
-
-    All are float32, or all bfloat16, which is computed in float32 and rounded at the end. q is [batch, seqlen_q, heads,
-    head_dim]; k and v are [batch, seqlen_k, kv_heads, head_dim], where query head h reads key head
-    h // (heads // kv_heads). A causal mask is aligned at the bottom right: query i sees the keys up to
-    i + seqlen_k - seqlen_q, and a query that sees none gives 0. ``threads`` defaults to OMP_NUM_THREADS, or to the
-    processors this process may use. The result depends on neither the threads' number nor their order.
-
-    Source: FlashAttention-2 (Dao, 2023), algorithms 1 and 2.
+def prepared(q: Any, k: Any, v: Any, threads: int | None) -> int:
+    """Check the tensors, load the operator and return the number of threads.
 
     Raises:
         Refusal: the tensors do not fit together, or the operator cannot be built here.
     """
-    _check(q_BSHD, k_BSHD, v_BSHD)
+    _check(q, k, v)
     load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
-    import paddle
-
-    q_BSHD, k_BSHD, v_BSHD = (x if x.is_contiguous() else x.contiguous() for x in (q_BSHD, k_BSHD, v_BSHD))
-    run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as Paddle's own generated wrappers do
-    return run(OPERATOR, q_BSHD, k_BSHD, v_BSHD, causal, threads or _threads())[0]
+    return threads or _threads()
 
 
 def load(report: Report) -> Path:
@@ -67,7 +54,14 @@ def _threads() -> int:
 
 
 def _dtype(x: Any) -> str:
-    return str(x.dtype).rpartition(".")[2]
+    return str(x.dtype).rpartition(".")[2].lower()
+
+
+def _on_cpu(x: Any) -> bool:
+    """Tell where a tensor is; what is traced for a static graph is nowhere yet, and is checked when it runs."""
+    import paddle
+
+    return not paddle.in_dynamic_mode() or bool(x.place.is_cpu_place())
 
 
 def _check(q: Any, k: Any, v: Any) -> None:
@@ -75,9 +69,10 @@ def _check(q: Any, k: Any, v: Any) -> None:
         if x.ndim != len("BSHD"):
             raise Refusal(f"{name} must be [batch, seqlen, heads, head_dim]", f"Its shape is {list(x.shape)}.")
         kind = _dtype(x)
-        if kind not in DTYPES or kind != _dtype(q) or not x.place.is_cpu_place():
+        if kind not in DTYPES or kind != _dtype(q) or not _on_cpu(x):
             raise Refusal(
-                f"q, k and v must be {' or '.join(DTYPES)}, all the same, on the CPU", f"{name} is {kind} on {x.place}."
+                f"q, k and v must be {' or '.join(DTYPES)}, all the same, on the CPU",
+                f"{name} is {kind} on {getattr(x, 'place', 'an unknown place')}.",
             )
         if 0 in x.shape:
             raise Refusal(f"{name} is empty", f"Its shape is {list(x.shape)}.")

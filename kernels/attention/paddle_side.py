@@ -14,8 +14,9 @@ from paddle.nn.functional import scaled_dot_product_attention, softmax
 
 from ..protocol import emit
 from .clock import MIB
+from .functional import flash_attention
 from .libraries import Call, Calls, Library, seeing, visible
-from .op import DTYPES, LARGEST_HEAD_DIM, flash_attention, load, loaded
+from .op import DTYPES, LARGEST_HEAD_DIM, load, loaded
 from .reference import Result
 
 if TYPE_CHECKING:

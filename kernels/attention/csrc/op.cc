@@ -66,6 +66,12 @@ std::vector<paddle::Tensor> AttentionBackward(const paddle::Tensor& q, const pad
   return {dq, dk, dv};
 }
 
+std::vector<paddle::Tensor> NoSecondOrder(const paddle::Tensor&, const paddle::Tensor&, const paddle::Tensor&,
+                                          const paddle::Tensor&, const paddle::Tensor&, const paddle::Tensor&,
+                                          const paddle::Tensor&, bool, int) {
+  PD_THROW("devkit_cpu has no gradient of the second order: where create_graph=True is needed, use Paddle's attention.");
+}
+
 std::vector<std::vector<int64_t>> InferShapes(const std::vector<int64_t>& q, const std::vector<int64_t>&,
                                               const std::vector<int64_t>&) {
   return {q, {q[0], q[2], q[1]}};
@@ -90,3 +96,11 @@ PD_BUILD_GRAD_OP(devkit_flash_attention)
     .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V")})
     .Attrs({"causal: bool", "threads: int"})
     .SetKernelFn(PD_KERNEL(AttentionBackward));
+
+// Without this, Paddle takes a gradient of the second order for nothing, in silence.
+PD_BUILD_DOUBLE_GRAD_OP(devkit_flash_attention)
+    .Inputs({"Q", "K", "V", paddle::Grad("Out"), paddle::Grad(paddle::Grad("Q")), paddle::Grad(paddle::Grad("K")),
+             paddle::Grad(paddle::Grad("V"))})
+    .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"causal: bool", "threads: int"})
+    .SetKernelFn(PD_KERNEL(NoSecondOrder));

@@ -78,7 +78,9 @@ def test_gradients_are_the_slopes_of_the_output() -> None:
     step = 1e-2
 
     def loss(changed: Arrays) -> float:
-        out = flash_attention(paddle.to_tensor(changed.q), paddle.to_tensor(changed.k), paddle.to_tensor(changed.v))
+        out = flash_attention(
+            paddle.to_tensor(changed.q), paddle.to_tensor(changed.k), paddle.to_tensor(changed.v), True
+        )
         return float(np.sum(out.numpy().astype(np.float64) * inputs.dout))
 
     for name in ("q", "k", "v"):
@@ -104,7 +106,7 @@ def test_tensors_need_not_be_contiguous() -> None:
         x.stop_gradient = False
     q, k, v = (x.transpose([0, 2, 1, 3]) for x in (turned.q, turned.k, turned.v))
     assert not q.is_contiguous()
-    out = flash_attention(q, k, v)
+    out = flash_attention(q, k, v, causal=True)
     gradients = paddle.grad([out], [turned.q, turned.k, turned.v], [turned.dout.transpose([0, 2, 1, 3])])
     expectation = result(plain, causal=True)
     assert np.array_equal(out.numpy(), expectation.out)
@@ -173,3 +175,58 @@ def test_shapes_that_make_no_attention_are_refused(q: list[int], k: list[int], d
 def test_keys_and_values_of_two_shapes_are_refused() -> None:
     with pytest.raises(Refusal, match="k and v must have one shape"):
         flash_attention(paddle.zeros([1, 5, 2, 8]), paddle.zeros([1, 5, 2, 8]), paddle.zeros([1, 6, 2, 8]))
+
+
+def test_no_grad_keeps_no_history() -> None:
+    x = tensors(arrays(SMALL))
+    with paddle.no_grad():
+        out = flash_attention(x.q, x.k, x.v, causal=True)
+    assert out.stop_gradient
+    assert not flash_attention(x.q, x.k, x.v, causal=True).stop_gradient
+
+
+def test_what_asks_for_no_gradient_gets_none_and_the_others_theirs() -> None:
+    plain = result(tensors(arrays(SMALL)), causal=True)
+    x = tensors(arrays(SMALL))
+    x.k.stop_gradient = True
+    (flash_attention(x.q, x.k, x.v, causal=True) * x.dout).sum().backward()
+    assert x.k.grad is None
+    assert np.array_equal(x.q.grad.numpy(), plain.dq)
+    assert np.array_equal(x.v.grad.numpy(), plain.dv)
+    frozen = tensors(arrays(SMALL))
+    for tensor in (frozen.q, frozen.k, frozen.v):
+        tensor.stop_gradient = True
+    assert flash_attention(frozen.q, frozen.k, frozen.v).stop_gradient
+
+
+def test_recompute_gives_the_same_gradients() -> None:
+    from paddle.distributed.fleet.utils import recompute
+
+    plain = result(tensors(arrays(SMALL)), causal=True)
+    x = tensors(arrays(SMALL))
+    (recompute(lambda *qkv: flash_attention(*qkv, causal=True), x.q, x.k, x.v) * x.dout).sum().backward()
+    for tensor, name in ((x.q, "dq"), (x.k, "dk"), (x.v, "dv")):
+        assert np.array_equal(tensor.grad.numpy(), getattr(plain, name))
+
+
+def test_a_gradient_of_the_second_order_is_refused_and_not_taken_for_nothing() -> None:
+    x = tensors(arrays(SMALL))
+    out = flash_attention(x.q, x.k, x.v, causal=True)
+    (dq,) = paddle.grad([out], [x.q], [x.dout], create_graph=True)
+    assert np.array_equal(dq.numpy(), result(tensors(arrays(SMALL)), causal=True).dq)
+    with pytest.raises(Exception, match="no gradient of the second order"):
+        paddle.grad([(dq * dq).sum()], [x.q])
+
+
+@pytest.mark.filterwarnings("ignore:Tensor do not have 'place':UserWarning")  # Paddle's own doing
+def test_a_static_graph_of_it_gives_the_same_bits_and_gradients() -> None:
+    class Layer(paddle.nn.Layer):
+        def forward(self, q: Any, k: Any, v: Any) -> Any:
+            return flash_attention(q, k, v, causal=True)
+
+    x = tensors(arrays(SMALL))
+    spec = [paddle.static.InputSpec(list(tensor.shape), "float32") for tensor in (x.q, x.k, x.v)]
+    out = paddle.jit.to_static(Layer(), input_spec=spec, full_graph=True)(x.q, x.k, x.v)
+    found = Result(*(each.numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
+    plain = result(tensors(arrays(SMALL)), causal=True)
+    assert all(np.array_equal(getattr(found, name), getattr(plain, name)) for name in NAMES)
