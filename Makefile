@@ -8,7 +8,7 @@ PEERS  := .venv-peers
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test fuzz test-engine test-slow bench-tests lint format peers bench-peers bench-train docs constraints clean
+.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format peers bench-peers bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +30,9 @@ bench: $(READY) ## devkit bench attn on this machine's device
 
 test: $(READY) ## the tests, without those that need an engine (docker, sshd, a browser, torch, …) or minutes
 	$(PYTEST) -m '$(DEFAULT)' -n auto --dist loadfile
+
+test-bare: ## make test as on a machine with nothing but what README asks for (Debian and what comes from it)
+	.ci/bare $(MAKE) --no-print-directory PYTHON="$(PYTHON)" test
 
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
 	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py
@@ -74,4 +77,4 @@ constraints: $(READY) ## pin anew what pyproject.toml allows
 	  grep '^torch==' constraints.txt; } > .constraints && mv .constraints constraints.txt
 
 clean: ## remove the environments and the caches of the tools
-	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .bare .pytest_cache .mypy_cache .ruff_cache

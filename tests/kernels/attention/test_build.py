@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 
 from devkit.kernels.attention import build
@@ -155,8 +156,8 @@ def test_killed_in_the_middle_it_leaves_nothing_that_counts_as_built(
 
 def running(cache: Path) -> list[str]:
     """Return the processes whose command names the cache."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True, timeout=LIMIT_S)
-    return [line for line in listed.stdout.splitlines() if str(cache) in line]
+    lines = (" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [line for line in lines if str(cache) in line]
 
 
 def test_no_compiler_is_refused_with_how_to_get_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
