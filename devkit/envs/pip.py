@@ -1,8 +1,9 @@
 """``pip`` in an environment that has none: uv does what pip is asked for, there and nowhere else.
 
 An environment made by uv holds no pip, and a shell that finds none goes on along PATH: ``pip install`` would then
-change another Python. So a small script stands in its place, in the environment itself and, for environments that devkit only
-uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip`` puts the real one in.
+change another Python. So a small script stands in its place, in the environment itself and, for environments that
+devkit only uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip``
+puts the real one in.
 """
 
 from __future__ import annotations
