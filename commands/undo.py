@@ -17,7 +17,7 @@ from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.console import Cell, Column
 from devkit.errors import DevkitError
 from devkit.git.session import open_session
-from devkit.pr.undo import choices, preview, undo
+from devkit.git.undo import choices, preview, undo
 from devkit.text import ago, counted
 
 

@@ -7,27 +7,28 @@ from typing import Annotated
 import typer
 
 
-def _numbers(incomplete: str) -> list[tuple[str, str]]:
+def requests_here(incomplete: str) -> list[tuple[str, str]]:
     from devkit.app import App
     from devkit.errors import DevkitError
-    from devkit.git.roles import requests_here
+    from devkit.git.roles import requests_here as branches_of
     from devkit.git.session import open_session
 
     try:
         with open_session(App(), changes=False) as session:
-            found = requests_here(session.state(status=False))
+            found = branches_of(session.state(status=False))
     except DevkitError:
         return []
-    return [(str(each.number), name) for name, each in found.items() if str(each.number).startswith(incomplete)]
+    numbers = [(str(request.number), name) for name, request in found.items()]
+    names = [(name, f"pull request {request.number}") for name, request in found.items()]
+    return [pair for pair in (*numbers, *names) if pair[0].startswith(incomplete)]
 
 
-Number = Annotated[
-    int,
+Which = Annotated[
+    str,
     typer.Argument(
         metavar="[N]",
-        min=0,
         show_default=False,
-        autocompletion=_numbers,
-        help="A request that is here; the branch you are on by default.",
+        autocompletion=requests_here,
+        help="A number, #7, a page's address or a branch that is here; the branch you are on by default.",
     ),
 ]

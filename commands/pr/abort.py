@@ -9,17 +9,18 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json
 from devkit.git.session import open_session
-from devkit.pr.rebase import abort, mark_of_this
+from devkit.pr.resume import abort, plan_abort
 
 
 def command(ctx: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
+        state = session.state()
+        plan = plan_abort(session, state)
         if dry_run:
-            run = mark_of_this(session.place).get("run")
-            app.console.plan([f"devkit undo {run}" if run else f"git {session.place.operation or 'rebase'} --abort"])
+            app.console.plan(plan.steps)
             return
-        where = abort(session, session.state())
+        where = abort(session, state, plan)
     if as_json:
         app.console.json({"aborted": True, "where": where})
         return

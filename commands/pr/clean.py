@@ -1,4 +1,6 @@
-"""Remove the pull requests that are merged, by squash or rebase too.
+"""Remove the branches that are merged, requests and your own, by squash or rebase too.
+
+One that cannot go stays and is named, and the others go.
 
 Example:  devkit pr clean --remote
 """
@@ -10,9 +12,9 @@ from typing import Annotated
 import typer
 
 from devkit.commands._cli.options import DryRun, Json, Yes
-from devkit.commands.pr.drop import show
+from devkit.commands.pr.drop import show, show_notes
 from devkit.git.session import open_session
-from devkit.pr.drop import Dropped, drop, leave_line, merged_branches, plan
+from devkit.pr.drop import Dropped, drop, merged_branches, plan_clean
 
 
 def command(
@@ -23,21 +25,19 @@ def command(
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
         merged = merged_branches(session, state)
-        branches = list(merged)
+        plan = plan_clean(session, state, list(merged), remote=remote, yes=yes)
         if dry_run:
-            app.console.plan(list(map(str, plan(state, branches, leave_line(state, session, branches)[0]))))
+            show_notes(app, plan.notes)
+            app.console.plan(plan.steps)
             return
-        if branches:
-            for name, how in merged.items():
-                app.console.note(f"{name}   {how}", "dim")
-            done = drop(session, state, branches, "pr clean", remote=remote, yes=yes)
-        else:
-            done = Dropped()
-    if branches or as_json:
+        for name in plan.branches:
+            app.console.note(f"{name}   {merged[name]}", "dim")
+        done = drop(session, state, plan, "pr clean") if plan.branches else Dropped(notes=list(plan.notes))
+    if merged or as_json:
         show(app, done, as_json=as_json)
     else:
-        app.console.note("no request here is merged")
+        app.console.note("nothing here is merged")
         app.console.next("git fetch   and devkit pr list")

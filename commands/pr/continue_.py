@@ -10,13 +10,20 @@ import typer
 from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.pr.rebase import show
 from devkit.git.session import open_session
-from devkit.pr.rebase import go_on
+from devkit.pr.resume import plan_resume, resume
 
 
 def command(ctx: typer.Context, dry_run: DryRun = False, as_json: Json = False) -> int:
-    with open_session(ctx.obj, changes=not dry_run) as session:
+    return go_on(ctx, "continue", dry_run=dry_run, as_json=as_json)
+
+
+def go_on(ctx: typer.Context, how: str, *, dry_run: bool, as_json: bool) -> int:
+    """Continue or skip, and return the exit status."""
+    with open_session(ctx.obj, changes=True, dry=dry_run) as session:
+        state = session.state()
+        plan = plan_resume(session, state, how)
         if dry_run:
-            ctx.obj.console.plan([f"git {session.place.operation or 'rebase'} --continue"])
+            ctx.obj.console.plan(plan.steps)
             return 0
-        outcome = go_on(session, session.state(), "continue")
+        outcome = resume(session, state, plan)
     return show(ctx.obj, outcome, as_json=as_json)

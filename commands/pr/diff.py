@@ -10,22 +10,22 @@ from typing import Annotated
 import typer
 
 from devkit.commands._cli.options import Json
-from devkit.commands.pr._options import Number
+from devkit.commands.pr._options import Which
 from devkit.git.session import open_session
 from devkit.pr.show import diff, page
 
 
 def command(
     ctx: typer.Context,
-    number: Number = 0,
+    which: Which = "",
     stat: Annotated[bool, typer.Option("--stat", help="Count the lines of each file.")] = False,
     name_only: Annotated[bool, typer.Option("--name-only", help="Name the files.")] = False,
     as_json: Json = False,
 ) -> int:
     with open_session(ctx.obj, changes=False) as session:
         if as_json:
-            found = page(session, session.state(), number)
+            found = page(session, session.state(), which)
             files = [{"path": each.path, "added": each.added, "removed": each.removed} for each in found.files]
             ctx.obj.console.json({"branch": found.branch, "base": found.base, "files": files})
             return 0
-        return diff(session, session.state(status=False), number, stat=stat, name_only=name_only)
+        return diff(session, session.state(status=False), which, stat=stat, name_only=name_only)

@@ -1,6 +1,10 @@
-"""Remove a pull request from here: its branch, its worktree and what devkit keeps of it.
+"""Remove a pull request, or a branch of yours, from here: its branch, its worktree and what devkit keeps of it.
+
+What no other branch and no remote has is named first, and needs --yes.
 
 Example:  devkit pr drop 1007
+
+Example:  devkit pr drop my-fix --remote
 """
 
 from __future__ import annotations
@@ -11,32 +15,48 @@ import typer
 
 from devkit.app import App
 from devkit.commands._cli.options import DryRun, Json, Yes
-from devkit.commands.pr._options import Number
+from devkit.commands.pr._options import requests_here
 from devkit.errors import UsageError
-from devkit.git.roles import branch_of
 from devkit.git.session import open_session
-from devkit.pr.drop import Dropped, drop, leave_line, plan
+from devkit.pr.branches import branch_named
+from devkit.pr.drop import Dropped, drop, plan_drop
 
 
 def command(
     ctx: typer.Context,
-    number: Number,
+    which: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="N…",
+            show_default=False,
+            autocompletion=requests_here,
+            help="Requests or branches that are here: a number, #7, a page's address, a branch.",
+        ),
+    ],
     remote: Annotated[bool, typer.Option("--remote", help="Remove the fork's branch too.")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    if not number:
+    if "0" in which:
         raise UsageError("which request is meant?", "", "devkit pr drop 1007", "devkit pr list")
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
-        branches = [branch_of(state, number)]
+        branches = list(dict.fromkeys(branch_named(state, text) for text in which))
+        plan = plan_drop(session, state, branches, remote=remote, yes=yes)
         if dry_run:
-            app.console.plan(list(map(str, plan(state, branches, leave_line(state, session, branches)[0]))))
+            show_notes(app, plan.notes)
+            app.console.plan(plan.steps)
             return
-        done = drop(session, state, branches, f"pr drop {number}", remote=remote, yes=yes)
+        done = drop(session, state, plan, f"pr drop {' '.join(which)}")
     show(app, done, as_json=as_json)
+
+
+def show_notes(app: App, notes: tuple[str, ...]) -> None:
+    """Say what a plan says beside its lines."""
+    for note in notes:
+        app.console.look(note)
 
 
 def show(app: App, done: Dropped, *, as_json: bool) -> None:
@@ -52,7 +72,9 @@ def show(app: App, done: Dropped, *, as_json: bool) -> None:
         )
         return
     parts = [*done.branches, *map(str, done.worktrees), *done.remote]
-    app.console.done(f"removed {', '.join(parts)}" + (f"; now on {done.now_on}" if done.now_on else ""))
-    for each in done.notes:
-        app.console.look(each)
-    app.console.next("devkit undo   brings all of it back")
+    if parts:
+        app.console.done(f"removed {', '.join(parts)}" + (f"; now on {done.now_on}" if done.now_on else ""))
+    for note in done.notes:
+        app.console.look(note)
+    if parts:
+        app.console.next("devkit undo   brings all of it back")

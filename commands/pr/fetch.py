@@ -10,6 +10,7 @@ Example:  devkit pr fetch 1007 --worktree
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,8 @@ from devkit.errors import UsageError
 from devkit.git.command import branch_name
 from devkit.git.roles import parse_request
 from devkit.git.session import open_session
-from devkit.pr.fetch import Way, Wish, fetch, preview
+from devkit.pr.fetch import CheckoutMode, FetchOptions, fetch, plan_fetch
+from devkit.pr.remote import ssh_host
 from devkit.pr.trees import ccache_settings
 from devkit.text import duration
 
@@ -43,28 +45,34 @@ def command(
 ) -> None:
     app = ctx.obj
     started = time.monotonic()
-    ways: dict[Way, bool] = {"worktree": worktree or bool(folder), "branch": no_switch, "detach": detach}
+    ways: dict[CheckoutMode, bool] = {"worktree": worktree or bool(folder), "branch": no_switch, "detach": detach}
     chosen = [way for way, asked in ways.items() if asked]
     if len(chosen) > 1 or (len(requests) > 1 and (branch or detach or worktree or folder)):
         raise UsageError(
             "these flags do not go together",
             "--worktree, --no-switch and --detach exclude each other; several requests only get branches.",
         )
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
-        wish = Wish(
+        options = FetchOptions(
             tuple(
-                dict.fromkeys(parse_request(each, state, app.config, remote=remote, merge=merge) for each in requests)
+                dict.fromkeys(
+                    parse_request(text, state, app.config, remote=remote, merge=merge, real_host=partial(ssh_host, app))
+                    for text in requests
+                )
             ),
             chosen[0] if chosen else "switch",
             branch_name(branch) if branch else "",
             Path(folder).absolute() if folder else None,
             depth,
         )
+        plan = plan_fetch(session, state, options)
         if dry_run:
-            app.console.plan(list(map(str, preview(session, wish, state))))
+            for note in plan.notes:
+                app.console.look(note)
+            app.console.plan(plan.steps)
             return
-        done = fetch(session, wish, state)
+        done = fetch(session, plan)
     took = duration(time.monotonic() - started)
     if as_json:
         app.console.json(

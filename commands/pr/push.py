@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 
 from devkit.commands._cli.options import DryRun, Json
-from devkit.commands.pr._options import Number
+from devkit.commands.pr._options import Which
 from devkit.git.session import open_session
-from devkit.pr.push import preview_push, push
+from devkit.pr.push import PushOptions, plan_push, push
 
 NEWS = {
     "new": "pushed as a new branch",
@@ -27,19 +27,21 @@ NEWS = {
 
 def command(
     ctx: typer.Context,
-    number: Number = 0,
+    which: Which = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the fork.")] = "",
     branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="Another name there.")] = "",
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not run the pre-push hook.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state(status=False)
+        plan = plan_push(session, state, PushOptions(which, remote, branch, verify=not no_verify))
         if dry_run:
-            app.console.plan(list(map(str, preview_push(session, state, number, remote, branch))))
+            app.console.plan(list(map(str, plan.steps)))
             return
-        done = push(session, state, number, remote, branch)
+        done = push(session, state, plan)
     if as_json:
         app.console.json(
             {

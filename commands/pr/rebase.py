@@ -16,14 +16,14 @@ import typer
 
 from devkit.app import App
 from devkit.commands._cli.options import DryRun, Json
-from devkit.commands.pr._options import Number
+from devkit.commands.pr._options import Which
 from devkit.git.session import open_session
-from devkit.pr.rebase import Outcome, preview, rebase
+from devkit.pr.rebase import Outcome, RebaseOptions, plan_rebase, rebase
 
 
 def command(
     ctx: typer.Context,
-    number: Number = 0,
+    which: Which = "",
     onto: Annotated[
         str, typer.Option("--onto", metavar="COMMIT", help="Another base: remote/branch, or a commit.")
     ] = "",
@@ -32,12 +32,13 @@ def command(
     as_json: Json = False,
 ) -> int:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
+        plan = plan_rebase(session, state, RebaseOptions(which, onto, remote))
         if dry_run:
-            app.console.plan(preview(session, state, number, onto, remote))
+            app.console.plan(plan.steps)
             return 0
-        outcome = rebase(session, state, number, onto, remote)
+        outcome = rebase(session, state, plan)
     return show(app, outcome, as_json=as_json)
 
 
@@ -63,7 +64,7 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
         place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
         merging = outcome.operation == "merge"
         console.look(
-            f"{outcome.branch}: the merge goes on"
+            f"{outcome.branch}: the merge is in progress"
             if merging
             else f"{outcome.branch} stopped at {place}{outcome.stopped}"
         )
@@ -75,7 +76,7 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
             console.look(each)
         if outcome.conflicts:
             console.next("git add -- FILE…   once they are right")
-        console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is mended"))
+        console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is fixed"))
         if not merging:
             console.next("devkit pr skip   without this commit")
         console.next("devkit pr abort   back to where you were")

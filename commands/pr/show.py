@@ -1,4 +1,4 @@
-"""Show a pull request that is here: its commits and files, its size, the operators and tests that it touches.
+"""Show a pull request that is here: its commits and files, its size, the operators and tests that it writes.
 
 Example:  devkit pr show 1007
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from devkit.commands._cli.options import Json
-from devkit.commands.pr._options import Number
+from devkit.commands.pr._options import Which
 from devkit.git.session import open_session
 from devkit.pr.show import page
 from devkit.text import ago, counted
@@ -16,10 +16,10 @@ from devkit.text import ago, counted
 FILES_SHOWN = 30
 
 
-def command(ctx: typer.Context, number: Number = 0, as_json: Json = False) -> None:
+def command(ctx: typer.Context, which: Which = "", as_json: Json = False) -> None:
     console = ctx.obj.console
     with open_session(ctx.obj, changes=False) as session:
-        found = page(session, session.state(), number)
+        found = page(session, session.state(), which)
     known = found.known
     if as_json:
         console.json(
@@ -61,4 +61,4 @@ def command(ctx: typer.Context, number: Number = 0, as_json: Json = False) -> No
         console.answer_parts(
             ("  tests      ", "dim"), (f"{counted(len(found.tests), 'file')}: {', '.join(found.tests[:5])}", "")
         )
-    console.next("devkit pr diff" + (f" {number}" if number else ""))
+    console.next("devkit pr diff" + (f" {which}" if which else ""))

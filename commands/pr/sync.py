@@ -11,7 +11,7 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.git.session import open_session
-from devkit.pr.push import preview_sync, sync
+from devkit.pr.sync import plan_sync, sync
 from devkit.text import counted
 
 
@@ -23,12 +23,13 @@ def command(
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
+        plan = plan_sync(session, state, yes=yes, remote=remote)
         if dry_run:
-            app.console.plan(list(map(str, preview_sync(session, state, yes=yes, remote=remote))))
+            app.console.plan(plan.steps)
             return
-        done = sync(session, state, yes=yes, remote=remote)
+        done = sync(session, state, plan)
     if as_json:
         app.console.json(
             {
@@ -47,7 +48,7 @@ def command(
         f"{counted(done.behind, 'new commit')}" if done.behind else "",
         f"{counted(done.dropped, 'commit')} taken off the fork" if done.dropped else "",
     ]
-    app.console.done(f"{equal} at {done.base}, {done.oid[:10]}" + "".join(f", {each}" for each in news if each))
-    for each in done.notes:
-        app.console.look(each)
+    app.console.done(f"{equal} at {done.base}, {done.oid[:10]}" + "".join(f", {text}" for text in news if text))
+    for note in done.notes:
+        app.console.look(note)
     app.console.next("devkit undo")

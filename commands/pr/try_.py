@@ -48,7 +48,7 @@ def command(
     from devkit.envs.resolve import names
     from devkit.git.roles import parse_request
     from devkit.git.session import open_session
-    from devkit.pr.fetch import Wish, worktree_folder
+    from devkit.pr.fetch import FetchOptions, worktree_folder
 
     app: App = ctx.obj
     if as_json and words:
@@ -57,7 +57,7 @@ def command(
         state = session.state(status=False)
         wanted = parse_request(request, state, app.config, remote=remote)
         here = state.branch == wanted.branch
-        folder = state.checkout if here else worktree_folder(wanted.branch, Wish((wanted,), "worktree"), state)
+        folder = state.checkout if here else worktree_folder(wanted.branch, FetchOptions((wanted,), "worktree"), state)
     number, name = str(wanted.number), env or f"try-{wanted.number}"
     fetch = ["pr", "fetch", number, *([] if here else ["--worktree"])]
     create = [] if env or name in names() else ["env", "create", name]

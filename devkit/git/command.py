@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import find_program
 from devkit.redact import redact
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
     from devkit.app import App
 
-COMPLAINT_LINES = 12
 # What a user sets on purpose: identity, transport and credentials, configuration, tracing. The others (GIT_DIR,
 # GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY, GIT_EXTERNAL_DIFF, …) come from a hook or a wrapper, and would send a
 # command to another repository, or start a program.
 KEPT = re.compile(
     r"GIT_(ASKPASS|SSH|SSH_COMMAND|SSH_VARIANT|SSL_\w+|EXEC_PATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM"
-    r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
+    r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|CONFIG_PARAMETERS|DISCOVERY_ACROSS_FILESYSTEM|CEILING_DIRECTORIES"
+    r"|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
     r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
 )
 SETTINGS = {
@@ -45,6 +45,15 @@ SETTINGS = {
     "advice.detachedHead": "false",
 }
 NETWORK = frozenset({"fetch", "push", "ls-remote"})
+# What git says of its own work, beside what a server, a hook or ssh says.
+_PROGRESS = re.compile(
+    r"^(remote: *)?((Enumerating|Counting|Compressing|Receiving|Resolving|Writing|Unpacking|Updating|Filtering)\b.*:"
+    r"|Total \d|Delta compression|Processing)|:\s+\d+% "
+)
+_OWN_WORDS = re.compile(
+    r"^(From|To) |^ [-*+!=t ] |^   [0-9a-f]+\.\.|^(fatal|error|hint):|^Everything up-to-date|^branch '.*' set up"
+    r"|^\s*$|^remote:\s*$"
+)
 _LOCK = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
 _HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -87,18 +96,29 @@ def line(*words: str, directory: Path | None = None, data: bytes | None = None, 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a line of git ended."""
+    """How a line of git ended.
+
+    Attributes:
+        heard: the lines that the screen has shown already, as they came.
+    """
 
     status: int
     stdout: bytes
     stderr: bytes
+    heard: frozenset[str] = frozenset()
+
+    @property
+    def said(self) -> str:
+        """All that it said when it failed."""
+        return redact((self.stderr.strip() or self.stdout.strip()).decode(errors="replace"))
 
     @property
     def complaint(self) -> str:
-        """The last lines of what it said when it failed."""
-        said = (self.stderr.strip() or self.stdout.strip()).decode(errors="replace")
-        lines = [each for each in said.splitlines() if not each.startswith(("hint:", "remote: Enumerating"))]
-        return redact("\n".join(lines[-COMPLAINT_LINES:]))
+        """What it said when it failed, without its progress and what the screen has shown already."""
+        lines = [text.rstrip() for text in re.split(r"[\r\n]+", self.said)]
+        kept = [text for text in lines if not text.startswith("hint:") and not _PROGRESS.search(text)]
+        fresh = [text for text in kept if text not in self.heard and text != "remote:"]
+        return "\n".join(fresh).strip("\n")
 
 
 class GitFailed(DevkitError):
@@ -109,7 +129,7 @@ class GitFailed(DevkitError):
         super().__init__(
             f"git {name} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
-            *(f"rm -- {shlex.quote(lock)}   when no other git works here" for lock in _locks(answer.complaint)),
+            *(Hint.of("rm", "--", lock, purpose="when no other git works here") for lock in _locks(answer.said)),
         )
         self.answer = answer
 
@@ -162,7 +182,10 @@ def safe_url(url: str) -> str:
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return ``base`` without the ``GIT_*`` variables that redirect git, with what devkit asks of it."""
     environ = {name: value for name, value in base.items() if not name.startswith("GIT_") or KEPT.fullmatch(name)}
-    count = int(environ.get("GIT_CONFIG_COUNT") or 0)
+    text = environ.get("GIT_CONFIG_COUNT") or "0"
+    if not text.isdigit():
+        return environ  # git itself says what is wrong with it
+    count = int(text)
     for number, (key, value) in enumerate(SETTINGS.items(), count):
         environ[f"GIT_CONFIG_KEY_{number}"] = key
         environ[f"GIT_CONFIG_VALUE_{number}"] = value
@@ -272,7 +295,7 @@ class Git:
         if process.returncode:
             raise GitFailed(words, Answer(process.returncode, stdout, stderr))
 
-    def carry_out(
+    def execute(
         self, each: Line, *, check: bool = True, env: Mapping[str, str] | None = None, title: str = ""
     ) -> Answer:
         """Run a line that changes something, shown with ``-v``; a slow one with progress, and ended with devkit.
@@ -290,11 +313,21 @@ class Git:
         return answer
 
     def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
-        runner = self.app.runner
+        runner, console = self.app.runner, self.app.console
         network = each.words[0] in NETWORK
-        if title and network and not self.app.console.interactive:
-            self.app.console.note(f"{title}…", "dim")
-        with self._progress(title, network=network) as on_line:
+        if title and network and not console.interactive:
+            console.note(f"{title}…", "dim")
+        heard: set[str] = set()
+        with self._progress(title, network=network) as on_progress:
+
+            def on_line(text: str) -> None:
+                if on_progress:
+                    on_progress(text)
+                said = text.rstrip()
+                if not _PROGRESS.search(said) and not _OWN_WORDS.search(said):
+                    heard.add(said)
+                    console.note(f"  {redact(said.removeprefix('remote: '))}", "dim")
+
             child = runner.start(
                 each.argv,
                 cwd=self.directory,
@@ -302,10 +335,10 @@ class Git:
                 pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
                 log=self.log,
                 keep=None,
-                on_line=on_line,
+                on_line=on_line if each.words[0] in {"fetch", "push"} and not console.quiet else on_progress,
             )
             status = runner.finish(child)
-        return Answer(status, bytes(child.stdout), bytes(child.stderr))
+        return Answer(status, bytes(child.stdout), bytes(child.stderr), frozenset(heard))
 
     def _progress(self, title: str, *, network: bool) -> Any:
         console = self.app.console

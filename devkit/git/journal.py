@@ -70,6 +70,8 @@ class Entry:
         pushes: what it pushed, or was about to.
         after: None for a run that was killed.
         undoes: the run that it undid, if it was an undo.
+        sequence: its place among the changing runs of the repository; clocks go back, this does not. 0 for one of an
+            older devkit, which came before all that have one.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Entry:
     pushes: tuple[Push, ...] = ()
     after: After | None = None
     undoes: str = ""
+    sequence: int = 0
 
 
 def folder(place: Place) -> Path:
@@ -102,7 +105,12 @@ def entries(place: Place) -> list[Entry]:
     for path in folder(place).glob("*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             found.append(_entry(json.loads(path.read_text("utf-8"))))
-    return sorted(found, key=lambda each: each.started, reverse=True)
+    return sorted(found, key=lambda entry: (entry.sequence, entry.started), reverse=True)
+
+
+def next_sequence(place: Place) -> int:
+    """Return the place of the next run among the repository's."""
+    return max((entry.sequence for entry in entries(place)), default=0) + 1
 
 
 def _entry(data: Mapping[str, Any]) -> Entry:
@@ -115,6 +123,7 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         tuple(Push(**each) for each in data["pushes"]),
         After(**after) if after else None,
         data["undoes"],
+        data.get("sequence", 0),
     )
 
 

@@ -150,7 +150,7 @@ def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], ref
             safe_path(each.path)
     for checkout in snapshot.checkouts:
         if found[checkout.path].missing:
-            git.carry_out(
+            git.execute(
                 line(
                     "worktree",
                     "add",
@@ -350,9 +350,9 @@ def _head(git: Git, place: Place, head: str) -> None:
         return
     text = head.strip()
     if text.startswith("ref: "):
-        git.carry_out(line("symbolic-ref", "-m", "devkit: undo", "HEAD", text[len("ref: ") :]))
+        git.execute(line("symbolic-ref", "-m", "devkit: undo", "HEAD", text[len("ref: ") :]))
     else:
-        git.carry_out(line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text))
+        git.execute(line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text))
 
 
 def _index(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> None:
@@ -401,7 +401,7 @@ def set_refs(git: Git, refs: Mapping[str, str]) -> None:
     for records in (deletes, sets):  # a branch a/b can only come where a is gone
         if records:
             data = os.fsencode("".join(records))
-            git.carry_out(line("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin", data=data))
+            git.execute(line("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin", data=data))
 
 
 def _logs(git: Git, snapshot: Snapshot, refs: Mapping[str, str]) -> None:
@@ -421,7 +421,7 @@ def set_branch_config(git: Git, name: str, wanted: Collection[tuple[str, str]]) 
     """Make the settings of a branch what ``wanted`` says: keys as git lists them."""
     git.ask("config", "--local", "--remove-section", f"branch.{name}")
     for key, value in wanted:
-        git.carry_out(line("config", "--local", "--add", key, value))
+        git.execute(line("config", "--local", "--add", key, value))
 
 
 def sections(config: Iterable[tuple[str, str]]) -> dict[str, tuple[tuple[str, str], ...]]:
@@ -446,7 +446,7 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
             continue
         name = branch.removeprefix("refs/heads/")
         words = ("switch", "--quiet", name) if branch else ("switch", "--quiet", "--detach", head)
-        if inside.carry_out(line(*words, directory=folder), check=False).status:
+        if inside.execute(line(*words, directory=folder), check=False).status:
             restored.left.append(f"the submodule {path}: its own changes are in the way of {head[:10]}")
 
 
@@ -461,7 +461,7 @@ def remove_worktree(git: Git, path: Path) -> None:
     if any(
         each.path == path for each in parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
     ):
-        git.carry_out(line("worktree", "remove", "--force", "--force", "--", str(path)), check=False)
+        git.execute(line("worktree", "remove", "--force", "--force", "--", str(path)), check=False)
     if path.is_dir():
         shutil.rmtree(path)
-    git.carry_out(line("worktree", "prune"))
+    git.execute(line("worktree", "prune"))

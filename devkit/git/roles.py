@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import re
-import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.command import safe_url, word
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devkit.config import Config
+    from devkit.git.command import Git
     from devkit.git.state import State
 
 TRACKING = "refs/devkit/pull/"
 KEPT = "refs/devkit/old/"
+BASE = "devkitBase"
 USUAL_BASE_BRANCHES = ("develop", "main", "master")
 _SCP = re.compile(r"^(?:[^@/:]+@)?(?P<host>[^/:]+):(?P<path>.+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^@/]*@)?(?P<host>[^/:]*)(?::\d+)?/(?P<path>.+)$", re.IGNORECASE)
@@ -93,6 +96,31 @@ def locate(url: str) -> Location:
     return Location(host, parts[-2] if len(parts) > 1 else "", parts[-1] if parts else "")
 
 
+def resolved(state: State, url: str) -> str:
+    """Return a URL as git rewrites it: by the longest ``url.*.insteadOf`` that it begins with."""
+    found = [
+        (len(prefix), key[len("url.") : -len(".insteadof")] + url[len(prefix) :])
+        for key, values in state.config.items()
+        if key.startswith("url.") and key.endswith(".insteadof")
+        for prefix in values
+        if prefix and url.startswith(prefix)
+    ]
+    return max(found)[1] if found else url
+
+
+def is_address(text: str) -> bool:
+    """Tell whether a remote is given by its address."""
+    return ":" in text or "/" in text
+
+
+def push_address(git: Git, state: State, remote: str) -> str:
+    """Return what to ask for what a push will meet: the remote's name, or the other address that it pushes to."""
+    pushes = f"remote.{remote}.pushurl" in state.config or any(key.endswith(".pushinsteadof") for key in state.config)
+    if not pushes or is_address(remote):
+        return remote
+    return safe_url(git.text("remote", "get-url", "--push", "--", remote).split("\n")[0])
+
+
 def known_remote(state: State, name: str) -> str:
     """Return a remote's name if there is one of this name.
 
@@ -153,6 +181,18 @@ def roles(state: State, config: Config, asked: str = "") -> Roles:
     return Roles(remote, base_branch(state, config, remote))
 
 
+def base_of(state: State, config: Config, branch: str) -> Roles:
+    """Return the base of a branch: as remembered, the project's branch that it follows, or the default one."""
+    request = request_of(state, branch)
+    base = roles(state, config, request.remote if request else "")
+    chosen = state.setting(f"branch.{branch}.{BASE.lower()}")
+    if not chosen and state.setting(f"branch.{branch}.remote") == base.base:
+        merge = state.setting(f"branch.{branch}.merge")
+        followed = merge.removeprefix("refs/heads/")
+        chosen = followed if merge.startswith("refs/heads/") and followed != branch else ""
+    return replace(base, branch=chosen) if chosen else base
+
+
 def fork_remote(state: State, config: Config, base: str, branch: str = "") -> str:
     """Return the remote to push to: the branch's own, the configured one, or the only one beside the base.
 
@@ -160,7 +200,8 @@ def fork_remote(state: State, config: Config, base: str, branch: str = "") -> st
         DevkitError: it is not clear which.
     """
     configured = config.get("pr.fork-remote") or state.setting("remote.pushdefault")
-    chosen = (state.setting(f"branch.{branch}.pushremote") if branch else "") or configured
+    own = state.setting(f"branch.{branch}.pushremote") if branch else ""
+    chosen = (own if own in state.remotes else "") or configured
     if chosen:
         return known_remote(state, chosen)
     others = [name for name in state.remotes if name != base]
@@ -175,35 +216,89 @@ def fork_remote(state: State, config: Config, base: str, branch: str = "") -> st
     )
 
 
-def parse_request(text: str, state: State, config: Config, *, remote: str = "", merge: bool = False) -> Request:
-    """Return the request that a number, ``#number`` or a URL names.
+def parse_request(
+    text: str,
+    state: State,
+    config: Config,
+    *,
+    remote: str = "",
+    merge: bool = False,
+    real_host: Callable[[str], str] = str,
+) -> Request:
+    """Return the request that a number, ``#number``, a URL or a branch made for one names.
+
+    ``real_host`` gives the host that ssh reaches under an alias.
 
     Raises:
-        UsageError: the text is neither.
+        UsageError: the text is none of these.
         DevkitError: no remote leads to the URL's repository.
     """
     digits = text.removeprefix("#")
     if re.fullmatch(r"[0-9]{1,12}", digits):
         chosen = base_remote(state, config, remote)
         return Request(_positive(digits), chosen, _style(state, chosen), merge)
+    made_for = request_of(state, text)
+    if made_for:
+        return replace(made_for, merge=merge)
     match = _REQUEST.match(text)
     if not match or text.startswith("-"):
         raise UsageError(
-            f"{text!r} is no pull request", "It is a number, or the address of its page.", "devkit pr fetch 1007"
+            f"{text!r} is not a pull request",
+            "It is a number, the address of its page, or a branch that was made for one.",
+            "devkit pr fetch 1007",
         )
+    found = [known_remote(state, remote)] if remote else remotes_at(state, match["repository"], real_host)
     wanted = locate(match["repository"])
-    if remote:
-        found = [known_remote(state, remote)]
-    else:
-        found = [name for name, url in state.remotes.items() if _same_place(locate(url), wanted)]
     if not found:
         raise DevkitError(
             f"no remote of this clone is {wanted} on {wanted.host}",
             "There is " + ", ".join(f"{name} ({locate(url)})" for name, url in state.remotes.items()) + ".",
-            f"git remote add {shlex.quote(word(wanted.owner, 'owner'))} {shlex.quote(match['repository'])}",
+            Hint.of("git", "remote", "add", word(wanted.owner, "owner"), match["repository"]),
         )
     chosen = known_remote(state, found[0])
-    return Request(_positive(match["number"]), chosen, _style(state, chosen), merge)
+    style = "merge-requests" if "merge_requests" in text else _style(state, chosen)
+    return Request(_positive(match["number"]), chosen, style, merge)
+
+
+def remotes_at(state: State, address: str, real_host: Callable[[str], str] = str) -> list[str]:
+    """Return the remotes that lead to an address: as written, as git rewrites them, and under ssh's aliases."""
+    wanted = {_key(locate(address)), _key(locate(resolved(state, address)))}
+    spellings = {
+        name: [
+            locate(text)
+            for value in (url, *state.config.get(f"remote.{name}.url", ()))
+            for text in (value, resolved(state, value))
+        ]
+        for name, url in state.remotes.items()
+    }
+    found = [name for name, places in spellings.items() if any(_key(place) in wanted for place in places)]
+    if found:
+        return found
+    return [
+        name
+        for name, places in spellings.items()
+        for place in places[:1]
+        if place.host and _key(replace(place, host=real_host(place.host))) in wanted
+    ]
+
+
+def project_address(url: str, project: str) -> str:
+    """Return the address of the project's repository, by that of a fork of it; nothing where it cannot be told."""
+    place = locate(url)
+    path = f"{place.owner}/{place.name}"
+    if not place.host or not place.owner or path not in url or place.owner.lower() == project.lower():
+        return ""
+    return url.replace(path, f"{project}/{place.name}", 1)
+
+
+def _key(place: Location) -> tuple[str, str, str]:
+    return place.host.lower(), place.owner.lower(), place.name.lower()
+
+
+def request_in_address(text: str) -> int:
+    """Return the number of the request whose page an address is, or 0."""
+    match = _REQUEST.match(text)
+    return int(match["number"]) if match and "/" in match["repository"] else 0
 
 
 def _positive(digits: str) -> int:
@@ -212,14 +307,14 @@ def _positive(digits: str) -> int:
     return int(digits)
 
 
-def _same_place(one: Location, other: Location) -> bool:
-    return [each.lower() for each in (one.host, one.owner, one.name)] == [
-        each.lower() for each in (other.host, other.owner, other.name)
-    ]
-
-
 def _style(state: State, remote: str) -> str:
-    return "merge-requests" if "gitlab" in locate(state.remotes[remote]).host else "pull"
+    """Return how a forge names its requests' refs: by its host, or by what was fetched from it before."""
+    used = any(
+        values[-1].startswith("refs/merge-requests/") and state.setting(key[: -len("merge")] + "remote") == remote
+        for key, values in state.config.items()
+        if key.startswith("branch.") and key.endswith(".merge")
+    )
+    return "merge-requests" if used or "gitlab" in locate(state.remotes[remote]).host else "pull"
 
 
 def request_of(state: State, branch: str) -> Request | None:

@@ -20,7 +20,7 @@ from devkit.errors import DevkitError
 from devkit.git import journal, snapshot
 from devkit.git.command import Git, line, lines_of
 from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
-from devkit.git.snapshot import MIB, Touches
+from devkit.git.snapshot import MIB, WriteSet
 from devkit.git.state import State, find_place, read_state, read_status
 
 if TYPE_CHECKING:
@@ -45,13 +45,15 @@ class Session:
     """A clone that a command works in.
 
     Attributes:
-        arrived: the refs that ``incoming`` fetched, until ``clear_incoming`` removes them.
+        arrived: the refs that ``incoming`` fetched, until the session ends.
+        dry: nothing is to be changed.
     """
 
     app: App
     git: Git
     place: Place
     arrived: dict[str, str] = field(default_factory=dict)
+    dry: bool = False
 
     def state(self, *, status: bool = True) -> State:
         """Read the clone's state."""
@@ -62,34 +64,37 @@ class Session:
         self,
         command: str,
         state: State,
-        touches: Touches,
+        writes: WriteSet,
         *,
         creates: Iterable[Path] = (),
         undoes: str = "",
         **arguments: Any,
     ) -> Iterator[Change]:
-        """Do a change: ``with session.change("pr fetch", state, touches, numbers=[7]) as change: change.run(…)``."""
+        """Do a change: ``with session.change("pr fetch", state, writes, numbers=[7]) as change: change.run(…)``."""
         if state.setting("extensions.refstorage") == "reftable":
             raise DevkitError(
                 "this repository keeps its refs in reftables",
                 "devkit cannot keep and restore those yet.",
                 "git refs migrate --ref-format=files",
             )
-        for path in (*([self.place.git_dir] if touches.checkout else []), *touches.checkouts):
+        for path in (*([self.place.git_dir] if writes.checkout else []), *writes.checkouts):
             self._free(path)
         known = None
-        if touches.checkout:  # else the status may not have been read
+        if writes.checkout:  # else the status may not have been read
             branch, dirty = state.branch or "(detached)", bool(state.status.entries)
             known = {"dirty": dirty, "commit": state.head or "(initial)", "branch": branch}
         with self.app.start_run(command, known, **arguments) as run:
             self.git.log = run.log("git")
             before = snapshot.take(
-                self.git, state, run.id, command, touches, limit=self.app.config.get("undo.max-mib") * MIB
+                self.git, state, run.id, command, writes, limit=self.app.config.get("undo.max-mib") * MIB
             )
-            entry = journal.Entry(run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes)
+            number = journal.next_sequence(self.place)
+            entry = journal.Entry(
+                run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes, sequence=number
+            )
             journal.write(self.place, entry)
             run.hold("undo")
-            change = Change(self, run, before, touches, entry)
+            change = Change(self, run, before, writes, entry)
             try:
                 yield change
                 change.finish()
@@ -158,7 +163,7 @@ class Change:
     session: Session
     record: Run
     before: Snapshot
-    touches: Touches
+    writes: WriteSet
     entry: journal.Entry
     stays: bool = False
     lines: list[str] = field(default_factory=list)
@@ -166,7 +171,7 @@ class Change:
     def run(self, each: Line, *, check: bool = True, title: str = "", env: Mapping[str, str] | None = None) -> Answer:
         """Carry out one line."""
         self.lines.append(str(each))
-        return self.session.git.carry_out(each, check=check, title=title, env=env)
+        return self.session.git.execute(each, check=check, title=title, env=env)
 
     def push(self, push: journal.Push, each: Line, *, title: str) -> None:
         """Push: the journal knows of it before the remote does."""
@@ -186,7 +191,7 @@ class Change:
         for each in self.before.checkouts:
             if (Path(each.path) / ".git").exists():
                 statuses[each.git_dir] = read_status(self.session.git.at(Path(each.path)))
-        refs = moved(self.before, now.own_refs, self.touches.refs)
+        refs = moved(self.before, now.own_refs, self.writes.refs)
         after = journal.what_was_left(self.before, now, refs, statuses)
         for name in self.entry.creates:
             if (Path(name) / ".git").exists():
@@ -205,14 +210,26 @@ def moved(before: Snapshot, now: Mapping[str, str], named: Iterable[str] = ()) -
 
 
 @contextlib.contextmanager
-def open_session(app: App, *, changes: bool, directory: Path | None = None) -> Iterator[Session]:
-    """Open the clone around a folder (the current one by default), under its lock where it will be changed."""
+def open_session(app: App, *, changes: bool, dry: bool = False, directory: Path | None = None) -> Iterator[Session]:
+    """Open the clone around a folder (the current one by default), under its lock where it will be changed.
+
+    Args:
+        app: the screen and the runner.
+        changes: it will be changed, or what would be is planned.
+        dry: it is only planned.
+        directory: the folder.
+    """
     git = Git(app, directory or Path.cwd())
     place = find_place(git)
     git.directory = place.top or place.git_dir
     try:
         with journal.locked(git, place) if changes else contextlib.nullcontext():
-            yield Session(app, git, place)
+            session = Session(app, git, place, dry=dry)
+            try:
+                yield session
+            finally:
+                if session.arrived:
+                    clear_incoming(session)
     except OSError as error:
         if error.errno not in REFUSALS:
             raise
@@ -340,7 +357,7 @@ def incoming(
         depth: how many commits deep; all with 0.
         title: what the progress line says.
     """
-    session.git.carry_out(fetch_line(remote, sources, depth=depth), title=title)
+    session.git.execute(fetch_line(remote, sources, depth=depth), title=title)
     now = session.arrived = refs_now(session.git, snapshot.INCOMING)
     return {source: now[snapshot.INCOMING + name] for source, name in sources.items()}
 

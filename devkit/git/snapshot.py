@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git
+    from devkit.git.journal import Entry
     from devkit.git.state import Place, State, Status
 
 NAMESPACE = "refs/devkit/undo/"
@@ -42,6 +43,7 @@ OPERATION_FILES = (
     "MERGE_HEAD",
     "MERGE_MODE",
     "MERGE_MSG",
+    "MERGE_RR",
     "MERGE_AUTOSTASH",
     "SQUASH_MSG",
     "CHERRY_PICK_HEAD",
@@ -53,6 +55,10 @@ OPERATION_FILES = (
     "BISECT_TERMS",
     "BISECT_NAMES",
     "BISECT_EXPECTED_REV",
+    "BISECT_ANCESTORS_OK",
+    "BISECT_FIRST_PARENT",
+    "BISECT_HEAD",
+    "BISECT_RUN",
     "rebase-merge",
     "rebase-apply",
     "sequencer",
@@ -134,7 +140,7 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
-class Touches:
+class WriteSet:
     """What a command can touch.
 
     Attributes:
@@ -230,18 +236,18 @@ def take(
     state: State,
     run_id: str,
     command: str,
-    touches: Touches,
+    writes: WriteSet,
     *,
     limit: int,
 ) -> Snapshot:
-    """Write the snapshot of what ``touches`` names.
+    """Write the snapshot of what ``writes`` names.
 
     Args:
         git: in the checkout.
         state: the clone's state at this moment.
         run_id: what the snapshot is called.
         command: what the user typed, for the list.
-        touches: what the command can touch.
+        writes: what the command can touch.
         limit: how many bytes may be written.
 
     Raises:
@@ -250,23 +256,23 @@ def take(
     place = state.place
     blobs = Blobs(place.object_format)
     checkouts = []
-    if touches.checkout and place.top:
-        checkouts.append(_checkout(git, place, state.status, touches.paths, blobs))
-    for path, paths in touches.checkouts.items():
+    if writes.checkout and place.top:
+        checkouts.append(_checkout(git, place, state.status, writes.paths, blobs))
+    for path, paths in writes.checkouts.items():
         if path == place.top:
             continue
         other = git.at(path)
         checkouts.append(
-            _checkout(other, find_place(other), read_status(other), paths, blobs, whole=path in touches.whole)
+            _checkout(other, find_place(other), read_status(other), paths, blobs, whole=path in writes.whole)
         )
     stash, stash_commits = _log(place.common_dir / "logs" / "refs" / "stash", blobs)
     blobs.commits += stash_commits
     logs = {}
-    for branch in touches.deletes:
+    for branch in writes.deletes:
         logs[branch], commits = _log(place.common_dir / "logs" / "refs" / "heads" / branch, blobs)
         blobs.commits += commits
-    refs = {name: oid for name, oid in state.own_refs.items() if is_kept(name) or name in touches.refs}
-    refs.update(dict.fromkeys(touches.refs - refs.keys(), ""))
+    refs = {name: oid for name, oid in state.own_refs.items() if is_kept(name) or name in writes.refs}
+    refs.update(dict.fromkeys(writes.refs - refs.keys(), ""))
     tips = [oid for name, oid in refs.items() if state.kinds.get(name) == "commit"]
     snapshot = Snapshot(
         run_id,
@@ -547,15 +553,20 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def load(git: Git, run_id: str, state: State) -> Snapshot:
+def exists(entry: Entry, state: State) -> bool:
+    """Tell whether a run's snapshot is here."""
+    return NAMESPACE + entry.id in state.refs
+
+
+def load(git: Git, entry: Entry, state: State) -> Snapshot:
     """Read the snapshot of a run, its checkouts where they are by now.
 
     Raises:
         DevkitError: it is gone.
     """
-    answer = git.ask("cat-file", "blob", f"{NAMESPACE}{run_id}:snapshot.json")
+    answer = git.ask("cat-file", "blob", f"{NAMESPACE}{entry.id}:snapshot.json")
     if answer.status:
-        raise DevkitError(f"the snapshot of run {run_id} is gone", answer.complaint, "devkit undo --list")
+        raise DevkitError(f"the snapshot of run {entry.id} is gone", answer.complaint, "devkit undo --list")
     found = decode(json.loads(answer.stdout))
     return replace(found, checkouts=tuple(replace(each, path=_moved_to(each, state)) for each in found.checkouts))
 

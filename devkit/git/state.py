@@ -238,7 +238,7 @@ def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> 
     return State(
         place,
         os.fsdecode(head.stdout).strip(),
-        read_head(place),
+        read_head(git, place),
         names,
         kinds,
         symrefs,
@@ -261,9 +261,12 @@ def read_status(git: Git) -> Status:
     return parse_status(git.read(*STATUS))
 
 
-def read_head(place: Place) -> str:
-    """Return the branch that HEAD names, or nothing when it is detached."""
+def read_head(git: Git, place: Place) -> str:
+    """Return the branch that HEAD names, or nothing when it is detached: asked of git where refs are in a table."""
     text = head_text(place.git_dir).strip()
+    if text == "ref: refs/heads/.invalid":
+        answer = git.ask(f"--git-dir={place.git_dir}", "symbolic-ref", "--quiet", "HEAD")
+        text = f"ref: {os.fsdecode(answer.stdout).strip()}"
     return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
 
 

@@ -375,13 +375,13 @@ def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
         kept = stat.S_IMODE(found.st_mode) if found else 0o644
         write_file(place, data, stat.S_IFREG | (kept | 0o111 if mode == "100755" else kept & ~0o111))
     if info:
-        git.carry_out(line("update-index", "-z", "--index-info", data=b"".join(info), directory=top))
+        git.execute(line("update-index", "-z", "--index-info", data=b"".join(info), directory=top))
     intents = [each.path for each in writes if each.intent]
     if intents:
-        git.carry_out(line("add", "--intent-to-add", "--", *intents, directory=top))
+        git.execute(line("add", "--intent-to-add", "--", *intents, directory=top))
 
 
-def put_aside(changing: Changing, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
+def stash(changing: Changing, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
     """Keep items as an entry, and give their paths back what HEAD has."""
     git = changing.session.git
     entry = keep(git, state, items, blobs, message)
@@ -449,7 +449,7 @@ def _load(git: Git, name: str) -> Wip:
     return Wip(data["number"], data["message"], data["branch"], data["base"], data["time"], items)
 
 
-def take_back(changing: Changing, entry: Wip, state: State, paths: Collection[str] = ()) -> list[str]:
+def restore(changing: Changing, entry: Wip, state: State, paths: Collection[str] = ()) -> list[str]:
     """Take an entry's work back, and let go of what was taken.
 
     Returns:

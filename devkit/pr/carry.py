@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git import wip
 from devkit.git.changes import obstacles
 from devkit.text import counted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from devkit.git.wip import Item
 
 SHOWN = 8
+Carried = tuple[tuple["Item", ...], "Blobs"]
 
 
 def empty_tree(git: Git) -> str:
@@ -26,7 +28,7 @@ def empty_tree(git: Git) -> str:
     return git.read("hash-object", "-t", "tree", "--stdin", data=b"").decode().strip()
 
 
-def blocked(found: Sequence[Obstacle], what: str, *remedies: str) -> None:
+def check_obstacles(found: Sequence[Obstacle], what: str, *remedies: Hint | str) -> None:
     """Refuse what would overwrite something of the user's.
 
     Raises:
@@ -44,19 +46,26 @@ def blocked(found: Sequence[Obstacle], what: str, *remedies: str) -> None:
     )
 
 
-def carried(
-    git: Git, state: State, changes: Sequence[Change], what: str, *remedies: str
-) -> tuple[tuple[Item, ...], Blobs] | None:
+def carried(git: Git, state: State, changes: Sequence[Change], what: str, *remedies: Hint | str) -> Carried | None:
     """Return the uncommitted work that must be put aside for a checkout and merged after it, or None.
 
     Raises:
         DevkitError: something would be overwritten, or would conflict.
     """
     found = obstacles(changes, state.status, state.checkout)
-    blocked([each for each in found if each.kind != "changed here"], what, *remedies)
+    check_obstacles([each for each in found if each.kind != "changed here"], what, *remedies)
     if not found:
         return None
     items, blobs = wip.collect(git, state, [each.path for each in found], untracked=False)
     _, conflicts = wip.resolve(git, items, wip.after(changes))
-    blocked([each for each in found if each.path in conflicts], what, *remedies)
+    check_obstacles([each for each in found if each.path in conflicts], what, *remedies)
     return items, blobs
+
+
+def carry_steps(work: Carried | None) -> tuple[list[str], list[str]]:
+    """Return what is said of carried work in a dry run: before the checkout moves, and after it."""
+    if not work:
+        return [], []
+    names = [shlex.quote(item.path) for item in work[0]]
+    words = "git restore --source=HEAD --staged --worktree --"
+    return [f"# devkit wip save {' '.join(names)}", f"{words} {' '.join(names)}"], ["# devkit wip restore"]

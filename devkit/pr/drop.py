@@ -1,25 +1,26 @@
-"""Letting requests go: what is merged already, and what removing one takes with it."""
+"""Letting branches go: what is merged already, and what removing one takes with it."""
 
 from __future__ import annotations
 
 import os
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git import wip
-from devkit.git.changes import Change, changes_between
+from devkit.git.changes import Change, changes_between, lstat
+from devkit.git.clones import check_clones
 from devkit.git.command import line, lines_of
 from devkit.git.journal import Push
-from devkit.git.roles import KEPT, Request, fork_remote, request_of, requests_here, roles
-from devkit.git.snapshot import MIB, Touches
+from devkit.git.roles import KEPT, USUAL_BASE_BRANCHES, Request, push_address, request_of, requests_here, roles
+from devkit.git.snapshot import MIB, WriteSet
 from devkit.git.state import read_status
-from devkit.pr.carry import carried
-from devkit.pr.push import Target, home_of, listed, push_line
-from devkit.pr.trees import refuse_clones
-from devkit.pr.undo import tracked
+from devkit.git.undo import tracked
+from devkit.pr.carry import Carried, carried, carry_steps
+from devkit.pr.push import listed, push_line
+from devkit.pr.target import Target, own_target, remembered, request_target
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
@@ -31,6 +32,40 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 NUMBERED = re.compile(r"\(#(\d+)\)$")
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class DropPlan:
+    """What will be removed.
+
+    Attributes:
+        leave: the line that leaves a branch that goes.
+        changes: what that changes in the checkout.
+        work: the uncommitted work that is carried.
+        trees, whole: the worktrees that go, and those among them whose ignored files can be kept.
+        removes: the lines that remove branches, worktrees and private refs.
+        away: the remotes' branches that go, with their commits.
+        notes: what goes with them, or stays.
+    """
+
+    branches: tuple[str, ...] = ()
+    leave: Line | None = None
+    changes: tuple[Change, ...] = ()
+    work: Carried | None = None
+    trees: tuple[Path, ...] = ()
+    whole: tuple[Path, ...] = ()
+    removes: tuple[Line, ...] = ()
+    away: tuple[tuple[Target, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        stash, restore = carry_steps(self.work)
+        leave = [str(self.leave)] if self.leave else []
+        pushes = [str(push_line(target, "", oid)) for target, oid in self.away]
+        return [*stash, *leave, *map(str, self.removes), *restore, *pushes]
 
 
 @dataclass
@@ -94,25 +129,49 @@ def numbers_in(git: Git, base: str, tips: Sequence[str]) -> dict[int, str]:
 
 
 def merged_branches(session: Session, state: State) -> dict[str, str]:
-    """Return the branches of requests that are in their base, with how."""
+    """Return the branches, of requests and one's own, that are in their base, with how.
+
+    A branch of one's own counts once it has had commits that the base has not as they are: a fresh one, or the base's
+    own branch under another name, is nothing to be removed.
+    """
     requests = requests_here(state)
+    remotes: dict[str, list[str]] = {}
+    for name in state.branches:
+        request = requests.get(name)
+        remotes.setdefault(request.remote if request else "", []).append(name)
     found = {}
-    for remote in dict.fromkeys(each.remote for each in requests.values()):
-        base = state.refs.get(roles(state, session.app.config, remote).tracking, "")
-        mine = {name: each for name, each in requests.items() if each.remote == remote}
-        if not base:
+    for remote, names in remotes.items():
+        try:
+            base = roles(state, session.app.config, remote)
+        except DevkitError:  # with several remotes and none of them the project's, nothing is known to be merged
             continue
-        numbers = numbers_in(session.git, base, [state.branches[name] for name in mine])
-        for name, each in mine.items():
-            how = merged_how(session.git, state.branches[name], base, each, state.refs.get(each.tracking, ""), numbers)
-            if how:
+        tip = state.refs.get(base.tracking, "")
+        mine = [name for name in names if name in requests or _is_own(state, name, base.branch, tip)]
+        if not tip or not mine:
+            continue
+        numbers = numbers_in(session.git, tip, [state.branches[name] for name in mine])
+        for name in mine:
+            request = requests.get(name)
+            seen = state.refs.get(request.tracking, "") if request else ""
+            how = merged_how(session.git, state.branches[name], tip, request, seen, numbers)
+            if how and (request or how != "merged" or _was_pushed(state, name)):
                 found[name] = how
     return found
 
 
-def plan(state: State, branches: Sequence[str], leave: Line | None) -> list[Line]:
+def _is_own(state: State, name: str, base: str, tip: str) -> bool:
+    """Tell whether a branch is one that a request may come from: none that the project has too."""
+    usual = {base, *USUAL_BASE_BRANCHES}
+    return name not in usual and not name.startswith("release/") and state.branches[name] != tip
+
+
+def _was_pushed(state: State, name: str) -> bool:
+    return bool(remembered(state, name)[1])
+
+
+def remove_lines(state: State, branches: Sequence[str]) -> list[Line]:
     """Return the lines that remove branches, their worktrees and their private refs."""
-    lines = [leave] if leave else []
+    lines = []
     for branch in branches:
         tree = state.worktree_of(branch)
         if tree and tree.path != state.place.top:
@@ -125,7 +184,7 @@ def plan(state: State, branches: Sequence[str], leave: Line | None) -> list[Line
     return lines
 
 
-def leave_line(state: State, session: Session, branches: Sequence[str]) -> tuple[Line | None, tuple[Change, ...]]:
+def _leave(state: State, session: Session, branches: Sequence[str]) -> tuple[Line | None, tuple[Change, ...]]:
     """Return the line that leaves a branch that will be removed, and what it changes."""
     if not state.branch or state.branch not in branches:
         return None, ()
@@ -143,56 +202,84 @@ def leave_line(state: State, session: Session, branches: Sequence[str]) -> tuple
     return line("switch", "--no-recurse-submodules", *words, slow=True), changes
 
 
-def drop(session: Session, state: State, branches: Sequence[str], command: str, *, remote: bool, yes: bool) -> Dropped:
-    """Remove branches, their worktrees and their private refs; with ``remote`` the fork's branches too.
+def plan_drop(session: Session, state: State, branches: Sequence[str], *, remote: bool, yes: bool) -> DropPlan:
+    """Return what removes branches, their worktrees and private refs; with ``remote`` the fork's branches too.
 
     Raises:
-        DevkitError: a worktree holds work that is nowhere else, and ``yes`` is not given; nothing was changed.
+        DevkitError: that takes work which is nowhere else, and ``yes`` is not given; or it is not known which branch a
+            request comes from.
     """
-    done = Dropped()
     trees = [tree.path for name in branches if (tree := state.worktree_of(name)) and tree.path != state.place.top]
     if any(tree == state.worktrees[0].path for tree in trees):
         raise DevkitError("the main checkout is on a branch that would be removed", "", "git switch NAME   there")
-    whole = _look_into(session, trees, done, yes=yes)
-    leave, changes = leave_line(state, session, branches)
+    for name in branches:
+        tree_ = state.worktree_of(name)
+        if tree_ and tree_.locked and tree_.path != state.place.top:
+            raise DevkitError(
+                f"the worktree {tree_.path} is locked",
+                "Git keeps a locked worktree.",
+                Hint.of("git", "worktree", "unlock", "--", str(tree_.path)),
+            )
+    notes: list[str] = []
+    whole = _look_into(session, branches, trees, notes, yes=yes)
+    notes += _only_here(session, state, branches, yes=yes)
+    leave, changes = _leave(state, session, branches)
     work = carried(session.git, state, changes, "leaving the branch", "devkit wip save") if leave else None
-    away = _remote_branches(session, state, branches) if remote else []
-    touches = Touches(
-        checkout=bool(leave),
-        paths={each.path: each.before[1] for each in changes},
-        refs=frozenset(target.tracking for target, _ in away),
-        deletes=frozenset(branches),
-        checkouts={tree: tracked(session, tree) for tree in trees},
-        whole=frozenset(whole),
+    away = _remote_branches(session, state, branches, notes) if remote else []
+    return DropPlan(
+        tuple(branches),
+        leave,
+        changes,
+        work,
+        tuple(trees),
+        tuple(whole),
+        tuple(remove_lines(state, branches)),
+        tuple(away),
+        tuple(notes),
     )
-    with session.change(command, state, touches, branches=list(branches), remote=remote) as change:
-        aside = wip.put_aside(change, state, *work, "carried off a dropped branch") if work else None
-        for each in plan(state, branches, leave):
-            change.run(each)
-        if aside and wip.take_back(change, aside, session.state()):
+
+
+def drop(session: Session, state: State, plan: DropPlan, command: str) -> Dropped:
+    """Remove what was planned."""
+    done = Dropped(list(plan.branches), list(plan.trees), notes=list(plan.notes))
+    writes = WriteSet(
+        checkout=bool(plan.leave),
+        paths={change.path: change.before[1] for change in plan.changes},
+        refs=frozenset(target.tracking for target, _ in plan.away if target.tracking),
+        deletes=frozenset(plan.branches),
+        checkouts={tree: tracked(session, tree) for tree in plan.trees},
+        whole=frozenset(plan.whole),
+    )
+    with session.change(command, state, writes, branches=done.branches, remote=bool(plan.away)) as change:
+        aside = wip.stash(change, state, *plan.work, "carried off a dropped branch") if plan.work else None
+        if plan.leave:
+            change.run(plan.leave)
+        for step in plan.removes:
+            change.run(step)
+        if aside and wip.restore(change, aside, session.state()):
             done.notes.append(f"your uncommitted work is put aside: devkit wip restore --from {aside.number}")
-        for target, oid in away:
-            each = push_line(target, "", oid)
-            change.push(Push(target.remote, target.ref, oid, ""), each, title=f"removing {target}")
+        for target, oid in plan.away:
+            step = push_line(target, "", oid)
+            change.push(Push(target.remote, target.ref, oid, ""), step, title=f"removing {target}")
             done.remote.append(str(target))
-        change.record.record["result"] = {"branches": list(branches), "remote": done.remote}
-    done.branches = list(branches)
-    done.worktrees = trees
-    done.now_on = (leave.words[-1] if leave else "")[:20]
+        change.record.record["result"] = {"branches": done.branches, "remote": done.remote}
+    done.now_on = (plan.leave.words[-1] if plan.leave else "")[:20]
     return done
 
 
-def _look_into(session: Session, trees: Sequence[Path], done: Dropped, *, yes: bool) -> list[Path]:
+def _look_into(
+    session: Session, branches: Sequence[str], trees: Sequence[Path], notes: list[str], *, yes: bool
+) -> list[Path]:
     """Refuse to remove a worktree with work in it, unless told; return those whose ignored files can be kept."""
     limit = session.app.config.get("undo.max-mib") * MIB
     whole = []
     for tree in trees:
-        refuse_clones(session.git, tree, f"git worktree remove --force -- {shlex.quote(str(tree))}")
+        check_clones(session.git, tree, f"git worktree remove --force -- {shlex.quote(str(tree))}")
         git = session.git.at(tree)
         status = read_status(git)
-        listed_ = os.fsdecode(git.read("ls-files", "-z", "-o", "-i", "--exclude-standard")).split("\0")
-        ignored = [each for each in listed_ if each]
-        total = sum(os.lstat(tree / each).st_size for each in ignored)
+        names = os.fsdecode(git.read("ls-files", "-z", "-o", "-i", "--exclude-standard")).split("\0")
+        ignored = [name for name in names if name]
+        total = sum(found.st_size for name in ignored if (found := lstat(tree / name)))
         count = len(status.dirty) + len(status.untracked)
         what = [counted(count, "uncommitted file")] if count else []
         what += [f"{counted(len(ignored), 'ignored file')} ({size(total)})"] if ignored else []
@@ -203,26 +290,90 @@ def _look_into(session: Session, trees: Sequence[Path], done: Dropped, *, yes: b
                 f"{tree} holds {' and '.join(what)}",
                 "They would go with it."
                 + ("" if fits else " So much cannot be kept: the ignored files would be gone."),
-                "devkit pr drop N --yes   removes it" + ("; devkit undo brings all of it back" if fits else ""),
+                Hint.of(
+                    *("devkit", "pr", "drop", *branches, "--yes"),
+                    purpose="removes it" + ("; devkit undo brings all of it back" if fits else ""),
+                ),
                 f"cd {shlex.quote(str(tree))}",
             )
         if what:
-            done.notes.append(f"{tree} went with {' and '.join(what)}")
+            notes.append(f"{tree} went with {' and '.join(what)}")
     return whole
 
 
-def _remote_branches(session: Session, state: State, branches: Sequence[str]) -> list[tuple[Target, str]]:
-    """Return the fork's branches that requests come from, with their commits as the remote has them now."""
+def _only_here(session: Session, state: State, branches: Sequence[str], *, yes: bool) -> list[str]:
+    """Return what would go that no other branch and no remote has, as lines for a person.
+
+    Raises:
+        DevkitError: there is some, and ``yes`` is not given.
+    """
+    merged = merged_branches(session, state)
+    notes = []
+    for name in branches:
+        if name in merged:
+            continue
+        others = [oid for other, oid in state.branches.items() if other not in branches]
+        others += [oid for ref, oid in state.refs.items() if ref.startswith(("refs/remotes/", "refs/devkit/pull/"))]
+        others += [oid for ref, oid in state.refs.items() if ref.startswith("refs/tags/")]
+        data = "".join(f"^{oid}\n" for oid in dict.fromkeys(others)) + f"{state.branches[name]}\n"
+        words = ("log", "--stdin", "--ignore-missing", "--format=%h %s")
+        lost = lines_of(session.git.read(*words, data=data.encode()))
+        if lost and not yes:
+            raise DevkitError(
+                f"{name} has {counted(len(lost), 'commit')} that no other branch and no remote has",
+                "\n".join(lost[:SHOWN] + ([f"… and {len(lost) - SHOWN} more"] if len(lost) > SHOWN else [])),
+                Hint.of("devkit", "pr", "push", name, purpose="keeps them on the fork"),
+                Hint.of("devkit", "pr", "drop", name, "--yes", purpose="lets them go; devkit undo brings them back"),
+            )
+        if lost:
+            back = shlex.join(["git", "branch", name, state.branches[name][:10]])
+            notes.append(f"{counted(len(lost), 'commit')} of {name} were nowhere else: {back}   brings them back")
+    return notes
+
+
+def _remote_branches(
+    session: Session, state: State, branches: Sequence[str], notes: list[str]
+) -> list[tuple[Target, str]]:
+    """Return the remotes' branches that branches here come from or went to, with their commits now.
+
+    Raises:
+        DevkitError: one is not known, or has moved.
+    """
     found = []
     for name in branches:
         request = request_of(state, name)
         base = roles(state, session.app.config, request.remote if request else "")
-        fork = fork_remote(state, session.app.config, base.base, name)
-        target = home_of(state, state.refs.get(request.tracking, "") if request else state.branches[name], base)
-        if target and target.remote == fork and fork != base.base and target.name != base.branch:
-            oid = listed(session, target)
-            if oid and oid != state.refs.get(target.tracking):
-                raise DevkitError(f"{target} has moved since it was fetched", "", f"git fetch {target.remote}")
-            if oid:
-                found.append((target, oid))
+        target = request_target(session, state, name, request) if request else own_target(session, state, name, base)
+        if target.remote == base.base or target.name == base.branch:
+            notes.append(f"{target} stays: devkit removes no branch of the project's")
+            continue
+        oid = listed(session, push_address(session.git, state, target.remote), target.ref)
+        seen = {state.refs.get(target.tracking, ""), state.branches[name], remembered(state, name)[1]}
+        seen |= {state.refs.get(request.tracking, "")} if request else set()
+        if oid and oid not in seen:
+            raise DevkitError(
+                f"{target} has moved since it was fetched", "", Hint.of("git", "fetch", "--", target.remote)
+            )
+        if oid:
+            found.append((target, oid))
+        else:
+            notes.append(f"{target} was gone already")
     return found
+
+
+def plan_clean(session: Session, state: State, branches: Sequence[str], *, remote: bool, yes: bool) -> DropPlan:
+    """Return what removes those of the branches that can go; what keeps the others is said."""
+    kept = {name: _keeps(session, state, name, remote=remote, yes=yes) for name in branches}
+    fit = [name for name, why in kept.items() if not why]
+    notes = [f"{name} stays: {why}" for name, why in kept.items() if why]
+    plan = plan_drop(session, state, fit, remote=remote, yes=yes) if fit else DropPlan()
+    return replace(plan, notes=(*notes, *plan.notes))
+
+
+def _keeps(session: Session, state: State, name: str, *, remote: bool, yes: bool) -> str:
+    """Return why a branch cannot go, with the line that helps; nothing where it can."""
+    try:
+        plan_drop(session, state, [name], remote=remote, yes=yes)
+    except DevkitError as error:
+        return error.what + "".join(f": {hint}" for hint in error.hints[:1])
+    return ""

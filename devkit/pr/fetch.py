@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
@@ -9,32 +10,35 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
 from devkit.git.command import GitFailed, Line, line, lines_of
-from devkit.git.roles import KEPT, Request, Roles, request_of, roles
-from devkit.git.session import Session, clear_incoming, fetch_line, incoming
-from devkit.git.snapshot import INCOMING, Touches
+from devkit.git.roles import BASE, KEPT, TRACKING, Request, base_of, request_of, roles
+from devkit.git.session import Session, fetch_line, incoming
+from devkit.git.snapshot import INCOMING, WriteSet
 from devkit.git.state import read_status
-from devkit.pr.carry import blocked, carried, empty_tree
+from devkit.pr.base import nearest_base, with_default_branch
+from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.remote import not_found, unreachable
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, populate_submodules, rebased_in, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from devkit.git.command import Git
+    from devkit.git.roles import Roles
     from devkit.git.session import Change as Changing
     from devkit.git.state import State
 
 Relation = Literal["new", "same", "forward", "rewritten", "ahead", "own"]
-Way = Literal["switch", "branch", "detach", "worktree"]
+CheckoutMode = Literal["switch", "branch", "detach", "worktree"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class FetchOptions:
     """What the user asked for.
 
     Attributes:
@@ -45,7 +49,7 @@ class Wish:
     """
 
     requests: tuple[Request, ...]
-    way: Way = "switch"
+    way: CheckoutMode = "switch"
     branch: str = ""
     folder: Path | None = None
     depth: int = 0
@@ -93,12 +97,12 @@ class Fetched:
     notes: list[str] = field(default_factory=list)
 
 
-def plan(arrival: Arrival, wish: Wish, state: State, *, old: str = "", now: float = 0) -> list[Line]:
+def plan(arrival: Arrival, options: FetchOptions, state: State, *, old: str = "", now: float = 0) -> list[Line]:
     """Return the lines that put an arrived request in its place.
 
     Args:
         arrival: the request.
-        wish: what the user asked for.
+        options: what the user asked for.
         state: the clone.
         old: the ref that keeps the old tip of a rewritten branch.
         now: the time, for the list's "last fetch".
@@ -106,20 +110,20 @@ def plan(arrival: Arrival, wish: Wish, state: State, *, old: str = "", now: floa
     request, oid, branch = arrival.request, arrival.oid, arrival.branch
     lines = []
     if arrival.seen != oid:
-        previous = arrival.seen or state.place.null
+        previous = state.refs.get(request.tracking, "") or state.place.null
         lines.append(line("update-ref", "-m", "devkit: fetched", request.tracking, oid, previous))
-    if wish.way == "detach":
+    if options.way == "detach":
         return [*lines, line("switch", "--no-recurse-submodules", "--detach", oid, slow=True)]
     if arrival.relation == "rewritten":
         lines.append(line("update-ref", "-m", "devkit: the author rewrote it", old, arrival.local, state.place.null))
-    lines += _move(arrival, wish, state)
+    lines += _move(arrival, options, state)
     for name, value in (("remote", request.remote), ("merge", request.source), ("devkitFetched", str(int(now)))):
         if state.setting(f"branch.{branch}.{name.lower()}") != value:
             lines.append(line("config", "--local", f"branch.{branch}.{name}", value))
     return lines
 
 
-def _move(arrival: Arrival, wish: Wish, state: State) -> list[Line]:
+def _move(arrival: Arrival, options: FetchOptions, state: State) -> list[Line]:
     """Return the lines that move or make the branch, and check it out where that is wanted."""
     branch, oid = arrival.branch, arrival.oid
     new, moves = arrival.relation == "new", arrival.relation in {"forward", "rewritten"}
@@ -129,24 +133,26 @@ def _move(arrival: Arrival, wish: Wish, state: State) -> list[Line]:
         there = line(*switch, "--no-track", "-C", branch, oid, directory=elsewhere.path, slow=True)
         return [there] if moves else []
     move = [line("branch", "--no-track", "--force", "--", branch, oid)] if moves else []
-    if wish.way == "worktree" and not elsewhere:
-        made = ("--no-track", "-b", branch, "--", str(wish.folder), oid) if new else ("--", str(wish.folder), branch)
+    if options.way == "worktree" and not elsewhere:
+        made = (
+            ("--no-track", "-b", branch, "--", str(options.folder), oid) if new else ("--", str(options.folder), branch)
+        )
         return [*move, line("worktree", "add", *made, slow=True)]
-    if wish.way == "branch" and state.branch != branch:
+    if options.way == "branch" and state.branch != branch:
         return [line("branch", "--no-track", "--", branch, oid)] if new else move
     if new or moves:
         return [line(*switch, "--no-track", "-c" if new else "-C", branch, oid, slow=True)]
     return [line(*switch, branch, slow=True)] if state.branch != branch else []
 
 
-def checks_out(arrival: Arrival, wish: Wish, state: State) -> bool:
+def checks_out(arrival: Arrival, options: FetchOptions, state: State) -> bool:
     """Tell whether this checkout's files will move."""
-    if wish.way == "detach":
+    if options.way == "detach":
         return True
     elsewhere = state.worktree_of(arrival.branch)
     if elsewhere:
         return elsewhere.path == state.place.top and arrival.relation in {"forward", "rewritten"}
-    return wish.way == "switch"
+    return options.way == "switch"
 
 
 def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tuple[str, ...]]:
@@ -166,97 +172,176 @@ def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tu
 
 def sources(requests: Sequence[Request]) -> dict[str, str]:
     """Return the refs to fetch, each with its name below ``refs/devkit/incoming/``."""
-    return {each.source: f"{each.number}-{'merge' if each.merge else 'head'}" for each in requests}
+    return {one.source: f"{one.number}-{'merge' if one.merge else 'head'}" for one in requests}
 
 
-def preview(session: Session, wish: Wish, state: State) -> list[Line]:
-    """Return the lines that a fetch would run: the forge is asked what it has, and nothing is fetched."""
-    lines = []
-    wish = _whole(session, wish, state)
-    for remote in dict.fromkeys(each.remote for each in wish.requests):
-        requests = [each for each in wish.requests if each.remote == remote]
-        listed = session.git.carry_out(line("ls-remote", "--", remote, *(each.source for each in requests), slow=True))
-        found = {name: oid for oid, _, name in (each.partition("\t") for each in lines_of(listed.stdout))}
-        lines.append(fetch_line(remote, sources(requests), depth=wish.depth))
-        for request in requests:
-            if request.source not in found:
-                raise not_found(request, state)
-            arrival = _arrival(session.git, request, found[request.source], wish, state)
-            if wish.way == "worktree":
-                wish = replace(wish, folder=worktree_folder(arrival.branch, wish, state))
-            lines += plan(arrival, wish, state, old=_old_name(state, arrival.branch), now=time.time())
-        lines += [line("update-ref", "-d", f"{INCOMING}{name}") for name in sources(requests).values()]
-    return lines
+@dataclass(frozen=True)
+class FetchPlan:
+    """What a fetch will do with what arrived.
+
+    Attributes:
+        bases: each remote's base, and the lines by which its tracking refs follow what arrived.
+        moving: the request that moves this checkout.
+        changes: what that changes there.
+        work: the uncommitted work that is carried.
+        lines: each request's lines.
+        elsewhere: the other checkouts that move, with the paths that change there.
+        creates: the worktree that is made.
+    """
+
+    options: FetchOptions
+    state: State
+    fetched: tuple[str, ...]
+    arrivals: tuple[Arrival, ...]
+    bases: Mapping[str, Roles]
+    follows: tuple[Line, ...]
+    moving: Arrival | None
+    changes: tuple[Change, ...]
+    work: Carried | None
+    lines: tuple[tuple[Line, ...], ...]
+    elsewhere: Mapping[Path, Mapping[str, str]]
+    creates: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def trivial(self) -> bool:
+        """Whether there is nothing that could be undone: settings, and where the project's branches are."""
+        return not self.work and all(step.words[0] == "config" for steps in self.lines for step in steps)
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        stash, restore = carry_steps(self.work)
+        moves = [str(step) for steps in self.lines for step in steps]
+        private = [str(line("update-ref", "-d", f"{INCOMING}{name}")) for name in _names(self.options.requests)]
+        return [*self.fetched, *map(str, self.follows), *stash, *moves, *restore, *private]
 
 
-def fetch(session: Session, wish: Wish, state: State) -> list[Fetched]:
-    """Bring the requests here.
+def _names(requests: Sequence[Request]) -> list[str]:
+    return list(sources(requests).values())
+
+
+def plan_fetch(session: Session, state: State, options: FetchOptions) -> FetchPlan:
+    """Return what brings the requests here; what the forge has is fetched beside all that is here.
 
     Raises:
-        DevkitError: one is not there, or something is in the way; then nothing was changed.
+        DevkitError: one is not there, or something is in the way.
     """
-    if wish.way == "switch" and len(wish.requests) > 1:
-        wish = replace(wish, way="branch")
-    if wish.way in {"switch", "detach"}:
-        _can_switch(state, wish)
-    wish = _whole(session, wish, state)
-    arrivals = _arrive(session, wish, state)
-    try:
-        return _place(session, wish, state, arrivals)
-    finally:
-        clear_incoming(session)
+    if options.way == "switch" and len(options.requests) > 1:
+        options = replace(options, way="branch")
+    if options.way in {"switch", "detach"}:
+        _can_switch(state, options)
+    options = _whole(session, options, state)
+    bases = {}
+    for remote in dict.fromkeys(one.remote for one in options.requests):
+        state = with_default_branch(session, state, remote)
+        bases[remote] = roles(state, session.app.config, remote)
+    if options.way == "worktree":
+        first = options.requests[0]
+        options = replace(options, folder=worktree_folder(options.branch or first.branch, options, state))
+    arrivals, follows, lines_run = _arrive(session, options, state, bases)
+    return _placed(session, options, state, arrivals, bases, follows, lines_run)
 
 
-def _whole(session: Session, wish: Wish, state: State) -> Wish:
+def _whole(session: Session, options: FetchOptions, state: State) -> FetchOptions:
     """Leave ``--depth`` out in a whole clone: it would become shallow, and the next gc would take what is older."""
-    if not wish.depth or not state.refs or state.place.shallow:
-        return wish
+    if not options.depth or not state.refs or state.place.shallow:
+        return options
     session.app.console.look("this clone has its whole history, and keeps it: --depth would cut it off")
-    return replace(wish, depth=0)
+    return replace(options, depth=0)
 
 
-def _place(session: Session, wish: Wish, state: State, arrivals: list[Arrival]) -> list[Fetched]:
+def _placed(
+    session: Session,
+    options: FetchOptions,
+    state: State,
+    arrivals: Sequence[Arrival],
+    bases: Mapping[str, Roles],
+    follows: Sequence[Line],
+    fetched: Sequence[str],
+) -> FetchPlan:
     git = session.git
-    roles_ = roles(state, session.app.config, wish.requests[0].remote)
-    moving = next((each for each in arrivals if checks_out(each, wish, state)), None)
+    moving = next((one for one in arrivals if checks_out(one, options, state)), None)
     changes: tuple[Change, ...] = ()
     work = None
+    notes = []
     if moving:
+        number = str(moving.request.number)
         changes = changes_between(git, state.head or empty_tree(git), _tip(moving))
-        number = moving.request.number
-        work = carried(git, state, changes, f"pull request {number}", f"devkit pr fetch {number} --worktree")
-        _warn_of_rebuild(session, state, changes, number)
-    if wish.way == "worktree":
-        wish = replace(wish, folder=worktree_folder(arrivals[0].branch, wish, state))
-    lines = {id(each): plan(each, wish, state, old=_old_name(state, each.branch), now=time.time()) for each in arrivals}
-    if all(each.words[0] == "config" for all_ in lines.values() for each in all_):  # nothing that could be undone
-        for each in (each for all_ in lines.values() for each in all_):
-            git.carry_out(each)
-        return [_fetched(session, arrival, wish, state, roles_, "") for arrival in arrivals]
-    touches = Touches(
-        checkout=bool(moving),
-        paths={each.path: each.before[1] for each in changes},
-        checkouts=_elsewhere(git, state, arrivals),
+        aside = Hint.of("devkit", "pr", "fetch", number, "--worktree")
+        work = carried(git, state, changes, f"pull request {number}", aside)
+        notes += _rebuild(state, changes, moving.request.number)
+        notes += left_behind(git, state, _tip(moving))
+    lines = [plan(one, options, state, old=_old_name(state, one.branch), now=time.time()) for one in arrivals]
+    here = state.worktree_of(arrivals[0].branch)
+    makes = options.way == "worktree" and options.folder and not here
+    return FetchPlan(
+        options,
+        state,
+        tuple(fetched),
+        tuple(arrivals),
+        bases,
+        tuple(follows),
+        moving,
+        changes,
+        work,
+        tuple(tuple(steps) for steps in lines),
+        _elsewhere(git, state, arrivals),
+        (options.folder,) if makes and options.folder else (),
+        tuple(notes),
     )
-    creates = (
-        [wish.folder] if wish.way == "worktree" and wish.folder and not state.worktree_of(arrivals[0].branch) else []
+
+
+def left_behind(git: Git, state: State, tip: str) -> list[str]:
+    """Return what a switch away from a detached HEAD leaves that no branch has, as lines for a person."""
+    if state.branch or not state.head:
+        return []
+    known = [oid for name, oid in state.refs.items() if state.kinds.get(name) == "commit"]
+    data = "".join(f"^{oid}\n" for oid in dict.fromkeys([*known, tip])) + f"{state.head}\n"
+    left = lines_of(git.read("log", "--stdin", "--format=%h %s", data=data.encode()))
+    if not left:
+        return []
+    keep = shlex.join(["git", "branch", "NAME", state.head[:10]])
+    return [f"{counted(len(left), 'commit')} on no branch stay behind ({left[0]}): {keep}   keeps them"]
+
+
+def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
+    """Do what was planned."""
+    git, state, options = session.git, plan_.state, plan_.options
+    arrivals = plan_.arrivals
+    for note in plan_.notes:
+        session.app.console.look(note)
+    if plan_.trivial:
+        for step in (*plan_.follows, *(step for steps in plan_.lines for step in steps)):
+            git.execute(step)
+        return [_fetched(session, arrival, plan_, "") for arrival in arrivals]
+    writes = WriteSet(
+        checkout=bool(plan_.moving),
+        paths={change.path: change.before[1] for change in plan_.changes},
+        refs=frozenset(step.words[3] for step in plan_.follows if step.words[0] == "update-ref"),
+        checkouts=plan_.elsewhere,
     )
-    numbers = [each.request.number for each in arrivals]
+    numbers = [one.request.number for one in arrivals]
     command = f"pr fetch {' '.join(map(str, numbers))}"
     done = []
-    with session.change(command, state, touches, creates=creates, numbers=numbers, way=wish.way) as change:
-        aside = wip.put_aside(change, state, *work, f"carried to {_tip(arrivals[0])[:10]}") if work else None
-        for arrival in arrivals:
-            _carry_out(change, lines[id(arrival)], arrival)
-            fetched = _fetched(session, arrival, wish, state, roles_, _old_name(state, arrival.branch))
+    with session.change(command, state, writes, creates=plan_.creates, numbers=numbers, way=options.way) as change:
+        for step in plan_.follows:
+            change.run(step)
+        message = f"carried to {_tip(arrivals[0])[:10]}"
+        aside = wip.stash(change, state, *plan_.work, message) if plan_.work else None
+        for arrival, steps in zip(arrivals, plan_.lines, strict=True):
+            _execute(change, steps, arrival)
+            fetched = _fetched(session, arrival, plan_, _old_name(state, arrival.branch))
             done.append(fetched)
-            if moving is arrival:
-                fetched.notes += follow_submodules(change, state, submodule_changes(changes))
-            if moving is arrival and aside and wip.take_back(change, aside, session.state()):
-                fetched.notes.append(f"your uncommitted work is put aside: devkit wip restore --from {aside.number}")
-            if creates:
-                fetched.notes += populate_submodules(change, state, creates[0])
-        change.record.record["result"] = {each.arrival.branch: each.arrival.oid for each in done}
+            if plan_.moving is arrival:
+                fetched.notes += follow_submodules(change, state, submodule_changes(plan_.changes))
+                if aside and wip.restore(change, aside, session.state()):
+                    fetched.notes.append(
+                        f"your uncommitted work is put aside: devkit wip restore --from {aside.number}"
+                    )
+            if plan_.creates:
+                fetched.notes += populate_submodules(change, state, plan_.creates[0])
+        change.record.record["result"] = {one.arrival.branch: one.arrival.oid for one in done}
     return done
 
 
@@ -272,7 +357,7 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
         if tree and tree.path != state.place.top and arrival.relation in {"forward", "rewritten"}:
             changes = changes_between(git, arrival.local, arrival.oid)
             number = arrival.request.number
-            blocked(
+            check_obstacles(
                 obstacles(changes, read_status(git.at(tree.path)), tree.path),
                 f"in {tree.path}, pull request {number}",
                 f"cd {shlex.quote(str(tree.path))} && devkit pr fetch {number}",
@@ -281,7 +366,7 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
     return found
 
 
-def _carry_out(changing: Changing, lines: Sequence[Line], arrival: Arrival) -> None:
+def _execute(changing: Changing, lines: Sequence[Line], arrival: Arrival) -> None:
     for each in lines:
         answer = changing.run(each, check=False, title=f"checking out {arrival.branch}" if each.slow else "")
         if answer.status and not _hook_failed(changing.session, each, arrival):
@@ -306,19 +391,25 @@ def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
     return True
 
 
-def _arrive(session: Session, wish: Wish, state: State) -> list[Arrival]:
+def _arrive(
+    session: Session, options: FetchOptions, state: State, bases: Mapping[str, Roles]
+) -> tuple[list[Arrival], list[Line], list[str]]:
+    """Fetch the requests, and in the same round trip the branch that they go to; return also how its refs follow."""
     arrivals = []
-    for remote in dict.fromkeys(each.remote for each in wish.requests):
-        requests = [each for each in wish.requests if each.remote == remote]
-        names = ", ".join(str(each.number) for each in requests)
-        try:
-            found = incoming(
-                session, remote, sources(requests), depth=wish.depth, title=f"fetching {names} from {remote}"
-            )
-        except GitFailed as error:
-            missing = [each for each in requests if f"remote ref {each.source}" in error.answer.complaint]
-            raise (not_found(missing[0], state) if missing else unreachable(remote, error)) from error
-        arrivals += [_arrival(session.git, each, found[each.source], wish, state) for each in requests]
+    follows: list[Line] = []
+    ran = []
+    for remote, base in bases.items():
+        requests = [one for one in options.requests if one.remote == remote]
+        names = ", ".join(str(one.number) for one in requests)
+        wanted = sources(requests)
+        branches = _base_branches(state, session, requests, base)
+        with_bases = {**wanted, **{f"refs/heads/{name}": f"base/{name}" for name in branches}}
+        title = f"fetching {names} from {remote}"
+        found = _incoming(session, state, remote, requests, (with_bases, wanted), options.depth, title)
+        ran.append(str(fetch_line(remote, with_bases if len(found) > len(wanted) else wanted, depth=options.depth)))
+        arrivals += [_arrival(session.git, one, found[one.source], options, state) for one in requests]
+        for name in branches:
+            follows += _follow(state, base, name, found.get(f"refs/heads/{name}", ""))
     for arrival in arrivals:
         if arrival.relation == "own":
             number = arrival.request.number
@@ -328,20 +419,84 @@ def _arrive(session: Session, wish: Wish, state: State) -> list[Arrival]:
                 f"devkit pr fetch {number} --branch pr/{number}-new   takes the author's beside yours",
                 f"devkit pr rebase {number} --onto {arrival.request.remote}/pull/{number}   puts yours on the author's",
             )
-    return arrivals
+    return arrivals, follows, ran
 
 
-def _arrival(git: Git, request: Request, oid: str, wish: Wish, state: State) -> Arrival:
-    branch = wish.branch or request.branch
+def _base_branches(state: State, session: Session, requests: Sequence[Request], base: Roles) -> list[str]:
+    """Return the branches that requests go to, as far as that is known."""
+    config = session.app.config
+    return list(dict.fromkeys([base.branch, *(base_of(state, config, one.branch).branch for one in requests)]))
+
+
+def _follow(state: State, base: Roles, name: str, oid: str) -> list[Line]:
+    tracking = f"refs/remotes/{base.base}/{name}"
+    before = state.refs.get(tracking, "")
+    if not oid or before == oid:
+        return []
+    return [line("update-ref", "-m", "devkit: fetched", tracking, oid, before or state.place.null)]
+
+
+def _incoming(
+    session: Session,
+    state: State,
+    remote: str,
+    requests: Sequence[Request],
+    choices: Sequence[dict[str, str]],
+    depth: int,
+    title: str,
+) -> dict[str, str]:
+    """Fetch the first choice of refs, or the next where the remote has no such branch."""
+    for wanted in choices[:-1]:
+        with contextlib.suppress(_NoBase):
+            return _tried(session, state, remote, requests, wanted, depth, title)
+    return _tried(session, state, remote, requests, choices[-1], depth, title)
+
+
+class _NoBase(DevkitError):
+    """The remote has no branch of the base's name."""
+
+
+def _tried(
+    session: Session,
+    state: State,
+    remote: str,
+    requests: Sequence[Request],
+    wanted: dict[str, str],
+    depth: int,
+    title: str,
+) -> dict[str, str]:
+    try:
+        return incoming(session, remote, wanted, depth=depth, title=title)
+    except GitFailed as error:
+        missing = [one for one in requests if f"remote ref {one.source}" in error.answer.said]
+        if missing:
+            raise not_found(missing[0], state, str(session.app.config.get("pr.project"))) from error
+        failed = unreachable(remote, error)
+        if "remote ref refs/heads/" in error.answer.said:
+            raise _NoBase(failed.what, failed.why, *failed.hints) from error
+        raise failed from error
+
+
+def _arrival(git: Git, request: Request, oid: str, options: FetchOptions, state: State) -> Arrival:
+    branch = options.branch or request.branch
     local = state.branches.get(branch, "")
-    seen = state.refs.get(request.tracking, "")
-    if wish.way == "detach":
+    seen = _seen(state, request)
+    if options.way == "detach":
         return Arrival(request, oid, seen, branch, "", "new")
     _free(state, request, branch, local, seen)
     if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
         return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)
     return Arrival(request, oid, seen, branch, local, relation, own)
+
+
+def _seen(state: State, request: Request) -> str:
+    """Return what the forge had the last time, under an older name of its remote too."""
+    if request.tracking in state.refs:
+        return state.refs[request.tracking]
+    old = [name for name in state.refs if name.startswith(TRACKING) and name.endswith(f"/{request.number}")]
+    renamed = [name for name in old if name[len(TRACKING) :].rpartition("/")[0] not in state.remotes]
+    return state.refs[renamed[0]] if len(renamed) == 1 and not request.merge else ""
 
 
 def _free(state: State, request: Request, branch: str, local: str, seen: str) -> None:
@@ -371,8 +526,8 @@ def _free(state: State, request: Request, branch: str, local: str, seen: str) ->
         )
 
 
-def _can_switch(state: State, wish: Wish) -> None:
-    number = wish.requests[0].number
+def _can_switch(state: State, options: FetchOptions) -> None:
+    number = options.requests[0].number
     if state.place.top is None:
         raise DevkitError(
             "this repository is bare, there is nothing to switch",
@@ -382,7 +537,7 @@ def _can_switch(state: State, wish: Wish) -> None:
         )
     if state.place.operation:
         raise DevkitError(
-            f"a {state.place.operation} goes on in this checkout",
+            f"a {state.place.operation} is in progress in this checkout",
             "Its state would be lost by a switch.",
             f"devkit pr fetch {number} --worktree",
             "devkit pr continue",
@@ -397,7 +552,7 @@ def _old_name(state: State, branch: str) -> str:
     return f"{KEPT}{branch}/{number}"
 
 
-def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
+def worktree_folder(branch: str, options: FetchOptions, state: State) -> Path:
     """Return the folder of a request's worktree: beside the clone, named after it and the branch.
 
     Raises:
@@ -405,7 +560,7 @@ def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
     """
     there = state.worktree_of(branch)
     if there and there.path == state.place.top:
-        number = wish.requests[0].number
+        number = options.requests[0].number
         raise DevkitError(
             f"{branch} is checked out here",
             "Git checks a branch out in one folder at a time.",
@@ -416,7 +571,7 @@ def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
         return there.path
     main = state.worktrees[0].path if state.worktrees else state.place.common_dir
     name = main.name.removesuffix(".git") or main.parent.name
-    folder = wish.folder or main.parent / f"{name}-{branch.replace('/', '-')}"
+    folder = options.folder or main.parent / f"{name}-{branch.replace('/', '-')}"
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links in it are the user's own
     if os.path.lexists(folder):
         raise DevkitError(
@@ -427,60 +582,39 @@ def worktree_folder(branch: str, wish: Wish, state: State) -> Path:
     return folder
 
 
-def _warn_of_rebuild(session: Session, state: State, changes: Sequence[Change], number: int) -> None:
+def _rebuild(state: State, changes: Sequence[Change], number: int) -> list[str]:
     build = state.checkout / "build"
     if not any((build / name).exists() for name in ("CMakeCache.txt", "build.ninja", "Makefile")):
-        return
+        return []
     compiled, headers = rebuilt(changes)
-    if compiled:
-        session.app.console.look(
-            f"build/ would be built again for {compiled} changed files, {headers} of them headers; "
-            f"devkit pr fetch {number} --worktree leaves it alone"
-        )
+    if not compiled:
+        return []
+    what = f"build/ would be built again for {compiled} changed files, {headers} of them headers"
+    return [f"{what}; devkit pr fetch {number} --worktree leaves it alone"]
 
 
-def _fetched(session: Session, arrival: Arrival, wish: Wish, state: State, roles_: Roles, old: str) -> Fetched:
-    base = state.refs.get(roles_.tracking, "")
+def _fetched(session: Session, arrival: Arrival, plan_: FetchPlan, old: str) -> Fetched:
+    state, options = plan_.state, plan_.options
+    moved = {step.words[3]: step.words[4] for step in plan_.follows if step.words[0] == "update-ref"}
+    refs = {**state.refs, **moved}
+    now = replace(state, refs=refs)
+    roles_ = base_of(now, session.app.config, arrival.branch)
+    if roles_.base != arrival.request.remote:  # the branch has no settings yet
+        roles_ = plan_.bases[arrival.request.remote]
+    near = nearest_base(session, now, _tip(arrival), roles_)
+    if near != roles_.branch and options.way != "detach":
+        session.git.execute(line("config", "--local", f"branch.{arrival.branch}.{BASE}", near))
+    roles_ = replace(roles_, branch=near)
+    base = refs.get(roles_.tracking, "")
     done = Fetched(arrival, summarize(session.git, _tip(arrival), base, str(roles_)))
-    if arrival.relation == "rewritten" and wish.way != "detach":
+    if arrival.relation == "rewritten" and options.way != "detach":
         done.kept = old.removeprefix("refs/")
         start = base or arrival.oid  # without a base, the new tip's own commits are all there is to compare with
         words = ("range-diff", "-s", "--no-color", start, arrival.local, arrival.oid)
         done.range_diff = tuple(lines_of(session.git.ask(*words).stdout))
     elsewhere = state.worktree_of(arrival.branch)
-    if wish.way == "worktree" and not elsewhere:
-        done.folder = wish.folder
+    if options.way == "worktree" and not elsewhere:
+        done.folder = options.folder
     elif elsewhere and elsewhere.path != state.place.top:
         done.folder = elsewhere.path
     return done
-
-
-def not_found(request: Request, state: State) -> DevkitError:
-    """Return the error for a request that the forge does not have."""
-    from devkit.git.roles import locate
-
-    others = [name for name in state.remotes if name != request.remote]
-    if request.merge:
-        return DevkitError(
-            f"pull request {request.number} has no merge commit on {request.remote}",
-            "It conflicts with its base, or is closed.",
-            f"devkit pr fetch {request.number}",
-        )
-    return DevkitError(
-        f"pull request {request.number} was not found on {request.remote} ({locate(state.remotes[request.remote])})",
-        f"The forge has no {request.source}.",
-        *(f"devkit pr fetch {request.number} --remote {name}   if the request is there" for name in others),
-    )
-
-
-def unreachable(remote: str, error: GitFailed) -> DevkitError:
-    """Return the error for a remote that did not answer."""
-    complaint = error.answer.complaint
-    remedies = [f"git ls-remote {remote}   shows what git says"]
-    if "resolve host" in complaint or "Failed to connect" in complaint or "proxy" in complaint.lower():
-        remedies = ["devkit config set proxy.url http://HOST:PORT   if there is a proxy"]
-    elif "terminal prompts disabled" in complaint or "Authentication failed" in complaint:
-        remedies = ["git config credential.helper cache   and one git fetch by hand", "gh auth setup-git"]
-    elif "Permission denied (publickey" in complaint or "passphrase" in complaint:
-        remedies = ["ssh-add   unlocks the key"]
-    return DevkitError(f"{remote} could not be reached", complaint, *remedies)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
-from devkit.git import journal, snapshot, wip
-from devkit.git.changes import Change, changes_along, changes_between, obstacles, typed
+from devkit.git import wip
+from devkit.git.changes import Change, changes_along, changes_between, obstacles
 from devkit.git.command import GitFailed, line, word
-from devkit.git.roles import TRACKING, branch_of, known_remote, request_of, roles
-from devkit.git.session import clear_incoming, fetch_line, incoming, return_to
-from devkit.git.snapshot import Touches
+from devkit.git.roles import TRACKING, known_remote, request_of, roles
+from devkit.git.session import incoming
+from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
-from devkit.pr.carry import blocked, empty_tree
-from devkit.pr.fetch import unreachable
+from devkit.pr.branches import check_idle, chosen_branch
+from devkit.pr.carry import Carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.remote import unreachable
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
-from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Git, Line
     from devkit.git.session import Change as Changing
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot
-    from devkit.git.state import Entry, Place, State
+    from devkit.git.state import Place, State
 
 MARK = "devkit-rebase.json"
 CONFLICTS = {
@@ -59,6 +58,43 @@ class Base:
     remote: str = ""
     source: str = ""
     tracking: str = ""
+
+
+@dataclass(frozen=True)
+class RebaseOptions:
+    """What the user asked for: a request or branch, another base, another remote than the project's."""
+
+    which: str = ""
+    onto: str = ""
+    remote: str = ""
+
+
+@dataclass(frozen=True)
+class RebasePlan:
+    """A rebase that will be taken.
+
+    Attributes:
+        tip, oid: the branch's commit and the base's.
+        changes: every path that it can touch.
+        work: the uncommitted work that is carried.
+        updates: the lines before it.
+        last: the rebase itself; None where the branch is on its base already.
+    """
+
+    branch: str
+    base: Base
+    tip: str
+    oid: str
+    changes: tuple[Change, ...] = ()
+    work: Carried | None = None
+    updates: tuple[Line, ...] = ()
+    last: Line | None = None
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        stash, restore = carry_steps(self.work)
+        return [*map(str, self.updates), *stash, *([str(self.last)] if self.last else []), *restore]
 
 
 @dataclass
@@ -110,66 +146,10 @@ def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Ba
     return Base(onto, tracking=os.fsdecode(found.stdout).strip())
 
 
-def chosen_branch(state: State, number: int) -> str:
-    """Return the branch to work on: the request's, or the one that is checked out.
-
-    Raises:
-        DevkitError: HEAD is detached.
-    """
-    branch = branch_of(state, number) if number else state.branch
-    if not branch:
-        raise DevkitError("no branch is checked out", "HEAD is detached.", "devkit pr list", "git switch -c NAME")
-    if branch not in state.branches:
-        raise DevkitError(f"{branch} has no commit yet", "", "git commit")
-    return branch
-
-
-def nothing_goes_on(state: State) -> None:
-    """Refuse where a rebase or merge goes on.
-
-    Raises:
-        DevkitError: one does.
-    """
-    if state.place.operation:
-        raise DevkitError(
-            f"a {state.place.operation} goes on in this checkout", "", "devkit pr continue", "devkit pr abort"
-        )
-
-
-def plan(state: State, branch: str, base: Base, oid: str) -> list[Line]:
-    """Return the lines of a rebase onto ``oid``."""
-    lines = []
-    if base.source and state.refs.get(base.tracking) != oid:
-        previous = state.refs.get(base.tracking) or state.place.null
-        lines.append(line("update-ref", "-m", "devkit: fetched", base.tracking, oid, previous))
-    names = [branch] if branch != state.branch else []
-    return [*lines, line("rebase", "--no-autostash", "--no-autosquash", oid, *names, slow=True)]
-
-
-def preview(session: Session, state: State, number: int, onto: str, remote: str) -> list[str]:
-    """Return the lines that a rebase would run; the remote is asked, nothing is fetched."""
-    branch, base = _start(session, state, number, onto, remote)
-    lines = []
-    oid = state.refs.get(base.tracking, base.tracking)
-    if base.source:
-        listed = session.git.carry_out(line("ls-remote", "--", base.remote, base.source, slow=True))
-        oid = os.fsdecode(listed.stdout).partition("\t")[0] or oid
-        lines.append(str(fetch_line(base.remote, {base.source: "base"})))
-    dirty = [each.path for each in state.status.dirty]
-    if dirty:
-        lines.append(
-            f"# keep {len(dirty)} files as {wip.NAMESPACE}{wip.next_number(state)}, then give them back what HEAD has"
-        )
-    lines += map(str, plan(state, branch, base, oid))
-    if dirty:
-        lines.append("# take the files' uncommitted work back")
-    return lines
-
-
-def _start(session: Session, state: State, number: int, onto: str, remote: str) -> tuple[str, Base]:
-    nothing_goes_on(state)
+def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str, Base]:
+    check_idle(state)
     _ = state.checkout
-    branch = chosen_branch(state, number)
+    branch = chosen_branch(state, options.which)
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
         raise DevkitError(
@@ -178,23 +158,47 @@ def _start(session: Session, state: State, number: int, onto: str, remote: str) 
             f"cd {shlex.quote(str(elsewhere.path))} && devkit pr rebase",
         )
     request = request_of(state, branch)
-    roles_ = roles(state, session.app.config, remote or (request.remote if request else ""))
-    if branch == roles_.branch and not onto:
+    roles_ = roles(state, session.app.config, options.remote or (request.remote if request else ""))
+    if branch == roles_.branch and not options.onto:
         raise DevkitError(
             f"{branch} is the branch that requests go to", "", "devkit pr sync   makes it equal to the project's"
         )
-    return branch, find_base(state, session.git, onto, roles_.base, roles_.branch)
+    return branch, find_base(state, session.git, options.onto, roles_.base, roles_.branch)
 
 
-def rebase(session: Session, state: State, number: int = 0, onto: str = "", remote: str = "") -> Outcome:
-    """Rebase a request's branch, or the one that is checked out, onto its base as the remote has it now."""
-    branch, base = _start(session, state, number, onto, remote)
-    try:
-        oid = _fetch_base(session, state, base)
-        return _rebase(session, state, branch, base, oid)
-    finally:
-        if base.source:
-            clear_incoming(session)
+def plan_rebase(session: Session, state: State, options: RebaseOptions) -> RebasePlan:
+    """Return the rebase of a request's branch, or of the one that is checked out, onto its base as the remote has it.
+
+    Raises:
+        DevkitError: it cannot be done, or would overwrite something of the user's.
+    """
+    git = session.git
+    branch, base = _start(session, state, options)
+    oid = _fetch_base(session, state, base)
+    tip = state.branches[branch]
+    contains = git.ask("merge-base", "--is-ancestor", oid, tip).status == 0
+    fork = os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
+    changes = [] if contains and branch == state.branch else _all_changes(git, state, tip, oid, fork)
+    tracked = frozenset(filter(None, os.fsdecode(git.read("ls-files", "-z")).split("\0")))
+    found = obstacles(changes, state.status, state.checkout, tracked)
+    check_obstacles([one for one in found if one.kind != "changed here"], f"rebasing {branch}", "devkit wip save FILE…")
+    work = wip.collect(git, state, untracked=False) if changes else None
+    updates = []
+    if base.source and state.refs.get(base.tracking) != oid:
+        previous = state.refs.get(base.tracking) or state.place.null
+        updates.append(line("update-ref", "-m", "devkit: fetched", base.tracking, oid, previous))
+    names = [branch] if branch != state.branch else []
+    last = line("rebase", "--no-autostash", "--no-autosquash", oid, *names, slow=True)
+    return RebasePlan(
+        branch,
+        base,
+        tip,
+        oid,
+        tuple(changes),
+        work if work and work[0] else None,
+        tuple(updates),
+        last if changes else None,
+    )
 
 
 def _fetch_base(session: Session, state: State, base: Base) -> str:
@@ -206,48 +210,37 @@ def _fetch_base(session: Session, state: State, base: Base) -> str:
         raise unreachable(base.remote, error) from error
 
 
-def _rebase(session: Session, state: State, branch: str, base: Base, oid: str) -> Outcome:
+def rebase(session: Session, state: State, plan: RebasePlan) -> Outcome:
+    """Rebase as planned."""
     git = session.git
-    tip = state.branches[branch]
-    contains = git.ask("merge-base", "--is-ancestor", oid, tip).status == 0
-    fork = os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
-    changes = [] if contains and branch == state.branch else _all_changes(git, state, tip, oid, fork)
-    tracked = frozenset(filter(None, os.fsdecode(git.read("ls-files", "-z")).split("\0")))
-    found = obstacles(changes, state.status, state.checkout, tracked)
-    blocked([each for each in found if each.kind != "changed here"], f"rebasing {branch}", "devkit wip save FILE…")
-    items, blobs = wip.collect(git, state, untracked=False) if changes else ((), None)
-    touches = Touches(
-        checkout=bool(changes),
-        paths={each.path: each.before[1] for each in changes},
-        refs=frozenset({base.tracking} if base.source else ()),
+    unchanged = Outcome(plan.branch, plan.base.name, summarize(git, plan.tip, plan.oid, plan.base.name), unchanged=True)
+    if not plan.last and not plan.updates:
+        return unchanged
+    writes = WriteSet(
+        checkout=bool(plan.changes),
+        paths={change.path: change.before[1] for change in plan.changes},
+        refs=frozenset({plan.base.tracking} if plan.base.source else ()),
     )
-    *updates, last = plan(state, branch, base, oid)
-    if not changes and not updates:
-        return Outcome(branch, base.name, summarize(git, tip, oid, base.name), unchanged=True)
-    with session.change(f"pr rebase {branch}", state, touches, branch=branch, onto=base.name) as change:
-        for each in updates:
-            change.run(each)
-        if not changes:
-            return Outcome(branch, base.name, summarize(git, tip, oid, base.name), unchanged=True)
-        entry = (
-            wip.put_aside(change, state, items, blobs, f"carried over the rebase of {branch}")
-            if items and blobs
-            else None
-        )
+    with session.change(f"pr rebase {plan.branch}", state, writes, branch=plan.branch, onto=plan.base.name) as change:
+        for step in plan.updates:
+            change.run(step)
+        if not plan.last:
+            return unchanged
+        entry = wip.stash(change, state, *plan.work, f"carried over the rebase of {plan.branch}") if plan.work else None
         mark: dict[str, str | int] = {
             "run": change.record.id,
             "wip": entry.number if entry else 0,
-            "branch": branch,
-            "base": base.name,
+            "branch": plan.branch,
+            "base": plan.base.name,
             "head": state.head,
-            "tip": tip,
-            "onto": oid,
+            "tip": plan.tip,
+            "onto": plan.oid,
         }
         write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())
-        answer = change.run(last, check=False, title=f"rebasing {branch}")
+        answer = change.run(plan.last, check=False, title=f"rebasing {plan.branch}")
         if answer.status and not state.place.operation:  # a hook refused, or git itself
-            raise DevkitError(f"{branch} could not be rebased", answer.complaint, "devkit pr rebase -v")
-        return _after(change, state.place, mark, answer.complaint)
+            raise DevkitError(f"{plan.branch} could not be rebased", answer.complaint, "devkit pr rebase -v")
+        return after(change, state.place, mark, answer.complaint)
 
 
 def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[Change]:
@@ -262,7 +255,7 @@ def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[
     return list(first.values())
 
 
-def _after(
+def after(
     change: Changing, place: Place, mark: Mapping[str, str | int], complaint: str, operation: str = "rebase"
 ) -> Outcome:
     """Say how a rebase ended: it stopped, and stays so, or the uncommitted work is taken back."""
@@ -288,10 +281,10 @@ def _after(
     along = [name for name, oid in then.items() if oid and oid != state.branches[name]]
     if along:
         outcome.notes.append(f"{', '.join(along)} moved along, as rebase.updateRefs says")
-    aside = _aside(state, mark)
+    aside = kept_aside(state, mark)
     if aside:
         entry = wip.find(session.git, state, aside)
-        conflicts = wip.take_back(change, entry, state)
+        conflicts = wip.restore(change, entry, state)
         if conflicts:
             outcome.notes.append(
                 f"your uncommitted work does not fit {', '.join(conflicts[:3])} any more; all of it is safe: "
@@ -322,7 +315,7 @@ def read_mark(place: Place) -> dict[str, str | int]:
 def mark_of_this(place: Place) -> dict[str, str | int]:
     """Return what was written down of the rebase that goes on; one that was ended by hand left its mark behind."""
     mark = read_mark(place)
-    folder = _folder(place)
+    folder = operation_folder(place)
     try:
         now = [(folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto")]
     except (FileNotFoundError, NotADirectoryError):
@@ -330,20 +323,20 @@ def mark_of_this(place: Place) -> dict[str, str | int]:
     return mark if now == [mark.get("tip"), mark.get("onto")] else {}
 
 
-def _folder(place: Place) -> Path:
+def operation_folder(place: Place) -> Path:
     """Return where git keeps the state of a rebase that goes on."""
     return next(
         (each for name in ("rebase-merge", "rebase-apply") if (each := place.git_dir / name).is_dir()), place.git_dir
     )
 
 
-def _aside(state: State, mark: Mapping[str, str | int]) -> int:
+def kept_aside(state: State, mark: Mapping[str, str | int]) -> int:
     """Return the entry that keeps the work of before the rebase; 0: there is none, or it was taken back by hand."""
     number = int(mark.get("wip") or 0)
     return number if f"{wip.NAMESPACE}{number}" in state.refs else 0
 
 
-def _left_aside(place: Place) -> tuple[str, ...]:
+def left_aside(place: Place) -> tuple[str, ...]:
     """Return the line that takes back what a rebase had put aside that was ended by hand."""
     number = read_mark(place).get("wip")
     return (f"devkit wip restore --from {number}   if your uncommitted work is still put aside",) if number else ()
@@ -352,7 +345,7 @@ def _left_aside(place: Place) -> tuple[str, ...]:
 def account(session: Session, state: State, mark: Mapping[str, str | int], complaint: str = "") -> Outcome:
     """Return a plain account of where a rebase stopped."""
     place = state.place
-    folder = _folder(place)
+    folder = operation_folder(place)
 
     def said(*names: str) -> str:
         return next(
@@ -365,7 +358,9 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
     subject = (
         os.fsdecode(session.git.ask("log", "-1", "--format=%h %s", stopped, "--").stdout).strip() if stopped else ""
     )
-    branch = str(mark.get("branch", "")) or said("head-name").removeprefix("refs/heads/") or read_head(place)
+    branch = (
+        str(mark.get("branch", "")) or said("head-name").removeprefix("refs/heads/") or read_head(session.git, place)
+    )
     conflicts = [(each.path, CONFLICTS.get(each.xy, each.xy)) for each in state.status.unmerged]
     at, of = said("msgnum", "next"), said("end", "last")
     return Outcome(
@@ -378,116 +373,3 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
         complaint="" if conflicts else complaint,
         operation=place.operation,
     )
-
-
-def go_on(session: Session, state: State, how: str) -> Outcome:
-    """Continue or skip (``how``) what goes on in this checkout.
-
-    Raises:
-        DevkitError: nothing goes on, or conflicts are left.
-    """
-    operation = state.place.operation
-    if operation not in {"rebase", "am", "merge", "cherry-pick", "revert"}:
-        raise DevkitError(
-            "nothing goes on in this checkout",
-            "There is no rebase or merge to go on with.",
-            *_left_aside(state.place),
-            "devkit pr list",
-        )
-    if (operation, how) == ("merge", "skip"):
-        raise DevkitError(
-            "a merge goes on, and has no commits to skip", "", "devkit pr continue", "devkit pr abort   gives it up"
-        )
-    if how == "continue":
-        _resolved(session, state)
-    paths = {each.path: each.before[1] for each in _rest(session.git, state)}
-    mark = mark_of_this(state.place)
-    aside = _aside(state, mark)
-    if aside:  # it is taken back at the end
-        paths.update({each.path: "" for each in wip.find(session.git, state, aside).items if each.path not in paths})
-    touches = Touches(checkout=True, paths=paths)
-    with session.change(f"pr {how}", state, touches, operation=operation) as change:
-        answer = change.run(line(operation, f"--{how}", slow=True), check=False, title=operation)
-        if answer.status and not state.place.operation:
-            raise GitFailed((operation, f"--{how}"), answer)
-        outcome = _after(change, state.place, mark, answer.complaint, operation)
-    if how == "skip":
-        edited = [each.path for each in state.status.dirty if not each.unmerged and each.xy[1] != "."]
-        outcome.notes += [f"your edit of {path} went with the commit; devkit undo brings it back" for path in edited]
-    return outcome
-
-
-def _resolved(session: Session, state: State) -> None:
-    left: tuple[Entry, ...] = state.status.unmerged
-    if left:
-        names = " ".join(typed(state.checkout, each.path) for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
-        raise DevkitError(
-            f"{counted(len(left), 'file')} still in conflict",
-            "\n".join(f"{each.path}   {CONFLICTS.get(each.xy, each.xy)}" for each in left),
-            f"git add -- {names}   once they are right",
-            "devkit pr abort   back to where you were",
-        )
-    said = os.fsdecode(session.git.ask("diff", "--cached", "--check", "--no-ext-diff").stdout)
-    for each in said.splitlines():
-        if "leftover conflict marker" in each:
-            session.app.console.look(each)
-
-
-def _rest(git: Git, state: State) -> list[Change]:
-    """Return the paths that the rest of what goes on can touch."""
-    folder = _folder(state.place)
-    if state.place.operation != "rebase":
-        return []
-    tip, onto = ((folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto"))
-    changes = {each.path: each for each in changes_between(git, state.head, tip)}
-    for each in changes_along(git, f"{onto}..{tip}"):
-        changes.setdefault(each.path, each)
-    return list(changes.values())
-
-
-def abort(session: Session, state: State) -> str:
-    """Return to before what goes on: devkit's own rebase bit for bit, another's as git does.
-
-    Returns:
-        Where that leads.
-    """
-    operation = state.place.operation
-    if not operation:
-        raise DevkitError(
-            "nothing goes on in this checkout",
-            "There is no rebase or merge to abort.",
-            *_left_aside(state.place),
-            "devkit undo --list",
-        )
-    mark = mark_of_this(state.place)
-    entry = next((each for each in journal.entries(session.place) if each.id == mark.get("run")), None)
-    known = entry is not None and snapshot.NAMESPACE + entry.id in state.refs
-    changes = _rest(session.git, state)
-    touches = Touches(checkout=True, paths={each.path: each.before[1] for each in changes})
-    if entry is not None and known:
-        before = _spare_loose(session, state, mark, snapshot.load(session.git, entry.id, state))
-        paths = {file.path: "" for each in before.checkouts for file in each.files}
-        touches = Touches(checkout=True, paths={**paths, **touches.paths})
-        kept = {name: oid for name, oid in before.refs.items() if not name.startswith("refs/remotes/")}
-        with session.change("pr abort", state, touches, operation=operation) as change:
-            return_to(session, before, entry, keep=frozenset(before.refs) - kept.keys())
-            change.record.record["result"] = {"aborted": entry.id}
-    else:
-        bisecting = frozenset(name for name in state.refs if name.startswith("refs/bisect/"))
-        touches = replace(touches, refs=bisecting)
-        with session.change("pr abort", state, touches, operation=operation) as change:
-            change.run(line(operation, "--abort" if operation != "bisect" else "reset", slow=True))
-    branch = read_head(state.place)
-    return f"on {branch}" if branch else "detached"
-
-
-def _spare_loose(session: Session, state: State, mark: Mapping[str, str | int], before: Snapshot) -> Snapshot:
-    """Return the snapshot without the files that git does not track: no rebase goes over one, and they may be newer."""
-    number = _aside(state, mark)
-    aside = {each.path for each in wip.find(session.git, state, number).items} if number else set()
-    loose = set(state.status.untracked) - aside
-    checkouts = [
-        replace(each, files=tuple(file for file in each.files if not file.mode or file.path not in loose))
-        for each in before.checkouts
-    ]
-    return replace(before, checkouts=tuple(checkouts))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.git.command import lines_of
-from devkit.git.roles import branch_of, request_of, requests_here, roles
+from devkit.git.roles import request_of, requests_here, roles
 from devkit.git.state import read_status
+from devkit.pr.branches import chosen_branch
 from devkit.pr.drop import merged_branches
 from devkit.pr.forge import Forge
-from devkit.pr.rebase import chosen_branch
 from devkit.pr.summary import Summary, summarize
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ class Page:
     known: Known | None
 
 
-def page(session: Session, state: State, number: int) -> Page:
+def page(session: Session, state: State, which: str) -> Page:
     """Return a request in full, or the branch that is checked out."""
-    branch = chosen_branch(state, number)
+    branch = chosen_branch(state, which)
     base, oid = _base(session, state, branch)
     request = request_of(state, branch)
     tip = state.branches[branch]
@@ -177,9 +177,9 @@ def ops_of(paths: list[str]) -> list[str]:
     return sorted({match["op"] for each in paths if (match := _KERNEL.search(each))})
 
 
-def diff(session: Session, state: State, number: int, *, stat: bool, name_only: bool) -> int:
+def diff(session: Session, state: State, which: str, *, stat: bool, name_only: bool) -> int:
     """Give git the terminal, to show what a request changes against its merge base; return its status."""
-    branch = branch_of(state, number) if number else chosen_branch(state, 0)
+    branch = chosen_branch(state, which)
     _, oid = _base(session, state, branch)
     flags = ["--stat"] if stat else ["--name-only"] if name_only else []
     env = {name: value for name, value in session.git.env.items() if name != "GIT_PAGER"}

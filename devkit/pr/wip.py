@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError, UsageError
 from devkit.git import wip
 from devkit.git.changes import typed
-from devkit.git.snapshot import Touches
+from devkit.git.snapshot import WriteSet
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -44,16 +44,16 @@ def save(session: Session, state: State, paths: Sequence[str], message: str) -> 
     """
     if state.place.operation:
         raise DevkitError(
-            f"a {state.place.operation} goes on in this checkout", "", "devkit pr continue", "devkit pr abort"
+            f"a {state.place.operation} is in progress in this checkout", "", "devkit pr continue", "devkit pr abort"
         )
     items, blobs = wip.collect(session.git, state, paths)
     if not items:
         raise DevkitError(
             "there is no uncommitted work" + (f" at {' '.join(paths)}" if paths else ""), "", "git status"
         )
-    touches = Touches(checkout=True, paths={each.path: "" for each in items})
-    with session.change("wip save", state, touches, paths=list(paths)) as change:
-        entry = wip.put_aside(change, state, items, blobs, message)
+    writes = WriteSet(checkout=True, paths={each.path: "" for each in items})
+    with session.change("wip save", state, writes, paths=list(paths)) as change:
+        entry = wip.stash(change, state, items, blobs, message)
         change.record.record["result"] = {"wip": entry.number, "files": len(items)}
     return entry
 
@@ -77,9 +77,9 @@ def restore(session: Session, state: State, number: int, paths: Sequence[str]) -
             *([f"devkit wip restore --from {entry.number} {' '.join(fits[:5])}   takes what fits"] if fits else []),
             f"git diff {entry.base[:10]} -- {typed(state.checkout, conflicts[0])}   shows what came in between",
         )
-    touches = Touches(checkout=True, paths={each.path: "" for each in items})
-    with session.change("wip restore", state, touches, number=entry.number, paths=list(paths)) as change:
-        left = wip.take_back(change, entry, state, paths)
+    writes = WriteSet(checkout=True, paths={each.path: "" for each in items})
+    with session.change("wip restore", state, writes, number=entry.number, paths=list(paths)) as change:
+        left = wip.restore(change, entry, state, paths)
         if left:
             raise DevkitError(f"{', '.join(left)} changed while it was being taken back", "", "devkit wip restore")
         change.record.record["result"] = {"wip": entry.number, "files": len(items)}

@@ -352,10 +352,11 @@ class Case:
         return sorted(each for each in found if b".devkitfetched\n" not in each)
 
 
-def _started(path: Path) -> float:
+def _started(path: Path) -> tuple[int, float]:
     import json
 
-    return float(json.loads(path.read_text())["started"])
+    data = json.loads(path.read_text())
+    return data.get("sequence", 0), float(data["started"])
 
 
 def fork_devkit(

@@ -193,3 +193,60 @@ def test_a_worktree_with_clones_in_it_that_have_work_of_their_own_stays(
     git(tree, "init", "-q", "nested")
     assert "\n  nested\n" in clone.devkit("pr", "drop", "10", "--yes").text
     assert (tree / "nested").is_dir()
+
+
+def test_the_forks_branch_goes_only_where_it_is_known(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "--no-switch")
+    said = clone.devkit("pr", "drop", "7", "--remote")
+    assert said.status == 1
+    assert "it is not known which branch pull request 7 comes from" in said.text
+    git(forge.bare("me/Paddle"), "branch", "backup", "whole")
+    clone.devkit("pr", "fetch", "9", "--no-switch")
+    said = clone.devkit("pr", "clean", "--remote")
+    assert "pr/9 stays: it is not clear which branch pull request 9 comes from" in said.text
+    assert [name.split()[0] for name in forge.refs("me/Paddle")] == [
+        "refs/heads/backup",
+        "refs/heads/develop",
+        "refs/heads/whole",
+    ]
+
+
+def test_commits_that_are_nowhere_else_are_named_before_they_go(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    tip = clone.commit("My own fix", own_txt="1")
+    said = clone.devkit("pr", "drop", "7")
+    assert said.status == 1
+    assert "pr/7 has 1 commit that no other branch and no remote has" in said.text
+    assert "My own fix" in said.text
+    said = clone.devkit("pr", "drop", "7", "--yes")
+    assert said.status == 0
+    assert f"git branch pr/7 {tip[:10]}   brings them back" in said.text
+
+
+def test_a_branch_of_ones_own_is_cleaned_once_it_is_squashed_upstream(clone: Clone, forge: Forge) -> None:
+    clone.git("switch", "-q", "-c", "mine")
+    clone.commit("Half", mine_txt="1")
+    clone.commit("Whole", mine_txt="2")
+    clone.devkit("pr", "push")
+    clone.git("switch", "-q", "-c", "fresh", "develop")
+    forge.commit(PROJECT, "refs/heads/develop", "Mine (#10)", {"mine.txt": "2"})
+    clone.git("fetch", "-q", "upstream")
+    said = clone.devkit("pr", "clean", "--remote")
+    assert said.status == 0
+    assert "✓ removed mine, fork/mine" in said.text
+    assert clone.git("branch", "--format=%(refname:short)").split() == ["develop", "fresh"]
+    assert "refs/heads/mine" not in str(forge.refs("me/Paddle"))
+
+
+def test_what_cannot_be_cleaned_keeps_nothing_else(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "9", "--worktree")
+    clone.git("branch", "-q", "other", "pr/9")
+    clone.git("config", "branch.other.remote", "upstream")
+    clone.git("config", "branch.other.merge", "refs/pull/9/head")
+    (clone.folder.parent / "Paddle-pr-9" / "x.log").write_text("1")
+    said = clone.devkit("pr", "clean")
+    assert said.status == 0
+    assert "✓ removed other" in said.text
+    assert "pr/9 stays: " in said.text
+    assert "holds 1 ignored file" in said.text
+    assert "devkit pr drop pr/9 --yes" in said.text

@@ -207,3 +207,137 @@ def test_a_push_that_was_interrupted_is_said_to_may_have_arrived(clone: Clone, f
         said = process.stderr.read()
         assert process.wait(30) == 130
     assert "the push to fork may have arrived: git ls-remote fork refs/heads/fix" in said
+
+
+def test_a_branch_that_began_at_the_forks_develop_goes_to_its_own_name(clone: Clone, forge: Forge) -> None:
+    clone.git("switch", "-q", "-c", "fix", "--track", "fork/develop")
+    clone.commit("Fix", fix_txt="1\n")
+    said = clone.devkit("pr", "push")
+    assert said.status == 0
+    assert "✓ fix → fork/fix" in said.text
+    assert forge.refs("me/Paddle") == [BEGIN[0], "refs/heads/fix Fix", BEGIN[1]]
+
+
+def test_an_upstream_of_another_name_is_asked_about(clone: Clone, forge: Forge) -> None:
+    clone.git("push", "-q", "fork", "develop~1:refs/heads/seven")
+    clone.git("switch", "-q", "-c", "fix", "--track", "fork/seven")
+    clone.commit("Fix", fix_txt="1\n")
+    said = clone.devkit("pr", "push")
+    assert said.status == 1
+    assert "it is not clear whether fix goes to fork/seven or fork/fix" in said.text
+    assert "→ devkit pr push --branch seven" in said.text
+    assert "refs/heads/fix" not in str(forge.refs("me/Paddle"))
+    assert clone.devkit("pr", "push", "--branch", "seven").status == 0
+    clone.commit("More", fix_txt="2\n")
+    assert "✓ fix → fork/seven: pushed" in clone.devkit("pr", "push").text  # remembered
+
+
+def test_ones_own_request_is_pushed_again_and_again(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "9")
+    for number in ("1", "2", "3"):
+        clone.commit(f"Round {number}", round_txt=number)
+        said = clone.devkit("pr", "push")
+        assert said.status == 0, said.text
+    assert forge.refs("me/Paddle") == [BEGIN[0], "refs/heads/whole Round 3"]
+    assert clone.devkit("undo").status == 0
+    assert forge.refs("me/Paddle") == [BEGIN[0], "refs/heads/whole Round 2"]
+    clone.commit("Round 4", round_txt="4")
+    assert clone.devkit("pr", "push").status == 0
+
+
+def test_two_branches_at_a_requests_commit_are_asked_about(clone: Clone, forge: Forge) -> None:
+    git(forge.bare("me/Paddle"), "branch", "backup", "whole")
+    clone.devkit("pr", "fetch", "9")
+    clone.commit("Round 1", round_txt="1")
+    said = clone.devkit("pr", "push")
+    assert said.status == 1
+    assert "fork/backup, fork/whole are at its commit" in said.text
+    assert "→ devkit pr push 9 --remote fork --branch whole" in said.text
+    assert clone.devkit("pr", "push", "9", "--remote", "fork", "--branch", "whole").status == 0
+    assert clone.devkit("pr", "push", "--dry-run").status == 0
+    assert "refs/heads/backup Whole" in forge.refs("me/Paddle")
+
+
+def test_the_forks_branch_is_found_though_it_was_never_fetched(clone: Clone, forge: Forge) -> None:
+    clone.git("update-ref", "-d", "refs/remotes/fork/whole")
+    clone.devkit("pr", "fetch", "9")
+    clone.commit("Round 1", round_txt="1")
+    assert clone.devkit("pr", "push").status == 0
+    assert "refs/heads/whole Round 1" in forge.refs("me/Paddle")
+
+
+def test_pushes_that_go_elsewhere_than_fetches_are_asked_there(clone: Clone, forge: Forge) -> None:
+    clone.git("remote", "remove", "fork")
+    clone.git("remote", "set-url", "--push", "upstream", forge.url("me/Paddle"))
+    clone.git("switch", "-q", "-c", "fix")
+    for number in ("1", "2"):
+        clone.commit(f"Fix {number}", fix_txt=number)
+        said = clone.devkit("pr", "push")
+        assert said.status == 0, said.text
+    assert clone.devkit("undo").status == 0
+    assert "refs/heads/fix Fix 1" in forge.refs("me/Paddle")
+
+
+def test_a_branch_that_another_tool_gave_an_address_is_pushed_there(clone: Clone, forge: Forge) -> None:
+    forge.create("author/Paddle")
+    git(forge.bare("me/Paddle"), "push", "-q", str(forge.bare("author/Paddle")), "whole:refs/heads/whole")
+    clone.git("fetch", "-q", "upstream", "refs/pull/9/head:whole")
+    clone.git("switch", "-q", "whole")
+    for key, value in (("remote", forge.url("author/Paddle")), ("pushRemote", forge.url("author/Paddle"))):
+        clone.git("config", f"branch.whole.{key}", value)
+    clone.git("config", "branch.whole.merge", "refs/heads/whole")
+    clone.commit("Review", review_txt="1")
+    said = clone.devkit("pr", "push")
+    assert said.status == 0, said.text
+    assert "refs/heads/whole Review" in forge.refs("author/Paddle")
+
+
+def test_what_was_pushed_is_known_without_a_reflog(clone: Clone, forge: Forge) -> None:
+    clone.git("config", "core.logAllRefUpdates", "false")
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_txt="1\n")
+    clone.devkit("pr", "push")
+    clone.git("commit", "-q", "--amend", "-m", "Fix better")
+    assert clone.devkit("pr", "push").status == 0
+    assert "refs/heads/fix Fix better" in forge.refs("me/Paddle")
+
+
+def test_a_hook_that_refuses_is_passed_over_when_asked(clone: Clone, forge: Forge) -> None:
+    hook = clone.folder / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho not today >&2\nexit 1\n")
+    hook.chmod(0o755)
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_txt="1\n")
+    said = clone.devkit("pr", "push")
+    assert said.status == 1
+    assert "not today" in said.text
+    assert clone.devkit("pr", "push", "--no-verify").status == 0
+    assert "refs/heads/fix Fix" in forge.refs("me/Paddle")
+
+
+def test_what_the_server_says_is_shown_whole_and_in_order(clone: Clone, forge: Forge) -> None:
+    hook = forge.bare("me/Paddle") / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nfor i in $(seq 1 26); do echo reason $i >&2; done\nexit $(cat status)\n")
+    hook.chmod(0o755)
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_txt="1\n")
+    for status in ("1", "0"):
+        (forge.bare("me/Paddle") / "status").write_text(status)
+        said = clone.devkit("pr", "push")
+        assert said.status == int(status)
+        found = [line.strip() for line in said.text.splitlines() if "reason" in line]
+        assert found == [f"reason {number}" for number in range(1, 27)]
+
+
+def test_sync_updates_what_is_here_though_the_fork_declines(clone: Clone, forge: Forge) -> None:
+    forge.protect("me/Paddle")
+    forge.commit("project/Paddle", "refs/heads/develop", "Newest", {"newest.txt": "\n"})
+    said = clone.devkit("pr", "sync")
+    assert said.status == 1
+    assert "develop is at upstream/develop; fork/develop did not take the push" in said.text
+    assert "develop is protected" in said.text
+    assert clone.git("log", "-1", "--format=%s", "develop") == "Newest"
+    assert clone.devkit("undo").status == 0
+    assert clone.git("log", "-1", "--format=%s", "develop") == "Whole (#9)"

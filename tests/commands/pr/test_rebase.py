@@ -148,7 +148,7 @@ def test_a_rebase_that_has_nothing_to_do_says_so(clone: Clone) -> None:
 @pytest.mark.parametrize("word", ["continue", "skip", "abort"])
 def test_nothing_to_go_on_with(clone: Clone, word: str) -> None:
     said = clone.devkit("pr", word)
-    assert (said.status, said.text.splitlines()[0]) == (1, "✗ nothing goes on in this checkout")
+    assert (said.status, said.text.splitlines()[0]) == (1, "✗ nothing is in progress in this checkout")
 
 
 def test_a_rebase_begun_by_hand_can_be_aborted_too(clone: Clone) -> None:
@@ -240,7 +240,7 @@ def test_an_abort_leaves_the_newer_bytes_of_what_git_does_not_track(clone: Clone
 def test_a_merge_has_nothing_to_skip_and_says_that_it_goes_on(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "8")
     clone.git("merge", "-q", "upstream/develop", check=False)
-    assert "✗ a merge goes on, and has no commits to skip" in clone.devkit("pr", "skip").text
+    assert "✗ a merge is in progress, and has no commits to skip" in clone.devkit("pr", "skip").text
     clone.write("b.py", "merged\n")
     clone.git("add", "b.py")
     hook = clone.folder / ".git" / "hooks" / "pre-commit"
@@ -249,7 +249,7 @@ def test_a_merge_has_nothing_to_skip_and_says_that_it_goes_on(clone: Clone) -> N
     hook.chmod(0o755)
     said = clone.devkit("pr", "continue")
     assert said.status == 1
-    assert "! pr/8: the merge goes on\n  not like this\n  → devkit pr continue   once that is mended" in said.text
+    assert "! pr/8: the merge is in progress\n  not like this\n  → devkit pr continue   once that is fixed" in said.text
     assert "skip" not in said.text
 
 
@@ -304,3 +304,17 @@ def test_a_branch_that_is_being_rebased_in_a_worktree_is_not_moved(clone: Clone,
         assert said.status == 1
         assert f"✗ pr/8 is being rebased in {tree}" in said.text
     assert clone.git("log", "-1", "--format=%s", "pr/8") == "Other words"
+
+
+@pytest.mark.parametrize("way", [["pr", "abort"], ["undo"]])
+def test_nothing_is_recorded_as_a_resolution_that_was_none(clone: Clone, way: list[str]) -> None:
+    clone.git("config", "rerere.enabled", "true")
+    clone.git("config", "rerere.autoUpdate", "true")
+    clone.devkit("pr", "fetch", "8")
+    clone.git("switch", "-q", "develop")
+    assert clone.devkit("pr", "rebase", "8").status == 1
+    assert (clone.folder / ".git" / "MERGE_RR").exists()
+    assert clone.devkit(*way).status == 0
+    assert not (clone.folder / ".git" / "MERGE_RR").exists()
+    clone.commit("Other work", other_txt="1")
+    assert clone.devkit("pr", "rebase", "8").status == 1  # it stops again: rerere has learned nothing

@@ -84,7 +84,7 @@ def test_a_request_that_changes_compiled_code_says_what_builds_it(
     refused = devkit("pr", "try", "8", "--env", str(project.env), cwd=project.root)
     folder = project.root.with_name("Paddle-pr-8")
     assert refused.status == 1
-    assert "✗ the change touches compiled code" in refused.err
+    assert "✗ the change writes compiled code" in refused.err
     assert f"→ devkit build -C {folder} --env {project.env}" in refused.err
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import signal
@@ -651,3 +652,14 @@ def test_a_clone_that_git_cannot_read_is_not_said_to_be_none(clone: Clone) -> No
     said = clone.devkit("pr", "list")
     assert said.status == 1
     assert f"✗ git cannot work at {clone.folder}\n  fatal: bad config line" in said.text
+
+
+def test_the_last_run_is_undone_though_the_clock_went_back(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7", "--no-switch")
+    clone.devkit("pr", "fetch", "8", "--no-switch")
+    entries = sorted((clone.folder / ".git" / "devkit" / "undo").glob("*.json"))
+    by_command = {json.loads(path.read_text())["command"]: path for path in entries}
+    data = json.loads(by_command["pr fetch 8"].read_text())
+    by_command["pr fetch 8"].write_text(json.dumps({**data, "started": 1.0}))
+    assert "back to before pr fetch 8" in clone.devkit("undo").text
+    assert clone.git("branch", "--format=%(refname:short)").split() == ["develop", "pr/7"]

@@ -14,7 +14,7 @@ from devkit.git.roles import Request
 from devkit.git.snapshot import Checkout, File, Snapshot, decode, encode
 from devkit.git.state import Entry, Place, State, Status, Worktree, parse_config, parse_status, parse_worktrees
 from devkit.git.wip import NOTHING, Item, Now, Side, decide, quoted
-from devkit.pr.fetch import Arrival, Relation, Way, Wish, plan
+from devkit.pr.fetch import Arrival, CheckoutMode, FetchOptions, Relation, plan
 from devkit.pr.forge import summary_of_checks
 from devkit.pr.summary import parse_shortstat
 
@@ -28,19 +28,20 @@ CONFIGURED = {
 }
 
 
-def state(branch: str = "develop", worktrees: tuple[Worktree, ...] = ()) -> State:
+def state(branch: str = "develop", worktrees: tuple[Worktree, ...] = (), seen: str = "") -> State:
     place = Place(Path("/x/.git"), Path("/x/.git"), Path("/x"))
-    return State(place, A, branch, {}, {}, {}, CONFIGURED, (), worktrees)
+    refs = {REQUEST.tracking: seen} if seen else {}
+    return State(place, A, branch, refs, {}, {}, CONFIGURED, (), worktrees)
 
 
 def lines(
-    relation: Relation, way: Way = "switch", branch: str = "develop", worktrees: tuple[Worktree, ...] = ()
+    relation: Relation, way: CheckoutMode = "switch", branch: str = "develop", worktrees: tuple[Worktree, ...] = ()
 ) -> list[str]:
     seen = "" if relation == "new" else A
     local = {"new": "", "ahead": C}.get(relation, A)
     arrival = Arrival(REQUEST, A if relation in {"same", "ahead"} else B, seen, "pr/7", local, relation)
-    wish = Wish((REQUEST,), way, folder=Path("/w"))
-    return [str(each) for each in plan(arrival, wish, state(branch, worktrees), old="refs/devkit/old/pr/7/1")]
+    options = FetchOptions((REQUEST,), way, folder=Path("/w"))
+    return [str(each) for each in plan(arrival, options, state(branch, worktrees, seen), old="refs/devkit/old/pr/7/1")]
 
 
 TRACK = f"git update-ref -m 'devkit: fetched' refs/devkit/pull/upstream/7 {B} "

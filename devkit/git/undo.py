@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.git import journal, snapshot
+from devkit.git.clones import check_clones
 from devkit.git.command import line
 from devkit.git.journal import Push
 from devkit.git.restore import differences, refs_now
+from devkit.git.roles import push_address
 from devkit.git.session import moved, return_to, short, since
-from devkit.git.snapshot import Touches
+from devkit.git.snapshot import WriteSet
 from devkit.git.state import find_place, head_text
-from devkit.pr.trees import refuse_clones
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,13 +71,13 @@ def undo(session: Session, run: str, *, yes: bool) -> Undone:
     """
     entry = choose(session, run)
     state = session.state()
-    before = snapshot.load(session.git, entry.id, state)
+    before = snapshot.load(session.git, entry, state)
     _stand_clear(session, state, before, entry)
     _confirm(entry, since(session, before, entry, state), moved(before, state.own_refs), yes=yes)
-    pushes = _pushes_to_take_back(session, entry)
+    pushes = _pushes_to_take_back(session, state, entry)
     gone = [Path(each.path) for each in before.checkouts if not (Path(each.path) / ".git").exists()]
-    touches = touched(session, before, entry)
-    with session.change(f"undo {entry.id}", state, touches, creates=gone, undoes=entry.id, of=entry.command) as change:
+    writes = touched(session, before, entry)
+    with session.change(f"undo {entry.id}", state, writes, creates=gone, undoes=entry.id, of=entry.command) as change:
         restored = return_to(session, before, entry)
         for push in reversed(pushes):
             change.push(
@@ -100,7 +101,7 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
         )
     for name in entry.creates:
         if (Path(name) / ".git").exists():
-            refuse_clones(session.git, Path(name), f"git worktree remove --force -- {shlex.quote(name)}")
+            check_clones(session.git, Path(name), f"git worktree remove --force -- {shlex.quote(name)}")
     names = entry.after.refs if entry.after else moved(before, state.own_refs)
     changed = {name for name in names if state.refs.get(name, "") != before.refs.get(name, "")}
     ours = {*entry.creates, *(each.path for each in before.checkouts)}
@@ -129,8 +130,8 @@ def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *,
         raise DevkitError(f"some things moved since {entry.command} ({entry.id})", "\n".join(lines), again)
 
 
-def touched(session: Session, before: Snapshot, entry: journal.Entry) -> Touches:
-    """Return what going back touches: the same paths, and what came since."""
+def touched(session: Session, before: Snapshot, entry: journal.Entry) -> WriteSet:
+    """Return what going back writes: the same paths, and what came since."""
     git = session.git
     top = session.place.top
     here: dict[str, str] = {}
@@ -147,7 +148,7 @@ def touched(session: Session, before: Snapshot, entry: journal.Entry) -> Touches
     for name in entry.creates:
         if (Path(name) / ".git").exists():
             others[Path(name)] = tracked(session, Path(name))
-    return Touches(
+    return WriteSet(
         checkout=any(Path(each.path) == top for each in before.checkouts),
         paths=here,
         refs=frozenset(name for name in {*before.refs, *(entry.after.refs if entry.after else ())}),
@@ -178,7 +179,7 @@ def push_back(push: Push) -> Line:
     return line(*words, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
 
 
-def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
+def _pushes_to_take_back(session: Session, state: State, entry: journal.Entry) -> list[Push]:
     """Return the pushes that the remotes still have.
 
     Raises:
@@ -186,7 +187,8 @@ def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
     """
     found = []
     for push in entry.pushes:
-        listed = session.git.carry_out(line("ls-remote", "--", push.remote, push.ref, slow=True))
+        address = push_address(session.git, state, push.remote)
+        listed = session.git.execute(line("ls-remote", "--", address, push.ref, slow=True))
         now = os.fsdecode(listed.stdout).partition("\t")[0]
         if now == push.after:
             found.append(push)
@@ -202,7 +204,7 @@ def _pushes_to_take_back(session: Session, entry: journal.Entry) -> list[Push]:
 def preview(session: Session, run: str) -> list[str]:
     """Return what going back would do."""
     entry = choose(session, run)
-    before = snapshot.load(session.git, entry.id, session.state(status=False))
+    before = snapshot.load(session.git, entry, session.state(status=False))
     now = refs_now(session.git)
     names = entry.after.refs if entry.after else moved(before, now)
     lines = [f"git worktree remove --force -- {shlex.quote(path)}" for path in entry.creates]

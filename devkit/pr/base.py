@@ -1,0 +1,68 @@
+"""What a request is compared with: the remote's default branch, asked; the branch that a request goes to, found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from devkit.git.command import GitFailed, line, lines_of
+from devkit.git.roles import base_of, base_remote, request_of
+
+if TYPE_CHECKING:
+    from devkit.git.roles import Roles
+    from devkit.git.session import Session
+    from devkit.git.state import State
+
+RELEASES = 40  # branches of the project's that a request may go to, beside the default one
+
+
+def with_default_branch(session: Session, state: State, remote: str) -> State:
+    """Return the state with the branch that a remote's ``HEAD`` names; asked once, and kept as ``REMOTE/HEAD``."""
+    name = f"refs/remotes/{remote}/HEAD"
+    if name in state.symrefs or session.app.config.get("pr.base-branch"):
+        return state
+    words = ("ls-remote", "--symref", "--", remote, "HEAD")
+    try:
+        answer = session.git.execute(line(*words, slow=True), title=f"asking {remote}")
+    except GitFailed:
+        return state  # what is asked of it next says why
+    for row in lines_of(answer.stdout):
+        if row.startswith("ref: refs/heads/") and row.endswith("\tHEAD"):
+            branch = row[len("ref: refs/heads/") : -len("\tHEAD")]
+            leads = f"refs/remotes/{remote}/{branch}"
+            if not session.dry and leads in state.refs:
+                session.git.execute(line("symbolic-ref", name, leads))
+            return replace(state, symrefs={**state.symrefs, name: leads})
+    return state
+
+
+def asked_base(session: Session, state: State, branch: str) -> tuple[State, Roles]:
+    """Return the base of a branch, and the state with the default branch that had to be asked for."""
+    request = request_of(state, branch)
+    remote = base_remote(state, session.app.config, request.remote if request else "")
+    state = with_default_branch(session, state, remote)
+    return state, base_of(state, session.app.config, branch)
+
+
+def nearest_base(session: Session, state: State, tip: str, base: Roles) -> str:
+    """Return the project's branch that a request goes to: that which leaves the fewest commits for it.
+
+    The default branch is meant unless a release branch is strictly nearer.
+    """
+    prefix = f"refs/remotes/{base.base}/"
+    names = [name for name in state.refs if name.startswith(f"{prefix}release/")][-RELEASES:]
+    if base.tracking not in state.refs or not names:
+        return base.branch
+    names.insert(0, base.tracking)
+    answers = session.git.read_all(*(("rev-list", "--count", tip, f"^{name}", "--") for name in names))
+    counts = [int(answer.stdout) if not answer.status else 1 << 30 for answer in answers]
+    if counts[0] == 0:
+        return base.branch
+    least = min(range(len(names)), key=lambda number: (counts[number], number))
+    return names[least].removeprefix(prefix) if counts[least] < counts[0] else base.branch
+
+
+def common(session: Session, one: str, other: str) -> str:
+    """Return the merge base of two commits, or nothing."""
+    return os.fsdecode(session.git.ask("merge-base", one, other).stdout).strip()

@@ -1,0 +1,93 @@
+"""What it means that a remote did not give what was asked: which of network, permission, hook, disk or name it was."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError, Hint
+from devkit.git.roles import locate, project_address
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.git.command import GitFailed
+    from devkit.git.roles import Request
+    from devkit.git.state import State
+
+SSH_S = 2.0  # for ssh to read its configuration
+_NETWORK = re.compile(
+    r"resolve host|Failed to connect|Connection (timed out|refused|reset)|proxy|Network is unreachable|early EOF"
+    r"|No route to host|gnutls_handshake|SSL_ERROR|Operation timed out|RPC failed",
+    re.IGNORECASE,
+)
+_LOGIN = re.compile(r"terminal prompts disabled|Authentication failed|could not read (Username|Password)")
+_KEY = re.compile(r"Permission denied \(publickey|passphrase|Host key verification failed")
+_HOOK = re.compile(r"aborted by hook|reference-transaction hook|hook declined the transaction")
+_DISK = re.compile(r"No space left on device|Disk quota exceeded|Read-only file system|unable to write|write error")
+_HERE = re.compile(r"Permission denied|unable to create|cannot lock ref|insufficient permission for adding an object")
+_MISSING = re.compile(r"couldn't find remote ref (\S+)")
+
+
+def unreachable(remote: str, error: GitFailed) -> DevkitError:
+    """Return the error for a fetch that failed: who refused it, and what to type."""
+    said = error.answer.said
+    look = Hint.of("git", "ls-remote", "--", remote, purpose="shows what git says")
+    missing = _MISSING.search(said)
+    if missing:
+        name = missing[1].removeprefix("refs/heads/")
+        what, hints = f"{remote} has no {name}", [look]
+    elif _HOOK.search(said):
+        where = Hint.of("git", "config", "core.hooksPath", purpose="shows where the hooks are, if not in .git/hooks")
+        what, hints = f"a hook of this repository refused what came from {remote}", [where]
+    elif _DISK.search(said):
+        what, hints = f"what came from {remote} could not be written", [Hint.of("df", "-h", ".")]
+    elif _NETWORK.search(said):
+        proxy = Hint("devkit config set proxy.url http://HOST:PORT", "if there is a proxy")
+        what, hints = f"{remote} could not be reached", [proxy, look]
+    elif _LOGIN.search(said):
+        again = Hint("git config credential.helper cache", "and one git fetch by hand")
+        what, hints = f"{remote} wants a login", [again, Hint("gh auth setup-git")]
+    elif _KEY.search(said):
+        what, hints = f"{remote} did not accept the key", [Hint("ssh-add", "unlocks the key")]
+    elif _HERE.search(said) and "unable to access" not in said:
+        whose = Hint.of("ls", "-ld", ".git", ".git/objects", purpose="shows whose they are")
+        what, hints = f"what came from {remote} could not be stored here", [whose]
+    else:
+        what, hints = f"{remote} could not be reached", [look]
+    return DevkitError(what, error.answer.complaint, *hints)
+
+
+def not_found(request: Request, state: State, project: str) -> DevkitError:
+    """Return the error for a request that the forge does not have; ``project`` is the owner of the project."""
+    number = str(request.number)
+    others = [name for name in state.remotes if name != request.remote]
+    if request.merge:
+        return DevkitError(
+            f"pull request {number} has no merge commit on {request.remote}",
+            "It conflicts with its base, or is closed.",
+            Hint.of("devkit", "pr", "fetch", number),
+        )
+    place = locate(state.remotes[request.remote])
+    hints = [
+        Hint.of("devkit", "pr", "fetch", number, "--remote", name, purpose="if the request is there") for name in others
+    ]
+    why = f"The forge has no {request.source}."
+    if not others:
+        why += f" {request.remote} may be a fork or a mirror, which has no requests of the project."
+        url = project_address(state.remotes[request.remote], project) or "URL"
+        then = f"adds the project; then devkit pr fetch {number}"
+        hints.append(Hint.of("git", "remote", "add", "upstream", url, purpose=then))
+    return DevkitError(f"pull request {number} was not found on {request.remote} ({place})", why, *hints)
+
+
+def ssh_host(app: App, host: str) -> str:
+    """Return the host that ssh reaches under a name of its configuration; the name itself where it has none."""
+    if not host or not shutil.which("ssh"):
+        return host
+    try:
+        done = app.runner.run(["ssh", "-G", "--", host], check=False, timeout_s=SSH_S)
+    except DevkitError:
+        return host
+    found = next((row.split(" ", 1)[1] for row in done.text.splitlines() if row.startswith("hostname ")), "")
+    return found.lower() or host

@@ -1,0 +1,197 @@
+"""Going on with what stopped, skipping a commit of it, and giving it up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.git import journal, snapshot, wip
+from devkit.git.changes import Change, changes_along, changes_between, typed
+from devkit.git.command import GitFailed, Line, line
+from devkit.git.session import return_to
+from devkit.git.snapshot import WriteSet
+from devkit.git.state import read_head
+from devkit.pr.rebase import CONFLICTS, after, kept_aside, left_aside, mark_of_this, operation_folder
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devkit.git.command import Git
+    from devkit.git.journal import Entry
+    from devkit.git.session import Session
+    from devkit.git.snapshot import Snapshot
+    from devkit.git.state import Entry as Changed
+    from devkit.git.state import State
+    from devkit.pr.rebase import Outcome
+
+
+@dataclass(frozen=True)
+class ResumePlan:
+    """How what is in progress goes on.
+
+    Attributes:
+        how: ``continue`` or ``skip``.
+        mark: what devkit's rebase wrote down when it began.
+    """
+
+    operation: str
+    how: str
+    step: Line
+    writes: WriteSet
+    mark: Mapping[str, str | int]
+    edited: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        return [str(self.step)]
+
+
+@dataclass(frozen=True)
+class AbortPlan:
+    """How what is in progress is given up: back to devkit's snapshot, or as git does.
+
+    Attributes:
+        entry, before: the run of devkit's that began it, and the state before that.
+        step: git's own line, where devkit did not begin it.
+    """
+
+    operation: str
+    writes: WriteSet
+    entry: Entry | None = None
+    before: Snapshot | None = None
+    step: Line | None = None
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        return [f"devkit undo {self.entry.id}"] if self.entry else [str(self.step)]
+
+
+def plan_resume(session: Session, state: State, how: str) -> ResumePlan:
+    """Return how to continue or skip (``how``) what is in progress in this checkout.
+
+    Raises:
+        DevkitError: nothing is, or conflicts are left.
+    """
+    operation = state.place.operation
+    if operation not in {"rebase", "am", "merge", "cherry-pick", "revert"}:
+        raise DevkitError(
+            "nothing is in progress in this checkout",
+            "There is no rebase or merge to go on with.",
+            *left_aside(state.place),
+            "devkit pr list",
+        )
+    if (operation, how) == ("merge", "skip"):
+        raise DevkitError(
+            "a merge is in progress, and has no commits to skip",
+            "",
+            "devkit pr continue",
+            "devkit pr abort   gives it up",
+        )
+    if how == "continue":
+        _resolved(session, state)
+    paths = {change.path: change.before[1] for change in _rest(session.git, state)}
+    mark = mark_of_this(state.place)
+    aside = kept_aside(state, mark)
+    if aside:  # it is restored at the end
+        paths.update({item.path: "" for item in wip.find(session.git, state, aside).items if item.path not in paths})
+    edited = [entry.path for entry in state.status.dirty if not entry.unmerged and entry.xy[1] != "."]
+    step = line(operation, f"--{how}", slow=True)
+    return ResumePlan(
+        operation, how, step, WriteSet(checkout=True, paths=paths), mark, tuple(edited) if how == "skip" else ()
+    )
+
+
+def resume(session: Session, state: State, plan: ResumePlan) -> Outcome:
+    """Continue or skip as planned."""
+    with session.change(f"pr {plan.how}", state, plan.writes, operation=plan.operation) as change:
+        answer = change.run(plan.step, check=False, title=plan.operation)
+        if answer.status and not state.place.operation:
+            raise GitFailed(plan.step.words, answer)
+        outcome = after(change, state.place, plan.mark, answer.complaint, plan.operation)
+    outcome.notes += [f"your edit of {path} went with the commit; devkit undo brings it back" for path in plan.edited]
+    return outcome
+
+
+def _resolved(session: Session, state: State) -> None:
+    left: tuple[Changed, ...] = state.status.unmerged
+    if left:
+        names = " ".join(typed(state.checkout, each.path) for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
+        raise DevkitError(
+            f"{counted(len(left), 'file')} still in conflict",
+            "\n".join(f"{each.path}   {CONFLICTS.get(each.xy, each.xy)}" for each in left),
+            f"git add -- {names}   once they are right",
+            "devkit pr abort   back to where you were",
+        )
+    said = os.fsdecode(session.git.ask("diff", "--cached", "--check", "--no-ext-diff").stdout)
+    for each in said.splitlines():
+        if "leftover conflict marker" in each:
+            session.app.console.look(each)
+
+
+def _rest(git: Git, state: State) -> list[Change]:
+    """Return the paths that the rest of what goes on can touch."""
+    folder = operation_folder(state.place)
+    if state.place.operation != "rebase":
+        return []
+    tip, onto = ((folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto"))
+    changes = {each.path: each for each in changes_between(git, state.head, tip)}
+    for each in changes_along(git, f"{onto}..{tip}"):
+        changes.setdefault(each.path, each)
+    return list(changes.values())
+
+
+def plan_abort(session: Session, state: State) -> AbortPlan:
+    """Return how what is in progress is given up: devkit's own rebase bit for bit, another's as git does.
+
+    Raises:
+        DevkitError: nothing is in progress.
+    """
+    operation = state.place.operation
+    if not operation:
+        raise DevkitError(
+            "nothing is in progress in this checkout",
+            "There is no rebase or merge to abort.",
+            *left_aside(state.place),
+            "devkit undo --list",
+        )
+    mark = mark_of_this(state.place)
+    entry = next((one for one in journal.entries(session.place) if one.id == mark.get("run")), None)
+    changes = _rest(session.git, state)
+    writes = WriteSet(checkout=True, paths={change.path: change.before[1] for change in changes})
+    if entry is not None and snapshot.exists(entry, state):
+        before = _spare_loose(session, state, mark, snapshot.load(session.git, entry, state))
+        paths = {file.path: "" for checkout in before.checkouts for file in checkout.files}
+        return AbortPlan(operation, replace(writes, paths={**paths, **writes.paths}), entry, before)
+    bisecting = frozenset(name for name in state.refs if name.startswith("refs/bisect/"))
+    step = line(operation, "--abort" if operation != "bisect" else "reset", slow=True)
+    return AbortPlan(operation, replace(writes, refs=bisecting), step=step)
+
+
+def abort(session: Session, state: State, plan: AbortPlan) -> str:
+    """Return to before what is in progress, as planned, and say where that leads."""
+    with session.change("pr abort", state, plan.writes, operation=plan.operation) as change:
+        if plan.step:
+            change.run(plan.step)
+        elif plan.entry and plan.before:
+            kept = {name for name in plan.before.refs if name.startswith("refs/remotes/")}
+            return_to(session, plan.before, plan.entry, keep=frozenset(kept))
+            change.record.record["result"] = {"aborted": plan.entry.id}
+    branch = read_head(session.git, state.place)
+    return f"on {branch}" if branch else "detached"
+
+
+def _spare_loose(session: Session, state: State, mark: Mapping[str, str | int], before: Snapshot) -> Snapshot:
+    """Return the snapshot without the files that git does not track: no rebase goes over one, and they may be newer."""
+    number = kept_aside(state, mark)
+    aside = {each.path for each in wip.find(session.git, state, number).items} if number else set()
+    loose = set(state.status.untracked) - aside
+    checkouts = [
+        replace(each, files=tuple(file for file in each.files if not file.mode or file.path not in loose))
+        for each in before.checkouts
+    ]
+    return replace(before, checkouts=tuple(checkouts))
