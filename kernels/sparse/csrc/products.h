@@ -1,0 +1,118 @@
+// SpMM and SDDMM: a sparse matrix times a dense one, and the entries of a dense product at a sparse matrix's places.
+#pragma once
+
+#include "rows.h"
+#include "vector.h"
+
+namespace devkit {
+
+// Bytes of a dense panel that the second-level cache should hold while the rows of the sparse matrix go by.
+constexpr int64_t kPanelBytes = 256 * 1024;
+
+// out[row, :kVectors] = sum of values[e] * dense[cols[e], :] over a row's entries. kWays sums run side by side, since
+// one alone waits for the adder; their number is part of the result's bits, the threads' is not.
+template <typename T, typename I, int kVectors, int kWays>
+inline void Multiply(const T* values, const I* cols, int64_t count, const T* dense, int64_t stride, T* out) {
+  Vec<T> sums[kWays][kVectors] = {};
+  int64_t e = 0;
+  for (; e + kWays <= count; e += kWays) {
+#pragma GCC unroll 8
+    for (int way = 0; way < kWays; ++way) {
+      const Vec<T> value = Broadcast<T>(values[e + way]);
+      const T* from = dense + cols[e + way] * stride;
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sums[way][v] += value * Load(from + v * kLanes<T>);
+    }
+  }
+  for (; e < count; ++e) {
+    const Vec<T> value = Broadcast<T>(values[e]);
+    const T* from = dense + cols[e] * stride;
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[0][v] += value * Load(from + v * kLanes<T>);
+  }
+#pragma GCC unroll 8
+  for (int way = 1; way < kWays; ++way) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) sums[0][v] += sums[way][v];
+  }
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v) Store(out + v * kLanes<T>, sums[0][v]);
+}
+
+template <typename T, typename I>
+inline void MultiplyNarrow(const T* values, const I* cols, int64_t count, const T* dense, int64_t stride, int64_t width,
+                           T* out) {
+  T sums[kLanes<T>] = {};
+  for (int64_t e = 0; e < count; ++e) {
+    const T* from = dense + cols[e] * stride;
+    for (int64_t j = 0; j < width; ++j) sums[j] += values[e] * from[j];
+  }
+  std::copy_n(sums, width, out);
+}
+
+// out [batch, rows, width] = sparse [batch, rows, columns] times dense [batch, columns, width].
+template <typename T, typename I>
+bool Spmm(const Rows<I>& sparse, const T* values, const T* dense, int64_t width, T* out, int threads) {
+  constexpr int64_t kLane = kLanes<T>;
+  // A panel is as wide as the cache allows, at most eight vectors, at least two.
+  int64_t panel = 8 * kLane;
+  while (panel > 2 * kLane && sparse.columns * panel * static_cast<int64_t>(sizeof(T)) > kPanelBytes) panel /= 2;
+  if (sparse.columns * 2 * kLane * static_cast<int64_t>(sizeof(T)) > 8 * kPanelBytes) panel = 8 * kLane;
+  for (int64_t left = 0; left < width; left += panel) {
+    const int64_t right = std::min(width, left + panel);
+    const bool fits = sparse.ForEachRow(threads, [&](int64_t row, int64_t begin, int64_t end) {
+      const T* source = dense + row / sparse.rows * sparse.columns * width;
+      T* to = out + row * width;
+      const T* v = values + begin;
+      const I* c = sparse.cols + begin;
+      const int64_t count = end - begin;
+      int64_t j = left;
+      for (; j + 8 * kLane <= right; j += 8 * kLane) Multiply<T, I, 8, 1>(v, c, count, source + j, width, to + j);
+      for (; j + 4 * kLane <= right; j += 4 * kLane) Multiply<T, I, 4, 2>(v, c, count, source + j, width, to + j);
+      for (; j + 2 * kLane <= right; j += 2 * kLane) Multiply<T, I, 2, 4>(v, c, count, source + j, width, to + j);
+      for (; j + kLane <= right; j += kLane) Multiply<T, I, 1, 8>(v, c, count, source + j, width, to + j);
+      if (j < right) MultiplyNarrow(v, c, count, source + j, width, right - j, to + j);
+    }, left > 0);
+    if (!fits) return false;
+  }
+  return width > 0 || sparse.ForEachRow(threads, [](int64_t, int64_t, int64_t) {});
+}
+
+// The dot products of one row with kCount others.
+template <typename T, int kCount>
+inline void Dots(const T* left, const T* const* right, int64_t depth, T* out) {
+  Vec<T> sums[kCount] = {};
+  int64_t k = 0;
+  for (; k + kLanes<T> <= depth; k += kLanes<T>) {
+    const Vec<T> x = Load(left + k);
+#pragma GCC unroll 8
+    for (int i = 0; i < kCount; ++i) sums[i] += x * Load(right[i] + k);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    T sum = SumOfLanes<T>(sums[i]);
+    for (int64_t rest = k; rest < depth; ++rest) sum += left[rest] * right[i][rest];
+    out[i] = sum;
+  }
+}
+
+// out[e] = left[row, :] . right[column, :] for each entry e; left [batch, rows, depth], right [batch, columns, depth].
+template <typename T, typename I>
+bool Sddmm(const Rows<I>& sparse, const T* left, const T* right, int64_t depth, T* out, int threads) {
+  return sparse.ForEachRow(threads, [&](int64_t row, int64_t begin, int64_t end) {
+    const T* one = left + row * depth;
+    const T* others = right + row / sparse.rows * sparse.columns * depth;
+    const T* at[8];
+    int64_t e = begin;
+    for (; e + 8 <= end; e += 8) {
+      for (int i = 0; i < 8; ++i) at[i] = others + sparse.cols[e + i] * depth;
+      Dots<T, 8>(one, at, depth, out + e);
+    }
+    for (; e < end; ++e) {
+      at[0] = others + sparse.cols[e] * depth;
+      Dots<T, 1>(one, at, depth, out + e);
+    }
+  });
+}
+
+}  // namespace devkit
