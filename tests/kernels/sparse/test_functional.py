@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
@@ -12,6 +12,9 @@ import pytest
 
 from devkit.kernels import sparse
 from devkit.kernels.protocol import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -47,8 +50,8 @@ class Made:
             counts = np.zeros(shape[:-1], "int64")
             np.add.at(counts, tuple(self.places[:-1]), 1)
             crows = np.concatenate([np.zeros((*shape[:-2], 1), "int64"), counts.cumsum(-1)], -1).reshape(-1)
-            pointers = [paddle.to_tensor(each.astype(index)) for each in (crows, self.places[-1])]
-            self.tensor = sparse.csr_tensor(*pointers, self.leaf, shape)
+            pointer, cols = (paddle.to_tensor(each.astype(index)) for each in (crows, self.places[-1]))
+            self.tensor = sparse.csr_tensor(pointer, cols, self.leaf, shape)
         else:
             self.tensor = sparse.coo_tensor(paddle.to_tensor(self.places.astype(index)), self.leaf, shape)
 
@@ -354,7 +357,12 @@ def test_a_strided_dense_matrix_is_read_as_it_is() -> None:
 def test_places_outside_the_matrix_are_refused_and_not_read(crows: list[int], cols: list[int]) -> None:
     v = paddle.ones([len(cols)])
     x = sparse.csr_tensor(paddle.to_tensor(crows), paddle.to_tensor(cols), v, [2, 3])
-    for run in (lambda: sparse.matmul(x, paddle.ones([3, 2])), lambda: sparse.to_csr(x), lambda: sparse.add(x, x)):
+    runs: list[Callable[[], Any]] = [
+        lambda: sparse.matmul(x, paddle.ones([3, 2])),
+        lambda: sparse.to_csr(x),
+        lambda: sparse.add(x, x),
+    ]
+    for run in runs:
         with pytest.raises(Refusal) as caught:
             run()
         assert "must rise" in caught.value.why
@@ -369,7 +377,7 @@ def test_indices_outside_a_coo_matrix_are_refused(index: list[list[int]]) -> Non
 
 def test_what_does_not_fit_is_said_with_its_shapes() -> None:
     x = Made("csr").tensor
-    refusals = {
+    refusals: dict[str, Callable[[], Any]] = {
         "x and y do not fit": lambda: sparse.matmul(x, random(22, 4)),
         "y must be float64": lambda: sparse.matmul(x, random(23, 4, dtype="float32")),
         "x must be a sparse tensor": lambda: sparse.matmul(random(3, 3), random(3, 3)),
