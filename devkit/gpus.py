@@ -24,7 +24,14 @@ class Process:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU: its index in the driver's order, its memory in MiB and who computes on it."""
+    """A GPU, or an instance of one that is cut up (MIG).
+
+    Attributes:
+        index: in the driver's order; an instance has its GPU's.
+        total_mib: its memory.
+        processes: who computes on it.
+        uuid: what CUDA_VISIBLE_DEVICES may call it: ``GPU-…`` or ``MIG-…``.
+    """
 
     index: int
     name: str
@@ -33,6 +40,7 @@ class Gpu:
     total_mib: int
     free_mib: int
     processes: tuple[Process, ...]
+    uuid: str = ""
 
 
 def gpus_present() -> list[Gpu]:
@@ -47,13 +55,28 @@ def gpus_present() -> list[Gpu]:
         cuda = pynvml.nvmlSystemGetCudaDriverVersion()
         driver = f"{pynvml.nvmlSystemGetDriverVersion()}"
         version = f"{cuda // 1000}.{cuda % 1000 // 10}"
-        return [_gpu(pynvml, index, driver, version) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [
+            _gpu(pynvml, handle, index, driver, version)
+            for index in range(pynvml.nvmlDeviceGetCount())
+            for handle in _handles(pynvml, index)
+        ]
     finally:
         pynvml.nvmlShutdown()
 
 
-def _gpu(nvml: Any, index: int, driver: str, cuda: str) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+def _handles(nvml: Any, index: int) -> list[Any]:
+    """Return a GPU's handle, or those of its instances where it is cut up: nothing computes on the whole then."""
+    whole = nvml.nvmlDeviceGetHandleByIndex(index)
+    instances = []
+    with contextlib.suppress(nvml.NVMLError):
+        if nvml.nvmlDeviceGetMigMode(whole)[0]:
+            for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(whole)):
+                with contextlib.suppress(nvml.NVMLError):  # there may be fewer than the most
+                    instances.append(nvml.nvmlDeviceGetMigDeviceHandleByIndex(whole, number))
+    return instances or [whole]
+
+
+def _gpu(nvml: Any, handle: Any, index: int, driver: str, cuda: str) -> Gpu:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     computing = []
     with contextlib.suppress(nvml.NVMLError):
@@ -63,29 +86,60 @@ def _gpu(nvml: Any, index: int, driver: str, cuda: str) -> Gpu:
                 name = nvml.nvmlSystemGetProcessName(each.pid)
             computing.append(Process(each.pid, name, (each.usedGpuMemory or 0) >> 20))
     name = nvml.nvmlDeviceGetName(handle)
-    return Gpu(index, name, driver, cuda, memory.total >> 20, memory.free >> 20, tuple(computing))
+    uuid = f"{nvml.nvmlDeviceGetUUID(handle)}"
+    return Gpu(index, name, driver, cuda, memory.total >> 20, memory.free >> 20, tuple(computing), uuid)
 
 
 def choose(present: Sequence[Gpu], asked: str, environ: Mapping[str, str] | None = None) -> list[Gpu]:
     """Return the GPUs that ``--gpus`` or else ``CUDA_VISIBLE_DEVICES`` names; all that are present by default.
 
+    The variable is read as CUDA reads it: what comes after a name that is no GPU (-1, say) is hidden too, so a value
+    that hides all GPUs from Paddle hides them from us.
+
     Raises:
-        UsageError: the list is no list of GPUs of this machine.
+        UsageError: ``--gpus`` is no list of GPUs of this machine.
     """
     visible = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
-    text = asked or visible
-    if text is None:
-        return list(present)
-    if not asked and not all(part.strip().isdigit() for part in text.split(",") if part.strip()):
-        return list(present)  # UUIDs and MIG names: the device side reads the variable itself
-    known = {each.index: each for each in present}
-    chosen = []
-    for part in filter(None, (each.strip() for each in text.split(","))):
-        if not part.isdigit() or int(part) not in known:
-            there = ", ".join(map(str, known)) or "none"
-            raise UsageError(f"there is no GPU {part}", f"This machine's GPUs: {there}.", "devkit doctor")
-        chosen.append(known[int(part)])
+    if not asked:
+        return list(present) if visible is None else _visible(present, visible)
+    chosen: list[Gpu] = []
+    for part in filter(None, (each.strip() for each in asked.split(","))):
+        found = _named(present, part)
+        if found is None:
+            there = ", ".join(str(each.index) for each in present) or "none"
+            raise UsageError(
+                f"there is no GPU {part}",
+                f"This machine's GPUs: {there}.",
+                *([] if present else ["--nproc 2   takes CPU ranks, without --gpus"]),
+                "devkit doctor",
+            )
+        if found in chosen:
+            raise UsageError(f"GPU {part} is named twice", "A rank has a GPU of its own.")
+        chosen.append(found)
     return chosen
+
+
+def _visible(present: Sequence[Gpu], variable: str) -> list[Gpu]:
+    chosen: list[Gpu] = []
+    for part in (each.strip() for each in variable.split(",")):
+        found = _named(present, part)
+        if found is None or found in chosen:
+            break
+        chosen.append(found)
+    return chosen
+
+
+def _named(present: Sequence[Gpu], name: str) -> Gpu | None:
+    """Return the GPU of an index, or of a UUID or its beginning where only one begins so."""
+    if name.isdigit():
+        return next((each for each in present if each.index == int(name)), None)
+    found = [each for each in present if name.startswith(("GPU-", "MIG-")) and each.uuid.startswith(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def names(chosen: Sequence[Gpu]) -> tuple[int | str, ...]:
+    """Return what CUDA_VISIBLE_DEVICES calls GPUs whatever order CUDA counts them in: UUIDs, where they are known."""
+    return tuple(each.uuid or each.index for each in chosen)
 
 
 def refuse_busy(chosen: Sequence[Gpu], *, force: bool, line: str) -> None:

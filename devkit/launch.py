@@ -21,7 +21,7 @@ from devkit.paths import cache_home
 from devkit.process import TURN_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
@@ -89,10 +89,14 @@ class Worker:
         app: whose runner starts it.
         environment: whose Python it runs in.
         module: below ``devkit.kernels``, as ``attention``.
-        folder: its working directory and the place of its log.
+        folder: the place of its log, and its working directory where ``directory`` names no other.
         name: what its log is called.
         environ: its environment (see ``device_environment``).
         inbox: where its events go as ``(worker, event)``, to share one between workers; its own by default.
+        arguments: words behind the module's name.
+        directory: its working directory.
+        on_line: called with each line that it prints, from another thread.
+        on_stderr: called with those of standard error in its place.
     """
 
     def __init__(
@@ -105,6 +109,10 @@ class Worker:
         name: str,
         environ: Mapping[str, str],
         inbox: queue.SimpleQueue[tuple[Worker, Event | Ended]] | None = None,
+        arguments: Sequence[str] = (),
+        directory: Path | None = None,
+        on_line: Callable[[str], None] | None = None,
+        on_stderr: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self.environment = environment
@@ -114,12 +122,14 @@ class Worker:
         read_end, write_end = os.pipe()
         try:
             self.child = app.runner.start(
-                environment.argv(module),
-                cwd=folder,
+                [*environment.argv(module), *arguments],
+                cwd=directory or folder,
                 env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
                 stdin=subprocess.PIPE,
                 pass_fds=(write_end,),
                 log=self.log,
+                on_line=on_line,
+                on_stderr=on_stderr,
             )
         except BaseException:
             os.close(read_end)

@@ -156,15 +156,23 @@ class Child:
         self._readers: list[_Reader] = []
         self._threads: list[threading.Thread] = []
 
-    def read(self, *, keep: int | None, on_line: Callable[[str], None] | None) -> None:
+    def read(
+        self,
+        *,
+        keep: int | None,
+        on_line: Callable[[str], None] | None,
+        on_stderr: Callable[[str], None] | None = None,
+    ) -> None:
         """Start to read its output, as far as that comes here."""
-        takes: list[Callable[[bytes], None]] = []
-        if self.log:
-            takes.append(self.log.line)
-        if on_line:
-            takes.append(lambda line: on_line(line.decode(errors="replace")))
-        for stream, kept in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr)):
+        streams = (
+            (self.process.stdout, self.stdout, on_line),
+            (self.process.stderr, self.stderr, on_stderr or on_line),
+        )
+        for stream, kept, shown in streams:
             if stream is not None:
+                takes: list[Callable[[bytes], None]] = [self.log.line] if self.log else []
+                if shown:
+                    takes.append(lambda line, shown=shown: shown(line.decode(errors="replace")))  # type: ignore[misc]
                 reader = _Reader(stream, keep, tuple(takes), kept)
                 self._readers.append(reader)
                 self._threads.append(reader.start())
@@ -259,6 +267,7 @@ class Runner:
         log: Path | None = None,
         keep: int | None = TAIL_BYTES,
         on_line: Callable[[str], None] | None = None,
+        on_stderr: Callable[[str], None] | None = None,
         grace_s: float = GRACE_S,
     ) -> Child:
         """Start a program and read its output in the background.
@@ -273,6 +282,7 @@ class Runner:
             log: a file that its output is appended to, redacted.
             keep: how many bytes of the end of each stream are kept in memory; None keeps all.
             on_line: called with each line, from another thread.
+            on_stderr: called with those of standard error in its place.
             grace_s: how long it has between SIGTERM and SIGKILL when it is ended.
 
         Raises:
@@ -304,7 +314,7 @@ class Runner:
             os.close(lifeline_read)
         child = Child(argv, process, lifeline_write, opened, grace_s=grace_s)
         self.children.append(child)
-        child.read(keep=keep, on_line=on_line)
+        child.read(keep=keep, on_line=on_line, on_stderr=on_stderr)
         return child
 
     def run(

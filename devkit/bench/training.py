@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.bench.statistics import Summary, summarize
 from devkit.launch import Ended, Worker, raise_if_error
-from devkit.training.session import clean_environment, free_port, rank_environment
+from devkit.launching.ranks import clean_environment, free_port, rank_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.launch import Ended, device_side
-from devkit.training import session
-from devkit.training.session import Rank, clean_environment, watch
+from devkit.launching.ranks import clean_environment, free_port
+from devkit.launching.watch import PortTaken, Rank, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +96,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     )
     try:
         watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell)
-    except session.PortTaken as error:
+    except PortTaken as error:
         raise taken(request) from error
     finally:
         child.end()
@@ -125,7 +125,7 @@ def taken(request: TrainRequest) -> DevkitError:
     return DevkitError(
         f"port {port} of the first machine is in use",
         "The ranks of all machines meet there.",
-        f"devkit train --nnodes {request.nodes.count} --master {host}:{session.free_port()}   on every machine",
+        f"devkit train --nnodes {request.nodes.count} --master {host}:{free_port()}   on every machine",
     )
 
 

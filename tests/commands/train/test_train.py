@@ -230,6 +230,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     from devkit.commands.train._flags import DEFAULTS
     from devkit.envs.resolve import Environment
     from devkit.kernels.training.options import Options
+    from devkit.launching.ranks import free_port
     from devkit.training import session
     from devkit.training.request import Nodes, TrainRequest
 
@@ -243,7 +244,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     app = App(["train"])
     events: list[str] = []
     with socket.create_server(("", 0)) as taken, app.start_run("train", **request.arguments()) as run:
-        ports = iter([taken.getsockname()[1], session.free_port()])
+        ports = iter([taken.getsockname()[1], free_port()])
         message = {"op": "train", **asdict(options)}
         session.train(app, request, run, message, lambda event: events.append(event["event"]), lambda: next(ports))
 
@@ -252,7 +253,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
 
 
 def test_two_machines_train_as_one_and_leave_no_dump(start_training: StartTraining, home: Path) -> None:
-    from devkit.training.session import free_port
+    from devkit.launching.ranks import free_port
 
     nodes = ("--nnodes", "2", "--nproc", "1", "--stage", "2", "--steps", "3", "--master", f"127.0.0.1:{free_port()}")
     secret = {"SOME_TOKEN": "hunter2-in-the-environment"}

@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.errors import DevkitError
+from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import DeviceBug, Ended
-from devkit.training import session
-from devkit.training.session import (
-    PortTaken,
-    Rank,
-    failure,
-    nothing_moves,
-    own_stack,
-    rank_environment,
-    waited_for,
-    watch,
-)
+from devkit.launching import ranks as starting
+from devkit.launching.ranks import rank_environment
+from devkit.launching.watch import PortTaken, Rank, failure, nothing_moves, own_stack, waited_for, watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,5 +191,69 @@ def test_a_rank_alone_gets_no_rendezvous() -> None:
 
 
 def test_a_free_port_is_free() -> None:
-    with socket.create_server(("", session.free_port())):
+    with socket.create_server(("", starting.free_port())):
         pass
+
+
+WAITED = {**FAILED, "waiting": True, "collective": "all_reduce", "what": "RuntimeError: Connection closed by peer"}
+
+
+def test_who_came_too_late_is_named_and_not_who_gave_up(ranks: list[Rank]) -> None:
+    error = outcome(ranks[:2], (1, {**BEAT, "step": 4}), (0, WAITED))
+
+    assert isinstance(error, DevkitError)
+    assert error.what == "rank 1 came too late: rank 0 gave up waiting in all_reduce, in step 3"
+
+
+BEAT = {"event": "heartbeat", "step": 4, "moves": 9, "waiting": False, "cpu_s": 1.0}
+
+
+def test_who_ended_early_is_named_and_not_who_waits(ranks: list[Rank]) -> None:
+    error = outcome(ranks[:2], (1, {**BEAT, "step": 2}), (1, Ended(0)), (0, WAITED), (0, Ended(1)))
+
+    assert isinstance(error, DevkitError)
+    assert error.what == "rank 1 ended in step 2, and rank 0 still waits for it in step 3"
+    assert "all_reduce" in error.why
+
+
+def test_a_process_that_gloo_ended_gave_up_and_is_not_blamed(ranks: list[Rank]) -> None:
+    ranks[0].log.write_text("terminate called after throwing\n  what():  [/gloo/pair.cc:584] TIMEOUT self_rank = 0\n")
+    ranks[0].end(-signal.SIGABRT)
+    ranks[1].end(-signal.SIGKILL)
+
+    assert ranks[0].gave_up
+    assert min(ranks[:2], key=lambda rank: rank.blame) is ranks[1]
+    ranks[0].log.write_text("Assertion failed\n")
+    assert not ranks[0].gave_up
+
+
+def test_a_guards_finding_ends_the_run_as_a_bad_verdict(ranks: list[Rank]) -> None:
+    finding = {"event": "guard", "verdict": "stop", "what": "step 7: the loss is nan", "why": "fc is.", "step": 7}
+    error = outcome(ranks[:1], (0, finding), (0, Ended(4)))
+
+    assert isinstance(error, BadVerdict)
+    assert error.what == "rank 0: step 7: the loss is nan"
+
+
+def test_what_imports_or_writes_files_has_a_time_of_its_own(ranks: list[Rank]) -> None:
+    for rank in ranks:
+        rank.moved = 0.0
+    ranks[2].hear({**BEAT, "busy": "a checkpoint"})
+    ranks[2].moved = 0.0
+
+    assert not nothing_moves(ranks, 100.0, 30.0)
+    assert nothing_moves(ranks, 601.0, 30.0)
+
+
+def test_a_crash_is_told_with_pythons_stack(ranks: list[Rank]) -> None:
+    ranks[0].log.write_text(
+        "Fatal Python error: Segmentation fault\n"
+        'Thread 0x1 (most recent call first):\n  File "/x/beat.py", line 1 in b\n'
+        'Current thread 0x2 (most recent call first):\n  File "train.py", line 33 in <module>\n'
+    )
+    ranks[0].end(-signal.SIGSEGV)
+    error = failure(ranks[0])
+
+    assert isinstance(error, DevkitError)
+    assert 'File "train.py", line 33 in <module>' in error.why
+    assert "beat.py" not in error.why

@@ -1,0 +1,84 @@
+"""Starting the ranks of this machine: their environment, the port where they meet, and what they say."""
+
+from __future__ import annotations
+
+import queue
+import socket
+from typing import TYPE_CHECKING
+
+from devkit.launch import Worker, device_environment
+from devkit.launching.watch import TICK_S, Rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from devkit.app import App
+    from devkit.launch import Ended, Event
+
+LOOPBACK = "127.0.0.1"
+STALE = (
+    *("PADDLE_TRAINER", "PADDLE_CURRENT", "PADDLE_MASTER", "PADDLE_RANK", "PADDLE_LOCAL", "PADDLE_GLOBAL"),
+    *("PADDLE_NNODES", "PADDLE_NODE", "PADDLE_WORLD", "PADDLE_DISTRI", "PADDLE_ELASTIC", "PADDLE_POD", "PADDLE_JOB"),
+    *("MASTER_", "FLAGS_selected_", "TRAINING_ROLE", "POD_IP"),
+)
+"""How the variables begin that a launcher around devkit, or one of yesterday, left in the shell."""
+
+Inbox = queue.SimpleQueue[tuple[Worker, "Event | Ended"]]
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.create_server(("", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def rank_environment(
+    rank: int, world_size: int, port: int, gpu: int | str | None, *, host: str = LOOPBACK, local: int | None = None
+) -> dict[str, str]:
+    """Return what makes a process rank ``rank`` for Paddle. Only ``PADDLE_MASTER`` is ever listened on.
+
+    Args:
+        rank: among all machines' ranks.
+        world_size: ranks of all machines.
+        port: where all meet, on ``host``.
+        gpu: its GPU, by index or UUID; None for a CPU rank.
+        host: the first machine.
+        local: the rank among this machine's.
+    """
+    endpoints = [f"{host}:{port + each}" for each in range(world_size)]
+    device = {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
+    if host == LOOPBACK:
+        device["GLOO_SOCKET_IFNAME"] = "lo"
+    if gpu is not None:
+        device = {"PADDLE_DISTRI_BACKEND": "nccl", "CUDA_VISIBLE_DEVICES": str(gpu), "FLAGS_selected_gpus": "0"}
+        device["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's order, in which an index was meant
+    if world_size == 1:
+        return device
+    return {
+        **device,
+        "PADDLE_TRAINER_ID": str(rank),
+        "PADDLE_TRAINERS_NUM": str(world_size),
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
+        "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
+        "PADDLE_MASTER": endpoints[0],
+        "PADDLE_RANK_IN_NODE": str(rank if local is None else local),
+        "PADDLE_LOCAL_RANK": str(rank if local is None else local),
+    }
+
+
+def clean_environment(app: App, threads: int | None) -> dict[str, str]:
+    """Return a rank's environment without what a Paddle launcher around devkit may have left in it."""
+    return {
+        name: value for name, value in device_environment(app, threads=threads).items() if not name.startswith(STALE)
+    }
+
+
+def heard(inbox: Inbox, ranks: dict[Worker, Rank]) -> Iterator[tuple[Rank, Event | Ended] | None]:
+    """Yield what each rank says; None when a tick passed in silence."""
+    while True:
+        try:
+            worker, event = inbox.get(timeout=TICK_S)
+        except queue.Empty:  # noqa: PERF203 - one turn a tick
+            yield None
+        else:
+            yield ranks[worker], event

@@ -1,0 +1,252 @@
+"""``devkit launch``: the ranks of a user's script, started, watched, compared with each other, and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import re
+import threading
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import BadVerdict, DevkitError
+from devkit.launch import Worker
+from devkit.launching.agreement import Agreement, Finding
+from devkit.launching.ranks import LOOPBACK, Inbox, clean_environment, free_port, heard, rank_environment
+from devkit.launching.watch import PortTaken, Rank, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from devkit.app import App
+    from devkit.launch import Event
+    from devkit.launching.request import LaunchRequest
+    from devkit.runs import Run
+
+ATTEMPTS = 3
+"""How many ports are tried: one that was free may be taken when Paddle comes to it."""
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+SHOWN = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_MASTER", "PADDLE_DISTRI_BACKEND", "CUDA_VISIBLE_DEVICES")
+"""The variables that ``--dry-run`` shows."""
+STACK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ |  File \"[^\"]+\", line \d+ in ")
+"""The lines that Python's faulthandler writes."""
+USER_PATH = "DEVKIT_USER_PYTHONPATH"
+RESTART = "DEVKIT_RESTART"
+"""How often the ranks were started before, for a script that goes on from its own checkpoint."""
+
+
+class Result:
+    """What of the events goes into the record: rank 0's curve, and what the guards found."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {"steps": [], "losses": [], "findings": [], "restarts": 0}
+
+    def take(self, event: Event) -> None:
+        """Take an event into account."""
+        if event["event"] == "step" and event["rank"] == 0 and "loss" in event:
+            self.values["steps"].append(event["step"])
+            self.values["losses"].append(event["loss"])
+        elif event["event"] == "guard":
+            self.values["findings"].append({key: value for key, value in event.items() if key not in {"event", "at"}})
+
+
+def run(
+    app: App,
+    request: LaunchRequest,
+    record: Run,
+    tell: Callable[[Event], None],
+    said: Callable[[int, str, bool], None],
+    ports: Callable[[], int] = free_port,
+) -> None:
+    """Run the script on its ranks to their end.
+
+    Args:
+        app: whose runner starts them.
+        request: what is run.
+        record: whose folder holds their logs.
+        tell: called with each event.
+        said: called with a rank, a line that it printed, and whether on standard error; from other threads.
+        ports: where the next port to try comes from.
+
+    Raises:
+        DevkitError: a rank failed, died or hung: the first one, truly.
+        BadVerdict: a guard ended the run.
+    """
+    result = Result()
+    agreement = Agreement(request.nproc)
+
+    def told(event: Event) -> None:
+        finding = agreement.take(event) if request.guard else None
+        if event["event"] == "parameters" or (event["event"] == "step" and event["rank"] != request.first):
+            pass  # for the comparison of ranks alone
+        else:
+            keep(event)
+        if finding:
+            keep({"event": "guard", "verdict": "stop" if finding.stop else "warn", **_fields(finding)})
+            if finding.stop:
+                raise BadVerdict(finding.what, finding.why, *_logs(request, record))
+
+    def keep(event: Event) -> None:
+        kept = {key: value for key, value in event.items() if key != "at"}
+        record.event(kept)
+        result.take(event)
+        tell(kept)
+
+    try:
+        _with_restarts(request, lambda restart: _start(app, request, record, told, said, ports, restart), result, keep)
+    finally:
+        record.record["result"] = result.values
+
+
+def _with_restarts(
+    request: LaunchRequest, start: Callable[[int], None], result: Result, keep: Callable[[Event], None]
+) -> None:
+    """Start the ranks, and again after a failure, as often as was asked; a verdict is no failure."""
+    for restart in range(request.max_restarts + 1):
+        result.values["restarts"] = restart
+        try:
+            start(restart)
+        except BadVerdict:
+            raise
+        except DevkitError as error:
+            if restart == request.max_restarts:
+                raise
+            keep({"event": "restart", "number": restart + 1, "what": error.what, "why": error.why})
+        else:
+            return
+
+
+def _fields(finding: Finding) -> dict[str, Any]:
+    return {name: value for name, value in asdict(finding).items() if name != "stop"}
+
+
+def _logs(request: LaunchRequest, record: Run) -> list[str]:
+    return [f"less {record.log(f'rank-{request.first}')}   shows all that it said"]
+
+
+def plan(request: LaunchRequest) -> list[str]:
+    """Return the lines that start this machine's ranks, each with what makes it its rank."""
+    import shlex
+
+    port = int(request.master.rpartition(":")[2]) if request.nodes > 1 else 0
+    host = request.master.rpartition(":")[0] if request.nodes > 1 else LOOPBACK
+    lines = []
+    for local in range(request.nproc):
+        number = request.first + local
+        gpu = request.gpus[local] if request.gpus else None
+        variables = rank_environment(number, request.world_size, port, gpu, host=host, local=local)
+        shown = [f"{name}={value}" for name, value in variables.items() if name in SHOWN]
+        words = [*request.environment.argv("guard"), *_arguments(request)]
+        lines.append(shlex.join(["env", *shown, *words]))
+    return lines
+
+
+def _arguments(request: LaunchRequest) -> list[str]:
+    return [*(() if request.guard else ("--no-guard",)), *request.script.argv]
+
+
+def _start(
+    app: App,
+    request: LaunchRequest,
+    record: Run,
+    told: Callable[[Event], None],
+    said: Callable[[int, str, bool], None],
+    ports: Callable[[], int],
+    restart: int,
+) -> None:
+    if request.nodes > 1:
+        with contextlib.suppress(PortTaken):
+            _attempt(app, request, record, told, said, int(request.master.rpartition(":")[2]), restart)
+            return
+        raise DevkitError(
+            f"the port of {request.master} is in use",
+            "The ranks of all machines meet there.",
+            f"devkit launch --master {request.master.rpartition(':')[0]}:{free_port()}   on every machine",
+        )
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(PortTaken):
+            _attempt(app, request, record, told, said, ports(), restart)
+            return
+    raise DevkitError(
+        "no port was found for the ranks to meet at",
+        f"{ATTEMPTS} that were free were taken when Paddle came.",
+        "ss -ltnp   shows who listens",
+    )
+
+
+def _attempt(
+    app: App,
+    request: LaunchRequest,
+    record: Run,
+    told: Callable[[Event], None],
+    said: Callable[[int, str, bool], None],
+    port: int,
+    restart: int,
+) -> None:
+    inbox: Inbox = queue.SimpleQueue()
+    failed: set[int] = set()
+
+    def heard_of(event: Event) -> None:
+        if event["event"] == "failed" or event.get("verdict") == "stop":
+            failed.add(event["rank"])
+        told(event)
+
+    lock, over = threading.Lock(), threading.Event()
+    with contextlib.ExitStack() as stack:
+        ranks: dict[Worker, Rank] = {}
+        for local in range(request.nproc):
+            number = request.first + local
+
+            def line(text: str, number: int = number, *, error: bool = False) -> None:
+                with lock:
+                    # A stack that was asked for, and Paddle's last words when another rank failed, are for the log.
+                    if not (over.is_set() or STACK.match(text) or failed - {number}):
+                        said(number, text, error)
+
+            worker = Worker(
+                app,
+                request.environment,
+                "guard",
+                arguments=_arguments(request),
+                folder=record.folder,
+                name=f"rank-{number}",
+                directory=request.directory,
+                environ=rank_variables(app, request, local, port, restart),
+                inbox=inbox,
+                on_line=line,
+                on_stderr=partial(line, error=True),
+            )
+            stack.callback(worker.end)
+            ranks[worker] = Rank(number, worker.log)
+            with contextlib.suppress(BrokenPipeError):
+                worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
+        stack.callback(over.set)
+        watch(
+            list(ranks.values()),
+            heard(inbox, ranks),
+            request.hang_timeout_s,
+            heard_of,
+            line="devkit launch",
+            lenient=True,
+        )
+
+
+def rank_variables(app: App, request: LaunchRequest, local: int, port: int, restart: int) -> dict[str, str]:
+    """Return the environment of a rank of this machine: the user's own, and nothing of another launcher."""
+    from devkit.fingerprint import cores
+
+    threads = None
+    if request.nproc > 1 and not any(os.environ.get(name) for name in THREADS):
+        threads = max(1, cores() // request.nproc)
+    environ = clean_environment(app, threads)
+    if not threads:
+        environ |= {name: os.environ[name] for name in THREADS if os.environ.get(name)}
+    gpu = request.gpus[local] if request.gpus else None
+    host = request.master.rpartition(":")[0] if request.nodes > 1 else LOOPBACK
+    environ |= rank_environment(request.first + local, request.world_size, port, gpu, host=host, local=local)
+    environ[USER_PATH] = os.environ.get("PYTHONPATH", "")
+    if restart:
+        environ[RESTART] = str(restart)
+    return environ

@@ -1,0 +1,197 @@
+"""Memory that grows from step to step, and the line that keeps it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from .errors import is_users
+from .names import user_frames
+from .trend import MIB, Growth, lasting
+
+if TYPE_CHECKING:
+    from .report import Report
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+WATCHED = 8
+"""Steps over which the owner is looked for, once memory is seen to grow."""
+KEEPS = (
+    r"\b{name}\s*(?:\.(?:append|extend|add|update|insert|setdefault|appendleft)\(|\+=|\[[^\]]*\]\s*=|=\s*{name}\s*\+)"
+)
+
+
+class Leaks:
+    """The memory of one process."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.host, self.device = Growth(), Growth()
+        self._since: int | None = None
+        self._sizes: dict[int, int] = {}
+        self._before: Any = None
+        self._done = False
+
+    def step(self, step: int) -> int:
+        """Take the memory after a step; return the process's bytes."""
+        used = resident()
+        if self._done:
+            return used
+        self.host.add(used)
+        if paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count():
+            self.device.add(int(paddle.device.cuda.memory_allocated()))
+        if self._since is None and (self.host.a_step or self.device.a_step):
+            self._begin(step)
+        elif self._since is not None and step >= self._since + WATCHED:
+            self._tell(step)
+        return used
+
+    def _begin(self, step: int) -> None:
+        self._since = step
+        self._sizes = sizes()
+        if not tracemalloc.is_tracing():
+            tracemalloc.start(1)
+            self._before = tracemalloc.take_snapshot()
+
+    def _tell(self, step: int) -> None:
+        self._done = True
+        where = growing(self._sizes, WATCHED)
+        line = keeping_line(where) if where else None
+        line = line or adding_line() or self._allocating_line()
+        if self._before is not None:
+            tracemalloc.stop()
+        for growth, name, left in (
+            (self.device, "GPU memory", device_left()),
+            (self.host, "memory", host_left()),
+        ):
+            each = growth.a_step
+            if each:
+                what = f"{name} grows by {each / MIB:.2g} MiB a step"
+                kept = f"Kept at {line}." if line else "No Python object that keeps it was found."
+                last = f"At this rate {left / MIB / 1024:.1f} GiB are used up after {lasting(left, each)} more steps."
+                self.report.warn("memory-grows", what, f"{kept}\n{last}", step=step, line=line or "")
+                return
+
+    def _allocating_line(self) -> str | None:
+        if self._before is None:
+            return None
+        own = [
+            each
+            for each in tracemalloc.take_snapshot().compare_to(self._before, "lineno")
+            if is_users(each.traceback[0].filename) and each.count_diff >= WATCHED - 1
+        ]
+        if not own:
+            return None
+        frame = max(own, key=lambda each: each.size_diff).traceback[0]
+        return _shown(frame.filename, frame.lineno)
+
+
+def resident() -> int:
+    """Return the bytes of this process that are in memory."""
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - once a step
+        return int(file.read().split()[1]) * PAGE
+
+
+def host_left() -> int:
+    """Return the bytes of memory that are free for this process, by the machine and by its control group."""
+    left = 1 << 62
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            left = int(line.split()[1]) * 1024
+    try:
+        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        now = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
+        left = min(left, int(most) - int(now))
+    except (OSError, ValueError):  # no such group, or no limit
+        pass
+    return left
+
+
+def device_left() -> int:
+    """Return the bytes of the GPU that Paddle has not taken; 0 without one."""
+    if not (paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count()):
+        return 0
+    total = int(paddle.device.cuda.get_device_properties().total_memory)
+    return total - int(paddle.device.cuda.memory_allocated())
+
+
+def sizes() -> dict[int, int]:
+    """Return the length of each list, dict, set and queue that the collector knows."""
+    return {id(each): len(each) for each in gc.get_objects() if type(each) in CONTAINERS}
+
+
+def growing(before: dict[int, int], steps: int) -> Any | None:
+    """Return the container that a script's own names lead to and that grew in nearly each step."""
+    found = [
+        each
+        for each in gc.get_objects()
+        if type(each) in CONTAINERS and len(each) - before.get(id(each), len(each)) >= steps - 1
+    ]
+    named = [each for each in found if _named(each)]
+    return max(named, key=len) if named else None
+
+
+def keeping_line(container: Any) -> str | None:
+    """Return the line of the user's code that puts things into a container."""
+    name = _named(container)
+    return _matching(KEEPS.format(name=re.escape(name))) if name else None
+
+
+def adding_line() -> str | None:
+    """Return the line that adds a loss to a sum together with its graph, where a frame holds such a sum."""
+    for frame in user_frames():
+        for name, value in frame.f_locals.items():
+            if isinstance(value, paddle.Tensor) and not value.stop_gradient and not value.is_leaf:
+                line = _matching(rf"^\s*{re.escape(name)}\s*(?:\+=|=\s*{re.escape(name)}\s*\+)")
+                if line:
+                    return line
+    return None
+
+
+def _named(container: Any) -> str:
+    """Return the name under which the user's frames, modules or their objects hold a container, or ""."""
+    spaces = [frame.f_locals for frame in user_frames()] + [frame.f_globals for frame in user_frames()]
+    for space in spaces:
+        for name, value in list(space.items()):
+            if value is container:
+                return name
+            held = getattr(value, "__dict__", None)
+            if isinstance(held, dict) and not isinstance(value, type(sys)):
+                for inner, each in list(held.items()):
+                    if each is container:
+                        return inner
+    return ""
+
+
+def _matching(pattern: str) -> str | None:
+    compiled = re.compile(pattern)
+    for filename in dict.fromkeys(frame.f_code.co_filename for frame in user_frames()):
+        try:
+            lines = Path(filename).read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for number, line in enumerate(lines, 1):
+            if compiled.search(line):
+                return _shown(filename, number)
+    return None
+
+
+def _shown(filename: str, number: int) -> str:
+    import linecache
+
+    return f"{filename}:{number}: {linecache.getline(filename, number).strip()}"
+
+
+def _containers() -> tuple[type, ...]:
+    from collections import OrderedDict, defaultdict, deque
+
+    return (list, dict, set, deque, defaultdict, OrderedDict)
+
+
+CONTAINERS = frozenset(_containers())

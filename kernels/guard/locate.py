@@ -1,0 +1,101 @@
+"""Where a value that is not finite comes from: the batch, a parameter, or the first layer that makes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from . import checks
+
+if TYPE_CHECKING:
+    from .names import Names
+
+STATISTICS = ("._mean", "._variance")
+"""Buffers of normalisation, which the forward pass of this very step has written."""
+
+
+@dataclass
+class Call:
+    """A call of an outermost layer, with what it was given."""
+
+    layer: Any
+    inputs: Any
+    named: Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where it begins.
+
+    Attributes:
+        layer: its path, or "".
+        tensor: a parameter's name, ``input`` or ``output``.
+        text: a line for a person.
+    """
+
+    layer: str
+    tensor: str
+    text: str
+
+
+class _Found(Exception):
+    def __init__(self, origin: Origin) -> None:
+        super().__init__(origin.text)
+        self.origin = origin
+
+
+def locate(calls: list[Call], names: Names, again: bool) -> Origin | None:
+    """Return where a value first is not finite in a step's calls, or None.
+
+    Args:
+        calls: the step's calls of outermost layers, oldest first.
+        names: the script's layers.
+        again: whether the calls may be made once more, without gradients: only where no other rank takes part in them.
+    """
+    for call in calls:
+        for number, each in enumerate(checks.tensors_in((call.inputs, call.named))):
+            if not checks.is_finite(each):
+                text = (
+                    f"The batch holds {checks.what_is_in(each)} values: input {number} of {type(call.layer).__name__}."
+                )
+                return Origin("", "input", text)
+    for root in names.roots():
+        for name, each in root.named_parameters():
+            if not name.endswith(STATISTICS) and not checks.is_finite(each):
+                text = f"The parameter {name} holds {checks.what_is_in(each)} values, from before this step."
+                return Origin(name.rpartition(".")[0], name, text)
+    if again:
+        for call in calls:
+            found = _run_again(call, names)
+            if found:
+                return found
+    return None
+
+
+def _run_again(call: Call, names: Names) -> Origin | None:
+    model = getattr(call.layer, "_layers", call.layer)
+
+    def look(layer: Any, inputs: Any, outputs: Any) -> None:
+        bad = next((each for each in checks.tensors_in(outputs) if not checks.is_finite(each)), None)
+        if bad is not None:
+            path = names.path(layer)
+            clean = all(checks.is_finite(each) for each in checks.tensors_in(inputs))
+            how = "of finite input" if clean else "of input that is none already"
+            raise _Found(
+                Origin(path, "output", f"{path} is the first layer: {checks.what_is_in(bad)} in its output, {how}.")
+            )
+
+    hooks = [each.register_forward_post_hook(look) for each in model.sublayers(include_self=True)]
+    try:
+        with paddle.no_grad():
+            model(*call.inputs, **call.named)
+    except _Found as found:
+        return found.origin
+    except Exception:  # noqa: BLE001 - a second call may not be possible; then nothing is known
+        return None
+    finally:
+        for each in hooks:
+            each.remove()
+    return None

@@ -1,0 +1,401 @@
+"""The watch over a training loop: what each backward pass, optimizer step and batch must and must not show."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import paddle
+
+from . import checks
+from .leaks import Leaks
+from .locate import Call, locate
+from .names import Names, user_line
+
+if TYPE_CHECKING:
+    from .progress import Progress
+    from .report import Report
+
+Tensor = Any
+ZERO_RATES = 5
+"""Steps at a rate of 0 from the first on, that are no warm-up."""
+LONG_WARMUP = 200
+"""The same where the scheduler would raise it at its next step: it is stepped once an epoch, maybe."""
+IDLE_CYCLES = 10
+"""Times that gradients were made and cleared with no step between."""
+SKIPPED = 40
+"""Steps in a row that a GradScaler, or the script, skipped because of values that are not finite."""
+STILL = 20
+"""Steps that left every parameter as it was."""
+WITHOUT_GRADIENT = 5
+"""Steps in a row in which a parameter of a layer that ran got no gradient."""
+IGNORED = 3
+"""Losses in a row whose labels were all ignored."""
+
+
+@dataclass
+class Stepped:
+    """What is known of an optimizer.
+
+    Attributes:
+        before: the fingerprints of its parameters before its first step; None once one of them moved.
+        zero_rates: steps in a row at a rate of 0.
+        without: how many steps in a row each parameter had no gradient though its layer ran.
+    """
+
+    steps: int = 0
+    zero_rates: int = 0
+    was_positive: bool = False
+    before: list[int] | None = None
+    moved: bool = False
+    had_gradient: bool = False
+    without: dict[int, int] = field(default_factory=dict)
+
+
+class Watch:
+    """One process's training.
+
+    Args:
+        report: where findings go.
+        progress: what counts the steps.
+        world_size: ranks of the run.
+    """
+
+    def __init__(self, report: Report, progress: Progress, world_size: int) -> None:
+        self.report, self.progress, self.world_size = report, progress, world_size
+        self.names = Names()
+        self.leaks = Leaks(report)
+        self.optimizers: dict[int, Stepped] = {}
+        self.calls: list[Call] = []
+        self.called: set[int] | None = None
+        """The layers that ran in this step, while that is of interest."""
+        self.losses: list[Tensor] = []
+        self.bad_losses = 0
+        self.skipped = 0
+        self.backwards = 0
+        self.cycles = 0
+        self.within = False
+        """In the step of an optimizer that evaluates the loss itself (LBFGS)."""
+        self.pending = False
+        """Gradients were made since the last step."""
+        self.ignored = 0
+        self.labels = 0
+        self.static = False
+        self.unused_allowed = False
+        self.data_parallel = False
+        self.large_collectives = 0
+        self.loader: tuple[int, Any] | None = None
+        self.batch: int | None = None
+        self.batches_told = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps that were taken, of the optimizer that took most."""
+        return max((each.steps for each in self.optimizers.values()), default=0)
+
+    def of(self, optimizer: Any) -> Stepped:
+        """Return what is known of an optimizer."""
+        return self.optimizers.setdefault(id(optimizer), Stepped())
+
+    # ------------------------------------------------------------------ what the hooks call
+
+    def forward(self, layer: Any, inputs: Any, named: Any) -> None:
+        """Take note of a call of an outermost layer on data: what is needed to find where a value went wrong."""
+        given = list(checks.tensors_in((inputs, named)))
+        if given and all(each.stop_gradient for each in given):
+            self.progress.move()
+            if paddle.is_grad_enabled():
+                self.calls = [*self.calls[-7:], Call(layer, inputs, named)]
+
+    def backward(self, loss: Any) -> None:
+        """Take note of a backward pass from ``loss``."""
+        self.backwards += 1
+        self.pending = True
+        self.progress.move()
+        self.progress.step = max(self.progress.step, self.steps + 1)
+        for each in list(checks.tensors_in(loss))[:8]:
+            if checks.is_float(each) and each.size == 1:
+                self.losses = [*self.losses[-63:], each.detach()]
+
+    def before_step(self, optimizer: Any) -> bool:
+        """Look at loss and gradients before they reach the parameters; return whether the step will be taken."""
+        self.progress.step = self.steps + 1
+        state = self.of(optimizer)
+        trained = parameters(optimizer)
+        gradients = [(each, each.grad) for each in trained if each.grad is not None]
+        found = getattr(optimizer, "_auxiliary_vars", {}).get("found_inf")
+        if found is not None and bool(found):
+            self._skip("the GradScaler")
+            return False
+        losses = [float(each) for each in self.losses]
+        if not all(map(math.isfinite, losses)) or not checks.all_finite(grad for _, grad in gradients):
+            self._not_finite(losses, gradients)
+        self.skipped = self.bad_losses = 0
+        state.had_gradient = state.had_gradient or bool(gradients)
+        self._rate(optimizer, state)
+        self._gradients(state, trained)
+        if state.before is None and not state.moved:
+            state.before = [checks.fingerprint(each) for each in trained]
+        return True
+
+    def after_step(self, optimizer: Any, *, taken: bool) -> None:
+        """Look at the parameters that a step left, and tell of the step."""
+        self.progress.move()
+        if not taken:
+            return
+        state = self.of(optimizer)
+        state.steps += 1
+        trained = parameters(optimizer)
+        self.cycles, self.pending = 0, False
+        self._moves(state, trained)
+        if state.steps == self.steps:
+            self._tell_step(optimizer, trained)
+        self.losses, self.calls = [], []
+        self.progress.step = self.steps + 1
+
+    def cleared(self) -> None:
+        """Take note that gradients are thrown away, and whether a step was taken with them."""
+        if not self.pending or self.within:
+            return
+        self.pending = False
+        if self.losses and not all(math.isfinite(float(each)) for each in self.losses):
+            self._skip("the script")
+        else:
+            self.cycles += 1
+        self.losses, self.calls = [], []
+        if self.cycles >= IDLE_CYCLES:
+            self.report.stop(
+                "nothing-moves",
+                f"no optimizer has stepped in {self.cycles} passes",
+                f"Gradients are made and cleared, and optimizer.step() is not called.\nat {user_line()}",
+                step=self.progress.step,
+            )
+
+    def cross_entropy(self, label: Any, ignore_index: int) -> None:
+        """Look whether a loss has any label that counts."""
+        if not isinstance(label, paddle.Tensor) or label.is_floating_point() or not label._is_initialized():
+            return
+        self.labels += 1
+        if self.ignored < IGNORED and self.labels > 20 and self.labels % 10:  # noqa: PLR2004 - a wait for the device each
+            return
+        if not bool((label == ignore_index).all()):
+            self.ignored = 0
+            return
+        self.ignored += 1
+        if self.ignored == IGNORED:
+            self.report.warn(
+                "labels-ignored",
+                f"all labels are {ignore_index}, which the loss ignores",
+                f"{IGNORED} batches in a row: there is nothing to learn from.\nat {user_line()}",
+                step=self.progress.step,
+            )
+
+    def finished(self) -> None:
+        """Look back when the script has ended.
+
+        Raises:
+            Stopped: nothing moved in the whole run.
+        """
+        self.report.emit("summary", steps=self.steps, warnings=len(self.report.warned))
+        if not self.optimizers or not self.backwards:
+            return
+        if not self.steps and not self.bad_losses and not self.skipped and self.backwards > 1:
+            self.report.stop(
+                "nothing-moves",
+                f"no optimizer has stepped in {self.backwards} backward passes",
+                "optimizer.step() was never called.",
+                step=0,
+            )
+        for state in self.optimizers.values():
+            if state.steps > 1 and state.zero_rates and not state.was_positive:
+                self.report.stop(
+                    "nothing-moves",
+                    f"the learning rate was 0 in all {state.steps} steps",
+                    "Nothing was learnt.",
+                    step=state.steps,
+                )
+            if state.steps > 2 and state.before is not None:  # noqa: PLR2004 - one or two may be too small to see
+                self._still(state)
+
+    # ------------------------------------------------------------------ what they find
+
+    def _skip(self, who: str) -> None:
+        self.skipped += 1
+        self.bad_losses += 1
+        self.pending = False
+        self.losses, self.calls = [], []
+        if self.skipped >= SKIPPED:
+            self.report.stop(
+                "nothing-moves",
+                f"{who} has skipped {self.skipped} steps in a row",
+                "Loss or gradients were not finite in any of them.",
+                step=self.progress.step,
+            )
+
+    def _not_finite(self, losses: list[float], gradients: list[tuple[Tensor, Tensor]]) -> None:
+        step = self.progress.step
+        line = user_line()
+        bad = next((each for each in losses if not math.isfinite(each)), None)
+        named = [(self.names.of(each), grad) for each, grad in gradients if not checks.is_finite(grad)]
+        if bad is None and not named:  # the sum of all overflowed, and no value did
+            return
+        tensor = f"the loss is {bad}" if bad is not None else f"the gradient of {named[-1][0]} is not finite"
+        self.report.emit("suspect", step=step, what=tensor)
+        found = locate(self.calls, self.names, self.large_collectives == 0)
+        layer = found.layer if found else (named[-1][0].rpartition(".")[0] if named and bad is None else "")
+        why = [found.text] if found else []
+        if not found and bad is not None:
+            why.append("Parameters, inputs and the outputs of all layers are finite: the loss itself makes it.")
+        if bad is None and named:
+            count = f" and {len(named) - 1} more" if len(named) > 1 else ""
+            why.append(f"{named[-1][0]}{count}: {checks.what_is_in(named[-1][1])}; the loss was finite.")
+        kept = f"those after step {step - 1}" if step > 1 else "what they were at the start"
+        why.append(f"The step was not taken: the parameters are {kept}.\nat {line}")
+        self.report.stop(
+            "not-finite",
+            f"step {step}: {tensor}",
+            "\n".join(why),
+            step=step,
+            layer=layer,
+            tensor=found.tensor if found else ("loss" if bad is not None else named[-1][0]),
+            line=line,
+        )
+
+    def _rate(self, optimizer: Any, state: Stepped) -> None:
+        try:
+            rate = float(optimizer.get_lr())
+        except (TypeError, ValueError, AttributeError, RuntimeError):
+            return
+        state.zero_rates = 0 if rate else state.zero_rates + 1
+        state.was_positive = state.was_positive or bool(rate)
+        if not math.isfinite(rate):
+            self.report.stop(
+                "not-finite", f"step {self.progress.step}: the learning rate is {rate}", step=self.progress.step
+            )
+        if state.was_positive or state.zero_rates < ZERO_RATES:
+            return
+        if will_rise(optimizer) and state.zero_rates < LONG_WARMUP:
+            self.report.warn(
+                "rate-zero",
+                "the learning rate is 0 since the first step",
+                f"{ZERO_RATES} steps have changed nothing. The scheduler would raise it: is scheduler.step() called?",
+                step=self.progress.step,
+            )
+            return
+        self.report.stop(
+            "nothing-moves",
+            f"step {self.progress.step}: the learning rate is 0 since the first step",
+            f"{state.zero_rates} steps have changed nothing.\nat {user_line()}",
+            step=self.progress.step,
+        )
+
+    def _gradients(self, state: Stepped, trained: list[Tensor]) -> None:
+        """Find parameters whose layer runs and that get no gradient; a layer that does not run may be meant so."""
+        if self.unused_allowed or self.static or state.steps > 4 * WITHOUT_GRADIENT:
+            self.called = None
+            return
+        missing = {id(each): each for each in trained if each.grad is None and not each.stop_gradient}
+        if self.called is not None:
+            ran = {
+                key
+                for key, each in missing.items()
+                if (owner := self.names.owner(each)) is not None and id(owner) in self.called
+            }
+            state.without = {key: state.without.get(key, 0) + 1 for key in ran}
+        self.called = set() if missing else None
+        long = [missing[key] for key, count in state.without.items() if count >= WITHOUT_GRADIENT]
+        if long and len(long) < len(trained):
+            names = [self.names.of(each) for each in long]
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
+            self.report.warn(
+                "no-gradient",
+                f"{shown}: no gradient comes to {'it' if len(names) == 1 else 'them'}",
+                f"The layer ran in each of the last {WITHOUT_GRADIENT} steps, and the loss does not depend on it: "
+                "detach(), no_grad(), numpy() or stop_gradient on the way?",
+                step=self.progress.step,
+                layer=names[0].rpartition(".")[0],
+                tensor=names[0],
+            )
+            state.without = {}
+
+    def _moves(self, state: Stepped, trained: list[Tensor]) -> None:
+        if state.moved or state.before is None:
+            return
+        if len(trained) != len(state.before) or any(
+            checks.fingerprint(each) != before for each, before in zip(trained, state.before)
+        ):
+            state.moved, state.before = True, None
+        elif state.steps >= STILL and state.was_positive:
+            self._still(state)
+
+    def _still(self, state: Stepped) -> None:
+        rate = "" if state.was_positive else ", at a learning rate of 0"
+        why = "Gradients of 0, or a rate that is lost in rounding?"
+        if not state.had_gradient:
+            why = "None of the optimizer's parameters gets a gradient: all frozen, or another model's?"
+        self.report.stop(
+            "nothing-moves",
+            f"{state.steps} steps have changed no parameter{rate}",
+            why,
+            step=self.progress.step,
+        )
+
+    def _tell_step(self, optimizer: Any, trained: list[Tensor]) -> None:
+        step = self.steps
+        fields: dict[str, Any] = {}
+        if self.losses:
+            fields["loss"] = sum(float(each) for each in self.losses) / len(self.losses)
+        rate = getattr(optimizer, "get_lr", lambda: None)()
+        used = self.leaks.step(step)
+        loader = self.loader[0] if self.loader and self.data_parallel else None
+        self.report.emit(
+            "step", step=step, lr=rate, rss_mib=used / (1 << 20), batch=self.batch, loader=loader, **fields
+        )
+        self.batch = None
+        if self.world_size > 1 and is_compared(step):
+            self.report.emit(
+                "parameters",
+                step=step,
+                data_parallel=self.data_parallel,
+                alone=self.large_collectives == 0 and not self.data_parallel,
+                comparable=not any(is_split(layer) for layer in list(self.names.layers)),
+                values=[
+                    [self.names.of(each), list(each.shape), checks.fingerprint(each)]
+                    for each in trained
+                    if not getattr(each, "is_distributed", False) and checks.is_dense(each)
+                ],
+            )
+
+
+def parameters(optimizer: Any) -> list[Tensor]:
+    """Return all that an optimizer trains, frozen ones left out."""
+    given = getattr(optimizer, "_parameter_list", None) or []
+    flat = [each for group in given for each in (group["params"] if isinstance(group, dict) else [group])]
+    return [each for each in flat if isinstance(each, paddle.Tensor) and not each.stop_gradient]
+
+
+def will_rise(optimizer: Any) -> bool:
+    """Tell whether the scheduler of a rate of 0 would raise it when it is stepped."""
+    scheduler = getattr(optimizer, "_learning_rate", None)
+    if not isinstance(scheduler, paddle.optimizer.lr.LRScheduler):
+        return False
+    try:
+        ahead = copy.deepcopy(scheduler)
+        for _ in range(3):
+            ahead.step()
+    except Exception:  # noqa: BLE001 - the user's own scheduler
+        return False
+    return bool(ahead.get_lr())
+
+
+def is_split(layer: Any) -> bool:
+    """Tell whether a layer's parameters differ from rank to rank by design: tensor, pipeline or sharded parallelism."""
+    module = type(layer).__module__
+    return module.startswith("paddle.distributed.") and not module.endswith("distributed.parallel")
+
+
+def is_compared(step: int) -> bool:
+    """Tell whether the ranks' parameters are compared after a step: often at first, then now and then."""
+    return step <= 10 or (step <= 100 and step % 10 == 0) or step % 50 == 0  # noqa: PLR2004

@@ -1,0 +1,189 @@
+"""``devkit launch``: real scripts on real ranks, broken in every way that is known, and named truly."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+SCRIPT = """
+import ctypes, os, signal, sys, time
+import numpy as np
+import paddle
+import paddle.distributed as dist
+
+kind, rank = sys.argv[1], int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+many = int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1
+if many:
+    dist.init_parallel_env()
+paddle.seed(5)
+np.random.seed(rank)
+model = paddle.nn.Sequential(paddle.nn.Linear(8, 16), paddle.nn.ReLU(), paddle.nn.Linear(16, 4))
+if many and kind != "no_parallel":
+    model = paddle.DataParallel(model)
+optimizer = paddle.optimizer.AdamW(1e-2, parameters=model.parameters())
+
+
+def outer():
+    try:
+        {}["the key"]
+    except KeyError as error:
+        raise RuntimeError("outer") from error
+
+
+for step in range(8):
+    x = paddle.to_tensor(np.random.randn(16, 8).astype("float32"))
+    y = paddle.to_tensor(np.random.randint(0, 4, [16]))
+    if step == 3 and rank == 1:
+        if kind == "raises": outer()
+        if kind == "killed": os.kill(os.getpid(), 9)
+        if kind == "crashes": ctypes.string_at(0)
+        if kind == "exits": sys.exit(3)
+        if kind == "sleeps": time.sleep(1000)
+        if kind == "loops":
+            while True: pass
+        if kind == "stopped": os.kill(os.getpid(), signal.SIGSTOP)
+        if kind == "ends": sys.exit(0)
+        if kind == "shape": x = x[:, :5]
+        if kind == "nan": x[0, 0] = float("nan")
+        if kind == "aborts": os.abort()
+        if kind == "memory": np.zeros(10**15)
+        if kind == "changed": model._layers[0].weight.set_value(model._layers[0].weight + 1)
+    if kind == "no_sync" and step % 2 == 0:
+        with model.no_sync():
+            paddle.nn.functional.cross_entropy(model(x), y).backward()
+        continue
+    loss = paddle.nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    optimizer.step()
+    optimizer.clear_grad()
+    if kind == "evaluates" and rank == 0:
+        with paddle.no_grad():
+            model._layers(x)
+print("the last loss is", float(loss))
+"""
+WITHIN_S = 25.0
+"""Start, import and failure together: of those, importing Paddle on a busy machine is most."""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def left_behind(script: Path) -> list[str]:
+    """Return the processes that still run a script."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+                there = str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            if b"devkit.kernels.guard" in words and there == str(script.parent):
+                found.append(entry.name)
+    return found
+
+
+FAULTS = {
+    "raises": (1, "rank 1 failed in step 4: KeyError: 'the key'", "It led to RuntimeError: outer"),
+    "changed": (
+        4,
+        "the parameters of rank 1 differ from the others', first in 0.weight",
+        "DataParallel keeps ranks alike",
+    ),
+    "killed": (1, "rank 1 was ended by SIGKILL in step 4", "memory ran out"),
+    "crashes": (1, "rank 1 was ended by SIGSEGV in step 4", "in string_at"),
+    "aborts": (1, "rank 1 was ended by SIGABRT in step 4", 'File "train.py", line'),
+    "exits": (1, "rank 1 failed in step 4: sys.exit(3)", "train.py"),
+    "sleeps": (1, "rank 1 has made no progress for 4 s, in step 4", "rank 0: File"),
+    "loops": (1, "rank 1 has made no progress for 4 s, in step 4", "rank 0: File"),
+    "stopped": (1, "rank 1 has made no progress for 4 s", "stopped by a signal"),
+    "ends": (1, "rank 1 ended in step 4, and rank 0 still waits for it in step 4", "equally often"),
+    "shape": (1, "rank 1 failed in step 4: ValueError: (InvalidArgument) In operator matmul", "F.linear"),
+    "nan": (4, "rank 1: step 4: the gradient of 0.weight is not finite", "The batch holds 1 nan of 128 values"),
+    "memory": (1, "rank 1 failed in step 4: MemoryError: Unable to allocate", "np.zeros"),
+    "no_parallel": (4, "step 1: the parameters of rank 1 differ from the others'", "no gradients are exchanged"),
+}
+QUICK = {"raises", "changed"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in QUICK else [pytest.mark.slow]) for kind in FAULTS]
+)
+def test_the_rank_at_fault_is_named_and_none_is_left(kind: str, script: Path, devkit: Devkit) -> None:
+    status, what, why = FAULTS[kind]
+    begin = time.monotonic()
+    result = devkit("launch", "--nproc", "2", "--hang-timeout", "4", "train.py", kind, cwd=script.parent)
+
+    assert result.status == status, result.err
+    assert what in result.err
+    assert why in result.err
+    assert time.monotonic() - begin < 3 * WITHIN_S
+    assert left_behind(script) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["healthy", "no_sync", "evaluates"])
+def test_healthy_ranks_raise_no_alarm(kind: str, script: Path, devkit: Devkit) -> None:
+    result = devkit("launch", "--nproc", "2", "train.py", kind, cwd=script.parent)
+
+    assert result.status == 0, result.err
+    assert "nothing to look at" in result.err
+    assert "the last loss is" in result.out
+
+
+def test_one_process_is_guarded_and_its_curve_kept(script: Path, devkit: Devkit) -> None:
+    result = devkit("launch", "--json", "train.py", "healthy", cwd=script.parent)
+    events = [json.loads(line) for line in result.out.splitlines()]
+
+    assert result.status == 0, result.err
+    assert [each["step"] for each in events if each["event"] == "step"] == list(range(1, 9))
+    done = events[-1]
+    assert (done["event"], done["steps"], done["findings"]) == ("done", list(range(1, 9)), [])
+    assert json.loads(devkit("runs", "show", done["run"], "--json", cwd=script.parent).out)["command"] == "launch"
+
+
+def test_ranks_are_started_again_so_often(tmp_path: Path, devkit: Devkit) -> None:
+    (tmp_path / "again.py").write_text(
+        "import os\nprint('start', os.environ.get('DEVKIT_RESTART', '0'))\n"
+        "if os.environ.get('DEVKIT_RESTART') != '2': raise OSError('the network is gone')\n"
+    )
+
+    good = devkit("launch", "--max-restarts", "2", "again.py", cwd=tmp_path)
+    assert (good.status, good.out.split()) == (0, ["start", "0", "start", "1", "start", "2"])
+    assert "restart 2 of 2" in good.err
+    bad = devkit("launch", "--max-restarts", "1", "again.py", cwd=tmp_path)
+    assert bad.status == 1
+    assert "rank 0 failed" in bad.err
+
+
+def test_ranks_come_out_of_a_clean_environment(tmp_path: Path, devkit: Devkit) -> None:
+    names = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_MASTER", "PYTHONPATH", "MINE", "FLAGS_check_nan_inf")
+    (tmp_path / "show.py").write_text(f"import os\nprint({{n: os.environ.get(n) for n in {names}}})\n")
+    stale = {"PADDLE_TRAINER_ID": "7", "PADDLE_TRAINERS_NUM": "8", "PADDLE_MASTER": "10.0.0.1:1"}
+    own = {"PYTHONPATH": str(tmp_path / "lib"), "MINE": "kept", "FLAGS_check_nan_inf": "1"}
+
+    result = devkit("launch", "show.py", cwd=tmp_path, env=stale | own)
+
+    assert result.out.strip() == str({**dict.fromkeys(names), **own})
+
+
+def test_what_would_be_run_is_shown_and_refused_as_the_run_would(script: Path, devkit: Devkit) -> None:
+    result = devkit("launch", "--nproc", "2", "--dry-run", "train.py", "--lr", "1", cwd=script.parent)
+
+    assert result.status == 0
+    assert result.out.count(f"{Path(sys.executable).name} -m devkit.kernels.guard train.py --lr 1") == 2
+    assert "PADDLE_TRAINER_ID=1" in result.out
+    assert devkit("launch", "--dry-run", "nothing.py", cwd=script.parent).status == 1
+    assert devkit("launch", "--dry-run", cwd=script.parent).status == 2

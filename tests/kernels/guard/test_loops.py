@@ -1,0 +1,78 @@
+"""Healthy training loops raise no alarm, and broken ones the right one: all in one process that imports Paddle once."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).parent / "programs" / "loops.py"
+NAMES = [
+    each.name
+    for each in ast.parse(PROGRAM.read_text("utf-8")).body
+    if isinstance(each, ast.FunctionDef) and each.decorator_list
+]
+HEALTHY = [name for name in NAMES if name.startswith("healthy_")]
+
+BROKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "broken_batch_not_finite": ("stop", "not-finite", {"step": 7, "tensor": "input"}),
+    "broken_layer_divides_by_zero": ("stop", "not-finite", {"step": 6, "layer": "norm (Scaled)"}),
+    "broken_parameter_not_finite": ("stop", "not-finite", {"step": 6, "tensor": "head.weight"}),
+    "broken_loss_of_a_logarithm": ("stop", "not-finite", {"step": 1, "tensor": "loss"}),
+    "broken_gradient_of_a_root": ("stop", "not-finite", {"step": 1, "layer": "head"}),
+    "broken_rate_is_zero": ("stop", "nothing-moves", {"step": 5}),
+    "broken_scheduler_never_steps": ("stop", "nothing-moves", {"step": 8}),
+    "broken_optimizer_never_steps": ("stop", "nothing-moves", {}),
+    "broken_short_run_never_steps": ("stop", "nothing-moves", {}),
+    "broken_optimizer_of_another_model": ("stop", "nothing-moves", {"step": 20}),
+    "broken_all_frozen": ("stop", "nothing-moves", {}),
+    "broken_detached_layer": ("warn", "no-gradient", {"tensor": "embed.weight"}),
+    "broken_all_labels_ignored": ("warn", "labels-ignored", {"step": 3}),
+    "broken_memory_kept_in_a_list": ("warn", "memory-grows", {}),
+    "broken_memory_kept_by_a_sum_of_losses": ("warn", "memory-grows", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def loops() -> dict[str, Any]:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", PROGRAM], capture_output=True, text=True, timeout=240, check=False
+    )
+    lines = [json.loads(line[len("LOOP ") :]) for line in ended.stdout.splitlines() if line.startswith("LOOP ")]
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return {line["name"]: line for line in lines}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_loop_raises_no_alarm(name: str, loops: dict[str, Any]) -> None:
+    assert (loops[name]["error"], loops[name]["found"]) == ("", [])
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(HEALTHY)))
+def test_a_broken_loop_is_found_and_named(name: str, loops: dict[str, Any]) -> None:
+    verdict, kind, where = BROKEN[name]
+    found = [each for each in loops[name]["found"] if (each["verdict"], each["kind"]) == (verdict, kind)]
+
+    assert found, loops[name]
+    assert where.items() <= found[0].items()
+    others = {each["kind"] for each in loops[name]["found"]} - {kind, "rate-zero"}
+    assert not others
+
+
+def test_the_line_that_keeps_memory_is_shown(loops: dict[str, Any]) -> None:
+    (kept,) = loops["broken_memory_kept_in_a_list"]["found"]
+    (summed,) = loops["broken_memory_kept_by_a_sum_of_losses"]["found"]
+
+    assert "history.append(" in kept["line"]
+    assert "total = total + loss" in summed["line"]
+    assert "more steps" in kept["why"]
+
+
+def test_at_least_ten_healthy_loops_are_tried() -> None:
+    assert len(HEALTHY) >= 15
+    assert set(BROKEN) == set(NAMES) - set(HEALTHY)

@@ -1,0 +1,157 @@
+"""The guard's decisions, without Paddle."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devkit.kernels.guard.errors import explain, message, root
+from devkit.kernels.guard.trend import MIB, SETTLED, WINDOW, Growth, lasting
+
+REPOSITORY = Path(__file__).parent.parent.parent.parent
+
+
+def grown(*used: float) -> float | None:
+    growth = Growth()
+    for each in used:
+        growth.add(int(each * MIB))
+    return growth.a_step
+
+
+def test_memory_that_grows_each_step_is_seen_and_measured() -> None:
+    slope = grown(*(300 + 2 * step for step in range(SETTLED + 5 * WINDOW)))
+
+    assert slope == pytest.approx(2 * MIB, rel=0.05)
+    assert lasting(1000 * MIB, 2 * MIB) == 500
+
+
+def test_a_slow_leak_wants_more_steps() -> None:
+    slow = [300 + 0.2 * step for step in range(200)]
+
+    assert grown(*slow[: SETTLED + 6 * WINDOW]) is None
+    assert grown(*slow) == pytest.approx(0.2 * MIB, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        [300.0] * 200,
+        [300 + 50 * (step % 7) for step in range(200)],  # comes and goes
+        [300 + 100 * (step > 60) for step in range(200)],  # once: a second model, an evaluation
+        [300 + 3 * min(step, 12) for step in range(200)],  # a cache that fills
+        [300 + 0.001 * step for step in range(200)],  # a list of numbers
+    ],
+)
+def test_memory_that_rests_is_no_leak(used: list[float]) -> None:
+    assert all(grown(*used[:count]) is None for count in range(0, 200, 5))
+
+
+def fail(*, hidden: bool) -> None:
+    try:
+        dict[str, int]()["key"]
+    except KeyError as cause:
+        raise RuntimeError("outer") from (None if hidden else cause)
+
+
+def test_the_root_of_a_chain_is_told() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        fail(hidden=False)
+    failure = explain(raised.value, "")
+
+    assert failure.what == "KeyError: 'key'"
+    assert failure.via == "RuntimeError: outer"
+    assert "test_parts.py" in failure.where
+    assert not failure.waiting
+
+
+def test_what_was_hidden_stays_so() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        fail(hidden=True)
+    assert root(raised.value) is raised.value
+
+
+def test_only_a_collective_excuses_a_lost_connection() -> None:
+    lost = RuntimeError("[gloo/transport] Connection closed by peer")
+
+    assert explain(lost, "all_reduce").waiting
+    assert not explain(lost, "").waiting
+    assert not explain(ValueError("wrong dtype"), "all_reduce").waiting
+
+
+def test_of_paddles_errors_the_summary_is_told() -> None:
+    text = (
+        "\n\n----\nC++ Traceback\n----\n0 phi::Matmul\n\n----------------------\nError Message Summary:\n"
+        "----------------------\nInvalidArgumentError: Input(X) and Input(Y)\ndo not fit.\n"
+        "  [Hint: Expected 5 == 8] (at x.cc:1)"
+    )
+    assert message(ValueError(text)) == "InvalidArgumentError: Input(X) and Input(Y) do not fit."
+
+
+def run(folder: Path, source: str, *words: str) -> tuple[int, str, str, list[dict[str, object]]]:
+    (folder / "script.py").write_text(source)
+    read, write = os.pipe()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "DEVKIT_EVENTS_FD": str(write),
+        "DEVKIT_USER_PYTHONPATH": "",
+    }
+    argv = [sys.executable, "-m", "devkit.kernels.guard", "script.py", *words]
+    ended = subprocess.run(
+        argv, cwd=folder, env=environ, pass_fds=(write,), capture_output=True, text=True, timeout=60, check=False
+    )
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        events = [json.loads(line) for line in pipe]
+    return ended.returncode, ended.stdout, ended.stderr, events
+
+
+def test_a_script_runs_as_python_would_run_it(tmp_path: Path) -> None:
+    source = (
+        "import multiprocessing, os, sys\n"
+        "def twice(x): return 2 * x\n"
+        "if __name__ == '__main__':\n"
+        "    print(sys.argv, __file__, sys.path[0] == os.getcwd(), 'DEVKIT_EVENTS_FD' in os.environ)\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool: print(pool.map(twice, [1, 2]))\n"
+    )
+    status, out, _, events = run(tmp_path, source, "--lr", "3")
+
+    assert status == 0
+    assert out.splitlines() == ["['script.py', '--lr', '3'] script.py True False", "[2, 4]"]
+    assert [each["event"] for each in events if each["event"] != "heartbeat"] == ["hello", "ended"]
+
+
+def test_a_failure_is_told_and_printed_without_our_own_frames(tmp_path: Path) -> None:
+    status, _, err, events = run(tmp_path, "def f():\n    raise ValueError('wrong')\nf()\n")
+    (failed,) = [each for each in events if each["event"] == "failed"]
+
+    assert status == 1
+    assert failed["what"] == "ValueError: wrong"
+    assert str(failed["where"]).endswith("script.py:2 in f")
+    assert err.count("File ") == 2
+    assert "devkit" not in err
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "told"), [("sys.exit(3)", 3, "sys.exit(3)"), ("sys.exit('no')", 1, "sys.exit('no')")]
+)
+def test_an_exit_with_a_status_is_a_failure_that_names_its_line(
+    line: str, status: int, told: str, tmp_path: Path
+) -> None:
+    ended, _, _, events = run(tmp_path, f"import sys\n{line}\n")
+    (failed,) = [each for each in events if each["event"] == "failed"]
+
+    assert (ended, failed["what"]) == (status, told)
+    assert str(failed["where"]).endswith("script.py:2 in <module>")
+
+
+def test_a_syntax_error_and_a_missing_module_are_the_scripts(tmp_path: Path) -> None:
+    for source, what in (("def f(:\n", "SyntaxError"), ("import not_there\n", "ModuleNotFoundError")):
+        status, _, _, events = run(tmp_path, source)
+        assert status == 1
+        assert str(next(each["what"] for each in events if each["event"] == "failed")).startswith(what)
