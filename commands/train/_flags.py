@@ -16,6 +16,15 @@ Stage = Annotated[
 ]
 Nproc = Annotated[int | None, typer.Option(metavar="N", help="Ranks of this machine; a GPU each, or 2 on the CPU.")]
 Gpus = Annotated[str, typer.Option(metavar="N,…", help="GPUs by index; all by default.")]
+Dp = Annotated[
+    int | None, typer.Option("--dp", metavar="N", help="Data ranks; by default what the other axes leave of --nproc.")
+]
+Mp = Annotated[int, typer.Option("--mp", metavar="N", help="Tensor parallelism: ranks that share each product.")]
+Pp = Annotated[int, typer.Option("--pp", metavar="N", help="Pipeline stages; --accumulate is its micro-batches.")]
+Sep = Annotated[int, typer.Option("--sep", metavar="N", help="Ring attention: ranks that share each sequence.")]
+SequenceParallel = Annotated[
+    bool, typer.Option("--sequence-parallel", help="With --mp: cut along the sequence what lies between products.")
+]
 Dtype = Annotated[
     str, typer.Option(metavar="fp32|bf16", help="bf16 on GPUs only, with fp32 copies (not yet run on one).")
 ]
@@ -30,7 +39,7 @@ WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Of matrices;
 Seed = Annotated[int, typer.Option(help="Of weights and batches.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="Compute each layer again in backward: less memory.")]
 Size = Annotated[
-    str, typer.Option(metavar="tiny|small|medium|large", help="The model: 0.1, 3, 22 or 360 M parameters.")
+    str, typer.Option(metavar="NAME", help="tiny, small, medium, large (0.1 to 360 M); qwen2-0.5b, -1.5b, -7b.")
 ]
 Heads = Annotated[int | None, typer.Option(help="Query heads, instead of the size's.")]
 KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key and value heads, instead of the size's.")]
@@ -52,13 +61,18 @@ HangTimeout = Annotated[
 ]
 
 OWN = (
-    *("stage", "steps", "batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
+    *("stage", "dp", "mp", "pp", "sep", "sequence_parallel", "steps"),
+    *("batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
     *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
 )
 """Flags that the device side knows by the same names."""
 DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(OWN),
     "stage": 0,
+    "mp": 1,
+    "pp": 1,
+    "sep": 1,
+    "sequence_parallel": False,
     "steps": 120,
     "batch": 8,
     "accumulate": 1,
@@ -83,6 +97,8 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     Raises:
         DevkitError: a flag is at odds with this machine, or the run to go on from is none.
     """
+    from dataclasses import replace
+
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present
     from devkit.kernels.training.options import Options
@@ -91,15 +107,16 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     app = ctx.obj
     nodes = Nodes(values["nnodes"], values["node_rank"], values["master"])
     gpus = choose(gpus_present(), values["gpus"])
-    nproc = ranks_here(values["nproc"], gpus)
     own = {name: values[name] for name in OWN}
     own["data"] = str(Path(own["data"]).expanduser().absolute()) if own["data"] else None
-    options = Options(world_size=nproc * nodes.count, device="gpu" if gpus else "cpu", **own)
+    options = Options(device="gpu" if gpus else "cpu", **own)
     entry = None
     if values["resume"]:
         entry = app.runs.find(values["resume"], command="train")
         given = {name for name in OWN if _is_given(ctx, name)}
         options = resumed(entry, options, {name: own[name] for name in given})
+    nproc = ranks_here(values["nproc"], gpus, options, nodes.count)
+    options = replace(options, world_size=nproc * nodes.count)
     return (
         TrainRequest(
             environment=resolve(app.config, values["env"]),

@@ -170,10 +170,19 @@ class Screen:
         self.console.next(f"devkit train compare {run.id} RUN   beside another run")
 
 
+def layout_suffix(layout: dict[str, Any]) -> str:
+    """Return what a heading says of a layout that is more than data ranks: `` as dp 2 × mp 2``."""
+    if all(layout.get(axis, 1) == 1 for axis in ("pp", "sep", "mp")):
+        return ""
+    axes = [f"{axis} {layout[axis]}" for axis in ("dp", "pp", "sep", "mp") if layout[axis] > 1]
+    return f" as {' × '.join(axes)}" + (", sequence parallel" if layout.get("sequence_parallel") else "")
+
+
 def heading(event: Event) -> list[str]:
     """Return the lines above the steps: the model, the ranks and the text."""
     ranks = f"{event['world_size']} {'GPU' if event['backend'] == 'nccl' else 'CPU'} "
     ranks += "rank" if event["world_size"] == 1 else f"ranks ({'NCCL' if event['backend'] == 'nccl' else 'Gloo'})"
+    ranks += layout_suffix(event.get("layout") or {})
     text = event["train_bytes"] + event["validation_bytes"]
     model = f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']}"
     held = f"{event['validation_bytes'] / 1e6:.1f} MB for validation"

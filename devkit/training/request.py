@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.runs import Entry
 
 CPU_RANKS = 2
-OF_THIS_LAUNCH = {"world_size", "device", "checkpoints", "resume"}
+OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume"}
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class TrainRequest:
         }
 
 
-def ranks_here(nproc: int | None, chosen: Sequence[Gpu]) -> int:
-    """Return how many ranks this machine has: a GPU each, else two on the CPU.
+def ranks_here(nproc: int | None, chosen: Sequence[Gpu], options: Options | None = None, nodes: int = 1) -> int:
+    """Return how many ranks this machine has: a GPU each, else two on the CPU, or as many as the layout needs.
 
     Raises:
         UsageError: there are not as many GPUs, or it is no number of ranks.
     """
     if nproc is None:
-        return len(chosen) or CPU_RANKS
+        return len(chosen) or _cpu_ranks(options, nodes)
     if nproc < 1:
         raise UsageError(
             f"--nproc is {nproc}", "It counts the ranks of this machine, from 1.", "devkit train --nproc 2"
@@ -97,6 +97,15 @@ def ranks_here(nproc: int | None, chosen: Sequence[Gpu]) -> int:
             f"devkit train --nproc {len(chosen)}",
         )
     return nproc
+
+
+def _cpu_ranks(options: Options | None, nodes: int) -> int:
+    if options is None:
+        return CPU_RANKS
+    model = max(1, options.mp) * max(1, options.pp) * max(1, options.sep)
+    if options.dp is not None:
+        return max(1, options.dp * model // nodes)
+    return -(-max(CPU_RANKS * nodes, model) // model) * model // nodes
 
 
 def checked(options: Options) -> Options:

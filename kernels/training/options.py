@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..protocol import Refusal
-from .models.parameters import SIZES, Shape
+from .models.parameters import PARAMETERS, SIZES, Shape
+from .parallel.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class Options:
 
     world_size: int = 2
     stage: int = 0
+    dp: int | None = None
+    """Data ranks; what the other axes leave of the world where it is None."""
+    mp: int = 1
+    pp: int = 1
+    sep: int = 1
+    sequence_parallel: bool = False
     steps: int = 100
     batch: int = 8
     accumulate: int = 1
@@ -47,9 +54,20 @@ class Options:
         return replace(SIZES[self.size], **{name: value for name, value in named.items() if value is not None})
 
     @property
+    def layout(self) -> Layout:
+        """The ranks along each axis."""
+        return Layout(self.world_size // (self.mp * self.pp * self.sep), self.pp, self.sep, self.mp)
+
+    @property
     def micro_batch(self) -> int:
         """Sequences that one rank takes at once."""
-        return self.batch // (self.world_size * self.accumulate)
+        return self.batch // (self.layout.dp * self.accumulate)
+
+    @property
+    def stream(self) -> list[int]:
+        """The shape of what goes from stage to stage of a pipeline."""
+        cut = self.sep * (self.mp if self.sequence_parallel else 1)
+        return [self.micro_batch, self.seqlen // cut, self.shape.width]
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of ``step`` (from 1): a linear warm-up, then half a cosine down to a tenth."""
@@ -95,10 +113,10 @@ def check(options: Options) -> None:
     if options.size not in SIZES:
         raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
     _check_counts(options)
+    _check_layout(options)
     _check_rates(options)
     _check_batch(options)
     _check_dtype(options)
-    options.shape  # noqa: B018 - its own checks
 
 
 def _flag(name: str) -> str:
@@ -107,12 +125,78 @@ def _flag(name: str) -> str:
 
 def _check_counts(options: Options) -> None:
     least = dict.fromkeys(("world_size", "steps", "batch", "accumulate", "seqlen"), 1)
-    least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width"), 1))
+    least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width", "dp", "mp", "pp", "sep"), 1))
     least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed"), 0))
     for name, first in least.items():
         value = getattr(options, name)
         if value is not None and value < first:
             raise Refusal(f"{_flag(name)} is {value}", f"It counts from {first}.", f"{_flag(name)} {first}")
+
+
+def _check_layout(options: Options) -> None:
+    model = options.mp * options.pp * options.sep
+    axes = f"--mp {options.mp} × --pp {options.pp} × --sep {options.sep}"
+    if options.world_size % model:
+        raise Refusal(
+            f"{options.world_size} ranks do not divide into {axes}",
+            "The data ranks are what the other axes leave.",
+            f"--nproc {-(-options.world_size // model) * model}",
+        )
+    if options.dp is not None and options.dp * model != options.world_size:
+        raise Refusal(
+            f"--dp {options.dp} × {axes} are {options.dp * model} ranks, and there are {options.world_size}",
+            "All axes together are all ranks.",
+            f"--nproc {options.dp * model}",
+            f"--dp {options.world_size // model}",
+        )
+    shape = options.shape
+    _check_tensor_parallel(options, shape)
+    if options.pp > shape.layers:
+        raise Refusal(
+            f"{shape.layers} layers cannot be {options.pp} stages",
+            "Each stage has a layer at least.",
+            f"--pp {shape.layers}",
+            f"--layers {options.pp}",
+        )
+    if options.pp > 1 and options.stage == PARAMETERS:
+        raise Refusal(
+            "stage 3 and a pipeline do not go together",
+            "Each micro-batch would gather every parameter again, forward and backward, while others are in flight.",
+            "--stage 2",
+            "--pp 1",
+        )
+    if options.seqlen % (2 * options.sep) and options.sep > 1:
+        raise Refusal(
+            f"a sequence of {options.seqlen} does not divide into {2 * options.sep} chunks",
+            "Ring attention gives each rank two, one from either end.",
+            f"--seqlen {-(-options.seqlen // (2 * options.sep)) * 2 * options.sep}",
+        )
+    if options.sequence_parallel and options.seqlen % (options.sep * options.mp):
+        raise Refusal(
+            f"a sequence of {options.seqlen} does not divide over {options.sep * options.mp} ranks",
+            "Sequence parallelism cuts what lies between the products along it.",
+            f"--seqlen {-(-options.seqlen // (options.sep * options.mp)) * options.sep * options.mp}",
+        )
+
+
+def _check_tensor_parallel(options: Options, shape: Shape) -> None:
+    mp = options.mp
+    if options.sequence_parallel and mp == 1:
+        raise Refusal(
+            "sequence parallelism needs tensor parallelism",
+            "It cuts along the sequence what the ranks of --mp would all hold. --sep cuts it without.",
+            "--mp 2 --sequence-parallel",
+        )
+    if shape.kv_heads % mp:
+        raise Refusal(
+            f"{shape.kv_heads} key-value heads do not divide over --mp {mp}",
+            "Heads are cut by key-value group: each rank has whole groups.",
+            f"--mp {max(size for size in range(1, mp) if shape.kv_heads % size == 0)}",
+            *([f"--kv-heads {mp}"] if shape.heads % mp == 0 else []),
+        )
+    for name, length in (("hidden channels", shape.hidden), ("tokens of the vocabulary", shape.vocabulary)):
+        if length % mp:
+            raise Refusal(f"{length} {name} do not divide over --mp {mp}", "Each rank has as many.", "--mp 1")
 
 
 def _check_rates(options: Options) -> None:
@@ -129,9 +213,11 @@ def _check_rates(options: Options) -> None:
 
 
 def _check_batch(options: Options) -> None:
-    share = options.world_size * options.accumulate
+    dp = options.layout.dp
+    share = dp * options.accumulate
     if options.batch % share:
-        over = "1 rank" if options.world_size == 1 else f"{options.world_size} ranks"
+        kind = "ranks" if dp == options.world_size else "data ranks"
+        over = f"1 {kind[:-1]}" if dp == 1 else f"{dp} {kind}"
         if options.accumulate > 1:
             over += f" and {options.accumulate} accumulated passes"
         raise Refusal(

@@ -81,7 +81,27 @@ std::vector<paddle::DataType> InferTypes(paddle::DataType q, paddle::DataType, p
   return {q, paddle::DataType::FLOAT32};
 }
 
+std::vector<std::vector<int64_t>> InferGradShapes(const std::vector<int64_t>& q, const std::vector<int64_t>& k,
+                                                  const std::vector<int64_t>& v, const std::vector<int64_t>&,
+                                                  const std::vector<int64_t>&, const std::vector<int64_t>&) {
+  return {q, k, v};
+}
+
+std::vector<paddle::DataType> InferGradTypes(paddle::DataType q, paddle::DataType k, paddle::DataType v,
+                                             paddle::DataType, paddle::DataType, paddle::DataType) {
+  return {q, k, v};
+}
+
 }  // namespace
+
+// The gradients of a part of a wider attention: Out and Lse are those over all of its keys.
+PD_BUILD_OP(devkit_flash_attention_part_backward)
+    .Inputs({"Q", "K", "V", "Out", "Lse", "OutGrad"})
+    .Outputs({"QGrad", "KGrad", "VGrad"})
+    .Attrs({"causal: bool", "threads: int"})
+    .SetKernelFn(PD_KERNEL(AttentionBackward))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferGradShapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferGradTypes));
 
 PD_BUILD_OP(devkit_flash_attention)
     .Inputs({"Q", "K", "V"})

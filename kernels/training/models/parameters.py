@@ -1,20 +1,96 @@
-"""The model's dimensions and what follows from them without Paddle: its parameters and the units of sharding."""
+"""The model's dimensions and what follows from them without Paddle: its parameters and the units of sharding.
+
+``Param`` is all that is known of a parameter. The model creates from it, the plan counts by it, tensor parallelism and
+checkpoints cut by it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ...protocol import Refusal
 
 STATE, GRADIENTS, PARAMETERS = 1, 2, 3
 """The stages of ZeRO, by what each begins to shard."""
+PARTS = ("value", "mean", "square")
+"""What a checkpoint has of a parameter: itself, and AdamW's two moments."""
 ALIGN = 16
 """Elements: a rank's share of a unit is a multiple of it, so every share starts on a cache line."""
 
 
 @dataclass(frozen=True)
+class Split:
+    """How tensor parallelism cuts a parameter: along ``axis``, each of its ``sections`` evenly.
+
+    A fused product has several sections, [q | k | v] or [gate | up], of which each rank gets a part of every one.
+    """
+
+    axis: int
+    sections: tuple[int, ...]
+
+    def ranges(self, rank: int, size: int) -> list[tuple[int, int]]:
+        """Return what ``rank`` of ``size`` has, as [begin, end) along the axis."""
+        found, begin = [], 0
+        for length in self.sections:
+            step = length // size
+            found.append((begin + rank * step, begin + (rank + 1) * step))
+            begin += length
+        return found
+
+    def local(self, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+        """Return the shape of a rank's part."""
+        return (*shape[: self.axis], shape[self.axis] // size, *shape[self.axis + 1 :])
+
+    def cut(self, value: Any, rank: int, size: int) -> Any:
+        """Return a rank's part of an array."""
+        import numpy as np
+
+        parts = [np.take(value, range(*each), axis=self.axis) for each in self.ranges(rank, size)]
+        return np.ascontiguousarray(np.concatenate(parts, axis=self.axis))
+
+    def join(self, shards: list[Any]) -> Any:
+        """Put the parts of all ranks together again."""
+        import numpy as np
+
+        size = len(shards)
+        offsets = [sum(self.sections[:index]) // size for index in range(len(self.sections) + 1)]
+        parts = [
+            np.take(shard, range(begin, end), axis=self.axis)
+            for begin, end in zip(offsets, offsets[1:])
+            for shard in shards
+        ]
+        return np.concatenate(parts, axis=self.axis)
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: its whole shape, whether weight decay applies, and how tensor parallelism cuts it, if it does."""
+
+    shape: tuple[int, ...]
+    decay: bool = True
+    split: Split | None = None
+
+    def local(self, mp: int) -> tuple[int, ...]:
+        """Return the shape on one of ``mp`` tensor-parallel ranks."""
+        return self.split.local(self.shape, mp) if self.split else self.shape
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A rank's consecutive part [begin, end) of a flattened parameter, with the optimizer's state: fp32 arrays."""
+
+    name: str
+    begin: int
+    end: int
+    value: Any
+    mean: Any
+    square: Any
+
+
+@dataclass(frozen=True)
 class Shape:
-    """A decoder-only transformer as Qwen2 has it; ``vocabulary`` is 256 because the text is bytes."""
+    """A decoder-only transformer as Qwen2 has it; ``vocabulary`` is 256 where the text is bytes."""
 
     layers: int
     width: int
@@ -24,6 +100,8 @@ class Shape:
     vocabulary: int = 256
     rope_base: float = 10_000.0
     epsilon: float = 1e-6
+    tied: bool = True
+    """Whether the embedding is the last product too."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -51,38 +129,82 @@ class Shape:
         """Columns of the one product that makes queries, keys and values."""
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
-    def layer_parameters(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of a layer's parameters."""
+    def layer_parameters(self) -> dict[str, Param]:
+        """Return a layer's parameters."""
+        sections = tuple(heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads))
         return {
-            "attention_norm.weight": (self.width,),
-            "attention.qkv.weight": (self.width, self.qkv),
-            "attention.qkv.bias": (self.qkv,),
-            "attention.out.weight": (self.width, self.width),
-            "mlp_norm.weight": (self.width,),
-            "mlp.gate_up.weight": (self.width, 2 * self.hidden),
-            "mlp.down.weight": (self.hidden, self.width),
+            "attention_norm.weight": Param((self.width,), decay=False),
+            "attention.qkv.weight": Param((self.width, self.qkv), split=Split(1, sections)),
+            "attention.qkv.bias": Param((self.qkv,), decay=False, split=Split(0, sections)),
+            "attention.out.weight": Param((self.width, self.width), split=Split(0, (self.width,))),
+            "mlp_norm.weight": Param((self.width,), decay=False),
+            "mlp.gate_up.weight": Param((self.width, 2 * self.hidden), split=Split(1, (self.hidden, self.hidden))),
+            "mlp.down.weight": Param((self.hidden, self.width), split=Split(0, (self.hidden,))),
         }
 
-    def root_parameters(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of what is outside the layers; the embedding is the last product too."""
-        return {"embedding.weight": (self.vocabulary, self.width), "norm.weight": (self.width,)}
+    def end_parameters(self) -> dict[str, Param]:
+        """Return what is outside the layers: the embedding, the last norm, and the head where it is not tied."""
+        table = Param((self.vocabulary, self.width), split=Split(0, (self.vocabulary,)))
+        ends = {"embedding.weight": table, "norm.weight": Param((self.width,), decay=False)}
+        return ends if self.tied else {**ends, "head.weight": table}
 
-    def units(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Name each unit's parameters: a unit a layer, and ``root`` for what the ends of the model share."""
-        units = {f"layers.{index}": self.layer_parameters() for index in range(self.layers)}
-        return {**units, "root": self.root_parameters()}
+    def part(self, stage: int, stages: int) -> Part:
+        """Return what one of ``stages`` holds; where layers do not divide the first stages take one more."""
+        each, more = divmod(self.layers, stages)
+        begin = stage * each + min(stage, more)
+        return Part(begin, begin + each + (stage < more), first=stage == 0, last=stage == stages - 1)
+
+    def units(self, stage: int = 0, stages: int = 1) -> dict[str, dict[str, Param]]:
+        """Name each unit's parameters: a unit a layer, and ``root`` for what the ends of the model share.
+
+        The embedding and the head are units of their own where they are not tied, or are on different stages.
+        """
+        part, ends = self.part(stage, stages), self.end_parameters()
+        units = {f"layers.{index}": self.layer_parameters() for index in range(part.begin, part.end)}
+        if self.tied and stages == 1:
+            return {**units, "root": ends}
+        if part.first or (part.last and self.tied):
+            units["embedding"] = {"weight": ends["embedding.weight"]}
+        if part.last and not self.tied:
+            units["head"] = {"weight": ends["head.weight"]}
+        if part.last:
+            units["root"] = {"norm.weight": ends["norm.weight"]}
+        return units
+
+    def all_parameters(self) -> dict[str, Param]:
+        """Return every parameter of the model by its name."""
+        layers = {
+            f"layers.{index}.{name}": param
+            for index in range(self.layers)
+            for name, param in self.layer_parameters().items()
+        }
+        return {**layers, **self.end_parameters()}
 
     @property
     def parameters(self) -> int:
         """How many numbers are learnt."""
-        return sum(numel(shape) for unit in self.units().values() for shape in unit.values())
+        return sum(numel(param.shape) for param in self.all_parameters().values())
 
 
+@dataclass(frozen=True)
+class Part:
+    """The layers [begin, end) of a pipeline's stage, and whether it has the model's ends."""
+
+    begin: int
+    end: int
+    first: bool
+    last: bool
+
+
+QWEN2_VOCABULARY = 151_936
 SIZES = {
     "tiny": Shape(layers=2, width=64, heads=4, kv_heads=2, hidden=176),
     "small": Shape(layers=4, width=256, heads=4, kv_heads=2, hidden=688),
     "medium": Shape(layers=8, width=512, heads=8, kv_heads=2, hidden=1376),
     "large": Shape(layers=24, width=896, heads=14, kv_heads=2, hidden=4864, rope_base=1e6),
+    "qwen2-0.5b": Shape(24, 896, 14, 2, 4864, vocabulary=QWEN2_VOCABULARY, rope_base=1e6),
+    "qwen2-1.5b": Shape(28, 1536, 12, 2, 8960, vocabulary=QWEN2_VOCABULARY, rope_base=1e6),
+    "qwen2-7b": Shape(28, 3584, 28, 4, 18944, vocabulary=152_064, rope_base=1e6, tied=False),
 }
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import paddle
@@ -51,6 +52,29 @@ class Operators:
         """Return causal attention, where query head h reads key-value head h // (heads // kv_heads)."""
         return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD, is_causal=True)
 
+    def attend_part(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+        """Return attention over some of the keys and its logsumexp [B, H, S], in fp32 and without a gradient."""
+        scores, v_BHSD = _scores(q_BSHD, k_BSHD, causal=causal), _wide(v_BSHD, q_BSHD.shape[2])
+        lse_BHS = paddle.logsumexp(scores, axis=-1)
+        out_BHSD = paddle.matmul(paddle.exp(scores - lse_BHS.unsqueeze(-1)), v_BHSD)
+        return out_BHSD.transpose([0, 2, 1, 3]), lse_BHS
+
+    def attend_part_backward(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, gradient: Tensor, *, causal: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of q, k and v, where ``out`` and ``lse`` are those over the keys of all parts."""
+        heads, kv_heads, scale = q.shape[2], k.shape[2], q.shape[3] ** -0.5
+        shares = paddle.exp(_scores(q, k, causal=causal) - lse.unsqueeze(-1))
+        out, gradient = _wide(out, heads), _wide(gradient, heads)
+        dv = paddle.matmul(shares, gradient, transpose_x=True)
+        slope = paddle.matmul(gradient, _wide(v, heads), transpose_y=True)
+        slope = shares * (slope - (out * gradient).sum(-1, keepdim=True)) * scale
+        dq, dk = paddle.matmul(slope, _wide(k, heads)), paddle.matmul(slope, _wide(q, heads), transpose_x=True)
+        return (
+            dq.transpose([0, 2, 1, 3]).astype(q.dtype),
+            *(_narrow(each, kv_heads).astype(q.dtype) for each in (dk, dv)),
+        )
+
     def swiglu(self, gate_up: Tensor) -> Tensor:
         """Return silu(gate) * up, the two being the halves of the last axis (Shazeer, 2020)."""
         gate, up = gate_up.chunk(2, axis=-1)
@@ -70,10 +94,11 @@ class Operators:
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> Tensor:
         """Copy or add ``gradient`` to the flat tensor ``into``, and return its sum of squares."""
+        flat = gradient.flatten().astype(into.dtype)
         if add:
-            into.add_(gradient.flatten())
+            into.add_(flat)
         else:
-            paddle.assign(gradient.flatten(), output=into)
+            paddle.assign(flat, output=into)
         return self.sum_of_squares(gradient)
 
     def sum_of_squares(self, x: Tensor) -> Tensor:
@@ -103,8 +128,30 @@ class Operators:
         value.subtract_((mean / root).scale_(lr / (1 - rule.beta1**step)))
 
 
-def rotary_tables(seqlen: int, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
-    """Return cosines and sines, fp32 [seqlen, head_dim / 2]."""
+def _wide(x_BSHD: Tensor, heads: int) -> Tensor:
+    """Return fp32 [B, heads, S, D], each key-value head as often as query heads read it."""
+    x = x_BSHD.astype("float32").transpose([0, 2, 1, 3])
+    return x if x.shape[1] == heads else paddle.repeat_interleave(x, heads // x.shape[1], axis=1)
+
+
+def _narrow(x_BHSD: Tensor, kv_heads: int) -> Tensor:
+    """Return [B, S, kv_heads, D], summed over the query heads that read a key-value head."""
+    batch, heads, seqlen, dim = x_BHSD.shape
+    return x_BHSD.reshape([batch, kv_heads, heads // kv_heads, seqlen, dim]).sum(2).transpose([0, 2, 1, 3])
+
+
+def _scores(q_BSHD: Tensor, k_BSHD: Tensor, *, causal: bool) -> Tensor:
+    """Return the scaled products of queries and keys, fp32 [B, H, Sq, Sk], -inf where they are not seen."""
+    heads, dim = q_BSHD.shape[2:]
+    scores = paddle.matmul(_wide(q_BSHD, heads), _wide(k_BSHD, heads), transpose_y=True) * dim**-0.5
+    if causal:
+        scores = scores + paddle.triu(paddle.full(scores.shape[2:], -math.inf), scores.shape[3] - scores.shape[2] + 1)
+    return scores
+
+
+def rotary_tables(positions: Any, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines of ``positions``, or of so many from 0 on: fp32 [positions, head_dim / 2]."""
+    places = paddle.arange(positions) if isinstance(positions, int) else paddle.to_tensor(positions)
     rates = base ** (-paddle.arange(0, head_dim, 2, dtype="float32") / head_dim)
-    angles = paddle.outer(paddle.arange(seqlen, dtype="float32"), rates)
+    angles = paddle.outer(places.astype("float32"), rates)
     return paddle.cos(angles), paddle.sin(angles)

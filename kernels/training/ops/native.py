@@ -11,6 +11,7 @@ import paddle
 
 from ... import attention
 from ...attention.build import library
+from ...attention.op import attention_part, attention_part_backward
 from ...attention.op import load as load_attention
 from ...protocol import Refusal, emit
 from .base import Operators
@@ -66,6 +67,16 @@ class Native(Operators):
     def attend(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
         """As the base class, by our flash attention."""
         return attention.flash_attention(q_BSHD, k_BSHD, v_BSHD, causal=True)
+
+    def attend_part(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
+        """As the base class, by our flash attention."""
+        return attention_part(q_BSHD, k_BSHD, v_BSHD, causal=causal)
+
+    def attend_part_backward(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, gradient: Tensor, *, causal: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As the base class, by our flash attention."""
+        return attention_part_backward(q, k, v, out, lse, gradient, causal=causal)
 
     def swiglu(self, gate_up: Tensor) -> Tensor:
         """As the base class."""

@@ -7,6 +7,7 @@ marked while it lasts: a rank that hangs is told from the ranks that wait for it
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 import time
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
+import numpy as np
 import paddle
 import paddle.distributed as dist
 
@@ -74,17 +76,43 @@ def _listens(port: int) -> bool:
 
 
 class Comm:
-    """The ranks of this run, from Paddle's ``PADDLE_TRAINER_*`` environment; alone without it."""
+    """Some of the ranks of this run, and the collectives among them; all of them by default, alone without a launcher.
+
+    The world comes from Paddle's ``PADDLE_TRAINER_*`` environment; parts of it from ``part``.
+    """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or Progress()
+        self.name = "world"
         self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
         self.size = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+        self.ranks = list(range(self.size))
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+        self._group: Any = None
         if self.size > 1 and not dist.is_initialized():
             with self._call():
                 rendezvous(self.rank, os.environ["PADDLE_MASTER"])
                 dist.init_parallel_env()
+
+    def part(self, name: str, groups: list[list[int]]) -> Comm | None:
+        """Return this rank's one of ``groups`` (of ranks of this comm), which all ranks call with the same groups.
+
+        None where this rank is in no group. Gloo needs a barrier around each new group: a rank that is late reads the
+        address of another group's peer.
+        """
+        found: Comm | None = None
+        for ranks in groups:
+            group = None
+            if 1 < len(ranks) < self.size:
+                with self._call():
+                    dist.barrier()
+                    group = dist.new_group(ranks)
+                    dist.barrier()
+            if self.rank in ranks:
+                found = copy.copy(self)
+                found.name, found.ranks, found._group = name, ranks, group
+                found.rank, found.size = ranks.index(self.rank), len(ranks)
+        return found
 
     @property
     def backend(self) -> str:
@@ -95,7 +123,13 @@ class Comm:
         """Sum ``buffer`` over the ranks, in place."""
         if self.size > 1:
             with self._call():
-                dist.all_reduce(buffer)
+                dist.all_reduce(buffer, group=self._group)
+
+    def all_reduce_max(self, buffer: Tensor) -> None:
+        """Take the largest of each element of ``buffer`` over the ranks, in place."""
+        if self.size > 1:
+            with self._call():
+                dist.all_reduce(buffer, op=dist.ReduceOp.MAX, group=self._group)
 
     def reduce_scatter(self, buffer: Tensor) -> Tensor:
         """Sum ``buffer`` [N] over the ranks and return this rank's slice [N / size] of it, a view.
@@ -106,19 +140,44 @@ class Comm:
         if self.size > 1:
             with self._call():
                 if self.gpu:
-                    dist.stream.reduce_scatter(own, buffer)
+                    dist.stream.reduce_scatter(own, buffer, group=self._group)
                 else:
                     for rank in range(self.size):
-                        dist.reduce(self.shard(buffer, rank), dst=rank)
+                        dist.reduce(self.shard(buffer, rank), dst=self.ranks[rank], group=self._group)
         return own
 
     def all_gather(self, buffer: Tensor, own: Tensor) -> None:
-        """Fill ``buffer`` [N] with every rank's ``own`` [N / size], which may be this rank's slice of it."""
+        """Fill ``buffer`` [N, …] with every rank's ``own`` [N / size, …], which may be this rank's slice of it."""
         if self.size > 1:
             with self._call():
-                dist.stream.all_gather(buffer, own)
+                dist.stream.all_gather(buffer, own, group=self._group)
         elif own.data_ptr() != buffer.data_ptr():
             paddle.assign(own, output=buffer)
+
+    def send(self, tensor: Tensor) -> None:
+        """Send to the other rank of a pair; returns when it has received."""
+        with self._call():
+            dist.send(tensor.contiguous(), dst=self.ranks[1 - self.rank], group=self._group)
+
+    def recv(self, tensor: Tensor) -> None:
+        """Fill ``tensor`` with what the other rank of a pair sends."""
+        with self._call():
+            dist.recv(tensor, src=self.ranks[1 - self.rank], group=self._group)
+
+    def gather_bytes(self, row: bytes) -> list[bytes]:
+        """Return every rank's ``row``, all equally long."""
+        table = np.zeros((self.size, len(row)))
+        table[self.rank] = np.frombuffer(row, dtype=np.uint8)
+        total = paddle.to_tensor(table.ravel())
+        self.all_reduce(total)
+        return [line.tobytes() for line in total.numpy().reshape(table.shape).astype(np.uint8)]
+
+    def gather_text(self, text: str) -> list[str]:
+        """Return every rank's ``text``."""
+        data = text.encode()
+        lengths = [int.from_bytes(row, "little") for row in self.gather_bytes(len(data).to_bytes(8, "little"))]
+        rows = self.gather_bytes(data.ljust(max(lengths), b"\0"))
+        return [row[:length].decode() for row, length in zip(rows, lengths)]
 
     def shard(self, buffer: Tensor, rank: int | None = None) -> Tensor:
         """Return a rank's slice of ``buffer``, this rank's by default, sharing its memory."""

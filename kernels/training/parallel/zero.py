@@ -17,6 +17,10 @@ Collectives must come in the same order on every rank. Reductions go out in one 
 come in; a parameter that a step does not use is left alone, as an optimizer leaves a parameter without a gradient. Up
 to stage 2 each rank may use what it likes; at stage 3, where gathers and reductions alternate, all ranks must use the
 same. The root is reduced last, when backward ends, so a weight used at both ends has all of its gradient by then.
+
+The ranks are those of the mesh's data axis. What tensor parallelism leaves to be added over its ranks, and a tied
+embedding over the ends of a pipeline, is added once a step, in ``reduced``. Parameters that are not trained lie in a
+flat buffer of their own, which is gathered and never reduced. Gradients are kept and reduced in fp32.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 import paddle
 
-from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..models.parameters import GRADIENTS, PARAMETERS, PARTS, STATE, Param, Piece, numel, padded
+from .mesh import Mesh
+from .views import clear, point, view
 
 if TYPE_CHECKING:
     from ..ops.base import Operators
@@ -45,11 +51,16 @@ class Slot:
 
     name: str
     shape: tuple[int, ...]
+    """On this rank."""
     begin: int
     end: int
-    decay: bool
+    param: Param
+    partial: bool
+    """Whether its gradient is still to be added over the ranks of tensor parallelism."""
+    share: float
+    """How much of its square counts here, so that each parameter counts once over all ranks."""
     index: int
-    """Its number among all parameters of the model."""
+    """Its number among the trained parameters of this rank."""
 
 
 class NotFinite(Exception):
@@ -70,22 +81,23 @@ class Reduced:
     peaks: list[int]
     """Bytes allocated at most, by rank."""
     used: np.ndarray
-    """Whether any rank has a gradient, by parameter."""
+    """Whether any rank has a gradient, by this rank's trained parameters."""
 
 
 class Unit:
-    """The parameters that are gathered, reduced and stepped together."""
+    """The parameters that are gathered, reduced and stepped together; ``trained`` or not, but not both."""
 
-    def __init__(self, name: str, named: list[tuple[str, Tensor]], first: int, zero: Zero) -> None:
-        self.name, self.zero = name, zero
-        named = sorted(named, key=lambda item: not _decays(item[1]))  # stable: with decay first
+    def __init__(self, name: str, named: list[tuple[str, Tensor]], first: int, zero: Zero, *, trained: bool) -> None:
+        self.name, self.zero, self.trained = name, zero, trained
+        named = sorted(named, key=lambda item: not describe(item[1]).decay)  # stable: with decay first
         self.parameters = [parameter for _, parameter in named]
         self.slots: list[Slot] = []
         begin = 0
         for index, (label, parameter) in enumerate(named):
-            shape = tuple(parameter.shape)
+            shape, param = tuple(parameter.shape), describe(parameter)
             end = begin + numel(shape)
-            self.slots.append(Slot(label, shape, begin, end, _decays(parameter), first + index))
+            partial = getattr(parameter, "partial", False)
+            self.slots.append(Slot(label, shape, begin, end, param, partial, zero.share(name, param), first + index))
             begin = end
         self.numel, self.padded = begin, padded(begin, zero.comm.size)
         self.dtype = self.parameters[0].dtype
@@ -93,34 +105,42 @@ class Unit:
 
         flat = paddle.zeros([self.padded], dtype=self.dtype)
         for slot, parameter in zip(self.slots, self.parameters):
-            paddle.assign(parameter.flatten(), output=flat._slice(slot.begin, slot.end))
+            paddle.assign(parameter.flatten(), output=view(flat, slot.begin, slot.end))
         own = zero.comm.shard(flat) if zero.stage >= STATE else flat
         self.flat: Tensor | None = flat
         self.own = own.clone() if zero.stage >= PARAMETERS else own
         """This rank's part of the parameters: what its optimizer steps."""
         self.bind(flat)
-        self.gradient = paddle.zeros([self.padded if zero.stage < GRADIENTS else self.own.shape[0]], dtype=self.dtype)
-        self.mean, self.square = (paddle.zeros([self.own.shape[0]], dtype="float32") for _ in range(2))
-        self.master = self.own.astype("float32") if self.dtype != paddle.float32 else self.own
+        self._views: dict[tuple[str, int, int], Tensor] = {}
+        self.master = self.own
+        if not trained:
+            return
+        length = self.own.shape[0]
+        self.gradient = paddle.zeros([self.padded if zero.stage < GRADIENTS else length], dtype="float32")
+        self.own_gradient = zero.comm.shard(self.gradient) if zero.stage == STATE else self.gradient
+        """This rank's part of the reduced gradient."""
+        self.mean, self.square = (paddle.zeros([length], dtype="float32") for _ in range(2))
+        if self.dtype != paddle.float32:
+            self.master = self.own.astype("float32")
         for slot, parameter in zip(self.slots, self.parameters):
             parameter._register_backward_hook(lambda *_, slot=slot: zero._arrived(self, slot))
-
-    @property
-    def own_gradient(self) -> Tensor:
-        """This rank's part of the reduced gradient."""
-        return self.zero.comm.shard(self.gradient) if self.zero.stage == STATE else self.gradient
 
     @property
     def own_begin(self) -> int:
         """Where this rank's part begins in the unit, in elements."""
         return self.zero.comm.rank * self.own.shape[0] if self.zero.stage >= STATE else 0
 
+    def view(self, name: str, begin: int, end: int) -> Tensor:
+        """Return elements of a tensor of this unit that stays where it is; a view is made once."""
+        key = (name, begin, end)
+        if key not in self._views:
+            self._views[key] = view(getattr(self, name), begin, end)
+        return self._views[key]
+
     def bind(self, flat: Tensor) -> None:
         """Make the parameters views into ``flat``."""
         for slot, parameter in zip(self.slots, self.parameters):
-            view = flat._slice(slot.begin, slot.end)
-            view.get_tensor()._set_dims(list(slot.shape))
-            view._share_buffer_to(parameter)
+            point(parameter, view(flat, slot.begin, slot.end, slot.shape))
 
     def gather(self) -> None:
         """Have the whole of the parameters on this rank."""
@@ -133,68 +153,106 @@ class Unit:
         """Keep only this rank's shard. A graph that remembers the parameters sees them again after ``gather``."""
         if self.zero.stage >= PARAMETERS and self.flat is not None:
             for parameter in self.parameters:
-                parameter._clear_data()
+                clear(parameter)
             self.flat = None
+
+    def stretches(self, begin: int, length: int) -> Iterator[tuple[Slot, int, int]]:
+        """Yield each slot that [begin, begin + length) touches, and where it lies in that, [left, right)."""
+        for slot in self.slots:
+            left, right = max(slot.begin - begin, 0), min(slot.end - begin, length)
+            if left < right:
+                yield slot, left, right
 
     def runs(self, used: np.ndarray, steps: np.ndarray) -> Iterator[tuple[int, int, bool, int]]:
         """Yield (begin, end, decay, step) for each stretch of this rank's part that is stepped alike."""
-        begin, length = self.own_begin, self.own.shape[0]
-        run: tuple[int, int, bool, int] | None = None
-        for slot in self.slots:
-            left, right = max(slot.begin - begin, 0), min(slot.end - begin, length)
-            if left >= right or not used[slot.index]:
-                continue
-            alike = (slot.decay, int(steps[slot.index]))
-            if run is not None and run[1] == left and run[2:] == alike:
-                run = (run[0], right, *alike)
-            else:
-                if run is not None:
-                    yield run
-                run = (left, right, *alike)
-        if run is not None:
-            yield run
+        yield from _joined(
+            (left, right, slot.param.decay, int(steps[slot.index]))
+            for slot, left, right in self.stretches(self.own_begin, self.own.shape[0])
+            if used[slot.index]
+        )
+
+    def shares(self) -> Iterator[tuple[int, int, float]]:
+        """Yield (begin, end, share) for each stretch of this rank's part whose square counts alike."""
+        yield from _joined(
+            (left, right, slot.share) for slot, left, right in self.stretches(self.own_begin, self.own.shape[0])
+        )
+
+
+def _joined(stretches: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Join (begin, end, *kind) that touch and are of one kind."""
+    last: tuple[Any, ...] | None = None
+    for stretch in stretches:
+        if last is not None and last[1] == stretch[0] and last[2:] == stretch[2:]:
+            last = (last[0], *stretch[1:])
+        else:
+            if last is not None:
+                yield last
+            last = stretch
+    if last is not None:
+        yield last
 
 
 class Zero:
-    """Shards a model's parameters, gradients and optimizer state over the ranks of ``comm``.
+    """Shards a model's parameters, gradients and optimizer state over the data ranks of a mesh.
 
     ``add`` each layer when it is made, then ``root`` with the whole model. A step is ``backward`` once a micro-batch,
-    ``reduced``, ``step``.
+    ``reduced``, ``step``. Without a mesh, ``comm`` is the world and all ranks are data ranks.
     """
 
-    def __init__(self, comm: Comm, stage: int, optimizer: AdamW, ops: Operators) -> None:
-        self.comm, self.stage, self.optimizer, self.ops = comm, stage, optimizer, ops
+    def __init__(self, comm: Comm, stage: int, optimizer: AdamW, ops: Operators, mesh: Mesh | None = None) -> None:
+        self.mesh = mesh or Mesh(comm)
+        self.comm, self.stage, self.optimizer, self.ops = self.mesh.data, stage, optimizer, ops
         self.units: list[Unit] = []
         self.names: list[str] = []
+        """Of the trained parameters of this rank."""
         self._units_of: dict[int, str] = {}
         self._running = False  # in backward: a layer that runs forward again stays gathered until its gradients are in
+        self._inside: list[Unit] = []
         self._order: list[Unit] = []
         self._next = 0
         self._micro = 0
         self._last = True
         self._squares: list[tuple[int, Any]] = []
 
+    @property
+    def trained(self) -> list[Unit]:
+        """The units that are stepped."""
+        return [unit for unit in self.units if unit.trained]
+
+    def share(self, unit: str, param: Param) -> float:
+        """Return how much of a parameter's square counts on this rank."""
+        own = 1.0 if param.split else 1.0 / self.mesh.mp.size
+        return own / 2 if unit == "embedding" and self.mesh.tie else own
+
     def add(self, name: str, layer: Any) -> None:
         """Shard ``layer``'s parameters as one unit, gathered whenever the layer runs (stage 3)."""
-        unit = self._unit(name, list(layer.named_parameters()))
+        units = self._make(name, list(layer.named_parameters()))
         layer.register_forward_pre_hook(lambda *_: self.comm.progress.move())
         if self.stage >= PARAMETERS:
-            layer.register_forward_pre_hook(lambda *_: unit.gather())
-            layer.register_forward_post_hook(lambda _, __, output: self._leave(unit, output))
-            unit.release()
+            layer.register_forward_pre_hook(lambda *_: _each(units, Unit.gather))
+            layer.register_forward_post_hook(lambda _, __, output: self._leave(units, output))
+            _each(units, Unit.release)
 
     def root(self, model: Any) -> None:
         """Shard what no unit holds yet, as the last unit, gathered while the model runs (stage 3)."""
         rest = [(name, value) for name, value in model.named_parameters() if id(value) not in self._units_of]
-        unit = self._unit("", rest)
-        self._order = [*reversed(self.units[:-1]), unit]
+        layers = self.trained
+        units = self._make("", rest)
+        self._order = [*reversed(layers), *(unit for unit in units if unit.trained)]
+        self._ends = len(layers)  # from here on a unit is reduced when backward has ended
         self.steps = np.zeros(len(self.names), dtype=np.int64)
+        stages = self.mesh.pp.gather_text("\n".join(self.names)) if self.mesh.layout.pp > 1 else ["\n".join(self.names)]
+        parts = [text.split("\n") if text else [] for text in stages]
+        self.all_names = [name for part in parts for name in part]
+        self._first = sum(map(len, parts[: self.mesh.stage]))
         if self.stage >= PARAMETERS:
-            model.register_forward_pre_hook(lambda *_: unit.gather())
-            model.register_forward_post_hook(lambda *_: None if paddle.is_grad_enabled() else unit.release())
-            unit.release()
+            model.register_forward_pre_hook(lambda *_: _each(units, Unit.gather))
+            model.register_forward_post_hook(
+                lambda *_: None if paddle.is_grad_enabled() else _each(units, Unit.release)
+            )
+            _each(units, Unit.release)
 
-    def _unit(self, name: str, named: list[tuple[str, Tensor]]) -> Unit:
+    def _make(self, name: str, named: list[tuple[str, Tensor]]) -> list[Unit]:
         prefix = f"{name}." if name else ""
         for label, parameter in named:
             holder = self._units_of.setdefault(id(parameter), name)
@@ -202,40 +260,58 @@ class Zero:
                 raise ValueError(
                     f"{prefix}{label} is shared with {holder}: leave both out of add(), for root() to take"
                 )
-        unit = Unit(name or "root", [(prefix + label, value) for label, value in named], len(self.names), self)
-        self.units.append(unit)
-        self.names += [slot.name for slot in unit.slots]
-        return unit
+        made = []
+        for trained in (True, False):
+            own = [(prefix + label, value) for label, value in named if value.stop_gradient != trained]
+            if own:
+                unit = Unit(name or "root", own, len(self.names), self, trained=trained)
+                made.append(unit)
+                self.names += [slot.name for slot in unit.slots] if trained else []
+        self.units += made
+        return made
 
-    def _leave(self, unit: Unit, output: Any) -> None:
+    def _leave(self, units: list[Unit], output: Any) -> None:
         if not self._running:
-            unit.release()
+            _each(units, Unit.release)
         for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, paddle.Tensor) and not tensor.stop_gradient:
-                tensor.register_hook(lambda _: unit.gather())
+                tensor.register_hook(lambda _: self._enter(units))
 
-    def backward(self, loss: Tensor, *, last: bool = True) -> None:
-        """Run backward and add this rank's gradients to the step's; ``last`` says that no micro-batch follows."""
+    def _enter(self, units: list[Unit]) -> None:
+        """Gather a layer whose backward pass begins. That of the one before has ended: what is not trained may go."""
+        if self._inside is not units:
+            _each([unit for unit in self._inside if not unit.trained], Unit.release)
+            self._inside = units
+        _each(units, Unit.gather)
+
+    def backward(self, output: Tensor, gradient: Tensor | None = None, *, last: bool = True) -> None:
+        """Run backward from a loss, or from an output with its gradient, and add this rank's gradients to the step's.
+
+        ``last`` says that no micro-batch follows.
+        """
         self._last = last
         self._next = 0
-        for unit in self.units:
+        for unit in self.trained:
             unit.pending = {slot.index for slot in unit.slots}
         self._running = True
         try:
-            loss.backward()
+            if gradient is None:
+                output.backward()
+            else:
+                paddle.autograd.backward([output], [gradient])
         finally:
             self._running = False
         while self._next < len(self._order):  # what waited for a parameter that this step does not use, and the root
             self._send()
-        for unit in self.units:
-            unit.release()
+        self._inside = []
+        _each(self.units, Unit.release)
         self._micro += 1
 
     def _arrived(self, unit: Unit, slot: Slot) -> None:
         """Note that a parameter's gradient is whole, and reduce every unit whose turn it is."""
         self.comm.progress.move()
         unit.pending.discard(slot.index)
-        while self._next < len(self._order) - 1 and not self._order[self._next].pending:
+        while self._next < self._ends and not self._order[self._next].pending:
             self._send()
 
     def _send(self) -> None:
@@ -243,7 +319,7 @@ class Zero:
         unit = self._order[self._next]
         self._next += 1
         first, once = self._micro == 0, self.stage < GRADIENTS
-        buffer = unit.gradient if once else paddle.empty([unit.padded], dtype=unit.dtype)
+        buffer = unit.gradient if once else paddle.empty([unit.padded], dtype="float32")
         self._pack(unit, buffer, add=once and not first)
         if once and not self._last:
             return
@@ -259,32 +335,60 @@ class Zero:
 
     def _pack(self, unit: Unit, buffer: Tensor, *, add: bool) -> None:
         """Move the parameters' gradients into ``buffer``; those that did not come count as zero."""
+        stays = buffer is unit.gradient
+
+        def part(begin: int, end: int) -> Tensor:
+            return unit.view("gradient", begin, end) if stays else view(buffer, begin, end)
+
         for slot, parameter in zip(unit.slots, unit.parameters):
-            view = buffer._slice(slot.begin, slot.end)
             gradient = parameter.grad
             if gradient is None:
                 if not add:
-                    view.zero_()
+                    part(slot.begin, slot.end).zero_()
                 continue
-            self._squares.append((slot.index, self.ops.take(gradient, view, add=add)))
+            self._squares.append((slot.index, self.ops.take(gradient, part(slot.begin, slot.end), add=add)))
             parameter.clear_gradient(False)
         if not add and unit.numel < unit.padded:
-            buffer._slice(unit.numel, unit.padded).zero_()
+            part(unit.numel, unit.padded).zero_()
+
+    def _finish(self) -> None:
+        """Add what the axes other than data have parts of: norms under sequence parallelism, a tied embedding."""
+        mp, tie = self.mesh.mp, self.mesh.tie
+        parts = [
+            unit.view("own_gradient", left, right)
+            for unit in self.trained
+            for slot, left, right in unit.stretches(unit.own_begin, unit.own.shape[0])
+            if slot.partial and mp.size > 1
+        ]
+        if parts:
+            total = paddle.concat(parts)
+            mp.all_reduce(total)
+            for part, summed in zip(parts, total.split([int(part.shape[0]) for part in parts])):
+                paddle.assign(summed, output=part)
+        if tie:
+            for unit in self.trained:
+                if unit.name == "embedding":
+                    tie.all_reduce(unit.own_gradient)
 
     def reduced(self, loss: float, meter: Meter) -> Reduced:
         """Agree with the other ranks on the step's loss, gradient norm, used parameters and health.
 
-        ``loss`` is this rank's mean over its micro-batches. Gradients are left as sums over ranks and micro-batches;
-        ``step`` divides them.
+        ``loss`` is this rank's mean over its micro-batches, and counts on the last stage of a pipeline. Gradients are
+        left as sums over ranks and micro-batches; ``step`` divides them.
 
         Raises:
             NotFinite: on every rank, when a loss or a gradient is not finite on any; it names the first such rank.
         """
-        size, count = self.comm.size, len(self.names)
+        self._finish()
+        world, data, names = self.mesh.world, self.comm.size, self.all_names
+        size, count = world.size, len(names)
         squares = _numbers([square for _, square in self._squares])
-        indices = np.array([index for index, _ in self._squares], dtype=np.int64)
+        indices = np.array([index for index, _ in self._squares], dtype=np.int64) + self._first
         self._squares.clear()
-        square = float(_numbers([self.ops.sum_of_squares(unit.own_gradient) for unit in self.units]).sum())
+        shares = [(unit, *stretch) for unit in self.trained for stretch in unit.shares()]
+        views = [unit.view("own_gradient", left, right) for unit, left, right, _ in shares]
+        sums = _numbers([self.ops.sum_of_squares(each) for each in views])
+        square = float((sums * np.array([share for *_, share in shares])).sum())
 
         facts = np.zeros(2 + 2 * size + count)
         fault = 0
@@ -294,26 +398,26 @@ class Zero:
             fault = int(indices[np.flatnonzero(~np.isfinite(squares))[0]]) + 1
         elif not math.isfinite(square):  # finite on each rank, and yet not their sum
             fault = count + 2
-        facts[0] = (square if self.stage >= STATE else square / size) if math.isfinite(square) else 0.0
-        facts[1] = loss if math.isfinite(loss) else 0.0
-        facts[2 + self.comm.rank] = fault
-        facts[2 + size + self.comm.rank] = meter.peak()
+        facts[0] = (square if self.stage >= STATE else square / data) if math.isfinite(square) else 0.0
+        facts[1] = loss if math.isfinite(loss) and self.mesh.speaks else 0.0
+        facts[2 + world.rank] = fault
+        facts[2 + size + world.rank] = meter.peak()
         facts[2 + 2 * size + indices] = 1.0
         total = paddle.to_tensor(facts)
-        self.comm.all_reduce(total)
+        world.all_reduce(total)
         facts = total.numpy()
 
         faults = {rank: int(facts[2 + rank]) for rank in range(size) if facts[2 + rank]}
         if faults:
             rank = min(faults, key=lambda each: (faults[each] == count + 2, each))  # a cause before its consequence
             ends = {count + 1: "the loss", count + 2: "the sum of the ranks' gradients"}
-            raise NotFinite(rank, ends.get(faults[rank]) or f"the gradient of {self.names[faults[rank] - 1]}")
-        norm = math.sqrt(facts[0]) / (size * self._micro)
+            raise NotFinite(rank, ends.get(faults[rank]) or f"the gradient of {names[faults[rank] - 1]}")
+        norm = math.sqrt(facts[0]) / (data * self._micro)
         return Reduced(
-            loss=facts[1] / size,
+            loss=facts[1] / data,
             grad_norm=norm,
             peaks=[int(peak) for peak in facts[2 + size : 2 + 2 * size]],
-            used=facts[2 + 2 * size :] > 0,
+            used=facts[2 + 2 * size + self._first :][: len(self.names)] > 0,
         )
 
     def step(self, reduced: Reduced, lr: float, clip: float) -> None:
@@ -324,11 +428,10 @@ class Zero:
         rule = replace(self.optimizer, scale=scale)
         self._micro = 0
         self.steps[reduced.used] += 1
-        for unit in self.units:
-            gradient = unit.own_gradient
+        for unit in self.trained:
             for begin, end, decay, step in unit.runs(reduced.used, self.steps):
                 value, slope, mean, square = (
-                    tensor._slice(begin, end) for tensor in (unit.master, gradient, unit.mean, unit.square)
+                    unit.view(name, begin, end) for name in ("master", "own_gradient", "mean", "square")
                 )
                 self.ops.adamw(value, slope, mean, square, rule, lr=lr, step=step, decay=decay)
             self.publish(unit)
@@ -340,14 +443,52 @@ class Zero:
         if self.stage in (STATE, GRADIENTS):
             self.comm.all_gather(unit.flat, unit.own)
 
+    def pieces(self) -> Iterator[Piece]:
+        """Yield what this rank has to save of each trained parameter, so that all ranks together save each once."""
+        for unit in self.trained:
+            length = unit.padded // self.comm.size
+            begin = self.comm.rank * length
+            skip = begin if self.stage == 0 else 0
+            parts = [tensor.numpy() for tensor in (unit.master, unit.mean, unit.square)]
+            for slot, left, right in unit.stretches(begin, length):
+                first = begin + left - slot.begin
+                if slot.param.split is None and self.mesh.at["mp"]:
+                    continue  # the same on the first rank of tensor parallelism
+                if unit.name == "embedding" and self.mesh.tie and self.mesh.last:
+                    continue  # the same on the first stage
+                yield Piece(
+                    slot.name, first, first + right - left, *(part[skip + left : skip + right] for part in parts)
+                )
+
+    def load(self, name_to_part: Any, steps: dict[str, int]) -> None:
+        """Take values and states from ``name_to_part(name, part)``, whole arrays, and the steps of each parameter."""
+        mp = self.mesh.mp
+        for unit in self.trained:
+            targets = dict(zip(PARTS, (unit.master, unit.mean, unit.square)))
+            for part, target in targets.items():
+                values = np.zeros(target.shape[0], dtype=np.float32)
+                for slot, left, right in unit.stretches(unit.own_begin, len(values)):
+                    whole = name_to_part(slot.name, part)
+                    local = slot.param.split.cut(whole, mp.rank, mp.size) if slot.param.split else whole
+                    first = unit.own_begin + left - slot.begin
+                    values[left:right] = local.ravel()[first : first + right - left]
+                paddle.assign(paddle.to_tensor(values), output=target)
+            self.publish(unit)
+        self.steps[:] = [steps[name] for name in self.names]
+
+
+def describe(parameter: Tensor) -> Param:
+    """Return what is known of a parameter; one that nobody described is a whole one, with decay if it is a matrix."""
+    return getattr(parameter, "param", None) or Param(tuple(parameter.shape), decay=len(parameter.shape) > 1)
+
+
+def _each(units: list[Unit], call: Any) -> None:
+    for unit in units:
+        call(unit)
+
 
 def _numbers(values: list[Any]) -> np.ndarray:
     """Return what operators answered, numbers or tensors [1] on any device, in fp64 with one transfer."""
     if values and isinstance(values[0], paddle.Tensor):
         return paddle.concat(values).numpy().astype(np.float64)
     return np.array(values, dtype=np.float64)
-
-
-def _decays(parameter: Tensor) -> bool:
-    """Return whether weight decay applies: to matrices, not to biases and norms."""
-    return len(parameter.shape) > 1

@@ -3,14 +3,15 @@
 A checkpoint is a folder ``step-00000020``: a safetensors file a rank, and ``manifest.json`` with the layout and the
 hash of each. It is written under a name that ends in ``.partial``; every file and the folder are synced before the
 rename, so what bears the final name was once whole, and the hashes say whether it still is. Every rank writes its
-slice of every unit at any stage, so a run resumes at another stage or number of ranks: a slice is cut out of the old
-ones.
+pieces of the parameters, and the manifest says which elements of which part of what each is: so a run resumes at
+another stage, number of ranks or layout, from whole parameters that are put together one at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -19,19 +20,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...protocol import Refusal
+from ..models.parameters import PARTS, Split
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 1
+    from ..models.parameters import Piece
+
+FORMAT = 2
 KEPT = 2
 """Whole checkpoints that are kept: the last, and one to fall back on."""
-PARTS = ("value", "mean", "square")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint holds. ``units`` maps a unit's name to the elements in it, and its length with padding."""
+    """What a checkpoint holds."""
 
     path: Path
     step: int
@@ -39,22 +42,24 @@ class Manifest:
     stage: int
     files: dict[str, str]
     """The sha256 of each file."""
-    units: dict[str, list[int]]
-    parameters: dict[str, list[int]]
-    """Each parameter's shape, in the order of the flat buffers."""
-    steps: list[int]
-    """How often each parameter was stepped."""
+    parameters: dict[str, dict[str, Any]]
+    """Each parameter's whole ``shape``, how it is ``split`` ([axis, sections] or None) and how often it was stepped."""
+    pieces: dict[str, dict[str, list[int]]]
+    """By file: the elements [begin, end) that it has of each flattened parameter, of its part of it under ``mp``."""
+    layout: dict[str, int]
+    places: dict[str, int]
+    """By file: the rank of tensor parallelism that wrote it."""
     options: dict[str, Any]
 
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Each parameter's whole shape."""
+        return {name: list(entry["shape"]) for name, entry in self.parameters.items()}
 
-@dataclass(frozen=True)
-class Slice:
-    """A rank's consecutive part of a unit: fp32 arrays, ``begin`` in elements of the unit."""
-
-    begin: int
-    value: np.ndarray
-    mean: np.ndarray
-    square: np.ndarray
+    @property
+    def steps(self) -> dict[str, int]:
+        """How often each parameter was stepped."""
+        return {name: int(entry["steps"]) for name, entry in self.parameters.items()}
 
 
 def folder(root: Path, step: int) -> Path:
@@ -62,8 +67,13 @@ def folder(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
 
 
-def write_rank(root: Path, step: int, rank: int, slices: dict[str, Slice]) -> tuple[str, str]:
-    """Write one rank's file of an unfinished checkpoint; return its name and hash.
+def file_of(rank: int) -> str:
+    """Return the name of a rank's file."""
+    return f"rank-{rank:05d}.safetensors"
+
+
+def write_rank(root: Path, step: int, rank: int, pieces: list[Piece]) -> str:
+    """Write one rank's file of an unfinished checkpoint; return its hash.
 
     Raises:
         OSError: the disk is full or refuses.
@@ -72,10 +82,10 @@ def write_rank(root: Path, step: int, rank: int, slices: dict[str, Slice]) -> tu
 
     partial = _partial(root, step)
     partial.mkdir(parents=True, exist_ok=True)
-    name = f"rank-{rank:05d}.safetensors"
-    data = save({f"{unit}.{part}": getattr(cut, part) for unit, cut in slices.items() for part in PARTS})
-    _write(partial / name, data)
-    return name, hashlib.sha256(data).hexdigest()
+    arrays = {f"{piece.name}.{part}": getattr(piece, part) for piece in pieces for part in PARTS}
+    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    _write(partial / file_of(rank), data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def commit(root: Path, step: int, manifest: dict[str, Any]) -> Path:
@@ -136,9 +146,9 @@ def read(path: Path) -> Manifest:
     try:
         fields = json.loads((path / "manifest.json").read_bytes())
         version = fields.pop("format")
-        if version != FORMAT:
-            raise Refusal(f"{name} has format {version}", f"This devkit reads format {FORMAT}.")
-        manifest = Manifest(path=path, **fields)
+        if version not in (1, FORMAT):
+            raise Refusal(f"{name} has format {version}", f"This devkit reads formats 1 to {FORMAT}.")
+        manifest = _first_format(path, fields) if version == 1 else Manifest(path=path, **fields)
     except FileNotFoundError as error:
         raise Refusal(f"{name} is not whole", "It has no manifest.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -153,29 +163,80 @@ def read(path: Path) -> Manifest:
     return manifest
 
 
+def _first_format(path: Path, fields: dict[str, Any]) -> Manifest:
+    """Read the manifest of format 1: equal slices of units, each a flat buffer of parameters in the order listed."""
+    units, world = fields["units"], fields["world_size"]
+    pieces: dict[str, dict[str, list[int]]] = {name: {} for name in fields["files"]}
+    parameters: dict[str, dict[str, Any]] = {}
+    filled = dict.fromkeys(units, 0)
+    for (name, shape), steps in zip(fields["parameters"].items(), fields["steps"]):
+        unit = next((unit for unit in units if name.startswith(f"{unit}.")), "root")
+        begin, length = filled[unit], math.prod(shape)
+        filled[unit] += length
+        each = units[unit][1] // world
+        parameters[name] = {"shape": shape, "split": None, "steps": steps, "slice": [unit, begin, each]}
+        for rank, file in enumerate(sorted(fields["files"])):
+            left, right = max(begin, rank * each), min(begin + length, (rank + 1) * each)
+            if left < right:
+                pieces[file][name] = [left - begin, right - begin]
+    return Manifest(
+        path=path,
+        step=fields["step"],
+        world_size=world,
+        stage=fields["stage"],
+        files=fields["files"],
+        parameters=parameters,
+        pieces=pieces,
+        layout={"dp": world},
+        places=dict.fromkeys(fields["files"], 0),
+        options=fields["options"],
+    )
+
+
 class Reader:
-    """Cuts any part of any unit out of a verified checkpoint's files."""
+    """Puts whole parameters together from a verified checkpoint's files."""
 
     def __init__(self, manifest: Manifest) -> None:
         from safetensors import safe_open
 
         self.manifest = manifest
-        self._files: list[Any] = [
-            safe_open(str(manifest.path / name), framework="np") for name in sorted(manifest.files)
-        ]
+        self._files: dict[str, Any] = {
+            name: safe_open(str(manifest.path / name), framework="np") for name in manifest.files
+        }
 
-    def cut(self, unit: str, part: str, begin: int, length: int) -> np.ndarray:
-        """Return ``length`` elements of ``part`` of ``unit`` from ``begin``, fp32; what the unit lacks is zero."""
-        count, padded = self.manifest.units[unit]
-        each = padded // self.manifest.world_size
-        out = np.zeros(length, dtype=np.float32)
-        for rank, file in enumerate(self._files):
-            left, right = max(begin, rank * each), min(begin + length, (rank + 1) * each, count)
-            if left < right:
-                out[left - begin : right - begin] = file.get_slice(f"{unit}.{part}")[
-                    left - rank * each : right - rank * each
-                ]
-        return out
+    def whole(self, name: str, part: str) -> np.ndarray:
+        """Return ``part`` (value, mean or square) of a parameter, fp32 in its whole shape.
+
+        Raises:
+            Refusal: some of it is in no file.
+        """
+        entry = self.manifest.parameters[name]
+        shape, mp = tuple(entry["shape"]), self.manifest.layout.get("mp", 1)
+        split = Split(entry["split"][0], tuple(entry["split"][1])) if entry["split"] else None
+        local = split.local(shape, mp) if split else shape
+        shards = [np.zeros(math.prod(local), dtype=np.float32) for _ in range(mp if split else 1)]
+        found = [0] * len(shards)
+        for file, held in self.manifest.pieces.items():
+            if name not in held:
+                continue
+            begin, end = held[name]
+            place = self.manifest.places[file] if split else 0
+            shards[place][begin:end] = self._read(file, name, part, begin, end)
+            found[place] += end - begin
+        if any(count < math.prod(local) for count in found):
+            raise Refusal(
+                f"{self.manifest.path.name} does not hold all of {name}", "A file of another machine may be missing."
+            )
+        arrays = [shard.reshape(local) for shard in shards]
+        return split.join(arrays) if split else arrays[0]
+
+    def _read(self, file: str, name: str, part: str, begin: int, end: int) -> np.ndarray:
+        lies = self.manifest.parameters[name].get("slice")
+        if lies is None:
+            return self._files[file].get_tensor(f"{name}.{part}")
+        unit, first, each = lies
+        offset = first - sorted(self.manifest.files).index(file) * each
+        return self._files[file].get_slice(f"{unit}.{part}")[offset + begin : offset + end]
 
 
 def _partial(root: Path, step: int) -> Path:

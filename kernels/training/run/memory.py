@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..parallel.schedule import in_flight
 
 if TYPE_CHECKING:
     from ..options import Options
@@ -35,29 +36,50 @@ class Memory:
         return self.parameters + self.gradients + self.optimizer
 
 
-def predict(options: Options) -> Memory:
-    """Apply the formula, unit by unit, with the padding that makes shares even."""
-    world = options.world_size
-    shards = [world if options.stage >= stage else 1 for stage in (STATE, GRADIENTS, PARAMETERS)]
-    units = [padded(sum(map(numel, unit.values())), world) for unit in options.shape.units().values()]
-    psi = sum(units)
-    width = 2 if options.dtype == "bf16" else 4
+def predict(options: Options, pipeline_stage: int = 0) -> Memory:
+    """Apply the formula, unit by unit, with the padding that makes shares even, to a rank of a pipeline's stage."""
+    layout, shape = options.layout, options.shape
+    data = layout.data
+    shards = [data if options.stage >= stage else 1 for stage in (STATE, GRADIENTS, PARAMETERS)]
+    by_name = {
+        name: padded(sum(numel(param.local(layout.mp)) for param in unit.values()), data)
+        for name, unit in shape.units(pipeline_stage, layout.pp).items()
+    }
+    psi = sum(by_name.values())
+    root = by_name.get("root", 0)
+    width = _width(options)
     state = 12 if options.dtype == "bf16" else 8  # two moments, and beside bf16 parameters an fp32 copy
     return Memory(
         parameters=width * psi // shards[2],
-        gradients=width * psi // shards[1],
+        gradients=4 * psi // shards[1],
         optimizer=state * psi // shards[0],
-        gathered=width * (units[-1] + max(units[:-1])) if options.stage >= PARAMETERS else 0,
-        activations=width * options.micro_batch * options.seqlen * _activations(options),
+        gathered=width * (root + max(by_name.values())) if options.stage >= PARAMETERS else 0,
+        activations=_activations(options, pipeline_stage),
     )
 
 
-def _activations(options: Options) -> int:
-    """Count the elements a token that wait for the backward pass."""
-    shape = options.shape
-    layer = 6 * shape.width + shape.qkv + 3 * shape.hidden
-    kept = shape.layers * shape.width + layer if options.recompute else shape.layers * layer
-    return kept + 2 * shape.width + 3 * shape.vocabulary
+def _width(options: Options) -> int:
+    return 2 if options.dtype == "bf16" else 4
+
+
+def _activations(options: Options, stage: int) -> int:
+    """Count the bytes that wait for the backward pass, of all micro-batches in flight.
+
+    What the products make is cut over the ranks of tensor parallelism; the stream and its norms only under sequence
+    parallelism.
+    """
+    shape, layout = options.shape, options.layout
+    part = shape.part(stage, layout.pp)
+    layers, whole = part.end - part.begin, 1 if not options.sequence_parallel else layout.mp
+    between = 6 * shape.width / whole
+    layer = between + (shape.qkv + 3 * shape.hidden) / layout.mp
+    kept = layers * shape.width / whole + layer if options.recompute else layers * layer
+    ends = (shape.width / whole if part.first else 0) + (
+        shape.width / whole + 3 * shape.vocabulary / layout.mp if part.last else 0
+    )
+    tokens = options.micro_batch * options.seqlen // layout.sep
+    flying = in_flight(stage, layout.pp, options.accumulate)
+    return int(_width(options) * tokens * (kept * flying + ends))
 
 
 class Meter:

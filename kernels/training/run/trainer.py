@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,16 +14,25 @@ import paddle
 
 from ...protocol import Refusal, emit
 from .. import data
-from ..models.qwen2 import Transformer
+from ..models.qwen2 import Tools, Transformer, Weights
+from ..ops.base import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
+from ..parallel import views
 from ..parallel.comm import Comm
-from ..parallel.zero import Reduced, Unit, Zero
+from ..parallel.mesh import Mesh
+from ..parallel.pipeline import Pipeline
+from ..parallel.ring import Ring, zigzag
+from ..parallel.tensor import TensorParallel
+from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
 from . import checkpoint, memory
 
 if TYPE_CHECKING:
+    from ..models.parameters import Piece
     from ..options import Options
+
+Tensor = Any
 
 VALIDATION_SEQUENCES = 64
 SETTLED = 2
@@ -41,19 +51,29 @@ class Trainer:
                 f"the run is for {options.world_size} ranks and {self.comm.size} were started",
                 "PADDLE_TRAINERS_NUM in the environment says so.",
             )
+        views.check()
+        layout, shape = options.layout, options.shape
+        self.mesh = Mesh(self.comm, layout, tied=shape.tied)
         self.ops, self.without = choose(gpu=self.comm.gpu)
         self.meter = memory.Meter(gpu=self.comm.gpu)
-        self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay), self.ops)
+        self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay), self.ops, mesh=self.mesh)
+        self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
+        self.positions = zigzag(options.seqlen, layout.sep, self.mesh.sep.rank)
         self.model = Transformer(
-            self.ops,
-            options.shape,
-            options.seqlen,
-            options.seed,
-            dtype="bfloat16" if options.dtype == "bf16" else "float32",
+            Tools(
+                self.ops,
+                Weights(options.seed, self.dtype, self.mesh.mp.rank, layout.mp),
+                TensorParallel(self.mesh.mp, self.ops, sequence=options.sequence_parallel),
+                Ring(self.mesh, self.ops),
+            ),
+            shape,
+            shape.part(self.mesh.stage, layout.pp),
+            self.positions,
             recompute=options.recompute,
             adopt=self.zero.add,
         )
         self.zero.root(self.model)
+        self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
         self.done = 0
         self.live = 0
         """Bytes that the last step left allocated between its backward pass and its update."""
@@ -89,7 +109,7 @@ class Trainer:
                 self._tell("validation", step=step, loss=self.validate(), unigram=data.entropy(self.text.validation))
             if options.save_every and (last or step % options.save_every == 0):
                 self.save()
-        predicted = memory.predict(options)
+        predicted = memory.predict(options, self.mesh.stage)
         emit(
             "memory",
             rank=self.comm.rank,
@@ -119,42 +139,63 @@ class Trainer:
         return reduced
 
     def _gradients(self, step: int) -> float:
-        """Run the step's micro-batches forward and backward; return this rank's mean loss."""
+        """Run the step's micro-batches forward and backward; return this rank's mean loss, 0 where it has none."""
         options = self.options
         tokens, labels = data.batch(self.text.train, options.seed, step, options.batch, options.seqlen)
-        losses = []
-        for micro in range(options.accumulate):
-            first = (self.comm.rank * options.accumulate + micro) * options.micro_batch
+        losses: list[Tensor] = []
+        scale = options.micro_batch * len(self.positions)
+
+        def forward(micro: int, received: Tensor | None) -> Tensor:
+            first = (self.mesh.at["dp"] * options.accumulate + micro) * options.micro_batch
             rows = slice(first, first + options.micro_batch)
-            loss = self.model(paddle.to_tensor(tokens[rows]), paddle.to_tensor(labels[rows]))
-            losses.append(loss)
-            self.zero.backward(loss, last=micro == options.accumulate - 1)
+            out = self._forward(tokens[rows], labels[rows], received, scale)
+            losses.append(out)
+            return out
+
+        def backward(micro: int, output: Tensor, gradient: Tensor | None) -> None:
+            self.zero.backward(output, gradient, last=micro == options.accumulate - 1)
             self.progress.move()
-        return sum(float(loss) for loss in losses) / len(losses)
+
+        self.pipeline.step(options.accumulate, forward, backward)
+        return sum(float(loss) for loss in losses) / len(losses) if self.mesh.last else 0.0
+
+    def _forward(self, tokens: np.ndarray, labels: np.ndarray, received: Tensor | None, count: float) -> Tensor:
+        """Return the loss of this rank's positions of some sequences, or what the next stage takes."""
+        own = self.positions
+        inputs = paddle.to_tensor(np.ascontiguousarray(tokens[:, own])) if received is None else received
+        return self.model(inputs, paddle.to_tensor(np.ascontiguousarray(labels[:, own])), count)
 
     @paddle.no_grad()
     def validate(self) -> float:
         """Return the mean loss, in nats a byte, over sequences spread evenly over the validation text."""
-        seqlen, size, micro = self.options.seqlen, self.comm.size, self.options.micro_batch
+        seqlen, micro, layout = self.options.seqlen, self.options.micro_batch, self.options.layout
         text = self.text.validation
         count = min(VALIDATION_SEQUENCES, (text.size - 1) // seqlen)
         starts = np.linspace(0, text.size - seqlen - 1, count).astype(np.int64)
         windows = text[starts[:, None] + np.arange(seqlen + 1)].astype(np.int64)
+        batches = []
+        for first in range(0, count, layout.dp * micro):
+            own = windows[first + self.mesh.at["dp"] * micro :][:micro]
+            # Every rank runs the model as often, and a pipeline's stages pass on one shape: what lacks is repeated.
+            batches.append((np.concatenate([own, windows[: micro - len(own)]]), len(own)))
         total = np.zeros(1)
-        self.model.eval()
-        for first in range(0, count, size * micro):
-            own = windows[first + self.comm.rank * micro :][:micro]
-            rows = own if len(own) else windows[:1]  # every rank runs the model as often: stage 3 gathers in it
-            loss = self.model(
-                paddle.to_tensor(np.ascontiguousarray(rows[:, :-1])),
-                paddle.to_tensor(np.ascontiguousarray(rows[:, 1:])),
-            )
-            total += float(loss) * len(own)
+
+        def forward(index: int, received: Tensor | None) -> Tensor:
+            rows, valid = batches[index]
+            labels = rows[:, 1:].copy()
+            labels[valid:] = IGNORED
+            out = self._forward(rows[:, :-1], labels, received, float(len(self.positions)))
+            if self.mesh.speaks:
+                total[0] += float(out)
             self.progress.move()
+            return out
+
+        self.model.eval()
+        self.pipeline.evaluate(len(batches), forward)
         self.model.train()
         summed = paddle.to_tensor(total)
         self.comm.all_reduce(summed)
-        return float(summed) / count
+        return float(summed) / (count * layout.sep)
 
     def save(self) -> None:
         """Write a checkpoint of the step that was taken last.
@@ -163,22 +204,23 @@ class Trainer:
             Refusal: on every rank, if any could not write; nothing is left of the attempt.
         """
         root = Path(str(self.options.checkpoints))
-        slices = {unit.name: self._slice(unit) for unit in self.zero.units}
+        pieces = list(self.zero.pieces())
         digest, problem = "", ""
         try:
-            _, digest = checkpoint.write_rank(root, self.done, self.comm.rank, slices)
+            digest = checkpoint.write_rank(root, self.done, self.comm.rank, pieces)
         except OSError as error:
             problem = error.strerror or str(error)
-        hashes = self._gather_bytes(bytes.fromhex(digest) if digest else bytes(32))
+        hashes = self.comm.gather_bytes(bytes.fromhex(digest) if digest else bytes(32))
         whole = [any(row) for row in hashes]
         path = checkpoint.folder(root, self.done)
+        held = self.comm.gather_text(json.dumps(self._held(pieces)))
         if self.comm.rank == 0 and all(whole):
             try:
-                manifest = self._manifest([bytes(row).hex() for row in hashes])
+                manifest = self._manifest([row.hex() for row in hashes], [json.loads(text) for text in held])
                 checkpoint.commit(root, self.done, manifest)
             except OSError as error:
                 problem = error.strerror or str(error)
-        committed = self._gather_bytes(bytes([not problem]))
+        committed = self.comm.gather_bytes(bytes([not problem]))
         if not all(row[0] for row in committed):
             if self.comm.rank == 0:
                 checkpoint.discard(root, self.done)
@@ -189,52 +231,53 @@ class Trainer:
             )
         self._tell("checkpoint", step=self.done, path=str(path))
 
-    def _slice(self, unit: Unit) -> checkpoint.Slice:
-        parts = (unit.master, unit.mean, unit.square)
-        own = parts if self.options.stage else map(self.comm.shard, parts)
-        value, mean, square = (tensor.numpy() for tensor in own)
-        return checkpoint.Slice(self.comm.rank * len(value), value, mean, square)
+    def _held(self, pieces: list[Piece]) -> dict[str, Any]:
+        """Return what the manifest says of this rank's file, and of the parameters that it knows."""
+        slots = [slot for unit in self.zero.trained for slot in unit.slots]
+        return {
+            "mp": self.mesh.mp.rank,
+            "pieces": {piece.name: [piece.begin, piece.end] for piece in pieces},
+            "parameters": {
+                slot.name: {
+                    "shape": list(slot.param.shape),
+                    "split": [slot.param.split.axis, list(slot.param.split.sections)] if slot.param.split else None,
+                    "steps": int(self.zero.steps[slot.index]),
+                }
+                for slot in slots
+            },
+        }
 
-    def _manifest(self, hashes: list[str]) -> dict[str, Any]:
+    def _manifest(self, hashes: list[str], held: list[dict[str, Any]]) -> dict[str, Any]:
+        files = [checkpoint.file_of(rank) for rank in range(self.comm.size)]
+        parameters: dict[str, Any] = {}
+        for each in held:
+            parameters.update(each["parameters"])
         return {
             "world_size": self.comm.size,
             "stage": self.options.stage,
-            "files": {f"rank-{rank:05d}.safetensors": digest for rank, digest in enumerate(hashes)},
-            "units": {unit.name: [unit.numel, unit.padded] for unit in self.zero.units},
-            "parameters": {slot.name: list(slot.shape) for unit in self.zero.units for slot in unit.slots},
-            "steps": self.zero.steps.tolist(),
+            "layout": asdict(self.options.layout),
+            "files": dict(zip(files, hashes)),
+            "places": {file: each["mp"] for file, each in zip(files, held)},
+            "pieces": {file: each["pieces"] for file, each in zip(files, held)},
+            "parameters": parameters,
             "options": asdict(self.options),
         }
 
     def _resume(self, path: Path) -> None:
         manifest = checkpoint.read(path)
-        own = {slot.name: list(slot.shape) for unit in self.zero.units for slot in unit.slots}
-        if manifest.parameters != own:
+        own = {name: list(param.shape) for name, param in self.options.shape.all_parameters().items()}
+        if manifest.shapes != own:
             raise Refusal(
                 f"{path.name} holds another model",
                 "Its parameters have other names or shapes.",
                 "--size NAME   as it was trained",
             )
-        reader = checkpoint.Reader(manifest)
-        for unit in self.zero.units:
-            for part, target in zip(checkpoint.PARTS, (unit.master, unit.mean, unit.square)):
-                values = reader.cut(unit.name, part, unit.own_begin, target.shape[0])
-                paddle.assign(paddle.to_tensor(values), output=target)
-            self.zero.publish(unit)
-        self.zero.steps[:] = manifest.steps
+        self.zero.load(checkpoint.Reader(manifest).whole, manifest.steps)
         self.done = manifest.step
-
-    def _gather_bytes(self, row: bytes) -> list[np.ndarray]:
-        """Return every rank's ``row``, all equally long."""
-        table = np.zeros((self.comm.size, len(row)))
-        table[self.comm.rank] = np.frombuffer(row, dtype=np.uint8)
-        total = paddle.to_tensor(table.ravel())
-        self.comm.all_reduce(total)
-        return list(total.numpy().reshape(table.shape).astype(np.uint8))
 
     def _start(self) -> None:
         options = self.options
-        digests = {bytes(row).hex() for row in self._gather_bytes(bytes.fromhex(self.text.digest))}
+        digests = set(self.comm.gather_bytes(bytes.fromhex(self.text.digest)))
         if len(digests) > 1:
             raise Refusal(
                 "the ranks do not read the same text",
@@ -246,6 +289,7 @@ class Trainer:
             parameters=options.shape.parameters,
             stage=options.stage,
             world_size=self.comm.size,
+            layout={**asdict(options.layout), "sequence_parallel": options.sequence_parallel},
             backend=self.comm.backend,
             dtype=options.dtype,
             operators=self.ops.name,

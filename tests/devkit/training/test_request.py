@@ -46,6 +46,10 @@ def test_every_gpu_has_a_rank_and_a_cpu_two() -> None:
     assert ranks_here(None, GPUS) == 2
     assert ranks_here(None, []) == 2
     assert ranks_here(1, GPUS) == 1
+    assert ranks_here(None, [], replace(OPTIONS, mp=2, pp=2)) == 4
+    assert ranks_here(None, [], replace(OPTIONS, mp=3)) == 3
+    assert ranks_here(None, [], replace(OPTIONS, mp=2, dp=2)) == 4
+    assert ranks_here(None, [], replace(OPTIONS, mp=4), nodes=2) == 2
     with pytest.raises(UsageError, match="3 ranks want 3 GPUs"):
         ranks_here(3, GPUS)
     with pytest.raises(UsageError, match="--nproc is 0"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from devkit.kernels.protocol import Refusal
+from devkit.kernels.training.models.parameters import PARTS, Piece
 from devkit.kernels.training.run import checkpoint
-from devkit.kernels.training.run.checkpoint import Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,32 +91,85 @@ def test_a_disk_that_takes_no_more_leaves_nothing_that_looks_whole(start_ranks: 
     assert list(tmp_path.iterdir()) == []
 
 
+def piece(name: str, begin: int, values: np.ndarray) -> Piece:
+    return Piece(name, begin, begin + values.size, values, values + 100, values + 200)
+
+
 def save(root: Path, step: int, ranks: int = 2) -> Path:
-    files = {}
+    """A weight of 13 in consecutive parts, and one that two ranks of tensor parallelism have halves of."""
+    files, pieces = {}, {}
     for rank in range(ranks):
-        values = np.arange(8, dtype=np.float32) + 8 * rank
-        name, digest = checkpoint.write_rank(
-            root, step, rank, {"root": Slice(8 * rank, values, values + 100, values + 200)}
-        )
-        files[name] = digest
+        own = [
+            piece("weight", 8 * rank, np.arange(8 * rank, min(8 * rank + 8, 13), dtype=np.float32)),
+            piece("halved", 0, np.array([[0, 1, 4], [6, 7, 10]], dtype=np.float32).ravel() + 2 * rank),
+        ]
+        name = checkpoint.file_of(rank)
+        files[name] = checkpoint.write_rank(root, step, rank, own)
+        pieces[name] = {part.name: [part.begin, part.end] for part in own}
     manifest: dict[str, Any] = {
         "world_size": ranks,
         "stage": 2,
+        "layout": {"dp": 1, "mp": ranks},
         "files": files,
-        "units": {"root": [13, 8 * ranks]},
-        "parameters": {"weight": [13]},
-        "steps": [step],
+        "places": {checkpoint.file_of(rank): rank for rank in range(ranks)},
+        "pieces": pieces,
+        "parameters": {
+            "weight": {"shape": [13], "split": None, "steps": step},
+            "halved": {"shape": [2, 6], "split": [1, [4, 2]], "steps": step},
+        },
         "options": {},
     }
     return checkpoint.commit(root, step, manifest)
 
 
-def test_any_part_is_cut_out_whatever_the_layout_was(tmp_path: Path) -> None:
+def test_whole_parameters_are_put_together_from_pieces_and_parts(tmp_path: Path) -> None:
     reader = checkpoint.Reader(checkpoint.read(save(tmp_path, 3)))
 
-    assert reader.cut("root", "value", 0, 16).tolist() == [*range(13), 0, 0, 0]
-    assert reader.cut("root", "mean", 6, 4).tolist() == [106, 107, 108, 109]
-    assert reader.cut("root", "square", 12, 4).tolist() == [212, 0, 0, 0]
+    assert reader.whole("weight", "value").tolist() == list(range(13))
+    assert reader.whole("weight", "square").tolist() == [value + 200 for value in range(13)]
+    assert reader.whole("halved", "value").tolist() == [[0, 1, 2, 3, 4, 6], [6, 7, 8, 9, 10, 12]]
+    assert reader.manifest.steps == {"weight": 3, "halved": 3}
+
+
+def test_a_parameter_of_which_a_part_is_in_no_file_is_refused(tmp_path: Path) -> None:
+    manifest = checkpoint.read(save(tmp_path, 3))
+    del manifest.pieces["rank-00001.safetensors"]["weight"]
+
+    with pytest.raises(Refusal, match="does not hold all of weight"):
+        checkpoint.Reader(manifest).whole("weight", "value")
+
+
+def test_a_checkpoint_of_the_first_format_is_read(tmp_path: Path) -> None:
+    """Its files are equal slices of flat buffers: 13 and 4 elements of ``root`` and 6 of a layer, on two ranks."""
+    from safetensors.numpy import save_file
+
+    flat = {"root": np.arange(24, dtype=np.float32), "layers.0": np.arange(100, 108, dtype=np.float32)}
+    path = tmp_path / "step-00000007"
+    path.mkdir()
+    files = {}
+    for rank in range(2):
+        name = checkpoint.file_of(rank)
+        parts = {f"{unit}.{part}": np.split(values, 2)[rank] for unit, values in flat.items() for part in PARTS}
+        save_file(parts, path / name)
+        files[name] = hashlib.sha256((path / name).read_bytes()).hexdigest()
+    fields = {
+        "format": 1,
+        "step": 7,
+        "world_size": 2,
+        "stage": 1,
+        "files": files,
+        "units": {"layers.0": [6, 8], "root": [17, 24]},
+        "parameters": {"layers.0.w": [2, 3], "embedding.weight": [13], "norm.weight": [4]},
+        "steps": [7, 7, 6],
+        "options": {},
+    }
+    (path / "manifest.json").write_text(json.dumps(fields))
+    reader = checkpoint.Reader(checkpoint.read(path))
+
+    assert reader.whole("layers.0.w", "mean").tolist() == [[100, 101, 102], [103, 104, 105]]
+    assert reader.whole("embedding.weight", "value").tolist() == list(range(13))
+    assert reader.whole("norm.weight", "value").tolist() == [13, 14, 15, 16]
+    assert reader.manifest.steps["norm.weight"] == 6
 
 
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
@@ -155,7 +209,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_taken(tmp_path: P
 
 
 def test_what_was_not_finished_is_no_checkpoint(tmp_path: Path) -> None:
-    checkpoint.write_rank(tmp_path, 4, 0, {})
+    checkpoint.write_rank(tmp_path, 4, 0, [])
 
     with pytest.raises(Refusal, match="no whole checkpoint"):
         checkpoint.newest(tmp_path)

@@ -29,11 +29,11 @@ from devkit.kernels.training.parallel import zero
 from devkit.kernels.training.run import trainer
 from devkit.kernels.protocol import emit, serve
 backward, step = zero.Zero.backward, zero.Zero.step
-def poisoned(self, loss, last=True):
+def poisoned(self, loss, gradient=None, last=True):
     if self.comm.rank == 1 and self.steps[0] == 2:
         weight = self.units[1].parameters[0]
         weight.register_hook(lambda gradient: gradient * float("nan"))
-    backward(self, loss, last=last)
+    backward(self, loss, gradient, last=last)
 def watched(self, reduced, lr, clip):
     step(self, reduced, lr, clip)
     emit("stepped", count=int(self.steps[0]))

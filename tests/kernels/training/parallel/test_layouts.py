@@ -1,0 +1,157 @@
+"""That a layout changes where numbers are made and not what they are: every axis, alone and together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kernels.training.conftest import Ranks, StartRanks
+
+TOLERANCE = 1e-5
+STEPS = 8
+TWO: list[dict[str, Any]] = [
+    {"mp": 2},
+    {"mp": 2, "accumulate": 2, "recompute": True},
+    {"mp": 2, "sequence_parallel": True},
+    {"pp": 2},
+    {"pp": 2, "accumulate": 4, "recompute": True},
+    {"sep": 2},
+    {"sep": 2, "stage": 3, "accumulate": 2},
+]
+FOUR: list[dict[str, Any]] = [
+    {"stage": 2},
+    {"mp": 2, "stage": 1},
+    {"mp": 2, "stage": 2, "accumulate": 2},
+    {"mp": 2, "stage": 3, "sequence_parallel": True},
+    {"mp": 2, "pp": 2, "accumulate": 2},
+    {"mp": 2, "pp": 2, "accumulate": 2, "sequence_parallel": True},
+    {"mp": 2, "sep": 2},
+    {"mp": 2, "sep": 2, "sequence_parallel": True, "stage": 3},
+    {"pp": 2, "accumulate": 2, "stage": 1},
+    {"pp": 2, "accumulate": 2, "stage": 2},
+    {"pp": 2, "sep": 2, "accumulate": 4, "stage": 1},
+    {"sep": 2, "stage": 2},
+    {"sep": 4},
+    {"mp": 4, "kv_heads": 4},
+    {"pp": 4, "layers": 4, "accumulate": 4},
+]
+SHAPES: list[dict[str, Any]] = [{}, {"kv_heads": 4}, {"layers": 4}]
+CONTROLS = [
+    ("a row product is not summed", {"mp": 2}),
+    ("a column product's gradient is not summed", {"mp": 2}),
+    ("norms are not summed", {"mp": 2, "sequence_parallel": True}),
+    ("a stage gets other numbers", {"pp": 2}),
+    ("the tied embedding is not summed", {"pp": 2}),
+    ("parts of attention are not merged", {"sep": 2}),
+    ("keys come back without their gradient", {"sep": 2}),
+    ("data ranks do not talk", {}),
+]
+CUT = (Path(__file__).parents[1] / "programs/controls.py").read_text()
+
+
+def steps(requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"steps": STEPS, **request} for request in requests]
+
+
+@pytest.fixture(scope="module")
+def one(start_ranks: StartRanks) -> Ranks:
+    ranks = start_ranks(1, *steps(SHAPES))
+    assert ranks.wait() == [0], ranks.said(0)
+    return ranks
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
+
+
+@pytest.fixture(scope="module")
+def two(start_ranks: StartRanks, saved: Path) -> Ranks:
+    """Every layout of two ranks, then each axis resumed from its own checkpoint and from another's."""
+    saving = [{**request, "save_every": 4, "checkpoints": str(saved / str(index))} for index, request in enumerate(TWO)]
+    ranks = start_ranks(2, *steps([*saving, *({**TWO[to], "resume": from_(saved, at)} for at, to in RESUMES)]))
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+    return ranks
+
+
+def from_(saved: Path, index: int) -> str:
+    return str(saved / str(index) / "step-00000004")
+
+
+RESUMES = [(0, 0), (2, 2), (3, 3), (6, 6), (0, 3), (3, 5), (6, 2)]
+"""From which layout's checkpoint (of ``TWO``) each goes on at which."""
+
+
+@pytest.fixture(scope="module")
+def four(start_ranks: StartRanks) -> Ranks:
+    ranks = start_ranks(4, *steps(FOUR))
+    assert ranks.wait(300) == [0] * 4, "".join(ranks.said(rank) for rank in range(4))
+    return ranks
+
+
+def apart(left: list[float], right: list[float]) -> float:
+    assert len(left) == len(right) > 0
+    return max(abs(a - b) for a, b in zip(left, right, strict=True))
+
+
+def alone(one: Ranks, request: dict[str, Any]) -> list[float]:
+    shape = {name: value for name, value in request.items() if name in {"kv_heads", "layers"}}
+    return one.curves()[SHAPES.index(shape)]
+
+
+def norms(ranks: Ranks, run: int) -> list[float]:
+    return [event["grad_norm"] for event in ranks.events(0, "step")][run * STEPS :][:STEPS]
+
+
+@pytest.mark.parametrize("index", range(len(TWO)), ids=map(str, TWO))
+def test_a_layout_of_two_ranks_loses_as_one_process(one: Ranks, two: Ranks, index: int) -> None:
+    assert apart(two.curves()[index], alone(one, TWO[index])) < TOLERANCE
+    assert norms(two, index) == pytest.approx(norms(one, 0), rel=1e-4)
+    validated = [ranks.events(0, "validation")[at]["loss"] for ranks, at in ((two, index), (one, 0))]
+    assert validated[0] == pytest.approx(validated[1], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("index", range(len(FOUR)), ids=map(str, FOUR))
+def test_a_layout_of_four_ranks_loses_as_one_process(one: Ranks, four: Ranks, index: int) -> None:
+    assert apart(four.curves()[index], alone(one, FOUR[index])) < TOLERANCE
+
+
+def test_memory_of_every_layout_is_as_planned(two: Ranks, four: Ranks) -> None:
+    for ranks, count, requests in ((two, 2, TWO), (four, 4, FOUR)):
+        for rank in range(count):
+            tables = ranks.events(rank, "memory")[: len(requests)]
+            assert len(tables) == len(requests)
+            for table in tables:
+                assert table["measured_mib"] == pytest.approx(table["predicted_mib"], rel=0.02)
+
+
+@pytest.mark.parametrize("index", range(len(RESUMES)), ids=map(str, RESUMES))
+def test_a_run_goes_on_bit_for_bit_at_its_layout_and_nearly_at_another(two: Ranks, index: int) -> None:
+    before, after = RESUMES[index]
+    resumed = two.curves()[len(TWO) + index]
+
+    if before == after:
+        assert resumed == two.curves()[before][4:]
+    else:
+        assert apart(resumed, two.curves()[after][4:]) < TOLERANCE
+
+
+def test_one_process_goes_on_from_every_layout(start_ranks: StartRanks, one: Ranks, two: Ranks, saved: Path) -> None:
+    assert two
+    ranks = start_ranks(1, *steps([{"resume": from_(saved, index)} for index in range(len(TWO))]))
+    assert ranks.wait() == [0], ranks.said(0)
+
+    for curve in ranks.curves():
+        assert apart(curve, one.curves()[0][4:]) < TOLERANCE
+
+
+def test_the_comparison_sees_each_link_that_is_cut(start_ranks: StartRanks, one: Ranks) -> None:
+    requests = [{"steps": 3, "cut": cut, **request} for cut, request in CONTROLS]
+    ranks = start_ranks(2, *requests, script=CUT)
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    for (cut, _), curve in zip(CONTROLS, ranks.curves(), strict=True):
+        assert apart(curve, one.curves()[0][:3]) > TOLERANCE, cut
