@@ -106,10 +106,11 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
 
     app = ctx.obj
     nodes = Nodes(values["nnodes"], values["node_rank"], values["master"])
-    gpus = choose(gpus_present(), values["gpus"])
+    planned_for = bool(values.get("gpu_memory"))
+    gpus = [] if planned_for else choose(gpus_present(), values["gpus"])
     own = {name: values[name] for name in OWN}
     own["data"] = str(Path(own["data"]).expanduser().absolute()) if own["data"] else None
-    options = Options(device="gpu" if gpus else "cpu", **own)
+    options = Options(device="gpu" if gpus or planned_for else "cpu", **own)
     entry = None
     if values["resume"]:
         entry = app.runs.find(values["resume"], command="train")

@@ -210,25 +210,6 @@ def show_memory(console: Console, rows: list[Event]) -> None:
     )
 
 
-def show_plan(console: Console, request: TrainRequest, planned: Event) -> None:
-    """Show what each rank would take."""
-    options, memory = request.options, planned["memory"]
-    console.answer(
-        f"  Qwen2-shape, {planned['parameters'] / 1e6:.1f} M parameters, {options.dtype} · "
-        f"{counted(options.world_size, 'rank')} · stage {options.stage}: {STAGES[options.stage]}",
-        "strong",
-    )
-    console.answer()
-    kept = sum(memory[name] for name in ("parameters", "gradients", "optimizer"))
-    peak = kept + memory["gathered"] + memory["activations"]
-    names = ("parameters", "gradients", "optimizer", "gathered", "activations")
-    columns = [Column("MiB", "left"), *(Column(name) for name in names[:3]), Column("sum predicted")]
-    columns += [Column("gathered", importance=6), Column("activations", importance=6), Column("at its peak")]
-    figures = [memory[name] for name in names[:3]] + [kept, memory["gathered"], memory["activations"], peak]
-    console.table(columns, [("each rank", *map(significant, figures))])
-    console.next("devkit train   with the same flags runs it, and measures")
-
-
 def show_comparison(console: Console, ids: list[str], comparison: Comparison) -> None:
     """Show both curves, thinned out, and the step where they part."""
     steps = comparison.steps

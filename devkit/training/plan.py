@@ -49,7 +49,7 @@ def refuse_beyond_memory(planned: Event, request: TrainRequest) -> None:
     Raises:
         DevkitError: they do not.
     """
-    if request.gpus:
+    if request.options.device == "gpu":
         return
     memory = planned["memory"]
     each = PROCESS_MIB + sum(

@@ -38,12 +38,15 @@ def plan(options: Options) -> None:
     if options.resume:
         manifest, damaged = checkpoint.newest(Path(options.resume))
         resume, step = str(manifest.path), manifest.step
-    predicted = memory.predict(options)
+    stages = [memory.predict(options, stage) for stage in range(options.pp)]
+    predicted = max(stages, key=lambda each: each.peak)
     emit(
         "plan",
         parameters=options.shape.parameters,
-        units=len(options.shape.units()),
-        memory={key: value / memory.MIB for key, value in asdict(predicted).items()},
+        units=len(options.shape.units(0, options.pp)),
+        layout={**asdict(options.layout), "sequence_parallel": options.sequence_parallel},
+        memory=_mib(predicted),
+        stages=[_mib(each) for each in stages],
         text=text.source,
         files=text.files,
         skipped=text.skipped,
@@ -54,6 +57,10 @@ def plan(options: Options) -> None:
         resume_step=step,
         damaged=damaged,
     )
+
+
+def _mib(predicted: memory.Memory) -> dict[str, float]:
+    return {key: value / memory.MIB for key, value in asdict(predicted).items()}
 
 
 def train(options: Options) -> None:

@@ -35,6 +35,11 @@ class Memory:
         """The sum of what lives from step to step."""
         return self.parameters + self.gradients + self.optimizer
 
+    @property
+    def peak(self) -> int:
+        """The most at once."""
+        return self.total + self.gathered + self.activations
+
 
 def predict(options: Options, pipeline_stage: int = 0) -> Memory:
     """Apply the formula, unit by unit, with the padding that makes shares even, to a rank of a pipeline's stage."""
