@@ -38,3 +38,30 @@ def flash_attention(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool = False,
 
 def _contiguous(x: Any) -> Any:
     return x if x.is_contiguous() else x.contiguous()
+
+
+def attention_part(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, *, causal: bool) -> tuple[Any, Any]:
+    """Return attention over some of the keys and its logsumexp [B, H, S], without a gradient: the parts of a ring.
+
+    Raises:
+        Refusal: as ``flash_attention``.
+    """
+    threads = prepared(q_BSHD, k_BSHD, v_BSHD, None)
+    import paddle
+
+    own = (x.detach().contiguous() for x in (q_BSHD, k_BSHD, v_BSHD))
+    out_BSHD, lse_BHS = paddle._C_ops._run_custom_op(OPERATOR, *own, causal, threads)  # noqa: SLF001 - as above
+    return out_BSHD, lse_BHS
+
+
+def attention_part_backward(
+    q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, out_BSHD: Any, lse_BHS: Any, gradient_BSHD: Any, *, causal: bool
+) -> tuple[Any, Any, Any]:
+    """Return the gradients of q, k and v, where ``out`` and ``lse`` are those over the keys of all parts."""
+    threads = prepared(q_BSHD, k_BSHD, v_BSHD, None)
+    import paddle
+
+    run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as above
+    tensors = (x.detach().contiguous() for x in (q_BSHD, k_BSHD, v_BSHD, out_BSHD, lse_BHS, gradient_BSHD))
+    dq, dk, dv = run(f"{OPERATOR}_part_backward", *tensors, causal, threads)
+    return dq, dk, dv

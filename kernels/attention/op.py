@@ -28,34 +28,6 @@ def prepared(q: Any, k: Any, v: Any, threads: int | None) -> int:
     return threads or _threads()
 
 
-def attention_part(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, *, causal: bool) -> tuple[Any, Any]:
-    """Return attention over some of the keys and its logsumexp [B, H, S], without a gradient: the parts of a ring.
-
-    Raises:
-        Refusal: as ``flash_attention``.
-    """
-    _check(q_BSHD, k_BSHD, v_BSHD)
-    load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
-    import paddle
-
-    own = (x.detach().contiguous() for x in (q_BSHD, k_BSHD, v_BSHD))
-    out_BSHD, lse_BHS = paddle._C_ops._run_custom_op(OPERATOR, *own, causal, _threads())  # noqa: SLF001 - as above
-    return out_BSHD, lse_BHS
-
-
-def attention_part_backward(
-    q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, out_BSHD: Any, lse_BHS: Any, gradient_BSHD: Any, *, causal: bool
-) -> tuple[Any, Any, Any]:
-    """Return the gradients of q, k and v, where ``out`` and ``lse`` are those over the keys of all parts."""
-    load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
-    import paddle
-
-    run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as above
-    tensors = (x.detach().contiguous() for x in (q_BSHD, k_BSHD, v_BSHD, out_BSHD, lse_BHS, gradient_BSHD))
-    dq, dk, dv = run(f"{OPERATOR}_part_backward", *tensors, causal, _threads())
-    return dq, dk, dv
-
-
 def load(report: Report) -> Path:
     """Build the operator if need be and make it known to Paddle, once a process; return its library's path."""
     if not _loaded:

@@ -11,7 +11,7 @@ import paddle
 
 from ... import attention
 from ...attention.build import library
-from ...attention.op import attention_part, attention_part_backward
+from ...attention.functional import attention_part, attention_part_backward
 from ...attention.op import load as load_attention
 from ...protocol import Refusal, emit
 from .base import Operators
