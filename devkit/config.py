@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import tomlkit
 
 PROJECT_FILE = "devkit.toml"
+CI_WHEELS = (
+    "https://paddle-github-action.bj.bcebos.com/PR/cpu_whl/{number}/{sha}/"
+    "paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
+)
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
 
 
@@ -79,6 +83,19 @@ SETTINGS = {
         Setting("runs.keep", 200, "how many run records are kept"),
         Setting("runs.max-mib", 2048, "MiB that the run records may take"),
         Setting("transfer.ssh", ["ssh"], "the words that start ssh for send and recv: ssh,-F,FILE", project_sets=False),
+        Setting("try.bench", "", "the line that measures a request: pr try --bench runs it on both sides"),
+        Setting("try.build", "", "the line that builds a request before its tests, for projects other than Paddle"),
+        Setting("try.ctest", "", "the build folder in which ctest knows tests of a request"),
+        Setting("try.keep", 3, "how many requests' work trees pr try leaves for the next time"),
+        Setting("try.path", [], "the folders that a request's tests import from, instead of src and the top"),
+        Setting("try.requirements", [], "packages that a request's tests need beside those that the project names"),
+        Setting("try.test", "", "the line that runs a test {file}, and may write a JUnit {report}"),
+        Setting(
+            "try.wheels",
+            [CI_WHEELS],
+            "the addresses of wheels that the project's CI builds, by {number}, {sha} and {python}",
+            project_sets=False,
+        ),
         Setting("undo.keep", 30, "how many changes of a repository can be undone", project_sets=False),
         Setting(
             "undo.max-mib",

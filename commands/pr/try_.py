@@ -1,11 +1,18 @@
-"""Try a pull request: in a worktree and an environment of its own, its Python over a wheel, with the tests it touches.
+"""Try a pull request: its tests before and after it, and a verdict; your checkout stays byte for byte as it is.
 
-Your checkout and your environments stay as they are. It carries out lines that you could type; --dry-run prints them.
-With a command after -- that is run in the request's folder in place of the tests. Where a request changes compiled code
-it says so, and devkit build makes that. Run again, it takes what the author has pushed since. The exit status is 4
-where a test fails.
+It fetches the request into a repository of devkit's own, checks out its base and itself, makes an environment with what
+the tests need, and runs the tests that the request changes, and those that import or call what it changes, over the
+base's code and over the request's. Each test gets a word: fixed, new, broken, still failing, still passing, flaky, or
+not run, with the reason. Of Paddle, Python is laid over a wheel; compiled code comes from a wheel of Paddle's CI where
+its address answers (try.wheels; its server has not been reached in devkit's own tests) or is compiled with --build. For
+another project a devkit.toml may say how: try.build, try.test, try.bench, try.ctest, try.requirements, try.path; a
+pure-Python one needs none. It runs the request's code with your rights. With a command after -- that is run in the
+request's folder in place of the tests. The exit status is 0 where the verdict is good, 4 where it is bad, 1 where it
+is undecided.
 
 Example:  devkit pr try 1007
+
+Example:  devkit pr try 1007 --bench --markdown
 
 Example:  devkit pr try 1007 -- python demo.py
 """
@@ -13,16 +20,27 @@ Example:  devkit pr try 1007 -- python demo.py
 from __future__ import annotations
 
 import os
-import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import DryRun, Json
-from devkit.errors import DevkitError, UsageError
+from devkit.console import Cell, Column
+from devkit.errors import ExitStatus, Hint, UsageError
 
 if TYPE_CHECKING:
     from devkit.app import App
+    from devkit.console import Console, Tone
+    from devkit.tryout.report import Result
+    from devkit.tryout.tryout import Work
+
+STATUS = {"good": ExitStatus.DONE, "bad": ExitStatus.VERDICT, "undecided": ExitStatus.FAILED}
+TONES: dict[str, Tone] = {
+    "fixed": "done", "new": "done", "still passing": "", "broken": "failed", "flaky": "look",
+    "still failing": "look", "not run": "dim",
+}  # fmt: skip
+ROWS = 30
 
 
 def command(
@@ -30,83 +48,206 @@ def command(
     *,
     request: Annotated[str, typer.Argument(metavar="REQUEST", help="A number, or the address of its page.")],
     words: Annotated[list[str] | None, typer.Argument(metavar="-- CMD…", help="In place of the tests.")] = None,
+    base: Annotated[
+        str, typer.Option("--base", metavar="REF", help="A commit of the clone; where it left the base branch.")
+    ] = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
     env: Annotated[
-        str, typer.Option("--env", metavar="NAME", help="An environment that is there; try-N is made by default.")
+        str, typer.Option("--env", metavar="NAME", help="One that is there, used as it is; try-N is made by default.")
     ] = "",
     wheel: Annotated[
         str, typer.Option("--wheel", metavar="VERSION|PATH", help="Another wheel than the environment's own.")
     ] = "",
     near: Annotated[
-        bool, typer.Option("--near", help="Take a wheel whose compiled code is not quite the tree's.")
+        bool, typer.Option("--near", help="Kept from before: both sides run over one wheel, however near it is.")
     ] = False,
+    build: Annotated[bool, typer.Option("--build", help="Compile both sides where compiled code changes.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the work trees until you remove them.")] = False,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure the benchmarks that it concerns, interleaved.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run the tests though nothing changed since last time.")
+    ] = False,
+    others: Annotated[
+        int, typer.Option("--tests", metavar="N", min=0, help="Test files beside the request's own, the nearest first.")
+    ] = 12,
+    repeat: Annotated[
+        int, typer.Option("--repeat", metavar="N", min=1, help="Runs of what the request changes, or what fails.")
+    ] = 3,
+    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For a test file.")] = 600,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the report for the review.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    from devkit.builds.checkout import find
-    from devkit.commands._cli.compose import carry_out
-    from devkit.envs.resolve import names
     from devkit.git.roles import parse_request
     from devkit.git.session import open_session
-    from devkit.pr.fetch import FetchOptions, worktree_folder
+    from devkit.tryout import tryout
+    from devkit.tryout.running import Limits
+    from devkit.tryout.trial import Trial
 
+    del near
     app: App = ctx.obj
     if as_json and words:
         raise UsageError("--json goes with the tests", "What a command says is its own.")
+    jobs = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
+    options = tryout.Options(
+        base,
+        env,
+        wheel,
+        Limits(limit_s, repeat, jobs),
+        others,
+        bench,
+        again,
+        _builder(app, env) if build else None,
+    )
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         wanted = parse_request(request, state, app.config, remote=remote)
-        here = state.branch == wanted.branch
-        folder = state.checkout if here else worktree_folder(wanted.branch, FetchOptions((wanted,), "worktree"), state)
-    number, name = str(wanted.number), env or f"try-{wanted.number}"
-    fetch = ["pr", "fetch", number, *([] if here else ["--worktree"])]
-    create = [] if env or name in names() else ["env", "create", name]
-    overlay = ["build", "overlay", "-C", str(folder), "--env", name]
-    test = ["build", "test", "-C", str(folder), "--env", name, "--changed"]
-    fetch += ["--remote", wanted.remote] if remote or not request.isdigit() else []
-    overlay += [*(["--wheel", wheel] if wheel else []), *(["--near"] if near else [])]
-    last = ["env", "run", name, "--", *words] if words else test
-    if dry_run:
-        lines = [shlex.join(["devkit", *each]) for each in (fetch, create, overlay, last) if each]
-        app.console.plan([*lines[:-1], f"cd {shlex.quote(str(folder))} && {lines[-1]}" if words else lines[-1]])
-        return 0
-    answer = ["--json"] if as_json else []
-    _, fetched = carry_out(app, [*fetch, *answer])
-    find(folder)  # what is no Paddle gets no environment
-    if create:
-        carry_out(app, [*create, *answer])
-    try:
-        _, laid = carry_out(app, [*overlay, *answer])
-    except DevkitError as error:
-        remedies = [_elsewhere(each, number, str(folder), name) for each in error.remedies]
-        raise DevkitError(error.what, error.why, *remedies) from error
-    if words:
-        os.chdir(folder)
-    status, tested = carry_out(app, [*last, *answer])
+        if dry_run:
+            app.console.plan(tryout.plan_lines(session, state, wanted, options))
+            return 0
+        with app.start_run("pr try", number=wanted.number, remote=wanted.remote, base=base) as run:
+            trial = Trial(app, session.place, wanted.number, state.setting("extensions.objectformat"))
+            with trial.locked():
+                work = tryout.begin(session, state, wanted, options, run)
+                if keep:
+                    trial.keep()
+                if words:
+                    return _instead(work, words)
+                result = tryout.try_request(work)
+                trial.prune(app.config.get("try.keep"))
+            result = _with_fetch(result, work)
+            status = STATUS[result.verdict.kind]
+            run.record.update(result=result.as_dict(), status=int(status))
+            page = _write_page(run.folder, result)
     if as_json:
-        app.console.json(
-            {
-                "number": wanted.number,
-                "folder": str(folder),
-                "environment": name,
-                "fetch": fetched[0],
-                "overlay": laid,
-                "test": tested,
-            }
-        )
+        app.console.json(result.as_dict())
+    elif markdown:
+        from devkit.tryout.report import markdown as as_markdown
+
+        app.console.answer(as_markdown(result).rstrip())
+    else:
+        show(app.console, result)
+    hints = [Hint.of("less", str(page), purpose="is the report as a page")] if page and app.console.verbose else []
     app.console.next(
-        f"devkit env shell {name}",
-        f"devkit pr drop {number}   removes the worktree",
-        *([] if env else [f"devkit env remove {name}"]),
+        *hints,
+        *(
+            []
+            if markdown
+            else [Hint.of("devkit", "pr", "try", str(result.number), "--markdown", purpose="for the review")]
+        ),
+        *([] if env else [Hint.of("devkit", "env", "shell", result.environment)]),
+        *(
+            [Hint.of("rm", "-r", "--", str(Path(result.folder).parent), purpose="removes the work trees")]
+            if keep
+            else []
+        ),
     )
     return status
 
 
-def _elsewhere(remedy: str, number: str, folder: str, name: str) -> str:
-    """Return a remedy of the overlay's as it is typed from here."""
-    if remedy.startswith("devkit build overlay"):
-        return remedy.replace("devkit build overlay", f"devkit pr try {number}", 1)
-    if remedy.partition("   ")[0] == "devkit build":
-        built = shlex.join(["devkit", "build", "-C", folder, "--env", name])
-        return f"{built}   builds it; then devkit build test -C {shlex.quote(folder)} --changed"
-    return f"cd {shlex.quote(folder)} && {remedy}" if remedy.startswith("git ") else remedy
+def _builder(app: App, env: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - returns what Options.build is
+    def build(folder: Path, name: str) -> Path:
+        from devkit.commands._cli.compose import carry_out
+        from devkit.pr.trees import ccache_settings
+
+        app.console.note(f"building {name}", "dim")
+        os.environ.update(ccache_settings(folder))
+        carry_out(app, ["build", "-C", str(folder), *(["--env", env] if env else [])])
+        return folder / "build" / "python" / "paddle"
+
+    return build
+
+
+def _with_fetch(result: Result, work: Work) -> Result:
+    from dataclasses import replace
+
+    fetch = {
+        "number": result.number,
+        "branch": "",
+        "commit": work.commits.head,
+        "relation": "detached",
+        "files": len(work.changed),
+        "folder": result.folder,
+    }
+    return replace(result, fetch=fetch)
+
+
+def _write_page(folder: Path, result: Result) -> Path | None:
+    from devkit.errors import DevkitError
+    from devkit.files import write_atomically
+    from devkit.tryout.report import page
+
+    try:
+        write_atomically(folder / "report.html", page(result).encode())
+    except DevkitError:
+        return None
+    return folder / "report.html"
+
+
+def _instead(work: Work, words: list[str]) -> int:
+    """Run a command in the request's folder, in place of the tests."""
+    from devkit.tryout.tryout import prepare
+
+    ready = prepare(work, [])
+    for note in work.notes:
+        work.app.console.look(note)
+    if ready.request.problem:
+        work.app.console.look(ready.request.problem)
+    return work.app.runner.foreground(words, cwd=ready.request.folder, env=ready.request.environ)
+
+
+def show(console: Console, result: Result) -> None:
+    """Print the report."""
+    from devkit.text import significant
+    from devkit.tryout.report import ORDER, counts
+
+    signs: dict[str, tuple[str, Tone]] = {"good": ("✓ ", "done"), "bad": ("✗ ", "failed"), "undecided": ("! ", "look")}
+    console.answer_parts(signs[result.verdict.kind], (f"{result.verdict.kind}: {result.verdict.reason}", ""))
+    found = counts(result)
+    told = ", ".join(f"{number} {word}" for word, number in found.items())
+    over = f", over {result.over['wheel']} {result.over['version']}" if result.over and "wheel" in result.over else ""
+    console.answer(f"  {result.head[:10]} against {result.base[:10]}{over}{': ' if told else ''}{told}", "dim")
+    tests = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+    if tests:
+        console.answer()
+        columns = [
+            Column("verdict", "left", importance=20),
+            Column("test", "left", importance=19),
+            Column("base", "left", importance=5),
+            Column("request", "left", importance=5),
+            Column("why", "left", importance=9),
+        ]
+        rows = [
+            (
+                Cell(each.verdict, TONES[each.verdict]),
+                _short(f"{each.file.rpartition('/')[2]} {each.test}".strip(), console.out.width // 2),
+                each.base,
+                each.request,
+                _short(each.reason, max(console.out.width // 3, 20)),
+            )
+            for each in tests[:ROWS]
+        ]
+        console.table(columns, rows)
+        if len(tests) > ROWS:
+            console.answer(f"  and {len(tests) - ROWS} more (--json names all)", "dim")
+    if result.coverage and result.coverage["changed"]:
+        share = significant(100 * result.coverage["covered"] / result.coverage["changed"])
+        console.answer(f"  {share} % of {result.coverage['changed']} changed lines of Python ran")
+    for timing in result.bench:
+        if timing.verdict == "failed":
+            console.answer_parts(("! ", "look"), (f"{timing.name}: {timing.reason}", ""))
+        else:
+            sign: tuple[str, Tone] = ("✗ ", "failed") if timing.verdict == "slower" else ("✓ ", "done")
+            console.answer_parts(sign, (f"{timing.verdict}: {timing.sentence}", ""))
+    for note in result.notes:
+        console.answer_parts(("! ", "look"), (note, ""))
+    if result.left:
+        console.answer(
+            f"  not run, though concerned (--tests {len(result.left)} more): {', '.join(result.left)}", "dim"
+        )
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -1,103 +1,416 @@
-"""devkit pr try: a request's Python over a wheel, in a worktree and an environment of its own, and its tests."""
+"""devkit pr try on a real repository with pull refs: each verdict, and the checkout byte for byte as it was."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import json
-from typing import TYPE_CHECKING
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands.build_ import conftest as build
-from tests.commands.build_.conftest import Project, commit_all, run
+from tests.commands.pr.random_clones import fork_devkit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping
 
-    from tests.commands.pr.conftest import Clone
-    from tests.conftest import Devkit
+MONEY = """def add(a, b):
+    return a + b
 
-bare_env, index, make_project = build.bare_env, build.index, build.make_project
-project = build.project
+
+def total(values):
+    result = 0
+    for value in values:
+        result = add(result, value)
+    return result
+
+
+def mean(values):
+    return total(values) / len(values)
+"""
+TEST_MONEY = """import unittest
+
+from ledger.money import mean, total
+
+
+class Money(unittest.TestCase):
+    def test_total(self):
+        self.assertEqual(total([1, 2]), 3)
+
+    def test_mean_of_nothing(self):
+        self.assertEqual(mean([]), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+FLAKY = """import pathlib
+import unittest
+
+
+class Flaky(unittest.TestCase):
+    def test_every_second_time(self):
+        count = pathlib.Path(__file__).with_suffix(".count")
+        number = int(count.read_text()) if count.exists() else 0
+        count.write_text(str(number + 1))
+        self.assertEqual(number % 2, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+BENCH = "from ledger.money import total\n\ntotal(list(range(100_000)))\n"
+BASE = {
+    "ledger/__init__.py": "from ledger.money import add, total\n",
+    "ledger/money.py": MONEY,
+    "ledger/words.py": "def join(words):\n    return ' '.join(words)\n",
+    "tests/test_money.py": TEST_MONEY,
+    "benchmarks/bench_total.py": BENCH,
+}
+
+
+@dataclass
+class Ledger:
+    """A forge's repository with requests, and a clone of it."""
+
+    folder: Path
+
+    @property
+    def clone(self) -> Path:
+        return self.folder / "clone"
+
+    def git(self, *words: str, cwd: Path | None = None) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=cwd or self.folder / "forge", capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            path = self.folder / "forge" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def request(self, number: int, **files: str) -> None:
+        """Push a request; names have ``__`` for a slash and end in ``_`` and their suffix."""
+        self.git("checkout", "-q", "-B", "request", "develop")
+        self.write({name.replace("__", "/").replace("_DOT_", "."): text for name, text in files.items()})
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", f"request {number}")
+        self.git("update-ref", f"refs/pull/{number}/head", "HEAD")
+        self.git("checkout", "-q", "develop")
+
+    def say(self, *words: str, env: str = sys.prefix) -> tuple[int, str]:
+        state = self.folder / "state"
+        return fork_devkit(("pr", "try", *words, *(("--env", env) if env else ())), self.clone, state)
+
+    def tried(self, *words: str, env: str = sys.prefix) -> tuple[int, dict[str, Any]]:
+        status, text = self.say(*words, "--json", env=env)
+        found: dict[str, Any] = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
+        return status, found
+
+
+def start(folder: Path, files: Mapping[str, str]) -> Ledger:
+    ledger = Ledger(folder)
+    (folder / "forge").mkdir()
+    ledger.git("init", "-q", "-b", "develop", ".")
+    ledger.write(files)
+    ledger.git("add", "-A")
+    ledger.git("commit", "-q", "-m", "begin")
+    ledger.git("clone", "-q", str(folder / "forge"), str(folder / "clone"), cwd=folder)
+    return ledger
 
 
 @pytest.fixture
-def author(devkit: Devkit, project: Project, tmp_path: Path) -> Path:
-    """The project is built and pushed to a forge; the clone of someone who sends requests to it."""
-    built = devkit("build", "--env", str(project.env), cwd=project.root)
-    assert built.status == 0, built.err
-    run("git", "clone", "-q", "--bare", project.root, tmp_path / "forge.git", cwd=tmp_path)
-    run("git", "remote", "add", "upstream", tmp_path / "forge.git", cwd=project.root)
-    run("git", "fetch", "-q", "upstream", cwd=project.root)
-    run("git", "clone", "-q", tmp_path / "forge.git", tmp_path / "author", cwd=tmp_path)
-    return tmp_path / "author"
+def ledger(tmp_path: Path, warm: None) -> Ledger:
+    del warm
+    return start(tmp_path, BASE)
 
 
-def push(author: Path, number: int, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (author / name).write_text(text)
-    commit_all(author)
-    run("git", "push", "-q", "-f", "origin", f"HEAD:refs/pull/{number}/head", cwd=author)
+def everything(folder: Path) -> dict[str, str]:
+    """Return every file of a clone, git's own too, with the hash of what it holds."""
+    found = {}
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            path = Path(directory, name)
+            held = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+            found[str(path.relative_to(folder))] = hashlib.sha256(held).hexdigest()
+    return found
 
 
-def test_a_request_in_python_is_tried_in_one_line_and_the_checkout_stays(
-    devkit: Devkit, project: Project, author: Path
-) -> None:
-    folder = project.root.with_name("Paddle-pr-7")
-    line = ("pr", "try", "7", "--env", str(project.env))
-    push(author, 7, {"python/paddle/nn/__init__.py": "WORD = 'tried'\n", "test/test_nn.py": _says("tried")})
-    (project.root / "mine.txt").write_text("mine\n")
-    before = run("git", "status", "-sb", cwd=project.root)
-
-    planned = devkit(*line, "--dry-run", cwd=project.root)
-    assert planned.out.splitlines() == [
-        "devkit pr fetch 7 --worktree",
-        f"devkit build overlay -C {folder} --env {project.env}",
-        f"devkit build test -C {folder} --env {project.env} --changed",
-    ]
-    assert not folder.exists()
-    assert "devkit env create try-7" in devkit("pr", "try", "7", "--dry-run", cwd=project.root).out
-
-    tried = devkit(*line, cwd=project.root)
-    assert tried.status == 0, tried.err
-    assert "✓ pr/7  1 commit, 2 files" in tried.err
-    assert "of the tree over paddlepaddle" in tried.err
-    assert "✓ test/test_nn.py   1 test" in tried.out
-    assert tried.err.count("→") == 2, "only what follows the whole is proposed"
-    assert run("git", "status", "-sb", cwd=project.root) == before
-
-    push(author, 7, {"python/paddle/nn/__init__.py": "WORD = 'again'\n"})
-    failed = devkit(*line, "--json", cwd=project.root)
-    assert failed.status == 4, failed.err
-    found = json.loads(failed.out)
-    assert (found["number"], found["folder"], found["fetch"]["relation"]) == (7, str(folder), "forward")
-    assert [each["passed"] for each in found["test"]["tests"]] == [False]
-
-    words = ("--", "python", "-c", "import os, paddle.nn; print(os.getcwd(), paddle.nn.WORD)")
-    said = devkit(*line, *words, cwd=project.root)
-    assert (said.status, said.out.strip()) == (0, f"{folder} again")
+def words(found: dict[str, Any]) -> dict[str, str]:
+    return {each["test"] or each["file"]: each["verdict"] for each in found["tests"]}
 
 
-def test_a_request_that_changes_compiled_code_says_what_builds_it(
-    devkit: Devkit, project: Project, author: Path
-) -> None:
-    push(author, 8, {"paddle/phi/scale_kernel.cc": "// changed\n"})
-    refused = devkit("pr", "try", "8", "--env", str(project.env), cwd=project.root)
-    folder = project.root.with_name("Paddle-pr-8")
-    assert refused.status == 1
-    assert "✗ the change writes compiled code" in refused.err
-    assert f"→ devkit build -C {folder} --env {project.env}" in refused.err
+def test_a_request_that_fixes_is_good_and_the_clone_is_byte_for_byte_as_it_was(ledger: Ledger) -> None:
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    (ledger.clone / "ledger" / "words.py").write_text("mine\n")
+    (ledger.clone / "staged.txt").write_text("staged\n")
+    ledger.git("add", "staged.txt", cwd=ledger.clone)
+    (ledger.clone / "loose.txt").write_text("loose\n")
+    ledger.git("-c", "user.name=T", "-c", "user.email=t@example.com", "stash", "push", "-q", "--", "staged.txt",
+               cwd=ledger.clone)  # fmt: skip
+    before = everything(ledger.clone)
+    status, found = ledger.tried("1")
+    assert everything(ledger.clone) == before
+    assert (status, found["verdict"]) == (0, "good")
+    assert found["reason"] == "nothing broken: 1 test fixed, 1 still passing"
+    assert words(found) == {"Money::test_mean_of_nothing": "fixed", "Money::test_total": "still passing"}
+    assert found["coverage"]["changed"] == found["coverage"]["covered"] == 1
+    assert {"number", "overlay", "bench", "folder", "environment", "fetch", "test"} <= set(found)
+    assert found["test"]["tests"][0]["passed"] is True
 
 
-def test_what_is_no_paddle_gets_no_environment(clone: Clone) -> None:
-    said = clone.devkit("pr", "try", "7")
-    assert said.status == 1
-    assert "is in no checkout of Paddle" in said.text
-    assert "installing" not in said.text
-    assert clone.devkit("env", "list").text.count("try-7") == 0
-
-
-def _says(word: str) -> str:
-    return (
-        "import unittest\nimport paddle.nn\n\n\nclass Nn(unittest.TestCase):\n    def test_word(self):\n"
-        f"        self.assertEqual(paddle.nn.WORD, {word!r})\n\n\nunittest.main()\n"
+def test_a_second_try_is_five_times_as_fast_and_says_so_until_the_author_pushes(ledger: Ledger) -> None:
+    slow = TEST_MONEY.replace(
+        "        self.assertEqual(total", "        __import__('time').sleep(1)\n        self.assertEqual(total"
     )
+    ledger.request(1, tests__test_money_DOT_py=slow, ledger__words_DOT_py="def join(words):\n    return ''\n")
+    begin = time.monotonic()
+    _, first = ledger.tried("1", "--repeat", "2")
+    middle = time.monotonic()
+    _, second = ledger.tried("1", "--repeat", "2")
+    end = time.monotonic()
+    assert second["tests"] == first["tests"]
+    assert "nothing changed since the last trial; --again runs the tests anew" in second["notes"]
+    assert (middle - begin) / (end - middle) >= 5
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("a + b", "a - b"))
+    assert ledger.tried("1", "--repeat", "2")[1]["verdict"] == "bad"
+
+
+def test_a_request_that_breaks_is_bad(ledger: Ledger) -> None:
+    ledger.request(2, ledger__money_DOT_py=MONEY.replace("a + b", "a - b"))
+    status, found = ledger.tried("2")
+    assert (status, found["verdict"]) == (4, "bad")
+    assert found["reason"] == "Money::test_total passed before and fails with the request"
+    status, text = ledger.say("2", "--markdown")
+    assert status == 4
+    assert "### ❌ bad: Money::test\\_total passed before" in text
+    assert "| `tests/test_money.py` `Money::test_total` | passed | failed | **broken**: AssertionError" in text
+
+
+def test_a_request_that_slows_is_bad_where_it_is_measured(ledger: Ledger) -> None:
+    slow = MONEY.replace("    result = 0", "    result = 0 * sum(sum(values) for _ in range(300))")
+    ledger.request(3, ledger__money_DOT_py=slow)
+    assert ledger.tried("3")[1]["verdict"] == "good"
+    status, found = ledger.tried("3", "--bench")
+    assert (status, found["verdict"]) == (4, "bad")
+    assert found["reason"].startswith("benchmarks/bench_total.py takes ")
+    assert [each["verdict"] for each in found["bench"]] == ["slower"]
+
+
+def test_a_flaky_test_decides_nothing(ledger: Ledger) -> None:
+    ledger.request(4, tests__test_flaky_DOT_py=FLAKY)
+    status, found = ledger.tried("4")
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert words(found) == {"Flaky::test_every_second_time": "flaky"}
+
+
+def test_a_request_that_does_not_build_is_bad(tmp_path: Path, warm: None) -> None:
+    del warm
+    build = "[try]\nbuild = 'make -s'\n"
+    makefile = "money.o: money.c\n\t$(CC) -c money.c\n"
+    ledger = start(tmp_path, {**BASE, "devkit.toml": build, "Makefile": makefile, "money.c": "int add(int a);\n"})
+    ledger.request(5, money_DOT_c="int add(int a) { return b; }\n")
+    status, found = ledger.tried("5")
+    assert (status, found["verdict"]) == (4, "bad")
+    assert found["reason"].startswith("the request does not build: money.c:1:")
+    assert "error:" in found["reason"]
+
+
+def test_what_no_test_concerns_is_undecided(ledger: Ledger) -> None:
+    ledger.request(6, ledger__words_DOT_py="def join(words):\n    return ''\n")
+    status, found = ledger.tried("6")
+    assert (status, found["verdict"], found["tests"]) == (1, "undecided", [])
+    assert found["reason"] == "no test concerns what the request changes"
+
+
+def test_a_missing_module_and_a_file_without_tests_are_not_run(ledger: Ledger) -> None:
+    ledger.request(7, tests__test_lacks_DOT_py="import module_of_nobody\n\n\ndef test_it():\n    pass\n")
+    status, found = ledger.tried("7")
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert found["tests"][0]["reason"] == "missing module module_of_nobody"
+    ledger.request(8, tests__test_empty_DOT_py="import unittest\n\nif __name__ == '__main__':\n    unittest.main()\n")
+    status, found = ledger.tried("8")
+    assert (status, [each["reason"] for each in found["tests"]]) == (1, ["no test in it"])
+
+
+def test_a_file_in_pytest_style_is_run_by_pytest_and_a_new_test_is_new(ledger: Ledger) -> None:
+    style = "from ledger.money import add\n\n\ndef test_add():\n    assert add(1, 1) == 2\n"
+    ledger.request(9, tests__test_style_DOT_py=style)
+    status, found = ledger.tried("9")
+    assert (status, words(found)) == (0, {"test_add": "new"})
+
+
+def test_a_test_that_takes_too_long_is_not_run(ledger: Ledger) -> None:
+    ledger.request(10, tests__test_slow_DOT_py="import time\n\n\ndef test_it():\n    time.sleep(60)\n")
+    status, found = ledger.tried("10", "--timeout", "2")
+    assert (status, found["tests"][0]["verdict"], found["tests"][0]["reason"]) == (
+        1, "not run", "time: not done after 2 s"
+    )  # fmt: skip
+
+
+def test_more_concerned_files_than_asked_for_are_named(ledger: Ledger) -> None:
+    files = {f"tests__test_money{number}_DOT_py": TEST_MONEY for number in range(3)}
+    ledger.git("checkout", "-q", "develop")
+    ledger.write({name.replace("__", "/").replace("_DOT_", "."): text for name, text in files.items()})
+    ledger.git("add", "-A")
+    ledger.git("commit", "-q", "-m", "more tests")
+    ledger.request(11, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    _, found = ledger.tried("11", "--tests", "1")
+    assert [each["file"] for each in found["chosen"]] == ["tests/test_money.py"]
+    assert found["not_chosen"] == [f"tests/test_money{number}.py" for number in range(3)]
+
+
+def test_the_dry_run_prints_the_lines_and_makes_nothing(ledger: Ledger, home: Path) -> None:
+    ledger.request(1, NOTES="one\n")
+    status, text = ledger.say("1", "--dry-run", env="")
+    assert status == 0
+    assert "git -C" in text
+    assert "fetch -q --no-tags" in text
+    assert "devkit env create try-1" in text
+    assert not list((home / ".cache").rglob("request"))
+
+
+def test_a_command_in_place_of_the_tests_runs_in_the_request(ledger: Ledger) -> None:
+    ledger.request(1, ledger__words_DOT_py="def join(words):\n    return 'tried'\n")
+    code = "import ledger.words as w, os; print(w.join([]), os.getcwd()); raise SystemExit(3)"
+    done = subprocess.run(
+        [sys.executable, "-m", "devkit", "pr", "try", "1", "--env", sys.prefix, "--", "python", "-c", code],
+        cwd=ledger.clone, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("tried ")
+    assert done.stdout.strip().endswith("/1/request")
+
+
+def test_a_request_that_is_not_there_and_a_base_that_is_none(ledger: Ledger) -> None:
+    status, text = ledger.say("77")
+    assert status == 1
+    assert "refs/pull/77/head was not found on origin" in text
+    ledger.request(1, ledger__words_DOT_py="x = 1\n")
+    status, text = ledger.say("1", "--base", "nowhere")
+    assert status == 1
+    assert "--base nowhere is not a commit of this clone" in text
+
+
+def test_kept_work_trees_outlive_other_trials(ledger: Ledger) -> None:
+    for number in range(1, 4):
+        ledger.request(number, NOTES=f"{number}\n")
+    _, kept = ledger.tried("1", "--keep")
+    folder = Path(kept["folder"])
+    (ledger.clone / "devkit.toml").write_text("[try]\nkeep = 1\n")
+    other = Path(ledger.tried("2")[1]["folder"])
+    ledger.tried("3")
+    assert folder.is_dir()
+    assert not other.exists()
+
+
+PADDLE = {
+    "CMakeLists.txt": "project(paddle CXX C)\n",
+    "python/paddle/__init__.py": "from paddle.base import VALUE\nfrom paddle.words import word\n",
+    "python/paddle/base/__init__.py": "from paddle.base.generated import VALUE\n",
+    "python/paddle/words.py": "def word():\n    return 'base'\n",
+    "paddle/phi/scale.cc": "int scale;\n",
+    "test/legacy_test/op_test.py": "import unittest\n\n\nclass OpTest(unittest.TestCase):\n    pass\n",
+    "test/legacy_test/test_word.py": (
+        "import unittest\n\nimport paddle\nfrom op_test import OpTest\n\n\nclass Word(OpTest):\n"
+        "    def test_word(self):\n        self.assertEqual(paddle.word(), 'base')\n\n"
+        "    def test_value(self):\n        self.assertEqual(paddle.VALUE, 1)\n\n\n"
+        "if __name__ == '__main__':\n    unittest.main()\n"
+    ),
+}
+
+
+def package(folder: Path, value: int) -> None:
+    """Write what a wheel of this small Paddle holds: its Python, a stand-in for its library, generated Python."""
+    files = {name.removeprefix("python/"): text for name, text in PADDLE.items() if name.startswith("python/")}
+    files |= {
+        "paddle/base/libpaddle.so": "compiled\n",
+        "paddle/base/generated.py": f"VALUE = {value}\n",
+        "paddle/version/__init__.py": "full_version = '3.3.1'\n",
+    }
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def paddle_env(tmp_path: Path) -> str:
+    """An environment with that Paddle in it."""
+    folder = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
+    package(next(folder.glob("lib/python*/site-packages")), 1)
+    return str(folder)
+
+
+def test_python_of_paddle_is_laid_over_a_wheel_and_the_environment_stays(
+    tmp_path: Path, warm: None, paddle_env: str
+) -> None:
+    del warm
+    ledger = start(tmp_path, PADDLE)
+    ledger.request(1, python__paddle__words_DOT_py="def word():\n    return 'request'\n")
+    before = everything(Path(paddle_env))
+    status, found = ledger.tried("1", env=paddle_env)
+    after = {name: held for name, held in everything(Path(paddle_env)).items() if "__pycache__" not in name}
+    assert after == {name: held for name, held in before.items() if "__pycache__" not in name}
+    assert status == 4
+    assert words(found) == {"Word::test_word": "broken", "Word::test_value": "still passing"}
+    assert (found["overlay"]["version"], found["overlay"]["compiled"]) == ("3.3.1", [])
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder without a word."""
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder of CI's wheels, served on loopback in place of the server of Paddle's CI."""
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
+    tmp_path: Path, warm: None, paddle_env: str, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del warm
+    ledger = start(tmp_path, PADDLE)
+    ledger.request(2, paddle__phi__scale_DOT_cc="int scale = 2;\n")
+    status, found = ledger.tried("2", env=paddle_env)
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert found["reason"].startswith("paddle/phi/scale.cc must be compiled, and no wheel of it was found")
+
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    name = f"paddlepaddle-0.0.0-{tag}-{tag}-linux_x86_64.whl"
+    template = shelf[1] + "/{number}/{sha}/paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
+    monkeypatch.setenv("DEVKIT_TRY_WHEELS", template)
+    ledger.request(2, paddle__phi__scale_DOT_cc="int scale = 2;\n", test__legacy_test__test_word_DOT_py=PADDLE[
+        "test/legacy_test/test_word.py"].replace("VALUE, 1", "VALUE, 2"))  # fmt: skip
+    place = shelf[0] / "2" / ledger.git("rev-parse", "refs/pull/2/head") / name
+    place.parent.mkdir(parents=True)
+    package(tmp_path / "unpacked", 2)
+    with zipfile.ZipFile(place, "w") as archive:
+        for path in sorted((tmp_path / "unpacked").rglob("*.*")):
+            archive.write(path, path.relative_to(tmp_path / "unpacked"))
+    status, found = ledger.tried("2", env=paddle_env)
+    assert (status, found["verdict"]) == (0, "good"), found
+    assert words(found) == {"Word::test_word": "still passing", "Word::test_value": "fixed"}
+    assert any("CI built" in each for each in found["notes"])

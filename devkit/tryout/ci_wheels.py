@@ -1,0 +1,106 @@
+"""The wheels that a project's own CI built of a commit, where the configured addresses answer.
+
+An address is a template with ``{number}`` (the request's, 0 for a commit of the base branch), ``{sha}`` and
+``{python}`` (``cp310``). What comes is checked: it must be for this Python, and name its commit where it names one.
+Such a wheel may be built without the processor's fast paths: it is never used to measure speed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from devkit.builds.overlay import Wheel, unpacked
+from devkit.errors import DevkitError
+from devkit.paths import cache_home
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.builds.python import Python
+
+FIELDS = ("number", "sha", "python")
+
+
+def addresses(templates: Sequence[str], number: int, sha: str, python: str) -> list[str]:
+    """Return the addresses to ask, in their order.
+
+    Args:
+        templates: as the setting ``try.wheels`` holds them.
+        number: the request's; 0 for a commit of the base branch.
+        sha: the commit, in full.
+        python: ``3.10``.
+
+    Raises:
+        DevkitError: a template holds another field.
+    """
+    values = {"number": str(number), "sha": sha, "python": f"cp{python.replace('.', '')}"}
+    found = []
+    for template in templates:
+        unknown = set(re.findall(r"\{(\w*)\}", template)) - set(FIELDS)
+        if unknown:
+            raise DevkitError(
+                f"try.wheels holds {template}",
+                f"{', '.join(sorted(unknown))} is none of {', '.join(FIELDS)}.",
+                "devkit config get try.wheels",
+            )
+        found.append(re.sub(r"\{(\w+)\}", lambda match: values[match[1]], template))
+    return list(dict.fromkeys(found))
+
+
+def find(app: App, number: int, sha: str, told: Python) -> tuple[Wheel | None, list[str]]:
+    """Return the wheel of a commit from the first address that has a fitting one, and why the others did not do."""
+    notes = []
+    for url in addresses(app.config.get("try.wheels"), number, sha, told.short):
+        name = unquote(urlsplit(url).path.rpartition("/")[2])
+        if f"-cp{told.short.replace('.', '')}-" not in name:
+            notes.append(f"{name} is for another Python than {told.short}")
+            continue
+        try:
+            wheel = unpacked(app, _fetched(url, sha, name, app))
+        except DevkitError as error:
+            notes.append(f"{url}: {error.what}")
+            continue
+        if wheel.commit and not sha.startswith(wheel.commit) and number == 0:
+            notes.append(f"{url} holds a wheel of {wheel.commit[:10]}")
+            continue
+        return wheel, notes
+    return None, notes
+
+
+def _fetched(url: str, sha: str, name: str, app: App) -> Path:
+    """Return the wheel's file, downloaded where it is not here yet."""
+    import shutil
+    import urllib.error
+    import urllib.request
+
+    from devkit.files import explained
+
+    target = cache_home() / "ci-wheels" / sha / name
+    if target.is_file():
+        return target
+    environ = app.child_environment()
+    proxies = {kind: environ[f"{kind}_proxy"] for kind in ("http", "https") if environ.get(f"{kind}_proxy")}
+    if urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}:
+        proxies = {}
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise DevkitError(f"{url} is no address of the web", "", "devkit config get try.wheels")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+    part = target.with_name(f".{name}.part")
+    try:
+        with opener.open(url, timeout=10) as answer, explained(target), app.console.progress(f"fetching {name}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                shutil.copyfileobj(answer, file, 1 << 20)
+            length = answer.headers.get("Content-Length")
+            if length is not None and part.stat().st_size != int(length):
+                raise DevkitError(f"{name} came only in part", "")
+            part.replace(target)
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        raise DevkitError(f"there is none ({getattr(error, 'code', None) or error})", url) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target

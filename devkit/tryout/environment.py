@@ -1,0 +1,191 @@
+"""What the tests need: the requirements that the project names, else those that the test files import."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.files import write_atomically
+from devkit.tryout.selection import imports_of, module_of, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from devkit.app import App
+    from devkit.envs.resolve import Environment
+    from devkit.runs import Run
+
+TOOLS = ("pytest", "coverage")
+STAMP = "devkit-tryout.json"
+PADDLE_LIST = "python/unittest_py/requirements.txt"
+LISTS = (
+    "requirements.txt", "requirements-test.txt", "requirements-tests.txt", "requirements-dev.txt",
+    "requirements_test.txt",
+    "test-requirements.txt", "tests/requirements.txt", "test/requirements.txt",
+)  # fmt: skip
+GROUPS = frozenset({"test", "tests", "testing", "dev"})
+# A name that a stranger's test imports is looked up in no index: only what is listed here, or by the project, is
+# installed.
+DISTRIBUTIONS = {
+    "attr": "attrs", "cv2": "opencv-python-headless", "dateutil": "python-dateutil", "ddt": "ddt", "einops": "einops",
+    "google.protobuf": "protobuf", "gym": "gym", "hypothesis": "hypothesis", "jinja2": "jinja2", "librosa": "librosa",
+    "matplotlib": "matplotlib", "mock": "mock", "networkx": "networkx", "numpy": "numpy", "onnx": "onnx",
+    "packaging": "packaging", "pandas": "pandas", "parameterized": "parameterized", "PIL": "pillow",
+    "prettytable": "prettytable", "psutil": "psutil", "pytest": "pytest", "pytest_asyncio": "pytest-asyncio",
+    "requests": "requests", "safetensors": "safetensors", "scipy": "scipy", "skimage": "scikit-image",
+    "sklearn": "scikit-learn", "soundfile": "soundfile", "sympy": "sympy", "tqdm": "tqdm", "xdoctest": "xdoctest",
+    "xlsxwriter": "xlsxwriter", "yaml": "pyyaml",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an environment for trying gets.
+
+    Attributes:
+        packages: requirements, one a package.
+        missing: modules that the tests import and that nothing here or in the project names a package for.
+    """
+
+    packages: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+def requirement_lines(text: str) -> list[str]:
+    """Return the requirements of a file of them, without comments, options and addresses."""
+    found = []
+    for row in text.splitlines():
+        plain = row.partition(" #")[0].strip()
+        if plain and not plain.startswith(("#", "-")) and "://" not in plain:
+            found.append(plain)
+    return found
+
+
+def name_of(requirement: str) -> str:
+    """Return the package that a requirement is for, in its normal form."""
+    match = re.match(r"[A-Za-z0-9][\w.-]*", requirement)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+
+
+def declared(folder: Path) -> list[str]:
+    """Return the requirements that a project's own files name, those of its tests among them."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    found: list[str] = []
+    try:
+        data: dict[str, Any] = tomlkit.parse((folder / "pyproject.toml").read_text("utf-8")).unwrap()
+    except (OSError, UnicodeDecodeError, TOMLKitError):
+        data = {}
+    project = data.get("project", {})
+    found += project.get("dependencies", [])
+    for table in (project.get("optional-dependencies", {}), data.get("dependency-groups", {})):
+        found += [each for name, rows in table.items() if name in GROUPS for each in rows if isinstance(each, str)]
+    for name in LISTS:
+        if (folder / name).is_file():
+            found += requirement_lines((folder / name).read_text("utf-8", "replace"))
+    return found
+
+
+def modules_of(texts: Mapping[str, str]) -> set[str]:
+    """Return the top-level modules that files import."""
+    found: set[str] = set()
+    for path, text in texts.items():
+        tree = parse(text)
+        if tree is not None:
+            found |= {each.partition(".")[0] for each in imports_of(tree, module_of(path)).modules if each}
+    return found
+
+
+def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable[str], asked: Sequence[str]) -> Needs:
+    """Return what the tests need.
+
+    Args:
+        folder: the tree.
+        texts: test file → its text.
+        paddle: whether it is a tree of Paddle: of its long list only what the tests import is taken.
+        own: the modules of the tree itself, and those beside the tests.
+        asked: what the settings name.
+    """
+    import sys
+
+    listed = requirement_lines(_text(folder / PADDLE_LIST)) if paddle else declared(folder)
+    by_name = {name_of(each): each for each in listed}
+    packages = {} if paddle else dict(by_name)
+    outside = modules_of(texts) - set(own) - set(sys.stdlib_module_names) - {"paddle"}
+    missing = []
+    for module in sorted(outside):
+        distribution = DISTRIBUTIONS.get(module, module)
+        known = by_name.get(name_of(distribution))
+        if known or module in DISTRIBUTIONS:
+            packages.setdefault(name_of(distribution), known or distribution)
+        elif name_of(module) not in by_name:
+            missing.append(module)
+    packages.update({name_of(each): each for each in asked})
+    for tool in TOOLS:
+        packages[tool] = packages.get(tool, tool) if not paddle else tool
+    return Needs(tuple(packages.values()), tuple(missing))
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8", "replace") if path.is_file() else ""
+
+
+def create(app: App, name: str, run: Run, *, paddle: str) -> None:
+    """Make an environment for trying.
+
+    Raises:
+        DevkitError: there is no Python or no package index.
+    """
+    from pathlib import Path
+
+    from devkit.envs import create as making
+
+    request = making.Request(name=name, paddle=paddle)
+    with making.naming(name), app.console.progress(f"making the environment {name}"):
+        made = making.carry_out(app, making.plan(app, request, Path.cwd()), run, verify=False)
+    app.console.done(f"{name}  Python {made.plan.interpreter.dotted}, {', '.join(made.paddles) or 'no Paddle'}")
+
+
+def install(app: App, environment: Environment, wanted: Needs, run: Run) -> list[str]:
+    """Install what is not there yet into an environment of devkit's own, and return what could not be, as notes."""
+    from devkit.envs import uv
+
+    stamp = environment.folder / STAMP
+    have: list[str] = []
+    if stamp.is_file():
+        try:
+            have = json.loads(stamp.read_text("utf-8"))
+        except ValueError:
+            have = []
+    todo = [each for each in wanted.packages if each not in have]
+    if not todo:
+        return []
+    source = uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url")))
+    notes = []
+    done = list(have)
+
+    def add(packages: Sequence[str]) -> DevkitError | None:
+        words = ("pip", "install", "--python", str(environment.python), "--", *packages)
+        try:
+            uv.run(app, uv.Line(words, source.variables(), environment.folder), log=run.log("uv"))
+        except DevkitError as error:
+            return error
+        done.extend(packages)
+        return None
+
+    with app.console.progress(f"installing {', '.join(todo)}"):
+        if add(todo) is not None:
+            for each in todo:  # one that cannot be had must not keep the others out
+                plain = name_of(each)
+                failed = add([each])
+                if failed is not None and plain != each:
+                    failed = add([plain])
+                if failed is not None:
+                    notes.append(f"{each} could not be installed: {failed.what}")
+    write_atomically(stamp, json.dumps(done).encode())
+    return notes

@@ -1,0 +1,151 @@
+"""A trial's report: as JSON holds it, as Markdown for the review, and as a page."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from devkit.text import significant
+
+if TYPE_CHECKING:
+    from devkit.tryout.benchmarks import Timing
+    from devkit.tryout.verdict import Verdict
+
+SIGNS = {"good": "✅", "bad": "❌", "undecided": "❔"}
+ORDER = ("broken", "flaky", "still failing", "fixed", "new", "still passing", "not run")
+ROWS = 200
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial came to.
+
+    Attributes:
+        coverage: the changed lines that can run and those that ran, by file; None where they were not counted.
+        over: what the sides' compiled code is, for Paddle.
+        left: concerned test files that were not run, because there are more than were asked for.
+        files: of each test file the seconds and the log, by side.
+    """
+
+    number: int
+    verdict: Verdict
+    head: str
+    base: str
+    folder: str
+    environment: str
+    coverage: dict[str, Any] | None = None
+    bench: tuple[Timing, ...] = ()
+    over: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    chosen: tuple[dict[str, str], ...] = ()
+    fetch: dict[str, Any] = field(default_factory=dict)
+    files: tuple[dict[str, Any], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "number": self.number,
+            "verdict": self.verdict.kind,
+            "reason": self.verdict.reason,
+            "tests": [asdict(each) for each in self.verdict.tests],
+            "coverage": self.coverage,
+            "bench": [asdict(each) for each in self.bench],
+            "overlay": self.over,
+            "folder": self.folder,
+            "environment": self.environment,
+            "base": self.base,
+            "head": self.head,
+            "chosen": list(self.chosen),
+            "not_chosen": list(self.left),
+            "notes": list(self.notes),
+            "fetch": self.fetch,
+            "test": {"over": (self.over or {}).get("version", self.environment), "tests": list(self.files)},
+        }
+
+
+def from_dict(data: dict[str, Any]) -> Result:
+    """Return the result that ``as_dict`` wrote down."""
+    from devkit.tryout.benchmarks import Timing
+    from devkit.tryout.verdict import Judged, Verdict
+
+    tests = tuple(Judged(**each) for each in data["tests"])
+    bench = tuple(
+        Timing(**{**each, "base_s": tuple(each["base_s"]), "request_s": tuple(each["request_s"])})
+        for each in data["bench"]
+    )
+    return Result(
+        data["number"],
+        Verdict(data["verdict"], data["reason"], tests),
+        data["head"],
+        data["base"],
+        data["folder"],
+        data["environment"],
+        data["coverage"],
+        bench,
+        data["overlay"],
+        tuple(data["notes"]),
+        tuple(data["not_chosen"]),
+        tuple(data["chosen"]),
+        data["fetch"],
+        tuple(data["test"]["tests"]),
+    )
+
+
+def counts(result: Result) -> dict[str, int]:
+    """Return word → how many tests have it, in the order of what matters."""
+    tests = result.verdict.tests
+    return {word: number for word in ORDER if (number := sum(each.verdict == word for each in tests))}
+
+
+def markdown(result: Result) -> str:
+    """Return the report for a review."""
+    lines = [
+        f"### {SIGNS[result.verdict.kind]} {result.verdict.kind}: {_plain(result.verdict.reason)}",
+        "",
+        f"`devkit pr try {result.number}`, {result.head[:10]} against {result.base[:10]}.",
+        "",
+    ]
+    if result.verdict.tests:
+        lines += ["| test | base | request | verdict |", "|---|---|---|---|"]
+        shown = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+        for each in shown[:ROWS]:
+            name = f"`{each.file}`" + (f" `{each.test}`" if each.test else "")
+            why = f": {_plain(each.reason)}" if each.reason and each.verdict != "fixed" else ""
+            lines.append(f"| {name} | {each.base} | {each.request} | **{each.verdict}**{why} |")
+        lines += [f"| … and {len(shown) - ROWS} more | | | |"] if len(shown) > ROWS else []
+        lines.append("")
+    if result.coverage and result.coverage["changed"]:
+        share = significant(100 * result.coverage["covered"] / result.coverage["changed"])
+        lines += [f"{share} % of {result.coverage['changed']} changed lines of Python ran.", ""]
+    for timing in result.bench:
+        if timing.verdict == "failed":
+            lines.append(f"- benchmark {timing.name} failed: {_plain(timing.reason)}")
+        else:
+            lines.append(
+                f"- benchmark {timing.name}: {timing.verdict} ({significant(timing.ratio)} times the base's time)"
+            )
+    lines += [f"- {_plain(each)}" for each in result.notes]
+    if result.left:
+        lines.append(f"- not run, though concerned: {', '.join(f'`{each}`' for each in result.left)}")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return text in which a stranger's words make no markup of their own."""
+    flat = " ".join(text.split())
+    for sign in "\\`*_|<>[]":
+        flat = flat.replace(sign, f"\\{sign}")
+    return flat.replace("@", "@\u200b")  # nobody is notified
+
+
+def page(result: Result) -> str:
+    """Return the report as an HTML page that needs nothing else."""
+    from pathlib import Path
+
+    import jinja2
+
+    folder = Path(__file__).parent.parent / "templates" / "tryout"
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True)
+    shown = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+    return environment.get_template("report.html").render(result=result, tests=shown, counts=counts(result))

@@ -1,0 +1,305 @@
+"""The two work trees of a trial, in a repository of devkit's own: nothing is written into the user's clone.
+
+The repository borrows the clone's objects (``objects/info/alternates``) and reads its settings (``include.path``), so
+that a fetch brings only what is new, by the same proxies, rewritten addresses and credentials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError
+from devkit.files import explained
+from devkit.git.command import Git, GitFailed, line, safe_url
+from devkit.git.roles import base_branch
+from devkit.paths import cache_home
+from devkit.tryout.selection import belongs_to_tests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from devkit.app import App
+    from devkit.config import Config
+    from devkit.git.command import Line
+    from devkit.git.roles import Request
+    from devkit.git.state import Place, State
+
+KEPT = "kept"
+# After what the clone's settings say: its hooks and its sparse checkout are its own.
+OVERRIDES = "[core]\n\thooksPath = /dev/null\n\tsparseCheckout = false\n"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the two sides come from.
+
+    Attributes:
+        remote: the remote's name, as git knows it from the clone's settings, or an address.
+        request: the request's ref there.
+        base: the base branch's ref there; empty where a commit of the clone is the base.
+        commit: that commit.
+    """
+
+    remote: str
+    request: str
+    base: str
+    commit: str = ""
+
+
+@dataclass(frozen=True)
+class Commits:
+    """The commits of the two sides.
+
+    Attributes:
+        head: the request's.
+        base: what it is compared with: where it left the base branch, or the commit that was asked for.
+    """
+
+    head: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A file that the request changes: ``A``, ``M`` or ``D``, and its lines on both sides."""
+
+    path: str
+    status: str
+    before: frozenset[int] = frozenset()
+    after: frozenset[int] = frozenset()
+
+
+class Trial:
+    """The folder of a request's trial, below devkit's cache."""
+
+    def __init__(self, app: App, place: Place, number: int, object_format: str = "") -> None:
+        digest = hashlib.sha256(os.fsencode(place.common_dir)).hexdigest()[:16]
+        self.app = app
+        self.place = place
+        self.object_format = object_format or "sha1"
+        self.home = cache_home() / "tryout" / digest
+        self.repository = self.home / "repository.git"
+        self.folder = self.home / str(number)
+
+    def side(self, name: str) -> Path:
+        """Return the work tree of a side."""
+        return self.folder / name
+
+    @property
+    def git(self) -> Git:
+        """Git in the trial's repository."""
+        return Git(self.app, self.repository)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one devkit at a time work in the trials of a clone.
+
+        Raises:
+            DevkitError: another one does.
+        """
+        with explained(self.home):
+            self.home.mkdir(parents=True, exist_ok=True)
+            file = (self.home / ".lock").open("wb")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DevkitError(
+                    "another devkit pr try is at work for this clone", "They share the work trees of its trials."
+                ) from error
+            except OSError:
+                self.app.console.look("this disk has no locks: start one devkit pr try at a time")
+            yield
+
+    def lines(self, sources: Sources) -> list[Line]:
+        """Return the lines of git that bring the two sides here."""
+        return [*self._init_lines(), fetch_line(sources, self.folder.name)]
+
+    def _init_lines(self) -> list[Line]:
+        if (self.repository / "HEAD").is_file():
+            return []
+        words = ("init", "-q", "--bare", "--template=", f"--object-format={self.object_format}")
+        return [line(*words, "--", str(self.repository), directory=self.home)]
+
+    def fetch(self, sources: Sources) -> Commits:
+        """Bring the request and its base, and return their commits.
+
+        Raises:
+            DevkitError: the remote does not answer, or has no such request.
+        """
+        with explained(self.repository):
+            for each in self._init_lines():
+                Git(self.app, self.home).carry_out(each)
+            self._borrow()
+        try:
+            self.git.carry_out(fetch_line(sources, self.folder.name), title=f"fetching {sources.request}")
+        except GitFailed as failed:
+            raise explain_fetch(failed, sources) from failed
+        head = self.git.text("rev-parse", f"refs/tryout/{self.folder.name}/request^{{commit}}")
+        base = sources.commit or self.git.text("rev-parse", f"refs/tryout/{self.folder.name}/base^{{commit}}")
+        left = self.git.ask("merge-base", base, head)
+        if left.status:
+            raise DevkitError(
+                "the request and its base have no commit in common",
+                "There is nothing to compare with.",
+                "--base COMMIT   names another base",
+            )
+        return Commits(head, base if sources.commit else left.stdout.decode().strip())
+
+    def _borrow(self) -> None:
+        """Let the repository read the clone's objects and settings."""
+        common = self.place.common_dir
+        info = self.repository / "objects" / "info"
+        info.mkdir(parents=True, exist_ok=True)
+        theirs = [f"{common / 'objects'}"]
+        with contextlib.suppress(OSError):  # what the clone borrows itself
+            theirs += (common / "objects" / "info" / "alternates").read_text("utf-8").splitlines()
+        (info / "alternates").write_text("".join(f"{each}\n" for each in theirs), "utf-8")
+        if (common / "shallow").is_file():
+            shutil.copyfile(common / "shallow", self.repository / "shallow")
+        config = self.repository / "config"
+        if OVERRIDES not in config.read_text("utf-8", "surrogateescape"):
+            quoted = str(common / "config").replace("\\", "\\\\").replace('"', '\\"')
+            with config.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(f'[include]\n\tpath = "{quoted}"\n{OVERRIDES}')
+
+    def check_out(self, commits: Commits) -> list[Changed]:
+        """Check both sides out, lay the request's tests over the base, and return what the request changes.
+
+        Raises:
+            DevkitError: git cannot, or the disk is full.
+        """
+        for name, commit in (("base", commits.base), ("request", commits.head)):
+            self._check_out_side(self.side(name), commit)
+        changed = self.changes(commits)
+        laid = [each.path for each in changed if belongs_to_tests(each.path) and each.status != "D"]
+        base = self.git.at(self.side("base"))
+        if laid:
+            words = "checkout", "-q", commits.head, "--pathspec-from-file=-", "--pathspec-file-nul"
+            base.read(*words, data=b"\0".join(map(os.fsencode, laid)))
+        for each in changed:
+            if each.status == "D" and belongs_to_tests(each.path):
+                (self.side("base") / each.path).unlink(missing_ok=True)
+        return changed
+
+    def _check_out_side(self, folder: Path, commit: str) -> None:
+        git = self.git
+        inside = git.at(folder)
+        if (folder / ".git").is_file() and not inside.ask("checkout", "-q", "--force", "--detach", commit).status:
+            inside.read("clean", "-fdq")
+            return
+        with explained(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        git.read("worktree", "prune")
+        words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
+        with self.app.console.progress(f"checking out {folder.name}"):
+            git.read(*words)
+
+    def changes(self, commits: Commits) -> list[Changed]:
+        """Return what the request changes against its base, with the lines on both sides."""
+        words = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--ignore-submodules=none")
+        names = self.git.read(*words, "--name-status", "-z", commits.base, commits.head).split(b"\0")
+        statuses = {os.fsdecode(path): status.decode() for status, path in zip(names[::2], names[1::2], strict=False)}
+        raw = ("-U0", "--inter-hunk-context=0", "--patch-with-raw", "-z")
+        patch = self.git.read(*words, *raw, commits.base, commits.head)
+        before, after = hunks(patch)
+        return [
+            Changed(path, status[:1], before.get(path, frozenset()), after.get(path, frozenset()))
+            for path, status in statuses.items()
+        ]
+
+    def text(self, commit: str, path: str) -> str:
+        """Return a file's text at a commit; nothing where it is not there."""
+        return self.git.ask("cat-file", "blob", f"{commit}:{path}").stdout.decode(errors="replace")
+
+    def keep(self) -> None:
+        """Keep this trial's work trees until the user removes them."""
+        (self.folder / KEPT).touch()
+
+    def prune(self, keep: int) -> None:
+        """Remove the work trees of the oldest trials beyond ``keep``, those asked to be kept apart."""
+        os.utime(self.folder, (time.time(), time.time()))
+        others = [each for each in self.home.iterdir() if each.is_dir() and each.name.isdigit() and each != self.folder]
+        others = [each for each in others if not (each / KEPT).exists()]
+        for each in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def fetch_line(sources: Sources, number: str) -> Line:
+    """Return the line that fetches the sides beside all that is here."""
+    refs = [f"+{sources.request}:refs/tryout/{number}/request"]
+    refs += [f"+{sources.base}:refs/tryout/{number}/base"] if sources.base else []
+    words = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--no-recurse-submodules")
+    return line(*words, "--", sources.remote, *refs, slow=True)
+
+
+def explain_fetch(failed: GitFailed, sources: Sources) -> DevkitError:
+    """Return what a failed fetch means for the user."""
+    if "couldn't find remote ref" in failed.why and sources.request in failed.why:
+        return DevkitError(
+            f"{sources.request} was not found on {sources.remote}",
+            "The forge has no request of this number.",
+            "git remote -v   shows where the clone leads",
+            "--remote NAME   asks another remote",
+        )
+    return failed
+
+
+def sources_of(state: State, config: Config, request: Request, base: str, git: Git) -> Sources:
+    """Return where the sides come from.
+
+    Args:
+        state: the clone's.
+        config: the settings.
+        request: the request.
+        base: a commit or branch of the clone that is the base; empty for where the request left the base branch.
+        git: in the clone.
+
+    Raises:
+        DevkitError: ``base`` is no commit.
+    """
+    url = safe_url(state.remotes[request.remote])
+    local = "://" not in url and not Path(url).is_absolute() and (state.place.top is not None)
+    nearby = local and state.place.top is not None and (state.place.top / url).exists()
+    remote = str((state.place.top / url).resolve()) if nearby and state.place.top is not None else request.remote
+    if base:
+        answer = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
+        if base.startswith("-") or answer.status:
+            raise DevkitError(f"--base {base} is not a commit of this clone", "", "git branch -a   lists the branches")
+        return Sources(remote, request.source, "", answer.stdout.decode().strip())
+    branch = base_branch(state, config, request.remote)
+    known = f"refs/remotes/{request.remote}/{branch}" in state.refs or bool(config.get("pr.base-branch"))
+    return Sources(remote, request.source, f"refs/heads/{branch}" if known else "HEAD")
+
+
+def hunks(patch: bytes) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]:
+    """Return file → removed lines, and file → added lines, of ``git diff --patch-with-raw -z -U0``."""
+    import re
+
+    raw, _, text = patch.partition(b"\0\0")
+    names = [os.fsdecode(each) for each in raw.split(b"\0")[1::2]]
+    header = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+    before: list[set[int]] = []
+    after: list[set[int]] = []
+    for row in text.split(b"\n"):
+        if row.startswith(b"diff --git "):
+            before.append(set())
+            after.append(set())
+        elif before and (match := header.match(row)):
+            old, new = (int(match[1]), int(match[2] or 1)), (int(match[3]), int(match[4] or 1))
+            before[-1].update(range(old[0], old[0] + old[1]))
+            after[-1].update(range(new[0], new[0] + new[1]))
+    return _by_name(names, before), _by_name(names, after)
+
+
+def _by_name(names: Sequence[str], lines: Sequence[set[int]]) -> dict[str, frozenset[int]]:
+    return {name: frozenset(each) for name, each in zip(names, lines, strict=False)}

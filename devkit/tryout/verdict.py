@@ -1,0 +1,243 @@
+"""What the two sides' outcomes say: a word for each test, a verdict for the request, and one sentence why.
+
+Base is the code that the request starts from with the request's tests laid over it; request is the request.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+State = Literal["passed", "failed", "error", "skipped", "time", "missing", "absent", "flaky", "none", "not built"]
+Word = Literal["fixed", "new", "broken", "still failing", "still passing", "flaky", "not run"]
+Kind = Literal["good", "bad", "undecided"]
+
+MISSING = re.compile(r"No module named '?([\w.]+)'?")
+GPU = re.compile(r"\b(?:cuda|gpu|cudnn|nccl|rocm|xpu)\b", re.IGNORECASE)
+NAMED = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a test went on one side, over all its runs."""
+
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FileRuns:
+    """The runs of a test file on one side.
+
+    Attributes:
+        runs: of each run, test → outcome; the name ``""`` stands for the file as a whole, where it could not be loaded.
+        seconds: what the first run took.
+        log: where its output is.
+    """
+
+    runs: tuple[Mapping[str, Outcome], ...]
+    seconds: float = 0.0
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test's word, and what it comes from. JSON holds it as it is."""
+
+    file: str
+    test: str
+    base: str
+    request: str
+    verdict: Word
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of a request."""
+
+    kind: Kind
+    reason: str
+    tests: tuple[Judged, ...] = field(default=())
+
+
+def merged(runs: Sequence[Outcome]) -> Outcome:
+    """Return what several runs of one test come to: one state, or ``flaky`` where they differ."""
+    states = {each.state for each in runs}
+    if len(states) == 1:
+        return runs[0]
+    if states <= {"passed", "failed", "error", "time", "absent"} and "passed" in states:
+        wrong = next(each for each in runs if each.state != "passed")
+        bad = sum(each.state != "passed" for each in runs)
+        return Outcome("flaky", f"{bad} of {counted(len(runs), 'run')} failed: {wrong.reason}".rstrip(": "))
+    return next(each for each in runs if each.state != "passed")
+
+
+def outcomes(side: FileRuns) -> dict[str, Outcome]:
+    """Return test → what its runs come to."""
+    names = dict.fromkeys(name for run in side.runs for name in run)
+    absent = Outcome("absent")
+    return {name: merged([run.get(name) or run.get("") or absent for run in side.runs]) for name in names}
+
+
+def judge_file(
+    path: str, base: FileRuns, request: FileRuns, *, before: Collection[str], own: Collection[str]
+) -> list[Judged]:
+    """Return a word for each test of a file.
+
+    Args:
+        path: the file.
+        base: its runs over the base.
+        request: its runs over the request.
+        before: the tests that the base's own version of the file defines, ``Class::`` for its classes.
+        own: top-level modules of the project: what of them is missing is the request's affair.
+    """
+    there, here = outcomes(base), outcomes(request)
+    names = [name for name in here if name] or [name for name in there if name]
+    if not names:
+        return [_of_file(path, there.get(""), here.get(""), own)]
+    found = []
+    for name in names:
+        one = there.get(name) or there.get("") or Outcome("absent")
+        two = here.get(name) or here.get("") or Outcome("absent")
+        found.append(_judge(path, name, one, two, before=before, own=own))
+    return found
+
+
+def _of_file(path: str, base: Outcome | None, request: Outcome | None, own: Collection[str]) -> Judged:
+    nothing = Outcome("none")
+    one, two = base or nothing, request or nothing
+    if two.state == "none":
+        return Judged(path, "", one.state, two.state, "not run", "no test in it")
+    return _judge(path, "", one, two, before={""}, own=own)
+
+
+def could_not_run(outcome: Outcome, own: Collection[str]) -> str:
+    """Return why a test did not run; empty where it passed or failed."""
+    missing = MISSING.search(outcome.reason)
+    if outcome.state in {"failed", "error"} and missing and missing[1].partition(".")[0] not in own:
+        return f"missing module {missing[1]}"
+    if outcome.state == "skipped":
+        return "needs a GPU" if GPU.search(outcome.reason) else f"skipped: {outcome.reason}".rstrip(": ")
+    if outcome.state == "time":
+        return outcome.reason or "time"
+    if outcome.state in {"none", "absent"}:
+        return "no test in it"
+    if outcome.state == "not built":
+        return outcome.reason or "not built"
+    return ""
+
+
+def existed(name: str, before: Collection[str]) -> bool:
+    """Tell whether the base's own file has a test: itself, or its class where the method is inherited."""
+    plain = name.partition("[")[0]
+    if plain in before:
+        return True
+    owner, _, method = plain.partition("::")
+    return bool(method) and f"{owner}::" in before and not any(each.endswith(f"::{method}") for each in before)
+
+
+def _judge(
+    path: str, name: str, base: Outcome, request: Outcome, *, before: Collection[str], own: Collection[str]
+) -> Judged:
+    why = could_not_run(request, own)
+    word: Word
+    if why:
+        word = "not run"
+    elif "flaky" in {base.state, request.state}:
+        word, why = "flaky", request.reason if request.state == "flaky" else f"on base, {base.reason}"
+    elif request.state == "passed":
+        unknown = could_not_run(base, own)
+        if base.state == "passed":
+            word = "still passing" if existed(name, before) else "new"
+        elif base.state == "failed" and not unknown:
+            word, why = "fixed", base.reason
+        else:
+            word, why = ("fixed" if existed(name, before) else "new"), unknown or base.reason
+    else:
+        word = "broken" if base.state == "passed" else "still failing"
+        why = request.reason
+    return Judged(path, name, base.state, request.state, word, why)
+
+
+def decide(
+    tests: Sequence[Judged],
+    *,
+    built: Mapping[str, str],
+    slower: Sequence[str] = (),
+    added: Collection[tuple[str, str]] = (),
+) -> Verdict:
+    """Return the verdict of a request.
+
+    Args:
+        tests: the word of each test.
+        built: side (``base``, ``request``) → why it could not be built; empty where it was.
+        slower: the benchmarks that became slower, as sentences.
+        added: file and test of those that the request adds.
+    """
+    words = {each.verdict for each in tests}
+
+    def of(word: Word) -> list[Judged]:
+        return [each for each in tests if each.verdict == word]
+
+    def verdict(kind: Kind, reason: str) -> Verdict:
+        return Verdict(kind, reason, tuple(tests))
+
+    if built.get("request"):
+        if built.get("base"):
+            return verdict("undecided", f"neither the base nor the request builds: {built['request']}")
+        return verdict("bad", f"the request does not build: {built['request']}")
+    if "broken" in words:
+        return verdict("bad", f"{_named(of('broken'))} passed before and fails with the request")
+    # Where the base could not even load the test, both sides do not fail for one reason: the request's test fails.
+    theirs = [each for each in of("still failing") if (each.file, each.test) in added]
+    wrong = [each for each in theirs if each.base in {"error", "absent"} and each.request == "failed"]
+    if wrong:
+        return verdict("bad", f"{_named(wrong)}, which the request adds, fails")
+    if slower:
+        return verdict("bad", slower[0])
+    return verdict(*_rest(tests, added))
+
+
+def _rest(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> tuple[Kind, str]:
+    """Return the verdict where nothing is broken."""
+    good = [each for each in tests if each.verdict in {"fixed", "new", "still passing"}]
+    fixed = [each for each in tests if each.verdict == "fixed"]
+    new = [each for each in tests if each.verdict == "new"]
+    flaky = [each for each in tests if each.verdict == "flaky"]
+    failing = [each for each in tests if each.verdict == "still failing"]
+    idle = [each for each in tests if each.verdict == "not run"]
+    if not tests:
+        return "undecided", "no test concerns what the request changes"
+    theirs = [each for each in tests if (each.file, each.test) in added]
+    open_ = [each for each in theirs if each.verdict in {"flaky", "still failing", "not run"}]
+    if open_:
+        first = open_[0]
+        what = {"flaky": "is flaky", "still failing": "fails on both sides", "not run": f"did not run: {first.reason}"}
+        return "undecided", f"{_named(open_)}, which the request adds, {what[first.verdict]}"
+    if flaky and not fixed:
+        return "undecided", f"{_named(flaky)} is flaky: {flaky[0].reason}"
+    if not good:
+        if failing:
+            return "undecided", f"{_named(failing)} fails on both sides"
+        return "undecided", f"no test ran: {_named(idle)}: {idle[0].reason}"
+    parts = [f"{counted(len(fixed), 'test')} fixed"] if fixed else []
+    parts += [f"{counted(len(new), 'new test')} passing"] if new else []
+    still = len(good) - len(fixed) - len(new)
+    parts += [f"{still} still passing"] if still else []
+    rest = [f"{len(failing)} fail on both sides"] if failing else []
+    rest += [f"{len(idle)} did not run"] if idle else []
+    more = f" ({', '.join(rest)})" if rest else ""
+    return "good", f"nothing broken: {', '.join(parts)}{more}"
+
+
+def _named(tests: Sequence[Judged]) -> str:
+    names = [each.test or each.file for each in tests[:NAMED]]
+    more = f" and {len(tests) - NAMED} more" if len(tests) > NAMED else ""
+    return f"{', '.join(names)}{more}"

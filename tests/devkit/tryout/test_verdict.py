@@ -1,0 +1,122 @@
+"""The word of a test and the verdict of a request, as pure functions of what ran."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.tryout.verdict import FileRuns, Judged, Outcome, decide, judge_file, merged
+
+if TYPE_CHECKING:
+    from devkit.tryout.verdict import State
+
+PASSED, FAILED = Outcome("passed"), Outcome("failed", "AssertionError: 1 != 2")
+IMPORT = Outcome("error", "ImportError: cannot import name 'more' from 'ledger'")
+
+
+def words(base: Outcome, request: Outcome, *, before: set[str] | None = None) -> tuple[str, str]:
+    (found,) = judge_file(
+        "test_a.py",
+        FileRuns(({"test_a": base} if base.state != "error" else {"": base},)),
+        FileRuns(({"test_a": request},)),
+        before={"test_a"} if before is None else before,
+        own={"ledger"},
+    )
+    return found.verdict, found.reason
+
+
+@pytest.mark.parametrize(
+    ("base", "request_", "word"),
+    [
+        (FAILED, PASSED, "fixed"),
+        (PASSED, PASSED, "still passing"),
+        (PASSED, FAILED, "broken"),
+        (FAILED, FAILED, "still failing"),
+        (IMPORT, PASSED, "fixed"),
+        (Outcome("flaky", "1 of 3 runs failed"), PASSED, "flaky"),
+        (PASSED, Outcome("flaky", "1 of 3 runs failed"), "flaky"),
+    ],
+)
+def test_the_word_of_a_test_that_was_there(base: Outcome, request_: Outcome, word: str) -> None:
+    assert words(base, request_)[0] == word
+
+
+@pytest.mark.parametrize(("base", "word"), [(FAILED, "fixed"), (PASSED, "new"), (IMPORT, "new")])
+def test_the_word_of_a_test_that_the_request_adds(base: Outcome, word: str) -> None:
+    assert words(base, PASSED, before=set())[0] == word
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "told"),
+    [
+        ("failed", "ModuleNotFoundError: No module named 'torch'", "missing module torch"),
+        ("skipped", "this test needs CUDA", "needs a GPU"),
+        ("skipped", "not on Tuesdays", "skipped: not on Tuesdays"),
+        ("time", "time: not done after 3 s", "time: not done after 3 s"),
+        ("none", "", "no test in it"),
+    ],
+)
+def test_what_did_not_run_says_why(state: State, reason: str, told: str) -> None:
+    assert words(PASSED, Outcome(state, reason)) == ("not run", told)
+
+
+def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
+    wrong = Outcome("failed", "ModuleNotFoundError: No module named 'ledger.money'")
+    assert words(PASSED, wrong)[0] == "broken"
+
+
+def test_a_file_that_ran_no_test_is_not_run() -> None:
+    (found,) = judge_file("test_a.py", FileRuns(({},)), FileRuns(({},)), before=(), own=())
+    assert (found.test, found.verdict, found.reason) == ("", "not run", "no test in it")
+
+
+def test_runs_that_differ_are_flaky_and_a_crash_beside_failures_is_none() -> None:
+    assert merged([PASSED, FAILED, PASSED]).state == "flaky"
+    assert merged([FAILED, Outcome("error", "was ended by SIGSEGV")]).state == "failed"
+
+
+def test_an_inherited_test_was_there_where_its_class_was() -> None:
+    run = FileRuns(({"TestOp::test_grad": PASSED},))
+    assert judge_file("t.py", run, run, before={"TestOp::"}, own=())[0].verdict == "still passing"
+    assert judge_file("t.py", run, run, before={"Other::"}, own=())[0].verdict == "new"
+
+
+def of(word: str, *, base: str = "passed", request: str = "passed", name: str = "test_a") -> Judged:
+    return Judged("t.py", name, base, request, word, "why")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("tests", "kind", "reason"),
+    [
+        ([of("fixed"), of("still passing")], "good", "nothing broken: 1 test fixed, 1 still passing"),
+        ([of("fixed"), of("broken")], "bad", "test_a passed before and fails with the request"),
+        ([of("still failing"), of("still passing")], "good", "nothing broken: 1 still passing (1 fail on both sides)"),
+        ([of("still failing")], "undecided", "test_a fails on both sides"),
+        ([of("not run")], "undecided", "no test ran: test_a: why"),
+        ([of("flaky"), of("still passing")], "undecided", "test_a is flaky: why"),
+        ([], "undecided", "no test concerns what the request changes"),
+    ],
+)
+def test_the_verdict(tests: list[Judged], kind: str, reason: str) -> None:
+    said = decide(tests, built={})
+    assert (said.kind, said.reason) == (kind, reason)
+
+
+def test_every_test_that_the_request_adds_must_pass() -> None:
+    added = {("t.py", "test_a")}
+    assert decide([of("not run"), of("fixed", name="b")], built={}, added=added).kind == "undecided"
+    assert decide([of("still failing", base="failed", request="failed")], built={}, added=added).kind == "undecided"
+    said = decide([of("still failing", base="error", request="failed")], built={}, added=added)
+    assert (said.kind, said.reason) == ("bad", "test_a, which the request adds, fails")
+
+
+def test_a_request_that_alone_does_not_build_is_bad() -> None:
+    assert decide([], built={"request": "money.c:3: error: x"}).reason == (
+        "the request does not build: money.c:3: error: x"
+    )
+    assert decide([], built={"request": "no compiler", "base": "no compiler"}).kind == "undecided"
+
+
+def test_a_slower_benchmark_is_bad() -> None:
+    assert decide([of("still passing")], built={}, slower=["b takes 2 times as long"]).kind == "bad"
