@@ -137,10 +137,10 @@ class Trial:
         """
         with explained(self.repository):
             for each in self._init_lines():
-                Git(self.app, self.home).carry_out(each)
+                Git(self.app, self.home).execute(each)
             self._borrow()
         try:
-            self.git.carry_out(fetch_line(sources, self.folder.name), title=f"fetching {sources.request}")
+            self.git.execute(fetch_line(sources, self.folder.name), title=f"fetching {sources.request}")
         except GitFailed as failed:
             raise explain_fetch(failed, sources) from failed
         head = self.git.text("rev-parse", f"refs/tryout/{self.folder.name}/request^{{commit}}")
