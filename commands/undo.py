@@ -1,6 +1,6 @@
 """Return this repository to what it was before the last changing command of devkit, bit for bit.
 
-An undo is itself undone by devkit undo.
+Typed again it goes one command further back; devkit redo comes forward again.
 
 Example:  devkit undo
 
@@ -9,16 +9,25 @@ Example:  devkit undo --list
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.console import Cell, Column
 from devkit.errors import DevkitError
-from devkit.git.session import open_session
-from devkit.git.undo import choices, preview, undo
+from devkit.git.session import open_session, short
+from devkit.git.undo import choices, operation_log, plan_undo, undo
 from devkit.text import ago, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.app import App
+    from devkit.git.journal import Entry
+    from devkit.git.undo import Log, Undone
+
+NAMES_SHOWN = 4
 
 
 def _undoable(incomplete: str) -> list[tuple[str, str]]:
@@ -26,7 +35,7 @@ def _undoable(incomplete: str) -> list[tuple[str, str]]:
 
     try:
         with open_session(App(), changes=False) as session:
-            return [(each.id, each.command) for each in choices(session) if each.id.startswith(incomplete)]
+            return [(entry.id, entry.command) for entry in choices(session) if entry.id.startswith(incomplete)]
     except DevkitError:
         return []
 
@@ -39,62 +48,107 @@ def command(
             metavar="[RUN]", autocompletion=_undoable, help="Return to before this run, instead of the last."
         ),
     ] = "",
-    list_: Annotated[bool, typer.Option("--list", help="List what can be undone.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="List what can be undone, and what each changed.")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not (list_ or dry_run)) as session:
-        if list_:
-            found = choices(session)
-            undone = {each.undoes for each in found}
-            if as_json:
-                app.console.json(
-                    [
-                        {"id": each.id, "command": each.command, "started": each.started, "killed": each.after is None}
-                        for each in found
-                    ]
-                )
-            elif found:
-                app.console.table(
-                    [
-                        Column("run", "left"),
-                        Column("when", "left", 6),
-                        Column("command", "left", 9),
-                        Column("state", "left", 5),
-                    ],
-                    [
-                        (
-                            Cell(each.id, "type"),
-                            ago(each.started),
-                            each.command,
-                            Cell("killed", "failed") if each.after is None else "undone" if each.id in undone else "",
-                        )
-                        for each in found
-                    ],
-                )
-            else:
-                app.console.note("nothing to undo here")
-            return
+    if list_:
+        with open_session(app, changes=False) as session:
+            _list(app, choices(session), as_json=as_json)
+        return
+    with open_session(app, changes=True, dry=dry_run) as session:
+        plan = plan_undo(session, run, yes=yes)
         if dry_run:
-            app.console.plan(preview(session, run))
+            app.console.plan(plan.steps)
             return
-        done = undo(session, run, yes=yes)
+        done = undo(session, plan)
+    show(app, done, as_json=as_json)
+
+
+def show(app: App, done: Undone, *, as_json: bool) -> None:
+    """Say where an undo or a redo led."""
+    plan, restored = done.plan, done.restored
+    entry = plan.entry
     if as_json:
         app.console.json(
             {
-                "undone": done.entry.id,
-                "command": done.entry.command,
-                "files": done.restored.files,
-                "refs": list(done.restored.refs),
-                "left": done.restored.left,
+                "undone": entry.id,
+                "command": entry.command,
+                "files": restored.files,
+                "refs": list(restored.refs),
+                "left": restored.left,
             }
         )
         return
-    entry = done.entry
-    what = f"{done.where}, {counted(done.restored.files, 'file')} put back"
-    app.console.done(f"back to before {entry.command} ({entry.id}, {ago(entry.started)}): {what}")
-    for left in done.restored.left:
+    what = f"{done.where}, {counted(restored.files, 'file')} put back"
+    where = f"forward to after {plan.command}" if plan.redo else f"back to before {entry.command}"
+    app.console.done(f"{where} ({entry.id}, {ago(entry.started)}): {what}")
+    for push in reversed(plan.pushes):
+        then = f"is {push.before[:10]} again" if push.before else "was removed again"
+        app.console.note(f"  {push.remote}: {short(push.ref)} {then}")
+    for left in restored.left:
         app.console.look(f"not undone: {left}")
-    app.console.next("devkit undo   takes this back")
+    app.console.next("devkit undo   takes this back" if plan.redo else "devkit redo   takes this back")
+
+
+def _list(app: App, found: Sequence[Entry], *, as_json: bool) -> None:
+    log = operation_log(found)
+    if as_json:
+        app.console.json(
+            [
+                {
+                    "id": entry.id,
+                    "command": entry.command,
+                    "started": entry.started,
+                    "killed": entry.after is None,
+                    "sequence": entry.sequence,
+                    "state": _state(entry, log),
+                    "refs": list(entry.after.refs) if entry.after else None,
+                    "pushes": [f"{push.remote} {push.ref}" for push in entry.pushes],
+                    "worktrees": list(entry.creates),
+                }
+                for entry in found
+            ]
+        )
+        return
+    if not found:
+        app.console.note("nothing to undo here")
+        return
+    columns = [
+        Column("run", "left"),
+        Column("when", "left", 6),
+        Column("command", "left", 9),
+        Column("state", "left", 5),
+        Column("changed", "left", 3),
+    ]
+    rows = [
+        (
+            Cell(entry.id, "type"),
+            ago(entry.started),
+            entry.command,
+            Cell(_state(entry, log), "failed" if entry.after is None else ""),
+            _changed(entry),
+        )
+        for entry in found
+    ]
+    app.console.table(columns, rows)
+
+
+def _state(entry: Entry, log: Log) -> str:
+    if entry.after is None:
+        return "killed"
+    if log.done and entry.id == log.done[-1].id:
+        return "undo is here"
+    if log.undone and entry.id == log.undone[-1].id:
+        return "redo is here"
+    undone = {one.undoes for one in log.undone}
+    return "undone" if entry.id in undone else ""
+
+
+def _changed(entry: Entry) -> str:
+    names = [short(name) for name in entry.after.refs] if entry.after else []
+    shown = names[:NAMES_SHOWN] + ([f"and {len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else [])
+    pushed = [f"{push.remote}: {short(push.ref)}" for push in entry.pushes]
+    return ", ".join([*shown, *pushed, *entry.creates])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.app import App
+    from devkit.git.store import PrivateRefs
 
 # What a user sets on purpose: identity, transport and credentials, configuration, tracing. The others (GIT_DIR,
 # GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY, GIT_EXTERNAL_DIFF, …) come from a hook or a wrapper, and would send a
@@ -214,6 +215,7 @@ class Git:
         holds: descriptors that every git inherits: a lock is held until the last of them has ended.
         log: where the output of slow lines goes.
         shielded: its quick lines are out of the reach of a Ctrl-C.
+        private: the names that only devkit knows, once the repository's folder is known.
     """
 
     app: App
@@ -221,6 +223,7 @@ class Git:
     holds: list[int] = field(default_factory=list)
     log: Path | None = None
     shielded: bool = False
+    private: PrivateRefs | None = None
 
     def __post_init__(self) -> None:
         for name in [each for each in os.environ if each.startswith("GIT_") and not KEPT.fullmatch(each)]:
@@ -230,7 +233,7 @@ class Git:
 
     def at(self, directory: Path) -> Git:
         """Return git in another directory, under the same lock."""
-        return Git(self.app, directory, self.holds, self.log, self.shielded)
+        return Git(self.app, directory, self.holds, self.log, self.shielded, self.private)
 
     def _start(self, words: Sequence[str], env: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -275,8 +278,8 @@ class Git:
             answers.append(Answer(process.returncode, stdout, stderr))
         return answers
 
-    def stream(self, *words: str, chunks: Iterator[bytes], env: Mapping[str, str] | None = None) -> None:
-        """Run a line that reads ``chunks``.
+    def stream(self, *words: str, chunks: Iterator[bytes], env: Mapping[str, str] | None = None) -> bytes:
+        """Run a line that reads ``chunks``, and return what it printed.
 
         Raises:
             GitFailed: its status is not 0.
@@ -294,6 +297,7 @@ class Git:
             stdout, stderr = process.communicate()
         if process.returncode:
             raise GitFailed(words, Answer(process.returncode, stdout, stderr))
+        return stdout
 
     def execute(
         self, each: Line, *, check: bool = True, env: Mapping[str, str] | None = None, title: str = ""

@@ -72,6 +72,7 @@ class Entry:
         undoes: the run that it undid, if it was an undo.
         sequence: its place among the changing runs of the repository; clocks go back, this does not. 0 for one of an
             older devkit, which came before all that have one.
+        snapshot: the snapshot's commit; empty for one of an older devkit, which a ref names.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Entry:
     after: After | None = None
     undoes: str = ""
     sequence: int = 0
+    snapshot: str = ""
 
 
 def folder(place: Place) -> Path:
@@ -124,6 +126,7 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         After(**after) if after else None,
         data["undoes"],
         data.get("sequence", 0),
+        data.get("snapshot", ""),
     )
 
 

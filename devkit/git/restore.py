@@ -20,6 +20,7 @@ from devkit.git.changes import is_path, lstat, parents
 from devkit.git.command import line
 from devkit.git.snapshot import OPERATION_FILES, SHARED, Snapshot, blobs_of, link_bytes, real_parents
 from devkit.git.state import GITLINK, REFS, find_place, head_text, own_refs, parse_refs, parse_worktrees
+from devkit.git.store import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -394,6 +395,9 @@ def _created(lock: Path) -> BinaryIO:
 
 def set_refs(git: Git, refs: Mapping[str, str]) -> None:
     """Set refs, all or none; an empty object deletes."""
+    if git.private:
+        _set_private(git, {name: oid for name, oid in refs.items() if name.startswith(PRIVATE)})
+        refs = {name: oid for name, oid in refs.items() if not name.startswith(PRIVATE)}
     if not refs:
         return
     deletes = [f"delete {name}\0\0" for name, oid in refs.items() if not oid]
@@ -402,6 +406,16 @@ def set_refs(git: Git, refs: Mapping[str, str]) -> None:
         if records:
             data = os.fsencode("".join(records))
             git.execute(line("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin", data=data))
+
+
+def _set_private(git: Git, refs: Mapping[str, str]) -> None:
+    """Set names that only devkit knows; one of a killed run, or of an older devkit, is a ref of git's still."""
+    if refs and git.private:
+        git.private.update(refs)
+        names, _, _ = parse_refs(git.read(*REFS, "--", PRIVATE))
+        data = os.fsencode("".join(f"delete {name}\0\0" for name in refs if name in names))
+        if data:
+            git.execute(line("update-ref", "-z", "--stdin", data=data))
 
 
 def _logs(git: Git, snapshot: Snapshot, refs: Mapping[str, str]) -> None:
@@ -453,7 +467,8 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
 def refs_now(git: Git, under: str = "refs/") -> dict[str, str]:
     """Read the object of every ref that is not symbolic, or of those below a name that ends in ``/``."""
     names, _, symrefs = parse_refs(git.read(*REFS, "--", under))
-    return own_refs(names, symrefs)
+    private = git.private.read() if git.private else {}
+    return {**{name: oid for name, oid in private.items() if name.startswith(under)}, **own_refs(names, symrefs)}
 
 
 def remove_worktree(git: Git, path: Path) -> None:

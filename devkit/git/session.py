@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.git import journal, snapshot
+from devkit.git import journal, snapshot, store
 from devkit.git.command import Git, line, lines_of
 from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
+from devkit.git.roles import USUAL_BASE_BRANCHES
 from devkit.git.snapshot import MIB, WriteSet
 from devkit.git.state import State, find_place, read_state, read_status
+from devkit.git.store import PRIVATE, PrivateRefs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from devkit.runs import Run
 
 
+WIP_DOCUMENT = "wip.json"
 # What a folder without permission, a full disk and a read-only one answer: nothing that a command of ours did wrong.
 REFUSALS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE)
@@ -85,12 +88,12 @@ class Session:
             known = {"dirty": dirty, "commit": state.head or "(initial)", "branch": branch}
         with self.app.start_run(command, known, **arguments) as run:
             self.git.log = run.log("git")
-            before = snapshot.take(
+            before, oid = snapshot.take(
                 self.git, state, run.id, command, writes, limit=self.app.config.get("undo.max-mib") * MIB
             )
             number = journal.next_sequence(self.place)
             entry = journal.Entry(
-                run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes, sequence=number
+                run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes, sequence=number, snapshot=oid
             )
             journal.write(self.place, entry)
             run.hold("undo")
@@ -141,11 +144,43 @@ class Session:
         self.git.ask("update-ref", "-d", snapshot.NAMESPACE + run_id)
         journal.forget(self.place, run_id)
 
+    def settle(self, state: State) -> None:
+        """Take snapshots and saved work from git's refs to where only devkit looks, those of older versions too.
+
+        Until then, and where it cannot be done, the refs hold them.
+        """
+        entries = {snapshot.NAMESPACE + entry.id: entry for entry in journal.entries(self.place)}
+        private = PrivateRefs(self.place.common_dir)
+        held = refs_now(Git(self.app, self.git.directory, self.git.holds), "refs/devkit/")
+        saved = {name: oid for name, oid in held.items() if is_saved(self.git, name, oid)}
+        undo = {name: oid for name, oid in held.items() if name in entries}
+        if not saved and not undo:
+            return
+        kept = [entry.snapshot for name, entry in entries.items() if entry.snapshot and name not in held]
+        kept += [oid for name, oid in private.read().items() if name not in held]
+        try:
+            roots = [*saved.values(), *undo.values()]
+            if not store.keep(self.git, self.place.common_dir, roots, stable(state), kept):
+                return
+            for name, oid in undo.items():
+                if entries[name].snapshot != oid:
+                    journal.write(self.place, replace(entries[name], snapshot=oid))
+            private.update(saved)
+        except (DevkitError, OSError) as error:
+            if self.app.console.verbose:
+                self.app.console.look(f"snapshots stay in refs/devkit: {error}")
+            return
+        data = os.fsencode("".join(f"delete {name}\0{oid}\0" for name, oid in {**saved, **undo}.items()))
+        self.git.ask("update-ref", "-z", "--stdin", data=data)
+
     def _forget_old(self) -> None:
         from devkit.runs import Run as RunRecord
 
         for entry in journal.entries(self.place)[max(self.app.config.get("undo.keep"), 1) :]:
-            self.drop(entry.id)
+            if entry.snapshot:
+                journal.forget(self.place, entry.id)
+            else:
+                self.drop(entry.id)
             with contextlib.suppress(DevkitError):
                 found = self.app.runs.find(entry.id)
                 RunRecord(found.folder, found.record, self.app.runs).release("undo")
@@ -200,6 +235,7 @@ class Change:
         self.entry = replace(self.entry, after=after)
         journal.write(self.session.place, self.entry)
         self.record.record["lines"] = self.lines
+        self.session.settle(now)
 
 
 def moved(before: Snapshot, now: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
@@ -224,6 +260,7 @@ def open_session(app: App, *, changes: bool, dry: bool = False, directory: Path 
     git.directory = place.top or place.git_dir
     try:
         with journal.locked(git, place) if changes else contextlib.nullcontext():
+            git.private = PrivateRefs(place.common_dir)
             session = Session(app, git, place, dry=dry)
             try:
                 yield session
@@ -283,6 +320,7 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
         if now.refs.get(name, "") != oid and now.refs.get(name, "") != before.refs.get(name, ""):
             found.append(f"{short(name)} moved{_commits(session.git, oid, now.refs.get(name, ''))}")
     found += _settings_since(entry.after, now)
+    later = [run.after.files for run in journal.entries(session.place) if run.after]
     for each in before.checkouts:
         top = Path(each.path)
         name = each.head.strip().removeprefix("ref: ")
@@ -296,7 +334,13 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
             found.append(f"another commit or branch was checked out in {top}")
         marks = journal.file_marks(top, read_status(session.git.at(top)))
         then = entry.after.files.get(each.git_dir, {})
-        edited = sorted(path for path in {*marks, *then} if marks.get(path) != then.get(path))
+        # an undo before this one may have written the files anew
+        left = next((files[each.git_dir] for files in later if each.git_dir in files), {})
+        edited = sorted(
+            path
+            for path in {*marks, *then}
+            if marks.get(path) != then.get(path) and (path not in left or marks.get(path) != left[path])
+        )
         held = {file.path for file in each.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
@@ -388,3 +432,21 @@ def clear_incoming(session: Session) -> None:
     if names:
         data = os.fsencode("".join(f"delete {name}\0\0" for name in names))
         session.git.ask("update-ref", "-z", "--stdin", data=data)
+
+
+def stable(state: State) -> list[str]:
+    """Return the commits whose history stays here whatever devkit lets go of: the default branches of the remotes."""
+    found = []
+    for remote in state.remotes:
+        prefix = f"refs/remotes/{remote}/"
+        names = [state.symrefs.get(f"{prefix}HEAD", ""), *(prefix + name for name in USUAL_BASE_BRANCHES)]
+        found += [state.refs[name] for name in names if name in state.refs]
+    return found
+
+
+def is_saved(git: Git, name: str, oid: str) -> bool:
+    """Tell whether a ref of git's is saved work of devkit's."""
+    number = name.removeprefix(PRIVATE)
+    if not name.startswith(PRIVATE) or not number.isdigit():
+        return False
+    return git.ask("cat-file", "-e", f"{oid}:{WIP_DOCUMENT}").status == 0

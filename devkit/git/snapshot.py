@@ -239,8 +239,8 @@ def take(
     writes: WriteSet,
     *,
     limit: int,
-) -> Snapshot:
-    """Write the snapshot of what ``writes`` names.
+) -> tuple[Snapshot, str]:
+    """Write the snapshot of what ``writes`` names, and return it and its commit.
 
     Args:
         git: in the checkout.
@@ -288,8 +288,7 @@ def take(
         raise _too_large(blobs, total, limit)
     keep = list(dict.fromkeys([*tips, *filter(None, [state.head]), *_commits(git, blobs.commits, set(tips))]))
     document = ("snapshot.json", encode(snapshot))
-    write_commit(git, snapshot.ref, document, blobs, keep, f"before {command}")
-    return snapshot
+    return snapshot, write_commit(git, snapshot.ref, document, blobs, keep, f"before {command}")
 
 
 def is_kept(name: str) -> bool:
@@ -435,8 +434,8 @@ def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
 
 def write_commit(
     git: Git, ref: str, document: tuple[str, Any], blobs: Blobs, parents_: Sequence[str], message: str
-) -> None:
-    """Write a commit below a private ref, with one git process.
+) -> str:
+    """Write a commit below a private ref, with one git process, and return its name.
 
     Args:
         git: in the repository.
@@ -458,16 +457,16 @@ def write_commit(
                 yield from _exactly(source, size)
             yield b"\n"
         said = os.fsencode(message + "\n")
-        yield b"commit %s\ncommitter devkit <devkit> 0 +0000\n" % ref.encode()
+        yield b"commit %s\nmark :1\ncommitter devkit <devkit> 0 +0000\n" % ref.encode()
         yield b"data %d\n%s" % (len(said), said)
         yield from (b"merge %s\n" % each.encode() for each in parents_)
         yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
         yield from (b"M 100644 %s o/%s\n" % (oid.encode(), oid.encode()) for oid in sorted(blobs.kept - {name}))
-        yield b"done\n"
+        yield b"get-mark :1\ndone\n"
 
     words = ("-c", "core.compression=1", "fast-import", "--quiet", "--force", "--depth=0", "--date-format=raw")
     try:
-        git.stream(*words, chunks=chunks())
+        return git.stream(*words, chunks=chunks()).decode().strip()
     except GitFailed as error:
         report = _CRASH_REPORT.search(error.answer.stderr)
         if report:  # which git leaves in the repository for ever
@@ -555,7 +554,7 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
 
 def exists(entry: Entry, state: State) -> bool:
     """Tell whether a run's snapshot is here."""
-    return NAMESPACE + entry.id in state.refs
+    return bool(entry.snapshot) or NAMESPACE + entry.id in state.refs
 
 
 def load(git: Git, entry: Entry, state: State) -> Snapshot:
@@ -564,7 +563,7 @@ def load(git: Git, entry: Entry, state: State) -> Snapshot:
     Raises:
         DevkitError: it is gone.
     """
-    answer = git.ask("cat-file", "blob", f"{NAMESPACE}{entry.id}:snapshot.json")
+    answer = git.ask("cat-file", "blob", f"{entry.snapshot or NAMESPACE + entry.id}:snapshot.json")
     if answer.status:
         raise DevkitError(f"the snapshot of run {entry.id} is gone", answer.complaint, "devkit undo --list")
     found = decode(json.loads(answer.stdout))

@@ -234,6 +234,9 @@ def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> 
     if worktrees.status:  # before git 2.36 there is no -z
         trees = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
     names, kinds, symrefs = parse_refs(refs.stdout)
+    private = {name: oid for name, oid in git.private.read().items() if name not in names} if git.private else {}
+    names.update(private)
+    kinds.update(dict.fromkeys(private, "commit"))
     values, local = parse_config(config.stdout)
     return State(
         place,

@@ -17,13 +17,14 @@ from devkit.git.restore import differences, refs_now
 from devkit.git.roles import push_address
 from devkit.git.session import moved, return_to, short, since
 from devkit.git.snapshot import WriteSet
-from devkit.git.state import find_place, head_text
+from devkit.git.state import head_text
+from devkit.git.store import present
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from devkit.git.command import Line
-    from devkit.git.restore import Restored
+    from devkit.git.restore import Differences, Restored
     from devkit.git.session import Session
     from devkit.git.snapshot import Snapshot
     from devkit.git.state import State
@@ -32,59 +33,174 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Undone:
-    """What was undone, and where that leads."""
+class Log:
+    """The changing runs of a repository, as an undo meets them.
+
+    Attributes:
+        done: those in effect, the oldest first; one that was redone is there as the redo.
+        undone: the undos that can be taken back, the last of them last.
+    """
+
+    done: tuple[journal.Entry, ...] = ()
+    undone: tuple[journal.Entry, ...] = ()
+
+
+@dataclass(frozen=True)
+class UndoPlan:
+    """A way back that will be taken.
+
+    Attributes:
+        entry: the run that is undone; for a redo, the undo.
+        command: what that did, in the words of the run that it began with.
+        before: the state to return to.
+        differs: how each checkout differs from it.
+        refs: the refs to be set, with their objects (empty: deleted).
+        pushes: the pushes to be taken back.
+        writes: what the way back can touch.
+        gone: the worktrees that come back.
+    """
 
     entry: journal.Entry
+    command: str
+    before: Snapshot
+    differs: Mapping[str, Differences]
+    refs: Mapping[str, str]
+    pushes: tuple[Push, ...]
+    writes: WriteSet
+    gone: tuple[Path, ...]
+    redo: bool = False
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be done, as lines."""
+        lines = [f"git worktree remove --force -- {shlex.quote(path)}" for path in self.entry.creates]
+        lines += [f"git worktree add --no-checkout --detach -- {shlex.quote(str(path))}" for path in self.gone]
+        for checkout in self.before.checkouts:
+            found = self.differs[checkout.path]
+            count = len(checkout.files)
+            lines.append(f"# in {checkout.path}: compare {count} paths with the snapshot, write what differs")
+            lines += [f"rm -- {shlex.quote(path)}" for path in found.extra]
+            lines += [f"git checkout-index --force -- {shlex.quote(path)}" for path in found.stale]
+            lines.append(f"# its index from {checkout.index[:10]}" if checkout.index else "# no index")
+        for name, oid in self.refs.items():
+            typed = shlex.quote(name)
+            lines.append(f"git update-ref {typed} {oid}" if oid else f"git update-ref -d {typed}")
+        return lines + [str(push_back(push)) for push in reversed(self.pushes)]
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What was undone or redone, and where that leads."""
+
+    plan: UndoPlan
     restored: Restored
     where: str
 
 
+def operation_log(entries: Iterable[journal.Entry]) -> Log:
+    """Return which runs are in effect and which undos can be taken back: each undo goes one run further back.
+
+    Args:
+        entries: the runs, in any order.
+    """
+    done: list[journal.Entry] = []
+    undone: list[journal.Entry] = []
+    for entry in sorted(entries, key=lambda one: (one.sequence, one.started)):
+        below = [one.id for one in done]
+        above = [one.id for one in undone]
+        if entry.undoes in below and entry.after is not None:
+            del done[below.index(entry.undoes)]
+            undone.append(entry)
+        elif entry.undoes in above and entry.after is not None:
+            del undone[above.index(entry.undoes)]
+            done.append(entry)
+        else:  # a run of its own, or an undo that was killed: what it left is what is in effect
+            done.append(entry)
+            if not entry.undoes:
+                undone.clear()
+    return Log(tuple(done), tuple(undone))
+
+
+def origin(entry: journal.Entry, entries: Iterable[journal.Entry]) -> journal.Entry:
+    """Return the run that an undo, or a redo of one, began with."""
+    known = {one.id: one for one in entries}
+    while entry.undoes in known:
+        entry = known[entry.undoes]
+    return entry
+
+
 def choices(session: Session) -> list[journal.Entry]:
-    """Return what can be undone, the newest first."""
-    refs = refs_now(session.git)
-    return [each for each in journal.entries(session.place) if snapshot.NAMESPACE + each.id in refs]
+    """Return the runs whose state before is kept, the newest first."""
+    entries = journal.entries(session.place)
+    here = present(session.git, (entry.snapshot for entry in entries))
+    refs = refs_now(session.git, snapshot.NAMESPACE) if any(not entry.snapshot for entry in entries) else {}
+    return [entry for entry in entries if entry.snapshot in here or snapshot.NAMESPACE + entry.id in refs]
 
 
-def choose(session: Session, run: str) -> journal.Entry:
-    """Return the run of this name, or the last one.
+def choose(session: Session, run: str, *, redo: bool = False) -> journal.Entry:
+    """Return the run of this name, or the one that is undone next; for a redo, the undo that is taken back next.
 
     Raises:
         DevkitError: there is none.
     """
     found = choices(session)
-    if not found:
-        raise DevkitError("there is nothing to undo in this repository", "devkit has changed nothing here.")
+    log = operation_log(found)
+    if redo:
+        if not log.undone:
+            raise DevkitError("there is nothing to redo in this repository", "", "devkit undo --list")
+        return log.undone[-1]
     if not run:
-        return found[0]
-    named = [each for each in found if each.id == run] or [each for each in found if each.id.startswith(run)]
+        if log.done:
+            return log.done[-1]
+        if log.undone:
+            raise DevkitError("all that is kept is undone already", "", "devkit redo", "devkit undo --list")
+        raise DevkitError("there is nothing to undo in this repository", "devkit has changed nothing here.")
+    named = [one for one in found if one.id == run] or [one for one in found if one.id.startswith(run)]
     if len(named) != 1:
         raise DevkitError(f"there is no run {run} to undo in this repository", "", "devkit undo --list")
     return named[0]
 
 
-def undo(session: Session, run: str, *, yes: bool) -> Undone:
-    """Return to before a run.
+def plan_undo(session: Session, run: str = "", *, yes: bool, redo: bool = False) -> UndoPlan:
+    """Return the way back to before a run; with ``redo``, to before the last undo.
 
     Raises:
-        DevkitError: something moved since, and ``yes`` is not given; nothing was changed.
+        DevkitError: something moved since, and ``yes`` is not given; or the way is barred.
     """
-    entry = choose(session, run)
+    entry = choose(session, run, redo=redo)
     state = session.state()
     before = snapshot.load(session.git, entry, state)
     _stand_clear(session, state, before, entry)
-    _confirm(entry, since(session, before, entry, state), moved(before, state.own_refs), yes=yes)
-    pushes = _pushes_to_take_back(session, state, entry)
-    gone = [Path(each.path) for each in before.checkouts if not (Path(each.path) / ".git").exists()]
-    writes = touched(session, before, entry)
-    with session.change(f"undo {entry.id}", state, writes, creates=gone, undoes=entry.id, of=entry.command) as change:
-        restored = return_to(session, before, entry)
-        for push in reversed(pushes):
-            change.push(
-                Push(push.remote, push.ref, push.after, push.before), push_back(push), title=f"pushing to {push.remote}"
-            )
+    _confirm(entry, since(session, before, entry, state), moved(before, state.own_refs), yes=yes, redo=redo)
+    now = refs_now(session.git)
+    names = entry.after.refs if entry.after else moved(before, now)
+    refs = {name: before.refs.get(name, "") for name in names if now.get(name, "") != before.refs.get(name, "")}
+    return UndoPlan(
+        entry,
+        origin(entry, journal.entries(session.place)).command,
+        before,
+        {checkout.path: differences(session.git, checkout) for checkout in before.checkouts},
+        refs,
+        tuple(_pushes_to_take_back(session, state, entry)),
+        touched(session, before, entry),
+        tuple(Path(one.path) for one in before.checkouts if not (Path(one.path) / ".git").exists()),
+        redo,
+    )
+
+
+def undo(session: Session, plan: UndoPlan) -> Undone:
+    """Go back, or forward again, as planned."""
+    entry = plan.entry
+    word = "redo" if plan.redo else "undo"
+    with session.change(
+        f"{word} {entry.id}", session.state(), plan.writes, creates=plan.gone, undoes=entry.id, of=plan.command
+    ) as change:
+        restored = return_to(session, plan.before, entry)
+        for push in reversed(plan.pushes):
+            record = Push(push.remote, push.ref, push.after, push.before)
+            change.push(record, push_back(push), title=f"pushing to {push.remote}")
         change.record.record["result"] = {"undone": entry.id, "files": restored.files, "refs": list(restored.refs)}
-    return Undone(entry, restored, _where(session))
+    return Undone(plan, restored, _where(session))
 
 
 def _stand_clear(session: Session, state: State, before: Snapshot, entry: journal.Entry) -> None:
@@ -114,10 +230,11 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
             )
 
 
-def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *, yes: bool) -> None:
+def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *, yes: bool, redo: bool) -> None:
     if yes:
         return
-    again = f"devkit undo {entry.id} --yes   goes back all the same; devkit undo then brings this state back"
+    line_ = "devkit redo --yes" if redo else f"devkit undo {entry.id} --yes"
+    again = f"{line_}   goes there all the same; devkit {'undo' if redo else 'redo'} then brings this state back"
     if entry.after is None:
         raise DevkitError(
             f"{entry.command} ({entry.id}) was killed before it ended",
@@ -199,29 +316,6 @@ def _pushes_to_take_back(session: Session, state: State, entry: journal.Entry) -
                 f"git fetch {push.remote}   and look first",
             )
     return found
-
-
-def preview(session: Session, run: str) -> list[str]:
-    """Return what going back would do."""
-    entry = choose(session, run)
-    before = snapshot.load(session.git, entry, session.state(status=False))
-    now = refs_now(session.git)
-    names = entry.after.refs if entry.after else moved(before, now)
-    lines = [f"git worktree remove --force -- {shlex.quote(path)}" for path in entry.creates]
-    for each in before.checkouts:
-        found = differences(session.git, each)
-        lines.append(f"# in {each.path}: compare {len(each.files)} paths with the snapshot, write what differs")
-        lines += [f"rm -- {shlex.quote(path)}" for path in found.extra]
-        lines += [f"git checkout-index --force -- {shlex.quote(path)}" for path in found.stale]
-        lines.append(
-            f"# {find_place(session.git).git_dir}/index from {each.index[:10]}" if each.index else "# no index"
-        )
-    for name in names:
-        oid = before.refs.get(name, "")
-        if now.get(name, "") != oid:
-            typed = shlex.quote(name)
-            lines.append(f"git update-ref {typed} {oid}" if oid else f"git update-ref -d {typed}")
-    return lines + [str(push_back(push)) for push in entry.pushes]
 
 
 def _where(session: Session) -> str:

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git.changes import in_the_way, is_path, lstat
 from devkit.git.command import line
-from devkit.git.restore import make_folders, remove, remove_empty, safe_path, write_file
+from devkit.git.restore import make_folders, remove, remove_empty, safe_path, set_refs, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
 from devkit.text import counted
 
@@ -416,8 +416,8 @@ def next_number(state: State) -> int:
 
 def entries(git: Git, state: State) -> list[Wip]:
     """Return the entries, the newest first; what others keep below the same name is none."""
-    names = [name for name in state.refs if name.startswith(NAMESPACE)]
-    found = [_load(git, name) for name in names if git.ask("cat-file", "-e", f"{name}:{DOCUMENT}").status == 0]
+    refs = {name: oid for name, oid in state.refs.items() if name.startswith(NAMESPACE)}
+    found = [_load(git, name, oid) for name, oid in refs.items() if _has_document(git, oid)]
     return sorted(found, key=lambda each: each.number, reverse=True)
 
 
@@ -432,14 +432,18 @@ def find(git: Git, state: State, number: int = 0) -> Wip:
     if not chosen:
         if number and f"{NAMESPACE}{number}" in state.refs:
             name = f"{NAMESPACE}{number}"
-            raise DevkitError(f"{name} is no entry", "devkit did not write it.", f"git show {name}")
+            raise DevkitError(f"{name} is not an entry", "devkit did not write it.", Hint.of("git", "show", name))
         what = f"no entry {number}" if number else "nothing put aside here"
         raise DevkitError(f"there is {what}", "", "devkit wip list" if found else "devkit wip save")
     return chosen[0]
 
 
-def _load(git: Git, name: str) -> Wip:
-    data: dict[str, Any] = json.loads(git.read("cat-file", "blob", f"{name}:{DOCUMENT}"))
+def _has_document(git: Git, oid: str) -> bool:
+    return git.ask("cat-file", "-e", f"{oid}:{DOCUMENT}").status == 0
+
+
+def _load(git: Git, name: str, oid: str) -> Wip:
+    data: dict[str, Any] = json.loads(git.read("cat-file", "blob", f"{oid}:{DOCUMENT}"))
     if data["version"] != VERSION:
         raise DevkitError(f"{name} is of another version of devkit")
     items = tuple(
@@ -476,5 +480,5 @@ def restore(changing: Changing, entry: Wip, state: State, paths: Collection[str]
             entry.message or "wip",
         )
     else:
-        changing.run(line("update-ref", "-d", entry.ref))
+        set_refs(git, {entry.ref: ""})
     return []

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 LIMIT_S = 90
+WIP = "refs/devkit/wip/"
 NAMES = ["a.cc", "dir/b.py", "dir/sub/c.txt", "d e.txt", "ü.txt", "crlf.txt", "bin.dat", "run.sh", "new\nline.txt"]
 ODD = [
     "loose.txt",
@@ -339,6 +340,7 @@ class Case:
                 if path.is_dir()
             },
             "refs": refs(self.clone),
+            "saved work": saved(self.clone),
             "stash": _bytes(self.clone / ".git" / "logs" / "refs" / "stash"),
             "config": self.branch_settings(),
             "project": refs(self.folder / "project.git"),
@@ -492,7 +494,19 @@ def _git_dir(top: Path) -> Path:
 def refs(repository: Path) -> list[str]:
     """Return every ref but devkit's way back."""
     lines = git(repository, "for-each-ref", "--format=%(refname) %(objectname) %(symref)").decode().splitlines()
-    return [each for each in lines if not each.startswith(("refs/devkit/undo/", "refs/devkit/incoming/"))]
+    return [each for each in lines if not each.startswith(("refs/devkit/undo/", "refs/devkit/incoming/", WIP))]
+
+
+def saved(repository: Path) -> list[str]:
+    """Return the names of saved work with their commits, whether git or only devkit knows them."""
+    import json
+
+    path = repository / ".git" / "devkit" / "refs.json"
+    found = dict(json.loads(path.read_text())) if path.exists() else {}
+    for line in git(repository, "for-each-ref", "--format=%(refname) %(objectname)", WIP).decode().splitlines():
+        name, oid = line.split()
+        found[name] = oid
+    return sorted(f"{name} {oid}" for name, oid in found.items())
 
 
 def differences(one: Any, other: Any, where: str = "") -> list[str]:

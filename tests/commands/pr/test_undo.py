@@ -30,16 +30,17 @@ def look(clone: Clone) -> dict[str, object]:
     return {**checkout(clone.folder, type(clone.folder)(inside)), "refs": refs(clone.folder)}
 
 
-def test_undo_is_exact_and_is_undone_by_undo(clone: Clone) -> None:
+def test_undo_is_exact_and_redo_comes_forward_again(clone: Clone) -> None:
     clone.write("loose.bin", "").write_bytes(bytes(range(256)))
     before = look(clone)
     clone.devkit("pr", "fetch", "7")
     after = look(clone)
     said = clone.devkit("undo")
     assert said.status == 0
-    assert "on develop, 3 files put back\n  → devkit undo   takes this back" in said.text
+    assert "on develop, 3 files put back\n  → devkit redo   takes this back" in said.text
     assert differences(before, look(clone)) == []
-    clone.devkit("undo")
+    said = clone.devkit("redo")
+    assert "✓ forward to after pr fetch 7" in said.text
     assert differences(after["files"], look(clone)["files"]) == []
     assert clone.status() == ["## pr/7", "?? loose.bin"]
 
@@ -57,7 +58,7 @@ def test_what_moved_since_is_shown_and_needs_yes(clone: Clone) -> None:
     assert clone.status() == ["## pr/7", " M a.cc"]
     assert clone.devkit("undo", "--yes").status == 0
     assert differences(before, look(clone)) == []
-    assert clone.devkit("undo").status == 0
+    assert clone.devkit("redo").status == 0
     assert (clone.folder / "a.cc").read_text() == "edited since\n"
     assert clone.git("log", "-1", "--format=%s") == "On top"
 
@@ -171,7 +172,8 @@ def test_another_git_at_work_is_not_run_over(clone: Clone) -> None:
 
 def test_a_snapshot_from_elsewhere_is_never_restored(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "7")
-    oid = clone.git("for-each-ref", "--format=%(objectname)", "refs/devkit/undo")
+    (path,) = (clone.folder / ".git" / "devkit" / "undo").glob("*.json")
+    oid = json.loads(path.read_text())["snapshot"]
     clone.git("update-ref", "refs/devkit/undo/beef", oid)
     assert "beef" not in clone.devkit("undo", "--list").text
     assert clone.devkit("undo", "beef").status == 1
@@ -198,7 +200,7 @@ def test_old_snapshots_are_let_go_of(clone: Clone) -> None:
     for _ in range(4):
         clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_KEEP": "2"})
         clone.devkit("undo", env={"DEVKIT_UNDO_KEEP": "2"})
-    assert clone.git("for-each-ref", "refs/devkit/undo").count("\n") == 1
+    assert len(list((clone.folder / ".git" / "devkit" / "undo").glob("*.json"))) == 2
 
 
 # Layouts.
@@ -220,10 +222,8 @@ def test_a_linked_worktree(clone: Clone) -> None:
 
 
 def _run(clone: Clone, command: str) -> str:
-    line = next(
-        each for each in clone.devkit("undo", "--list").text.splitlines() if command in each and "undo" not in each
-    )
-    return line.split()[0]
+    found = json.loads(clone.devkit("undo", "--list", "--json").text)
+    return str(next(entry["id"] for entry in found if entry["command"] == command))
 
 
 def test_a_submodule_is_a_clone_like_any_other(clone: Clone, forge: Forge, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_a_submodule_is_a_clone_like_any_other(clone: Clone, forge: Forge, tmp_p
     assert inner.status() == ["## pr/7"]
     assert inner.devkit("undo").status == 0
     assert differences(before, look(inner)) == []
-    inner.devkit("undo")
+    inner.devkit("redo")
     forge.commit("project/Paddle", "refs/pull/7/head", "Third", {"third.txt": "3\n"})
     assert "updated, 3 commits" in inner.devkit("pr", "fetch", "7").text
     assert (inner.folder / "third.txt").is_file()
@@ -431,13 +431,13 @@ def test_the_worktree_that_an_undo_would_remove_is_left_first(clone: Clone) -> N
     assert not folder.exists()
 
 
-def test_a_worktree_goes_and_comes_with_each_undo_of_an_undo(clone: Clone) -> None:
+def test_a_worktree_goes_and_comes_with_each_undo_and_redo(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "7", "--worktree")
     folder = clone.folder.parent / "Paddle-pr-7"
     (folder / "mine.txt").write_text("mine\n")
     assert clone.devkit("pr", "drop", "7", "--yes").status == 0
     for there in (True, False, True, False):
-        assert clone.devkit("undo").status == 0
+        assert clone.devkit("undo" if there else "redo").status == 0
         assert folder.exists() == there
         assert ("pr/7" in clone.git("branch")) == there
         if there:
@@ -663,3 +663,30 @@ def test_the_last_run_is_undone_though_the_clock_went_back(clone: Clone) -> None
     by_command["pr fetch 8"].write_text(json.dumps({**data, "started": 1.0}))
     assert "back to before pr fetch 8" in clone.devkit("undo").text
     assert clone.git("branch", "--format=%(refname:short)").split() == ["develop", "pr/7"]
+
+
+def test_each_undo_goes_one_further_back_and_each_redo_one_forward(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="mine"))
+    looks = [look(clone)["files"]]
+    for words in (["pr", "fetch", "8"], ["pr", "fetch", "7", "--no-switch"], ["wip", "save"]):
+        assert clone.devkit(*words).status == 0
+        looks.append(look(clone)["files"])
+    for wanted in reversed(looks[:-1]):
+        assert clone.devkit("undo").status == 0
+        assert differences(wanted, look(clone)["files"]) == []
+    said = clone.devkit("undo")
+    assert said.status == 1
+    assert "all that is kept is undone already" in said.text
+    for wanted in looks[1:]:
+        assert clone.devkit("redo").status == 0
+        assert differences(wanted, look(clone)["files"]) == []
+    assert "there is nothing to redo" in clone.devkit("redo").text
+    for wanted in reversed(looks[:-1]):
+        assert clone.devkit("undo").status == 0
+        assert differences(wanted, look(clone)["files"]) == []
+    clone.devkit("pr", "fetch", "9")
+    assert clone.devkit("redo").status == 1  # another way was taken
+    found = json.loads(clone.devkit("undo", "--list", "--json").text)
+    assert found[0]["command"] == "pr fetch 9"
+    assert found[0]["state"] == "undo is here"
+    assert "refs/heads/pr/9" in found[0]["refs"]

@@ -88,7 +88,7 @@ def test_undo_gives_the_work_and_the_entry_back(clone: Clone) -> None:
     clone.devkit("wip", "save")
     assert clone.devkit("undo").status == 0
     assert differences(before, files(clone)) == []
-    assert clone.devkit("undo").status == 0
+    assert clone.devkit("redo").status == 0
     assert clone.status() == ["## develop...upstream/develop"]
     assert clone.devkit("wip", "restore").status == 0
     assert differences(before, files(clone)) == []
@@ -144,7 +144,7 @@ def test_a_ref_that_others_keep_below_the_same_name_is_no_entry(clone: Clone) ->
     assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [8]
     said = clone.devkit("wip", "restore", "--from", "7")
     assert said.status == 1
-    assert "refs/devkit/wip/7 is no entry" in said.text
+    assert "refs/devkit/wip/7 is not an entry" in said.text
     assert clone.devkit("wip", "restore").status == 0
 
 
