@@ -37,6 +37,19 @@ def is_amd() -> bool:
         return False
 
 
+@cache
+def features() -> frozenset[str]:
+    """Return the processor's flags as the kernel lists them, ``avx512f`` and the like; none where it does not."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return frozenset(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
 def cores() -> int:
     """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,8 +14,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devkit import mkl
 from devkit.errors import DevkitError
-from devkit.fingerprint import is_amd
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home
 from devkit.process import TURN_S
@@ -62,7 +62,7 @@ def device_side() -> Path:
 
 
 def device_environment(
-    app: App, *, threads: int | None = None, extra: Mapping[str, str] | None = None
+    app: App, *, threads: int | None = None, extra: Mapping[str, str] | None = None, python: Path | None = None
 ) -> dict[str, str]:
     """Return the environment of a device-side process.
 
@@ -70,12 +70,13 @@ def device_environment(
         app: whose proxies it gets.
         threads: how many threads its libraries use; their own choice by default.
         extra: what comes on top.
+        python: the interpreter that runs it, devkit's own by default: whose MKL is tried.
     """
     environ = {name: value for name, value in app.child_environment().items() if name not in LEAKS}
     environ["PYTHONPATH"] = str(device_side())
     environ["PYTHONUNBUFFERED"] = "1"
-    if is_amd():
-        environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
+    if mkl.VARIABLE not in environ and (fast := mkl.cpu_type(app, python)):
+        environ[mkl.VARIABLE] = fast
     if threads:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             environ[name] = str(threads)

@@ -80,7 +80,7 @@ class Team:
 
         world_size = request.options.world_size
         port = free_port()
-        environ = clean_environment(app, threads=max(1, cores() // world_size))
+        environ = clean_environment(app, max(1, cores() // world_size), request.environments[OURS].python)
         self.workers = []
         for rank in range(world_size):
             worker = Worker(

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from devkit import mkl
 from devkit.doctor.finding import Finding
 from devkit.errors import DevkitError
 from devkit.text import significant
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from devkit.doctor.machine import Processor
     from devkit.envs.resolve import Environment
 
-MKL_VARIABLE = "MKL_DEBUG_CPU_TYPE"
+MKL_VARIABLE = mkl.VARIABLE
 LIMIT_S = 60.0
 PYTHON_LIMIT_S = 10.0
 MKL_GAIN = 1.1
@@ -74,7 +75,7 @@ def gather(app: App, environment: Environment, folder: Path) -> Proof:
     """
     from devkit.launch import Worker, device_environment
 
-    environ = device_environment(app)
+    environ = device_environment(app, python=None if environment.container else environment.python)
     variants = [environ]
     if MKL_VARIABLE in environ:
         variants.append({name: value for name, value in environ.items() if name != MKL_VARIABLE})

@@ -11,6 +11,7 @@ from devkit.launching.watch import TICK_S, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from devkit.app import App
     from devkit.launch import Ended, Event
@@ -66,10 +67,12 @@ def rank_environment(
     }
 
 
-def clean_environment(app: App, threads: int | None) -> dict[str, str]:
+def clean_environment(app: App, threads: int | None, python: Path | None = None) -> dict[str, str]:
     """Return a rank's environment without what a Paddle launcher around devkit may have left in it."""
     return {
-        name: value for name, value in device_environment(app, threads=threads).items() if not name.startswith(STALE)
+        name: value
+        for name, value in device_environment(app, threads=threads, python=python).items()
+        if not name.startswith(STALE)
     }
 
 

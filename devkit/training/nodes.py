@@ -83,7 +83,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     asked = folder / "request.json"
     asked.write_text(json.dumps({"protocol": PROTOCOL, **message}) + "\n", encoding="utf-8")
     script = device_side() / "devkit" / "kernels" / "training" / "launched.py"
-    environ = launcher_environment(clean_environment(app, threads=max(1, cores() // request.nproc)))
+    environ = launcher_environment(clean_environment(app, max(1, cores() // request.nproc), request.environment.python))
     if not request.gpus:
         environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
     first = request.nodes.rank * request.nproc

@@ -61,7 +61,7 @@ def _attempt(
     from devkit.fingerprint import cores
 
     inbox: Inbox = queue.SimpleQueue()
-    environ = clean_environment(app, threads=max(1, cores() // request.nproc))
+    environ = clean_environment(app, max(1, cores() // request.nproc), request.environment.python)
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
         for number in range(request.nproc):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit import launch
+from devkit import launch, mkl
 from devkit.app import App
 from devkit.envs.resolve import Environment
 from devkit.errors import DevkitError
@@ -203,12 +203,13 @@ def test_nothing_of_the_tools_python_leaks_into_the_environment(app: App, monkey
 
 
 def test_mkls_fast_path_is_set_on_amd_unless_the_user_chose(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "is_amd", lambda: True)
+    monkeypatch.setattr(mkl, "is_amd", lambda: True)
+    monkeypatch.setattr(mkl, "features", frozenset)
     assert device_environment(app)["MKL_DEBUG_CPU_TYPE"] == "5"
     monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "4")
     assert device_environment(app)["MKL_DEBUG_CPU_TYPE"] == "4"
     monkeypatch.delenv("MKL_DEBUG_CPU_TYPE")
-    monkeypatch.setattr(launch, "is_amd", lambda: False)
+    monkeypatch.setattr(mkl, "is_amd", lambda: False)
     assert "MKL_DEBUG_CPU_TYPE" not in device_environment(app)
 
 
