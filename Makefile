@@ -57,10 +57,10 @@ format: $(READY) ## let ruff mend and format
 
 $(PEERS)/.ready: constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy scipy
 	@touch $@
 
-peers: $(PEERS)/.ready ## make .venv-peers: torch, for side-by-side measurements
+peers: $(PEERS)/.ready ## make .venv-peers: torch and SciPy, for side-by-side measurements
 
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 ROOMS = ("commands", "kernels", "templates")
 OLDEST_TOOL, OLDEST_DEVICE = (3, 10), (3, 9)
-DEVICE_ONLY = {"paddle", "numpy", "torch", "triton", "safetensors"}
-DEVICE_MAY = {"paddle", "numpy", "safetensors", "triton", "torch"}
+DEVICE_ONLY = {"paddle", "numpy", "torch", "triton", "safetensors", "scipy"}
+DEVICE_MAY = {"paddle", "numpy", "safetensors", "triton", "torch", "scipy"}
 NOT_FOR_COMMANDS = {"git", "docker", "socket", "subprocess", "asyncio", "paramiko", "requests", "http"}
 HEAVY = ("git", "docker", "paddle", "numpy", "rich", "typer", "pydantic", "click", "requests", "devkit.app")
 

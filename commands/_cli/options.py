@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _run_ids(incomplete: str) -> list[tuple[str, str]]:
+def run_ids(incomplete: str) -> list[tuple[str, str]]:
     from devkit.app import App
 
     return [(each.id, str(each.record["command"])) for each in App().runs.entries() if each.id.startswith(incomplete)]
@@ -32,5 +32,5 @@ Env = Annotated[
     ),
 ]
 RunId = Annotated[
-    str, typer.Argument(metavar="RUN", autocompletion=_run_ids, help="A run's id, or its beginning, or last.")
+    str, typer.Argument(metavar="RUN", autocompletion=run_ids, help="A run's id, or its beginning, or last.")
 ]

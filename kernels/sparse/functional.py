@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from ..protocol import Refusal
@@ -214,7 +215,7 @@ def add(x: Any, y: Any, *, threads: int | None = None) -> Any:
             "x and y must have one shape and one type",
             f"They are {list(a.shape)} of {_name(a.values.dtype)} and {list(b.shape)} of {_name(b.values.dtype)}.",
         )
-    crows_b, cols_b = (tensor.astype(a.places.cols.dtype) for tensor in (b.places.crows, b.places.cols))
+    crows_b, cols_b = (_of_type(tensor, a.places.cols.dtype) for tensor in (b.places.crows, b.places.cols))
     crows, cols, order, starts = call("union", a.places.crows, a.places.cols, crows_b, cols_b, *a.places.arguments)
     both = paddle.concat([_in_order(a), _in_order(b)])
     return _made(crows, cols, segment_sum(both, order, starts, a.places.threads), a, is_coo=a.is_coo)
@@ -270,7 +271,7 @@ def _matrix(x: Any, name: str, threads: int | None, *, places_only: bool = False
             raise Refusal(
                 f"the row pointer of {name} does not fit its shape", f"It is {list(crows.shape)} for {list(shape)}."
             )
-        places = Places(crows, cols.astype(crows.dtype), shape[-2], shape[-1], threads)
+        places = Places(crows, _of_type(cols, crows.dtype), shape[-2], shape[-1], threads)
         return Matrix(places, None if places_only else values(x), shape, is_coo=False, order=None)
     indices = x.indices()
     if indices.shape[0] != len(shape):
@@ -342,5 +343,10 @@ def _is_sparse(x: Any) -> bool:
     return bool(x.is_sparse_csr() or x.is_sparse_coo())
 
 
+def _of_type(x: Any, dtype: Any) -> Any:
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+@cache  # Paddle takes 10 us to spell a type
 def _name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]

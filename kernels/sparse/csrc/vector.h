@@ -4,6 +4,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __FMA__
+#include <immintrin.h>
+#endif
+
 namespace devkit {
 
 template <typename T>
@@ -38,6 +42,23 @@ inline void Store(T* to, Vec<T> x) {
 template <typename T>
 inline Vec<T> Broadcast(T x) {
   return x - Vec<T>{};
+}
+
+// x y + z, rounded once where the processor can: the compiler would not do it by itself in ISO C++.
+inline Vec<float> Fma(Vec<float> x, Vec<float> y, Vec<float> z) {
+#ifdef __FMA__
+  return _mm256_fmadd_ps(x, y, z);
+#else
+  return x * y + z;
+#endif
+}
+
+inline Vec<double> Fma(Vec<double> x, Vec<double> y, Vec<double> z) {
+#ifdef __FMA__
+  return _mm256_fmadd_pd(x, y, z);
+#else
+  return x * y + z;
+#endif
 }
 
 // The sum of the lanes, halves first: the same order whatever the compiler makes of it.

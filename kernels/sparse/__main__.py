@@ -1,0 +1,52 @@
+"""``python -m devkit.kernels.sparse``: checks and times sparse operations, as it is asked on standard input.
+
+One process serves one library with one number of threads. Each request is answered by one event; ``build`` events may
+come before it.
+
+``{"do": "describe", "library": "paddle" | "scipy" | "torch", "threads": n}``
+    must come first. → ``device``: library, threads, implementations, versions.
+
+``{"do": "prepare", "impl": name, "case": {op, format, density, rows, columns, width, index, seed}}``
+    compares the result with float64. → ``checked``: impl, case, nnz, nnz_out (of ``add``), status (ok, wrong,
+    unsupported or error), reason, max_error.
+
+``{"do": "time", "impl": name, "case": {…}, "min_ms": 20 | "iterations": 5}``
+    times calls after one that does not count. Only for what was prepared with status ok since the matrix last changed.
+    → ``timed``: impl, case, time_ms [one a call].
+
+``{"do": "ceiling", "bytes": [n, …], "seconds": 0.05}``
+    → ``ceiling``: gb_per_s, the best rate of reading that many bytes again and again, and peak_gflops, that of fp32
+    multiply-adds on registers, with this process's threads. Only in the paddle process, whose operators measure it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..protocol import serve
+
+if TYPE_CHECKING:
+    from .worker import Worker
+
+
+def main() -> int:
+    """Answer until the input ends, and return the exit status."""
+    # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
+    worker: Worker | None = None
+
+    def handle(request: dict[str, Any]) -> None:
+        nonlocal worker
+        if worker is None:
+            from .worker import Worker  # NumPy may be missing, which is an answer
+
+            worker = Worker()
+        worker.handle(request)
+
+    return serve(handle)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Timing the user's own functions by the rules of our benchmarks."""
