@@ -367,7 +367,8 @@ class _Session:
 
     def add(self, library: str, threads: int, worker: Worker) -> None:
         """Take a worker into the session, and learn what it is."""
-        device = worker.ask({"do": "describe", "library": library, "threads": threads}, "device")
+        ask = {"do": "describe", "library": library, "threads": threads, "scratch": str(self.run.folder)}
+        device = worker.ask(ask, "device")
         self.workers[library, threads] = worker
         self.implementations[library] = device["implementations"]
         self.versions.update(device["versions"])

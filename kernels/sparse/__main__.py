@@ -3,8 +3,9 @@
 One process serves one library with one number of threads. Each request is answered by one event; ``build`` events may
 come before it.
 
-``{"do": "describe", "library": "paddle" | "scipy" | "torch", "threads": n}``
-    must come first. → ``device``: library, threads, implementations, versions.
+``{"do": "describe", "library": "paddle" | "scipy" | "torch", "threads": n, "scratch": folder}``
+    must come first. ``scratch`` is a folder where workers share the matrix at hand and its reference.
+    → ``device``: library, threads, implementations, versions.
 
 ``{"do": "prepare", "impl": name, "case": {op, format, density, rows, columns, width, index, seed}}``
     compares the result with float64. → ``checked``: impl, case, nnz, nnz_out (of ``add``), status (ok, wrong,
@@ -45,7 +46,11 @@ def main() -> int:
             worker = Worker()
         worker.handle(request)
 
-    return serve(handle)
+    try:
+        return serve(handle)
+    finally:
+        if worker is not None:
+            worker.forget()
 
 
 if __name__ == "__main__":

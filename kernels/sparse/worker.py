@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ import numpy as np
 from ..attention.clock import host_times_ms, iterations_for
 from ..attention.libraries import DECLINES, reason
 from ..protocol import Refusal, emit
-from .case import Case, expected, inputs, parse_case
+from .case import Case, Inputs, expected, inputs, parse_case
 from .libraries import Calls, Unsupported, library
 from .op import load
 
 # Of the reference's largest value: what sums of some thousand products may lose in fp32.
 TOLERANCE = 1e-5
+PARTS = ("crows", "row", "cols", "values", "left", "right", "third")
 
 
 class Worker:
@@ -26,6 +29,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._library: Any = None
+        self._scratch: Path | None = None
         self._matrix: tuple[Case, Any, Any] | None = None
         self._ready: dict[tuple[str, Case], Calls] = {}
 
@@ -46,6 +50,7 @@ class Worker:
             int(request.get("threads") or len(os.sched_getaffinity(0))),
         )
         self._library = library(name, threads)
+        self._scratch = Path(request["scratch"]) if request.get("scratch") else None
         made = self._library
         emit("device", library=name, threads=threads, implementations=made.implementations, versions=made.versions)
 
@@ -106,9 +111,33 @@ class Worker:
         if self._matrix is None or self._matrix[0] != key:
             self._matrix = None
             self._ready.clear()
-            data = inputs(key)
-            self._matrix = (key, data, expected(key, data))
+            self._matrix = (key, *self._made(key))
         return self._matrix[1], self._matrix[2]
+
+    def _made(self, case: Case) -> tuple[Inputs, Any]:
+        """Return the matrices and the reference, from the scratch folder where another process has left them there."""
+        if self._scratch is None:
+            data = inputs(case)
+            return data, expected(case, data)
+        path = self._scratch / "matrix.npz"
+        name = repr(case)
+        with contextlib.suppress(OSError, KeyError, ValueError), np.load(path) as stored:
+            if str(stored["case"]) == name:
+                other = tuple(stored[f"other{part}"] for part in range(4))
+                return Inputs(**{part: stored[part] for part in PARTS}, other=other), stored["expected"]
+        data = inputs(case)
+        right = expected(case, data)
+        partial = path.with_name(f"matrix.{os.getpid()}.partial")
+        with partial.open("wb") as stream:
+            others = {f"other{part}": array for part, array in enumerate(data.other)}
+            np.savez(stream, case=name, expected=right, **others, **{part: getattr(data, part) for part in PARTS})
+        partial.replace(path)
+        return data, right
+
+    def forget(self) -> None:
+        """Take away what other processes may have read."""
+        if self._scratch is not None:
+            (self._scratch / "matrix.npz").unlink(missing_ok=True)
 
 
 def _without_place(words: str) -> str:
