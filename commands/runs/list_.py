@@ -5,6 +5,8 @@ Example:  devkit runs list --command bench
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from itertools import islice
 from typing import Annotated
 
@@ -12,8 +14,11 @@ import typer
 
 from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column, Tone
+from devkit.runs import Entry
 from devkit.text import duration, size
 
+WORDS = 36
+"""Characters of a run's flags that are shown."""
 TONES: dict[str, Tone] = {
     "done": "done",
     "running": "look",
@@ -44,6 +49,7 @@ def command(
         Column("run", "left", 10),
         Column("started", "left", 6),
         Column("command", "left", 9),
+        Column("with", "left", 7),
         Column("state", "left", 8),
         Column("took", importance=5),
         Column("size", importance=3),
@@ -56,11 +62,42 @@ def command(
                 Cell(each.id, "type"),
                 str(each.record["started"])[:16].replace("T", " "),
                 str(each.record["command"]),
+                words,
                 Cell(each.state, TONES.get(each.state, "look")),
                 duration(each.record["seconds"]) if "seconds" in each.record else "",
                 size(each.size),
                 ", ".join(each.record.get("holds", ())),
             )
-            for each in chosen
+            for each, words in zip(chosen, apart(chosen), strict=True)
         ],
     )
+
+
+def apart(entries: Sequence[Entry]) -> list[str]:
+    """Return of each run's flags those that tell it from the other runs of its command, shortened."""
+    flags = [_flags(each) for each in entries]
+    told = []
+    for entry, own in zip(entries, flags, strict=True):
+        others = [
+            each
+            for each, other in zip(flags, entries, strict=True)
+            if other.record["command"] == entry.record["command"]
+        ]
+        words = " ".join(flag for flag in own if len(others) == 1 or not all(flag in each for each in others))
+        told.append(words if len(words) <= WORDS else words[: WORDS - 1] + "…")
+    return told
+
+
+def _flags(entry: Entry) -> list[str]:
+    """Return the words that a run was given behind its command's, each flag with its value."""
+    try:
+        words = shlex.split(str(entry.record.get("reproduce", "")))
+    except ValueError:  # an older record's, cut or quoted otherwise
+        return []
+    given: list[str] = []
+    for word in words[1 + len(str(entry.record["command"]).split()) :]:
+        if given and not word.startswith("-") and given[-1].startswith("-") and " " not in given[-1]:
+            given[-1] += f" {word}"
+        else:
+            given.append(word)
+    return given

@@ -102,11 +102,11 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present
     from devkit.kernels.training.options import Options
-    from devkit.training.request import Nodes, TrainRequest, checked, ranks_here, resumed
+    from devkit.training.request import Nodes, TrainRequest, checked, ranks_before, ranks_here, resumed
 
     app = ctx.obj
     nodes = Nodes(values["nnodes"], values["node_rank"], values["master"])
-    planned_for = bool(values.get("gpu_memory"))
+    planned_for = "gpu_memory" in values and bool(values["gpu_memory"] or values["dtype"] == "bf16")
     gpus = [] if planned_for else choose(gpus_present(), values["gpus"])
     own = {name: values[name] for name in OWN}
     own["data"] = str(Path(own["data"]).expanduser().absolute()) if own["data"] else None
@@ -116,7 +116,7 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
         entry = app.runs.find(values["resume"], command="train")
         given = {name for name in OWN if _is_given(ctx, name)}
         options = resumed(entry, options, {name: own[name] for name in given})
-    nproc = ranks_here(values["nproc"], gpus, options, nodes.count)
+    nproc = ranks_here(values["nproc"] or ranks_before(entry, len(gpus)), gpus, options, nodes.count)
     options = replace(options, world_size=nproc * nodes.count)
     return (
         TrainRequest(

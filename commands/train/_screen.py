@@ -10,12 +10,14 @@ from devkit.console import Cell, Column
 from devkit.text import counted, significant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from typing_extensions import Self
 
     from devkit.console import Console
     from devkit.launch import Event
     from devkit.runs import Run
-    from devkit.training.curves import Comparison
+    from devkit.training.curves import Comparison, Side
     from devkit.training.request import TrainRequest
 
 STAGES = (
@@ -26,6 +28,7 @@ STAGES = (
 )
 HEADINGS = ("step", "loss", "grad norm", "lr", "tokens/s", "peak MiB/rank")
 WIDTHS = (8, 8, 10, 10, 10, 14)
+LARGE = 1e5
 LIVE_ROWS = 12
 CURVE_ROWS = 16
 
@@ -39,8 +42,8 @@ def step_cells(event: Event) -> tuple[str, ...]:
     """Return a step's figures as the table shows them."""
     return (
         str(event["step"]),
-        f"{event['loss']:.4f}",
-        significant(event["grad_norm"]),
+        fixed(event["loss"], 4),
+        figure(event["grad_norm"]),
         f"{event['lr']:.2e}",
         thousands(event["tokens_per_s"]),
         significant(event["peak_mib"]),
@@ -49,7 +52,19 @@ def step_cells(event: Event) -> tuple[str, ...]:
 
 def line(cells: tuple[str, ...]) -> str:
     """Return cells set in the table's columns."""
-    return "".join(cell.rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+    return "".join(f" {cell}".rjust(width) for cell, width in zip(cells, WIDTHS, strict=True))
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """Return a figure with so many digits behind the point; what is none (null in JSON) is said to be so."""
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    return f"{value:.{digits}f}" if abs(value) < LARGE else f"{value:.{digits}g}"
+
+
+def figure(value: float | None) -> str:
+    """Return three digits of a figure that may be none."""
+    return "not finite" if value is None or not math.isfinite(value) else significant(value)
 
 
 class Screen:
@@ -138,7 +153,10 @@ class Screen:
             self.console.answer(line(step_cells(event)))
 
     def _validation(self, event: Event) -> None:
-        told = f"validation {event['loss']:.3f} nats a byte (a unigram model of this text: {event['unigram']:.3f})"
+        told = f"validation {fixed(event['loss'], 3)} nats a byte"
+        told += f" (a unigram model of this text: {fixed(event['unigram'], 3)})"
+        if event["loss"] is None:
+            self.console.look(f"step {event['step']}: the validation's loss is not finite")
         if self._live:
             self._rows.append(f"  ─ step {event['step']}: {told} ─")
         else:
@@ -210,18 +228,25 @@ def show_memory(console: Console, rows: list[Event]) -> None:
     )
 
 
-def show_comparison(console: Console, ids: list[str], comparison: Comparison) -> None:
-    """Show both curves, thinned out, and the step where they part."""
+def show_comparison(
+    console: Console, sides: list[Side], comparison: Comparison, options: Mapping[str, tuple[Any, Any]]
+) -> None:
+    """Show the options that differ, both curves, thinned out, and the step where they part."""
+    names = [each.name for each in sides]
+    if options:
+        rows = [(flag_of(name), *(_option(each) for each in both)) for name, both in options.items()]
+        console.table([Column("given", "left"), Column(names[0]), Column(names[1])], rows)
+        console.answer()
     steps = comparison.steps
     every = max(1, math.ceil(len(steps) / CURVE_ROWS))
     shown = sorted({*steps[::every], steps[-1], *([comparison.parted] if comparison.parted is not None else [])})
     console.table(
-        [Column("step"), Column(ids[0]), Column(ids[1]), Column("difference")],
+        [Column("step"), Column(names[0]), Column(names[1]), Column("difference")],
         [
             (
                 str(step),
-                f"{comparison.left[step]:.6f}",
-                f"{comparison.right[step]:.6f}",
+                fixed(comparison.left[step], 6),
+                fixed(comparison.right[step], 6),
                 Cell(
                     f"{abs(comparison.left[step] - comparison.right[step]):.1e}",
                     "failed" if step == comparison.parted else "",
@@ -230,8 +255,25 @@ def show_comparison(console: Console, ids: list[str], comparison: Comparison) ->
             for step in shown
         ],
     )
-    told = f"over {counted(len(steps), 'step')}; the largest difference is {comparison.largest:.1e}"
-    if comparison.parted is None:
-        console.done(f"the same to {comparison.tolerance:g} {told}")
-    else:
+    largest = "a loss is not finite" if comparison.largest is None else f"{comparison.largest:.1e}"
+    told = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
+    cut = [each for each in sides if each.cut_short]
+    for each in cut:
+        wanted = f" of {each.wanted}" if each.wanted else ""
+        how = each.state if each.state not in {"", "done"} else "cut short"
+        console.look(f"{each.name} is {how}: it has {max(each.curve)}{wanted} steps")
+    if comparison.parted is not None:
         console.look(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")
+    elif cut:
+        console.look(f"no more than {comparison.tolerance:g} apart {told}; the rest is not known")
+    else:
+        console.done(f"the same to {comparison.tolerance:g} {told}")
+
+
+def flag_of(option: str) -> str:
+    """Return the flag that sets an option."""
+    return "--nproc" if option == "world_size" else f"--{option.replace('_', '-')}"
+
+
+def _option(value: Any) -> str:
+    return "-" if value is None else str(value)

@@ -1,10 +1,14 @@
-"""Compare the loss curves of two runs, and name the first step where they part; the exit status is then 4.
+"""Compare the loss curves of two runs: the options that differ, and the first step where they part.
 
-Example:  devkit train compare 7f3a last --tolerance 1e-4
+A run of devkit train or launch, or the log of another trainer (PaddleNLP's or PaddleFormers', trainer_state.json,
+CSV, JSON lines). The exit status is 4 where they part, and where one was cut short: then it is not the same.
+
+Example:  devkit train compare 7f3a ./paddlenlp.log --tolerance 1e-4
 """
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -23,24 +27,33 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.commands.train._screen import show_comparison
-    from devkit.training.curves import compare, curve
+    from devkit.training.curves import compare, differing, side
 
     app = ctx.obj
-    runs = [app.runs.find(name, command="train") for name in (left, right)]
-    comparison = compare(curve(runs[0]), curve(runs[1]), tolerance)
+    sides = [side(app.runs, name) for name in (left, right)]
+    comparison = compare(sides[0].curve, sides[1].curve, tolerance)
+    options = differing(sides[0].options, sides[1].options)
+    cut = [each for each in sides if each.cut_short]
+
+    def plain(loss: float) -> float | None:
+        return loss if math.isfinite(loss) else None
+
     if as_json:
         app.console.json(
             {
-                "runs": [entry.id for entry in runs],
+                "runs": [each.name for each in sides],
                 "steps": [
-                    {"step": step, "left": comparison.left[step], "right": comparison.right[step]}
+                    {"step": step, "left": plain(comparison.left[step]), "right": plain(comparison.right[step])}
                     for step in comparison.steps
                 ],
                 "tolerance": tolerance,
                 "largest_difference": comparison.largest,
                 "parted_at": comparison.parted,
+                "options": {name: {"left": one, "right": other} for name, (one, other) in options.items()},
+                "cut_short": [each.name for each in cut],
+                "same": comparison.parted is None and not cut,
             }
         )
     else:
-        show_comparison(app.console, [entry.id for entry in runs], comparison)
-    return int(ExitStatus.DONE if comparison.parted is None else ExitStatus.VERDICT)
+        show_comparison(app.console, sides, comparison, options)
+    return int(ExitStatus.DONE if comparison.parted is None and not cut else ExitStatus.VERDICT)

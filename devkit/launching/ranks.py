@@ -6,6 +6,7 @@ import queue
 import socket
 from typing import TYPE_CHECKING
 
+from devkit.errors import DevkitError
 from devkit.launch import Worker, device_environment
 from devkit.launching.watch import TICK_S, Rank
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from devkit.launch import Ended, Event
 
 LOOPBACK = "127.0.0.1"
+REACH_S = 5.0
 STALE = (
     *("PADDLE_TRAINER", "PADDLE_CURRENT", "PADDLE_MASTER", "PADDLE_RANK", "PADDLE_LOCAL", "PADDLE_GLOBAL"),
     *("PADDLE_NNODES", "PADDLE_NODE", "PADDLE_WORLD", "PADDLE_DISTRI", "PADDLE_ELASTIC", "PADDLE_POD", "PADDLE_JOB"),
@@ -31,6 +33,24 @@ def free_port() -> int:
     """Return a port that is free now."""
     with socket.create_server(("", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def check_loopback() -> None:
+    """Make sure that the ranks of one machine can meet.
+
+    Raises:
+        DevkitError: nothing can be reached at 127.0.0.1.
+    """
+    try:
+        with socket.create_server((LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname()[:2], timeout=REACH_S).close()
+    except OSError as error:
+        raise DevkitError(
+            f"the ranks cannot meet at {LOOPBACK}",
+            f"{error.strerror or error}: this machine's loopback interface is down, or a sandbox has none.",
+            "ip link set lo up   brings it up, as root",
+            "--nproc 1   needs none",
+        ) from error
 
 
 def rank_environment(

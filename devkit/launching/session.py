@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import Worker
 from devkit.launching.agreement import Agreement, Finding
-from devkit.launching.ranks import LOOPBACK, Inbox, clean_environment, free_port, heard, rank_environment
+from devkit.launching.ranks import (
+    LOOPBACK,
+    Inbox,
+    check_loopback,
+    clean_environment,
+    free_port,
+    heard,
+    rank_environment,
+)
 from devkit.launching.watch import PortTaken, Rank, watch
 
 if TYPE_CHECKING:
@@ -165,6 +173,8 @@ def _start(
             "The ranks of all machines meet there.",
             f"devkit launch --master {request.master.rpartition(':')[0]}:{free_port()}   on every machine",
         )
+    if request.nproc > 1:
+        check_loopback()
     for _ in range(ATTEMPTS):
         with contextlib.suppress(PortTaken):
             _attempt(app, request, record, told, said, ports(), restart)
@@ -230,6 +240,7 @@ def _attempt(
             heard_of,
             line="devkit launch",
             lenient=True,
+            machines=request.nodes,
         )
 
 

@@ -179,6 +179,7 @@ def watch(
     *,
     line: str = "devkit train",
     lenient: bool = False,
+    machines: int = 1,
 ) -> None:
     """Follow the ranks until all have ended well.
 
@@ -189,6 +190,7 @@ def watch(
         tell: called with each event but those that are for the watch alone. What it raises ends the watch.
         line: the command, for hints.
         lenient: whether a rank that computes and tells nothing gets on: it is a script of the user's own.
+        machines: of the whole run.
 
     Raises:
         DevkitError: one did not end well, or hangs; ``BadVerdict`` where a guard found why.
@@ -203,7 +205,7 @@ def watch(
         if signs:
             grace = LOCATING_S if any(rank.suspect and not rank.finding for rank in ranks) else GRACE_S
             if time.monotonic() - min(signs) > grace or all(rank.status is not None for rank in ranks):
-                raise verdict(ranks)
+                raise verdict(ranks, machines)
             continue
         suspected = [rank for rank in ranks if rank.suspect and not rank.finding]
         if suspected and all(time.monotonic() - rank.suspect["at"] > LOCATING_S for rank in suspected if rank.suspect):
@@ -212,7 +214,7 @@ def watch(
             others_wait = any(each.waiting for each in ranks if each is not rank and each.status is None)
             rank.look(waited_for=others_wait, hang_timeout_s=hang_timeout_s, lenient=lenient)
         if nothing_moves(ranks, time.monotonic(), hang_timeout_s):
-            raise hang(ranks, hang_timeout_s, line)
+            raise hang(ranks, hang_timeout_s, line, machines)
 
 
 def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[Event], None]) -> None:
@@ -239,7 +241,7 @@ def nothing_moves(ranks: list[Rank], now: float, hang_timeout_s: float) -> bool:
     return any(now - rank.moved > most for rank in alive)
 
 
-def verdict(ranks: list[Rank]) -> Exception:
+def verdict(ranks: list[Rank], machines: int = 1) -> Exception:
     """Return the error for ranks of which some failed: the cause, and not those whom it left waiting."""
     first = min(ranks, key=lambda rank: rank.blame)
     if not first.gave_up:
@@ -255,6 +257,15 @@ def verdict(ranks: list[Rank]) -> Exception:
             f"step {first.step}",
             f"Ranks must call the same collectives equally often; rank {first.number} waits in "
             f"{(first.failure or {}).get('collective') or first.collective or 'a collective'}.",
+            f"less {first.kept or first.log}   shows all that rank {first.number} said",
+        )
+    if machines > 1:
+        what = (first.failure or {}).get("collective") or first.collective or "a collective"
+        return DevkitError(
+            "a rank of another machine is gone or too late",
+            f"Rank {first.number} waited for it in {what}, in step {first.step}; none of this machine's ranks failed "
+            f"by itself: {(first.failure or {}).get('what') or 'Gloo ended it'}.",
+            "devkit runs show last   on the other machines says why",
             f"less {first.kept or first.log}   shows all that rank {first.number} said",
         )
     return failure(first)
@@ -297,18 +308,21 @@ def waited_for(ranks: list[Rank], stopped: set[int], stacks: dict[int, str]) -> 
     )
 
 
-def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train") -> DevkitError:
+def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", machines: int = 1) -> DevkitError:
     """Return the error for ranks of which one hangs, with its stack and where the others are."""
     alive = [rank for rank in ranks if rank.status is None]
     stopped = {rank.number for rank in alive if _is_stopped(rank.pid)}
     stacks = _stacks(alive)
     rank = waited_for(alive, stopped, stacks)
+    if machines > 1 and rank.number not in stopped and _waits(rank, stacks):
+        return DevkitError(
+            f"the ranks of another machine are not heard of for {hang_timeout_s:g} s, in step {rank.step}",
+            f"Those here wait for them. Rank {rank.number}, the innermost call first:\n{stacks[rank.number]}",
+            f"less {rank.kept or rank.log}   shows all that it said",
+            f"{line} --hang-timeout {max(120, 4 * hang_timeout_s):g}   waits longer",
+        )
     gone = [each for each in ranks if each.status == 0]
-    if (
-        gone
-        and rank.number not in stopped
-        and (rank.waiting or any(each in stacks[rank.number] for each in COLLECTIVES))
-    ):
+    if gone and rank.number not in stopped and _waits(rank, stacks):
         return DevkitError(
             f"rank {gone[0].number} ended in step {gone[0].step}, and rank {rank.number} has waited for it for "
             f"{hang_timeout_s:g} s, in step {rank.step}",
@@ -331,6 +345,10 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train") -
         f"less {rank.kept or rank.log}   shows all that it said",
         f"{line} --hang-timeout {max(120, 4 * hang_timeout_s):g}   waits longer",
     )
+
+
+def _waits(rank: Rank, stacks: dict[int, str]) -> bool:
+    return rank.waiting or any(each in stacks[rank.number] for each in COLLECTIVES)
 
 
 def _first_line(stack: str) -> str:

@@ -1,19 +1,49 @@
-"""The loss curves of two runs: where they agree, and the first step where they part."""
+"""The loss curves of two runs: what they were given, where they agree, and the first step where they part."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.runs import EVENTS
 
 if TYPE_CHECKING:
-    from devkit.runs import Entry
+    from collections.abc import Iterator, Mapping
+
+    from devkit.runs import Entry, RunStore
 
 Curve = dict[int, float]
+COMMANDS = ("train", "launch")
+NO_OPTIONS = {"checkpoints", "resume", "environment"}
+"""Arguments that say where a run was, and not what."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the runs that are compared, or a log of another trainer.
+
+    Attributes:
+        name: its id, or the log's name.
+        options: what it was given.
+        state: how it ended: ``done``, ``killed``, ``failed``…; "" where nothing tells.
+        wanted: the steps that it was to take, where that is known.
+    """
+
+    name: str
+    curve: Curve
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: str = ""
+    wanted: int | None = None
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether it ended before its time: it failed, was ended, or still goes on."""
+        missing = self.wanted is not None and max(self.curve) < self.wanted
+        return self.state not in {"", "done"} or missing
 
 
 @dataclass(frozen=True)
@@ -22,19 +52,68 @@ class Comparison:
 
     Attributes:
         parted: the first step whose losses differ by more than the tolerance, or None.
-        largest: the largest difference.
+        largest: the largest difference; None where a loss is none.
     """
 
     left: Curve
     right: Curve
     tolerance: float
     parted: int | None
-    largest: float
+    largest: float | None
 
     @property
     def steps(self) -> list[int]:
         """The steps that both have."""
         return sorted(self.left.keys() & self.right.keys())
+
+
+def side(runs: RunStore, word: str) -> Side:
+    """Return what a word names: a run of training or of a launch, or the file of another trainer's log.
+
+    Raises:
+        DevkitError: it names neither, or there are no losses in it.
+    """
+    path = Path(word)
+    if ("/" in word or "." in word) and path.is_file():
+        from devkit.training.losslog import read
+
+        return Side(path.name, read(path))
+    entry = _find(runs, word)
+    arguments = entry.record.get("arguments", {})
+    given = arguments.get("options") if isinstance(arguments.get("options"), dict) else arguments
+    options = {name: value for name, value in given.items() if name not in NO_OPTIONS}
+    wanted = given.get("steps") if isinstance(given.get("steps"), int) else None
+    return Side(entry.id, curve(entry), options, entry.state, wanted)
+
+
+def _find(runs: RunStore, word: str) -> Entry:
+    if word == "last":
+        latest = next((each for each in runs.entries() if each.record["command"] in COMMANDS), None)
+        if latest is not None:
+            return latest
+    try:
+        return runs.find(word, command="train")
+    except DevkitError as error:
+        try:
+            return runs.find(word, command="launch")
+        except DevkitError:
+            error.add_hints("devkit train compare RUN ./train.log   compares with another trainer's log")
+            raise error from None
+
+
+def events(entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield what a run told, be it finished or not; a last line that was cut off is left out."""
+    try:
+        lines = (entry.folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
 
 
 def curve(entry: Entry) -> Curve:
@@ -44,16 +123,8 @@ def curve(entry: Entry) -> Curve:
         DevkitError: it has none.
     """
     losses: Curve = {}
-    try:
-        lines = (entry.folder / EVENTS).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # the last line of a run that was killed
-        if event.get("event") == "step":
+    for event in events(entry):
+        if event.get("event") == "step" and "loss" in event:
             losses[event["step"]] = math.nan if event["loss"] is None else event["loss"]
     if not losses:
         raise DevkitError(
@@ -62,6 +133,14 @@ def curve(entry: Entry) -> Curve:
             "devkit runs list --command train",
         )
     return losses
+
+
+def differing(left: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the options that two runs were given differently, by name; an option that one does not know is None."""
+    if not left or not right:
+        return {}
+    names = sorted({*left, *right})
+    return {name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)}
 
 
 def compare(left: Curve, right: Curve, tolerance: float) -> Comparison:
@@ -75,4 +154,5 @@ def compare(left: Curve, right: Curve, tolerance: float) -> Comparison:
         raise DevkitError("the two runs have no step in common", f"One ends at {max(left)}, the other at {max(right)}.")
     apart = {step: abs(left[step] - right[step]) for step in steps}
     parted = next((step for step in steps if not apart[step] <= tolerance), None)
-    return Comparison(left, right, tolerance, parted, max(apart.values()))
+    largest = max(apart.values()) if all(math.isfinite(each) for each in apart.values()) else None
+    return Comparison(left, right, tolerance, parted, largest)

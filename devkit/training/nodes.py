@@ -95,7 +95,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
         command_line(request, folder, script, asked), cwd=folder, env=environ, log=run.log("launch")
     )
     try:
-        watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell)
+        watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell, machines=request.nodes.count)
     except PortTaken as error:
         raise taken(request) from error
     finally:

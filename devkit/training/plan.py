@@ -21,8 +21,10 @@ PROCESS_MIB = 300
 """What a rank takes before it has a model: Python, Paddle and Gloo."""
 
 
-def plan(app: App, request: TrainRequest, folder: Path) -> Event:
+def plan(app: App, request: TrainRequest, folder: Path, *, launched: bool = False) -> Event:
     """Return the device side's plan of a run: parameters, MiB a rank, text, and the checkpoint to go on from.
+
+    With ``launched`` this machine is the one that it will run on.
 
     Raises:
         DevkitError: the run cannot be.
@@ -33,7 +35,8 @@ def plan(app: App, request: TrainRequest, folder: Path) -> Event:
     environ = device_environment(app, threads=1)
     with Worker(app, request.environment, "training", folder=folder, name="plan", environ=environ) as worker:
         planned = worker.ask(message, "plan")
-    refuse_beyond_memory(planned, request)
+    if launched:
+        refuse_beyond_memory(planned, request)
     if request.resume and planned["resume_step"] >= request.options.steps:
         raise DevkitError(
             f"all {counted(request.options.steps, 'step')} are taken",

@@ -108,6 +108,12 @@ def _cpu_ranks(options: Options | None, nodes: int) -> int:
     return -(-max(CPU_RANKS * nodes, model) // model) * model // nodes
 
 
+def ranks_before(entry: Entry | None, gpus: int) -> int | None:
+    """Return how many ranks the run to go on from had on its machine, where as many can be had here; None if not."""
+    before = entry.record.get("arguments", {}).get("nproc") if entry else None
+    return before if isinstance(before, int) and (not gpus or before <= gpus) else None
+
+
 def checked(options: Options) -> Options:
     """Return options that a run can have, by the device side's own rules, before anything is started.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.launch import Worker
-from devkit.launching.ranks import Inbox, clean_environment, free_port, heard, rank_environment
+from devkit.launching.ranks import Inbox, check_loopback, clean_environment, free_port, heard, rank_environment
 from devkit.launching.watch import PortTaken, Rank, watch
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def train(
     Raises:
         DevkitError: a rank refused, failed, died or hung: the first one, truly.
     """
+    if request.nproc > 1:
+        check_loopback()
     for _ in range(ATTEMPTS):
         with contextlib.suppress(PortTaken):
             _attempt(app, request, run, message, tell, ports())

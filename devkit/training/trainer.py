@@ -60,7 +60,7 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
             record.hold("checkpoint")
         tell(event)
 
-    planned = plan(app, request, record.folder)
+    planned = plan(app, request, record.folder, launched=True)
     heard(planned)
     message = {"op": "train", **asdict(request.options), "checkpoints": str(record.folder / "checkpoints")}
     if planned["resume"]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shlex
 import sysconfig
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import FrozenSet, Tuple
+from typing import FrozenSet
 
 import numpy as np
 
@@ -23,6 +24,10 @@ HELD_OUT = 10
 """One file in this many, or one byte in this many of a single file, is kept for validation."""
 _LEFT_OUT = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules", "test", "tests", "idle_test"})
 """Folders of the standard library that are no part of it, or its tests: two thirds of the bytes, of another kind."""
+LEAST_HELD, MOST_HELD = 0.01, 0.5
+"""Shares of the text between which the files kept for validation must be."""
+START = 8192
+"""Bytes by which text is told from other data."""
 LARGEST = 4 * 2**30
 """Bytes of text that are taken into memory, on each rank."""
 
@@ -60,9 +65,16 @@ def load(path: str | None) -> Text:
             return _from_folder(root, "*", str(root))
         if root.exists() and not root.is_file():
             raise Refusal(f"{root} is neither a file nor a folder", "Text is read from files.")
-        data = root.read_bytes() if root.stat().st_size <= LARGEST else b""
-        if not data and root.stat().st_size:
+        if root.stat().st_size and not begins_as_text(root):
+            raise Refusal(
+                f"{root} is not text",
+                "It holds bytes that no UTF-8 text has.",
+                "--data PATH   a text file, or a folder of them",
+                f"iconv -f GB18030 -t UTF-8 -o text.utf8 -- {shlex.quote(str(root))}   makes UTF-8 of Chinese text",
+            )
+        if root.stat().st_size > LARGEST:
             raise Refusal(f"{root} is larger than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory.")
+        data = root.read_bytes()
     except OSError as error:
         raise Refusal(
             f"the text {root} cannot be read", f"{error.strerror}.", "--data PATH   any text file or folder"
@@ -71,44 +83,38 @@ def load(path: str | None) -> Text:
         raise Refusal(
             f"the text {root} is empty", "There is nothing to learn from.", "--data PATH   a file with text in it"
         )
-    if not is_text(data):
-        raise Refusal(
-            f"{root} is not text",
-            "It holds bytes that no UTF-8 text has.",
-            "--data PATH   a text file, or a folder of them",
-        )
     held = len(data) // HELD_OUT
     array = np.frombuffer(data, dtype=np.uint8)
     return Text(array[: len(data) - held], array[len(data) - held :], str(root), files=1, skipped=0)
 
 
 def _from_folder(root: Path, pattern: str, source: str, left_out: FrozenSet[str] = frozenset({"__pycache__"})) -> Text:
-    parts: Tuple[list[bytes], list[bytes]] = ([], [])
+    texts: list[tuple[str, bytes]] = []
     total = skipped = 0
     for path in _files(root, pattern, left_out):
         name = path.relative_to(root).as_posix()
         try:
-            data = path.read_bytes()
+            size = path.stat().st_size
+            if not size or not begins_as_text(path):
+                skipped += 1
+                continue
+            total += size
+            if total > LARGEST:
+                raise Refusal(
+                    f"{root} holds more than {LARGEST // 2**30} GiB of text",
+                    "Every rank holds the whole text in memory.",
+                )
+            texts.append((name, path.read_bytes()))
         except OSError:
             skipped += 1
-            continue
-        if not data or not is_text(data):
-            skipped += 1
-            continue
-        total += len(data)
-        if total > LARGEST:
-            raise Refusal(
-                f"{root} holds more than {LARGEST // 2**30} GiB", "Every rank holds the whole text in memory."
-            )
-        parts[zlib.crc32(name.encode()) % HELD_OUT == 0].append(data)
-    train, validation = (np.frombuffer(b"".join(part), dtype=np.uint8) for part in parts)
+    train, validation = (np.frombuffer(b"".join(part), dtype=np.uint8) for part in split(texts))
     if not train.size + validation.size:
         raise Refusal(
             f"no text was found under {root}",
             f"{skipped} files are empty, binary or unreadable." if skipped else "There is no file.",
             "--data PATH   a text file, or a folder of them",
         )
-    return Text(train, validation, source, files=len(parts[0]) + len(parts[1]), skipped=skipped)
+    return Text(train, validation, source, files=len(texts), skipped=skipped)
 
 
 def _files(root: Path, pattern: str, left_out: FrozenSet[str]) -> list[Path]:
@@ -123,9 +129,36 @@ def _files(root: Path, pattern: str, left_out: FrozenSet[str]) -> list[Path]:
     return found
 
 
+def split(texts: list[tuple[str, bytes]]) -> tuple[list[bytes], list[bytes]]:
+    """Part files, by relative name and content, into training and validation.
+
+    One file in ten is kept for validation, by a hash of its name. Where that leaves either side nearly nothing, as with
+    few files, each gives its last tenth.
+    """
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    for name, data in texts:
+        parts[zlib.crc32(name.encode()) % HELD_OUT == 0].append(data)
+    total = sum(len(data) for _, data in texts)
+    held = sum(map(len, parts[1]))
+    if LEAST_HELD * total <= held <= MOST_HELD * total:
+        return parts
+    cuts = [(data, len(data) - len(data) // HELD_OUT) for _, data in texts]
+    return [data[:cut] for data, cut in cuts], [data[cut:] for data, cut in cuts]
+
+
+def begins_as_text(path: Path) -> bool:
+    """Return whether a file starts as text does; of a file of any size its beginning is read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return is_text(file.read(START + 1))
+
+
 def is_text(data: bytes) -> bool:
     """Return whether ``data`` starts as text does: UTF-8 (a character cut at the end is fine) without a zero byte."""
-    start = data[:8192]
+    start = data[:START]
     try:
         start.decode()
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any, Dict
 
 from ..protocol import emit
 
@@ -23,6 +24,9 @@ class Progress:
         self.waiting = False
         """In a collective, so it may be waiting for another rank."""
 
+        self.busy = "starting"
+        """What it does that may take long and is no hang, or ""."""
+
     def move(self) -> None:
         """Count something finished."""
         self.moves += 1
@@ -38,6 +42,7 @@ def start(rank: int, progress: Progress) -> None:
 
 def _beat(rank: int, progress: Progress) -> None:
     while True:
-        where = {"step": progress.step, "moves": progress.moves, "waiting": progress.waiting}
+        where: Dict[str, Any] = {"step": progress.step, "moves": progress.moves, "waiting": progress.waiting}
+        where["busy"] = progress.busy
         emit("heartbeat", rank=rank, cpu_s=time.process_time(), **where)
         time.sleep(INTERVAL)

@@ -31,7 +31,7 @@ def store(home: Path) -> RunStore:
 def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> None:
     told = devkit("runs", "list")
     lines = told.out.splitlines()
-    assert lines[0].split() == ["run", "started", "command", "state", "took", "size", "holds"]
+    assert lines[0].split() == ["run", "started", "command", "with", "state", "took", "size", "holds"]
     assert [each.record["command"] for each in store.entries()] == ["train", "bench attn", "pr fetch"]
     assert "done" in lines[2]
     assert lines[2].endswith("checkpoint")
@@ -99,3 +99,15 @@ def test_an_unknown_run_says_how_to_find_one(devkit: Devkit) -> None:
     told = devkit("runs", "show", "zzzz")
     assert (told.status, told.out) == (1, "")
     assert told.err == "✗ there is no run zzzz\n  → devkit runs list\n"
+
+
+def test_runs_of_one_command_are_told_apart_by_the_flags_that_differ(devkit: Devkit, home: Path) -> None:
+    store = RunStore(home / ".local/state/devkit/runs", keep=200, max_mib=2048)
+    for seed in ("0", "5"):
+        with store.start("train", argv=["train", "--steps", "1", "--seed", seed, "-q"]):
+            pass
+
+    lines = devkit("runs", "list").out.splitlines()
+    assert "--seed 5" in lines[2]
+    assert "--seed 0" in lines[3]
+    assert "--steps" not in lines[2]

@@ -28,6 +28,7 @@ Tensor = Any
 PORT_TAKEN = "port_taken"
 """The event of a rank 0 that finds its port taken; the launcher then takes another."""
 WAIT_S = 20.0
+MEET_S = 0.001
 
 
 class PortTaken(Refusal):
@@ -89,10 +90,31 @@ class Comm:
         self.ranks = list(range(self.size))
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
         self._group: Any = None
+        self._met = [0]
         if self.size > 1 and not dist.is_initialized():
             with self._call():
                 rendezvous(self.rank, os.environ["PADDLE_MASTER"])
+            self.meet()
+            with self._call():
                 dist.init_parallel_env()
+
+    def meet(self) -> None:
+        """Wait until every rank of the run has come here, where some may be late.
+
+        A collective of Gloo gives up after 30 s; the store, which is asked here, waits for as long as the launcher lets
+        it. Ranks call this equally often.
+        """
+        if self.size == 1:
+            return
+        with self._call():
+            store = paddle.base.core.create_or_get_global_tcp_store()
+            self._met[0] += 1
+            key = f"devkit/met/{self._met[0]}"
+            store.add(key, 1)
+            pause_s = MEET_S
+            while store.add(key, 0) < self.size:
+                time.sleep(pause_s)
+                pause_s = min(1.5 * pause_s, 50 * MEET_S)
 
     def part(self, name: str, groups: list[list[int]]) -> Comm | None:
         """Return this rank's one of ``groups`` (of ranks of this comm), which all ranks call with the same groups.

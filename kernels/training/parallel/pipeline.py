@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
-import paddle
-
 from . import schedule
+from .views import scratch
 
 if TYPE_CHECKING:
     from .mesh import Mesh
@@ -56,6 +55,6 @@ class Pipeline:
                 inputs.pop(micro, None)
 
     def _received(self, pair: Any) -> Tensor:
-        tensor = paddle.empty(self.stream, dtype=self.dtype)
+        tensor = scratch(self.stream, dtype=self.dtype)
         pair.recv(tensor)
         return tensor

@@ -13,6 +13,8 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
+from .views import scratch
+
 if TYPE_CHECKING:
     from ..ops.base import Operators
     from .mesh import Mesh
@@ -45,7 +47,7 @@ class Ring:
 
     def turn(self, tensor: Tensor) -> Tensor:
         """Hand ``tensor`` to the next rank and return the previous one's; even ranks send first."""
-        received = paddle.empty_like(tensor)
+        received = scratch(tensor.shape, tensor.dtype)
         if self.rank % 2 == 0:
             self.next.send(tensor)
             self.previous.recv(received)

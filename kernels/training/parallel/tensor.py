@@ -16,6 +16,7 @@ import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 from paddle.autograd import PyLayer
 
 from ..ops.base import IGNORED
+from .views import scratch
 
 if TYPE_CHECKING:
     from ..ops.base import Operators
@@ -115,7 +116,7 @@ class ScatterSequence(PyLayer):
 def gather_sequence(x_BSD: Tensor, comm: Comm) -> Tensor:
     """Return every rank's positions behind each other."""
     batch, seqlen, width = x_BSD.shape
-    parts = paddle.empty([comm.size * batch, seqlen, width], dtype=x_BSD.dtype)
+    parts = scratch([comm.size * batch, seqlen, width], dtype=x_BSD.dtype)
     comm.all_gather(parts, x_BSD.contiguous())
     parts = parts.reshape([comm.size, batch, seqlen, width]).transpose([1, 0, 2, 3])
     return parts.reshape([batch, comm.size * seqlen, width])

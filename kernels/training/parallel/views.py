@@ -12,6 +12,12 @@ import paddle
 Tensor = Any
 
 
+def scratch(shape: Any, dtype: Any) -> Tensor:
+    """Return a tensor to be filled; of zeros where Paddle checks every output for values that are not finite."""
+    checked = paddle.get_flags("FLAGS_check_nan_inf")["FLAGS_check_nan_inf"]
+    return paddle.zeros(shape, dtype=dtype) if checked else paddle.empty(shape, dtype=dtype)
+
+
 def view(flat: Tensor, begin: int, end: int, shape: tuple[int, ...] | None = None) -> Tensor:
     """Return elements [begin, end) of a flat tensor, sharing its memory. Each call costs 64 bytes for good."""
     part = flat._slice(begin, end)

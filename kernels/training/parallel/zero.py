@@ -34,7 +34,7 @@ import paddle
 
 from ..models.parameters import GRADIENTS, PARAMETERS, PARTS, STATE, Param, Piece, numel, padded
 from .mesh import Mesh
-from .views import clear, point, view
+from .views import clear, point, scratch, view
 
 if TYPE_CHECKING:
     from ..ops.base import Operators
@@ -145,7 +145,7 @@ class Unit:
     def gather(self) -> None:
         """Have the whole of the parameters on this rank."""
         if self.flat is None:
-            self.flat = paddle.empty([self.padded], dtype=self.dtype)
+            self.flat = scratch([self.padded], dtype=self.dtype)
             self.zero.comm.all_gather(self.flat, self.own)
             self.bind(self.flat)
 
@@ -319,7 +319,7 @@ class Zero:
         unit = self._order[self._next]
         self._next += 1
         first, once = self._micro == 0, self.stage < GRADIENTS
-        buffer = unit.gradient if once else paddle.empty([unit.padded], dtype="float32")
+        buffer = unit.gradient if once else scratch([unit.padded], dtype="float32")
         self._pack(unit, buffer, add=once and not first)
         if once and not self._last:
             return

@@ -89,6 +89,7 @@ class Trainer:
         """
         options = self.options
         self._start()
+        self.progress.busy = ""
         speeds = []
         for step in range(self.done + 1, options.steps + 1):
             self.progress.step = step
@@ -206,10 +207,12 @@ class Trainer:
         root = Path(str(self.options.checkpoints))
         pieces = list(self.zero.pieces())
         digest, problem = "", ""
+        self.progress.busy = "a checkpoint"
         try:
             digest = checkpoint.write_rank(root, self.done, self.comm.rank, pieces)
         except OSError as error:
             problem = error.strerror or str(error)
+        self.comm.meet()
         hashes = self.comm.gather_bytes(bytes.fromhex(digest) if digest else bytes(32))
         whole = [any(row) for row in hashes]
         path = checkpoint.folder(root, self.done)
@@ -220,6 +223,8 @@ class Trainer:
                 checkpoint.commit(root, self.done, manifest)
             except OSError as error:
                 problem = error.strerror or str(error)
+        self.comm.meet()
+        self.progress.busy = ""
         committed = self.comm.gather_bytes(bytes([not problem]))
         if not all(row[0] for row in committed):
             if self.comm.rank == 0:

@@ -8,7 +8,7 @@ import pytest
 
 from devkit.errors import DevkitError
 from devkit.runs import Entry
-from devkit.training.curves import compare, curve
+from devkit.training.curves import Side, compare, curve, differing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +45,21 @@ def test_the_curve_of_a_killed_run_is_read_up_to_its_last_whole_line(tmp_path: P
 def test_a_run_without_losses_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DevkitError, match="run a has no losses"):
         curve(Entry(tmp_path, {"id": "a", "command": "bench attn", "status": 0}))
+
+
+def test_the_options_that_differ_are_named() -> None:
+    assert differing({"seed": 0, "lr": 1.0, "mp": 1}, {"seed": 3, "lr": 1.0}) == {"seed": (0, 3), "mp": (1, None)}
+    assert differing({}, {"seed": 3}) == {}
+
+
+def test_a_run_that_was_cut_short_is_known_as_such() -> None:
+    losses = {1: 3.0, 2: 2.5}
+
+    assert not Side("a", losses, state="done", wanted=2).cut_short
+    assert Side("a", losses, state="killed", wanted=2).cut_short
+    assert Side("a", losses, state="done", wanted=3).cut_short
+    assert not Side("train.log", losses).cut_short
+
+
+def test_the_largest_difference_of_losses_that_are_none_is_none() -> None:
+    assert compare({1: math.nan, 2: 1.0}, {1: 1.0, 2: 1.0}, 1e-5).largest is None

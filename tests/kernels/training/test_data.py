@@ -117,3 +117,38 @@ def test_a_text_shorter_than_a_batch_is_refused(tmp_path: Path) -> None:
 def test_entropy_is_that_of_the_byte_frequencies() -> None:
     assert data.entropy(np.frombuffer(b"aabb", dtype=np.uint8)) == pytest.approx(math.log(2))
     assert data.entropy(np.frombuffer(b"aaaa", dtype=np.uint8)) == 0.0
+
+
+def test_a_folder_of_few_files_gives_each_ones_last_tenth(tmp_path: Path) -> None:
+    for name in ("chapter1", "chapter2", "chapter3"):
+        (tmp_path / f"{name}.txt").write_text(name[-1] * 1000)
+    text = data.load(str(tmp_path))
+
+    assert (text.files, text.train.size, text.validation.size) == (3, 2700, 300)
+    assert bytes(text.validation) == b"1" * 100 + b"2" * 100 + b"3" * 100
+
+
+def test_many_files_are_split_by_file_as_before() -> None:
+    texts = [(f"{number}.txt", bytes([65 + number % 26]) * 100) for number in range(200)]
+    train, held = data.split(texts)
+
+    assert all(len(each) == 100 for each in (*train, *held))
+    assert 10 <= len(held) <= 40
+
+
+def test_of_a_huge_file_that_is_no_text_only_the_beginning_is_read(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("some words\n" * 500)
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(1 << 40)
+    text = data.load(str(tmp_path))
+
+    assert (text.files, text.skipped) == (1, 1)
+    with pytest.raises(Refusal, match="is not text"):
+        data.load(str(tmp_path / "model.safetensors"))
+
+
+def test_text_in_another_encoding_is_refused_with_the_line_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "my text").write_bytes("训练数据".encode("gbk") * 5000)
+    with pytest.raises(Refusal, match="is not text") as refused:
+        data.load(str(tmp_path / "my text"))
+    assert any(line.startswith("iconv ") and "'" in line for line in refused.value.remedies)
