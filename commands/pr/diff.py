@@ -28,4 +28,4 @@ def command(
             files = [{"path": each.path, "added": each.added, "removed": each.removed} for each in found.files]
             ctx.obj.console.json({"branch": found.branch, "base": found.base, "files": files})
             return 0
-        return diff(session, session.state(status=False), which, stat=stat, name_only=name_only)
+        return diff(session, session.state(), which, stat=stat, name_only=name_only)

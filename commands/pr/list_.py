@@ -1,4 +1,4 @@
-"""List the pull requests that are here: how far from their base, where they are checked out, merged or not.
+"""List the pull requests that are here, and your own branches: how far from their base, where, merged or not.
 
 Example:  devkit pr list
 """
@@ -15,7 +15,7 @@ from devkit.git.session import open_session
 from devkit.pr.show import Row, rows
 from devkit.text import ago
 
-TITLE_LENGTH = 48
+TITLE_LENGTH, TITLE_LEAST, OTHERS = 48, 16, 64  # cells: of a title at most and at least, and of the other columns
 
 
 def command(
@@ -23,6 +23,8 @@ def command(
     local: Annotated[bool, typer.Option("--local", help="Do not ask the forge's API.")] = False,
     as_json: Json = False,
 ) -> None:
+    from rich.cells import cell_len
+
     console = ctx.obj.console
     with open_session(ctx.obj, changes=False) as session:
         found = rows(session, session.state(), api=not local)
@@ -44,14 +46,22 @@ def command(
         Column("fetched", "left", 2),
         Column("in", "left", 5),
     ]
-    console.table(columns, [_cells(each) for each in found])
+    names = max((cell_len(row.branch) for row in found), default=0)
+    title = min(TITLE_LENGTH, max(TITLE_LEAST, console.out.width - OTHERS - names))
+    console.table(columns, [_cells(row, title) for row in found])
 
 
-def _cells(row: Row) -> tuple[str | Cell, ...]:
-    short = row.title if len(row.title) <= TITLE_LENGTH else row.title[: TITLE_LENGTH - 1] + "…"
-    words = [row.merged or (row.known.state if row.known else ""), "dirty" if row.dirty else ""]
+def _cells(row: Row, title: int) -> tuple[str | Cell, ...]:
+    from rich.cells import cell_len, set_cell_size
+
+    short = row.title if cell_len(row.title) <= title else set_cell_size(row.title, title - 1).rstrip() + "…"
+    words = [
+        "folder is away" if row.missing else "",
+        row.merged or (row.known.state if row.known else ""),
+        "dirty" if row.dirty else "",
+    ]
     return (
-        Cell(str(row.request.number), "type"),
+        Cell(str(row.request.number) if row.request else "", "type"),
         row.branch,
         Cell(short, "strong" if row.current else ""),
         "" if row.summary.ahead is None else str(row.summary.ahead),
@@ -65,7 +75,7 @@ def _cells(row: Row) -> tuple[str | Cell, ...]:
 
 def _plain(row: Row) -> dict[str, object]:
     return {
-        "number": row.request.number,
+        "number": row.request.number if row.request else None,
         "branch": row.branch,
         "title": row.title,
         "ahead": row.summary.ahead,
@@ -76,5 +86,6 @@ def _plain(row: Row) -> dict[str, object]:
         "dirty": row.dirty,
         "current": row.current,
         "worktree": row.folder or None,
+        "missing": row.missing,
         "fetched": row.fetched or None,
     }

@@ -17,6 +17,7 @@ import typer
 from devkit.app import App
 from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.pr._options import Which
+from devkit.console import Console
 from devkit.git.session import open_session
 from devkit.pr.rebase import Outcome, RebaseOptions, plan_rebase, rebase
 
@@ -61,25 +62,7 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
         )
         return 1 if outcome.stopped else 0
     if outcome.stopped:
-        place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
-        merging = outcome.operation == "merge"
-        console.look(
-            f"{outcome.branch}: the merge is in progress"
-            if merging
-            else f"{outcome.branch} stopped at {place}{outcome.stopped}"
-        )
-        for each in outcome.complaint.splitlines():
-            console.note(f"  {each}", "dim")
-        for path, kind in outcome.conflicts:
-            console.note(f"  {path}   {kind}")
-        for each in outcome.notes:
-            console.look(each)
-        if outcome.conflicts:
-            console.next("git add -- FILE…   once they are right")
-        console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is fixed"))
-        if not merging:
-            console.next("devkit pr skip   without this commit")
-        console.next("devkit pr abort   back to where you were")
+        _stopped(console, outcome)
         return 1
     what = "was on it already, " if outcome.unchanged else ""
     onto = f" on {outcome.base}" if outcome.base else ""
@@ -89,3 +72,28 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
     if not outcome.unchanged:
         console.next("devkit pr push", "devkit undo")
     return 0
+
+
+def _stopped(console: Console, outcome: Outcome) -> None:
+    """Say where a rebase stopped, and how it goes on."""
+    place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
+    merging = outcome.operation == "merge"
+    console.look(
+        f"{outcome.branch}: the merge is in progress"
+        if merging
+        else f"{outcome.branch} stopped at {place}{outcome.stopped}"
+    )
+    for each in outcome.complaint.splitlines():
+        console.note(f"  {each}", "dim")
+    for path, kind in outcome.conflicts:
+        console.note(f"  {path}   {kind}")
+    for each in outcome.notes:
+        console.look(each)
+    if outcome.aside:
+        console.note(f"  your uncommitted work is put aside as wip {outcome.aside}; devkit pr continue restores it")
+    if outcome.conflicts:
+        console.next("git add -- FILE…   once they are right")
+    console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is fixed"))
+    if not merging:
+        console.next("devkit pr skip   without this commit")
+    console.next("devkit pr abort   back to where you were")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Git
     from devkit.git.state import Status
 
-Kind = Literal["changed here", "not tracked", "ignored", "a clone of its own"]
+Kind = Literal["changed here", "not tracked", "ignored", "a clone of its own", "a pipe, a socket or a device"]
 COMPILED = frozenset({".c", ".cc", ".cpp", ".cu", ".cxx", ".h", ".hpp", ".cuh", ".cmake", ".proto"})
 
 
@@ -118,7 +118,15 @@ def obstacles(
             kind: Kind = "changed here" if path in dirty else "not tracked" if path in untracked else "ignored"
             cloned = _is_clone(top / path) or any(f"{parent}/" in untracked for parent in parents(path))
             found[path] = Obstacle(path, "a clone of its own" if cloned else kind)
-    return tuple(found[path] for path in sorted(found))
+    odd = {path: Obstacle(path, "a pipe, a socket or a device") for path in found if is_odd(top, path)}
+    return tuple({**found, **odd}[path] for path in sorted(found))
+
+
+def is_odd(top: Path, path: str) -> bool:
+    """Tell whether a path is a pipe, a socket or a device, which has no bytes to be kept."""
+    found = lstat(top / path.rstrip("/"))
+    kinds = (stat.S_ISREG, stat.S_ISLNK, stat.S_ISDIR)
+    return found is not None and not any(is_kind(found.st_mode) for is_kind in kinds)
 
 
 def _is_clone(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """The one door to git: a clean environment, no word of a user's taken for an option, NUL between fields.
 
-GitPython is behind it too, imported only where it does something that a line of git does not: it parses git's
-progress and reads commits. Nothing is passed to its own commands, since it runs what it is given.
+GitPython is behind it too, imported only for what a line of git does not do: it parses git's progress. Nothing is
+passed to its own commands, since it runs what it is given.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ SETTINGS = {
     "log.showSignature": "false",
     "advice.detachedHead": "false",
 }
+COMMIT_FORMAT = "%H%x1f%P%x1f%an%x1f%at%x1f%s%x1f%B"
 NETWORK = frozenset({"fetch", "push", "ls-remote"})
 # What git says of its own work, beside what a server, a hook or ssh says.
 _PROGRESS = re.compile(
@@ -351,21 +352,14 @@ class Git:
         return _progress_bar(console, title) if network else _spinner(console, title)
 
     def commits(self, range_: str, limit: int) -> list[Commit]:
-        """Return the commits of a range, newest first, through GitPython."""
-        import git
-
-        with git.Repo(self.directory, search_parent_directories=True, expand_vars=False) as repo:
-            return [
-                Commit(
-                    each.hexsha,
-                    _str(each.summary),
-                    _str(each.message),
-                    each.author.name or "",
-                    each.authored_date,
-                    tuple(parent.hexsha for parent in each.parents),
-                )
-                for each in repo.iter_commits(word(range_, "range"), max_count=limit)
-            ]
+        """Return the commits of a range, newest first."""
+        words = ("log", "-z", f"--max-count={limit}", "--encoding=UTF-8", f"--format={COMMIT_FORMAT}")
+        data = self.read(*words, word(range_, "range"), "--").decode(errors="replace")
+        found = []
+        for record in filter(None, data.split("\0")):
+            oid, parents, author, time, subject, message = record.split("\x1f", 5)
+            found.append(Commit(oid, subject, message, author, int(time or 0), tuple(parents.split())))
+        return found
 
 
 @contextlib.contextmanager
@@ -392,10 +386,6 @@ class Commit:
     author: str
     time: int
     parents: tuple[str, ...]
-
-
-def _str(text: str | bytes) -> str:
-    return text.decode(errors="replace") if isinstance(text, bytes) else text
 
 
 @contextlib.contextmanager

@@ -18,8 +18,17 @@ from typing import TYPE_CHECKING, BinaryIO
 from devkit.errors import DevkitError
 from devkit.git.changes import is_path, lstat, parents
 from devkit.git.command import line
-from devkit.git.snapshot import OPERATION_FILES, SHARED, Snapshot, blobs_of, link_bytes, real_parents
-from devkit.git.state import GITLINK, REFS, find_place, head_text, own_refs, parse_refs, parse_worktrees
+from devkit.git.snapshot import (
+    OPERATION_FILES,
+    OWN_FILES,
+    SHARED,
+    Snapshot,
+    blobs_of,
+    link_bytes,
+    own_worktree_refs,
+    real_parents,
+)
+from devkit.git.state import GITLINK, REFS, find_place, head_text, own_refs, parse_config, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
 
 if TYPE_CHECKING:
@@ -164,6 +173,7 @@ def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], ref
                     checkout.commit,
                 )
             )
+            _own_files(git.at(Path(checkout.path)), checkout)
     for checkout in snapshot.checkouts:
         _checkout(git.at(Path(checkout.path)), checkout, found[checkout.path], restored)
     set_refs(git, refs)
@@ -173,11 +183,25 @@ def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], ref
     return restored
 
 
+def _own_files(git: Git, checkout: Checkout) -> None:
+    """Give a worktree that comes back what its own git directory said of it: its sparse settings and its log."""
+    place = find_place(git)
+    blob = blobs_of(git, (file.oid for file in checkout.own))
+    for file in checkout.own:
+        if file.path in OWN_FILES:
+            path = place.git_dir / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, blob(file.oid), file.mode)
+
+
 def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restored) -> None:
     top = Path(checkout.path)
     place = find_place(git)
     remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
-    for batch in _batches([each for each in checkout.files if each.mode and not _same(top, each)]):
+    stale_files = [each for each in checkout.files if each.mode and not _same(top, each)]
+    odd = [each for each in stale_files if not is_content(each.mode) and not stat.S_ISDIR(each.mode)]
+    restored.left += [f"{each.path} was a pipe, a socket or a device" for each in odd]
+    for batch in _batches([each for each in stale_files if each not in odd]):
         blob = blobs_of(git, (each.oid for each in batch))
         for each in batch:
             _write(top, each, blob)
@@ -206,6 +230,9 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
                     env={"GIT_INDEX_FILE": str(path)},
                 )
     _operation(place, checkout.operation, blob)
+    if checkout.refs is not None:
+        wanted, now = dict(checkout.refs), own_worktree_refs(git)
+        set_refs(git, {name: wanted.get(name, "") for name in {*wanted, *now} if wanted.get(name) != now.get(name)})
     _head(git, place, checkout.head)
     _index(place, checkout, blob)
 
@@ -263,7 +290,7 @@ def _same(top: Path, file: File) -> bool:
     found = lstat(place) if real_parents(top, file.path) else None
     if found is None or stat.S_IFMT(found.st_mode) != stat.S_IFMT(file.mode):
         return False
-    if stat.S_ISDIR(file.mode):
+    if not is_content(file.mode):
         return True
     if found.st_size != file.size:
         return False
@@ -274,6 +301,11 @@ def _same(top: Path, file: File) -> bool:
     if stat.S_ISREG(file.mode) and stat.S_IMODE(found.st_mode) != stat.S_IMODE(file.mode):
         place.chmod(stat.S_IMODE(file.mode))
     return True
+
+
+def is_content(mode: int) -> bool:
+    """Tell whether a mode is that of a file or a symbolic link, which have bytes to be kept."""
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 
 def _write(top: Path, file: File, blob: Callable[[str], bytes]) -> None:
@@ -431,11 +463,55 @@ def _logs(git: Git, snapshot: Snapshot, refs: Mapping[str, str]) -> None:
         write_file(path, blob(oid), 0o100644)
 
 
-def set_branch_config(git: Git, name: str, wanted: Collection[tuple[str, str]]) -> None:
-    """Make the settings of a branch what ``wanted`` says: keys as git lists them."""
-    git.ask("config", "--local", "--remove-section", f"branch.{name}")
-    for key, value in wanted:
-        git.execute(line("config", "--local", "--add", key, value))
+def set_branch_config(
+    git: Git, common_dir: Path, name: str, wanted: Collection[tuple[str, str]], then: bytes = b""
+) -> None:
+    """Make the settings of a branch what ``wanted`` says: keys as git lists them; what is right already stays as it is.
+
+    Args:
+        git: in the repository.
+        common_dir: its folder.
+        name: the branch.
+        wanted: its settings.
+        then: the bytes of the configuration that had them: a section that is gone comes back with its comments.
+    """
+    _, local = parse_config(git.read("config", "--list", "-z", "--show-scope"))
+    now = sections(local).get(name, ())
+    text = _section(then, name) if wanted and not now else b""
+    if text and _append(common_dir / "config", text):
+        return
+    for key in dict.fromkeys(key for key, _ in (*now, *wanted)):
+        values = [value for other, value in wanted if other == key]
+        if values == [value for other, value in now if other == key]:
+            continue
+        git.ask("config", "--local", "--unset-all", key)
+        for value in values:
+            git.execute(line("config", "--local", "--add", key, value))
+    if not wanted and now:
+        git.ask("config", "--local", "--remove-section", f"branch.{name}")
+
+
+def _section(config: bytes, name: str) -> bytes:
+    """Return the lines of a branch's section in a configuration, byte for byte; nothing where it has not just one."""
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    header = os.fsencode(f'[branch "{quoted}"]')
+    parts = re.split(rb"(?m)^(?=[ \t]*\[)", config)
+    found = [part for part in parts if part.strip().startswith(header)]
+    return found[0] if len(found) == 1 else b""
+
+
+def _append(config: Path, text: bytes) -> bool:
+    """Append a section to a configuration under git's own lock; return whether that was done."""
+    lock = config.with_name(config.name + ".lock")
+    try:
+        with lock.open("xb") as file:
+            data = config.read_bytes()
+            file.write(data + (b"" if data.endswith(b"\n") or not data else b"\n") + text)
+        lock.chmod(stat.S_IMODE(config.stat().st_mode))
+        lock.replace(config)
+    except OSError:
+        return False
+    return True
 
 
 def sections(config: Iterable[tuple[str, str]]) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shlex
 import signal
@@ -21,7 +22,7 @@ from devkit.git import journal, snapshot, store
 from devkit.git.command import Git, line, lines_of
 from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
 from devkit.git.roles import USUAL_BASE_BRANCHES
-from devkit.git.snapshot import MIB, WriteSet
+from devkit.git.snapshot import MIB, WriteSet, blobs_of
 from devkit.git.state import State, find_place, read_state, read_status
 from devkit.git.store import PRIVATE, PrivateRefs
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 
 WIP_DOCUMENT = "wip.json"
+REBASE_MARK = "devkit-rebase.json"
 # What a folder without permission, a full disk and a read-only one answer: nothing that a command of ours did wrong.
 REFUSALS = frozenset(
     (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE)
@@ -57,10 +59,20 @@ class Session:
     place: Place
     arrived: dict[str, str] = field(default_factory=dict)
     dry: bool = False
+    warned: bool = False
 
     def state(self, *, status: bool = True) -> State:
-        """Read the clone's state."""
-        return read_state(self.git, self.place, status=status)
+        """Read the clone's state; what an operation that was ended by hand left aside is said, once."""
+        state = read_state(self.git, self.place, status=status)
+        mark = self.place.git_dir / REBASE_MARK
+        if not self.warned and mark.exists() and not self.place.operation:
+            self.warned = True
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                number = json.loads(mark.read_text("utf-8")).get("wip")
+                if number and f"{PRIVATE}{number}" in state.refs:
+                    what = "the rebase was ended by hand; your uncommitted work of before is put aside"
+                    self.app.console.look(f"{what}: devkit wip restore --from {number}")
+        return state
 
     @contextlib.contextmanager
     def change(
@@ -305,9 +317,10 @@ def return_to(
         remove_worktree(git, path)
     restored = put_back(git, before, found, wanted)
     then, since = sections(before.config), sections(session.state(status=False).local)
+    config = blobs_of(git, [before.config_file])(before.config_file) if before.config_file else b""
     for name in entry.after.config if entry.after else {*then, *since}:
         if then.get(name) != since.get(name):
-            set_branch_config(git, name, then.get(name, ()))
+            set_branch_config(git, session.place.common_dir, name, then.get(name, ()), config)
     return restored
 
 

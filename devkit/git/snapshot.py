@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.git.changes import in_the_way, is_path, lstat, parents
 from devkit.git.command import GitFailed
-from devkit.git.state import GITLINK, find_place, head_text, read_status
+from devkit.git.state import (
+    GITLINK,
+    REFS,
+    find_place,
+    head_text,
+    linked_worktree,
+    own_refs,
+    parse_refs,
+    read_status,
+)
 from devkit.text import size as size_text
 
 if TYPE_CHECKING:
@@ -37,6 +46,10 @@ VERSION = 1
 CHUNK = 1 << 20
 MIB = 1 << 20
 LARGEST_SHOWN = 3
+SPARE_BYTES, SPARE_LARGEST, SPARE_FILES = 32 * MIB, 4 * MIB, 2000
+WORKTREE_REFS = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
+# What says in a linked worktree's own git directory what it is, and what was done in it.
+OWN_FILES = ("config.worktree", "info/sparse-checkout", "logs/HEAD")
 # What git keeps in a checkout's git directory about work that goes on; the last is ours.
 OPERATION_FILES = (
     "ORIG_HEAD",
@@ -100,6 +113,9 @@ class Checkout:
         files: what the command can touch.
         operation: the files of a rebase, merge, … that went on, relative to the git directory.
         submodules: path, commit and branch of the submodules that are there.
+        refs: the refs of this checkout alone: those of a bisect, and the labels of a rebase that keeps merges; None in
+            a snapshot of an older devkit.
+        own: the files of its own git directory that say what a worktree is, for one that is removed.
     """
 
     path: str
@@ -111,6 +127,8 @@ class Checkout:
     files: tuple[File, ...]
     operation: tuple[File, ...]
     submodules: tuple[tuple[str, str, str], ...] = ()
+    refs: tuple[tuple[str, str], ...] | None = None
+    own: tuple[File, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +141,7 @@ class Snapshot:
         config: the settings of branches.
         stash: the blob with the stash's log, or nothing.
         logs: the blobs with the logs of branches that the command deletes.
+        config_file: the blob with the bytes of the repository's own configuration, where branches are deleted.
     """
 
     id: str
@@ -132,6 +151,7 @@ class Snapshot:
     stash: str
     logs: Mapping[str, str]
     checkouts: tuple[Checkout, ...]
+    config_file: str = ""
 
     @property
     def ref(self) -> str:
@@ -282,6 +302,7 @@ def take(
         stash,
         logs,
         tuple(checkouts),
+        blobs.add((place.common_dir / "config").read_bytes()) if writes.deletes else "",
     )
     total = sum(size for size, _ in blobs.written.values())
     if total > limit:
@@ -320,7 +341,8 @@ def _checkout(
     if top is None:
         raise DevkitError(f"{git.directory} is no checkout")
     entries = {each.path: each for each in status.entries}
-    wanted = dict.fromkeys([*entries, *filter(is_path, status.untracked), *paths])
+    loose = [*filter(is_path, status.untracked)]
+    wanted = dict.fromkeys([*entries, *(loose if whole else _spare(top, loose, paths)), *paths])
     if whole:
         ignored = git.read("ls-files", "-z", "--others", "--ignored", "--exclude-standard")
         wanted.update(dict.fromkeys(filter(is_path, os.fsdecode(ignored).split("\0"))))
@@ -343,6 +365,9 @@ def _checkout(
     submodules = tuple(_submodules(git, top))
     data = index.read_bytes() if found else b""
     operation = (*_operation(place, blobs), *_shared(place, data, blobs))
+    refs = tuple(own_worktree_refs(git).items())
+    blobs.commits += [oid for _, oid in refs]
+    own = tuple(_own_files(place, blobs)) if whole else ()
     head = head_text(place.git_dir)
     commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
     blobs.commits += [commit] if commit else []
@@ -356,7 +381,45 @@ def _checkout(
         tuple(files),
         operation,
         submodules,
+        refs,
+        own,
     )
+
+
+def _spare(top: Path, loose: Sequence[str], paths: Mapping[str, str]) -> list[str]:
+    """Return the untracked files to keep beside those that the command can touch: as many as cost little.
+
+    A hook may write one; a large one, or one that cannot be read, is in no command's way and in nobody's snapshot.
+    """
+    kept = []
+    left = SPARE_BYTES
+    for path in loose:
+        found = lstat(top / path)
+        if path in paths:
+            kept.append(path)
+        elif (
+            found is not None
+            and len(kept) < SPARE_FILES
+            and found.st_size <= min(left, SPARE_LARGEST)
+            and (stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and os.access(top / path, os.R_OK)))
+        ):
+            left -= found.st_size
+            kept.append(path)
+    return kept
+
+
+def own_worktree_refs(git: Git) -> dict[str, str]:
+    """Return the refs that belong to one checkout alone."""
+    names, _, symrefs = parse_refs(git.read(*REFS, "--", *WORKTREE_REFS))
+    return own_refs(names, symrefs)
+
+
+def _own_files(place: Place, blobs: Blobs) -> Iterator[File]:
+    for name in OWN_FILES:
+        path = place.git_dir / name
+        if place.git_dir != place.common_dir and path.is_file():
+            data = path.read_bytes()
+            yield File(name, path.stat().st_mode, blobs.add(data), len(data))
 
 
 def _blocking(top: Path, path: str, paths: Mapping[str, str]) -> list[str]:
@@ -499,6 +562,7 @@ def encode(snapshot: Snapshot) -> dict[str, Any]:
         "config": [[key, value] for key, value in snapshot.config],
         "stash": snapshot.stash,
         "logs": [[name, oid] for name, oid in snapshot.logs.items()],
+        "config_file": snapshot.config_file,
         "checkouts": [
             {
                 "path": each.path,
@@ -510,6 +574,8 @@ def encode(snapshot: Snapshot) -> dict[str, Any]:
                 "files": files(each.files),
                 "operation": files(each.operation),
                 "submodules": [[path, head, branch] for path, head, branch in each.submodules],
+                "refs": None if each.refs is None else [[name, oid] for name, oid in each.refs],
+                "own": files(each.own),
             }
             for each in snapshot.checkouts
         ],
@@ -546,9 +612,12 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
                 files(each["files"]),
                 files(each["operation"]),
                 tuple((path, head, branch) for path, head, branch in each["submodules"]),
+                None if each.get("refs") is None else tuple((name, oid) for name, oid in each["refs"]),
+                files(each.get("own", ())),
             )
             for each in data["checkouts"]
         ),
+        data.get("config_file", ""),
     )
 
 
@@ -574,10 +643,9 @@ def _moved_to(checkout: Checkout, state: State) -> str:
     if checkout.git_dir == ".":
         return str(state.worktrees[0].path)
     try:
-        link = (state.place.common_dir / checkout.git_dir / "gitdir").read_bytes()
+        return str(linked_worktree(state.place.common_dir / checkout.git_dir))
     except OSError:
         return checkout.path
-    return str(Path(os.fsdecode(link).strip()).parent)
 
 
 def blobs_of(git: Git, oids: Iterable[str]) -> Callable[[str], bytes]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Git
 
 GITLINK = "160000"
+NO_VALUE = "true"  # what a key without a value means
 REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
 # The file or folder in a checkout's git directory that says what is going on, and what to type.
 OPERATIONS = {
@@ -114,6 +115,11 @@ class Worktree:
     bare: bool = False
     locked: bool = False
     prunable: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether its folder is not there: removed by hand, or on a disk that is away."""
+        return not (self.path / ".git").exists()
 
 
 @dataclass(frozen=True)
@@ -216,6 +222,16 @@ def find_place(git: Git) -> Place:
     )
 
 
+def linked_worktree(admin: Path) -> Path:
+    """Return the folder of a linked worktree by its own git directory, whose link may be relative.
+
+    Raises:
+        OSError: there is no link.
+    """
+    link = Path(os.fsdecode((admin / "gitdir").read_bytes()).removesuffix("\n"))
+    return Path(os.path.normpath(admin / link)).parent
+
+
 STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--no-ahead-behind")
 REFS = ("for-each-ref", f"--format={REF_FORMAT}")
 
@@ -302,7 +318,8 @@ def parse_config(data: bytes) -> tuple[dict[str, tuple[str, ...]], tuple[tuple[s
     values: dict[str, tuple[str, ...]] = {}
     local = []
     for scope, text in zip(fields[::2], fields[1::2], strict=False):
-        key, _, value = text.partition("\n")
+        key, given, value = text.partition("\n")
+        value = value if given else NO_VALUE
         values[key] = (*values.get(key, ()), value)
         if scope == "local":
             local.append((key, value))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git import journal, snapshot
 from devkit.git.clones import check_clones
 from devkit.git.command import line
@@ -218,6 +218,15 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
     for name in entry.creates:
         if (Path(name) / ".git").exists():
             check_clones(session.git, Path(name), f"git worktree remove --force -- {shlex.quote(name)}")
+    made = {*entry.creates, *(one.path for one in before.checkouts if not (Path(one.path) / ".git").exists())}
+    for tree in state.worktrees:
+        if tree.locked and str(tree.path) in made:
+            raise DevkitError(
+                f"the worktree {tree.path} is locked",
+                f"Undoing {entry.command} ({entry.id}) would change it"
+                + ("." if not tree.missing else ", and it is away."),
+                Hint.of("git", "worktree", "unlock", "--", str(tree.path)),
+            )
     names = entry.after.refs if entry.after else moved(before, state.own_refs)
     changed = {name for name in names if state.refs.get(name, "") != before.refs.get(name, "")}
     ours = {*entry.creates, *(each.path for each in before.checkouts)}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint
-from devkit.git.changes import in_the_way, is_path, lstat
+from devkit.git.changes import in_the_way, is_odd, is_path, lstat
 from devkit.git.command import line
 from devkit.git.restore import make_folders, remove, remove_empty, safe_path, set_refs, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
@@ -144,6 +144,11 @@ def collect(
     status = state.status
     chosen = [each for each in status.entries if within(each.path, paths)]
     loose = [each for each in status.untracked if within(each, paths) and is_path(each)] if untracked else []
+    odd = {path for path in (*(each.path for each in chosen), *loose) if is_odd(top, path)}
+    chosen = [each for each in chosen if each.path not in odd]
+    loose = [path for path in loose if path not in odd]
+    if odd:
+        git.app.console.look(f"left where they are, as pipes, sockets or devices: {', '.join(sorted(odd))}")
     conflicts = [each.path for each in chosen if each.unmerged]
     if conflicts:
         raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")

@@ -159,6 +159,21 @@ def merged_branches(session: Session, state: State) -> dict[str, str]:
     return found
 
 
+def own_branches(session: Session, state: State) -> list[str]:
+    """Return the branches of one's own that requests may come from: with commits that the base has not."""
+    try:
+        base = roles(state, session.app.config)
+    except DevkitError:
+        return []
+    requests = requests_here(state)
+    tip = state.refs.get(base.tracking, "")
+    names = [name for name in state.branches if name not in requests and _is_own(state, name, base.branch, tip)]
+    if not tip or not names:
+        return names
+    merged = session.git.text("branch", "--format=%(refname:short)", "--merged", tip).split("\n")
+    return [name for name in names if name not in merged or _was_pushed(state, name)]
+
+
 def _is_own(state: State, name: str, base: str, tip: str) -> bool:
     """Tell whether a branch is one that a request may come from: none that the project has too."""
     usual = {base, *USUAL_BASE_BRANCHES}

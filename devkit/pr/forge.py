@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.git.roles import Location
 
-TIMEOUT_S = 8.0
+TIMEOUT_S = 2.0  # in all: a list is not kept waiting for what only adds to it
 LARGEST = 8 << 20
+_SILENT: set[str] = set()
 TOKENS = ("GH_TOKEN", "GITHUB_TOKEN")
 
 
@@ -52,6 +55,7 @@ class Forge:
     address: str
     place: Location
     token: str
+    deadline: float = 0.0
 
     @classmethod
     def of(cls, app: App, url: str) -> Forge | None:
@@ -69,7 +73,7 @@ class Forge:
         if not token:
             return None
         remember_secret(token)
-        return cls(app, address.rstrip("/"), place, token)
+        return cls(app, address.rstrip("/"), place, token, time.monotonic() + TIMEOUT_S)
 
     def request(self, number: int, *, checks: bool = False) -> Known | None:
         """Ask for a request, with how its checks stand; None where the forge does not answer."""
@@ -105,13 +109,35 @@ class Forge:
         if urllib.parse.urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}:
             proxies = {}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect())
-        try:
-            with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked in ``of``
-                return json.loads(answer.read(LARGEST))
-        except (OSError, ValueError, urllib.error.URLError) as error:
-            if self.app.console.verbose:
-                self.app.console.look(f"the forge's API did not answer: {error}")
+        found: list[Any] = []
+
+        def ask() -> None:
+            left = max(self.deadline - time.monotonic(), 0.01)
+            try:
+                with opener.open(urllib.request.Request(url, headers=headers), timeout=left) as answer:  # noqa: S310 - checked in ``of``
+                    found.append(json.loads(answer.read(LARGEST)))
+            except urllib.error.HTTPError as error:  # it answered
+                found.append(None)
+                if self.app.console.verbose:
+                    self.app.console.look(f"{url}: {error}")
+            except (OSError, ValueError, urllib.error.URLError) as error:
+                if self.app.console.verbose:
+                    self.app.console.look(f"{url}: {error}")
+
+        # In a thread: the look-up of a name heeds no time-out.
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(max(self.deadline - time.monotonic(), 0.01))
+        if not found:
+            self._silent()
             return None
+        return found[0]
+
+    def _silent(self) -> None:
+        """Say once that the forge's API did not answer."""
+        if self.place.host not in _SILENT:
+            _SILENT.add(self.place.host)
+            self.app.console.look(f"{self.address} did not answer; what only it knows is left out")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.git import journal
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.journal import Push
-from devkit.git.roles import base_remote, locate, push_address, request_of
+from devkit.git.roles import base_remote, locate, push_address, request_of, resolved
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import chosen_branch
-from devkit.pr.remote import unreachable
+from devkit.pr.remote import ssh_host, unreachable
 from devkit.pr.target import Target, remember_line, remembered, target_of
 from devkit.text import counted
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 SHOWN = 8
+FORGES = frozenset({"github.com", "gitlab.com", "gitee.com", "gitcode.com"})
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,14 @@ def _page(session: Session, state: State, target: Target) -> str:
 
     base = base_remote(state, session.app.config)
     address = push_address(session.git, state, target.remote)
-    project, fork = locate(state.remotes[base]), locate(state.remotes.get(address, address))
+    places = [locate(resolved(state, url)) for url in (state.remotes[base], state.remotes.get(address, address))]
+    project, fork = (replace(place, host=_web_host(session, place.host)) for place in places)
     if not project.host or project.host != fork.host or not project.owner:
         return ""
     head = quote(f"{fork.owner}:{target.name}", safe="/:")
     return f"https://{project.host}/{quote(str(project))}/compare/{head}?expand=1"
+
+
+def _web_host(session: Session, host: str) -> str:
+    """Return the host of a forge's pages by that of its repositories, which may be an alias of ssh's."""
+    return host if host in FORGES or not host else ssh_host(session.app, host)

@@ -8,15 +8,16 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.git import wip
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
 from devkit.git.command import GitFailed, line, word
-from devkit.git.roles import TRACKING, known_remote, request_of, roles
+from devkit.git.roles import TRACKING, base_of, base_remote, known_remote, request_of, roles
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
+from devkit.pr.base import with_default_branch
 from devkit.pr.branches import check_idle, chosen_branch
 from devkit.pr.carry import Carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.remote import unreachable
@@ -107,6 +108,7 @@ class Outcome:
         at, of: which one it was, of how many.
         conflicts: the files in conflict, with what each side did.
         complaint: git's words, where it stopped without a conflict.
+        aside: the entry that holds the uncommitted work of before; 0: none.
     """
 
     branch: str
@@ -120,6 +122,7 @@ class Outcome:
     complaint: str = ""
     notes: list[str] = field(default_factory=list)
     operation: str = "rebase"
+    aside: int = 0
 
 
 def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Base:
@@ -136,7 +139,8 @@ def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Ba
             rest = onto[len(name) + 1 :]
             if f"{TRACKING}{name}/{rest.removeprefix('pull/')}" in state.refs:
                 return Base(onto, tracking=f"{TRACKING}{name}/{rest.removeprefix('pull/')}")
-            if f"refs/remotes/{onto}" in state.refs:
+            known = f"refs/remotes/{onto}" in state.refs
+            if known or git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{onto}^{{commit}}").status:
                 return Base(onto, known_remote(state, name), f"refs/heads/{rest}", f"refs/remotes/{onto}")
     found = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{onto}^{{commit}}")
     if found.status:
@@ -157,8 +161,11 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
             "",
             f"cd {shlex.quote(str(elsewhere.path))} && devkit pr rebase",
         )
-    request = request_of(state, branch)
-    roles_ = roles(state, session.app.config, options.remote or (request.remote if request else ""))
+    roles_ = (
+        roles(state, session.app.config, options.remote)
+        if options.remote
+        else base_of(state, session.app.config, branch)
+    )
     if branch == roles_.branch and not options.onto:
         raise DevkitError(
             f"{branch} is the branch that requests go to", "", "devkit pr sync   makes it equal to the project's"
@@ -173,11 +180,22 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
         DevkitError: it cannot be done, or would overwrite something of the user's.
     """
     git = session.git
+    if not options.onto:
+        request = request_of(state, options.which or state.branch)
+        remote = base_remote(state, session.app.config, options.remote or (request.remote if request else ""))
+        state = with_default_branch(session, state, remote)
     branch, base = _start(session, state, options)
     oid = _fetch_base(session, state, base)
     tip = state.branches[branch]
     contains = git.ask("merge-base", "--is-ancestor", oid, tip).status == 0
     fork = os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
+    if not fork and state.place.shallow:
+        raise DevkitError(
+            f"{branch} and {base.name} have no commit in common here",
+            "This clone is shallow: a rebase would take all that it has of the history for the request's.",
+            Hint.of("git", "fetch", "--unshallow", "--", base.remote or next(iter(state.remotes))),
+            Hint.of("git", "fetch", "--deepen=1000", "--", base.remote or next(iter(state.remotes))),
+        )
     changes = [] if contains and branch == state.branch else _all_changes(git, state, tip, oid, fork)
     tracked = frozenset(filter(None, os.fsdecode(git.read("ls-files", "-z")).split("\0")))
     found = obstacles(changes, state.status, state.checkout, tracked)
@@ -296,9 +314,7 @@ def after(
             change, state, submodule_changes(changes_between(session.git, head, state.head))
         )
     if base:
-        words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
-        onto = os.fsdecode(session.git.ask(*words).stdout).strip()
-        outcome.summary = summarize(session.git, state.head, onto, base)
+        outcome.summary = summarize(session.git, state.head, str(mark.get("onto", "")), base)
     change.record.record["result"] = {"branch": branch, "commit": state.head}
     return outcome
 
@@ -372,4 +388,5 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
         conflicts=conflicts,
         complaint="" if conflicts else complaint,
         operation=place.operation,
+        aside=kept_aside(state, mark),
     )

@@ -167,9 +167,8 @@ def plan_abort(session: Session, state: State) -> AbortPlan:
         before = _spare_loose(session, state, mark, snapshot.load(session.git, entry, state))
         paths = {file.path: "" for checkout in before.checkouts for file in checkout.files}
         return AbortPlan(operation, replace(writes, paths={**paths, **writes.paths}), entry, before)
-    bisecting = frozenset(name for name in state.refs if name.startswith("refs/bisect/"))
     step = line(operation, "--abort" if operation != "bisect" else "reset", slow=True)
-    return AbortPlan(operation, replace(writes, refs=bisecting), step=step)
+    return AbortPlan(operation, writes, step=step)
 
 
 def abort(session: Session, state: State, plan: AbortPlan) -> str:

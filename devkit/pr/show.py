@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.git.command import lines_of
-from devkit.git.roles import request_of, requests_here, roles
+from devkit.git.roles import base_of, request_of, requests_here
 from devkit.git.state import read_status
 from devkit.pr.branches import chosen_branch
-from devkit.pr.drop import merged_branches
+from devkit.pr.drop import merged_branches, own_branches
 from devkit.pr.forge import Forge
 from devkit.pr.summary import Summary, summarize
+from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.git.command import Commit, Git
@@ -40,10 +41,11 @@ class Row:
         current: whether it is checked out here.
         dirty: whether the checkout that it is in has uncommitted work.
         folder: the worktree that it is in, other than this checkout.
+        missing: whether that folder is away.
         fetched: when the forge was asked last, in seconds since 1970; 0: not known.
     """
 
-    request: Request
+    request: Request | None
     branch: str
     title: str
     summary: Summary
@@ -53,24 +55,27 @@ class Row:
     folder: str
     fetched: int
     known: Known | None = None
+    missing: bool = False
 
 
 def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
-    """Return the requests that are here, by number."""
+    """Return the requests that are here, by number, and then the branches of one's own that requests may come from."""
     merged = merged_branches(session, state)
     requests = requests_here(state)
+    own = own_branches(session, state)
     forges = {
         each.remote: Forge.of(session.app, state.remotes[each.remote]) if api else None for each in requests.values()
     }
 
     def row(name: str) -> Row:
-        request = requests[name]
-        base = roles(state, session.app.config, request.remote)
+        request = requests.get(name)
+        base = base_of(state, session.app.config, name)
         tree = state.worktree_of(name)
         here = tree is not None and tree.path == state.place.top
-        forge = forges[request.remote]
-        known = forge.request(request.number) if forge else None
-        dirty = bool(tree and (state.status if here else read_status(session.git.at(tree.path))).dirty)
+        forge = forges[request.remote] if request else None
+        known = forge.request(request.number) if forge and request else None
+        missing = tree is not None and tree.missing
+        dirty = bool(tree and not missing and (state.status if here else read_status(session.git.at(tree.path))).dirty)
         fetched = state.setting(f"branch.{name}.devkitfetched")
         return Row(
             request,
@@ -83,10 +88,11 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
             str(tree.path) if tree and not here else "",
             int(fetched) if fetched.isdigit() else 0,
             known,
+            missing,
         )
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(row, requests))
+        return list(pool.map(row, [*requests, *own]))
 
 
 def title(git: Git, tip: str, base: str) -> str:
@@ -156,10 +162,10 @@ def page(session: Session, state: State, which: str) -> Page:
 
 
 def _base(session: Session, state: State, branch: str) -> tuple[Roles, str]:
-    request = request_of(state, branch)
-    base = roles(state, session.app.config, request.remote if request else "")
+    base = base_of(state, session.app.config, branch)
     if base.tracking not in state.refs:
-        raise DevkitError(f"{base} is not here", "There is nothing to compare with.", f"git fetch {base.base}")
+        fetch = Hint.of("git", "fetch", "--", base.base)
+        raise DevkitError(f"{base} is not here", "There is nothing to compare with.", fetch)
     return base, state.refs[base.tracking]
 
 
@@ -178,9 +184,15 @@ def ops_of(paths: list[str]) -> list[str]:
 
 
 def diff(session: Session, state: State, which: str, *, stat: bool, name_only: bool) -> int:
-    """Give git the terminal, to show what a request changes against its merge base; return its status."""
+    """Give git the terminal, to show what a request changes against its merge base; return its status.
+
+    What is not committed is no part of a request, and is said.
+    """
     branch = chosen_branch(state, which)
     _, oid = _base(session, state, branch)
+    dirty = len(state.status.dirty) if branch == state.branch else 0
+    if dirty:
+        session.app.console.look(f"{counted(dirty, 'file')} with uncommitted work not shown: git diff HEAD shows that")
     flags = ["--stat"] if stat else ["--name-only"] if name_only else []
     env = {name: value for name, value in session.git.env.items() if name != "GIT_PAGER"}
     words = ["git", "-c", "color.ui=auto", "diff", "--no-ext-diff", *flags, f"{oid}...{state.branches[branch]}", "--"]

@@ -11,9 +11,10 @@ from devkit.git import wip
 from devkit.git.changes import Change, changes_between
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.journal import Push
-from devkit.git.roles import KEPT, fork_remote, roles
+from devkit.git.roles import KEPT, base_remote, fork_remote, roles
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
+from devkit.pr.base import with_default_branch
 from devkit.pr.branches import check_idle
 from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import execute_push, push_line, remote_tip
@@ -90,6 +91,7 @@ def plan_sync(session: Session, state: State, *, yes: bool, remote: str = "") ->
     """
     check_idle(state)
     config = session.app.config
+    state = with_default_branch(session, state, base_remote(state, config, remote))
     base = roles(state, config, remote)
     fork = Target(fork_remote(state, config, base.base, base.branch), base.branch)
     source = f"refs/heads/{base.branch}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.git.command import line
-from devkit.git.state import GITLINK
+from devkit.git.state import GITLINK, linked_worktree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from devkit.git.changes import Change
     from devkit.git.command import Git
@@ -63,7 +63,7 @@ def populate_submodules(changing: Changing, state: State, folder: Path) -> list[
 
 
 def rebased_in(state: State, branch: str) -> Path | None:
-    """Return the checkout where a rebase of the branch goes on: its HEAD is detached, so that git lists no branch."""
+    """Return the checkout where a rebase of the branch is in progress: HEAD is detached, and git lists no branch."""
     common = state.place.common_dir
     for mark in ("rebase-merge", "rebase-apply"):
         for name in (common / mark / "head-name", *common.glob(f"worktrees/*/{mark}/head-name")):
@@ -71,7 +71,7 @@ def rebased_in(state: State, branch: str) -> Path | None:
                 admin = name.parent.parent
                 if admin == common:
                     return state.worktrees[0].path
-                return Path((admin / "gitdir").read_text("utf-8", "surrogateescape").strip()).parent
+                return linked_worktree(admin)
     return None
 
 

@@ -154,7 +154,7 @@ def test_a_symbolic_link_of_a_request_leads_nothing_outside(clone: Clone, forge:
     assert clone.devkit("undo").status == 0
     assert (clone.folder / "folder" / "file.txt").read_text() == "mine\n"
     assert list(outside.iterdir()) == []
-    assert clone.devkit("undo").status == 0
+    assert clone.devkit("redo").status == 0
     assert (clone.folder / "folder").is_symlink()
     assert list(outside.iterdir()) == []
 

@@ -210,7 +210,8 @@ def test_a_rebase_that_was_finished_by_hand_does_not_answer_for_the_next(clone: 
     clone.write("b.py", "merged\n")
     clone.git("add", "b.py")
     said = clone.devkit("pr", "continue")
-    assert (said.status, said.text.splitlines()[0]) == (0, "✓ other: the merge is done")
+    assert said.status == 0
+    assert "✓ other: the merge is done" in said.text
     assert clone.devkit("wip", "restore").status == 0
     assert (clone.folder / "a.cc").read_text() == numbered(9, l1="mine")
 

@@ -224,8 +224,8 @@ def test_status_names_with_every_byte() -> None:
 
 def test_config_worktrees_raw_changes_and_counts() -> None:
     values, local = parse_config(b"global\0a.b\nc\nd\0local\0branch.x.merge\nrefs/heads/x\0local\0flag\0")
-    assert values == {"a.b": ("c\nd",), "branch.x.merge": ("refs/heads/x",), "flag": ("",)}
-    assert local == (("branch.x.merge", "refs/heads/x"), ("flag", ""))
+    assert values == {"a.b": ("c\nd",), "branch.x.merge": ("refs/heads/x",), "flag": ("true",)}
+    assert local == (("branch.x.merge", "refs/heads/x"), ("flag", "true"))
     trees = parse_worktrees(
         f"worktree /a b\0HEAD {A}\0branch refs/heads/x\0\0worktree /c\0HEAD {B}\0detached\0locked why\0\0".encode()
     )
