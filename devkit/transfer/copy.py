@@ -8,16 +8,16 @@ import re
 import threading
 from dataclasses import dataclass, field, replace
 from glob import has_magic
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer.far import wire
 from devkit.transfer.far.manifest import FILE, FOLDER, Offer, describe
 from devkit.transfer.far.offering import Offering
-from devkit.transfer.far.reading import Reader, is_small
+from devkit.transfer.far.reading import Changed, Reader, is_small
 from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.remote import NoPython, Place, Remote, parse_place
+from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 AHEAD_BYTES = 1 << 26
 AHEAD_AT_ONCE = 8
+REMARKS = 20
 PLAN_COUNTS = ("files", "bytes", "begun_bytes", "have_files", "have_bytes", "left_out_count")
 RESULT_COUNTS = ("files", "bytes", "same_bytes", "again_bytes", "failed_count")
 
@@ -72,6 +73,11 @@ class Outcome:
     wire_bytes: int = 0
     error: DevkitError | None = None
     remarks: tuple[str, ...] = ()
+
+    def take_remarks(self) -> None:
+        """Take over what the taking end remarked, as text that is fit to be shown."""
+        said = [shown(wire.raw(line)) for line in self.result.pop("remarks", [])]
+        self.remarks = (*self.remarks, *said)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -123,12 +129,13 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
         UsageError: the words make no transfer.
     """
     *sources, target = words
+    check_names(words)
     found = _places(target)
     if not sources or not found:
         why = f"{target} names no host." if not found else f"Nothing stands before {target}."
         raise UsageError("send takes sources and then HOST:PATH", why, "devkit send file host:folder/")
     for source in sources:
-        if parse_place(source) and not os.path.lexists(source):
+        if not os.path.lexists(source) and parse_place(source):
             raise UsageError(f"{source} is on another host", "send takes files of this machine.", "devkit recv --help")
     if len({str(place) for place in found}) != len(found):
         raise UsageError("one host and path is named twice", "Two transfers would write the same files.")
@@ -142,15 +149,27 @@ def parse_recv(words: Sequence[str]) -> tuple[list[tuple[Place, tuple[str, ...]]
         UsageError: the words make no transfer.
     """
     *sources, destination = words
+    check_names(words)
     found = [_places(source) for source in sources]
-    if not found or not all(found) or parse_place(destination):
-        why = f"{destination} is on another host." if parse_place(destination) else ""
+    is_elsewhere = not os.path.lexists(destination) and parse_place(destination) is not None
+    if not found or not all(found) or is_elsewhere:
+        why = f"{destination} is on another host." if is_elsewhere else ""
         why = next((f"{word} names no host." for word, places in zip(sources, found, strict=True) if not places), why)
         raise UsageError("recv takes HOST:PATH… and then a folder here", why, "devkit recv host:file .")
     hosts: dict[str, list[Place]] = {}
     for place in (place for places in found for place in places):
         hosts.setdefault(place.host, []).append(place)
     return [(places[0], tuple(place.path for place in places)) for places in hosts.values()], destination
+
+
+def check_names(words: Sequence[str]) -> None:
+    """Refuse words that name nothing: an empty one would be taken for the folder that one stands in.
+
+    Raises:
+        UsageError: one is empty.
+    """
+    if not all(words):
+        raise UsageError("a name is empty", "A variable that holds nothing, perhaps. The folder one stands in is .")
 
 
 def parse_rate(word: str) -> int:
@@ -204,6 +223,9 @@ def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
         wire.raw(pair[0])
     for name in found["names"]:
         wire.raw(name)
+    remarks = found["remarks"] = said.get("remarks", [])
+    if not (isinstance(remarks, list) and len(remarks) <= REMARKS and all(isinstance(each, str) for each in remarks)):
+        raise wire.ProtocolError("remarks that are none")
     found["seconds"] = said.get("seconds", 0.0)
     if not isinstance(found["seconds"], (int, float)) or not 0 <= found["seconds"] < 1 << 40:
         raise wire.ProtocolError("a time that is none")
@@ -232,7 +254,7 @@ def reaching(console: Console, ssh: Sequence[str], request: Request, places: Seq
     """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there."""
     remotes = [Remote(console, ssh, place) for place in places]
     with contextlib.ExitStack() as stack:
-        if all(Path(each).expanduser().exists() or has_magic(each) for each in request.sources):
+        if all(os.path.lexists(each) or has_magic(each) for each in request.sources):
             for remote in remotes:
                 stack.callback(remote.close)
                 remote.begin()
@@ -251,7 +273,7 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
             room -= entry.size
             if room < 0 or (not len(found) % AHEAD_AT_ONCE and not is_idle()):
                 break
-            with contextlib.suppress(OSError):  # what cannot be read is said when it is asked for
+            with contextlib.suppress(OSError, Changed):  # what cannot be read is said when it is asked for
                 data = reader.whole(index)
                 found[index] = data, wire.crc32(data)
     finally:
@@ -288,6 +310,7 @@ def send(
             ahead if remote.checksum == "crc32" else None,
         )
         outcome.result = proven(offering.serve(), RESULT_COUNTS)
+        outcome.take_remarks()
         if not outcome.plan:
             raise wire.ProtocolError("a result without a plan")
         outcome.wire_bytes = remote.channel.sent
@@ -359,6 +382,7 @@ def receive(
         if isinstance(taking, _TakingBesideOthers) and claims is not None:
             taking.host, taking.claims = place.host, claims
         outcome.result = taking.run()
+        outcome.take_remarks()
         outcome.wire_bytes = remote.channel.received
     return outcome
 

@@ -1,6 +1,7 @@
 """From a half-written part to a file: opened so that nothing else is touched, synced, and renamed into place."""
 
 import collections
+import contextlib
 import ctypes
 import errno
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
+from .attributes import fsync
 from .folders import NO_FOLLOW, Folders, Unseen, sync_file_system
 from .holding import LOCK_WAIT_S, is_held, is_still
 from .wire import BLOCK
@@ -68,7 +70,8 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int
             raise OSError(errno.EBUSY, "another transfer is writing it")
         if is_still(folder, name, descriptor):  # else whoever held it has renamed it into place
             if ours and keep and status.st_mode & 0o600 != 0o600:  # noqa: PLR2004 - permission bits
-                os.fchmod(descriptor, 0o600)
+                with contextlib.suppress(OSError):
+                    os.fchmod(descriptor, 0o600)
             elif ours and (fresh or keep):
                 return descriptor
             else:
@@ -151,7 +154,7 @@ def sync_folders(folders: Folders, paths: Set[bytes]) -> None:
     if len(paths) > FEW and sync_file_system(folders.root):
         return
     for path in paths:
-        os.fsync(folders.folder(path))
+        fsync(folders.folder(path))
 
 
 class Finisher:
@@ -264,10 +267,10 @@ class Finisher:
 
 def _fsync(folder: int, finished: Finished) -> None:
     if finished.part >= 0:
-        os.fsync(finished.part)
+        fsync(finished.part)
         return
     opened = os.open(finished.name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
     try:
-        os.fsync(opened)
+        fsync(opened)
     finally:
         os.close(opened)

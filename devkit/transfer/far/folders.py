@@ -7,20 +7,37 @@ import stat
 import time
 from typing import Dict, List, Optional, Set, Tuple
 
+from .attributes import NOT_SUPPORTED
 from .holding import LOCK_WAIT_S, is_held, is_still
 from .names import part_name
 from .wire import ProtocolError, Stopped
 
 NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
+FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may go through, and list or not
 
 
 def sync_file_system(folder: int) -> bool:
-    """Sync the whole file system that a folder is on; False where the C library cannot."""
+    """Sync the whole file system that a folder is on; False where not all of it was written, or that is not known."""
     try:
-        return bool(ctypes.CDLL(None, use_errno=True).syncfs(folder) == 0)
-    except (OSError, AttributeError):
+        return bool(_syncfs(folder) == 0)
+    except AttributeError:
         return False
+
+
+def _syncfs(folder: int) -> int:
+    """Return 0, or the error of a sync."""
+    library = ctypes.CDLL(None, use_errno=True)
+    return 0 if library.syncfs(folder) == 0 else ctypes.get_errno()
+
+
+def sync_all_of(folder: int) -> bool:
+    """Sync the file system that a folder is on, or all of them where it alone cannot be; False where writing failed."""
+    error = _syncfs(folder)
+    if error in NOT_SUPPORTED:
+        os.sync()
+        return True
+    return error == 0
 
 
 def booted_at() -> float:
@@ -107,7 +124,7 @@ class Unseen:
         The kernel says once for each descriptor that it could not write, and these have not been asked before.
         """
         one_of_each = {os.fstat(each).st_dev: each for each in (root, *self._held)}
-        return all(sync_file_system(each) for each in one_of_each.values())
+        return all(sync_all_of(each) for each in one_of_each.values())
 
     def show(self, parent: int, path: bytes, name: bytes) -> None:
         """Give a folder its name.
@@ -192,16 +209,20 @@ def let_write(folder: int) -> None:
     status = os.fstat(folder)
     ours = 0 < os.geteuid() == status.st_uid
     if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+        with contextlib.suppress(OSError):  # whether it can be written shows next
+            os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
 
 
-def change_mode(folder: int, name: bytes, mode: int) -> None:
-    """Give a file its permission bits, unless a symbolic link has come in its place."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+def open_folder(path: bytes) -> int:
+    """Open a folder that is given by its path; one that may not be listed can still be gone through.
+
+    Raises:
+        OSError: there is none.
+    """
     try:
-        os.fchmod(descriptor, mode)
-    finally:
-        os.close(descriptor)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def names_folder(parent: int, name: bytes) -> bool:

@@ -1,9 +1,11 @@
 """Locks on what is half-written, so that one transfer at a time writes it."""
 
+import errno
 import fcntl
 import os
 import time
 
+from .attributes import NOT_SUPPORTED
 from .wire import SILENCE_S
 
 LOCK_WAIT_S = SILENCE_S + 15
@@ -12,8 +14,8 @@ LOCK_WAIT_S = SILENCE_S + 15
 def is_held(descriptor: int, deadline: float) -> bool:
     """Lock a file or folder for as long as it is open; False where another transfer keeps it past the deadline.
 
-    Raises:
-        OSError: the file system has no locks.
+    A file system without locks (Lustre with noflock, NFS without a lock daemon) has it taken for locked: a part is made
+    with O_EXCL, and two transfers that go on with one part at once are left to the checksums.
     """
     while True:
         try:
@@ -22,6 +24,10 @@ def is_held(descriptor: int, deadline: float) -> bool:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.1)
+        except OSError as error:
+            if error.errno not in (*NOT_SUPPORTED, errno.ENOLCK):
+                raise
+            return True
         else:
             return True
 

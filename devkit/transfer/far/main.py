@@ -65,7 +65,7 @@ def _do(channel: Channel, start: Dict[str, Any]) -> None:
 
 
 def _offer(channel: Channel, start: Dict[str, Any]) -> None:
-    paths = [raw(path) for path in start.get("paths", [])]
+    paths = [_expanded(raw(path)) for path in start.get("paths", [])]
     exclude = [raw(pattern) for pattern in start.get("exclude", [])]
     offer = describe(paths, exclude, bool(start.get("gitignore")), bool(start.get("unsafe_links")))
     rate = float(start.get("rate") or 0)
@@ -78,7 +78,12 @@ def _take(channel: Channel, start: Dict[str, Any]) -> None:
         dry_run=bool(start.get("dry_run")),
         unsafe_links=bool(start.get("unsafe_links")),
     )
-    Taking(channel, raw(start.get("destination")), start["digest"], start["sum"], options).run()
+    Taking(channel, _expanded(raw(start.get("destination"))), start["digest"], start["sum"], options).run()
+
+
+def _expanded(path: bytes) -> bytes:
+    """Return what a path means here, whose shell did not see it; a name that is here is itself."""
+    return path if os.path.lexists(path) else os.path.expanduser(path)
 
 
 def _say(channel: Channel, error: Stopped) -> None:

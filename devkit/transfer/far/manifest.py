@@ -4,18 +4,20 @@ import errno
 import glob
 import os
 import stat
-from typing import Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from .folders import NO_FOLLOW, OPEN_FOLDER
+from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
 from .names import PART, Ignore, is_too_long, link_stays_inside, split
 from .wire import Bytes, ProtocolError, Stopped
 
 MAX_ENTRIES = 20 * 1000 * 1000
 MAX_SIZE = 1 << 62
+MAX_TIME_NS = 1 << 68  # what file systems keep ends centuries before
 CHUNK = 1 << 19
 FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
 POINTS_OUT = "a symbolic link that points out"
 NO_FILE = "a device, pipe or socket"
+NO_SIZE = "the kernel makes it when it is read, and it has no size"
 MEANT_TO_BE_LEFT_OUT = (POINTS_OUT, NO_FILE)
 SHOWN_OF_A_PATH = 400
 
@@ -43,10 +45,11 @@ class Entry(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where an entry is read from: a folder that was opened, and the path below it."""
+    """Where an entry is read from: a folder that was opened, the path below it, and the inode of a file."""
 
     root: int
     path: bytes
+    inode: int = 0
 
 
 class Place(NamedTuple):
@@ -64,6 +67,12 @@ class Offer(NamedTuple):
     sources: List[Source]
     left_out: List[Tuple[bytes, str]]
     one_file: bool
+
+
+def revised(entry: Entry, status: os.stat_result) -> Entry:
+    """Return an entry as its file is now."""
+    allocated = min(status.st_blocks * 512, status.st_size)
+    return entry._replace(size=status.st_size, allocated=allocated, mtime_ns=status.st_mtime_ns, mode=_mode(status))
 
 
 def pack(entry: Entry) -> bytes:
@@ -106,7 +115,8 @@ def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> E
     except ValueError as error:
         raise ProtocolError("an entry that does not parse") from error
     split(path)
-    if kind not in (FILE, FOLDER, LINK, HARD_LINK) or not 0 <= entry.size <= MAX_SIZE or abs(entry.mtime_ns) > MAX_SIZE:
+    possible = 0 <= entry.size <= MAX_SIZE and abs(entry.mtime_ns) <= MAX_TIME_NS
+    if kind not in (FILE, FOLDER, LINK, HARD_LINK) or not possible:
         raise ProtocolError("an entry of no kind or size")
     if kind == LINK and not target:
         raise ProtocolError("a link that points nowhere")
@@ -115,12 +125,25 @@ def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> E
     return entry
 
 
+def take_revised(entry: Entry, said: Dict[str, Any]) -> Entry:
+    """Return an entry of which the offering end says that it is another version by now.
+
+    Raises:
+        ProtocolError: it says what is not one.
+    """
+    numbers = [said.get(key) for key in ("size", "allocated", "mtime_ns", "mode")]
+    if entry.kind != FILE or any(type(each) is not int for each in numbers):
+        raise ProtocolError("a version that is none")
+    packed = "{} {} {} {} {}".format(FILE, *numbers).encode()
+    return _proven(packed, entry.path, b"", [])
+
+
 def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> Offer:
     """Find what is offered.
 
     Args:
-        paths: files and folders as the user named them; ``~`` and wildcards are resolved here. A folder that ends
-            with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
+        paths: files and folders as the user named them; wildcards that no name here has are resolved. A folder that
+            ends with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
         exclude: patterns, as gitignore has them, of what is left out; of the sources too.
         gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
         unsafe_links: whether symbolic links that point out of what is offered are offered.
@@ -131,7 +154,14 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     walk = _Walk(exclude, gitignore, unsafe_links)
     found = [each for path in paths for each in expand(path)]
     for path in found:
-        walk.add(path)
+        try:
+            walk.add(path)
+        except Stopped as error:
+            if len(found) == 1:
+                raise
+            walk.left_out.append((path[:SHOWN_OF_A_PATH], error.why.rstrip(".").lower()))
+    if found and not walk.entries and walk.left_out and not walk.added:
+        raise Stopped("nothing can be read", f"{os.fsdecode(walk.left_out[0][0])}: {walk.left_out[0][1]}.")
     walk.left_out.sort(key=_is_meant)
     seen = set()
     for entry in walk.entries:
@@ -157,7 +187,7 @@ def describe_open(places: Iterable[Place]) -> Offer:
 
 def expand(path: bytes) -> List[bytes]:
     """Return what a path with wildcards names; one that exists names itself."""
-    path = os.path.expanduser(path) or b"."
+    path = path or b"."
     if os.path.lexists(path) or not glob.has_magic(os.fsdecode(path)):
         return [path]
     found = sorted(glob.glob(path))
@@ -175,7 +205,7 @@ class _Walk:
         self._exclude = Ignore(exclude)
         self._gitignore = gitignore
         self._unsafe_links = unsafe_links
-        self._added: Set[Tuple[bytes, bytes]] = set()
+        self.added: Set[Tuple[bytes, bytes]] = set()
         self._roots: dict[bytes, int] = {}
         self._inodes: dict[Tuple[int, int], int] = {}
 
@@ -187,11 +217,11 @@ class _Walk:
             is_folder = stat.S_ISDIR(status.st_mode)
             name = os.path.basename(path)
             name = b"" if is_folder and name in (b".", b"..") else name
-            if (real, name) in self._added or (name and self._exclude.leaves_out(name, is_folder)):
+            if (real, name) in self.added or (name and self._exclude.leaves_out(name, is_folder)):
                 return
             if not is_folder and not stat.S_ISREG(status.st_mode):
                 raise Stopped(f"{os.fsdecode(path)} cannot be sent", f"It is {NO_FILE}.")
-            self._added.add((real, name))
+            self.added.add((real, name))
             if name:
                 place = Place(self._root(os.path.dirname(real)), os.path.basename(real), name)
             else:
@@ -223,12 +253,12 @@ class _Walk:
 
     def _root(self, path: bytes) -> int:
         if path not in self._roots:
-            self._roots[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._roots[path] = os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._roots[path]
 
-    def _keep(self, entry: Entry, place: Place, inside: bytes) -> None:
+    def _keep(self, entry: Entry, place: Place, inside: bytes, inode: int = 0) -> None:
         self.entries.append(entry)
-        self.sources.append(Source(place.root, _join(place.base, inside)))
+        self.sources.append(Source(place.root, _join(place.base, inside), inode))
 
     def _folder(self, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
         """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
@@ -284,6 +314,9 @@ class _Walk:
         if not stat.S_ISREG(status.st_mode):
             self.left_out.append((path, NO_FILE))
             return
+        if _is_made_when_read(status, place, inside):
+            self.left_out.append((path, NO_SIZE))
+            return
         if status.st_nlink > 1:
             first = self._inodes.setdefault((status.st_dev, status.st_ino), len(self.entries))
             if first != len(self.entries):
@@ -291,7 +324,24 @@ class _Walk:
                 return
         allocated = min(status.st_blocks * 512, status.st_size)
         entry = Entry(FILE, path, status.st_size, allocated, status.st_mtime_ns, _mode(status))
-        self._keep(entry, place, inside)
+        self._keep(entry, place, inside, status.st_ino)
+
+
+def _is_made_when_read(status: os.stat_result, place: Place, inside: bytes) -> bool:
+    """Tell whether a file that says it is empty is not, as those of /proc."""
+    if status.st_size or status.st_blocks or os.major(status.st_dev):
+        return False
+    try:
+        path = _join(place.base, inside)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=place.root)
+    except OSError:
+        return False
+    try:
+        return bool(os.read(descriptor, 1))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _join(above: bytes, below: bytes) -> bytes:

@@ -1,14 +1,16 @@
 """The offering end: it answers requests for ranges of the manifest's files, by number and in order."""
 
 import os
+import stat
 import time
 import zlib
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from .manifest import FILE, Entry, Offer, chunks
-from .reading import CHANGED, Reader, is_as_offered, is_small, read_into
+from .manifest import FILE, Entry, Offer, chunks, revised
+from .reading import SHORTER, Changed, Reader, is_as_offered, is_small, read_into
 from .wire import (
     BLOCK,
+    CHANGED,
     CHECK,
     COMPARE,
     DATA,
@@ -22,6 +24,7 @@ from .wire import (
     PLAN,
     RANGE,
     RESULT,
+    REVISED,
     SAME,
     STRIDE,
     WANT,
@@ -139,6 +142,8 @@ class Offering:
         self._ahead = dict(ahead or {})
         self._open = (-1, -1)  # an entry, and the descriptor of its file
         self._gone: Dict[int, str] = {}
+        self._changed: Set[int] = set()
+        self._revised: Dict[int, Entry] = {}
 
     def serve(self) -> Dict[str, Any]:
         """Send the manifest, answer until the taking end is done, and return its result.
@@ -199,36 +204,45 @@ class Offering:
             raise ProtocolError("a request that is cut short")
         for index, offset, length in RANGE.iter_unpack(body):
             entry = self._entry(index, offset, length)
-            if length == entry.size and is_small(entry):
-                self._whole(index)
+            whole = length == entry.size
+            if whole and is_small(entry) and self._small(index):
                 continue
-            file = self._file(index, entry)
-            if file >= 0:
-                self._give(index, file, offset, length)
+            file = self._file(index)
+            if file >= 0 and (self._revise(index, file) if whole else self._look(index, file)):
+                self._give(index, file, offset, self._as_sent(index).size if whole else length)
 
     def _entry(self, index: int, offset: int, length: int) -> Entry:
         """Return the entry that a request is about."""
         if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
             raise ProtocolError("a request for what is no file")
-        entry = self.offer.entries[index]
+        entry = self._as_sent(index)
         if offset + length > entry.size:
             raise ProtocolError("a request beyond the end of a file")
         return entry
 
-    def _whole(self, index: int) -> None:
-        """Send a small file, unless it is gone, which was said."""
+    def _as_sent(self, index: int) -> Entry:
+        """Return an entry as the taking end knows it."""
+        return self._revised.get(index, self.offer.entries[index])
+
+    def _small(self, index: int) -> bool:
+        """Send a small file, or say that it is gone; False where it changed since it was offered."""
         if index in self._gone:
-            return
+            return True
+        if index in self._revised:
+            return False
         data, checksum = self._ahead.pop(index, (b"", b""))
         if not checksum:
             try:
                 data = self._reader.whole(index)
+            except Changed:
+                return False
             except OSError as error:
                 self._lose(index, error.strerror or "cannot be read")
-                return
+                return True
         self._send(index, 0, data, checksum=checksum)
+        return True
 
-    def _file(self, index: int, entry: Entry) -> int:
+    def _file(self, index: int) -> int:
         """Return the descriptor of an entry's file, or -1 where it is gone (which was said)."""
         if index in self._gone:
             return -1
@@ -241,10 +255,36 @@ class Offering:
             self._lose(index, error.strerror or "cannot be read")
             return -1
         self._open = (index, file)
+        return file
+
+    def _revise(self, index: int, file: int) -> bool:
+        """Say what a file, of which nothing was sent yet, is by now; False where it is no file any more."""
+        status = os.fstat(file)
+        entry = self._as_sent(index)
+        if not stat.S_ISREG(status.st_mode):
+            self._lose(index, SHORTER)
+            return False
+        if index not in self._revised and not is_as_offered(file, entry):
+            now = self._revised[index] = revised(entry, status)
+            numbers = {"size": now.size, "allocated": now.allocated, "mtime_ns": now.mtime_ns, "mode": now.mode}
+            self.channel.send_json(REVISED, {"entry": index, **numbers})
+        return True
+
+    def _look(self, index: int, file: int) -> bool:
+        """Tell whether a file still holds what was offered; that it changed, or is shorter now, is said."""
+        entry = self._as_sent(index)
         if is_as_offered(file, entry):
-            return file
-        self._lose(index, CHANGED)
-        return -1
+            return True
+        if not self._reader.still_holds(index, file, entry):
+            self._lose(index, SHORTER)
+            return False
+        self._note_changed(index)
+        return True
+
+    def _note_changed(self, index: int) -> None:
+        if index not in self._changed:
+            self._changed.add(index)
+            self.channel.send(CHANGED, RANGE.pack(index, 0, 0), flush=False)
 
     def _lose(self, index: int, reason: str) -> None:
         self._gone[index] = reason
@@ -258,7 +298,7 @@ class Offering:
     def _give(self, index: int, file: int, offset: int, length: int) -> None:
         """Send a range's bytes and holes."""
         end = offset + length
-        entry = self.offer.entries[index]
+        entry = self._as_sent(index)
         sparse = entry.allocated < entry.size
         while offset < end:
             stop = end
@@ -272,12 +312,14 @@ class Offering:
             while offset < stop:
                 data = self._buffer[: min(STRIDE, stop - offset)]
                 if not read_into(file, data, offset):
-                    self._lose(index, CHANGED)
+                    self._lose(index, SHORTER)
                     return
-                self._send(index, offset, data, file)
+                # The taking end may be done with the last piece: what changed is said before it.
+                if offset + len(data) == entry.size and not self._look(index, file):
+                    return
+                # What changes is sent from memory: read again by the kernel, it would not be what was summed.
+                self._send(index, offset, data, -1 if index in self._changed else file)
                 offset += len(data)
-        if not is_as_offered(file, entry):
-            self._lose(index, CHANGED)
 
     def _send(self, index: int, offset: int, data: Bytes, file: int = -1, checksum: bytes = b"") -> None:
         """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
@@ -297,14 +339,16 @@ class Offering:
         if not MIN_CHECK_BLOCK <= block <= BLOCK or len(theirs) != -(-length // block) * DIGEST_BYTES:
             raise ProtocolError("a comparison that does not add up")
         entry = self._entry(index, offset, length)
-        file = self._file(index, entry)
-        if file < 0:
+        file = self._file(index)
+        if file < 0 or not self._look(index, file):
             return
         step = BLOCK // block * block
         for start in range(offset, offset + length, step):
             view = self._buffer[: min(step, offset + length - start)]
             if not read_into(file, view, start):
-                self._lose(index, CHANGED)
+                self._lose(index, SHORTER)
+                return
+            if start + len(view) == entry.size and not self._look(index, file):
                 return
             at = (start - offset) // block * DIGEST_BYTES
             for same, begin, end in self._runs(view, block, theirs, at):
@@ -313,8 +357,6 @@ class Offering:
                     self._on_sent(end - begin)
                 else:
                     self._send(index, start + begin, view[begin:end])
-        if not is_as_offered(file, entry):
-            self._lose(index, CHANGED)
 
     def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
         """Return the runs of same and different blocks."""

@@ -5,7 +5,9 @@ import errno
 import os
 from typing import Callable, Dict, List, Tuple
 
-from .folders import OPEN_FOLDER, Folders, Unseen, hide, let_write
+from .attributes import NOT_SUPPORTED, Attributes
+from .finishing import copy_range, open_part
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Unseen, hide, let_write
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry
 from .names import link_stays_inside, part_name
 
@@ -20,6 +22,7 @@ class Placing:
         unseen: the folders that were filled unseen.
         above: where an unseen root lies, and its name there.
         unsafe_links: make symbolic links that point out of the destination.
+        attributes: gives modes and times.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class Placing:
         unseen: Unseen,
         above: Tuple[int, bytes],
         unsafe_links: bool,
+        attributes: Attributes,
     ) -> None:
         self._entries = entries
         self._failures = failures
@@ -37,6 +41,7 @@ class Placing:
         self._unseen = unseen
         self._above = above
         self._unsafe_links = unsafe_links
+        self._attributes = attributes
 
     def links(self, folders: Folders) -> None:
         """Make the links."""
@@ -48,11 +53,11 @@ class Placing:
                 continue
             try:
                 if entry.kind == LINK:
-                    _symlink(folders, entry)
+                    self._symlink(folders, entry)
                 elif int(entry.target) in self._failures:
                     self._failures.setdefault(index, "the file that it is a link to is not here")
                 else:
-                    _hard_link(folders, self._entries[int(entry.target)].path, entry.path)
+                    self._hard_link(folders, self._entries[int(entry.target)], entry.path)
             except OSError as error:
                 self._refuse(index, error)
 
@@ -83,8 +88,8 @@ class Placing:
         if index not in self._failures:
             try:
                 descriptor = folders.folder(path)
-                os.fchmod(descriptor, entry.mode)
-                os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+                self._attributes.mode(descriptor, entry.mode)
+                self._attributes.time(descriptor, entry.mtime_ns)
             except OSError as error:
                 self._refuse(index, error)
 
@@ -138,44 +143,59 @@ class Placing:
         except OSError as error:
             self._refuse(index, error)
 
+    def _symlink(self, folders: Folders, entry: Entry) -> None:
+        folder, name = folders.of(entry.path)
+        try:
+            if os.readlink(name, dir_fd=folder) == entry.target:
+                return
+        except OSError:
+            pass
+        part = part_name(name)
+        _unlink(folder, part)
+        os.symlink(entry.target, part, dir_fd=folder)
+        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        self._attributes.time_of_link(folder, name, entry.mtime_ns)
+
+    def _hard_link(self, folders: Folders, first: Entry, path: bytes) -> None:
+        """Make a second name for a file; where the file system has none, or no more, a second file."""
+        above, name = folders.of(path)
+        above = os.dup(above)
+        try:
+            folder, original = folders.of(first.path)
+            there = os.stat(original, dir_fd=folder, follow_symlinks=False)
+            with contextlib.suppress(FileNotFoundError):
+                here = os.stat(name, dir_fd=above, follow_symlinks=False)
+                if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+                    return
+            part = part_name(name)
+            _unlink(above, part)
+            try:
+                os.link(original, part, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in (*NOT_SUPPORTED, errno.EMLINK, errno.EXDEV):
+                    raise
+                self._copy(folder, original, above, part, first)
+            os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
+        finally:
+            os.close(above)
+
+    def _copy(self, folder: int, original: bytes, above: int, part: bytes, entry: Entry) -> None:
+        source = os.open(original, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
+        try:
+            target = open_part(above, part, keep=False)
+            try:
+                copy_range(source, target, 0, entry.size)
+                self._attributes.mode(target, entry.mode)
+                self._attributes.time(target, entry.mtime_ns)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
 
 def _remove_folder(parent: int, name: bytes) -> None:
     with contextlib.suppress(OSError):  # what could not be moved stays in it
         os.rmdir(name, dir_fd=parent)
-
-
-def _symlink(folders: Folders, entry: Entry) -> None:
-    folder, name = folders.of(entry.path)
-    try:
-        if os.readlink(name, dir_fd=folder) == entry.target:
-            return
-    except OSError:
-        pass
-    part = part_name(name)
-    _unlink(folder, part)
-    os.symlink(entry.target, part, dir_fd=folder)
-    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=False)
-
-
-def _hard_link(folders: Folders, first: bytes, path: bytes) -> None:
-    above, name = folders.of(path)
-    above = os.dup(above)
-    try:
-        folder, original = folders.of(first)
-        there = os.stat(original, dir_fd=folder, follow_symlinks=False)
-        try:
-            here = os.stat(name, dir_fd=above, follow_symlinks=False)
-            if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
-                return
-        except FileNotFoundError:
-            pass
-        part = part_name(name)
-        _unlink(above, part)
-        os.link(original, part, src_dir_fd=folder, dst_dir_fd=above, follow_symlinks=False)
-        os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
-    finally:
-        os.close(above)
 
 
 def _unlink(folder: int, name: bytes) -> None:

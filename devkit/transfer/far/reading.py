@@ -1,6 +1,5 @@
 """What the offering end reads: files opened one name at a time below their source, and proven to be as offered."""
 
-import errno
 import os
 import stat
 from typing import Any, Dict
@@ -9,7 +8,11 @@ from .folders import NO_FOLLOW, Folders
 from .manifest import Entry, Offer
 
 SMALL = 1 << 16
-CHANGED = "it changed while it was read"
+SHORTER = "it changed while it was read"
+
+
+class Changed(Exception):
+    """A file is not as it was offered."""
 
 
 class Reader:
@@ -25,7 +28,7 @@ class Reader:
         Raises:
             OSError: there is none, or it cannot be read.
         """
-        root, path = self._offer.sources[index]
+        root, path, _ = self._offer.sources[index]
         folders = self._folders.get(root)
         if folders is None:
             folders = self._folders[root] = Folders(root)
@@ -37,7 +40,8 @@ class Reader:
         """Return the bytes of a small file.
 
         Raises:
-            OSError: it cannot be read, or is not as it was offered.
+            Changed: it is not as it was offered.
+            OSError: it cannot be read.
         """
         entry = self._offer.entries[index]
         descriptor = self.open(index)
@@ -45,9 +49,16 @@ class Reader:
             data = os.read(descriptor, entry.size)
             if len(data) == entry.size and is_as_offered(descriptor, entry):
                 return data
-            raise OSError(errno.ESTALE, CHANGED)
+            raise Changed
         finally:
             os.close(descriptor)
+
+    def still_holds(self, index: int, descriptor: int, entry: Entry) -> bool:
+        """Tell whether an open file is the one that was offered, and has not become shorter: a log that grows is."""
+        status = os.fstat(descriptor)
+        known = self._offer.sources[index].inode
+        same = stat.S_ISREG(status.st_mode) and (known in (0, status.st_ino) or entry is not self._offer.entries[index])
+        return same and status.st_size >= entry.size
 
     def close(self) -> None:
         """Close the folders."""

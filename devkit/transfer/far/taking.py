@@ -9,13 +9,25 @@ import zlib
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
+from .attributes import Attributes
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
-from .folders import OPEN_FOLDER, Folders, Unseen, booted_at, change_mode, hide, let_write, names_folder
-from .manifest import FILE, FOLDER, Entry, unpack
+from .folders import (
+    FOLDER_ALONE,
+    OPEN_FOLDER,
+    Folders,
+    Unseen,
+    booted_at,
+    hide,
+    let_write,
+    names_folder,
+    open_folder,
+)
+from .manifest import FILE, FOLDER, Entry, take_revised, unpack
 from .names import PART, collisions, folded, part_name, split
 from .placing import Placing
 from .wire import (
     BLOCK,
+    CHANGED,
     DATA,
     ENTRIES,
     ENTRIES_END,
@@ -26,6 +38,7 @@ from .wire import (
     PLAN,
     RANGE,
     RESULT,
+    REVISED,
     SAME,
     Channel,
     ProtocolError,
@@ -43,7 +56,7 @@ SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
 FAILURES_NAMED = 100
-FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may write into and not list does
+CHANGED_NAMED = 5
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
 
 
@@ -118,6 +131,8 @@ class Taking:
         self._on_taken = on_taken or (lambda _count: None)
         self._entries: List[Entry] = []
         self._failures: Dict[int, str] = {}
+        self._changed: Set[int] = set()
+        self._attributes = Attributes()
         self._active: Dict[int, Incoming] = {}
         self._asker = Asker(channel, self._entries, digests()[digest])
         self._writer = Writer()
@@ -151,7 +166,11 @@ class Taking:
                 self._take(folders, wanted)
             failed = [[text(self._entries[i].path), why] for i, why in sorted(self._failures.items())[:FAILURES_NAMED]]
             result = dict(
-                self._counts, failed=failed, failed_count=len(self._failures), seconds=time.monotonic() - began
+                self._counts,
+                failed=failed,
+                failed_count=len(self._failures),
+                seconds=time.monotonic() - began,
+                remarks=self._remarks(),
             )
             self.channel.send_json(RESULT, result)
         except OSError as error:
@@ -167,6 +186,13 @@ class Taking:
                 if descriptor >= 0:
                     os.close(descriptor)
 
+    def _remarks(self) -> List[str]:
+        """Return what deserves a look though all arrived."""
+        changed = [os.fsdecode(self._entries[i].path) for i in sorted(self._changed) if i < len(self._entries)]
+        named = ", ".join(changed[:CHANGED_NAMED]) + (" …" if len(changed) > CHANGED_NAMED else "")
+        said = [f"{named} changed while it was read: as much as it held at first is here"]
+        return [text(os.fsencode(line)) for line in (said if changed else []) + self._attributes.remarks()]
+
     def _manifest(self) -> Dict[str, Any]:
         while True:
             kind, body = self.channel.receive()
@@ -181,7 +207,7 @@ class Taking:
 
     def _root(self, one_file: bool) -> int:
         """Return the descriptor of the folder that everything lands in, or -1 where a dry run finds none."""
-        path = os.path.expanduser(self._destination) or b"."
+        path = self._destination or b"."
         if one_file and len(self._entries) == 1 and not os.path.isdir(path) and not path.endswith(b"/"):
             path, name = os.path.split(path)
             split(name)
@@ -191,7 +217,7 @@ class Taking:
                 os.makedirs(path or b".", exist_ok=True)
             if self._unseen.names:
                 return os.open(self._unseen.names[b""], OPEN_FOLDER, dir_fd=self._above[0])
-            return os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return open_folder(path or b".")
         except FileNotFoundError:
             if self.options.dry_run:
                 return -1
@@ -306,7 +332,7 @@ class Taking:
             compares = self.options.checksum or (above in self._unseen.within and status.st_ctime < self._booted_at)
             if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not compares:
                 if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
-                    change_mode(folder, name, entry.mode)
+                    self._attributes.mode_of_name(folder, name, entry.mode)
                 return None
         return regular_size(folder, part_name(name)) or 0, old or 0
 
@@ -323,14 +349,14 @@ class Taking:
             "left_out_count": about.get("left_out_count", 0),
             "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],
         }
-        if root >= 0:
-            disk = os.fstatvfs(root)
+        disk = _disk(root)
+        if disk is not None:
             free = disk.f_bavail * disk.f_frsize
             needed = sum(max(self._entries[w.number].allocated - w.part, 0) for w in wanted)
             reserve = self.options.reserve
             if reserve is None:
                 reserve = min(1 << 26, disk.f_blocks * disk.f_frsize // 100)
-            if needed and needed > free - reserve:
+            if disk.f_blocks and needed and needed > free - reserve:
                 why = f"{_mib(free)} are free there, and {_mib(reserve)} stay free."
                 raise Stopped(f"the disk has no room for {_mib(needed)}", why)
         self.channel.send_json(PLAN, plan)
@@ -363,7 +389,13 @@ class Taking:
             self._counts["files"] -= 1
             self._refuse(index, error)
         placing = Placing(
-            self._entries, self._failures, self._refuse, self._unseen, self._above, self.options.unsafe_links
+            self._entries,
+            self._failures,
+            self._refuse,
+            self._unseen,
+            self._above,
+            self.options.unsafe_links,
+            self._attributes,
         )
         placing.links(folders)
         placing.hide_what_failed(folders)
@@ -388,9 +420,14 @@ class Taking:
             in_order = self._admit(incoming, index, offset, length, good=True)
             work = self._keep if kind == SAME else self._hole
             self._try(index, incoming, lambda: work(folders, incoming, offset, length))
-            self._counts["same_bytes"] += length
+            if kind == SAME:
+                self._counts["same_bytes"] += length
             self._on_taken(length)
             self._settle(folders, finisher, remaining, index, length if in_order else 0)
+        elif kind == REVISED:
+            self._revise(folders, finisher, remaining, as_object(body))
+        elif kind == CHANGED:
+            self._changed.add(parse(RANGE, body)[0])
         elif kind == GONE:
             index, _, _ = parse(RANGE, body)
             if index not in remaining:
@@ -402,6 +439,21 @@ class Taking:
             raise failure(body)
         else:
             raise ProtocolError(f"a frame of kind {kind}")
+
+    def _revise(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", said: Dict[str, Any]) -> None:
+        """Take note that a file, of which nothing is here yet, is another version by now."""
+        index = said.get("entry")
+        if (
+            not isinstance(index, int)
+            or index not in remaining
+            or index in self._active
+            or self._asker.has_basis(index)
+        ):
+            raise ProtocolError("a version of what was not asked for")
+        self._entries[index] = take_revised(self._entries[index], said)
+        if self._entries[index].size == 0:
+            self._small(folders, finisher, index, memoryview(b""))
+            remaining.discard(index)
 
     def _data(self, folders: Folders, finisher: Finisher, remaining: "Set[int]", body: memoryview) -> None:
         index, offset, length, deflated, checksum = parse(PIECE, body)
@@ -514,14 +566,14 @@ class Taking:
         entry = incoming.entry
         self._counts["files"] += 1
         if incoming.part < 0 and incoming.old >= 0 and os.fstat(incoming.old).st_size == entry.size:
-            os.fchmod(incoming.old, entry.mode)
-            os.utime(incoming.old, ns=(entry.mtime_ns, entry.mtime_ns))
+            self._attributes.mode(incoming.old, entry.mode)
+            self._attributes.time(incoming.old, entry.mtime_ns)
             return
         part = self._opened(folders, incoming)
         self._writer.settle(part)
         os.ftruncate(part, entry.size)
-        os.fchmod(part, entry.mode)
-        os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
+        self._attributes.mode(part, entry.mode)
+        self._attributes.time(part, entry.mtime_ns)
         incoming.part = -1
         above, _, name = entry.path.rpartition(b"/")
         if above in self._unseen.within and DIRECT_FROM > entry.size <= entry.allocated:
@@ -544,7 +596,7 @@ class Taking:
                 if data and os.write(part, data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._give_mode(part, above, entry)
-                os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
+                self._attributes.time(part, entry.mtime_ns)
             finally:
                 os.close(part)
             if seen:
@@ -562,7 +614,7 @@ class Taking:
         if _reopens(entry) and stat.S_IMODE(os.fstat(part).st_mode) == entry.mode:
             self._granted.add((above, entry.mode))
         else:
-            os.fchmod(part, entry.mode)
+            self._attributes.mode(part, entry.mode)
 
 
 def _reopens(entry: Entry) -> bool:
@@ -578,6 +630,14 @@ def _inflate(data: memoryview, length: int) -> bytes:
         return worker.decompress(data, length + 1)
     except zlib.error as error:
         raise ProtocolError("a block that does not inflate") from error
+
+
+def _disk(root: int) -> "Optional[os.statvfs_result]":
+    """Return what is known of a folder's disk; some file systems do not say."""
+    try:
+        return os.fstatvfs(root) if root >= 0 else None
+    except OSError:
+        return None
 
 
 def _mib(count: int) -> str:

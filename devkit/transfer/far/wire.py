@@ -23,10 +23,11 @@ PING_S = 10.0
 PIPE_BYTES = 1 << 20  # the most that Linux allows without privilege
 SET_PIPE_SIZE = 1031  # fcntl.F_SETPIPE_SZ, from Python 3.10
 
-HELLO, START, ENTRIES, ENTRIES_END, PLAN, WANT, CHECK, DATA, SAME, HOLE, GONE, PING, RESULT, FAILED = range(1, 15)
+HELLO, START, ENTRIES, ENTRIES_END, PLAN, WANT, CHECK, DATA = range(1, 9)
+SAME, HOLE, GONE, PING, RESULT, FAILED, CHANGED, REVISED = range(9, 17)
 
 HEADER = struct.Struct("!BI")
-RANGE = struct.Struct("!IQQ")  # entry, offset, length: of WANT, SAME and HOLE
+RANGE = struct.Struct("!IQQ")  # entry, offset, length: of WANT, SAME, HOLE, GONE and CHANGED
 PIECE = struct.Struct("!IQIB16s")  # entry, offset, length of the bytes, whether they are deflated, checksum: of DATA
 COMPARE = struct.Struct("!IQQI")  # entry, offset, length, length of a block: of CHECK, before the digests
 

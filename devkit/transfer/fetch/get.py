@@ -197,6 +197,7 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
         options = Options(checksum=wish.checksum, dry_run=wish.dry_run)
         taking = Taking(channel, os.fsencode(wish.destination), DIGEST, DIGEST, options, planned, watch.done)
         outcome.result = taking.run()
+        outcome.take_remarks()
     except wire.Stopped as error:
         raise DevkitError(error.what, error.why) from error
     except wire.ProtocolError as error:

@@ -15,8 +15,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.transfer.far.attributes import Attributes
 from devkit.transfer.far.finishing import open_part, sync_folders
-from devkit.transfer.far.folders import NO_FOLLOW, Folders, change_mode, let_write, sync_file_system
+from devkit.transfer.far.folders import NO_FOLLOW, Folders, let_write, sync_file_system
 from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
 from devkit.transfer.far.names import PART, split
 from devkit.transfer.far.taking import FATAL
@@ -267,7 +268,7 @@ class _Receiving(Copy):
                 raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
             if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
                 if stat.S_IMODE(here.st_mode) != entry.mode:
-                    change_mode(folder, name, entry.mode)
+                    Attributes().mode_of_name(folder, name, entry.mode)
                 self.have(entry)
                 return True
         return False

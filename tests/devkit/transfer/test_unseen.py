@@ -321,8 +321,8 @@ def test_a_folder_that_the_disk_could_not_write_is_not_shown(
         return known
 
     monkeypatch.setattr(finishing, "BATCH_FILES", batch)
-    for module in (finishing, folders):
-        monkeypatch.setattr(module, "sync_file_system", tells_once)
+    monkeypatch.setattr(finishing, "sync_file_system", tells_once)
+    monkeypatch.setattr(folders, "sync_all_of", tells_once)
     source = tmp_path / "source"
     source.mkdir()
     for number in range(4):
@@ -340,7 +340,7 @@ def test_new_folders_on_other_file_systems_are_synced_too(tmp_path: Path, monkey
         synced.append(os.fstat(descriptor).st_dev)
         return True
 
-    monkeypatch.setattr(folders, "sync_file_system", sync)
+    monkeypatch.setattr(folders, "sync_all_of", sync)
     unseen = Unseen(enabled=True)
     root = os.open(tmp_path, os.O_RDONLY)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
