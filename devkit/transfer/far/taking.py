@@ -57,6 +57,7 @@ SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
 FAILURES_NAMED = 100
 CHANGED_NAMED = 5
+REPLACED_NAMED = 5
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
 
 
@@ -338,6 +339,7 @@ class Taking:
 
     def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any]) -> None:
         sizes = [self._entries[each.number].size for each in wanted]
+        replaced = [each for each in wanted if each.old]
         plan = {
             "files": len(wanted),
             "bytes": sum(sizes),
@@ -347,6 +349,8 @@ class Taking:
             "entries": len(self._entries),
             "left_out": about.get("left_out", []),
             "left_out_count": about.get("left_out_count", 0),
+            "replaces": [text(self._entries[each.number].path) for each in replaced[:REPLACED_NAMED]],
+            "replaces_count": len(replaced),
             "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],
         }
         disk = _disk(root)

@@ -2,47 +2,64 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import errno
 import hashlib
 import http.client
+import itertools
+import netrc
 import os
 import re
+import shlex
+import stat
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
+from devkit.redact import remember_secret
 from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
 from devkit.transfer.far import wire
-from devkit.transfer.far.names import split
+from devkit.transfer.far.names import part_name, split
+from devkit.transfer.far.offering import Pace
 from devkit.transfer.far.taking import Options, Taking
 from devkit.transfer.fetch.client import Client
-from devkit.transfer.fetch.ranges import Fetch, Remote, probe, unreachable
+from devkit.transfer.fetch.ranges import BLOCK, Fetch, Remote, Stream, pour, probe, unreachable
+from devkit.transfer.shown import shown
 from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from devkit.transfer.copy import Watch
     from devkit.transfer.fetch.address import Address
 
 STREAM = "devkit/1"
 DIGEST = "xxh3"
+TO_STDOUT = "-"
+MARK = "user.devkit.fetched"
 
 
 @dataclass(frozen=True)
-class Wish:
+class FetchOptions:
     """How to fetch.
 
     Attributes:
-        destination: a folder, or for one file its new name.
+        destination: a folder, or for one file its new name; ``-`` is standard output.
         connections: how many are used at once.
         rate: the most bytes a second; 0 is no limit.
         checksum: compare the content of files whose size and time are the same (from ``devkit serve``).
         sha256: what the file must hash to, hexadecimal; empty is not checked.
         dry_run: stop after the plan.
+        replace: replace a file of the name that the server chose, though it is somebody else's.
+        headers: what else the server is told.
+        environ: the variables that name proxies; this process's by default.
+        ask: asks whether a file of the name that the server chose is replaced; None where nobody can be asked.
     """
 
     destination: str = "."
@@ -51,6 +68,49 @@ class Wish:
     checksum: bool = False
     sha256: str = ""
     dry_run: bool = False
+    replace: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] | None = None
+    ask: Callable[[Path], bool] | None = None
+
+
+def parse_header(word: str) -> dict[str, str]:
+    """Return the head that ``Name: value`` is, or the heads of the lines of ``@FILE``, which no command line shows.
+
+    Raises:
+        UsageError: it is none, or there is no such file.
+    """
+    try:
+        lines = Path(word[1:]).read_text("utf-8").splitlines() if word.startswith("@") else [word]
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{word[1:]} cannot be read", f"{error}.") from error
+    found = {}
+    for line in filter(str.strip, lines):
+        name, colon, value = line.partition(":")
+        if (
+            not colon
+            or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)
+            or re.search(r"[\x00-\x1f\x7f]", value)
+        ):
+            raise UsageError("a header is Name: value", "", "devkit get -H 'Authorization: Bearer …' ADDRESS")
+        found[name] = value.strip()
+        remember_secret(value.strip())
+        remember_secret(value.strip().rpartition(" ")[2])
+    return found
+
+
+def with_netrc(address: Address) -> Address:
+    """Return an address with what ``~/.netrc`` knows of its host, unless it has credentials; as git and wget do."""
+    if address.credentials:
+        return address
+    try:
+        known = netrc.netrc(os.environ.get("NETRC") or None).authenticators(address.host)
+    except (OSError, netrc.NetrcParseError):
+        return address
+    if not known or not known[2]:
+        return address
+    remember_secret(known[2])
+    return replace(address, credentials=f"{known[0]}:{known[2]}")
 
 
 def parse_sha256(word: str) -> str:
@@ -70,12 +130,7 @@ def file_name(address: Address, disposition: str) -> str:
     Raises:
         DevkitError: neither is a name.
     """
-    wished = ""
-    if found := re.search(r"filename\*=UTF-8''([^;]+)", disposition, re.IGNORECASE):
-        wished = unquote(found[1], errors="surrogateescape")
-    elif found := re.search(r'filename="([^"]*)"|filename=([^;"]+)', disposition, re.IGNORECASE):
-        wished = (found[1] or found[2] or "").strip()
-    for name in (wished, address.name):
+    for name in (_wished(disposition), address.name):
         last = name.replace("\\", "/").rpartition("/")[2]
         try:
             split(os.fsencode(last))
@@ -86,64 +141,199 @@ def file_name(address: Address, disposition: str) -> str:
     raise DevkitError("the address names no file", "", "devkit get ADDRESS NAME   says what it is to be called")
 
 
-def fetch(address: Address, wish: Wish, watch: Watch) -> Outcome:
+def _wished(disposition: str) -> str:
+    """Return the name that a Content-Disposition has; many servers write UTF-8 as it is, against the standard."""
+    if found := re.search(r"filename\*=([\w-]+)'[^']*'([^;]+)", disposition, re.IGNORECASE):
+        with contextlib.suppress(LookupError):
+            return unquote(found[2].strip(), encoding=codecs.lookup(found[1]).name, errors="surrogateescape")
+    found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;"]+)', disposition, re.IGNORECASE)
+    name = re.sub(r"\\(.)", r"\1", (found[1] or found[2] or "").strip()) if found else ""
+    try:
+        return name.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
+def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
     """Fetch what an address names.
 
     Raises:
         DevkitError: the server, the connection or the disk failed.
     """
-    client = Client(address)
+    client = Client(with_netrc(address), options.headers, options.environ)
+    remote, stream = probe(client)
     try:
-        remote = probe(client)
         if remote.is_folder:
-            return _stream(client, wish, watch)
-        target = _target(client.address, remote, wish)
-        if remote.digests and target.is_file() and not wish.sha256:
-            return _stream(client, wish, watch)
+            if options.destination == TO_STDOUT:
+                raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
+            return _stream(client, options, watch)
+        if options.destination == TO_STDOUT:
+            return _pour(stream, remote, options, watch, sys.stdout.fileno())
+        target, aside = _target(client.address, remote, options)
+        if _is_device(target):
+            return _pour(stream, remote, options, watch, _open_device(target))
+        if remote.digests and target.is_file() and not options.sha256:
+            outcome = _stream(client, replace(options, destination=str(target)), watch)
+            _mark(target)
+        else:
+            outcome = _file(stream, remote, target, options, watch)
     finally:
-        client.close()
-    return _file(client.address, remote, target, wish, watch)
+        stream.close()
+    if aside:
+        outcome.remarks = (*outcome.remarks, f"{aside} is here already, and stays: the file is saved as {target.name}")
+    return outcome
 
 
-def _target(address: Address, remote: Remote, wish: Wish) -> Path:
-    destination = Path(wish.destination)
-    if destination.is_dir() or wish.destination.endswith("/"):
-        return destination / file_name(address, remote.disposition)
-    return destination
+def _target(address: Address, remote: Remote, options: FetchOptions) -> tuple[Path, str]:
+    """Return where a file goes, and the name that it would have where somebody's file of that name stays."""
+    destination = Path(options.destination)
+    if not destination.is_dir() and not options.destination.endswith("/"):
+        # A link stays what it is, and the file that it points to is replaced, as by curl and a shell.
+        return (Path(os.path.realpath(destination)) if destination.is_symlink() else destination), ""
+    target = destination / file_name(address, remote.disposition)
+    if not os.path.lexists(target) or options.replace or _is_ours(target) or _have(target, remote):
+        return target, ""
+    if target.is_dir() or (options.ask is not None and not options.dry_run and options.ask(target)):
+        return target, ""
+    numbers = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
+    return next(path for path in numbers if not os.path.lexists(path) or _is_ours(path)), target.name
 
 
-def _file(address: Address, remote: Remote, target: Path, wish: Wish, watch: Watch) -> Outcome:
-    outcome = Outcome("")
+def _mark(target: Path | int) -> None:
+    """Note on a file that it was fetched, and how it is now: as long as it stays so, it may be fetched anew."""
+    with contextlib.suppress(OSError):  # not every file system keeps notes
+        status = os.stat(target)  # noqa: PTH116 - it may be a descriptor
+        os.setxattr(target, MARK, b"%d %d" % (status.st_size, status.st_mtime_ns))
+
+
+def _is_ours(target: Path) -> bool:
+    """Tell whether a file was fetched, and nobody has touched it since."""
+    with contextlib.suppress(OSError):
+        status = target.lstat()
+        return os.getxattr(target, MARK, follow_symlinks=False) == b"%d %d" % (status.st_size, status.st_mtime_ns)
+    return False
+
+
+def _is_device(target: Path) -> bool:
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise DevkitError(f"{target} is not written to", "It is a disk or a socket.")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def _open_device(target: Path) -> int:
+    """Open a device, or a pipe that something reads.
+
+    Raises:
+        DevkitError: nothing reads it, or it cannot be opened.
+    """
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        why = "Nothing reads the pipe." if error.errno == errno.ENXIO else f"{error.strerror}."
+        raise DevkitError(f"{target} cannot be written", why) from error
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _pour(stream: Stream, remote: Remote, options: FetchOptions, watch: Watch, descriptor: int) -> Outcome:
+    """Write a file into what is no file: a device, a pipe, standard output; in one stream, as it comes."""
+    outcome = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
-    have = _have(target, remote) and not wish.checksum and _hash_holds(target, wish.sha256)
+    digest = hashlib.sha256()
+    pace = Pace(options.rate)
+    buffer = memoryview(bytearray(BLOCK))
+    done = 0
+    try:
+        for count in pour(stream, remote, buffer) if not options.dry_run else ():
+            digest.update(buffer[:count])
+            written = 0
+            while written < count:
+                written += os.write(descriptor, buffer[written:count])
+            pace.spend(count)
+            done += count
+            watch.done(count)
+    except (http.client.HTTPException, TimeoutError, ConnectionResetError) as error:
+        raise DevkitError("the file did not arrive whole", f"{error}.") from error
+    except BrokenPipeError as error:
+        raise DevkitError("what reads the file ended", "It took no more.") from error
+    except OSError as error:
+        raise DevkitError(f"{options.destination} cannot be written", f"{error.strerror}.") from error
+    finally:
+        if options.destination != TO_STDOUT:
+            os.close(descriptor)
+    if options.sha256 and not options.dry_run and digest.hexdigest() != options.sha256:
+        raise DevkitError("what came is not the file that was asked for", "Its SHA-256 differs; it is written already.")
+    _finish(outcome, {"files": int(not options.dry_run), "bytes": done, "same_bytes": 0, "again_bytes": 0}, began)
+    return outcome
+
+
+def _planned(remote: Remote, have: bool, name: str, watch: Watch) -> Outcome:
+    outcome = Outcome("")
     outcome.plan = {
         "files": 0 if have else 1,
         "bytes": 0 if have else max(remote.size, 0),
         "begun_bytes": 0,
         "have_files": int(have),
         "have_bytes": remote.size if have else 0,
-        "names": [] if have else [wire.text(os.fsencode(target.name))],
+        "names": [] if have else [wire.text(os.fsencode(name))],
         "left_out": [],
         "left_out_count": 0,
     }
     watch.plan(outcome.plan)
-    counts = {"files": 0, "bytes": 0, "same_bytes": 0, "again_bytes": 0}
-    if not have and not wish.dry_run:
-        with explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        fetch = Fetch(address, remote, target, connections=wish.connections, rate=wish.rate, on_done=watch.done)
-        before = fetch.run()
-        counts = {"files": 1, "bytes": fetch.fetched, "same_bytes": before, "again_bytes": fetch.again}
-        if not _hash_holds(target, wish.sha256):
-            wrong = target.with_name(f"{target.name}.wrong")
-            target.rename(wrong)
-            raise DevkitError(
-                f"{target} is not the file that was asked for", f"Its SHA-256 differs; it is kept as {wrong}."
-            )
-        outcome.remarks = tuple(_remarks(remote))
+    return outcome
+
+
+def _finish(outcome: Outcome, counts: dict[str, int], began: float) -> None:
     outcome.result = {**counts, "failed": [], "failed_count": 0, "seconds": time.monotonic() - began}
     outcome.wire_bytes = counts["bytes"]
+
+
+def _file(stream: Stream, remote: Remote, target: Path, options: FetchOptions, watch: Watch) -> Outcome:
+    began = time.monotonic()
+    have = _have(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
+    outcome = _planned(remote, have, target.name, watch)
+    counts = {"files": 0, "bytes": 0, "same_bytes": 0, "again_bytes": 0}
+    if not have and not options.dry_run:
+        with explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        address = stream.client.address
+        headers = stream.client.headers
+        fetch = Fetch(
+            stream,
+            remote,
+            target,
+            connect=lambda: Client(address, headers, options.environ),
+            mark=_mark,
+            prove=lambda part: _prove(part, target, options.sha256),
+            connections=options.connections,
+            rate=options.rate,
+            on_done=watch.done,
+        )
+        before = fetch.run()
+        counts = {"files": 1, "bytes": fetch.fetched, "same_bytes": before, "again_bytes": fetch.again}
+        outcome.remarks = tuple(_remarks(remote))
+    _finish(outcome, counts, began)
     return outcome
+
+
+def _prove(part: int, target: Path, sha256: str) -> None:
+    """Let a part that is not what was asked for never take the name of a file that is.
+
+    Raises:
+        DevkitError: its hash differs; it is kept under another name.
+    """
+    with explained(target):
+        if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
+            wrong = target.with_name(f"{target.name}.wrong")
+            target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).rename(wrong)
+            raise DevkitError(
+                f"{target} is not the file that was asked for",
+                f"Its SHA-256 differs; what came is kept as {wrong}, and nothing else was touched.",
+            )
 
 
 def _remarks(remote: Remote) -> Iterator[str]:
@@ -165,18 +355,24 @@ def _have(target: Path, remote: Remote) -> bool:
 def _hash_holds(target: Path, sha256: str) -> bool:
     if not sha256:
         return True
+    with explained(target):
+        return _hash_of(os.open(target, os.O_RDONLY | os.O_CLOEXEC)) == sha256
+
+
+def _hash_of(descriptor: int) -> str:
     digest = hashlib.sha256()
-    with explained(target), target.open("rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         while data := file.read(1 << 20):
             digest.update(data)
-    return digest.hexdigest() == sha256
+    return digest.hexdigest()
 
 
-def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
+def _stream(client: Client, options: FetchOptions, watch: Watch) -> Outcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
     outcome = Outcome("")
     client.close()
-    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(wish.rate)}
+    client.tunnels = True  # a proxy takes an upgrade for itself, and has to: RFC 9110, 7.6.1
+    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(options.rate)}
     try:
         response = client.request(headers)
         if response.status != http.client.SWITCHING_PROTOCOLS:
@@ -185,17 +381,29 @@ def _stream(client: Client, wish: Wish, watch: Watch) -> Outcome:
         response.close()
         connection = client.take_socket()
     except (OSError, http.client.HTTPException) as error:
-        raise unreachable(client.address, error) from error
+        if client.proxy is not None and "unnel" in str(error):
+            raise DevkitError(
+                f"the proxy {client.proxy} lets no stream through",
+                f"It said: {error}. A folder of devkit serve comes over a connection of its own.",
+                Hint(f"export no_proxy={shlex.quote(client.address.host)}", "goes around it, where that is allowed"),
+            ) from error
+        raise unreachable(client, error) from error
 
     def planned(plan: dict[str, Any]) -> None:
         outcome.plan = proven(plan, PLAN_COUNTS)
+        replaced = [shown(wire.raw(name)) for name in plan.get("replaces", [])]
+        if replaced and not options.dry_run:
+            more = (
+                f" and {plan['replaces_count'] - len(replaced)} more" if plan["replaces_count"] > len(replaced) else ""
+            )
+            outcome.remarks = (f"replaced, and not kept: {', '.join(replaced)}{more}",)
         watch.plan(plan)
 
     channel = channel_over(connection, first)
     channel.keep_alive()
     try:
-        options = Options(checksum=wish.checksum, dry_run=wish.dry_run)
-        taking = Taking(channel, os.fsencode(wish.destination), DIGEST, DIGEST, options, planned, watch.done)
+        how = Options(checksum=options.checksum, dry_run=options.dry_run)
+        taking = Taking(channel, os.fsencode(options.destination), DIGEST, DIGEST, how, planned, watch.done)
         outcome.result = taking.run()
         outcome.take_remarks()
     except wire.Stopped as error:

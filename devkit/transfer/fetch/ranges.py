@@ -8,30 +8,30 @@ import errno
 import http.client
 import mmap
 import os
-import queue
 import re
 import ssl
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import new_file_mode
 from devkit.text import size
 from devkit.transfer.far import wire
+from devkit.transfer.far.attributes import fsync
 from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
 from devkit.transfer.far.offering import Pace
 from devkit.transfer.far.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
-from devkit.transfer.fetch.client import Client
+from devkit.transfer.fetch.client import BUSY, BUSY_TRIES, Client, retry_after
 from devkit.transfer.fetch.journal import Journal, Span, missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from devkit.transfer.fetch.address import Address
 
 BLOCK = 1 << 18
 SEGMENT = 32 << 20
@@ -112,31 +112,56 @@ def _time_ns(date: str) -> int:
         return 0
 
 
-def probe(client: Client) -> Remote:
-    """Ask what an address names; the connection is closed unless the answer was short.
+@dataclass
+class Stream:
+    """An answer that is open, and where in the file its next byte lies."""
+
+    client: Client
+    response: http.client.HTTPResponse
+    at: int = 0
+
+    def goes_on(self, at: int) -> bool:
+        """Tell whether the next byte to come is the one at an offset."""
+        return self.at == at and self.response.length != 0 and not self.response.isclosed()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.client.close()
+        self.response.close()
+
+
+def probe(client: Client) -> tuple[Remote, Stream]:
+    """Ask for the file from its first byte on: the answer says what it is, and is gone on with where that can be.
+
+    An address that works once is not used up, and a server that takes one connection is not asked for another.
 
     Raises:
         DevkitError: there is none, or the server cannot be reached.
     """
     try:
-        response = client.open({"Range": "bytes=0-0"})
-        found = describe(response.status, dict(response.headers.items()))
-        if response.status == 206 and response.length == 1:  # noqa: PLR2004 - partial content
-            response.read()
-        else:
-            client.close()
+        response = client.open({"Range": "bytes=0-"})
+        return describe(response.status, dict(response.headers.items())), Stream(client, response)
     except (OSError, http.client.HTTPException) as error:
         client.close()
-        raise unreachable(client.address, error) from error
-    return found
+        raise unreachable(client, error) from error
+    except DevkitError:
+        client.close()
+        raise
 
 
-def unreachable(address: Address, error: Exception) -> DevkitError:
+def unreachable(client: Client, error: Exception) -> DevkitError:
     """Return what to say of a connection that failed."""
+    address = client.address
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"{address.netloc} could not be reached: its certificate is not trusted here"
         why = "" if address.fingerprint else "The address of a share ends in #sha256=…, which says whom to trust."
         return DevkitError(what, f"{error.verify_message}.\n{why}".rstrip())
+    if client.proxy is not None:
+        why = (
+            f"{_said(error)}. The proxy is named by the variables {address.scheme}_proxy or all_proxy, or by proxy.url."
+        )
+        hint = Hint.of("devkit", "config", "show", purpose="says where proxy.url comes from")
+        return DevkitError(f"{address.netloc} could not be reached through the proxy {client.proxy}", why, hint)
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
         return DevkitError(f"{address.netloc} does not answer as a web server does", f"{_said(error)}.")
     return DevkitError(f"{address.netloc} could not be reached", f"{_said(error)}.")
@@ -148,13 +173,57 @@ def _said(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
 
 
+class NotARange(Exception):
+    """The server does not answer a range: another of its machines knows another version, or it wants no more requests.
+
+    Attributes:
+        status: what it answered instead.
+        wait_s: how long a busy server asks to wait; 0 where asking again is no use.
+    """
+
+    def __init__(self, status: int, wait_s: float = 0.0) -> None:
+        super().__init__(f"the server answered {status} to a range")
+        self.status = status
+        self.wait_s = wait_s
+
+
+class Work:
+    """The ranges that are to be fetched, and how many connections are at it."""
+
+    def __init__(self, spans: Iterable[Span], workers: int) -> None:
+        self._lock = threading.Lock()
+        self._spans = deque(spans)
+        self._workers = workers
+
+    def take(self, at: int = -1) -> Span | None:
+        """Return a range, the one that begins at an offset if there is one; None where none is left."""
+        with self._lock:
+            for span in self._spans:
+                if span[0] == at:
+                    self._spans.remove(span)
+                    return span
+            return self._spans.popleft() if self._spans else None
+
+    def leave(self, spans: Iterable[Span]) -> bool:
+        """Give ranges back for others to fetch; False where nobody else is at it."""
+        with self._lock:
+            if self._workers == 1:
+                return False
+            self._workers -= 1
+            self._spans.extend(spans)
+            return True
+
+
 class Fetch:
     """Fetches one file into a folder.
 
     Args:
-        address: the file's.
-        remote: what the server said of it.
+        stream: the answer that is open.
+        remote: what the server said of the file.
         target: where it goes.
+        connect: makes another connection.
+        mark: notes on the part that it was fetched.
+        prove: looks at the whole part before it gets its name, and raises what is wrong with it.
         connections: how many are used at once, at most.
         rate: the most bytes a second; 0 is no limit.
         on_done: called with bytes that arrived, or were here from before.
@@ -162,15 +231,22 @@ class Fetch:
 
     def __init__(
         self,
-        address: Address,
+        stream: Stream,
         remote: Remote,
         target: Path,
         *,
+        connect: Callable[[], Client],
+        mark: Callable[[int], None] = lambda _part: None,
+        prove: Callable[[int], None] = lambda _part: None,
         connections: int = 4,
         rate: int = 0,
         on_done: Callable[[int], None] = lambda _count: None,
     ) -> None:
-        self._address = address
+        self._opened: Stream | None = stream
+        self._address = stream.client.address
+        self._connect = connect
+        self._prove = prove
+        self._mark = mark
         self._remote = remote
         self._target = target
         self._connections = connections
@@ -204,14 +280,16 @@ class Fetch:
             try:
                 before = self._ranges(folder, part) if trusted else self._whole(folder, part)
                 whole = True
+                self._prove(part)
                 os.fchmod(part, new_file_mode())
                 if self._remote.mtime_ns:
                     os.utime(part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
-                os.fsync(part)
+                self._mark(part)
+                fsync(part)
                 os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
                 if self._journal is not None:
                     self._journal.remove()
-                os.fsync(folder)
+                fsync(folder)
             finally:
                 os.close(part)
                 if self._direct >= 0:
@@ -222,6 +300,8 @@ class Fetch:
             raise DevkitError(f"{self._target} cannot be written", f"{error.strerror}.") from error
         finally:
             os.close(folder)
+            if self._opened is not None:
+                self._opened.close()
         return before
 
     def _room(self, folder: int) -> None:
@@ -248,11 +328,18 @@ class Fetch:
         self._on_done(before)
         os.ftruncate(part, size)
         self._direct = open_directly(part) if size >= DIRECT_FROM else -1
-        work: queue.SimpleQueue[Span] = queue.SimpleQueue()
-        for span in _segments(left, self._connections):
-            work.put(span)
-        count = max(min(self._connections, work.qsize()), 1)
-        threads = [threading.Thread(target=self._work, args=(work, part, journal), daemon=True) for _ in range(count)]
+        spans = _segments(left, self._connections)
+        count = max(min(self._connections, len(spans)), 1)
+        work = Work(spans, count)
+        opened = self._opened
+        if opened is not None and (self._remote.digests or not spans or spans[0][0] != 0):
+            opened.close()
+            opened = None
+        self._opened = None
+        threads = [
+            threading.Thread(target=self._work, args=(work, part, journal, None if number else opened), daemon=True)
+            for number in range(count)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -273,45 +360,116 @@ class Fetch:
             if not complete or not self._remote.digests:
                 journal.save(sync=not complete)
         if self._failures or not complete:
+            if self._failures and isinstance(self._failures[0], NotARange) and not self._remote.digests:
+                return self._anew(folder, part, self._failures[0])
             raise self._explained()
         return before + self.found
+
+    def _anew(self, folder: int, part: int, refused: NotARange) -> int:
+        """Fetch the whole in one stream, where no range of this version can be had any more."""
+        if refused.status not in (200, 416):  # it may be had again later, and what is here is kept for that
+            raise self._explained()
+        self._stop.clear()
+        self._failures.clear()
+        os.ftruncate(part, 0)
+        if self._journal is not None:
+            self._journal.remove()
+        self.fetched = self.found = 0
+        client = self._connect()
+        try:
+            self._remote, self._opened = probe(client)
+            return self._whole(folder, part)
+        finally:
+            client.close()
 
     def _explained(self) -> DevkitError:
         error = self._failures[0] if self._failures else ConnectionError("the connection ended")
         if isinstance(error, DevkitError):
             return error
+        if isinstance(error, NotARange) and error.status in (200, 416):
+            return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
         return DevkitError(
             "the file did not arrive whole", f"{_said(error)}.", "the same line again   goes on from where it was"
         )
 
-    def _work(self, work: queue.SimpleQueue[Span], part: int, journal: Journal) -> None:
-        client = Client(self._address)
+    def _work(self, work: Work, part: int, journal: Journal, opened: Stream | None) -> None:
+        stream = opened
+        client = opened.client if opened is not None else self._connect()
         buffer = memoryview(mmap.mmap(-1, PIECE_BYTES))
         try:
             while not self._stop.is_set():
-                try:
-                    span = work.get_nowait()
-                except queue.Empty:
+                span = work.take(opened.at if opened is not None else -1)
+                if span is None:
                     return
-                self._segment(client, span, part, journal, buffer)
+                if opened is not None and not opened.goes_on(span[0]):
+                    opened.close()
+                    opened = None
+                left = [span]
+                if not self._fetched(work, left, client, opened, part, journal, buffer):
+                    return
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self._failures.append(error)
             self._stop.set()
         finally:
             client.close()
+            if stream is not None:
+                stream.close()
 
-    def _segment(self, client: Client, span: Span, part: int, journal: Journal, buffer: memoryview) -> None:
-        """Fetch a range, going on after what breaks, until it is there and verified."""
-        left = [span]
+    def _fetched(
+        self,
+        work: Work,
+        left: list[Span],
+        client: Client,
+        opened: Stream | None,
+        part: int,
+        journal: Journal,
+        buffer: memoryview,
+    ) -> bool:
+        """Fetch a range; False where the server wants no more connections, and others go on with what is left.
+
+        Raises:
+            NotARange: it wants none, and nobody else is at it.
+        """
+        busy = 0
+        while True:
+            try:
+                self._segment(client, opened, left, part, journal, buffer)
+            except (NotARange, ConnectionError, TimeoutError) as error:  # noqa: PERF203 - each try is one
+                if work.leave(left):
+                    return False
+                wait_s = error.wait_s if isinstance(error, NotARange) else 0
+                busy += 1
+                if not wait_s or busy > BUSY_TRIES:
+                    raise
+                client.close()
+                opened = None
+                self._stop.wait(wait_s)
+            else:
+                return True
+
+    def _segment(
+        self,
+        client: Client,
+        opened: Stream | None,
+        left: list[Span],
+        part: int,
+        journal: Journal,
+        buffer: memoryview,
+    ) -> None:
+        """Fetch a range, going on after what breaks, until it is there and verified; ``left`` says what is not."""
+        span = left[0]
         expected = b""
         attempt = 0
         while left and not self._stop.is_set():
             try:
                 if self._remote.digests and not expected:
                     expected = self._expected(client, span)
-                    left = self._not_here(part, span, expected, journal) if self._resuming else left
+                    left[:] = self._not_here(part, span, expected, journal) if self._resuming else left
                 while left and not self._stop.is_set():
-                    for blocks in self._blocks(client, left[0], part, buffer, (span[0], expected)):
+                    if opened is not None and not opened.goes_on(left[0][0]):
+                        client.close()
+                        opened = None
+                    for blocks in self._blocks(client, opened, left[0], part, buffer, (span[0], expected)):
                         journal.add(blocks)
                         self._on_done(blocks[1] - blocks[0])
                         left[0] = (blocks[1], left[0][1])
@@ -320,6 +478,7 @@ class Fetch:
                         left.pop(0)
             except (OSError, http.client.HTTPException):  # noqa: PERF203 - each attempt is one
                 client.close()
+                opened = None
                 attempt += 1
                 if attempt >= ATTEMPTS:
                     raise
@@ -340,16 +499,19 @@ class Fetch:
         return [(first + span[0], end + span[0]) for first, end in inside]
 
     def _blocks(
-        self, client: Client, span: Span, part: int, buffer: memoryview, expected: tuple[int, bytes]
+        self,
+        client: Client,
+        opened: Stream | None,
+        span: Span,
+        part: int,
+        buffer: memoryview,
+        expected: tuple[int, bytes],
     ) -> Iterator[Span]:
         """Yield what is written of a range as it goes, each block verified where digests are expected."""
         first, end = span
-        response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
-        if response.status == 200:  # noqa: PLR2004 - the whole, because it is another version by now
-            raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
-        if response.status != 206 or not found or (int(found[1]), int(found[2]) + 1) != span:  # noqa: PLR2004
-            raise http.client.HTTPException(f"the server answered {response.status} to a range")
+        response, end = (opened.response, end) if opened is not None else self._range(client, span)
+        if opened is not None and opened.response.length is not None:
+            end = min(end, opened.at + opened.response.length)
         held = 0
         due = time.monotonic() + WRITE_EVERY_S
         broken: Exception | None = None
@@ -361,6 +523,8 @@ class Fetch:
             ends = broken is not None or self._stop.is_set() or first + held == end
             if held and (ends or held == len(buffer) or time.monotonic() > due):
                 self._put(part, first, buffer[:held])
+                if opened is not None:
+                    opened.at += held
                 yield first, first + held
                 first, held, due = first + held, 0, time.monotonic() + WRITE_EVERY_S
             if self._stop.is_set():
@@ -368,7 +532,24 @@ class Fetch:
                 return
         if broken is not None:
             raise broken
-        response.read()
+        if opened is None:
+            response.read()
+
+    def _range(self, client: Client, span: Span) -> tuple[http.client.HTTPResponse, int]:
+        """Ask for a range; return the answer and where it ends, which may be sooner.
+
+        Raises:
+            NotARange: the answer is none of this version.
+        """
+        first, end = span
+        response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
+        if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
+            return response, int(found[2]) + 1
+        client.close()
+        if response.status == 206 or (response.status >= 500 and response.status not in BUSY):  # noqa: PLR2004
+            raise http.client.HTTPException(f"the server answered {response.status} to a range")
+        raise NotARange(response.status, retry_after(response, 2.0) if response.status in BUSY else 0.0)
 
     def _block(
         self, response: http.client.HTTPResponse, buffer: memoryview, span: Span, expected: tuple[int, bytes]
@@ -414,11 +595,10 @@ class Fetch:
     # Where it does not: from the beginning, over one connection.
 
     def _whole(self, folder: int, part: int) -> int:
-        client = Client(self._address)
         buffer = memoryview(bytearray(BLOCK))
+        offset = looked = 0
         try:
-            offset = looked = 0
-            for count in self._stream(client, buffer):
+            for count in self._answer(buffer):
                 done = 0
                 while done < count:
                     done += os.pwrite(part, buffer[done:count], offset + done)
@@ -434,20 +614,33 @@ class Fetch:
         except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
             why = f"{_said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
             raise DevkitError("the file did not arrive whole", why) from error
-        finally:
-            client.close()
         if self._remote.size >= 0 and offset != self._remote.size:
             raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
         return 0
 
-    def _stream(self, client: Client, buffer: memoryview) -> Iterator[int]:
-        response = client.request({})
-        if response.status != 200:  # noqa: PLR2004 - the whole
-            raise DevkitError(f"the server answered {response.status}")
+    def _answer(self, buffer: memoryview) -> Iterator[int]:
+        """Yield how many bytes came into the buffer, until all of the file has; a short range is asked on from."""
+        stream, self._opened = self._opened, None
+        if stream is None:
+            raise AssertionError("the answer was read already")
+        yield from pour(stream, self._remote, buffer)
+
+
+def pour(stream: Stream, remote: Remote, buffer: memoryview) -> Iterator[int]:
+    """Yield how many bytes of an answer came into a buffer, to the answer's end.
+
+    Raises:
+        ConnectionError: it ended early.
+    """
+    response = stream.response
+    try:
         while count := response.readinto(buffer):
+            stream.at += count
             yield count
-        if response.length:
+        if response.length or (remote.size > stream.at and remote.encoding == ""):
             raise ConnectionError("the connection ended")
+    finally:
+        stream.close()
 
 
 def _free(folder: int) -> tuple[int, int]:

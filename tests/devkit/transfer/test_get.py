@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.server
 import json
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
@@ -16,31 +14,26 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.redact import redact
-from devkit.transfer.copy import Outcome, Watch
 from devkit.transfer.far.names import part_name
 from devkit.transfer.fetch.address import parse_address, redirected
 from devkit.transfer.fetch.client import proxy_of
-from devkit.transfer.fetch.get import Wish, fetch, file_name
+from devkit.transfer.fetch.get import file_name
 from devkit.transfer.fetch.journal import Journal, merged, missing
 from devkit.transfer.share.announce import Announcement
 
 from .conftest import REPOSITORY, sharing, tree
+from .web import get, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import Devkit
-
-
-def get(url: str, destination: Path | str, **wish: Any) -> Outcome:
-    """Fetch in this process."""
-    return fetch(parse_address(url), Wish(str(destination), **wish), Watch(lambda _plan: None, lambda _count: None))
 
 
 @pytest.fixture(autouse=True)
@@ -133,78 +126,6 @@ def test_a_server_with_another_certificate_hears_nothing(big: Path, tmp_path: Pa
 
 
 # Other web servers.
-
-
-class Plain(http.server.BaseHTTPRequestHandler):
-    """A web server as there are many; what it does is set by its server's attributes."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        server: Any = self.server
-        server.requests.append((self.path, dict(self.headers)))
-        if self.path.startswith("/moved"):
-            self.send_response(302)
-            self.send_header("Location", server.location)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        data, first, end = server.data, 0, len(server.data)
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        versions = (server.etag, server.headers.get("Last-Modified"), None)
-        partial = server.ranges and found and self.headers.get("If-Range") in versions
-        if partial and found:
-            first, end = int(found[1]), min(int(found[2]) + 1, len(data))
-        self.send_response(206 if partial else 200)
-        if partial:
-            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
-        if server.etag:
-            self.send_header("ETag", server.etag)
-        if server.length:
-            self.send_header("Content-Length", str(end - first))
-        for name, value in server.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        body = data[first:end]
-        if server.cuts and len(body) > 1000:
-            server.cuts -= 1
-            self.wfile.write(body[: len(body) // 2])
-            self.close_connection = True
-            return
-        for at in range(0, len(body), 1 << 18):
-            self.wfile.write(body[at : at + (1 << 18)])
-            if server.rate:
-                time.sleep((1 << 18) / server.rate)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
-    """Run such a server."""
-    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Plain)
-    defaults: dict[str, Any] = {
-        "ranges": True,
-        "etag": '"v1"',
-        "headers": {},
-        "cuts": 0,
-        "length": True,
-        "rate": 0,
-        "location": "/",
-        "requests": [],
-    }
-    for name, value in {**defaults, **attributes, "data": data}.items():
-        setattr(server, name, value)
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -316,7 +237,7 @@ def test_redirections_are_followed_and_take_no_password_along(tmp_path: Path) ->
         assert here.requests[0][1]["Authorization"] == "Basic dXNlcjpvcGVuLXNlc2FtZQ=="
         assert all("Authorization" not in headers for _, headers in there.requests)
     assert (tmp_path / "here").read_bytes() == b"there"
-    with plain(b"", location="/moved") as circle, pytest.raises(DevkitError, match="in a circle"):
+    with plain(b"", location="/moved") as circle, pytest.raises(DevkitError, match="redirect loop"):
         get(f"{circle.url}/moved", tmp_path / "x")
     with pytest.raises(DevkitError, match="out of https"):
         redirected(parse_address("https://example.com/x"), "http://example.com/y")

@@ -19,7 +19,7 @@ import pytest
 from devkit.transfer.copy import Watch
 from devkit.transfer.far import wire
 from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import Wish, fetch
+from devkit.transfer.fetch.get import FetchOptions, fetch
 
 from .conftest import REPOSITORY, tree
 
@@ -203,7 +203,7 @@ def test_get_beside_a_raw_loop_that_hashes_writes_and_syncs(random_file: Path, t
     def ours() -> None:
         emptied(tmp_path / "ours")
         watch = Watch(lambda _plan: None, lambda _count: None)
-        fetch(parse_address(f"{url}random"), Wish(f"{tmp_path}/ours/"), watch)
+        fetch(parse_address(f"{url}random"), FetchOptions(f"{tmp_path}/ours/"), watch)
 
     try:
         raw()
