@@ -14,6 +14,7 @@ from devkit.text import counted, duration, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devkit.app import App
     from devkit.console import Console, Progress
     from devkit.errors import DevkitError
     from devkit.transfer.copy import Outcome, Watch
@@ -40,10 +41,21 @@ NoCompress = Annotated[bool, typer.Option("--no-compress", help="Never deflate, 
 Limit = Annotated[
     str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most, all hosts together: 500k, 10M, 1.5G.")
 ]
+Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="ssh's port; 0 is that of its settings.")]
+Identity = Annotated[str, typer.Option("--identity", "-i", metavar="FILE", help="The private key that ssh uses.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 
 NAMED = 10
 STAYS = "what arrived stays: the same line goes on from where it was"
+
+
+def ssh_words(app: App, port: int, identity: str) -> list[str]:
+    """Return the ssh of the settings with what the line says of it."""
+    return [
+        *app.config.get("transfer.ssh"),
+        *(["-p", str(port)] if port else []),
+        *(["-i", identity] if identity else []),
+    ]
 
 
 @contextlib.contextmanager
@@ -154,10 +166,12 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
         failed = outcome.result["failed"]
         if failed:
             from devkit.errors import DevkitError
+            from devkit.transfer.far.reading import SHORTER
 
             what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
-            again = "the same line again   copies what is missing"
-            console.fail(DevkitError(what, _listed(failed, outcome.result["failed_count"]), again))
+            changed = any(SHORTER in reason for _, reason in failed)
+            again = ["the same line again   copies what changed meanwhile"] if changed else []
+            console.fail(DevkitError(what, _listed(failed, outcome.result["failed_count"]), *again))
             status = 1
     return status
 

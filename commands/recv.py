@@ -28,6 +28,8 @@ def command(
     unsafe_links: flags.UnsafeLinks = False,
     no_compress: flags.NoCompress = False,
     limit: flags.Limit = "",
+    port: flags.Port = 0,
+    identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -45,7 +47,7 @@ def command(
         copy.parse_rate(limit),
         dry_run,
     )
-    ssh = app.config.get("transfer.ssh")
+    ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place, _ in wanted]
     sources = [f"{place.host}:{path}" for place, paths in wanted for path in paths]
     with app.start_run("recv", hosts=hosts, sources=sources, destination=destination) as run:

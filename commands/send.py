@@ -27,6 +27,8 @@ def command(
     unsafe_links: flags.UnsafeLinks = False,
     no_compress: flags.NoCompress = False,
     limit: flags.Limit = "",
+    port: flags.Port = 0,
+    identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -44,7 +46,7 @@ def command(
         copy.parse_rate(limit),
         dry_run,
     )
-    ssh = app.config.get("transfer.ssh")
+    ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place in places]
     with flags.answering(app.console, hosts, as_json=as_json), copy.reaching(app.console, ssh, request, places) as far:
         offer = copy.offer_of(request)

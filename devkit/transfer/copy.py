@@ -251,14 +251,25 @@ def offer_of(request: Request) -> Offer:
 
 @contextlib.contextmanager
 def reaching(console: Console, ssh: Sequence[str], request: Request, places: Sequence[Place]) -> Iterator[list[Remote]]:
-    """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there."""
+    """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there.
+
+    Of several hosts at a terminal each is waited for: ssh may ask, and one question at a time can be answered.
+    """
     remotes = [Remote(console, ssh, place) for place in places]
     with contextlib.ExitStack() as stack:
-        if all(os.path.lexists(each) or has_magic(each) for each in request.sources):
+        if len(remotes) > 1 and console.interactive:
+            _connect_in_turn(stack, remotes)
+        elif all(os.path.lexists(each) or has_magic(each) for each in request.sources):
             for remote in remotes:
                 stack.callback(remote.close)
                 remote.begin()
         yield remotes
+
+
+def _connect_in_turn(stack: contextlib.ExitStack, remotes: Sequence[Remote]) -> None:
+    for remote in remotes:
+        stack.callback(remote.close)
+        remote.connect()
 
 
 def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[bytes, bytes]]:
@@ -346,10 +357,8 @@ class _TakingBesideOthers(Taking):
 
 
 def receive(
-    console: Console,
-    ssh: Sequence[str],
+    remote: Remote,
     request: Request,
-    place: Place,
     destination: str,
     watch: Watch,
     claims: Claims | None = None,
@@ -359,8 +368,9 @@ def receive(
     Raises:
         DevkitError: the connection, or the far side, failed.
     """
+    place = remote.place
     outcome = Outcome(place.host)
-    with _talking(Remote(console, ssh, place)) as remote:
+    with _talking(remote):
         remote.start(
             role="offer",
             paths=[wire.text(os.fsencode(path)) for path in request.sources],
@@ -480,18 +490,22 @@ def receive_from_all(
     claims = Claims() if several else None
     into = f"{destination.rstrip('/')}/" if several else destination
     request = replace(request, rate=-(-request.rate // len(wanted)))
+    remotes = [Remote(console, ssh, place) for place, _ in wanted]
 
     def one(number: int) -> None:
         place, sources = wanted[number]
         asked = replace(request, sources=sources)
         try:
-            outcomes[number] = receive(console, ssh, asked, place, into, watch, claims)
+            outcomes[number] = receive(remotes[number], asked, into, watch, claims)
         except NoPython as error:
             if several:
                 raise DevkitError(error.what, "sftp alone cannot receive beside others.", *error.remedies) from error
             outcomes[number] = _by_sftp(console, error, asked, place, ssh=ssh, destination=destination)
 
-    return _each(outcomes, one)
+    with contextlib.ExitStack() as stack:
+        if several and console.interactive:
+            _connect_in_turn(stack, remotes)
+        return _each(outcomes, one)
 
 
 def send_to_all(

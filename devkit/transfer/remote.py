@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import find_program
 from devkit.redact import redact
 from devkit.transfer.far import wire
@@ -41,15 +42,31 @@ _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])
 
 @dataclass(frozen=True)
 class Place:
-    """A path on a host, as ``HOST:PATH`` names it; ``path`` is relative to the user's home there."""
+    """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it.
+
+    Attributes:
+        host: as ssh takes it, an IPv6 address in brackets.
+        path: relative to the user's home there.
+        port: 0 is the one of ssh's settings.
+    """
 
     host: str
     path: str
+    port: int = 0
 
     @property
     def address(self) -> str:
         """What ssh takes as the host."""
         return self.host.replace("[", "").replace("]", "")
+
+    @property
+    def flags(self) -> list[str]:
+        """What ssh is told besides the host."""
+        return ["-p", str(self.port)] if self.port else []
+
+    def hint(self, command: str = "", purpose: str = "") -> Hint:
+        """Return the line that runs a command there by hand."""
+        return Hint.of("ssh", *self.flags, self.address, *filter(None, [command]), purpose=purpose)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.path}"
@@ -61,6 +78,8 @@ def parse_place(word: str) -> Place | None:
     Raises:
         UsageError: the host is none that ssh may be given.
     """
+    if word.startswith("ssh://"):
+        return _parse_url(word)
     found = re.match(r"((?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*)):", word)
     if not found or found[0] == ":":
         return None
@@ -68,6 +87,15 @@ def parse_place(word: str) -> Place | None:
     if host.startswith("-") or not _HOST.fullmatch(host):
         raise UsageError(f"{host!r} is not a host", "A host is a name, an address or an alias of your ssh_config.")
     return Place(host, word[found.end() :])
+
+
+def _parse_url(word: str) -> Place:
+    """Return what ``ssh://[USER@]HOST[:PORT]/PATH`` names; ``/~/`` begins at the user's home, as git has it."""
+    found = re.fullmatch(r"ssh://((?:[^/@]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*))(?::(\d{1,5}))?(/.*)?", word, re.DOTALL)
+    if not found or found[1].startswith("-") or not _HOST.fullmatch(found[1]) or int(found[2] or 0) >= 1 << 16:
+        raise UsageError(f"{word!r} is not an address", "It is ssh://USER@HOST:PORT/PATH.")
+    path = unquote(found[3] or "", errors="surrogateescape")
+    return Place(found[1], path.removeprefix("/~/"), int(found[2] or 0))
 
 
 @cache
@@ -98,17 +126,27 @@ def fast_ciphers(offered: Sequence[str]) -> list[str]:
     return [name for name in FAST_CIPHERS if name in offered] + [name for name in offered if name not in FAST_CIPHERS]
 
 
-def ssh_line(ssh: Sequence[str], host: str) -> list[str]:
-    """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression."""
+def ssh_line(ssh: Sequence[str], place: Place) -> list[str]:
+    """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression.
+
+    What the user's settings do for a session at a terminal (a command, forwards) is not for a copy, as with scp.
+    """
     options = ["-T", "-o", "Compression=no", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    options += ["-o", "ClearAllForwardings=yes", *place.flags]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         asked = subprocess.run(
-            [*ssh, "-G", "--", host], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True
+            [*ssh, *place.flags, "-G", "--", place.address],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=20,
+            check=True,
         )
         for line in asked.stdout.decode(errors="replace").splitlines():
             name, _, value = line.partition(" ")
             if name == "ciphers" and _has_aes():
                 options += ["-c", ",".join(fast_ciphers(value.split(",")))]
+            if name == "remotecommand" and value != "none":  # an ssh that knows no such setting has none
+                options += ["-o", "RemoteCommand=none"]
     return [*ssh, *options]
 
 
@@ -139,13 +177,15 @@ class Remote:
         self._marker = f"\n{secrets.token_hex(16)}\n"
         self._source = b""
         self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
+        self._failed: DevkitError | None = None
 
     def begin(self) -> None:
         """Start ssh, which connects while the caller does something else; entering waits for it."""
         find_program(self._ssh[0])
         last = f"\nsys.modules['os']._exit(sys.modules['devkit_far.main'].main({self._marker!r}))\n".encode()
         self._source = zlib.compress(program() + last, 9)
-        line = [*ssh_line(self._ssh, self.place.address), "--", self.place.address, far_command(len(self._source))]
+        line = [*ssh_line(self._ssh, self.place), "--", self.place.address, far_command(len(self._source))]
         self._console.command(line)
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
         self._process = subprocess.Popen(
@@ -166,11 +206,22 @@ class Remote:
         stdout = self._process.stdout if self._process else None
         return stdout is not None and not select.select([stdout], [], [], 0)[0]
 
+    def connect(self) -> None:
+        """Connect, and keep why that fails for whoever enters: one host after the other, each may ask something."""
+        try:
+            self.__enter__()
+        except DevkitError as error:
+            self._failed = error
+
     def __enter__(self) -> Self:
+        if self._failed is not None:
+            raise self._failed
         if self._process is None:
             self.begin()
         try:
-            self._greet()
+            if not self._greeted:
+                self._greet()
+                self._greeted = True
         except BaseException:
             self.close()
             raise
@@ -239,12 +290,12 @@ class Remote:
         # A shell that lets nothing but sftp in ends with a status of its own.
         if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
             return NoPython(
-                f"{self.place.host} runs no Python 3.6 or later", said, f"ssh {self.place.address} python3 --version"
+                f"{self.place.host} runs no Python 3.6 or later", said, self.place.hint("python3 --version")
             )
         why = said or f"{error}."
         if status == 255:  # noqa: PLR2004 - what ssh itself fails with
             return DevkitError(
-                f"the connection to {self.place.host} failed", why, f"ssh {self.place.address}   shows whether it works"
+                f"the connection to {self.place.host} failed", why, self.place.hint(purpose="shows whether it works")
             )
         return DevkitError(
             f"the transfer with {self.place.host} broke off: {error}",

@@ -131,13 +131,14 @@ class Sftp:
 
     def __init__(self, ssh: Sequence[str], place: Place) -> None:
         self._host = place.host
+        self._answered = False
         self._said: deque[str] = deque(maxlen=12)
         self._asked: set[int] = set()
         self._came: dict[int, tuple[int, bytes]] = {}
         self._forgotten: set[int] = set()
         self._last = 0
         find_program(ssh[0])
-        line = [*ssh_line(ssh, place.address), "-s", "--", place.address, "sftp"]
+        line = [*ssh_line(ssh, place), "-s", "--", place.address, "sftp"]
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
         self._process = subprocess.Popen(
             line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
@@ -158,6 +159,7 @@ class Sftp:
                 raise ProtocolError("no sftp answers there")  # noqa: TRY301 - closed below
             fields = _Fields(self._receive(length - 1))
             fields.number()
+            self._answered = True
             self._extensions = {}
             while fields.left:
                 name = fields.string()
@@ -190,6 +192,8 @@ class Sftp:
             self._process.wait(3)
         self._listener.join(1)
         said = redact("\n".join(self._said))
+        if not self._answered:
+            return DevkitError(f"{self._host} has neither Python 3.6 nor sftp", said or "It ended the connection.")
         return DevkitError(f"sftp with {self._host} failed", said, "the same line again   goes on from where it was")
 
     def _send(self, message: bytes) -> None:

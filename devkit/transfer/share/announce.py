@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import shlex
 import socket
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 from devkit.errors import UsageError
 from devkit.redact import remember_secret
+from devkit.transfer.share.upload import UPLOADS
 
 if TYPE_CHECKING:
     from devkit.transfer.share.server import Server
@@ -78,11 +80,15 @@ class Announcement:
             url = f"{base}#sha256={server.certificate.fingerprint}"
             pin = f"--insecure --pinnedpubkey sha256//{server.certificate.pin} "
         names = server.tree.names
-        single = quote(names[0]) if len(names) == 1 else ""
-        curl = (
-            f"curl {pin}-OJ {shlex.quote(base + single)}" if single else f"curl {pin}-OJ {shlex.quote(base + '?tar')}"
-        )
-        return cls(url, (f"devkit get {shlex.quote(url)}", curl), server.secret)
+        single = names[0] if len(names) == 1 else b""
+        # The name stands in the line: curl -J reads no name that is not ASCII.
+        name = os.fsdecode(single or server.tree.name + b".tar")
+        output = shlex.quote(f"./{name}" if name.startswith("-") else name)
+        curl = f"curl {pin}-o {output} {shlex.quote(base + (quote(single) if single else '?tar'))}"
+        lines = [f"devkit get {shlex.quote(url)}", curl]
+        if server.inbox is not None:
+            lines.append(f"curl {pin}-T FILE {shlex.quote(f'{base}{UPLOADS.decode()}/')}")
+        return cls(url, tuple(lines), server.secret)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -23,7 +23,7 @@ from devkit.transfer.far.offering import Offering, Pace
 from devkit.transfer.share import archive, http
 from devkit.transfer.share.http import BadRequest, Gone, Request
 from devkit.transfer.share.tree import NotShared, Opened
-from devkit.transfer.share.upload import Upload, upload_name
+from devkit.transfer.share.upload import UPLOADS, Upload, upload_name
 from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, block_with_timeout, channel_over, full_segments
 
@@ -36,7 +36,6 @@ SEND_AT_ONCE = 8 << 20
 COPY = 1 << 18
 DIGEST_BLOCK = 1 << 18
 DIGEST_SPAN = 1 << 30
-UPLOADS = b"upload"
 STREAM = "devkit/1"
 DIGEST = "xxh3"
 # Bytes of the share never run in the page's name: what a browser shows of them is in a sandbox.
@@ -375,8 +374,10 @@ class Connection:
     def _upload(self, request: Request, path: bytes) -> bool:
         inbox = self._server.inbox
         folder, _, raw = path.partition(b"/")
-        if inbox is None or folder != UPLOADS:
+        if inbox is None:
             raise BadRequest(HTTPStatus.FORBIDDEN, "this share is read-only")
+        if folder != UPLOADS:
+            raise BadRequest(HTTPStatus.FORBIDDEN, f"uploads go to {UPLOADS.decode()}/ below the address of the share")
         name = upload_name(raw)
         word = request.headers.get("content-length", "")
         if not (word.isascii() and word.isdigit() and len(word) < 19):  # noqa: PLR2004 - what 63 bits hold

@@ -29,6 +29,8 @@ _DEVICE = re.compile(r"(?i)(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|coni
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffd]")
 MAX_NAME_BYTES = 200
 
+UPLOADS = b"upload"
+
 
 def upload_name(raw: bytes) -> str:
     """Return the name that an upload may have.
