@@ -41,6 +41,13 @@ NoCompress = Annotated[bool, typer.Option("--no-compress", help="Never deflate, 
 Limit = Annotated[
     str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most, all hosts together: 500k, 10M, 1.5G.")
 ]
+Delete = Annotated[
+    bool,
+    typer.Option(
+        "--delete", help="Remove what the source has not, from folders that are copied; what --exclude names stays."
+    ),
+]
+Update = Annotated[bool, typer.Option("--update", "-u", help="Leave files that are newer at the destination.")]
 Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="ssh's port; 0 is that of its settings.")]
 Identity = Annotated[str, typer.Option("--identity", "-i", metavar="FILE", help="The private key that ssh uses.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
@@ -120,6 +127,8 @@ def told(outcome: Outcome, verb: str) -> str:
     words.append(duration(seconds))
     if result["bytes"]:
         words.append(f"{size(result['bytes'] / seconds)}/s")
+    if result.get("deleted"):
+        words.append(f"{counted(result['deleted'], 'entry', 'entries')} removed")
     return "   ".join(words)
 
 
@@ -133,12 +142,27 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
         console.answer(shown(raw(name)))
     if plan["files"] > len(plan["names"]):
         console.answer(f"… and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
+    for name in plan.get("deletes", []):
+        console.answer(f"remove {shown(raw(name))}", "look")
     unchanged = f"; {counted(plan['have_files'], 'file')} unchanged" if plan["have_files"] else ""
+    if plan.get("deletes_count"):
+        unchanged += f"; {counted(plan['deletes_count'], 'entry', 'entries')} would be removed"
     begun = f", of which {size(plan['begun_bytes'])} are there from before" if plan["begun_bytes"] else ""
     where = f"{outcome.host}: " if outcome.host else ""
     console.note(
         f"  {where}{counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim"
     )
+
+
+def _show_names(console: Console, plan: dict[str, Any]) -> None:
+    """Say what was copied, as far as the plan names it."""
+    from devkit.transfer.far.wire import raw
+    from devkit.transfer.shown import shown
+
+    for name in plan.get("names", []):
+        console.note(f"  {shown(raw(name))}", "dim")
+    if plan.get("files", 0) > len(plan.get("names", [])):
+        console.note(f"  … and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
 
 
 def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:
@@ -157,6 +181,8 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
             if unread is not None:
                 console.fail(unread)
             continue
+        if console.verbose:
+            _show_names(console, outcome.plan)
         where = f"{outcome.host}   " if outcome.host else ""
         console.done(where + told(outcome, verb))
         for remark in outcome.remarks:

@@ -27,6 +27,8 @@ def command(
     unsafe_links: flags.UnsafeLinks = False,
     no_compress: flags.NoCompress = False,
     limit: flags.Limit = "",
+    delete: flags.Delete = False,
+    update: flags.Update = False,
     port: flags.Port = 0,
     identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
@@ -45,6 +47,8 @@ def command(
         not no_compress,
         copy.parse_rate(limit),
         dry_run,
+        delete,
+        update,
     )
     ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place in places]

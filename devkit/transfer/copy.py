@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 AHEAD_BYTES = 1 << 26
 AHEAD_AT_ONCE = 8
 REMARKS = 20
+ADDED_COUNTS = ("deletes_count", "deleted")  # what older versions do not say
 PLAN_COUNTS = ("files", "bytes", "begun_bytes", "have_files", "have_bytes", "left_out_count")
 RESULT_COUNTS = ("files", "bytes", "same_bytes", "again_bytes", "failed_count")
 
@@ -45,6 +46,8 @@ class Request:
         compress: whether blocks may be deflated where that is sooner.
         rate: the most bytes a second, all hosts together; 0 is no limit.
         dry_run: stop after the plan.
+        delete: remove what is not offered from the folders that are offered whole.
+        update: leave what is newer at the destination.
     """
 
     sources: tuple[str, ...]
@@ -55,6 +58,13 @@ class Request:
     compress: bool = True
     rate: int = 0
     dry_run: bool = False
+    delete: bool = False
+    update: bool = False
+
+    def __post_init__(self) -> None:
+        if self.delete and self.gitignore:
+            why = "What .gitignore files leave out there cannot be told from what is not here any more."
+            raise UsageError("--delete and --gitignore do not go together", why, "--exclude PATTERN")
 
 
 @dataclass
@@ -76,7 +86,7 @@ class Outcome:
 
     def take_remarks(self) -> None:
         """Take over what the taking end remarked, as text that is fit to be shown."""
-        said = [shown(wire.raw(line)) for line in self.result.pop("remarks", [])]
+        said = [shown(wire.raw(line)) for line in self.result.pop("remarks", [])[:REMARKS]]
         self.remarks = (*self.remarks, *said)
 
     def as_json(self) -> dict[str, Any]:
@@ -99,8 +109,9 @@ def _readable(said: dict[str, Any]) -> dict[str, Any]:
         return wire.raw(word).decode("utf-8", "backslashreplace")
 
     found = dict(said)
-    if "names" in found:
-        found["names"] = [name(word) for word in found["names"]]
+    for key in ("names", "deletes"):
+        if key in found:
+            found[key] = [name(word) for word in found[key]]
     for key in ("failed", "left_out"):
         if key in found:
             found[key] = [[name(word), reason] for word, reason in found[key]]
@@ -210,10 +221,11 @@ def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
     Raises:
         wire.ProtocolError: it is not.
     """
-    if not all(type(said.get(key)) is int and 0 <= said[key] < 1 << 63 for key in counts):
+    given = {key: said.get(key, 0) for key in ADDED_COUNTS if key in said}
+    found = {**{key: said.get(key) for key in counts}, **given}
+    if not all(type(count) is int and 0 <= count < 1 << 63 for count in found.values()):
         raise wire.ProtocolError("counts that are none")
-    found = {key: said[key] for key in counts}
-    for key in ("failed", "left_out", "names"):
+    for key in ("failed", "left_out", "names", "deletes", "remarks"):
         found[key] = said.get(key, [])
         if not isinstance(found[key], list):
             raise wire.ProtocolError("a list that is none")
@@ -221,11 +233,8 @@ def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str)):  # noqa: PLR2004 - a pair
             raise wire.ProtocolError("a list that is none")
         wire.raw(pair[0])
-    for name in found["names"]:
+    for name in found["names"] + found["deletes"] + found["remarks"][:REMARKS]:
         wire.raw(name)
-    remarks = found["remarks"] = said.get("remarks", [])
-    if not (isinstance(remarks, list) and len(remarks) <= REMARKS and all(isinstance(each, str) for each in remarks)):
-        raise wire.ProtocolError("remarks that are none")
     found["seconds"] = said.get("seconds", 0.0)
     if not isinstance(found["seconds"], (int, float)) or not 0 <= found["seconds"] < 1 << 40:
         raise wire.ProtocolError("a time that is none")
@@ -308,6 +317,9 @@ def send(
             checksum=request.checksum,
             dry_run=request.dry_run,
             unsafe_links=request.unsafe_links,
+            delete=request.delete,
+            keep=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
+            update=request.update,
         )
         offering = Offering(
             remote.channel,
@@ -385,7 +397,14 @@ def receive(
             os.fsencode(destination),
             remote.digest,
             remote.checksum,
-            Options(request.checksum, request.dry_run, request.unsafe_links),
+            Options(
+                request.checksum,
+                request.dry_run,
+                request.unsafe_links,
+                request.delete,
+                [os.fsencode(pattern) for pattern in request.exclude],
+                request.update,
+            ),
             _planning(outcome, watch),
             watch.done,
         )
@@ -429,10 +448,18 @@ def _by_sftp(
     from devkit.transfer.sftp import copying, receiving, sending
 
     outcome = Outcome(place.host, plan={"files": 0, "bytes": 0, "have_files": 0, "left_out": [], "left_out_count": 0})
-    wishes = request.dry_run or request.rate or (offer is None and (request.exclude or request.gitignore))
+    wishes = (
+        request.dry_run
+        or request.rate
+        or request.delete
+        or request.update
+        or (offer is None and (request.exclude or request.gitignore))
+    )
     if wishes:
         outcome.error = DevkitError(
-            error.what, "sftp alone can neither plan, nor leave things out, nor hold a rate.", *error.remedies
+            error.what,
+            "sftp alone can neither plan, leave things out, hold a rate, delete nor update.",
+            *error.remedies,
         )
         return outcome
     for line in error.why.splitlines():

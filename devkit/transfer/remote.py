@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FAR = Path(__file__).with_name("far")
 FAR_MODULES = (
     *("wire", "names", "attributes", "holding", "folders", "manifest"),
-    *("finishing", "writing", "asking", "reading", "offering", "placing", "taking", "main"),
+    *("finishing", "writing", "asking", "reading", "offering", "deleting", "placing", "taking", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 NOISE_BYTES = 1 << 20

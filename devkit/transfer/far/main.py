@@ -77,6 +77,9 @@ def _take(channel: Channel, start: Dict[str, Any]) -> None:
         checksum=bool(start.get("checksum")),
         dry_run=bool(start.get("dry_run")),
         unsafe_links=bool(start.get("unsafe_links")),
+        delete=bool(start.get("delete")),
+        keep=[raw(pattern) for pattern in start.get("keep", [])],
+        update=bool(start.get("update")),
     )
     Taking(channel, _expanded(raw(start.get("destination"))), start["digest"], start["sum"], options).run()
 

@@ -67,6 +67,7 @@ class Offer(NamedTuple):
     sources: List[Source]
     left_out: List[Tuple[bytes, str]]
     one_file: bool
+    whole: bool = False  # whether all of the destination is offered: a source was a folder's content
 
 
 def revised(entry: Entry, status: os.stat_result) -> Entry:
@@ -169,7 +170,7 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
             raise Stopped(f"{os.fsdecode(entry.path)} is offered twice", "Two sources have the same name.")
         seen.add(entry.path)
     one_file = len(found) == 1 and len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
-    return Offer(walk.entries, walk.sources, walk.left_out, one_file)
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file, walk.whole)
 
 
 def describe_open(places: Iterable[Place]) -> Offer:
@@ -202,6 +203,7 @@ class _Walk:
         self.sources: List[Source] = []
         self.left_out: List[Tuple[bytes, str]] = []
         self.plain = False
+        self.whole = False
         self._exclude = Ignore(exclude)
         self._gitignore = gitignore
         self._unsafe_links = unsafe_links
@@ -226,6 +228,7 @@ class _Walk:
                 place = Place(self._root(os.path.dirname(real)), os.path.basename(real), name)
             else:
                 place = Place(self._root(real), b"", b"")
+                self.whole = True
             self.add_open(place, *(repository_rules(real) if self._gitignore and is_folder else ()))
         except OSError as error:
             raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error

@@ -139,13 +139,72 @@ def _expression(glob: bytes) -> bytes:
         elif glob[at : at + 1] == b"?":
             out += rb"[^/]"
             at += 1
-        elif glob[at : at + 1] == b"[" and glob.find(b"]", at + 2) > 0:
-            end = glob.find(b"]", at + 2)
-            inside = glob[at + 1 : end].replace(b"\\", b"\\\\").replace(b"[", b"\\[")
-            out += b"[" + (b"^/" + inside[1:] if inside[:1] in (b"!", b"^") else inside) + b"]"
-            at = end + 1
+        elif glob[at : at + 1] == b"[":
+            inside, at = _class(glob, at + 1)
+            out += inside
+        elif glob[at:] == b"\\":  # it takes the next sign as it is, and there is none
+            return NOTHING
         else:
-            at += glob[at : at + 1] == b"\\" and at + 1 < len(glob)
+            at += glob[at : at + 1] == b"\\"
             out += re.escape(glob[at : at + 1])
             at += 1
     return out
+
+
+CLASSES = {
+    b"alnum": rb"0-9A-Za-z",
+    b"alpha": rb"A-Za-z",
+    b"blank": rb" \t",
+    b"cntrl": rb"\x00-\x1f\x7f",
+    b"digit": rb"0-9",
+    b"graph": rb"!-~",
+    b"lower": rb"a-z",
+    b"print": rb" -~",
+    b"punct": rb"!-/:-@\[-`{-~",
+    b"space": rb" \t\n\r\f\v",
+    b"upper": rb"A-Z",
+    b"xdigit": rb"0-9A-Fa-f",
+}
+NOTHING = rb"(?!)"
+
+
+def _class(glob: bytes, at: int) -> Tuple[bytes, int]:
+    """Return the expression of a bracket whose inside begins at ``at``, and where the pattern goes on.
+
+    As git's wildmatch has it: ``!`` or ``^`` negate, a ``]`` that comes first is itself, a backslash takes the next
+    sign as it is, ``[:digit:]`` and its like are sets; no bracket matches a slash, and one without an end nothing.
+    """
+    negated = glob[at : at + 1] in (b"!", b"^") and len(glob) > at
+    at += negated
+    first = at
+    parts: List[bytes] = []
+    while glob[at : at + 1] != b"]" or at == first:
+        if at >= len(glob):
+            return NOTHING, len(glob)
+        if glob.startswith(b"[:", at):
+            end = glob.find(b":]", at)
+            if end > 0:
+                parts.append(CLASSES.get(glob[at + 2 : end], b""))
+                if glob[at + 2 : end] not in CLASSES:
+                    return NOTHING, len(glob)
+                at = end + 2
+                continue
+        low, at = _sign(glob, at)
+        if glob[at : at + 1] == b"-" and glob[at + 1 : at + 2] not in (b"]", b""):
+            high, at = _sign(glob, at + 1)
+            parts.append(_escaped(low) + (b"-" + _escaped(high) if low <= high else b""))
+        else:
+            parts.append(_escaped(low))
+    inside = b"".join(parts)
+    if negated:
+        return b"[^/" + inside + b"]", at + 1
+    return (b"(?!/)[" + inside + b"]" if inside else NOTHING), at + 1
+
+
+def _sign(glob: bytes, at: int) -> Tuple[bytes, int]:
+    at += glob[at : at + 1] == b"\\" and at + 1 < len(glob)
+    return glob[at : at + 1], at + 1
+
+
+def _escaped(sign: bytes) -> bytes:
+    return b"\\x%02x" % sign[0]

@@ -156,7 +156,12 @@ class Offering:
         for chunk in chunks(offer.entries):
             self.channel.send(ENTRIES, chunk, flush=False)
         left_out = [[text(path), reason] for path, reason in offer.left_out[:100]]
-        about = {"one_file": offer.one_file, "left_out": left_out, "left_out_count": len(offer.left_out)}
+        about = {
+            "one_file": offer.one_file,
+            "left_out": left_out,
+            "left_out_count": len(offer.left_out),
+            "whole": offer.whole,
+        }
         self.channel.send_json(ENTRIES_END, about)
         try:
             return self._answer()

@@ -6,10 +6,11 @@ import os
 import stat
 import time
 import zlib
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .asking import Asker, Basis, Wanted, regular_size
 from .attributes import Attributes
+from .deleting import not_offered, remove
 from .finishing import Finished, Finisher, copy_range, ignores_case, open_part, sync_folders
 from .folders import (
     FOLDER_ALONE,
@@ -68,12 +69,18 @@ class Options(NamedTuple):
         checksum: compare the content of files whose size and time are the same.
         dry_run: stop after the plan.
         unsafe_links: make symbolic links that point out of the destination.
+        delete: remove what is not offered from the folders that are offered whole.
+        keep: patterns, as gitignore has them, of what is not removed.
+        update: leave what is newer here.
         reserve: the bytes of the disk that must stay free; None is 64 MiB, or a hundredth of a small disk.
     """
 
     checksum: bool = False
     dry_run: bool = False
     unsafe_links: bool = False
+    delete: bool = False
+    keep: Sequence[bytes] = ()
+    update: bool = False
     reserve: Optional[int] = None
 
 
@@ -133,6 +140,7 @@ class Taking:
         self._entries: List[Entry] = []
         self._failures: Dict[int, str] = {}
         self._changed: Set[int] = set()
+        self._deleted = 0
         self._attributes = Attributes()
         self._active: Dict[int, Incoming] = {}
         self._asker = Asker(channel, self._entries, digests()[digest])
@@ -162,15 +170,20 @@ class Taking:
             if folders is not None and self._root_is_new:
                 folders.made.add(b"")
             wanted = self._compare(folders)
-            self._announce(root, wanted, about)
+            extra = self._extra(folders, about)
+            self._announce(root, wanted, about, [path for path, _ in extra])
             if not self.options.dry_run and folders is not None:
                 self._take(folders, wanted)
+                # Not after anything failed, here or there: what could not be read might be what is still needed.
+                if not self._failures and not about.get("left_out_count"):
+                    self._deleted = sum(remove(folders, path, is_folder) for path, is_folder in extra)
             failed = [[text(self._entries[i].path), why] for i, why in sorted(self._failures.items())[:FAILURES_NAMED]]
             result = dict(
                 self._counts,
                 failed=failed,
                 failed_count=len(self._failures),
                 seconds=time.monotonic() - began,
+                deleted=self._deleted,
                 remarks=self._remarks(),
             )
             self.channel.send_json(RESULT, result)
@@ -330,6 +343,8 @@ class Taking:
             raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
         if old is not None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if self.options.update and status.st_mtime_ns > entry.mtime_ns:
+                return None
             compares = self.options.checksum or (above in self._unseen.within and status.st_ctime < self._booted_at)
             if (old, status.st_mtime_ns) == (entry.size, entry.mtime_ns) and not compares:
                 if stat.S_IMODE(status.st_mode) != entry.mode and not self.options.dry_run:
@@ -337,7 +352,14 @@ class Taking:
                 return None
         return regular_size(folder, part_name(name)) or 0, old or 0
 
-    def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any]) -> None:
+    def _extra(self, folders: Optional[Folders], about: Dict[str, Any]) -> List[Tuple[bytes, bool]]:
+        """Return what is to be removed, by path, and whether it is a folder."""
+        if not self.options.delete or folders is None:
+            return []
+        tops = [entry.path for entry in self._entries if entry.kind == FOLDER]
+        return not_offered(folders, self._entries, tops + ([b""] if about.get("whole") else []), self.options.keep)
+
+    def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any], extra: List[bytes]) -> None:
         sizes = [self._entries[each.number].size for each in wanted]
         replaced = [each for each in wanted if each.old]
         plan = {
@@ -349,6 +371,8 @@ class Taking:
             "entries": len(self._entries),
             "left_out": about.get("left_out", []),
             "left_out_count": about.get("left_out_count", 0),
+            "deletes": [text(path) for path in extra[:FAILURES_NAMED]],
+            "deletes_count": len(extra),
             "replaces": [text(self._entries[each.number].path) for each in replaced[:REPLACED_NAMED]],
             "replaces_count": len(replaced),
             "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],

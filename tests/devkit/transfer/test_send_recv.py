@@ -393,3 +393,58 @@ def test_killed_hundreds_of_times_nothing_is_ever_wrong(
     with capsys.disabled():
         print(f"\n  {way}: {came.told}")  # noqa: T201 - the count is the point
     assert came.rounds > 0
+
+
+def test_delete_removes_what_the_source_has_not_and_nothing_else(
+    devkit: Devkit, far: FarSide, source: Path, tmp_path: Path
+) -> None:
+    assert devkit("send", str(source), "h:").status == 0
+    there = far.home / "source"
+    (there / "nested" / "old").mkdir()
+    (there / "nested" / "old" / "file").write_text("old")
+    (there / "gone.txt").write_text("gone")
+    (there / "kept.log").write_text("kept")
+    (there / "link out").symlink_to(tmp_path)
+    (far.home / "beside").write_text("not in a folder that is copied")
+    shown = devkit("send", "--delete", "--exclude", "*.log", "--dry-run", str(source), "h:")
+    assert [line for line in shown.out.splitlines() if line.startswith("remove ")] == [
+        "remove source/gone.txt",
+        "remove source/link out",
+        "remove source/nested/old",
+    ]
+    told = devkit("send", "--delete", "--exclude", "*.log", str(source), "h:")
+    assert told.status == 0, told.err
+    assert "4 entries removed" in told.err
+    assert (there / "kept.log").exists()
+    assert (far.home / "beside").exists()
+    assert tmp_path.is_dir()
+    (there / "kept.log").unlink()
+    assert tree(there) == tree(source)
+
+
+def test_delete_removes_nothing_where_something_could_not_be_read_or_a_word_is_wrong(
+    devkit: Devkit, far: FarSide, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_text("a")
+    assert devkit("send", f"{source}/", "h:there").status == 0
+    (far.home / "there" / "old").write_text("old")
+    os.mkfifo(source / "pipe")
+    devkit("send", "--delete", f"{source}/", "h:there")
+    assert (far.home / "there" / "old").exists()
+    refused = devkit("send", "--delete", "--gitignore", f"{source}/", "h:there")
+    assert (refused.status, "do not go together" in refused.err) == (2, True)
+    (source / "pipe").unlink()
+    assert devkit("recv", "--delete", "h:there/", str(source)).status == 0
+    assert (source / "old").exists()
+
+
+def test_update_leaves_what_is_newer(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("older")
+    os.utime(tmp_path / "file", (1_000_000_000,) * 2)
+    (far.home / "file").write_text("newer")
+    assert devkit("send", "--update", "file", "h:").status == 0
+    assert (far.home / "file").read_text() == "newer"
+    assert devkit("send", "file", "h:").status == 0
+    assert (far.home / "file").read_text() == "older"

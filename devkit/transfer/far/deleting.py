@@ -1,0 +1,76 @@
+"""What ``--delete`` removes: in folders that are offered whole, what is not offered and not left out by a pattern."""
+
+import os
+import stat
+from typing import Iterable, List, Sequence, Set, Tuple
+
+from .folders import Folders, names_folder
+from .manifest import Entry
+from .names import PART, Ignore
+
+
+def not_offered(
+    folders: Folders, entries: Iterable[Entry], tops: Iterable[bytes], keep: Sequence[bytes]
+) -> List[Tuple[bytes, bool]]:
+    """Return the paths that are in these folders and not offered, each with whether it is a folder, the outermost only.
+
+    Args:
+        folders: where they lie.
+        entries: what is offered.
+        tops: the folders that are offered whole, by path; the root's is empty.
+        keep: patterns, as gitignore has them, of what stays.
+    """
+    offered: Set[bytes] = set()
+    for entry in entries:
+        path = entry.path
+        while path and path not in offered:
+            offered.add(path)
+            path = path.rpartition(b"/")[0]
+    rules = Ignore(keep)
+    found = []
+    for top in sorted(set(tops)):
+        try:
+            folder = folders.folder(top)
+            names = sorted(os.fsencode(name) for name in os.listdir(folder))
+        except OSError:  # it is not here yet, or may not be listed
+            continue
+        for name in names:
+            path = top + b"/" + name if top else name
+            is_folder = names_folder(folder, name)
+            if path not in offered and not PART.match(name) and not rules.leaves_out(path, is_folder):
+                found.append((path, is_folder))
+    return found
+
+
+def remove(folders: Folders, path: bytes, is_folder: bool) -> int:
+    """Remove a file, a link itself, or a folder with all that is in it, and return how many entries that were.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    parent, name = folders.of(path)
+    if not is_folder:
+        os.unlink(name, dir_fd=parent)
+        return 1
+    parent = os.dup(parent)
+    try:
+        count = _remove_folder(parent, name)
+    finally:
+        os.close(parent)
+    return count
+
+
+def _remove_folder(parent: int, name: bytes) -> int:
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    count = 1
+    try:
+        for each in map(os.fsencode, os.listdir(folder)):
+            if stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
+                count += _remove_folder(folder, each)
+            else:
+                os.unlink(each, dir_fd=folder)
+                count += 1
+    finally:
+        os.close(folder)
+    os.rmdir(name, dir_fd=parent)
+    return count

@@ -1,0 +1,200 @@
+"""What a file system or an owner refuses costs a remark; a name that is here is that name; what grows arrives."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.errors import UsageError
+from devkit.transfer import copy
+from devkit.transfer.far import wire
+from devkit.transfer.far.manifest import NO_SIZE
+from devkit.transfer.remote import Place, parse_place
+
+from .conftest import as_nobody, offer, transfer, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Devkit
+
+    from .conftest import FarSide
+
+
+def refusing(error: int) -> Callable[..., Any]:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return refuse
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_takes_files(
+    error: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", refusing(error))
+    assert transfer(offer(source), tmp_path / "there").result["failed"] == []
+    assert tree(tmp_path / "there" / "source") == tree(source)
+
+
+@pytest.mark.parametrize(("call", "what"), [("fchmod", "mode"), ("utime", "time")])
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_modes_and_times_that_are_refused_are_said_and_cost_no_file(
+    call: str, what: str, error: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, call, refusing(error))
+    pair = transfer(offer(source), tmp_path / "there")
+    assert pair.result["failed"] == []
+    assert [line.startswith(f"{what} of ") for line in pair.result["remarks"]] == [True]
+    assert (tmp_path / "there" / "source" / "big.bin").read_bytes() == (source / "big.bin").read_bytes()
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+def test_where_no_file_can_have_two_names_it_is_copied(
+    error: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", refusing(error))
+    assert transfer(offer(source), tmp_path / "there").result["failed"] == []
+    assert tree(tmp_path / "there" / "source") == tree(source)
+
+
+def test_a_disk_that_does_not_say_how_much_is_free_takes_files(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fstatvfs", refusing(errno.ENOSYS))
+    assert transfer(offer(source), tmp_path / "there").result["failed"] == []
+
+
+@pytest.mark.parametrize("year", [1, 1900, 2300, 9999])
+def test_a_date_that_is_odd_travels_or_is_said(year: int, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("data")
+    os.utime(file, ((year - 1970) * 31_556_952,) * 2)
+    pair = transfer(offer(file), f"{tmp_path}/there/")
+    assert pair.result["failed"] == []
+    assert (tmp_path / "there" / "file").read_text() == "data"
+
+
+def test_a_parent_that_may_not_be_listed_is_a_way() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        top = Path(folder)
+        top.chmod(0o755)
+        home = top / "anna"
+        (home / "public").mkdir(parents=True)
+        (home / "public" / "file").write_text("data")
+        home.chmod(0o711)
+        with as_nobody(top / "box"):
+            assert transfer(offer(home / "public"), "there").result["failed"] == []
+            assert Path("there/public/file").read_text() == "data"
+
+
+def test_a_source_that_cannot_be_read_is_named_and_the_others_go(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("1")
+    os.mkfifo(tmp_path / "pipe")
+    offered = offer(tmp_path / "one", tmp_path / "pipe", tmp_path / "gone")
+    assert [path for path, _ in offered.left_out] == [os.fsencode(tmp_path / name) for name in ("pipe", "gone")]
+    assert [entry.path for entry in offered.entries] == [b"one"]
+    with pytest.raises(wire.Stopped):
+        offer(tmp_path / "gone")
+
+
+def test_a_file_that_says_it_is_empty_and_is_not_is_named() -> None:
+    assert offer("/proc/cpuinfo", "/proc/version").left_out == [(b"cpuinfo", NO_SIZE), (b"version", NO_SIZE)]
+
+
+def test_a_sparse_file_was_not_there_before(tmp_path: Path) -> None:
+    with (tmp_path / "image").open("wb") as file:
+        file.truncate(1 << 30)
+    assert transfer(offer(tmp_path / "image"), f"{tmp_path}/there/").result["same_bytes"] == 0
+
+
+@pytest.mark.parametrize("size", [30_000, 3_000_000])
+@pytest.mark.parametrize("how", ["appended", "written anew", "replaced", "emptied"])
+def test_a_file_that_is_another_when_it_is_read_arrives_whole(size: int, how: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(os.urandom(size))
+    offered = offer(path)
+    if how == "appended":
+        with path.open("ab") as file:
+            file.write(os.urandom(1000))
+    elif how == "written anew":
+        path.write_bytes(os.urandom(size // 2))
+    elif how == "emptied":
+        path.write_bytes(b"")
+    else:
+        (tmp_path / "new").write_bytes(os.urandom(size + 5))
+        (tmp_path / "new").replace(path)
+    pair = transfer(offered, f"{tmp_path}/there/")
+    assert (pair.result["failed"], pair.result["remarks"]) == ([], [])
+    assert (tmp_path / "there" / "log").read_bytes() == path.read_bytes()
+    assert (tmp_path / "there" / "log").stat().st_mtime_ns == path.stat().st_mtime_ns
+
+
+def test_a_log_that_is_written_all_the_time_comes_as_far_as_it_went(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"line\n" * 400_000)
+    done = threading.Event()
+
+    def write() -> None:
+        with path.open("ab", buffering=0) as file:
+            while not done.wait(0.0005):
+                file.write(b"line\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        pair = transfer(offer(path), f"{tmp_path}/there/")
+    finally:
+        done.set()
+        writer.join()
+    assert pair.result["failed"] == []
+    there = (tmp_path / "there" / "log").read_bytes()
+    assert len(there) >= 2_000_000
+    assert path.read_bytes().startswith(there)
+
+
+def test_a_folder_that_is_called_as_the_home_is_itself(
+    devkit: Devkit, far: FarSide, tmp_path: Path, home: Path
+) -> None:
+    (home / "key").write_text("secret")
+    (tmp_path / "work" / "~").mkdir(parents=True)
+    (tmp_path / "work" / "~" / "inner").write_text("inner")
+    told = devkit("send", "~", "h:there/", cwd=tmp_path / "work")
+    assert told.status == 0, told.err
+    assert [path.name for path in far.home.rglob("*") if path.is_file()] == ["inner"]
+    told = devkit("recv", "h:there/~/inner", "~", cwd=tmp_path / "work")
+    assert told.status == 0, told.err
+    assert not (home / "inner").exists()
+
+
+def test_a_name_with_blanks_and_a_colon_is_a_file_where_there_is_one(
+    devkit: Devkit, far: FarSide, tmp_path: Path
+) -> None:
+    (tmp_path / "Meeting notes: part 1.txt").write_text("x")
+    told = devkit("send", "Meeting notes: part 1.txt", "h:")
+    assert told.status == 0, told.err
+    assert (far.home / "Meeting notes: part 1.txt").is_file()
+
+
+def test_an_empty_word_is_no_name() -> None:
+    for words in (["", "h:"], ["a", "", "h:"]):
+        with pytest.raises(UsageError, match="empty"):
+            copy.parse_send(words)
+    with pytest.raises(UsageError, match="empty"):
+        copy.parse_recv(["h:a", ""])
+
+
+def test_an_address_of_ssh_names_a_port_and_a_path() -> None:
+    assert parse_place("ssh://me@gpu7:2222/data/a%20b") == Place("me@gpu7", "/data/a b", 2222)
+    assert parse_place("ssh://gpu7/~/work") == Place("gpu7", "work")
+    assert parse_place("ssh://[::1]:22") == Place("[::1]", "", 22)
+    for wrong in ("ssh://-oProxyCommand=x/a", "ssh://a b/c", "ssh://h:99999/a", "ssh:///a"):
+        with pytest.raises(UsageError):
+            parse_place(wrong)
