@@ -57,10 +57,10 @@ format: $(READY) ## let ruff mend and format
 
 $(PEERS)/.ready: constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy scipy
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy scipy transformers
 	@touch $@
 
-peers: $(PEERS)/.ready ## make .venv-peers: torch and SciPy, for side-by-side measurements
+peers: $(PEERS)/.ready ## make .venv-peers: torch, SciPy and transformers, for side-by-side measurements
 
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
@@ -74,7 +74,7 @@ docs: $(READY) ## write docs/commands.md anew
 constraints: $(READY) ## pin anew what pyproject.toml allows
 	{ head -n 1 constraints.txt; \
 	  $(BIN)/uv pip compile -q pyproject.toml --extra cpu --extra dev --universal --python-version 3.10 --no-header --no-annotate; \
-	  grep '^torch==' constraints.txt; } > .constraints && mv .constraints constraints.txt
+	  grep -E '^(torch|transformers)==' constraints.txt; } > .constraints && mv .constraints constraints.txt
 
 clean: ## remove the environments and the caches of the tools
 	rm -rf $(VENV) $(PEERS) .bare .pytest_cache .mypy_cache .ruff_cache

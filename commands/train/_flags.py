@@ -41,6 +41,28 @@ Recompute = Annotated[bool, typer.Option("--recompute", help="Compute each layer
 Size = Annotated[
     str, typer.Option(metavar="NAME", help="tiny, small, medium, large (0.1 to 360 M); qwen2-0.5b, -1.5b, -7b.")
 ]
+Lora = Annotated[
+    int, typer.Option("--lora", metavar="RANK", help="Train low-rank adapters of this rank beside frozen products.")
+]
+LoraTargets = Annotated[
+    str, typer.Option("--lora-targets", metavar="REGEX", help="Products with adapters, as layers.0.attention.qkv; all.")
+]
+LoraAlpha = Annotated[
+    float | None,
+    typer.Option("--lora-alpha", metavar="A", help="Adapters are scaled by A over RANK; 2 RANK by default."),
+]
+QuickLora = Annotated[
+    bool, typer.Option("--quick-lora", help="Merge adapters into the weight before the product: the same result.")
+]
+InitFrom = Annotated[
+    str, typer.Option("--init-from", metavar="RUN|DIR", help="Start cold from the weights of a run or a folder.")
+]
+WeightsFrom = Annotated[
+    str, typer.Option("--weights", metavar="DIR", help="Start from a folder in Hugging Face's names (Qwen2).")
+]
+Teacher = Annotated[str, typer.Option("--teacher", metavar="RUN|DIR", help="Learn from this model's logits too.")]
+Temperature = Annotated[float, typer.Option(help="Of both models' logits where they are compared.")]
+Alpha = Annotated[float, typer.Option(help="The share of the text in the loss; the teacher has the rest.")]
 Heads = Annotated[int | None, typer.Option(help="Query heads, instead of the size's.")]
 KvHeads = Annotated[int | None, typer.Option("--kv-heads", help="Key and value heads, instead of the size's.")]
 Layers = Annotated[int | None, typer.Option(help="Layers, instead of the size's.")]
@@ -63,6 +85,7 @@ HangTimeout = Annotated[
 OWN = (
     *("stage", "dp", "mp", "pp", "sep", "sequence_parallel", "steps"),
     *("batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
+    *("lora", "lora_targets", "lora_alpha", "quick_lora", "init_from", "teacher", "temperature", "alpha"),
     *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
 )
 """Flags that the device side knows by the same names."""
@@ -83,6 +106,10 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.1,
     "seed": 0,
     "dtype": "fp32",
+    "lora": 0,
+    "quick_lora": False,
+    "temperature": 1.0,
+    "alpha": 0.5,
     "recompute": False,
     "size": "small",
     "eval_every": 0,
@@ -110,11 +137,12 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     gpus = [] if planned_for else choose(gpus_present(), values["gpus"])
     own = {name: values[name] for name in OWN}
     own["data"] = str(Path(own["data"]).expanduser().absolute()) if own["data"] else None
+    own |= _models(ctx, values)
     options = Options(device="gpu" if gpus or planned_for else "cpu", **own)
     entry = None
     if values["resume"]:
         entry = app.runs.find(values["resume"], command="train")
-        given = {name for name in OWN if _is_given(ctx, name)}
+        given = {name for name in OWN if _is_given(ctx, name)} | ({"init_from"} if values.get("weights") else set())
         options = resumed(entry, options, {name: own[name] for name in given})
     nproc = ranks_here(values["nproc"] or ranks_before(entry, len(gpus)), gpus, options, nodes.count)
     options = replace(options, world_size=nproc * nodes.count)
@@ -130,6 +158,27 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
         ),
         entry,
     )
+
+
+def _models(ctx: typer.Context, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the folders of the weights that the flags name, and the targets of adapters."""
+    from devkit.errors import UsageError
+    from devkit.training.weights import model_at
+
+    named = {flag: values.get(flag.strip("-").replace("-", "_")) or "" for flag in ("--init-from", "--weights")}
+    given = [flag for flag, words in named.items() if words]
+    if len(given) > 1:
+        raise UsageError("--init-from and --weights are one thing", "Both say what to start from.", "--weights DIR")
+    found: dict[str, Any] = {"init_from": None, "teacher": None, "lora_targets": values.get("lora_targets") or None}
+    if given:
+        found["init_from"] = str(model_at(ctx.obj, named[given[0]], given[0]))
+        if _is_given(ctx, "size"):
+            raise UsageError(
+                f"--size and {given[0]} do not go together", "The model has the shape of its weights.", f"{given[0]} …"
+            )
+    if values.get("teacher"):
+        found["teacher"] = str(model_at(ctx.obj, values["teacher"], "--teacher"))
+    return found
 
 
 def _is_given(ctx: typer.Context, name: str) -> bool:

@@ -133,6 +133,13 @@ class Screen:
             self.console.look(f"Paddle's own operators are used: {event['why_not_ours']}")
         self.console.answer()
 
+    def _schedule(self, event: Event) -> None:
+        if not self.console.as_json:
+            self.console.look(
+                f"the learning rate goes from {event['lr_before']:.2e} to {event['lr']:.2e} at step {event['step']}: "
+                "--steps, --lr or --warmup are not those of the run that goes on"
+            )
+
     def _step(self, event: Event) -> None:
         if self.console.as_json:
             return
@@ -204,9 +211,17 @@ def heading(event: Event) -> list[str]:
     text = event["train_bytes"] + event["validation_bytes"]
     model = f"Qwen2-shape, {event['parameters'] / 1e6:.1f} M parameters, {event['dtype']}"
     held = f"{event['validation_bytes'] / 1e6:.1f} MB for validation"
+    more = []
+    if event.get("init_from") and event["first_step"] == 1:
+        more.append(f"a cold start: the weights of {event['init_from']}, moments and schedule from the beginning")
+    if event.get("lora"):
+        more.append(f"LoRA of rank {event['lora']}: {event['trained'] / 1e6:.2f} M parameters are trained")
+    if event.get("teacher"):
+        more.append(f"teacher: {event['teacher']}")
     return [
         f"{model} · {ranks} · stage {event['stage']}: {STAGES[event['stage']]}",
         f"text: {text / 1e6:.1f} MB of {event['text']}, {held} · attention: {event['attention']}",
+        *more,
     ]
 
 

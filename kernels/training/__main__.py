@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,16 @@ from . import data
 from .options import Options, parse
 from .run import checkpoint, memory
 
+BYTES = 256
+"""Tokens below are the bytes of text."""
+
 
 def handle(request: dict[str, Any]) -> None:
     """Answer one request: ``op`` is ``plan`` (checks everything that one process can, without Paddle) or ``train``."""
+    work = {"sample": sample, "export": export}.get(str(request.get("op")))
+    if work:
+        work(request)
+        return
     options = parse(request)
     if request.get("op") == "plan":
         plan(options)
@@ -57,6 +65,49 @@ def plan(options: Options) -> None:
         resume_step=step,
         damaged=damaged,
     )
+
+
+def export(request: dict[str, Any]) -> None:
+    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged.
+
+    Raises:
+        Refusal: there is none, or the folder cannot be written.
+    """
+    from .models import huggingface
+    from .run.source import open_source, shape_of
+
+    manifest = checkpoint.read(Path(request["checkpoint"]))
+    shape, source, folder = shape_of(manifest.path), open_source(manifest.path), Path(request["folder"])
+    names = shape.all_parameters()
+    tensors = (item for name in names for item in huggingface.split(name, source(name), shape).items())
+    try:
+        files = huggingface.write(folder, shape, request["dtype"], tensors)
+    except OSError as error:
+        raise Refusal(f"{folder} could not be written", f"{error.strerror or error}.", f"df -h {folder}") from error
+    emit(
+        "exported",
+        step=manifest.step,
+        parameters=shape.parameters,
+        files=[path.name for path in files],
+        bytes=sum(path.stat().st_size for path in files),
+    )
+
+
+def sample(request: dict[str, Any]) -> None:
+    """Go on with ``text`` by the ``model``, a checkpoint or a folder in Hugging Face's names.
+
+    Raises:
+        Refusal: there is none.
+    """
+    from .sample import generate, model_of
+
+    prompt = list(request["text"].encode())
+    model = model_of(Path(request["model"]), len(prompt) + request["tokens"])
+    options = {name: request[name] for name in ("temperature", "top_k", "seed")}
+    begin = time.perf_counter()
+    made = list(generate(model, prompt, request["tokens"], **options))
+    text = bytes(token for token in made if token < BYTES).decode(errors="replace")
+    emit("sampled", text=text, tokens=made, tokens_per_s=len(made) / (time.perf_counter() - begin))
 
 
 def _mib(predicted: memory.Memory) -> dict[str, float]:

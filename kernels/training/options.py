@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ..protocol import Refusal
-from .models.parameters import PARAMETERS, SIZES, Shape
+from .models.parameters import PARAMETERS, SIZES, Lora, Shape
 from .parallel.layout import Layout
 
 
@@ -43,6 +46,18 @@ class Options:
     data: str | None = None
     eval_every: int = 0
     save_every: int = 0
+    lora: int = 0
+    lora_targets: str | None = None
+    lora_alpha: float | None = None
+    """The adapters' product is scaled by it over the rank; twice the rank by default."""
+    quick_lora: bool = False
+    init_from: str | None = None
+    """A checkpoint, or a folder in Hugging Face's names, whose weights are the first ones."""
+    teacher: str | None = None
+    """The same, of a model to learn from."""
+    temperature: float = 1.0
+    alpha: float = 0.5
+    """The share of the cross entropy in the loss beside the teacher's."""
     checkpoints: str | None = None
     resume: str | None = None
     """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
@@ -50,8 +65,14 @@ class Options:
     @property
     def shape(self) -> Shape:
         """The size's shape with what the request changes in it."""
+        base = shape_at(self.init_from) if self.init_from else SIZES[self.size]
         named = {name: getattr(self, name) for name in ("heads", "kv_heads", "layers", "width")}
-        return replace(SIZES[self.size], **{name: value for name, value in named.items() if value is not None})
+        changed = {name: value for name, value in named.items() if value is not None}
+        if self.lora:
+            targets = {} if self.lora_targets is None else {"targets": self.lora_targets}
+            scale = (self.lora_alpha or 2.0 * self.lora) / self.lora
+            changed["lora"] = Lora(self.lora, scale=scale, quick=self.quick_lora, **targets)
+        return replace(base, **changed)
 
     @property
     def layout(self) -> Layout:
@@ -75,6 +96,18 @@ class Options:
             return self.lr * step / self.warmup
         share = (step - self.warmup) / max(1, self.steps - self.warmup)
         return self.lr * (0.1 + 0.45 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+@lru_cache(maxsize=8)
+def shape_at(path: str) -> Shape:
+    """Return the shape of the model in a checkpoint, or in a folder of Hugging Face's.
+
+    Raises:
+        Refusal: there is none.
+    """
+    from .run.source import shape_of
+
+    return shape_of(Path(path))
 
 
 def parse(request: dict[str, Any]) -> Options:
@@ -113,6 +146,7 @@ def check(options: Options) -> None:
     if options.size not in SIZES:
         raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
     _check_counts(options)
+    _check_weights(options)
     _check_layout(options)
     _check_rates(options)
     _check_batch(options)
@@ -126,11 +160,64 @@ def _flag(name: str) -> str:
 def _check_counts(options: Options) -> None:
     least = dict.fromkeys(("world_size", "steps", "batch", "accumulate", "seqlen"), 1)
     least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width", "dp", "mp", "pp", "sep"), 1))
-    least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed"), 0))
+    least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed", "lora"), 0))
     for name, first in least.items():
         value = getattr(options, name)
         if value is not None and value < first:
             raise Refusal(f"{_flag(name)} is {value}", f"It counts from {first}.", f"{_flag(name)} {first}")
+
+
+def _check_weights(options: Options) -> None:
+    named = [name for name in ("heads", "kv_heads", "layers", "width") if getattr(options, name) is not None]
+    if options.init_from and named:
+        raise Refusal(
+            f"{_flag(named[0])} and weights do not go together",
+            f"The model has the shape of {options.init_from}.",
+            f"without {' and '.join(map(_flag, named))}",
+        )
+    _check_lora(options)
+    for name, low, high in (("alpha", 0.0, 1.0), ("temperature", 1e-3, 1e3)):
+        value = getattr(options, name)
+        if not low <= value <= high:
+            raise Refusal(f"--{name} is {value}", f"It lies between {low:g} and {high:g}.", f"--{name} 1")
+    if options.teacher:
+        theirs = shape_at(options.teacher)
+        if theirs.vocabulary != options.shape.vocabulary:
+            raise Refusal(
+                f"the teacher knows {theirs.vocabulary} tokens and the student {options.shape.vocabulary}",
+                "Their logits are compared token by token.",
+            )
+        if options.mp * options.pp > 1:
+            raise Refusal(
+                "a teacher goes with data ranks and --sep only",
+                "Each rank holds all of it, and logits cut by --mp or on the last of --pp stages have no partner.",
+                "--mp 1 --pp 1",
+            )
+
+
+def _check_lora(options: Options) -> None:
+    flags = {"lora_targets": "--lora-targets", "lora_alpha": "--lora-alpha", "quick_lora": "--quick-lora"}
+    given = [flag for name, flag in flags.items() if getattr(options, name)]
+    if not options.lora:
+        if given:
+            raise Refusal(f"{given[0]} without --lora", "There are no adapters.", f"--lora 8 {given[0]} …")
+        return
+    if options.lora_alpha is not None and not (math.isfinite(options.lora_alpha) and options.lora_alpha > 0):
+        raise Refusal(f"--lora-alpha is {options.lora_alpha}", "It scales the adapters.", "--lora-alpha 16")
+    try:
+        re.compile(options.lora_targets or "")
+    except re.error as error:
+        raise Refusal(
+            "--lora-targets is no regular expression", f"{error}.", "--lora-targets 'attention|mlp'"
+        ) from error
+    if not options.shape.trained_parameters():
+        layer = options.shape.layer_parameters()
+        products = ", ".join(name[: -len(".weight")] for name, param in layer.items() if len(param.shape) > 1)
+        raise Refusal(
+            f"--lora-targets {options.lora_targets!r} matches no product",
+            f"Their names are layers.N.X with X one of {products}.",
+            "--lora-targets attention",
+        )
 
 
 def _check_layout(options: Options) -> None:

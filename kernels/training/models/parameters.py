@@ -6,7 +6,8 @@ checkpoints cut by it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...protocol import Refusal
@@ -70,10 +71,39 @@ class Param:
     shape: tuple[int, ...]
     decay: bool = True
     split: Split | None = None
+    partial: bool = False
+    """Whether each rank of tensor parallelism has a part of its gradient, though all of it."""
 
     def local(self, mp: int) -> tuple[int, ...]:
         """Return the shape on one of ``mp`` tensor-parallel ranks."""
         return self.split.local(self.shape, mp) if self.split else self.shape
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (Hu et al., "LoRA", 2021): beside a product x W there is scale · x A B, and W is not trained.
+
+    ``quick`` makes W + scale · A B first, so there is one product; the result is the same.
+    """
+
+    rank: int
+    targets: str = r"attention\.(qkv|out)|mlp\.(gate_up|down)"
+    scale: float = 2.0
+    quick: bool = False
+
+    def adapters(self, name: str, weight: Param) -> dict[str, Param]:
+        """Return A and B of a product by their names, or nothing where ``name`` is no target."""
+        if not re.search(self.targets, name):
+            return {}
+        by_column = weight.split is not None and weight.split.axis == 1
+        by_row = weight.split is not None and weight.split.axis == 0
+        a = Param((weight.shape[0], self.rank), split=weight.split if by_row else None, partial=by_column)
+        b = Param((self.rank, weight.shape[1]), split=weight.split if by_column else None, partial=by_row)
+        stem = name.rpartition(".")[0]
+        return {f"{stem}.lora_a": a, f"{stem}.lora_b": b}
+
+
+ADAPTERS = (".lora_a", ".lora_b")
 
 
 @dataclass(frozen=True)
@@ -102,6 +132,7 @@ class Shape:
     epsilon: float = 1e-6
     tied: bool = True
     """Whether the embedding is the last product too."""
+    lora: Lora | None = None
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -129,8 +160,29 @@ class Shape:
         """Columns of the one product that makes queries, keys and values."""
         return (self.heads + 2 * self.kv_heads) * self.head_dim
 
-    def layer_parameters(self) -> dict[str, Param]:
+    @property
+    def without_adapters(self) -> Shape:
+        """The same model, wholly trained."""
+        return replace(self, lora=None)
+
+    def trains(self, name: str) -> bool:
+        """Tell whether a parameter is trained: with adapters, they alone are."""
+        return self.lora is None or name.endswith(ADAPTERS)
+
+    def layer_parameters(self, index: int = 0) -> dict[str, Param]:
         """Return a layer's parameters."""
+        own = self._layer_parameters()
+        if self.lora is None:
+            return own
+        found = dict(own)
+        for name, param in own.items():
+            if len(param.shape) > 1:
+                prefix = f"layers.{index}."
+                adapters = self.lora.adapters(prefix + name, param)
+                found.update({key[len(prefix) :]: value for key, value in adapters.items()})
+        return found
+
+    def _layer_parameters(self) -> dict[str, Param]:
         sections = tuple(heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads))
         return {
             "attention_norm.weight": Param((self.width,), decay=False),
@@ -160,7 +212,7 @@ class Shape:
         The embedding and the head are units of their own where they are not tied, or are on different stages.
         """
         part, ends = self.part(stage, stages), self.end_parameters()
-        units = {f"layers.{index}": self.layer_parameters() for index in range(part.begin, part.end)}
+        units = {f"layers.{index}": self.layer_parameters(index) for index in range(part.begin, part.end)}
         if self.tied and stages == 1:
             return {**units, "root": ends}
         if part.first or (part.last and self.tied):
@@ -176,9 +228,13 @@ class Shape:
         layers = {
             f"layers.{index}.{name}": param
             for index in range(self.layers)
-            for name, param in self.layer_parameters().items()
+            for name, param in self.layer_parameters(index).items()
         }
         return {**layers, **self.end_parameters()}
+
+    def trained_parameters(self) -> dict[str, Param]:
+        """Return those that are trained."""
+        return {name: param for name, param in self.all_parameters().items() if self.trains(name)}
 
     @property
     def parameters(self) -> int:

@@ -8,49 +8,45 @@ is about.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
-import numpy as np
 import paddle
 from paddle import nn
 
 from ..ops.base import Operators, rotary_tables
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..parallel.ring import Ring
     from ..parallel.tensor import TensorParallel
     from .parameters import Param, Part, Shape
 
 Tensor = Any
 Adopt = Callable[[str, nn.Layer], None]
+Value = Callable[[str], Any]
+"""Gives a parameter by its name, fp32 in its whole shape."""
 
 
 class Weights:
-    """Makes parameters from a seed and their own names, so every rank, stage and order of creation makes the same.
+    """Makes the parameters of a rank: its part of what ``value`` gives for a name, trained if the shape says so.
 
-    A rank of tensor parallelism draws the whole and keeps its part.
+    ``value`` gives fp32 arrays in the whole shape; a rank of tensor parallelism keeps its part.
     """
 
-    def __init__(self, seed: int, dtype: str, rank: int = 0, size: int = 1) -> None:
-        self.seed, self.dtype, self.rank, self.size = seed, dtype, rank, size
+    def __init__(self, shape: Shape, value: Value, dtype: str, rank: int = 0, size: int = 1) -> None:
+        self.shape, self.value, self.dtype, self.rank, self.size = shape, value, dtype, rank, size
 
-    def normal(self, layer: nn.Layer, name: str, param: Param, deviation: float = 0.02) -> Tensor:
-        """Return a parameter of ``layer`` drawn from a normal distribution."""
-        draw = np.random.default_rng((self.seed, zlib.crc32(name.encode())))
-        return self._make(layer, param, draw.standard_normal(param.shape, dtype=np.float32) * np.float32(deviation))
-
-    def constant(self, layer: nn.Layer, param: Param, value: float) -> Tensor:
-        """Return a parameter of ``layer`` that is ``value`` everywhere."""
-        return self._make(layer, param, np.full(param.shape, value, dtype=np.float32))
-
-    def _make(self, layer: nn.Layer, param: Param, value: np.ndarray) -> Tensor:
+    def make(self, layer: nn.Layer, name: str, param: Param, *, partial: bool = False) -> Tensor:
+        """Return a parameter of ``layer``; ``partial`` as in ``Param``, where it depends on more than the parameter."""
+        value = self.value(name)
         if param.split and self.size > 1:
             value = param.split.cut(value, self.rank, self.size)
-        start = paddle.ParamAttr(initializer=nn.initializer.Assign(value))
+        start = paddle.ParamAttr(initializer=nn.initializer.Assign(value), trainable=self.shape.trains(name))
         parameter = layer.create_parameter(list(value.shape), attr=start, dtype=self.dtype)
         parameter.param = param
+        parameter.partial = partial or param.partial
         return parameter
 
 
@@ -63,20 +59,15 @@ class Tools:
     tensor: TensorParallel
     ring: Ring
 
-    def norm(self, shape: Shape, param: Param) -> RMSNorm:
-        """Return a norm; under sequence parallelism each rank sees some positions and has a part of its gradient."""
-        made = RMSNorm(self.ops, self.weights, param, shape.epsilon)
-        made.weight.partial = self.tensor.sequence
-        return made
-
 
 class RMSNorm(nn.Layer):
     """A norm with a learnt scale."""
 
-    def __init__(self, ops: Operators, weights: Weights, param: Param, epsilon: float) -> None:
+    def __init__(self, tools: Tools, name: str, param: Param) -> None:
         super().__init__()
-        self.ops, self.epsilon = ops, epsilon
-        self.weight = weights.constant(self, param, 1.0)
+        self.ops, self.epsilon = tools.ops, tools.weights.shape.epsilon
+        # Under sequence parallelism each rank sees some positions, and has a part of the gradient.
+        self.weight = tools.weights.make(self, name, param, partial=tools.tensor.sequence)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` normed over its last axis."""
@@ -84,47 +75,74 @@ class RMSNorm(nn.Layer):
 
 
 class Linear(nn.Layer):
-    """A product; ``bias`` is for the caller to add, in a pass that it makes anyway."""
+    """A product, with adapters where there are some; ``bias`` is for the caller to add, in a pass that it makes anyway.
 
-    def __init__(
-        self, weights: Weights, name: str, weight: Param, *, bias: Param | None = None, deviation: float = 0.02
-    ) -> None:
+    Adapters are added to the output, x W + s (x A) B, or to the weight first, x (W + s A B): quick LoRA.
+    """
+
+    def __init__(self, weights: Weights, layer: str, name: str, params: dict[str, Param]) -> None:
         super().__init__()
-        self.weight = weights.normal(self, name, weight, deviation)
-        if bias:
-            self.bias = weights.constant(self, bias, 0.0)
+        self.lora = weights.shape.lora if f"{name}.lora_a" in params else None
+        for part in ("weight", "bias", "lora_a", "lora_b"):
+            if f"{name}.{part}" in params:
+                setattr(self, part, weights.make(self, f"{layer}.{name}.{part}", params[f"{name}.{part}"]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product alone."""
-        return paddle.matmul(x, self.weight)
+        if self.lora is None:
+            return paddle.matmul(x, self.weight)
+        if self.lora.quick:
+            return paddle.matmul(x, self.weight + paddle.matmul(self.lora_a, self.lora_b) * self.lora.scale)
+        return (
+            paddle.matmul(x, self.weight) + paddle.matmul(paddle.matmul(x, self.lora_a), self.lora_b) * self.lora.scale
+        )
 
 
 class Attention(nn.Layer):
     """Causal grouped-query attention with rotary positions, of this rank's heads."""
 
-    def __init__(self, tools: Tools, shape: Shape, params: dict[str, Param], name: str, deviation: float) -> None:
+    def __init__(self, tools: Tools, layer: str, params: dict[str, Param]) -> None:
         super().__init__()
-        self.tools = tools
+        self.tools, shape = tools, tools.weights.shape
         self.heads, self.kv_heads = (count // tools.weights.size for count in (shape.heads, shape.kv_heads))
-        weight, bias = params["attention.qkv.weight"], params["attention.qkv.bias"]
-        self.qkv = Linear(tools.weights, f"{name}.qkv", weight, bias=bias)
-        self.out = Linear(tools.weights, f"{name}.out", params["attention.out.weight"], deviation=deviation)
+        self.qkv = Linear(tools.weights, layer, "attention.qkv", params)
+        self.out = Linear(tools.weights, layer, "attention.out", params)
 
-    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Return what each position takes from those before it."""
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None) -> Tensor:
+        """Return what each position takes from those before it, in ``cache`` too; these are added to it."""
         qkv_BSD = self.qkv(self.tools.tensor.enter(x_BSD))
-        qkv_BSHD = self.tools.ops.split_rotate(qkv_BSD, self.qkv.bias, cos, sin, self.heads, self.kv_heads)
-        return self.tools.tensor.leave(self.out(self.tools.ring.attend(*qkv_BSHD).flatten(2)))
+        q, k, v = self.tools.ops.split_rotate(qkv_BSD, self.qkv.bias, cos, sin, self.heads, self.kv_heads)
+        if cache is None:
+            out = self.tools.ring.attend(q, k, v)
+        else:
+            out = self.tools.ops.attend_last(q, *cache.extend(self, k, v))
+        return self.tools.tensor.leave(self.out(out.flatten(2)))
+
+
+class Cache:
+    """The keys and values of the positions so far, by layer."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def extend(self, owner: Attention, k_BSHD: Tensor, v_BSHD: Tensor) -> tuple[Tensor, Tensor]:
+        """Add positions, and return all."""
+        before = self._held.get(id(owner))
+        if before:
+            k_BSHD, v_BSHD = (paddle.concat(pair, axis=1) for pair in zip(before, (k_BSHD, v_BSHD)))
+        self._held[id(owner)] = k_BSHD, v_BSHD
+        return k_BSHD, v_BSHD
 
 
 class MLP(nn.Layer):
     """The gated feed-forward network, this rank's hidden channels of it."""
 
-    def __init__(self, tools: Tools, params: dict[str, Param], name: str, deviation: float) -> None:
+    def __init__(self, tools: Tools, layer: str, params: dict[str, Param]) -> None:
         super().__init__()
         self.tools = tools
-        self.gate_up = Linear(tools.weights, f"{name}.gate_up", params["mlp.gate_up.weight"])
-        self.down = Linear(tools.weights, f"{name}.down", params["mlp.down.weight"], deviation=deviation)
+        self.gate_up = Linear(tools.weights, layer, "mlp.gate_up", params)
+        self.down = Linear(tools.weights, layer, "mlp.down", params)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return it, position by position."""
@@ -135,18 +153,17 @@ class MLP(nn.Layer):
 class Layer(nn.Layer):
     """Attention and MLP, each added to the stream that it reads a norm of."""
 
-    def __init__(self, tools: Tools, shape: Shape, name: str) -> None:
+    def __init__(self, tools: Tools, index: int) -> None:
         super().__init__()
-        deviation = 0.02 / (2 * shape.layers) ** 0.5  # the residual stream sums 2 x layers of these (GPT-2)
-        params = shape.layer_parameters()
-        self.attention_norm = tools.norm(shape, params["attention_norm.weight"])
-        self.attention = Attention(tools, shape, params, f"{name}.attention", deviation)
-        self.mlp_norm = tools.norm(shape, params["mlp_norm.weight"])
-        self.mlp = MLP(tools, params, f"{name}.mlp", deviation)
+        layer, params = f"layers.{index}", tools.weights.shape.layer_parameters(index)
+        self.attention_norm = RMSNorm(tools, f"{layer}.attention_norm.weight", params["attention_norm.weight"])
+        self.attention = Attention(tools, layer, params)
+        self.mlp_norm = RMSNorm(tools, f"{layer}.mlp_norm.weight", params["mlp_norm.weight"])
+        self.mlp = MLP(tools, layer, params)
 
-    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None) -> Tensor:
         """Return the stream after both."""
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin)
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos, sin, cache)
         return x_BSD + self.mlp(self.mlp_norm(x_BSD))
 
 
@@ -156,7 +173,7 @@ class Table(nn.Layer):
     def __init__(self, tools: Tools, name: str, param: Param) -> None:
         super().__init__()
         self.tensor = tools.tensor
-        self.weight = tools.weights.normal(self, name, param)
+        self.weight = tools.weights.make(self, name, param)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, S, D] of tokens [B, S], or logits of [B, S, D]."""
@@ -173,7 +190,6 @@ class Transformer(nn.Layer):
 
     Args:
         tools: what its layers compute with.
-        shape: the whole model's.
         part: what of it is here.
         positions: of the tokens that this rank sees, int64 [S].
         recompute: keep only each layer's input for the backward pass.
@@ -182,7 +198,6 @@ class Transformer(nn.Layer):
     def __init__(
         self,
         tools: Tools,
-        shape: Shape,
         part: Part,
         positions: np.ndarray,
         *,
@@ -191,38 +206,46 @@ class Transformer(nn.Layer):
     ) -> None:
         super().__init__()
         self.tools, self.part, self.recompute = tools, part, recompute
+        shape = tools.weights.shape
         ends, alone = shape.end_parameters(), shape.tied and part.first and part.last
         if part.first and not alone:
-            self.embedding = Table(tools, "embedding", ends["embedding.weight"])
+            self.embedding = Table(tools, "embedding.weight", ends["embedding.weight"])
             adopt("embedding", self.embedding)
         self.layers = nn.LayerList()
         for index in range(part.begin, part.end):
             name = f"layers.{index}"
-            layer = Layer(tools, shape, name)
+            layer = Layer(tools, index)
             self.layers.append(layer)
             adopt(name, layer)
         if alone or (part.last and shape.tied):
-            self.embedding = Table(tools, "embedding", ends["embedding.weight"])
+            self.embedding = Table(tools, "embedding.weight", ends["embedding.weight"])
             if not alone:
                 adopt("embedding", self.embedding)
         if part.last:
-            self.norm = tools.norm(shape, ends["norm.weight"])
+            self.norm = RMSNorm(tools, "norm.weight", ends["norm.weight"])
             if not shape.tied:
-                self.head = Table(tools, "head", ends["head.weight"])
+                self.head = Table(tools, "head.weight", ends["head.weight"])
                 adopt("head", self.head)
         self.tied = shape.tied
         self.rotary = rotary_tables(positions, shape.head_dim, shape.rope_base)
 
-    def forward(self, inputs: Tensor, labels_BS: Tensor | None = None, count: float = 0.0) -> Tensor:
+    def forward(
+        self, inputs: Tensor, labels_BS: Tensor | None = None, count: float = 0.0, cache: Cache | None = None
+    ) -> Tensor:
         """Return the loss: the cross entropy of ``labels_BS`` given the tokens before and at each position, in nats.
 
         ``inputs`` are tokens [B, S], or on later stages the stream [B, S, D]; earlier stages return that stream. The
         loss is the sum over ``count``, or the mean over the labels that are not ignored. Without labels the last stage
-        returns logits [B, S, V].
+        returns logits [B, S, V]. With a ``cache`` the tokens follow on those in it.
         """
         x_BSD = self.embedding(inputs) if self.part.first else inputs
+        rotary = self.rotary
+        if cache is not None:
+            begin = cache.length
+            cache.length += inputs.shape[1]
+            rotary = tuple(table[begin : cache.length] for table in rotary)
         for layer in self.layers:
-            x_BSD = self._again(layer, x_BSD) if self.recompute and self.training else layer(x_BSD, *self.rotary)
+            x_BSD = self._again(layer, x_BSD) if self.recompute and self.training else layer(x_BSD, *rotary, cache)
         if not self.part.last:
             return x_BSD
         logits = (self.embedding if self.tied else self.head)(self.norm(x_BSD))
@@ -234,5 +257,9 @@ class Transformer(nn.Layer):
     def _again(self, layer: Layer, x_BSD: Tensor) -> Tensor:
         """Keep only the layer's input, and compute the layer again in the backward pass."""
         from paddle.distributed.fleet.utils import recompute
+
+        if x_BSD.stop_gradient and paddle.is_grad_enabled():  # else Paddle would keep no graph for the layer's weights
+            x_BSD = x_BSD.detach()
+            x_BSD.stop_gradient = False
 
         return recompute(layer, x_BSD, *self.rotary, preserve_rng_state=False)

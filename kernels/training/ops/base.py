@@ -52,6 +52,10 @@ class Operators:
         """Return causal attention, where query head h reads key-value head h // (heads // kv_heads)."""
         return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD, is_causal=True)
 
+    def attend_last(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """Return causal attention of queries that are the last positions of the keys: all of them, or one."""
+        return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD, is_causal=q_BSHD.shape[1] == k_BSHD.shape[1])
+
     def attend_part(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
         """Return attention over some of the keys and its logsumexp [B, H, S], in fp32 and without a gradient."""
         scores, v_BHSD = _scores(q_BSHD, k_BSHD, causal=causal), _wide(v_BSHD, q_BSHD.shape[2])
@@ -91,6 +95,17 @@ class Operators:
         chosen = paddle.take_along_axis(F.log_softmax(logits.astype("float32"), axis=-1), safe, -1).squeeze(-1)
         total = -paddle.where(valid, chosen, paddle.zeros_like(chosen)).sum()
         return total / (count or max(1, int(valid.sum())))
+
+    def distill(self, logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """Return T² times the mean over labelled rows of KL(teacher || student) of logits [N, V] over T, in nats.
+
+        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015).
+        """
+        own = F.log_softmax(logits.astype("float32") / temperature, axis=-1)
+        wanted = F.log_softmax(teacher.astype("float32") / temperature, axis=-1)
+        apart = (paddle.exp(wanted) * (wanted - own)).sum(-1)
+        valid = (labels != IGNORED).astype("float32")
+        return (apart * valid).sum() / valid.sum().clip(min=1.0) * temperature**2
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> Tensor:
         """Copy or add ``gradient`` to the flat tensor ``into``, and return its sum of squares."""

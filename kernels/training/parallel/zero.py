@@ -96,7 +96,7 @@ class Unit:
         for index, (label, parameter) in enumerate(named):
             shape, param = tuple(parameter.shape), describe(parameter)
             end = begin + numel(shape)
-            partial = getattr(parameter, "partial", False)
+            partial = getattr(parameter, "partial", param.partial)
             self.slots.append(Slot(label, shape, begin, end, param, partial, zero.share(name, param), first + index))
             begin = end
         self.numel, self.padded = begin, padded(begin, zero.comm.size)
@@ -442,6 +442,20 @@ class Zero:
             paddle.assign(unit.master.astype(unit.dtype), output=unit.own)
         if self.stage in (STATE, GRADIENTS):
             self.comm.all_gather(unit.flat, unit.own)
+
+    def frozen_norm(self) -> float:
+        """Return the norm of what is not trained, over all ranks: what adapters were trained beside."""
+        total = np.zeros(1)
+        for unit in self.units:
+            if not unit.trained:
+                for slot, left, right in unit.stretches(unit.own_begin, unit.own.shape[0]):
+                    wide = view(unit.own, left, right).astype("float64")
+                    total += slot.share * float((wide * wide).sum())
+        if self.stage < STATE:
+            total /= self.comm.size
+        summed = paddle.to_tensor(total)
+        self.mesh.world.all_reduce(summed)
+        return math.sqrt(float(summed))
 
     def pieces(self) -> Iterator[Piece]:
         """Yield what this rank has to save of each trained parameter, so that all ranks together save each once."""

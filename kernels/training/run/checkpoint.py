@@ -50,6 +50,10 @@ class Manifest:
     places: dict[str, int]
     """By file: the rank of tensor parallelism that wrote it."""
     options: dict[str, Any]
+    base: float | None = None
+    """The norm of what was not trained and is not saved."""
+    shape: dict[str, Any] | None = None
+    """The model's, adapters among it; checkpoints of earlier releases have only the options."""
 
     @property
     def shapes(self) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..options import shape_at
 from ..parallel.schedule import in_flight
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ class Memory:
     gradients: int
     optimizer: int
     gathered: int
+    teacher: int
+    """All of the model that is learnt from."""
     activations: int
     """What the forward pass keeps for the backward pass, roughly."""
 
     @property
     def total(self) -> int:
         """The sum of what lives from step to step."""
-        return self.parameters + self.gradients + self.optimizer
+        return self.parameters + self.gradients + self.optimizer + self.teacher
 
     @property
     def peak(self) -> int:
@@ -46,19 +49,24 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
     layout, shape = options.layout, options.shape
     data = layout.data
     shards = [data if options.stage >= stage else 1 for stage in (STATE, GRADIENTS, PARAMETERS)]
-    by_name = {
-        name: padded(sum(numel(param.local(layout.mp)) for param in unit.values()), data)
-        for name, unit in shape.units(pipeline_stage, layout.pp).items()
-    }
-    psi = sum(by_name.values())
-    root = by_name.get("root", 0)
+    trained: dict[str, int] = {}
+    all_of: dict[str, int] = {}
+    for unit, params in shape.units(pipeline_stage, layout.pp).items():
+        lengths = {True: 0, False: 0}
+        for name, param in params.items():
+            lengths[shape.trains(f"{unit}.{name}")] += numel(param.local(layout.mp))
+        trained[unit] = padded(lengths[True], data)
+        all_of[unit] = trained[unit] + padded(lengths[False], data)
+    psi, stepped = sum(all_of.values()), sum(trained.values())
+    root = all_of.get("root", 0)
     width = _width(options)
     state = 12 if options.dtype == "bf16" else 8  # two moments, and beside bf16 parameters an fp32 copy
     return Memory(
         parameters=width * psi // shards[2],
-        gradients=4 * psi // shards[1],
-        optimizer=state * psi // shards[0],
-        gathered=width * (root + max(by_name.values())) if options.stage >= PARAMETERS else 0,
+        gradients=4 * stepped // shards[1],
+        optimizer=state * stepped // shards[0],
+        gathered=width * (root + max(all_of.values())) if options.stage >= PARAMETERS else 0,
+        teacher=width * shape_at(options.teacher).parameters if options.teacher else 0,
         activations=_activations(options, pipeline_stage),
     )
 

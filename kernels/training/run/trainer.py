@@ -14,10 +14,12 @@ import paddle
 
 from ...protocol import Refusal, emit
 from .. import data
+from ..models.parameters import numel
 from ..models.qwen2 import Tools, Transformer, Weights
 from ..ops.base import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
+from ..options import shape_at
 from ..parallel import views
 from ..parallel.comm import Comm
 from ..parallel.mesh import Mesh
@@ -27,14 +29,20 @@ from ..parallel.tensor import TensorParallel
 from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
 from . import checkpoint, memory
+from .source import first_values, open_source, rate_of
 
 if TYPE_CHECKING:
-    from ..models.parameters import Piece
+    from ..models.parameters import Piece, Shape
+    from ..models.qwen2 import Value
     from ..options import Options
 
 Tensor = Any
 
 VALIDATION_SEQUENCES = 64
+RATE_JUMP = 0.01
+"""By how much a resumed run's rate may differ from the one that it would have had, of that, before it is told."""
+SAME_BASE = 1e-5
+"""By how much the norm of the frozen weights may differ, of itself, and they be the same: sums differ by layout."""
 SETTLED = 2
 """Steps before which throughput is not taken: the first ones allocate."""
 
@@ -59,26 +67,40 @@ class Trainer:
         self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay), self.ops, mesh=self.mesh)
         self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
         self.positions = zigzag(options.seqlen, layout.sep, self.mesh.sep.rank)
-        self.model = Transformer(
-            Tools(
-                self.ops,
-                Weights(options.seed, self.dtype, self.mesh.mp.rank, layout.mp),
-                TensorParallel(self.mesh.mp, self.ops, sequence=options.sequence_parallel),
-                Ring(self.mesh, self.ops),
-            ),
-            shape,
-            shape.part(self.mesh.stage, layout.pp),
-            self.positions,
-            recompute=options.recompute,
-            adopt=self.zero.add,
+        value = first_values(shape, asdict(options))
+        self.model = self._built(
+            shape, value, TensorParallel(self.mesh.mp, self.ops, sequence=options.sequence_parallel)
         )
         self.zero.root(self.model)
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
+        self.teacher = self._teacher(options.teacher) if options.teacher else None
+        self.base = self.zero.frozen_norm() if options.lora else None
+        self.jump: tuple[float, float] | None = None
+        """The rate that a resumed run would have had next, and the one that it has, where they differ."""
         self.done = 0
         self.live = 0
         """Bytes that the last step left allocated between its backward pass and its update."""
         if options.resume:
             self._resume(Path(options.resume))
+
+    def _built(self, shape: Shape, value: Value, tensor: TensorParallel, *, adopt: bool = True) -> Transformer:
+        mp, pp = tensor.comm, self.mesh.layout.pp
+        return Transformer(
+            Tools(self.ops, Weights(shape, value, self.dtype, mp.rank, mp.size), tensor, Ring(self.mesh, self.ops)),
+            shape.part(self.mesh.stage, pp),
+            self.positions,
+            recompute=self.options.recompute,
+            adopt=self.zero.add if adopt else lambda *_: None,
+        )
+
+    def _teacher(self, path: str) -> Transformer:
+        """Return a model to learn from: all of it on each rank, and never trained."""
+        shape = shape_at(path)
+        model = self._built(shape, open_source(Path(path)), TensorParallel(self.mesh.mp, self.ops), adopt=False)
+        for parameter in model.parameters():
+            parameter.stop_gradient = True
+        model.eval()
+        return model
 
     def run(self) -> None:
         """Train to the last step; rank 0 tells of steps and validation, every rank of its memory.
@@ -164,7 +186,15 @@ class Trainer:
         """Return the loss of this rank's positions of some sequences, or what the next stage takes."""
         own = self.positions
         inputs = paddle.to_tensor(np.ascontiguousarray(tokens[:, own])) if received is None else received
-        return self.model(inputs, paddle.to_tensor(np.ascontiguousarray(labels[:, own])), count)
+        wanted = paddle.to_tensor(np.ascontiguousarray(labels[:, own]))
+        if self.teacher is None or not self.model.training:
+            return self.model(inputs, wanted, count)
+        options, wanted = self.options, wanted.flatten()
+        with paddle.no_grad():
+            theirs = self.teacher(inputs).flatten(0, 1)
+        logits = self.model(inputs).flatten(0, 1)
+        apart = self.ops.distill(logits, theirs, wanted, options.temperature)
+        return options.alpha * self.ops.cross_entropy(logits, wanted, count) + (1 - options.alpha) * apart
 
     @paddle.no_grad()
     def validate(self) -> float:
@@ -265,20 +295,33 @@ class Trainer:
             "places": {file: each["mp"] for file, each in zip(files, held)},
             "pieces": {file: each["pieces"] for file, each in zip(files, held)},
             "parameters": parameters,
+            "shape": asdict(self.options.shape),
+            "base": self.base,
             "options": asdict(self.options),
         }
 
     def _resume(self, path: Path) -> None:
         manifest = checkpoint.read(path)
-        own = {name: list(param.shape) for name, param in self.options.shape.all_parameters().items()}
+        shape = self.options.shape
+        own = {name: list(param.shape) for name, param in shape.trained_parameters().items()}
         if manifest.shapes != own:
             raise Refusal(
                 f"{path.name} holds another model",
                 "Its parameters have other names or shapes.",
                 "--size NAME   as it was trained",
             )
+        if self.base is not None and abs((manifest.base or 0.0) - self.base) > SAME_BASE * self.base:
+            raise Refusal(
+                f"the adapters of {path.name} stood beside other weights",
+                "What is not trained differs from what it was: another seed, or other weights to start from.",
+                "--seed and --init-from   as they were",
+            )
         self.zero.load(checkpoint.Reader(manifest).whole, manifest.steps)
         self.done = manifest.step
+        before = rate_of(manifest.options, self.done + 1)
+        now = self.options.learning_rate(self.done + 1)
+        if before is not None and abs(now - before) > RATE_JUMP * before:
+            self.jump = before, now
 
     def _start(self) -> None:
         options = self.options
@@ -292,6 +335,10 @@ class Trainer:
         self._tell(
             "start",
             parameters=options.shape.parameters,
+            trained=sum(numel(param.shape) for param in options.shape.trained_parameters().values()),
+            init_from=options.init_from,
+            teacher=options.teacher,
+            lora=options.lora,
             stage=options.stage,
             world_size=self.comm.size,
             layout={**asdict(options.layout), "sequence_parallel": options.sequence_parallel},
@@ -306,6 +353,8 @@ class Trainer:
             first_step=self.done + 1,
             steps=options.steps,
         )
+        if self.jump:
+            self._tell("schedule", step=self.done + 1, lr_before=self.jump[0], lr=self.jump[1])
 
     @property
     def _tell(self) -> Callable[..., None]:

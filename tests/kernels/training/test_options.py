@@ -40,6 +40,13 @@ from devkit.kernels.training.run import memory
         ({"sequence_parallel": True}, "needs tensor parallelism"),
         ({"mp": 2, "sequence_parallel": True, "seqlen": 33}, "does not divide over 2 ranks"),
         ({"mp": 0}, "--mp is 0"),
+        ({"lora": 4, "lora_targets": "q_proj"}, "matches no product"),
+        ({"lora": 4, "lora_targets": "("}, "no regular expression"),
+        ({"quick_lora": True}, "--quick-lora without --lora"),
+        ({"lora": 4, "lora_alpha": -1.0}, "--lora-alpha is -1"),
+        ({"init_from": "/nowhere"}, "/nowhere holds no model"),
+        ({"teacher": "/nowhere"}, "/nowhere holds no model"),
+        ({"alpha": 2.0}, "--alpha is 2"),
         ({"colour": "red"}, "does not have"),
     ],
 )

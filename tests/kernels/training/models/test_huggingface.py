@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from devkit.kernels.protocol import Refusal
+from devkit.kernels.training.models import huggingface
+from devkit.kernels.training.models.initial import initial
+from devkit.kernels.training.models.parameters import Shape
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIED = Shape(layers=2, width=8, heads=4, kv_heads=2, hidden=6, vocabulary=12)
+UNTIED = Shape(layers=1, width=8, heads=2, kv_heads=1, hidden=6, vocabulary=12, rope_base=1e6, tied=False)
+
+
+def values(shape: Shape) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(0)
+    return {name: draw.normal(size=param.shape).astype("float32") for name, param in shape.all_parameters().items()}
+
+
+def write(folder: Path, shape: Shape, dtype: str = "fp32") -> dict[str, np.ndarray]:
+    own = values(shape)
+    folder.mkdir()
+    items = (item for name, value in own.items() for item in huggingface.split(name, value, shape).items())
+    huggingface.write(folder, shape, dtype, items)
+    return own
+
+
+@pytest.mark.parametrize("shape", [TIED, UNTIED], ids=["tied", "untied"])
+def test_what_was_written_is_read_bit_for_bit(tmp_path: Path, shape: Shape) -> None:
+    own = write(tmp_path / "model", shape)
+    folder = huggingface.Folder(tmp_path / "model")
+
+    assert huggingface.shape_of(tmp_path / "model") == shape
+    for name, value in own.items():
+        assert (huggingface.join(name, folder.tensor) == value).all()
+    assert ("lm_head.weight" in folder.names()) == (not shape.tied)
+
+
+def test_the_names_and_shapes_are_those_of_qwen2(tmp_path: Path) -> None:
+    write(tmp_path / "model", TIED)
+    folder = huggingface.Folder(tmp_path / "model")
+
+    assert folder.tensor("model.layers.1.self_attn.k_proj.weight").shape == (4, 8)
+    assert folder.tensor("model.layers.0.self_attn.v_proj.bias").shape == (4,)
+    assert folder.tensor("model.layers.0.mlp.down_proj.weight").shape == (8, 6)
+    assert folder.tensor("model.embed_tokens.weight").shape == (12, 8)
+    assert len(folder.names()) == 2 * 12 + 2
+
+
+def test_bf16_is_rounded_to_the_nearest(tmp_path: Path) -> None:
+    own = write(tmp_path / "model", TIED, "bf16")
+    folder = huggingface.Folder(tmp_path / "model")
+    read = huggingface.join("layers.0.mlp.gate_up.weight", folder.tensor)
+
+    assert np.abs(read / own["layers.0.mlp.gate_up.weight"] - 1).max() <= 2**-8
+    assert json.loads((tmp_path / "model/config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+def test_large_models_are_written_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface, "SHARD", 1000)
+    own = write(tmp_path / "model", TIED)
+    folder = huggingface.Folder(tmp_path / "model")
+
+    assert len(list((tmp_path / "model").glob("*.safetensors"))) > 2
+    for name, value in own.items():
+        assert (huggingface.join(name, folder.tensor) == value).all()
+
+
+def test_broken_folders_are_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "model", TIED)
+    path = tmp_path / "model/model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    last = huggingface.theirs(list(TIED.all_parameters())[-1])[0]
+    with pytest.raises(Refusal, match="is cut short"):
+        huggingface.Folder(tmp_path / "model").tensor(last)
+    path.write_bytes(b"\xff" * 20)
+    with pytest.raises(Refusal, match="cannot be read"):
+        huggingface.Folder(tmp_path / "model")
+    (tmp_path / "model/config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(Refusal, match="of type llama"):
+        huggingface.shape_of(tmp_path / "model")
+    with pytest.raises(Refusal, match="holds no model"):
+        huggingface.shape_of(tmp_path)
+
+
+def test_first_values_are_of_their_kind() -> None:
+    params = TIED.all_parameters()
+    drawn = {name: initial(name, param, TIED, 3) for name, param in params.items()}
+
+    assert (drawn["layers.0.attention_norm.weight"] == 1).all()
+    assert (drawn["layers.1.attention.qkv.bias"] == 0).all()
+    assert (drawn["layers.0.mlp.down.weight"] != drawn["layers.1.mlp.down.weight"]).all()
+    assert (initial("embedding.weight", params["embedding.weight"], TIED, 3) == drawn["embedding.weight"]).all()

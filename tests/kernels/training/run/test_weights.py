@@ -1,0 +1,165 @@
+"""That adapters, weights that come from elsewhere and a teacher do what they say, on every axis."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.kernels.training.run.source import merge
+
+if TYPE_CHECKING:
+    from tests.kernels.training.conftest import Ranks, StartRanks
+
+TOLERANCE = 1e-5
+STEPS = 6
+LORA: list[dict[str, Any]] = [
+    {},
+    {"quick_lora": True},
+    {"mp": 2},
+    {"mp": 2, "quick_lora": True, "sequence_parallel": True},
+    {"pp": 2, "accumulate": 2},
+    {"stage": 3, "recompute": True},
+    {"sep": 2, "stage": 2},
+]
+
+
+def apart(left: list[float], right: list[float]) -> float:
+    assert len(left) == len(right) > 0
+    return max(abs(a - b) for a, b in zip(left, right, strict=True))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("weights")
+
+
+@pytest.fixture(scope="module")
+def one(start_ranks: StartRanks, saved: Path) -> Ranks:
+    """One process: LoRA, a long run to start from and to learn from, and runs that do."""
+    long, save = str(saved / "long"), {"save_every": 40, "checkpoints": str(saved / "long")}
+    taught = {"steps": 30, "lr": 5e-3, "warmup": 3, "seed": 7}
+    start = str(Path(long) / "step-00000120")
+    ranks = start_ranks(
+        1,
+        {"steps": STEPS, "lora": 4},
+        {"steps": 120, "lr": 1e-2, "batch": 16, **save},
+        {"steps": 2, "init_from": start},
+        {"steps": 4, "init_from": start, "lora": 2, "save_every": 4, "checkpoints": str(saved / "adapted")},
+        taught,
+        {**taught, "teacher": start, "alpha": 0.1},
+    )
+    assert ranks.wait() == [0], ranks.said(0)
+    return ranks
+
+
+@pytest.fixture(scope="module")
+def two(start_ranks: StartRanks, saved: Path) -> Ranks:
+    requests = [{"steps": STEPS, "lora": 4, **request} for request in LORA]
+    requests[0].update(save_every=3, checkpoints=str(saved / "lora"))
+    resume = {"steps": STEPS, "lora": 4, "resume": str(saved / "lora/step-00000003")}
+    ranks = start_ranks(2, *requests, resume, {**resume, "mp": 2})
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+    return ranks
+
+
+@pytest.mark.parametrize("index", range(len(LORA)), ids=map(str, LORA))
+def test_adapters_learn_alike_in_both_orders_and_on_every_axis(one: Ranks, two: Ranks, index: int) -> None:
+    assert apart(two.curves()[index], one.curves()[0]) < TOLERANCE
+
+
+def test_adapters_are_resumed_and_they_alone_are_saved(two: Ranks, saved: Path) -> None:
+    same, other = two.curves()[len(LORA) :]
+
+    assert same == two.curves()[0][3:]
+    assert apart(other, same) < TOLERANCE
+    manifest = json.loads((saved / "lora/step-00000003/manifest.json").read_text())
+    assert all(name.endswith((".lora_a", ".lora_b")) for name in manifest["parameters"])
+
+
+def test_adapters_have_gradients_and_moments_and_the_rest_has_none(two: Ranks) -> None:
+    for table in two.events(0, "memory")[: len(LORA)]:
+        assert table["measured_mib"] == pytest.approx(table["predicted_mib"], rel=0.02)
+    plain = two.events(0, "memory")[0]
+    assert plain["optimizer_mib"] < plain["parameters_mib"] / 4
+
+
+def test_adapters_beside_other_weights_are_refused(start_ranks: StartRanks, two: Ranks, saved: Path) -> None:
+    assert two
+    ranks = start_ranks(1, {"lora": 4, "seed": 1, "resume": str(saved / "lora/step-00000003")})
+
+    assert ranks.wait() == [1]
+    assert "stood beside other weights" in ranks.events(0, "error")[0]["what"]
+
+
+def test_a_cold_start_begins_where_the_other_run_ended(one: Ranks) -> None:
+    long, cold = one.curves()[1], one.curves()[2]
+    started = one.events(0, "start")[2]
+
+    assert started["init_from"].endswith("step-00000120")
+    assert started["first_step"] == 1
+    assert abs(cold[0] - long[-1]) < 1.0
+    assert cold[0] < long[0] - 1.5
+
+
+def test_a_student_with_a_teacher_is_better_than_without(one: Ranks) -> None:
+    validated = [event["loss"] for event in one.events(0, "validation")]
+    alone, taught = validated[-2:]
+
+    assert taught < alone - 0.1
+
+
+SAMPLE = """
+import json, os, sys
+from pathlib import Path
+from devkit.kernels.protocol import emit, serve
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.sample import generate, model_of
+def handle(request):
+    if request["op"] != "both":
+        return rank.handle(request)
+    model = model_of(Path(request["model"]), 60)
+    for settings in ({"temperature": 0.0, "top_k": 0}, {"temperature": 1.0, "top_k": 20}):
+        made = {
+            name: list(generate(model, list(b"def f"), 40, seed=1, cached=name == "cached", **settings))
+            for name in ("cached", "computed")
+        }
+        emit("both", **made)
+os._exit(serve(handle))
+"""
+
+
+def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
+    start_ranks: StartRanks, one: Ranks, saved: Path
+) -> None:
+    assert one
+    adapted, folder = saved / "adapted/step-00000004", saved / "exported"
+    folder.mkdir()
+    ranks = start_ranks(
+        1,
+        {"op": "both", "model": str(adapted)},
+        {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32"},
+        {"op": "both", "model": str(folder)},
+        script=SAMPLE,
+    )
+    assert ranks.wait() == [0], ranks.said(0)
+
+    both = ranks.events(0, "both")
+    for event in both:
+        assert event["cached"] == event["computed"]
+    assert len(set(both[1]["cached"])) > 3
+    assert both[:2] == both[2:]
+    assert ranks.events(0, "exported")[0]["files"] == ["config.json", "model.safetensors"]
+
+
+def test_adapters_that_are_merged_come_out_again() -> None:
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    weight, a, b = (draw.normal(size=shape).astype("float32") for shape in ((8, 6), (8, 2), (2, 6)))
+    merged = merge(weight, a, b, 2.0)
+
+    assert np.abs(merged - weight).max() > 0.1
+    assert np.abs(merge(merged, a, b, -2.0) - weight).max() < 1e-6
