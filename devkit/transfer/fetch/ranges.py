@@ -188,25 +188,38 @@ class NotARange(Exception):
 
 
 class Work:
-    """The ranges that are to be fetched, and how many connections are at it."""
+    """The ranges that are to be fetched, and the connections that are at it.
+
+    Who finds none left waits as long as others hold one: they may have to give it back.
+    """
 
     def __init__(self, spans: Iterable[Span], workers: int) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._spans = deque(spans)
         self._workers = workers
+        self._held = 0
 
     def take(self, at: int = -1) -> Span | None:
-        """Return a range, the one that begins at an offset if there is one; None where none is left."""
-        with self._lock:
-            for span in self._spans:
-                if span[0] == at:
-                    self._spans.remove(span)
-                    return span
-            return self._spans.popleft() if self._spans else None
+        """Return a range, the one that begins at an offset if there is one; None where all are fetched, or given up."""
+        with self._changed:
+            while not self._spans:
+                if not self._held:
+                    return None
+                self._changed.wait()
+            self._held += 1
+            span = next((span for span in self._spans if span[0] == at), self._spans[0])
+            self._spans.remove(span)
+            return span
+
+    def done(self) -> None:
+        """Take note that a range that was taken is fetched, or given up."""
+        with self._changed:
+            self._held -= 1
+            self._changed.notify_all()
 
     def leave(self, spans: Iterable[Span]) -> bool:
         """Give ranges back for others to fetch; False where nobody else is at it."""
-        with self._lock:
+        with self._changed:
             if self._workers == 1:
                 return False
             self._workers -= 1
@@ -404,9 +417,11 @@ class Fetch:
                 if opened is not None and not opened.goes_on(span[0]):
                     opened.close()
                     opened = None
-                left = [span]
-                if not self._fetched(work, left, client, opened, part, journal, buffer):
-                    return
+                try:
+                    if not self._fetched(work, [span], client, opened, part, journal, buffer):
+                        return
+                finally:
+                    work.done()
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             self._failures.append(error)
             self._stop.set()
