@@ -10,8 +10,9 @@ Example:  devkit launch --nproc 2 -- train.py --lr 1e-3
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +38,14 @@ def command(
     master: Annotated[
         str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")
     ] = "",
+    hosts: Annotated[
+        str, typer.Option("--hosts", metavar="A,B", help="Machines as ssh knows them; this line starts all of them.")
+    ] = "",
+    emit: Annotated[
+        str,
+        typer.Option("--emit", metavar="slurm|kubernetes", help="Print the file of a cluster's job, and run nothing."),
+    ] = "",
+    image: Annotated[str, typer.Option("--image", help="The container's image in that file, with devkit in it.")] = "",
     max_restarts: Annotated[
         int, typer.Option("--max-restarts", min=0, metavar="N", help="Start all ranks again after a failure, so often.")
     ] = 0,
@@ -57,12 +66,29 @@ def command(
     from devkit.commands._launch_screen import Screen
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present, names
+    from devkit.launching.hosts import several
     from devkit.launching.request import LaunchRequest, Script, check_nodes, ranks_here
     from devkit.launching.session import plan, run
 
     app = ctx.obj
     directory = Path.cwd()
     parsed = Script.parse(script or [], directory)
+    own = _flags(nproc=nproc, gpus=gpus, hang_timeout=hang_timeout, guard=guard, env=env)
+    if emit:
+        from devkit.launching.jobs import IMAGE, Job, render
+
+        count = (nproc or 1) if gpus else 0
+        sys.stdout.write(render(emit, Job(own, parsed.argv, nnodes, count, str(directory), image or IMAGE)))
+        return
+    if hosts:
+        _over_ssh(
+            app,
+            several(hosts, master, own, parsed.argv, directory),
+            max_restarts=max_restarts,
+            show=show,
+            dry_run=dry_run,
+        )
+        return
     check_nodes(nnodes, node_rank, master)
     chosen = choose(gpus_present(), gpus)
     count = ranks_here(nproc, len(chosen))
@@ -87,3 +113,38 @@ def command(
         screen.ended(record)
         if as_json:
             app.console.json({"event": "done", "run": record.id, **record.record["result"]}, one_line=True)
+
+
+def _flags(**given: Any) -> tuple[str, ...]:
+    """Return the flags that every machine's line has."""
+    words: list[str] = []
+    for name, value in given.items():
+        if name == "guard":
+            words += [] if value else ["--no-guard"]
+        elif value not in {None, ""}:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return tuple(words)
+
+
+def _over_ssh(app: Any, request: Any, *, max_restarts: int, show: str, dry_run: bool) -> None:
+    from devkit.launching import hosts
+
+    if dry_run:
+        app.console.plan(hosts.plan(app, request))
+        return
+
+    def said(host: str, line: str) -> None:
+        if show == "all" or host == request.hosts[0]:
+            app.console.answer(line if show != "all" else f"[{host}] {line}")
+
+    with app.start_run("launch hosts", hosts=list(request.hosts), script=list(request.script)) as record:
+        app.console.note(f"  {', '.join(request.hosts)} · {hosts.check_alike(app, request)}", "dim")
+        restarts: list[str] = []
+
+        def restarted(number: int, why: str) -> None:
+            restarts.append(why)
+            app.console.look(f"{why}: restart {number} of {max_restarts}")
+
+        hosts.run(app, request, record.folder, max_restarts=max_restarts, said=said, restarted=restarted)
+        record.record["result"] = {"restarts": restarts}
+        app.console.done(f"{len(request.hosts)} machines ended well, run {record.id}")

@@ -144,7 +144,8 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
         entry = app.runs.find(values["resume"], command="train")
         given = {name for name in OWN if _is_given(ctx, name)} | ({"init_from"} if values.get("weights") else set())
         options = resumed(entry, options, {name: own[name] for name in given})
-    nproc = ranks_here(values["nproc"] or ranks_before(entry, len(gpus)), gpus, options, nodes.count)
+    count = ranks_before(entry, len(gpus)) if values["nproc"] is None else values["nproc"]
+    nproc = ranks_here(count, gpus, options, nodes.count)
     options = replace(options, world_size=nproc * nodes.count)
     return (
         TrainRequest(

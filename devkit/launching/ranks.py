@@ -29,6 +29,20 @@ STALE = (
 Inbox = queue.SimpleQueue[tuple[Worker, "Event | Ended"]]
 
 
+def interface_towards(host: str) -> str:
+    """Return the name of this machine's network interface that leads to another one, or "" where none is known."""
+    import psutil
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # nothing is sent: the kernel only chooses the way
+            own = probe.getsockname()[0]
+    except OSError:
+        return ""
+    addresses = psutil.net_if_addrs()
+    return next((name for name, all_ in addresses.items() if any(each.address == own for each in all_)), "")
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.create_server(("", 0)) as server:

@@ -21,6 +21,7 @@ from devkit.launching.ranks import (
     clean_environment,
     free_port,
     heard,
+    interface_towards,
     rank_environment,
 )
 from devkit.launching.watch import PortTaken, Rank, watch
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SHOWN = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_MASTER", "PADDLE_DISTRI_BACKEND", "CUDA_VISIBLE_DEVICES")
 """The variables that ``--dry-run`` shows."""
@@ -257,6 +259,10 @@ def rank_variables(app: App, request: LaunchRequest, local: int, port: int, rest
     gpu = request.gpus[local] if request.gpus else None
     host = request.master.rpartition(":")[0] if request.nodes > 1 else LOOPBACK
     environ |= rank_environment(request.first + local, request.world_size, port, gpu, host=host, local=local)
+    if request.nodes > 1:
+        interface = interface_towards(host)
+        for name in INTERFACES if interface else ():
+            environ[name] = os.environ.get(name) or interface
     environ[USER_PATH] = os.environ.get("PYTHONPATH", "")
     if restart:
         environ[RESTART] = str(restart)

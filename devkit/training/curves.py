@@ -78,7 +78,7 @@ def side(runs: RunStore, word: str) -> Side:
         from devkit.training.losslog import read
 
         return Side(path.name, read(path))
-    entry = _find(runs, word)
+    entry = find(runs, word)
     arguments = entry.record.get("arguments", {})
     given = arguments.get("options") if isinstance(arguments.get("options"), dict) else arguments
     options = {name: value for name, value in given.items() if name not in NO_OPTIONS}
@@ -86,7 +86,12 @@ def side(runs: RunStore, word: str) -> Side:
     return Side(entry.id, curve(entry), options, entry.state, wanted)
 
 
-def _find(runs: RunStore, word: str) -> Entry:
+def find(runs: RunStore, word: str) -> Entry:
+    """Return a run of training or of a launch.
+
+    Raises:
+        DevkitError: there is none of that id.
+    """
     if word == "last":
         latest = next((each for each in runs.entries() if each.record["command"] in COMMANDS), None)
         if latest is not None:

@@ -186,6 +186,29 @@ class Comm:
         with self._call():
             dist.recv(tensor, src=self.ranks[1 - self.rank], group=self._group)
 
+    def machines(self) -> list[int]:
+        """Return the machine of each rank, counted from 0; a machine's ranks follow each other."""
+        first = self.leads
+        begins = [row[0] for row in self.gather_bytes(bytes([first]))]
+        return [sum(begins[: rank + 1]) - 1 for rank in range(self.size)]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is its machine's first rank."""
+        local = os.environ.get("PADDLE_LOCAL_RANK") or os.environ.get("PADDLE_RANK_IN_NODE") or str(self.rank)
+        return local == "0" or self.rank == 0
+
+    def broadcast(self, data: bytes, source: int) -> bytes:
+        """Return the bytes that rank ``source`` has; the others' are not looked at."""
+        length = int.from_bytes(self.gather_bytes(len(data).to_bytes(8, "little"))[source], "little")
+        padded = -(-length // 4) * 4
+        own = data.ljust(padded, b"\0") if self.rank == source else bytes(padded)
+        buffer = paddle.to_tensor(np.frombuffer(own, dtype=np.int32))
+        if self.size > 1 and padded:
+            with self._call():
+                dist.broadcast(buffer, src=self.ranks[source], group=self._group)
+        return buffer.numpy().tobytes()[:length]
+
     def gather_bytes(self, row: bytes) -> list[bytes]:
         """Return every rank's ``row``, all equally long."""
         table = np.zeros((self.size, len(row)))

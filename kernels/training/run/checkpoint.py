@@ -14,7 +14,7 @@ import json
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ..models.parameters import PARTS, Split
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Iterator
 
     from ..models.parameters import Piece
 
@@ -54,6 +55,18 @@ class Manifest:
     """The norm of what was not trained and is not saved."""
     shape: dict[str, Any] | None = None
     """The model's, adapters among it; checkpoints of earlier releases have only the options."""
+    machine: int = 0
+    """The machine that this manifest was written on, of those that trained together."""
+    machines: dict[str, int] = field(default_factory=dict)
+    """By file: the machine that holds it, where there was more than one."""
+
+    @property
+    def missing(self) -> list[str]:
+        """The files that another machine holds, and this one does not."""
+        return [name for name in self.files if self._elsewhere(name) and not (self.path / name).exists()]
+
+    def _elsewhere(self, name: str) -> bool:
+        return self.machines.get(name, self.machine) != self.machine
 
     @property
     def shapes(self) -> dict[str, list[int]]:
@@ -141,7 +154,7 @@ def newest(root: Path) -> tuple[Manifest, list[str]]:
 
 
 def read(path: Path) -> Manifest:
-    """Read and verify a checkpoint.
+    """Read and verify a checkpoint; files that are another machine's may be there (``missing``).
 
     Raises:
         Refusal: it is not whole, is damaged, or is of another format.
@@ -157,7 +170,10 @@ def read(path: Path) -> Manifest:
         raise Refusal(f"{name} is not whole", "It has no manifest.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Refusal(f"{name} is damaged", "Its manifest cannot be read.") from error
+    absent = set(manifest.missing)
     for file, digest in manifest.files.items():
+        if file in absent:
+            continue
         try:
             found = _digest(path / file)
         except OSError as error:
@@ -195,6 +211,25 @@ def _first_format(path: Path, fields: dict[str, Any]) -> Manifest:
         places=dict.fromkeys(fields["files"], 0),
         options=fields["options"],
     )
+
+
+def write_missing(manifest: Manifest, name: str, blocks: Iterator[bytes]) -> None:
+    """Write a file that another machine holds beside this one's.
+
+    Raises:
+        OSError: the disk is full or refuses.
+        Refusal: what came is not what was written.
+    """
+    arriving = manifest.path / f"{name}.arriving"
+    with arriving.open("wb") as file:
+        for block in blocks:
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    if _digest(arriving) != manifest.files[name]:
+        arriving.unlink()
+        raise Refusal(f"{name} of another machine came damaged", "Its hash differs from the manifest's.")
+    arriving.rename(manifest.path / name)
 
 
 class Reader:

@@ -272,6 +272,45 @@ def test_two_machines_train_as_one_and_leave_no_dump(start_training: StartTraini
             assert b"hunter2" not in path.read_bytes(), path
 
 
+def _node_rank(run: Path) -> int:
+    return int(json.loads((run / "record.json").read_text())["arguments"]["nodes"]["rank"])
+
+
+@pytest.mark.slow
+def test_machines_each_keep_their_part_of_a_checkpoint_and_go_on_together(
+    start_training: StartTraining, devkit: Devkit, home: Path
+) -> None:
+    from devkit.launching.ranks import free_port
+
+    def both(steps: int, *words: tuple[str, ...]) -> list[Session]:
+        meet = ("--nnodes", "2", "--nproc", "1", "--stage", "2", "--master", f"127.0.0.1:{free_port()}")
+        asked = ("--steps", str(steps), *meet)
+        started = [start_training(*asked, "--node-rank", str(rank), *words[rank]) for rank in range(2)]
+        for session in started:
+            status, err, _ = session.end(120)
+            assert status == 0, err
+        return started
+
+    whole = both(6, (), ())
+    saved = both(6, *[("--save-every", "2", "--steps", "4")] * 2)
+    assert [each["step"] for each in saved[1].events if each["event"] == "checkpoint"] == [2, 4]
+    runs = sorted((home / ".local/state/devkit/runs").glob("*-train-*"))
+    held = sorted((run for run in runs if (run / "checkpoints").is_dir()), key=_node_rank)
+    ids = [each.name.rpartition("-")[2] for each in held]
+    lost = next(held[1].glob("checkpoints/step-00000004"))
+    for path in lost.iterdir():
+        path.unlink()
+    lost.rmdir()  # one machine was cut off before it had the last
+
+    alone = devkit("train", "--resume", ids[0], "--nproc", "1", "--nnodes", "1", "--steps", "6")
+    assert alone.status == 1
+    assert "on none of these machines" in alone.err
+    assert "--nnodes 2" in alone.err
+    resumed = both(6, *[("--resume", each) for each in ids])
+    assert resumed[0].losses == {step: loss for step, loss in whole[0].losses.items() if step > 2}
+    assert (held[0] / "checkpoints/step-00000002/rank-00001.safetensors").is_file(), "now each has it whole"
+
+
 def test_on_a_terminal_the_table_lives_and_stays(tmp_path: Path, home: Path, cache: None) -> None:
     import pty
     import subprocess

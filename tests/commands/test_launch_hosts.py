@@ -1,0 +1,121 @@
+"""``devkit launch --hosts``: two machines by ssh, each an sshd of its own on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conftest import Devkit
+
+pytestmark = pytest.mark.engine
+
+SCRIPT = """
+import os, signal, sys, time
+rank = os.environ["PADDLE_TRAINER_ID"]
+again = os.environ.get("DEVKIT_RESTART", "0")
+interface = os.environ["GLOO_SOCKET_IFNAME"]
+print("rank", rank, "of", os.environ["PADDLE_TRAINERS_NUM"], "start", again, interface, flush=True)
+if sys.argv[1] == "lost" and again == "0":
+    if rank == "0":
+        time.sleep(60)
+    pid = os.getpid()
+    while True:  # the machine goes away: its end of the connection is killed
+        pid = int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+        if "sshd" in open(f"/proc/{pid}/comm").read():
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(60)
+if sys.argv[1] == "fails" and rank == "1":
+    raise ValueError("wrong")
+if sys.argv[1] == "fails":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def machines(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Two sshd, reached as ``one`` and ``two``; returns the folder of the script on both."""
+    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert server, "apt install openssh-server"
+    Path("/run/sshd").mkdir(exist_ok=True)
+    keys = tmp_path / "keys"
+    keys.mkdir(mode=0o700)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
+    (keys / "authorized").write_text((keys / "user.pub").read_text())
+    repository = Path(__file__).parents[2]
+    started, config = [], ""
+    for name in ("one", "two"):
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        (keys / name).write_text(
+            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
+            f"StrictModes no\nUsePAM no\nPidFile {keys}/{name}.pid\nPermitRootLogin yes\nLogLevel ERROR\nPrintMotd no\n"
+            f"SetEnv PATH={Path(sys.executable).parent}:/usr/bin:/bin HOME={home} LANG=C.UTF-8 "
+            f"PYTHONPATH={repository}\n"
+        )
+        config += (
+            f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
+        )
+        started.append(subprocess.Popen([server, "-D", "-e", "-f", keys / name], stderr=subprocess.DEVNULL))
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+    (keys / "ssh_config").write_text(config)
+    monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{keys}/ssh_config")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "train.py").write_text(SCRIPT)
+    yield work
+    for process in started:
+        process.terminate()
+        process.wait(10)
+
+
+LINE = ("launch", "--hosts", "one,two", "--master", "127.0.0.1", "--show", "all")
+
+
+def test_the_ranks_of_two_machines_are_one_run(machines: Path, devkit: Devkit) -> None:
+    result = devkit(*LINE, "train.py", "fine", cwd=machines)
+
+    assert result.status == 0, result.err
+    assert "[one] rank 0 of 2 start 0 lo" in result.out
+    assert "[two] rank 1 of 2 start 0 lo" in result.out
+    assert "2 machines ended well" in result.err
+
+
+def test_a_machine_that_is_lost_is_named_and_the_run_begins_again(machines: Path, devkit: Devkit) -> None:
+    result = devkit(*LINE, "--max-restarts", "1", "train.py", "lost", cwd=machines)
+
+    assert result.status == 0, result.err
+    assert "two was lost: restart 1 of 1" in result.err
+    assert "[two] rank 1 of 2 start 1" in result.out
+
+
+def test_the_machine_at_fault_is_named_with_its_own_words(machines: Path, devkit: Devkit) -> None:
+    result = devkit(*LINE, "train.py", "fails", cwd=machines)
+
+    assert result.status == 1
+    assert "two failed" in result.err
+    assert "rank 1 failed" in result.err
+    assert "ValueError: wrong" in result.err
+
+
+def test_machines_that_cannot_be_reached_or_lack_the_script_are_named_before(machines: Path, devkit: Devkit) -> None:
+    unknown = devkit("launch", "--hosts", "one,not-there.invalid", "train.py", "fine", cwd=machines)
+    assert unknown.status == 1
+    assert "not-there.invalid cannot be reached" in unknown.err
+    assert "rank 0" not in unknown.out
