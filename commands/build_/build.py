@@ -58,6 +58,7 @@ def command(
     offline: Annotated[
         bool, typer.Option("--offline", help="Take nothing from a network (see devkit build deps).")
     ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what CMake holds, and configure again.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Mend what broke it, where that is safe, and go on.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -80,6 +81,7 @@ def command(
         phases=phases(begin=begin, only=only, targets=bool(target)),
         targets=target or [],
         offline=offline,
+        fresh=fresh,
     )
     if dry_run:
         app.console.plan([shlex.join(each) for each in plan(app, request)])

@@ -7,6 +7,9 @@ what is no longer given is taken out of it.
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +26,7 @@ LINK_BYTES = 6 * GIB
 GENERATOR = "Ninja"
 STATE = ".devkit"
 STAMP = "configured.json"
+TAIL = 4096
 TRUE = {"ON", "TRUE", "YES", "Y", "1"}
 FALSE = {"OFF", "FALSE", "NO", "N", "0", ""}
 # What an interpreter leaves in the cache: with another one all of it is stale.
@@ -67,11 +71,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Need:
-    """Whether to configure: why, which options changed, which entries of the cache go."""
+    """Whether to configure: why, which options changed, which entries of the cache go, whether all of it goes."""
 
     why: str = ""
     changes: tuple[Change, ...] = ()
     dropped: tuple[str, ...] = field(default=())
+    fresh: bool = False
 
 
 def jobs(*, cores: int, memory_bytes: int, total_bytes: int, gpu: bool) -> Jobs:
@@ -135,17 +140,34 @@ def line(source: Path, build: Path, given: Mapping[str, str], dropped: tuple[str
     ]  # fmt: skip
 
 
-def need(given: Mapping[str, str], cache: Mapping[str, str] | None, stamp: Stamp | None, *, generated: bool) -> Need:
+def need(
+    given: Mapping[str, str],
+    cache: Mapping[str, str] | None,
+    stamp: Stamp | None,
+    *,
+    generated: bool,
+    compilers: Mapping[str, str] | None = None,
+    fresh: bool = False,
+) -> Need:
     """Return whether and why CMake must run.
 
     Args:
         given: the options of this build.
         cache: what CMakeCache.txt holds; None where there is none.
         stamp: what the last configure by devkit left; None where it did not end, or was another's.
-        generated: whether there is a build.ninja.
+        generated: whether there is a whole build.ninja.
+        compilers: what CC, CXX and CUDACXX name, by CMake's name for it, as whole paths.
+        fresh: whether everything is to be forgotten that CMake holds.
     """
     if cache is None:
         return Need("nothing is configured yet")
+    others = [
+        Change(name, cache[name], path)
+        for name, path in (compilers or {}).items()
+        if name in cache and os.path.realpath(cache[name]) != os.path.realpath(path)
+    ]
+    if fresh or others:  # CMake takes another compiler in an empty folder only
+        return Need("a compiler changed" if others else "--fresh was given", tuple(others), fresh=True)
     before = dict(stamp.options) if stamp else {name: cache[name] for name in given if name in cache}
     changes = [
         Change(name, before.get(name), value)
@@ -168,6 +190,36 @@ def need(given: Mapping[str, str], cache: Mapping[str, str] | None, stamp: Stamp
     if not generated or stamp is None:
         return Need("the last configure did not end" if not generated else "it was not configured by devkit")
     return Need()
+
+
+COMPILERS = {"CC": "CMAKE_C_COMPILER", "CXX": "CMAKE_CXX_COMPILER", "CUDACXX": "CMAKE_CUDA_COMPILER"}
+
+
+def compilers(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what CC, CXX and CUDACXX name, by CMake's name for it, as whole paths; those that are there."""
+    found = {}
+    for variable, name in COMPILERS.items():
+        words = shlex.split(environ.get(variable, ""))
+        path = shutil.which(words[0], path=environ.get("PATH")) if words else None
+        if path:
+            found[name] = path
+    return found
+
+
+def forget(build: Path) -> None:
+    """Remove what CMake holds of a folder, as ``cmake --fresh`` of 3.24 and later does."""
+    (build / "CMakeCache.txt").unlink(missing_ok=True)
+    shutil.rmtree(build / "CMakeFiles", ignore_errors=True)
+
+
+def is_whole(build: Path) -> bool:
+    """Tell whether build.ninja is there and whole: CMake ends it by the line that names the default target."""
+    try:
+        with (build / "build.ninja").open("rb") as file:
+            file.seek(max(0, (build / "build.ninja").stat().st_size - TAIL))
+            return b"\ndefault " in file.read()
+    except OSError:
+        return False
 
 
 def same(one: str, other: str) -> bool:

@@ -1,68 +1,86 @@
-"""A build's log → the first true cause of its failure, by a table of rules.
+"""A log → the first true cause of a failure, by the table of rules.
 
-What a build says last is seldom why it failed: CMake blames the network for a folder's owner, and ninja goes on for
-minutes after the first error. Each rule knows the words of one cause, and which other rules are only its consequences.
+What a program says last is seldom why it failed: CMake blames the network for a folder's owner, and ninja goes on for
+minutes after the first error. So what was got over is left out (a retry that went well, a run before, a test that
+passed), a message of CMake's is read as a whole, each rule knows which other rules are only its consequences, and what
+tools say of any cause counts only where no cause is known.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from devkit.builds.templates import table
+from devkit.builds import logfile, outcome
+from devkit.builds.ownership import is_foreign
+from devkit.builds.rules import CAUSE, CONSEQUENCE, LAST_RESORT, Rule, rules
+from devkit.builds.unknown import Family, Unknown, unknown
 from devkit.errors import GAP
 from devkit.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# What says that a log is of a build that failed, and what that it went on and ended well though git's fatal: stands in
-# it: a download that was tried again, or a package that was looked for and is not needed.
-FAILED = re.compile(
-    r"CMake Error|FAILED: |ninja: (?:build stopped|error)|: \*\*\* |-- Configuring incomplete|"
-    r"Traceback \(most recent call last\)|(?:^|\s)(?:fatal )?error: ",
-    re.MULTILINE,
+__all__ = ["Cause", "Diagnosis", "Evidence", "Family", "Unknown", "diagnose"]
+
+# Words of which a line holds one where it says anything of a failure, or of an end that was good; a line that is not
+# ASCII may say so in Chinese.
+WORDS = (
+    "rror", "ERROR", "FAIL", "ailed", "atal", "annot", "an't", "illed", " not ", "NOT", "No ", "o module",
+    "ndefined", "nable to", "efused", "enied", "ubious", "bort", "egmentation", "racebac", "issing",
+    "nsupported", "ncompatib", "ismatch", "ut of ", "oo many", "imed out", "imeout", "too short", "xceed",
+    "equire", "xception", "runcated", "orrupt", "nvalid", "unrecogni", "nknown", "*** ", "exit ", "exited",
+    "non-zero", "is defined in header", "still dirty", "Clock skew", "previously applied", "been removed",
+    "uccessfully", "been written to", "100%", "no work to do", " passed", "checked out", "etry",
+    "compiler identification", "[1/", "[0/", "already", "recompile", "OOM", "oom-", "llegal", "managed",
+    "modified", "stopped", "Stack dump", "SIG", "Resource", "multiple definition", "uplicate", "conflict",
+    "terminate", "Descriptors", "nan", "Collecting ", "Processing ", "Configuring done", "newer version",
+    "forget", "137", "nexpected", "ad-only", "hash: ", "status: [", "Problem", "wrong", "curl: (", "\n+ ",
+    "\n$ ", "\nOK",
+)  # fmt: skip
+STEP_BYTES = re.compile(
+    rb"\[\s*(?!1/|0/|100%)(\d+)(?:/(?!\1\])\d+|%)\] (?:Building|Linking|Generating|Built|Copying|/\S+ )"
 )
-FATAL = re.compile(r"^fatal: ", re.MULTILINE)
-WELL = re.compile(r"Build files have been written to|^\[(\d+)/\1\] |Successfully built ", re.MULTILINE)
-# What no log says of which all went well: a build that says nothing of its end failed where it has one of these.
-ERRORS = re.compile(
-    r"(?:\berror\b|[a-z]Error|FAILED|\*\*\*|not found|No such file|cannot|file too short|[Kk]illed|[Mm]issing )",
-    re.MULTILINE,
+CALL = 1 << 14
+MOST_LINES = 40_000
+LAST_LINES = 4_000
+HITS_OF_A_RULE = 200
+COMMAND = re.compile(
+    r"(?:cd \S+ && )?(?:\S*/)?(?:c\+\+|g\+\+|gcc|cc|clang\+*|nvcc|hipcc|ccache|cmake)(?:-\d+)? .*(?: -c | -o | -D)"
 )
-FIRST_ERROR = re.compile(r"^.*(?:\berror\b|\bError\b|FAILED: |^fatal: |\*\*\*).*$", re.MULTILINE)
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+PROGRESS = re.compile(
+    r"\[\s*\d+/\d+\] (?:Building|Linking|Generating|Copying|Performing|Creating|No |Completed|Touch)|\[\s*\d+%\] "
+)
+HARMLESS = re.compile(
+    r"no tag exactly matches|-- Performing Test |-- Looking for |-- (?:WARNING|Warning)|[Ww]arning: |"
+    r"CMake (?:Deprecation )?Warning|pip's dependency resolver does not|^note: This error originates|"
+    r"Had to git clone more than once|(?:-W|\b)(?:no-)?error=|\berrors? (?:=|:) ?0\b|\b0 errors?\b|"
+    r"-- Could NOT find (?!Python)|-Wno-error|"
+    r"(?:error|errors|Error|exception|failed|fatal)[\w]*\.(?:cc|cu|h|py|o|cpp|hpp|cmake|c)\b(?!:\d|\(\d)"
+)
+BLOCK = re.compile(r"^CMake (?:Error|Warning|Deprecation Warning)\b")
+PLACE = re.compile(r"[^\s:(]+\.(?:cc|cu|c|cpp|cxx|h|hpp|hxx|cuh|hh|inc|tcc|inl|ipp|hip|kps|S)(?=[:(])")
+FAILED_STEP = re.compile(r"FAILED: |\*\*\* \[|^CMake Error")
+LONGEST_BLOCK = 60
 LONGEST_EXCERPT = 400
+EVIDENCE_SHOWN = 3
+# Lines that differ in numbers alone: the first ones tell all that a wall of them does.
+NUMBERS = re.compile(r"0x[0-9a-f]+|(?<!\d)[2-9](?!\d)|\d{2,}(?<!137)(?<!100)")
+ALIKE, MOST_ALIKE = 160, 100
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One row of the table; see ``templates/builds/rules.toml`` for what each field means."""
+class Evidence:
+    """A line of the log: its number from 1, and its text with credentials masked."""
 
-    id: str
-    pattern: re.Pattern[str]
-    cause: str
-    remedy: str
-    reference: str
-    explains: tuple[str, ...] = ()
-    soft: bool = False
-    fix: str = ""
-    hint: str = ""
-
-    def matches(self, text: str) -> Iterator[re.Match[str]]:
-        """Yield where the pattern is found; with a hint, only lines that hold it are looked at."""
-        if not self.hint:
-            yield from self.pattern.finditer(text)
-            return
-        position = text.find(self.hint)
-        while position >= 0:
-            begin, end = text.rfind("\n", 0, position) + 1, text.find("\n", position)
-            end = end if end >= 0 else len(text)
-            yield from self.pattern.finditer(text, begin, end)
-            position = text.find(self.hint, end)
+    line: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,10 @@ class Cause:
         fix: what ``--retry`` would do about it, or nothing.
         consequences: the numbers of later lines that only follow from it.
         words: what the line tells by the names of the rule's pattern, as its file.
+        family: of which kind it is, as ``network``.
+        confidence: ``high`` for a cause, ``medium`` for what tools say of several, ``low`` where the log does not tell
+            that anything failed.
+        evidence: the lines that say so.
     """
 
     id: str
@@ -90,6 +112,9 @@ class Cause:
     fix: str = ""
     consequences: tuple[int, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
+    family: str = ""
+    confidence: str = "high"
+    evidence: tuple[Evidence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,110 +122,331 @@ class Diagnosis:
     """What a log tells.
 
     Attributes:
-        failed: whether it is of a build that failed.
+        failed: whether it is of something that failed.
         causes: the true causes, the first one first.
         first_error: where no rule knows the failure, its first error as ``(line, text)``.
+        ended: ``failed``, ``well`` or ``unknown``, where nothing in it says how it ended.
+        unknown: where no rule knows the failure, what is likely.
     """
 
     failed: bool
     causes: tuple[Cause, ...]
     first_error: tuple[int, str] | None = None
+    ended: str = "failed"
+    unknown: Unknown | None = None
 
 
-@cache
-def rules() -> tuple[Rule, ...]:
-    """Return the table of rules."""
-    return tuple(_rule(row) for row in table("rules")["rule"])
+@dataclass(frozen=True)
+class Hit:
+    """A rule that was found: at which byte of the log, in which line, in which failed step, with which words."""
+
+    rule: Rule
+    start: int
+    line: int
+    step: int
+    text: str
+    words: Mapping[str, str]
 
 
-def _rule(row: Mapping[str, Any]) -> Rule:
-    return Rule(
-        row["id"],
-        re.compile(row["pattern"].strip()),
-        row["cause"],
-        row["remedy"],
-        row["reference"],
-        tuple(row.get("explains", ())),
-        bool(row.get("soft", False)),
-        row.get("fix", ""),
-        row.get("hint", ""),
-    )
+@dataclass(frozen=True)
+class Unit:
+    """A line, or a whole message of CMake's: its byte, its first line's number, the texts of its lines."""
+
+    start: int
+    number: int
+    texts: tuple[str, ...]
+
+    @property
+    def heading(self) -> str:
+        """The first line."""
+        return self.texts[0]
+
+    @cached_property
+    def alike(self) -> str:
+        """The first line without its numbers but 0 and 1, which tell steps, counts and statuses apart."""
+        return NUMBERS.sub("#", self.heading[:ALIKE])
 
 
-def diagnose(log: str, *, known: Sequence[Rule] | None = None) -> Diagnosis:
-    """Return what a log tells: its causes in the order of their first lines, consequences left out.
+def diagnose(
+    log: str | bytes | Path, *, known: Sequence[Rule] | None = None, progress: Callable[[float], None] | None = None
+) -> Diagnosis:
+    """Return what a log tells: its causes, the first true one first, consequences left out.
 
     Args:
-        log: the whole text; colours and carriage returns in it do not matter.
+        log: the text, or its file, which may be packed; colours, times and steps before its lines do not matter.
         known: the rules; those of the table by default.
+        progress: told the share that is read, from 0 to 1.
+
+    Raises:
+        DevkitError: the file cannot be read, is empty or is no text.
     """
     known = rules() if known is None else known
-    text = ANSI.sub("", log.replace("\r\n", "\n").replace("\r", "\n"))
-    well = bool(WELL.search(text))
-    failed = bool(FAILED.search(text) or (not well and (FATAL.search(text) or ERRORS.search(text))))
-    hits = sorted(
-        (
-            (text.rfind("\n", 0, match.start()), order, rule, match)
-            for order, rule in enumerate(known)
-            if failed or not rule.soft
-            for match in rule.matches(text)
-        ),
-        key=lambda hit: hit[:2],
-    )
-    causes: dict[str, tuple[Cause, list[int]]] = {}
+    data = logfile.load(log) if isinstance(log, Path) else log.encode(errors="replace") if isinstance(log, str) else log
+    units = list(_units(data, progress))
+    events = list(_events(units))
+    ended = outcome.judge(events)
+    hits = list(_hits(units, known))
+    if ended.failed is None and any(hit.rule.tier <= LAST_RESORT and not hit.rule.soft for hit in hits):
+        ended = outcome.Outcome(True)
+    if not ended.failed:
+        return Diagnosis(False, (), ended="well" if ended.failed is False else "unknown")
+    hits = [hit for hit in hits if hit.start >= ended.begin]
+    causes = _causes(_without_what_was_got_over(hits, events))
+    if causes:
+        return Diagnosis(True, causes)
+    told = unknown([(each.number, list(each.texts)) for each in units if each.start >= ended.begin], data)
+    return Diagnosis(True, (), told.first_error if told else None, unknown=told)
+
+
+def _events(units: Iterable[Unit]) -> Iterable[outcome.Event]:
+    marks: dict[str, outcome.Mark | None] = {}
+    for unit in units:
+        alike = unit.heading if unit.heading.startswith("[") else unit.alike  # the last step is one by its numbers
+        if alike not in marks:
+            marks[alike] = outcome.mark(unit.heading)
+        mark = marks[alike]
+        if mark and not _is_harmless(unit.heading, mark):
+            yield outcome.Event(unit.start, mark, unit.heading)
+
+
+def _is_harmless(text: str, mark: outcome.Mark) -> bool:
+    return mark is outcome.Mark.FAULT and HARMLESS.search(text) is not None and not text.startswith("CMake Error")
+
+
+def _units(data: bytes, progress: Callable[[float], None] | None) -> Iterable[Unit]:
+    """Yield the lines that may say something of an end, messages of CMake's as a whole."""
+    starts = _candidates(data, progress)
+    if len(starts) > MOST_LINES:
+        starts = [*starts[: MOST_LINES - LAST_LINES], *starts[-LAST_LINES:]]
+    number, counted, behind = 1, 0, 0
+    for start in starts:
+        if start < behind:
+            continue
+        number += data.count(b"\n", counted, start)
+        counted = start
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        for text in logfile.clean(data[start:end].decode(errors="replace")):
+            if BLOCK.match(text):
+                texts, behind = _message(data, text, end + 1)
+                yield Unit(start, number, texts)
+            elif not COMMAND.match(text):
+                yield Unit(start, number, (text,))
+
+
+def _candidates(data: bytes, progress: Callable[[float], None] | None) -> list[int]:
+    """Return where lines begin that hold one of the words; steps of a build and commands of compilers hold none."""
+    words = [word.encode() for word in WORDS]
+    found: set[int] = set()
+    begin = 0
+    while begin < len(data):
+        end = data.find(b"\n", min(begin + logfile.PIECE, len(data)))
+        end = len(data) if end < 0 else end + 1
+        starts, places, kept = [], [], []
+        start = place = 0
+        for line in data[begin:end].split(b"\n"):
+            if not (line[:1] == b"[" and STEP_BYTES.match(line)) and not (b" -o " in line and b" -c " in line[:CALL]):
+                if not line.isascii():
+                    found.add(begin + start)
+                starts.append(start)
+                places.append(place)
+                kept.append(line)
+                place += len(line) + 1
+            start += len(line) + 1
+        piece = b"\n".join(kept)
+        for word in words:
+            position = piece.find(word)
+            while position >= 0:
+                position += word.startswith(b"\n")
+                found.add(begin + starts[bisect_right(places, position) - 1])
+                stop = piece.find(b"\n", position)
+                position = piece.find(word, stop) if stop >= 0 else -1
+        begin = end
+        if progress:
+            progress(begin / len(data))
+    return sorted(found)
+
+
+def _message(data: bytes, heading: str, start: int) -> tuple[tuple[str, ...], int]:
+    """Return the lines of a message of CMake's, and where what follows it begins."""
+    texts = [heading]
+    for line in _each_line(data, start):
+        text, stop = line
+        shown = (logfile.clean(text) or [""])[-1]
+        if shown.startswith("Call Stack") or (shown and not shown.startswith(" ")) or len(texts) > LONGEST_BLOCK:
+            break
+        texts.append(shown)
+        start = stop
+    return tuple(texts), start
+
+
+def _each_line(data: bytes, start: int) -> Iterable[tuple[str, int]]:
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = len(data) if end < 0 else end
+        yield data[start:end].decode(errors="replace"), end + 1
+        start = end + 1
+
+
+def _hits(units: Iterable[Unit], known: Sequence[Rule]) -> Iterable[Hit]:
+    counts: dict[str, int] = {}
+    seen: Counter[str] = Counter()
+    step = 0
+    for unit in units:
+        step += bool(FAILED_STEP.search(unit.heading))
+        seen[unit.alike] += 1
+        if seen[unit.alike] > MOST_ALIKE:
+            continue
+        if PROGRESS.match(unit.heading) or (BLOCK.match(unit.heading) and not unit.heading.startswith("CMake Error")):
+            continue
+        warns = _is_warning(unit.heading)
+        text = "\n".join(unit.texts)
+        flat = " ".join(part.strip() for part in unit.texts) if len(unit.texts) > 1 else text
+        for rule in known:
+            if counts.get(rule.id, 0) >= HITS_OF_A_RULE or (warns and not rule.notes):
+                continue
+            if rule.only_error_block and not unit.heading.startswith("CMake Error"):
+                continue
+            match = rule.search(text, flat)
+            if match and _belongs(rule, match):
+                counts[rule.id] = counts.get(rule.id, 0) + 1
+                above = text.count("\n", 0, match.start())
+                yield Hit(rule, unit.start, unit.number + above, step, unit.texts[above].strip(), _words(match))
+
+
+def _is_warning(text: str) -> bool:
+    return ("warning: " in text or " note: " in text or text.startswith(("note: ", "-- "))) and "error: " not in text
+
+
+def _words(match: re.Match[str]) -> dict[str, str]:
+    words = {name: redact(word.strip()) for name, word in match.groupdict().items() if word and word.strip()}
+    if "number" in words:  # nvcc's FILE(LINE)
+        words["place"] = f"{words['path']}:{words['number']}"
+    return words
+
+
+def _belongs(rule: Rule, match: re.Match[str]) -> bool:
+    """Tell whether an error in code is of the kind that the rule is for: the user's own, or another's."""
+    if rule.foreign is None:
+        return True
+    place = PLACE.search(match.string)
+    return is_foreign(place[0] if place else "") == rule.foreign
+
+
+def _without_what_was_got_over(hits: Sequence[Hit], events: Sequence[outcome.Event]) -> list[Hit]:
+    """Leave out what was tried again and went well, and what tests printed that passed."""
+    starts = [event.start for event in events]
+
+    def follows(hit: Hit) -> bool:
+        """Tell whether something failed after the hit before anything was well again."""
+        for event in events[bisect_right(starts, hit.start - 1) :]:
+            if event.mark in {outcome.Mark.RECOVERED, outcome.Mark.WELL}:
+                return False
+            if event.mark is outcome.Mark.STOP or (event.mark is outcome.Mark.FAULT and event.start > hit.start):
+                if re.search("clone of '|unable to access '", event.text):
+                    continue
+                return True
+        return event.mark is not outcome.Mark.RETRIED if events else True
+
+    def passed(hit: Hit) -> bool:
+        """Tell whether the next test that ended after the hit passed."""
+        for event in events[bisect_right(starts, hit.start) :]:
+            if event.mark is outcome.Mark.PASSED:
+                return True
+            if event.mark is outcome.Mark.STOP or re.search(r"\*\*\*(?:Failed|Timeout|Exception)", event.text):
+                return False
+        return False
+
+    return [hit for hit in hits if not (hit.rule.soft and not follows(hit)) and not passed(hit)]
+
+
+def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
+    """Return the causes of hits: specific ones before what is said of any, each with what follows from it."""
+    hits = _most_specific(hits)
+    lowest = min((hit.rule.tier for hit in hits), default=CAUSE)
+    floor = CONSEQUENCE if lowest < CONSEQUENCE else LAST_RESORT if lowest < LAST_RESORT else LAST_RESORT + 1
+    kept = [hit for hit in hits if hit.rule.tier < floor]
+    found: dict[str, list[Hit]] = {}
+    follow: dict[str, list[Hit]] = {}
     explained: dict[str, str] = {}
-    for _, _, rule, match in hits:
-        line = text.count("\n", 0, match.start()) + 1
-        if rule.id in explained:
-            causes[explained[rule.id]][1].append(line)
-        elif rule.id not in causes:
-            causes[rule.id] = (_cause(rule, match, line, text), [])
-            explained.update(dict.fromkeys(rule.explains, rule.id) | explained)
-    found = tuple(
-        Cause(**{**vars(cause), "consequences": tuple(dict.fromkeys(lines))}) for cause, lines in causes.values()
-    )
-    return Diagnosis(failed or bool(found), found, None if found or not failed else _first_error(text))
+    order = sorted(kept, key=lambda hit: (hit.start, hit.rule.tier))
+    for hit in order:
+        if hit.rule.absorbs:
+            for other in [one for one in found if one in hit.rule.explains and found[one][0].step == hit.step]:
+                follow.setdefault(hit.rule.id, []).extend(found.pop(other))
+        if hit.rule.id in explained and explained[hit.rule.id] in found:
+            follow.setdefault(explained[hit.rule.id], []).append(hit)
+            continue
+        found.setdefault(hit.rule.id, []).append(hit)
+        for name in hit.rule.explains:
+            explained.setdefault(name, hit.rule.id)
+    rest = [hit for hit in hits if hit.rule.tier >= floor]
+    causes = []
+    for number, same in enumerate(found.values()):
+        later = [*follow.get(same[0].rule.id, ()), *(rest if number == 0 else ())]
+        causes.append(_cause(same, later))
+    return tuple(causes)
 
 
-def _cause(rule: Rule, match: re.Match[str], line: int, text: str) -> Cause:
-    words = {re.sub(r"\d$", "", name): word for name, word in match.groupdict().items() if word}
-    words = {name: redact(word.strip()) for name, word in words.items()}
+def _most_specific(hits: Sequence[Hit]) -> list[Hit]:
+    """Of hits in one line keep those of the lowest tier, and of these the ones that no other explains."""
+    by_line: dict[int, list[Hit]] = {}
+    for hit in hits:
+        by_line.setdefault(hit.start, []).append(hit)
+    found = []
+    for same in by_line.values():
+        lowest = min(hit.rule.tier for hit in same)
+        of_it = [hit for hit in same if hit.rule.tier == lowest]
+        explained = {name for hit in same for name in hit.rule.explains}
+        kept = [hit for hit in of_it if hit.rule.id not in explained] or of_it[:1]
+        found.append(kept[0])
+    return found
+
+
+def _cause(same: Sequence[Hit], later: Iterable[Hit]) -> Cause:
+    hit = same[0]
+    rule = hit.rule
+    words = {**rule.defaults, **hit.words}
+    lines = sorted({one.line for one in later} - {hit.line})
     return Cause(
         rule.id,
-        line,
-        _excerpt(text, match.start()),
+        hit.line,
+        _excerpt(hit.text),
         _filled(rule.cause, words),
         _line(rule.remedy, words),
         rule.reference,
         rule.fix,
-        words=words,
+        tuple(lines),
+        hit.words,
+        rule.family,
+        "high" if rule.tier == CAUSE and not rule.soft else "medium" if rule.tier < CONSEQUENCE else "low",
+        tuple(Evidence(one.line, _excerpt(one.text)) for one in same[:EVIDENCE_SHOWN]),
     )
+
+
+def _excerpt(text: str) -> str:
+    return redact(text.strip())[:LONGEST_EXCERPT]
 
 
 def _line(remedy: str, words: Mapping[str, str]) -> str:
     """Return the line to type; what the log told is one word of it, whatever it holds."""
     line, gap, purpose = remedy.partition(GAP)
     quoted = {name: shlex.quote(word) for name, word in words.items()}
-    return f"{_filled(line, quoted)}{gap}{_filled(purpose, words)}"
+    return f"{_named(line, quoted)}{gap}{_filled(purpose, words)}"
+
+
+def _named(words: str, values: Mapping[str, str]) -> str:
+    """Put the values where ``{name}`` stands; what the log did not tell is the name in capitals."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1]) or match[1].upper(), words)
 
 
 def _filled(words: str, values: Mapping[str, str]) -> str:
-    """Put the values where ``{name}`` stands; what the log did not tell goes, with the colon before it."""
-
-    def value(match: re.Match[str]) -> str:
-        found = values.get(match["name"])
-        before = match["before"] or ""
-        return f"{before}{found}" if found else ("" if before else f"<{match['name']}>")
-
-    return re.sub(r"(?P<before>: )?\{(?P<name>\w+)\}", value, words)
+    """Put the values where ``{name}`` stands; what the log did not tell goes, with what stands around it alone."""
+    said = re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], "\0"), words)
+    said = re.sub(r" ?\(\0+\)|:? ?\0+", "", said)
+    return re.sub(r" {2,}", " ", said).strip().removesuffix(":")
 
 
-def _excerpt(text: str, position: int) -> str:
-    begin = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    return redact(text[begin : end if end >= 0 else len(text)].strip())[:LONGEST_EXCERPT]
-
-
-def _first_error(text: str) -> tuple[int, str] | None:
-    match = FIRST_ERROR.search(text)
-    return (text.count("\n", 0, match.start()) + 1, redact(match[0].strip())[:LONGEST_EXCERPT]) if match else None
+def without_words(cause: Cause) -> Cause:
+    """Return a cause as records keep it."""
+    return replace(cause, words={})

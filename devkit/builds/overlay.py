@@ -401,6 +401,8 @@ def turn_off(told: Python) -> Path | None:
 
 def imported(runner: Runner, told: Python, environ: Mapping[str, str]) -> Path | None:
     """Return the folder of the Paddle that an environment's Python would import; None where it has none."""
-    done = runner.run([told.executable, "-c", WHERE], cwd=Path(told.purelib), env=environ, timeout_s=ASK_LIMIT_S)
+    done = runner.run(
+        [told.executable, "-c", WHERE], cwd=Path(told.executable).parent, env=environ, timeout_s=ASK_LIMIT_S
+    )
     said = done.text.strip()
     return Path(said) if said else None

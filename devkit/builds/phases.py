@@ -44,7 +44,7 @@ class BuildFailed(DevkitError):
     """
 
     def __init__(self, phase: str, log: Path, error: DevkitError, request: Request) -> None:
-        found = diagnose(log.read_bytes().decode(errors="replace")) if log.is_file() else diagnose("")
+        found = diagnose(log.read_bytes() if log.is_file() else b"")
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"
@@ -300,9 +300,11 @@ def set_up(work: Work) -> Said:
     request = work.request
     cache, stamp = configure.read_cache(request.build), configure.read_stamp(request.build)
     refuse_foreign(request, cache or {})
-    need = configure.need(request.options, cache, stamp, generated=(request.build / "build.ninja").is_file())
+    need = needed(work.app, request, cache, stamp)
     if not need.why:
         return "skipped", f"{counted(len(request.options), 'option')} as before"
+    if need.fresh:
+        configure.forget(request.build)
     known_lines = stamp.lines if stamp else int(wheel.remembered(request.build, "cmake").get("lines", 0))
     configure.drop_stamp(request.build)
     archives.place(request.root, request.build, request.options)
@@ -321,6 +323,20 @@ def set_up(work: Work) -> Said:
     configure.write_stamp(request.build, configure.Stamp(request.options, held, lines))
     wheel.remember(request.build, "cmake", {"lines": lines})
     return "done", f"{request.profile.name}: {told(need)}"
+
+
+def needed(
+    app: App, request: Request, cache: Mapping[str, str] | None, stamp: configure.Stamp | None
+) -> configure.Need:
+    """Return whether and why CMake must run for a build."""
+    return configure.need(
+        request.options,
+        cache,
+        stamp,
+        generated=configure.is_whole(request.build),
+        compilers=configure.compilers(environment(app, request)),
+        fresh=request.fresh,
+    )
 
 
 def told(need: configure.Need) -> str:
@@ -557,8 +573,9 @@ def plan(app: App, request: Request) -> list[list[str]]:
     cache, stamp = configure.read_cache(request.build), configure.read_stamp(request.build)
     if "configure" in request.phases:
         refuse_foreign(request, cache or {})
-        generated = (request.build / "build.ninja").is_file()
-        need = configure.need(request.options, cache, stamp, generated=generated)
+        need = needed(app, request, cache, stamp)
+        if need.fresh:
+            lines.append(["rm", "-r", str(request.build / "CMakeCache.txt"), str(request.build / "CMakeFiles")])
         if need.why:
             lines.append(configure.line(request.root, request.build, request.options, need.dropped))
     if "compile" in request.phases:

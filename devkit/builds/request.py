@@ -63,6 +63,7 @@ class Request:
     trusting: bool = False
     variables: Mapping[str, str] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    fresh: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -100,6 +101,7 @@ def make(
     phases: tuple[str, ...],
     targets: Sequence[str],
     offline: bool = False,
+    fresh: bool = False,
 ) -> Request:
     """Turn the words of a command line into a build.
 
@@ -136,6 +138,7 @@ def make(
         targets=tuple(_target(each) for each in targets),
         offline=offline,
         words=flags(profile, define),
+        fresh=fresh,
     )
 
 

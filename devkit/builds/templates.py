@@ -27,3 +27,10 @@ def table(name: str) -> dict[str, Any]:
 
         return tomlkit.parse(text).unwrap()
     return tomllib.loads(text)
+
+
+@cache
+def rows(folder: str, name: str) -> tuple[dict[str, Any], ...]:
+    """Return the rows of that name of all tables in ``templates/builds/FOLDER``, in the order of the files' names."""
+    paths = sorted((FOLDER / folder).glob("*.toml"))
+    return tuple(row for path in paths for row in table(f"{folder}/{path.stem}")[name])

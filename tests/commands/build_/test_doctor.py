@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import zstandard
+
+from devkit.builds.diagnosis import diagnose
 
 if TYPE_CHECKING:
     from tests.conftest import Devkit
@@ -44,7 +52,9 @@ def test_a_clean_log_is_a_good_verdict(devkit: Devkit) -> None:
 def test_a_failure_that_no_rule_knows_shows_where_to_look(devkit: Devkit) -> None:
     told = devkit("build", "doctor", str(LOGS / "_unknown.log"))
     assert told.status == 4
-    assert "its first error, line 2: FAILED: paddle/phi/ops.cc" in told.out
+    assert "its first error, line 3: yacc: something nobody has seen before: error 42" in told.out
+    assert "FAILED: paddle/phi/ops.cc" in told.out
+    assert "likely compiler: the lines speak of source files" in told.out
 
 
 def test_without_a_log_and_without_a_build_it_says_what_to_type(devkit: Devkit) -> None:
@@ -57,3 +67,49 @@ def test_a_file_that_is_not_there_is_an_error_of_the_user(devkit: Devkit) -> Non
     told = devkit("build", "doctor", "nosuch.log")
     assert told.status == 1
     assert "✗ nosuch.log cannot be read" in told.err
+
+
+def test_packed_logs_and_those_of_other_systems_are_read(devkit: Devkit, tmp_path: Path) -> None:
+    data = (LOGS / "compile-error.log").read_bytes()
+    packed = {
+        "a.gz": gzip.compress(data),
+        "a.xz": lzma.compress(data),
+        "a.bz2": bz2.compress(data),
+        "a.zst": zstandard.compress(data),
+        "utf16.log": data.decode().encode("utf-16"),
+        "windows.log": data.replace(b"\n", b"\r\n"),
+    }
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1_configure.txt", "-- Configuring done\n")
+        archive.writestr("2_build.txt", data)
+    for name, content in packed.items():
+        (tmp_path / name).write_bytes(content)
+    for name in (*packed, "a.zip"):
+        assert diagnose(tmp_path / name).causes[0].id == "compile-error", name
+    told = devkit("build", "doctor", "--json", "a.gz", cwd=tmp_path)
+    assert (told.status, json.loads(told.out)["causes"][0]["id"]) == (4, "compile-error")
+
+
+def test_what_is_no_log_is_said_to_be_none(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "empty.log").write_text(" \n")
+    (tmp_path / "binary.log").write_bytes(bytes(range(32)) * 100)
+    (tmp_path / "half.gz").write_bytes(gzip.compress(b"error: x\n" * 1000)[:40])
+    (tmp_path / "silent.log").write_text("-- Detecting CXX compiler ABI info\n")
+    for name, said in (("empty.log", "is empty"), ("binary.log", "is not text"), ("half.gz", "cannot be unpacked")):
+        told = devkit("build", "doctor", name, cwd=tmp_path)
+        assert (told.status, said in told.err) == (1, True), told.err
+    silent = devkit("build", "doctor", "silent.log", cwd=tmp_path)
+    assert silent.status == 1
+    assert "says neither that it failed nor that it ended well" in silent.out
+
+
+def test_explain_is_the_same_doctor_for_any_log(devkit: Devkit) -> None:
+    said = "Traceback (most recent call last):\nAttributeError: module 'paddle._C_ops' has no attribute 'my_op'\n"
+    told = devkit("explain", "-", "--json", data=said)
+    answer = json.loads(told.out)
+    assert (told.status, answer["causes"][0]["id"], answer["causes"][0]["family"]) == (
+        4,
+        "op-not-registered",
+        "operators",
+    )
+    assert answer["causes"][0]["evidence"][0]["line"] == 2

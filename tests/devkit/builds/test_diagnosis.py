@@ -8,11 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+import tomllib
 
-from devkit.builds.diagnosis import Cause, diagnose, rules
+from devkit import commands
+from devkit.builds.diagnosis import Cause, diagnose
 from devkit.builds.mend import REMEDIES
+from devkit.builds.rules import rules
+from devkit.commands._cli.tree import resolve
 
 LOGS = Path(__file__).parent / "logs"
+WORDS = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
 
 
 def log(name: str) -> str:
@@ -23,11 +28,11 @@ def first(name: str) -> Cause:
     return diagnose(log(name)).causes[0]
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.id)
-def test_every_rule_finds_its_cause_first_in_its_own_excerpt(rule: object) -> None:
-    found = diagnose(log(rule.id))  # type: ignore[attr-defined]  # pytest's ids hide the type
+@pytest.mark.parametrize("rule", sorted(path.stem for path in LOGS.glob("[!_]*.log")))
+def test_a_rule_finds_its_cause_first_in_an_excerpt_of_a_whole_log(rule: str) -> None:
+    found = diagnose(log(rule))
     assert found.failed
-    assert [each.id for each in found.causes] == [rule.id]  # type: ignore[attr-defined]
+    assert [each.id for each in found.causes] == [rule]
     (cause,) = found.causes
     assert cause.text == log(cause.id).splitlines()[cause.line - 1].strip()
     assert not re.search(r"[{}<>]", cause.cause)
@@ -40,7 +45,8 @@ def test_the_table_is_whole() -> None:
     assert len(ids) == len(set(ids)) > 20
     assert {each for rule in rules() for each in rule.explains} <= set(ids) | {""}
     assert {rule.fix for rule in rules()} == {"", *REMEDIES}
-    assert {path.stem for path in LOGS.glob("[!_]*.log")} == set(ids)
+    assert {*WORDS, *(path.stem for path in LOGS.glob("[!_]*.log"))} <= set(ids)
+    assert {*ids} == {*WORDS}
 
 
 def test_a_clean_log_has_no_causes_though_it_tried_twice() -> None:
@@ -66,7 +72,7 @@ def test_what_no_rule_knows_shows_its_first_error() -> None:
     found = diagnose(log("_unknown"))
     assert found.failed
     assert found.causes == ()
-    assert found.first_error == (2, "FAILED: paddle/phi/ops.cc")
+    assert found.first_error == (3, "yacc: something nobody has seen before: error 42")
 
 
 def test_colours_and_carriage_returns_do_not_hide_a_cause() -> None:
@@ -136,3 +142,112 @@ def test_words_of_a_log_are_one_word_of_the_line_to_type() -> None:
     said = "fatal: detected dubious ownership in repository at '/w/$(touch x) y;z'\n"
     (cause,) = diagnose(said).causes
     assert shlex.split(cause.remedy)[-1] == "/w/$(touch x) y;z"
+
+
+@pytest.mark.parametrize("rule", [*WORDS])
+def test_each_tools_words_for_a_cause_are_known(rule: str) -> None:
+    missed = {}
+    for words in WORDS[rule]:
+        log = f"[3/9] Building CXX object a.cc.o\nFAILED: a.cc.o\n{words}\nninja: build stopped: subcommand failed.\n"
+        found = diagnose(log)
+        if not found.causes or found.causes[0].id != rule:
+            missed[words] = [cause.id for cause in found.causes]
+    assert missed == {}
+
+
+GOOD = {
+    "tests that provoke errors": (
+        "      Start  1: test_save_error\nOSError: [Errno 28] No space left on device\n"
+        " 1/1 Test  #1: test_save_error ...   Passed    2.20 sec\n\n100% tests passed, 0 tests failed out of 1\n"
+    ),
+    "a tag that no build has": "fatal: no tag exactly matches '462ee1'\n[100%] Built target paddle_python\n",
+    "pip's word about others": (
+        "ERROR: pip's dependency resolver does not currently take into account all the packages.\n"
+        "Successfully installed paddlepaddle-0.0.0\n"
+    ),
+    "a second run that went well": (
+        "CMake Error at a:1 (message):\n  Failed to update submodule\n\n-- Configuring incomplete, errors occurred!\n"
+        "-- The CXX compiler identification is GNU 12.2.0\n-- Build files have been written to: /w/build\n"
+    ),
+    "names that alarm": (
+        "[2/3] Building CXX object error.dir/fatal_error.cc.o\n[3/3] Linking CXX static library liberror.a\n"
+    ),
+    "a retry of pip's": (
+        "WARNING: Retrying (Retry(total=4)) after connection broken by 'ReadTimeoutError(\"Read timed out.\")': /x\n"
+        "Collecting numpy\nSuccessfully installed numpy-2.0\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [*GOOD])
+def test_what_ended_well_is_no_failure(name: str) -> None:
+    assert (diagnose(GOOD[name]).failed, diagnose(GOOD[name]).ended) == (False, "well")
+
+
+def test_a_failure_that_was_got_over_is_not_the_cause_of_the_next() -> None:
+    text = (
+        "fatal: unable to access 'https://h/g.git/': Failed to connect to h port 443: Connection timed out\n"
+        "Failed to clone 'third_party/g'. Retry scheduled\nSubmodule path 'third_party/g': checked out '1f2e'\n"
+        "-- Build files have been written to: /w/build\n[1/9] Building CXX object a.cc.o\nFAILED: a.cc.o\n"
+        "/w/paddle/a.cc:3:1: error: no\nninja: build stopped: subcommand failed.\n"
+    )
+    assert [cause.id for cause in diagnose(text).causes] == ["compile-error"]
+    first_run = "FAILED: b.o\n/w/paddle/b.cc:3:1: error: no\nninja: build stopped: subcommand failed.\n"
+    (cause,) = diagnose(f"{first_run}{text}").causes
+    assert cause.text == "/w/paddle/a.cc:3:1: error: no"
+
+
+def test_what_stands_before_each_line_does_not_hide_a_cause() -> None:
+    plain = (
+        "fatal: unable to access 'https://h/g.git/': Could not resolve host: h\n"
+        "Failed to clone 'g' a second time, aborting\n"
+    )
+    for prefix in (
+        "2025-01-14T15:40:24.1234567Z ",
+        "#12 33.41 ",
+        "[2025-01-14 23:40:24] ",
+        "build-1  | ",
+        "job\tstep\t2025-01-14T15:40:24Z ",
+    ):
+        text = "".join(f"{prefix}{line}\n" for line in plain.splitlines())
+        assert [cause.id for cause in diagnose(text).causes] == ["network"], prefix
+
+
+def test_lines_are_numbered_as_an_editor_does_and_links_are_no_words() -> None:
+    text = (
+        "Cloning\nReceiving:   0% (1/9)\rReceiving: 100% (9/9), done.\nFAILED: x.o\n"
+        "/w/a.cc:31:10: error: unused 'x' [\x1b]8;;https://gcc.gnu.org/x\x07-Werror=unused\x1b]8;;\x07]\n"
+    )
+    (cause,) = diagnose(text).causes
+    assert (cause.line, cause.cause) == (4, "the code does not compile: unused 'x' [-Werror=unused]")
+
+
+def test_an_editor_is_opened_on_the_users_own_code_alone() -> None:
+    places = (
+        "/usr/include/c++/12/x.h",
+        "/w/third_party/glog/a.cc",
+        "/e/lib/python3.10/site-packages/p/x.h",
+        "/w/build/x.cc",
+    )
+    for place in places:
+        (cause,) = diagnose(f"FAILED: a.o\n{place}:3:1: error: no\n").causes
+        assert "$EDITOR" not in cause.remedy, place
+    (cause,) = diagnose("FAILED: a.o\n/w/Paddle/paddle/a.cu(44): error: no\n").causes
+    assert cause.remedy == "$EDITOR /w/Paddle/paddle/a.cu:44"
+
+
+def test_each_remedy_of_devkits_is_a_command_with_flags_that_exist() -> None:
+    for rule in rules():
+        line = rule.remedy.partition("   ")[0]
+        for said in re.findall(r"\bdevkit ([a-z][^;&|)]*)", f"{rule.remedy.replace('   ', ' ; ')} "):
+            words = said.split()
+            node, rest = resolve(words)
+            assert not node.is_group or node.own_command, (rule.id, said)
+            text = Path(node.own_command or node.path).read_text("utf-8")
+            shared = Path(node.own_command or node.path).parent / "_options.py"
+            text += shared.read_text("utf-8") if shared.is_file() else ""
+            text += (Path(commands.__file__).parent / "_cli" / "options.py").read_text("utf-8")
+            for flag in (word.rstrip(",") for word in rest if word.startswith("-") and word.strip("-")):
+                assert f'"{flag}"' in text, (rule.id, flag)
+        assert line.count("'") % 2 == 0, rule.id
+        assert shlex.split(re.sub(r"\{\w+\}", "x", line)), rule.id

@@ -1,0 +1,134 @@
+"""How the program whose log this is ended, by what the log says of it: it failed, it ended well, or it does not say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Mark(Enum):
+    """What a line says of how things go."""
+
+    STOP = "stop"  # a program ended because of an error
+    FAULT = "fault"  # one thing failed; others may go on
+    RETRIED = "retried"  # it failed and is tried again
+    RECOVERED = "recovered"  # something that failed before is there now
+    WELL = "well"  # a whole run ended well
+    RESTART = "restart"  # a run begins
+    PASSED = "passed"  # a test passed: what it printed before was what it is for
+
+
+MARKS: dict[Mark, str] = {
+    Mark.STOP: (
+        r"ninja: build stopped|ninja: (?:error|fatal): |^(?:make|gmake|mingw32-make)(?:\[\d+\])?: \*\*\* |"
+        r"-- Configuring incomplete|[Pp]rocess completed with exit code [1-9]|exited with code [1-9]|"
+        r"returned a non-zero code: [1-9]|did not complete successfully: exit code: [1-9]|"
+        r"^ERROR: failed to (?:solve|build)|Failed to build |Failed building wheel|Could not build wheels|"
+        r"metadata-generation-failed|a second time, aborting|[1-9]\d* tests? failed out of|"
+        r"FAILED \((?:failures|errors)|"
+        r"\bAborted\b|(?:BUILD|Build) (?:FAILED|failed)|compilation terminated|^Error: Process |linker command failed|"
+        r"ld returned [1-9]\d* exit status|=+ .*\b[1-9]\d* (?:failed|errors?)\b.* in [\d.]+s|"
+        r"returned non-zero exit status [1-9]|subprocess-exited-with-error|ERROR: No matching distribution"
+    ),
+    Mark.RETRIED: (
+        r"Retry scheduled|clone of '[^']*' into submodule path '[^']*' failed|Retrying|[Tt]rying again|try again"
+    ),
+    Mark.FAULT: (
+        r"CMake Error|FAILED: |^(?:fatal|FATAL)(?: error)?: |: (?:fatal |internal compiler )?error: |"
+        r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
+        r"^[A-Za-z_.]*(?:Error|Exception): |^Killed|Segmentation fault|\): error"
+    ),
+    Mark.WELL: (
+        r"Build files have been written to|\[100%\] Built target|Successfully (?:built|installed|tagged)|"
+        r"100% tests passed|ninja: no work to do|exit code 0\b|naming to \S+ .*done|writing image sha256|"
+        r"=+ \d+ passed(?:, \d+ (?:skipped|warnings?|deselected|xfailed|xpassed))* in |^OK(?: \(.*\))?$|"
+        r"BUILD SUCCESSFUL|Build succeeded|Finished .*(?:release|dev).* target|Everything up-to-date|"
+        r"paddlepaddle\S*\.whl['\"]? (?:created|built)|PaddlePaddle is installed successfully|"
+        r"removing build/bdist\.|Installed \d+ packages? in|Audited \d+ packages?"
+    ),
+    Mark.RECOVERED: r": checked out '|Resolving deltas: 100%|\bdone\. *$|saved \[\d+|-- Found \w+",
+    Mark.PASSED: r"Test +#\d+: .*\bPassed\b|\.\.\. ok$|\bPASSED\b",
+    Mark.RESTART: (
+        r"^\[0?[01]/\d+\]|^\[  ?[01]%\]|-- The (?:C|CXX) compiler identification|^\$ |^\+ |^Scanning dependencies|"
+        r"^Processing \S+|^Collecting \S+|-- Configuring done|Re-running CMake"
+    ),
+}
+KINDS = re.compile("|".join(f"(?P<{mark.value}>{pattern})" for mark, pattern in MARKS.items()))
+LAST_STEP = re.compile(r"^\[\s*(\d+)/\1\] (?!.*\b(?:FAILED|Re-running))")
+STEP = re.compile(r"\[\s*\d+(?:/\d+|%)\]")
+ENDS_ALL = re.compile(r"Successfully installed|100% tests passed|exit code 0|writing image|BUILD SUCC")
+
+
+@dataclass(frozen=True)
+class Event:
+    """A mark in a log: where it stands (bytes) and its line's text."""
+
+    start: int
+    mark: Mark
+    text: str
+
+
+def mark(text: str) -> Mark | None:
+    """Return what a line says of how things go; None where it says nothing of it."""
+    match = KINDS.search(text)
+    if match:
+        return Mark(match.lastgroup)
+    return Mark.WELL if LAST_STEP.match(text) else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How it ended.
+
+    Attributes:
+        failed: True, False, or None where the log does not say.
+        begin: where the run begins whose end that is: what stands before was got over.
+    """
+
+    failed: bool | None
+    begin: int = 0
+
+
+def judge(events: Sequence[Event]) -> Outcome:
+    """Return how a log ended, by its marks in their order."""
+    begin, inner, well = 0, False, False
+    broken: Event | None = None
+    restart: Event | None = None
+    for event in events:
+        if event.mark is Mark.RESTART:
+            if broken and broken.mark is Mark.STOP and _is_another_run(broken.text, event.text, inner=inner):
+                restart = event
+            inner = inner or bool(STEP.match(event.text))
+        elif event.mark in {Mark.STOP, Mark.FAULT}:
+            if restart:
+                begin, inner, broken, restart = restart.start, False, None, None
+            inner = inner or "FAILED: " in event.text
+            if broken is None or broken.mark is Mark.FAULT or event.mark is Mark.STOP:
+                broken = event
+        elif event.mark is Mark.WELL:
+            well = True
+            if broken and (restart or broken.mark is Mark.FAULT or ENDS_ALL.search(event.text)):
+                broken = restart = None
+    if broken:
+        return Outcome(True, begin)
+    return Outcome(False) if well else Outcome(None)
+
+
+def _is_another_run(stop: str, restart: str, *, inner: bool) -> bool:
+    """Tell whether what begins after a stop is another run, and not what goes on beside a project that stopped.
+
+    Args:
+        stop: the line that stopped.
+        restart: the line that begins something.
+        inner: whether the steps of a build came before, inside of which a project may stop alone.
+    """
+    if "-- Configuring incomplete" in stop:
+        return not inner
+    if re.match(r"g?make\[\d+\]", stop):
+        return False
+    return not restart.startswith("-- ") or "ninja: build stopped" in stop or re.match(r"g?make: ", stop) is not None
