@@ -5,10 +5,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+# A Python with torch and Triton: the machine's own, where it has them.
+GPU_PYTHON ?= $(shell python3 -c 'import torch, triton' 2> /dev/null && echo python3 || echo $(PEERS)/bin/python)
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format peers bench-peers bench-train docs constraints clean
+.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format peers bench-peers gpu-check bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -57,13 +59,18 @@ format: $(READY) ## let ruff mend and format
 
 $(PEERS)/.ready: constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy scipy transformers
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch numpy scipy transformers triton
 	@touch $@
 
-peers: $(PEERS)/.ready ## make .venv-peers: torch, SciPy and transformers, for side-by-side measurements
+peers: $(PEERS)/.ready ## make .venv-peers: torch, SciPy, transformers and Triton, for side-by-side measurements
 
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
+
+gpu-check: ## every Triton kernel on this GPU, without Paddle: right, and how fast; writes gpu-check.json
+	@$(GPU_PYTHON) -c 'import numpy, torch, triton' || \
+	  { echo "gpu-check needs torch, Triton and NumPy: make peers, or make GPU_PYTHON=… gpu-check" >&2; exit 1; }
+	PYTHONPATH=$(CURDIR) $(GPU_PYTHON) -m devkit.kernels.attention.triton.check --out gpu-check.json
 
 bench-train: $(READY) $(PEERS)/.ready ## devkit bench train beside torch's sharded training
 	$(BIN)/devkit bench train --peer torch --peer-env $(PEERS)
@@ -74,7 +81,7 @@ docs: $(READY) ## write docs/commands.md anew
 constraints: $(READY) ## pin anew what pyproject.toml allows
 	{ head -n 1 constraints.txt; \
 	  $(BIN)/uv pip compile -q pyproject.toml --extra cpu --extra dev --universal --python-version 3.10 --no-header --no-annotate; \
-	  grep -E '^(torch|transformers)==' constraints.txt; } > .constraints && mv .constraints constraints.txt
+	  grep -E '^(torch|transformers|scipy|triton)==' constraints.txt; } > .constraints && mv .constraints constraints.txt
 
 clean: ## remove the environments and the caches of the tools
 	rm -rf $(VENV) $(PEERS) .bare .pytest_cache .mypy_cache .ruff_cache
