@@ -55,7 +55,7 @@ def show(console: Console, finding: Finding, column: int) -> None:
     if remedy:
         tail = [("→ ", "dim"), (remedy, "type"), (f"   {purpose}" if purpose else "", "dim")]
     lines = wrapped(said, room)
-    if remedy and len(lines) == 1 and len(said) + 3 + sum(len(text) for text, _ in tail) <= room:
+    if remedy and not finding.more and len(lines) == 1 and len(said) + 3 + sum(len(text) for text, _ in tail) <= room:
         console.answer_parts(*head, (f"{said}   ", ""), *tail)
         return
     console.answer_parts(*head, (lines[0], ""))
@@ -63,6 +63,11 @@ def show(console: Console, finding: Finding, column: int) -> None:
         console.answer_parts((" " * column, ""), (line, ""))
     if remedy:
         console.answer_parts((" " * column, ""), *tail)
+    for each in finding.more:
+        line, _, purpose = each.partition("   ")
+        console.answer_parts(
+            (" " * column, ""), ("→ ", "dim"), (line, "type"), (f"   {purpose}" if purpose else "", "dim")
+        )
 
 
 def wrapped(text: str, room: int) -> list[str]:

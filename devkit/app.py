@@ -47,7 +47,10 @@ class App:
     def runs(self) -> RunStore:
         """The run records."""
         return RunStore(
-            state_home() / "runs", keep=self.config.get("runs.keep"), max_mib=self.config.get("runs.max-mib")
+            state_home() / "runs",
+            keep=self.config.get("runs.keep"),
+            max_mib=self.config.get("runs.max-mib"),
+            say=self.console.look,
         )
 
     def start_run(self, command: str, git: Mapping[str, Any] | None = None, /, **arguments: Any) -> Run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained, new_file_mode, write_atomically
+from devkit.locks import flock
 from devkit.paths import config_home
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ CI_WHEELS = (
     "https://paddle-github-action.bj.bcebos.com/PR/cpu_whl/{number}/{sha}/"
     "paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
 )
+SECRET = 0o600  # the user's own file may hold a password
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
 
 
@@ -161,16 +163,62 @@ class Config:
             why = "It names a program to run or a place that secrets go to, and a project is not only yours."
             raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
         value = parse(setting, text, "the command line")
-        path = (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
+        path = self.file(project=project)
         with _changing(path) as (target, mode):
             document = _parsed(path, _text(path))
             _find(document.unwrap(), key, path)
             section, name = key.split(".", 1)
             document.setdefault(section, tomlkit.table())[name] = value
-            write_atomically(
-                target, tomlkit.dumps(document).encode(), mode=mode or (new_file_mode() if project else 0o600)
-            )
+            new = new_file_mode() if project else SECRET
+            private = "@" in text and not setting.project_sets  # an address with a password in it
+            write_atomically(target, tomlkit.dumps(document).encode(), mode=(mode & SECRET if private else mode) or new)
         return path
+
+    def unset(self, key: str, *, project: bool = False) -> Path | None:
+        """Take ``key`` out of the user's file, or the project's; return that file's path, None where it was not in it.
+
+        Raises:
+            UsageError: there is no such setting.
+        """
+        import tomlkit
+
+        known(key)
+        path = self.file(project=project)
+        if not path.is_file():
+            return None
+        section, name = key.split(".", 1)
+        with _changing(path) as (target, mode):
+            document: Any = _parsed(path, _text(path))
+            if _find(document.unwrap(), key, path) is None:
+                return None
+            del document[section][name]
+            if not document[section]:
+                del document[section]
+            write_atomically(target, tomlkit.dumps(document).encode(), mode=mode or SECRET)
+        return path
+
+    def file(self, *, project: bool = False) -> Path:
+        """Return the user's file, or the project's: ``devkit.toml`` here where there is none above."""
+        return (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
+
+    def problems(self) -> list[str]:
+        """Return what in the files has no effect: keys that are no settings, and those that a project cannot set."""
+        import difflib
+
+        found = []
+        for path in filter(None, (self.project_file, self.user_file)):
+            for section, table in _parsed(path, _text(path)).unwrap().items():
+                if not isinstance(table, dict):
+                    found.append(f"{section} in {path} is no setting")
+                    continue
+                for name in table:
+                    key = f"{section}.{name}"
+                    near = difflib.get_close_matches(key, SETTINGS, n=1)
+                    if key not in SETTINGS:
+                        found.append(f"{key} in {path} is no setting" + (f"; {near[0]} is" if near else ""))
+                    elif path == self.project_file and not SETTINGS[key].project_sets:
+                        found.append(f"{key} in {path} is ignored: a project cannot set it")
+        return found
 
 
 @contextlib.contextmanager
@@ -179,15 +227,12 @@ def _changing(path: Path) -> Iterator[tuple[Path, int]]:
 
     The lock is the folder's. Where the file system has none, two writers at once are not kept apart.
     """
-    import fcntl
-
     target = path.resolve()
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(target.parent, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        flock(folder, wait=True)
         yield target, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0
     finally:
         os.close(folder)
@@ -232,9 +277,12 @@ def parse(setting: Setting, text: str, origin: str) -> Any:
     if isinstance(default, list):
         return [part.strip() for part in text.split(",") if part.strip()]
     try:
-        return type(default)(text)
+        value = type(default)(text)
     except ValueError as error:
         raise UsageError(f"{setting.key} is {KINDS[type(default)]}, not {text!r}", f"It came from {origin}.") from error
+    if isinstance(value, int) and value < 0:
+        raise UsageError(f"{setting.key} is 0 or more, not {text}", f"It came from {origin}.")
+    return value
 
 
 def check(setting: Setting, value: Any, origin: str) -> Any:
@@ -247,11 +295,12 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
     fits = (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) or (
         wanted is float and type(value) is int
     )
-    if fits and (wanted is not list or all(isinstance(each, str) for each in value)):
+    negative = type(value) is int and value < 0
+    if fits and not negative and (wanted is not list or all(isinstance(each, str) for each in value)):
         return value
     raise DevkitError(
         f"{setting.key} in {origin} is {value!r}",
-        f"It must be {KINDS[wanted]}.",
+        f"It must be {'0 or more' if negative else KINDS[wanted]}.",
         f"devkit config set {setting.key} {_example(setting)}",
     )
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit.errors import GAP, Hint
 from devkit.redact import redact, redact_value
-from devkit.text import printable
+from devkit.text import in_cells, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,11 +44,16 @@ STYLES: dict[Tone, str] = {
 SYMBOLS = "✓!✗→─·×−≥≤…±"
 ASCII = dict(zip(SYMBOLS, ("+", "!", "x", "->", "-", "|", "x", "-", ">=", "<=", "...", "+-"), strict=True))
 WIDTH_OF_A_PIPE = 100
+NARROWEST = 16  # cells that a column of words keeps
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of an open table; of the columns that do not fit, the one of the least importance goes first."""
+    """A column of an open table.
+
+    Where the columns do not fit, words (aligned left) are wrapped, then the column of the least importance is left out,
+    and said to be.
+    """
 
     heading: str
     align: Literal["left", "right"] = "right"
@@ -252,20 +257,21 @@ class Console:
             max([cell_len(column.heading), *(cell_len(row[index]) for row in plain)])
             for index, column in enumerate(columns)
         ]
-        shown = list(range(len(columns)))
         indent, gap = "  ", "  "
-        while len(shown) > 1 and len(indent) + sum(widths[i] + len(gap) for i in shown) - len(gap) > self.out.width:
-            shown.remove(min(reversed(shown), key=lambda index: columns[index].importance))
+        shown, widths, dropped = self._fit([*columns], widths, self.out.width - len(indent), len(gap))
 
         def line(texts: Sequence[str], tones: Sequence[Tone]) -> None:
-            parts: list[tuple[str, Tone]] = [(indent, "")]
-            for position, index in enumerate(shown):
-                space = " " * (widths[index] - cell_len(texts[index]))
-                padded = space + texts[index] if columns[index].align == "right" else texts[index] + space
-                last = position == len(shown) - 1
-                parts.append((padded.rstrip() if last else padded, tones[index]))
-                parts.append(("" if last else gap, ""))
-            self._say(self.out, *parts)
+            wrapped = {i: in_cells(texts[i], widths[i]) for i in shown}
+            for row in range(max(map(len, wrapped.values()))):
+                parts: list[tuple[str, Tone]] = [(indent, "")]
+                for position, index in enumerate(shown):
+                    text = wrapped[index][row] if row < len(wrapped[index]) else ""
+                    space = " " * (widths[index] - cell_len(text))
+                    padded = space + text if columns[index].align == "right" else text + space
+                    last = position == len(shown) - 1
+                    parts.append((padded.rstrip() if last else padded, tones[index]))
+                    parts.append(("" if last else gap, ""))
+                self._say(self.out, *parts)
 
         rule = indent + "─" * (sum(widths[index] for index in shown) + len(gap) * (len(shown) - 1))
         line([column.heading for column in columns], ["dim"] * len(columns))
@@ -274,6 +280,33 @@ class Console:
             if number in rules:
                 self._say(self.out, (rule, "dim"))
             line(texts, [cell.tone for cell in row])
+        if dropped:
+            names = ", ".join(columns[index].heading for index in dropped)
+            self._say(self.err, (f"  not shown, for want of room: {names}", "dim"))
+
+    @staticmethod
+    def _fit(columns: list[Column], widths: list[int], room: int, gap: int) -> tuple[list[int], list[int], list[int]]:
+        """Return which columns are shown, their widths, and which are left out.
+
+        Words are wrapped first, the widest column most; figures never are. Where that does not do, the column of the
+        least importance goes.
+        """
+        from rich.cells import cell_len
+
+        shown, dropped = list(range(len(columns))), list[int]()
+        while True:
+            fitted = list(widths)
+            least = {i: min(widths[i], max(cell_len(columns[i].heading), NARROWEST)) for i in shown}
+            soft = [i for i in shown if columns[i].align == "left" and widths[i] > least[i]]
+            while soft and sum(fitted[i] for i in shown) + gap * (len(shown) - 1) > room:
+                widest = max(soft, key=lambda i: (fitted[i], i))
+                fitted[widest] -= 1
+                if fitted[widest] == least[widest]:
+                    soft.remove(widest)
+            if len(shown) == 1 or sum(fitted[i] for i in shown) + gap * (len(shown) - 1) <= room:
+                return shown, fitted, dropped
+            dropped.append(min(reversed(shown), key=lambda i: columns[i].importance))
+            shown.remove(dropped[-1])
 
     def note(self, line: str, tone: Tone = "") -> None:
         """Say a line of the conversation."""
@@ -304,7 +337,10 @@ class Console:
             self._say(self.err, (f"$ {shlex.join(argv)}", "dim"))
 
     def plan(self, lines: Sequence[str]) -> None:
-        """Print the exact lines that would be run: what ``--dry-run`` answers."""
+        """Print the exact lines that would be run: what ``--dry-run`` answers; with ``--json`` as ``{"plan": […]}``."""
+        if self.as_json:
+            self.json({"plan": list(lines)})
+            return
         for line in lines:
             self._say(self.out, (line, "type"))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit import mkl
 from devkit.errors import DevkitError
+from devkit.files import explained
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home
 from devkit.process import TURN_S
@@ -54,10 +55,11 @@ def device_side() -> Path:
     folder = cache_home() / "device-side" / hashlib.sha256(os.fsencode(package)).hexdigest()[:16]
     link = folder / "devkit"
     if not link.is_symlink() or link.readlink() != package:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".devkit-{os.getpid()}"
-        temporary.symlink_to(package)
-        temporary.replace(link)
+        with explained(link):
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = folder / f".devkit-{os.getpid()}"
+            temporary.symlink_to(package)
+            temporary.replace(link)
     return folder
 
 

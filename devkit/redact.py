@@ -45,6 +45,8 @@ def redact(text: str) -> str:
 
 
 def _masked_credentials(match: re.Match[str]) -> str:
+    if match["credentials"] == "USER:PASSWORD":
+        return match[0]  # what a hint shows, where a password goes
     if match["scheme"].lower().endswith("ssh://") and ":" not in match["credentials"]:
         return match[0]  # the name of an account, without which the line could not be typed again
     return f"{match['scheme']}{MASK}@"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
@@ -21,10 +21,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from devkit import __version__
 from devkit.errors import DevkitError, ExitStatus
 from devkit.files import explained, write_atomically
+from devkit.locks import flock
 from devkit.redact import redact, redact_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -55,6 +56,7 @@ class Run:
         self._lock = threading.Lock()
         self._running: IO[bytes] | None = None
         self._events: IO[str] | None = None
+        self._lost = ""
 
     @property
     def id(self) -> str:
@@ -62,12 +64,25 @@ class Run:
         return str(self.record["id"])
 
     def __enter__(self) -> Self:
-        with explained(self.folder):
+        try:
             self.folder.mkdir(parents=True)
             self._running = (self.folder / LOCK).open("wb")
-            fcntl.flock(self._running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(self._running.fileno())
+        except OSError as error:
+            self._lose(f"{self.folder.parent}: {error.strerror}")
+            with contextlib.suppress(OSError):
+                shutil.rmtree(self.folder)
+            # Logs and workers still need a folder, for as long as the run goes on.
+            with explained(Path(tempfile.gettempdir())):
+                self.folder = Path(tempfile.mkdtemp(prefix="devkit-run-"))
         self.save()
         return self
+
+    def _lose(self, why: str) -> None:
+        """Say, once, that no record is kept: the work itself goes on."""
+        if not self._lost:
+            self._lost = why
+            self._store.say(f"no record of this run is kept ({why})")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -83,27 +98,40 @@ class Run:
         else:
             self.record["status"] = int(ExitStatus.BUG)
             self.record["error"] = {"what": f"{type(error).__name__}: {error}"}
-        with contextlib.suppress(DevkitError) if error else contextlib.nullcontext():
-            self.save()
-        if self._events:
-            self._events.close()
-        if self._running:
-            (self.folder / LOCK).unlink(missing_ok=True)
-            self._running.close()
-        self._store.prune(spare=self.folder)
+        self.save()
+        with contextlib.suppress(OSError):
+            if self._events:
+                self._events.close()
+            if self._running:
+                (self.folder / LOCK).unlink(missing_ok=True)
+                self._running.close()
+        if self.folder.parent != self._store.root:
+            if self.record["holds"]:
+                self._store.say(f"what this run holds ({', '.join(self.record['holds'])}) is in {self.folder}")
+            else:
+                shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(DevkitError):
+            self._store.prune(spare=self.folder)
 
     def save(self) -> None:
-        """Write ``record.json`` as it stands, whole or not at all."""
+        """Write ``record.json`` as it stands, whole or not at all; where that cannot be, say so and go on."""
         text = json.dumps(redact_value(self.record), indent=2, allow_nan=False, ensure_ascii=True)
-        write_atomically(self.folder / RECORD, text.encode())
+        try:
+            write_atomically(self.folder / RECORD, text.encode())
+        except DevkitError as error:
+            self._lose(f"{error.what}: {error.why}")
 
     def event(self, event: dict[str, Any]) -> None:
         """Append one event; threads may call it."""
+        line = json.dumps(redact_value(event), allow_nan=False) + "\n"
         with self._lock:
-            if self._events is None:
-                self._events = (self.folder / EVENTS).open("a", encoding="utf-8")
-            self._events.write(json.dumps(redact_value(event), allow_nan=False) + "\n")
-            self._events.flush()
+            try:
+                if self._events is None:
+                    self._events = (self.folder / EVENTS).open("a", encoding="utf-8")
+                self._events.write(line)
+                self._events.flush()
+            except OSError as error:
+                self._lose(f"{self.folder / EVENTS}: {error.strerror}")
 
     def log(self, name: str) -> Path:
         """Return the path of a log in the folder."""
@@ -139,12 +167,12 @@ class Entry:
         """Whether its devkit is alive."""
         try:
             with (self.folder / LOCK).open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+                locked = flock(file.fileno(), shared=True)
+        except OSError:
             return False
-        except BlockingIOError:
-            return True
-        return False
+        if locked is None:  # a file system without locks: its process is all that there is to see
+            return Path(f"/proc/{self.record.get('pid')}").exists()
+        return not locked
 
     @property
     def state(self) -> str:
@@ -165,6 +193,16 @@ class Entry:
         return total
 
 
+def _record(folder: Path) -> dict[str, Any]:
+    """Return a run's record, empty where it cannot be read."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(record, dict) and all(isinstance(record.get(key), str) for key in NAMED_BY)
+    return record if whole else {}
+
+
 class RunStore:
     """All run records of this user.
 
@@ -172,12 +210,14 @@ class RunStore:
         root: their folder.
         keep: how many are kept.
         max_mib: what they may take together, in MiB.
+        say: how it is said that no record can be kept.
     """
 
-    def __init__(self, root: Path, *, keep: int, max_mib: int) -> None:
+    def __init__(self, root: Path, *, keep: int, max_mib: int, say: Callable[[str], None] = lambda _: None) -> None:
         self.root = root
         self.keep = keep
         self.max_mib = max_mib
+        self.say = say
 
     def start(
         self,
@@ -221,12 +261,13 @@ class RunStore:
     def entries(self) -> Iterator[Entry]:
         """Yield the runs, newest first."""
         for folder in sorted(self.root.glob("[!.]*/"), key=lambda path: path.name, reverse=True):
-            try:
-                record = json.loads((folder / RECORD).read_text("utf-8"))
-            except (OSError, ValueError):
-                continue
-            if isinstance(record, dict) and all(isinstance(record.get(key), str) for key in NAMED_BY):
+            record = _record(folder)
+            if record:
                 yield Entry(folder, record)
+
+    def orphans(self) -> list[Entry]:
+        """Return the folders whose record cannot be read (a lost write, a full disk): they take room all the same."""
+        return [Entry(folder, {}) for folder in sorted(self.root.glob("[!.]*/")) if not _record(folder)]
 
     def find(self, name: str, *, command: str = "", exact: bool = False) -> Entry:
         """Return the run with this id, or its beginning; ``last`` is the newest one.
@@ -254,7 +295,7 @@ class RunStore:
 
     def excess(self, *, spare: Path | None = None) -> list[Entry]:
         """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""
-        entries = list(self.entries())
+        entries = [*self.entries(), *self.orphans()]  # the oldest are the last
         total = sum(entry.size for entry in entries)
         count = len(entries)
         chosen = []

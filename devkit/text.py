@@ -58,3 +58,41 @@ def size(number_of_bytes: float) -> str:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return ``1 file`` or ``3 files``."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def in_cells(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most ``width`` cells: broken at blanks where there are some, else anywhere."""
+    from rich.cells import cell_len, chop_cells
+
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines += chop_cells(word, width) if cell_len(word) > width > 0 else [word]
+    return lines or [""]
+
+
+def local_time(stamp: str) -> str:
+    """Return a time in ISO 8601 as a clock here shows it, ``2026-11-28 20:12``; other text as it is."""
+    import datetime as dt
+
+    try:
+        return f"{dt.datetime.fromisoformat(stamp).astimezone():%Y-%m-%d %H:%M}"
+    except ValueError:
+        return stamp
+
+
+def zone(stamp: str = "") -> str:
+    """Return the zone of this machine's clock, at a time in ISO 8601 or now: ``UTC``, ``CST, UTC+8``."""
+    import datetime as dt
+
+    try:
+        here = (dt.datetime.fromisoformat(stamp) if stamp else dt.datetime.now(dt.timezone.utc)).astimezone()
+    except ValueError:
+        return ""
+    minutes = int((here.utcoffset() or dt.timedelta()).total_seconds() // 60)
+    if not minutes:
+        return "UTC"
+    hours, rest = divmod(abs(minutes), 60)
+    return f"UTC{'+' if minutes > 0 else '-'}{hours}" + (f":{rest:02}" if rest else "")

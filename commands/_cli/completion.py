@@ -21,4 +21,7 @@ def script(shell: str) -> str:
 def complete() -> int:
     """Answer a shell's request, which is in the environment."""
     completion_init()
-    return typer.completion.shell_complete(root(), {}, "devkit", VARIABLE, os.environ[VARIABLE])
+    try:
+        return typer.completion.shell_complete(root(), {}, "devkit", VARIABLE, os.environ[VARIABLE])
+    except Exception:  # noqa: BLE001 - nothing may be printed into a line that is being typed
+        return 1

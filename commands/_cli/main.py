@@ -12,7 +12,7 @@ HELP = ("-h", "--help")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that ``argv`` (the words after ``devkit``) asks for, and return the exit status."""
-    words = sys.argv[1:] if argv is None else argv
+    words = tree.hoist(sys.argv[1:] if argv is None else argv)
     if "_DEVKIT_COMPLETE" in os.environ:
         from devkit.commands._cli.completion import complete
 
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stdout.write(f"devkit {__version__}\n")
         return 0
-    if node.own_command is None and (not rest or rest[0] in HELP):
+    if node.own_command is None and (set(rest) <= {*tree.EVERYWHERE, *HELP}):
         return _print_help(node)
     from devkit.commands._cli.run import run
 

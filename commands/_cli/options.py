@@ -13,10 +13,10 @@ def run_ids(incomplete: str) -> list[tuple[str, str]]:
     return [(each.id, str(each.record["command"])) for each in App().runs.entries() if each.id.startswith(incomplete)]
 
 
-def _environments(incomplete: str) -> list[str]:
-    from devkit.envs.resolve import names
+def _environments(incomplete: str) -> list[tuple[str, str]]:
+    from devkit.envs.resolve import completions
 
-    return [name for name in names() if name.startswith(incomplete)]
+    return [(name, what) for name, what in completions() if name.startswith(incomplete)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on standard output.")]

@@ -88,12 +88,11 @@ def _stand_somewhere() -> None:
 
 
 def _unknown(node: Node, word: str) -> UsageError:
-    import difflib
+    from devkit.commands._cli.meanings import guesses
 
     line = " ".join(("devkit", *node.words))
-    near = difflib.get_close_matches(word, node.children(), n=2)
     what = f"{line} has no flag {word}" if word.startswith("-") else f"there is no command {line} {word}"
-    return UsageError(what, "", *[f"{line} {name}" for name in near] or [f"{line} --help   lists the commands"])
+    return UsageError(what, "", *guesses(node, word) or [f"{line} --help   lists the commands"])
 
 
 def _once(app: App) -> Callable[[int, object], None]:

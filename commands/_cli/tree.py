@@ -14,6 +14,16 @@ import textwrap
 
 ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT_PURPOSE = "One terminal command for the working day of people who develop PaddlePaddle or on it."
+EVERYWHERE = ("-q", "--quiet", "-v", "--verbose", "--json")
+# What people do, in the order of a day; a command that no part names is listed in the last one.
+PARTS = (
+    ("environments", ("env",)),
+    ("pull requests", ("pr", "wip", "undo", "redo")),
+    ("building Paddle", ("build", "check", "bisect", "op", "new", "api")),
+    ("kernels and training", ("bench", "train", "launch", "align")),
+    ("files", ("send", "recv", "serve", "get")),
+    ("this machine and devkit", ("doctor", "net", "runs", "config", "explain", "completion")),
+)
 QUOTES = '"""'
 
 
@@ -103,14 +113,51 @@ def resolve(argv: list[str]) -> tuple[Node, list[str]]:
     return node, rest
 
 
+def hoist(argv: list[str]) -> list[str]:
+    """Return the words with the flags that stand before the command behind it: ``-q env list`` is ``env list -q``."""
+    node, words, flags, rest = ROOT, [], [], list(argv)
+    while rest:
+        if rest[0] in EVERYWHERE or rest[0].startswith("--env="):
+            flags.append(rest.pop(0))
+        elif rest[0] == "--env" and len(rest) > 1:
+            flags += [rest.pop(0), rest.pop(0)]
+        else:
+            below = node.child(rest[0]) if node.is_group else None
+            if below is None:
+                break
+            node = below
+            words.append(rest.pop(0))
+            if node.own_command and not node.is_group:
+                break
+    return [*words, *flags, *rest]
+
+
 def listing(node: Node, columns: int) -> list[str]:
     """Return the lines that list what is below a group: names, and each one's purpose beside it, wrapped."""
     children = node.children()
+    if not node.words:
+        return _in_parts(children, columns)
+    return _lines(children, columns, max((len(name) for name in children), default=0) + 4)
+
+
+def _in_parts(children: dict[str, Node], columns: int) -> list[str]:
     column = max((len(name) for name in children), default=0) + 4
+    lines: list[str] = []
+    left = dict(children)
+    for number, (part, names) in enumerate(PARTS):
+        found = {name: left.pop(name) for name in names if name in left}
+        if number == len(PARTS) - 1:
+            found.update(left)
+        if found:
+            lines += [f"{part}:", *_lines(found, columns, column), ""]
+    return lines[:-1]
+
+
+def _lines(children: dict[str, Node], columns: int, column: int) -> list[str]:
     lines = []
     for name, child in children.items():
         text = child.purpose()
-        if child.is_group and not node.words:
+        if child.is_group and len(child.words) == 1:
             text += f" ({', '.join(child.children())})"
         wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
         lines.append(f"  {name}".ljust(column) + wrapped[0])
@@ -131,4 +178,5 @@ def help_text(node: Node, *, width: int | None = None) -> str:
     if not node.words:
         after += " devkit completion SHELL prints what completes these words; devkit --version the version."
     parts = [f"usage: {line} COMMAND …", "", *textwrap.wrap(node.purpose(), columns), ""]
-    return "\n".join([*parts, "commands:", *listing(node, columns), "", *textwrap.wrap(after, columns)])
+    heading = ["commands:"] if node.words else []
+    return "\n".join([*parts, *heading, *listing(node, columns), "", *textwrap.wrap(after, columns)])

@@ -72,6 +72,14 @@ def _annotated(option: Any) -> Any:
     return Annotated[bool, option]
 
 
+def form_of(argument: Any) -> str:
+    """Return an argument as a line of usage shows it: ``NAME``, ``[NAME]`` or ``PKG…``."""
+    form = str(argument.metavar or argument.name.upper())
+    if form.startswith("[") and form.endswith("]"):
+        form = form[1:-1]
+    return form if argument.required or form.startswith(("[", "--")) else f"[{form}]"
+
+
 class Command(TyperCommand):
     """A command whose help goes through the screen's own stream: Typer would write UTF-8 into any locale.
 
@@ -81,9 +89,20 @@ class Command(TyperCommand):
 
     node: Node | None = None
 
-    def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """Write what the command is for, and the commands below it."""
-        super().format_help_text(ctx, formatter)
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Write the line of usage in the one form that groups have too."""
+        arguments = [form_of(each) for each in self.params if each.param_type_name == "argument"]
+        formatter.write(" ".join((f"usage: {ctx.command_path} [OPTIONS]", *arguments)) + "\n")
+
+    def format_help_text(self, _ctx: Any, formatter: Any) -> None:
+        """Write what the command is for, its example on one line that can be pasted, and the commands below it."""
+        for paragraph in inspect.cleandoc(self.help or "").split("\n\n"):
+            formatter.write("\n")
+            if paragraph.startswith("Example:"):
+                formatter.write("".join(f"  {line.rstrip()}\n" for line in paragraph.splitlines()))
+            else:
+                with formatter.indentation():
+                    formatter.write_text(paragraph)
         if self.node and self.node.is_group:
             formatter.write("\nCommands:\n" + "".join(f"{line}\n" for line in tree.listing(self.node, formatter.width)))
 

@@ -4,7 +4,7 @@ Each one's output and gradients are checked against float64; a wrong one gets no
 CPU that is our own flash attention (devkit_cpu), Paddle's scaled_dot_product_attention and the textbook's formula
 (naive); on GPUs Paddle's flash attention too. What needs a GPU has not yet been run on one.
 
-Example:  devkit bench attn --seqlen 512,4096 --head-dim 128 --causal --pass fwd
+Example:  devkit bench attn --seqlen 512,4096 --head-dim 128 --causal
 """
 
 from __future__ import annotations

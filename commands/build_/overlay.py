@@ -5,7 +5,7 @@ checkout and its other worktrees, and those of the setting build.wheels. It is r
 code, and, without --near, where compiled code changed upstream since the wheel was built. The environment then imports
 the overlay; edits are seen at once, files that came or went on the next run.
 
-Example:  devkit build overlay && devkit env run python test/legacy_test/test_diff_op.py
+Example:  devkit build overlay && devkit env run -- python test/a.py
 """
 
 from __future__ import annotations

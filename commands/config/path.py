@@ -14,7 +14,4 @@ def command(
     ctx: typer.Context,
     project: Annotated[bool, typer.Option("--project", help="The project's devkit.toml.")] = False,
 ) -> None:
-    from pathlib import Path
-
-    config = ctx.obj.config
-    ctx.obj.console.answer(str((config.project_file or Path.cwd() / "devkit.toml") if project else config.user_file))
+    ctx.obj.console.answer(str(ctx.obj.config.file(project=project)))

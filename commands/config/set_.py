@@ -24,6 +24,8 @@ def command(
     app = ctx.obj
     path = app.config.set(key, sys.stdin.readline().rstrip("\n") if value == "-" else value, project=project)
     app.console.done(f"{key} set in {path}")
+    for each in app.config.problems():
+        app.console.look(each)
     now = type(app.config).load().lookup(key)
     if now.origin != str(path):
         app.console.look(f"{now.origin} still sets it to {now.value}")

@@ -7,13 +7,18 @@ from typing import Annotated
 import typer
 
 
-def _names(incomplete: str) -> list[str]:
-    from devkit.envs.resolve import PROJECT_ENVIRONMENT, names
+def names(incomplete: str) -> list[tuple[str, str]]:
+    """Return the environments whose name begins so, each with a word on what it is."""
+    from devkit.envs.resolve import PROJECT_ENVIRONMENT, completions
 
-    return [name for name in (*names(), PROJECT_ENVIRONMENT) if name.startswith(incomplete)]
+    return [
+        (name, what)
+        for name, what in (*completions(), (PROJECT_ENVIRONMENT, "the project's"))
+        if name.startswith(incomplete)
+    ]
 
 
 Name = Annotated[
     str,
-    typer.Argument(metavar="NAME", autocompletion=_names, help="An environment: its name, or .venv, or its folder."),
+    typer.Argument(metavar="NAME", autocompletion=names, help="An environment: its name, or .venv, or its folder."),
 ]

@@ -1,6 +1,7 @@
-"""Let devkit use an environment that something else made (venv, virtualenv, conda): its device side goes in.
+"""Let devkit use what something else made: a venv, virtualenv or conda environment, or a container.
 
-One that devkit knows already gets the device side of this devkit.
+devkit's device side goes in, and nothing else is changed; one that devkit knows already gets that of this devkit. What
+is no folder here is looked for among the engine's containers.
 
 Example:  devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
 """
@@ -21,19 +22,36 @@ if TYPE_CHECKING:
 def command(
     ctx: typer.Context,
     *,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="Its folder, its Python, or a name that devkit knows.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH|CONTAINER", help="Its folder, its Python, a known name, or a container.")
+    ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its folder's name by default.")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    from devkit.envs import manage
+    from devkit.envs import engine, manage
     from devkit.envs.resolve import home
 
     app: App = ctx.obj
     known = home() / str(path)
     chosen = known if not path.exists() and known.exists() else path.expanduser()
+    if not chosen.exists() and "/" not in str(path) and engine.likely():
+        _adopt_container(app, str(path), name, dry_run=dry_run)
+        return
     if dry_run:
         app.console.plan(manage.adoption_lines(chosen, name, Path.cwd()))
         return
     called, record = manage.adopt(app, chosen, name, Path.cwd())
     app.console.done(f"{called}  Python {record.python}; devkit's device side is in")
     app.console.next(f"devkit env show {called}", f"devkit env doctor {called}")
+
+
+def _adopt_container(app: App, called: str, name: str, *, dry_run: bool) -> None:
+    from devkit.envs import containers, engine, store
+
+    client = engine.connect()
+    if dry_run:
+        app.console.plan([f"docker inspect {called}", f"touch {store.container_note(name or called)}"])
+        return
+    seen = containers.adopt(client, called, name)
+    app.console.done(f"{seen.name}  the container {seen.raw.name}, of {seen.image}")
+    app.console.next(f"devkit env shell {seen.name}", f"devkit env run {seen.name} -- CMD")

@@ -34,14 +34,14 @@ def command(
     app: App = ctx.obj
     store.check_name(new)
     environment = resolve_virtual(app.config, name)
-    lock = freeze(app, environment.folder, in_place=True)
+    lock = freeze(environment.folder, in_place=True)
     request = create.Request(new, str(environment.python.resolve()), lock=lock)
     planned = create.plan(app, request, Path.cwd())
     if dry_run:
         app.console.plan([line.shown() for line in planned.lines])
         return
     with app.start_run("env clone", name=name, new=new) as run:
-        made = create.carry_out(app, planned, run, verify=verify)
+        made = create.execute(app, planned, run, verify=verify)
         run.record["result"] = result(made)
     if as_json:
         app.console.json(result(made))

@@ -6,7 +6,7 @@ GPU builds are installed by the same lines, and have not yet been run on a GPU),
 With --docker it is a container of Paddle's development image: the source tree is mounted, your user is the user inside,
 GPUs are given where NVIDIA's runtime is, and proxies are passed when something runs in it and stored nowhere.
 
-Example:  devkit env create try-311 --python 3.11 --paddle cpu==3.3.1 --with 'einops pytest'
+Example:  devkit env create try-311 --python 3.11 --with 'einops pytest'
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ def command(
     files: Annotated[
         list[Path] | None, typer.Option("-r", "--requirements", metavar="FILE", help="A file of requirements.")
     ] = None,
+    editables: Annotated[
+        list[Path] | None,
+        typer.Option("-e", "--editable", metavar="PATH", help="A package that is installed in place."),
+    ] = None,
     lock: Annotated[
         Path | None, typer.Option("--from", metavar="LOCK", help="Recreate what devkit env freeze wrote.")
     ] = None,
@@ -73,7 +77,7 @@ def command(
         from devkit.envs.containers import Request
         from devkit.errors import UsageError
 
-        if python or files or lock or index_url or offline or (packages and not template):
+        if python or files or editables or lock or index_url or offline or (packages and not template):
             raise UsageError(
                 "a container takes its Python and its packages from its image",
                 "",
@@ -93,6 +97,7 @@ def command(
         paddle=paddle,
         packages=tuple(packages or ()),
         files=tuple(files or ()),
+        editables=tuple(editables or ()),
         lock=lock,
         index_url=index_url,
         proxy=proxy,
@@ -121,7 +126,7 @@ def _create(app: App, *, lock: Path | None, verify: bool, dry_run: bool, as_json
         create.naming(request.name),
         app.start_run("env create", name=planned.name, paddle=planned.choice.build) as run,
     ):
-        made = create.carry_out(app, planned, run, verify=verify)
+        made = create.execute(app, planned, run, verify=verify)
         run.record["result"] = result(made)
     if as_json:
         app.console.json(result(made))

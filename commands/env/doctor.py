@@ -1,7 +1,9 @@
 """Find what breaks an environment: its Python, its Paddle, CUDA, libstdc++, and what leaks in from outside.
 
-It is looked at from the current folder and with the variables that are set, for those are half of what breaks one.
-Nothing is changed without --fix, and with it only what is safe. What concerns CUDA has not yet been run on a GPU.
+Its Paddle is imported and computes (3 s). It is looked at from the current folder and with the variables that are set,
+for those are half of what breaks one. Nothing is changed without --fix, and with it only what is safe: packages that
+Paddle misses, paths after a move, and an environment whose Python is gone is made again with the same packages. What
+concerns CUDA has not yet been run on a GPU.
 
 Example:  devkit env doctor try-311 --fix
 """
@@ -9,21 +11,17 @@ Example:  devkit env doctor try-311 --fix
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import Json
+from devkit.commands.doctor import SYMBOLS, WIDEST, wrapped
 from devkit.commands.env._options import Name
-from devkit.console import Tone
 
 if TYPE_CHECKING:
     from devkit.app import App
-
-TONES: dict[str, Tone] = {"fine": "done", "look": "look", "broken": "failed"}
-SYMBOLS = {"fine": "✓", "look": "!", "broken": "✗"}
 
 
 def command(
@@ -42,24 +40,27 @@ def command(
     app: App = ctx.obj
     if look_up(name):
         resolve_virtual(app.config, name)
-    folder = folder_of(name, Path.cwd())
-    findings = doctor.judge(doctor.gather(name, folder, Path.cwd(), os.environ))
+    folder, here = folder_of(name, Path.cwd()), Path.cwd()
+    findings = doctor.examine(app, name, folder, here, os.environ)
     if fix and any(each.fix for each in findings):
-        for line in doctor.fix(app, folder, findings):
+        for line in doctor.fix(app, name, folder, findings):
             app.console.done(line)
-        findings = doctor.judge(doctor.gather(name, folder, Path.cwd(), os.environ))
+        findings = doctor.examine(app, name, folder, here, os.environ)
     broken = sum(each.state == "broken" for each in findings)
     if as_json:
-        app.console.json([asdict(each) for each in findings])
+        app.console.json([doctor.as_json(each) for each in findings])
         return int(ExitStatus.VERDICT) if broken else 0
-    width = max(len(each.about) for each in findings) + 2
+    width = max(len(each.name) for each in findings) + 2
     for each in findings:
-        app.console.answer_parts(
-            (f"  {SYMBOLS[each.state]} ", TONES[each.state]), (each.about.ljust(width), "dim"), (each.text, "")
-        )
+        symbol, tone = SYMBOLS[each.state]
+        room = max(min(app.console.out.width, WIDEST) - width - 4, 20)
+        first, *rest = wrapped(each.text, room) if app.console.out.is_terminal else [each.text]
+        app.console.answer_parts((f"  {symbol} ", tone), (each.name.ljust(width), "dim"), (first, ""))
+        for line in rest:
+            app.console.answer(f"    {' ' * width}{line}")
         for remedy in each.remedies:
             line, _, purpose = remedy.partition("   ")
             app.console.answer_parts(("      → ", "dim"), (line, "type"), (f"   {purpose}" if purpose else "", ""))
-    look = sum(each.state == "look" for each in findings)
+    look = sum(each.state == "warning" for each in findings)
     app.console.answer(f"  {len(findings) - look - broken} fine, {look} to look at, {broken} broken", "dim")
     return int(ExitStatus.VERDICT) if broken else 0

@@ -30,7 +30,7 @@ def command(
     from devkit.files import write_atomically
 
     app: App = ctx.obj
-    lock = freeze(app, resolve_virtual(app.config, name).folder)
+    lock = freeze(resolve_virtual(app.config, name).folder)
     if output is None:
         app.console.answer(lock.text().rstrip("\n"))
         return

@@ -12,6 +12,7 @@ import typer
 
 from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column, Tone
+from devkit.text import local_time
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -29,7 +30,7 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
             "kind": "adopted" if each.record and each.record.adopted else "venv",
             "python": each.python,
             "paddle": ", ".join(each.paddles) or "none",
-            "made": each.record.created[:10] if each.record else "",
+            "made": local_time(each.record.created)[:10] if each.record else "",
             "state": each.state,
             "folder": str(each.folder),
         }
@@ -85,7 +86,7 @@ def _containers(app: App) -> list[dict[str, Any]]:
             "kind": "container",
             "python": "",
             "paddle": each.image,
-            "made": each.created[:10],
+            "made": local_time(each.created)[:10],
             "state": each.state,
             "folder": each.project,
         }

@@ -36,11 +36,18 @@ def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun
 
 
 def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
-    from devkit.envs import containers, engine
+    from devkit.envs import containers, engine, store
     from devkit.errors import DevkitError
 
+    if seen.adopted:
+        if dry_run:
+            app.console.plan([f"rm {store.container_note(seen.name)}"])
+            return
+        containers.remove(seen)
+        app.console.done(f"let go of {seen.name}; the container {seen.raw.name} is as it was")
+        return
     if dry_run:
-        app.console.plan([f"docker rm --force {seen.raw.name}"])
+        app.console.plan([f"docker rm --force --volumes {seen.raw.name}"])
         return
     lost = engine.unsaved(seen, engine.me())
     if lost and not yes:

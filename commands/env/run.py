@@ -3,7 +3,7 @@
 With nothing before -- it is the environment of this place: the project's .venv, unless env.default names another. In a
 container it runs in the folder of the source tree where you stand, with the proxies that hold here.
 
-Example:  devkit env run try-311 -- python -c 'import paddle; print(paddle.__version__)'
+Example:  devkit env run try-311 -- python -c 'import paddle'
 """
 
 from __future__ import annotations
@@ -29,35 +29,47 @@ def command(
     *,
     name: Name,
     words: Annotated[list[str] | None, typer.Argument(metavar="-- CMD…", help="The program and its arguments.")] = None,
+    root: Annotated[bool, typer.Option("--root", help="In a container: as root, to install what it lacks.")] = False,
 ) -> int:
     from devkit.envs import containers, enter
     from devkit.envs.resolve import resolve
-    from devkit.errors import DevkitError
+    from devkit.errors import DevkitError, Hint, UsageError
 
     app: App = ctx.obj
-    argv = words or []
+    argv = list(words or [])
     if _names_none(app.argv):
         name, argv = "", [name, *argv]
     elif argv[:1] == ["--"]:
         argv = argv[1:]
     inside = containers.look_up(name) if name else None
     if inside and argv:
-        return containers.enter(app, *inside, argv, Path.cwd())
+        return containers.enter(app, *inside, argv, Path.cwd(), root=root)
+    if root:
+        raise UsageError("--root is for containers", f"{name or '.venv'} is a virtual environment: it is yours.")
+    if not argv:
+        hints = [f"devkit env run {name or '.venv'} -- python"]
+        if name and not inside:
+            hints.append(f"devkit env run -- {name}   if {name} is the program")
+        raise UsageError("no program was named", "It comes after the environment's name and --.", *hints)
     environment = resolve(app.config, name)
     environ = enter.activated(environment, os.environ)
-    program = enter.find(argv[0], environ) if argv else None
-    if program is not None:
-        app.console.command([program, *argv[1:]])
-        enter.become([program, *argv[1:]], environ)
-    word = argv[0] if argv else ""
-    app.console.fail(
-        DevkitError(
-            f"{word or 'no program'} was not found in {environment.name}",
-            "It is neither in the environment nor on PATH." if word else "Nothing comes after --.",
-            f"devkit env run {environment.name} -- python -m {word or 'MODULE'}   if it is a module",
+    program = enter.find(argv[0], environ)
+    if program is None:
+        error: DevkitError = DevkitError(
+            f"{argv[0]} was not found in {environment.name}",
+            "It is neither in the environment nor on PATH.",
+            Hint.of(*("devkit", "env", "run", environment.name, "--", "python", "-m", argv[0]), purpose="if a module"),
+            Hint.of("devkit", "env", "install", environment.name, argv[0], purpose="if a package brings it"),
         )
-    )
-    return enter.NOT_FOUND
+        status = enter.NOT_FOUND
+    else:
+        app.console.command([program, *argv[1:]])
+        try:
+            enter.become([program, *argv[1:]], environ)
+        except OSError as refused:
+            error, status = enter.cannot_start(program, refused, environment)
+    app.console.fail(error)
+    return status
 
 
 def _names_none(argv: Sequence[str]) -> bool:

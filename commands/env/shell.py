@@ -24,17 +24,21 @@ def command(
     shell: Annotated[
         str, typer.Option("--shell", metavar="PROGRAM", help="bash, zsh or fish; $SHELL by default.")
     ] = "",
+    root: Annotated[bool, typer.Option("--root", help="In a container: as root, to install what it lacks.")] = False,
 ) -> int:
     from devkit.envs import containers, enter
     from devkit.envs.resolve import resolve
+    from devkit.errors import UsageError
     from devkit.process import find_program
 
     app: App = ctx.obj
     inside = containers.look_up(name)
     if inside is None:
+        if root:
+            raise UsageError("--root is for containers", f"{name} is a virtual environment: it is yours.")
         environment = resolve(app.config, name)
         program = find_program(shell or os.environ.get("SHELL") or "bash")
         argv, environ = enter.shell_line(environment, program, os.environ)
         app.console.command(argv)
         enter.become(argv, environ)
-    return containers.enter(app, *inside, [shell] if shell else [], Path.cwd())
+    return containers.enter(app, *inside, [shell] if shell else [], Path.cwd(), root=root)

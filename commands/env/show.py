@@ -13,7 +13,7 @@ import typer
 
 from devkit.commands._cli.options import Json
 from devkit.commands.env._options import Name
-from devkit.text import size
+from devkit.text import local_time, size, zone
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -56,12 +56,16 @@ def command(ctx: typer.Context, *, name: Name = ".venv", as_json: Json = False) 
         "paddle": f"{facts['paddle']}" + (f" ({facts['reason']})" if facts["reason"] else ""),
         "packages": f"{facts['packages']}, {size(store.own_size(seen.folder))} beyond what uv's cache shares",
         "devkit": "its device side is in" if facts["device_side"] else "its device side is not in it",
-        "made": (f"{record.created[:16].replace('T', ' ')}{' (adopted)' if record.adopted else ''}") if record else "",
+        "made": (f"{_when(record.created)}{' (adopted)' if record.adopted else ''}") if record else "",
         "checked": f"1 + 1 on {proof['device']}, matmul {proof['matmul_gflops']:.3g} GFLOP/s" if proof else "",
     }
     for label, text in lines.items():
         if text:
             app.console.answer_parts((f"  {label.ljust(9)} ", "dim"), (text, ""))
+
+
+def _when(created: str) -> str:
+    return f"{local_time(created)} {zone(created)}"
 
 
 def _show_container(app: App, seen: Seen, *, as_json: bool) -> None:
@@ -88,7 +92,7 @@ def _show_container(app: App, seen: Seen, *, as_json: bool) -> None:
         "image": f"{seen.image} ({seen.reason})",
         "source": f"{seen.project} is /paddle inside",
         "network": seen.network,
-        "made": seen.created[:16].replace("T", " "),
+        "made": _when(seen.created),
         "unsaved": ", ".join(lost[:8]) + (" …" if len(lost) > 8 else "") if lost else "nothing",  # noqa: PLR2004 - a line
     }
     for label, text in lines.items():

@@ -15,7 +15,7 @@ import typer
 from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column, Tone
 from devkit.runs import Entry
-from devkit.text import duration, size
+from devkit.text import duration, local_time, size, zone
 
 WORDS = 36
 """Characters of a run's flags that are shown."""
@@ -47,7 +47,7 @@ def command(
         return
     columns = [
         Column("run", "left", 10),
-        Column("started", "left", 6),
+        Column(f"started ({zone()})", "left", 6),
         Column("command", "left", 9),
         Column("with", "left", 7),
         Column("state", "left", 8),
@@ -60,7 +60,7 @@ def command(
         [
             (
                 Cell(each.id, "type"),
-                str(each.record["started"])[:16].replace("T", " "),
+                local_time(str(each.record["started"])),
                 str(each.record["command"]),
                 words,
                 Cell(each.state, TONES.get(each.state, "look")),

@@ -6,6 +6,7 @@ Example:  cd "$(devkit runs open last --path)"
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -27,4 +28,5 @@ def command(
         return 0
     if not logs:
         raise DevkitError(f"run {entry.id} has no logs", "", f"devkit runs show {entry.id}")
-    return int(ctx.obj.runner.foreground([os.environ.get("PAGER") or "less", "--", *map(str, logs)]))
+    pager = shlex.split(os.environ.get("PAGER", "")) or ["less"]
+    return int(ctx.obj.runner.foreground([*pager, *(["--"] if pager[0] == "less" else []), *map(str, logs)]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typer
 
 from devkit.commands._cli.options import Json, RunId
-from devkit.text import duration
+from devkit.text import duration, local_time, zone
 
 
 def command(ctx: typer.Context, run: RunId = "last", as_json: Json = False) -> None:
@@ -21,7 +21,7 @@ def command(ctx: typer.Context, run: RunId = "last", as_json: Json = False) -> N
     host, git = record.get("host"), record.get("git")
     lines = {
         "run": f"{entry.id}, {entry.state}" + (f" after {duration(record['seconds'])}" if "seconds" in record else ""),
-        "started": record["started"],
+        "started": f"{local_time(record['started'])} {zone(record['started'])}",
         "line": record.get("reproduce", ""),
         "in": record.get("directory", ""),
         "machine": f"{host['processor']}, {host['cores']} cores, {host['memory_mib'] / 1024:.3g} GiB, {host['kernel']}"

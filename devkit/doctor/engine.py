@@ -8,6 +8,8 @@ import socket
 from dataclasses import dataclass
 
 from devkit.doctor.finding import Finding
+from devkit.envs.engine import host as engine_host
+from devkit.errors import DevkitError
 
 LIMIT_S = 3
 SOCKET = "/var/run/docker.sock"
@@ -25,8 +27,12 @@ class Engine:
 
 
 def gather() -> Engine:
-    """Ask the engine that DOCKER_HOST names, or the local one."""
-    client, host = shutil.which("docker") or "", os.environ.get("DOCKER_HOST", f"unix://{SOCKET}")
+    """Ask the engine that docker would ask: by DOCKER_HOST, DOCKER_CONTEXT, the chosen context, or the local one."""
+    client = shutil.which("docker") or ""
+    try:
+        host = engine_host(os.environ) or f"unix://{SOCKET}"
+    except DevkitError as error:
+        return Engine(client, "", complaint=error.what)
     if host.startswith("unix://"):
         path = host.removeprefix("unix://")
         try:

@@ -13,7 +13,7 @@ State = Literal["fine", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the doctor's.
+    """What one check found: of this machine, of an environment, or of what a build needs.
 
     Attributes:
         name: what was looked at.
@@ -21,6 +21,8 @@ class Finding:
         state: whether it works.
         why: what follows from it, where that is not plain.
         remedy: the line to type that mends it.
+        more: further lines that would.
+        fix: what ``--fix`` does about it; nothing where that is not safe.
     """
 
     name: str
@@ -28,6 +30,13 @@ class Finding:
     state: State = "fine"
     why: str = ""
     remedy: str = ""
+    more: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """All lines to type, the best first."""
+        return tuple(filter(None, (self.remedy, *self.more)))
 
 
 def tally(findings: Sequence[Finding]) -> dict[State, int]:

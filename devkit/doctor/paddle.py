@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devkit.doctor.machine import Processor
     from devkit.envs.resolve import Environment
 
+OWN = "devkit's own"  # what the Python that runs devkit is called
 MKL_VARIABLE = mkl.VARIABLE
 LIMIT_S = 60.0
 PYTHON_LIMIT_S = 10.0
@@ -55,12 +56,31 @@ class Proof:
 def gather_python(app: App, environment: Environment) -> Python:
     """Ask the environment's Python."""
     path = str(environment.python)
+    if environment.container:
+        return _python_inside(environment)
     try:
         done = app.runner.run([path, "-I", "-c", PYTHON_FACTS], timeout_s=PYTHON_LIMIT_S)
         version, headers = done.text.splitlines()
     except (DevkitError, ValueError) as error:
         return Python(environment.name, path, complaint=str(error))
     return Python(environment.name, path, version, headers == "True")
+
+
+def _python_inside(environment: Environment) -> Python:
+    """Ask a container's Python."""
+    from devkit.envs import containers, engine
+
+    try:
+        _, seen = containers.need(environment.container)
+        with engine.explained(environment.name):
+            status, said = engine.ready(seen).exec_run(["python3", "-I", "-c", PYTHON_FACTS])
+        text = said.decode(errors="replace").strip()
+        if status:
+            return Python(environment.name, "python3", complaint=text.splitlines()[-1] if text else "it does not run")
+        version, headers = text.splitlines()
+    except (DevkitError, ValueError) as error:
+        return Python(environment.name, "python3", complaint=str(error))
+    return Python(environment.name, "python3", version, headers == "True")
 
 
 def gather(app: App, environment: Environment, folder: Path) -> Proof:
@@ -75,7 +95,10 @@ def gather(app: App, environment: Environment, folder: Path) -> Proof:
     """
     from devkit.launch import Worker, device_environment
 
-    environ = device_environment(app, python=None if environment.container else environment.python)
+    try:
+        environ = device_environment(app, python=None if environment.container else environment.python)
+    except DevkitError as error:
+        return Proof(environment.name, error=error)
     variants = [environ]
     if MKL_VARIABLE in environ:
         variants.append({name: value for name, value in environ.items() if name != MKL_VARIABLE})
@@ -111,7 +134,8 @@ def _ask(worker: Any) -> dict[str, Any]:
 def check_python(facts: Python) -> Finding:
     """Judge the environment's Python."""
     if facts.complaint:
-        return Finding("Python", facts.path, "broken", facts.complaint, "devkit env create")
+        text = f"{facts.path} of {facts.environment}"
+        return Finding("Python", text, "broken", facts.complaint, f"devkit env show {facts.environment}")
     text = f"{facts.version} in {facts.environment}"
     if not facts.headers:
         why = "without its headers devkit's CPU kernels cannot be compiled"
@@ -123,7 +147,7 @@ def check(facts: Proof) -> Finding:
     """Judge Paddle by what it computed."""
     if facts.error is not None or facts.answer is None:
         error = facts.error or DevkitError(f"Paddle in {facts.environment} did not answer")
-        return Finding("Paddle", error.what, "broken", error.why, *error.remedies[:1])
+        return _broken(facts.environment, error)
     answer = facts.answer
     build = f"CUDA {answer['cuda']}" if answer["cuda"] else "CPU"
     speed = significant(answer["matmul_gflops"])
@@ -132,6 +156,23 @@ def check(facts: Proof) -> Finding:
         f" on {answer['device']}: 1 + 1 = {answer['sum']:g}, matmul {speed} GFLOP/s"
     )
     return Finding("Paddle", text)
+
+
+def _broken(name: str, error: DevkitError) -> Finding:
+    """Return the finding for a Paddle that did not compute: what that means, and where it is looked into.
+
+    A log of the probe is gone with its folder, and is not named.
+    """
+    from devkit.envs import doctor
+
+    meant = doctor.explain(name, error)
+    known = meant.text if meant.remedies and not meant.text.startswith(error.what) else ""
+    why = "\n".join(filter(None, (known, error.why)))
+    own = [each for each in error.remedies if not each.startswith(("less ", "devkit env doctor"))]
+    if name != OWN:
+        own.insert(0, f"devkit env doctor {name}   looks at all that breaks one")
+    first, *more = own or ("",)
+    return Finding("Paddle", error.what, "broken", why, first, tuple(more))
 
 
 def check_mkl(processor: Processor, proof: Proof) -> Finding | None:

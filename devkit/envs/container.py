@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -184,6 +185,7 @@ def plan(
     gpus: bool,
     network: str,
     created: str,
+    rootless: bool = False,
 ) -> Spec:
     """Return the container of an environment.
 
@@ -198,7 +200,9 @@ def plan(
         gpus: whether it gets all GPUs.
         network: ``host``, ``bridge``, ….
         created: the time, in ISO 8601.
+        rootless: whether the engine runs as the user, who is then root inside.
     """
+    inner = replace(owner, uid=0, gid=0) if rootless else owner
     return Spec(
         owner.container(name),
         image,
@@ -219,13 +223,13 @@ def plan(
             Mount(f"devkit-ccache-{owner.uid}", CCACHE, kind="volume"),
         ),
         {
-            "HOME": owner.home,
+            "HOME": inner.home,
             "CCACHE_DIR": CCACHE,
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": "safe.directory",
             "GIT_CONFIG_VALUE_0": SOURCE,
         },
-        f"{owner.uid}:{owner.gid}",
+        f"{inner.uid}:{inner.gid}",
         network,
         max(memory_mib // 2, SHM_FLOOR_MIB),
         gpus,
@@ -277,11 +281,22 @@ def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str]
 
 def inside(directory: Path, project: Path) -> str:
     """Return where a folder of the source tree is seen inside the container; ``/paddle`` for one outside it."""
-    try:
-        below = directory.resolve().relative_to(project.resolve())
-    except ValueError:
-        return SOURCE
-    return str(PurePosixPath(SOURCE) / below.as_posix())
+    return inside_mounts(directory, [(str(project), SOURCE)], SOURCE)
+
+
+def inside_mounts(directory: Path, mounts: Sequence[tuple[str, str]], otherwise: str) -> str:
+    """Return where a folder is seen inside a container with these mounts (source, target): the closest one counts."""
+    for source, target in sorted(mounts, key=lambda each: len(each[0]), reverse=True):
+        with contextlib.suppress(ValueError):
+            below = directory.resolve().relative_to(Path(source).resolve())
+            return str(PurePosixPath(target) / below.as_posix())
+    return otherwise
+
+
+def inside_owner(owner: Owner, user: str) -> Owner:
+    """Return who the user is inside a container that runs as ``user`` (``uid:gid``)."""
+    uid, _, gid = user.partition(":")
+    return replace(owner, uid=int(uid), gid=int(gid or 0))
 
 
 def with_user(passwd: str, owner: Owner) -> str:

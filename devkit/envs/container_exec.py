@@ -41,13 +41,24 @@ class Program:
     Attributes:
         environment: on top of the container's own.
         terminal: whether it gets one, which is then this process's.
+        user: who runs it, as ``uid:gid``; the container's own user by default.
     """
 
     argv: Sequence[str]
     working_dir: str
     environment: Mapping[str, str]
     terminal: bool = False
+    user: str = ""
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+def docker_line(docker: str, container_id: str, program: Program) -> list[str]:
+    """Return the line of docker that runs a program on this terminal; values are in docker's environment, not on it."""
+    words = [docker, "exec", "-it", "-w", program.working_dir]
+    words += ["-u", program.user] if program.user else []
+    for name in program.environment:
+        words += ["-e", name]
+    return [*words, container_id, *program.argv]
 
 
 def run(client: Any, raw: Any, program: Program, *, stdin: int = 0, out: int = 1, err: int = 2) -> int:
@@ -72,6 +83,7 @@ def run(client: Any, raw: Any, program: Program, *, stdin: int = 0, out: int = 1
             tty=program.terminal,
             environment={**program.environment, MARK: program.mark},
             workdir=program.working_dir,
+            user=program.user,
         )
         connection, head = _start(client, made["Id"], terminal=program.terminal)
     session = _Session(client, raw, program, made["Id"], connection, {1: out, 2: err})

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.envs.engine import explained
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
+from devkit.files import explained as explained_disk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devkit.envs.container import Owner
     from devkit.envs.engine import Seen
 
@@ -25,12 +30,12 @@ def split(text: str) -> tuple[str, str]:
 
 
 def copy_out(seen: Seen, inside: str, target: Path) -> int:
-    """Copy a file or a folder out of a container; return the bytes.
+    """Copy a file or a folder out of a container, with its links, modes and times; return the bytes.
 
     Raises:
-        DevkitError: it is not there, or it holds what would leave ``target``.
+        DevkitError: it is not there, it cannot be written here, or it holds what would leave ``target``.
     """
-    with explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
+    with written(target), explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
         stream, _ = seen.raw.get_archive(inside)
         for block in stream:
             packed.write(block)
@@ -40,38 +45,63 @@ def copy_out(seen: Seen, inside: str, target: Path) -> int:
 
 
 def _extract(archive: tarfile.TarFile, target: Path) -> int:
-    """Write an archive's files and folders below ``target``, or its one file as ``target``; no link leads out."""
+    """Write an archive's entries below ``target``, or its one file as ``target``.
+
+    A link is written as it is, wherever it leads, as ``docker cp`` does; nothing is written through one.
+    """
     total = 0
     as_name = None if target.is_dir() else target.name
     root = (target if as_name is None else target.parent).resolve()
     if not root.is_dir():
-        raise DevkitError(f"there is no folder {root}", "", f"mkdir -p {root}")
+        raise DevkitError(f"there is no folder {root}", "", Hint.of("mkdir", "-p", str(root)))
+    folders: list[tuple[Path, tarfile.TarInfo]] = []
     for member in archive:
         parts = Path(member.name).parts
         name = Path(as_name, *parts[1:]) if as_name else Path(*parts)
         place = root / name
         if ".." in parts or Path(member.name).is_absolute() or not place.parent.resolve().is_relative_to(root):
             raise DevkitError(f"{member.name} would leave {root}", "It was not written.")
+        with written(place):
+            total += _write(archive, member, place)
         if member.isdir():
-            place.mkdir(exist_ok=True)
-        elif member.isfile():
-            if place.is_symlink():
-                place.unlink()
-            source = archive.extractfile(member)
-            with place.open("wb") as file:
-                while source and (block := source.read(BLOCK)):
-                    file.write(block)
-            place.chmod(member.mode & 0o777)
-            total += member.size
-        elif member.issym():
-            leads = (place.parent / member.linkname).resolve()
-            if Path(member.linkname).is_absolute() or not leads.is_relative_to(root):
-                raise DevkitError(
-                    f"{member.name} is a link that leads out of {root}", f"It leads to {member.linkname}."
-                )
-            place.unlink(missing_ok=True)
-            place.symlink_to(member.linkname)
+            folders.append((place, member))
+    for place, member in reversed(folders):  # what is written into a folder changes its time
+        with written(place):
+            place.chmod(member.mode & 0o777 | 0o700)
+            os.utime(place, (member.mtime, member.mtime))
     return total
+
+
+def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> int:
+    if member.isdir():
+        if place.is_symlink() or not place.is_dir():
+            place.mkdir()
+        return 0
+    if place.is_symlink() or (member.issym() and place.exists()):
+        place.unlink()
+    if member.issym():
+        place.symlink_to(member.linkname)
+        return 0
+    source = archive.extractfile(member) if member.isfile() or member.islnk() else None
+    if source is None:  # a device, a pipe
+        return 0
+    with source, place.open("wb") as file:
+        size = 0
+        while block := source.read(BLOCK):
+            size += file.write(block)
+    place.chmod(member.mode & 0o777)
+    os.utime(place, (member.mtime, member.mtime))
+    return size
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Turn what this machine's disk refuses into an error with a remedy."""
+    try:
+        with explained_disk(path):
+            yield
+    except FileExistsError as error:
+        raise DevkitError(f"{path} is there already", "A folder cannot take the place of a file.") from error
 
 
 def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
@@ -80,8 +110,8 @@ def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
     Raises:
         DevkitError: there is no such file, or no such folder inside.
     """
-    if not source.exists():
-        raise DevkitError(f"there is no {source}", "", f"ls {source.parent}")
+    if not os.path.lexists(source):
+        raise DevkitError(f"there is no {source}", "", Hint.of("ls", str(source.parent)))
     folder, name = inside, source.name
     if not inside.endswith("/") and not _is_folder(seen, inside):
         above, _, name = inside.rpartition("/")
@@ -95,8 +125,9 @@ def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
         return entry
 
     with explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
-        with tarfile.open(fileobj=packed, mode="w") as archive:
+        with written(source), tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(source, arcname=name, filter=mine)
+            packed.flush()
         packed.seek(0)
         seen.raw.put_archive(folder, packed)
     return total

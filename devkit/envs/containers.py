@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shlex
+import shutil
+import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +16,8 @@ from devkit.envs import container, container_exec, engine, images, store
 from devkit.envs.container import DEVICE_SIDE, Mount, Spec
 from devkit.envs.paddle import CPU, probe_driver
 from devkit.envs.resolve import PROJECT_ENVIRONMENT, home
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
+from devkit.files import explained, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,11 +87,13 @@ def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
     """
     from devkit.fingerprint import memory_mib
 
-    store.check_name(request.name)
     if not request.name:
-        raise UsageError("a container needs a name", "", "devkit env create NAME --docker")
+        words = ["devkit", "env", "create", "paddle-dev", "--docker"]
+        words += ["--image", request.image] if request.image else []
+        raise UsageError("a container needs a name", "It comes behind create.", Hint.of(*words))
+    store.check_name(request.name)
     owner = engine.me()
-    refuse_taken(client, request.name)
+    check_free(client, request.name)
     image, reason, gpus = choose_image(request, client)
     project = store.project_folder(directory)
     if project in {Path("/"), Path.home()}:
@@ -104,14 +111,14 @@ def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
         gpus=gpus,
         network=request.network,
         created=engine.now(),
+        rootless=engine.is_rootless(client),
     )
     runs = app.runs.root
-    runs.mkdir(parents=True, exist_ok=True)
     return replace(spec, mounts=(*spec.mounts, Mount(str(runs), str(runs))))
 
 
-def refuse_taken(client: Any, name: str) -> None:
-    """Refuse a name that an environment of either kind has.
+def check_free(client: Any, name: str) -> None:
+    """Check that no environment of either kind has this name.
 
     Raises:
         DevkitError: one has it.
@@ -134,8 +141,10 @@ def make(app: App, client: Any, request: Request, spec: Spec) -> Any:
         for left in engine.leftovers(client, owner, request.name):
             app.console.look(f"an earlier making of {request.name} was cut off; begun anew")
             left.remove(force=True)
-        refuse_taken(client, request.name)
+        check_free(client, request.name)
         _provide_image(app, client, request, spec)
+        with explained(app.runs.root):  # the engine would make it as root's
+            app.runs.root.mkdir(parents=True, exist_ok=True)
         try:
             raw = engine.create(client, spec, owner)
         except KeyboardInterrupt:
@@ -157,8 +166,9 @@ def has_name(name: str) -> bool:
 
 
 def remove(seen: engine.Seen) -> None:
-    """Remove a container."""
-    engine.remove(seen)
+    """Remove a container; one that was adopted is let go of, and stays."""
+    if not seen.adopted:
+        engine.remove(seen)
     store.container_note(seen.name).unlink(missing_ok=True)
 
 
@@ -219,19 +229,75 @@ def need(name: str) -> tuple[Any, engine.Seen]:
     return client, seen
 
 
-def enter(app: App, client: Any, seen: engine.Seen, words: Sequence[str], directory: Path) -> int:
-    """Run a program, or a shell where there are no words, in a container, and return its exit status."""
+def adopt(client: Any, called: str, name: str) -> engine.Seen:
+    """Let devkit use a container that something else made, and return it; nothing in it is changed.
+
+    Args:
+        client: the engine's.
+        called: its name or id at the engine.
+        name: what devkit is to call it; its own name by default.
+
+    Raises:
+        DevkitError: there is none, or the name is taken.
+    """
+    from docker.errors import NotFound
+
+    with engine.explained(called):
+        try:
+            raw = client.containers.get(called)
+        except NotFound as error:
+            raise DevkitError(f"the engine has no container {called}", "", "docker ps -a   lists them all") from error
+    chosen = store.check_name(name or raw.name)
+    owner = engine.me()
+    already = next((each for each in engine.survey(client, owner) if each.raw.id == raw.id), None)
+    if already:
+        raise DevkitError(f"{called} is known as {already.name}", "", Hint.of("devkit", "env", "show", already.name))
+    check_free(client, chosen)
+    note = {"container": raw.id, "adopted": engine.now()}
+    write_atomically(store.container_note(chosen), json.dumps(note).encode())
+    found = engine.find(client, owner, chosen)
+    if found is None:
+        raise DevkitError(f"{called} is gone", "It was removed a moment ago.")
+    return found
+
+
+def enter(
+    app: App, client: Any, seen: engine.Seen, words: Sequence[str], directory: Path, *, root: bool = False
+) -> int:
+    """Run a program, or a shell where there are no words, in a container, and return its exit status.
+
+    On a terminal docker's own command line does it, where it is installed: its terminal, its resizing and its detaching
+    are what people know. Without a terminal ours does: ``docker exec`` passes no signal on, and what it started would
+    run on after Ctrl-C or a time-out.
+
+    Args:
+        app: whose runner starts docker.
+        client: the engine's.
+        seen: the container.
+        words: the program and its arguments.
+        directory: where the user stands; the same folder inside, if it is seen there.
+        root: whether it runs as root.
+    """
     terminal = container_exec.on_terminal()
     environment = run_time_proxies(app, seen.network)
     if terminal:
         environment["TERM"] = os.environ.get("TERM", "xterm")
+    mounts = seen.mounts if seen.adopted else [(seen.project, container.SOURCE)]
+    otherwise = seen.raw.attrs.get("Config", {}).get("WorkingDir") or "/" if seen.adopted else container.SOURCE
     program = container_exec.Program(
         list(words) or ["sh", "-c", SHELL],
-        container.inside(directory, Path(seen.project)),
+        container.inside_mounts(directory, mounts, otherwise),
         environment,
         terminal=terminal,
+        user="0:0" if root else "",
     )
-    return container_exec.run(client, engine.ready(seen), program)
+    raw = engine.ready(seen)
+    docker = shutil.which("docker")
+    if terminal and docker:
+        line = container_exec.docker_line(docker, raw.id, program)
+        own = {"DOCKER_HOST": engine.host(os.environ)} if engine.host(os.environ) else {}
+        return app.runner.foreground(line, env={**os.environ, **own, **environment})
+    return container_exec.run(client, raw, program)
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
@@ -249,12 +315,31 @@ def device_side(name: str, module: str, folder: str, environ: Mapping[str, str])
     seen = engine.find(client, engine.me(), name)
     if seen is None:
         raise DevkitError(f"there is no container named {name}", "", "devkit env list")
+    if seen.adopted:
+        _bring_device_side(seen)
+    # A folder of this machine's that is not seen inside (a temporary one) is nobody's working directory there.
+    folder = container.inside_mounts(Path(folder), seen.mounts, "/tmp")  # noqa: S108 - inside, not here
     program = container_exec.Program(
         ["sh", "-c", EVENTS_APART, "sh", "python3", "-m", f"devkit.kernels.{module}"],
         folder,
         {**passed_on(environ), "PYTHONPATH": DEVICE_SIDE, "DEVKIT_EVENTS_FD": EVENTS_FD},
     )
     return container_exec.run(client, engine.ready(seen), program, out=int(environ["DEVKIT_EVENTS_FD"]))
+
+
+def _bring_device_side(seen: engine.Seen) -> None:
+    """Copy the device side into a container that devkit did not make: it has no mount of ours, so anew each time."""
+    package = Path(__file__).resolve().parent.parent
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(package / "__init__.py", arcname=f"{DEVICE_SIDE[1:]}/devkit/__init__.py")
+        archive.add(
+            (package / "kernels").resolve(),
+            arcname=f"{DEVICE_SIDE[1:]}/devkit/kernels",
+            filter=lambda entry: None if "__pycache__" in entry.name else entry,
+        )
+    with engine.explained(seen.name):
+        engine.ready(seen).put_archive("/", packed.getvalue())
 
 
 def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str:

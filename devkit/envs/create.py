@@ -9,16 +9,17 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.envs import interpreters, pip, store, uv
+from devkit.envs import lock as locks
 from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_request, probe_driver
 from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from devkit.app import App
     from devkit.envs.interpreters import Interpreter
@@ -36,6 +37,7 @@ class Request:
         paddle: as ``--paddle`` takes it; empty for what suits the machine.
         packages: requirements beside Paddle.
         files: files of requirements.
+        editables: folders of packages that are installed in place.
         index_url: in place of the default index.
         proxy: over the configured one.
         offline: only from uv's cache.
@@ -47,6 +49,7 @@ class Request:
     paddle: str = ""
     packages: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    editables: tuple[Path, ...] = ()
     index_url: str = ""
     proxy: str = ""
     offline: bool = False
@@ -86,11 +89,32 @@ def words_of(packages: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: one would read as a flag of uv.
     """
-    found = tuple(word for each in packages for word in ([each] if " @ " in each or ";" in each else each.split()))
+    found = tuple(word for each in packages for word in ([each] if _is_one(each) else each.split()))
     for word in found:
         if word.startswith("-"):
             raise UsageError(f"--with {word} is no package", "Flags of uv are not taken.", "devkit env create -r FILE")
     return found
+
+
+def _is_one(text: str) -> bool:
+    return " @ " in text or ";" in text or ("/" in text and Path(text).exists())
+
+
+def check_files(files: Sequence[Path], editables: Sequence[Path]) -> None:
+    """Refuse files of requirements and folders of packages that are not there.
+
+    Raises:
+        DevkitError: one is not.
+    """
+    for file in files:
+        if not file.is_file():
+            raise DevkitError(f"there is no {file}", "-r was given it.", Hint.of("ls", str(file.parent)))
+    for folder in editables:
+        if not any((folder / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
+            raise DevkitError(
+                f"{folder} is not the folder of a package", "It has no pyproject.toml and no setup.py.",
+                Hint.of("ls", str(folder)),
+            )  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -117,29 +141,30 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
     folder = store.place(request.name, directory)
     name = request.name or PROJECT_ENVIRONMENT
     refuse_taken(name, folder)
-    for file in request.files:
-        if not file.is_file():
-            raise DevkitError(f"there is no {file}", "-r was given it.", f"ls {file.parent}")
+    check_files(request.files, request.editables)
+    if os.pathsep in str(folder):
+        raise DevkitError(
+            f"an environment cannot be in {folder}", f"PATH is a list with {os.pathsep} between its folders.",
+            "devkit env create NAME   makes one in devkit's own folder",
+        )  # fmt: skip
     choice, requirements, wanted = _contents(request)
     interpreter = interpreters.find(app.runner, wanted, choice.minors)
-    source = uv.Source(
-        uv.check_url("--index-url", request.index_url),
-        choice.index,
-        uv.check_url("--proxy", request.proxy),
-        request.offline,
-        uv.check_url("env.index-url", app.config.get("env.index-url")),
+    source = uv.source(
+        app, index_url=request.index_url, paddle_index=choice.index, proxy=request.proxy, offline=request.offline
     )
     variables = source.variables()
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
     lines = [uv.Line(make, variables, folder.parent)]
-    if requirements or request.files:
+    if requirements or request.files or request.editables:
         files = [word for file in request.files for word in ("-r", str(file.absolute()))]
         flags = [*(["--no-deps"] if request.lock else []), *files]
+        for folder_of_package in request.editables:
+            flags += ["-e", str(folder_of_package.absolute())]
         for each in requirements:
             flags += ["-e", each.removeprefix("-e ")] if each.startswith("-e ") else []
         plain = [each for each in requirements if not each.startswith("-e ")]
         install = ("pip", "install", "--python", str(folder / "bin" / "python"), *flags, "--", *plain)
-        lines.append(uv.Line(install, variables, folder.parent))
+        lines.append(uv.Line(install, variables, directory))  # what is named relatively is the user's
     return Plan(name, folder, interpreter, choice, tuple(lines))
 
 
@@ -187,7 +212,7 @@ def refuse_taken(name: str, folder: Path) -> None:
     )
 
 
-def carry_out(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
+def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
     """Make the environment; whatever stops that, its folder is gone again.
 
     Raises:
@@ -246,6 +271,7 @@ def _make(app: App, planned: Plan, run: Run, *, verify: bool, begin: float) -> M
             proof=proof,
         ),
     )
+    locks.write(app, folder)
     return Made(planned, paddles, time.monotonic() - begin, store.own_size(folder), proof)
 
 

@@ -7,37 +7,24 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from devkit.envs import store
+from devkit.doctor.finding import Finding, State
+from devkit.envs import moved, store
 from devkit.envs.paddle import Driver, companions, probe_driver
+from devkit.errors import DevkitError
+from devkit.text import significant
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from devkit.app import App
 
-State = Literal["fine", "look", "broken"]
-
+RECREATE, RELOCATE, DEVICE_SIDE = "recreate", "relocate", "device-side"
 GLIBCXX = re.compile(rb"GLIBCXX_3\.4\.(\d+)")
 SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib")
 CUDA_LIBRARY = re.compile(r"lib(cudart|cublas)\.so\.(\d+)(\.\d+)*")
 SHADOWED = ("paddle", "numpy")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        fix: what ``--fix`` does about it: packages to install, or ``device-side``; nothing where that is not safe.
-    """
-
-    about: str
-    state: State
-    text: str
-    remedies: tuple[str, ...] = ()
-    fix: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +43,9 @@ class Facts:
         shadows: what stands in the current directory where Python looks first.
         python_path: folders in PYTHONPATH, each with what it holds of what an environment should hold itself.
         device_side: ``right``, ``other`` (another devkit's) or ``missing``.
+        made_for: the minor version of Python 3 that it was made for, and the one that its interpreter is now.
+        moved_from: where it was made, if that is elsewhere.
+        adopted: whether something else made it.
     """
 
     name: str
@@ -73,24 +63,49 @@ class Facts:
     shadows: tuple[str, ...] = ()
     python_path: tuple[tuple[str, tuple[str, ...]], ...] = ()
     device_side: str = "right"
+    made_for: tuple[int | None, int | None] = (None, None)
+    moved_from: str = ""
+    adopted: bool = False
 
 
 def judge(facts: Facts) -> list[Finding]:
     """Return what is to be said of an environment, the worst of it first where nothing else can be looked at."""
     if facts.unfinished:
-        return [Finding("making", "broken", "its making goes on, or was cut off", (f"devkit env create {facts.name}",))]
-    if not facts.interpreter_is_there:
-        again = f"devkit env remove {facts.name}   and then: devkit env create {facts.name}"
-        return [Finding("interpreter", "broken", f"{facts.interpreter} is gone", (again,))]
-    judges = (_paddle, _companions, _cuda, _libstdcxx, _shadows, _python_path, _device_side)
-    interpreter = Finding("interpreter", "fine", facts.interpreter)
+        return [
+            _found("making", "broken", "it is being made, or was left half-made", (f"devkit env create {facts.name}",))
+        ]
+    made_for, is_now = facts.made_for
+    text = "" if facts.interpreter_is_there else f"{facts.interpreter} is gone"
+    if not text and made_for is not None and is_now is not None and made_for != is_now:
+        text = f"{facts.interpreter} is Python 3.{is_now}, and its packages are in lib/python3.{made_for}"
+    if text:
+        remedies: tuple[str, ...] = (
+            f"devkit env doctor {facts.name} --fix   makes it again with the same packages",
+            f"devkit env remove {facts.name}   and then: devkit env create {facts.name}",
+        )
+        if facts.adopted:
+            remedies = (f"devkit env remove {facts.name}   lets go of it",)
+        return [_found("interpreter", "broken", text, remedies, () if facts.adopted else (RECREATE,))]
+    judges = (_place, _paddle, _companions, _cuda, _libstdcxx, _shadows, _python_path, _device_side)
+    interpreter = _found("interpreter", "fine", facts.interpreter)
     return [interpreter, *(finding for each in judges for finding in each(facts))]
+
+
+def _found(name: str, state: State, text: str, remedies: Sequence[str] = (), fix: Sequence[str] = ()) -> Finding:
+    first, *more = remedies or ("",)
+    return Finding(name, text, state, "", first, tuple(more), tuple(fix))
+
+
+def _place(facts: Facts) -> Iterator[Finding]:
+    if facts.moved_from:
+        text = f"it was made in {facts.moved_from}: its scripts and activate still lead there"
+        yield _found("place", "broken", text, (f"devkit env doctor {facts.name} --fix",), (RELOCATE,))
 
 
 def _paddle(facts: Facts) -> Iterator[Finding]:
     if len(facts.paddles) > 1:
         names = " ".join(each.split()[0] for each in facts.paddles)
-        yield Finding(
+        yield _found(
             "Paddle", "broken", f"{' and '.join(facts.paddles)} lie over each other in one folder",
             (
                 f"uv pip uninstall --python {facts.python} {names}   and install the one that you want",
@@ -98,9 +113,9 @@ def _paddle(facts: Facts) -> Iterator[Finding]:
             ),
         )  # fmt: skip
     elif facts.paddles:
-        yield Finding("Paddle", "fine", facts.paddles[0])
+        yield _found("Paddle", "fine", facts.paddles[0])
     else:
-        yield Finding("Paddle", "look", "none is installed", (f"devkit env create NAME   beside {facts.name}",))
+        yield _found("Paddle", "warning", "none is installed", (f"devkit env create NAME   beside {facts.name}",))
 
 
 def _companions(facts: Facts) -> Iterator[Finding]:
@@ -112,17 +127,17 @@ def _companions(facts: Facts) -> Iterator[Finding]:
     for each in map(Requirement, companions(facts.paddles[0].split()[1])):
         there = facts.packages.get(each.name)
         if there is None:
-            yield Finding(
+            yield _found(
                 each.name, "broken", "missing, and Paddle imports it",
                 (f"devkit env doctor {facts.name} --fix",), (str(each),),
             )  # fmt: skip
         elif not each.specifier.contains(there, prereleases=True):
-            yield Finding(
+            yield _found(
                 each.name, "broken", f"{there} is too new for {facts.paddles[0]}, which wants {each.specifier}",
                 (f"devkit env doctor {facts.name} --fix",), (str(each),),
             )  # fmt: skip
         else:
-            yield Finding(each.name, "fine", there)
+            yield _found(each.name, "fine", there)
 
 
 def _cuda(facts: Facts) -> Iterator[Finding]:
@@ -131,16 +146,16 @@ def _cuda(facts: Facts) -> Iterator[Finding]:
     built = ".".join(map(str, facts.paddle_cuda))
     other = (f"devkit env create NAME   takes a build for this machine, beside {facts.name}",)
     if facts.driver is None:
-        yield Finding("CUDA", "look", f"Paddle is built for CUDA {built}, and no NVIDIA driver is here", other)
+        yield _found("CUDA", "warning", f"Paddle is built for CUDA {built}, and no NVIDIA driver is here", other)
     elif facts.paddle_cuda > facts.driver.cuda:
         runs = ".".join(map(str, facts.driver.cuda))
         text = f"Paddle is built for CUDA {built}, and driver {facts.driver.version} runs {runs} at most"
-        yield Finding("CUDA", "broken", text, other)
+        yield _found("CUDA", "broken", text, other)
     else:
-        yield Finding("CUDA", "fine", f"{built}, which driver {facts.driver.version} runs")
+        yield _found("CUDA", "fine", f"{built}, which driver {facts.driver.version} runs")
     for path, major in facts.cuda_libraries:
         if major != facts.paddle_cuda[0]:
-            yield Finding(
+            yield _found(
                 "CUDA libraries", "broken", f"LD_LIBRARY_PATH puts {path} before those of Paddle (CUDA {built})",
                 ("unset LD_LIBRARY_PATH",),
             )  # fmt: skip
@@ -152,13 +167,13 @@ def _libstdcxx(facts: Facts) -> Iterator[Finding]:
     first, has = facts.libstdcxx[0]
     if has >= facts.glibcxx_needed:
         text = f"{first} has GLIBCXX_3.4.{has}, and Paddle asks for 3.4.{facts.glibcxx_needed}"
-        yield Finding("libstdc++", "fine", text)
+        yield _found("libstdc++", "fine", text)
         return
     newer = next((path for path, version in facts.libstdcxx if version >= facts.glibcxx_needed), None)
     remedies = ["conda install -c conda-forge libstdcxx-ng   where it is conda's"]
     if newer:
         remedies.insert(0, f"export LD_PRELOAD={newer}")
-    yield Finding(
+    yield _found(
         "libstdc++", "broken",
         f"{first} is found first and ends at GLIBCXX_3.4.{has}; Paddle asks for 3.4.{facts.glibcxx_needed}",
         tuple(remedies),
@@ -167,7 +182,7 @@ def _libstdcxx(facts: Facts) -> Iterator[Finding]:
 
 def _shadows(facts: Facts) -> Iterator[Finding]:
     for path in facts.shadows:
-        yield Finding(
+        yield _found(
             "this folder", "broken", f"{path} is imported instead of the environment's",
             ("cd ..   Python looks in the current folder first", "export PYTHONSAFEPATH=1   from Python 3.11 on"),
         )  # fmt: skip
@@ -175,26 +190,137 @@ def _shadows(facts: Facts) -> Iterator[Finding]:
 
 def _python_path(facts: Facts) -> Iterator[Finding]:
     for folder, holds in facts.python_path:
-        state: State = "broken" if holds else "look"
+        state: State = "broken" if holds else "warning"
         text = f"{folder} comes before the environment" + (f", and holds {', '.join(holds)}" if holds else "")
-        yield Finding("PYTHONPATH", state, text, ("unset PYTHONPATH",))
+        yield _found("PYTHONPATH", state, text, ("unset PYTHONPATH",))
 
 
 def _device_side(facts: Facts) -> Iterator[Finding]:
     if facts.device_side == "right":
-        yield Finding("devkit", "fine", "its device side is in")
+        yield _found("devkit", "fine", "its device side is in")
     else:
         text = "its device side is not in" if facts.device_side == "missing" else "another devkit's device side is in"
         remedy = f"devkit env adopt {facts.name}   puts it in"
-        yield Finding("devkit", "look", text, (remedy,), ("device-side",))
+        yield _found("devkit", "warning", text, (remedy,), (DEVICE_SIDE,))
+
+
+# What a Paddle that does not import says, what that means, and the lines that mend it; NAME is the environment.
+_IMPORTS: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    (r"SIGILL|Illegal instruction", "the processor lacks an instruction (AVX) that this wheel was built with",
+     ("lscpu   shows what it has", "devkit build --profile cpu   builds one for this processor"), ()),
+    (r"GLIBCXX_[\d.]+.{0,3} not found|CXXABI_[\d.]+.{0,3} not found", "an older libstdc++ is found first",
+     ("conda install -c conda-forge libstdcxx-ng   where it is conda's", "apt install libstdc++6"), ()),
+    (r"GLIBC_[\d.]+.{0,3} not found", "the system's C library is older than this wheel's",
+     ("devkit env create NAME --docker   takes Paddle's own image",), ()),
+    (r"Descriptors cannot (not )?be created directly", "protobuf is too new for this Paddle",
+     ("devkit env install NAME 'protobuf<=3.20.3'",), ("protobuf<=3.20.3",)),
+    (r"google\.protobuf|No module named '?google", "protobuf is missing, or too old",
+     ("devkit env install NAME 'protobuf>=3.20.2'",), ("protobuf>=3.20.2",)),
+    (r"_ARRAY_API not found|compiled using NumPy 1|numpy\.core\.multiarray failed", "NumPy is too new for this Paddle",
+     ("devkit env install NAME 'numpy<2'",), ("numpy<2",)),
+    (r"libcuda\.so\.1", "the NVIDIA driver is not here",
+     ("devkit env create OTHER --paddle cpu", "docker run --gpus all   where this is a container"), ()),
+    (r"libgomp\.so\.1: cannot open", "libgomp is missing", ("apt install libgomp1", "yum install libgomp"), ()),
+    (r"libGL\.so\.1: cannot open", "libGL is missing", ("apt install libgl1", "yum install mesa-libGL"), ()),
+    (r"libgthread-2\.0\.so\.0: cannot open", "glib is missing", ("apt install libglib2.0-0",), ()),
+    (r"lib(cudnn|cublas|cudart|nccl|cufft|curand|cusolver|cusparse)\S*: cannot open", "a library of CUDA is missing",
+     ("devkit env upgrade NAME paddlepaddle-gpu   brings its own", "echo $LD_LIBRARY_PATH"), ()),
+    (r"(?P<library>lib[\w.+-]+\.so[\w.]*): cannot open shared object", "{library} is missing",
+     ("apt-file search {library}   says which package has it",), ()),
+    (r"cannot allocate memory in static TLS", "a library is loaded too late",
+     ("export LD_PRELOAD=$(gcc -print-file-name=libgomp.so.1)",), ()),
+    (r"No module named '?paddle\b", "files of Paddle are missing",
+     ("devkit env create OTHER   makes another beside it",), ()),
+    (r"No module named '?(?P<module>[\w]+)", "{module} is missing",
+     ("devkit env install NAME {module}",), ()),
+    (r"undefined symbol", "two builds of a library are mixed",
+     ("devkit env doctor NAME --fix", "devkit env create OTHER   makes another beside it"), ()),
+    (r"MemoryError|Cannot allocate memory|SIGKILL", "the memory does not suffice", ("free -h", "top -o %MEM"), ()),
+)  # fmt: skip
+
+
+def explain(name: str, error: DevkitError) -> Finding:
+    """Return the finding for a Paddle that could not be imported, or did not compute, with what mends that."""
+    said = f"{error.what}\n{error.why}"
+    for pattern, meaning, remedies, fix in _IMPORTS:
+        matched = re.search(pattern, said)
+        if matched:
+            names = {**matched.groupdict(), "name": name}
+            lines = tuple(each.replace("NAME", name).format(**names) for each in remedies)
+            text = f"{meaning.format(**names)} ({_last_line(error)})"
+            return _found("computes", "broken", text, lines, fix)
+    lines = (f"devkit env run {name} -- python -c 'import paddle'   shows all that it says",)
+    return _found("computes", "broken", f"{error.what}: {_last_line(error)}", lines)
+
+
+def _last_line(error: DevkitError) -> str:
+    lines = [line.strip() for line in error.why.splitlines() if line.strip()]
+    return lines[-1][:200] if lines else error.what
+
+
+def computes(app: App, name: str, folder: Path) -> Finding:
+    """Import an environment's Paddle and let it compute (3 s), and return what came of it."""
+    from tempfile import TemporaryDirectory
+
+    from devkit.envs.resolve import Environment
+    from devkit.launch import DeviceBug, Worker, device_environment
+
+    environment = Environment(name, folder / "bin" / "python", "looked at")
+    try:
+        with (
+            TemporaryDirectory(prefix="devkit-doctor-") as place,
+            app.console.progress(f"computing in {name}"),
+            Worker(
+                app, environment, "probe", folder=Path(place), name="probe", environ=device_environment(app)
+            ) as worker,
+        ):
+            answer = worker.ask({"do": "probe"}, "probe")
+    except DeviceBug as error:
+        return explain(name, DevkitError("the probe failed", str(error).splitlines()[0]))
+    except DevkitError as error:
+        return explain(name, error)
+    speed = significant(answer["matmul_gflops"])
+    return _found("computes", "fine", f"1 + 1 = {answer['sum']:g} on {answer['device']}, matmul {speed} GFLOP/s")
+
+
+def examine(app: App, name: str, folder: Path, directory: Path, environ: Mapping[str, str]) -> list[Finding]:
+    """Return all findings of an environment; one Paddle that can be started is imported, and computes."""
+    facts = gather(name, folder, directory, environ)
+    findings = judge(facts)
+    runnable = facts.interpreter_is_there and not facts.unfinished and findings[0].state != "broken"
+    if runnable and len(facts.paddles) == 1:
+        findings.append(computes(app, name, folder))
+    return findings
+
+
+def as_json(finding: Finding) -> dict[str, object]:
+    """Return a finding with the keys that this command's JSON has always had."""
+    return {
+        "about": finding.name,
+        "state": "look" if finding.state == "warning" else finding.state,
+        "text": finding.text,
+        "remedies": list(finding.remedies),
+        "fix": list(finding.fix),
+    }
 
 
 def gather(name: str, folder: Path, directory: Path, environ: Mapping[str, str]) -> Facts:
     """Look at an environment as a program started in ``directory`` would find it."""
     python = folder / "bin" / "python"
     packages = store.site_packages(folder)
+    record = store.read(folder)
+    adopted = bool(record and record.adopted)
+    minors = (store.made_for(folder), store.runs(folder))
     if not python.exists() or packages is None or store.unfinished(folder):
-        return Facts(name, str(python), str(python), python.exists(), store.unfinished(folder))
+        return Facts(
+            name,
+            str(python),
+            str(python.resolve()),
+            python.exists(),
+            store.unfinished(folder),
+            made_for=minors,
+            adopted=adopted,
+        )
     paddles = tuple(store.installed_paddles(folder))
     library = packages / "paddle" / "base" / "libpaddle.so"
     return Facts(
@@ -209,9 +335,12 @@ def gather(name: str, folder: Path, directory: Path, environ: Mapping[str, str])
         glibcxx_needed=_glibcxx(library),
         libstdcxx=tuple(_libraries(folder, environ)) if library.exists() else (),
         cuda_libraries=tuple(_cuda_libraries(environ)),
-        shadows=tuple(_shadowing(directory, has_paddle=bool(paddles))),
+        shadows=() if environ.get("PYTHONSAFEPATH") else tuple(_shadowing(directory, has_paddle=bool(paddles))),
         python_path=tuple(_path_entries(environ)),
         device_side=_device_state(packages),
+        made_for=minors,
+        moved_from=moved.made_in(folder),
+        adopted=adopted,
     )
 
 
@@ -284,25 +413,32 @@ def _device_state(packages: Path) -> str:
         text = (packages / store.DEVICE_SIDE).read_text("utf-8").strip()
     except OSError:
         return "missing"
-    return "right" if text == str(device_side()) else "other"
+    ours = device_side()
+    same = text == str(ours) or (Path(text).is_dir() and Path(text).samefile(ours))  # a home may be a link
+    return "right" if same else "other"
 
 
-def fix(app: App, folder: Path, findings: Sequence[Finding]) -> list[str]:
+def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[str]:
     """Do what is safe about the findings, and return what was done.
 
     Raises:
         DevkitError: uv failed.
     """
-    from devkit.envs import uv
+    from devkit.envs import packages as changes
 
+    wanted = [each for finding in findings for each in finding.fix]
     done = []
-    if any("device-side" in finding.fix for finding in findings):
+    if RECREATE in wanted:
+        made = changes.recreate(app, name, folder)
+        return [f"{name} was made again: Python {made.plan.interpreter.dotted}, the same packages"]
+    if RELOCATE in wanted:
+        done.append(f"{moved.relocate(folder)} files of it lead here again")
+    if DEVICE_SIDE in wanted:
         store.put_device_side(folder)
         done.append("devkit's device side put in")
-    packages = [each for finding in findings for each in finding.fix if each != "device-side"]
+    packages = list(dict.fromkeys(each for each in wanted if each not in {RECREATE, RELOCATE, DEVICE_SIDE}))
     if packages:
-        words = ("pip", "install", "--python", str(folder / "bin" / "python"), "--", *packages)
-        with app.console.progress(f"installing {', '.join(packages)}"):
-            uv.run(app, uv.Line(words, uv.Source(default_index=app.config.get("env.index-url")).variables(), folder))
+        request = changes.Request("install", tuple(packages))
+        changes.execute(app, changes.plan(app, name, folder, request, folder))
         done.append(f"installed {', '.join(packages)}")
     return done

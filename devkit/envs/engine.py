@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import getpass
+import hashlib
+import json
 import os
 import platform
 import re
+import shlex
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 
 TIMEOUT_S = 60
+ANSWER_S = 5
+STOP_S = 5
 MACHINE_ID = Path("/etc/machine-id")
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 
@@ -32,7 +37,11 @@ def me() -> Owner:
         machine = MACHINE_ID.read_text("ascii").strip()[:8]  # a laptop's name changes with its network
     except OSError:
         machine = ""
-    return Owner(getpass.getuser(), os.getuid(), os.getgid(), machine or platform.node())
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # docker run -u 4242, and clusters
+        name = str(os.getuid())
+    return Owner(name, os.getuid(), os.getgid(), machine or platform.node())
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Seen:
     Attributes:
         status: ``running``, ``exited``, …, as the engine has it.
         raw: the SDK's object.
+        adopted: whether something else made it.
     """
 
     name: str
@@ -52,6 +62,13 @@ class Seen:
     reason: str
     network: str
     raw: Any
+    adopted: bool = False
+
+    @property
+    def mounts(self) -> list[tuple[str, str]]:
+        """The folders of this machine that are seen inside: where they are here, and there."""
+        found = self.raw.attrs.get("Mounts", ())
+        return [(each["Source"], each["Destination"]) for each in found if each.get("Type") == "bind"]
 
     @property
     def state(self) -> str:
@@ -59,29 +76,57 @@ class Seen:
         return "running" if self.status == "running" else "stopped"
 
 
+def host(environ: Mapping[str, str]) -> str:
+    """Return the address of the engine that the user's docker would talk to; empty for the default one.
+
+    DOCKER_HOST goes before DOCKER_CONTEXT, and that before what ``docker context use`` chose.
+
+    Raises:
+        DevkitError: there is no context of the name that DOCKER_CONTEXT has.
+    """
+    if environ.get("DOCKER_HOST"):
+        return environ["DOCKER_HOST"]
+    folder = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    name = environ.get("DOCKER_CONTEXT") or str(_json(folder / "config.json").get("currentContext") or "")
+    if name in {"", "default"}:
+        return ""
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    meta = _json(folder / "contexts" / "meta" / digest / "meta.json")
+    if not meta:
+        raise DevkitError(f"docker has no context named {name}", "", "docker context ls", "docker context use default")
+    endpoints = meta.get("Endpoints")
+    found = endpoints.get("docker", {}) if isinstance(endpoints, dict) else {}
+    return str(found.get("Host") or "")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def likely() -> bool:
     """Tell, without the half second that loading the SDK takes, whether there can be an engine."""
-    configured = Path.home() / ".docker" / "config.json"
-    return bool(os.environ.get("DOCKER_HOST")) or DEFAULT_SOCKET.exists() or configured.exists()
+    named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+    return bool(named) or DEFAULT_SOCKET.exists() or (Path.home() / ".docker" / "config.json").exists()
 
 
 def connect(environ: Mapping[str, str] | None = None) -> Any:
     """Return the SDK's client of the engine that the user's docker would talk to.
 
     Raises:
-        DevkitError: there is none, or it refuses.
+        DevkitError: there is none, it refuses, or it does not answer within 5 s.
     """
     import docker
 
     variables = dict(os.environ if environ is None else environ)
-    if not variables.get("DOCKER_HOST"):
-        from docker.context import ContextAPI
-
-        with contextlib.suppress(Exception):  # a broken context file leaves the default
-            variables["DOCKER_HOST"] = ContextAPI.get_current_context().Host or ""
-    with explained(variables.get("DOCKER_HOST") or f"unix://{DEFAULT_SOCKET}"):
-        client = docker.from_env(environment=variables, timeout=TIMEOUT_S)
+    variables["DOCKER_HOST"] = host(variables)
+    with explained(variables["DOCKER_HOST"] or f"unix://{DEFAULT_SOCKET}"):
+        client = docker.from_env(environment=variables, timeout=ANSWER_S)
         client.ping()
+        client.api.timeout = TIMEOUT_S
     return client
 
 
@@ -123,8 +168,16 @@ def of_api(error: Any, what: str) -> DevkitError:
     said = str(error.explanation or error)
     status = f"{error.status_code or 0} "
     for pattern, happened, *remedies in _SIGNS:
-        if re.search(pattern, status + said, re.IGNORECASE):
-            return DevkitError(happened.format(what=what), said, *remedies)
+        matched = re.search(pattern, status + said, re.IGNORECASE)
+        if matched:
+            names = {"what": what, **matched.groupdict()}
+            name = what.partition(":")[0] if ":" in what and "/" in what.partition(":")[2][:1] else ""
+            lines = [each.replace("{name}", shlex.quote(str(names.get("name")))) for each in remedies]
+            return DevkitError(
+                happened.format(**names),
+                said,
+                *[each.replace("run NAME", f"run {name}" if name else "run NAME") for each in lines],
+            )
     return DevkitError(f"the engine refuses {what}", said)
 
 
@@ -136,8 +189,17 @@ _SIGNS = (
      "the registry of {what} does not answer",
      "systemctl show --property=Environment docker   shows the proxy that the engine pulls through",
      "devkit env create NAME --docker --image IMAGE   from another registry, or one that is here"),
-    ("^409 ", "the engine has another {what}", "docker ps -a   lists all containers"),
+    (r"container name \"/?(?P<name>[^\"]+)\" is already in use", "the engine has a container named {name} already",
+     "docker rm {name}   removes it", "devkit env adopt {name}   lets devkit use it"),
+    (r"network (?P<name>\S+) not found", "the engine has no network named {name}", "docker network ls"),
+    ("is paused", "{what} is paused", "docker unpause CONTAINER"),
+    ("executable file not found|no such file or directory: unknown|is not running",
+     "{what} ends as soon as it is started", "devkit env create NAME --docker --image IMAGE   with a shell in it",
+     "devkit env logs NAME   shows what it said"),
+    (r"could not find the file (?P<name>.+?) in container|no such container:path|lstat (?P<path>\S+): no such file",
+     "{what} is not there", "devkit env run NAME -- ls -l /"),
     ("unauthorized|denied|no basic auth", "{what} may not be pulled", "docker login REGISTRY"),
+    ("^409 ", "the engine is in the way of {what}", "docker ps -a   lists all containers"),
     ("^404 |manifest unknown|not found", "{what} was not found", "docker images   lists those that are here",
      "devkit env create NAME --docker   takes Paddle's own"),
 )  # fmt: skip
@@ -147,6 +209,12 @@ def has_nvidia(client: Any) -> bool:
     """Tell whether the engine can give GPUs to a container."""
     with explained("the engine"):
         return "nvidia" in client.info().get("Runtimes", {})
+
+
+def is_rootless(client: Any) -> bool:
+    """Tell whether the engine runs as the user: root inside its containers is then the user outside."""
+    with explained("the engine"):
+        return any("rootless" in str(each) for each in client.info().get("SecurityOptions") or ())
 
 
 def _seen(raw: Any) -> Seen:
@@ -166,9 +234,47 @@ def _seen(raw: Any) -> Seen:
 def survey(client: Any, owner: Owner) -> list[Seen]:
     """Return this user's containers; a label alone is not enough, for an image may have inherited it."""
     filters = {"label": [f"{LABEL}=environment", f"{LABEL}.user={owner.label}"]}
-    with explained("the list of containers"):
-        found = [_seen(raw) for raw in client.containers.list(all=True, filters=filters, ignore_removed=True)]
-    return sorted((each for each in found if each.raw.name == owner.container(each.name)), key=lambda each: each.name)
+    try:
+        with explained("the list of containers"):
+            found = [_seen(raw) for raw in client.containers.list(all=True, filters=filters, ignore_removed=True)]
+    except (TypeError, KeyError, AttributeError) as error:
+        address = host(os.environ) or f"unix://{DEFAULT_SOCKET}"
+        raise DevkitError(f"what answers at {address} is not a docker engine", str(error), "docker info") from error
+    made = [each for each in found if each.raw.name == owner.container(each.name)]
+    names = {each.name for each in made}
+    adopted = [each for name, note in notes().items() if name not in names and (each := _adopted(client, name, note))]
+    return sorted([*made, *adopted], key=lambda each: each.name)
+
+
+def notes() -> dict[str, dict[str, Any]]:
+    """Return what was noted of the containers that devkit adopted, by the names that it calls them."""
+    from devkit.envs.store import container_note
+
+    found = {path.name: _json(path) for path in container_note("").glob("[!.]*")}
+    return {name: note for name, note in found.items() if note.get("container")}
+
+
+def _adopted(client: Any, name: str, note: Mapping[str, Any]) -> Seen | None:
+    from docker.errors import NotFound
+
+    with explained(name):
+        try:
+            raw = client.containers.get(str(note["container"]))
+        except NotFound:
+            return None
+    mounts = [each for each in raw.attrs.get("Mounts", ()) if each.get("Type") == "bind"]
+    project = next((each["Source"] for each in mounts if each["Destination"] == container.SOURCE), "")
+    return Seen(
+        name,
+        raw.status,
+        str(raw.attrs.get("Config", {}).get("Image", "")),
+        project or next((each["Source"] for each in mounts), ""),
+        str(note.get("adopted", "")),
+        f"adopted: {raw.name}",
+        raw.attrs.get("HostConfig", {}).get("NetworkMode", "host"),
+        raw,
+        adopted=True,
+    )
 
 
 def find(client: Any, owner: Owner, name: str) -> Seen | None:
@@ -187,6 +293,7 @@ def create(client: Any, spec: Spec, owner: Owner) -> Any:
     raw = None
     try:
         with explained(spec.image):
+            inside = container.inside_owner(owner, spec.user)
             for volume in (each.source for each in spec.mounts if each.kind == "volume"):
                 client.volumes.create(volume, labels={LABEL: "volume", f"{LABEL}.user": owner.label})
             raw = client.containers.create(
@@ -210,7 +317,7 @@ def create(client: Any, spec: Spec, owner: Owner) -> Any:
                 use_config_proxy=False,
             )
             raw.start()
-            _settle(raw, owner)
+            _settle(raw, inside)
             raw.rename(spec.name)
     except BaseException:
         if raw is not None:
@@ -277,9 +384,18 @@ def unsaved(seen: Seen, owner: Owner) -> list[str]:
 
 
 def remove(seen: Seen) -> None:
-    """Remove a container; its volumes stay, they are shared."""
+    """Remove a container and the volumes that only it has; those with a name stay, they are shared."""
     with explained(seen.name):
-        seen.raw.remove(force=True)
+        seen.raw.remove(force=True, v=True)
+
+
+def stop(seen: Seen) -> bool:
+    """Stop a container; return whether it ran."""
+    if seen.status != "running":
+        return False
+    with explained(seen.name):
+        seen.raw.stop(timeout=STOP_S)
+    return True
 
 
 def logs(seen: Seen, *, follow: bool, tail: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shlex
@@ -10,7 +11,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from devkit.envs import moved
 from devkit.envs.pip import shims
+from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.paths import cache_home
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from devkit.envs.resolve import Environment
 
 SHELLS = ("bash", "zsh", "fish")
-NOT_FOUND = 127
+NOT_FOUND, CANNOT = 127, 126
 ACTIVATE = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh", "nu": "activate.nu"}
 
 
@@ -53,6 +56,27 @@ def become(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     os.execve(argv[0], list(argv), dict(environ))  # noqa: S606 - becoming the program is the purpose
 
 
+def cannot_start(program: str, refused: OSError, environment: Environment) -> tuple[DevkitError, int]:
+    """Return the error for a file that is no program for this machine, and the status that env(1) and shells give."""
+    try:
+        with Path(program).open("rb") as file:
+            first = file.readline(256).decode(errors="replace").strip()
+    except OSError:
+        first = ""
+    what = f"{program} cannot be started"
+    if refused.errno == errno.ENOENT and first.startswith("#!"):
+        interpreter = first[2:].split()[0] if first[2:].split() else "nothing"
+        fix = Hint.of("devkit", "env", "doctor", environment.name, "--fix", purpose="if the environment was moved")
+        return DevkitError(what, f"Its first line names {interpreter}, which is not there.", fix), NOT_FOUND
+    if refused.errno == errno.ENOEXEC:
+        by_python = Hint.of(
+            "devkit", "env", "run", environment.name, "--", "python", program, purpose="if it is Python"
+        )
+        by_shell = Hint.of("devkit", "env", "run", environment.name, "--", "sh", program, purpose="if it is a shell's")
+        return DevkitError(what, "It has no #! line, and is no program for this machine.", by_python, by_shell), CANNOT
+    return DevkitError(what, f"{refused.strerror or refused}.", Hint.of("ls", "-l", program)), CANNOT
+
+
 def find(name: str, environ: Mapping[str, str]) -> str | None:
     """Return the program of this name, as a shell in the environment would find it."""
     return shutil.which(name, path=environ.get("PATH"))
@@ -60,12 +84,27 @@ def find(name: str, environ: Mapping[str, str]) -> str | None:
 
 def activate_line(environment: Environment, shell: str) -> str:
     """Return the line to source in a shell; ``eval "$(devkit env activate NAME)"`` does so."""
-    script = environment.folder.absolute() / "bin" / ACTIVATE.get(shell, "activate")
+    folder = environment.folder.absolute()
+    script = folder / "bin" / ACTIVATE.get(shell, "activate")
+    if (folder / "conda-meta").is_dir() or moved.made_in(folder):
+        return _by_hand(folder, shell)
     if script.is_file():
         return (
             f"{'source' if shell in ('fish', 'csh', 'tcsh', 'nu', 'zsh', 'bash') else '.'} {shlex.quote(str(script))}"
         )
-    return f"export PATH={shlex.quote(str(script.parent))}:$PATH"
+    return _by_hand(folder, shell)
+
+
+def _by_hand(folder: Path, shell: str) -> str:
+    """Return the line for an environment whose own script is missing, or leads to where it was made."""
+    place, bin_folder = shlex.quote(str(folder)), shlex.quote(str(folder / "bin"))
+    conda = (folder / "conda-meta").is_dir()
+    variable, other = ("CONDA_PREFIX", "VIRTUAL_ENV") if conda else ("VIRTUAL_ENV", "CONDA_PREFIX")
+    if shell == "fish":
+        return f"set -e {other}; set -gx {variable} {place}; set -gx PATH {bin_folder} $PATH"
+    if shell in {"csh", "tcsh"}:
+        return f"unsetenv {other}; setenv {variable} {place}; setenv PATH {bin_folder}:$PATH"
+    return f"unset {other}; export {variable}={place} PATH={bin_folder}:$PATH"
 
 
 def shell_line(environment: Environment, shell: str, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -86,7 +125,12 @@ def shell_line(environment: Environment, shell: str, environ: Mapping[str, str])
         own = environ.get("ZDOTDIR") or environ.get("HOME", "")
         variables["DEVKIT_ZDOTDIR"] = own
         variables["ZDOTDIR"] = str(folder)
-        write_atomically(folder / ".zshenv", b'[ -f "$DEVKIT_ZDOTDIR/.zshenv" ] && . "$DEVKIT_ZDOTDIR/.zshenv"\n')
+        # The user's .zshenv may name another ZDOTDIR, as zsh's manual advises: it is kept for after our .zshrc.
+        env_file = (
+            'ZDOTDIR="$DEVKIT_ZDOTDIR"\n[ -f "$ZDOTDIR/.zshenv" ] && . "$ZDOTDIR/.zshenv"\n'
+            f'DEVKIT_ZDOTDIR="${{ZDOTDIR:-$HOME}}"; ZDOTDIR={shlex.quote(str(folder))}\n'
+        )
+        write_atomically(folder / ".zshenv", env_file.encode())
         back = 'ZDOTDIR="$DEVKIT_ZDOTDIR"; unset DEVKIT_ZDOTDIR'
         text = f'{back}\n[ -f "$ZDOTDIR/.zshrc" ] && . "$ZDOTDIR/.zshrc"\n{line}\n'
         write_atomically(folder / ".zshrc", text.encode())

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
+import shlex
+import tarfile
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from devkit.envs import container
 from devkit.envs.container import LABEL
 from devkit.envs.engine import explained, of_api
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from devkit.console import Bars
     from devkit.envs.engine import Seen
+
+
+EMPTY = "ENTRYPOINT []"
+COPIES = re.compile(
+    r"^\s*(COPY|ADD)\s+(?!--from=)|^\s*RUN\s+--mount=type=bind(?!\S*from=)", re.IGNORECASE | re.MULTILINE
+)
 
 
 def has_image(client: Any, image: str) -> bool:
@@ -85,8 +97,14 @@ def changes(client: Any, seen: Seen) -> list[str]:
 def commit(client: Any, seen: Seen, image: str) -> str:
     """Make an image of a container, and return its id."""
     repository, tag = _split(container.check_image(image))
+    lines = changes(client, seen)
     with explained(image):
-        made = seen.raw.commit(repository, tag, changes="\n".join(changes(client, seen)))
+        if any(line != EMPTY for line in lines if line.startswith("ENTRYPOINT")):
+            return str(seen.raw.commit(repository, tag, changes="\n".join(lines)).id)
+        # A commit takes an empty entry point for one that is not given, and keeps what holds the container open.
+        first = seen.raw.commit(changes="\n".join(lines))
+        text = "\n".join([f"FROM {first.id}", EMPTY, *(line for line in lines if line.startswith("CMD"))])
+        made, _ = client.images.build(fileobj=io.BytesIO(text.encode()), tag=f"{repository}:{tag}", rm=True)
     return str(made.id)
 
 
@@ -107,10 +125,9 @@ def build(
         DevkitError: it does not build.
     """
     last: list[str] = []
-    with explained(tag):
+    with _context(dockerfile) as context, explained(tag):
         for event in client.api.build(
-            path=str(dockerfile.parent),
-            dockerfile=dockerfile.name,
+            **context,
             tag=tag,
             labels=dict(labels),
             buildargs=dict(proxies),
@@ -126,3 +143,50 @@ def build(
                 if line.strip():
                     last.append(line.strip())
                     on_line(line.strip())
+
+
+@contextlib.contextmanager
+def _context(dockerfile: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the SDK is told of the context: the Dockerfile alone where nothing is copied from its folder.
+
+    A source tree of gigabytes is then not sent. What cannot be packed (a full disk, a file that may not be read) is an
+    error of the user's.
+    """
+    text = dockerfile.read_text("utf-8", errors="replace")
+    if not COPIES.search(text):
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(dockerfile, arcname="Dockerfile")
+        packed.seek(0)
+        yield {"fileobj": packed, "custom_context": True, "dockerfile": "Dockerfile"}
+        return
+    try:
+        yield {"path": str(dockerfile.parent), "dockerfile": dockerfile.name}
+    except OSError as error:
+        raise DevkitError(
+            f"{dockerfile.parent} cannot be packed for the engine", f"{error.strerror or error}.",
+            Hint.of("df", "-h", tempfile.gettempdir(), purpose="it is packed there first"),
+            f"$EDITOR {shlex.quote(str(dockerfile.parent / '.dockerignore'))}   leaves out what is not needed",
+        ) from error  # fmt: skip
+
+
+def survey(client: Any, owner_label: str) -> list[dict[str, Any]]:
+    """Return the images that an environment can be made of: devkit's own of this user, and Paddle's."""
+    found = []
+    with explained("the list of images"):
+        for image in client.images.list():
+            labels = (image.attrs.get("Config") or {}).get("Labels") or image.labels or {}
+            ours = labels.get(LABEL) == "image" and labels.get(f"{LABEL}.user") == owner_label
+            for tag in image.tags:
+                if ours or "paddle" in tag.partition(":")[0].lower():
+                    made = f"of {labels.get(f'{LABEL}.project', '')}" if ours else "pulled"
+                    found.append(
+                        {
+                            "image": tag,
+                            "id": image.short_id.removeprefix("sha256:"),
+                            "bytes": int(image.attrs.get("Size", 0)),
+                            "created": str(image.attrs.get("Created", "")),
+                            "made": made,
+                        }
+                    )
+    return sorted(found, key=lambda each: str(each["image"]))

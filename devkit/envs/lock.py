@@ -1,23 +1,31 @@
-"""Locks: a file that recreates an environment, package by package."""
+"""Locks: a file that recreates an environment, package by package.
+
+It is ours and not ``pylock.toml``, which uv writes too: that names the address of each file, and so the index, which
+may hold a password and is not everyone's; and it is made by asking the index, so that what is installed cannot be
+locked without a network. Ours is read from what is there, and says nothing of where it came from.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from devkit.envs import store, uv
+from devkit.envs import store
 from devkit.errors import DevkitError
+from devkit.files import explained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from devkit.app import App
 
 FORMAT = 1
+NAME = "devkit.lock.toml"  # in an environment's own folder
 HEADER = "recreate it with: devkit env create NAME --from THIS-FILE"
 
 
@@ -58,19 +66,17 @@ class Lock:
         return tomlkit.dumps(document)
 
 
-def freeze(app: App, folder: Path, *, in_place: bool = False) -> Lock:
+def freeze(folder: Path, *, in_place: bool = False) -> Lock:
     """Return the lock of an environment.
 
     Args:
-        app: whose runner starts uv.
         folder: the environment's.
         in_place: let packages pass that are installed in place (``-e``).
 
     Raises:
         DevkitError: it holds something that cannot be recreated from elsewhere.
     """
-    done = uv.run(app, uv.Line(("pip", "freeze", "--python", str(folder / "bin" / "python")), {}, folder))
-    packages = tuple(line for line in done.text.splitlines() if line.strip() and not line.startswith("#"))
+    packages = tuple(sorted(_installed(folder)))
     editable = [line for line in packages if line.startswith("-e")]
     if editable and not in_place:
         raise DevkitError(
@@ -91,6 +97,43 @@ def freeze(app: App, folder: Path, *, in_place: bool = False) -> Lock:
         packages,
         hashes,
     )
+
+
+def write(app: App, folder: Path) -> Path | None:
+    """Write what an environment holds beside its record; None where that cannot be: a lock is no condition of the work.
+
+    From it the environment is made again when its Python is gone.
+    """
+    path = folder / NAME
+    try:
+        with explained(path):
+            text = freeze(folder, in_place=True).text()
+            path.with_suffix(".part").write_text(text, "utf-8")
+            path.with_suffix(".part").replace(path)
+    except DevkitError as error:
+        app.console.look(f"its lock was not written: {error.what}")
+        return None
+    return path
+
+
+def _installed(folder: Path) -> Iterator[str]:
+    """Yield what is installed, as ``uv pip freeze`` has it; of an environment whose Python is gone, too."""
+    packages = store.site_packages(folder)
+    if packages is None:  # its Python is another one now: its packages are still in their folder
+        packages = next(iter(sorted(folder.glob("lib/python3*/site-packages"))), None)
+    for info in packages.glob("*.dist-info") if packages else ():
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        name = re.sub(r"[-_.]+", "-", name).lower()
+        try:
+            direct = json.loads((info / "direct_url.json").read_text("utf-8"))
+            url, vcs = str(direct["url"]), direct.get("vcs_info")
+        except (OSError, ValueError, KeyError, AttributeError):
+            yield f"{name}=={version}"
+            continue
+        if (direct.get("dir_info") or {}).get("editable"):
+            yield f"-e {url}"
+        else:
+            yield f"{name} @ " + (f"{vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else url)
 
 
 def read(path: Path) -> Lock:

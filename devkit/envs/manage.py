@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.envs import interpreters, store
+from devkit.envs import interpreters, moved, store
 from devkit.envs.resolve import PROJECT_ENVIRONMENT, home, project_environment
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 
 if TYPE_CHECKING:
     from devkit.app import App
+
+
+REMOVED = ".removed-"
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,8 @@ class Seen:
     """An environment in a list.
 
     Attributes:
-        state: ``fine``, ``interpreter gone`` or ``unfinished``.
+        state: ``fine``, ``gone`` (an adopted one), ``interpreter gone``, ``interpreter changed``, ``moved`` or
+            ``unfinished``.
         record: None where devkit neither made nor adopted it.
     """
 
@@ -38,18 +42,26 @@ class Seen:
 
 def look(name: str, folder: Path) -> Seen:
     """Return what can be seen of an environment without starting its Python."""
-    if store.unfinished(folder):
-        state = "unfinished"
-    else:
-        state = "fine" if (folder / "bin" / "python").exists() else "interpreter gone"
     return Seen(
         name,
         folder,
         store.python_version(folder),
         tuple(store.installed_paddles(folder)),
-        state,
+        _state(folder),
         store.read(folder),
     )
+
+
+def _state(folder: Path) -> str:
+    if store.unfinished(folder):
+        return "unfinished"
+    if not folder.exists():
+        return "gone"
+    if not (folder / "bin" / "python").exists():
+        return "interpreter gone"
+    if store.made_for(folder) != (store.runs(folder) or store.made_for(folder)):
+        return "interpreter changed"
+    return "moved" if moved.made_in(folder) else "fine"
 
 
 def survey(directory: Path) -> list[Seen]:
@@ -57,7 +69,12 @@ def survey(directory: Path) -> list[Seen]:
     project = project_environment(directory)
     found = [look(PROJECT_ENVIRONMENT, project)] if project else []
     named = [each for each in sorted(home().glob("*")) if not each.name.startswith(".")]
-    return found + [look(each.name, each) for each in named if os.path.lexists(each / "bin") or store.unfinished(each)]
+    return found + [look(each.name, each) for each in named if _is_one(each) or store.unfinished(each)]
+
+
+def _is_one(folder: Path) -> bool:
+    """Tell whether a folder is an environment, or the link of one whose folder is gone."""
+    return os.path.lexists(folder / "bin" / "python") or (folder.is_symlink() and not folder.exists())
 
 
 def folder_of(name: str, directory: Path) -> Path:
@@ -83,8 +100,12 @@ def remove(folder: Path, name: str) -> str:
         DevkitError: devkit did not make it, or it is being made.
     """
     record = store.read(folder)
+    bury(folder.parent)
     if folder.is_symlink() or (record and record.adopted):
         real = folder.resolve()
+        if not real.exists():
+            folder.unlink()
+            return f"let go of {name}; {real} is gone"
         with contextlib.suppress(DevkitError, OSError):
             packages = store.site_packages(real)
             if packages:
@@ -94,21 +115,39 @@ def remove(folder: Path, name: str) -> str:
             folder.unlink()
         return f"let go of {name}; {real} is as it was"
     if record is None and not store.unfinished(folder):
+        if not ((folder / "pyvenv.cfg").is_file() or (folder / "conda-meta").is_dir()):
+            raise DevkitError(f"{folder} is not an environment", "It has no pyvenv.cfg.", "devkit env list")
         raise DevkitError(
             f"{name} is not devkit's to remove",
             f"devkit did not make {folder}.",
-            f"rm -r {folder}   if you are sure",
+            Hint.of("rm", "-r", "--", str(folder), purpose="if you are sure"),
         )
     with store.creating(folder):
         freed = store.own_size(folder)
         with explained(folder):
             # First out of sight by a rename, so that no half of one is ever used.
-            grave = folder.with_name(f".removed-{folder.name}-{os.getpid()}")
+            grave = folder.with_name(f"{REMOVED}{folder.name}-{os.getpid()}")
             folder.rename(grave)
-            shutil.rmtree(grave)
+    try:
+        shutil.rmtree(grave)
+    except OSError as error:
+        left = error.filename or grave
+        raise DevkitError(
+            f"{name} is removed, and some of its files could not be",
+            f"{left}: {error.strerror}. What is left is {grave}",
+            Hint.of("sudo", "rm", "-rf", "--", str(grave)),
+            "devkit env remove OTHER   tries again each time",
+        ) from error
     from devkit.text import size
 
     return f"removed {name}, {size(freed)}"
+
+
+def bury(parent: Path) -> None:
+    """Remove what earlier removals beside it had to leave, as far as that can be."""
+    for grave in parent.glob(f"{REMOVED}*-*"):
+        if (grave / store.RECORD).is_file() or (grave / "pyvenv.cfg").is_file() or grave.parent == home():
+            shutil.rmtree(grave, ignore_errors=True)
 
 
 def adoption_lines(path: Path, name: str, directory: Path) -> list[str]:
@@ -144,6 +183,11 @@ def adopt(app: App, path: Path, name: str, directory: Path) -> tuple[str, store.
     folder = path.parent.parent if path.is_file() else path
     known = store.read(folder)
     if known:
+        if name and name != known.name:
+            raise DevkitError(
+                f"{path} is known as {known.name}", "An environment has one name.",
+                Hint.of("devkit", "env", "remove", known.name, purpose="lets go of it, and it stays"),
+            )  # fmt: skip
         store.put_device_side(folder)
         return known.name, known
     python = folder / "bin" / "python"

@@ -187,7 +187,14 @@ def minors(version: str) -> tuple[int, int]:
 
     devkit's device side wants 3.9.
     """
-    return (9, 13) if _numbers(version) >= (3, 0) or _is_own_build(version) else (9, 12)
+    if _is_own_build(version):
+        return (9, 13)
+    numbers = _numbers(version)
+    newest = {(2, 6): 12, (2, 5): 11, (2, 4): 10, (2, 3): 10}.get((numbers[0], numbers[1] if len(numbers) > 1 else 0))
+    if newest is None and numbers < (3, 0):
+        return (9, 12)
+    early = re.fullmatch(r"3\.0(\.0)?(a|b|rc)\d+", version)  # the pre-releases of 3.0 were built before Python 3.13
+    return (9, 12 if early else newest or 13)
 
 
 def _is_own_build(version: str) -> bool:

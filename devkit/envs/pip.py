@@ -2,8 +2,8 @@
 
 An environment made by uv holds no pip, and a shell that finds none goes on along PATH: ``pip install`` would then
 change another Python. So a small script stands in its place, in the environment itself and, for environments that
-devkit only uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip``
-puts the real one in.
+devkit only uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip`` puts the
+real one in.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.envs import uv
+from devkit.envs import lock, store, uv
 from devkit.errors import DevkitError, Hint
-from devkit.files import write_atomically
+from devkit.files import explained, write_atomically
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from devkit.app import App
 
 NAMES = ("pip", "pip3")
-HANDED_ON = ("install", "uninstall", "list", "freeze", "show", "check")
+CHANGES = ("install", "uninstall")
+HANDED_ON = (*CHANGES, "list", "freeze", "show", "check")
 SCRIPT = """\
 #!/bin/sh
 # Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
@@ -49,10 +50,12 @@ def put(folder: Path) -> None:
     Raises:
         DevkitError: it cannot be written.
     """
-    for name in NAMES:
-        path = folder / "bin" / name
-        if not path.exists():
-            write_atomically(path, script().encode(), mode=0o755)
+    with explained(folder / "bin"):
+        for name in NAMES:
+            path = folder / "bin" / name
+            if not path.exists():  # not synced one by one: what is half-made is marked as such
+                path.write_text(script(), "utf-8")
+                path.chmod(0o755)
 
 
 def shims() -> Path:
@@ -92,10 +95,13 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         )
     line = uv.Line(
         ("pip", words[0], "--python", str(folder / "bin" / "python"), *words[1:]),
-        uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url"))).variables(),
+        uv.source(app).variables(),
         Path.cwd(),
     )
-    return app.runner.foreground([uv.binary(), *line.words], env=uv.environ(app, line))
+    status = app.runner.foreground([uv.binary(), *line.words], env=uv.environ(app, line))
+    if status == 0 and words[0] in CHANGES and store.read(folder):
+        lock.write(app, folder)
+    return status
 
 
 def main() -> int:

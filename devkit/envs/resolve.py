@@ -58,6 +58,15 @@ def names() -> list[str]:
     return sorted(path.name for path in home().glob("*") if (path / "bin" / "python").exists() and not unfinished(path))
 
 
+def completions() -> list[tuple[str, str]]:
+    """Return the environments and the containers by name, each with a word on what it is; the engine is not asked."""
+    from devkit.envs.store import container_note, python_version
+
+    virtual = [(name, f"Python {python_version(home() / name)}") for name in names()]
+    noted = sorted(path.name for path in container_note("").glob("[!.]*"))
+    return virtual + [(name, "a container") for name in noted]
+
+
 def resolve(config: Config, name: str = "", *, directory: Path | None = None) -> Environment:
     """Return the environment called ``name``: a named one, or a folder; else the default of this place.
 
@@ -110,7 +119,9 @@ def _named(name: str, origin: str) -> Environment:
     python = folder / "bin" / "python"
     if unfinished(folder):
         raise DevkitError(
-            f"{name} is not whole", "Its making goes on, or was cut off.", f"devkit env create {name}   begins anew"
+            f"{name} is not whole",
+            "It is being made, or was left half-made.",
+            f"devkit env create {name}   begins anew",
         )
     if python.exists():
         return Environment(name, python.absolute(), origin)

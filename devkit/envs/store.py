@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +10,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import IO, TYPE_CHECKING, Any
 
+from devkit import locks
 from devkit.envs.resolve import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained, write_atomically
@@ -24,6 +24,7 @@ CREATING = ".creating"
 DEVICE_SIDE = "devkit-device-side.pth"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")  # what a container may be called, too
 LINK = ".link"
+MINOR = re.compile(r"^python3\.(\d+)")
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,34 @@ def write(folder: Path, record: Record) -> None:
     write_atomically(folder / RECORD, json.dumps(redact_value(asdict(record)), indent=2).encode())
 
 
+def runs(folder: Path) -> int | None:
+    """Return the minor version of Python 3 that an environment's interpreter is by its name; None if that is silent."""
+    matched = MINOR.search((folder / "bin" / "python").resolve().name)
+    return int(matched[1]) if matched else None
+
+
+def made_for(folder: Path) -> int | None:
+    """Return the minor version of Python 3 that an environment's packages are for; None if nothing says so."""
+    with contextlib.suppress(OSError):
+        for line in (folder / "pyvenv.cfg").read_text("utf-8", errors="replace").splitlines():
+            key, _, value = line.partition("=")
+            matched = re.match(r"3\.(\d+)", value.strip())
+            if key.strip() in {"version_info", "version"} and matched:
+                return int(matched[1])
+    found = {MINOR.search(path.parent.name) for path in folder.glob("lib/python3*/site-packages")}
+    minors = {int(each[1]) for each in found if each}
+    return next(iter(minors)) if len(minors) == 1 else runs(folder)
+
+
 def site_packages(folder: Path) -> Path | None:
-    """Return the folder of an environment's packages, or None where it has none."""
-    return next(iter(sorted(folder.glob("lib/python3*/site-packages"))), None)
+    """Return the folder of an environment's packages, or None where it has none.
+
+    Of several, which an upgrade of conda's Python leaves, it is the one that the interpreter imports from.
+    """
+    found = sorted(folder.glob("lib/python3*/site-packages"))
+    minor = runs(folder)
+    ours = [each for each in found if each.parent.name == f"python3.{minor}"]
+    return next(iter(ours or found), None)
 
 
 def put_device_side(folder: Path) -> None:
@@ -174,9 +200,10 @@ def creating(folder: Path) -> Iterator[bool]:
         DevkitError: another devkit is making it.
     """
     mark = _mark(folder)
+    exclusive = locks.ExclusiveFile(mark.with_suffix(".held"))
     with explained(mark):
         mark.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(mark)
+        file = _lock(mark, exclusive)
     if file is None:
         raise DevkitError(
             f"{folder.name} is being made by another devkit",
@@ -191,6 +218,7 @@ def creating(folder: Path) -> Iterator[bool]:
     finally:
         if done or not unfinished(folder) or not os.path.lexists(folder):
             mark.unlink(missing_ok=True)
+        exclusive.release()
         file.close()
 
 
@@ -199,12 +227,11 @@ def begin(folder: Path) -> None:
     _mark(folder).write_text(f"{folder}\n", "utf-8")
 
 
-def _lock(mark: Path) -> IO[str] | None:
+def _lock(mark: Path, exclusive: locks.ExclusiveFile) -> IO[str] | None:
     while True:
         file = mark.open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        locked = locks.flock(file.fileno())
+        if locked is False or (locked is None and not exclusive.take()):
             file.close()
             return None
         try:
@@ -225,7 +252,7 @@ def container_note(name: str) -> Path:
 def own_size(folder: Path) -> int:
     """Return the bytes that only this folder takes on the disk: hard links to others' files are not counted."""
     total = 0
-    with os.scandir(folder) as entries:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             status = entry.stat(follow_symlinks=False)
             below = entry.is_dir(follow_symlinks=False)

@@ -6,15 +6,16 @@ import contextlib
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError, UsageError
+from devkit.envs import pip_settings
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import Finished
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from devkit.app import App
 
@@ -23,6 +24,7 @@ DROPPED = (
     "VIRTUAL_ENV", "CONDA_PREFIX", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PROJECT_ENVIRONMENT",
     "PYTHONPATH", "PYTHONHOME", "UV_PROJECT", "UV_WORKING_DIRECTORY", "UV_VENV_CLEAR", "UV_VENV_SEED",
 )  # fmt: skip
+OLDEST_MINOR = 9  # of the device side
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 
 
@@ -36,6 +38,7 @@ class Source:
         default_index: in place of uv's default one, but not of Paddle's own.
         proxy: over the configured one.
         offline: only what uv has in its cache.
+        pip: what pip's own settings say, which hold where nothing above them speaks.
     """
 
     index_url: str = ""
@@ -43,6 +46,7 @@ class Source:
     proxy: str = ""
     offline: bool = False
     default_index: str = ""
+    pip: Mapping[str, str] = field(default_factory=dict)
 
     def variables(self) -> dict[str, str]:
         """Return the variables that tell uv: never its command line, where others see a password."""
@@ -50,8 +54,10 @@ class Source:
         default = self.index_url or self.default_index
         if default:
             found["UV_DEFAULT_INDEX"] = default
+        else:
+            found.update(self.pip)
         if self.paddle_index and not self.index_url:
-            found["UV_INDEX"] = self.paddle_index
+            found["UV_INDEX"] = " ".join(filter(None, (self.paddle_index, found.get("UV_INDEX", ""))))
         if self.proxy:
             found.update(dict.fromkeys(PROXY_VARIABLES, self.proxy))
         if self.offline:
@@ -75,6 +81,25 @@ class Line:
         return " ".join(
             (*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(("uv", *self.words)))
         )
+
+
+def source(
+    app: App, *, index_url: str = "", paddle_index: str | None = None, proxy: str = "", offline: bool = False
+) -> Source:
+    """Return where packages come from here: the flags over devkit's settings over pip's.
+
+    Raises:
+        UsageError: one of the addresses is none.
+    """
+    pip = {} if index_url else pip_settings.read(os.environ, Path.home()).variables(os.environ)
+    return Source(
+        check_url("--index-url", index_url),
+        paddle_index,
+        check_url("--proxy", proxy),
+        offline,
+        check_url("env.index-url", app.config.get("env.index-url")),
+        pip,
+    )
 
 
 def check_url(flag: str, url: str) -> str:
@@ -147,6 +172,11 @@ def _sign(pattern: str, what: str, *remedies: str) -> _Sign:
     return _Sign(re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedies)
 
 
+_PROXY_PASSWORD = _sign(
+    r"407 proxy|proxy authorization required", "the proxy wants a password",
+    "devkit config set proxy.url -   and then, on a line of its own, http://USER:PASSWORD@HOST:PORT",
+    "devkit env create --proxy http://USER:PASSWORD@HOST:PORT   for this once",
+)  # fmt: skip
 _DEAD_PROXY = _sign(
     r"tunnel error|proxy", "the proxy does not answer", "devkit config get proxy.url   shows the configured one",
     "env | grep -i proxy   shows the shell's", "devkit env create --proxy http://HOST:PORT",
@@ -156,8 +186,10 @@ _SIGNS = (
           "uv cache prune   frees what uv no longer needs"),
     _sign(r"network was disabled|network connectivity is disabled|not found in the cache",
           "it is not in uv's cache, and --offline forbids to fetch it", "devkit env create   without --offline"),
-    _sign(r"401 unauthorized|403 forbidden|407 proxy", "the index refuses",
+    _sign(r"401 unauthorized|403 forbidden", "the index wants a name and a password",
           "devkit env create --index-url https://USER:PASSWORD@HOST/simple"),
+    _sign(r"invalid `?SSL_CERT", "a file of certificates that is named is not there",
+          "env | grep SSL_CERT   shows what is set", "unset SSL_CERT_FILE SSL_CERT_DIR"),
     _sign(r"invalid peer certificate|certificate", "the index's certificate is not trusted",
           "SSL_CERT_FILE=ca.pem devkit env create   names your company's authority"),
     _sign(r"dns error|failed to lookup", "the index's host was not found",
@@ -166,19 +198,23 @@ _SIGNS = (
     _sign(r"connection refused|timed out|connection reset|error sending request|network unreachable",
           "the index does not answer", "devkit env create --proxy http://HOST:PORT   if there is a proxy",
           "devkit env create --offline   uses uv's cache"),
-    _sign(r"not found in the package registry|404 not found|no such index",
+    _sign(r"not found in the package registry|404 not found|no such index|no versions of (?!.*(depends|only))",
           "the index does not have it", "devkit env create --index-url https://HOST/simple   asks another index"),
+    _sign(r"HTTP status server error", "the index is out of order",
+          "devkit env create --index-url https://HOST/simple   asks another index",
+          "devkit env create --offline   uses uv's cache"),
     _sign(r"no wheels with a matching|no wheel.* python (abi|version)|requires python",
           "it has no wheel for this Python", "devkit env create --python 3.11"),
     _sign(r"there is no version of|only the following versions", "there is no such version",
           "devkit env create --paddle 3.3.1"),
-    _sign(r"no solution found", "these requirements contradict each other",
+    _sign(r"are incompatible|you require .* and .*unsatisfiable", "these requirements contradict each other",
           "devkit env create --paddle none --with 'PACKAGE'"),
     _sign(r"failed to parse|not a valid", "a requirement is not understood", "devkit env create --with 'einops>=0.8'"),
     _sign(r"hash mismatch", "a file is not what its lock says", "devkit env create --index-url https://HOST/simple"),
     _sign(r"failed to build|build backend returned an error", "a package could not be built from source",
           "devkit env create --python 3.11   a Python that it has a wheel for"),
-    _sign(r"permission denied|os error 13|read-only", "a folder cannot be written", 'ls -ld "$(uv cache dir)"'),
+    _sign(r"no solution found", "what was asked for cannot be installed together",
+          "devkit env create --paddle none --with 'PACKAGE'"),
 )  # fmt: skip
 
 
@@ -186,16 +222,59 @@ def explain(said: str, line: Line) -> DevkitError:
     """Return what uv's words mean for the person who asked."""
     from devkit.redact import redact
 
-    why = redact("\n".join(_gist(said))) or f"The line was: {redact(line.shown())}"
+    gist = _gist(said)
+    why = redact("\n".join(gist)) or f"The line was: {redact(line.shown())}"
     proxied = any(line.variables.get(name) or os.environ.get(name) for name in PROXY_VARIABLES)
+    if _PROXY_PASSWORD.pattern.search(said):
+        return DevkitError(f"uv failed: {_PROXY_PASSWORD.what}", why, *_PROXY_PASSWORD.remedies)
     if re.search(r"tunnel error|proxyconnect|proxy.*(refused|error)", said, re.IGNORECASE) or (
         proxied and re.search(r"client error \(Connect\)", said) and "dns error" not in said
     ):
         return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_DEAD_PROXY.remedies)
     for sign in _SIGNS:
         if sign.pattern.search(said):
-            return DevkitError(f"uv failed: {sign.what}", why, *sign.remedies)
+            return DevkitError(f"uv failed: {sign.what}", why, *_specific(sign, said), *_pips_index(said, line))
+    denied = _DENIED.search(said)
+    if denied:
+        folder = str(Path(denied["path"]).parent)
+        return DevkitError(
+            f"uv failed: {folder} cannot be written",
+            why,
+            Hint.of("ls", "-ld", folder),
+            Hint.of("findmnt", "-T", folder),
+        )
     return DevkitError("uv failed", why)
+
+
+_DENIED = re.compile(
+    r"`(?P<path>/[^`\n]+)`[^\n]*(permission denied|os error 13|read-only|os error 30)", re.IGNORECASE | re.DOTALL
+)
+
+
+def _specific(sign: _Sign, said: str) -> tuple[Hint | str, ...]:
+    """Return a sign's remedies, with the package and the Pythons that uv named where it named some."""
+    version = re.search(r"no version of ([\w.-]+)(?:\[[^\]]*\])?==(\S+)", said)
+    if version and sign.what == "there is no such version" and not version[1].startswith("paddlepaddle"):
+        name = version[1]
+        return (Hint.of("devkit", "env", "create", "--with", name, purpose=f"takes the newest {name} that there is"),)
+    tags = sorted({int(each) for each in re.findall(r"`cp3(\d+)`", said.partition("we only found wheels")[2])})
+    suitable = [each for each in tags if each >= OLDEST_MINOR]
+    if sign.what == "it has no wheel for this Python" and suitable:
+        return (f"devkit env create --python 3.{suitable[-1]}",)
+    return sign.remedies
+
+
+def _pips_index(said: str, line: Line) -> tuple[Hint | str, ...]:
+    """Return the index that pip's settings name, where another one was asked and does not help."""
+    if not re.search(r"failed to fetch|not found in the package registry|no versions of", said, re.IGNORECASE):
+        return ()
+    known = pip_settings.read(os.environ, Path.home())
+    url = known.values.get("index-url", ("", ""))[0]
+    if not url or line.variables.get("UV_DEFAULT_INDEX") == url:
+        return ()
+    return (
+        Hint.of("devkit", "env", "create", "--index-url", url, purpose=f"as {known.values['index-url'][1]} has it"),
+    )
 
 
 def _gist(said: str) -> Sequence[str]:
@@ -203,4 +282,12 @@ def _gist(said: str) -> Sequence[str]:
     lines = [line.rstrip() for line in said.splitlines() if line.strip()]
     begin = next((index for index, line in enumerate(lines) if re.match(r"\s*(error|×)", line)), 0)
     kept = [line for line in lines[begin:] if not re.match(r"\s*(hint|warning):", line)]
-    return [re.sub(r"^\s*(error:|cause:|×|╰─▶|├─▶|│)\s*", "", line) for line in kept[:8]]
+    # What uv warns of before it fails is often why: a certificate's file that is not there, a setting that it ignores.
+    warned = [
+        line for line in lines if re.match(r"\s*warning:.*(SSL_CERT|certificate|invalid|ignor)", line, re.IGNORECASE)
+    ]
+    refused = [line for line in lines if re.match(r"\s*hint:.*\b40[13]\b", line)]
+    return [
+        re.sub(r"^\s*(error:|cause:|warning:|hint:|×|╰─▶|├─▶|│)\s*", "", line)
+        for line in (*warned, *kept[:8], *refused)
+    ]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from devkit.commands._cli import tree
+from devkit.commands._cli import meanings, tree
 from devkit.commands._cli.typer_command import load
 
 if TYPE_CHECKING:
@@ -155,6 +155,45 @@ def test_help_shows_every_command_with_its_line(devkit: Devkit) -> None:
         assert node.purpose().split()[0] in below
 
 
+def test_every_meaning_leads_to_a_command_that_is_there() -> None:
+    below = {name for node in tree.ROOT.children().values() for name in node.children()}
+    later = {"env stop", "pr start", "wip show", "wip drop"}
+    for lines in meanings.AT_THE_TOP.values():
+        for line in lines:
+            node, rest = tree.resolve(line.partition(" -- ")[0].split())
+            assert (node.own_command and not rest) or line in {*later, "pr diff", "pr push"}, line
+    assert below
+
+
+@pytest.mark.parametrize("node", ALL, ids=lambda node: " ".join(node.words))
+def test_example_is_one_line_that_fits_and_can_be_pasted(node: tree.Node) -> None:
+    examples = [line for line in str(load(node).help).splitlines() if line.startswith("Example:")]
+    assert examples
+    assert all(len(f"  {line}") <= 80 for line in examples)
+
+
+@pytest.mark.parametrize("words", ["-q runs list", "runs -q list", "runs list -q"])
+def test_flags_that_all_share_stand_anywhere(devkit: Devkit, words: str) -> None:
+    told = devkit(*words.split())
+    assert (told.status, told.err) == (0, "")
+
+
+def test_flags_before_the_command_are_the_commands() -> None:
+    assert tree.hoist(["--env", "x", "-v", "doctor", "--json"]) == ["doctor", "--env", "x", "-v", "--json"]
+    assert tree.hoist(["--json", "runs", "list", "-n", "3"]) == ["runs", "list", "--json", "-n", "3"]
+    assert tree.hoist(["env", "run", "x", "--", "ls", "--json"]) == ["env", "run", "x", "--", "ls", "--json"]
+    assert tree.hoist(["--version"]) == ["--version"]
+
+
+@pytest.mark.parametrize("words", ["env list", "--help", "runs list"])
+def test_closed_streams_are_no_bug(words: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m devkit {words} >&- 2>{tmp_path}/err <&-"
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["sh", "-c", line], env=environ, check=False, timeout=LIMIT_S, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Traceback" not in (tmp_path / "err").read_text()
+
+
 def test_no_words_are_a_question_for_help(devkit: Devkit) -> None:
     assert devkit() == devkit("--help") == devkit("-h")
 
@@ -185,6 +224,15 @@ def test_version(devkit: Devkit) -> None:
         (["dcotor"], "devkit doctor"),
         (["runs", "lst"], "devkit runs list"),
         (["zzz"], "devkit --help"),
+        (["checkout"], "devkit pr fetch"),
+        (["status"], "devkit pr list"),
+        (["ls"], "devkit env list"),
+        (["env", "rm"], "devkit env remove"),
+        (["env", "delete"], "devkit env remove"),
+        (["env", "ls"], "devkit env list"),
+        (["env", "add"], "devkit env install"),
+        (["runs", "rm"], "devkit runs clean"),
+        (["config", "delete"], "devkit config unset"),
         (["--zzz"], "devkit has no flag --zzz"),
         (["runs", "list", "--zzz"], "--zzz"),
         (["runs", "list", "-n", "many"], "many"),

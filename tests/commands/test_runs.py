@@ -10,6 +10,7 @@ import pytest
 
 from devkit.errors import DevkitError
 from devkit.runs import RunStore
+from devkit.text import zone
 
 if TYPE_CHECKING:
     from tests.conftest import Devkit
@@ -31,7 +32,8 @@ def store(home: Path) -> RunStore:
 def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> None:
     told = devkit("runs", "list")
     lines = told.out.splitlines()
-    assert lines[0].split() == ["run", "started", "command", "with", "state", "took", "size", "holds"]
+    words = ["run", "started", f"({zone()})", "command", "with", "state", "took", "size", "holds"]
+    assert lines[0].split() == words
     assert [each.record["command"] for each in store.entries()] == ["train", "bench attn", "pr fetch"]
     assert "done" in lines[2]
     assert lines[2].endswith("checkpoint")

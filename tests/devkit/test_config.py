@@ -120,7 +120,41 @@ def test_set_keeps_comments_and_other_settings(tmp_path: Path) -> None:
     text = here.user_file.read_text()
     assert text == "# mine\n[proxy]\nurl = 'http://p:1' # work\n\n[runs]\nkeep = 7\n"
     assert here.get(KEY) == 7
+
+
+def test_a_password_closes_the_file_that_it_is_written_into(tmp_path: Path) -> None:
+    here = config(tmp_path, user="# mine\n")
+    here.user_file.chmod(0o644)
+    here.set(KEY, "7")
+    assert here.user_file.stat().st_mode & 0o777 == 0o644
+    here.set("proxy.url", "http://me:geheim@proxy:8080")
     assert here.user_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_unset_takes_out_what_was_set_and_nothing_else(tmp_path: Path) -> None:
+    here = config(tmp_path, user="# mine\n[runs]\nkeep = 1\nmax-mib = 5\n")
+    assert here.unset(KEY) == here.user_file
+    assert here.user_file.read_text() == "# mine\n[runs]\nmax-mib = 5\n"
+    assert here.unset(KEY) is None
+    here.unset("runs.max-mib")
+    assert "runs" not in here.user_file.read_text()
+
+
+def test_what_has_no_effect_is_named(tmp_path: Path) -> None:
+    here = config(tmp_path, user="[runs]\nkepp = 3\n[zzz]\na = 1\n", project="[proxy]\nurl = 'http://p:1'\n")
+    forbidden, misspelt, unknown = here.problems()
+    assert "runs.kepp" in misspelt
+    assert "runs.keep is" in misspelt
+    assert "zzz.a" in unknown
+    assert "a project cannot set it" in forbidden
+
+
+@pytest.mark.parametrize("text", ["-1", "-200"])
+def test_a_negative_number_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="0 or more"):
+        config(tmp_path).set(KEY, text)
+    with pytest.raises(DevkitError):
+        config(tmp_path, user=f"[runs]\nkeep = {text}\n").get(KEY)
 
 
 @pytest.mark.parametrize("text", ["runs = 3\n", "[[runs]]\nkeep = 1\n"])

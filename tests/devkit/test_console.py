@@ -187,6 +187,27 @@ def test_narrow_tables_drop_the_least_important_columns(
     lines = screen.out.splitlines()
     assert lines[0].strip() == heading
     assert max(map(len, lines)) <= max(int(width), 8)
+    left_out = [name for name in ("note", "tokens/s", "state") if name not in heading]
+    assert screen.err == (f"  not shown, for want of room: {', '.join(left_out)}\n" if left_out else "")
+
+
+def test_words_are_wrapped_before_a_column_is_left_out(
+    console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "36")
+    words = "what a setting is for, in many words"
+    console.table([Column("key", "left"), Column("n"), Column("for", "left")], [("runs.keep", "200", words)])
+    lines = screen.out.splitlines()
+    assert max(map(len, lines)) <= 36
+    assert lines[2].startswith("  runs.keep  200  what a")
+    assert " ".join(line[18:].strip() for line in lines[2:]) == words
+    assert screen.err == ""
+
+
+def test_wide_letters_are_wrapped_by_cells(console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    console.table([Column("title", "left"), Column("n")], [("修复注意力算子的精度问题", "1")])
+    assert [line.split() for line in screen.out.splitlines()[2:]] == [["修复注意力算子的精", "1"], ["度问题"]]
 
 
 def test_wide_letters_keep_the_columns_straight(console: Console, screen: Screen) -> None:

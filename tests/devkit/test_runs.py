@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,7 +237,64 @@ def test_the_last_run_is_the_newest_even_within_a_second(store: RunStore) -> Non
         assert store.find("last").id == run.id
 
 
-def test_a_store_that_cannot_be_written_is_an_error_of_the_user(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_said_once_and_stops_no_work(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
-    with pytest.raises(DevkitError), RunStore(tmp_path / "runs", keep=1, max_mib=1).start("x", argv=[]):
-        pass
+    said: list[str] = []
+    store = RunStore(tmp_path / "runs", keep=1, max_mib=1, say=said.append)
+    with store.start("x", argv=[]) as run:
+        run.log("uv").write_text("it works\n")
+        run.event({"event": "step"})
+        folder = run.folder
+    assert len(said) == 1
+    assert "no record of this run is kept" in said[0]
+    assert not folder.exists()
+
+
+def test_a_checkpoint_of_a_run_without_a_record_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    said: list[str] = []
+    with RunStore(tmp_path / "runs", keep=1, max_mib=1, say=said.append).start("train", argv=[]) as run:
+        (run.folder / "checkpoint").mkdir()
+        run.hold("checkpoint")
+    assert (run.folder / "checkpoint").is_dir()
+    assert str(run.folder) in said[-1]
+    shutil.rmtree(run.folder)
+
+
+def test_a_disk_that_fills_up_stops_no_work(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a full disk: only the record's writing fails."""
+
+    def full(*_: object, **__: object) -> None:
+        raise DevkitError("record.json cannot be written", "No space left on device.")
+
+    said: list[str] = []
+    store.say = said.append
+    with store.start("x", argv=[]) as run:
+        monkeypatch.setattr("devkit.runs.write_atomically", full)
+        run.save()
+        run.hold("undo")
+    assert len(said) == 1
+
+
+def test_a_file_system_without_locks_stops_no_work(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for a network disk without a lock service."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with store.start("x", argv=[]) as run:
+        assert store.find(run.id).state == "running"
+    assert store.find(run.id).state == "done"
+
+
+def test_a_folder_without_a_record_is_cleaned_first(store: RunStore) -> None:
+    kept = made(store, "train")
+    orphan = store.root / "20200101T000000.000-train-dead"
+    orphan.mkdir()
+    (orphan / "log").write_text("x")
+    assert [each.folder for each in store.orphans()] == [orphan]
+    store.keep = 1
+    store.prune()
+    assert not orphan.exists()
+    assert store.find(kept.id)

@@ -5,7 +5,7 @@ alone, a download goes on where it ended, each archive is verified by the MD5 th
 insteadOf hold. devkit build --offline then needs no network. --offline fetches nothing: it tells whether the tree and
 the cache have all that such a build takes, and puts the cache's archives into the tree.
 
-Example:  devkit build deps --profile distributed && devkit build --profile distributed --offline
+Example:  devkit build deps && devkit build --offline
 """
 
 from __future__ import annotations

@@ -26,15 +26,19 @@ def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: I
     made = devkit(*words, "--with", "paddlepaddle setuptools numpy==2.4.1", "--index-url", index.url, "--no-verify")
     assert made.status == 0, made.err
     packages = next((home / ".local/share/devkit/envs/work/lib").glob("python3*/site-packages"))
+    (packages / "paddle.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')\n")
     (packages / "devkit-device-side.pth").unlink()
     sick = devkit("env", "doctor", "work", "--json", env=CLEAN)
     assert sick.status == 4
     assert {each["about"]: each["state"] for each in json.loads(sick.out)} == {
         "interpreter": "fine", "Paddle": "fine", "setuptools": "fine", "numpy": "broken", "devkit": "look",
+        "computes": "broken",
     }  # fmt: skip
     mended = devkit("env", "doctor", "work", "--fix", env=at)
-    assert mended.status == 0, mended.out + mended.err
-    assert "0 to look at, 0 broken" in mended.out
+    assert mended.status == 4, mended.out + mended.err
+    assert "0 to look at, 1 broken" in mended.out
+    assert "libgomp is missing" in mended.out
+    assert "→ apt install libgomp1" in mended.out
     assert devkit("env", "run", "work", "--", "python", "-c", "import devkit.kernels.protocol").status == 0
     assert (packages / "numpy-2.3.0.dist-info").is_dir()
 

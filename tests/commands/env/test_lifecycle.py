@@ -215,7 +215,10 @@ def test_remove_takes_only_what_devkit_made(devkit: Devkit, work: Path, tmp_path
     (tmp_path / "theirs" / "thesis.txt").touch()
     refused = devkit("env", "remove", "./theirs")
     assert refused.status == 1
-    assert "not devkit's to remove" in refused.err
+    assert "is not an environment" in refused.err
+    assert "rm -r" not in refused.err
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "made")], check=True)
+    assert "not devkit's to remove" in devkit("env", "remove", "./made").err
     assert (tmp_path / "theirs" / "thesis.txt").exists()
     assert devkit("env", "remove", "work", "--dry-run").out == f"rm -r -- {work}\n"
     assert work.exists()

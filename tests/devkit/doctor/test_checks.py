@@ -409,7 +409,20 @@ def test_no_paddle_is_broken_with_what_the_device_side_said() -> None:
         "Paddle cannot be imported in /x", "ModuleNotFoundError", "devkit env create   makes one", "other"
     )
     finding = paddle.check(paddle.Proof("x", error=error))
-    assert finding == Finding("Paddle", error.what, "broken", error.why, "devkit env create   makes one")
+    assert (finding.text, finding.state, finding.why) == (error.what, "broken", error.why)
+    assert finding.remedies == (
+        "devkit env doctor x   looks at all that breaks one", "devkit env create   makes one", "other",
+    )  # fmt: skip
+
+
+def test_paddle_that_dies_says_what_that_means_and_names_no_log_that_is_gone() -> None:
+    died = DevkitError("the device side (probe0) was ended by SIGILL", "", "less /tmp/x/probe0.log   shows all")
+    finding = paddle.check(paddle.Proof("x", error=died))
+    assert "lacks an instruction" in finding.why
+    assert not any("less" in each for each in finding.remedies)
+
+
+def test_a_proof_without_an_answer_is_broken() -> None:
     assert paddle.check(paddle.Proof("x")).state == "broken"
 
 

@@ -160,7 +160,7 @@ class Answer:
         (404, "manifest for x:nope not found: manifest unknown", "was not found"),
         (500, "Get https://registry.example/v2/: dial tcp: lookup registry.example: no such host", "does not answer"),
         (500, 'could not select device driver "" with capabilities: [[gpu]]', "cannot give a GPU"),
-        (409, 'Conflict. The container name "/x" is already in use', "has another"),
+        (409, 'Conflict. The container name "/x" is already in use', "a container named x already"),
         (500, "write /var/lib/docker: no space left on device", "disk is full"),
         (404, "pull access denied for x, repository does not exist or may require 'docker login'", "may not be pulled"),
         (None, "something new", "refuses"),
@@ -211,8 +211,8 @@ def test_folder_comes_out_whole(tmp_path: Path) -> None:
     [
         [("../out.txt", b"x", "")],
         [("/out.txt", b"x", "")],
-        [("d", None, ""), ("d/link", None, "/etc")],
-        [("d", None, ""), ("d/link", None, "../../..")],
+        [("d", None, ""), ("d/link", None, "/etc"), ("d/link/passwd", b"x", "")],
+        [("d", None, ""), ("d/link", None, "../../.."), ("d/link/x", b"x", "")],
         [("d", None, ""), ("d/up", None, "."), ("d/up/../../out.txt", b"x", "")],
     ],
 )

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.envs.doctor import Facts, Finding, gather, installed, judge
+from devkit.envs.doctor import Facts, gather, installed, judge
 from devkit.envs.paddle import Driver
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from devkit.doctor.finding import Finding
 
 SOUND = Facts(
     "work",
@@ -32,21 +34,21 @@ def broken(**changed: Any) -> list[Finding]:
 
 def test_sound_environment_has_nothing_to_mend() -> None:
     assert broken() == []
-    assert [finding.about for finding in judge(SOUND)] == [
+    assert [finding.name for finding in judge(SOUND)] == [
         "interpreter", "Paddle", "setuptools", "numpy", "libstdc++", "devkit",
     ]  # fmt: skip
 
 
 def test_gone_interpreter_and_cut_off_making_are_all_there_is_to_say() -> None:
     (gone,) = judge(replace(SOUND, interpreter_is_there=False))
-    assert (gone.about, gone.state) == ("interpreter", "broken")
+    assert (gone.name, gone.state) == ("interpreter", "broken")
     (cut_off,) = judge(replace(SOUND, unfinished=True))
     assert cut_off.remedies == ("devkit env create work",)
 
 
 def test_two_paddles_at_once_are_broken() -> None:
     (found,) = broken(paddles=("paddlepaddle 3.3.1", "paddlepaddle-gpu 3.3.1"))
-    assert (found.about, found.state) == ("Paddle", "broken")
+    assert (found.name, found.state) == ("Paddle", "broken")
     assert "uninstall --python /envs/work/bin/python paddlepaddle paddlepaddle-gpu" in found.remedies[0]
     assert found.fix == ()
 
@@ -69,14 +71,14 @@ def test_cuda_beyond_the_driver_is_broken() -> None:
     assert "driver 550.1 runs 12.4 at most" in found.text
     assert broken(**gpu, driver=Driver("580.1", (13, 0))) == []
     (found,) = broken(**gpu)
-    assert found.state == "look"
+    assert found.state == "warning"
     (found,) = broken(**gpu, driver=Driver("580.1", (13, 0)), cuda_libraries=(("/opt/cuda-11/libcudart.so.11.0", 11),))
-    assert found.about == "CUDA libraries"
+    assert found.name == "CUDA libraries"
 
 
 def test_older_libstdcxx_found_first_is_broken() -> None:
     (found,) = broken(libstdcxx=(("/conda/lib/libstdc++.so.6", 19), ("/usr/lib/libstdc++.so.6", 30)))
-    assert found.about == "libstdc++"
+    assert found.name == "libstdc++"
     assert found.remedies[0] == "export LD_PRELOAD=/usr/lib/libstdc++.so.6"
 
 
@@ -84,7 +86,7 @@ def test_what_leaks_in_is_named() -> None:
     (shadow,) = broken(shadows=("/here/paddle",))
     assert "/here/paddle is imported instead" in shadow.text
     harmless, harmful = broken(python_path=(("/tools", ()), ("/build/python", ("paddle",))))
-    assert (harmless.state, harmful.state) == ("look", "broken")
+    assert (harmless.state, harmful.state) == ("warning", "broken")
     (device,) = broken(device_side="missing")
     assert device.fix == ("device-side",)
 

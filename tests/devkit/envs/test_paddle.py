@@ -124,3 +124,11 @@ def test_this_machine_answers_for_its_driver() -> None:
     assert (found is None) == bool(why)
     if found:
         assert found.cuda >= (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("version", "newest"),
+    [("3.3.*", 13), ("3.1.0", 13), ("3.0.0", 13), ("3.0.0rc0", 12), ("3.0.0b2", 12), ("2.6.2", 12), ("2.5.2", 11)],
+)
+def test_python_is_one_that_this_paddle_has_a_wheel_for(version: str, newest: int) -> None:
+    assert choose(PaddleRequest("cpu", version), None).minors == (9, newest)

@@ -25,8 +25,17 @@ def line(**variables: str) -> uv.Line:
         ("error: dns error\n  cause: failed to lookup address information", "host was not found"),
         ("error: client error (Connect)\n  cause: Connection refused (os error 111)", "the index does not answer"),
         ("error: there is no version of paddlepaddle==9.9", "no such version"),
-        ("error: No solution found when resolving dependencies", "contradict each other"),
-        ("error: HTTP status client error (401 Unauthorized)", "the index refuses"),
+        ("error: No solution found when resolving dependencies", "cannot be installed together"),
+        (
+            "error: x\n  cause: Because you require xx==1 and xx<1, your requirements are unsatisfiable",
+            "contradict each",
+        ),
+        ("error: x\n  cause: Because there are no versions of idna and you require idna, we", "does not have it"),
+        ("error: HTTP status client error (401 Unauthorized)", "the index wants a name and a password"),
+        ("error: HTTP status server error (500 Internal Server Error) for url (x)", "the index is out of order"),
+        ("error: tunnel error: proxy authorization required", "the proxy wants a password"),
+        ("warning: Invalid `SSL_CERT_FILE`. Path does not exist: /x.pem\nerror: Connection refused", "is not there"),
+        ("error: x\n  cause: failed to create directory `/ro/v`: Read-only file system (os error 30)", "/ro cannot be"),
         ("error: invalid peer certificate: UnknownIssuer", "certificate is not trusted"),
     ],
 )
@@ -35,6 +44,16 @@ def test_failure_is_named(said: str, what: str) -> None:
     assert what in found.what
     assert found.why
     assert found.remedies
+
+
+def test_remedy_is_about_the_package_and_the_pythons_that_uv_names() -> None:
+    said = "error: no solution found\n  cause: Because there is no version of xx==7 and you require xx==7, we"
+    assert uv.explain(said, line()).remedies[0].startswith("devkit env create --with xx ")
+    said = (
+        "error: no solution found\n  cause: p has no wheels with a matching Python ABI tag (e.g., `cp313`)\n"
+        "hint: You require CPython 3.13 (`cp313`), but we only found wheels for `p` (v3) with: `cp38`, `cp311`, `cp312`"
+    )
+    assert uv.explain(said, line()).remedies == ("devkit env create --python 3.12",)
 
 
 def test_refused_connection_below_a_proxy_is_the_proxys() -> None:

@@ -1,0 +1,27 @@
+"""Take a setting out of your own file or the project's: what stands below it, or the default, holds again.
+
+Example:  devkit config unset runs.keep
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands.config.get import Key
+
+
+def command(
+    ctx: typer.Context,
+    key: Key,
+    project: Annotated[bool, typer.Option("--project", help="Change devkit.toml in the project.")] = False,
+) -> None:
+    app = ctx.obj
+    path = app.config.unset(key, project=project)
+    if path is None:
+        app.console.note(f"{key} is not set in {app.config.file(project=project)}")
+    else:
+        app.console.done(f"{key} taken out of {path}")
+    now = type(app.config).load().lookup(key)
+    app.console.note(f"  it is {now.value!r} now, from {now.origin}", "dim")
