@@ -207,7 +207,8 @@ class Config:
 
         found = []
         for path in filter(None, (self.project_file, self.user_file)):
-            for section, table in _parsed(path, _text(path)).unwrap().items():
+            text = _text(path)
+            for section, table in _parsed(path, text).unwrap().items() if text else ():
                 if not isinstance(table, dict):
                     found.append(f"{section} in {path} is no setting")
                     continue

@@ -5,7 +5,7 @@ beside Paddle's own where it has a kernel, Paddle's dense one, and with --peer S
 beside each time: nothing is faster than reading every operand once (bound), and without any reuse of the dense rows
 it would take as long as it says under no reuse.
 
-Example:  devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096 --width 64
+Example:  devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
 """
 
 from __future__ import annotations
