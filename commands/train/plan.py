@@ -3,7 +3,7 @@
 With --gpu-memory it says whether that fits, and names the smallest change that does; the exit status is 4 if it does
 not fit. --sweep lists every layout of as many ranks. A pipeline's schedule is drawn.
 
-Example:  devkit train plan --size qwen2-7b --dtype bf16 --nproc 8 --mp 2 --gpu-memory 80G
+Example:  devkit train plan --size qwen2-7b --nproc 8 --mp 2 --gpu-memory 80G
 """
 
 from __future__ import annotations
