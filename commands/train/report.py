@@ -2,7 +2,7 @@
 
 Runs of devkit train and devkit launch, finished or not. The page needs no other file and no network.
 
-Example:  devkit train report 7f3a 9c1d --output report.html --tensorboard runs
+Example:  devkit train report 7f3a 9c1d --output report.html
 """
 
 from __future__ import annotations
