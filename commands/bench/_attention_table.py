@@ -55,7 +55,12 @@ def heading(report: dict[str, Any], row: Row) -> str:
     heads = counted(row["heads"], "head") + (f" over {row['kv_heads']}" if row["kv_heads"] != row["heads"] else "")
     parts = [where, row["dtype"], f"batch {row['batch']}", heads, f"head_dim {row['head_dim']}"]
     ceiling = report["ceiling"].get("gflops")
-    bound = f" · ceiling {significant(ceiling)} GFLOP/s (product, this run)" if ceiling else ""
+    product = report["ceiling"].get("product_gflops", ceiling)
+    bound = f" · ceiling {significant(ceiling)} GFLOP/s (this run)" if ceiling else ""
+    if ceiling and product and product != ceiling:
+        isas = sorted({each["isa"] for each in report["results"] if each.get("isa")})
+        by = f" of {', '.join(isas)}" if isas else ""
+        bound = f" · ceiling {significant(ceiling)} GFLOP/s (multiply-adds{by}; best product {significant(product)})"
     return ", ".join(parts) + bound
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from devkit.bench.cases import DTYPES, PASSES
+from devkit.bench.cases import DTYPES, ISAS, PASSES
 from devkit.commands._cli.options import Env, Json
 from devkit.errors import ExitStatus
 
@@ -22,6 +22,10 @@ def _implementations(incomplete: str) -> list[str]:
     from devkit.bench.attention import IMPLEMENTATIONS
 
     return [name for name in IMPLEMENTATIONS if name.startswith(incomplete)]
+
+
+def _isas(incomplete: str) -> list[str]:
+    return [name for name in ISAS if name.startswith(incomplete)]
 
 
 def command(
@@ -46,6 +50,14 @@ def command(
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads on a CPU; all cores by default.")
     ] = None,
+    isa: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=_isas,
+            help=f"Instruction set of devkit_cpu, of {', '.join(ISAS)}; the best by default.",
+        ),
+    ] = "",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each case.")] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Of the inputs.")] = 0,
     gpus: Annotated[str, typer.Option(metavar="N,…", help="GPUs by index; the first by default.")] = "",
@@ -58,7 +70,7 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.bench.attention import AttentionRequest, implementations, measure, peer_environment
-    from devkit.bench.cases import attention_cases, attention_passes
+    from devkit.bench.cases import attention_cases, attention_passes, instruction_set
     from devkit.commands.bench._attention_table import show
     from devkit.envs.resolve import resolve
     from devkit.fingerprint import cores
@@ -87,6 +99,7 @@ def command(
         seed=seed,
         peer=peer_environment(app.config, peer, peer_env, environment),
         gpus=tuple(each.index for each in chosen),
+        isa=instruction_set(isa),
     )
     refuse_busy(chosen, force=force, line="devkit bench attn")
     with app.start_run("bench attn", **request.arguments()) as run:

@@ -49,6 +49,7 @@ class AttentionRequest:
         seed: of the inputs.
         peer: the environment with torch, or None.
         gpus: the GPUs' indices; empty for the CPU.
+        isa: the instruction set that devkit_cpu must use; the fastest there is for "".
     """
 
     environment: Environment
@@ -60,6 +61,7 @@ class AttentionRequest:
     seed: int
     peer: Environment | None
     gpus: tuple[int, ...]
+    isa: str = ""
 
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
@@ -73,6 +75,7 @@ class AttentionRequest:
             "seed": self.seed,
             "peer": self.peer.name if self.peer else None,
             "gpus": list(self.gpus),
+            "isa": self.isa,
         }
 
 
@@ -91,6 +94,7 @@ class AttentionResult:
     percent_of_ceiling: float | None = None
     peak_mib: float | None = None
     max_error: float | None = None
+    isa: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -108,6 +112,7 @@ class AttentionResult:
             "percent_of_ceiling": self.percent_of_ceiling,
             "peak_mib": self.peak_mib,
             "max_error": self.max_error,
+            "isa": self.isa,
         }
 
 
@@ -194,6 +199,16 @@ def _measure_on(gpu: int | None, app: App, request: AttentionRequest, run: Run, 
         return session.measure()
 
 
+def ceilings(multiply_adds: float | None, product: float | None) -> dict[str, float]:
+    """Return what bounds the rates, in GFLOP/s.
+
+    ``gflops`` is the ceiling: the multiply-adds of the processor on registers alone, by the instruction set in use
+    (``fma_gflops``), or the best matrix product (``product_gflops``) where those were not measured.
+    """
+    rates = {"gflops": multiply_adds or product, "fma_gflops": multiply_adds, "product_gflops": product}
+    return {name: rate for name, rate in rates.items() if rate}
+
+
 class _Session:
     """The workers of one device, one for each library, and what they answered."""
 
@@ -216,6 +231,7 @@ class _Session:
             "device": "cpu" if self.gpu is None else "gpu",
             "threads": self.request.threads,
             "scratch": str(self.run.folder),
+            "isa": self.request.isa,
         }
         self.devices[library] = worker.ask(describe, "device")
         self.workers[library] = worker
@@ -223,7 +239,8 @@ class _Session:
     def measure(self) -> AttentionReport:
         """Go through the cases, and return what was found."""
         results = [result for case in self.request.cases for result in self._case(case)]
-        samples = {name: max(each) for name, each in self.products.items() if each}
+        best = {name: max(rates) for name, rates in self.products.items() if rates}
+        samples = ceilings(best.get("fma_gflops"), best.get("gflops"))
         if bound := samples.get("gflops"):
             results = [
                 replace(each, percent_of_ceiling=100 * each.gflops / bound) if each.gflops else each for each in results
@@ -263,7 +280,7 @@ class _Session:
         timed: dict[str, list[Event]] = {name: [] for name, _ in right}
         for number in range(self.request.rounds):
             self.progress.update(text=f"{lengths} {which}: round {number + 1} of {self.request.rounds}")
-            self._ceiling(first=number == 0)
+            self._ceiling()
             turn = number % max(len(right), 1)
             for name, worker in right[turn:] + right[:turn]:
                 ask = {"do": "time", "impl": name, "case": words, "pass": which, "min_ms": ROUND_MS}
@@ -273,9 +290,9 @@ class _Session:
             self._advance()
         return timed
 
-    def _ceiling(self, *, first: bool) -> None:
+    def _ceiling(self) -> None:
         dtype = DTYPES[self.request.cases[0].dtype]
-        event = self.workers["paddle"].ask({"do": "ceiling", "dtype": dtype, "fma": first}, "ceiling")
+        event = self.workers["paddle"].ask({"do": "ceiling", "dtype": dtype, "fma": True}, "ceiling")
         for name, sample in self.products.items():
             if event.get(name) is not None:
                 sample.append(event[name])
@@ -286,6 +303,7 @@ class _Session:
         result = AttentionResult(
             name, case, which, checked["status"], checked["reason"], self.gpu, max_error=checked["max_error"]
         )
+        result = replace(result, isa=checked.get("isa"))
         if not timed:
             return result
         time = summarize([each for event in timed for each in event["time_ms"]])

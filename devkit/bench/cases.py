@@ -15,6 +15,7 @@ Pass = Literal["fwd", "bwd", "fwdbwd"]
 
 PASSES: tuple[Pass, ...] = get_args(Pass)
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+ISAS = ("avx512_bf16", "avx512", "avx2", "portable")
 MAX_HEAD_DIM = 256
 
 
@@ -65,6 +66,17 @@ def attention_passes(text: str) -> tuple[Pass, ...]:
         if name not in PASSES:
             raise UsageError(f"there is no pass {name!r}", f"The passes are {', '.join(PASSES)}.", "--pass fwd,fwdbwd")
     return tuple(each for each in PASSES if each in text.split(","))
+
+
+def instruction_set(name: str) -> str:
+    """Return the name of an instruction set, or "" for the best.
+
+    Raises:
+        UsageError: there is none of that name. Whether the processor has it is found out where it runs.
+    """
+    if name and name not in ISAS:
+        raise UsageError(f"there is no instruction set {name!r}", f"There are {', '.join(ISAS)}.", "--isa avx2")
+    return name
 
 
 def attention_cases(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["flash_attention"]
+__all__ = ["flash_attention", "flash_attention_varlen", "flashmask_attention"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,10 @@ One process serves one library (Paddle or torch), so that the tool can run one o
 is answered by one event; ``build`` events (``state``: start, done or cached; ``seconds``; ``log``) may come before it.
 A request that makes no sense, or an operator that cannot be built, is an ``error`` event and the end.
 
-``{"do": "describe", "library": "paddle" | "torch", "device": "auto" | "cpu" | "gpu", "threads": n, "scratch": folder}``
+``{"do": "describe", "library": "paddle" | "torch", "device": "auto" | "cpu" | "gpu", "threads": n, "scratch": folder,
+"isa": name}``
     must come first; all but ``do`` may be left out. ``scratch`` is a folder where workers share the
-    reference of the case at hand; who has put it there takes it away.
+    reference of the case at hand; who has put it there takes it away. ``isa`` forces an instruction set on devkit_cpu.
     → ``device``: library, device, threads, implementations, versions, gpus [{index, name, memory_mib}],
     memory_available_mib.
 
@@ -22,7 +23,8 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
 
 ``{"do": "ceiling", "size": 2048, "dtype": "float32", "fma": true}``
     → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for
-    and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone; null where there is none.
+    and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone, by the instruction set
+    that devkit_cpu computes the dtype with; null where there is none.
 """
 
 from __future__ import annotations

@@ -1,37 +1,47 @@
-"""The operator ``devkit_cpu``: loaded once a process, and what it takes."""
+"""The operator ``devkit_cpu``: built and loaded once a process, and what it runs on."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-from typing import TYPE_CHECKING, Any
+import platform
+from pathlib import Path
+from typing import Any
 
+from ..cpp_extension import Report, Variant, library
 from ..protocol import Refusal, emit
-from .build import Report, library
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+SOURCES = Path(__file__).parent / "csrc"
+LIBRARY = "devkit_attention.so"
+_AVX512 = ("-DDEVKIT_AVX512", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
+PORTABLE = Variant("portable", ())
+X86 = (
+    Variant("avx512_bf16", ("-DDEVKIT_PAIRS", "-mavx512bf16", *_AVX512)),
+    Variant("avx512", _AVX512),
+    Variant("avx2", ("-DDEVKIT_AVX2", "-mavx2", "-mfma", "-mf16c")),
+    PORTABLE,
+)
+ISAS = tuple(variant.name for variant in X86)
 LARGEST_HEAD_DIM = 256
-DTYPES = ("float32", "bfloat16")
+# In the order of Dtype in problem.h.
+DTYPES = ("float32", "bfloat16", "float16")
 
 _loaded: list[Path] = []
 
 
-def prepared(q: Any, k: Any, v: Any, threads: int | None) -> int:
-    """Check the tensors, load the operator and return the number of threads.
+def variants() -> tuple[Variant, ...]:
+    """Return the instruction sets that this machine's operators are compiled for, the fastest first."""
+    return X86 if platform.machine() in ("x86_64", "AMD64") else (PORTABLE,)
+
+
+def load(report: Report | None = None) -> Path:
+    """Build the operator if need be and make it known to Paddle, once a process; return its library's path.
 
     Raises:
-        Refusal: the tensors do not fit together, or the operator cannot be built here.
+        Refusal: it cannot be built here.
     """
-    _check(q, k, v)
-    load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
-    return threads or _threads()
-
-
-def load(report: Report) -> Path:
-    """Build the operator if need be and make it known to Paddle, once a process; return its library's path."""
     if not _loaded:
-        path = library(report)
+        path = library(report or _report(), SOURCES, LIBRARY, variants())
         from paddle.utils.cpp_extension import load_op_meta_info_and_register_op
 
         load_op_meta_info_and_register_op(str(path))
@@ -44,43 +54,46 @@ def loaded() -> Path | None:
     return _loaded[0] if _loaded else None
 
 
-def _silent(event: str, **fields: Any) -> None:
-    """Report to nobody."""
+def isa(dtype: str) -> str:
+    """Return the instruction set that computes a dtype: ``$DEVKIT_ISA``, or the fastest that there is.
+
+    Raises:
+        Refusal: this processor, or this build, does not have what ``$DEVKIT_ISA`` names.
+    """
+    c = ctypes.CDLL(str(load()))
+    c.devkit_attention_isa.restype = c.devkit_attention_isas.restype = ctypes.c_char_p
+    found = c.devkit_attention_isa(DTYPES.index(dtype) if dtype in DTYPES else 0)
+    if found is None:
+        raise Refusal(
+            f"devkit_cpu cannot run with {os.environ.get('DEVKIT_ISA')} here",
+            f"This processor and this build have {c.devkit_attention_isas().decode().replace(',', ', ')}.",
+        )
+    return str(found.decode())
 
 
-def _threads() -> int:
+def fma_gflops(dtype: str, threads: int, seconds: float) -> float | None:
+    """Return the rate of multiply-adds on registers alone, by the instruction set that computes a dtype.
+
+    None where the operator is not loaded or does not have the dtype.
+    """
+    path = loaded()
+    if path is None or dtype not in DTYPES:
+        return None
+    measure = ctypes.CDLL(str(path)).devkit_fma_gflops
+    measure.restype = ctypes.c_double
+    rate: float = measure(DTYPES.index(dtype), threads, ctypes.c_double(seconds))
+    return rate or None
+
+
+def default_threads() -> int:
+    """Return OMP_NUM_THREADS, or how many processors this process may use."""
     words = os.environ.get("OMP_NUM_THREADS", "")
     return int(words) if words.isdigit() and int(words) > 0 else len(os.sched_getaffinity(0))
 
 
-def _dtype(x: Any) -> str:
-    return str(x.dtype).rpartition(".")[2].lower()
+def _report() -> Report:
+    return emit if "DEVKIT_EVENTS_FD" in os.environ else _silent
 
 
-def _on_cpu(x: Any) -> bool:
-    """Tell where a tensor is; what is traced for a static graph is nowhere yet, and is checked when it runs."""
-    import paddle
-
-    return not paddle.in_dynamic_mode() or bool(x.place.is_cpu_place())
-
-
-def _check(q: Any, k: Any, v: Any) -> None:
-    for name, x in (("q", q), ("k", k), ("v", v)):
-        if x.ndim != len("BSHD"):
-            raise Refusal(f"{name} must be [batch, seqlen, heads, head_dim]", f"Its shape is {list(x.shape)}.")
-        kind = _dtype(x)
-        if kind not in DTYPES or kind != _dtype(q) or not _on_cpu(x):
-            raise Refusal(
-                f"q, k and v must be {' or '.join(DTYPES)}, all the same, on the CPU",
-                f"{name} is {kind} on {getattr(x, 'place', 'an unknown place')}.",
-            )
-        if 0 in x.shape:
-            raise Refusal(f"{name} is empty", f"Its shape is {list(x.shape)}.")
-    if list(k.shape) != list(v.shape):
-        raise Refusal("k and v must have one shape", f"They are {list(k.shape)} and {list(v.shape)}.")
-    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
-        raise Refusal("q and k must agree on batch and head_dim", f"They are {list(q.shape)} and {list(k.shape)}.")
-    if q.shape[2] % k.shape[2] != 0:
-        raise Refusal("heads must be a multiple of kv_heads", f"{q.shape[2]} is not a multiple of {k.shape[2]}.")
-    if q.shape[3] > LARGEST_HEAD_DIM:
-        raise Refusal(f"head_dim must be 1 to {LARGEST_HEAD_DIM}", f"It is {q.shape[3]}.")
+def _silent(event: str, **fields: Any) -> None:
+    """Report to nobody."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..protocol import Refusal, emit
+from .backends.base import DECLINES, Call, Calls, Library, reason
 from .case import ITEMSIZE, PASSES, Arrays, Case, arrays, parse_case
 from .clock import iterations_for
-from .libraries import DECLINES, Call, Calls, Library, reason
 from .reference import NAMES, Expected, Result, compare, expected
 
 GIB = 1024**3
@@ -71,6 +71,8 @@ class Worker:
             raise Refusal(f"device {device!r} is unknown", "Known are auto, cpu and gpu.")
         self._threads = int(request.get("threads") or len(os.sched_getaffinity(0)))
         self._scratch = Path(request["scratch"]) if request.get("scratch") else None
+        if request.get("isa"):
+            os.environ["DEVKIT_ISA"] = str(request["isa"])
         self._library = _import(name, device, self._threads)
         emit(
             "device",
@@ -89,11 +91,13 @@ class Worker:
             _known_pass(which)
         checked = self._check(library, implementation, case)
         peak_mib = {}
+        isa = None
         if checked["status"] == "ok":
+            isa = library.isa(implementation, case)
             calls = self._ready(case, implementation)
             for which in passes:
                 peak_mib[which] = library.peak_mib(calls.of(which))
-        emit("checked", impl=implementation, case=asdict(case), peak_mib=peak_mib, **checked)
+        emit("checked", impl=implementation, case=asdict(case), peak_mib=peak_mib, isa=isa, **checked)
 
     def _check(self, library: Library, implementation: str, case: Case) -> dict[str, Any]:
         why_not = library.declines(implementation, case) or _too_large(library, implementation, case)
@@ -143,7 +147,7 @@ class Worker:
             gflops = 2 * size**3 / min(library.times_ms(product, 2)) / 1e6
         except Exception as error:  # noqa: BLE001 - a dtype without a product has no ceiling
             emit("note", what=f"no ceiling for {dtype}", why=reason(error))
-        fma = library.fma_gflops(SECONDS_OF_FMA) if request.get("fma") else None
+        fma = library.fma_gflops(dtype, SECONDS_OF_FMA) if request.get("fma") else None
         emit("ceiling", dtype=dtype, size=size, gflops=gflops, fma_gflops=fma)
 
     def _started(self) -> Library:
@@ -198,10 +202,10 @@ class Worker:
 def _import(name: str, device: str, threads: int) -> Library:
     try:
         if name == "torch":
-            from .torch_side import TorchLibrary
+            from .backends.torch import TorchLibrary
 
             return TorchLibrary(device, threads)
-        from .paddle_side import PaddleLibrary
+        from .backends.paddle import PaddleLibrary
 
         return PaddleLibrary(device, threads)
     except ImportError as error:

@@ -1,31 +1,36 @@
-// The product of two packed tiles, 6 rows by 16 columns at a time: twelve vector registers of sums, two of b, one of a.
+// The product of two packed tiles, kRows rows by kColumns columns at a time, the sums in registers.
 #pragma once
-
-#include <cstdint>
 
 #include "simd.h"
 
 namespace devkit {
+namespace DEVKIT_ISA {
 
-constexpr int64_t kRows = 6;                     // rows of a micro-tile
-constexpr int64_t kColumns = 2 * kLanes;         // columns of a micro-tile, and of a panel
-constexpr int64_t kHalves = kColumns / kLanes;
+// What a word of a packed tile is: a float, or a pair of bfloat16 whose products are summed at once.
+struct Floats {
+  static constexpr int64_t kPerWord = 1;
+  DEVKIT_INLINE static Vec MultiplyAdd(Vec x, Vec y, Vec z) { return Fma(x, y, z); }
+};
 
-constexpr int64_t DivideUp(int64_t x, int64_t y) { return (x + y - 1) / y; }
-constexpr int64_t RoundUp(int64_t x, int64_t y) { return DivideUp(x, y) * y; }
+#ifdef DEVKIT_PAIRS
+struct BFloat16Pairs {
+  static constexpr int64_t kPerWord = 2;
+  DEVKIT_INLINE static Vec MultiplyAdd(Vec x, Vec y, Vec z) { return DotPairs(x, y, z); }
+};
+#endif
 
 struct MicroTile {
   Vec at[kRows][kHalves];
 
-  void Clear() {
+  DEVKIT_INLINE void Clear() {
     for (auto& row : at) row[0] = row[1] = Zero();
   }
-  void StoreTo(float* c, int64_t stride) const {
+  DEVKIT_INLINE void StoreTo(float* c, int64_t stride) const {
     for (int64_t r = 0; r < kRows; ++r)
       for (int64_t half = 0; half < kHalves; ++half) Store(c + r * stride + half * kLanes, at[r][half]);
   }
   // A sum over thousands of terms keeps more digits as a sum of the sums of tiles than term by term.
-  void AddTo(float* c, int64_t stride) const {
+  DEVKIT_INLINE void AddTo(float* c, int64_t stride) const {
     for (int64_t r = 0; r < kRows; ++r) {
       for (int64_t half = 0; half < kHalves; ++half) {
         float* address = c + r * stride + half * kLanes;
@@ -35,15 +40,15 @@ struct MicroTile {
   }
 };
 
-// How the left factor lies: element (row, k) is at a[row * stride + k] or at a[k * stride + row].
+// How the left factor lies: word (row, k) is at a[row * stride + k] or at a[k * stride + row].
 enum class Left { kByRow, kByDepth };
 
-// sums[row][column] += sum over k of a(row, k) b[k * 16 + column]
-template <Left layout>
-[[gnu::always_inline]] inline void MultiplyAdd(const float* __restrict a, int64_t stride, const float* __restrict b,
-                                               int64_t depth, MicroTile& sums) {
+// sums[row][column] += sum over k of a(row, k) b[k * kColumns + column], k and depth counted in words.
+template <class Word, Left layout>
+DEVKIT_INLINE void MultiplyAdd(const float* __restrict a, int64_t stride, const float* __restrict b, int64_t depth,
+                               MicroTile& sums) {
   Vec s[kRows][kHalves];
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int64_t r = 0; r < kRows; ++r) {
     s[r][0] = sums.at[r][0];
     s[r][1] = sums.at[r][1];
@@ -52,18 +57,19 @@ template <Left layout>
   for (int64_t k = 0; k < depth; ++k) {
     const Vec b0 = Load(b + k * kColumns);
     const Vec b1 = Load(b + k * kColumns + kLanes);
-#pragma GCC unroll 6
+#pragma GCC unroll 12
     for (int64_t r = 0; r < kRows; ++r) {
       const Vec x = Broadcast(layout == Left::kByRow ? a[r * stride + k] : a[k * stride + r]);
-      s[r][0] = Fma(x, b0, s[r][0]);
-      s[r][1] = Fma(x, b1, s[r][1]);
+      s[r][0] = Word::MultiplyAdd(x, b0, s[r][0]);
+      s[r][1] = Word::MultiplyAdd(x, b1, s[r][1]);
     }
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 12
   for (int64_t r = 0; r < kRows; ++r) {
     sums.at[r][0] = s[r][0];
     sums.at[r][1] = s[r][1];
   }
 }
 
+}  // namespace DEVKIT_ISA
 }  // namespace devkit

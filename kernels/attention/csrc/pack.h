@@ -1,30 +1,52 @@
 // Copies of a tile of rows in the order in which the micro-kernel reads them.
 #pragma once
 
-#include <algorithm>
-#include <cstdint>
+#include <type_traits>
 
 #include "element.h"
 #include "micro_kernel.h"
 
 namespace devkit {
+namespace DEVKIT_ISA {
 
-// Rows of one head of a [batch, seqlen, heads, head_dim] tensor: row i starts at data + i * stride.
+// Rows of one head: row i starts at data + i * stride, in elements.
 template <typename T>
-struct Rows {
+struct RowsOf {
   const T* data;
   int64_t stride;
-  const T* operator[](int64_t i) const { return data + i * stride; }
-  Rows From(int64_t i) const { return {data + i * stride, stride}; }
+  DEVKIT_INLINE const T* operator[](int64_t i) const { return data + i * stride; }
 };
 
-// [rows, width] -> panels of 16 columns: element (i, j) at panels[(j / 16) * height * 16 + i * 16 + j % 16]; columns
-// from width to a multiple of 16, and rows from `rows` to `height`, are 0.
+// The same of a type that is known when it runs: only copies depend on it.
+struct Rows {
+  char* data;
+  int64_t stride, dtype;
+
+  // What begins `elements` into a tensor.
+  DEVKIT_INLINE static Rows In(const void* tensor, int64_t elements, int64_t stride, int64_t dtype) {
+    char* data = static_cast<char*>(const_cast<void*>(tensor));
+    return {data + elements * SizeOf(dtype), stride, dtype};
+  }
+  DEVKIT_INLINE Rows From(int64_t i) const { return {data + i * stride * SizeOf(dtype), stride, dtype}; }
+
+  template <typename Run>
+  DEVKIT_INLINE void As(Run run) const {
+    WithElement(dtype, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      run(RowsOf<T>{reinterpret_cast<const T*>(data), stride});
+    });
+  }
+};
+
+// [rows, width] -> panels of kColumns: element (i, j) at panels[(j / kColumns) * height * kColumns + i * kColumns +
+// j % kColumns]; columns from width to a multiple of kColumns, and rows from `rows` to `height`, are 0. Tells whether
+// all elements are finite.
 template <typename T>
-void PackByRow(Rows<T> from, int64_t rows, int64_t width, int64_t height, float* panels) {
+bool PackByRow(RowsOf<T> from, int64_t rows, int64_t width, int64_t height, float* panels) {
+  Vec zeros = Zero();
   for (int64_t j = 0; j < width; j += kColumns) {
     float* panel = panels + j * height;
-    const int64_t count = std::min(kColumns, width - j);
+    const int64_t count = Least(kColumns, width - j);
     for (int64_t i = 0; i < rows; ++i, panel += kColumns) {
       const T* row = from[i] + j;
       if (count == kColumns) {
@@ -33,61 +55,161 @@ void PackByRow(Rows<T> from, int64_t rows, int64_t width, int64_t height, float*
       } else {
         for (int64_t c = 0; c < kColumns; ++c) panel[c] = c < count ? ToFloat(row[c]) : 0.0f;
       }
+      zeros = Fma(Load(panel), Zero(), zeros);
+      zeros = Fma(Load(panel + kLanes), Zero(), zeros);
     }
-    std::fill_n(panel, (height - rows) * kColumns, 0.0f);
+    Fill(panel, (height - rows) * kColumns, 0.0f);
   }
+  return SumOfLanes(zeros) == 0;
 }
 
+// [rows, width] -> transposed panels of kColumns rows: element (i, j) at panels[(i / kColumns) * width * kColumns +
+// j * kColumns + i % kColumns]; rows up to a multiple of kColumns are 0.
 template <typename T>
-void Transpose8x8(const T* const (&rows)[8], int64_t offset, float* to, int64_t stride) {
-  __m256 t[8], u[8];
-  for (int i = 0; i < 8; ++i) t[i] = Load(rows[i] + offset);
-  for (int i = 0; i < 8; i += 2) {
-    u[i] = _mm256_unpacklo_ps(t[i], t[i + 1]);
-    u[i + 1] = _mm256_unpackhi_ps(t[i], t[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {
-    t[i] = _mm256_shuffle_ps(u[i], u[i + 2], 0x44);
-    t[i + 1] = _mm256_shuffle_ps(u[i], u[i + 2], 0xEE);
-    t[i + 2] = _mm256_shuffle_ps(u[i + 1], u[i + 3], 0x44);
-    t[i + 3] = _mm256_shuffle_ps(u[i + 1], u[i + 3], 0xEE);
-  }
-  for (int i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(to + i * stride, _mm256_permute2f128_ps(t[i], t[i + 4], 0x20));
-    _mm256_storeu_ps(to + (i + 4) * stride, _mm256_permute2f128_ps(t[i], t[i + 4], 0x31));
-  }
-}
-
-// [rows, width] -> transposed panels of 16 rows: element (i, j) at panels[(i / 16) * width * 16 + j * 16 + i % 16];
-// rows up to a multiple of 16 are 0.
-template <typename T>
-void PackTransposed(Rows<T> from, int64_t rows, int64_t width, float* panels) {
-  for (int64_t i = 0; i < rows; i += kLanes) {
+void PackTransposed(RowsOf<T> from, int64_t rows, int64_t width, float* panels) {
+  constexpr int64_t kBlock = 8;
+  for (int64_t i = 0; i < RoundUp(rows, kColumns); i += kBlock) {
     float* to = panels + (i / kColumns) * width * kColumns + i % kColumns;
     int64_t j = 0;
-    if (i + kLanes <= rows) {
-      const T* const eight[8] = {from[i],     from[i + 1], from[i + 2], from[i + 3],
-                                 from[i + 4], from[i + 5], from[i + 6], from[i + 7]};
-      for (; j + kLanes <= width; j += kLanes) Transpose8x8(eight, j, to + j * kColumns, kColumns);
+#ifdef DEVKIT_TRANSPOSE
+    if (i + kBlock <= rows) {
+      for (; j + kBlock <= width; j += kBlock) {
+        __m256 block[kBlock];
+        for (int64_t r = 0; r < kBlock; ++r) block[r] = Load8(from[i + r] + j);
+        Transpose8x8(block, to + j * kColumns, kColumns);
+      }
     }
+#endif
     for (; j < width; ++j)
-      for (int64_t lane = 0; lane < kLanes; ++lane)
-        to[j * kColumns + lane] = i + lane < rows ? ToFloat(from[i + lane][j]) : 0.0f;
-  }
-  if (rows % kColumns != 0 && rows % kColumns <= kLanes) {
-    float* to = panels + (rows / kColumns) * width * kColumns + kLanes;
-    for (int64_t j = 0; j < width; ++j) Store(to + j * kColumns, Zero());
+      for (int64_t r = 0; r < kBlock; ++r)
+        to[j * kColumns + r] = i + r < rows ? ToFloat(from[i + r][j]) : 0.0f;
   }
 }
 
-// [rows, width], times `scale`, row after row without gaps; rows up to a multiple of 6 are 0.
+// [rows, width], times `factor`, row after row without gaps; rows up to a multiple of kRows are 0.
 template <typename T>
-void PackScaled(Rows<T> from, int64_t rows, int64_t width, float scale, float* to) {
+void PackScaled(RowsOf<T> from, int64_t rows, int64_t width, float factor, float* to) {
   for (int64_t i = 0; i < rows; ++i, to += width) {
     const T* row = from[i];
-    for (int64_t j = 0; j < width; ++j) to[j] = ToFloat(row[j]) * scale;
+    for (int64_t j = 0; j < width; ++j) to[j] = ToFloat(row[j]) * factor;
   }
-  std::fill_n(to, (RoundUp(rows, kRows) - rows) * width, 0.0f);
+  Fill(to, (RoundUp(rows, kRows) - rows) * width, 0.0f);
 }
 
+// [rows, width], times `factor`, to rows of the tensor's type.
+inline void Unpack(const float* from, int64_t from_stride, int64_t rows, int64_t width, const float* factors,
+                   float factor, Rows to) {
+  to.As([&](auto typed) {
+    for (int64_t i = 0; i < rows; ++i) {
+      auto* row = const_cast<std::remove_const_t<std::remove_pointer_t<decltype(typed[i])>>*>(typed[i]);
+      const float times = factors == nullptr ? factor : factors[i] * factor;
+      // 0 times what is not a number is not 0.
+      for (int64_t j = 0; j < width; ++j) FromFloat(times == 0 ? 0.0f : from[i * from_stride + j] * times, row + j);
+    }
+  });
+}
+
+#ifdef DEVKIT_PAIRS
+
+DEVKIT_INLINE float WordOf(BFloat16 low, BFloat16 high) {
+  return FromBits(low.bits | static_cast<uint32_t>(high.bits) << 16);
+}
+
+// As PackByRow, of words of two rows: word (i, j) holds elements (2 i, j) and (2 i + 1, j); `height` counts words.
+inline bool PackByRowPairs(RowsOf<BFloat16> from, int64_t rows, int64_t width, int64_t height, float* panels) {
+  Vec zeros = Zero();
+  const BFloat16 zero{0};
+  for (int64_t j = 0; j < width; j += kColumns) {
+    float* panel = panels + j * height;
+    for (int64_t i = 0; i < rows; i += 2, panel += kColumns) {
+      const BFloat16* low = from[i] + j;
+      const BFloat16* high = from[i + 1 < rows ? i + 1 : i] + j;
+      for (int64_t c = 0; c < kColumns; c += kLanes) {
+        if (j + c + kLanes <= width) {
+          const Vec second = i + 1 < rows ? Load(high + c) : Zero();
+          Store(panel + c, Pairs(Load(low + c), second));
+          zeros = Fma(second, Zero(), Fma(Load(low + c), Zero(), zeros));
+          continue;
+        }
+        for (int64_t lane = c; lane < c + kLanes; ++lane) {
+          const bool inside = j + lane < width;
+          const BFloat16 l = inside ? low[lane] : zero, h = inside && i + 1 < rows ? high[lane] : zero;
+          panel[lane] = WordOf(l, h);
+          zeros = Fma(Broadcast(ToFloat(l)), Zero(), Fma(Broadcast(ToFloat(h)), Zero(), zeros));
+        }
+      }
+    }
+    Fill(panel, (height - (rows + 1) / 2) * kColumns, 0.0f);
+  }
+  return SumOfLanes(zeros) == 0;
+}
+
+// Rows as words: elements 2 j and 2 j + 1 of a row are beside each other already, where width is even.
+// `scratch` holds a row's words for each of `rows` where it is not.
+inline RowsOf<float> AsWords(RowsOf<BFloat16> from, int64_t rows, int64_t width, float* scratch) {
+  if (width % 2 == 0) return {reinterpret_cast<const float*>(from.data), from.stride / 2};
+  const int64_t words = (width + 1) / 2;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < words; ++j)
+      scratch[i * words + j] = WordOf(from[i][2 * j], 2 * j + 1 < width ? from[i][2 * j + 1] : BFloat16{0});
+  return {scratch, words};
+}
+
+// Row after row without gaps, in words, times 1, -1 or 0; rows up to a multiple of kRows are 0.
+inline void PackWords(RowsOf<BFloat16> from, int64_t rows, int64_t width, float factor, float* to) {
+  const int64_t words = (width + 1) / 2;
+  for (int64_t i = 0; i < rows; ++i, to += words) {
+    for (int64_t j = 0; j < words; ++j) {
+      BFloat16 low = from[i][2 * j], high = 2 * j + 1 < width ? from[i][2 * j + 1] : BFloat16{0};
+      if (factor != 1) {
+        FromFloat(ToFloat(low) * factor, &low);
+        FromFloat(ToFloat(high) * factor, &high);
+      }
+      to[j] = WordOf(low, high);
+    }
+  }
+  Fill(to, (RoundUp(rows, kRows) - rows) * words, 0.0f);
+}
+
+#endif
+
+// The packings in words: of floats, whatever the rows are; of pairs, for rows of bfloat16.
+template <class Word>
+struct Pack;
+
+template <>
+struct Pack<Floats> {
+  static bool ByRow(Rows from, int64_t rows, int64_t width, int64_t height, float* to) {
+    bool finite = true;
+    from.As([&](auto typed) { finite = PackByRow(typed, rows, width, height, to); });
+    return finite;
+  }
+  static void Transposed(Rows from, int64_t rows, int64_t width, float*, float* to) {
+    from.As([&](auto typed) { PackTransposed(typed, rows, width, to); });
+  }
+  static void Scaled(Rows from, int64_t rows, int64_t width, float factor, float* to) {
+    from.As([&](auto typed) { PackScaled(typed, rows, width, factor, to); });
+  }
+};
+
+#ifdef DEVKIT_PAIRS
+template <>
+struct Pack<BFloat16Pairs> {
+  static RowsOf<BFloat16> Of(Rows from) { return {reinterpret_cast<const BFloat16*>(from.data), from.stride}; }
+  static bool ByRow(Rows from, int64_t rows, int64_t width, int64_t height, float* to) {
+    return PackByRowPairs(Of(from), rows, width, height / 2, to);
+  }
+  static void Transposed(Rows from, int64_t rows, int64_t width, float* scratch, float* to) {
+    PackTransposed(AsWords(Of(from), rows, width, scratch), rows, (width + 1) / 2, to);
+  }
+  static void Scaled(Rows from, int64_t rows, int64_t width, float factor, float* to) {
+    PackWords(Of(from), rows, width, factor, to);
+  }
+};
+using ChosenWord = BFloat16Pairs;
+#else
+using ChosenWord = Floats;
+#endif
+
+}  // namespace DEVKIT_ISA
 }  // namespace devkit

@@ -37,6 +37,7 @@ KEYS = {
     "percent_of_ceiling",
     "peak_mib",
     "max_error",
+    "isa",
 }
 
 pytestmark = pytest.mark.usefixtures("operators")
@@ -47,7 +48,8 @@ def test_json_holds_a_checked_and_timed_result_for_every_case(devkit: Devkit) ->
     assert done.status == 0, done.err
     report = json.loads(done.out)
     assert report["device"]["kind"] == "cpu"
-    assert report["ceiling"]["gflops"] > 0
+    assert report["ceiling"]["gflops"] == report["ceiling"]["fma_gflops"] > 0
+    assert report["ceiling"]["product_gflops"] > 0
     assert {"devkit", "paddle"} & set(report["versions"])
     assert all(set(each) >= KEYS for each in report["results"])
     by_status = {each["impl"]: each["status"] for each in report["results"]}
@@ -82,6 +84,18 @@ def test_the_table_and_the_record_say_the_same(devkit: Devkit, home: Path) -> No
     assert again.status == 0
 
 
+def test_an_instruction_set_is_forced_or_refused_where_the_processor_lacks_it(devkit: Devkit) -> None:
+    line = ("bench", "attn", *SMALL, "--impl", "devkit_cpu", "--full", "--pass", "fwd", "--json")
+    report = json.loads(devkit(*line, "--isa", "portable").out)
+    assert [each["isa"] for each in report["results"]] == ["portable"]
+    assert report["results"][0]["percent_of_ceiling"] > 0
+    flags = Path("/proc/cpuinfo").read_text()
+    if "avx512_bf16" not in flags:
+        done = devkit(*line, "--isa", "avx512_bf16")
+        assert done.status == 1
+        assert "devkit_cpu cannot run with avx512_bf16 here" in done.err
+
+
 def test_a_result_that_is_wrong_gets_no_speed_and_status_4(devkit: Devkit, tmp_path: Path) -> None:
     """Paddle's softmax is made wrong in the device-side process, as a broken build of Paddle would be."""
     broken = tmp_path / "broken"
@@ -109,7 +123,7 @@ from importlib.abc import MetaPathFinder
 
 class Wrong(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "devkit.kernels.attention.paddle_side":
+        if name != "devkit.kernels.attention.backends.paddle":
             return None
         import paddle
         right = paddle.nn.functional.softmax
@@ -129,6 +143,7 @@ sys.meta_path.insert(0, Wrong())
         (["--impl", "devkit_gpu"], "there is no implementation devkit_gpu", "--impl devkit_cpu"),
         (["--gpus", "99"], "there is no GPU 99", "devkit doctor"),
         (["--rounds", "0"], "0 is not in the range", "--help"),
+        (["--isa", "mmx"], "there is no instruction set 'mmx'", "--isa avx2"),
         (["--peer", "jax"], "there is no peer jax", "--peer torch"),
     ],
 )

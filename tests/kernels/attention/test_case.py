@@ -9,8 +9,8 @@ import numpy as np
 import paddle
 import pytest
 
+from devkit.kernels.attention.backends.base import visible
 from devkit.kernels.attention.case import Case, arrays, parse_case, rounded
-from devkit.kernels.attention.libraries import visible
 from devkit.kernels.protocol import Refusal
 
 CASE = Case(batch=2, heads=8, kv_heads=2, seqlen_q=16, seqlen_k=16, head_dim=4, causal=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
 import pytest
 
-from devkit.kernels.attention import flash_attention
+from devkit.kernels.attention import flash_attention, flash_attention_varlen, flashmask_attention
 from devkit.kernels.attention.case import Arrays, Case, arrays, rounded
 from devkit.kernels.attention.clock import host_peak_mib
 from devkit.kernels.attention.reference import NAMES, Result, compare, expected
 from devkit.kernels.protocol import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -55,20 +58,21 @@ def test_values_and_gradients_are_those_of_float64(
     assert compare(result(tensors(inputs), causal=causal), expected(case, inputs)).complaint == ""
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize(
     "change", [{}, {"head_dim": 33, "seqlen_q": 65}, {"seqlen_k": 300, "heads": 8, "causal": False}]
 )
-def test_bfloat16_is_as_right_as_its_rounding(change: dict[str, Any]) -> None:
-    case = replace(SMALL, dtype="bfloat16", **change)
+def test_low_precision_is_as_right_as_its_rounding(change: dict[str, Any], dtype: str) -> None:
+    case = replace(SMALL, dtype=dtype, **change)
     inputs = arrays(case)
-    x = tensors(inputs, "bfloat16")
+    x = tensors(inputs, dtype)
     out = flash_attention(x.q, x.k, x.v, case.causal)
     gradients = paddle.grad([out], [x.q, x.k, x.v], [x.dout])
     found = Result(*(each.astype("float32").numpy() for each in (out, *gradients)))
     assert compare(found, expected(case, inputs)).complaint == ""
-    assert np.array_equal(found.out, rounded(found.out, "bfloat16"))
+    assert np.array_equal(found.out, rounded(found.out, dtype))
     inexact = np.abs(found.out - expected(case, inputs).result.out).max()
-    assert 1e-4 < inexact < 2e-2
+    assert 1e-5 < inexact < 2e-2
 
 
 def test_gradients_are_the_slopes_of_the_output() -> None:
@@ -159,9 +163,15 @@ def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
         ([1, 5, 2, 8], [1, 5, 2, 16], "float32", "q and k must agree on batch and head_dim"),
         ([2, 5, 2, 8], [1, 5, 2, 8], "float32", "q and k must agree on batch and head_dim"),
         ([1, 5, 2, 257], [1, 5, 2, 257], "float32", "head_dim must be 1 to 256"),
-        ([1, 0, 2, 8], [1, 5, 2, 8], "float32", "q is empty"),
+        ([1, 5, 2, 8], [1, 0, 2, 8], "float32", "k is empty"),
+        ([1, 5, 2, 0], [1, 5, 2, 0], "float32", "q is empty"),
         ([5, 2, 8], [5, 2, 8], "float32", "q must be [batch, seqlen, heads, head_dim]"),
-        ([1, 5, 2, 8], [1, 5, 2, 8], "float64", "q, k and v must be float32 or bfloat16, all the same, on the CPU"),
+        (
+            [1, 5, 2, 8],
+            [1, 5, 2, 8],
+            "float64",
+            "q, k and v must be float32, bfloat16 or float16, all the same, on the CPU",
+        ),
     ],
 )
 def test_shapes_that_make_no_attention_are_refused(q: list[int], k: list[int], dtype: str, what: str) -> None:
@@ -186,13 +196,13 @@ def test_no_grad_keeps_no_history() -> None:
 
 
 def test_what_asks_for_no_gradient_gets_none_and_the_others_theirs() -> None:
-    plain = result(tensors(arrays(SMALL)), causal=True)
+    expectation = result(tensors(arrays(SMALL)), causal=True)
     x = tensors(arrays(SMALL))
     x.k.stop_gradient = True
     (flash_attention(x.q, x.k, x.v, causal=True) * x.dout).sum().backward()
     assert x.k.grad is None
-    assert np.array_equal(x.q.grad.numpy(), plain.dq)
-    assert np.array_equal(x.v.grad.numpy(), plain.dv)
+    assert np.array_equal(x.q.grad.numpy(), expectation.dq)
+    assert np.array_equal(x.v.grad.numpy(), expectation.dv)
     frozen = tensors(arrays(SMALL))
     for tensor in (frozen.q, frozen.k, frozen.v):
         tensor.stop_gradient = True
@@ -202,11 +212,11 @@ def test_what_asks_for_no_gradient_gets_none_and_the_others_theirs() -> None:
 def test_recompute_gives_the_same_gradients() -> None:
     from paddle.distributed.fleet.utils import recompute
 
-    plain = result(tensors(arrays(SMALL)), causal=True)
+    expectation = result(tensors(arrays(SMALL)), causal=True)
     x = tensors(arrays(SMALL))
     (recompute(lambda *qkv: flash_attention(*qkv, causal=True), x.q, x.k, x.v) * x.dout).sum().backward()
     for tensor, name in ((x.q, "dq"), (x.k, "dk"), (x.v, "dv")):
-        assert np.array_equal(tensor.grad.numpy(), getattr(plain, name))
+        assert np.array_equal(tensor.grad.numpy(), getattr(expectation, name))
 
 
 def test_a_gradient_of_the_second_order_is_refused_and_not_taken_for_nothing() -> None:
@@ -228,5 +238,196 @@ def test_a_static_graph_of_it_gives_the_same_bits_and_gradients() -> None:
     spec = [paddle.static.InputSpec(list(tensor.shape), "float32") for tensor in (x.q, x.k, x.v)]
     out = paddle.jit.to_static(Layer(), input_spec=spec, full_graph=True)(x.q, x.k, x.v)
     found = Result(*(each.numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
-    plain = result(tensors(arrays(SMALL)), causal=True)
-    assert all(np.array_equal(getattr(found, name), getattr(plain, name)) for name in NAMES)
+    expectation = result(tensors(arrays(SMALL)), causal=True)
+    assert all(np.array_equal(getattr(found, name), getattr(expectation, name)) for name in NAMES)
+
+
+Array = np.ndarray[Any, Any]
+
+
+def plain(
+    x: Tensors, *, scale: float | None = None, added: Array | None = None, hidden: Array | None = None
+) -> tuple[Result, Array]:
+    """Return attention, its gradients and its logsumexp by the formula in float64; added and hidden are whole."""
+    q, k, v, dout = (each.astype("float32").numpy().astype(np.float64) for each in (x.q, x.k, x.v, x.dout))
+    batch, _, heads, head_dim = q.shape
+    scale = head_dim**-0.5 if scale is None else scale
+    out, dq, dk, dv = (np.zeros_like(each) for each in (q, q, k, v))
+    lse = np.zeros((batch, heads, q.shape[1]))
+    for b, h in np.ndindex(batch, heads):
+        at = h * k.shape[2] // heads
+        scores = q[b, :, h] @ k[b, :, at].T * scale
+        scores += 0 if added is None else added[b, h]
+        scores[np.zeros_like(scores, bool) if hidden is None else hidden[b, h]] = -np.inf
+        top = scores.max(axis=1, keepdims=True, initial=-1e300)
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            lse[b, h] = (top + np.log(total))[:, 0]
+        weights /= np.where(total == 0, 1, total)
+        out[b, :, h] = weights @ v[b, :, at]
+        weighed = dout[b, :, h] @ v[b, :, at].T
+        slopes = weights * (weighed - (weights * weighed).sum(axis=1, keepdims=True))
+        dq[b, :, h] = slopes @ k[b, :, at] * scale
+        dk[b, :, at] += slopes.T @ q[b, :, h] * scale
+        dv[b, :, at] += weights.T @ dout[b, :, h]
+    return Result(out, dq, dk, dv), lse
+
+
+def assert_right(out: Any, x: Tensors, exact: Result, tolerance: float = 1e-5) -> None:
+    found = Result(*(each.astype("float32").numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
+    for name in NAMES:
+        right = getattr(exact, name)
+        assert np.abs(getattr(found, name) - right).max() < tolerance * max(1.0, np.abs(right).max()), name
+
+
+ODD = Case(batch=2, heads=4, kv_heads=2, seqlen_q=77, seqlen_k=301, head_dim=40, causal=False)
+
+
+@pytest.mark.parametrize("scale", [0.3, -0.2, 0.0, 5.0])
+def test_the_scale_is_the_callers(scale: float) -> None:
+    x = tensors(arrays(ODD))
+    assert_right(flash_attention(x.q, x.k, x.v, scale=scale), x, plain(x, scale=scale)[0])
+
+
+@pytest.mark.parametrize("align", ["bottom_right", "top_left"])
+@pytest.mark.parametrize("lengths", [(77, 301), (301, 77), (90, 90)])
+@pytest.mark.parametrize(
+    ("causal", "window"), [(True, None), (True, (20, -1)), (False, 30), (False, (-1, 5)), (True, 0)]
+)
+def test_a_query_sees_its_window_counted_from_the_key_opposite_to_it(
+    align: str, lengths: tuple[int, int], causal: bool, window: Any
+) -> None:
+    x = tensors(arrays(replace(ODD, seqlen_q=lengths[0], seqlen_k=lengths[1])))
+    left, right = (window, window) if isinstance(window, int) else window or (-1, -1)
+    distance = np.arange(lengths[1]) - np.arange(lengths[0])[:, None]
+    distance -= lengths[1] - lengths[0] if align == "bottom_right" else 0
+    hidden = ((distance < -left) if left >= 0 else False) | ((distance > right) if right >= 0 else False)
+    hidden = hidden | (distance > 0 if causal else False)
+    exact, lse = plain(x, hidden=np.broadcast_to(hidden, (2, 4, *lengths)))
+    out, found = flash_attention(x.q, x.k, x.v, causal, window=window, align=align, return_lse=True)
+    assert_right(out, x, exact)
+    np.testing.assert_allclose(found.numpy(), lse, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "bool"])
+@pytest.mark.parametrize("shape", [(2, 4, 77, 301), (1, 4, 1, 301), (2, 1, 77, 1), (77, 301), (301,)])
+def test_a_mask_is_broadcast_and_added_or_hides(dtype: str, shape: tuple[int, ...]) -> None:
+    x = tensors(arrays(ODD))
+    values = np.random.default_rng(2).standard_normal(shape)
+    mask = paddle.to_tensor(values > -1 if dtype == "bool" else values).astype(dtype)
+    whole = np.broadcast_to(mask.astype("float32").numpy(), (2, 4, 77, 301))
+    exact = plain(x, **({"hidden": whole == 0} if dtype == "bool" else {"added": whole}))[0]
+    assert_right(flash_attention(x.q, x.k, x.v, mask=mask), x, exact)
+
+
+@pytest.mark.parametrize(("causal", "columns"), [(True, 1), (True, 2), (False, 2), (False, 4)])
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_flashmask_hides_the_rows_that_each_column_names(causal: bool, columns: int, heads: int) -> None:
+    x = tensors(arrays(replace(ODD, seqlen_q=301, seqlen_k=301)))
+    generator = np.random.default_rng(3)
+    ends = np.sort(generator.integers(0, 302, (2, heads, 301, 4)), axis=-1)
+    lower, upper = ends[..., 2:], ends[..., :2]
+    indices = {1: lower[..., :1], 2: lower if causal else np.stack([lower[..., 0], upper[..., 1]], -1)}.get(
+        columns, np.concatenate([lower, upper], -1)
+    )
+    hidden = np.zeros((2, heads, 301, 301), bool)
+    for b, h, j in np.ndindex(2, heads, 301):
+        rows = hidden[b, h, :, j]
+        bounds = indices[b, h, j]
+        rows[bounds[0] : bounds[1] if columns == 4 or (causal and columns == 2) else None] = True
+        rows[bounds[2] if columns == 4 else 0 : bounds[-1] if not causal else 0] = True
+        rows[: j if causal else 0] = True
+    exact, lse = plain(x, hidden=hidden[:, np.arange(4) * heads // 4])
+    out, found = flashmask_attention(x.q, x.k, x.v, paddle.to_tensor(indices.astype(np.int32)), causal, return_lse=True)
+    assert_right(out, x, exact)
+    np.testing.assert_allclose(found.numpy(), lse, atol=1e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_packed_sequences_are_what_each_is_alone_to_the_bit(causal: bool) -> None:
+    generator = np.random.default_rng(4)
+    q, dout = (paddle.to_tensor(generator.standard_normal((240, 4, 24), np.float32)) for _ in range(2))
+    k, v = (paddle.to_tensor(generator.standard_normal((320, 2, 24), np.float32)) for _ in range(2))
+    for tensor in (q, k, v):
+        tensor.stop_gradient = False
+    ends_q, ends_k = [0, 5, 5, 100, 230, 230], [0, 9, 20, 215, 300, 310]  # one sequence without queries, one empty
+    out, lse = flash_attention_varlen(q, k, v, *map(paddle.to_tensor, (ends_q, ends_k)), causal, return_lse=True)
+    found = Result(*(each.numpy() for each in (out, *paddle.grad([out], [q, k, v], [dout]))))
+    assert not found.out[230:].any()
+    assert not found.dq[230:].any()
+    assert not found.dk[9:20].any()
+    assert not found.dk[300:].any()
+    for b in (0, 2, 3):
+        rows, keys = slice(ends_q[b], ends_q[b + 1]), slice(ends_k[b], ends_k[b + 1])
+        alone = Tensors(
+            *(each[at].unsqueeze(0).detach() for each, at in ((q, rows), (k, keys), (v, keys), (dout, rows)))
+        )
+        for tensor in (alone.q, alone.k, alone.v):
+            tensor.stop_gradient = False
+        one = result(alone, causal=causal)
+        for name, at in (("out", rows), ("dq", rows), ("dk", keys), ("dv", keys)):
+            assert np.array_equal(getattr(found, name)[at], getattr(one, name)[0]), name
+    assert lse.shape == [4, 240]
+
+
+def test_backward_finds_the_very_weights_of_forward_whatever_their_size() -> None:
+    x = tensors(arrays(replace(SMALL, seqlen_q=200, seqlen_k=200, causal=False)))
+    q, k = x.q.detach() * 1e3, x.k.detach() * 1e3  # products of some 1e6 and more
+    q.stop_gradient = k.stop_gradient = False
+    out = flash_attention(q, k, x.v)
+    (dv,) = paddle.grad([out.sum()], [x.v])
+    assert float(dv.sum()) == pytest.approx(200 * 4 * 64, rel=1e-6)  # each row's weights have the sum 1
+
+
+def test_the_logsumexp_has_a_gradient_with_and_without_that_of_the_output() -> None:
+    x = tensors(arrays(SMALL))
+    out, lse = flash_attention(x.q, x.k, x.v, return_lse=True)
+    q, k = (each.detach() for each in (x.q, x.k))
+    q.stop_gradient = k.stop_gradient = False
+    scores = paddle.matmul(q.transpose([0, 2, 1, 3]), k.repeat_interleave(2, axis=2).transpose([0, 2, 3, 1])) / 8
+    exact = paddle.grad([paddle.logsumexp(scores, axis=-1).sum()], [q, k])
+    for found, right in zip(paddle.grad([lse.sum()], [x.q, x.k], retain_graph=True), exact, strict=True):
+        np.testing.assert_allclose(found.numpy(), right.numpy(), atol=2e-5)
+    both = paddle.grad([(out * x.dout).sum() + lse.sum()], [x.q], retain_graph=True)[0]
+    alone = paddle.grad([out], [x.q], [x.dout])[0]
+    np.testing.assert_allclose((both - alone).numpy(), exact[0].numpy(), atol=2e-5)
+
+
+def test_what_is_not_a_number_reaches_only_the_rows_that_see_it() -> None:
+    inputs = arrays(replace(SMALL, seqlen_q=40, seqlen_k=40))
+    inputs.v[0, 20, 0, 3] = np.nan
+    out = result(tensors(inputs), causal=True).out
+    assert np.isfinite(out[0, :20]).all()
+    assert np.isnan(out[0, 20:, :2, 3]).all()
+
+
+def test_an_empty_result_is_empty() -> None:
+    k = paddle.zeros([2, 8, 2, 16])
+    for shape in ([2, 0, 4, 16], [0, 8, 4, 16]):
+        keys = k[:0] if shape[0] == 0 else k
+        out, lse = flash_attention(paddle.zeros(shape), keys, keys, return_lse=True)
+        assert (out.shape, lse.shape) == (shape, [shape[0], 4, shape[1]])
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (lambda x: flash_attention(x, x, x, mask=paddle.zeros([3, 5])), "a mask must fit"),
+        (lambda x: flash_attention(x, x, x, mask=paddle.zeros([5, 5], "int32")), "a mask must be bool"),
+        (lambda x: flash_attention(x, x, x, mask=paddle.create_parameter([5, 5], "float32")), "no gradient of a mask"),
+        (lambda x: flash_attention(x, x, x, align="middle"), "align must be"),
+        (lambda x: flash_attention(x, x, x, scale=float("nan")), "scale must be finite"),
+        (lambda x: flash_attention(x, x, x, window=(-2, 0)), "a window is of 0 keys or more"),
+        (lambda x: flash_attention(x, x, x, threads=0), "threads must be at least 1"),
+        (lambda x: flashmask_attention(x, x, x, paddle.zeros([1, 1, 5, 4], "int32"), True), "startend_row_indices"),
+        (lambda x: flashmask_attention(x, x, x, paddle.zeros([1, 1, 5, 2])), "startend_row_indices must be int32"),
+        (lambda x: flash_attention_varlen(x[0], x[0], x[0], *[paddle.to_tensor([0, 9])] * 2), "cu_seqlens_q must rise"),
+        (lambda x: flash_attention_varlen(x, x, x, *[paddle.to_tensor([0, 5])] * 2), "q must be [total, heads"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_the_words_of_the_argument(call: Callable[[Any], Any], what: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        call(paddle.zeros([1, 5, 2, 8]))
+    assert what in refusal.value.what
+    assert refusal.value.why

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from devkit.kernels.attention import paddle_side, worker
+from devkit.kernels.attention import worker
+from devkit.kernels.attention.backends import paddle as paddle_side
 from devkit.kernels.attention.worker import Worker
 from devkit.kernels.protocol import Refusal
 
@@ -161,16 +162,35 @@ def test_a_length_that_cannot_fit_is_unsupported_before_anything_is_allocated(to
     assert " GiB of memory, and " in checked["reason"]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_a_dtype_beyond_an_implementation_is_unsupported_with_the_reason(told: list[Event], dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "ours_status", "naive_status"), [("float64", "unsupported", "ok"), ("float16", "ok", "unsupported")]
+)
+def test_a_dtype_beyond_an_implementation_is_unsupported_with_the_reason(
+    told: list[Event], dtype: str, ours_status: str, naive_status: str
+) -> None:
     one = Worker()
     one.handle(DESCRIBE)
     for name in ("devkit_cpu", "naive"):
         one.handle({"do": "prepare", "impl": name, "case": {**CASE, "dtype": dtype}, "passes": []})
     ours, naive = only(told, "checked")
-    assert (ours["status"], ours["reason"]) == ("unsupported", f"devkit_cpu takes float32 and bfloat16, not {dtype}.")
-    assert naive["status"] == ("ok" if dtype == "float64" else "unsupported")
-    assert dtype == "float64" or "is not registered" in naive["reason"]
+    assert (ours["status"], naive["status"]) == (ours_status, naive_status)
+    if dtype == "float64":
+        assert ours["reason"] == "devkit_cpu takes float32, bfloat16 and float16, not float64."
+    else:
+        assert "is not registered" in naive["reason"]
+
+
+def test_an_instruction_set_can_be_forced_and_is_named() -> None:
+    prepare = {"do": "prepare", "impl": "devkit_cpu", "case": CASE, "passes": []}
+    status, events = answers(
+        {**DESCRIBE, "isa": "portable"}, prepare, {"do": "prepare", "impl": "naive", "case": CASE, "passes": []}
+    )
+    assert status == 0
+    assert [(event["status"], event["isa"]) for event in only(events, "checked")] == [("ok", "portable"), ("ok", None)]
+    status, events = answers({**DESCRIBE, "isa": "vax"}, prepare)
+    assert status == 1
+    assert only(events, "error")[0]["what"] == "devkit_cpu cannot run with vax here"
+    assert "portable" in only(events, "error")[0]["why"]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +217,7 @@ def test_a_request_that_makes_no_sense_is_refused(told: list[Event], request_: d
 
 def test_a_worker_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "devkit.kernels.attention.torch_side", raising=False)
+    monkeypatch.delitem(sys.modules, "devkit.kernels.attention.backends.torch", raising=False)
     with pytest.raises(Refusal, match="this environment has no torch") as refusal:
         Worker().handle({**DESCRIBE, "library": "torch"})
     assert refusal.value.remedies == ("uv pip install torch",)

@@ -18,15 +18,24 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from devkit.kernels.attention import build
+from devkit.kernels import cpp_extension as build
 from devkit.kernels.protocol import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 LIMIT_S = 60
-BUILD = "import devkit.kernels.attention.build as b; print(b.library(lambda *_, state, **__: print(state)))"
+SOURCES = REPOSITORY / "kernels" / "attention" / "csrc"
+LIBRARY = "operators.so"
+VARIANTS = (build.Variant("fast", ("-mfast",)), build.Variant("new", ("-mnew",)), build.Variant("any", ()))
+COMPILED = len(list(SOURCES.glob("*.cc"))) - 1 + 2  # kernels.cc for the two variants that the script knows
+BUILD = f"""
+import pathlib
+from devkit.kernels.cpp_extension import Variant, library
+variants = Variant("fast", ("-mfast",)), Variant("new", ("-mnew",)), Variant("any", ())
+print(library(lambda *_, state, **__: print(state), pathlib.Path({str(SOURCES)!r}), {LIBRARY!r}, variants))
+"""
 
 
 @pytest.fixture
@@ -42,8 +51,9 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     def make(body: str) -> Path:
         script, calls = tmp_path / "c++", tmp_path / "calls"
         script.write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] && echo "test compiler 1.0" && exit\necho "$@" >> {calls}\n'
-            f'while [ "$1" != -o ]; do shift; done\nout=$2\n{body}\n'
+            '#!/bin/sh\n[ "$1" = --version ] && echo "test compiler 1.0" && exit\n'
+            'case "$*" in *-mnew*) exit 1;; *-fsyntax-only*) exit 0;; esac\n'
+            f'echo "$@" >> {calls}\nwhile [ "$1" != -o ]; do shift; done\nout=$2\n{body}\n'
         )
         script.chmod(0o755)
         monkeypatch.setenv("CXX", str(script))
@@ -52,12 +62,14 @@ def compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return make
 
 
-def built(told: list[str] | None = None, sources: Path = build.SOURCES) -> Path:
+def built(
+    told: list[str] | None = None, sources: Path = SOURCES, variants: tuple[build.Variant, ...] = VARIANTS
+) -> Path:
     def report(_: str, *, state: str, **__: Any) -> None:
         if told is not None:
             told.append(state)
 
-    return build.library(report, sources)
+    return build.library(report, sources, LIBRARY, variants)
 
 
 def start() -> subprocess.Popen[str]:
@@ -90,9 +102,37 @@ def test_the_second_time_nothing_is_compiled(cache: Path, compiler: Callable[[st
     assert built(told) == path
     assert told == ["start", "done", "cached"]
     assert path.read_text() == "library\n"
-    assert [each.name for each in path.parent.iterdir()] == [build.LIBRARY]
+    assert sorted(file.name for file in path.parent.iterdir()) == [LIBRARY, f"{LIBRARY}.sha256"]
     assert entries(cache) == [path.parent.name]
-    assert len(calls.read_text().splitlines()) == len(list(build.SOURCES.glob("*.cc"))) + 1
+    assert len(calls.read_text().splitlines()) == COMPILED + 1
+
+
+def test_kernels_are_compiled_for_each_instruction_set_that_the_compiler_knows(
+    cache: Path,  # noqa: ARG001 - where it goes
+    compiler: Callable[[str], Path],
+) -> None:
+    calls = compiler('echo library > "$out"')
+    built()
+    kernels = [line for line in calls.read_text().splitlines() if "kernels.cc" in line]
+    assert sorted(line.partition("-DDEVKIT_ISA=")[2].split()[0] for line in kernels) == ["any", "fast"]
+    assert [("-mfast" in line) == ("DEVKIT_ISA=fast" in line) for line in kernels] == [True, True]
+    (rest,) = (line for line in calls.read_text().splitlines() if "op.cc" in line)
+    assert "-DDEVKIT_ISAS(F)=F(fast)F(any) -DDEVKIT_HAS_FAST -DDEVKIT_HAS_ANY" in rest
+
+
+def test_a_library_that_was_cut_off_or_changed_is_built_again(
+    cache: Path,  # noqa: ARG001 - where it goes
+    compiler: Callable[[str], Path],
+) -> None:
+    compiler('echo library > "$out"')
+    path = built()
+    os.truncate(path, 3)
+    told: list[str] = []
+    assert built(told) == path
+    assert (told, path.read_text()) == (["start", "done"], "library\n")
+    path.with_name(f"{LIBRARY}.sha256").unlink()
+    assert built(told) == path
+    assert told[2:] == ["start", "done"]
 
 
 def test_a_cached_operator_needs_a_cache_that_can_be_read_only(cache: Path, compiler: Callable[[str], Path]) -> None:
@@ -112,7 +152,7 @@ def test_other_flags_sources_or_compilers_are_another_entry(
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
     paths.append(built())
     sources = tmp_path / "sources"
-    shutil.copytree(build.SOURCES, sources)
+    shutil.copytree(SOURCES, sources)
     (sources / "op.cc").write_text("// changed\n")
     paths.append(built(sources=sources))
     script = Path(os.environ["CXX"])
@@ -128,7 +168,7 @@ def test_of_two_at_once_one_compiles_and_the_other_waits(cache: Path, compiler: 
     outputs = [process.communicate(timeout=LIMIT_S)[0].split() for process in both]
     assert sorted(output[:-1] for output in outputs) == [["cached"], ["start", "done"]]
     assert outputs[0][-1] == outputs[1][-1]
-    assert len(calls.read_text().splitlines()) == len(list(build.SOURCES.glob("*.cc"))) + 1
+    assert len(calls.read_text().splitlines()) == COMPILED + 1
     assert len(entries(cache)) == 1
 
 
@@ -145,7 +185,7 @@ def test_killed_in_the_middle_it_leaves_nothing_that_counts_as_built(
         process.send_signal(killer)
     process.communicate(timeout=LIMIT_S)
     wait_for(lambda: not running(cache))
-    assert not list(cache.glob(f"*/{build.LIBRARY}"))
+    assert not list(cache.glob(f"*/{LIBRARY}"))
     if killer == signal.SIGINT:
         assert entries(cache) == []
 
@@ -224,5 +264,5 @@ def test_a_cache_that_cannot_be_written_is_refused(
 def test_a_processor_without_the_instructions_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "NEEDED_FEATURES", ("avx2", "avx4096"))
     with pytest.raises(Refusal, match="cannot run on this processor") as refusal:
-        built()
+        built(variants=())
     assert "AVX4096 is missing here" in refusal.value.why

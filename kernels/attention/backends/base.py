@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 import numpy as np
 
-from .clock import available_bytes, host_peak_mib, host_times_ms
+from ..clock import available_bytes, host_peak_mib, host_times_ms
 
 if TYPE_CHECKING:
-    from .case import Arrays, Case
-    from .reference import Result
+    from ..case import Arrays, Case
+    from ..reference import Result
 
 Call = Callable[[], Any]
 
@@ -68,7 +68,11 @@ class Library(ABC):
     def product(self, size: int, dtype: str) -> Call:
         """Return a call that multiplies two square matrices."""
 
-    def fma_gflops(self, seconds: float) -> float | None:  # noqa: ARG002 - for who can
+    def isa(self, implementation: str, case: Case) -> str | None:  # noqa: ARG002 - for who can
+        """Return the instruction set that an implementation computes a case with, where it says so."""
+        return None
+
+    def fma_gflops(self, dtype: str, seconds: float) -> float | None:  # noqa: ARG002 - for who can
         """Return what the processor's multiply-add units reach on registers alone, where that can be measured."""
         return None
 

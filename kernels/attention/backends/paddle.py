@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import platform
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,15 @@ import paddle
 from paddle.nn.functional import flash_attention as paddle_flash
 from paddle.nn.functional import scaled_dot_product_attention, softmax
 
-from ..protocol import emit
-from .clock import MIB
-from .functional import flash_attention
-from .libraries import Call, Calls, Library, seeing, visible
-from .op import DTYPES, LARGEST_HEAD_DIM, load, loaded
-from .reference import Result
+from ...protocol import emit
+from ..clock import MIB
+from ..functional import flash_attention
+from ..op import DTYPES, LARGEST_HEAD_DIM, fma_gflops, isa, load
+from ..reference import Result
+from .base import Call, Calls, Library, seeing, visible
 
 if TYPE_CHECKING:
-    from .case import Arrays, Case
+    from ..case import Arrays, Case
 
 # How many [batch, heads, seqlen_q, seqlen_k] tensors are alive at once in a forward and a backward pass (measured).
 SQUARES = {"naive": 6, "paddle_sdpa": 6}
@@ -62,7 +61,7 @@ class PaddleLibrary(Library):
         if self.device != "cpu":
             return "devkit_cpu runs on the CPU, and this run is on a GPU."
         if case.dtype not in DTYPES:
-            return f"devkit_cpu takes {' and '.join(DTYPES)}, not {case.dtype}."
+            return f"devkit_cpu takes {', '.join(DTYPES[:-1])} and {DTYPES[-1]}, not {case.dtype}."
         if case.head_dim > LARGEST_HEAD_DIM:
             return f"devkit_cpu takes a head_dim of 1 to {LARGEST_HEAD_DIM}, not {case.head_dim}."
         return ""
@@ -129,15 +128,13 @@ class PaddleLibrary(Library):
         left, right = paddle.randn([size, size]).astype(dtype), paddle.randn([size, size]).astype(dtype)
         return lambda: paddle.matmul(left, right)
 
-    def fma_gflops(self, seconds: float) -> float | None:
+    def isa(self, implementation: str, case: Case) -> str | None:
+        """Return the instruction set of ours; Paddle does not say which its own are."""
+        return isa(case.dtype) if implementation == "devkit_cpu" else None
+
+    def fma_gflops(self, dtype: str, seconds: float) -> float | None:
         """Return the rate that our library's multiply-adds reach on registers alone; None unless it is loaded."""
-        library = loaded()
-        if self.device != "cpu" or library is None:
-            return None
-        measure = ctypes.CDLL(str(library)).devkit_fma_gflops
-        measure.restype = ctypes.c_double
-        rate: float = measure(ctypes.c_int(self.threads), ctypes.c_double(seconds))
-        return rate
+        return fma_gflops(dtype, self.threads, seconds) if self.device == "cpu" else None
 
     def _gpu_bytes_available(self) -> int:
         free: int = paddle.device.cuda.get_device_properties(0).total_memory - paddle.device.cuda.memory_allocated()

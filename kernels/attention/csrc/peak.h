@@ -1,47 +1,57 @@
 // What the processor could do at most: multiply-adds on registers alone.
+#pragma once
+
 #include <chrono>
-#include <vector>
 
 #include "micro_kernel.h"
 
-namespace {
+namespace devkit {
+namespace DEVKIT_ISA {
 
 // Floating-point operations a second of one thread over about `seconds`.
+template <class Word>
 double Rate(double seconds) {
   using Clock = std::chrono::steady_clock;
   constexpr int64_t kRounds = 10000;
   // Each sum starts elsewhere, so that none is another's copy.
-  devkit::MicroTile sums;
+  MicroTile sums;
   float start = 0;
   for (auto& row : sums.at)
-    for (auto& sum : row) sum = devkit::Broadcast(start += 1);
-  const devkit::Vec factor = devkit::Broadcast(0.5f);
+    for (auto& sum : row) sum = Broadcast(start += 1);
+  // Of pairs of bfloat16 this is 0.5 twice.
+  const Vec factor = Word::kPerWord == 1 ? Broadcast(0.5f) : Broadcast(0.50196838f);
   const auto started = Clock::now();
   int64_t operations = 0;
   double elapsed = 0;
   while (elapsed < seconds) {
     for (int64_t round = 0; round < kRounds; ++round) {
       for (auto& row : sums.at)
-        for (auto& sum : row) sum = devkit::Fma(sum, factor, factor);
+        for (auto& sum : row) sum = Word::kPerWord == 1 ? Word::MultiplyAdd(sum, factor, factor)
+                                                        : Word::MultiplyAdd(factor, factor, sum);
     }
-    operations += kRounds * devkit::kRows * devkit::kColumns * 2;
+    operations += kRounds * kRows * kColumns * 2 * Word::kPerWord;
     elapsed = std::chrono::duration<double>(Clock::now() - started).count();
   }
   // What nobody reads, the compiler does not compute.
-  devkit::Vec total = devkit::Zero();
+  Vec total = Zero();
   for (const auto& row : sums.at)
-    for (const auto& sum : row) total = devkit::Add(total, sum);
-  volatile float used = devkit::SumOfLanes(total);
+    for (const auto& sum : row) total = Add(total, sum);
+  volatile float used = SumOfLanes(total);
   (void)used;
   return operations / elapsed;
 }
 
-}  // namespace
-
-// GFLOP/s of `threads` threads together.
-extern "C" double devkit_fma_gflops(int threads, double seconds) {
+inline double Peak(int threads, double seconds) {
+#ifdef DEVKIT_PAIRS
+  using Word = BFloat16Pairs;
+#else
+  using Word = Floats;
+#endif
   double sum = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : sum)
-  sum += Rate(seconds) / 1e9;
+  sum += Rate<Word>(seconds) / 1e9;
   return sum;
 }
+
+}  // namespace DEVKIT_ISA
+}  // namespace devkit

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from .clock import MIB
-from .libraries import Call, Calls, Library, seeing, visible
-from .reference import Result
+from ..clock import MIB
+from ..reference import Result
+from .base import Call, Calls, Library, seeing, visible
 
 if TYPE_CHECKING:
-    from .case import Arrays, Case
+    from ..case import Arrays, Case
 
 
 class TorchLibrary(Library):
