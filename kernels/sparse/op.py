@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..attention.build import Report, library
+from ..cpp_extension import Report, library
 from ..protocol import Refusal, emit
 
 SOURCES = Path(__file__).parent / "csrc"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..attention.backends.base import DECLINES, reason
 from ..attention.clock import host_times_ms, iterations_for
-from ..attention.libraries import DECLINES, reason
 from ..protocol import Refusal, emit
 from .case import Case, Inputs, expected, inputs, parse_case
 from .libraries import Calls, Unsupported, library

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from ... import attention
-from ...attention.build import library
 from ...attention.functional import attention_part, attention_part_backward
 from ...attention.op import load as load_attention
+from ...cpp_extension import library
 from ...protocol import Refusal, emit
 from .base import Operators
 

@@ -12,6 +12,7 @@ import pytest
 from devkit.kernels.attention import flash_attention, flash_attention_varlen, flashmask_attention
 from devkit.kernels.attention.case import Arrays, Case, arrays, rounded
 from devkit.kernels.attention.clock import host_peak_mib
+from devkit.kernels.attention.functional import attention_part, attention_part_backward
 from devkit.kernels.attention.reference import NAMES, Result, compare, expected
 from devkit.kernels.protocol import Refusal
 
@@ -431,3 +432,16 @@ def test_what_makes_no_sense_is_refused_in_the_words_of_the_argument(call: Calla
         call(paddle.zeros([1, 5, 2, 8]))
     assert what in refusal.value.what
     assert refusal.value.why
+
+
+def test_the_gradients_of_parts_of_the_keys_add_up_to_those_of_the_whole() -> None:
+    x = tensors(arrays(replace(SMALL, causal=False)))
+    whole, lse = flash_attention(x.q, x.k, x.v, return_lse=True)
+    exact = result(x, causal=False)
+    halves = [(x.k[:, at], x.v[:, at]) for at in (slice(0, 50), slice(50, None))]
+    parts = [attention_part_backward(x.q, *half, whole, lse, x.dout, causal=False) for half in halves]
+    np.testing.assert_allclose(sum(part[0] for part in parts).numpy(), exact.dq, atol=1e-5)
+    for at, name in ((1, "dk"), (2, "dv")):
+        joined = np.concatenate([part[at].numpy() for part in parts], axis=1)
+        np.testing.assert_allclose(joined, getattr(exact, name), atol=1e-5)
+    assert attention_part(x.q, x.k, x.v, causal=True)[0].stop_gradient
