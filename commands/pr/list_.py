@@ -5,27 +5,36 @@ Example:  devkit pr list
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column
+from devkit.errors import DevkitError
 from devkit.git.session import open_session
 from devkit.pr.show import Row, rows
 from devkit.text import ago
 
+if TYPE_CHECKING:
+    from devkit.app import App
+
+FORGE_S = 10.0
 TITLE_LENGTH, TITLE_LEAST, OTHERS = 48, 16, 64  # cells: of a title at most and at least, and of the other columns
 
 
 def command(
     ctx: typer.Context,
     local: Annotated[bool, typer.Option("--local", help="Do not ask the forge's API.")] = False,
+    forge: Annotated[bool, typer.Option("--forge", help="List the open requests of the forge instead.")] = False,
     as_json: Json = False,
 ) -> None:
     from rich.cells import cell_len
 
     console = ctx.obj.console
+    if forge:
+        _open_requests(ctx.obj, as_json=as_json)
+        return
     with open_session(ctx.obj, changes=False) as session:
         found = rows(session, session.state(), api=not local)
     if as_json:
@@ -49,6 +58,51 @@ def command(
     names = max((cell_len(row.branch) for row in found), default=0)
     title = min(TITLE_LENGTH, max(TITLE_LEAST, console.out.width - OTHERS - names))
     console.table(columns, [_cells(row, title) for row in found])
+
+
+def _open_requests(app: App, *, as_json: bool) -> None:
+    """List what is open on the forge; that which is here is marked."""
+    from devkit.git.roles import base_remote, requests_here
+    from devkit.pr.forge import Forge
+
+    with open_session(app, changes=False) as session:
+        state = session.state(status=False)
+        api = Forge.of(app, state.remotes[base_remote(state, app.config)], timeout_s=FORGE_S)
+        here = {request.number: name for name, request in requests_here(state).items()}
+    if api is None:
+        why = "It is asked with a token, in GH_TOKEN or GITHUB_TOKEN, or through gh."
+        raise DevkitError("the open requests are known to the forge alone", why, "gh auth login")
+    found = api.open_requests()
+    if found is None:
+        raise DevkitError(f"{api.address} did not answer", "", "devkit pr list --forge -v")
+    if as_json:
+        app.console.json(
+            [
+                {
+                    "number": one.number,
+                    "title": one.title,
+                    "state": one.state,
+                    "author": one.author,
+                    "base": one.base,
+                    "head": f"{one.head_repository}:{one.head_branch}",
+                    "branch": here.get(one.number),
+                }
+                for one in found
+            ]
+        )
+        return
+    columns = [
+        Column("request", "right", 9),
+        Column("title", "left", 8),
+        Column("author"),
+        Column("state"),
+        Column("here"),
+    ]
+    app.console.table(
+        columns,
+        [(Cell(str(one.number), "type"), one.title, one.author, one.state, here.get(one.number, "")) for one in found],
+    )
+    app.console.next("devkit pr fetch N")
 
 
 def _cells(row: Row, title: int) -> tuple[str | Cell, ...]:

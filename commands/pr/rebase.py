@@ -19,7 +19,9 @@ from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.pr._options import Which
 from devkit.console import Console
 from devkit.git.session import open_session
-from devkit.pr.rebase import Outcome, RebaseOptions, plan_rebase, rebase
+from devkit.pr.branches import chosen_branch
+from devkit.pr.rebase import Outcome, RebaseOptions, plan_rebase, rebase, switch_to
+from devkit.pr.stack import above
 
 
 def command(
@@ -29,10 +31,13 @@ def command(
         str, typer.Option("--onto", metavar="COMMIT", help="Another base: remote/branch, or a commit.")
     ] = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
+    stack: Annotated[bool, typer.Option("--stack", help="Rebase the branches that stand on it too.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     app = ctx.obj
+    if stack:
+        return _stack(app, RebaseOptions(which, onto, remote), dry_run=dry_run, as_json=as_json)
     with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
         plan = plan_rebase(session, state, RebaseOptions(which, onto, remote))
@@ -43,23 +48,39 @@ def command(
     return show(app, outcome, as_json=as_json)
 
 
+def _stack(app: App, options: RebaseOptions, *, dry_run: bool, as_json: bool) -> int:
+    """Rebase a branch and then, one after another, those that stand on it; where one stops, so does this."""
+    with open_session(app, changes=True, dry=dry_run) as session:
+        state = session.state()
+        began = state.branch
+        first = chosen_branch(state, options.which)
+        outcomes = []
+        for name in (first, *above(state, first)):
+            state = session.state()
+            chosen = RebaseOptions(name, options.onto if name == first else "", options.remote)
+            plan = plan_rebase(session, state, chosen)
+            if dry_run:
+                app.console.plan(plan.steps)
+                continue
+            outcomes.append(rebase(session, state, plan))
+            if outcomes[-1].stopped:
+                app.console.next("devkit pr rebase --stack   once it is through, for those above")
+                break
+        if outcomes and not outcomes[-1].stopped and began:
+            switch_to(session, session.state(), began)
+    if as_json:
+        app.console.json([_plain(outcome) for outcome in outcomes])
+    else:
+        for outcome in outcomes:
+            show(app, outcome, as_json=False)
+    return int(any(outcome.stopped for outcome in outcomes))
+
+
 def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
     """Say what came of a rebase, and return the exit status."""
     console = app.console
     if as_json:
-        summary = outcome.summary
-        console.json(
-            {
-                "branch": outcome.branch,
-                "base": outcome.base,
-                "done": not outcome.stopped,
-                "stopped": outcome.stopped or None,
-                "conflicts": [{"path": path, "kind": kind} for path, kind in outcome.conflicts],
-                "ahead": summary.ahead if summary else None,
-                "behind": summary.behind if summary else None,
-                "notes": outcome.notes,
-            }
-        )
+        console.json(_plain(outcome))
         return 1 if outcome.stopped else 0
     if outcome.stopped:
         _stopped(console, outcome)
@@ -97,3 +118,17 @@ def _stopped(console: Console, outcome: Outcome) -> None:
     if not merging:
         console.next("devkit pr skip   without this commit")
     console.next("devkit pr abort   back to where you were")
+
+
+def _plain(outcome: Outcome) -> dict[str, object]:
+    summary = outcome.summary
+    return {
+        "branch": outcome.branch,
+        "base": outcome.base,
+        "done": not outcome.stopped,
+        "stopped": outcome.stopped or None,
+        "conflicts": [{"path": path, "kind": kind} for path, kind in outcome.conflicts],
+        "ahead": summary.ahead if summary else None,
+        "behind": summary.behind if summary else None,
+        "notes": outcome.notes,
+    }

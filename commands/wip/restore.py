@@ -14,8 +14,7 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json
 from devkit.git.session import open_session
-from devkit.git.wip import find, within
-from devkit.pr.wip import inside, restore
+from devkit.pr.wip import inside, plan_restore, restore
 from devkit.text import counted
 
 
@@ -25,24 +24,29 @@ def command(
         list[str] | None, typer.Argument(metavar="[PATH…]", help="Files or folders; everything by default.")
     ] = None,
     number: Annotated[int, typer.Option("--from", metavar="N", min=0, help="The entry; the newest by default.")] = 0,
+    markers: Annotated[
+        bool, typer.Option("--markers", help="Where it does not fit, write conflict markers into the file.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
         chosen = inside(session, state, paths or [], Path.cwd())
+        plan = plan_restore(session, state, number, chosen, markers=markers)
         if dry_run:
-            entry = find(session.git, state, number)
-            app.console.plan(
-                [f"# take back {each.path} from {entry.ref}" for each in entry.items if within(each.path, chosen)]
-            )
+            app.console.plan(plan.steps)
             return
-        entry, count = restore(session, state, number, chosen)
+        entry, count = restore(session, state, plan, chosen)
     if as_json:
-        app.console.json({"wip": entry.number, "files": count})
+        app.console.json({"wip": entry.number, "files": count, "conflicts": sorted(plan.markers)})
         return
     app.console.done(
         f"took back {counted(count, 'file')} of {entry.number}" + (f", {entry.message}" if entry.message else "")
     )
+    for path in sorted(plan.markers):
+        app.console.look(f"{path} holds conflict markers")
+    if plan.markers:
+        app.console.next(f"devkit wip drop {entry.number}   once they are resolved: the entry is kept until then")
     app.console.next("devkit undo")

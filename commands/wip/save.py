@@ -12,8 +12,7 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json
 from devkit.git.session import open_session
-from devkit.git.wip import collect, next_number
-from devkit.pr.wip import inside, save
+from devkit.pr.wip import inside, plan_save, save
 
 
 def command(
@@ -26,21 +25,14 @@ def command(
     as_json: Json = False,
 ) -> None:
     app = ctx.obj
-    with open_session(app, changes=not dry_run) as session:
+    with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
         chosen = inside(session, state, paths or [], Path.cwd())
+        plan = plan_save(session, state, chosen, message)
         if dry_run:
-            items = collect(session.git, state, chosen)[0]
-            app.console.plan([f"# keep {each.path} in refs/devkit/wip/{next_number(state)}" for each in items])
-            app.console.plan(
-                [
-                    f"git restore --source=HEAD --staged --worktree -- {each.path}"
-                    for each in items
-                    if not each.untracked
-                ]
-            )
+            app.console.plan(plan.steps)
             return
-        entry = save(session, state, chosen, message)
+        entry = save(session, state, plan, chosen)
     if as_json:
         app.console.json({"wip": entry.number, "files": [each.path for each in entry.items]})
         return

@@ -147,6 +147,12 @@ def lines_of(data: bytes) -> list[str]:
     return os.fsdecode(data).removesuffix("\n").split("\n") if data else []
 
 
+def quoted(path: str) -> bytes:
+    """Return a path as git reads it from a list of lines: in C's quotes."""
+    escaped = (b"\\%03o" % each if each < ord(" ") or each in b'"\\' else bytes([each]) for each in os.fsencode(path))
+    return b'"' + b"".join(escaped) + b'"'
+
+
 def word(text: str, what: str) -> str:
     """Return a user's word if git cannot take it for anything but a word.
 

@@ -527,6 +527,10 @@ def sections(config: Iterable[tuple[str, str]]) -> dict[str, tuple[tuple[str, st
 def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
     for path, head, branch in checkout.submodules:
         folder = Path(checkout.path) / safe_path(path)
+        if head and not (folder / ".git").exists():
+            where = shlex.quote(checkout.path)
+            again = f"git -C {where} submodule update --init -- {shlex.quote(path)}"
+            restored.left.append(f"the submodule {path} came back empty: {again}")
         if not head or not (folder / ".git").exists():
             continue
         inside = git.at(folder)

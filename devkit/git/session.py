@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import signal
+import stat
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git import journal, snapshot, store
-from devkit.git.command import Git, line, lines_of
+from devkit.git.changes import lstat
+from devkit.git.command import Git, line, lines_of, quoted
 from devkit.git.restore import differences, put_back, refs_now, remove_worktree, sections, set_branch_config
 from devkit.git.roles import USUAL_BASE_BRANCHES
 from devkit.git.snapshot import MIB, WriteSet, blobs_of
@@ -357,7 +359,22 @@ def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) 
         held = {file.path for file in each.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
+        found += [f"{path} was edited, which git was told to overlook" for path in overlooked(session.git.at(top))]
     return found + _made_since(session, entry.creates, entry.after)
+
+
+def overlooked(git: Git) -> list[str]:
+    """Return the files that differ from the index though ``git status`` does not say so: marked to be overlooked."""
+    rows = os.fsdecode(git.read("ls-files", "-v", "-z")).split("\0")
+    marked = [row[2:] for row in rows if row and (row[0].islower() or row[0] == "S")]
+    regular = [path for path in marked if (found := lstat(git.directory / path)) and stat.S_ISREG(found.st_mode)]
+    if not regular:
+        return []
+    data = b"".join(quoted(path) + b"\n" for path in regular)
+    now = git.read("hash-object", "--stdin-paths", data=data).decode().split()
+    stages = os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0")
+    index = {path: facts.split(" ")[1] for facts, _, path in (row.partition("\t") for row in stages if row)}
+    return [path for path, oid in zip(regular, now, strict=True) if index.get(path) != oid]
 
 
 def _settings_since(after: journal.After, now: State) -> list[str]:

@@ -152,6 +152,8 @@ def choose(session: Session, run: str, *, redo: bool = False) -> journal.Entry:
     if not run:
         if log.done:
             return log.done[-1]
+        if len(log.undone) == 1:  # there is no further back: it takes the undo back, as it always did
+            return log.undone[-1]
         if log.undone:
             raise DevkitError("all that is kept is undone already", "", "devkit redo", "devkit undo --list")
         raise DevkitError("there is nothing to undo in this repository", "devkit has changed nothing here.")
@@ -170,6 +172,7 @@ def plan_undo(session: Session, run: str = "", *, yes: bool, redo: bool = False)
     entry = choose(session, run, redo=redo)
     state = session.state()
     before = snapshot.load(session.git, entry, state)
+    redo = redo or entry in operation_log(choices(session)).undone
     _stand_clear(session, state, before, entry)
     _confirm(entry, since(session, before, entry, state), moved(before, state.own_refs), yes=yes, redo=redo)
     now = refs_now(session.git)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint
 from devkit.git.changes import in_the_way, is_odd, is_path, lstat
-from devkit.git.command import line
+from devkit.git.command import line, quoted
 from devkit.git.restore import make_folders, remove, remove_empty, safe_path, set_refs, write_file
 from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
 from devkit.text import counted
@@ -39,6 +39,7 @@ NOTHING = ("000000", "")
 NO_FILE = ("040000", "")  # a folder, or a conflict: nothing merges with that
 NAMED_AT_MOST = 500  # paths on a command line; of more, all that there are are listed
 MERGEABLE = {"100644", "100755"}
+BINARY = 128  # a status of git merge-file from here on is an error, not a number of conflicts
 
 Side = tuple[str, str]
 
@@ -161,11 +162,19 @@ def collect(
         blobs.kept |= {oid for mode, oid in (entry.head, entry.index) if mode != "000000"}
         items.append(
             _item(
-                top, entry.path, blobs, known, cleaned, _side(*entry.head), _side(*entry.index), intent=entry.xy == ".A"
+                top,
+                entry.path,
+                blobs,
+                known,
+                cleaned,
+                _side(*entry.head),
+                _side(*entry.index),
+                intent=entry.xy == ".A",
+                modes=_modes(state),
             )
         )
     items += [
-        _item(top, path, blobs, (), cleaned, NOTHING, NOTHING, untracked=True)
+        _item(top, path, blobs, (), cleaned, NOTHING, NOTHING, untracked=True, modes=_modes(state))
         for path in loose
         if not path.endswith("/")
     ]
@@ -189,6 +198,26 @@ def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> lis
     return sorted(clones | {way for path, way in ways if way != path and way not in spared})
 
 
+@dataclass(frozen=True)
+class Modes:
+    """Whether the disk tells permissions and symbolic links, as git was told when the clone was made."""
+
+    permissions: bool
+    links: bool
+
+    def of(self, mode: int, index: Side) -> str:
+        """Return git's mode of a regular file; what the disk cannot tell is as the index has it."""
+        if not self.links and index[0] == "120000":
+            return "120000"
+        if not self.permissions and index[0] in MERGEABLE:
+            return index[0]
+        return "100755" if mode & stat.S_IXUSR else "100644"
+
+
+def _modes(state: State) -> Modes:
+    return Modes(state.setting("core.filemode") != "false", state.setting("core.symlinks") != "false")
+
+
 def _side(mode: str, oid: str) -> Side:
     return NOTHING if mode == "000000" else (mode, oid)
 
@@ -201,17 +230,20 @@ def _item(
     cleaned: Mapping[str, str],
     base: Side,
     index: Side,
-    **flags: bool,
+    *,
+    modes: Modes,
+    untracked: bool = False,
+    intent: bool = False,
 ) -> Item:
     file = capture(top, path, blobs, known)
     if not file.mode or stat.S_ISDIR(file.mode):
-        return Item(path, base, index, NOTHING, "", 0, **flags)
+        return Item(path, base, index, NOTHING, "", 0, untracked, intent)
     if stat.S_ISLNK(file.mode):
-        return Item(path, base, index, ("120000", file.oid), file.oid, file.mode, **flags)
-    mode = "100755" if file.mode & stat.S_IXUSR else "100644"
-    oid = cleaned[path]
+        return Item(path, base, index, ("120000", file.oid), file.oid, file.mode, untracked, intent)
+    mode = modes.of(file.mode, index)
+    oid = file.oid if mode == "120000" else cleaned[path]
     blobs.kept.add(oid)
-    return Item(path, base, index, (mode, oid), file.oid, file.mode, **flags)
+    return Item(path, base, index, (mode, oid), file.oid, file.mode, untracked, intent)
 
 
 def _as_stored(git: Git, top: Path, paths: Sequence[str]) -> dict[str, str]:
@@ -226,12 +258,6 @@ def _as_stored(git: Git, top: Path, paths: Sequence[str]) -> dict[str, str]:
     data = b"".join(quoted(path) + b"\n" for path in regular)
     oids = git.at(top).read("hash-object", "-w", "--stdin-paths", data=data).decode().split()
     return dict(zip(regular, oids, strict=True))
-
-
-def quoted(path: str) -> bytes:
-    """Return a path as git reads it from a list of lines: in C's quotes."""
-    escaped = (b"\\%03o" % each if each < ord(" ") or each in b'"\\' else bytes([each]) for each in os.fsencode(path))
-    return b'"' + b"".join(escaped) + b'"'
 
 
 def decide(item: Item, now: Now, merge: Callable[[Side, Side, Side], Side | None]) -> Write | None:
@@ -323,6 +349,7 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
             mode, oid, _stage = facts.split(" ")
             index[path] = (mode, oid)
     cleaned = _as_stored(git, top, paths)
+    modes = _modes(state)
     dirty = {each.path for each in state.status.entries}
     unmerged = {each.path for each in state.status.unmerged}
 
@@ -338,8 +365,11 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
             return Now(entry, ("120000", oid), clean=path not in dirty)
         if not stat.S_ISREG(found.st_mode):
             return Now(entry, NO_FILE, clean=False)
-        mode = "100755" if found.st_mode & stat.S_IXUSR else "100644"
-        return Now(entry, (mode, cleaned[path]), clean=path not in dirty)
+        mode = modes.of(found.st_mode, entry)
+        oid = cleaned[path]
+        if mode == "120000":
+            oid = git.read("hash-object", "-w", "--stdin", data=(top / path).read_bytes()).decode().strip()
+        return Now(entry, (mode, oid), clean=path not in dirty)
 
     return now
 
@@ -487,3 +517,54 @@ def restore(changing: Changing, entry: Wip, state: State, paths: Collection[str]
     else:
         set_refs(git, {entry.ref: ""})
     return []
+
+
+def forget(git: Git, entries_: Iterable[Wip]) -> None:
+    """Let entries go: their names; undo still has them for a while."""
+    set_refs(git, {entry.ref: "" for entry in entries_})
+
+
+def marked(git: Git, state: State, entry: Wip, paths: Collection[str]) -> dict[str, bytes]:
+    """Return the text of each conflicting file with both sides between conflict markers; none for what is no text."""
+    now = here(git, state, list(paths))
+    found = {}
+    for item in entry.items:
+        if item.path not in paths:
+            continue
+        ours, theirs, base = now(item.path).work, item.work, item.base
+        if not {ours[0], theirs[0]} <= MERGEABLE or base[0] not in {*MERGEABLE, NOTHING[0]}:
+            continue
+        blob = blobs_of(git, (ours[1], base[1], theirs[1]))
+        with tempfile.TemporaryDirectory(prefix="devkit-merge-") as folder:
+            names = []
+            for name, side in (("ours", ours), ("base", base), ("theirs", theirs)):
+                (Path(folder) / name).write_bytes(blob(side[1]) if side[1] else b"")
+                names.append(str(Path(folder) / name))
+            labels = ("-L", "here", "-L", "before", "-L", f"wip {entry.number}")
+            answer = git.ask("merge-file", "-p", "--quiet", *labels, *names)
+        if answer.status < BINARY:  # the number of conflicts; 255 for a file that has no lines
+            found[item.path] = answer.stdout
+    return found
+
+
+def write_marked(state: State, texts: Mapping[str, bytes]) -> None:
+    """Write files with conflict markers."""
+    for path, text in texts.items():
+        place = state.checkout / safe_path(path)
+        write_file(place, text, place.stat().st_mode)
+
+
+def tree_of(git: Git, state: State, entry: Wip, *, staged: bool = False, paths: Collection[str] = ()) -> str:
+    """Write the tree of an entry's base with its work, or with what was staged of it, and return its name."""
+    null = state.place.null
+    rows = []
+    for item in entry.items:
+        side = item.index if staged else item.work
+        if within(item.path, paths) and not (staged and item.untracked):
+            mode = "0" if side == NOTHING else side[0]
+            rows.append(os.fsencode(f"{mode} {side[1] or null}\t{item.path}\0"))
+    with tempfile.TemporaryDirectory(prefix="devkit-wip-") as folder:
+        env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.read("read-tree", entry.base, env=env)
+        git.read("update-index", "--add", "-z", "--index-info", data=b"".join(rows), env=env)
+        return git.read("write-tree", env=env).decode().strip()

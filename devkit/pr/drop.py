@@ -333,6 +333,13 @@ def _only_here(session: Session, state: State, branches: Sequence[str], *, yes: 
         data = "".join(f"^{oid}\n" for oid in dict.fromkeys(others)) + f"{state.branches[name]}\n"
         words = ("log", "--stdin", "--ignore-missing", "--format=%h %s")
         lost = lines_of(session.git.read(*words, data=data.encode()))
+        request = request_of(state, name)
+        seen = state.refs.get(request.tracking, "") if request else ""
+        if lost and seen:  # a request that was only rebased is the author's still
+            range_ = f"{seen}...{state.branches[name]}"
+            only = ("log", "--right-only", "--cherry-pick", "--no-merges", "--format=%h %s", range_, "--")
+            mine = set(lines_of(session.git.read(*only)))
+            lost = [commit for commit in lost if commit in mine]
         if lost and not yes:
             raise DevkitError(
                 f"{name} has {counted(len(lost), 'commit')} that no other branch and no remote has",

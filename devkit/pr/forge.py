@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from devkit.git.roles import Location
 
 TIMEOUT_S = 2.0  # in all: a list is not kept waiting for what only adds to it
-LARGEST = 8 << 20
+LOG_S = 30.0  # for a log, and for what changes something
+LARGEST = 32 << 20
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SILENT: set[str] = set()
 TOKENS = ("GH_TOKEN", "GITHUB_TOKEN")
 
@@ -45,6 +49,27 @@ class Known:
     head_branch: str
     head: str
     checks: str = ""
+    number: int = 0
+    page: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of a commit.
+
+    Attributes:
+        state: ``passed``, ``failed``, ``cancelled``, ``skipped``, ``waiting`` (for an approval) or ``running``.
+        job: the number of the job whose log can be asked for, or nothing.
+        text: what the check itself says of its end.
+        page: where it is shown.
+    """
+
+    name: str
+    state: str
+    id: str = ""
+    job: str = ""
+    text: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,7 @@ class Forge:
     deadline: float = 0.0
 
     @classmethod
-    def of(cls, app: App, url: str) -> Forge | None:
+    def of(cls, app: App, url: str, *, timeout_s: float = TIMEOUT_S) -> Forge | None:
         """Return the forge of a remote, or None where it is not known or there is no token."""
         place = locate(url)
         address = app.config.get("pr.api") or ("https://api.github.com" if place.host == "github.com" else "")
@@ -73,13 +98,49 @@ class Forge:
         if not token:
             return None
         remember_secret(token)
-        return cls(app, address.rstrip("/"), place, token, time.monotonic() + TIMEOUT_S)
+        return cls(app, address.rstrip("/"), place, token, time.monotonic() + timeout_s)
 
     def request(self, number: int, *, checks: bool = False) -> Known | None:
         """Ask for a request, with how its checks stand; None where the forge does not answer."""
         data = self._get(f"pulls/{number}")
         try:
             return self._known(data, checks=checks) if isinstance(data, dict) else None
+        except (KeyError, TypeError):
+            return None
+
+    def open_requests(self) -> list[Known] | None:
+        """Return the open requests, the newest first; None where the forge does not answer."""
+        data = self._get("pulls?state=open&per_page=50&sort=updated&direction=desc")
+        if not isinstance(data, list):
+            return None
+        found = []
+        with contextlib.suppress(KeyError, TypeError):
+            found += [self._known(row, checks=False) for row in data]
+        return found
+
+    def checks(self, commit: str) -> list[Check] | None:
+        """Return the checks of a commit, those of older interfaces too; None where the forge does not answer."""
+        runs = self._get(f"commits/{commit}/check-runs?per_page=100")
+        statuses = self._get(f"commits/{commit}/status?per_page=100")
+        if runs is None and statuses is None:
+            return None
+        return parse_checks(runs, statuses)
+
+    def log(self, job: str) -> str:
+        """Return the log of a job, or nothing; its address is another host's, which gets no token."""
+        found = self._request(f"actions/jobs/{urllib.parse.quote(job)}/logs", raw=True)
+        return found if isinstance(found, str) else ""
+
+    def rerun(self, check: Check) -> bool:
+        """Ask for a check to be run again; return whether the forge took it."""
+        path = f"actions/jobs/{check.job}/rerun" if check.job else f"check-runs/{check.id}/rerequest"
+        return self._request(path, body={}) is not None
+
+    def create(self, body: dict[str, Any]) -> Known | None:
+        """Open a request; None where the forge did not."""
+        data = self._request("pulls", body=body)
+        try:
+            return self._known(data, checks=False) if isinstance(data, dict) else None
         except (KeyError, TypeError):
             return None
 
@@ -95,43 +156,63 @@ class Forge:
             str(head["ref"]),
             str(head["sha"]),
             summary_of_checks(self._get(f"commits/{head['sha']}/check-runs?per_page=100")) if checks else "",
+            int(data.get("number") or 0),
+            str(data.get("html_url") or ""),
         )
 
     def _get(self, path: str) -> Any:
+        return self._request(path)
+
+    def _request(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
+        """Ask the forge, or tell it something; None where it does not answer in time or refuses."""
         url = f"{self.address}/repos/{urllib.parse.quote(str(self.place))}/{path}"
         headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {self.token}",
             "User-Agent": "devkit",
         }
-        environ = self.app.child_environment()
-        proxies = {kind: environ[f"{kind}_proxy"] for kind in ("http", "https") if environ.get(f"{kind}_proxy")}
-        if urllib.parse.urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}:
-            proxies = {}
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect())
         found: list[Any] = []
+        left = max(self.deadline - time.monotonic(), 0.01) if body is None and not raw else LOG_S
 
         def ask() -> None:
-            left = max(self.deadline - time.monotonic(), 0.01)
+            data = None if body is None else json.dumps(body).encode()
             try:
-                with opener.open(urllib.request.Request(url, headers=headers), timeout=left) as answer:  # noqa: S310 - checked in ``of``
-                    found.append(json.loads(answer.read(LARGEST)))
+                found.append(self._answer(urllib.request.Request(url, data, headers), left, raw=raw))  # noqa: S310 - checked in ``of``
             except urllib.error.HTTPError as error:  # it answered
                 found.append(None)
-                if self.app.console.verbose:
+                if self.app.console.verbose or body is not None:
                     self.app.console.look(f"{url}: {error}")
-            except (OSError, ValueError, urllib.error.URLError) as error:
+            except (OSError, ValueError) as error:
                 if self.app.console.verbose:
                     self.app.console.look(f"{url}: {error}")
 
         # In a thread: the look-up of a name heeds no time-out.
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(max(self.deadline - time.monotonic(), 0.01))
+        thread.join(left)
         if not found:
             self._silent()
             return None
         return found[0]
+
+    def _answer(self, request: urllib.request.Request, left: float, *, raw: bool) -> Any:
+        environ = self.app.child_environment()
+        proxies = {kind: environ[f"{kind}_proxy"] for kind in ("http", "https") if environ.get(f"{kind}_proxy")}
+        if urllib.parse.urlsplit(request.full_url).hostname in {"127.0.0.1", "localhost", "::1"}:
+            proxies = {}
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect())
+        try:
+            with opener.open(request, timeout=left) as answer:
+                data = answer.read(LARGEST)
+        except urllib.error.HTTPError as error:
+            elsewhere = error.headers.get("Location", "") if error.code in REDIRECTS and raw else ""
+            if not elsewhere.startswith("https://"):
+                raise
+            with opener.open(urllib.request.Request(elsewhere), timeout=left) as answer:  # noqa: S310 - https
+                data = answer.read(LARGEST)
+        if raw:
+            return data.decode(errors="replace")
+        return json.loads(data) if data.strip() else {}
 
     def _silent(self) -> None:
         """Say once that the forge's API did not answer."""
@@ -146,6 +227,47 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Follow none."""
         return
+
+
+STATES = {
+    "success": "passed",
+    "neutral": "passed",
+    "failure": "failed",
+    "error": "failed",
+    "timed_out": "failed",
+    "startup_failure": "failed",
+    "action_required": "waiting",
+    "cancelled": "cancelled",
+    "stale": "cancelled",
+    "skipped": "skipped",
+}
+_JOB = re.compile(r"/job/(\d+)")
+
+
+def parse_checks(runs: Any, statuses: Any) -> list[Check]:
+    """Return what two interfaces of a forge say of a commit's checks: check runs and statuses."""
+    found = []
+    for run in runs.get("check_runs", []) if isinstance(runs, dict) else []:
+        ended = run.get("status") == "completed"
+        page = str(run.get("details_url") or run.get("html_url") or "")
+        job = _JOB.search(page)
+        output = run.get("output") or {}
+        found.append(
+            Check(
+                str(run.get("name") or "?"),
+                STATES.get(str(run.get("conclusion")), "failed") if ended else "running",
+                str(run.get("id") or ""),
+                job[1] if job else "",
+                str(output.get("title") or ""),
+                page,
+            )
+        )
+    for status in statuses.get("statuses", []) if isinstance(statuses, dict) else []:
+        state = str(status.get("state"))
+        text, page = str(status.get("description") or ""), str(status.get("target_url") or "")
+        found.append(Check(str(status.get("context") or "?"), STATES.get(state, "running"), "", "", text, page))
+    order = ["failed", "waiting", "running", "cancelled", "passed", "skipped"]
+    return sorted(found, key=lambda check: (order.index(check.state), check.name.lower()))
 
 
 def summary_of_checks(data: Any) -> str:

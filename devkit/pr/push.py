@@ -191,13 +191,13 @@ def _page(session: Session, state: State, target: Target) -> str:
     base = base_remote(state, session.app.config)
     address = push_address(session.git, state, target.remote)
     places = [locate(resolved(state, url)) for url in (state.remotes[base], state.remotes.get(address, address))]
-    project, fork = (replace(place, host=_web_host(session, place.host)) for place in places)
+    project, fork = (replace(place, host=web_host(session, place.host)) for place in places)
     if not project.host or project.host != fork.host or not project.owner:
         return ""
     head = quote(f"{fork.owner}:{target.name}", safe="/:")
     return f"https://{project.host}/{quote(str(project))}/compare/{head}?expand=1"
 
 
-def _web_host(session: Session, host: str) -> str:
+def web_host(session: Session, host: str) -> str:
     """Return the host of a forge's pages by that of its repositories, which may be an alias of ssh's."""
     return host if host in FORGES or not host else ssh_host(session.app, host)

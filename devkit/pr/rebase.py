@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -18,9 +18,11 @@ from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
 from devkit.pr.base import with_default_branch
-from devkit.pr.branches import check_idle, chosen_branch
-from devkit.pr.carry import Carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.branches import branch_named, check_idle, chosen_branch
+from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.drop import merged_branches
 from devkit.pr.remote import unreachable
+from devkit.pr.stack import forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
 
@@ -80,6 +82,8 @@ class RebasePlan:
         work: the uncommitted work that is carried.
         updates: the lines before it.
         last: the rebase itself; None where the branch is on its base already.
+        parent: the branch of one's own that it will stand on; empty: the project's.
+        was_on: whether it stood on one.
     """
 
     branch: str
@@ -90,6 +94,8 @@ class RebasePlan:
     work: Carried | None = None
     updates: tuple[Line, ...] = ()
     last: Line | None = None
+    parent: str = ""
+    was_on: bool = False
 
     @property
     def steps(self) -> list[str]:
@@ -170,7 +176,11 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
         raise DevkitError(
             f"{branch} is the branch that requests go to", "", "devkit pr sync   makes it equal to the project's"
         )
-    return branch, find_base(state, session.git, options.onto, roles_.base, roles_.branch)
+    parent, _ = parent_of(state, branch)
+    onto = options.onto
+    if not onto and parent in state.branches and parent not in merged_branches(session, state):
+        onto = parent
+    return branch, find_base(state, session.git, onto, roles_.base, roles_.branch)
 
 
 def plan_rebase(session: Session, state: State, options: RebaseOptions) -> RebasePlan:
@@ -180,15 +190,24 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
         DevkitError: it cannot be done, or would overwrite something of the user's.
     """
     git = session.git
+    seen = state
     if not options.onto:
-        request = request_of(state, options.which or state.branch)
+        name = branch_named(state, options.which) if options.which else state.branch
+        request = request_of(state, name)
         remote = base_remote(state, session.app.config, options.remote or (request.remote if request else ""))
-        state = with_default_branch(session, state, remote)
-    branch, base = _start(session, state, options)
+        seen = state = with_default_branch(session, state, remote)
+        if parent_of(state, name)[0]:  # whether that is merged by now is told by the newest base
+            roles_ = base_of(state, session.app.config, name)
+            newest = _fetch_base(session, state, find_base(state, git, "", roles_.base, roles_.branch))
+            seen = replace(state, refs={**state.refs, roles_.tracking: newest})
+    branch, base = _start(session, seen, options)
     oid = _fetch_base(session, state, base)
     tip = state.branches[branch]
     contains = git.ask("merge-base", "--is-ancestor", oid, tip).status == 0
-    fork = os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
+    known, _ = parent_of(state, branch)
+    parent = base.name if not base.source and base.name in state.branches and base.name != branch else ""
+    old = old_tip(git, state, branch, known or parent) if known or parent else ""
+    fork = old or os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
     if not fork and state.place.shallow:
         raise DevkitError(
             f"{branch} and {base.name} have no commit in common here",
@@ -206,7 +225,8 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
         previous = state.refs.get(base.tracking) or state.place.null
         updates.append(line("update-ref", "-m", "devkit: fetched", base.tracking, oid, previous))
     names = [branch] if branch != state.branch else []
-    last = line("rebase", "--no-autostash", "--no-autosquash", oid, *names, slow=True)
+    where = ["--onto", oid, old] if old and old != oid else [oid]
+    last = line("rebase", "--no-autostash", "--no-autosquash", *where, *names, slow=True)
     return RebasePlan(
         branch,
         base,
@@ -216,6 +236,8 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
         work if work and work[0] else None,
         tuple(updates),
         last if changes else None,
+        parent,
+        bool(known),
     )
 
 
@@ -253,6 +275,8 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> Outcome:
             "head": state.head,
             "tip": plan.tip,
             "onto": plan.oid,
+            "parent": plan.parent,
+            "was_on": int(plan.was_on),
         }
         write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())
         answer = change.run(plan.last, check=False, title=f"rebasing {plan.branch}")
@@ -299,6 +323,8 @@ def after(
     along = [name for name, oid in then.items() if oid and oid != state.branches[name]]
     if along:
         outcome.notes.append(f"{', '.join(along)} moved along, as rebase.updateRefs says")
+    for step in _stacked(branch, mark):
+        change.run(step, check=False)
     aside = kept_aside(state, mark)
     if aside:
         entry = wip.find(session.git, state, aside)
@@ -317,6 +343,13 @@ def after(
         outcome.summary = summarize(session.git, state.head, str(mark.get("onto", "")), base)
     change.record.record["result"] = {"branch": branch, "commit": state.head}
     return outcome
+
+
+def _stacked(branch: str, mark: Mapping[str, str | int]) -> list[Line]:
+    """Return the lines that remember what a branch stands on now, or that it stands on none of one's own any more."""
+    if mark.get("parent"):
+        return parent_lines(branch, str(mark["parent"]), str(mark["onto"]))
+    return forget_lines(branch) if mark.get("was_on") else []
 
 
 def read_mark(place: Place) -> dict[str, str | int]:
@@ -390,3 +423,17 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
         operation=place.operation,
         aside=kept_aside(state, mark),
     )
+
+
+def switch_to(session: Session, state: State, branch: str) -> None:
+    """Go back to a branch after others were rebased."""
+    if state.branch == branch or branch not in state.branches:
+        return
+    changes = changes_between(session.git, state.head, state.branches[branch])
+    work = carried(session.git, state, changes, f"going back to {branch}")
+    writes = WriteSet(checkout=True, paths={change.path: change.before[1] for change in changes})
+    with session.change(f"pr rebase: back to {branch}", state, writes, branch=branch) as change:
+        aside = wip.stash(change, state, *work, f"carried to {branch}") if work else None
+        change.run(line("switch", "--no-recurse-submodules", branch, slow=True))
+        if aside:
+            wip.restore(change, aside, session.state())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git import wip
 from devkit.git.changes import typed
 from devkit.git.snapshot import WriteSet
+from devkit.pr.branches import check_idle
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from devkit.git.session import Session
+    from devkit.git.snapshot import Blobs
     from devkit.git.state import State
 
 
@@ -36,51 +40,125 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
     return found
 
 
-def save(session: Session, state: State, paths: Sequence[str], message: str) -> wip.Wip:
-    """Put the work at the paths aside; all of it by default.
+@dataclass(frozen=True)
+class SavePlan:
+    """Work that will be put aside, and what it will be called."""
+
+    items: tuple[wip.Item, ...]
+    blobs: Blobs
+    message: str
+    number: int
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be done, as lines."""
+        tracked = [item.path for item in self.items if not item.untracked]
+        lines = [f"# keep {item.path} as wip {self.number}" for item in self.items]
+        words = "git restore --source=HEAD --staged --worktree --"
+        lines += [f"{words} {' '.join(map(shlex.quote, tracked))}"] if tracked else []
+        return lines + [f"rm -- {shlex.quote(item.path)}" for item in self.items if item.untracked]
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """Work that will be restored.
+
+    Attributes:
+        markers: what is written, with conflict markers, where it does not fit.
+    """
+
+    entry: wip.Wip
+    items: tuple[wip.Item, ...]
+    markers: Mapping[str, bytes]
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be done, as lines."""
+        how = dict.fromkeys(self.markers, ", with conflict markers")
+        return [f"# restore {item.path} from wip {self.entry.number}{how.get(item.path, '')}" for item in self.items]
+
+
+def plan_save(session: Session, state: State, paths: Sequence[str], message: str) -> SavePlan:
+    """Return what puts the work at the paths aside; all of it by default.
 
     Raises:
         DevkitError: there is none.
     """
-    if state.place.operation:
-        raise DevkitError(
-            f"a {state.place.operation} is in progress in this checkout", "", "devkit pr continue", "devkit pr abort"
-        )
+    check_idle(state)
     items, blobs = wip.collect(session.git, state, paths)
     if not items:
         raise DevkitError(
             "there is no uncommitted work" + (f" at {' '.join(paths)}" if paths else ""), "", "git status"
         )
-    writes = WriteSet(checkout=True, paths={each.path: "" for each in items})
+    return SavePlan(items, blobs, message, wip.next_number(state))
+
+
+def save(session: Session, state: State, plan: SavePlan, paths: Sequence[str]) -> wip.Wip:
+    """Put work aside as planned."""
+    writes = WriteSet(checkout=True, paths={item.path: "" for item in plan.items})
     with session.change("wip save", state, writes, paths=list(paths)) as change:
-        entry = wip.stash(change, state, items, blobs, message)
-        change.record.record["result"] = {"wip": entry.number, "files": len(items)}
+        entry = wip.stash(change, state, plan.items, plan.blobs, plan.message)
+        change.record.record["result"] = {"wip": entry.number, "files": len(plan.items)}
     return entry
 
 
-def restore(session: Session, state: State, number: int, paths: Sequence[str]) -> tuple[wip.Wip, int]:
-    """Take work back: all of an entry, or some of its paths; return the entry and how many files.
+def plan_restore(
+    session: Session, state: State, number: int, paths: Sequence[str], *, markers: bool = False
+) -> RestorePlan:
+    """Return what restores work: all of an entry, or some of its paths.
+
+    Args:
+        session: the clone.
+        state: its state.
+        number: the entry; 0 is the newest.
+        paths: which of it.
+        markers: what does not fit is written with conflict markers, and the entry stays.
 
     Raises:
-        DevkitError: it conflicts with what is here; nothing was changed.
+        DevkitError: it conflicts with what is here, and no markers are wanted, or cannot be.
     """
     entry = wip.find(session.git, state, number)
-    items = [each for each in entry.items if wip.within(each.path, paths)]
+    items = tuple(item for item in entry.items if wip.within(item.path, paths))
     if not items:
         raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", "devkit wip list")
     _, conflicts = wip.over(session.git, state, items)
-    if conflicts:
-        fits = [typed(state.checkout, each.path) for each in items if each.path not in conflicts]
+    marked = wip.marked(session.git, state, entry, conflicts) if markers else {}
+    left = [path for path in conflicts if path not in marked]
+    if left:
+        fits = [typed(state.checkout, item.path) for item in items if item.path not in conflicts]
+        source = f"devkit wip restore --from {entry.number}"
         raise DevkitError(
-            f"{counted(len(conflicts), 'file')} of entry {entry.number} conflict with what is here; nothing changed",
-            "\n".join(conflicts),
-            *([f"devkit wip restore --from {entry.number} {' '.join(fits[:5])}   takes what fits"] if fits else []),
-            f"git diff {entry.base[:10]} -- {typed(state.checkout, conflicts[0])}   shows what came in between",
+            f"{counted(len(left), 'file')} of entry {entry.number} conflict with what is here; nothing changed",
+            "\n".join(left),
+            *([Hint(f"{source} {' '.join(fits[:5])}", "takes what fits")] if fits else []),
+            *([] if markers else [Hint(f"{source} --markers", "writes conflict markers into the files")]),
+            Hint(f"devkit wip diff {entry.number}", "shows the work"),
+            Hint(f"git diff {entry.base[:10]} -- {typed(state.checkout, left[0])}", "shows what came in between"),
         )
-    writes = WriteSet(checkout=True, paths={each.path: "" for each in items})
+    return RestorePlan(entry, items, marked)
+
+
+def restore(session: Session, state: State, plan: RestorePlan, paths: Sequence[str]) -> tuple[wip.Wip, int]:
+    """Restore work as planned; return the entry and how many files."""
+    entry, items = plan.entry, plan.items
+    writes = WriteSet(checkout=True, paths={item.path: "" for item in items})
     with session.change("wip restore", state, writes, number=entry.number, paths=list(paths)) as change:
-        left = wip.restore(change, entry, state, paths)
-        if left:
-            raise DevkitError(f"{', '.join(left)} changed while it was being taken back", "", "devkit wip restore")
+        if plan.markers:
+            fitting = [item for item in items if item.path not in plan.markers]
+            wip.apply(session.git, state, wip.over(session.git, state, fitting)[0])
+            wip.write_marked(state, plan.markers)
+        else:
+            left = wip.restore(change, entry, state, paths)
+            if left:
+                raise DevkitError(f"{', '.join(left)} changed while it was being restored", "", "devkit wip restore")
         change.record.record["result"] = {"wip": entry.number, "files": len(items)}
     return entry, len(items)
+
+
+def drop(session: Session, state: State, numbers: Sequence[int]) -> list[wip.Wip]:
+    """Let entries go."""
+    entries = [wip.find(session.git, state, number) for number in numbers]
+    with session.change("wip drop", state, WriteSet(), numbers=list(numbers)) as change:
+        wip.forget(session.git, entries)
+        change.record.record["result"] = {"wip": [entry.number for entry in entries]}
+    return entries

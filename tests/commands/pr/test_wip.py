@@ -159,3 +159,42 @@ def test_a_save_that_git_cannot_keep_changes_nothing_and_leaves_no_crash_report(
     assert "git fast-import failed" in said.text
     assert (clone.folder / "a.cc").read_text() == "unstaged\n"
     assert list((clone.folder / ".git").rglob("fast_import_crash_*")) == []
+
+
+def test_saved_work_is_looked_at_and_thrown_away(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l2="two"))
+    clone.git("add", "a.cc")
+    clone.write("loose.txt", "loose\n")
+    clone.devkit("wip", "save", "-m", "half")
+    found = json.loads(clone.devkit("wip", "show", "--json").text)
+    assert found["files"] == [{"path": "a.cc", "state": "staged"}, {"path": "loose.txt", "state": "untracked"}]
+    assert "half" in clone.devkit("wip", "show", "1").text
+    diff = json.loads(clone.devkit("wip", "diff", "1", "--json").text)["diff"]
+    assert "-2\n+two\n" in diff
+    assert "+loose\n" in diff
+    assert "loose" not in json.loads(clone.devkit("wip", "diff", "1", "--staged", "--json").text)["diff"]
+    assert clone.devkit("wip", "drop", "1").status == 0
+    assert json.loads(clone.devkit("wip", "list", "--json").text) == []
+    assert clone.devkit("undo").status == 0
+    assert clone.devkit("wip", "restore").status == 0
+    assert clone.status()[1:] == ["M  a.cc", "?? loose.txt"]
+
+
+def test_what_does_not_fit_comes_with_conflict_markers_when_asked(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l2="two"))
+    clone.write("b.py", numbered(9, l5="five", l9="nine"))
+    clone.devkit("wip", "save")
+    clone.commit("Went on", a_cc=numbered(9, l2="deux"))
+    said = clone.devkit("wip", "restore")
+    assert said.status == 1
+    assert "→ devkit wip restore --from 1 --markers" in said.text
+    said = clone.devkit("wip", "restore", "--markers")
+    assert said.status == 0
+    assert "a.cc holds conflict markers" in said.text
+    text = (clone.folder / "a.cc").read_text()
+    assert "<<<<<<< here\ndeux\n" in text
+    assert "two\n>>>>>>> wip 1\n" in text
+    assert (clone.folder / "b.py").read_text() == numbered(9, l5="five", l9="nine")
+    assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [1]
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").read_text() == numbered(9, l2="deux")

@@ -9,11 +9,11 @@ import pytest
 
 from devkit.errors import UsageError
 from devkit.git.changes import Change, obstacles, parse_raw, rebuilt
-from devkit.git.command import branch_name, environment, line, word
+from devkit.git.command import branch_name, environment, line, quoted, word
 from devkit.git.roles import Request
 from devkit.git.snapshot import Checkout, File, Snapshot, decode, encode
 from devkit.git.state import Entry, Place, State, Status, Worktree, parse_config, parse_status, parse_worktrees
-from devkit.git.wip import NOTHING, Item, Now, Side, decide, quoted
+from devkit.git.wip import NOTHING, Item, Now, Side, decide
 from devkit.pr.fetch import Arrival, CheckoutMode, FetchOptions, Relation, plan
 from devkit.pr.forge import summary_of_checks
 from devkit.pr.summary import parse_shortstat

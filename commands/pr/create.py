@@ -1,0 +1,70 @@
+"""Open a request from a branch that was pushed, with the project's template filled from its commits.
+
+With a token (GH_TOKEN, or gh) and --yes it is opened at once; else the page that opens it is shown.
+
+Example:  devkit pr create --draft
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Json, Yes
+from devkit.commands.pr._options import Which
+from devkit.errors import DevkitError
+from devkit.git.roles import base_remote
+from devkit.git.session import open_session
+from devkit.pr.create import plan_create
+from devkit.pr.forge import Forge
+
+
+def command(
+    ctx: typer.Context,
+    which: Which = "",
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="The first commit's subject by default.")] = "",
+    base: Annotated[str, typer.Option("--base", metavar="BRANCH", help="Another branch of the project's.")] = "",
+    draft: Annotated[bool, typer.Option("--draft", help="Open it as a draft.")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    app = ctx.obj
+    with open_session(app, changes=False) as session:
+        state = session.state(status=False)
+        plan = plan_create(session, state, which, title=title, base=base, draft=draft)
+        forge = Forge.of(app, state.remotes[base_remote(state, app.config)])
+        if dry_run:
+            how = f"POST {forge.address}/repos/{forge.place}/pulls" if forge and yes else plan.page
+            app.console.plan([f"# {how}", f"# {plan.head} into {plan.base}: {plan.title}", *plan.body.splitlines()])
+            return
+        opened = None
+        if forge and (yes or (app.console.interactive and app.console.confirm(f"open {plan.title!r} now?"))):
+            opened = forge.create(
+                {"title": plan.title, "head": plan.head, "base": plan.base, "body": plan.body, "draft": plan.draft}
+            )
+            if opened is None:
+                raise DevkitError(
+                    "the forge did not open the request", "It said so above, or did not answer.", plan.page
+                )
+    if as_json:
+        app.console.json(
+            {
+                "branch": plan.branch,
+                "head": plan.head,
+                "base": plan.base,
+                "title": plan.title,
+                "body": plan.body,
+                "page": opened.page if opened else plan.page,
+                "number": opened.number if opened else None,
+            }
+        )
+        return
+    if opened:
+        app.console.done(f"opened {opened.number}: {plan.title}")
+        app.console.note(f"  {opened.page}")
+        app.console.next(f"devkit pr fetch {opened.number}", f"devkit pr checks {plan.branch}")
+        return
+    app.console.note(f"{plan.head} into {plan.base}: {plan.title}")
+    app.console.answer(plan.page)

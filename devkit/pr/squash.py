@@ -1,0 +1,92 @@
+"""A request as one commit: its files stay, its history since the base becomes one."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError, Hint
+from devkit.git.command import line
+from devkit.git.roles import base_of
+from devkit.git.snapshot import WriteSet
+from devkit.pr.branches import check_idle, chosen_branch
+from devkit.pr.stack import old_tip, parent_of
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from devkit.git.command import Commit
+    from devkit.git.session import Session
+    from devkit.git.state import State
+
+MOST = 500
+
+
+@dataclass(frozen=True)
+class SquashPlan:
+    """The commits that become one.
+
+    Attributes:
+        fork: the commit that they are on.
+        commits: the newest first.
+    """
+
+    branch: str
+    tip: str
+    fork: str
+    commits: tuple[Commit, ...]
+    message: str
+
+    @property
+    def steps(self) -> list[str]:
+        """What will be run, as lines."""
+        commit = line("commit-tree", "-p", self.fork, f"{self.tip}^{{tree}}", data=os.fsencode(self.message))
+        return [str(commit), f"git update-ref refs/heads/{self.branch} NEW {self.tip}"]
+
+
+def plan_squash(session: Session, state: State, which: str, message: str) -> SquashPlan:
+    """Return what makes one commit of a branch's commits; nothing in any checkout changes.
+
+    Raises:
+        DevkitError: there is one commit or none, or a merge among them.
+    """
+    check_idle(state)
+    branch = chosen_branch(state, which)
+    base = base_of(state, session.app.config, branch)
+    tip = state.branches[branch]
+    parent, _ = parent_of(state, branch)
+    fork = old_tip(session.git, state, branch, parent) if parent else ""
+    if not fork and base.tracking in state.refs:
+        fork = os.fsdecode(session.git.ask("merge-base", state.refs[base.tracking], tip).stdout).strip()
+    if not fork:
+        fetch = Hint.of("git", "fetch", "--", base.base)
+        raise DevkitError(f"{branch} and {base} have no commit in common here", "", fetch)
+    commits = session.git.commits(f"{fork}..{tip}", MOST)
+    if len(commits) < 2:  # noqa: PLR2004 - one is one already
+        raise DevkitError(f"{branch} has {counted(len(commits), 'commit')} on {base}", "There is nothing to squash.")
+    merges = [commit for commit in commits if len(commit.parents) > 1]
+    if merges:
+        raise DevkitError(
+            f"{branch} has a merge among its commits: {merges[0].subject}", "", "devkit pr rebase   leaves merges out"
+        )
+    first = commits[-1]
+    rest = "".join(f"- {commit.subject}\n" for commit in reversed(commits[:-1]))
+    return SquashPlan(branch, tip, fork, tuple(commits), message or f"{first.message.strip()}\n\n{rest}".strip() + "\n")
+
+
+def squash(session: Session, state: State, plan: SquashPlan) -> str:
+    """Make the commit, and return it; the first commit's author stays its author."""
+    git = session.git
+    author = git.text("log", "-1", "--format=%an%x00%ae%x00%ad", "--date=raw", plan.commits[-1].oid, "--").split("\0")
+    env = dict(zip(("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE"), author, strict=True))
+    sign = ["-S"] if state.setting("commit.gpgsign").lower() in {"true", "1", "yes", "on"} else []
+    tree = state.worktree_of(plan.branch)
+    here = tree is not None and tree.path == state.place.top
+    others = {tree.path: dict[str, str]()} if tree and not here and not tree.missing else {}
+    writes = WriteSet(checkout=here, checkouts=others)
+    with session.change(f"pr squash {plan.branch}", state, writes, branch=plan.branch) as change:
+        words = ("commit-tree", *sign, "-p", plan.fork, f"{plan.tip}^{{tree}}")
+        oid = git.read(*words, data=plan.message.encode(), env=env).decode().strip()
+        change.run(line("update-ref", "-m", "devkit: squashed", f"refs/heads/{plan.branch}", oid, plan.tip))
+        change.record.record["result"] = {"branch": plan.branch, "commit": oid, "commits": len(plan.commits)}
+    return oid

@@ -1,0 +1,141 @@
+"""devkit pr checks, create and list --forge: what the forge's API tells, and what a log does."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from devkit.git.command import Commit
+from devkit.pr.checks import judge
+from devkit.pr.create import described
+from devkit.pr.forge import Check, parse_checks
+
+if TYPE_CHECKING:
+    from tests.commands.pr.conftest import Clone, Forge
+
+LOG = "/paddle/a.cc:3:5: error: 'softmax' was not declared in this scope\nninja: build stopped: subcommand failed.\n"
+
+
+def serve(forge: Forge, path: str, value: Any) -> None:
+    text = value if isinstance(value, str) else json.dumps(value)
+    (forge.folder / f"api_repos_project_Paddle_{path.replace('/', '_')}.json").write_text(text)
+
+
+def environment(forge: Forge) -> dict[str, str]:
+    return {"GH_TOKEN": "a-token-of-tests", "DEVKIT_PR_API": f"{forge.address}/api"}
+
+
+def request(number: int, sha: str, **more: Any) -> dict[str, Any]:
+    head = {"ref": "seven", "sha": sha, "repo": {"full_name": "me/Paddle"}}
+    base = {"title": "Mend the op", "state": "open", "user": {"login": "me"}, "base": {"ref": "develop"}}
+    return {**base, "head": head, "number": number, "html_url": f"https://forge.example/pull/{number}", **more}
+
+
+@pytest.mark.parametrize(
+    ("check", "log", "base", "whose"),
+    [
+        (Check("CI-Build", "failed"), LOG, {"CI-Build": "passed"}, "yours"),
+        (Check("CI-Build", "failed"), LOG, {"CI-Build": "failed"}, "the base's"),
+        (Check("CI-Build", "failed"), "write: No space left on device\n", {}, "the machine's"),
+        (Check("CI-Build", "cancelled"), "", {}, "the machine's"),
+        (
+            Check("CI-Approval", "failed"),
+            "You must have one of RD (a, b) approval for this change",
+            {},
+            "an approval is missing",
+        ),
+        (
+            Check("license/cla", "waiting", text="Contributor License Agreement is not signed yet"),
+            "",
+            {},
+            "an approval is missing",
+        ),
+        (Check("CI-Build", "failed"), "", {}, ""),
+    ],
+)
+def test_whose_a_failure_is(check: Check, log: str, base: dict[str, str], whose: str) -> None:
+    assert judge(check, log, base).whose == whose
+
+
+def test_two_interfaces_of_a_forge_make_one_list() -> None:
+    runs = {
+        "check_runs": [{"name": "b", "status": "completed", "conclusion": "success"}, {"name": "a", "status": "queued"}]
+    }
+    statuses = {"statuses": [{"context": "old-ci", "state": "error", "description": "boom", "target_url": "https://x"}]}
+    found = parse_checks(runs, statuses)
+    assert [(check.name, check.state) for check in found] == [("old-ci", "failed"), ("a", "running"), ("b", "passed")]
+    assert parse_checks(None, None) == []
+
+
+def test_a_failed_check_is_read_and_told(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls/7", request(7, "1234"))
+    page = "https://forge.example/actions/runs/1/job/11"
+    runs = [
+        {"id": 1, "name": "CI-Build", "status": "completed", "conclusion": "failure", "details_url": page},
+        {"id": 2, "name": "CI-Style", "status": "completed", "conclusion": "success"},
+    ]
+    serve(forge, "commits/1234/check-runs", {"check_runs": runs})
+    serve(forge, "actions/jobs/11/logs", LOG)
+    said = clone.devkit("pr", "checks", "7", env=environment(forge))
+    assert said.status == 4
+    assert "CI-Build" in said.text
+    assert "'softmax' was not declared in this scope" in said.text
+    found = json.loads(clone.devkit("pr", "checks", "7", "--json", env=environment(forge)).text)
+    assert [(check["name"], check["state"]) for check in found["checks"]] == [
+        ("CI-Build", "failed"),
+        ("CI-Style", "passed"),
+    ]
+    serve(forge, "actions/jobs/11/rerun", "{}")
+    assert "running again: CI-Build" in clone.devkit("pr", "checks", "7", "--rerun", env=environment(forge)).text
+
+
+def test_a_log_that_was_saved_is_read_without_a_token(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    said = clone.devkit("pr", "checks", "7")
+    assert said.status == 1
+    assert "the checks of pr/7 are known to the forge alone" in said.text
+    clone.write("ci.log", LOG)
+    said = clone.devkit("pr", "checks", "7", "--log", "CI-Build=ci.log")
+    assert said.status == 4
+    assert "'softmax' was not declared" in said.text
+    assert clone.devkit("pr", "checks", "7", "--log", "ci.log").status == 2
+
+
+def test_the_open_requests_of_the_forge_are_listed(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls", [request(7, "1234"), request(12, "5678", title="Another", draft=True)])
+    found = json.loads(clone.devkit("pr", "list", "--forge", "--json", env=environment(forge)).text)
+    assert [(one["number"], one["state"], one["branch"]) for one in found] == [(7, "open", "pr/7"), (12, "draft", None)]
+    assert "Another" in clone.devkit("pr", "list", "--forge", env=environment(forge)).text
+
+
+def commit(message: str) -> Commit:
+    return Commit("1" * 40, message.split("\n", maxsplit=1)[0], message, "me", 0, ())
+
+
+def test_a_template_is_filled_from_the_commits() -> None:
+    template = "### PR Category\n<!-- one of -->\n### Description\n<!-- describe it -->\n### 是否引起精度变化\n否\n"
+    filled = described(template, [commit("Second"), commit("First\n\nWhy.")])
+    assert filled == "### PR Category\n<!-- one of -->\n### Description\n- First\n- Second\n### 是否引起精度变化\n否\n"
+    assert described("", [commit("First\n\nWhy.")]) == "Why."
+    assert described("Say it.", [commit("First\n\nWhy.")]) == "Why.\n\nSay it."
+
+
+def test_a_request_is_opened_from_what_was_pushed(clone: Clone, forge: Forge) -> None:
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix the op", fix_txt="1")
+    said = clone.devkit("pr", "create")
+    assert said.status == 1
+    assert "→ devkit pr push fix" in said.text
+    clone.devkit("pr", "push")
+    said = clone.devkit("pr", "create")
+    assert said.status == 0
+    assert "me:fix into develop: Fix the op" in said.text
+    plan = clone.devkit("pr", "create", "--dry-run", "--yes", env=environment(forge))
+    assert "/repos/project/Paddle/pulls" in plan.text
+    serve(forge, "pulls", request(13, "1"))
+    said = clone.devkit("pr", "create", "--yes", env=environment(forge))
+    assert "✓ opened 13: Fix the op" in said.text

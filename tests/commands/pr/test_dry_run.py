@@ -1,0 +1,168 @@
+"""--dry-run and the run: one planner. The same status, the same refusal; what is printed is what is run."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.commands.pr.conftest import numbered
+from tests.commands.pr.random_clones import git, refs, saved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.commands.pr.conftest import Clone, Forge
+
+_NUMBERS = itertools.count()
+
+
+def plain(clone: Clone, forge: Forge) -> None:
+    del clone, forge
+
+
+def dirty(clone: Clone, forge: Forge) -> None:
+    del forge
+    clone.write("a.cc", numbered(9, l1="mine"))
+    clone.write("loose.txt", "loose\n")
+
+
+def fetched(clone: Clone, forge: Forge) -> None:
+    del forge
+    clone.devkit("pr", "fetch", "7")
+    clone.devkit("pr", "fetch", "9", "--no-switch")
+
+
+def stopped(clone: Clone, forge: Forge) -> None:
+    del forge
+    clone.devkit("pr", "fetch", "8")
+    clone.devkit("pr", "rebase")
+
+
+def resolved(clone: Clone, forge: Forge) -> None:
+    stopped(clone, forge)
+    clone.write("b.py", numbered(9, l5="six"))
+    clone.git("add", "b.py")
+
+
+def own(clone: Clone, forge: Forge) -> None:
+    del forge
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("One", fix_txt="1")
+    clone.commit("Two", fix_txt="2")
+
+
+def pushed(clone: Clone, forge: Forge) -> None:
+    own(clone, forge)
+    clone.devkit("pr", "push")
+
+
+def ahead(clone: Clone, forge: Forge) -> None:
+    pushed(clone, forge)
+    forge.commit("me/Paddle", "refs/heads/fix", "A colleague's", {"theirs.txt": "\n"})
+    clone.git("commit", "-q", "--amend", "-m", "Two, better")
+
+
+def astray(clone: Clone, forge: Forge) -> None:
+    del clone
+    forge.commit("me/Paddle", "refs/heads/develop", "By mistake", {"oops.txt": "\n"})
+
+
+def put_away(clone: Clone, forge: Forge) -> None:
+    dirty(clone, forge)
+    clone.devkit("wip", "save")
+
+
+def unfit(clone: Clone, forge: Forge) -> None:
+    put_away(clone, forge)
+    clone.commit("Went on", a_cc=numbered(9, l1="theirs"))
+
+
+def undone(clone: Clone, forge: Forge) -> None:
+    fetched(clone, forge)
+    clone.devkit("undo")
+
+
+def moved(clone: Clone, forge: Forge) -> None:
+    fetched(clone, forge)
+    clone.commit("On top", top_txt="1")
+    clone.devkit("pr", "rebase")
+    clone.commit("On top again", top_txt="2")
+
+
+CASES: list[tuple[Callable[[Clone, Forge], None], str]] = [
+    (plain, "pr fetch 7"),
+    (dirty, "pr fetch 7"),
+    (plain, "pr fetch 7 8"),
+    (plain, "pr fetch 99"),
+    (stopped, "pr fetch 7"),
+    (plain, "pr fetch 7 --worktree"),
+    (fetched, "pr fetch 7 --worktree"),
+    (fetched, "pr rebase"),
+    (stopped, "pr rebase"),
+    (plain, "pr rebase"),
+    (fetched, "pr rebase --onto nowhere"),
+    (stopped, "pr continue"),
+    (resolved, "pr continue"),
+    (plain, "pr continue"),
+    (stopped, "pr skip"),
+    (stopped, "pr abort"),
+    (plain, "pr abort"),
+    (own, "pr squash"),
+    (plain, "pr squash"),
+    (plain, "pr sync"),
+    (astray, "pr sync"),
+    (stopped, "pr sync"),
+    (own, "pr push"),
+    (ahead, "pr push"),
+    (plain, "pr push --remote upstream"),
+    (fetched, "pr push"),
+    (fetched, "pr drop 9"),
+    (own, "pr drop fix"),
+    (own, "pr drop fix --yes"),
+    (fetched, "pr drop 7 --remote"),
+    (fetched, "pr clean"),
+    (fetched, "pr clean --remote"),
+    (plain, "pr start more"),
+    (own, "pr start fix"),
+    (own, "pr start more --on nowhere"),
+    (own, "pr create"),
+    (dirty, "wip save"),
+    (plain, "wip save"),
+    (stopped, "wip save"),
+    (put_away, "wip restore"),
+    (unfit, "wip restore"),
+    (unfit, "wip restore --markers"),
+    (plain, "wip restore"),
+    (put_away, "wip drop 1"),
+    (plain, "wip drop 1"),
+    (fetched, "undo"),
+    (moved, "undo"),
+    (plain, "undo"),
+    (undone, "redo"),
+    (plain, "redo"),
+]
+
+
+def _refusal(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("✗", "  →"))]
+
+
+@pytest.mark.parametrize(("prepare", "line"), CASES, ids=[f"{one[0].__name__}: {one[1]}" for one in CASES])
+def test_a_dry_run_ends_as_the_run_does(
+    clone: Clone, forge: Forge, prepare: Callable[[Clone, Forge], None], line: str
+) -> None:
+    prepare(clone, forge)
+    words = line.split()
+    then = refs(clone.folder), saved(clone.folder), clone.status(), refs(forge.bare("me/Paddle"))
+    dry = clone.devkit(*words, "--dry-run")
+    assert (refs(clone.folder), saved(clone.folder), clone.status(), refs(forge.bare("me/Paddle"))) == then
+    real = clone.devkit(*words)
+    if real.status:
+        assert _refusal(dry.text) == _refusal(real.text)
+        assert dry.status == real.status
+    else:
+        assert dry.status == 0, dry.text
+    assert dry.status != 3
+    git(clone.folder, "fsck", "--connectivity-only")
