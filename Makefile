@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: make bench and make test. Both make .venv first, with Paddle for the CPU.
+# Two commands on a fresh machine: make bench and make test. Both make .venv first, with the Paddle that its driver supports.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -22,10 +22,12 @@ $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import ensurepip' || { echo "python3 lacks venv: apt install python3-venv" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[cpu,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt \
+	  $$($(BIN)/python -m devkit.envs.paddle)
 	@touch $@
 
-env: $(READY) ## make .venv: devkit, Paddle (CPU) and what the tests need
+env: $(READY) ## make .venv: devkit, Paddle (for the CPU, or the GPU whose driver is here) and what the tests need
 
 bench: $(READY) ## devkit bench attn on this machine's device
 	$(BIN)/devkit bench attn

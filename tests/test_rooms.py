@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tomlkit
 from uv import find_uv_bin
 
 if TYPE_CHECKING:
@@ -198,6 +199,37 @@ def test_a_command_imports_neither_git_docker_nor_paddle_until_it_needs_them(tmp
     assert [
         name for name in loaded if name.split(".")[0] in {"git", "docker", "paddle", "numpy", "pydantic", "tomlkit"}
     ] == []
+
+
+def fake_wheel(folder: Path, name: str, version: str, *requires: str) -> None:
+    """Write a wheel of a name and a version that requires others, and holds nothing."""
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {each}" for each in requires)]
+    with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *lines, ""]))
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.mark.parametrize("there", [("2.6.2", "3.3.1", "3.4.0"), ("2.6.2",)])
+def test_the_extra_of_gpus_is_a_paddle_that_fits_or_none(there: tuple[str, ...], tmp_path: Path) -> None:
+    for version in there:
+        fake_wheel(tmp_path, "paddlepaddle-gpu", version, "numpy<2" if version < "3" else "numpy")
+    for version in ("1.26.4", "2.3.5", "2.5.0"):
+        fake_wheel(tmp_path, "numpy", version)
+    fake_wheel(tmp_path, "setuptools", "80.0")
+    extras = tomlkit.parse((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    done = subprocess.run(
+        [find_uv_bin(), "pip", "compile", "-q", "--no-index", "--find-links", tmp_path, "--no-header", "-"],
+        input="\n".join(extras["gpu"]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    chosen = [line for line in done.stdout.splitlines() if not line.lstrip().startswith("#")]
+    wanted = ["numpy==2.3.5", "paddlepaddle-gpu==3.3.1", "setuptools==80.0"]
+    assert (done.returncode == 0, chosen) == ((True, wanted) if "3.3.1" in there else (False, []))
 
 
 @pytest.fixture(scope="module")

@@ -225,3 +225,13 @@ def probe_driver() -> tuple[Driver | None, str]:
         return None, "no NVIDIA driver here"
     major, _, minor = gpus[0].cuda.partition(".")
     return Driver(gpus[0].driver, (int(major), int(minor)), tuple(gpu.name for gpu in gpus)), ""
+
+
+def words_for_pip(choice: PaddleChoice) -> list[str]:
+    """Return what ``uv pip install`` is given to install a choice: requirements, and the index where one is needed."""
+    index = ["--extra-index-url", choice.index, "--index-strategy", "unsafe-best-match"] if choice.index else []
+    return [*index, *choice.requirements]
+
+
+if __name__ == "__main__":  # for the Makefile, which has no environment to ask yet
+    print(*words_for_pip(choose(parse_request("auto"), probe_driver()[0])))  # noqa: T201 - it is the answer
