@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError
+from devkit.git.environ import without_redirection
+from devkit.process import capture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,19 +83,13 @@ def host_fingerprint() -> dict[str, Any]:
 
 def git_state(directory: Path) -> dict[str, Any] | None:
     """Return the clone's commit, branch and whether it is dirty, or None outside one."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "status", "--porcelain=v2", "--branch", "--untracked-files=no", "-z"]
     try:
-        done = subprocess.run(  # noqa: PLW1510 - a status that is not 0 means no clone
-            command,
-            cwd=directory,
-            env={**environ, "GIT_OPTIONAL_LOCKS": "0"},
-            capture_output=True,
-            timeout=GIT_TIMEOUT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        environ = {**without_redirection(os.environ), "GIT_OPTIONAL_LOCKS": "0"}
+        done = capture(command, cwd=directory, env=environ, timeout_s=GIT_TIMEOUT_S)
+    except DevkitError:
         return None
-    if done.returncode:
+    if done.status:
         return None
     state: dict[str, Any] = {"dirty": False}
     for line in done.stdout.decode(errors="replace").split("\0"):

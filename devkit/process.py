@@ -398,6 +398,59 @@ class Runner:
         return len(running)
 
 
+def converse(
+    argv: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: int = subprocess.PIPE,
+    pass_fds: Iterable[int] = (),
+    buffered: bool = True,
+    start_new_session: bool = False,
+) -> subprocess.Popen[bytes]:
+    """Start a program that is spoken with over pipes and ends with its standard input: git, or ssh.
+
+    It stays in this session, unlike what a ``Runner`` starts, so that it can ask for a passphrase at the terminal.
+
+    Raises:
+        DevkitError: there is no such program, or it cannot be started.
+    """
+    program = find_program(argv[0], env)
+    try:
+        return subprocess.Popen(
+            [program, *argv[1:]],
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=-1 if buffered else 0,
+            pass_fds=tuple(pass_fds),
+            start_new_session=start_new_session,
+        )
+    except OSError as error:
+        raise DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}") from error
+
+
+def capture(
+    argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, timeout_s: float
+) -> Finished:
+    """Run a quick program that reads nothing, and return how it ended and what it printed.
+
+    Raises:
+        DevkitError: there is no such program, or it cannot be started.
+        TimedOut: it ran longer than ``timeout_s``, and was ended.
+    """
+    began = time.monotonic()
+    with converse(argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            raise TimedOut(f"{argv[0]} was ended after {timeout_s:g} s", f"The line was: {shown(argv)}") from error
+    return Finished(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - began)
+
+
 def find_program(name: str, env: Mapping[str, str] | None = None) -> str:
     """Return the path of a program.
 

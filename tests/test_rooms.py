@@ -112,6 +112,33 @@ def test_commands_never_speak_to_git_docker_sockets_or_processes_themselves() ->
     assert offenders(COMMANDS, NOT_FOR_COMMANDS) == []
 
 
+STARTS = {"run", "Popen", "call", "check_call", "check_output", "getoutput", "getstatusoutput"}
+EXECUTES = {"system", "popen", "posix_spawn", "posix_spawnp", "execl", "execle", "execlp", "execv", "execve", "execvp"}
+# The one module that starts programs, what runs below it, and what becomes the program that was asked for.
+MAY_START = {"devkit/process.py", "devkit/supervisor.py", "devkit/envs/enter.py"}
+
+
+def test_programs_are_started_in_one_place() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path in [*CORE, *COMMANDS]
+        if str(path.relative_to(REPOSITORY)) not in MAY_START
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name)
+        if (node.func.value.id == "subprocess" and node.func.attr in STARTS)
+        or (node.func.value.id == "os" and node.func.attr in EXECUTES)
+    ]
+    assert found == []
+
+
+def test_the_variables_of_git_are_sorted_in_one_place() -> None:
+    assert [
+        str(path.relative_to(REPOSITORY))
+        for path in [*CORE, *COMMANDS]
+        if 'startswith("GIT_")' in path.read_text("utf-8") and path.name != "environ.py"
+    ] == []
+
+
 def test_device_side_imports_each_other_relatively_and_never_the_tool_side() -> None:
     standard = set(sys.stdlib_module_names)
     wrong = [

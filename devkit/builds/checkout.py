@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.git.environ import without_redirection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,8 +83,7 @@ def _names_paddle(path: Path) -> bool:
 
 def clean_environ() -> dict[str, str]:
     """Return the environment for git: without the variables that would turn it to another repository."""
-    kept = ("GIT_CONFIG", "GIT_SSH", "GIT_ASKPASS", "GIT_PROXY", "GIT_SSL", "GIT_AUTHOR", "GIT_COMMITTER", "GIT_TRACE")
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name.startswith(kept)}
+    return without_redirection(os.environ)
 
 
 def with_setting(environ: Mapping[str, str], key: str, value: str) -> dict[str, str]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.process import find_program
+from devkit.git.environ import without_redirection
+from devkit.process import converse, find_program
 from devkit.redact import redact
 
 if TYPE_CHECKING:
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.git.store import PrivateRefs
 
-# What a user sets on purpose: identity, transport and credentials, configuration, tracing. The others (GIT_DIR,
-# GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY, GIT_EXTERNAL_DIFF, …) come from a hook or a wrapper, and would send a
-# command to another repository, or start a program.
-KEPT = re.compile(
-    r"GIT_(ASKPASS|SSH|SSH_COMMAND|SSH_VARIANT|SSL_\w+|EXEC_PATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM"
-    r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|CONFIG_PARAMETERS|DISCOVERY_ACROSS_FILESYSTEM|CEILING_DIRECTORIES"
-    r"|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
-    r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
-)
 SETTINGS = {
     # A repack or a monitor in the background would outlive the command, and hold its lock.
     "gc.auto": "0",
@@ -189,7 +181,7 @@ def safe_url(url: str) -> str:
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return ``base`` without the ``GIT_*`` variables that redirect git, with what devkit asks of it."""
-    environ = {name: value for name, value in base.items() if not name.startswith("GIT_") or KEPT.fullmatch(name)}
+    environ = without_redirection(base)
     text = environ.get("GIT_CONFIG_COUNT") or "0"
     if not text.isdigit():
         return environ  # git itself says what is wrong with it
@@ -233,7 +225,7 @@ class Git:
     private: PrivateRefs | None = None
 
     def __post_init__(self) -> None:
-        for name in [each for each in os.environ if each.startswith("GIT_") and not KEPT.fullmatch(each)]:
+        for name in os.environ.keys() - without_redirection(os.environ).keys():
             del os.environ[name]  # GitPython reads them from the process
         self.program = find_program("git")
         self.env = environment(self.app.child_environment())
@@ -243,14 +235,12 @@ class Git:
         return Git(self.app, directory, self.holds, self.log, self.shielded, self.private)
 
     def _start(self, words: Sequence[str], env: Mapping[str, str], stdin: int) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+        return converse(
             [self.program, *words],
             cwd=self.directory,
             env={**self.env, **env},
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=tuple(self.holds),
+            pass_fds=self.holds,
             start_new_session=self.shielded,
         )
 

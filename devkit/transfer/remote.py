@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.process import find_program
+from devkit.process import capture, converse
 from devkit.redact import redact
 from devkit.transfer.far import wire
 
@@ -35,6 +35,7 @@ FAR_MODULES = (
     *("finishing", "writing", "asking", "reading", "offering", "deleting", "placing", "taking", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+SETTINGS_LIMIT_S = 20.0
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
@@ -133,15 +134,9 @@ def ssh_line(ssh: Sequence[str], place: Place) -> list[str]:
     """
     options = ["-T", "-o", "Compression=no", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
     options += ["-o", "ClearAllForwardings=yes", *place.flags]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        asked = subprocess.run(
-            [*ssh, *place.flags, "-G", "--", place.address],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=20,
-            check=True,
-        )
-        for line in asked.stdout.decode(errors="replace").splitlines():
+    with contextlib.suppress(DevkitError):
+        asked = capture([*ssh, *place.flags, "-G", "--", place.address], timeout_s=SETTINGS_LIMIT_S)
+        for line in asked.stdout.decode(errors="replace").splitlines() if asked.status == 0 else ():
             name, _, value = line.partition(" ")
             if name == "ciphers" and _has_aes():
                 options += ["-c", ",".join(fast_ciphers(value.split(",")))]
@@ -182,15 +177,12 @@ class Remote:
 
     def begin(self) -> None:
         """Start ssh, which connects while the caller does something else; entering waits for it."""
-        find_program(self._ssh[0])
         last = f"\nsys.modules['os']._exit(sys.modules['devkit_far.main'].main({self._marker!r}))\n".encode()
         self._source = zlib.compress(program() + last, 9)
         line = [*ssh_line(self._ssh, self.place), "--", self.place.address, far_command(len(self._source))]
         self._console.command(line)
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
-        self._process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+        self._process = converse(line, buffered=False)
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         stdin, stdout = self._process.stdin, self._process.stdout

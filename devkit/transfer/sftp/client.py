@@ -13,7 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from devkit.errors import DevkitError
-from devkit.process import find_program
+from devkit.process import converse
 from devkit.redact import redact
 from devkit.transfer.far.wire import SILENCE_S, ProtocolError, widen
 from devkit.transfer.remote import ssh_line
@@ -137,12 +137,9 @@ class Sftp:
         self._came: dict[int, tuple[int, bytes]] = {}
         self._forgotten: set[int] = set()
         self._last = 0
-        find_program(ssh[0])
         line = [*ssh_line(ssh, place), "-s", "--", place.address, "sftp"]
         # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
-        self._process = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
-        )
+        self._process = converse(line, buffered=False)
         if self._process.stdin is None or self._process.stdout is None:
             raise AssertionError("pipes were asked for")
         self._in, self._out = self._process.stdin, self._process.stdout

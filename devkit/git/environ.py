@@ -1,0 +1,25 @@
+"""Which of git's variables a program that devkit starts may see."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+# What a user sets on purpose: identity, transport and credentials, configuration, tracing. The others (GIT_DIR,
+# GIT_INDEX_FILE, GIT_OBJECT_DIRECTORY, GIT_EXTERNAL_DIFF, …) come from a hook or a wrapper, and would send a
+# command to another repository, or start a program.
+KEPT = re.compile(
+    r"GIT_(ASKPASS|SSH|SSH_COMMAND|SSH_VARIANT|SSL_\w+|EXEC_PATH|CONFIG_GLOBAL|CONFIG_SYSTEM|CONFIG_NOSYSTEM"
+    r"|CONFIG_COUNT|CONFIG_KEY_\d+|CONFIG_VALUE_\d+|CONFIG_PARAMETERS|DISCOVERY_ACROSS_FILESYSTEM|CEILING_DIRECTORIES"
+    r"|AUTHOR_\w+|COMMITTER_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*"
+    r"|CURL_VERBOSE|ALLOW_PROTOCOL|DEFAULT_HASH)"
+)
+
+
+def without_redirection(base: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment without the variables that would turn git to another repository, or start a program."""
+    return {name: value for name, value in base.items() if not name.startswith("GIT_") or KEPT.fullmatch(name)}
