@@ -17,7 +17,7 @@ from devkit.console import Cell, Column, Tone
 from devkit.runs import Entry
 from devkit.text import duration, local_time, size, zone
 
-WORDS = 36
+WORDS = 28
 """Characters of a run's flags that are shown."""
 TONES: dict[str, Tone] = {
     "done": "done",

@@ -225,6 +225,9 @@ def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[E
     if event["event"] == "build":  # one builds, and the others wait for it in silence
         for other in ranks:
             other.moved = rank.moved
+    if event["event"] in {"start", "step"}:  # a rank that was stopped before its next heartbeat has begun all the same
+        for other in ranks:
+            other.busy = ""
     if event["event"] not in QUIET_EVENTS or event["event"] == "parameters":
         tell(event)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.runs import Entry
 
 CPU_RANKS = 2
-OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume"}
+OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume", "replay"}
 
 
 @dataclass(frozen=True)

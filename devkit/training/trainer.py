@@ -41,6 +41,8 @@ class Result:
             self.values |= {key: event[key] for key in ("parameters", "backend", "operators", "attention", "text")}
         elif name == "checkpoint":
             self.values["saved"] = event["step"]
+        elif name == "bad_step":
+            self.values["bad_step"] = event["step"]
         elif name == "done":
             self.values["tokens_per_s"] = event["tokens_per_s"]
 
@@ -82,5 +84,6 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
 
 def _way_on(record: Run, result: Result) -> list[str]:
     """Return the line that goes on from the last checkpoint, if there is one."""
-    saved = result.values.get("saved")
-    return [f"devkit train --resume {record.id}   goes on from step {saved}"] if saved else []
+    saved, bad = result.values.get("saved"), result.values.get("bad_step")
+    ways = [f"devkit train --resume {record.id}   goes on from step {saved}"] if saved else []
+    return [*ways, *([f"devkit train replay {record.id}   takes step {bad} again, layer by layer"] if bad else [])]

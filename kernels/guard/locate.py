@@ -82,7 +82,7 @@ def _run_again(call: Call, names: Names) -> Origin | None:
         if bad is not None:
             path = names.path(layer)
             clean = all(checks.is_finite(each) for each in checks.tensors_in(inputs))
-            how = "of finite input" if clean else "of input that is none already"
+            how = "of finite input" if clean else "of input that is not finite already"
             raise _Found(
                 Origin(path, "output", f"{path} is the first layer: {checks.what_is_in(bad)} in its output, {how}.")
             )

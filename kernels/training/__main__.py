@@ -130,11 +130,20 @@ def train(options: Options) -> None:
 
     from .parallel.comm import PORT_TAKEN, PortTaken
     from .parallel.zero import NotFinite
+    from .run.replay import keep, replay
     from .run.trainer import Trainer
 
+    trainer = None
     try:
-        Trainer(options, text, progress).run()
+        trainer = Trainer(options, text, progress)
+        if options.replay:
+            progress.busy = ""
+            replay(trainer)
+        else:
+            trainer.run()
     except NotFinite as error:
+        if trainer is not None:
+            keep(trainer, error)
         raise Refusal(
             f"step {progress.step}: {error.tensor} is not finite on rank {error.rank}",
             f"The run stopped before the optimizer's step: the parameters are those after step {progress.step - 1}.",

@@ -61,6 +61,8 @@ class Options:
     checkpoints: str | None = None
     resume: str | None = None
     """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
+    replay: str | None = None
+    """The batch of the one step that is taken again, without its update."""
 
     @property
     def shape(self) -> Shape:

@@ -29,7 +29,7 @@ from ..parallel.ring import Ring, zigzag
 from ..parallel.tensor import TensorParallel
 from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
-from . import checkpoint, memory
+from . import checkpoint, memory, replay
 from .source import first_values, open_source, rate_of
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Trainer:
             NotFinite: a loss or gradient is; the step was not taken.
         """
         step = self.done + 1
-        loss = self._gradients(step)
+        loss = self.gradients(step)
         self.live = self.meter.live()
         reduced = self.zero.reduced(loss, self.meter)
         self.zero.step(reduced, self.options.learning_rate(step), self.options.clip)
@@ -164,10 +164,17 @@ class Trainer:
         self.progress.move()
         return reduced
 
-    def _gradients(self, step: int) -> float:
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a step's tokens and labels, each [batch, seqlen], of all ranks; a replayed step's are read."""
+        options = self.options
+        if options.replay:
+            return replay.read(Path(options.replay))
+        return data.batch(self.text.train, options.seed, step, options.batch, options.seqlen)
+
+    def gradients(self, step: int) -> float:
         """Run the step's micro-batches forward and backward; return this rank's mean loss, 0 where it has none."""
         options = self.options
-        tokens, labels = data.batch(self.text.train, options.seed, step, options.batch, options.seqlen)
+        tokens, labels = self.batch(step)
         losses: list[Tensor] = []
         scale = options.micro_batch * len(self.positions)
 

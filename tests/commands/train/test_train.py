@@ -341,3 +341,26 @@ def test_on_a_terminal_the_table_lives_and_stays(tmp_path: Path, home: Path, cac
     assert "grad norm" in text
     assert text.index("grad norm") < text.rindex("validation") < text.rindex("sum predicted")
     assert "\x1b[" in text
+
+
+def test_a_step_that_is_not_finite_is_kept_and_taken_again(start_training: StartTraining, devkit: Devkit) -> None:
+    run = start_training("--nproc", "1", "--steps", "4", "--warmup", "0", "--lr", "1e30", "--clip", "0")
+    status, err, _ = run.end()
+    assert status == 1
+    kept = next(event for event in run.events if event["event"] == "bad_step")
+    assert f"takes step {kept['step']} again" in err
+
+    again = devkit("train", "replay", "last")
+    assert again.status == 4, again.err
+    assert f"step {kept['step']} is bad again" in again.err
+    assert "is the first layer" in again.out
+    told = json.loads(devkit("train", "replay", "last", "--json").out)
+    assert told["replayed"]["finite"] is False
+    assert told["located"][0]["rank"] == 0
+
+
+def test_a_run_without_a_bad_step_cannot_be_replayed(start_training: StartTraining, devkit: Devkit) -> None:
+    assert start_training("--nproc", "1", "--steps", "1").end()[0] == 0
+    refused = devkit("train", "replay", "last")
+    assert refused.status == 1
+    assert "kept no bad step" in refused.err

@@ -245,6 +245,15 @@ def test_what_imports_or_writes_files_has_a_time_of_its_own(ranks: list[Rank]) -
     assert nothing_moves(ranks, 601.0, 30.0)
 
 
+def test_a_step_ends_the_time_that_importing_has(ranks: list[Rank]) -> None:
+    ranks[1].hear({**BEAT, "busy": "importing paddle"})
+    heard = [(ranks[0], {"event": "step", "step": 1, "at": 1.0})]
+
+    watch(ranks, iter([*heard, *((rank, Ended(0)) for rank in ranks)]), 30.0, lambda _: None)
+
+    assert not ranks[1].busy
+
+
 def test_a_crash_is_told_with_pythons_stack(ranks: list[Rank]) -> None:
     ranks[0].log.write_text(
         "Fatal Python error: Segmentation fault\n"
