@@ -5,9 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
+ELSEWHERE = (
+    "devkit runs on Linux: on Windows use it in WSL2, on WSL's own disk (not below /mnt/c); on macOS in a Linux machine"
+    " or container.\n"
+)
+
 
 def main() -> None:
     """Run devkit and exit with its status."""
+    if not sys.platform.startswith("linux"):
+        sys.stderr.write(ELSEWHERE)
+        sys.exit(1)
     _open_what_is_closed()
     try:
         from devkit.commands._cli.main import main as run

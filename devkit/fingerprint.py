@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,11 @@ from devkit.git.environ import without_redirection
 from devkit.process import capture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 GIT_TIMEOUT_S = 5
+NO_LIMIT = 1 << 60  # what version 1 has for no limit is the largest number of pages
 
 
 @cache
@@ -53,20 +57,72 @@ def features() -> frozenset[str]:
     return frozenset()
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What the control group of this process allows: processors' time and bytes, each None without a limit."""
+
+    cores: float | None = None
+    memory: int | None = None
+    version: int = 2
+
+
+def limits(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Limits:
+    """Read the limits of the control group, of either version; of a group and all above it the tightest holds."""
+    paths = {}
+    for line in _read(own).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        for name in controllers.split(","):
+            paths[name] = path
+    if os.access(f"{root}/memory", os.F_OK) or os.access(f"{root}/cpu", os.F_OK):  # version 1
+        memory = [_number(each, "memory.limit_in_bytes") for each in _above(f"{root}/memory", paths.get("memory", ""))]
+        quotas = []
+        for each in _above(f"{root}/cpu", paths.get("cpu", "")):
+            quota, period = _number(each, "cpu.cfs_quota_us"), _number(each, "cpu.cfs_period_us")
+            quotas.append(quota / period if quota and period else None)
+        return Limits(_least(quotas), _least([each for each in memory if each and each < NO_LIMIT]), 1)
+    folders = _above(root, paths.get("", ""))
+    quotas = []
+    for each in folders:
+        quota_text, _, period_text = _read(f"{each}/cpu.max").strip().partition(" ")
+        quotas.append(int(quota_text) / int(period_text) if quota_text.isdigit() and period_text.isdigit() else None)
+    return Limits(_least(quotas), _least([_number(each, "memory.max") for each in folders]))
+
+
+def _above(root: str, path: str) -> list[str]:
+    """Return a group's folder and those above it; in a container the group's own is the root."""
+    parts = [part for part in path.split("/") if part and part != ".."]
+    return ["/".join((root, *parts[:count])) for count in range(len(parts), -1, -1)]
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _number(folder: str, name: str) -> int | None:
+    text = _read(f"{folder}/{name}").strip()
+    return int(text) if text.isdigit() else None
+
+
+def _least(values: Sequence[Any]) -> Any:
+    return min((each for each in values if each is not None), default=None)
+
+
 def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processors that this process may use: by its affinity and its control group's quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = limits().cores
+    return max(1, min(allowed, math.ceil(quota))) if quota else allowed
 
 
 def memory_mib() -> int:
     """Return the memory that this process can have in MiB: the machine's, or its control group's where that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
-            limit = file.read().strip()
-    except OSError:
-        limit = "max"
-    return min(total, int(limit) if limit.isdigit() else total) >> 20
+    return min(total, limits().memory or total) >> 20
 
 
 def host_fingerprint() -> dict[str, Any]:

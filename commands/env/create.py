@@ -52,6 +52,14 @@ def command(
     lock: Annotated[
         Path | None, typer.Option("--from", metavar="LOCK", help="Recreate what devkit env freeze wrote.")
     ] = None,
+    suite: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="SUITE[@COMMIT]",
+            help="With what PaddleMIX, PaddleNLP, PaddleFormers, FastDeploy or docs asks for; or a folder.",
+        ),
+    ] = "",
     index_url: Annotated[
         str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
     ] = "",
@@ -77,7 +85,7 @@ def command(
         from devkit.envs.containers import Request
         from devkit.errors import UsageError
 
-        if python or files or editables or lock or index_url or offline or (packages and not template):
+        if python or files or editables or suite or lock or index_url or offline or (packages and not template):
             raise UsageError(
                 "a container takes its Python and its packages from its image",
                 "",
@@ -99,6 +107,7 @@ def command(
         files=tuple(files or ()),
         editables=tuple(editables or ()),
         lock=lock,
+        suite=suite,
         index_url=index_url,
         proxy=proxy,
         offline=offline,
@@ -108,17 +117,24 @@ def command(
     )
 
 
-def _create(app: App, *, lock: Path | None, verify: bool, dry_run: bool, as_json: bool, **asked: Any) -> None:
-    from devkit.envs import create
+def _create(
+    app: App, *, lock: Path | None, suite: str, verify: bool, dry_run: bool, as_json: bool, **asked: Any
+) -> None:
+    from devkit.envs import create, suites
     from devkit.envs import lock as locks
     from devkit.errors import UsageError
 
-    if lock and (asked["paddle"] or asked["packages"] or asked["files"]):
-        raise UsageError("--from says all that is installed", "It goes with none of --paddle, --with and -r.")
-    request = create.Request(**asked, lock=locks.read(lock) if lock else None)
+    if lock and (asked["paddle"] or asked["packages"] or asked["files"] or asked["editables"] or suite):
+        raise UsageError(
+            "--from says all that is installed", "It goes with none of --paddle, --with, -r, -e and --for."
+        )
+    pins = suites.fetch(app, suite) if suite else None
+    request = create.Request(**asked, lock=locks.read(lock) if lock else None, suite=pins)
     with create.naming(request.name):
         planned = create.plan(app, request, Path.cwd())
     if dry_run:
+        for note in planned.notes:
+            app.console.note(note, "dim")
         app.console.note(f"Python {planned.interpreter.dotted} ({planned.interpreter.source}); {planned.choice.reason}")
         app.console.plan([line.shown() for line in planned.lines])
         return

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.doctor import engine, gpu, machine, network, paddle, proxy, tools
+from devkit.doctor import engine, gpu, machine, network, paddle, place, proxy, tools
 from devkit.envs.resolve import resolve
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def examine(app: App, environment_name: str = "") -> list[Finding]:
                 "disks": machine.gather_disks,
                 "limits": machine.gather_limits,
                 "network": network.gather,
+                "place": partial(place.gather, app.runner),
             },
         )
     return judge(gathered)
@@ -73,6 +74,7 @@ def judge(facts: dict[str, Any]) -> list[Finding]:
     return [
         machine.check_processor(facts["processor"]),
         machine.check_memory(facts["memory"]),
+        *place.check(facts["place"]),
         *machine.check_disks(facts["disks"]),
         machine.check_open_files(facts["limits"]),
         machine.check_shm(facts["limits"]),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.envs.interpreters import Interpreter
     from devkit.envs.lock import Lock
+    from devkit.envs.suites import Pins
     from devkit.runs import Run
 
 
@@ -42,6 +43,7 @@ class Request:
         proxy: over the configured one.
         offline: only from uv's cache.
         lock: recreates another environment; then it alone says what is installed.
+        suite: whose pins are taken too; what it pins of Paddle holds where ``paddle`` says nothing.
     """
 
     name: str = ""
@@ -54,6 +56,7 @@ class Request:
     proxy: str = ""
     offline: bool = False
     lock: Lock | None = None
+    suite: Pins | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Plan:
     interpreter: Interpreter
     choice: PaddleChoice
     lines: tuple[uv.Line, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,9 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
     variables = source.variables()
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
     lines = [uv.Line(make, variables, folder.parent)]
-    if requirements or request.files or request.editables:
-        files = [word for file in request.files for word in ("-r", str(file.absolute()))]
+    files_of = (*(request.suite.files if request.suite else ()), *request.files)
+    if requirements or files_of or request.editables:
+        files = [word for file in files_of for word in ("-r", str(file.absolute()))]
         flags = [*(["--no-deps"] if request.lock else []), *files]
         for folder_of_package in request.editables:
             flags += ["-e", str(folder_of_package.absolute())]
@@ -165,7 +170,11 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
         plain = [each for each in requirements if not each.startswith("-e ")]
         install = ("pip", "install", "--python", str(folder / "bin" / "python"), *flags, "--", *plain)
         lines.append(uv.Line(install, variables, directory))  # what is named relatively is the user's
-    return Plan(name, folder, interpreter, choice, tuple(lines))
+    notes: tuple[str, ...] = ()
+    if request.suite:
+        at = f" at {request.suite.commit[:12]}" if request.suite.commit else ""
+        notes = (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
+    return Plan(name, folder, interpreter, choice, tuple(lines), notes)
 
 
 def _contents(request: Request) -> tuple[PaddleChoice, tuple[str, ...], str]:
@@ -175,10 +184,22 @@ def _contents(request: Request) -> tuple[PaddleChoice, tuple[str, ...], str]:
         minor = int(lock.python.split(".")[1])
         choice = PaddleChoice(lock.paddle, lock.packages, lock.index, "from a lock", (minor, minor))
         return choice, lock.packages, request.python or f"3.{minor}"
-    asked = parse_request(request.paddle)
+    pinned = request.suite.paddle if request.suite and not request.paddle else ""
+    asked = parse_request(request.paddle or (pinned if re.fullmatch(r"==[\w.]+", pinned) else ""))
     driver, why = probe_driver() if asked.device not in {CPU, NONE, WHEEL} else (None, "")
     choice = choose(asked, driver, why_no_driver=why)
     wanted = request.python
+    if request.suite:
+        from devkit.envs.suites import clashes
+
+        found = clashes(request.suite, choice.requirements)
+        if found:
+            raise DevkitError(
+                f"{request.suite.name} and this Paddle do not go together", "\n".join(f"{each}." for each in found),
+                "devkit env create --paddle VERSION   another Paddle",
+                f"devkit env create --for {request.suite.name}@COMMIT   another state of the suite",
+                "devkit env create --paddle none   and then: devkit env install",
+            )  # fmt: skip
     return choice, (*choice.requirements, *words_of(request.packages)), wanted
 
 

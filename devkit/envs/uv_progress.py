@@ -1,4 +1,8 @@
-"""The progress of an installation: uv draws its bars for a terminal only, so it is given one that is read here."""
+"""The progress of an installation: uv draws its bars for a terminal only, so it is given one that is read here.
+
+It does not inherit the user's terminal: what it says when it fails would then be on the screen and nowhere else, and
+what to type about it, the run's log and the masking of a password in an index's address all need to read it.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from devkit.fingerprint import git_state, host_fingerprint
+from devkit.fingerprint import Limits, git_state, host_fingerprint, limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,3 +56,30 @@ def test_a_gits_variables_do_not_lead_it_astray(tmp_path: Path, monkeypatch: pyt
 def test_no_git_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert git_state(tmp_path) is None
+
+
+def group(root: Path, files: dict[str, str]) -> Limits:
+    """Return the limits below a root that a test writes, of a process in /a/b."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    own = root / "own"
+    own.write_text("0::/a/b\n4:memory:/a\n3:cpu,cpuacct:/a\n")
+    return limits(str(root), str(own))
+
+
+def test_tightest_limit_of_a_group_and_those_above_it_holds(tmp_path: Path) -> None:
+    files = {"a/b/memory.max": "max\n", "a/memory.max": "1073741824\n", "a/b/cpu.max": "150000 100000\n"}
+    assert group(tmp_path, files) == Limits(1.5, 1 << 30, 2)
+    assert group(tmp_path / "none", {"x": ""}) == Limits(None, None, 2)
+
+
+def test_groups_of_version_1_are_read_too(tmp_path: Path) -> None:
+    files = {
+        "memory/memory.limit_in_bytes": "9223372036854771712\n",
+        "memory/a/memory.limit_in_bytes": "2147483648\n",
+        "cpu/a/cpu.cfs_quota_us": "50000\n",
+        "cpu/a/cpu.cfs_period_us": "100000\n",
+        "cpu/cpu.cfs_quota_us": "-1\n",
+    }
+    assert group(tmp_path, files) == Limits(0.5, 2 << 30, 1)
