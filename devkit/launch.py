@@ -46,13 +46,22 @@ class Ended:
     status: int
 
 
-def device_side() -> Path:
-    """Return the folder to put on an environment's path: it holds a link to this package and nothing else."""
-    import hashlib
+def _package() -> Path:
     from pathlib import Path
 
-    package = Path(__file__).resolve().parent
-    folder = cache_home() / "device-side" / hashlib.sha256(os.fsencode(package)).hexdigest()[:16]
+    return Path(__file__).resolve().parent
+
+
+def device_side_folder() -> Path:
+    """Return where ``device_side`` lies, or will."""
+    import hashlib
+
+    return cache_home() / "device-side" / hashlib.sha256(os.fsencode(_package())).hexdigest()[:16]
+
+
+def device_side() -> Path:
+    """Return the folder to put on an environment's path: it holds a link to this package and nothing else."""
+    package, folder = _package(), device_side_folder()
     link = folder / "devkit"
     if not link.is_symlink() or link.readlink() != package:
         with explained(link):

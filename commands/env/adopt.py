@@ -8,6 +8,7 @@ Example:  devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,10 +38,12 @@ def command(
     if not chosen.exists() and "/" not in str(path) and engine.likely():
         _adopt_container(app, str(path), name, dry_run=dry_run)
         return
+    planned = manage.plan_adoption(app, chosen, name, Path.cwd())
     if dry_run:
-        app.console.plan(manage.adoption_lines(chosen, name, Path.cwd()))
+        app.console.plan(planned.lines())
         return
-    called, record = manage.adopt(app, chosen, name, Path.cwd())
+    record = manage.adopt(planned)
+    called = record.name
     app.console.done(f"{called}  Python {record.python}; devkit's device side is in")
     app.console.next(f"devkit env show {called}", f"devkit env doctor {called}")
 
@@ -48,10 +51,10 @@ def command(
 def _adopt_container(app: App, called: str, name: str, *, dry_run: bool) -> None:
     from devkit.envs import containers, engine, store
 
-    client = engine.connect()
+    planned = containers.plan_adoption(engine.connect(), called, name)
     if dry_run:
-        app.console.plan([f"docker inspect {called}", f"touch {store.container_note(name or called)}"])
+        app.console.plan([f"docker inspect {shlex.quote(called)}", f"touch {store.container_note(planned.name)}"])
         return
-    seen = containers.adopt(client, called, name)
+    seen = containers.adopt(planned)
     app.console.done(f"{seen.name}  the container {seen.raw.name}, of {seen.image}")
     app.console.next(f"devkit env shell {seen.name}", f"devkit env run {seen.name} -- CMD")

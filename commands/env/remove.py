@@ -28,11 +28,11 @@ def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun
     if inside:
         _remove_container(app, inside[1], yes=yes, dry_run=dry_run)
         return
-    folder = manage.folder_of(name, Path.cwd())
+    planned = manage.plan_removal(manage.folder_of(name, Path.cwd()), name)
     if dry_run:
-        app.console.plan([f"rm -- {folder}" if folder.is_symlink() else f"rm -r -- {folder}"])
+        app.console.plan(planned.lines())
         return
-    app.console.done(manage.remove(folder, name))
+    app.console.done(manage.remove(planned))
 
 
 def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
@@ -46,18 +46,18 @@ def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None
         containers.remove(seen)
         app.console.done(f"let go of {seen.name}; the container {seen.raw.name} is as it was")
         return
-    if dry_run:
-        app.console.plan([f"docker rm --force --volumes {seen.raw.name}"])
-        return
     lost = engine.unsaved(seen, engine.me())
     if lost and not yes:
         some = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")  # noqa: PLR2004 - a line
-        if not app.console.confirm(f"{seen.name} holds unsaved changes: {some}. Remove it?"):
+        if dry_run or not app.console.confirm(f"{seen.name} holds unsaved changes: {some}. Remove it?"):
             raise DevkitError(
                 f"{seen.name} holds unsaved changes",
                 some,
                 f"devkit env commit {seen.name} IMAGE:TAG   keeps them as an image",
                 f"devkit env remove {seen.name} --yes   loses them",
             )
+    if dry_run:
+        app.console.plan([f"docker rm --force --volumes {seen.raw.name}"])
+        return
     containers.remove(seen)
     app.console.done(f"removed {seen.name}, a container of {seen.image}")

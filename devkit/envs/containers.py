@@ -229,8 +229,8 @@ def need(name: str) -> tuple[Any, engine.Seen]:
     return client, seen
 
 
-def adopt(client: Any, called: str, name: str) -> engine.Seen:
-    """Let devkit use a container that something else made, and return it; nothing in it is changed.
+def plan_adoption(client: Any, called: str, name: str) -> engine.Seen:
+    """Return a container that something else made as devkit will know it; nothing is changed.
 
     Args:
         client: the engine's.
@@ -248,17 +248,18 @@ def adopt(client: Any, called: str, name: str) -> engine.Seen:
         except NotFound as error:
             raise DevkitError(f"the engine has no container {called}", "", "docker ps -a   lists them all") from error
     chosen = store.check_name(name or raw.name)
-    owner = engine.me()
-    already = next((each for each in engine.survey(client, owner) if each.raw.id == raw.id), None)
+    already = next((each for each in engine.survey(client, engine.me()) if each.raw.id == raw.id), None)
     if already:
         raise DevkitError(f"{called} is known as {already.name}", "", Hint.of("devkit", "env", "show", already.name))
     check_free(client, chosen)
-    note = {"container": raw.id, "adopted": engine.now()}
-    write_atomically(store.container_note(chosen), json.dumps(note).encode())
-    found = engine.find(client, owner, chosen)
-    if found is None:
-        raise DevkitError(f"{called} is gone", "It was removed a moment ago.")
-    return found
+    return engine.adopted(raw, chosen, {"adopted": engine.now()})
+
+
+def adopt(planned: engine.Seen) -> engine.Seen:
+    """Let devkit use a container; nothing in it is changed, it is only noted here."""
+    note = {"container": planned.raw.id, "adopted": planned.created}
+    write_atomically(store.container_note(planned.name), json.dumps(note).encode())
+    return planned
 
 
 def enter(

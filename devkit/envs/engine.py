@@ -242,8 +242,8 @@ def survey(client: Any, owner: Owner) -> list[Seen]:
         raise DevkitError(f"what answers at {address} is not a docker engine", str(error), "docker info") from error
     made = [each for each in found if each.raw.name == owner.container(each.name)]
     names = {each.name for each in made}
-    adopted = [each for name, note in notes().items() if name not in names and (each := _adopted(client, name, note))]
-    return sorted([*made, *adopted], key=lambda each: each.name)
+    noted = [each for name, note in notes().items() if name not in names and (each := _adopted(client, name, note))]
+    return sorted([*made, *noted], key=lambda each: each.name)
 
 
 def notes() -> dict[str, dict[str, Any]]:
@@ -262,6 +262,11 @@ def _adopted(client: Any, name: str, note: Mapping[str, Any]) -> Seen | None:
             raw = client.containers.get(str(note["container"]))
         except NotFound:
             return None
+    return adopted(raw, name, note)
+
+
+def adopted(raw: Any, name: str, note: Mapping[str, Any]) -> Seen:
+    """Return a container that something else made as devkit knows it."""
     mounts = [each for each in raw.attrs.get("Mounts", ()) if each.get("Type") == "bind"]
     project = next((each["Source"] for each in mounts if each["Destination"] == container.SOURCE), "")
     return Seen(

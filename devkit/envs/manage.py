@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,27 +94,49 @@ def folder_of(name: str, directory: Path) -> Path:
     return folder
 
 
-def remove(folder: Path, name: str) -> str:
-    """Remove an environment that devkit made, or let go of an adopted one; return what was done.
+@dataclass(frozen=True)
+class Removal:
+    """What removing an environment comes to.
+
+    Attributes:
+        link: to remove; what it leads to stays.
+        ours: what devkit put into an adopted environment, to take out.
+        folder: to remove with all that is in it.
+        said: what is said when it is done.
+    """
+
+    name: str
+    link: Path | None = None
+    ours: tuple[Path, ...] = ()
+    folder: Path | None = None
+    said: str = ""
+
+    def lines(self) -> list[str]:
+        """Return the lines that do the same."""
+        words = [("rm", "-f", "--", *map(str, self.ours))] if self.ours else []
+        words += [("rm", "--", str(self.link))] if self.link else []
+        words += [("rm", "-r", "--", str(self.folder))] if self.folder else []
+        return [shlex.join(each) for each in words]
+
+
+def plan_removal(folder: Path, name: str) -> Removal:
+    """Return what removing an environment comes to; nothing is changed.
+
+    One that devkit made is removed; an adopted one is let go of; of a link to either the link goes.
 
     Raises:
-        DevkitError: devkit did not make it, or it is being made.
+        DevkitError: devkit did not make it.
     """
-    record = store.read(folder)
-    bury(folder.parent)
-    if folder.is_symlink() or (record and record.adopted):
-        real = folder.resolve()
-        if not real.exists():
-            folder.unlink()
-            return f"let go of {name}; {real} is gone"
-        with contextlib.suppress(DevkitError, OSError):
+    record, link = store.read(folder), folder if folder.is_symlink() else None
+    real = folder.resolve()
+    if link and not real.exists():
+        return Removal(name, link, said=f"let go of {name}; {real} is gone")
+    if link or (record and record.adopted):
+        ours: tuple[Path, ...] = ()
+        if record and record.adopted and record.name == name:
             packages = store.site_packages(real)
-            if packages:
-                (packages / store.DEVICE_SIDE).unlink(missing_ok=True)
-            (real / store.RECORD).unlink(missing_ok=True)
-        if folder.is_symlink():
-            folder.unlink()
-        return f"let go of {name}; {real} is as it was"
+            ours = (*([packages / store.DEVICE_SIDE] if packages else []), real / store.RECORD)
+        return Removal(name, link, ours, said=f"let go of {name}; {real} is as it was")
     if record is None and not store.unfinished(folder):
         if not ((folder / "pyvenv.cfg").is_file() or (folder / "conda-meta").is_dir()):
             raise DevkitError(f"{folder} is not an environment", "It has no pyvenv.cfg.", "devkit env list")
@@ -122,6 +145,27 @@ def remove(folder: Path, name: str) -> str:
             f"devkit did not make {folder}.",
             Hint.of("rm", "-r", "--", str(folder), purpose="if you are sure"),
         )
+    return Removal(name, folder=folder, said=f"removed {name}")
+
+
+def remove(planned: Removal) -> str:
+    """Carry out a removal, and return what was done.
+
+    Raises:
+        DevkitError: it is being made, or some of it cannot be removed; what is left is named.
+    """
+    from devkit.text import size
+
+    for path in planned.ours:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    if planned.link:
+        with explained(planned.link):
+            planned.link.unlink()
+    if planned.folder is None:
+        return planned.said
+    folder = planned.folder
+    bury(folder.parent)
     with store.creating(folder):
         freed = store.own_size(folder)
         with explained(folder):
@@ -133,14 +177,12 @@ def remove(folder: Path, name: str) -> str:
     except OSError as error:
         left = error.filename or grave
         raise DevkitError(
-            f"{name} is removed, and some of its files could not be",
+            f"{planned.name} is removed, and some of its files could not be",
             f"{left}: {error.strerror}. What is left is {grave}",
             Hint.of("sudo", "rm", "-rf", "--", str(grave)),
             "devkit env remove OTHER   tries again each time",
         ) from error
-    from devkit.text import size
-
-    return f"removed {name}, {size(freed)}"
+    return f"{planned.said}, {size(freed)}"
 
 
 def bury(parent: Path) -> None:
@@ -150,26 +192,37 @@ def bury(parent: Path) -> None:
             shutil.rmtree(grave, ignore_errors=True)
 
 
-def adoption_lines(path: Path, name: str, directory: Path) -> list[str]:
-    """Return the lines that adopting an environment comes to; what it would refuse is not looked at."""
-    import shlex
+@dataclass(frozen=True)
+class Adoption:
+    """What adopting an environment comes to.
 
-    from devkit.launch import device_side
+    Attributes:
+        folder: the environment's.
+        packages: its site-packages, where devkit's device side goes in.
+        link: by which it is known; None for the project's own, and for one that is known already.
+        record: what devkit will know of it.
+        known: whether it is known already: then only the device side is brought up to date.
+    """
 
-    folder = path.parent.parent if path.is_file() else path
-    packages = store.site_packages(folder) or folder / "lib" / "python3" / "site-packages"
-    lines = [f"echo {shlex.quote(str(device_side()))} > {shlex.quote(str(packages / store.DEVICE_SIDE))}"]
-    project = project_environment(directory)
-    if store.read(folder) is None and (name or project is None or project.resolve() != folder.resolve()):
-        link = home() / (name or folder.absolute().name.lstrip("."))
-        lines.append(shlex.join(("ln", "-s", "--", str(folder.resolve()), str(link))))
-    return lines
+    folder: Path
+    packages: Path
+    link: Path | None
+    record: store.Record
+    known: bool
+
+    def lines(self) -> list[str]:
+        """Return the lines that do the same, but for the record."""
+        from devkit.launch import device_side_folder
+
+        target = shlex.quote(str(self.packages / store.DEVICE_SIDE))
+        lines = [f"echo {shlex.quote(str(device_side_folder()))} > {target}"]
+        if self.link:
+            lines.append(shlex.join(("ln", "-s", "--", str(self.folder.resolve()), str(self.link))))
+        return lines
 
 
-def adopt(app: App, path: Path, name: str, directory: Path) -> tuple[str, store.Record]:
-    """Let devkit use an environment that something else made: its device side goes in, nothing else is changed.
-
-    One that devkit knows already gets this devkit's device side.
+def plan_adoption(app: App, path: Path, name: str, directory: Path) -> Adoption:
+    """Return what it takes that devkit uses an environment that something else made; nothing is changed.
 
     Args:
         app: whose runner asks its Python.
@@ -178,21 +231,19 @@ def adopt(app: App, path: Path, name: str, directory: Path) -> tuple[str, store.
         directory: where the user stands.
 
     Raises:
-        DevkitError: it is none, or it belongs to the system.
+        DevkitError: it is none, it belongs to the system, or the name is taken.
     """
     folder = path.parent.parent if path.is_file() else path
-    known = store.read(folder)
-    if known:
+    known, packages = store.read(folder), store.site_packages(folder)
+    if known and packages:
         if name and name != known.name:
             raise DevkitError(
                 f"{path} is known as {known.name}", "An environment has one name.",
                 Hint.of("devkit", "env", "remove", known.name, purpose="lets go of it, and it stays"),
             )  # fmt: skip
-        store.put_device_side(folder)
-        return known.name, known
+        return Adoption(folder, packages, None, known, known=True)
     python = folder / "bin" / "python"
     answered = interpreters.inspect(app.runner, python, "adopted") if python.exists() else None
-    packages = store.site_packages(folder)
     if answered is None or packages is None:
         raise DevkitError(
             f"{path} is no environment", "There is no bin/python in it that answers, or no site-packages.",
@@ -207,20 +258,25 @@ def adopt(app: App, path: Path, name: str, directory: Path) -> tuple[str, store.
     project = project_environment(directory)
     as_project = project is not None and project.resolve() == folder.resolve() and not name
     called = PROJECT_ENVIRONMENT if as_project else store.check_name(name or folder.absolute().name.lstrip("."))
-    if not as_project:
-        link = home() / called
-        if os.path.lexists(link):
-            raise DevkitError(f"the name {called} is taken", f"{link} is there.", "devkit env adopt PATH --name OTHER")
-        with explained(link):
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(folder.resolve())
-    record = store.Record(
-        called,
-        dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
-        answered.dotted,
-        str(answered.path),
-        adopted=True,
-    )
-    store.put_device_side(folder)
-    store.write(folder, record)
-    return called, record
+    link = None if as_project else home() / called
+    if link and os.path.lexists(link):
+        raise DevkitError(f"the name {called} is taken", f"{link} is there.", "devkit env adopt PATH --name OTHER")
+    now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+    record = store.Record(called, now, answered.dotted, str(answered.path), adopted=True)
+    return Adoption(folder, packages, link, record, known=False)
+
+
+def adopt(planned: Adoption) -> store.Record:
+    """Let devkit use an environment: its device side goes in, nothing else is changed.
+
+    Raises:
+        DevkitError: it cannot be written, or the name was taken meanwhile.
+    """
+    if planned.link:
+        with explained(planned.link):
+            planned.link.parent.mkdir(parents=True, exist_ok=True)
+            planned.link.symlink_to(planned.folder.resolve())
+    store.put_device_side(planned.folder)
+    if not planned.known:
+        store.write(planned.folder, planned.record)
+    return planned.record

@@ -337,6 +337,7 @@ def test_making_that_was_cut_off_is_begun_anew(devkit: Devkit, work: str, engine
 def test_gpu_without_nvidias_runtime_is_refused_and_nothing_is_left(engine: Engine, tmp_path: Path) -> None:
     client = engines.connect()
     request = containers.Request("work", engine.image)
+    App().runs.root.mkdir(parents=True)
     spec = replace(containers.plan(App(), client, request, tmp_path), gpus=True)
     with pytest.raises(DevkitError, match="cannot give a GPU"):
         engines.create(client, spec, engines.me())
@@ -347,12 +348,73 @@ def test_gpu_without_nvidias_runtime_is_refused_and_nothing_is_left(engine: Engi
 
 def test_another_user_is_themselves_inside(engine: Engine, tmp_path: Path) -> None:
     client, ada = engines.connect(), Owner("ada", 4321, 4321, "0123abcd")
+    App().runs.root.mkdir(parents=True)
     spec = replace(containers.plan(App(), client, containers.Request("work", engine.image), tmp_path), user="4321:4321")
     spec = replace(spec, environment={**spec.environment, "HOME": ada.home})
     raw = engines.create(client, spec, ada)
     status, said = raw.exec_run(["sh", "-c", "whoami; cd; pwd; touch here /ccache/mine && echo may"])
     assert (status, said.decode()) == (0, "ada\n/home/ada\nmay\n")
     raw.remove(force=True)
+
+
+def test_container_of_somebody_elses_is_used_and_let_go_of(devkit: Devkit, engine: Engine, tmp_path: Path) -> None:
+    engine.docker("run", "-d", "--name", "mine", "-v", f"{tmp_path}:/work", engine.image, "sleep", "600")
+    assert devkit("env", "adopt", "mine", "--dry-run").status == 0
+    assert devkit("env", "show", "mine").status == 1
+    assert devkit("env", "adopt", "mine").status == 0
+    assert devkit("env", "run", "mine", "--", "pwd").out == "/work\n"
+    assert "known as mine" in devkit("env", "adopt", "mine", "--name", "other").err
+    assert [each["name"] for each in json.loads(devkit("env", "list", "--json").out)] == ["mine"]
+    assert devkit("env", "remove", "mine").status == 0
+    assert json.loads(devkit("env", "list", "--json").out) == []
+    assert inspected(engine, "mine")["State"]["Running"]
+
+
+def test_stop_and_root_and_images(devkit: Devkit, work: str, engine: Engine) -> None:
+    assert devkit("env", "run", work, "--root", "--", "id", "-u").out == "0\n"
+    assert devkit("env", "stop", work).err.endswith(f"✓ {work} stopped\n")
+    assert "was stopped already" in devkit("env", "stop", work).err
+    assert devkit("env", "run", work, "--", "echo", "up").out == "up\n"
+    assert devkit("env", "commit", work, "mine:1").status == 0
+    assert [each["image"] for each in json.loads(devkit("env", "images", "--json").out)] == ["mine:1"]
+    made = json.loads(engine.docker("image", "inspect", "mine:1"))[0]["Config"]
+    assert not made["Entrypoint"]  # the image's own, which has none, and not what holds the container open
+
+
+def test_volumes_of_its_own_go_with_a_container_and_shared_ones_stay(
+    devkit: Devkit, engine: Engine, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(f"FROM {engine.image}\nVOLUME /data\n")
+    (tmp_path / "large").write_bytes(bytes(1 << 20))  # not sent: nothing is copied from the folder
+    assert devkit("env", "create", "v", "--docker", "--build", "Dockerfile").status == 0
+    assert devkit("env", "remove", "v", "--yes").status == 0
+    assert [each for each in engine.docker("volume", "ls", "-q").split() if "ccache" not in each] == []
+
+
+def test_engine_is_the_one_that_docker_would_ask(
+    devkit: Devkit, work: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST")
+    subprocess.run(["docker", "context", "create", "other", "--docker", f"host=unix://{engine.socket}"], check=True)
+    assert devkit("env", "run", work, "--", "true", env={"DOCKER_CONTEXT": "other"}).status == 0
+    assert "no context named absent" in devkit("env", "run", work, "--", "true", env={"DOCKER_CONTEXT": "absent"}).err
+    subprocess.run(["docker", "context", "use", "other"], check=True)
+    assert devkit("env", "run", work, "--", "true").status == 0
+
+
+def test_links_and_times_are_copied_and_what_cannot_be_written_is_said(
+    devkit: Devkit, work: str, tmp_path: Path
+) -> None:
+    script = "mkdir /root/d; cd /root/d; echo 1 >a; ln a hard; ln -s a soft; ln -s /etc/passwd out; touch -d @86400 a"
+    assert run(devkit, "sh", "-c", script).status == 0
+    assert devkit("env", "cp", f"{work}:/root/d", ".").status == 0
+    copied = tmp_path / "d"
+    assert (copied / "hard").read_text() == (copied / "soft").read_text() == "1\n"
+    assert str((copied / "out").readlink()) == "/etc/passwd"
+    assert (copied / "a").stat().st_mtime == 86400
+    (tmp_path / "file").touch()
+    onto = devkit("env", "cp", f"{work}:/root/d", "file")
+    assert (onto.status, "is there already" in onto.err) == (1, True)
 
 
 def test_logs_are_the_first_processs(devkit: Devkit, work: str) -> None:

@@ -219,6 +219,12 @@ def test_remove_takes_only_what_devkit_made(devkit: Devkit, work: Path, tmp_path
     assert "rm -r" not in refused.err
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "made")], check=True)
     assert "not devkit's to remove" in devkit("env", "remove", "./made").err
+    for place in ("./theirs", "./made", "/"):  # a dry run refuses what the run refuses
+        dry = devkit("env", "remove", place, "--dry-run")
+        assert (dry.status, dry.out, dry.err) == (1, "", devkit("env", "remove", place).err)
+    (tmp_path / ".venv").symlink_to(work)
+    assert devkit("env", "remove", ".venv").status == 0
+    assert (work / "devkit-environment.json").is_file()
     assert (tmp_path / "theirs" / "thesis.txt").exists()
     assert devkit("env", "remove", "work", "--dry-run").out == f"rm -r -- {work}\n"
     assert work.exists()

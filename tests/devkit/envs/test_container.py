@@ -17,7 +17,7 @@ from devkit.errors import DevkitError, UsageError
 OWNER = Owner("ada", 1000, 1001, "0123abcd")
 
 
-def spec(project: Path, *, network: str = "host", gpus: bool = False) -> Spec:
+def spec(project: Path, *, network: str = "host", gpus: bool = False, rootless: bool = False) -> Spec:
     return container.plan(
         "work",
         "image:1",
@@ -29,6 +29,7 @@ def spec(project: Path, *, network: str = "host", gpus: bool = False) -> Spec:
         gpus=gpus,
         network=network,
         created="2026-01-01T00:00:00+00:00",
+        rootless=rootless,
     )
 
 
@@ -52,6 +53,14 @@ def test_container_is_the_users_and_says_so(tmp_path: Path) -> None:
         assert words in line
     assert "--gpus" not in line
     assert "--gpus all" in spec(tmp_path, gpus=True).shown()
+
+
+def test_with_a_rootless_engine_the_user_is_root_inside(tmp_path: Path) -> None:
+    made = spec(tmp_path, rootless=True)
+    assert (made.user, made.environment["HOME"]) == ("0:0", "/root")
+    assert made.labels["devkit.user"] == "1000:ada@0123abcd"
+    inside = container.inside_owner(OWNER, made.user)
+    assert (inside.uid, inside.home) == (0, "/root")
 
 
 def test_only_the_device_side_of_devkit_is_seen_inside(tmp_path: Path) -> None:
