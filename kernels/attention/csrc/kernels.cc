@@ -2,6 +2,7 @@
 #include <type_traits>
 
 #include "backward.h"
+#include "decode.h"
 #include "forward.h"
 #include "peak.h"
 
@@ -12,7 +13,7 @@ namespace devkit {
 namespace DEVKIT_ISA {
 
 extern const Kernels kKernels;
-const Kernels kKernels{DEVKIT_NAME(DEVKIT_ISA), Forward, Backward, nullptr, Peak};
+const Kernels kKernels{DEVKIT_NAME(DEVKIT_ISA), Forward, Backward, DecodeAttention, Peak, Read};
 
 }  // namespace DEVKIT_ISA
 }  // namespace devkit

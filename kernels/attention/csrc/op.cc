@@ -326,3 +326,28 @@ extern "C" double devkit_fma_gflops(int dtype, int threads, double seconds) {
   const Kernels* found = Find(dtype);
   return found == nullptr ? 0 : found->peak(threads, seconds);
 }
+
+// 0, or 1 where there are no kernels. lse is [batch, heads, seqlen_q].
+extern "C" int devkit_attention_decode(const devkit::Decode* problem, const void* q, const void* keys,
+                                       const void* values, void* out, float* lse) {
+  const Kernels* found = Find(problem->dtype);
+  if (found == nullptr) return 1;
+  found->decode(*problem, q, keys, values, out, lse);
+  return 0;
+}
+
+// Writes [batch, seqlen_q, kv_heads, head_dim] to the last seqlen_q positions of each sequence.
+extern "C" void devkit_attention_append(const devkit::Decode* d, const char* from, char* cache) {
+  const int64_t row = d->kv_heads * d->head_dim * (static_cast<Dtype>(d->dtype) == Dtype::kFloat32 ? 4 : 2);
+  for (int64_t b = 0; b < d->batch; ++b) {
+    for (int64_t i = 0; i < d->seqlen_q; ++i, from += row) {
+      const int64_t j = d->lengths[b] - d->seqlen_q + i;
+      const int64_t page = d->table == nullptr ? b : d->table[b * d->table_width + j / d->page_size];
+      std::memcpy(cache + (page * d->page_size + (d->table == nullptr ? j : j % d->page_size)) * row, from, row);
+    }
+  }
+}
+
+extern "C" double devkit_read(const void* memory, int64_t bytes, int threads) {
+  return Find(0)->read(memory, bytes, threads);
+}

@@ -74,6 +74,8 @@ struct Kernels {
   void (*decode)(const Decode& problem, const void* q, const void* keys, const void* values, void* out, float* lse);
   // GFLOP/s of `threads` threads together on registers alone.
   double (*peak)(int threads, double seconds);
+  // Reads `bytes` of memory, for the rate at which that goes.
+  double (*read)(const void* memory, int64_t bytes, int threads);
 };
 
 }  // namespace devkit

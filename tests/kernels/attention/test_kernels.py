@@ -57,6 +57,7 @@ class Kernels(ctypes.Structure):
         ("backward", ctypes.CFUNCTYPE(None, *[Address] * 11)),
         ("decode", Address),
         ("peak", ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int, ctypes.c_double)),
+        ("read", Address),
     ]
 
 
