@@ -151,7 +151,7 @@ def check_alike(app: App, request: HostsRequest) -> str:
         raise DevkitError(
             "the machines are not alike",
             "\n".join(f"{host}: {told}" for host, told in found.items()),
-            "devkit env bundle   carries one environment to the others",
+            "devkit env freeze   writes one environment down, for the others to be made from",
         )
     return found[request.hosts[0]]
 
