@@ -67,4 +67,7 @@ def command(
         app.console.next(f"devkit pr fetch {opened.number}", f"devkit pr checks {plan.branch}")
         return
     app.console.note(f"{plan.head} into {plan.base}: {plan.title}")
-    app.console.answer(plan.page)
+    if plan.page:
+        app.console.answer(plan.page)
+    else:
+        app.console.look("the forge's pages are not known by the remotes' addresses; open the request there")

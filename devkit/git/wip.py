@@ -329,8 +329,32 @@ def resolve(git: Git, items: Iterable[Item], now: Callable[[str], Now]) -> tuple
     return writes, conflicts
 
 
-def over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], list[str]]:
-    """Return what takes items back over what the checkout has now, and the paths that conflict."""
+def relocated(git: Git, items: Sequence[Item], conflicts: Collection[str], before: str, after_: str) -> list[Item]:
+    """Return the items, those in conflict at the paths that their files were renamed to between two commits."""
+    words = ("diff-tree", "-r", "-z", "-M", "--name-status", "--diff-filter=R", before, after_)
+    fields = os.fsdecode(git.ask(*words).stdout).split("\0") if conflicts and before and after_ else []
+    renames = dict(zip(fields[1::3], fields[2::3], strict=False))
+    return [
+        replace(item, path=renames[item.path])
+        if item.path in conflicts and item.path in renames and not item.untracked
+        else item
+        for item in items
+    ]
+
+
+def over(git: Git, state: State, items: Sequence[Item], base: str = "") -> tuple[list[Write], list[str]]:
+    """Return what takes items back over what the checkout has now, and the paths that conflict.
+
+    With ``base``, the commit that the work was done on, it follows files that were renamed since.
+    """
+    writes, conflicts = _over(git, state, items)
+    moved = relocated(git, items, conflicts, base, state.head)
+    if moved != list(items):
+        writes, conflicts = _over(git, state, moved)
+    return writes, conflicts
+
+
+def _over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], list[str]]:
     writes, conflicts = resolve(git, items, here(git, state, [each.path for each in items]))
     gone = {each.path for each in writes if each.work == NOTHING}
     written = [each.path for each in writes if each.work not in {None, NOTHING}]
@@ -496,7 +520,7 @@ def restore(changing: Changing, entry: Wip, state: State, paths: Collection[str]
     """
     git = changing.session.git
     items = [each for each in entry.items if within(each.path, paths)]
-    writes, conflicts = over(git, state, items)
+    writes, conflicts = over(git, state, items, entry.base)
     if conflicts:
         return conflicts
     apply(git, state, writes)

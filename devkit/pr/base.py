@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,15 +53,12 @@ def nearest_base(session: Session, state: State, tip: str, base: Roles) -> str:
     names = [name for name in state.refs if name.startswith(f"{prefix}release/")][-RELEASES:]
     if base.tracking not in state.refs or not names:
         return base.branch
-    names.insert(0, base.tracking)
-    answers = session.git.read_all(*(("rev-list", "--count", tip, f"^{name}", "--") for name in names))
-    counts = [int(answer.stdout) if not answer.status else 1 << 30 for answer in answers]
-    if counts[0] == 0:
+    count = ("rev-list", "--count", tip, "--not", state.refs[base.tracking])
+    # Most often no release branch has any of the commits, which one look at all of them tells.
+    alone, beside = session.git.read_all(count, (*count, f"--remotes={base.base}/release/*"))
+    if alone.status or beside.status or int(alone.stdout) == int(beside.stdout):
         return base.branch
-    least = min(range(len(names)), key=lambda number: (counts[number], number))
-    return names[least].removeprefix(prefix) if counts[least] < counts[0] else base.branch
-
-
-def common(session: Session, one: str, other: str) -> str:
-    """Return the merge base of two commits, or nothing."""
-    return os.fsdecode(session.git.ask("merge-base", one, other).stdout).strip()
+    answers = session.git.read_all(*(("rev-list", "--count", tip, f"^{state.refs[name]}", "--") for name in names))
+    counts = {name: int(answer.stdout) for name, answer in zip(names, answers, strict=True) if not answer.status}
+    least = min(counts, key=lambda name: counts[name], default="")
+    return least.removeprefix(prefix) if least and counts[least] < int(alone.stdout) else base.branch

@@ -46,8 +46,12 @@ def check_obstacles(found: Sequence[Obstacle], what: str, *remedies: Hint | str)
     )
 
 
-def carried(git: Git, state: State, changes: Sequence[Change], what: str, *remedies: Hint | str) -> Carried | None:
+def carried(
+    git: Git, state: State, changes: Sequence[Change], what: str, *remedies: Hint | str, tip: str = ""
+) -> Carried | None:
     """Return the uncommitted work that must be put aside for a checkout and merged after it, or None.
+
+    With ``tip``, the commit that will be checked out, it follows files that are renamed there.
 
     Raises:
         DevkitError: something would be overwritten, or would conflict.
@@ -58,6 +62,10 @@ def carried(git: Git, state: State, changes: Sequence[Change], what: str, *remed
         return None
     items, blobs = wip.collect(git, state, [each.path for each in found], untracked=False)
     _, conflicts = wip.resolve(git, items, wip.after(changes))
+    moved = wip.relocated(git, items, conflicts, state.head, tip)
+    if moved != list(items):
+        _, left = wip.resolve(git, moved, wip.after(changes))
+        conflicts = [item.path for item, other in zip(items, moved, strict=True) if other.path in left]
     check_obstacles([each for each in found if each.path in conflicts], what, *remedies)
     return items, blobs
 

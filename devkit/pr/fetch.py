@@ -269,7 +269,7 @@ def _placed(
         number = str(moving.request.number)
         changes = changes_between(git, state.head or empty_tree(git), _tip(moving))
         aside = Hint.of("devkit", "pr", "fetch", number, "--worktree")
-        work = carried(git, state, changes, f"pull request {number}", aside)
+        work = carried(git, state, changes, f"pull request {number}", aside, tip=_tip(moving))
         notes += _rebuild(state, changes, moving.request.number)
         notes += left_behind(git, state, _tip(moving))
     lines = [plan(one, options, state, old=_old_name(state, one.branch), now=time.time()) for one in arrivals]

@@ -103,7 +103,7 @@ def plan_start(session: Session, state: State, name: str, *, onto: str = "", on:
             settings.append(line("config", "--local", f"branch.{name}.{BASE}", chosen))
     changes = changes_between(session.git, state.head or empty_tree(session.git), oid)
     aside = Hint.of("devkit", "wip", "save")
-    work = carried(session.git, state, changes, f"starting {name}", aside)
+    work = carried(session.git, state, changes, f"starting {name}", aside, tip=oid)
     switch = line("switch", "--no-recurse-submodules", "--no-track", "-c", name, oid, slow=True)
     notes = left_behind(session.git, state, oid)
     return StartPlan(name, start, oid, changes, work, (*moves, switch, *settings), tracking, tuple(notes))

@@ -191,7 +191,7 @@ def _local(session: Session, state: State, base: Roles, plan: SyncPlan, *, yes: 
     if state.branch != branch:
         return replace(plan, moves=(*steps, line("branch", "--no-track", "--force", "--", branch, oid)))
     changes = changes_between(git, state.head, oid)
-    work = carried(git, state, changes, f"updating {branch}", "devkit wip save")
+    work = carried(git, state, changes, f"updating {branch}", "devkit wip save", tip=oid)
     steps.append(line("switch", "--no-recurse-submodules", "--no-track", "-C", branch, oid, slow=True))
     return replace(plan, moves=tuple(steps), changes=changes, work=work)
 

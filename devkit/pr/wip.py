@@ -65,11 +65,13 @@ class RestorePlan:
 
     Attributes:
         markers: what is written, with conflict markers, where it does not fit.
+        paths: every path that is written.
     """
 
     entry: wip.Wip
     items: tuple[wip.Item, ...]
     markers: Mapping[str, bytes]
+    paths: frozenset[str]
 
     @property
     def steps(self) -> list[str]:
@@ -121,7 +123,7 @@ def plan_restore(
     items = tuple(item for item in entry.items if wip.within(item.path, paths))
     if not items:
         raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", "devkit wip list")
-    _, conflicts = wip.over(session.git, state, items)
+    writes, conflicts = wip.over(session.git, state, items, entry.base)
     marked = wip.marked(session.git, state, entry, conflicts) if markers else {}
     left = [path for path in conflicts if path not in marked]
     if left:
@@ -135,17 +137,18 @@ def plan_restore(
             Hint(f"devkit wip diff {entry.number}", "shows the work"),
             Hint(f"git diff {entry.base[:10]} -- {typed(state.checkout, left[0])}", "shows what came in between"),
         )
-    return RestorePlan(entry, items, marked)
+    written = {write.path for write in writes} | {item.path for item in items}
+    return RestorePlan(entry, items, marked, frozenset(written))
 
 
 def restore(session: Session, state: State, plan: RestorePlan, paths: Sequence[str]) -> tuple[wip.Wip, int]:
     """Restore work as planned; return the entry and how many files."""
     entry, items = plan.entry, plan.items
-    writes = WriteSet(checkout=True, paths={item.path: "" for item in items})
+    writes = WriteSet(checkout=True, paths=dict.fromkeys(sorted(plan.paths), ""))
     with session.change("wip restore", state, writes, number=entry.number, paths=list(paths)) as change:
         if plan.markers:
             fitting = [item for item in items if item.path not in plan.markers]
-            wip.apply(session.git, state, wip.over(session.git, state, fitting)[0])
+            wip.apply(session.git, state, wip.over(session.git, state, fitting, entry.base)[0])
             wip.write_marked(state, plan.markers)
         else:
             left = wip.restore(change, entry, state, paths)

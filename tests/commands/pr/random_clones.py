@@ -47,8 +47,12 @@ WANTED = (
     "clean",
     "save",
     "restore",
+    "wip drop",
+    "start",
+    "squash",
+    "back",
 )
-FROM_A_BRANCH = frozenset({"rebase", "push"})
+FROM_A_BRANCH = frozenset({"rebase", "push", "squash"})
 IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
 
 
@@ -62,7 +66,10 @@ def warm_up() -> None:
 
     names = [
         "undo",
+        "redo",
         *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean")),
+        *(f"pr.{name}" for name in ("start", "squash")),
+        "wip.drop",
     ]
     for name in [*names, "wip.save", "wip.restore", *(f"_cli.{name}" for name in ("main", "run", "typer_command"))]:
         importlib.import_module(f"devkit.commands.{name}")
@@ -172,13 +179,19 @@ class Case:
 
     # The states.
 
-    def prepare(self, rng: random.Random, wanted: str) -> None:
+    def prepare(self, rng: random.Random, wanted: str) -> None:  # noqa: C901 - a branch for each thing that may be so
         """Bring the clone into a random state, in which the wanted command most often has something to do."""
         if rng.random() < 0.2:
             git(self.clone, "config", "core.autocrlf", "true")
             (self.clone / "crlf.txt").write_bytes(b"one\r\ntwo\r\nthree\n")
         if rng.random() < {"drop": 0.9, "clean": 0.9, "refetch": 0.9, "rebase": 0.5, "push": 0.5}.get(wanted, 0.2):
             self.fetch(rng, wanted)
+        if rng.random() < 0.2:
+            git(self.clone, "config", "rerere.enabled", "true")
+        if wanted == "back":
+            self.devkit("pr", "fetch", rng.choice(["7", "8"]), "--no-switch")
+            if rng.random() < 0.4:
+                self.devkit("undo")
         start = (
             "feature" if wanted in FROM_A_BRANCH and rng.random() < 0.7 else rng.choice(["stay", "stay", "detached"])
         )
@@ -190,7 +203,9 @@ class Case:
         if rng.random() < (0.95 if wanted == "go on" else 0.08):
             self.stop_midway(rng)
         self.edit(rng, rng.choice([1, 3, 5]) if wanted == "save" else rng.choice([0, 0, 1, 2, 3, 5]))
-        if rng.random() < (0.95 if wanted == "restore" else 0.1):
+        if rng.random() < 0.05:
+            git(self.clone, "bisect", "start", "HEAD", "HEAD~1", check=False)
+        if rng.random() < (0.95 if wanted in {"restore", "wip drop"} else 0.1):
             self.edit(rng, 1 + rng.randrange(3))
             self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]]))
             self.edit(rng, rng.choice([0, 0, 1]))
@@ -237,6 +252,7 @@ class Case:
                     "mode",
                     "link",
                     "swap",
+                    "pipe",
                     "intent",
                     "resolve",
                 ]
@@ -246,7 +262,7 @@ class Case:
             with contextlib.suppress(OSError):
                 self._edit(rng, kind, name)
 
-    def _edit(self, rng: random.Random, kind: str, name: str) -> None:  # noqa: C901 - a branch for each thing people do
+    def _edit(self, rng: random.Random, kind: str, name: str) -> None:  # noqa: C901, PLR0912 - a branch for each thing people do
         path = self.clone / name
         text = f"{rng.random()}\n"
         if kind in {"unstaged", "staged", "both"} and path.is_file():
@@ -275,6 +291,10 @@ class Case:
             path.unlink(missing_ok=True)
             path.mkdir(parents=True)
             (path / "inside.txt").write_text(text)
+        elif kind == "pipe" and rng.random() < 0.3:
+            path = self.clone / rng.choice([name, "a pipe"])
+            path.unlink(missing_ok=True)
+            os.mkfifo(path)
         elif kind == "intent":
             (self.clone / "intended.txt").write_text(text)
             git(self.clone, "add", "-N", "intended.txt", check=False)
@@ -310,6 +330,10 @@ class Case:
             "drop": [["pr", "drop", rng.choice(["5", "7"]), "--yes"], ["pr", "drop", "7"]],
             "clean": [["pr", "clean"], ["pr", "clean", "--yes", "--remote"]],
             "save": [["wip", "save"], ["wip", "save", "dir"], ["wip", "save", "a.cc", "loose.txt"]],
+            "wip drop": [["wip", "drop", "1"]],
+            "start": [["pr", "start", "fresh"], ["pr", "start", "fresh", "--on", "feature"]],
+            "squash": [["pr", "squash"], ["pr", "squash", "7"]],
+            "back": [["undo"], ["undo", "--yes"], ["redo"], ["redo", "--yes"]],
             "restore": [["wip", "restore"], ["wip", "restore", "dir"], ["wip", "restore", "a.cc"]],
         }
         return rng.choice(choices[wanted])
@@ -475,6 +499,8 @@ def _file(path: Path) -> tuple[int, bytes | str]:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         return stat.S_IFLNK, os.readlink(path)  # noqa: PTH115 - its very bytes
+    if not stat.S_ISREG(mode):
+        return mode, ""
     return mode, _digest(path.read_bytes())
 
 
@@ -542,6 +568,12 @@ def run(seed: int, folder: Path, made: Path) -> tuple[str, list[str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _parts(look: dict[str, Any]) -> dict[str, Any]:
+    """Return what a redo gives back: all but how fresh git takes its index to be."""
+    clone = {name: part for name, part in look["clone"].items() if name != "index"}
+    return {**{name: part for name, part in look.items() if name != "worktrees"}, "clone": clone}
+
+
 def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
     wanted = rng.choice(WANTED)
     words = case.command(rng, wanted)
@@ -551,6 +583,7 @@ def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
     known = set(case.entries())
     before = case.look()
     status = case.devkit(*words, end=end)
+    after = case.look()
     new = [each for each in case.entries() if each not in known]
     if new:
         if rng.random() < 0.2:
@@ -562,7 +595,14 @@ def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
         if done:
             raise AssertionError("undo failed")
     lost = differences(before, case.look())
-    kind = f"{' '.join(words[:2])} {how or 'whole'} {'undone' if new else 'unchanged'} {status}"
+    if not lost and new and not how and rng.random() < 0.3:
+        if case.devkit("redo", "--yes"):
+            raise AssertionError("redo failed")
+        lost = [f"after the redo {text}" for text in differences(_parts(after), _parts(case.look()))]
+        came = "redone"
+    else:
+        came = "undone" if new else "unchanged"
+    kind = f"{' '.join(words[:2])} {how or 'whole'} {came} {status}"
     if not lost and rng.random() < 0.1:
         said = git(case.clone, "fsck", "--connectivity-only", check=False)
         lost = [f"fsck: {said.decode()}"] if b"missing" in said or b"broken" in said else []

@@ -143,3 +143,15 @@ def test_a_contributors_walk(clone: Clone, forge: Forge) -> None:
         "refs/heads/tests",
         "refs/heads/whole",
     ]
+
+
+def test_a_request_for_a_release_is_compared_and_rebased_there(clone: Clone, forge: Forge) -> None:
+    git(forge.bare(PROJECT), "branch", "release/3.0", "develop~1")
+    forge.commit(PROJECT, "refs/heads/release/3.0", "Only there", {"release.txt": "1"})
+    forge.commit(PROJECT, "refs/pull/10/head", "Port the fix", {"port.txt": "1"}, on="refs/heads/release/3.0")
+    forge.commit(PROJECT, "refs/heads/release/3.0", "Later there", {"later.txt": "1"})
+    clone.git("fetch", "-q", "upstream")
+    said = clone.devkit("pr", "fetch", "10")
+    assert "1 commit, 1 file, +1 −0, 1 behind upstream/release/3.0" in said.text
+    assert clone.devkit("pr", "rebase").status == 0
+    assert subjects(clone, "HEAD~2..HEAD") == ["Later there", "Port the fix"]

@@ -60,7 +60,7 @@ def test_nothing_is_ever_lost(memory: Path, home: Path, capsys: pytest.CaptureFi
         for seed, kind, lost in losses:
             print(f"  DEVKIT_FUZZ_FIRST={seed} DEVKIT_FUZZ_CASES=1: {kind}: {lost}")  # noqa: T201
     assert sum(kinds.values()) == CASES
-    assert kinds["undone"] > CASES // 4, "most commands had nothing to do: the states are too tame"
+    assert kinds["undone"] + kinds["redone"] > CASES // 4, "most commands had nothing to do: the states are too tame"
     assert losses == []
 
 

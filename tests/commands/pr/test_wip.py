@@ -6,10 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 from tests.commands.pr.conftest import numbered
-from tests.commands.pr.random_clones import checkout, differences
+from tests.commands.pr.random_clones import checkout, differences, git
 
 if TYPE_CHECKING:
-    from tests.commands.pr.conftest import Clone
+    from tests.commands.pr.conftest import Clone, Forge
 
 
 def dirty(clone: Clone) -> None:
@@ -198,3 +198,24 @@ def test_what_does_not_fit_comes_with_conflict_markers_when_asked(clone: Clone) 
     assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [1]
     assert clone.devkit("undo").status == 0
     assert (clone.folder / "a.cc").read_text() == numbered(9, l2="deux")
+
+
+def test_work_follows_a_file_that_was_renamed(clone: Clone, forge: Forge) -> None:
+    clone.git("mv", "a.cc", "moved.cc")
+    clone.git("commit", "-q", "-m", "Rename")
+    clone.git("push", "-q", str(forge.bare("project/Paddle")), "HEAD:refs/heads/tmp")
+    git(forge.bare("project/Paddle"), "update-ref", "refs/pull/20/head", "refs/heads/tmp")
+    clone.git("reset", "-q", "--hard", "upstream/develop")
+    clone.write("a.cc", numbered(9, l2="two"))
+    assert clone.devkit("pr", "fetch", "20").status == 0
+    assert clone.status() == ["## pr/20", " M moved.cc"]
+    assert (clone.folder / "moved.cc").read_text() == numbered(9, l2="two")
+    assert not (clone.folder / "a.cc").exists()
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").read_text() == numbered(9, l2="two")
+    assert not (clone.folder / "moved.cc").exists()
+    assert clone.devkit("wip", "save").status == 0
+    clone.git("mv", "a.cc", "other.cc")
+    clone.git("commit", "-q", "-m", "Move it")
+    assert clone.devkit("wip", "restore").status == 0
+    assert clone.status()[1:] == [" M other.cc"]
