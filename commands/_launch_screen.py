@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devkit.errors import UsageError
 from devkit.text import counted
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from devkit.console import Console
     from devkit.launch import Event
+    from devkit.launching.hosts import HostsRequest
     from devkit.launching.request import LaunchRequest
     from devkit.runs import Run
 
@@ -81,3 +82,28 @@ class Screen:
         if self.request.guard:
             parts.append(found)
         self.console.done(f"{', '.join(parts)} · run {run.id}")
+
+
+def over_ssh(app: Any, request: HostsRequest, *, max_restarts: int, show: str, dry_run: bool) -> None:
+    """Run a line on several machines, and show what they print."""
+    from devkit.launching import hosts
+
+    if dry_run:
+        app.console.plan(hosts.plan(app, request))
+        return
+
+    def said(host: str, line: str) -> None:
+        if show == "all" or host == request.hosts[0]:
+            app.console.answer(line if show != "all" else f"[{host}] {line}")
+
+    with app.start_run(f"{request.command} hosts", hosts=list(request.hosts), script=list(request.script)) as record:
+        app.console.note(f"  {', '.join(request.hosts)} · {hosts.check_alike(app, request)}", "dim")
+        restarts: list[str] = []
+
+        def restarted(number: int, why: str) -> None:
+            restarts.append(why)
+            app.console.look(f"{why}: restart {number} of {max_restarts}")
+
+        hosts.run(app, request, record.folder, max_restarts=max_restarts, said=said, restarted=restarted)
+        record.record["result"] = {"restarts": restarts}
+        app.console.done(f"{len(request.hosts)} machines ended well, run {record.id}")

@@ -51,7 +51,7 @@ def command(
     ] = 0,
     hang_timeout: Annotated[
         float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
-    ] = 60.0,
+    ] = 120.0,
     guard: Annotated[
         bool, typer.Option("--guard/--no-guard", help="Watch the training, or only failures and hangs.")
     ] = True,
@@ -63,7 +63,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.commands._launch_screen import Screen
+    from devkit.commands._launch_screen import Screen, over_ssh
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present, names
     from devkit.launching.hosts import several
@@ -81,7 +81,7 @@ def command(
         sys.stdout.write(render(emit, Job(own, parsed.argv, nnodes, count, str(directory), image or IMAGE)))
         return
     if hosts:
-        _over_ssh(
+        over_ssh(
             app,
             several(hosts, master, own, parsed.argv, directory),
             max_restarts=max_restarts,
@@ -124,27 +124,3 @@ def _flags(**given: Any) -> tuple[str, ...]:
         elif value not in {None, ""}:
             words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     return tuple(words)
-
-
-def _over_ssh(app: Any, request: Any, *, max_restarts: int, show: str, dry_run: bool) -> None:
-    from devkit.launching import hosts
-
-    if dry_run:
-        app.console.plan(hosts.plan(app, request))
-        return
-
-    def said(host: str, line: str) -> None:
-        if show == "all" or host == request.hosts[0]:
-            app.console.answer(line if show != "all" else f"[{host}] {line}")
-
-    with app.start_run("launch hosts", hosts=list(request.hosts), script=list(request.script)) as record:
-        app.console.note(f"  {', '.join(request.hosts)} · {hosts.check_alike(app, request)}", "dim")
-        restarts: list[str] = []
-
-        def restarted(number: int, why: str) -> None:
-            restarts.append(why)
-            app.console.look(f"{why}: restart {number} of {max_restarts}")
-
-        hosts.run(app, request, record.folder, max_restarts=max_restarts, said=said, restarted=restarted)
-        record.record["result"] = {"restarts": restarts}
-        app.console.done(f"{len(request.hosts)} machines ended well, run {record.id}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from devkit.runs import Entry
-    from devkit.training.request import TrainRequest
+    from devkit.training.request import Nodes, TrainRequest
 
 Stage = Annotated[
     int, typer.Option(metavar="0|1|2|3", help="0: all on each rank; 1 shards optimizer, 2 gradients, 3 all.")
@@ -78,6 +79,13 @@ NodeRank = Annotated[int, typer.Option("--node-rank", help="Which of the machine
 Master = Annotated[
     str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")
 ]
+Hosts = Annotated[
+    str, typer.Option("--hosts", metavar="A,B", help="Machines as ssh knows them; this line trains on all of them.")
+]
+MaxRestarts = Annotated[
+    int,
+    typer.Option("--max-restarts", min=0, metavar="N", help="With --hosts: go on from the last checkpoint, so often."),
+]
 HangTimeout = Annotated[
     float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
 ]
@@ -118,6 +126,37 @@ DEFAULTS: dict[str, Any] = {
 """What those that a command does not have are."""
 
 
+ENDING_S = 30.0
+
+
+def latest(app: Any, nodes: Nodes) -> Entry | None:
+    """Return this machine's own last training of several machines: they may share a home."""
+    if nodes.count == 1:
+        return None
+    for entry in app.runs.entries():
+        before = entry.record.get("arguments", {}).get("nodes", {})
+        if entry.record["command"] == "train" and (before.get("count"), before.get("rank")) == (
+            nodes.count,
+            nodes.rank,
+        ):
+            found: Entry = entry
+            deadline = time.monotonic() + ENDING_S
+            while found.running and time.monotonic() < deadline:  # a lost connection ends it, in its own time
+                time.sleep(0.2)
+            return found
+    return None
+
+
+def over_ssh(app: Any, hosts: str, master: str, max_restarts: int) -> None:
+    """Run the line that was typed on several machines."""
+    from devkit.commands._launch_screen import over_ssh as run
+    from devkit.launching.hosts import several, without
+
+    words = without(app.argv[1:], {"--hosts", "--master", "--max-restarts", "--nnodes", "--node-rank"})
+    asked = several(hosts, master, words, (), Path.cwd(), "train")
+    run(app, asked, max_restarts=max_restarts, show="0", dry_run=False)
+
+
 def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, Entry | None]:
     """Return what the flags ask for, and the run that it goes on from.
 
@@ -141,7 +180,8 @@ def request(ctx: typer.Context, values: dict[str, Any]) -> tuple[TrainRequest, E
     options = Options(device="gpu" if gpus or planned_for else "cpu", **own)
     entry = None
     if values["resume"]:
-        entry = app.runs.find(values["resume"], command="train")
+        own_last = latest(app, nodes) if values["resume"] == "last" else None
+        entry = own_last or app.runs.find(values["resume"], command="train", exact=True)
         given = {name for name in OWN if _is_given(ctx, name)} | ({"init_from"} if values.get("weights") else set())
         options = resumed(entry, options, {name: own[name] for name in given})
     count = ranks_before(entry, len(gpus)) if values["nproc"] is None else values["nproc"]

@@ -57,11 +57,16 @@ def command(
     nnodes: flags.Nnodes = 1,
     node_rank: flags.NodeRank = 0,
     master: flags.Master = "",
+    hosts: flags.Hosts = "",
+    max_restarts: flags.MaxRestarts = 0,
     hang_timeout: flags.HangTimeout = 30.0,
     env: Env = "",
     as_json: Json = False,
 ) -> None:
     values = dict(locals())
+    if hosts:
+        flags.over_ssh(ctx.obj, hosts, master, max_restarts)
+        return
     from devkit.commands.train._screen import Screen
     from devkit.training.trainer import run
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import BadVerdict, DevkitError, ExitStatus, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from devkit.app import App
@@ -48,6 +48,7 @@ class HostsRequest:
         directory: where the line is run on each.
         words: of ``devkit launch``, with its flags, behind which come the machine's own.
         script: the script and its arguments.
+        command: ``launch``, or ``train``, which has no script and goes on from its own checkpoints.
     """
 
     hosts: tuple[str, ...]
@@ -57,17 +58,27 @@ class HostsRequest:
     directory: Path
     words: tuple[str, ...]
     script: tuple[str, ...]
+    command: str = "launch"
 
-    def line(self, rank: int, restart: int = 0) -> str:
-        """Return the shell's line for one machine; every word from outside is quoted."""
-        words = shlex.join(["launch", *self._words(rank)])
-        again = f"DEVKIT_RESTART={restart} " if restart else ""
+    def line(self, rank: int, restart: int = 0, *, resume: bool = False) -> str:
+        """Return the shell's line for one machine; every word from outside is quoted.
+
+        A terminal that is dumb is told in lines; with ``resume`` training goes on from that machine's last run.
+        """
+        words = shlex.join([self.command, *self._words(rank), *(["--resume", "last"] if resume else [])])
+        again = "TERM=dumb " + (f"DEVKIT_RESTART={restart} " if restart else "")
         return f'{self._enter()} && {again}exec "$d" {words}'
 
     def check_line(self, rank: int) -> str:
         """Return the line that tells what a machine has: devkit, Paddle, and this very script."""
         words = shlex.join(["launch", "--dry-run", *self._words(rank)])
-        script = "" if self.script[0] == "-m" else f" script $(cksum < {shlex.quote(self.script[0])} | cut -d' ' -f1)"
+        if self.command == "train":
+            words = shlex.join(["launch", "--dry-run", *_environment(self.words), "--", "-m", "this"])
+        script = (
+            ""
+            if not self.script or self.script[0] == "-m"
+            else f" script $(cksum < {shlex.quote(self.script[0])} | cut -d' ' -f1)"
+        )
         return (
             f'{self._enter()} && told=$("$d" {words}) && '
             "p=$(printf '%s' \"$told\" | grep -o '[^ ]*python[0-9.]* -m devkit' | head -n 1 | cut -d' ' -f1) && "
@@ -76,11 +87,35 @@ class HostsRequest:
 
     def _words(self, rank: int) -> list[str]:
         own = ["--nnodes", str(len(self.hosts)), "--node-rank", str(rank), "--master", f"{self.address}:{self.port}"]
-        return [*self.words, *own, "--", *self.script]
+        return [*self.words, *own, *(["--", *self.script] if self.script else [])]
 
     def _enter(self) -> str:
         own = shlex.quote(self.devkit)
         return f'd={own}; [ -x "$d" ] || d=devkit; cd -- {shlex.quote(os.fspath(self.directory))}'
+
+
+def _environment(words: tuple[str, ...]) -> list[str]:
+    """Return the flag among ``words`` that names the environment."""
+    for number, word in enumerate(words):
+        if word == "--env":
+            return list(words[number : number + 2])
+        if word.startswith("--env="):
+            return [word]
+    return []
+
+
+def without(words: Sequence[str], flags: Collection[str]) -> tuple[str, ...]:
+    """Return a line's words without some flags and their values."""
+    kept: list[str] = []
+    skip = False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in flags:
+            skip = True
+        elif word.partition("=")[0] not in flags:
+            kept.append(word)
+    return tuple(kept)
 
 
 def parse_hosts(text: str) -> tuple[str, ...]:
@@ -98,7 +133,14 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     return hosts
 
 
-def several(hosts: str, master: str, words: tuple[str, ...], script: tuple[str, ...], directory: Path) -> HostsRequest:
+def several(
+    hosts: str,
+    master: str,
+    words: tuple[str, ...],
+    script: tuple[str, ...],
+    directory: Path,
+    command: str = "launch",
+) -> HostsRequest:
     """Return what ``--hosts`` asks for; ``master`` is the first one's address for the others, with or without a port.
 
     Raises:
@@ -112,7 +154,9 @@ def several(hosts: str, master: str, words: tuple[str, ...], script: tuple[str, 
     if not address:
         address, given = given or names[0].rpartition("@")[2], ""
     own = Path(sys.prefix) / "bin" / "devkit"
-    return HostsRequest(names, address, int(given) if given.isdigit() else port(), str(own), directory, words, script)
+    return HostsRequest(
+        names, address, int(given) if given.isdigit() else port(), str(own), directory, words, script, command
+    )
 
 
 def ssh(app: App, host: str, line: str, *, terminal: bool) -> list[str]:
@@ -197,6 +241,7 @@ def _attempt(
     app: App, request: HostsRequest, folder: Path, said: Callable[[str, str], None], restart: int
 ) -> tuple[str, int] | None:
     """Run the line on all machines once; return the first that failed and its status, or None."""
+    resume = request.command == "train" and bool(restart) and all(_saved(folder, host) for host in request.hosts)
     ended: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
     children: dict[str, Child] = {}
     try:
@@ -206,7 +251,7 @@ def _attempt(
                 said(host, text.rstrip("\r"))
 
             children[host] = app.runner.start(
-                ssh(app, host, request.line(rank, restart), terminal=True),
+                ssh(app, host, request.line(rank, restart, resume=resume), terminal=True),
                 log=folder / f"{_name(host)}.log",
                 on_line=line,
             )
@@ -240,6 +285,13 @@ def _cause(host: str, status: int, running: dict[str, Child]) -> tuple[str, int]
                 return other, code
         time.sleep(TICK_S)
     return host, status
+
+
+def _saved(folder: Path, host: str) -> bool:
+    """Tell whether a machine's training has said that it wrote a checkpoint."""
+    with contextlib.suppress(OSError):
+        return "checkpoint of step" in (folder / f"{_name(host)}.log").read_text(encoding="utf-8", errors="replace")
+    return False
 
 
 def _name(host: str) -> str:

@@ -149,7 +149,7 @@ class LaunchRequest:
     node_rank: int = 0
     master: str = ""
     max_restarts: int = 0
-    hang_timeout_s: float = 60.0
+    hang_timeout_s: float = 120.0
     guard: bool = True
     directory: Path = Path()
 

@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import threading
+import time
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,7 @@ def _attempt(
 ) -> None:
     inbox: Inbox = queue.SimpleQueue()
     failed: set[int] = set()
+    numbered: dict[int, Rank] = {}
 
     def heard_of(event: Event) -> None:
         if event["event"] == "failed" or event.get("verdict") == "stop":
@@ -212,11 +214,13 @@ def _attempt(
             number = request.first + local
 
             def line(text: str, number: int = number, *, error: bool = False) -> None:
+                numbered[number].moved = time.monotonic()  # who prints gets on
                 with lock:
                     # A stack that was asked for, and Paddle's last words when another rank failed, are for the log.
                     if not (over.is_set() or STACK.match(text) or failed - {number}):
                         said(number, text, error)
 
+            numbered[number] = Rank(number, record.log(f"rank-{number}"))
             worker = Worker(
                 app,
                 request.environment,
@@ -231,7 +235,7 @@ def _attempt(
                 on_stderr=partial(line, error=True),
             )
             stack.callback(worker.end)
-            ranks[worker] = Rank(number, worker.log)
+            ranks[worker] = numbered[number]
             with contextlib.suppress(BrokenPipeError):
                 worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         stack.callback(over.set)

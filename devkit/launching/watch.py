@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import DeviceBug, Ended
 from devkit.process import fate
+from devkit.supervisor import descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -150,7 +151,7 @@ class Rank:
         before, moved_bytes, computed = self.looked
         if now - before < LOOK_S or not self.pid:
             return
-        transferred, cpu_s = usage(self.pid)
+        transferred, cpu_s = usage(self.pid, children=lenient)
         self.looked = (now, transferred, cpu_s)
         if before and transferred > moved_bytes >= 0:
             self.moved = now
@@ -160,8 +161,14 @@ class Rank:
                 self.moved = now
 
 
-def usage(pid: int) -> tuple[int, float]:
-    """Return the bytes that a process moved to and from disks, and the processor seconds of it and its children."""
+def usage(pid: int, *, children: bool = False) -> tuple[int, float]:
+    """Return the bytes that a process moved to and from disks, and its processor seconds.
+
+    Those of children that it waited for are in it; with ``children`` so are those of processes that run below it.
+    """
+    if children:
+        each = [usage(below) for below in [pid, *descendants(pid)]]
+        return sum(max(moved, 0) for moved, _ in each), sum(seconds for _, seconds in each)
     try:
         lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
         transferred = sum(int(line.split()[1]) for line in lines if line.startswith(("read_bytes", "write_bytes")))
@@ -213,7 +220,8 @@ def watch(
         for rank in ranks:
             others_wait = any(each.waiting for each in ranks if each is not rank and each.status is None)
             rank.look(waited_for=others_wait, hang_timeout_s=hang_timeout_s, lenient=lenient)
-        if nothing_moves(ranks, time.monotonic(), hang_timeout_s):
+        begun = not lenient or len(ranks) > 1 or machines > 1 or any(rank.step for rank in ranks)
+        if begun and nothing_moves(ranks, time.monotonic(), hang_timeout_s):
             raise hang(ranks, hang_timeout_s, line, machines)
 
 

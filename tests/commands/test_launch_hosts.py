@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 pytestmark = pytest.mark.engine
+CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+"""With the operators that were built before: a build takes half a minute."""
 
 SCRIPT = """
 import os, signal, sys, time
@@ -62,7 +65,7 @@ def machines(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
             f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
             f"StrictModes no\nUsePAM no\nPidFile {keys}/{name}.pid\nPermitRootLogin yes\nLogLevel ERROR\nPrintMotd no\n"
             f"SetEnv PATH={Path(sys.executable).parent}:/usr/bin:/bin HOME={home} LANG=C.UTF-8 "
-            f"PYTHONPATH={repository}\n"
+            f"PYTHONPATH={repository} XDG_CACHE_HOME={CACHE}\n"
         )
         config += (
             f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
@@ -119,3 +122,45 @@ def test_machines_that_cannot_be_reached_or_lack_the_script_are_named_before(mac
     assert unknown.status == 1
     assert "not-there.invalid cannot be reached" in unknown.err
     assert "rank 0" not in unknown.out
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_its_checkpoint_when_a_machine_is_lost(machines: Path) -> None:
+    words = ["--hosts", "one,two", "--master", "127.0.0.1", "--max-restarts", "1", "--nproc", "1", "--stage", "2"]
+    words += ["--size", "tiny", "--batch", "4", "--seqlen", "32", "--steps", "120", "--save-every", "20"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    log = machines.parent / "out"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", "train", *words], cwd=machines, env=environ, stdout=out, stderr=out
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while "checkpoint of step 40" not in log.read_text(errors="replace") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        server = int((machines.parent / "keys" / "two.pid").read_text())
+        for connection in _children(server):
+            os.kill(connection, signal.SIGKILL)
+        status = process.wait(120)
+    finally:
+        process.kill()
+        process.wait()
+    text = log.read_text(errors="replace")
+
+    assert status == 0, text
+    assert "two was lost: restart 1 of 1" in text
+    assert "going on from step" in text.partition("restart 1 of 1")[2]
+    assert "2 machines ended well" in text
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(words[1]) == parent:
+                found.append(int(entry.name))
+    return found
