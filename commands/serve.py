@@ -108,6 +108,10 @@ def _announce(console: Console, announcement: Announcement, server: Server, *, p
             console.note(f"  {line}")
     for line in announcement.lines:
         console.note(f"  {line}", "type")
+    if announcement.others:
+        console.note("  this machine's other addresses, where that one is out of reach:", "dim")
+        for other in announcement.others:
+            console.note(f"  {other}", "dim")
     if server.inbox is not None:
         console.note("  uploads are welcome on the page", "dim")
     console.note("  Ctrl-C ends it", "dim")

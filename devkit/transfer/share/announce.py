@@ -51,9 +51,12 @@ def reachable(address: str) -> list[str]:
         return [address]
     import psutil
 
-    found = [each.address for many in psutil.net_if_addrs().values() for each in many if each.family == socket.AF_INET]
-    outside = [each for each in found if not is_loopback(each)]
-    return outside or ["127.0.0.1"]
+    families = (socket.AF_INET,) if address == "0.0.0.0" else (socket.AF_INET, socket.AF_INET6)  # noqa: S104
+    found = [each for many in psutil.net_if_addrs().values() for each in many if each.family in families]
+    # Link-local addresses need the name of an interface, which is another one at the other end.
+    outside = [each for each in found if not is_loopback(each.address) and not each.address.startswith("fe80:")]
+    outside.sort(key=lambda each: families.index(each.family))
+    return [each.address.partition("%")[0] for each in outside] or ["127.0.0.1"]
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,23 @@ class Announcement:
         url: its address; with TLS, the certificate's fingerprint is its fragment, which no client sends.
         lines: what to type to fetch it.
         secret: the address's secret part.
+        others: what else the share can be reached by, where it listens at several addresses of this machine.
     """
 
     url: str
     lines: tuple[str, ...]
     secret: str
+    others: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, server: Server) -> Announcement:
         """Return what is said of a server."""
-        host = reachable(server.address)[0]
+        host, *more = reachable(server.address)
         base = server.url(host)
-        url, pin = base, ""
+        url, pin, fragment = base, "", ""
         if server.certificate:
-            url = f"{base}#sha256={server.certificate.fingerprint}"
+            fragment = f"#sha256={server.certificate.fingerprint}"
+            url = f"{base}{fragment}"
             pin = f"--insecure --pinnedpubkey sha256//{server.certificate.pin} "
         names = server.tree.names
         single = names[0] if len(names) == 1 else b""
@@ -88,11 +94,11 @@ class Announcement:
         lines = [f"devkit get {shlex.quote(url)}", curl]
         if server.inbox is not None:
             lines.append(f"curl {pin}-T FILE {shlex.quote(f'{base}{UPLOADS.decode()}/')}")
-        return cls(url, tuple(lines), server.secret)
+        return cls(url, tuple(lines), server.secret, tuple(f"{server.url(each)}{fragment}" for each in more))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""
-        return {"url": self.url, "lines": list(self.lines)}
+        return {"url": self.url, "lines": list(self.lines), "others": list(self.others)}
 
     def qr_code(self) -> list[str]:
         """Return the address as a code of half blocks, dark on light whatever the terminal's colours are."""

@@ -22,7 +22,7 @@ import pytest
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer.far.names import link_stays_inside
 from devkit.transfer.share import http as share_http
-from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
+from devkit.transfer.share.announce import Announcement, is_loopback, parse_time, reachable
 from devkit.transfer.share.http import BadRequest, parse, parse_range
 from devkit.transfer.share.page import ordered
 from devkit.transfer.share.tree import Item
@@ -664,3 +664,13 @@ def test_no_made_up_tree_makes_an_archive_that_unpacks_elsewhere(
     assert links > 5
     assert canary.read_text() == "untouched"
     assert {each.name for each in tmp_path.iterdir()} == {"canary", *map(str, range(20 * FUZZ))}
+
+
+def test_a_share_at_every_address_names_each_of_them(source: Path) -> None:
+    with sharing(source, address="0.0.0.0", encrypted=True) as server:  # noqa: S104 - what is tested
+        said = Announcement.of(server)
+    outside = reachable("0.0.0.0")  # noqa: S104
+    assert [url.split("/")[2].rsplit(":", 1)[0] for url in (said.url, *said.others)] == outside
+    assert all("#sha256=" in url for url in said.others)
+    assert reachable("127.0.0.1") == ["127.0.0.1"]
+    assert not [address for address in reachable("::") if address.startswith("fe80:") or "%" in address]
