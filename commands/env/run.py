@@ -37,6 +37,8 @@ def command(
 
     app: App = ctx.obj
     argv = list(words or [])
+    if argv[:1] == ["--root"]:  # behind the environment's name, where one looks for it
+        root, argv = True, argv[1:]
     if _names_none(app.argv):
         name, argv = "", [name, *argv]
     elif argv[:1] == ["--"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tarfile
 import tempfile
@@ -14,8 +13,6 @@ from devkit.errors import DevkitError, Hint
 from devkit.files import explained as explained_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from devkit.envs.container import Owner
     from devkit.envs.engine import Seen
 
@@ -35,7 +32,7 @@ def copy_out(seen: Seen, inside: str, target: Path) -> int:
     Raises:
         DevkitError: it is not there, it cannot be written here, or it holds what would leave ``target``.
     """
-    with written(target), explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
+    with explained_disk(target), explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
         stream, _ = seen.raw.get_archive(inside)
         for block in stream:
             packed.write(block)
@@ -61,12 +58,12 @@ def _extract(archive: tarfile.TarFile, target: Path) -> int:
         place = root / name
         if ".." in parts or Path(member.name).is_absolute() or not place.parent.resolve().is_relative_to(root):
             raise DevkitError(f"{member.name} would leave {root}", "It was not written.")
-        with written(place):
+        with explained_disk(place):
             total += _write(archive, member, place)
         if member.isdir():
             folders.append((place, member))
     for place, member in reversed(folders):  # what is written into a folder changes its time
-        with written(place):
+        with explained_disk(place):
             place.chmod(member.mode & 0o777 | 0o700)
             os.utime(place, (member.mtime, member.mtime))
     return total
@@ -94,16 +91,6 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> in
     return size
 
 
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Turn what this machine's disk refuses into an error with a remedy."""
-    try:
-        with explained_disk(path):
-            yield
-    except FileExistsError as error:
-        raise DevkitError(f"{path} is there already", "A folder cannot take the place of a file.") from error
-
-
 def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
     """Copy a file or a folder into a container, as the user's; return the bytes.
 
@@ -125,7 +112,7 @@ def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
         return entry
 
     with explained(f"{seen.name}:{inside}"), tempfile.TemporaryFile() as packed:
-        with written(source), tarfile.open(fileobj=packed, mode="w") as archive:
+        with explained_disk(source), tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(source, arcname=name, filter=mine)
             packed.flush()
         packed.seek(0)

@@ -414,7 +414,7 @@ def test_links_and_times_are_copied_and_what_cannot_be_written_is_said(
     assert (copied / "a").stat().st_mtime == 86400
     (tmp_path / "file").touch()
     onto = devkit("env", "cp", f"{work}:/root/d", "file")
-    assert (onto.status, "is there already" in onto.err) == (1, True)
+    assert (onto.status, "file cannot be written" in onto.err) == (1, True)
 
 
 def test_logs_are_the_first_processs(devkit: Devkit, work: str) -> None:
