@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # What is measured, as against what is asked: the rest of a row says which case it is.
 MEASURED = {
-    "status", "reason", "median_ms", "q1_ms", "q3_ms", "round_ms", "gflops", "gb_per_s", "percent_of_ceiling", "isa",
+    "status", "reason", "median_ms", "q1_ms", "q3_ms", "round_ms", "gflops", "gb_per_s", "bus_gb_per_s", "isa",
+    "percent_of_ceiling",
     "percent_of_bound", "percent_of_bandwidth", "percent_of_peak", "bound_ms", "no_reuse_ms", "stored_mib", "peak_mib",
     "max_error", "tokens_per_s", "verdict", "syncs", "visible_pairs",
 }  # fmt: skip

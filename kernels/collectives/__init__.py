@@ -1,0 +1,1 @@
+"""Collectives among ranks, checked and timed."""
