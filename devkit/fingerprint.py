@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,29 @@ def limits(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Limi
         quota_text, _, period_text = _read(f"{each}/cpu.max").strip().partition(" ")
         quotas.append(int(quota_text) / int(period_text) if quota_text.isdigit() and period_text.isdigit() else None)
     return Limits(_least(quotas), _least([_number(each, "memory.max") for each in folders]))
+
+
+def memory_left(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int | None:
+    """Return the bytes that the control group still allows, pages that the kernel would give back with them.
+
+    Of a group and all above it the tightest holds; None without a limit.
+    """
+    inside = {}
+    for line in _read(own).splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        inside.update(dict.fromkeys(controllers.split(","), path))
+    if os.access(f"{root}/memory", os.F_OK):  # version 1
+        folders, cached = _above(f"{root}/memory", inside.get("memory", "")), "total_inactive_file"
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    else:
+        folders, names, cached = _above(root, inside.get("", "")), ("memory.max", "memory.current"), "inactive_file"
+    found = []
+    for folder in folders:
+        limit, used = (_number(folder, name) for name in names)
+        if limit is not None and limit < NO_LIMIT:
+            given_back = re.search(rf"^{cached} (\d+)$", _read(f"{folder}/memory.stat"), re.MULTILINE)
+            found.append(max(0, limit - max(0, (used or 0) - (int(given_back[1]) if given_back else 0))))
+    return _least(found)
 
 
 def _above(root: str, path: str) -> list[str]:

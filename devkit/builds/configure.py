@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -190,6 +191,13 @@ def need(
     if not generated or stamp is None:
         return Need("the last configure did not end" if not generated else "it was not configured by devkit")
     return Need()
+
+
+def unused(log: str) -> set[str]:
+    """Return the options of which CMake says at its end that nothing asked for them."""
+    _, found, after = log.partition("Manually-specified variables were not used by the project:")
+    names = re.match(r"(?:\s*\n    [\w.-]+)*", after) if found else None
+    return set(names[0].split()) if names else set()
 
 
 COMPILERS = {"CC": "CMAKE_C_COMPILER", "CXX": "CMAKE_CXX_COMPILER", "CUDACXX": "CMAKE_CUDA_COMPILER"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.process import Finished
 
+TAR_END = 1024
 SETTINGS = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n[uploadpack]\n\tallowAnySHA1InWant = true\n"
 
 
@@ -82,6 +83,9 @@ def take_in(app: App, source: Path) -> tuple[int, int]:
         raise DevkitError(
             f"there is no {source}", "", "devkit build deps export FILE   writes one, where there is a network"
         )
+    if tarfile.is_tarfile(source) and not is_whole(source):
+        why = "Its end is not that of an archive: the copy was cut off."
+        raise DevkitError(f"{source} is not whole", why, "devkit build deps export FILE   and copy it again")
     room = home() / f".import-{os.getpid()}"
     try:
         with tarfile.open(source) as archive, explained(home()):
@@ -94,6 +98,13 @@ def take_in(app: App, source: Path) -> tuple[int, int]:
         ) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def is_whole(source: Path) -> bool:
+    """Tell whether an archive ends as tar ends one: by two blocks of zeros."""
+    with explained(source), source.open("rb") as file:
+        file.seek(max(0, source.stat().st_size - TAR_END))
+        return file.read() == bytes(TAR_END)
 
 
 def _sorted_in(app: App, room: Path) -> tuple[int, int]:

@@ -318,6 +318,9 @@ def set_up(work: Work) -> Said:
             progress.update(done=min(lines, known_lines) if known_lines else None, text=f"configuring: {brief(said)}")
 
         work.carry_out("configure", line, on_line=on_line)
+    unused = configure.unused(work.run.log("configure").read_text("utf-8", "replace")) & set(request.given)
+    if unused:
+        work.app.console.look(f"nothing in this tree asks for {', '.join(sorted(unused))}")
     after = configure.read_cache(request.build) or {}
     held = {name: after[name] for name in request.options if name in after}
     configure.write_stamp(request.build, configure.Stamp(request.options, held, lines))
@@ -461,7 +464,13 @@ def pack(work: Work) -> Said:
     made = wheel.newest(request.build)
     library = wheel.mark(request.build / "python" / wheel.LIBRARY)  # packing may touch it (patchelf, strip)
     wheel.remember(request.build, "wheel", {**work.tree, "library": library, "path": str(made.path)})
-    return "done", f"{made.path.name}, {size(made.path.stat().st_size)}"
+    said = "; its version is of no release: git fetch --tags upstream brings those" if is_untold(made.version) else ""
+    return "done", f"{made.path.name}, {size(made.path.stat().st_size)}{said}"
+
+
+def is_untold(version: str) -> bool:
+    """Tell whether a wheel's version is what Paddle takes where no tag tells one."""
+    return version.startswith("0.0.0")
 
 
 def install(work: Work) -> Said:

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.builds import archives, checkout, deps, hosts, python
-from devkit.builds.configure import Jobs, read_cache
+from devkit.builds import archives, checkout, deps, hosts, python, tree
+from devkit.builds.configure import Jobs, is_on, read_cache
 from devkit.doctor import machine, proxy, tools
 from devkit.doctor.finding import Finding, numbers
 from devkit.fingerprint import cores
+from devkit.redact import redact
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Facts:
         hosts: those that something must be fetched from, tried; None where they were not tried.
         configured: whether the build folder has been configured before.
         environment_owned: whether packages may be installed into the environment without asking (not devkit's own).
+        tree: what its files are like.
+        in_the_way: submodules that are not checked out and whose folder is not empty.
+        git_proxy: the proxy that git's own settings name for GitHub, which git takes before any variable.
+        gpu: whether CUDA code is compiled.
     """
 
     root: Path
@@ -66,6 +71,10 @@ class Facts:
     hosts: tuple[hosts.Host, ...] | None = None
     proxies: proxy.Proxies = field(default_factory=proxy.Proxies)
     environment_owned: bool = True
+    tree: tree.Tree = field(default_factory=tree.Tree)
+    in_the_way: tuple[str, ...] = ()
+    git_proxy: str = ""
+    gpu: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ def raise_open_files() -> None:
 
 def key(interpreter: str, purelib: str) -> list[Any]:
     """Return what changes where a tool, the interpreter or the environment's packages may have: paths and times."""
-    found: list[Any] = [os.environ.get("CC"), os.environ.get("CXX")]
+    found: list[Any] = [os.environ.get(name) for name in tools.COMPILER_VARIABLES]
     for name in (*NEEDED, "ccache", "g++"):
         path = shutil.which(name)
         found.append([path, Path(path).stat().st_mtime_ns if path else 0])
@@ -148,8 +157,13 @@ def gather(
         told = {name: each.result() for name, each in futures.items()}
     modules = [] if told["refused"] or not has_git else checkout.all_submodules(runner, root)
     foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
+    there_already = [each.path for each in modules if each.missing and _holds_files(root / each.path)]
     facts = Facts(
         root=root,
+        tree=tree.gather(runner, root, refused=bool(told["refused"]) or not has_git),
+        in_the_way=tuple(there_already),
+        git_proxy=_git_proxy(app, root) if has_git else "",
+        gpu=is_on(options.get("WITH_GPU", "OFF")),
         python=told["python"],
         compilers=told["compilers"],
         tools=tuple(told[name] for name in names),
@@ -167,6 +181,18 @@ def gather(
         environment_owned=environment.name != "devkit's own",
     )
     return with_network(app, facts) if network else facts
+
+
+def _holds_files(folder: Path) -> bool:
+    try:
+        return any(each.name != ".git" for each in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _git_proxy(app: App, root: Path) -> str:
+    words = ("config", "--get-urlmatch", "http.proxy", "https://github.com")
+    return redact(checkout.git(app.runner, root, *words, check=False).text.strip())
 
 
 def _foreign(folder: Path) -> bool:
@@ -194,15 +220,48 @@ def judge(facts: Facts) -> list[Finding]:
     """Turn the facts into findings; what is broken would fail the build."""
     return [
         _required(tools.check_compilers(facts.compilers)),
+        *_host_compiler(facts),
         *(_tool(each) for each in facts.tools),
         *_python(facts.python),
         _memory(facts),
         _disk(facts),
         _open_files(facts.limits),
+        *_tree(facts.tree),
         *(_of_git(facts) if all(each.path for each in facts.tools if each.tool.name == "git") else ()),
         *_archives(facts.archives),
         *_network(facts),
     ]
+
+
+def _host_compiler(facts: Facts) -> list[Finding]:
+    found = tools.check_host_compiler(facts.compilers) if facts.gpu else None
+    return [found] if found else []
+
+
+def _tree(facts: tree.Tree) -> list[Finding]:
+    findings = []
+    if facts.dos:
+        why = f"{_few(facts.dos)}: DOS line ends, on which shells and CMake's scripts break"
+        remedy = "git config core.autocrlf input && git rm -rq --cached . && git reset --hard"
+        remedy += "   checks the tree out anew (uncommitted work goes: git stash first)"
+        findings.append(Finding("line ends", counted(len(facts.dos), "script"), "broken", why, remedy))
+    if facts.flat:
+        why = f"{_few(facts.flat)}: plain files instead of links, so that sources are not found"
+        remedy = "git config core.symlinks true && git checkout -- "
+        findings.append(Finding("links", counted(len(facts.flat), "link"), "broken", why, remedy + _words(facts.flat)))
+    if facts.future:
+        why = f"{_few(facts.future)}: changed in the future, so that ninja configures again and again"
+        remedy = "find . -newermt now -not -path './.git/*' -exec touch {} +   gives them the time of now"
+        findings.append(Finding("clock", counted(len(facts.future), "file"), "warning", why, remedy))
+    if facts.disk or facts.case_blind:
+        text = facts.disk or "a case-blind disk"
+        why = "another system's disk: no links, no modes, case-blind, and many times as slow"
+        findings.append(Finding("checkout's disk", text, "warning", why, "git clone --local . ~/Paddle"))
+    return findings
+
+
+def _words(names: Sequence[str]) -> str:
+    return shlex.join(names[:FEW])
 
 
 def _required(finding: Finding) -> Finding:
@@ -306,6 +365,10 @@ def _submodules(facts: Facts) -> list[Finding]:
     if missing:
         why = f"{counted(len(missing), 'is', 'are')} not there: {_few([each.path for each in missing])}"
         remedy = "git submodule update --init --recursive"
+        if facts.in_the_way:
+            why += f"; files that git does not know are in the way in {_few(facts.in_the_way)}: unpacked by hand"
+            aside = facts.in_the_way[0]
+            remedy = f"{shlex.join(['mv', aside, f'{aside}.by-hand'])}   and devkit build preflight --fix fetches it"
         findings.append(Finding("submodules", f"{len(all_of_them)} in the tree", "broken", why, remedy))
     if other:
         why = f"{_few([each.path for each in other])}: not at the commit that the tree pins"
@@ -352,12 +415,19 @@ def _network(facts: Facts) -> list[Finding]:
     if not facts.hosts:
         return [Finding("network", "nothing is left to fetch")]
     findings = [each for each in proxy.check(facts.proxies) if facts.proxies.proxies]
+    refused = any(host.complaint and host.by == "git" for host in facts.hosts)
+    if facts.git_proxy and refused:
+        why = "git takes its own http.proxy before any variable, and does not get through it"
+        remedy = "git config --global --unset http.proxy"
+        findings.append(Finding("git's proxy", f"http.proxy = {facts.git_proxy}", "broken", why, remedy))
     for host in facts.hosts:
         text = f"{host.name} (for {host.by})"
         if not host.complaint:
             findings.append(Finding("host", f"{text} answers"))
             continue
         remedy = f"devkit config set proxy.url URL   or git config --global url.MIRROR.insteadOf {_base(host.url)}"
+        if facts.git_proxy and host.by == "git":
+            remedy = f"git config --global --unset http.proxy   which is {facts.git_proxy}"
         if host.by != "git":
             remedy = "devkit config set proxy.url URL   or put the archive into third_party by hand"
         if host.optional:
@@ -369,7 +439,9 @@ def _network(facts: Facts) -> list[Finding]:
 
 
 def _base(url: str) -> str:
-    return url[: url.rfind("/") + 1] or url
+    """Return what all addresses of a host begin with, for which a mirror may stand."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.partition('/')[0]}/" if separator else url[: url.rfind("/") + 1] or url
 
 
 def _few(names: Sequence[str]) -> str:
@@ -387,7 +459,7 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     if packages and facts.python.version:
         found.append(Fix("packages", (uv, "pip", "install", "--python", facts.python.executable, *packages)))
     found += [Fix("archive", ("rm", "--", str(each.here))) for each in facts.archives if each.wrong]
-    missing = [each for each in facts.submodules if each.missing]
+    missing = [each for each in facts.submodules if each.missing and each.path not in facts.in_the_way]
     lines = checkout.fetch_lines(facts.root, missing)
     if facts.refused and not lines:  # git did not tell which are missing
         lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]

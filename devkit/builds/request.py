@@ -17,7 +17,7 @@ from devkit.builds.preflight import raise_open_files
 from devkit.builds.profiles import Profile, choose, defines
 from devkit.doctor.machine import gather_memory
 from devkit.envs.resolve import Environment, resolve
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.fingerprint import cores
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class Request:
     variables: Mapping[str, str] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     fresh: bool = False
+    given: tuple[str, ...] = ()
 
     @property
     def gpu(self) -> bool:
@@ -120,6 +121,7 @@ def make(
     given = defines(define)
     gpu = configure.is_on(given.get("WITH_GPU", chosen.options.get("WITH_GPU", "OFF")))
     counts = job_counts(app, job_count, gpu=gpu)
+    refuse_another_python(given, told)
     return Request(
         root=root,
         build=root / build_dir,
@@ -139,7 +141,33 @@ def make(
         offline=offline,
         words=flags(profile, define),
         fresh=fresh,
+        given=tuple(given),
     )
+
+
+def refuse_another_python(given: Mapping[str, str], told: python.Python) -> None:
+    """Refuse options that name another Python than the environment's, for which everything else is passed.
+
+    Raises:
+        UsageError: one does.
+    """
+    wanted = given.get("PY_VERSION", told.short)
+    if wanted != told.short:
+        raise UsageError(
+            f"PY_VERSION={wanted} is not the Python of {told.environment}, which is {told.short}",
+            "Headers, library and packages would be of two versions.",
+            Hint.of("devkit", "env", "create", "--python", wanted, purpose="makes an environment with that Python"),
+        )
+    if "PYTHON_EXECUTABLE" in given and not _same_file(given["PYTHON_EXECUTABLE"], told.executable):
+        raise UsageError(
+            f"PYTHON_EXECUTABLE={given['PYTHON_EXECUTABLE']} is not the Python of {told.environment}",
+            f"The build is for {told.executable}.",
+            "devkit build --env FOLDER   with the folder of that Python's environment",
+        )
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def refuse_place(app: App, root: Path, build: Path) -> None:

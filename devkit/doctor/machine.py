@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devkit import paths
 from devkit.doctor.finding import Finding
-from devkit.fingerprint import cores, is_amd, memory_mib, processor
+from devkit.fingerprint import cores, is_amd, memory_left, memory_mib, processor
 from devkit.text import size
 
 GIB = 1 << 30
@@ -81,7 +81,9 @@ def gather_memory() -> Memory:
     import psutil
 
     total = memory_mib() << 20
-    return Memory(total, min(psutil.virtual_memory().available, total), psutil.swap_memory().total)
+    left = memory_left()
+    left = total if left is None else left
+    return Memory(total, max(0, min(psutil.virtual_memory().available, left)), psutil.swap_memory().total)
 
 
 def gather_disks() -> list[Disk]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.doctor.finding import Finding, numbers
@@ -20,6 +22,8 @@ LIMIT_S = 10.0
 GCC_FIRST, GCC_LAST = (8, 2), (12,)
 CMAKE_FIRST, CMAKE_BEFORE = (3, 18), (4,)
 GIT_FIRST = (2, 25)
+COMPILER_VARIABLES = ("CC", "CXX", "CUDAHOSTCXX")
+LAUNCHERS = {"ccache", "sccache", "distcc", "env"}
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,25 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A compiler that a variable names: its path (empty where there is none of that name), its kind and version."""
+
+    variable: str
+    value: str
+    path: str = ""
+    kind: str = "gcc"
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Compilers:
-    """The C++ compilers: g++, clang++, what CXX names, and which g++ of Paddle's range lie beside."""
+    """The C++ compilers: g++, clang++, what CXX names, which g++ of Paddle's range lie beside, what variables name."""
 
     gcc: Found
     clang: Found
     cxx: str
     older: tuple[str, ...]
+    named: tuple[Named, ...] = ()
 
 
 def gather(runner: Runner, name: str) -> Found:
@@ -87,9 +103,26 @@ def gather(runner: Runner, name: str) -> Found:
 
 
 def gather_compilers(runner: Runner, environ: Mapping[str, str] = os.environ) -> Compilers:
-    """Ask the compilers."""
+    """Ask the compilers, those that variables name too."""
     older = tuple(name for name in OLDER_COMPILERS if shutil.which(name))
-    return Compilers(gather(runner, "g++"), gather(runner, "clang++"), environ.get("CXX", ""), older)
+    named = tuple(_named(runner, name, environ[name]) for name in COMPILER_VARIABLES if environ.get(name, "").strip())
+    return Compilers(gather(runner, "g++"), gather(runner, "clang++"), environ.get("CXX", ""), older, named)
+
+
+def _named(runner: Runner, variable: str, value: str) -> Named:
+    words = [word for word in shlex.split(value) if Path(word).name not in LAUNCHERS]
+    path = shutil.which(words[0]) if words else None
+    if path is None:
+        return Named(variable, value)
+    try:
+        done = runner.run([path, "--version"], timeout_s=LIMIT_S, check=False)
+        kind = "clang" if b"clang" in done.stdout else "gcc"
+        if kind == "gcc":
+            done = runner.run([path, "-dumpfullversion", "-dumpversion"], timeout_s=LIMIT_S, check=False)
+    except DevkitError:
+        return Named(variable, value, path)
+    match = re.search(r"\d+(?:\.\d+)*", done.text)
+    return Named(variable, value, path, kind, match[0] if match and not done.status else "")
 
 
 def check(found: Found) -> Finding:
@@ -112,9 +145,15 @@ def check(found: Found) -> Finding:
 
 
 def check_compilers(facts: Compilers) -> Finding:
-    """Judge the compilers: Paddle builds with GCC 8.2 to 12."""
+    """Judge the compiler that a build takes: what CXX names, else g++. Paddle builds with GCC 8.2 to 12."""
+    missing = next((each for each in facts.named if not each.path), None)
+    if missing:
+        text = f"{missing.variable}={missing.value}"
+        return Finding("compiler", text, "broken", "there is no such program", f"unset {missing.variable}")
+    cxx = next((each for each in facts.named if each.variable == "CXX"), None)
+    if cxx:
+        return _check_named(facts, cxx)
     others = [f"clang++ {facts.clang.version}"] if facts.clang.version else []
-    others += [f"CXX={facts.cxx}"] if facts.cxx else []
     gcc = facts.gcc
     if not gcc.path:
         text = ", ".join(["g++ missing", *others])
@@ -123,12 +162,44 @@ def check_compilers(facts: Compilers) -> Finding:
         return Finding(
             "compiler", gcc.path, "broken", f"it does not run: {gcc.complaint}", "apt install --reinstall g++"
         )
-    text = ", ".join([f"g++ {gcc.version}", *others])
-    version = numbers(gcc.version)
+    return _check_gcc(", ".join([f"g++ {gcc.version}", *others]), gcc.version, facts.older)
+
+
+def _check_named(facts: Compilers, cxx: Named) -> Finding:
+    text = f"{cxx.kind} {cxx.version or 'of an unknown version'}, CXX={cxx.value}"
+    if not cxx.version:
+        return Finding("compiler", text, "broken", "it does not run", f"{shlex.quote(cxx.path)} --version")
+    finding = Finding("compiler", text) if cxx.kind == "clang" else _check_gcc(text, cxx.version, facts.older)
+    other = next((each for each in facts.named if each.variable == "CC" and each.version), None)
+    if (
+        finding.state == "fine"
+        and other
+        and (other.kind, numbers(other.version)[:1])
+        != (
+            cxx.kind,
+            numbers(cxx.version)[:1],
+        )
+    ):
+        why = f"CC={other.value} is {other.kind} {other.version}: C and C++ are compiled by two of them"
+        return Finding("compiler", text, "warning", why, "unset CC")
+    return finding
+
+
+def _check_gcc(text: str, said: str, older: tuple[str, ...]) -> Finding:
+    version = numbers(said)
     if version >= GCC_FIRST and version[:1] <= GCC_LAST:
         return Finding("compiler", text)
     why = "Paddle builds with 8.2 to 12"
-    if facts.older:
-        c_compiler = facts.older[0].replace("g++", "gcc")
-        return Finding("compiler", text, "warning", why, f"export CC={c_compiler} CXX={facts.older[0]}")
+    if older:
+        c_compiler = older[0].replace("g++", "gcc")
+        return Finding("compiler", text, "warning", why, f"export CC={c_compiler} CXX={older[0]}")
     return Finding("compiler", text, "warning", why, "apt install g++-12")
+
+
+def check_host_compiler(facts: Compilers) -> Finding | None:
+    """Judge what CUDAHOSTCXX names, which nvcc takes for the host's code; None where it names nothing."""
+    host = next((each for each in facts.named if each.variable == "CUDAHOSTCXX"), None)
+    if host is None or not host.path:
+        return None
+    finding = _check_gcc(f"{host.kind} {host.version}, CUDAHOSTCXX={host.value}", host.version, facts.older)
+    return replace(finding, name="CUDA's host compiler", remedy="unset CUDAHOSTCXX" if finding.remedy else "")

@@ -123,7 +123,15 @@ def _named(name: str, origin: str) -> Environment:
             "It is being made, or was left half-made.",
             f"devkit env create {name}   begins anew",
         )
-    if python.exists():
+    try:
+        there = python.exists()
+    except PermissionError as error:
+        raise DevkitError(
+            f"the interpreter of {name} may not be reached by this user",
+            f"{error.filename} leads into a folder of another user's.",
+            "devkit env create   makes an environment of your own",
+        ) from error
+    if there:
         return Environment(name, python.absolute(), origin)
     if os.path.lexists(python):
         raise DevkitError(f"the interpreter of {name} is gone", f"{python} leads nowhere.", f"devkit env doctor {name}")

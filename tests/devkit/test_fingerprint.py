@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from devkit.fingerprint import Limits, git_state, host_fingerprint, limits
+from devkit.fingerprint import Limits, git_state, host_fingerprint, limits, memory_left
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,3 +83,20 @@ def test_groups_of_version_1_are_read_too(tmp_path: Path) -> None:
         "cpu/cpu.cfs_quota_us": "-1\n",
     }
     assert group(tmp_path, files) == Limits(0.5, 2 << 30, 1)
+
+
+def test_what_a_control_group_leaves_is_its_limit_less_what_is_in_use(tmp_path: Path) -> None:
+    gib = 1 << 30
+    root, own = tmp_path / "cgroup", tmp_path / "self"
+    own.write_text("0::/build\n")
+    assert memory_left(str(root), str(own)) is None
+    (root / "build").mkdir(parents=True)
+    (root / "build" / "memory.max").write_text(f"{3 * gib}\n")
+    (root / "build" / "memory.current").write_text(f"{2 * gib}\n")
+    (root / "build" / "memory.stat").write_text(f"anon 1\ninactive_file {gib}\n")
+    assert memory_left(str(root), str(own)) == 2 * gib
+    own.write_text("4:memory:/docker/1f\n")
+    (root / "memory").mkdir()
+    (root / "memory" / "memory.limit_in_bytes").write_text(f"{4 * gib}\n")
+    (root / "memory" / "memory.usage_in_bytes").write_text(f"{gib}\n")
+    assert memory_left(str(root), str(own)) == 3 * gib

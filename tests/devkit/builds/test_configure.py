@@ -11,9 +11,11 @@ from devkit.builds.configure import (
     GIB,
     Change,
     Jobs,
+    Need,
     Python,
     Stamp,
     drop_stamp,
+    is_whole,
     jobs,
     line,
     need,
@@ -22,6 +24,7 @@ from devkit.builds.configure import (
     read_cache,
     read_stamp,
     same,
+    unused,
     write_stamp,
 )
 
@@ -175,3 +178,31 @@ def test_the_estimate_begins_with_the_last_build_and_ends_with_this_ones_pace() 
     assert left(50, 100, 0) == 100
     assert left(50, 200, 4) == pytest.approx(50 * (0.5 * 4 + 0.5 * 2))
     assert left(100, 300, 4) == 0
+
+
+def test_another_compiler_or_fresh_configures_an_empty_folder(tmp_path: Path) -> None:
+    given = {"WITH_GPU": "OFF"}
+    cache = {"WITH_GPU": "OFF", "CMAKE_CXX_COMPILER": "/usr/bin/c++"}
+    stamp = Stamp(given, given)
+    same = need(given, cache, stamp, generated=True, compilers={"CMAKE_CXX_COMPILER": "/usr/bin/c++"})
+    assert same == Need()
+    other = need(given, cache, stamp, generated=True, compilers={"CMAKE_CXX_COMPILER": str(tmp_path / "g++-12")})
+    assert (other.why, other.fresh) == ("a compiler changed", True)
+    assert need(given, cache, stamp, generated=True, fresh=True).fresh
+
+
+def test_half_a_build_ninja_is_none(tmp_path: Path) -> None:
+    whole = "build all: phony\n\n# Make the all target the default.\n\ndefault all\n"
+    (tmp_path / "build.ninja").write_text(whole)
+    assert is_whole(tmp_path)
+    (tmp_path / "build.ninja").write_text(whole[:30])
+    assert not is_whole(tmp_path)
+
+
+def test_options_that_nothing_asks_for_are_read_from_what_cmake_says() -> None:
+    log = (
+        "-- Generating done\nCMake Warning:\n  Manually-specified variables were not used by the project:\n\n"
+        "    WITH_FOO\n    WITH_BAR\n\n\n-- Build files have been written to: /w/build\n"
+    )
+    assert unused(log) == {"WITH_FOO", "WITH_BAR"}
+    assert unused("-- Generating done\n") == set()

@@ -14,8 +14,9 @@ from devkit.builds.checkout import Submodule, module_urls
 from devkit.builds.configure import Jobs
 from devkit.builds.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.builds.python import Python
+from devkit.builds.tree import Tree
 from devkit.doctor.machine import Limits, Memory
-from devkit.doctor.tools import TOOLS, Compilers, Found
+from devkit.doctor.tools import TOOLS, Compilers, Found, Named
 
 if TYPE_CHECKING:
     from devkit.doctor.finding import Finding
@@ -132,3 +133,67 @@ def test_fixes_touch_the_environment_gits_settings_and_broken_archives_only() ->
 def test_submodules_are_read_by_path_and_url() -> None:
     listed = "submodule.a.b.path\nthird_party/a\0submodule.a.b.url\nhttps://h/a.git\0submodule.c.url\nu\0"
     assert module_urls(listed) == {"third_party/a": "https://h/a.git"}
+
+
+def named(variable: str, value: str, kind: str = "gcc", version: str = "") -> Named:
+    return Named(variable, value, f"/usr/bin/{value}" if version else "", kind, version)
+
+
+@pytest.mark.parametrize(
+    ("gcc", "variables", "state", "said"),
+    [
+        (
+            "13.2.0",
+            [named("CXX", "g++-12", version="12.2.0"), named("CC", "gcc-12", version="12.2.0")],
+            "fine",
+            "12.2.0",
+        ),
+        ("12.2.0", [named("CXX", "g++-13", version="13.2.0")], "broken", "8.2 to 12"),
+        ("12.2.0", [named("CXX", "g++-99")], "broken", "no such program"),
+        ("12.2.0", [named("CC", "gcc-99")], "broken", "no such program"),
+        ("12.2.0", [named("CXX", "clang++", "clang", "16.0.6")], "fine", "clang 16"),
+        (
+            "12.2.0",
+            [named("CXX", "g++", version="12.2.0"), named("CC", "gcc-9", version="9.5.0")],
+            "broken",
+            "two of them",
+        ),
+    ],
+)
+def test_the_compiler_that_is_judged_is_the_one_that_a_build_takes(
+    gcc: str, variables: list[Named], state: str, said: str
+) -> None:
+    compilers = Compilers(tool("g++", gcc), Found(tool("clang++").tool), "", ("g++-12",), tuple(variables))
+    found = next(each for each in judge(replace(facts(), compilers=compilers)) if each.name == "compiler")
+    assert found.state == state
+    assert said in f"{found.text} {found.why}"
+
+
+def test_what_a_checkout_from_windows_or_from_the_future_has_is_said() -> None:
+    strange = Tree(("tools/x.sh",), ("a/link",), ("CMakeLists.txt",), "9p")
+    found = {each.name: each for each in wrong(replace(facts(), tree=strange))}
+    assert {name: each.state for name, each in found.items()} == {
+        "line ends": "broken",
+        "links": "broken",
+        "clock": "warning",
+        "checkout's disk": "warning",
+    }
+    assert all(each.remedy for each in found.values())
+
+
+def test_a_proxy_of_gits_own_and_a_mirror_for_a_whole_host_are_named() -> None:
+    host = hosts.Host("h", "https://h/abseil/abseil-cpp.git", "git", "the connection is refused")
+    (found,) = wrong(replace(facts(), hosts=(host,)))
+    assert found.remedy.endswith("insteadOf https://h/")
+    proxied = wrong(replace(facts(), hosts=(host,), git_proxy="http://127.0.0.1:7890"))
+    assert [each.name for each in proxied] == ["git's proxy", "host"]
+    assert proxied[0].remedy == "git config --global --unset http.proxy"
+
+
+def test_files_in_the_way_of_a_submodule_are_neither_lost_nor_fetched_over() -> None:
+    module = Submodule("third_party/x y", "https://h/x.git", "a" * 40, "")
+    by_hand = replace(facts(), submodules=(module,), in_the_way=("third_party/x y",))
+    (found,) = wrong(by_hand)
+    assert "unpacked by hand" in found.why
+    assert found.remedy.startswith("mv 'third_party/x y' 'third_party/x y.by-hand'   ")
+    assert fixes(by_hand, "uv") == []
