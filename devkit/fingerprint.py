@@ -110,7 +110,7 @@ def memory_left(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") ->
         if limit is not None and limit < NO_LIMIT:
             given_back = re.search(rf"^{cached} (\d+)$", _read(f"{folder}/memory.stat"), re.MULTILINE)
             found.append(max(0, limit - max(0, (used or 0) - (int(given_back[1]) if given_back else 0))))
-    return _least(found)
+    return min(found, default=None)
 
 
 def _above(root: str, path: str) -> list[str]:
