@@ -1,0 +1,49 @@
+"""Show a Python API of Paddle: its signature, its file and line, and the first lines of its documentation.
+
+Example:  devkit api paddle.distributed.parallelize
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import Env, Json
+
+LINES = 12
+MEMBERS = 60
+
+
+def command(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As paddle.nn.Linear, with or without paddle.")],
+    full: Annotated[bool, typer.Option("--full", help="All of its documentation.")] = False,
+    env: Env = "",
+    as_json: Json = False,
+) -> None:
+    import re
+
+    from devkit.envs.resolve import resolve
+    from devkit.errors import UsageError
+    from devkit.ops import checking
+
+    app = ctx.obj
+    if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
+        raise UsageError(f"{name!r} is no name of an API", "", "devkit api paddle.nn.Linear")
+    environment = resolve(app.config, env)
+    with app.start_run("api", name=name) as run:
+        told = checking.ask_once(app, environment, {"do": "api", "name": name}, "api", run)
+    if as_json:
+        app.console.json({key: value for key, value in told.items() if key != "event"})
+    app.console.answer(f"{told['name']}{told['signature']}", "strong")
+    if told["file"]:
+        app.console.answer(f"  {told['file']}:{told['line']}   (Paddle {told['version']})", "dim")
+    lines = told["doc"].split("\n")
+    for row in lines if full else lines[:LINES]:
+        app.console.answer(f"  {row}".rstrip())
+    if not full and len(lines) > LINES:
+        app.console.answer(f"  … {len(lines) - LINES} more lines (--full)", "dim")
+    if told["members"]:
+        more = f" and {len(told['members']) - MEMBERS} more" if len(told["members"]) > MEMBERS else ""
+        app.console.answer(f"  holds {', '.join(told['members'][:MEMBERS])}{more}")

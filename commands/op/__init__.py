@@ -1,0 +1,1 @@
+"""Operators: make a new one, check one, and see where one lives."""

@@ -1,0 +1,64 @@
+"""Check an operator: what holds of every operator, whatever it computes.
+
+TARGET is a folder made by devkit op new, a Python file with a function of its name (and, where it has them, reference
+and samples), or a name in Paddle. Checked are: the forward against the NumPy reference, dtypes, InferMeta against what
+the kernel returns, gradients against finite differences, aliasing (inputs, outputs and upstream gradients that are
+changed or shared), non-contiguous inputs, NaN and infinity, determinism, threads, and 0-size, 0-D, odd and large
+shapes. Without a reference the forward, shapes and special values cannot be checked. The exit status is 4 where
+something is wrong.
+
+Example:  devkit op check gated_unit
+
+Example:  devkit op check paddle.nn.functional.relu
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import Env, Json
+from devkit.errors import ExitStatus
+from devkit.text import counted, duration
+
+
+def command(
+    ctx: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="DIR|FILE|NAME", help="The operator.")],
+    function: Annotated[
+        str, typer.Option("--function", metavar="NAME", help="Of the file; the one of its name by default.")
+    ] = "",
+    env: Env = "",
+    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each check.")] = 600,
+    as_json: Json = False,
+) -> int:
+    from devkit.envs.resolve import resolve
+    from devkit.ops import checking
+
+    app = ctx.obj
+    wanted = checking.target_of(target, function)
+    environment = resolve(app.config, env)
+    with app.start_run("op check", target=wanted.place, environment=environment.name) as run:
+        with app.console.progress(f"loading {target}") as progress:
+            report = checking.check(
+                app, environment, wanted, run, limit_s=limit_s, on_check=lambda name: progress.update(text=name)
+            )
+        status = ExitStatus.VERDICT if report.findings else ExitStatus.DONE
+        run.record.update(result=asdict(report), status=int(status))
+    if as_json:
+        app.console.json(asdict(report))
+    for name in report.checks:
+        wrong = [each for each in report.findings if each.check == name]
+        if not wrong:
+            app.console.answer_parts(("✓ ", "done"), (name, ""))
+        for each in wrong:
+            app.console.answer_parts(("✗ ", "failed"), (f"{name}: {each.message}", ""))
+    for name in report.without:
+        app.console.answer_parts(("! ", "look"), (f"{name}: not checked, there is no reference", ""))
+    if report.time_ms is not None:
+        app.console.answer(f"  {duration(report.time_ms / 1e3)} a call on a large input", "dim")
+    if report.findings:
+        app.console.look(f"{counted(len(report.findings), 'finding')} on {report.name}")
+    return status

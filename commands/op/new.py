@@ -1,0 +1,65 @@
+"""Make a new custom operator: kernels for CPU and GPU, gradient, InferMeta, Python API and tests.
+
+It is written to ./NAME/, whose test builds it and passes at once: cd NAME && pytest. The template gates one tensor by
+another; change compute() and gradient(), then the reference. The GPU kernels are compiled where Paddle has CUDA, and
+have not yet been run on a GPU. With --in-tree it is written into a tree of Paddle, at the places of that tree's
+version: entries of both YAML files, kernels, Python API and unit test; what it writes there has not been compiled in
+devkit's own tests.
+
+Example:  devkit op new gated_unit
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devkit.commands._cli.options import DryRun, Json
+
+
+def command(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Letters a-z, digits and _.")],
+    folder: Annotated[str, typer.Option("--dir", metavar="FOLDER", help="In place of ./NAME.")] = "",
+    in_tree: Annotated[bool, typer.Option("--in-tree", help="Write it into a tree of Paddle.")] = False,
+    checkout: Annotated[str, typer.Option("-C", metavar="PATH", help="With --in-tree: the tree.")] = ".",
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    from devkit.errors import UsageError
+    from devkit.ops import in_tree as trees
+    from devkit.ops import rendering
+
+    app = ctx.obj
+    rendering.check_name(name)
+    if "_grad" in name:
+        raise UsageError(f"{name!r} cannot be an operator", "Paddle takes what holds _grad for another's gradient.")
+    if in_tree:
+        from devkit.builds.checkout import find
+
+        root = find(Path(checkout))
+        plan = trees.plan(root, name)
+        if dry_run:
+            app.console.plan([f"{each.verb} {each.path}" for each in plan])
+            return
+        trees.execute(plan)
+        if as_json:
+            app.console.json({"files": [str(each.path) for each in plan]})
+        for each in plan:
+            app.console.done(f"{each.path.relative_to(root)}: {each.what}")
+        app.console.next(f"devkit op show {name}", "devkit build", f"devkit build test test_{name}_op")
+        return
+    place = Path(folder or name)
+    files = rendering.render("op", place, name=name)
+    if dry_run:
+        app.console.plan([f"write {each.path}" for each in files])
+        return
+    rendering.write(files)
+    if as_json:
+        app.console.json(rendering.outcome(files))
+    app.console.done(f"{name} in {place}: {', '.join(each.path.name for each in files)}")
+    app.console.next(
+        f"cd {place} && pytest   builds it and tests it", f"devkit op check {place}   checks what tests forget"
+    )

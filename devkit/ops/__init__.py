@@ -1,0 +1,1 @@
+"""Operators: making a new one, checking one, and where one lives."""

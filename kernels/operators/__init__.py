@@ -1,0 +1,1 @@
+"""Checking an operator: forward, gradients, InferMeta, aliasing, shapes, dtypes, determinism, threads."""

@@ -1,0 +1,202 @@
+"""The worker of ``devkit op``: it loads an operator and checks it, or says what is registered for a name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from ..protocol import Refusal, emit, serve
+
+LOADED: Dict[str, Any] = {}
+
+
+def load(target: str, function: str) -> Any:
+    """Return the operator that a file or a dotted name gives.
+
+    Raises:
+        Refusal: there is none, or its file cannot be imported.
+    """
+    import numpy as np
+    import paddle
+
+    from . import check
+
+    module: Any = None
+    if target.endswith(".py"):
+        path = Path(target)
+        sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None:
+            raise Refusal(f"{target} cannot be imported", "It is not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            raise Refusal(f"{target} cannot be imported", f"{type(error).__name__}: {error}") from error
+        call = getattr(module, function or path.stem, None)
+        if call is None:
+            raise Refusal(f"{target} has no function {function or path.stem}", "That is what is checked.")
+    else:
+        call = find(paddle, target)
+        if call is None:
+            raise Refusal(f"there is no function {target} in Paddle {paddle.__version__}", "", "devkit api NAME")
+    reference = getattr(module, "reference", None)
+    samples = getattr(module, "samples", None)
+    generator = np.random.default_rng(0)
+    given = samples() if samples else [tuple(generator.uniform(0.2, 0.9, (2, 3)) for _ in range(check.arity(call)))]
+    elementwise = getattr(module, "ELEMENTWISE", check.is_elementwise(reference, given[0]))
+    operator = check.Operator(function or target, call, reference, given, elementwise)
+    try:
+        check.run(operator, given[0])
+    except Exception as error:
+        raise Refusal(f"{operator.name} cannot be called", compile_error(error)) from error
+    return operator
+
+
+def compile_error(error: BaseException) -> str:
+    """Return the first true line of a failed compilation, or what the exception says."""
+    import re
+
+    from .check import first_line
+
+    rows = str(error).splitlines()
+    wrong = [row for row in rows if re.search(r"error:|undefined symbol", row)]
+    return (wrong or [first_line(error)])[0]
+
+
+def find(paddle: Any, name: str) -> Any:
+    """Return the function of a dotted name, or of a bare one in Paddle's usual places; None where there is none."""
+    words = name.split(".")
+    roots = [paddle, paddle.nn.functional, paddle.tensor] if words[0] != "paddle" else [paddle]
+    for root in roots:
+        found = root
+        for word in words[1:] if words[0] == "paddle" else words:
+            found = getattr(found, word, None)
+            if found is None:
+                break
+        if callable(found):
+            return found
+    return None
+
+
+def kernels(name: str) -> Dict[str, Any]:
+    """Return what is registered for an operator: kernels by name, and the operators near it."""
+    import difflib
+
+    import paddle
+
+    core = paddle.base.core
+    registered = core._get_registered_phi_kernels("all")  # noqa: SLF001 - Paddle's only list of them
+    wanted = [each for each in (name, f"{name}_grad", f"{name}_double_grad", f"{name}_raw") if each in registered]
+    found = find(paddle, name)
+    module = getattr(found, "__module__", "") or ""
+    file, line = "", 0
+    try:
+        import inspect
+
+        plain = inspect.unwrap(found)
+        file, line = inspect.getsourcefile(plain) or "", inspect.getsourcelines(plain)[1]
+    except (TypeError, OSError):
+        pass
+    return {
+        "version": paddle.__version__,
+        "package": str(Path(paddle.__file__).parent),
+        "kernels": {each: sorted(registered[each]) for each in wanted},
+        "near": difflib.get_close_matches(name, registered, n=5),
+        "api": f"{module}.{getattr(found, '__name__', name)}" if found else "",
+        "file": file,
+        "line": line,
+    }
+
+
+def api(name: str) -> Dict[str, Any]:
+    """Return the signature, the place and the documentation of an API.
+
+    Raises:
+        Refusal: there is none of that name.
+    """
+    import difflib
+    import inspect
+
+    import paddle
+
+    words = name.split(".")
+    words = words[1:] if words[0] == "paddle" else words
+    found: Any = paddle
+    for place, word in enumerate(words):
+        before = found
+        found = getattr(found, word, None)
+        if found is None:
+            try:
+                found = importlib.import_module(".".join(["paddle", *words[: place + 1]]))
+            except ImportError:
+                near = difflib.get_close_matches(word, dir(before), n=3)
+                at = ".".join(["paddle", *words[:place]])
+                raise Refusal(
+                    f"{at} has no {word}",
+                    f"Near are {', '.join(near)}." if near else "",
+                    *[f"devkit api {at}.{each}" for each in near],
+                ) from None
+    try:
+        signature = str(inspect.signature(found))
+    except (TypeError, ValueError):
+        signature = ""
+    file, line = "", 0
+    try:
+        plain = inspect.unwrap(found)
+        file, line = inspect.getsourcefile(plain) or "", inspect.getsourcelines(plain)[1]
+    except (TypeError, OSError):
+        pass
+    return {
+        "name": ".".join(["paddle", *words]),
+        "version": paddle.__version__,
+        "kind": type(found).__name__,
+        "signature": signature,
+        "file": file,
+        "line": line,
+        "doc": inspect.getdoc(found) or "",
+        "members": [each for each in dir(found) if not each.startswith("_")] if inspect.ismodule(found) else [],
+    }
+
+
+def handle(request: Dict[str, Any]) -> None:
+    """Answer ``load``, ``check``, ``speed``, ``kernels`` and ``api``.
+
+    Raises:
+        Refusal: the operator cannot be loaded, or the request is none of these.
+    """
+    do = request.get("do")
+    if do == "kernels":
+        emit("kernels", **kernels(request["name"]))
+    elif do == "api":
+        emit("api", **api(request["name"]))
+    elif do == "load":
+        from . import check
+
+        operator = LOADED["operator"] = load(request["target"], request["function"])
+        emit(
+            "loaded",
+            name=operator.name,
+            reference=operator.reference is not None,
+            elementwise=operator.elementwise,
+            checks=[each for each in check.CHECKS if operator.reference or each not in check.NEED_REFERENCE],
+        )
+    elif do == "check":
+        from . import check
+
+        found = check.check(LOADED["operator"], request["check"])
+        emit("checked", check=request["check"], findings=[each._asdict() for each in found])
+    elif do == "speed":
+        from . import check
+
+        emit("speed", time_ms=check.speed(LOADED["operator"]))
+    else:
+        raise Refusal(f"the operators' worker cannot do {do!r}")
+
+
+if __name__ == "__main__":
+    sys.exit(serve(handle))
