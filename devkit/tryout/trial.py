@@ -129,16 +129,25 @@ class Trial:
         words = ("init", "-q", "--bare", "--template=", f"--object-format={self.object_format}")
         return [line(*words, "--", str(self.repository), directory=self.home)]
 
+    def open(self) -> None:
+        """Make the repository where it is not there yet, and let it borrow from the clone.
+
+        Raises:
+            DevkitError: the disk is full, or git cannot.
+        """
+        with explained(self.repository):
+            self.home.mkdir(parents=True, exist_ok=True)
+            for each in self._init_lines():
+                Git(self.app, self.home).execute(each)
+            self._borrow()
+
     def fetch(self, sources: Sources) -> Commits:
         """Bring the request and its base, and return their commits.
 
         Raises:
             DevkitError: the remote does not answer, or has no such request.
         """
-        with explained(self.repository):
-            for each in self._init_lines():
-                Git(self.app, self.home).execute(each)
-            self._borrow()
+        self.open()
         try:
             self.git.execute(fetch_line(sources, self.folder.name), title=f"fetching {sources.request}")
         except GitFailed as failed:

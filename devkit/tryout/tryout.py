@@ -146,6 +146,7 @@ def key(work: Work) -> dict[str, Any]:
         "packages": _packages_stamp(work.app, named),
         "wheel": options.wheel,
         "limits": asdict(options.limits),
+        "number": work.trial.folder.name,
         "others": options.others,
         "bench": options.bench,
         "build": options.build is not None,

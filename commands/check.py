@@ -1,0 +1,146 @@
+"""Check a branch before it is pushed: what the project's CI and its reviewers would say, the fast checks first.
+
+Fast, by git alone: conflict markers, secrets, large files, line endings, commits of other branches, who you are against
+the sign-offs, the request's title and template, who must approve, hazards of the Windows job. Then, in a copy of your
+branch with its uncommitted work: pre-commit at the project's pinned versions on the changed files, the tests that the
+change concerns with the coverage of its lines (90 %), and the examples in changed docstrings. Every finding comes with
+the line that mends it; --fix takes over what the hooks mended. The exit status is 4 where something is wrong.
+
+Example:  devkit check
+
+Example:  devkit check --fast --title '[Docs] Say what diff returns' --body request.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from devkit.commands._cli.options import Env, Json
+from devkit.errors import DevkitError, ExitStatus, Hint
+from devkit.text import counted
+
+if TYPE_CHECKING:
+    from devkit.app import App
+    from devkit.checks.fast import Branch
+    from devkit.checks.finding import Finding
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.runs import Run
+
+
+def command(
+    ctx: typer.Context,
+    *,
+    base: Annotated[
+        str, typer.Option("--base", metavar="COMMIT", help="What the branch is counted from; where it left upstream.")
+    ] = "",
+    fast: Annotated[bool, typer.Option("--fast", help="Only what needs nothing but git.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Take over what the hooks mended.")] = False,
+    install: Annotated[bool, typer.Option("--install", help="Let git run the fast checks before each push.")] = False,
+    title: Annotated[
+        str, typer.Option("--title", metavar="TEXT", help="The request's; the first commit's subject.")
+    ] = "",
+    body: Annotated[Path | None, typer.Option("--body", metavar="FILE", help="The request's text.")] = None,
+    env: Env = "",
+    as_json: Json = False,
+) -> int:
+    from devkit.builds import changes
+    from devkit.checks import fast as fast_checks
+    from devkit.checks import reading, slow
+    from devkit.git.session import open_session
+
+    app: App = ctx.obj
+    if body is not None and not body.is_file():
+        raise DevkitError(f"there is no file {body}", "--body was given it.")
+    with open_session(app, changes=False) as session:
+        state = session.state(status=False)
+        if install:
+            path = slow.install_hook(session, state)
+            app.console.done(f"{path}: devkit check --fast before each push")
+            return 0
+        root = state.checkout
+        left = changes.base(app, root, base)
+        with app.start_run("check", base=left.commit, fast=fast) as run:
+            with app.console.progress("reading the branch"):
+                branch = reading.read(app, root, left, title=title, body=body)
+            findings = fast_checks.check(branch)
+            for each in findings:
+                show(app, each)
+            mended: list[str] = []
+            if not fast and (branch.commits or branch.added):
+                more, mended = _slow(app, session, state, left.commit, env, run, fix=fix)
+                for each in more:
+                    show(app, each)
+                findings += more
+            wrong = [each for each in findings if each.level == "wrong"]
+            status = ExitStatus.VERDICT if wrong else ExitStatus.DONE
+            result = {"base": asdict(left), "findings": [asdict(each) for each in findings], "mended": mended}
+            run.record.update(result=result, status=int(status))
+    if as_json:
+        app.console.json(result)
+    _sum_up(app, branch, left.name, findings, mended)
+    return status
+
+
+def _sum_up(app: App, branch: Branch, base: str, findings: list[Finding], mended: list[str]) -> None:
+    """Say what it comes to."""
+    for name in mended:
+        app.console.done(f"mended: {name}")
+    wrong = sum(each.level == "wrong" for each in findings)
+    looks = len(findings) - wrong
+    told = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
+    if wrong:
+        app.console.look(f"{told}: {wrong} wrong, {looks} to look at")
+    else:
+        app.console.done(f"{told}: nothing wrong" + (f", {looks} to look at" if looks else ""))
+        app.console.next(Hint.of("devkit", "pr", "push"))
+
+
+def _slow(
+    app: App, session: Session, state: State, base: str, env: str, run: Run, *, fix: bool
+) -> tuple[list[Finding], list[str]]:
+    """Make the checks that run something."""
+    from devkit.checks import slow
+    from devkit.checks.finding import Finding
+    from devkit.envs.resolve import project_environment
+    from devkit.tryout import tryout
+    from devkit.tryout.running import Limits
+    from devkit.tryout.trial import Trial
+
+    own = project_environment(state.checkout)
+    chosen = env or app.config.get("env.default") or (str(own) if own else "")
+    options = tryout.Options(base, chosen, limits=Limits(repeat=2))
+    findings: list[Finding] = []
+    mended: list[str] = []
+    trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
+    with trial.locked():
+        work = slow.copy(session, state, base, options, run)
+        files = [each.path for each in work.changed if each.status != "D"]
+        found, mended = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
+        findings += found
+        if not chosen:
+            text = "tests and examples were not run: there is no .venv here"
+            return [*findings, Finding("tests", "look", text, "devkit check --env NAME")], mended
+        try:
+            work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
+            findings += slow.tests(work)
+            ready = tryout.prepare(work, [])
+            findings += slow.examples(work, ready.told.executable, dict(ready.request.environ))
+        except DevkitError as error:
+            hint = error.remedies[0] if error.remedies else "devkit check --fast"
+            findings.append(Finding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
+    return findings, mended
+
+
+def show(app: App, finding: Finding) -> None:
+    """Print a finding, and the line that mends it."""
+    where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
+    if finding.level == "wrong":
+        app.console.answer_parts(("✗ ", "failed"), (f"{where}{finding.check}: {finding.message}", ""))
+    else:
+        app.console.answer_parts(("! ", "look"), (f"{where}{finding.check}: {finding.message}", ""))
+    app.console.answer_parts(("  → ", "dim"), (finding.hint, "type"))

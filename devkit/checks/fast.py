@@ -1,0 +1,279 @@
+"""The checks that need nothing but git: each is a pure function of the branch as it was read."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.checks.finding import Finding
+from devkit.text import size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+LARGE = 1 << 20
+TITLE_LENGTH = 100
+LONGEST_PATH = 200
+CATEGORIES = (
+    "User Experience", "Execute Infrastructure", "Operator Mechanism", "CINN", "Custom Device",
+    "Performance Optimization", "Distributed Strategy", "Parameter Server", "Communication Library", "Auto Parallel",
+    "Inference", "Environment Adaptation", "Others",
+)  # fmt: skip
+# Shapes of credentials whose makers gave them a mark of their own, and assignments of long literals to telling names.
+SECRETS = (
+    (re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"), "a private key"),
+    (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{60,}\b"), "a token of GitHub"),
+    (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "an access key of AWS"),
+    (re.compile(r"\bglpat-[\w-]{20,}\b"), "a token of GitLab"),
+    (re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b"), "a token of Slack"),
+    (re.compile(r"\bsk-[A-Za-z0-9_-]{32,}\b"), "an API key"),
+    (re.compile(r"https?://[^/\s:@'\"{}$<]+:[^/\s:@'\"{}$<]{4,}@"), "a password in an address"),
+    (
+        re.compile(
+            r"(?i)\b(?:password|passwd|secret|api_?key|access_?key|auth_?token)\b['\"]?\s*[:=]\s*['\"](?=[^'\"]*\d)"
+            r"(?=[^'\"]*[A-Za-z])[A-Za-z0-9+/_=-]{16,}['\"]"
+        ),
+        "what looks like a credential",
+    ),
+)
+MARKERS = re.compile(r"^(?:<{7} |>{7} |\|{7} )|^={7}$")
+LOCAL_HOST = re.compile(r"@(?:localhost|[^.@]+|.*\.(?:local|localdomain|lan))$", re.IGNORECASE)
+DEVICES = re.compile(r"(?i)^(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?$")
+CXX = (".cc", ".cpp", ".cu", ".h", ".hpp", ".cuh", ".kps")
+WINDOWS = (
+    (
+        re.compile(r"#include\s*<(?:unistd|sys/(?:time|mman|socket|stat|wait)|dirent|dlfcn|pthread)\.h>"),
+        "a header of POSIX",
+    ),
+    (re.compile(r"__attribute__\s*\(\("), "__attribute__ is GCC's: MSVC has __declspec"),
+    (
+        re.compile(r"\b(?:unsigned\s+)?long\b(?!\s+(?:long|double))(?<!long long)"),
+        "long has 32 bits there: int64_t",
+    ),
+    (re.compile(r"\bssize_t\b"), "ssize_t is POSIX's: int64_t or ptrdiff_t"),
+    (re.compile(r"\b__builtin_\w+\("), "a builtin of GCC"),
+    (re.compile(r"\b(?:M_PI|M_E|M_SQRT2)\b"), "M_PI and the like want _USE_MATH_DEFINES under MSVC"),
+)
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit of the branch."""
+
+    oid: str
+    subject: str
+    message: str
+    author: str
+    email: str
+    merge: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch as it was read, with the work that is not committed.
+
+    Attributes:
+        base: where it left the base branch.
+        base_name: the base branch, as a person says it.
+        email: what git's user.email is; empty where it is not set.
+        commits: since the base, the newest first.
+        elsewhere: commits of it that the base branch has under another name, or that another remote branch holds.
+        signed: whether the project's commits carry a sign-off.
+        added: file → its added lines, by number.
+        sizes: file that was added → its size in bytes.
+        names: every file's name of the tree.
+        title: of the request.
+        body: of the request; None where it was not given.
+        template: the project's template for it; empty where there is none.
+        owners: patterns of files and who must approve them.
+    """
+
+    base: str
+    base_name: str
+    email: str
+    commits: tuple[Commit, ...]
+    elsewhere: frozenset[str]
+    signed: bool
+    added: Mapping[str, Mapping[int, str]]
+    sizes: Mapping[str, int]
+    names: tuple[str, ...]
+    title: str
+    body: str | None
+    template: str
+    owners: tuple[tuple[str, str], ...]
+
+    @property
+    def paddle(self) -> bool:
+        """Whether it is a tree of Paddle."""
+        return "python/paddle/__init__.py" in self.names
+
+
+def edit(file: str, line: int = 0) -> str:
+    """Return the line that opens an editor at a place."""
+    return f"${{EDITOR:-vi}} {f'+{line} ' if line else ''}{shlex.quote(file)}"
+
+
+def conflict_markers(branch: Branch) -> Iterable[Finding]:
+    """Yield lines that git left of a merge."""
+    for file, lines in branch.added.items():
+        rows = [number for number, row in lines.items() if MARKERS.match(row)]
+        # A row of = alone is a heading in some languages; markers come together.
+        if any(not lines[number].startswith("=") for number in rows):
+            yield Finding("conflict markers", "wrong", "a merge's markers are left", edit(file, rows[0]), file, rows[0])
+
+
+def large_files(branch: Branch) -> Iterable[Finding]:
+    """Yield files that stay in the history of every clone."""
+    for file, held in branch.sizes.items():
+        if held > LARGE:
+            line = f"git rm --cached -- {shlex.quote(file)} && git commit --amend"
+            yield Finding("large files", "wrong", f"{size(held)} would stay in every clone", line, file)
+
+
+def secrets(branch: Branch) -> Iterable[Finding]:
+    """Yield what looks like a credential; what it says is never repeated."""
+    for file, lines in branch.added.items():
+        for number, row in lines.items():
+            for pattern, what in SECRETS:
+                if pattern.search(row):
+                    hint = f"{edit(file, number)}; then revoke it: it is in the history"
+                    yield Finding("secrets", "wrong", what, hint, file, number)
+                    break
+
+
+def whitespace(branch: Branch) -> Iterable[Finding]:
+    """Yield carriage returns in files that had none, and blanks at ends of lines."""
+    for file, lines in branch.added.items():
+        returns = [number for number, row in lines.items() if row.endswith("\r")]
+        if returns and not file.endswith((".bat", ".cmd", ".ps1")):
+            line = f"sed -i 's/\\r$//' {shlex.quote(file)}"
+            yield Finding("line endings", "wrong", f"{len(returns)} lines end in CR LF", line, file, returns[0])
+        blanks = [number for number, row in lines.items() if re.search(r"[ \t]$", row) and not file.endswith(".md")]
+        if blanks:
+            line = f"sed -i 's/[ \\t]*$//' {shlex.quote(file)}"
+            yield Finding("line endings", "wrong", f"{len(blanks)} lines end in blanks", line, file, blanks[0])
+
+
+def foreign_commits(branch: Branch) -> Iterable[Finding]:
+    """Yield commits that are not of this branch: others' that came by a merge or a wrong rebase."""
+    again = f"git rebase {branch.base_name}   (devkit pr rebase does so with a snapshot)"
+    for commit in branch.commits:
+        name = f"{commit.oid[:10]} {commit.subject}"
+        if commit.merge:
+            yield Finding("commits", "look", f"{name} is a merge", again)
+        elif commit.oid in branch.elsewhere:
+            yield Finding("commits", "wrong", f"{name} is on another branch already", again)
+
+
+def identity(branch: Branch) -> Iterable[Finding]:
+    """Yield authors and sign-offs that the forge and its CLA would not know as you."""
+    if not branch.email:
+        yield Finding("identity", "wrong", "git does not know who you are", "git config user.email YOU@EXAMPLE.COM")
+    elif LOCAL_HOST.search(branch.email):
+        text = f"user.email is {branch.email}, which is no address: the CLA's check will not know you"
+        yield Finding("identity", "wrong", text, "git config user.email THE-ONE-OF-YOUR-ACCOUNT")
+    mend = f"git rebase {branch.base_name} --exec 'git commit --amend --no-edit --reset-author{' -s' * branch.signed}'"
+    own = [commit for commit in branch.commits if not commit.merge and commit.oid not in branch.elsewhere]
+    authors = Counter(commit.email for commit in own)
+    for email, count in authors.items():
+        if branch.email and email.lower() != branch.email.lower():
+            text = f"{count} of the commits are by {email}, and you are {branch.email}"
+            yield Finding("identity", "look", text, mend)
+    for commit in own if branch.signed else ():
+        signed = re.findall(r"^Signed-off-by: .*<([^>]*)>", commit.message, re.MULTILINE)
+        if not signed:
+            yield Finding("identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", mend)
+        elif commit.email.lower() not in {each.lower() for each in signed}:
+            text = f"{commit.oid[:10]} is signed off by {signed[0]} and written by {commit.email}"
+            yield Finding("identity", "wrong", text, mend)
+
+
+def request(branch: Branch) -> Iterable[Finding]:
+    """Yield what the request's title and text lack against the project's template."""
+    title = branch.title
+    if branch.commits and not title.strip():
+        yield Finding("request", "wrong", "it has no title", "devkit check --title 'TITLE'")
+    elif len(title) > TITLE_LENGTH:
+        text = f"its title has {len(title)} letters"
+        yield Finding("request", "look", text, f"devkit check --title {shlex.quote(title[:60])}")
+    if branch.paddle and title and not re.match(r"\[[^\]]+\]", title):
+        text = f"its title names no area in brackets: {title}"
+        yield Finding("request", "look", text, f"devkit check --title {shlex.quote(f'[Area] {title}')}")
+    if branch.body is None or not branch.template:
+        return
+    for heading in re.findall(r"^#+ *(.+?)\s*$", branch.template, re.MULTILINE):
+        found = re.search(rf"^#+ *{re.escape(heading)}\s*$(.*?)(?=^#+ |\Z)", branch.body, re.MULTILINE | re.DOTALL)
+        filled = re.sub(r"<!--.*?-->", "", found[1], flags=re.DOTALL).strip() if found else ""
+        if not found:
+            yield Finding("request", "wrong", f"its text lacks the section {heading}", f"add a line: ### {heading}")
+        elif not filled:
+            yield Finding("request", "wrong", f"its section {heading} is empty", f"write below: ### {heading}")
+        elif branch.paddle and heading == "PR Category" and not any(each in filled for each in CATEGORIES):
+            yield Finding(
+                "request", "wrong", f"{filled.splitlines()[0]} is no category", f"one of: {', '.join(CATEGORIES)}"
+            )
+
+
+def approvals(branch: Branch) -> Iterable[Finding]:
+    """Yield who must approve which files."""
+    needed: dict[str, list[str]] = {}
+    for file in branch.added:
+        who = [owner for pattern, owner in branch.owners if covers(pattern, file)]
+        if who:
+            needed.setdefault(who[-1], []).append(file)
+    for owner, files in needed.items():
+        few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")  # noqa: PLR2004
+        yield Finding("approvals", "look", f"{few} must be approved by {owner}", f"ask {owner} for a review", files[0])
+
+
+def covers(pattern: str, file: str) -> bool:
+    """Tell whether a pattern of a CODEOWNERS file means a file."""
+    anchored = pattern.startswith("/") or "/" in pattern.rstrip("/")[:-1]
+    body = pattern.strip("/")
+    text = (
+        re.escape(body)
+        .replace(r"\*\*/", "(?:.*/)?")
+        .replace(r"\*\*", ".*")
+        .replace(r"\*", "[^/]*")
+        .replace(r"\?", "[^/]")
+    )
+    start = "^" if anchored else r"(?:^|.*/)"
+    end = "/.*$" if pattern.endswith("/") else "(?:/.*)?$"
+    return re.match(f"{start}{text}{end}", file) is not None
+
+
+def windows(branch: Branch) -> Iterable[Finding]:
+    """Yield what the Windows job stops at: names, headers, sizes of types, letters that MSVC misreads."""
+    lower = Counter(name.lower() for name in branch.names)
+    for file in branch.added:
+        parts = file.split("/")
+        bad = next((part for part in parts if DEVICES.match(part) or re.search(r'[<>:"|?*\\]|[ .]$', part)), "")
+        line = f"git mv -- {shlex.quote(file)} ANOTHER-NAME"
+        if bad:
+            yield Finding("Windows", "wrong", f"{bad} cannot be a name there", line, file)
+        elif lower[file.lower()] > 1:
+            yield Finding("Windows", "wrong", "its name differs from another by case alone", line, file)
+        elif len(file) > LONGEST_PATH:
+            yield Finding("Windows", "look", f"its path has {len(file)} letters, and 260 are all", line, file)
+        if not file.endswith(CXX):
+            continue
+        for number, row in branch.added[file].items():
+            code = re.sub(r'"(?:\\.|[^"\\])*"', '""', row.partition("//")[0])
+            what = next((text for pattern, text in WINDOWS if pattern.search(code)), "")
+            if not what and not row.isascii():
+                what = "letters beyond ASCII, which MSVC reads in the machine's own encoding"
+            if what:
+                yield Finding("Windows", "look", what, edit(file, number), file, number)
+
+
+CHECKS: tuple[Callable[[Branch], Iterable[Finding]], ...] = (
+    conflict_markers, secrets, large_files, whitespace, foreign_commits, identity, request, approvals, windows,
+)  # fmt: skip
+
+
+def check(branch: Branch) -> list[Finding]:
+    """Make all fast checks."""
+    return [finding for one in CHECKS for finding in one(branch)]

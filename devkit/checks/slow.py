@@ -1,0 +1,278 @@
+"""The checks that run something: pre-commit, the tests that the change concerns, examples in changed docstrings.
+
+They run in a copy of the branch with its uncommitted work, so that nothing of the checkout is touched.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.builds.checkout import git
+from devkit.checks.finding import Finding
+from devkit.config import Config
+from devkit.errors import DevkitError
+from devkit.tryout import selection, tryout
+from devkit.tryout.trial import Commits, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.app import App
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.runs import Run
+    from devkit.tryout.tryout import Options, Work
+
+PRE_COMMIT = "4.3.0"
+CONFIG = ".pre-commit-config.yaml"
+PINS = ("tools/codestyle/pre_commit.sh", "ci/check_approval.sh", "CONTRIBUTING.md", "requirements-dev.txt")
+LIMIT_S = 900.0
+LEAST_COVERAGE = 90
+EXAMPLES = Path(__file__).with_name("examples.py")
+HOOK = re.compile(r"^(?P<title>.+?)\.{3,}(?:\(.*\))?(?P<end>Passed|Failed|Skipped)$")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A hook of pre-commit that failed: its id, and what it said."""
+
+    id: str
+    said: str
+    modified: bool
+
+
+def copy(session: Session, state: State, base: str, options: Options, run: Run) -> Work:
+    """Return both sides of the branch that is checked out: its base, and a copy with its uncommitted work committed."""
+    app, root = session.app, state.checkout
+    trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
+    trial.open()
+    trial.check_out(Commits(state.head, base))
+    side = trial.side("request")
+    names = git(app.runner, root, "diff", "--name-only", "-z", "--no-relative", "HEAD", "--").text.split("\0")
+    names += git(app.runner, root, "ls-files", "-o", "--exclude-standard", "-z", "--full-name").text.split("\0")
+    moved = list(dict.fromkeys(filter(None, names)))
+    for name in moved:
+        source, target = root / name, side / name
+        if source.is_file() or source.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+        elif not source.is_dir():
+            target.unlink(missing_ok=True)
+    head = state.head
+    if moved:
+        inside = trial.git.at(side)
+        inside.read("add", "-A", "--", ".")
+        who = ("-c", "user.name=devkit", "-c", "user.email=devkit@localhost", "-c", "commit.gpgsign=false")
+        inside.read(*who, "commit", "-q", "--allow-empty", "--no-verify", "-m", "uncommitted work")
+        head = inside.text("rev-parse", "HEAD")
+    commits = Commits(head, base)
+    return tryout.Work(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
+
+
+def pinned(root: Path) -> str:
+    """Return the version of pre-commit that the project names; the one that devkit knows otherwise."""
+    for name in PINS:
+        path = root / name
+        match = re.search(r"pre-commit\s*==\s*([\d.]+)", path.read_text("utf-8", "replace")) if path.is_file() else None
+        if match:
+            return match[1]
+    return PRE_COMMIT
+
+
+def pre_commit(app: App, work: Work, files: Sequence[str], *, fix: Path | None) -> tuple[list[Finding], list[str]]:
+    """Run the project's hooks on the changed files; return findings, and the files that were mended in the checkout.
+
+    Args:
+        app: whose runner starts it.
+        work: the copy that they run in.
+        files: the changed ones.
+        fix: the checkout, where it is to get what the hooks mended.
+    """
+    from devkit.envs import uv
+
+    side = work.trial.side("request")
+    if not (side / CONFIG).is_file() or not files:
+        return [], []
+    version = pinned(side)
+    source = uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url")))
+    environ = {**app.child_environment(), **source.variables()}
+    words = [uv.binary(), "tool", "run", "--from", f"pre-commit=={version}", "pre-commit", "run", "--color=never"]
+    log = work.run.log("pre-commit")
+    with app.console.progress(f"pre-commit {version}"):
+        done = app.runner.run(
+            [*words, "--files", *files], cwd=side, env=environ, timeout_s=LIMIT_S, check=False, log=log, keep=None
+        )
+    said = done.text + done.stderr.decode(errors="replace")
+    hooks = failed_hooks(said)
+    if done.status and not hooks:
+        why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
+        return [Finding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
+    mended = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
+    changed = [each for each in mended if each]
+    if fix is not None:
+        for name in changed:
+            shutil.copyfile(side / name, fix / name)
+    findings = [
+        Finding(
+            "pre-commit",
+            "wrong",
+            f"{hook.id}: {hook.said}",
+            "devkit check --fix" if hook.modified else f"pre-commit run {hook.id}",
+        )
+        for hook in hooks
+        if not (fix is not None and hook.modified)
+    ]
+    return findings, changed if fix is not None else []
+
+
+def failed_hooks(said: str) -> list[Hook]:
+    """Return the hooks that failed, from what pre-commit printed."""
+    found = []
+    rows = said.split("\n")
+    for number, row in enumerate(rows):
+        match = HOOK.match(row)
+        if not match or match["end"] != "Failed":
+            continue
+        block = []
+        for following in rows[number + 1 :]:
+            if HOOK.match(following):
+                break
+            block.append(following)
+        id_ = next((each.partition(":")[2].strip() for each in block if each.startswith("- hook id:")), match["title"])
+        words = [each.strip() for each in block if each.strip() and not each.startswith("- ")]
+        modified = any("files were modified by this hook" in each for each in block)
+        found.append(Hook(id_, words[0][:200] if words else "it failed", modified))
+    return found
+
+
+def tests(work: Work) -> list[Finding]:
+    """Run the tests that the change concerns, before and after it."""
+    result = tryout.try_request(work)
+    findings = []
+    level = {"bad": "wrong", "undecided": "look"}.get(result.verdict.kind)
+    broken = next((each for each in result.verdict.tests if each.verdict == "broken"), None)
+    where = broken or next(iter(result.verdict.tests), None)
+    if level == "wrong" or (level == "look" and result.verdict.tests):
+        line = f"python -m pytest {where.file}" if where else "devkit check"
+        findings.append(
+            Finding(
+                "tests",
+                "wrong" if level == "wrong" else "look",
+                result.verdict.reason.replace("the request", "the change"),
+                line,
+                where.file if where else "",
+            )
+        )
+    told = result.coverage
+    if told and told["changed"] and 100 * told["covered"] < LEAST_COVERAGE * told["changed"]:
+        for each in told["files"]:
+            if each["missed"]:
+                lines = ", ".join(map(str, each["missed"][:8]))
+                text = f"{len(each['missed'])} of {each['changed']} changed lines ran in no test: {lines}"
+                hint = f"add a test that runs {each['file']}:{each['missed'][0]}"
+                findings.append(Finding("coverage", "wrong", text, hint, each["file"], each["missed"][0]))
+    return findings
+
+
+def docstrings(text: str, lines: frozenset[int]) -> list[tuple[str, int, str]]:
+    """Return name, line and text of the changed docstrings that hold examples."""
+    tree = selection.parse(text)
+    if tree is None:
+        return []
+    nodes: list[tuple[str, ast.AST]] = [
+        ("module", tree),
+        *((name, node) for name, _, _, node in selection.definitions(tree)),
+    ]
+    found = []
+    for name, node in nodes:
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or not node.body:
+            continue
+        first = node.body[0]
+        held = ast.get_docstring(node)
+        if held is None or ">>> " not in held:
+            continue
+        last = getattr(node, "end_lineno", None) or len(text.split("\n"))
+        span = range(
+            getattr(node, "lineno", 1), (last if not isinstance(node, ast.Module) else first.end_lineno or 1) + 1
+        )
+        if lines & set(span):
+            found.append((name, first.lineno, held))
+    return found
+
+
+def examples(work: Work, python: str, environ: dict[str, str]) -> list[Finding]:
+    """Run the examples in the docstrings of what the change touches."""
+    side = work.trial.side("request")
+    wanted = []
+    for each in work.changed:
+        if each.status == "D" or not each.path.endswith(".py") or selection.belongs_to_tests(each.path):
+            continue
+        text = (side / each.path).read_text("utf-8", "replace")
+        wanted += [
+            {"file": each.path, "module": selection.module_of(each.path), "name": name, "line": line, "text": held}
+            for name, line, held in docstrings(text, each.after)
+        ]
+    if not wanted:
+        return []
+    listed = work.run.folder / "examples.json"
+    listed.write_text(json.dumps(wanted), "utf-8")
+    log = work.run.log("examples")
+    with work.app.console.progress("examples in docstrings"):
+        done = work.app.runner.run(
+            [python, str(EXAMPLES), str(listed)], cwd=work.run.folder, env=environ, timeout_s=LIMIT_S, check=False,
+            log=log, keep=None,
+        )  # fmt: skip
+    answers = [json.loads(row.partition("EXAMPLE ")[2]) for row in done.text.splitlines() if "EXAMPLE {" in row]
+    findings = [
+        Finding(
+            "examples", "wrong", f"{each['name']}: {_gist(each['said'])}", f"less {log}", each["file"], each["line"]
+        )
+        for each in answers
+        if each["failed"]
+    ]
+    if len(answers) < len(wanted):
+        last: dict[str, Any] = wanted[len(answers)]
+        text = f"{last['name']}: the process ended"
+        findings.append(Finding("examples", "wrong", text, f"less {log}", last["file"], last["line"]))
+    return findings
+
+
+def _gist(said: str) -> str:
+    rows = [row.strip() for row in said.splitlines() if row.strip()]
+    error = next((row for row in reversed(rows) if re.match(r"\w*(?:Error|Exception)\b", row)), "")
+    if error:
+        return error[:200]
+    for mark in ("Got:", "Expected:"):
+        if mark in rows:
+            place = rows.index(mark)
+            return f"{mark.lower()} {rows[place + 1]}"[:200] if place + 1 < len(rows) else mark
+    return rows[-1][:200] if rows else "it failed"
+
+
+def install_hook(session: Session, state: State) -> Path:
+    """Let git run the fast checks before each push, and return the hook's file.
+
+    Raises:
+        DevkitError: there is a hook of another's.
+    """
+    from devkit.files import write_atomically
+
+    folder = session.git.text("rev-parse", "--path-format=absolute", "--git-path", "hooks")
+    path = Path(folder) / "pre-push"
+    text = "#!/bin/sh\n# Before each push; git push --no-verify goes without.\nexec devkit check --fast\n"
+    if path.exists() and "devkit check" not in path.read_text("utf-8", "replace"):
+        raise DevkitError(
+            f"there is a hook {path}",
+            "It is not devkit's, and stays.",
+            f"echo 'devkit check --fast || exit 1' >> '{path}'   adds to it",
+        )
+    del state
+    write_atomically(path, text.encode(), mode=0o755)
+    return path

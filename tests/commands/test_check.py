@@ -1,0 +1,144 @@
+"""devkit check on a real branch: every kind of finding, and the checkout as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Devkit
+
+HOOK = """import pathlib
+import sys
+
+for name in sys.argv[1:]:
+    path = pathlib.Path(name)
+    if "teh" in path.read_text():
+        path.write_text(path.read_text().replace("teh", "the"))
+        print("mended", name)
+        sys.exit(1)
+"""
+CONFIG = """repos:
+  - repo: local
+    hooks:
+      - id: spelling
+        name: spelling
+        entry: python3 spelling.py
+        language: system
+        files: \\.py$
+        exclude: spelling
+"""
+MONEY = '''def add(a, b):
+    """Return the sum.
+
+    >>> add(1, 2)
+    3
+    """
+    return a + b
+
+
+def untested():
+    return 1
+'''
+TEST = """import unittest
+
+from money import add
+
+
+class T(unittest.TestCase):
+    def test_add(self):
+        self.assertEqual(add(1, 2), 3)
+"""
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone with a base on its remote, and a branch with one commit."""
+    forge, folder = tmp_path / "forge", tmp_path / "clone"
+    git(tmp_path, "init", "-q", "-b", "develop", str(forge))
+    files = {"money.py": MONEY, "tests/test_money.py": TEST, ".pre-commit-config.yaml": CONFIG, "spelling.py": HOOK}
+    for name, text in files.items():
+        (forge / name).parent.mkdir(exist_ok=True)
+        (forge / name).write_text(text)
+    git(forge, "add", "-A")
+    git(forge, "commit", "-q", "-m", "Begin")
+    git(tmp_path, "clone", "-q", "-o", "upstream", str(forge), str(folder))
+    git(folder, "config", "user.email", "test@example.com")
+    git(folder, "switch", "-q", "-c", "mine")
+    return folder
+
+
+def everything(folder: Path) -> dict[str, str]:
+    return {
+        str(Path(place, name)): hashlib.sha256(Path(place, name).read_bytes()).hexdigest()
+        for place, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def found(devkit: Devkit, clone: Path, *words: str) -> tuple[int, dict[str, list[str]]]:
+    said = devkit("check", "--json", *words, cwd=clone)
+    assert said.out, said.err
+    by: dict[str, list[str]] = {}
+    for each in json.loads(said.out)["findings"]:
+        by.setdefault(each["check"], []).append(each["message"])
+        assert each["hint"]
+    return said.status, by
+
+
+def test_a_branch_that_is_fine_and_one_with_a_conflicts_markers(devkit: Devkit, clone: Path) -> None:
+    (clone / "money.py").write_text(MONEY.replace("return 1", "return 2"))
+    git(clone, "commit", "-qam", "Return two")
+    assert found(devkit, clone, "--fast") == (0, {})
+    (clone / "new.py").write_text("<<<<<<< HEAD\nx = 1\n=======\nx = 2\n>>>>>>> other\n")
+    before = everything(clone)
+    assert found(devkit, clone, "--fast") == (4, {"conflict markers": ["a merge's markers are left"]})
+    assert everything(clone) == before
+
+
+def test_tests_coverage_and_examples_of_what_is_not_committed_too(devkit: Devkit, clone: Path) -> None:
+    (clone / ".pre-commit-config.yaml").unlink()
+    wrong = MONEY.replace("a + b", "a - b").replace("return 1", "return 2")
+    (clone / "money.py").write_text(wrong)
+    before = everything(clone)
+    status, by = found(devkit, clone, "--env", sys.prefix)
+    assert everything(clone) == before
+    assert status == 4
+    assert by["tests"] == ["T::test_add passed before and fails with the change"]
+    assert by["coverage"] == ["1 of 2 changed lines ran in no test: 11"]
+    assert by["examples"] == ["add: got: -1"]
+
+
+@pytest.mark.engine
+def test_hooks_run_on_a_copy_and_fix_takes_over_what_they_mended(devkit: Devkit, clone: Path) -> None:
+    (clone / "money.py").write_text(MONEY + "# teh end\n")
+    before = everything(clone)
+    status, by = found(devkit, clone)
+    assert everything(clone) == before
+    assert (status, by["pre-commit"]) == (4, ["spelling: mended money.py"])
+    fixed = devkit("check", "--fix", cwd=clone)
+    assert "mended: money.py" in fixed.err
+    assert (clone / "money.py").read_text().endswith("# the end\n")
+
+
+def test_the_hook_is_installed_once_and_anothers_stays(devkit: Devkit, clone: Path) -> None:
+    assert devkit("check", "--install", cwd=clone).status == 0
+    hook = clone / ".git" / "hooks" / "pre-push"
+    assert os.access(hook, os.X_OK)
+    assert devkit("check", "--install", cwd=clone).status == 0
+    hook.write_text("#!/bin/sh\nexit 0\n")
+    refused = devkit("check", "--install", cwd=clone)
+    assert refused.status == 1
+    assert hook.read_text() == "#!/bin/sh\nexit 0\n"

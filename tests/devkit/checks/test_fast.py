@@ -1,0 +1,177 @@
+"""What the fast checks find in a branch, as pure functions; and nothing in one that is fine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from devkit.checks.fast import Branch, Commit, check, covers
+from devkit.checks.slow import docstrings, failed_hooks
+
+ME = "me@example.com"
+SIGNED = f"Add it\n\nSigned-off-by: Me <{ME}>\n"
+COMMIT = Commit("a" * 40, "Add it", SIGNED, "Me", ME)
+TEMPLATE = "### PR Category\n<!-- One of … -->\n\n### Description\n<!-- Describe -->\n"
+FINE = Branch(
+    base="b" * 40,
+    base_name="upstream/develop",
+    email=ME,
+    commits=(COMMIT,),
+    elsewhere=frozenset(),
+    signed=True,
+    added={"src/money.py": {1: "def add(a, b):", 2: "    return a + b"}},
+    sizes={"src/money.py": 40},
+    names=("src/money.py", "README.md"),
+    title="Add it",
+    body="### PR Category\nOthers\n\n### Description\nIt adds.\n",
+    template=TEMPLATE,
+    owners=(),
+)
+
+
+def said(branch: Branch) -> list[tuple[str, str, str]]:
+    return [(each.check, each.level, each.message) for each in check(branch)]
+
+
+def with_lines(file: str, *lines: str) -> Branch:
+    return replace(FINE, added={file: dict(enumerate(lines, 1))}, names=(file,))
+
+
+def test_nothing_is_found_in_a_branch_that_is_fine() -> None:
+    assert check(FINE) == []
+
+
+def test_every_finding_has_the_line_that_mends_it() -> None:
+    bad = replace(
+        with_lines("aux.h", "<<<<<<< HEAD", "long x;  ", 'token = "ghp_' + "a1" * 18 + '"\r'),
+        email="root@machine",
+        title="",
+        body="",
+        sizes={"aux.h": 3 << 20},
+        owners=(("*.h", "@them"),),
+    )
+    found = check(bad)
+    assert {each.check for each in found} == {
+        "conflict markers", "secrets", "large files", "line endings", "identity", "request", "approvals", "Windows"
+    }  # fmt: skip
+    assert all(each.hint for each in found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "key = 'AKIA" + "ABCDEFGHIJKLMNOP'",
+        "url = 'https://me:s3cretword@example.com/x'",
+        'api_key = "a8f5f167f44f4964e6c998dee827110c"',
+        'PASSWORD: "Tr0ub4dor3xTr0ub4dor3"',
+    ],
+)
+def test_a_secret_is_found_and_not_repeated(line: str) -> None:
+    (found,) = [each for each in check(with_lines("a.py", line)) if each.check == "secrets"]
+    assert line not in found.message + found.hint
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password = os.environ['PASSWORD']",
+        "secret = 'see the documentation'",
+        "url = f'https://{user}:{password}@host'",
+        "sha = 'a8f5f167f44f4964e6c998dee827110c'",
+        "def api_key(self) -> str:",
+        "https://www.example.com:8080/path@2x.png",
+    ],
+)
+def test_what_is_no_secret_is_not_found(line: str) -> None:
+    assert [each for each in check(with_lines("a.py", line)) if each.check == "secrets"] == []
+
+
+def test_markers_come_together_and_a_heading_is_none() -> None:
+    assert said(with_lines("a.rst", "Title", "=======")) == []
+    assert said(with_lines("a.py", "<<<<<<< HEAD", "=======", ">>>>>>> x"))[0][0] == "conflict markers"
+
+
+def test_commits_that_came_from_elsewhere() -> None:
+    merge = replace(COMMIT, oid="c" * 40, merge=True)
+    assert said(replace(FINE, commits=(COMMIT, merge))) == [("commits", "look", f"{'c' * 10} Add it is a merge")]
+    other = replace(FINE, elsewhere=frozenset({COMMIT.oid}))
+    assert said(other) == [("commits", "wrong", f"{'a' * 10} Add it is on another branch already")]
+
+
+def test_the_sign_off_must_be_there_and_be_the_authors_where_the_project_has_them() -> None:
+    bare = replace(FINE, commits=(replace(COMMIT, message="Add it\n"),))
+    assert said(bare) == [("identity", "wrong", f"{'a' * 10} has no sign-off, which this project's have")]
+    assert said(replace(bare, signed=False)) == []
+    other = replace(COMMIT, message="Add it\n\nSigned-off-by: X <x@example.com>\n")
+    assert (
+        said(replace(FINE, commits=(other,)))[0][2] == f"{'a' * 10} is signed off by x@example.com and written by {ME}"
+    )
+
+
+def test_sections_of_the_template_must_be_there_and_filled() -> None:
+    assert said(replace(FINE, body="### PR Category\nOthers\n")) == [
+        ("request", "wrong", "its text lacks the section Description")
+    ]
+    assert said(replace(FINE, body=TEMPLATE.replace("<!-- Describe -->", "It adds."))) == [
+        ("request", "wrong", "its section PR Category is empty")
+    ]
+    paddle = replace(FINE, names=(*FINE.names, "python/paddle/__init__.py"), title="[Docs] Add it")
+    assert said(replace(paddle, body="### PR Category\nMagic\n### Description\nx\n"))[0][2] == "Magic is no category"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("#include <unistd.h>", True),
+        ("long count = 0;", True),
+        ("unsigned long count = 0;", True),
+        ("int64_t count = 0;  // as long as it takes", False),
+        ("long long count = 0;", False),
+        ("long double count = 0;", False),
+        ('LOG(INFO) << "a long way";', False),
+        ("// 注释", True),
+        ("ssize_t n = 0;", True),
+    ],
+)
+def test_hazards_of_windows(line: str, found: bool) -> None:
+    assert bool(said(with_lines("a.cc", line))) is found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "file", "covered"),
+    [
+        ("*.py", "a/b.py", True),
+        ("/docs/", "docs/a.md", True),
+        ("/docs/", "x/docs/a.md", False),
+        ("docs/", "x/docs/a.md", True),
+        ("/paddle/**/api.h", "paddle/phi/core/api.h", True),
+        ("paddle/phi", "paddle/phi/a.cc", True),
+        ("/a.*", "a.b.c", True),
+        ("/a.*", "ab", False),
+    ],
+)
+def test_patterns_of_owners(pattern: str, file: str, covered: bool) -> None:
+    assert covers(pattern, file) is covered
+
+
+def test_failed_hooks_are_read_with_their_words() -> None:
+    text = (
+        "Check Yaml...........................................(no files to check)Skipped\n"
+        "fix end of files.........................................................Failed\n"
+        "- hook id: end-of-file-fixer\n- exit code: 1\n- files were modified by this hook\n\nFixing a.txt\n\n"
+        "ruff.....................................................................Failed\n"
+        "- hook id: ruff\n- exit code: 1\n\na.py:1:1: F401 `os` imported but unused\n"
+        "trim.....................................................................Passed\n"
+    )
+    assert [(each.id, each.said, each.modified) for each in failed_hooks(text)] == [
+        ("end-of-file-fixer", "Fixing a.txt", True),
+        ("ruff", "a.py:1:1: F401 `os` imported but unused", False),
+    ]
+
+
+def test_changed_docstrings_with_examples_are_found() -> None:
+    text = 'def a():\n    """A.\n\n    >>> a()\n    """\n\n\ndef b():\n    """B.\n\n    >>> b()\n    """\n'
+    assert [name for name, _, _ in docstrings(text, frozenset({10}))] == ["b"]
+    assert docstrings(text, frozenset({6})) == []
