@@ -8,7 +8,7 @@ the line that mends it; --fix takes over what the hooks mended. The exit status 
 
 Example:  devkit check
 
-Example:  devkit check --fast --title '[Docs] Say what diff returns' --body request.md
+Example:  devkit check --fast --body request.md
 """
 
 from __future__ import annotations
