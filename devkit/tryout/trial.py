@@ -80,7 +80,7 @@ class Changed:
 class Trial:
     """The folder of a request's trial, below devkit's cache."""
 
-    def __init__(self, app: App, place: Place, number: int, object_format: str = "") -> None:
+    def __init__(self, app: App, place: Place, number: int | str, object_format: str = "") -> None:
         digest = hashlib.sha256(os.fsencode(place.common_dir)).hexdigest()[:16]
         self.app = app
         self.place = place
@@ -187,7 +187,7 @@ class Trial:
             DevkitError: git cannot, or the disk is full.
         """
         for name, commit in (("base", commits.base), ("request", commits.head)):
-            self._check_out_side(self.side(name), commit)
+            self.check_out_side(self.side(name), commit)
         changed = self.changes(commits)
         laid = [each.path for each in changed if belongs_to_tests(each.path) and each.status != "D"]
         base = self.git.at(self.side("base"))
@@ -199,7 +199,12 @@ class Trial:
                 (self.side("base") / each.path).unlink(missing_ok=True)
         return changed
 
-    def _check_out_side(self, folder: Path, commit: str) -> None:
+    def check_out_side(self, folder: Path, commit: str) -> None:
+        """Check a commit out into a work tree; what it built before and git ignores stays.
+
+        Raises:
+            DevkitError: git cannot, or the disk is full.
+        """
         git = self.git
         inside = git.at(folder)
         if (folder / ".git").is_file() and not inside.ask("checkout", "-q", "--force", "--detach", commit).status:

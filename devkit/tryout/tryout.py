@@ -85,7 +85,7 @@ class Work:
     @property
     def paddle(self) -> bool:
         """Whether it is a tree of Paddle."""
-        return (self.trial.side("base") / PADDLE).is_file()
+        return (self.trial.side("request") / PADDLE).is_file()
 
 
 @dataclass(frozen=True)
@@ -235,8 +235,8 @@ def _names(work: Work, changed: Changed, read: Callable[[str], str]) -> selectio
     return selection.Names(module, named)
 
 
-def prepare(work: Work, chosen: Sequence[selection.Chosen]) -> Ready:
-    """Make the environment and both sides ready for their tests.
+def prepare(work: Work, chosen: Sequence[selection.Chosen], *, alone: bool = False) -> Ready:
+    """Make the environment and both sides ready for their tests; with ``alone`` the request's, which stands for both.
 
     Raises:
         DevkitError: there is no environment, or no wheel of Paddle.
@@ -263,11 +263,12 @@ def prepare(work: Work, chosen: Sequence[selection.Chosen]) -> Ready:
     told = python.gather(app.runner, env)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    over: dict[str, Any] | None = None
     if work.paddle:
-        base, request, over = _paddle_sides(work, env, told)
+        base, request, over = _paddle_sides(work, env, told, alone=alone)
     else:
-        base, request = (_plain_side(work, env, side) for side in ("base", "request"))
-        over = None
+        request = _plain_side(work, env, "request")
+        base = request if alone else _plain_side(work, env, "base")
     return Ready(env, told, base, request, over)
 
 
@@ -328,22 +329,25 @@ def _first_error(log: Path) -> str:
     return next((row.strip()[:200] for row in text.splitlines() if wrong.search(row)), "")
 
 
-def _paddle_sides(work: Work, env: Environment, told: Python) -> tuple[Side, Side, dict[str, Any]]:
+def _paddle_sides(work: Work, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
     """Return both sides of a tree of Paddle: its Python over a wheel, or built."""
-    app, number = work.app, int(work.trial.folder.name)
+    app = work.app
+    number = int(work.trial.folder.name) if work.trial.folder.name.isdigit() else 0
     compiled = sorted(each.path for each in work.changed if overlay.is_compiled(each.path))
     over: dict[str, Any] = {"compiled": compiled}
     problem = ""
     wheels: dict[str, overlay.Wheel] = {}
     packages: dict[str, Path] = {}
-    if compiled:
+    if alone and (found := ci_wheels.find(app, 0, work.commits.head, told)[0]):
+        wheels["request"] = found
+    elif compiled:
         problem = _compiled(work, told, compiled, number, wheels, packages)
     if not packages:
         own = overlay.obtain(app, work.options.wheel or overlay.INSTALLED, told)
         wheels.setdefault("base", own)
         wheels.setdefault("request", own)
-    sides = {}
-    for name in ("base", "request"):
+    sides: dict[str, Side] = {}
+    for name in ("request",) if alone else ("base", "request"):
         folder = work.trial.side(name)
         place = packages[name].parent if name in packages else _lay(work, name, wheels[name])
         paths = [place, folder / "test" / "legacy_test", folder / "test"]
@@ -354,7 +358,7 @@ def _paddle_sides(work: Work, env: Environment, told: Python) -> tuple[Side, Sid
     if used is not None:
         over |= {"wheel": used.distribution, "version": used.version, "commit": used.commit}
         over["package"] = str(used.package)
-    return sides["base"], sides["request"], over
+    return sides.get("base", sides["request"]), sides["request"], over
 
 
 def _compiled(

@@ -1,0 +1,1 @@
+"""Finding the commit that made something bad, without touching the checkout."""

@@ -1,0 +1,242 @@
+"""Trying one commit: checked out in a work tree of devkit's own, built where it must be, and asked."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from devkit.bench.statistics import summarize
+from devkit.bisecting.search import Search, Step, answer_of, parse_candidates
+from devkit.bisecting.search import run as search_to_the_end
+from devkit.config import Config
+from devkit.errors import DevkitError, UsageError
+from devkit.process import TimedOut, fate
+from devkit.tryout import benchmarks, running, selection, tryout
+from devkit.tryout.trial import Commits, Trial
+from devkit.tryout.verdict import could_not_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from devkit.app import App
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.runs import Run
+    from devkit.tryout.running import Side
+    from devkit.tryout.tryout import Ready
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each commit: a command, a test file, or a benchmark's line.
+
+    Attributes:
+        words: a command, whose status answers as ``git bisect run`` reads it.
+        test: a file of the tree, run as ``pr try`` runs it.
+        bench: a line that is timed; bad is what is nearer to the bad commit's time than to the good one's.
+        env: the environment; the project's by default.
+        limit_s: for one answer.
+    """
+
+    words: tuple[str, ...] = ()
+    test: str = ""
+    bench: str = ""
+    env: str = ""
+    limit_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a bisection came to.
+
+    Attributes:
+        suspects: the first bad commit, or those of which one is it.
+        subjects: commit → its subject.
+        folder: the work tree.
+    """
+
+    suspects: tuple[str, ...]
+    steps: tuple[Step, ...]
+    subjects: dict[str, str]
+    folder: str
+
+
+class Bisection:
+    """A bisection's work tree, and what is asked in it."""
+
+    def __init__(self, session: Session, state: State, question: Question, run: Run) -> None:
+        self.app: App = session.app
+        self.run = run
+        self.question = question
+        self.trial = Trial(session.app, session.place, "bisect", state.setting("extensions.objectformat"))
+        self.threshold_s = 0.0
+
+    def candidates(self, search: Search) -> list[str]:
+        """Return the commits that may be the first bad one, the one that halves them best first."""
+        words = ("rev-list", "--bisect-all", search.bad, "--not", *search.good, "--")
+        return parse_candidates(self.trial.git.text(*words))
+
+    def subject(self, commit: str) -> str:
+        """Return a commit's first line."""
+        return self.trial.git.text("log", "-1", "--format=%s", commit, "--")
+
+    def prepare(self, commit: str) -> Ready:
+        """Check a commit out and make it ready."""
+        self.trial.check_out_side(self.trial.side("request"), commit)
+        options = tryout.Options(env=self.question.env or "")
+        config = Config.load(self.trial.side("request"))
+        work = tryout.Work(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
+        return tryout.prepare(work, [], alone=True)
+
+    def try_commit(self, commit: str) -> Step:
+        """Return what a commit answers; one that cannot be built is skipped."""
+        begin = time.monotonic()
+        try:
+            ready = self.prepare(commit)
+        except DevkitError as error:
+            return Step(commit, "skip", error.what, time.monotonic() - begin)
+        side = ready.request
+        if side.problem:
+            return Step(commit, "skip", f"it does not build: {side.problem}", time.monotonic() - begin)
+        if self.question.bench:
+            step = self._timed(commit, side, ready)
+        elif self.question.test:
+            step = self._tested(commit, side, ready)
+        else:
+            step = self._asked(commit, side)
+        return replace(step, seconds=round(time.monotonic() - begin, 3))
+
+    def _asked(self, commit: str, side: Side) -> Step:
+        log = self.run.log(commit[:10])
+        try:
+            done = self.app.runner.run(
+                self.question.words,
+                cwd=side.folder,
+                env=side.environ,
+                timeout_s=self.question.limit_s,
+                check=False,
+                log=log,
+            )
+        except TimedOut as error:
+            return Step(commit, "bad", error.what)
+        answer = answer_of(done.status)
+        if answer is None:
+            raise DevkitError(
+                f"{self.question.words[0]} {fate(done.status)} at {commit[:10]}",
+                "A status of 128 or more, or a signal, ends a bisection; 125 skips a commit.",
+                f"less {log}   shows all that it said",
+            )
+        return Step(
+            commit, answer, "" if answer == "good" else done.complaint.splitlines()[-1] if done.complaint else ""
+        )
+
+    def _tested(self, commit: str, side: Side, ready: Ready) -> Step:
+        path = self.question.test
+        if not (side.folder / path).is_file():
+            return Step(commit, "skip", f"{path} is not there")
+        text = (side.folder / path).read_text("utf-8", "replace")
+        style = selection.style_of(text, pytest_project=tryout.is_pytest_project(side.folder))
+        report = self.run.folder / f"{commit[:10]}.jsonl"
+        told, _ = running.run_once(
+            self.app, side, ready.told.executable, style, path, report, limit_s=self.question.limit_s
+        )
+        own = tryout.own_modules(side.folder, [path])
+        wrong = [
+            (name, each)
+            for name, each in told.outcomes.items()
+            if each.state in running.WRONG and not could_not_run(each, own)
+        ]
+        if wrong:
+            name, each = wrong[0]
+            return Step(commit, "bad", f"{name}: {each.reason}".strip(": "))
+        if not any(each.state == "passed" for each in told.outcomes.values()):
+            return Step(commit, "skip", "no test ran")
+        return Step(commit, "good")
+
+    def _timed(self, commit: str, side: Side, ready: Ready) -> Step:
+        sample = self.sample(side, ready)
+        if isinstance(sample, str):
+            return Step(commit, "skip", sample)
+        median = summarize(sample).median
+        answer = "bad" if median > self.threshold_s else "good"
+        return Step(commit, answer, f"{median * 1e3:.4g} ms")  # type: ignore[arg-type]
+
+    def sample(self, side: Side, ready: Ready) -> list[float] | str:
+        """Return the benchmark's times, in seconds, or why there are none."""
+        words = shlex.split(self.question.bench)
+        argv = [ready.told.executable, *words[1:]] if words[:1] == ["python"] else words
+        times = []
+        for number in range(ROUNDS + 1):
+            begin = time.monotonic()
+            try:
+                done = self.app.runner.run(argv, cwd=side.folder, env=side.environ, timeout_s=self.question.limit_s)
+            except DevkitError as error:
+                return error.what
+            if number:
+                taken = benchmarks.times_of(done.text, time.monotonic() - begin, "")
+                times.append(next(iter(taken.values())))
+        return times
+
+    def set_threshold(self, good: str, bad: str) -> None:
+        """Measure both ends, and put the bar between them.
+
+        Raises:
+            DevkitError: they do not differ, or one cannot be measured.
+        """
+        samples = []
+        for commit in (good, bad):
+            ready = self.prepare(commit)
+            sample = ready.request.problem or self.sample(ready.request, ready)
+            if isinstance(sample, str):
+                raise DevkitError(f"{commit[:10]} could not be measured", sample)
+            samples.append(sample)
+        timing = benchmarks.judge(self.question.bench, *samples)
+        if timing.verdict != "slower":
+            raise DevkitError("the bad commit is not slower than the good one", timing.sentence)
+        self.threshold_s = sum(summarize(each).median for each in samples) / 2
+
+
+def commit_of(session: Session, word: str, flag: str) -> str:
+    """Return the commit that a word names.
+
+    Raises:
+        UsageError: it names none.
+    """
+    said = session.git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{word}^{{commit}}")
+    if said.status:
+        raise UsageError(f"{flag} {word} is not a commit of this clone", "", "git log --oneline -20")
+    return said.stdout.decode().strip()
+
+
+def bisect(bisection: Bisection, good: str, bad: str, *, on_step: Callable[[Step, int], None]) -> Found:
+    """Find the first bad commit between two.
+
+    Raises:
+        DevkitError: the ends are not what they are said to be, or a command ends the search.
+    """
+    if bisection.question.bench:
+        bisection.set_threshold(good, bad)
+    else:
+        for commit, wanted in ((good, "good"), (bad, "bad")):
+            step = bisection.try_commit(commit)
+            on_step(step, 0)
+            if step.answer != wanted:
+                what = {"good": "is good", "bad": "is bad", "skip": "cannot be tried"}[step.answer]
+                raise DevkitError(
+                    f"{commit[:10]}, given as {wanted}, {what}",
+                    step.reason or "There is nothing to search between them.",
+                )
+    search = Search(bad, [good])
+
+    def test(commit: str) -> Step:
+        step = bisection.try_commit(commit)
+        on_step(step, len(bisection.candidates(search)))
+        return step
+
+    found: Sequence[str] = search_to_the_end(search, bisection.candidates, test)
+    named = {each: bisection.subject(each) for each in [*found, *(step.commit for step in search.steps)]}
+    return Found(tuple(found), tuple(search.steps), named, str(bisection.trial.side("request")))

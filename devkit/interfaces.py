@@ -1,0 +1,106 @@
+"""The machine's network as collectives meet it: interfaces, the default route, names, ports that are free."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUTES = Path("/proc/net/route")
+LAUNCH_PORTS = range(37777, 37877)
+VIRTUAL = ("lo", "docker", "veth", "br-", "virbr", "cni", "flannel", "cali", "tun", "tap")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A network interface.
+
+    Attributes:
+        speed_mbps: as the driver says; 0 where it does not.
+        default: whether the default route leads through it.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+    up: bool
+    speed_mbps: int
+    mtu: int
+    default: bool
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it leads nowhere outside this machine, by its name."""
+        return self.name.startswith(VIRTUAL)
+
+
+def parse_routes(text: str) -> tuple[str, str]:
+    """Return the interface and the gateway of the default route in /proc/net/route; empty where there is none."""
+    best: tuple[int, str, str] | None = None
+    for row in text.splitlines()[1:]:
+        fields = row.split()
+        if len(fields) > 7 and fields[1] == "00000000" and int(fields[3], 16) & 1:  # noqa: PLR2004 - its eight columns
+            gateway = socket.inet_ntoa(struct.pack("<L", int(fields[2], 16)))
+            metric = int(fields[6])
+            if best is None or metric < best[0]:
+                best = (metric, fields[0], gateway)
+    return (best[1], best[2]) if best else ("", "")
+
+
+def interfaces() -> list[Interface]:
+    """Return the interfaces, the default route's first."""
+    import psutil
+
+    try:
+        default = parse_routes(ROUTES.read_text("utf-8"))[0]
+    except OSError:
+        default = ""
+    stats = psutil.net_if_stats()
+    found = []
+    for name, addresses in psutil.net_if_addrs().items():
+        told = stats.get(name)
+        internet = tuple(
+            each.address.partition("%")[0] for each in addresses if each.family in {socket.AF_INET, socket.AF_INET6}
+        )
+        found.append(
+            Interface(
+                name,
+                internet,
+                bool(told and told.isup),
+                told.speed if told else 0,
+                told.mtu if told else 0,
+                name == default,
+            )
+        )
+    return sorted(found, key=lambda each: (not each.default, each.virtual, not each.up, each.name))
+
+
+def for_collectives(found: list[Interface], environ: dict[str, str] | None = None) -> tuple[str, str]:
+    """Return the interface that Gloo and NCCL should take, and why: what is named for them, or the default route's."""
+    named = os.environ if environ is None else environ
+    for variable in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
+        if named.get(variable):
+            return named[variable], variable
+    usable = [each for each in found if each.up and each.addresses]
+    chosen = next((each for each in usable if each.default), None) or next(
+        (each for each in usable if not each.virtual), None
+    )
+    if chosen is None:
+        return "lo", "nothing else is up: ranks of this machine alone"
+    return chosen.name, "the default route leads through it" if chosen.default else "it is up"
+
+
+def free_ports(count: int = 3, ports: range = LAUNCH_PORTS) -> list[int]:
+    """Return ports on which a launcher can listen here."""
+    found = []
+    for port in ports:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+            found.append(port)
+        if len(found) == count:
+            break
+    return found

@@ -1,0 +1,209 @@
+"""One model's run: the output of every layer, in the order of their calls, and the gradient at each."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from ..protocol import Refusal
+
+ROOT = "(output)"
+
+
+def load(file: str, function: str) -> Tuple[Any, Any]:
+    """Return the model that a file's function makes, and the file's module.
+
+    Raises:
+        Refusal: the file cannot be imported, or has no such function.
+    """
+    path = Path(file)
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise Refusal(f"{file} cannot be imported", "It is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Refusal(f"{file} cannot be imported", f"{type(error).__name__}: {error}") from error
+    make = getattr(module, function, None)
+    if make is None:
+        raise Refusal(f"{file} has no function {function}", "It returns the model.")
+    return make(), module
+
+
+def is_torch(model: Any) -> bool:
+    """Tell whether a model is torch's."""
+    return type(model).__module__.startswith("torch") or any(
+        each.__module__.startswith("torch") for each in type(model).__mro__
+    )
+
+
+def sublayers(model: Any) -> List[Tuple[str, Any]]:
+    """Return a model's layers by name."""
+    if hasattr(model, "named_sublayers"):
+        return list(model.named_sublayers())
+    if hasattr(model, "named_modules"):
+        return [(name, each) for name, each in model.named_modules() if name]
+    return []
+
+
+def state(model: Any) -> Dict[str, np.ndarray]:
+    """Return a model's parameters and buffers as arrays."""
+    if not hasattr(model, "state_dict"):
+        return {}
+    return {name: np.array(each.detach().numpy()) for name, each in model.state_dict().items()}
+
+
+def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, str]) -> Tuple[int, List[str]]:
+    """Give a model the weights of the same names; a matrix that lies the other way is transposed.
+
+    Returns:
+        how many were taken, and the names of those that had none.
+    """
+    if not hasattr(model, "state_dict"):
+        return 0, []
+    taken, missing = 0, []
+    own = model.state_dict()
+    found = {}
+    for name, each in own.items():
+        array = weights.get(names.get(name, name))
+        shape = tuple(each.shape)
+        if array is not None and array.shape != shape and array.T.shape == shape:
+            array = array.T
+        elif array is not None and is_torch(model) and array.ndim == 2 and "weight" in name and _is_linear(model, name):  # noqa: PLR2004 - a matrix
+            array = array.T  # torch's Linear holds what Paddle's holds transposed, square ones too
+        if array is None or array.shape != shape:
+            missing.append(name)
+            continue
+        found[name] = array
+        taken += 1
+    if is_torch(model):
+        import torch
+
+        with torch.no_grad():
+            for name, array in found.items():
+                own[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+    else:
+        import paddle
+
+        model.set_state_dict(
+            {
+                name: paddle.to_tensor(array.astype(str(own[name].dtype).rpartition(".")[2]))
+                for name, array in found.items()
+            }
+        )
+    return taken, missing
+
+
+def _is_linear(model: Any, name: str) -> bool:
+    layers = dict(sublayers(model))
+    return type(layers.get(name.rpartition(".")[0])).__name__ == "Linear"
+
+
+def first(value: Any) -> Any:
+    """Return the first tensor of what a layer returns, or None."""
+    if isinstance(value, (list, tuple)):
+        return next((found for each in value if (found := first(each)) is not None), None)
+    if isinstance(value, dict):
+        return first(list(value.values()))
+    return value if hasattr(value, "shape") and hasattr(value, "detach") else None
+
+
+def trace(model: Any, inputs: Any, dtype: str) -> Tuple[List[str], Dict[str, np.ndarray]]:  # noqa: C901 - two libraries
+    """Run a model forward and backward and return its layers' names in order, and arrays ``out:NAME``, ``grad:NAME``.
+
+    The backward begins from one fixed weighting of the output.
+    """
+    torch_side = is_torch(model)
+    order: List[str] = []
+    held: Dict[str, Any] = {}
+    arrays: Dict[str, np.ndarray] = {}
+    if hasattr(model, "eval"):
+        model.eval()
+    if torch_side:
+        model.to(dtype=_torch_dtype(dtype))
+    elif hasattr(model, "to"):
+        model.to(dtype=dtype)
+
+    def note(name: str, value: Any) -> None:
+        tensor = first(value)
+        if tensor is None or name in held:
+            return
+        order.append(name)
+        held[name] = tensor
+        arrays[f"out:{name}"] = np.array(tensor.detach().numpy(), "float64")
+        if torch_side:
+            if tensor.requires_grad:
+                tensor.register_hook(lambda grad: keep(name, grad))
+        elif not tensor.stop_gradient:
+            tensor.register_hook(lambda grad: keep(name, grad))
+
+    def keep(name: str, grad: Any) -> None:
+        arrays.setdefault(f"grad:{name}", np.array(grad.detach().numpy(), "float64"))
+
+    for name, layer in sublayers(model):
+        hook = layer.register_forward_hook if torch_side else layer.register_forward_post_hook
+        hook(lambda _layer, _given, value, name=name: note(name, value))
+    output = model(*[_tensor(each, dtype, torch_side=torch_side) for each in inputs])
+    note(ROOT, output)
+    tensor = first(output)
+    weights = np.random.default_rng(5).uniform(0.5, 1.5, tuple(tensor.shape))
+    loss = (tensor * _tensor(weights, dtype, torch_side=torch_side, leaf=False)).sum()
+    able = loss.requires_grad if torch_side else not loss.stop_gradient
+    if able:
+        loss.backward()
+    return order, arrays
+
+
+def _tensor(array: Any, dtype: str, *, torch_side: bool, leaf: bool = True) -> Any:
+    array = np.asarray(array)
+    floating = np.issubdtype(array.dtype, np.floating)
+    array = array.astype(dtype) if floating else array
+    if torch_side:
+        import torch
+
+        found = torch.from_numpy(np.ascontiguousarray(array))
+        return found.requires_grad_() if floating and leaf else found
+    import paddle
+
+    return paddle.to_tensor(array, stop_gradient=not (floating and leaf))
+
+
+def _torch_dtype(dtype: str) -> Any:
+    import torch
+
+    return getattr(torch, dtype)
+
+
+def compare(
+    order: List[str], a: Dict[str, np.ndarray], b: Dict[str, np.ndarray], exact: Dict[str, np.ndarray]
+) -> List[Dict[str, Any]]:
+    """Return a row for each layer that both have, outputs forward and then gradients backward.
+
+    A row has each side's error against float64, of the largest value, and what they say.
+
+    ``same``: as near to float64 as the other, within a factor of eight; ``parts``: rounding does not explain it.
+    """
+    rows = []
+    walk = [("out", name) for name in order] + [("grad", name) for name in reversed(order)]
+    for kind, name in walk:
+        key = f"{kind}:{name}"
+        if key not in a or key not in b:
+            continue
+        row: Dict[str, Any] = {"layer": name, "kind": "output" if kind == "out" else "gradient"}
+        if a[key].shape != b[key].shape:
+            row.update(verdict="parts", reason=f"{list(a[key].shape)} and {list(b[key].shape)}", a=None, b=None)
+        else:
+            right = exact.get(key, a[key])
+            scale = max(float(np.abs(right).max()) if right.size else 0.0, 1e-30)
+            one, two = (float(np.abs(each - right).max()) / scale if right.size else 0.0 for each in (a[key], b[key]))
+            bar = 8 * max(one, 1e-6)
+            nan = bool(np.isnan(a[key]).any() != np.isnan(b[key]).any())
+            row.update(a=one, b=two, verdict="parts" if nan or not two <= bar else "same", reason="nan" if nan else "")
+        rows.append(row)
+    return rows

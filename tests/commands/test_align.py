@@ -1,0 +1,60 @@
+"""devkit align on two models that are the same, and on two that part at a known layer."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Devkit
+
+ENV = ("--env", sys.prefix)
+MODEL = """import numpy as np
+import paddle
+from paddle import nn
+
+
+class Net(nn.Layer):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(8, 16)
+        self.act = nn.{act}()
+        self.down = nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.down(self.act(self.up(x)))
+
+
+def model():
+    return Net()
+
+
+def inputs():
+    return [np.random.default_rng(0).normal(size=(3, 8))]
+"""
+
+
+def test_models_that_agree_and_the_layer_where_others_part(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(MODEL.format(act="GELU"))
+    (tmp_path / "b.py").write_text(MODEL.format(act="GELU"))
+    (tmp_path / "c.py").write_text(MODEL.format(act="SiLU"))
+    same = devkit("align", "a.py", "b.py", *ENV, "--json")
+    assert same.status == 0, same.err
+    found = json.loads(same.out)
+    assert (found["taken"], found["missing"], found["first"]) == (4, [], None)
+    assert {each["layer"] for each in found["layers"]} == {"up", "act", "down", "(output)"}
+    parted = devkit("align", "a.py", "c.py", *ENV, "--json")
+    assert parted.status == 4, parted.err
+    first = json.loads(parted.out)["first"]
+    assert (first["layer"], first["kind"]) == ("act", "output")
+
+
+def test_words_that_name_no_model(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    assert devkit("align", "a.py", "nowhere.py").status == 2
+    said = devkit("align", "a.py", "a.py", *ENV)
+    assert said.status == 1
+    assert "has no function model" in said.err
