@@ -16,7 +16,6 @@ from devkit.console import Cell, Column
 
 
 def command(ctx: typer.Context, as_json: Json = False) -> None:
-    import socket
     from dataclasses import asdict
 
     from devkit import interfaces
@@ -25,11 +24,7 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
     found = interfaces.interfaces()
     chosen, why = interfaces.for_collectives(found)
     ports = interfaces.free_ports()
-    host = socket.gethostname()
-    try:
-        own = socket.gethostbyname(host)
-    except OSError:
-        own = ""
+    host, own = interfaces.own_name()
     if as_json:
         app.console.json(
             {

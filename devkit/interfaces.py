@@ -91,6 +91,15 @@ def for_collectives(found: list[Interface], environ: dict[str, str] | None = Non
     return chosen.name, "the default route leads through it" if chosen.default else "it is up"
 
 
+def own_name() -> tuple[str, str]:
+    """Return the machine's name, and the address that it leads to; empty where it leads nowhere."""
+    host = socket.gethostname()
+    try:
+        return host, socket.gethostbyname(host)
+    except OSError:
+        return host, ""
+
+
 def free_ports(count: int = 3, ports: range = LAUNCH_PORTS) -> list[int]:
     """Return ports on which a launcher can listen here."""
     found = []
