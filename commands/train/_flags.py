@@ -26,6 +26,9 @@ Sep = Annotated[int, typer.Option("--sep", metavar="N", help="Ring attention: ra
 SequenceParallel = Annotated[
     bool, typer.Option("--sequence-parallel", help="With --mp: cut along the sequence what lies between products.")
 ]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="manual|auto", help="Ours, or paddle.distributed.parallelize.")
+]
 Dtype = Annotated[
     str, typer.Option(metavar="fp32|bf16", help="bf16 on GPUs only, with fp32 copies (not yet run on one).")
 ]
@@ -91,7 +94,7 @@ HangTimeout = Annotated[
 ]
 
 OWN = (
-    *("stage", "dp", "mp", "pp", "sep", "sequence_parallel", "steps"),
+    *("stage", "dp", "mp", "pp", "sep", "sequence_parallel", "engine", "steps"),
     *("batch", "accumulate", "seqlen", "lr", "warmup", "clip", "weight_decay", "seed", "dtype"),
     *("lora", "lora_targets", "lora_alpha", "quick_lora", "init_from", "teacher", "temperature", "alpha"),
     *("recompute", "size", "heads", "kv_heads", "layers", "width", "data", "eval_every", "save_every"),
@@ -104,6 +107,7 @@ DEFAULTS: dict[str, Any] = {
     "pp": 1,
     "sep": 1,
     "sequence_parallel": False,
+    "engine": "manual",
     "steps": 120,
     "batch": 8,
     "accumulate": 1,

@@ -214,6 +214,8 @@ def heading(event: Event) -> list[str]:
     more = []
     if event.get("init_from") and event["first_step"] == 1:
         more.append(f"a cold start: the weights of {event['init_from']}, moments and schedule from the beginning")
+    if event.get("engine") == "auto":
+        more.append("engine auto: paddle.distributed.parallelize, global tensors and Paddle's AdamW")
     if event.get("lora"):
         more.append(f"LoRA of rank {event['lora']}: {event['trained'] / 1e6:.2f} M parameters are trained")
     if event.get("teacher"):

@@ -24,6 +24,7 @@ def command(
     pp: flags.Pp = 1,
     sep: flags.Sep = 1,
     sequence_parallel: flags.SequenceParallel = False,
+    engine: flags.Engine = "manual",
     gpus: flags.Gpus = "",
     dtype: flags.Dtype = "fp32",
     steps: flags.Steps = 120,

@@ -26,6 +26,8 @@ class Options:
     pp: int = 1
     sep: int = 1
     sequence_parallel: bool = False
+    engine: str = "manual"
+    """Ours, or ``auto``: ``paddle.distributed.parallelize``."""
     steps: int = 100
     batch: int = 8
     accumulate: int = 1
@@ -150,6 +152,7 @@ def check(options: Options) -> None:
     _check_counts(options)
     _check_weights(options)
     _check_layout(options)
+    _check_engine(options)
     _check_rates(options)
     _check_batch(options)
     _check_dtype(options)
@@ -265,6 +268,37 @@ def _check_layout(options: Options) -> None:
             f"a sequence of {options.seqlen} does not divide over {options.sep * options.mp} ranks",
             "Sequence parallelism cuts what lies between the products along it.",
             f"--seqlen {-(-options.seqlen // (options.sep * options.mp)) * options.sep * options.mp}",
+        )
+
+
+def _check_engine(options: Options) -> None:
+    if options.engine not in {"manual", "auto"}:
+        raise Refusal(
+            f"there is no engine '{options.engine}'",
+            "manual is devkit's own sharding; auto is paddle.distributed.parallelize.",
+            "--engine auto",
+        )
+    if options.engine == "manual":
+        return
+    never = {
+        "--pp": (options.pp > 1, "parallelize puts a tied embedding on one stage, and the other cannot read it there."),
+        "--sep": (options.sep > 1, "parallelize has no ring attention for this model."),
+        "--sequence-parallel": (options.sequence_parallel, "Its plans cut [S, B, D], and this model is [B, S, D]."),
+        "--lora": (options.lora > 0, "Adapters have no plan yet."),
+        "--teacher": (options.teacher is not None, "The teacher's logits would be local and the student's global."),
+        "--recompute": (options.recompute, "Paddle's recompute of global tensors was not tried."),
+        "--save-every": (options.save_every > 0, "The states of global tensors are not saved."),
+        "--resume": (options.resume is not None, "--init-from starts from a checkpoint's weights."),
+    }
+    for flag, (asked, why) in never.items():
+        if asked:
+            raise Refusal(f"{flag} does not go with --engine auto", why, "--engine manual")
+    if options.stage and options.device == "cpu":
+        raise Refusal(
+            f"--stage {options.stage} does not go with --engine auto on CPU",
+            "Paddle says: (Unimplemented) Unimplemented cpu kernel for CReduceScatterOp.",
+            "--stage 0",
+            "--engine manual",
         )
 
 

@@ -16,6 +16,7 @@ class Mesh:
     Attributes:
         data: the ranks that share its parameters: gradients are reduced and states sharded over them.
         mp: tensor parallelism.
+        alone: this rank.
         sep: ring attention.
         pp: the stages of its pipeline.
         before: the pair with the stage before, ``after`` with the one after; None at the ends.
@@ -31,6 +32,7 @@ class Mesh:
         self.mp = _own(world, "mp", layout.groups("mp"))
         self.sep = _own(world, "sep", layout.groups("sep"))
         self.pp = _own(world, "pp", layout.groups("pp"))
+        self.alone = _own(world, "alone", [[rank] for rank in range(world.size)])
         pipelines, rings = layout.groups("pp"), layout.groups("sep")
         self.before = self.after = self.tie = self.ring_next = self.ring_previous = None
         for stage in range(layout.pp - 1):

@@ -202,6 +202,8 @@ class Zero:
     def __init__(self, comm: Comm, stage: int, optimizer: AdamW, ops: Operators, mesh: Mesh | None = None) -> None:
         self.mesh = mesh or Mesh(comm)
         self.comm, self.stage, self.optimizer, self.ops = self.mesh.data, stage, optimizer, ops
+        self.place, self.shares = self.mesh.at["dp"], self.mesh.layout.dp
+        self.speaks = self.mesh.speaks
         self.units: list[Unit] = []
         self.names: list[str] = []
         """Of the trained parameters of this rank."""
@@ -233,8 +235,8 @@ class Zero:
             layer.register_forward_post_hook(lambda _, __, output: self._leave(units, output))
             _each(units, Unit.release)
 
-    def root(self, model: Any) -> None:
-        """Shard what no unit holds yet, as the last unit, gathered while the model runs (stage 3)."""
+    def root(self, model: Any) -> Any:
+        """Shard what no unit holds yet, as the last unit, gathered while the model runs (stage 3); return the model."""
         rest = [(name, value) for name, value in model.named_parameters() if id(value) not in self._units_of]
         layers = self.trained
         units = self._make("", rest)
@@ -251,6 +253,16 @@ class Zero:
                 lambda *_: None if paddle.is_grad_enabled() else _each(units, Unit.release)
             )
             _each(units, Unit.release)
+        return model
+
+    def tensor(self, rows: np.ndarray) -> Tensor:
+        """Return rows of a batch as the model takes them."""
+        return paddle.to_tensor(np.ascontiguousarray(rows))
+
+    def held(self) -> dict[str, tuple[Param, int]]:
+        """Return the trained parameters of this rank, and how often each was stepped."""
+        slots = [slot for unit in self.trained for slot in unit.slots]
+        return {slot.name: (slot.param, int(self.steps[slot.index])) for slot in slots}
 
     def _make(self, name: str, named: list[tuple[str, Tensor]]) -> list[Unit]:
         prefix = f"{name}." if name else ""

@@ -54,7 +54,8 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
     for unit, params in shape.units(pipeline_stage, layout.pp).items():
         lengths = {True: 0, False: 0}
         for name, param in params.items():
-            lengths[shape.trains(f"{unit}.{name}")] += numel(param.local(layout.mp))
+            cut = options.engine == "manual" or unit.startswith("layers.")  # parallelize leaves the ends whole
+            lengths[shape.trains(f"{unit}.{name}")] += numel(param.local(layout.mp) if cut else param.shape)
         trained[unit] = padded(lengths[True], data)
         all_of[unit] = trained[unit] + padded(lengths[False], data)
     psi, stepped = sum(all_of.values()), sum(trained.values())

@@ -17,7 +17,7 @@ from ...protocol import Refusal, emit
 from .. import data
 from ..models.parameters import numel
 from ..models.qwen2 import Tools, Transformer, Weights
-from ..ops.base import IGNORED
+from ..ops.base import IGNORED, Operators
 from ..ops.native import choose
 from ..optimizer import AdamW
 from ..options import shape_at
@@ -33,6 +33,7 @@ from . import checkpoint, memory, replay
 from .source import first_values, open_source, rate_of
 
 if TYPE_CHECKING:
+    from ..engines.base import Engine
     from ..models.parameters import Piece, Shape
     from ..models.qwen2 import Value
     from ..options import Options
@@ -67,17 +68,22 @@ class Trainer:
         self.mesh = Mesh(self.comm, layout, tied=shape.tied)
         self.ops, self.without = choose(gpu=self.comm.gpu)
         self.meter = memory.Meter(gpu=self.comm.gpu)
-        self.zero = Zero(self.comm, options.stage, AdamW(weight_decay=options.weight_decay), self.ops, mesh=self.mesh)
+        rule, tensor = AdamW(weight_decay=options.weight_decay), self.mesh.mp
+        self.engine: Engine = Zero(self.comm, options.stage, rule, self.ops, mesh=self.mesh)
+        if options.engine == "auto":
+            from ..engines.parallelize import Parallelized
+
+            self.ops, self.without = Operators(), "the engine auto: ours have no rules for global tensors"
+            self.engine = Parallelized(self.mesh, shape, options.stage, rule, options.clip)
+            tensor = self.mesh.alone
         self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
         self.positions = zigzag(options.seqlen, layout.sep, self.mesh.sep.rank)
         value = first_values(shape, asdict(options))
-        self.model = self._built(
-            shape, value, TensorParallel(self.mesh.mp, self.ops, sequence=options.sequence_parallel)
-        )
-        self.zero.root(self.model)
+        cut = TensorParallel(tensor, self.ops, sequence=options.sequence_parallel)
+        self.model = self.engine.root(self._built(shape, value, cut))
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
         self.teacher = self._teacher(options.teacher) if options.teacher else None
-        self.base = self.zero.frozen_norm() if options.lora else None
+        self.base = self.engine.frozen_norm() if options.lora else None
         self.jump: tuple[float, float] | None = None
         """The rate that a resumed run would have had next, and the one that it has, where they differ."""
         self.done = 0
@@ -93,7 +99,7 @@ class Trainer:
             shape.part(self.mesh.stage, pp),
             self.positions,
             recompute=self.options.recompute,
-            adopt=self.zero.add if adopt else lambda *_: None,
+            adopt=self.engine.add if adopt else lambda *_: None,
         )
 
     def _teacher(self, path: str) -> Transformer:
@@ -158,8 +164,8 @@ class Trainer:
         step = self.done + 1
         loss = self.gradients(step)
         self.live = self.meter.live()
-        reduced = self.zero.reduced(loss, self.meter)
-        self.zero.step(reduced, self.options.learning_rate(step), self.options.clip)
+        reduced = self.engine.reduced(loss, self.meter)
+        self.engine.step(reduced, self.options.learning_rate(step), self.options.clip)
         self.done = step
         self.progress.move()
         return reduced
@@ -176,17 +182,18 @@ class Trainer:
         options = self.options
         tokens, labels = self.batch(step)
         losses: list[Tensor] = []
-        scale = options.micro_batch * len(self.positions)
+        share = options.batch // (self.engine.shares * options.accumulate)
+        scale = share * len(self.positions)
 
         def forward(micro: int, received: Tensor | None) -> Tensor:
-            first = (self.mesh.at["dp"] * options.accumulate + micro) * options.micro_batch
-            rows = slice(first, first + options.micro_batch)
+            first = (self.engine.place * options.accumulate + micro) * share
+            rows = slice(first, first + share)
             out = self._forward(tokens[rows], labels[rows], received, scale)
             losses.append(out)
             return out
 
         def backward(micro: int, output: Tensor, gradient: Tensor | None) -> None:
-            self.zero.backward(output, gradient, last=micro == options.accumulate - 1)
+            self.engine.backward(output, gradient, last=micro == options.accumulate - 1)
             self.progress.move()
 
         self.pipeline.step(options.accumulate, forward, backward)
@@ -195,8 +202,8 @@ class Trainer:
     def _forward(self, tokens: np.ndarray, labels: np.ndarray, received: Tensor | None, count: float) -> Tensor:
         """Return the loss of this rank's positions of some sequences, or what the next stage takes."""
         own = self.positions
-        inputs = paddle.to_tensor(np.ascontiguousarray(tokens[:, own])) if received is None else received
-        wanted = paddle.to_tensor(np.ascontiguousarray(labels[:, own]))
+        inputs = self.engine.tensor(tokens[:, own]) if received is None else received
+        wanted = self.engine.tensor(labels[:, own])
         if self.teacher is None or not self.model.training:
             return self.model(inputs, wanted, count)
         options, wanted = self.options, wanted.flatten()
@@ -209,14 +216,15 @@ class Trainer:
     @paddle.no_grad()
     def validate(self) -> float:
         """Return the mean loss, in nats a byte, over sequences spread evenly over the validation text."""
-        seqlen, micro, layout = self.options.seqlen, self.options.micro_batch, self.options.layout
+        seqlen, layout = self.options.seqlen, self.options.layout
+        micro = self.options.batch // (self.engine.shares * self.options.accumulate)
         text = self.text.validation
         count = min(VALIDATION_SEQUENCES, (text.size - 1) // seqlen)
         starts = np.linspace(0, text.size - seqlen - 1, count).astype(np.int64)
         windows = text[starts[:, None] + np.arange(seqlen + 1)].astype(np.int64)
         batches = []
-        for first in range(0, count, layout.dp * micro):
-            own = windows[first + self.mesh.at["dp"] * micro :][:micro]
+        for first in range(0, count, self.engine.shares * micro):
+            own = windows[first + self.engine.place * micro :][:micro]
             # Every rank runs the model as often, and a pipeline's stages pass on one shape: what lacks is repeated.
             batches.append((np.concatenate([own, windows[: micro - len(own)]]), len(own)))
         total = np.zeros(1)
@@ -226,8 +234,8 @@ class Trainer:
             labels = rows[:, 1:].copy()
             labels[valid:] = IGNORED
             out = self._forward(rows[:, :-1], labels, received, float(len(self.positions)))
-            if self.mesh.speaks:
-                total[0] += float(out)
+            value = float(out) if self.mesh.last else 0.0
+            total[0] += value if self.engine.speaks else 0.0
             self.progress.move()
             return out
 
@@ -245,7 +253,7 @@ class Trainer:
             Refusal: on every rank, if any could not write; nothing is left of the attempt.
         """
         root = Path(str(self.options.checkpoints))
-        pieces = list(self.zero.pieces())
+        pieces = list(self.engine.pieces())
         digest, problem = "", ""
         self.progress.busy = "a checkpoint"
         try:
@@ -280,17 +288,16 @@ class Trainer:
 
     def _held(self, pieces: list[Piece]) -> dict[str, Any]:
         """Return what the manifest says of this rank's file, and of the parameters that it knows."""
-        slots = [slot for unit in self.zero.trained for slot in unit.slots]
         return {
             "mp": self.mesh.mp.rank,
             "pieces": {piece.name: [piece.begin, piece.end] for piece in pieces},
             "parameters": {
-                slot.name: {
-                    "shape": list(slot.param.shape),
-                    "split": [slot.param.split.axis, list(slot.param.split.sections)] if slot.param.split else None,
-                    "steps": int(self.zero.steps[slot.index]),
+                name: {
+                    "shape": list(param.shape),
+                    "split": [param.split.axis, list(param.split.sections)] if param.split else None,
+                    "steps": steps,
                 }
-                for slot in slots
+                for name, (param, steps) in self.engine.held().items()
             },
         }
 
@@ -331,7 +338,7 @@ class Trainer:
                 "What is not trained differs from what it was: another seed, or other weights to start from.",
                 "--seed and --init-from   as they were",
             )
-        self.zero.load(checkpoint.Reader(manifest).whole, manifest.steps)
+        self.engine.load(checkpoint.Reader(manifest).whole, manifest.steps)
         self.done = manifest.step
         before = rate_of(manifest.options, self.done + 1)
         now = self.options.learning_rate(self.done + 1)
@@ -403,6 +410,7 @@ class Trainer:
             init_from=options.init_from,
             teacher=options.teacher,
             lora=options.lora,
+            engine=options.engine,
             stage=options.stage,
             world_size=self.comm.size,
             layout={**asdict(options.layout), "sequence_parallel": options.sequence_parallel},

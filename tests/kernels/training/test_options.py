@@ -47,6 +47,10 @@ from devkit.kernels.training.run import memory
         ({"init_from": "/nowhere"}, "/nowhere holds no model"),
         ({"teacher": "/nowhere"}, "/nowhere holds no model"),
         ({"alpha": 2.0}, "--alpha is 2"),
+        ({"engine": "fleet"}, "there is no engine 'fleet'"),
+        ({"engine": "auto", "stage": 1}, "--stage 1 does not go with --engine auto on CPU"),
+        ({"engine": "auto", "pp": 2}, "--pp does not go with --engine auto"),
+        ({"engine": "auto", "save_every": 5}, "--save-every does not go with --engine auto"),
         ({"colour": "red"}, "does not have"),
     ],
 )

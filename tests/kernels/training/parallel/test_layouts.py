@@ -37,6 +37,8 @@ FOUR: list[dict[str, Any]] = [
     {"sep": 4},
     {"mp": 4, "kv_heads": 4},
     {"pp": 4, "layers": 4, "accumulate": 4},
+    {"engine": "auto", "mp": 2, "accumulate": 2},
+    {"engine": "auto"},
 ]
 SHAPES: list[dict[str, Any]] = [{}, {"kv_heads": 4}, {"layers": 4}]
 CONTROLS = [

@@ -61,7 +61,7 @@ from devkit.kernels.protocol import serve
 start = trainer.Trainer._start
 def spoiled(self):
     start(self)
-    self.zero.units[-1].own[:] = float("nan")
+    self.engine.units[-1].own[:] = float("nan")
 trainer.Trainer._start = spoiled
 raise SystemExit(serve(rank.handle))
 """

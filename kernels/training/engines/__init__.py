@@ -1,0 +1,1 @@
+"""What steps a model: our own sharding, and Paddle's ``parallelize``."""
