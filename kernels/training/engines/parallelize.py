@@ -51,13 +51,13 @@ class Parallelized:
         Refusal: the linter finds something, or Paddle refuses.
     """
 
-    def __init__(self, mesh: Mesh, shape: Shape, stage: int, optimizer: AdamW, clip: float) -> None:
-        self.mesh, self.shape, self.stage, self.rule, self.clip = mesh, shape, stage, optimizer, clip
+    def __init__(self, mesh: Mesh, shape: Shape, stage: int, optimizer: AdamW, clip: float, micros: int) -> None:
+        self.mesh, self.shape, self.stage, self.rule = mesh, shape, stage, optimizer
+        self.clip, self.micros = clip, micros
         self.place, self.shares, self.speaks = 0, 1, mesh.world.rank == 0
         layout = mesh.layout
         ranks = np.arange(layout.size).reshape([layout.dp, layout.mp]).tolist()
         self.process_mesh = dist.ProcessMesh(ranks, dim_names=["dp", "mp"])
-        self.micros = 0
         self.model: Any = None
 
     def add(self, name: str, layer: Any) -> None:
@@ -98,22 +98,17 @@ class Parallelized:
         return dist.shard_tensor(paddle.to_tensor(rows), self.process_mesh, placements)
 
     def backward(self, output: Tensor, gradient: Tensor | None = None, *, last: bool = True) -> None:  # noqa: ARG002
-        """Run backward from a loss; gradients of micro-batches add up."""
-        output.backward()
-        self.micros += 1
+        """Run backward from a loss; gradients of micro-batches add up to their mean."""
+        (output / self.micros).backward()
 
     def reduced(self, loss: float, meter: Meter) -> Reduced:
-        """Average the micro-batches' gradients, and take their norm; every rank sees the same global numbers.
+        """Take the norm of the gradients; every rank sees the same global numbers.
 
         Raises:
             NotFinite: the loss or a gradient is not.
         """
         slopes = ((name, value.grad) for name, value in zip(self.named, self.model.parameters()))
         gradients = {name: gradient for name, gradient in slopes if gradient is not None}
-        if self.micros > 1:
-            for gradient in gradients.values():
-                gradient.scale_(1.0 / self.micros)
-        self.micros = 0
         squares = {name: float((each.astype("float32") ** 2).sum()) for name, each in gradients.items()}
         if not math.isfinite(loss):
             raise NotFinite(0, "the loss")

@@ -74,7 +74,7 @@ class Trainer:
             from ..engines.parallelize import Parallelized
 
             self.ops, self.without = Operators(), "the engine auto: ours have no rules for global tensors"
-            self.engine = Parallelized(self.mesh, shape, options.stage, rule, options.clip)
+            self.engine = Parallelized(self.mesh, shape, options.stage, rule, options.clip, options.accumulate)
             tensor = self.mesh.alone
         self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
         self.positions = zigzag(options.seqlen, layout.sep, self.mesh.sep.rank)

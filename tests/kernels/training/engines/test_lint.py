@@ -43,7 +43,7 @@ def test_a_good_configuration_raises_no_alarm() -> None:
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (lint(LAYERS, AXES, planned(**{"layer.*.qkv": ColWiseParallel()})), "matches no layer"),
+        (lint(LAYERS, AXES, planned(**{"blocks.*.qkv": ColWiseParallel()})), "matches no layer"),
         (lint({**LAYERS, "": {"scale": [8]}}, AXES, GOOD), "scale belong to the model itself"),
         (lint(LAYERS, {**AXES, "pp": 3}, GOOD), "4 layers of layers do not divide into pp 3"),
         (lint(LAYERS, {"dp": 2, "model": 2, "pp": 2}, GOOD), "'model' is none of dp, mp, pp"),
