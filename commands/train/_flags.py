@@ -43,7 +43,8 @@ WeightDecay = Annotated[float, typer.Option("--weight-decay", help="Of matrices;
 Seed = Annotated[int, typer.Option(help="Of weights and batches.")]
 Recompute = Annotated[bool, typer.Option("--recompute", help="Compute each layer again in backward: less memory.")]
 Size = Annotated[
-    str, typer.Option(metavar="NAME", help="tiny, small, medium, large (0.1 to 360 M); qwen2-0.5b, -1.5b, -7b.")
+    str,
+    typer.Option(metavar="NAME", help="tiny to large (0.1 to 360 M), qwen2-0.5b, -1.5b, -7b, -vl-2b, vl-tiny."),
 ]
 Lora = Annotated[
     int, typer.Option("--lora", metavar="RANK", help="Train low-rank adapters of this rank beside frozen products.")

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..protocol import Refusal
+from . import pictures
 from .models.parameters import PARAMETERS, SIZES, Lora, Shape
 from .parallel.layout import Layout
+
+VALIDATED = 64
+"""Pictures that a model that sees is validated on."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,12 @@ class Options:
         return self.batch // (self.layout.dp * self.accumulate)
 
     @property
+    def tokens(self) -> int:
+        """Tokens of a sequence: as asked for, or as pictures have it."""
+        vision = self.shape.vision
+        return pictures.length(vision) if vision else self.seqlen
+
+    @property
     def stream(self) -> list[int]:
         """The shape of what goes from stage to stage of a pipeline."""
         cut = self.sep * (self.mp if self.sequence_parallel else 1)
@@ -153,6 +163,7 @@ def check(options: Options) -> None:
     _check_weights(options)
     _check_layout(options)
     _check_engine(options)
+    _check_vision(options)
     _check_rates(options)
     _check_batch(options)
     _check_dtype(options)
@@ -300,6 +311,24 @@ def _check_engine(options: Options) -> None:
             "--stage 0",
             "--engine manual",
         )
+
+
+def _check_vision(options: Options) -> None:
+    if options.shape.vision is None:
+        return
+    never = {
+        "--mp": (options.mp > 1, "The tower and the merger are not cut over tensor-parallel ranks."),
+        "--pp": (options.pp > 1, "Each sequence has rotary positions of its own, which stages do not pass on."),
+        "--sep": (options.sep > 1, "Image tokens of one picture would lie on several ranks."),
+        "--teacher": (options.teacher is not None, "A teacher is shown no pictures."),
+        "--data": (options.data is not None, "Pictures with their text are generated."),
+        "--engine auto": (options.engine == "auto", "Images of several sizes are no global tensor."),
+    }
+    for flag, (asked, why) in never.items():
+        if asked:
+            raise Refusal(f"{flag} does not go with a model that sees", why, "--size tiny")
+    if VALIDATED % options.layout.dp:
+        raise Refusal(f"{options.layout.dp} data ranks do not share {VALIDATED} pictures evenly", "", "--dp 2")
 
 
 def _check_tensor_parallel(options: Options, shape: Shape) -> None:

@@ -9,6 +9,7 @@ import paddle
 
 from ..protocol import Refusal
 from .models.qwen2 import Cache, Tools, Transformer, Weights
+from .models.qwen2_vl import VisionTransformer
 from .ops.native import choose
 from .parallel.comm import Comm
 from .parallel.mesh import Mesh
@@ -33,7 +34,8 @@ def model_of(path: Path, length: int) -> Transformer:
     ops, _ = choose(gpu=comm.gpu)
     mesh = Mesh(comm)
     tools = Tools(ops, Weights(shape, open_source(path), "float32"), TensorParallel(comm, ops), Ring(mesh, ops))
-    model = Transformer(tools, shape.part(0, 1), np.arange(length), adopt=lambda *_: None)
+    kind = VisionTransformer if shape.vision else Transformer
+    model = kind(tools, shape.part(0, 1), np.arange(length), adopt=lambda *_: None)
     model.eval()
     return model
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 from ...protocol import Refusal
+from . import vision as vision_side
 from .parameters import Shape
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def theirs(name: str) -> list[str]:
     """Return the names of what a parameter of ours is made of, in their order along its last axis."""
     if name in _ENDS:
         return [_ENDS[name]]
+    if name.startswith("visual."):
+        return vision_side.theirs(name[len("visual.") :])
     found = re.fullmatch(r"layers\.(\d+)\.(.+)\.(weight|bias)", name)
     if not found:
         raise KeyError(name)
@@ -49,7 +53,7 @@ def theirs(name: str) -> list[str]:
 
 def _turned(name: str) -> bool:
     """Tell whether a parameter of ours is the transpose of theirs: the products of layers are."""
-    return name.startswith("layers.") and name.endswith(".weight") and "norm" not in name
+    return name.startswith(("layers.", "visual.")) and name.endswith(".weight") and "norm" not in name
 
 
 def split(name: str, value: np.ndarray, shape: Shape) -> dict[str, np.ndarray]:
@@ -61,6 +65,10 @@ def split(name: str, value: np.ndarray, shape: Shape) -> dict[str, np.ndarray]:
         "attention.qkv": [shape.width, shape.kv_heads * shape.head_dim, shape.kv_heads * shape.head_dim],
         "mlp.gate_up": [shape.hidden, shape.hidden],
     }
+    if shape.vision and name == "visual.patch.weight":
+        vision = shape.vision
+        whole = value.T.reshape(vision.width, 3, vision.frames, vision.patch, vision.patch)
+        return {names[0]: np.ascontiguousarray(whole)}
     lengths = next((lengths for part, lengths in sections.items() if f".{part}." in name), [value.shape[-1]])
     parts = np.split(value, np.cumsum(lengths)[:-1], axis=-1)
     return {key: np.ascontiguousarray(part.T if _turned(name) else part) for key, part in zip(names, parts)}
@@ -71,11 +79,27 @@ def join(name: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
     import numpy as np
 
     parts = [get(key) for key in theirs(name)]
+    if name == "visual.patch.weight":
+        return np.ascontiguousarray(parts[0].reshape(len(parts[0]), -1).T)
     return np.concatenate([part.T if _turned(name) else part for part in parts], axis=-1)
 
 
 def config_of(shape: Shape, dtype: str) -> dict[str, Any]:
     """Return what ``config.json`` says of a model."""
+    if shape.vision:
+        vision = shape.vision
+        plain = config_of(replace(shape, vision=None), dtype)
+        return {
+            **plain,
+            "architectures": ["Qwen2VLForConditionalGeneration"],
+            "model_type": "qwen2_vl",
+            "image_token_id": vision.image_token,
+            "video_token_id": vision.image_token + 1,
+            "vision_start_token_id": vision.start_token,
+            "vision_end_token_id": vision.end_token,
+            "rope_scaling": {"type": "mrope", "mrope_section": list(vision.sections)},
+            "vision_config": vision_side.config_of(vision, shape.width),
+        }
     return {
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",
@@ -104,7 +128,7 @@ def shape_of(folder: Path) -> Shape:
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = config["model_type"]
-        if kind != "qwen2":
+        if kind not in {"qwen2", "qwen2_vl"}:
             raise Refusal(f"{folder} holds a model of type {kind}", "What is trained here has Qwen2's shape.")
         rope = config.get("rope_parameters") or {}
         return Shape(
@@ -117,6 +141,7 @@ def shape_of(folder: Path) -> Shape:
             rope_base=float(config.get("rope_theta") or rope.get("rope_theta") or 10_000.0),
             epsilon=config["rms_norm_eps"],
             tied=config.get("tie_word_embeddings", False),
+            vision=vision_side.vision_of(config) if kind == "qwen2_vl" else None,
         )
     except OSError as error:
         raise Refusal(f"{folder} holds no model", f"{CONFIG}: {error.strerror}.") from error

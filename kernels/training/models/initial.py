@@ -19,7 +19,7 @@ def initial(name: str, param: Param, shape: Shape, seed: int) -> np.ndarray:
     Norms are 1, biases and the second adapter 0, the rest normal; products that end in the residual stream have a
     smaller deviation, since the stream sums 2 x layers of them (GPT-2).
     """
-    if name.endswith(("norm.weight",)):
+    if name.endswith("norm.weight"):
         return np.ones(param.shape, dtype=np.float32)
     if name.endswith((".bias", ".lora_b")):
         return np.zeros(param.shape, dtype=np.float32)

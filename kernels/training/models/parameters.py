@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...protocol import Refusal
+from .vision import Vision
 
 STATE, GRADIENTS, PARAMETERS = 1, 2, 3
 """The stages of ZeRO, by what each begins to shard."""
@@ -133,6 +134,7 @@ class Shape:
     tied: bool = True
     """Whether the embedding is the last product too."""
     lora: Lora | None = None
+    vision: Vision | None = None
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -146,6 +148,11 @@ class Shape:
                 f"{self.heads} heads do not divide into {self.kv_heads} key-value heads",
                 "Each key-value head serves the same number of heads.",
                 f"--kv-heads {max(k for k in range(1, self.heads + 1) if self.heads % k == 0 and k <= self.kv_heads)}",
+            )
+        if self.vision and sum(self.vision.sections) != self.head_dim // 2:
+            raise Refusal(
+                f"rotary sections of {self.vision.sections} are not half a head of {self.head_dim}",
+                "Each pair turns by time, row or column.",
             )
         if self.head_dim % 2:
             raise Refusal(f"a head of size {self.head_dim} is odd", "Rotary position embedding turns pairs.")
@@ -213,6 +220,8 @@ class Shape:
         """
         part, ends = self.part(stage, stages), self.end_parameters()
         units = {f"layers.{index}": self.layer_parameters(index) for index in range(part.begin, part.end)}
+        if self.vision and part.first:
+            units["visual"] = self.vision.parameters(self.width)
         if self.tied and stages == 1:
             return {**units, "root": ends}
         if part.first or (part.last and self.tied):
@@ -230,7 +239,11 @@ class Shape:
             for index in range(self.layers)
             for name, param in self.layer_parameters(index).items()
         }
-        return {**layers, **self.end_parameters()}
+        return {**layers, **self.end_parameters(), **self._tower()}
+
+    def _tower(self) -> dict[str, Param]:
+        own = self.vision.parameters(self.width) if self.vision else {}
+        return {f"visual.{name}": param for name, param in own.items()}
 
     def trained_parameters(self) -> dict[str, Param]:
         """Return those that are trained."""
@@ -260,6 +273,11 @@ SIZES = {
     "large": Shape(layers=24, width=896, heads=14, kv_heads=2, hidden=4864, rope_base=1e6),
     "qwen2-0.5b": Shape(24, 896, 14, 2, 4864, vocabulary=QWEN2_VOCABULARY, rope_base=1e6),
     "qwen2-1.5b": Shape(28, 1536, 12, 2, 8960, vocabulary=QWEN2_VOCABULARY, rope_base=1e6),
+    "vl-tiny": Shape(2, 64, 4, 2, 176, vocabulary=260, vision=Vision(2, 32, 2, (2, 3, 3), 258, 256, 257, patch=4)),
+    "qwen2-vl-2b": Shape(
+        *(28, 1536, 12, 2, 8960, QWEN2_VOCABULARY, 1e6),
+        vision=Vision(32, 1280, 16, (16, 24, 24), image_token=151_655, start_token=151_652, end_token=151_653),
+    ),
     "qwen2-7b": Shape(28, 3584, 28, 4, 18944, vocabulary=152_064, rope_base=1e6, tied=False),
 }
 

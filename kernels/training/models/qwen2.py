@@ -111,7 +111,11 @@ class Attention(nn.Layer):
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None) -> Tensor:
         """Return what each position takes from those before it, in ``cache`` too; these are added to it."""
         qkv_BSD = self.qkv(self.tools.tensor.enter(x_BSD))
-        q, k, v = self.tools.ops.split_rotate(qkv_BSD, self.qkv.bias, cos, sin, self.heads, self.kv_heads)
+        batch, seqlen, width = qkv_BSD.shape
+        own = cos.shape[0] != seqlen  # each sequence has positions of its own: tables [B · S, …]
+        rows = qkv_BSD.reshape([1, batch * seqlen, width]) if own else qkv_BSD
+        parts = self.tools.ops.split_rotate(rows, self.qkv.bias, cos, sin, self.heads, self.kv_heads)
+        q, k, v = (part.reshape([batch, seqlen, *part.shape[2:]]) if own else part for part in parts)
         if cache is None:
             out = self.tools.ring.attend(q, k, v)
         else:
@@ -238,14 +242,14 @@ class Transformer(nn.Layer):
         loss is the sum over ``count``, or the mean over the labels that are not ignored. Without labels the last stage
         returns logits [B, S, V]. With a ``cache`` the tokens follow on those in it.
         """
-        x_BSD = self.embedding(inputs) if self.part.first else inputs
-        rotary = self.rotary
+        x_BSD, rotary = self.embedded(inputs) if self.part.first else (inputs, self.rotary)
         if cache is not None:
             begin = cache.length
             cache.length += inputs.shape[1]
             rotary = tuple(table[begin : cache.length] for table in rotary)
         for layer in self.layers:
-            x_BSD = self._again(layer, x_BSD) if self.recompute and self.training else layer(x_BSD, *rotary, cache)
+            again = self.recompute and self.training
+            x_BSD = self._again(layer, x_BSD, rotary) if again else layer(x_BSD, *rotary, cache)
         if not self.part.last:
             return x_BSD
         logits = (self.embedding if self.tied else self.head)(self.norm(x_BSD))
@@ -254,7 +258,11 @@ class Transformer(nn.Layer):
         flat = logits.reshape([-1, logits.shape[-1]])
         return self.tools.tensor.cross_entropy(flat, labels_BS.reshape([-1]), count)
 
-    def _again(self, layer: Layer, x_BSD: Tensor) -> Tensor:
+    def embedded(self, tokens_BS: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the tokens' channels, and the rotary tables of their positions."""
+        return self.embedding(tokens_BS), self.rotary
+
+    def _again(self, layer: Layer, x_BSD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Keep only the layer's input, and compute the layer again in the backward pass."""
         from paddle.distributed.fleet.utils import recompute
 
@@ -262,4 +270,4 @@ class Transformer(nn.Layer):
             x_BSD = x_BSD.detach()
             x_BSD.stop_gradient = False
 
-        return recompute(layer, x_BSD, *self.rotary, preserve_rng_state=False)
+        return recompute(layer, x_BSD, *rotary, preserve_rng_state=False)

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 
+from .labels import IGNORED
+
 if TYPE_CHECKING:
     from ..optimizer import AdamW
 
 Tensor = Any
-
-IGNORED = -100
-"""The label of a position that has none."""
 
 
 class Operators:
@@ -55,6 +54,10 @@ class Operators:
     def attend_last(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
         """Return causal attention of queries that are the last positions of the keys: all of them, or one."""
         return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD, is_causal=q_BSHD.shape[1] == k_BSHD.shape[1])
+
+    def attend_all(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """Return attention in which every query sees every key."""
+        return F.scaled_dot_product_attention(q_BSHD, k_BSHD, v_BSHD)
 
     def attend_part(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
         """Return attention over some of the keys and its logsumexp [B, H, S], in fp32 and without a gradient."""

@@ -72,6 +72,10 @@ class Native(Operators):
         """As the base class; the mask is aligned at the bottom right, so any number of queries will do."""
         return self.attend(q_BSHD, k_BSHD, v_BSHD)
 
+    def attend_all(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+        """As the base class, by our flash attention."""
+        return attention.flash_attention(q_BSHD, k_BSHD, v_BSHD, causal=False)
+
     def attend_part(self, q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
         """As the base class, by our flash attention."""
         return attention_part(q_BSHD, k_BSHD, v_BSHD, causal=causal)

@@ -15,7 +15,7 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 from paddle.autograd import PyLayer
 
-from ..ops.base import IGNORED
+from ..ops.labels import IGNORED
 from .views import scratch
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from ...protocol import Refusal
 from ..models import huggingface
 from ..models.parameters import ADAPTERS, Lora, Shape
+from ..models.vision import Vision
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +112,11 @@ def _shape(manifest: dict[str, Any]) -> Shape:
     if own:
         known = {field.name for field in fields(Shape)}
         lora = Lora(**own["lora"]) if own.get("lora") else None
-        return Shape(**{**{name: value for name, value in own.items() if name in known}, "lora": lora})
+        vision = (
+            Vision(**{**own["vision"], "sections": tuple(own["vision"]["sections"])}) if own.get("vision") else None
+        )
+        values = {name: value for name, value in own.items() if name in known}
+        return Shape(**{**values, "lora": lora, "vision": vision})
     from ..options import Options
 
     options = manifest["options"]

@@ -14,10 +14,12 @@ import numpy as np
 import paddle
 
 from ...protocol import Refusal, emit
-from .. import data
+from .. import data, pictures
 from ..models.parameters import numel
 from ..models.qwen2 import Tools, Transformer, Weights
-from ..ops.base import IGNORED, Operators
+from ..models.qwen2_vl import Images, VisionTransformer
+from ..ops.base import Operators
+from ..ops.labels import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
 from ..options import shape_at
@@ -77,7 +79,7 @@ class Trainer:
             self.engine = Parallelized(self.mesh, shape, options.stage, rule, options.clip, options.accumulate)
             tensor = self.mesh.alone
         self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
-        self.positions = zigzag(options.seqlen, layout.sep, self.mesh.sep.rank)
+        self.positions = zigzag(options.tokens, layout.sep, self.mesh.sep.rank)
         value = first_values(shape, asdict(options))
         cut = TensorParallel(tensor, self.ops, sequence=options.sequence_parallel)
         self.model = self.engine.root(self._built(shape, value, cut))
@@ -94,7 +96,8 @@ class Trainer:
 
     def _built(self, shape: Shape, value: Value, tensor: TensorParallel, *, adopt: bool = True) -> Transformer:
         mp, pp = tensor.comm, self.mesh.layout.pp
-        return Transformer(
+        kind = VisionTransformer if shape.vision else Transformer
+        return kind(
             Tools(self.ops, Weights(shape, value, self.dtype, mp.rank, mp.size), tensor, Ring(self.mesh, self.ops)),
             shape.part(self.mesh.stage, pp),
             self.positions,
@@ -175,19 +178,25 @@ class Trainer:
         options = self.options
         if options.replay:
             return replay.read(Path(options.replay))
+        vision = options.shape.vision
+        if vision is not None:
+            return pictures.batch(vision, options.seed, step, options.batch)[:2]
         return data.batch(self.text.train, options.seed, step, options.batch, options.seqlen)
 
     def gradients(self, step: int) -> float:
         """Run the step's micro-batches forward and backward; return this rank's mean loss, 0 where it has none."""
         options = self.options
         tokens, labels = self.batch(step)
+        images = self._images(step)
         losses: list[Tensor] = []
         share = options.batch // (self.engine.shares * options.accumulate)
-        scale = share * len(self.positions)
+        scale = float((labels != IGNORED).sum()) / (self.engine.shares * options.accumulate * options.layout.sep)
 
         def forward(micro: int, received: Tensor | None) -> Tensor:
             first = (self.engine.place * options.accumulate + micro) * share
             rows = slice(first, first + share)
+            if images:
+                self.model.see(images.of(rows, 1))
             out = self._forward(tokens[rows], labels[rows], received, scale)
             losses.append(out)
             return out
@@ -198,6 +207,14 @@ class Trainer:
 
         self.pipeline.step(options.accumulate, forward, backward)
         return sum(float(loss) for loss in losses) / len(losses) if self.mesh.last else 0.0
+
+    def _images(self, step: int) -> Images | None:
+        """Draw the pictures of a step, the same on every rank."""
+        options, vision = self.options, self.options.shape.vision
+        if vision is None:
+            return None
+        pixels = pictures.batch(vision, options.seed, step, options.batch)[2]
+        return Images(pixels, [(pictures.SIDE, pictures.SIDE)] * options.batch)
 
     def _forward(self, tokens: np.ndarray, labels: np.ndarray, received: Tensor | None, count: float) -> Tensor:
         """Return the loss of this rank's positions of some sequences, or what the next stage takes."""
@@ -218,6 +235,8 @@ class Trainer:
         """Return the mean loss, in nats a byte, over sequences spread evenly over the validation text."""
         seqlen, layout = self.options.seqlen, self.options.layout
         micro = self.options.batch // (self.engine.shares * self.options.accumulate)
+        if self.options.shape.vision:
+            return self._validate_pictures()
         text = self.text.validation
         count = min(VALIDATION_SEQUENCES, (text.size - 1) // seqlen)
         starts = np.linspace(0, text.size - seqlen - 1, count).astype(np.int64)
@@ -245,6 +264,22 @@ class Trainer:
         summed = paddle.to_tensor(total)
         self.comm.all_reduce(summed)
         return float(summed) / (count * layout.sep)
+
+    def _validate_pictures(self) -> float:
+        """Return the mean loss over pictures that no step draws; every data rank takes its share."""
+        options, vision = self.options, self.options.shape.vision
+        if vision is None:
+            raise ValueError("the model does not see")
+        share = VALIDATION_SEQUENCES // options.layout.dp
+        tokens, labels, pixels = pictures.batch(vision, options.seed + 1, 0, VALIDATION_SEQUENCES)
+        rows = slice(self.mesh.at["dp"] * share, (self.mesh.at["dp"] + 1) * share)
+        self.model.eval()
+        self.model.see(Images(pixels, [(pictures.SIDE, pictures.SIDE)] * VALIDATION_SEQUENCES).of(rows, 1))
+        loss = self._forward(tokens[rows], labels[rows], None, 0.0)
+        self.model.train()
+        summed = paddle.to_tensor(np.array([float(loss)]))
+        self.comm.all_reduce(summed)
+        return float(summed) / self.comm.size
 
     def save(self) -> None:
         """Write a checkpoint of the step that was taken last.

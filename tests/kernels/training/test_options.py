@@ -51,6 +51,8 @@ from devkit.kernels.training.run import memory
         ({"engine": "auto", "stage": 1}, "--stage 1 does not go with --engine auto on CPU"),
         ({"engine": "auto", "pp": 2}, "--pp does not go with --engine auto"),
         ({"engine": "auto", "save_every": 5}, "--save-every does not go with --engine auto"),
+        ({"size": "vl-tiny", "mp": 2}, "--mp does not go with a model that sees"),
+        ({"size": "vl-tiny", "data": "text"}, "--data does not go with a model that sees"),
         ({"colour": "red"}, "does not have"),
     ],
 )

@@ -1,0 +1,5 @@
+"""The label of a position that has none."""
+
+from __future__ import annotations
+
+IGNORED = -100
