@@ -100,8 +100,11 @@ class Meter:
     """Paddle's allocator on this rank's device, counted from when the meter was made."""
 
     def __init__(self, *, gpu: bool) -> None:
+        import gc
+
         from paddle.base import core
 
+        gc.collect()  # what an earlier run in this process left in circles would be freed while this one is measured
         self._current = core.device_memory_stat_current_value if gpu else core.host_memory_stat_current_value
         self._peak = core.device_memory_stat_peak_value if gpu else core.host_memory_stat_peak_value
         (core.device_memory_stat_reset_peak_value if gpu else core.host_memory_stat_reset_peak_value)("Allocated", 0)
