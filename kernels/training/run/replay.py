@@ -63,7 +63,7 @@ def replay(trainer: Trainer) -> None:
         hooks.append(layer.register_forward_post_hook(_look(name or "the model", found)))
     fault: NotFinite | None = None
     try:
-        reduced = trainer.zero.reduced(trainer.gradients(step), trainer.meter)
+        reduced = trainer.engine.reduced(trainer.gradients(step), trainer.meter)
     except NotFinite as error:
         fault = error
     finally:
