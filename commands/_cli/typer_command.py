@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.commands._cli.tree import Node
 
+LINE_OF_HELP = 60
 NUMBERS = ("int", "float")
 
 
@@ -72,6 +74,11 @@ def _annotated(option: Any) -> Any:
     return Annotated[bool, option]
 
 
+def on_one_line(text: str) -> str:
+    """Return help as a shell shows it beside a candidate: Typer folds what is longer, and shells read line by line."""
+    return textwrap.shorten(text, LINE_OF_HELP, placeholder="…")
+
+
 def form_of(argument: Any) -> str:
     """Return an argument as a line of usage shows it: ``NAME``, ``[NAME]`` or ``PKG…``."""
     form = str(argument.metavar or argument.name.upper())
@@ -105,6 +112,13 @@ class Command(TyperCommand):
                     formatter.write_text(paragraph)
         if self.node and self.node.is_group:
             formatter.write("\nCommands:\n" + "".join(f"{line}\n" for line in tree.listing(self.node, formatter.width)))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[CompletionItem]:
+        """Return what a word may become, each with help on one line: a second line would be a candidate to a shell."""
+        found: list[CompletionItem] = super().shell_complete(ctx, incomplete)
+        for item in found:
+            item.help = on_one_line(item.help) if item.help else item.help
+        return found
 
     def get_help_option(self, ctx: Any) -> Any:
         """Return the flag that shows the help."""
@@ -143,7 +157,11 @@ class Group(TyperGroup):
         if ctx._protected_args or ctx.args:  # noqa: SLF001 - where Typer keeps what it did not resolve
             return []
         names = self.node.children().items()
-        return [CompletionItem(name, help=child.purpose()) for name, child in names if name.startswith(incomplete)]
+        return [
+            CompletionItem(name, help=on_one_line(child.purpose()))
+            for name, child in names
+            if name.startswith(incomplete)
+        ]
 
 
 def root() -> Group:

@@ -126,3 +126,33 @@ def test_fish_completes(scripts: dict[str, Path], path: str) -> None:
 def test_a_word_that_leads_nowhere_completes_to_nothing_in_silence(scripts: dict[str, Path], path: str) -> None:
     assert in_bash(scripts["bash"], path, "devkit", "zzz", "") == []
     assert in_bash(scripts["bash"], path, "devkit", "runs", "zzz", "") == []
+
+
+@pytest.mark.parametrize("line", ["devkit env ", "devkit ", "devkit env create --", "devkit pr "])
+def test_every_candidate_has_one_line_of_help(devkit: Devkit, line: str) -> None:
+    """As fish asks: a candidate a line, a tab before its help."""
+    told = devkit(
+        env={
+            "_DEVKIT_COMPLETE": "complete_fish",
+            "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+            "_TYPER_COMPLETE_ARGS": line,
+        }
+    )
+    lines = told.out.splitlines()
+    assert len(lines) > 3
+    assert [each for each in lines if "\t" not in each] == []
+
+
+def test_a_container_is_a_candidate_too(devkit: Devkit, home: Path) -> None:
+    note = home / ".local/share/devkit/envs/.containers/boxy"
+    note.parent.mkdir(parents=True)
+    note.touch()
+    asked = {"COMP_WORDS": "devkit env shell bo", "COMP_CWORD": "3", "_DEVKIT_COMPLETE": "complete_bash"}
+    assert devkit(env=asked).out == "boxy\n"
+
+
+def test_nothing_is_printed_into_the_line_where_settings_do_not_parse(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "devkit.toml").write_text("runs = [\n")
+    asked = {"COMP_WORDS": "devkit runs show ", "COMP_CWORD": "3", "_DEVKIT_COMPLETE": "complete_bash"}
+    told = devkit(env=asked)
+    assert (told.out, told.err) == ("", "")
