@@ -9,8 +9,7 @@ take a folder named ``build`` for generated files).
 from __future__ import annotations
 
 import os
-import shutil
-import textwrap
+import sys
 
 ROOM = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ROOT_PURPOSE = "One terminal command for the working day of people who develop PaddlePaddle or on it."
@@ -24,6 +23,7 @@ PARTS = (
     ("files", ("send", "recv", "serve", "get")),
     ("this machine and devkit", ("doctor", "net", "runs", "config", "explain", "completion")),
 )
+WIDEST = 100
 QUOTES = '"""'
 
 
@@ -132,6 +132,28 @@ def hoist(argv: list[str]) -> list[str]:
     return [*words, *flags, *rest]
 
 
+def terminal_columns() -> int:
+    """Return how wide the screen is; shutil would tell too, and takes as long to load as Python to start."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns if sys.__stdout__ else WIDEST
+    except (OSError, ValueError):
+        return WIDEST
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Return a text in lines of at most ``width`` letters, where a word is not longer."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def listing(node: Node, columns: int) -> list[str]:
     """Return the lines that list what is below a group: names, and each one's purpose beside it, wrapped."""
     children = node.children()
@@ -159,7 +181,7 @@ def _lines(children: dict[str, Node], columns: int, column: int) -> list[str]:
         text = child.purpose()
         if child.is_group and len(child.words) == 1:
             text += f" ({', '.join(child.children())})"
-        wrapped = textwrap.wrap(text, max(columns - column, 20)) or [""]
+        wrapped = wrap(text, max(columns - column, 20)) or [""]
         lines.append(f"  {name}".ljust(column) + wrapped[0])
         lines += [" " * column + more for more in wrapped[1:]]
     return lines
@@ -172,11 +194,11 @@ def help_text(node: Node, *, width: int | None = None) -> str:
         node: the group.
         width: the columns to fill; the terminal's by default, at most 100.
     """
-    columns = width or min(shutil.get_terminal_size((100, 24)).columns, 100)
+    columns = width or min(terminal_columns(), 100)
     line = " ".join(("devkit", *node.words))
     after = f"{line} COMMAND --help shows a command's flags and an example."
     if not node.words:
         after += " devkit completion SHELL prints what completes these words; devkit --version the version."
-    parts = [f"usage: {line} COMMAND …", "", *textwrap.wrap(node.purpose(), columns), ""]
+    parts = [f"usage: {line} COMMAND …", "", *wrap(node.purpose(), columns), ""]
     heading = ["commands:"] if node.words else []
-    return "\n".join([*parts, *heading, *listing(node, columns), "", *textwrap.wrap(after, columns)])
+    return "\n".join([*parts, *heading, *listing(node, columns), "", *wrap(after, columns)])
