@@ -66,12 +66,15 @@ def command(
         str, typer.Option(metavar="torch", help="Time torch's attention too, in a process of its own.")
     ] = "",
     peer_env: Annotated[str, typer.Option(metavar="NAME", help="The environment with torch; --env's by default.")] = "",
+    baseline: Annotated[str, typer.Option(metavar="RUN", help="Compare with an earlier run; SLOWER exits 4.")] = "",
     env: Env = "",
     as_json: Json = False,
 ) -> int:
     from devkit.bench.attention import AttentionRequest, implementations, measure, peer_environment
     from devkit.bench.cases import attention_cases, attention_passes, instruction_set
+    from devkit.bench.machine import Watch
     from devkit.commands.bench._attention_table import show
+    from devkit.commands.bench._compare_table import judge_baseline
     from devkit.envs.resolve import resolve
     from devkit.fingerprint import cores
     from devkit.gpus import choose, gpus_present, refuse_busy
@@ -102,14 +105,20 @@ def command(
         isa=instruction_set(isa),
     )
     refuse_busy(chosen, force=force, line="devkit bench attn")
+    old = app.runs.find(baseline, command="bench attn") if baseline else None
     with app.start_run("bench attn", **request.arguments()) as run:
-        report = measure(app, request, run)
+        watch = Watch()
+        found = measure(app, request, run)
+        report = {**found.as_json(), "busy": watch.busy}
+        run.record["result"] = report
+        slower = judge_baseline(app, old, report, run) if old else False
         if as_json:
-            app.console.json(report.as_json())
+            app.console.json(report)
         else:
-            show(app.console, report.as_json())
+            show(app.console, report)
             app.console.note(f"  every result checked against float64 first; saved as run {run.id}", "dim")
             app.console.next(f"devkit bench report {run.id}")
-        if report.wrong:
+        bad = bool(found.wrong) or slower
+        if bad:
             run.record["status"] = int(ExitStatus.VERDICT)
-    return int(ExitStatus.VERDICT) if report.wrong else 0
+    return int(ExitStatus.VERDICT) if bad else 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devkit.bench.cases import DTYPES
 from devkit.bench.statistics import Summary, summarize
+from devkit.bench.verdict import bounded_percent
 from devkit.envs.resolve import Environment, resolve
 from devkit.errors import DevkitError, UsageError
 from devkit.fingerprint import processor
@@ -90,6 +91,7 @@ class AttentionResult:
     reason: str = ""
     gpu: int | None = None
     time: Summary | None = None
+    round_ms: tuple[float, ...] = ()
     gflops: float | None = None
     percent_of_ceiling: float | None = None
     peak_mib: float | None = None
@@ -112,6 +114,7 @@ class AttentionResult:
             "percent_of_ceiling": self.percent_of_ceiling,
             "peak_mib": self.peak_mib,
             "max_error": self.max_error,
+            "round_ms": list(self.round_ms),
             "isa": self.isa,
         }
 
@@ -242,9 +245,7 @@ class _Session:
         best = {name: max(rates) for name, rates in self.products.items() if rates}
         samples = ceilings(best.get("fma_gflops"), best.get("gflops"))
         if bound := samples.get("gflops"):
-            results = [
-                replace(each, percent_of_ceiling=100 * each.gflops / bound) if each.gflops else each for each in results
-            ]
+            results = [replace(each, percent_of_ceiling=bounded_percent(each.gflops, bound)) for each in results]
         paddle = self.devices["paddle"]
         versions = {name: text for device in self.devices.values() for name, text in device["versions"].items() if text}
         names = [each["name"] for each in paddle["gpus"]]
@@ -308,7 +309,9 @@ class _Session:
             return result
         time = summarize([each for event in timed for each in event["time_ms"]])
         gflops = timed[0]["flops"] / time.median / 1e6
-        return replace(result, time=time, gflops=gflops, peak_mib=checked["peak_mib"].get(which))
+        rounds = tuple(summarize(event["time_ms"]).median for event in timed)
+        peak = checked["peak_mib"].get(which)
+        return replace(result, time=time, round_ms=rounds, gflops=gflops, peak_mib=peak)
 
     def _building(self, event: Event) -> None:
         self.run.event(event)

@@ -195,3 +195,14 @@ def test_ctrl_c_ends_the_device_side_and_is_status_130(tmp_path: Path) -> None:
     assert "interrupted" in err
     _, alive = psutil.wait_procs(below, timeout=10)
     assert not alive
+
+
+def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit) -> None:
+    line = ("bench", "attn", *SMALL[:-2], "--rounds", "5", "--impl", "naive", "--full", "--pass", "fwd", "--json")
+    first = json.loads(devkit(*line).out)
+    assert len(first["results"][0]["round_ms"]) == 5
+    judged = devkit(*line, "--baseline", "last")
+    (row,) = json.loads(judged.out)["results"]
+    assert row["verdict"] in {"FASTER", "SLOWER", "SAME", "UNSURE"}
+    assert judged.status == (4 if row["verdict"] == "SLOWER" else 0)
+    assert 0 <= first["busy"] <= 1
