@@ -3,7 +3,7 @@
 A snapshot is a commit below ``refs/devkit/undo/``. Its tree holds ``snapshot.json`` and, in ``o/``, the blobs that it
 names: the raw index (an unmerged one is no tree), files byte for byte (no filter and no line ending conversion), the
 files of a rebase or merge that goes on, the stash's log. Its parents keep alive every commit that the command could
-let go of. Its date is 1970, so that git offers it last when it tells a remote what is here.
+let go of.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import stat
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -520,7 +521,7 @@ def write_commit(
                 yield from _exactly(source, size)
             yield b"\n"
         said = os.fsencode(message + "\n")
-        yield b"commit %s\nmark :1\ncommitter devkit <devkit> 0 +0000\n" % ref.encode()
+        yield b"commit %s\nmark :1\ncommitter devkit <devkit> %d +0000\n" % (ref.encode(), int(time.time()))
         yield b"data %d\n%s" % (len(said), said)
         yield from (b"merge %s\n" % each.encode() for each in parents_)
         yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
