@@ -23,14 +23,16 @@ ZERO_RATES = 5
 """Steps at a rate of 0 from the first on, that are no warm-up."""
 LONG_WARMUP = 200
 """The same where the scheduler would raise it at its next step: it is stepped once an epoch, maybe."""
-IDLE_CYCLES = 10
-"""Times that gradients were made and cleared with no step between."""
+IDLE_CYCLES, IDLE_LATER = 100, 1000
+"""Times that gradients are made and cleared before any step, and between two: an attack on inputs makes dozens."""
 SKIPPED = 40
 """Steps in a row that a GradScaler, or the script, skipped because of values that are not finite."""
 STILL = 20
 """Steps that left every parameter as it was."""
 WITHOUT_GRADIENT = 5
 """Steps in a row in which a parameter of a layer that ran got no gradient."""
+OF_ONE_RANK = ("is_distributed", "no_sync", "expert")
+"""What marks a parameter that differs from rank to rank by design: a shard, an expert."""
 IGNORED = 3
 """Losses in a row whose labels were all ignored."""
 
@@ -165,7 +167,7 @@ class Watch:
         else:
             self.cycles += 1
         self.losses, self.calls = [], []
-        if self.cycles >= IDLE_CYCLES:
+        if self.cycles >= (IDLE_LATER if self.steps else IDLE_CYCLES):
             self.report.stop(
                 "nothing-moves",
                 f"no optimizer has stepped in {self.cycles} passes",
@@ -364,7 +366,7 @@ class Watch:
                 values=[
                     [self.names.of(each), list(each.shape), checks.fingerprint(each)]
                     for each in trained
-                    if not getattr(each, "is_distributed", False) and checks.is_dense(each)
+                    if checks.is_dense(each) and not any(getattr(each, mark, False) for mark in OF_ONE_RANK)
                 ],
             )
 

@@ -340,6 +340,22 @@ def healthy_losses_kept_as_numbers() -> None:
 
 
 @loop
+def healthy_attack_on_the_inputs_in_each_step() -> None:
+    model = Net()
+    optimizer = adam(model)
+    for _ in range(2):
+        x, y = batch()
+        for _ in range(40):
+            x.stop_gradient = False
+            F.cross_entropy(model(x), y).backward()
+            x = (x + 0.01 * paddle.sign(x.grad)).detach()
+            optimizer.clear_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+
+@loop
 def healthy_closure_of_lbfgs() -> None:
     model = nn.Linear(8, 1)
     optimizer = paddle.optimizer.LBFGS(parameters=model.parameters())
