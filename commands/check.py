@@ -106,7 +106,7 @@ def _slow(
     """Make the checks that run something."""
     from devkit.checks import slow
     from devkit.checks.finding import Finding
-    from devkit.envs.resolve import project_environment
+    from devkit.envs.places import project_environment
     from devkit.tryout import tryout
     from devkit.tryout.running import Limits
     from devkit.tryout.trial import Trial

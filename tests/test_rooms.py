@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import grimp
 import pytest
 import tomlkit
 from uv import find_uv_bin
@@ -361,3 +362,13 @@ def test_an_editable_install_follows_the_working_tree(tmp_path: Path) -> None:
     where = "import devkit.commands._cli.tree as tree; print(tree.__file__)"
     answer = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
     assert Path(answer.stdout.strip()).resolve() == REPOSITORY / "commands" / "_cli" / "tree.py"
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Those inside functions count too; those that only a type checker reads do not."""
+    graph = grimp.build_graph("devkit", exclude_type_checking_imports=True)
+    waiting = {name: graph.find_modules_directly_imported_by(name) & graph.modules for name in graph.modules}
+    while ready := [name for name, imported in waiting.items() if not imported & waiting.keys()]:
+        for name in ready:
+            del waiting[name]
+    assert sorted(waiting) == []

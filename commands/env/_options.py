@@ -9,7 +9,8 @@ import typer
 
 def names(incomplete: str) -> list[tuple[str, str]]:
     """Return the environments whose name begins so, each with a word on what it is."""
-    from devkit.envs.resolve import PROJECT_ENVIRONMENT, completions
+    from devkit.envs.places import PROJECT_ENVIRONMENT
+    from devkit.envs.resolve import completions
 
     return [
         (name, what)

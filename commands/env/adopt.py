@@ -30,7 +30,7 @@ def command(
     dry_run: DryRun = False,
 ) -> None:
     from devkit.envs import engine, manage
-    from devkit.envs.resolve import home
+    from devkit.envs.places import home
 
     app: App = ctx.obj
     known = home() / str(path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.envs import container, container_exec, engine, images, store
 from devkit.envs.container import DEVICE_SIDE, Mount, Spec
 from devkit.envs.paddle import CPU, probe_driver
-from devkit.envs.resolve import PROJECT_ENVIRONMENT, home
+from devkit.envs.places import PROJECT_ENVIRONMENT, home
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, write_atomically
 

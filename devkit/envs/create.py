@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from devkit.envs import interpreters, pip, store, uv
 from devkit.envs import lock as locks
 from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_request, probe_driver
-from devkit.envs.resolve import PROJECT_ENVIRONMENT, Environment
+from devkit.envs.places import PROJECT_ENVIRONMENT
+from devkit.envs.resolve import Environment
 from devkit.errors import DevkitError, Hint, UsageError
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from devkit.doctor.finding import Finding, State
 from devkit.envs import moved, store
 from devkit.envs.paddle import Driver, companions, probe_driver
+from devkit.envs.store import installed
 from devkit.errors import DevkitError
 from devkit.text import significant
 
@@ -342,15 +343,6 @@ def gather(name: str, folder: Path, directory: Path, environ: Mapping[str, str])
         moved_from=moved.made_in(folder),
         adopted=adopted,
     )
-
-
-def installed(packages: Path) -> dict[str, str]:
-    """Return the packages in a site-packages folder, by their metadata's folders."""
-    found = {}
-    for info in packages.glob("*.dist-info"):
-        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
-        found[re.sub(r"[-_.]+", "-", name).lower()] = version
-    return found
 
 
 def _paddle_cuda(packages: Path) -> tuple[int, int] | None:

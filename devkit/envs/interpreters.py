@@ -1,8 +1,7 @@
 """The Pythons of a machine: Debian's and deadsnakes', pyenv's behind their shims, conda's, uv's, asdf's and mise's.
 
-The search is ours, and not python-discovery's: that goes along PATH and uv's own folder. Of five Pythons of pyenv here
-(3.9 to 3.13) its 1.9 found none, with pyenv's shims on PATH or without; conda's, asdf's and mise's it finds only where
-they are activated.
+The search is ours, and not python-discovery's: that goes along PATH and uv's own folder. Of four Pythons of pyenv (3.9,
+3.10, 3.12 and 3.13) its 1.9.6 found none, with pyenv's shims on PATH or without.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.envs import interpreters, moved, store
-from devkit.envs.resolve import PROJECT_ENVIRONMENT, home, project_environment
+from devkit.envs.places import PROJECT_ENVIRONMENT, home, project_environment
 from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devkit.envs import create, interpreters, lock, store, uv
-from devkit.envs.resolve import PROJECT_ENVIRONMENT
+from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
 
@@ -142,7 +142,7 @@ def execute(app: App, planned: Plan, *, log: Path | None = None) -> Change:
 
 
 def _versions(folder: Path) -> dict[str, str]:
-    from devkit.envs.doctor import installed
+    from devkit.envs.store import installed
 
     packages = store.site_packages(folder)
     return installed(packages) if packages else {}

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.envs.places import PROJECT_ENVIRONMENT, home, project_environment
 from devkit.errors import DevkitError
-from devkit.paths import data_home
 
 if TYPE_CHECKING:
     from devkit.config import Config
-
-PROJECT_ENVIRONMENT = ".venv"
-PROJECT_MARKS = (".git", "devkit.toml", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,6 @@ class Environment:
     def folder(self) -> Path:
         """The environment's folder."""
         return self.python.parent.parent
-
-
-def home() -> Path:
-    """Return the folder of the named environments."""
-    return data_home() / "envs"
 
 
 def names() -> list[str]:
@@ -97,16 +89,6 @@ def resolve_virtual(config: Config, name: str) -> Environment:
             f"devkit env commit {name} IMAGE:TAG   keeps it",
         )
     return found
-
-
-def project_environment(directory: Path) -> Path | None:
-    """Return the ``.venv`` of the project that holds ``directory``, or None."""
-    for each in (directory, *directory.parents):
-        if os.path.lexists(each / PROJECT_ENVIRONMENT / "bin" / "python"):
-            return each / PROJECT_ENVIRONMENT
-        if any((each / mark).exists() for mark in PROJECT_MARKS):
-            return None
-    return None
 
 
 def _named(name: str, origin: str) -> Environment:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import IO, TYPE_CHECKING, Any
 
 from devkit import locks
-from devkit.envs.resolve import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
+from devkit.envs.places import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
 from devkit.errors import DevkitError, UsageError
 from devkit.files import explained, write_atomically
 
@@ -261,3 +261,12 @@ def own_size(folder: Path) -> int:
             if below:
                 total += own_size(folder / entry.name)
     return total
+
+
+def installed(packages: Path) -> dict[str, str]:
+    """Return the packages in a site-packages folder, by their metadata's folders."""
+    found = {}
+    for info in packages.glob("*.dist-info"):
+        name, _, version = info.name.removesuffix(".dist-info").rpartition("-")
+        found[re.sub(r"[-_.]+", "-", name).lower()] = version
+    return found

@@ -74,7 +74,8 @@ def export(request: dict[str, Any]) -> None:
         Refusal: there is none, or the folder cannot be written.
     """
     from .models import huggingface
-    from .run.source import open_source, shape_of
+    from .options import shape_of
+    from .run.source import open_source
 
     manifest = checkpoint.read(Path(request["checkpoint"]))
     shape, source, folder = shape_of(manifest.path), open_source(manifest.path), Path(request["folder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass, fields, replace
@@ -12,6 +13,7 @@ from typing import Any
 from ..protocol import Refusal
 from . import pictures
 from .models.parameters import PARAMETERS, SIZES, Lora, Shape
+from .models.vision import Vision
 from .parallel.layout import Layout
 
 VALIDATED = 64
@@ -119,9 +121,57 @@ def shape_at(path: str) -> Shape:
     Raises:
         Refusal: there is none.
     """
-    from .run.source import shape_of
-
     return shape_of(Path(path))
+
+
+def shape_of(path: Path) -> Shape:
+    """Return the shape, without adapters, of the model in a checkpoint or in a folder of Hugging Face's.
+
+    Raises:
+        Refusal: there is no model.
+    """
+    if (path / "manifest.json").exists():
+        return shape_in(read_manifest(path)).without_adapters
+    from .models import huggingface
+
+    return huggingface.shape_of(path)
+
+
+def rate_of(options: dict[str, Any], step: int) -> float | None:
+    """Return the learning rate that a run with these options has at a step; None where they do not tell."""
+    known = {field.name for field in fields(Options)}
+    try:
+        return Options(**{name: value for name, value in options.items() if name in known}).learning_rate(step)
+    except (TypeError, ZeroDivisionError):
+        return None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint says of itself.
+
+    Raises:
+        Refusal: it cannot be read.
+    """
+    try:
+        return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{path} is not a whole checkpoint", f"Its manifest cannot be read: {error}.") from error
+
+
+def shape_in(manifest: dict[str, Any]) -> Shape:
+    """Return the shape that a manifest says, in its own words or by the options of its run."""
+    own = manifest.get("shape")
+    if own:
+        known = {field.name for field in fields(Shape)}
+        lora = Lora(**own["lora"]) if own.get("lora") else None
+        vision = (
+            Vision(**{**own["vision"], "sections": tuple(own["vision"]["sections"])}) if own.get("vision") else None
+        )
+        values = {name: value for name, value in own.items() if name in known}
+        return Shape(**{**values, "lora": lora, "vision": vision})
+    options = manifest["options"]
+    known = {field.name for field in fields(Options)}
+    return replace(Options(**{name: value for name, value in options.items() if name in known}).shape)
 
 
 def parse(request: dict[str, Any]) -> Options:

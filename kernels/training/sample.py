@@ -11,11 +11,12 @@ from ..protocol import Refusal
 from .models.qwen2 import Cache, Tools, Transformer, Weights
 from .models.qwen2_vl import VisionTransformer
 from .ops.native import choose
+from .options import shape_of
 from .parallel.comm import Comm
 from .parallel.mesh import Mesh
 from .parallel.ring import Ring
 from .parallel.tensor import TensorParallel
-from .run.source import open_source, shape_of
+from .run.source import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Iterator, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..models.parameters import Param, Piece
+    from ..models.param import Param
+    from ..models.parameters import Piece
     from ..parallel.zero import Reduced
     from ..run.memory import Meter
 

@@ -21,7 +21,8 @@ from .lint import describe as layers_of
 from .lint import lint
 
 if TYPE_CHECKING:
-    from ..models.parameters import Param, Piece, Shape
+    from ..models.param import Param
+    from ..models.parameters import Piece, Shape
     from ..optimizer import AdamW
     from ..parallel.layout import Layout
     from ..parallel.mesh import Mesh

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .parameters import Param, Shape
+    from .param import Param
+    from .parameters import Shape
 
 DEVIATION = 0.02
 

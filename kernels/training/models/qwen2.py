@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from ..parallel.ring import Ring
     from ..parallel.tensor import TensorParallel
-    from .parameters import Param, Part, Shape
+    from .param import Param
+    from .parameters import Part, Shape
 
 Tensor = Any
 Adopt = Callable[[str, nn.Layer], None]

@@ -17,7 +17,7 @@ from paddle import nn
 from .qwen2 import Tools, Transformer
 
 if TYPE_CHECKING:
-    from .parameters import Param
+    from .param import Param
     from .vision import Vision
 
 Tensor = Any

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .param import Param
+
 if TYPE_CHECKING:
     import numpy as np
-
-    from .parameters import Param
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,6 @@ class Vision:
 
     def parameters(self, out: int) -> dict[str, Param]:
         """Return the tower's parameters and the merger's, which ends in ``out`` channels."""
-        from .parameters import Param
 
         def linear(name: str, inputs: int, outputs: int) -> dict[str, Param]:
             return {f"{name}.weight": Param((inputs, outputs)), f"{name}.bias": Param((outputs,), decay=False)}

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Any, Iterator
 import numpy as np
 import paddle
 
-from ..models.parameters import GRADIENTS, PARAMETERS, PARTS, STATE, Param, Piece, numel, padded
+from ..models.param import Param
+from ..models.parameters import GRADIENTS, PARAMETERS, PARTS, STATE, Piece, numel, padded
 from .mesh import Mesh
 from .views import clear, point, scratch, view
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...protocol import Refusal
-from ..models.parameters import PARTS, Split
+from ..models.param import Split
+from ..models.parameters import PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path

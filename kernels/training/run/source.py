@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
-from ...protocol import Refusal
 from ..models import huggingface
-from ..models.parameters import ADAPTERS, Lora, Shape
-from ..models.vision import Vision
+from ..models.parameters import ADAPTERS, Shape
+from ..options import read_manifest, shape_in
 
 if TYPE_CHECKING:
     import numpy as np
 
 Source = Callable[[str], Any]
 """Gives a parameter's value by its name, fp32 in its whole shape."""
-
-
-def shape_of(path: Path) -> Shape:
-    """Return the shape, without adapters, of the model in a checkpoint or in a folder of Hugging Face's.
-
-    Raises:
-        Refusal: there is no model.
-    """
-    if (path / "manifest.json").exists():
-        return _shape(_manifest(path)).without_adapters
-    return huggingface.shape_of(path)
 
 
 def open_source(path: Path) -> Source:
@@ -42,7 +28,7 @@ def open_source(path: Path) -> Source:
     from . import checkpoint
 
     manifest = checkpoint.read(path)
-    reader, shape = checkpoint.Reader(manifest), _shape(_manifest(path))
+    reader, shape = checkpoint.Reader(manifest), shape_in(read_manifest(path))
     if shape.lora is None:
         return lambda name: reader.whole(name, "value")
     base = base_of(shape, manifest.options)
@@ -81,44 +67,8 @@ def first_values(shape: Shape, options: dict[str, Any]) -> Source:
     return value
 
 
-def rate_of(options: dict[str, Any], step: int) -> float | None:
-    """Return the learning rate that a run with these options has at a step; None where they do not tell."""
-    from ..options import Options
-
-    known = {field.name for field in fields(Options)}
-    try:
-        return Options(**{name: value for name, value in options.items() if name in known}).learning_rate(step)
-    except (TypeError, ZeroDivisionError):
-        return None
-
-
 def merge(weight: np.ndarray, a: np.ndarray, b: np.ndarray, scale: float) -> np.ndarray:
     """Return weight + scale · a b. With ``-scale`` it takes the adapters out again."""
     import numpy as np
 
     return (weight.astype(np.float64) + scale * (a.astype(np.float64) @ b)).astype(np.float32)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((path / "manifest.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{path} is not a whole checkpoint", f"Its manifest cannot be read: {error}.") from error
-
-
-def _shape(manifest: dict[str, Any]) -> Shape:
-    """Return the shape that a manifest says, in its own words or by the options of its run."""
-    own = manifest.get("shape")
-    if own:
-        known = {field.name for field in fields(Shape)}
-        lora = Lora(**own["lora"]) if own.get("lora") else None
-        vision = (
-            Vision(**{**own["vision"], "sections": tuple(own["vision"]["sections"])}) if own.get("vision") else None
-        )
-        values = {name: value for name, value in own.items() if name in known}
-        return Shape(**{**values, "lora": lora, "vision": vision})
-    from ..options import Options
-
-    options = manifest["options"]
-    known = {field.name for field in fields(Options)}
-    return replace(Options(**{name: value for name, value in options.items() if name in known}).shape)

@@ -22,7 +22,7 @@ from ..ops.base import Operators
 from ..ops.labels import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
-from ..options import shape_at
+from ..options import rate_of, shape_at
 from ..parallel import views
 from ..parallel.comm import Comm
 from ..parallel.mesh import Mesh
@@ -32,7 +32,7 @@ from ..parallel.tensor import TensorParallel
 from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
 from . import checkpoint, memory, replay
-from .source import first_values, open_source, rate_of
+from .source import first_values, open_source
 
 if TYPE_CHECKING:
     from ..engines.base import Engine

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.envs.doctor import Facts, gather, installed, judge
+from devkit.envs.doctor import Facts, gather, judge
 from devkit.envs.paddle import Driver
+from devkit.envs.store import installed
 
 if TYPE_CHECKING:
     from pathlib import Path

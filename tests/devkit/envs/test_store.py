@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.envs import store
-from devkit.envs.resolve import home as envs
+from devkit.envs.places import home as envs
 from devkit.errors import DevkitError, UsageError
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ import paddle
 from devkit.kernels.protocol import serve
 from devkit.kernels.training import __main__ as rank
 from devkit.kernels.training.models import huggingface
-from devkit.kernels.training.run.source import shape_of
+from devkit.kernels.training.options import shape_of
 from devkit.kernels.training.sample import model_of
 def handle(request):
     if request["op"] != "gradients":
@@ -90,7 +90,7 @@ from devkit.kernels.protocol import serve
 from devkit.kernels.training import __main__ as rank
 from devkit.kernels.training.models import huggingface
 from devkit.kernels.training.models.qwen2_vl import Images
-from devkit.kernels.training.run.source import shape_of
+from devkit.kernels.training.options import shape_of
 from devkit.kernels.training.sample import model_of
 def handle(request):
     if request["op"] != "gradients":

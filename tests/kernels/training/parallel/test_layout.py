@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from devkit.kernels.training.models.parameters import SIZES, Split
+from devkit.kernels.training.models.param import Split
+from devkit.kernels.training.models.parameters import SIZES
 from devkit.kernels.training.parallel.layout import Layout
 
 
