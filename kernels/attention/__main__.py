@@ -25,6 +25,10 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
     → ``ceiling``: gflops of a product of two square matrices (the better of two), and, where ``fma`` is asked for
     and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone, by the instruction set
     that devkit_cpu computes the dtype with; null where there is none.
+
+``{"do": "decode", "context": n, "batch", "heads", "kv_heads", "head_dim", "dtype", "paged": bool, "rounds", "seed"}``
+    → ``decoded``: context, paged, bytes (of keys and values), read_gb_per_s (of the same memory, in the same rounds),
+    results [{impl, status, reason, max_error, isa, time_ms [one a call]}]. In the paddle process only.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ GIB = 1024**3
 SHARE_OF_MEMORY = 0.9
 SIZE_OF_PRODUCT = 2048
 SECONDS_OF_FMA = 0.05
+DECODE_WORDS = ("context", "batch", "heads", "kv_heads", "head_dim", "dtype", "paged", "rounds", "seed")
 
 
 @dataclass
@@ -51,6 +52,7 @@ class Worker:
             Refusal: the request makes no sense, or the operator cannot be built here.
         """
         answers = {"describe": self._describe, "prepare": self._prepare, "time": self._time, "ceiling": self._ceiling}
+        answers["decode"] = self._decode
         answer = answers.get(str(request.get("do")))
         if answer is None:
             raise Refusal(f"a worker cannot do {request.get('do')!r}", f"It can do {', '.join(answers)}.")
@@ -149,6 +151,13 @@ class Worker:
             emit("note", what=f"no ceiling for {dtype}", why=reason(error))
         fma = library.fma_gflops(dtype, SECONDS_OF_FMA) if request.get("fma") else None
         emit("ceiling", dtype=dtype, size=size, gflops=gflops, fma_gflops=fma)
+
+    def _decode(self, request: dict[str, Any]) -> None:
+        self._started()
+        from .decoding import measure  # of Paddle's process alone
+
+        words = {name: request[name] for name in DECODE_WORDS}
+        emit("decoded", context=words["context"], paged=words["paged"], **measure(words, self._threads, emit))
 
     def _started(self) -> Library:
         if self._library is None:
