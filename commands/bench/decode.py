@@ -5,7 +5,7 @@ beside Paddle's scaled_dot_product_attention on the same cache, and beside compu
 (recompute). The rate in GB/s counts the keys and values once, beside a plain read of the same memory in the same
 rounds. It is the attention of one layer: nothing else of a model is counted.
 
-Example:  devkit bench decode --context 1024,16384 --heads 32 --kv-heads 8 --paged
+Example:  devkit bench decode --context 4096 --heads 32 --kv-heads 8 --paged
 """
 
 from __future__ import annotations
