@@ -1,6 +1,7 @@
 """Run a program in an environment: its arguments, its signals and its exit status are untouched.
 
-With nothing before -- it is the environment of this place: the project's .venv, unless env.default names another. In a
+With nothing before --, or with a program's name that no environment has, it is the environment of this place: the
+project's .venv, unless env.default names another. A script in Python (t.py) is run by the environment's own. In a
 container it runs in the folder of the source tree where you stand, with the proxies that hold here.
 
 Example:  devkit env run try-311 -- python -c 'import paddle'
@@ -8,6 +9,7 @@ Example:  devkit env run try-311 -- python -c 'import paddle'
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.app import App
+    from devkit.config import Config
 
 CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -39,7 +42,7 @@ def command(
     argv = list(words or [])
     if argv[:1] == ["--root"]:  # behind the environment's name, where one looks for it
         root, argv = True, argv[1:]
-    if _names_none(app.argv):
+    if _names_none(app.argv) or _is_program(name, argv, app.config):
         name, argv = "", [name, *argv]
     elif argv[:1] == ["--"]:
         argv = argv[1:]
@@ -55,6 +58,7 @@ def command(
         raise UsageError("no program was named", "It comes after the environment's name and --.", *hints)
     environment = resolve(app.config, name)
     environ = enter.activated(environment, os.environ)
+    argv = _with_python(argv, environ)
     program = enter.find(argv[0], environ)
     if program is None:
         error: DevkitError = DevkitError(
@@ -72,6 +76,30 @@ def command(
             error, status = enter.cannot_start(program, refused, environment)
     app.console.fail(error)
     return status
+
+
+def _with_python(argv: list[str], environ: dict[str, str]) -> list[str]:
+    """Return the line that runs a script: what is no program by itself and ends in .py is Python's."""
+    from devkit.envs import enter
+
+    is_script = argv[0].endswith(".py") and Path(argv[0]).is_file() and enter.find(argv[0], environ) is None
+    return ["python", *argv] if is_script else argv
+
+
+def _is_program(name: str, argv: Sequence[str], config: Config) -> bool:
+    """Tell whether the first word is the program, and the environment this place's: nothing else has that name."""
+    from devkit.envs import containers, enter
+    from devkit.envs.resolve import resolve
+    from devkit.errors import DevkitError
+
+    if not name or os.sep in name or "--" in argv[:1] or containers.look_up(name):
+        return False
+    try:
+        resolve(config, name)
+    except DevkitError:
+        with contextlib.suppress(DevkitError):
+            return enter.find(name, enter.activated(resolve(config), os.environ)) is not None
+    return False
 
 
 def _names_none(argv: Sequence[str]) -> bool:

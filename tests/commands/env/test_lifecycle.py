@@ -49,6 +49,16 @@ def test_run_without_a_name_is_of_the_projects_environment(devkit: Devkit, tmp_p
     assert "no-such-program was not found in .venv" in devkit("env", "run", "--", "no-such-program").err
 
 
+def test_run_takes_a_program_or_a_script_where_no_environment_has_the_name(devkit: Devkit, tmp_path: Path) -> None:
+    assert devkit("env", "create", "--paddle", "none", "-q").status == 0
+    (tmp_path / "t.py").write_text("import sys; print(sys.prefix, sys.argv[1:])")
+    expected = f"{tmp_path / '.venv'} ['a']\n"
+    for words in (("python", "t.py", "a"), ("--", "t.py", "a"), ("--", "python", "t.py", "a")):
+        told = devkit("env", "run", *words)
+        assert (told.status, told.out) == (0, expected), told.err
+    assert "no environment named nonsense" in devkit("env", "run", "nonsense", "t.py").err
+
+
 def test_run_without_dashes_and_with_standard_input(devkit: Devkit, work: Path) -> None:
     assert devkit("env", "run", "work", "cat", data="line\n").out == "line\n"
     variables = devkit("env", "run", "work", "--", "env").out
