@@ -59,8 +59,8 @@ def heading(report: dict[str, Any], row: Row) -> str:
     bound = f" · ceiling {significant(ceiling)} GFLOP/s (this run)" if ceiling else ""
     if ceiling and product and product != ceiling:
         isas = sorted({each["isa"] for each in report["results"] if each.get("isa")})
-        by = f" of {', '.join(isas)}" if isas else ""
-        bound = f" · ceiling {significant(ceiling)} GFLOP/s (multiply-adds{by}; best product {significant(product)})"
+        by = f"{', '.join(isas)}; " if isas else ""
+        bound = f" · ceiling {significant(ceiling)} GFLOP/s ({by}product {significant(product)})"
     return ", ".join(parts) + bound
 
 

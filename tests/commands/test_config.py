@@ -28,7 +28,7 @@ def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
 
 def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("[pr]\nfork-remote = 'mine'\n")
-    told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "300"})
+    told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "400"})
     shown = {line.split()[0]: line.split()[1:3] for line in told.out.splitlines()[2:]}
     assert list(shown) == list(SETTINGS)
     assert shown["env.default"] == ["(none)", "default"]

@@ -36,7 +36,7 @@ def unused(x):
         "x": x,
     }
 '''
-TEST = """import os, subprocess, sys, multiprocessing
+TEST = """import multiprocessing, unittest
 import paddle.nn
 
 
@@ -51,8 +51,13 @@ def below():
     assert paddle.nn.pick(-1) == "down"
 
 
+class TestPick(unittest.TestCase):
+    def test_pick(self):
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    unittest.main()
 """
 
 
@@ -175,7 +180,8 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     project.edit("paddle/common/errors.h", "int Flag", "inline bool Worse(int code) {\n  return code > 1;\n}\nint Flag")
     (project.root / "paddle/phi/extra.cu").write_text("int x;\n")
     (project.root / "test/test_describe.py").write_text(
-        "import paddle.base.libpaddle as l\n\nassert l.describe(0) == 'hello'\n"
+        "import unittest\n\nimport paddle.base.libpaddle as l\n\n\nclass TestDescribe(unittest.TestCase):\n"
+        "    def test_describe(self):\n        assert l.describe(0) == 'hello'\n\n\nunittest.main()\n"
     )
     test = ("build", "test", "test_describe", "--cov", "--json", "--env", str(counted_env))
     plain = devkit("build", "--env", str(counted_env), cwd=project.root)
@@ -201,7 +207,10 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     assert sorted((each, each.stat().st_mtime_ns) for each in project.build.rglob("*.gcda")) == left
 
     (project.root / "test/test_describe.py").write_text(
-        "import paddle.base.libpaddle as l\n\nassert l.describe(0) == 'hello'\nassert l.describe(2) == 'worse'\n"
+        "import unittest\n\nimport paddle.base.libpaddle as l\n\n\nclass TestDescribe(unittest.TestCase):\n"
+        "    def test_describe(self):\n        assert l.describe(0) == 'hello'\n"
+        "        assert l.describe(2) == 'worse'\n"
+        "\n\nunittest.main()\n"
     )
     told = devkit(*test, cwd=project.root)
     assert told.status == 0, told.out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,7 +74,7 @@ def test_a_new_operator_is_planned_written_once_and_never_replaced(devkit: Devki
     assert devkit("op", "new", "my_grad_op").status == 2
 
 
-@pytest.mark.skipif(not shutil.which("nvcc"), reason="there is no nvcc")
+@pytest.mark.engine  # nvcc
 def test_the_kernels_for_gpus_compile(devkit: Devkit, tmp_path: Path) -> None:
     devkit("op", "new", "gate")
     devkit("new", "kernel", "softmax_rows")
