@@ -42,10 +42,10 @@ fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call 
 	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py
 
 test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an engine is missing
-	$(PYTEST) -m engine
+	$(PYTEST) -m 'engine and not slow'
 
-test-slow: $(READY) ## the tests marked slow
-	$(PYTEST) -m 'slow and not engine'
+test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
+	$(PYTEST) -m slow
 
 bench-tests: $(READY) ## the measurements kept beside the tests
 	$(PYTEST) -m bench -s

@@ -197,6 +197,7 @@ def test_ctrl_c_ends_the_device_side_and_is_status_130(tmp_path: Path) -> None:
     assert not alive
 
 
+@pytest.mark.slow
 def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit) -> None:
     line = ("bench", "attn", *SMALL[:-2], "--rounds", "5", "--impl", "naive", "--full", "--pass", "fwd", "--json")
     first = json.loads(devkit(*line).out)

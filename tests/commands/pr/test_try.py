@@ -190,6 +190,7 @@ def test_a_request_that_breaks_is_bad(ledger: Ledger) -> None:
     assert "| `tests/test_money.py` `Money::test_total` | passed | failed | **broken**: AssertionError" in text
 
 
+@pytest.mark.slow
 def test_a_request_that_slows_is_bad_where_it_is_measured(ledger: Ledger) -> None:
     slow = MONEY.replace("    result = 0", "    result = 0 * sum(sum(values) for _ in range(300))")
     ledger.request(3, ledger__money_DOT_py=slow)
@@ -243,6 +244,7 @@ def test_a_file_in_pytest_style_is_run_by_pytest_and_a_new_test_is_new(ledger: L
     assert (status, words(found)) == (0, {"test_add": "new"})
 
 
+@pytest.mark.slow
 def test_a_test_that_takes_too_long_is_not_run(ledger: Ledger) -> None:
     ledger.request(10, tests__test_slow_DOT_py="import time\n\n\ndef test_it():\n    time.sleep(60)\n")
     status, found = ledger.tried("10", "--timeout", "2")

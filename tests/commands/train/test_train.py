@@ -213,6 +213,7 @@ runpy.run_module("devkit.kernels.training", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.mark.slow
 def test_a_rank_that_loops_is_named_and_not_the_one_that_waits(start_training: StartTraining, tmp_path: Path) -> None:
     environment = faulty(tmp_path, SPINNING)
 
@@ -252,6 +253,7 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     assert next(ports, None) is None
 
 
+@pytest.mark.slow
 def test_two_machines_train_as_one_and_leave_no_dump(start_training: StartTraining, home: Path) -> None:
     from devkit.launching.ranks import free_port
 

@@ -57,6 +57,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_at_another_layout_nearly(start_ran
     assert alone.curves()[1] == pytest.approx(losses[15:], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves_a_whole_checkpoint_is_left(start_ranks: StartRanks, tmp_path: Path) -> None:
     for attempt in range(2):
         root = tmp_path / str(attempt)

@@ -65,6 +65,7 @@ def two(start_ranks: StartRanks, saved: Path) -> Ranks:
     return ranks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(LORA)), ids=map(str, LORA))
 def test_adapters_learn_alike_in_both_orders_and_on_every_axis(one: Ranks, two: Ranks, index: int) -> None:
     assert apart(two.curves()[index], one.curves()[0]) < TOLERANCE
