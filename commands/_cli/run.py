@@ -39,7 +39,7 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         say_what_it_can(stream)
     end = _once(app)
     for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, and a shell's &: what was ignored stays so
+        if not _stays_ignored(number):
             signal.signal(number, end)
     try:
         _stand_somewhere()
@@ -56,6 +56,16 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         return _bug(app, words)
     finally:
         app.runner.end_all()
+
+
+def _stays_ignored(number: int) -> bool:
+    """Tell whether a signal was ignored when devkit began, on purpose, as by nohup.
+
+    A script's ``&`` ignores SIGINT and SIGQUIT together, against the keys of the terminal: who sends SIGINT to such a
+    devkit by hand means it.
+    """
+    by_a_script = number == signal.SIGINT and signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN
+    return signal.getsignal(number) is signal.SIG_IGN and not by_a_script
 
 
 def _run(app: App, node: Node, rest: list[str]) -> int:

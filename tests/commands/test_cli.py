@@ -339,6 +339,22 @@ def test_under_nohup_a_hangup_changes_nothing(room: Room) -> None:
     assert (process.returncode, out, err) == (0, "went on\n", "")
 
 
+@pytest.mark.parametrize(("ignored", "ends"), [([signal.SIGINT, signal.SIGQUIT], True), ([signal.SIGINT], False)])
+def test_an_interrupt_ends_what_a_script_put_in_the_background(room: Room, ignored: list[int], ends: bool) -> None:
+    room.write("long", "import time\n\n\ndef command(ctx):\n    print('here', flush=True)\n    time.sleep(2)\n")
+    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    try:
+        process = room.start("long")
+    finally:
+        for number, handler in zip(ignored, before, strict=True):
+            signal.signal(number, handler)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=LIMIT_S)
+    assert process.returncode == (130 if ends else 0)
+
+
 def test_a_second_signal_does_not_disturb_the_end_that_the_first_one_began(room: Room) -> None:
     """As ``timeout`` sends it: to the process, and at once to its whole group."""
     room.write("long", LONG)
