@@ -195,6 +195,9 @@ def parse(request: dict[str, Any]) -> Options:
     return options
 
 
+LARGEST_HEAD_DIM = 256
+
+
 def check(options: Options) -> None:
     """Refuse options that no run can have.
 
@@ -211,6 +214,9 @@ def check(options: Options) -> None:
         raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
     _check_counts(options)
     _check_weights(options)
+    if options.shape.head_dim > LARGEST_HEAD_DIM:
+        why = f"Attention takes up to {LARGEST_HEAD_DIM}, here and on GPUs: width / heads."
+        raise Refusal(f"a head of size {options.shape.head_dim} is too large", why, "--heads N")
     _check_layout(options)
     _check_engine(options)
     _check_vision(options)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training.options import Options, parse
+from devkit.kernels.training.options import Options, check, parse
 from devkit.kernels.training.run import memory
 
 
@@ -94,3 +94,8 @@ def test_bf16_keeps_an_fp32_copy_with_the_optimizer() -> None:
 
     assert predicted.parameters == pytest.approx(2 * psi, rel=1e-3)
     assert predicted.optimizer == pytest.approx(12 * psi / 2, rel=1e-3)
+
+
+def test_a_head_that_attention_does_not_take_is_refused_before_any_rank_starts() -> None:
+    with pytest.raises(Refusal, match="a head of size 512 is too large"):
+        check(Options(heads=1, kv_heads=1, width=512))
