@@ -94,7 +94,7 @@ def command(
 def _place(text: str) -> tuple[str, str]:
     file, _, function = text.partition(":")
     if not file.endswith(".py") or not Path(file).is_file():
-        raise UsageError(f"there is no file {file}", "A model is FILE.py or FILE.py:NAME.")
+        raise UsageError(f"{file} does not exist", "A model is FILE.py or FILE.py:NAME.")
     return str(Path(file).resolve()), function or "model"
 
 

@@ -30,7 +30,7 @@ def command(
 
     app = ctx.obj
     if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
-        raise UsageError(f"{name!r} is no name of an API", "", "devkit api paddle.nn.Linear")
+        raise UsageError(f"{name!r} is not the name of an API", "", "devkit api paddle.nn.Linear")
     environment = resolve(app.config, env)
     with app.start_run("api", name=name) as run:
         told = checking.ask_once(app, environment, {"do": "api", "name": name}, "api", run)

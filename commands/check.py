@@ -55,7 +55,7 @@ def command(
 
     app: App = ctx.obj
     if body is not None and not body.is_file():
-        raise DevkitError(f"there is no file {body}", "--body was given it.")
+        raise DevkitError(f"{body} does not exist", "It was given to --body.")
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         if install:

@@ -51,7 +51,7 @@ def command(
 
     app = ctx.obj
     if kind not in KINDS:
-        raise UsageError(f"there is no template {kind}", f"There is {', '.join(KINDS)}.", "devkit new trainer")
+        raise UsageError(f"unknown template: {kind}", f"The templates are {', '.join(KINDS)}.", "devkit new trainer")
     name = rendering.check_name(name or f"my_{kind}")
     camel = "".join(word.capitalize() for word in name.split("_"))
     files = rendering.render(f"new/{kind}", Path(folder), name=name, camel=camel)

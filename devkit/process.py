@@ -410,7 +410,7 @@ def converse(
 ) -> subprocess.Popen[bytes]:
     """Start a program that is spoken with over pipes and ends with its standard input: git, or ssh.
 
-    It stays in this session, unlike what a ``Runner`` starts, so that it can ask for a passphrase at the terminal.
+    It keeps the terminal, unlike what a ``Runner`` starts, so that it can ask for a passphrase there.
 
     Raises:
         DevkitError: there is no such program, or it cannot be started.

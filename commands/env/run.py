@@ -79,7 +79,7 @@ def command(
 
 
 def _with_python(argv: list[str], environ: dict[str, str]) -> list[str]:
-    """Return the line that runs a script: what is no program by itself and ends in .py is Python's."""
+    """Return the line that runs a script: a .py file that is not executable is run by Python."""
     from devkit.envs import enter
 
     is_script = argv[0].endswith(".py") and Path(argv[0]).is_file() and enter.find(argv[0], environ) is None

@@ -69,7 +69,7 @@ def target_of(text: str, function: str = "") -> Target:
         return Target(str(file), function)
     if text.endswith(".py"):
         if not path.is_file():
-            raise UsageError(f"there is no file {text}", "")
+            raise UsageError(f"{text} does not exist", "")
         return Target(str(path.resolve()), function)
     return Target(text, function)
 
