@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import traceback
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Protocol
 
 PROTOCOL = 1
 
@@ -99,3 +99,31 @@ def serve(handle: Callable[[dict[str, Any]], None]) -> int:
         emit("crash", what=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
         return 3
     return 0
+
+
+class Worker(Protocol):
+    """What answers the requests of one process, and lets go of what it holds at the end."""
+
+    def handle(self, request: dict[str, Any]) -> None:
+        """Answer a request by events."""
+
+    def forget(self) -> None:
+        """Let go of what was kept for further requests."""
+
+
+def serve_worker(make: Callable[[], Worker]) -> int:
+    """Answer as ``serve`` does, with a worker that is made at the first request: what it imports may be missing."""
+    # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
+    os.environ.setdefault("KMP_BLOCKTIME", "1")
+    made: list[Worker] = []
+
+    def handle(request: dict[str, Any]) -> None:
+        if not made:
+            made.append(make())
+        made[0].handle(request)
+
+    try:
+        return serve(handle)
+    finally:
+        for worker in made:
+            worker.forget()

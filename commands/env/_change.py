@@ -1,16 +1,37 @@
-"""What installing, uninstalling and upgrading have in common: the plan, the change, and what is said of it."""
+"""What installing, uninstalling and upgrading have in common: flags, the plan, the change, and what is said of it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from devkit.commands.env._options import names
 from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.app import App
     from devkit.envs.packages import Change, Request
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME] PKG…", autocompletion=names, help="The environment, if not .venv, and the packages."
+    ),
+]
+Files = Annotated[
+    list[Path] | None, typer.Option("-r", "--requirements", metavar="FILE", help="A file of requirements.")
+]
+Editables = Annotated[
+    list[Path] | None, typer.Option("-e", "--editable", metavar="PATH", help="A package that is installed in place.")
+]
+IndexUrl = Annotated[
+    str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
+]
+Proxy = Annotated[str, typer.Option("--proxy", metavar="URL", help="For this once.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")]
 
 
 def change(app: App, words: list[str], request: Request, *, dry_run: bool, as_json: bool) -> None:

@@ -8,13 +8,12 @@ Example:  devkit env upgrade try-311 einops
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from devkit.commands._cli.options import DryRun, Json
-from devkit.commands.env._options import names
+from devkit.commands.env import _change as changes
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -23,30 +22,17 @@ if TYPE_CHECKING:
 def command(
     ctx: typer.Context,
     *,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME] PKG…", autocompletion=names, help="The environment, if not .venv, and the packages."
-        ),
-    ] = None,
-    files: Annotated[
-        list[Path] | None, typer.Option("-r", "--requirements", metavar="FILE", help="A file of requirements.")
-    ] = None,
-    editables: Annotated[
-        list[Path] | None,
-        typer.Option("-e", "--editable", metavar="PATH", help="A package that is installed in place."),
-    ] = None,
-    index_url: Annotated[
-        str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
-    ] = "",
-    proxy: Annotated[str, typer.Option("--proxy", metavar="URL", help="For this once.")] = "",
-    offline: Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")] = False,
+    words: changes.Words = None,
+    files: changes.Files = None,
+    editables: changes.Editables = None,
+    index_url: changes.IndexUrl = "",
+    proxy: changes.Proxy = "",
+    offline: changes.Offline = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.commands.env._change import change
     from devkit.envs.packages import Request
 
     app: App = ctx.obj
     request = Request("upgrade", (), tuple(files or ()), tuple(editables or ()), index_url, proxy, offline)
-    change(app, words or [], request, dry_run=dry_run, as_json=as_json)
+    changes.change(app, words or [], request, dry_run=dry_run, as_json=as_json)

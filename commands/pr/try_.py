@@ -30,6 +30,8 @@ from devkit.console import Cell, Column
 from devkit.errors import ExitStatus, Hint, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from devkit.app import App
     from devkit.console import Console, Tone
     from devkit.tryout.report import Result
@@ -80,6 +82,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
+    from devkit.fingerprint import cores
     from devkit.git.roles import parse_request
     from devkit.git.session import open_session
     from devkit.tryout import tryout
@@ -90,7 +93,7 @@ def command(
     app: App = ctx.obj
     if as_json and words:
         raise UsageError("--json goes with the tests", "What a command says is its own.")
-    jobs = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
+    jobs = max(1, min(4, cores() // 2))
     options = tryout.Options(
         base,
         env,
@@ -147,7 +150,9 @@ def command(
     return status
 
 
-def _builder(app: App, env: str):  # type: ignore[no-untyped-def] # noqa: ANN202 - returns what Options.build is
+def _builder(app: App, env: str) -> Callable[[Path, str], Path]:
+    """Return what builds a side's compiled code and tells where its package is."""
+
     def build(folder: Path, name: str) -> Path:
         from devkit.commands._cli.compose import carry_out
         from devkit.pr.trees import ccache_settings

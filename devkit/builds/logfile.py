@@ -11,6 +11,7 @@ import io
 import lzma
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, cast
@@ -101,22 +102,21 @@ def text_of(data: bytes, name: str) -> bytes:
 
 
 def _unpacked(data: bytes, kind: str, name: str) -> bytes:
+    import zstandard
+
+    broken = (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
     try:
         if kind == "zip":
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 members = sorted((each for each in archive.infolist() if not each.is_dir()), key=_natural)
                 return b"\n".join(_bounded(archive.open(member), name) for member in members)
         if kind == "zstd":
-            import zstandard
-
             return _bounded(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True), name)
         opened = io.BytesIO(data)
         if kind == "gzip":
             return _bounded(cast("IO[bytes]", gzip.GzipFile(fileobj=opened)), name)
         return _bounded(lzma.LZMAFile(opened) if kind == "xz" else bz2.BZ2File(opened), name)
-    except DevkitError:
-        raise
-    except Exception as error:
+    except (*broken, NotImplementedError, zstandard.ZstdError) as error:
         why = f"It is packed by {kind}, and cut off or broken: {error}."
         raise DevkitError(f"{name} cannot be unpacked", why) from error
 

@@ -33,36 +33,17 @@ A request that makes no sense, or an operator that cannot be built, is an ``erro
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Any
 
-from ..protocol import serve
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from ..protocol import Worker, serve_worker
 
 
-def main() -> int:
-    """Answer until the input ends, and return the exit status."""
-    # Threads that wait for work spin for 200 ms, where the other library's process is measured by then.
-    os.environ.setdefault("KMP_BLOCKTIME", "1")
-    worker: Worker | None = None
+def make() -> Worker:
+    """Return the worker; NumPy may be missing, which is an answer."""
+    from . import worker
 
-    def handle(request: dict[str, Any]) -> None:
-        nonlocal worker
-        if worker is None:
-            from .worker import Worker  # NumPy may be missing, which is an answer
-
-            worker = Worker()
-        worker.handle(request)
-
-    try:
-        return serve(handle)
-    finally:
-        if worker is not None:
-            worker.forget()
+    return worker.Worker()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_worker(make))
