@@ -108,7 +108,8 @@ class Worker(Protocol):
         """Answer a request by events."""
 
     def forget(self) -> None:
-        """Let go of what was kept for further requests."""
+        """Let go of what was kept for further requests; nothing, unless a worker says more."""
+        return
 
 
 def serve_worker(make: Callable[[], Worker]) -> int:

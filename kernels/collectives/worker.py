@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
+from .. import protocol
 from ..attention.backends.base import DECLINES, reason
 from ..protocol import Refusal, emit
 
@@ -18,7 +19,7 @@ OPS = ("all_reduce", "all_gather", "broadcast", "reduce", "reduce_scatter", "all
 ITEM = 4  # fp32
 
 
-class Worker:
+class Worker(protocol.Worker):
     """One rank, and the tensors of the collective at hand."""
 
     def __init__(self) -> None:

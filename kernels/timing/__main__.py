@@ -16,31 +16,17 @@ Each request is answered by one event.
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TYPE_CHECKING, Any
 
-from ..protocol import serve
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from ..protocol import Worker, serve_worker
 
 
-def main() -> int:
-    """Answer until the input ends, and return the exit status."""
-    os.environ.setdefault("KMP_BLOCKTIME", "1")
-    worker: Worker | None = None
+def make() -> Worker:
+    """Return the worker; what it imports may be missing, which is an answer."""
+    from . import worker
 
-    def handle(request: dict[str, Any]) -> None:
-        nonlocal worker
-        if worker is None:
-            from .worker import Worker
-
-            worker = Worker()
-        worker.handle(request)
-
-    return serve(handle)
+    return worker.Worker()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_worker(make))

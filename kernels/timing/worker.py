@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Callable
 
+from .. import protocol
 from ..attention.clock import host_times_ms, iterations_for
 from ..protocol import Refusal, emit
 from .syncs import watched
@@ -21,7 +22,7 @@ PREFIX = "bench_"
 Call = Callable[[], Any]
 
 
-class Worker:
+class Worker(protocol.Worker):
     """The functions of one script."""
 
     def __init__(self) -> None:
