@@ -9,7 +9,6 @@ Example:  devkit env run try-311 -- python -c 'import paddle'
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.app import App
-    from devkit.config import Config
 
 CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -42,7 +40,7 @@ def command(
     argv = list(words or [])
     if argv[:1] == ["--root"]:  # behind the environment's name, where one looks for it
         root, argv = True, argv[1:]
-    if _names_none(app.argv) or _is_program(name, argv, app.config):
+    if _names_none(app.argv) or enter.is_program(name, argv, app.config):
         name, argv = "", [name, *argv]
     elif argv[:1] == ["--"]:
         argv = argv[1:]
@@ -58,7 +56,7 @@ def command(
         raise UsageError("no program was named", "It comes after the environment's name and --.", *hints)
     environment = resolve(app.config, name)
     environ = enter.activated(environment, os.environ)
-    argv = _with_python(argv, environ)
+    argv = enter.with_python(argv, environ)
     program = enter.find(argv[0], environ)
     if program is None:
         error: DevkitError = DevkitError(
@@ -76,30 +74,6 @@ def command(
             error, status = enter.cannot_start(program, refused, environment)
     app.console.fail(error)
     return status
-
-
-def _with_python(argv: list[str], environ: dict[str, str]) -> list[str]:
-    """Return the line that runs a script: a .py file that is not executable is run by Python."""
-    from devkit.envs import enter
-
-    is_script = argv[0].endswith(".py") and Path(argv[0]).is_file() and enter.find(argv[0], environ) is None
-    return ["python", *argv] if is_script else argv
-
-
-def _is_program(name: str, argv: Sequence[str], config: Config) -> bool:
-    """Tell whether the first word is the program, and the environment this place's: nothing else has that name."""
-    from devkit.envs import containers, enter
-    from devkit.envs.resolve import resolve
-    from devkit.errors import DevkitError
-
-    if not name or os.sep in name or "--" in argv[:1] or containers.look_up(name):
-        return False
-    try:
-        resolve(config, name)
-    except DevkitError:
-        with contextlib.suppress(DevkitError):
-            return enter.find(name, enter.activated(resolve(config), os.environ)) is not None
-    return False
 
 
 def _names_none(argv: Sequence[str]) -> bool:

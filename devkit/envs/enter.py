@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -11,8 +12,9 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from devkit.envs import moved
+from devkit.envs import containers, moved
 from devkit.envs.pip import shims
+from devkit.envs.resolve import resolve
 from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.paths import cache_home
@@ -20,6 +22,7 @@ from devkit.paths import cache_home
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from devkit.config import Config
     from devkit.envs.resolve import Environment
 
 SHELLS = ("bash", "zsh", "fish")
@@ -80,6 +83,24 @@ def cannot_start(program: str, refused: OSError, environment: Environment) -> tu
 def find(name: str, environ: Mapping[str, str]) -> str | None:
     """Return the program of this name, as a shell in the environment would find it."""
     return shutil.which(name, path=environ.get("PATH"))
+
+
+def with_python(argv: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the line that runs a script: a .py file that is not executable is run by Python."""
+    is_script = argv[0].endswith(".py") and Path(argv[0]).is_file() and find(argv[0], environ) is None
+    return ["python", *argv] if is_script else list(argv)
+
+
+def is_program(name: str, argv: Sequence[str], config: Config) -> bool:
+    """Tell whether the first word is the program, and the environment this place's: no environment has that name."""
+    if not name or os.sep in name or "--" in argv[:1] or containers.look_up(name):
+        return False
+    try:
+        resolve(config, name)
+    except DevkitError:
+        with contextlib.suppress(DevkitError):
+            return find(name, activated(resolve(config), os.environ)) is not None
+    return False
 
 
 def activate_line(environment: Environment, shell: str) -> str:
