@@ -43,7 +43,8 @@ def command(
     from devkit.errors import UsageError
     from devkit.transfer.copy import check_names, parse_rate
     from devkit.transfer.fetch.address import parse_address
-    from devkit.transfer.fetch.get import TO_STDOUT, FetchOptions, fetch, parse_header, parse_sha256
+    from devkit.transfer.fetch.get import TO_STDOUT, fetch
+    from devkit.transfer.fetch.options import FetchOptions, parse_header, parse_sha256
 
     app = ctx.obj
     where = parse_address(sys.stdin.readline() if address == "-" else address)

@@ -2,101 +2,42 @@
 
 from __future__ import annotations
 
-import codecs
-import contextlib
-import errno
 import hashlib
 import http.client
-import itertools
 import netrc
 import os
-import re
 import shlex
-import stat
 import sys
 import time
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
-from devkit.errors import DevkitError, Hint, UsageError
+from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 from devkit.redact import remember_secret
 from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
 from devkit.transfer.far import wire
-from devkit.transfer.far.names import part_name, split
+from devkit.transfer.far.names import part_name
 from devkit.transfer.far.offering import Pace
 from devkit.transfer.far.taking import Options, Taking
+from devkit.transfer.fetch.answer import Remote, Stream, pour, probe, unreachable
 from devkit.transfer.fetch.client import Client
-from devkit.transfer.fetch.ranges import BLOCK, Fetch, Remote, Stream, pour, probe, unreachable
+from devkit.transfer.fetch.ranges import BLOCK, Fetch
+from devkit.transfer.fetch.target import has, is_device, mark, open_device, target_of
 from devkit.transfer.shown import shown
 from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from devkit.transfer.copy import Watch
     from devkit.transfer.fetch.address import Address
+    from devkit.transfer.fetch.options import FetchOptions
 
 STREAM = "devkit/1"
 DIGEST = "xxh3"
 TO_STDOUT = "-"
-MARK = "user.devkit.fetched"
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """How to fetch.
-
-    Attributes:
-        destination: a folder, or for one file its new name; ``-`` is standard output.
-        connections: how many are used at once.
-        rate: the most bytes a second; 0 is no limit.
-        checksum: compare the content of files whose size and time are the same (from ``devkit serve``).
-        sha256: what the file must hash to, hexadecimal; empty is not checked.
-        dry_run: stop after the plan.
-        replace: replace a file of the name that the server chose, though it is somebody else's.
-        headers: what else the server is told.
-        environ: the variables that name proxies; this process's by default.
-        ask: asks whether a file of the name that the server chose is replaced; None where nobody can be asked.
-    """
-
-    destination: str = "."
-    connections: int = 4
-    rate: int = 0
-    checksum: bool = False
-    sha256: str = ""
-    dry_run: bool = False
-    replace: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    environ: Mapping[str, str] | None = None
-    ask: Callable[[Path], bool] | None = None
-
-
-def parse_header(word: str) -> dict[str, str]:
-    """Return the head that ``Name: value`` is, or the heads of the lines of ``@FILE``, which no command line shows.
-
-    Raises:
-        UsageError: it is none, or there is no such file.
-    """
-    try:
-        lines = Path(word[1:]).read_text("utf-8").splitlines() if word.startswith("@") else [word]
-    except (OSError, UnicodeError) as error:
-        raise UsageError(f"{word[1:]} cannot be read", f"{error}.") from error
-    found = {}
-    for line in filter(str.strip, lines):
-        name, colon, value = line.partition(":")
-        if (
-            not colon
-            or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII)
-            or re.search(r"[\x00-\x1f\x7f]", value)
-        ):
-            raise UsageError("a header is Name: value", "", "devkit get -H 'Authorization: Bearer …' ADDRESS")
-        found[name] = value.strip()
-        remember_secret(value.strip())
-        remember_secret(value.strip().rpartition(" ")[2])
-    return found
 
 
 def with_netrc(address: Address) -> Address:
@@ -111,47 +52,6 @@ def with_netrc(address: Address) -> Address:
         return address
     remember_secret(known[2])
     return replace(address, credentials=f"{known[0]}:{known[2]}")
-
-
-def parse_sha256(word: str) -> str:
-    """Return a SHA-256 in lower case.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if word and not re.fullmatch(r"[0-9a-fA-F]{64}", word):
-        raise UsageError(f"{word!r} is not a SHA-256", "It has 64 hexadecimal digits.")
-    return word.lower()
-
-
-def file_name(address: Address, disposition: str) -> str:
-    """Return the name that a fetched file gets: the server's wish or the address's, as long as it is one plain name.
-
-    Raises:
-        DevkitError: neither is a name.
-    """
-    for name in (_wished(disposition), address.name):
-        last = name.replace("\\", "/").rpartition("/")[2]
-        try:
-            split(os.fsencode(last))
-        except (wire.ProtocolError, UnicodeEncodeError, ValueError):
-            continue
-        if not re.search(r"[\x00-\x1f\x7f]", last) and not last.startswith((".", "-")):
-            return last
-    raise DevkitError("the address names no file", "", "devkit get ADDRESS NAME   says what it is to be called")
-
-
-def _wished(disposition: str) -> str:
-    """Return the name that a Content-Disposition has; many servers write UTF-8 as it is, against the standard."""
-    if found := re.search(r"filename\*=([\w-]+)'[^']*'([^;]+)", disposition, re.IGNORECASE):
-        with contextlib.suppress(LookupError):
-            return unquote(found[2].strip(), encoding=codecs.lookup(found[1]).name, errors="surrogateescape")
-    found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;"]+)', disposition, re.IGNORECASE)
-    name = re.sub(r"\\(.)", r"\1", (found[1] or found[2] or "").strip()) if found else ""
-    try:
-        return name.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return name
 
 
 def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
@@ -169,12 +69,12 @@ def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
             return _stream(client, options, watch)
         if options.destination == TO_STDOUT:
             return _pour(stream, remote, options, watch, sys.stdout.fileno())
-        target, aside = _target(client.address, remote, options)
-        if _is_device(target):
-            return _pour(stream, remote, options, watch, _open_device(target))
+        target, aside = target_of(client.address, remote, options)
+        if is_device(target):
+            return _pour(stream, remote, options, watch, open_device(target))
         if remote.digests and target.is_file() and not options.sha256:
             outcome = _stream(client, replace(options, destination=str(target)), watch)
-            _mark(target)
+            mark(target)
         else:
             outcome = _file(stream, remote, target, options, watch)
     finally:
@@ -182,61 +82,6 @@ def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
     if aside:
         outcome.remarks = (*outcome.remarks, f"{aside} is here already, and stays: the file is saved as {target.name}")
     return outcome
-
-
-def _target(address: Address, remote: Remote, options: FetchOptions) -> tuple[Path, str]:
-    """Return where a file goes, and the name that it would have where somebody's file of that name stays."""
-    destination = Path(options.destination)
-    if not destination.is_dir() and not options.destination.endswith("/"):
-        # A link stays what it is, and the file that it points to is replaced, as by curl and a shell.
-        return (Path(os.path.realpath(destination)) if destination.is_symlink() else destination), ""
-    target = destination / file_name(address, remote.disposition)
-    if not os.path.lexists(target) or options.replace or _is_ours(target) or _have(target, remote):
-        return target, ""
-    if target.is_dir() or (options.ask is not None and not options.dry_run and options.ask(target)):
-        return target, ""
-    numbers = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
-    return next(path for path in numbers if not os.path.lexists(path) or _is_ours(path)), target.name
-
-
-def _mark(target: Path | int) -> None:
-    """Note on a file that it was fetched, and how it is now: as long as it stays so, it may be fetched anew."""
-    with contextlib.suppress(OSError):  # not every file system keeps notes
-        status = os.stat(target)  # noqa: PTH116 - it may be a descriptor
-        os.setxattr(target, MARK, b"%d %d" % (status.st_size, status.st_mtime_ns))
-
-
-def _is_ours(target: Path) -> bool:
-    """Tell whether a file was fetched, and nobody has touched it since."""
-    with contextlib.suppress(OSError):
-        status = target.lstat()
-        return os.getxattr(target, MARK, follow_symlinks=False) == b"%d %d" % (status.st_size, status.st_mtime_ns)
-    return False
-
-
-def _is_device(target: Path) -> bool:
-    try:
-        mode = target.stat().st_mode
-    except OSError:
-        return False
-    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        raise DevkitError(f"{target} is not written to", "It is a disk or a socket.")
-    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
-
-
-def _open_device(target: Path) -> int:
-    """Open a device, or a pipe that something reads.
-
-    Raises:
-        DevkitError: nothing reads it, or it cannot be opened.
-    """
-    try:
-        descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        why = "Nothing reads the pipe." if error.errno == errno.ENXIO else f"{error.strerror}."
-        raise DevkitError(f"{target} cannot be written", why) from error
-    os.set_blocking(descriptor, True)
-    return descriptor
 
 
 def _pour(stream: Stream, remote: Remote, options: FetchOptions, watch: Watch, descriptor: int) -> Outcome:
@@ -294,7 +139,7 @@ def _finish(outcome: Outcome, counts: dict[str, int], began: float) -> None:
 
 def _file(stream: Stream, remote: Remote, target: Path, options: FetchOptions, watch: Watch) -> Outcome:
     began = time.monotonic()
-    have = _have(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
+    have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
     outcome = _planned(remote, have, target.name, watch)
     counts = {"files": 0, "bytes": 0, "same_bytes": 0, "again_bytes": 0}
     if not have and not options.dry_run:
@@ -307,7 +152,7 @@ def _file(stream: Stream, remote: Remote, target: Path, options: FetchOptions, w
             remote,
             target,
             connect=lambda: Client(address, headers, options.environ),
-            mark=_mark,
+            mark=mark,
             prove=lambda part: _prove(part, target, options.sha256),
             connections=options.connections,
             rate=options.rate,
@@ -342,14 +187,6 @@ def _remarks(remote: Remote) -> Iterator[str]:
         yield "the server did not say how long it is: whether it is whole cannot be known"
     if remote.encoding:
         yield f"the server sent it {remote.encoding}-encoded, though asked not to; it is kept as it came"
-
-
-def _have(target: Path, remote: Remote) -> bool:
-    try:
-        status = target.stat()
-    except OSError:
-        return False
-    return remote.mtime_ns > 0 and (status.st_size, status.st_mtime_ns) == (remote.size, remote.mtime_ns)
 
 
 def _hash_holds(target: Path, sha256: str) -> bool:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import errno
 import http.client
 import mmap
 import os
-import re
 import ssl
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError, Hint
+from devkit.errors import DevkitError
 from devkit.files import new_file_mode
 from devkit.text import size
 from devkit.transfer.far import wire
@@ -25,11 +21,13 @@ from devkit.transfer.far.finishing import open_part
 from devkit.transfer.far.names import part_name
 from devkit.transfer.far.offering import Pace
 from devkit.transfer.far.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
+from devkit.transfer.fetch.answer import CONTENT_RANGE, Remote, Stream, pour, probe, said
 from devkit.transfer.fetch.client import BUSY, BUSY_TRIES, Client, retry_after
 from devkit.transfer.fetch.journal import Journal, Span, missing
+from devkit.transfer.fetch.work import NotARange, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -43,188 +41,6 @@ ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
 RESERVE = 64 << 20
 LOOK_EVERY = 8 << 20
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-
-
-@dataclass(frozen=True)
-class Remote:
-    """What a server says of a file.
-
-    Attributes:
-        size: in bytes; -1 where it does not say.
-        version: its ETag or its date; empty where it has neither, and no range can be trusted to be of the same file.
-        mtime_ns: when it was last changed; 0 where it does not say.
-        ranges: whether it answers ranges.
-        digests: whether it says what its blocks hash to, as ``devkit serve`` does.
-        is_folder: whether it is a folder of ``devkit serve``.
-        disposition: its Content-Disposition.
-        encoding: its Content-Encoding, though none was asked for; empty for none.
-        ends_by_itself: whether a file without a size comes in chunks, of which the last is marked.
-    """
-
-    size: int
-    version: str
-    mtime_ns: int
-    ranges: bool
-    digests: bool
-    is_folder: bool
-    disposition: str
-    encoding: str = ""
-    ends_by_itself: bool = False
-
-
-def describe(status: int, headers: Mapping[str, str]) -> Remote:
-    """Return what the answer to a range that begins at 0 says of the file.
-
-    Raises:
-        DevkitError: it says that there is none.
-    """
-    if status not in (200, 206, 416):
-        why = {401: "It asks for a password.", 403: "It refuses.", 404: "There is no such file.", 410: "It is gone."}
-        phrase = http.client.responses.get(status, "")
-        raise DevkitError(f"the server answered {status} {phrase}".rstrip(), why.get(status, ""))
-    tag = headers.get("ETag") or ""
-    date = headers.get("Last-Modified") or ""
-    span = _CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
-    length = headers.get("Content-Length") or ""
-    size = int(span[3]) if span else int(length) if length.isdigit() and status == 200 else -1  # noqa: PLR2004
-    if status == 416:  # noqa: PLR2004 - an empty file has no first byte
-        size = 0
-    encoding = re.sub(r"[^\w, -]", "", headers.get("Content-Encoding") or "").strip().lower()[:40]
-    exact = headers.get("Devkit-Mtime-Ns") or ""
-    return Remote(
-        size=size,
-        version=tag if tag and not tag.startswith("W/") else date,
-        mtime_ns=int(exact) if exact.isdigit() else _time_ns(date),
-        ranges=status == 206 and span is not None and span[1] == "0",  # noqa: PLR2004 - partial content
-        digests=exact.isdigit(),
-        is_folder="Devkit-Folder" in headers,
-        disposition=headers.get("Content-Disposition") or "",
-        encoding="" if encoding == "identity" else encoding,
-        ends_by_itself="chunked" in (headers.get("Transfer-Encoding") or "").lower(),
-    )
-
-
-def _time_ns(date: str) -> int:
-    try:
-        return int(email.utils.parsedate_to_datetime(date).timestamp()) * 10**9 if date else 0
-    except (TypeError, ValueError, OverflowError):
-        return 0
-
-
-@dataclass
-class Stream:
-    """An answer that is open, and where in the file its next byte lies."""
-
-    client: Client
-    response: http.client.HTTPResponse
-    at: int = 0
-
-    def goes_on(self, at: int) -> bool:
-        """Tell whether the next byte to come is the one at an offset."""
-        return self.at == at and self.response.length != 0 and not self.response.isclosed()
-
-    def close(self) -> None:
-        """End the connection."""
-        self.client.close()
-        self.response.close()
-
-
-def probe(client: Client) -> tuple[Remote, Stream]:
-    """Ask for the file from its first byte on: the answer says what it is, and is gone on with where that can be.
-
-    An address that works once is not used up, and a server that takes one connection is not asked for another.
-
-    Raises:
-        DevkitError: there is none, or the server cannot be reached.
-    """
-    try:
-        response = client.open({"Range": "bytes=0-"})
-        return describe(response.status, dict(response.headers.items())), Stream(client, response)
-    except (OSError, http.client.HTTPException) as error:
-        client.close()
-        raise unreachable(client, error) from error
-    except DevkitError:
-        client.close()
-        raise
-
-
-def unreachable(client: Client, error: Exception) -> DevkitError:
-    """Return what to say of a connection that failed."""
-    address = client.address
-    if isinstance(error, ssl.SSLCertVerificationError):
-        what = f"{address.netloc} could not be reached: its certificate is not trusted here"
-        why = "" if address.fingerprint else "The address of a share ends in #sha256=…, which says whom to trust."
-        return DevkitError(what, f"{error.verify_message}.\n{why}".rstrip())
-    if client.proxy is not None:
-        why = (
-            f"{_said(error)}. The proxy is named by the variables {address.scheme}_proxy or all_proxy, or by proxy.url."
-        )
-        hint = Hint.of("devkit", "config", "show", purpose="says where proxy.url comes from")
-        return DevkitError(f"{address.netloc} could not be reached through the proxy {client.proxy}", why, hint)
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
-        return DevkitError(f"{address.netloc} does not answer as a web server does", f"{_said(error)}.")
-    return DevkitError(f"{address.netloc} could not be reached", f"{_said(error)}.")
-
-
-def _said(error: BaseException) -> str:
-    if isinstance(error, http.client.IncompleteRead):
-        return "the connection ended"
-    return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
-
-
-class NotARange(Exception):
-    """The server does not answer a range: another of its machines knows another version, or it wants no more requests.
-
-    Attributes:
-        status: what it answered instead.
-        wait_s: how long a busy server asks to wait; 0 where asking again is no use.
-    """
-
-    def __init__(self, status: int, wait_s: float = 0.0) -> None:
-        super().__init__(f"the server answered {status} to a range")
-        self.status = status
-        self.wait_s = wait_s
-
-
-class Work:
-    """The ranges that are to be fetched, and the connections that are at it.
-
-    Who finds none left waits as long as others hold one: they may have to give it back.
-    """
-
-    def __init__(self, spans: Iterable[Span], workers: int) -> None:
-        self._changed = threading.Condition()
-        self._spans = deque(spans)
-        self._workers = workers
-        self._held = 0
-
-    def take(self, at: int = -1) -> Span | None:
-        """Return a range, the one that begins at an offset if there is one; None where all are fetched, or given up."""
-        with self._changed:
-            while not self._spans:
-                if not self._held:
-                    return None
-                self._changed.wait()
-            self._held += 1
-            span = next((span for span in self._spans if span[0] == at), self._spans[0])
-            self._spans.remove(span)
-            return span
-
-    def done(self) -> None:
-        """Take note that a range that was taken is fetched, or given up."""
-        with self._changed:
-            self._held -= 1
-            self._changed.notify_all()
-
-    def leave(self, spans: Iterable[Span]) -> bool:
-        """Give ranges back for others to fetch; False where nobody else is at it."""
-        with self._changed:
-            if self._workers == 1:
-                return False
-            self._workers -= 1
-            self._spans.extend(spans)
-            return True
 
 
 class Fetch:
@@ -402,7 +218,7 @@ class Fetch:
         if isinstance(error, NotARange) and error.status in (200, 416):
             return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
         return DevkitError(
-            "the file did not arrive whole", f"{_said(error)}.", "the same line again   goes on from where it was"
+            "the file did not arrive whole", f"{said(error)}.", "the same line again   goes on from where it was"
         )
 
     def _work(self, work: Work, part: int, journal: Journal, opened: Stream | None) -> None:
@@ -558,7 +374,7 @@ class Fetch:
         """
         first, end = span
         response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
+        found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
         if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
             return response, int(found[2]) + 1
         client.close()
@@ -627,7 +443,7 @@ class Fetch:
                     if free < reserve:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
-            why = f"{_said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
+            why = f"{said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
             raise DevkitError("the file did not arrive whole", why) from error
         if self._remote.size >= 0 and offset != self._remote.size:
             raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
@@ -639,23 +455,6 @@ class Fetch:
         if stream is None:
             raise AssertionError("the answer was read already")
         yield from pour(stream, self._remote, buffer)
-
-
-def pour(stream: Stream, remote: Remote, buffer: memoryview) -> Iterator[int]:
-    """Yield how many bytes of an answer came into a buffer, to the answer's end.
-
-    Raises:
-        ConnectionError: it ended early.
-    """
-    response = stream.response
-    try:
-        while count := response.readinto(buffer):
-            stream.at += count
-            yield count
-        if response.length or (remote.size > stream.at and remote.encoding == ""):
-            raise ConnectionError("the connection ended")
-    finally:
-        stream.close()
 
 
 def _free(folder: int) -> tuple[int, int]:

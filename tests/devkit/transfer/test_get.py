@@ -23,8 +23,8 @@ from devkit.redact import redact
 from devkit.transfer.far.names import part_name
 from devkit.transfer.fetch.address import parse_address, redirected
 from devkit.transfer.fetch.client import proxy_of
-from devkit.transfer.fetch.get import file_name
 from devkit.transfer.fetch.journal import Journal, merged, missing
+from devkit.transfer.fetch.target import file_name
 from devkit.transfer.share.announce import Announcement
 
 from .conftest import REPOSITORY, sharing, tree

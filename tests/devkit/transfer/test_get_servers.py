@@ -15,7 +15,9 @@ import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import file_name, parse_header, with_netrc
+from devkit.transfer.fetch.get import with_netrc
+from devkit.transfer.fetch.options import parse_header
+from devkit.transfer.fetch.target import file_name
 
 from .web import get, plain
 

@@ -19,7 +19,8 @@ import pytest
 from devkit.transfer.copy import Watch
 from devkit.transfer.far import wire
 from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import FetchOptions, fetch
+from devkit.transfer.fetch.get import fetch
+from devkit.transfer.fetch.options import FetchOptions
 
 from .conftest import REPOSITORY, tree
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.transfer.copy import Outcome, Watch
 from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import FetchOptions, fetch
+from devkit.transfer.fetch.get import fetch
+from devkit.transfer.fetch.options import FetchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
