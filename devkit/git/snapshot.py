@@ -1,6 +1,7 @@
-"""Snapshots: all that a command can touch, as git objects under a private ref, written by one git process.
+"""Snapshots: all that a command can touch, as git objects, written by one git process.
 
-A snapshot is a commit below ``refs/devkit/undo/``. Its tree holds ``snapshot.json`` and, in ``o/``, the blobs that it
+A snapshot is a commit. A ref below ``refs/devkit/undo/`` names it while its run lasts; then a pack of devkit's keeps it
+(``store.py``). Its tree holds ``snapshot.json`` and, in ``o/``, the blobs that it
 names: the raw index (an unmerged one is no tree), files byte for byte (no filter and no line ending conversion), the
 files of a rebase or merge that goes on, the stash's log. Its parents keep alive every commit that the command could
 let go of.
