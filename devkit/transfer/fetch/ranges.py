@@ -88,6 +88,7 @@ class Fetch:
         self._direct = -1
         self._resuming = False
         self._journal: Journal | None = None
+        self._on_range: Callable[[], None] = lambda: None
         self.fetched = 0
         self.found = 0
         self.again = 0
@@ -159,11 +160,12 @@ class Fetch:
         self._direct = open_directly(part) if size >= DIRECT_FROM else -1
         spans = _segments(left, self._connections)
         count = max(min(self._connections, len(spans)), 1)
-        work = Work(spans, count)
         opened = self._opened
         if opened is not None and (self._remote.digests or not spans or spans[0][0] != 0):
             opened.close()
             opened = None
+        work = Work(spans, count, -1 if opened is None else opened.at)
+        self._on_range = work.answered
         self._opened = None
         threads = [
             threading.Thread(target=self._work, args=(work, part, journal, None if number else opened), daemon=True)
@@ -376,6 +378,7 @@ class Fetch:
         response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
         found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
         if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
+            self._on_range()
             return response, int(found[2]) + 1
         client.close()
         if response.status == 206 or (response.status >= 500 and response.status not in BUSY):  # noqa: PLR2004

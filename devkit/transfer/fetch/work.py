@@ -29,26 +29,49 @@ class NotARange(Exception):
 class Work:
     """The ranges that are to be fetched, and the connections that are at it.
 
-    Who finds none left waits as long as others hold one: they may have to give it back.
+    Who finds none left waits as long as others hold one: they may have to give it back. The answer that is open may
+    be the only one that the server gives: until another range was answered, what it goes on with is its own.
+
+    Args:
+        spans: the ranges.
+        workers: how many connections there are.
+        at: where the open answer begins; -1 where none is open.
     """
 
-    def __init__(self, spans: Iterable[Span], workers: int) -> None:
+    def __init__(self, spans: Iterable[Span], workers: int, at: int = -1) -> None:
         self._changed = threading.Condition()
         self._spans = deque(spans)
         self._workers = workers
         self._held = 0
+        self._reserved = at
+        self._answered = False
 
     def take(self, at: int = -1) -> Span | None:
-        """Return a range, the one that begins at an offset if there is one; None where all are fetched, or given up."""
+        """Return a range, for the open answer the one at its offset; None where all are fetched, or given up."""
         with self._changed:
-            while not self._spans:
-                if not self._held:
+            while (span := self._next(at)) is None:
+                if not self._held and not self._spans:
                     return None
                 self._changed.wait()
             self._held += 1
-            span = next((span for span in self._spans if span[0] == at), self._spans[0])
             self._spans.remove(span)
+            if at >= 0:
+                self._reserved = -1
+                self._changed.notify_all()
             return span
+
+    def _next(self, at: int) -> Span | None:
+        if at >= 0:
+            own = next((span for span in self._spans if span[0] == at), None)
+            if own is not None or (self._held and not self._answered):
+                return own
+        return next((span for span in self._spans if span[0] != self._reserved or at >= 0), None)
+
+    def answered(self) -> None:
+        """Take note that the server answered a range beside the open answer."""
+        with self._changed:
+            self._answered = True
+            self._changed.notify_all()
 
     def done(self) -> None:
         """Take note that a range that was taken is fetched, or given up."""
