@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 GRACE_S = 5.0
+DRAIN_S = 20.0  # for what a program wrote before it ended, on a machine that is busy
 TURN_S = 0.25
 TAIL_BYTES = 64 * 1024
 LINE_BYTES = 64 * 1024
@@ -102,16 +103,31 @@ class _Reader:
     takes: tuple[Callable[[bytes], None], ...]
     kept: bytearray = field(default_factory=bytearray)
     error: Exception | None = None
+    reading: bool = False
+    _thread: threading.Thread = field(default_factory=threading.Thread, init=False, repr=False)
 
-    def start(self) -> threading.Thread:
-        thread = threading.Thread(target=self._read, daemon=True)
-        thread.start()
-        return thread
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Wait for its end, or for all that is in the pipe now where what the program left running holds it open."""
+        deadline = time.monotonic() + DRAIN_S
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(1.0)
+            if self.reading and not select.select([self.stream], [], [], 0)[0] and self.reading:
+                return
+
+    def _next(self) -> bytes:
+        self.reading = True
+        data = os.read(self.stream.fileno(), 1 << 16)
+        self.reading = False
+        return data
 
     def _read(self) -> None:
         rest = b""
         with contextlib.suppress(OSError, ValueError):
-            while data := os.read(self.stream.fileno(), 1 << 16):
+            while data := self._next():
                 self.kept += data
                 if self.keep is not None and len(self.kept) > 2 * self.keep:
                     del self.kept[: -self.keep]
@@ -154,7 +170,6 @@ class Child:
         self.grace_s = grace_s
         self._lifeline = os.fdopen(lifeline, "wb", buffering=0)  # closed once, whatever interrupts whom
         self._readers: list[_Reader] = []
-        self._threads: list[threading.Thread] = []
 
     def read(
         self,
@@ -175,7 +190,7 @@ class Child:
                     takes.append(lambda line, shown=shown: shown(line.decode(errors="replace")))  # type: ignore[misc]
                 reader = _Reader(stream, keep, tuple(takes), kept)
                 self._readers.append(reader)
-                self._threads.append(reader.start())
+                reader.start()
 
     def feed(self, data: bytes) -> None:
         """Write its standard input and close it, in the background: it may never read it."""
@@ -198,8 +213,8 @@ class Child:
         """
         self._await(timeout_s)
         status = self.process.wait()
-        for thread in self._threads:
-            thread.join(1.0)  # what it left running may hold the pipe open
+        for reader in self._readers:
+            reader.drain()
         self._close()
         for reader in self._readers:
             if reader.error is not None:
@@ -231,8 +246,8 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for thread in self._threads:
-            thread.join(1.0)
+        for reader in self._readers:
+            reader.drain()
         self._close()
 
     def _cut(self) -> None:

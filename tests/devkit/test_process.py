@@ -100,6 +100,17 @@ def test_all_of_long_output_is_kept_by_default(runner: Runner) -> None:
     assert len(done.stdout) == 3_000_000
 
 
+def test_what_a_program_wrote_is_told_whole_though_it_is_gone(runner: Runner) -> None:
+    told: list[str] = []
+
+    def slowly(line: str) -> None:
+        time.sleep(0.035)
+        told.append(line)
+
+    runner.run(python("for i in range(40): print(i)"), on_line=slowly)
+    assert told == [str(number) for number in range(40)]
+
+
 def test_data_reaches_standard_input(runner: Runner) -> None:
     data = os.urandom(2_000_000)
     assert runner.run(["cat"], data=data).stdout == data
