@@ -67,7 +67,7 @@ def ssh_words(app: App, port: int, identity: str) -> list[str]:
 
 @contextlib.contextmanager
 def watching(console: Console, text: str, restored: list[str], stays: str = STAYS) -> Iterator[Watch]:
-    """Show the progress of a transfer from the plans of its far sides on; an interruption says what stays."""
+    """Show the progress of a transfer from the plans of its remote ends on; an interruption says what stays."""
     from devkit.transfer.copy import Watch
 
     lock = threading.Lock()
@@ -134,7 +134,7 @@ def told(outcome: Outcome, verb: str) -> str:
 
 def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
     """Say what a transfer would do."""
-    from devkit.transfer.far.wire import raw
+    from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
 
     plan = outcome.plan
@@ -156,7 +156,7 @@ def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
 
 def _show_names(console: Console, plan: dict[str, Any]) -> None:
     """Say what was copied, as far as the plan names it."""
-    from devkit.transfer.far.wire import raw
+    from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
 
     for name in plan.get("names", []):
@@ -192,7 +192,7 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
         failed = outcome.result["failed"]
         if failed:
             from devkit.errors import DevkitError
-            from devkit.transfer.far.reading import SHORTER
+            from devkit.transfer.remote.reading import SHORTER
 
             what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
             changed = any(SHORTER in reason for _, reason in failed)
@@ -203,7 +203,7 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
 
 
 def _listed(pairs: Sequence[Sequence[str]], count: int) -> str:
-    from devkit.transfer.far.wire import raw
+    from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
 
     lines = [f"{shown(raw(name))} ({shown(reason.encode('utf-8', 'replace'))})" for name, reason in pairs[:NAMED]]
@@ -213,7 +213,7 @@ def _listed(pairs: Sequence[Sequence[str]], count: int) -> str:
 def _show_left_out(console: Console, plan: dict[str, Any]) -> DevkitError | None:
     """Say what was left out as it is meant to be, and return what to say of what could not be read."""
     from devkit.errors import DevkitError
-    from devkit.transfer.far.manifest import MEANT_TO_BE_LEFT_OUT
+    from devkit.transfer.remote.manifest import MEANT_TO_BE_LEFT_OUT
 
     unread = [pair for pair in plan["left_out"] if pair[1] not in MEANT_TO_BE_LEFT_OUT]
     meant = [pair for pair in plan["left_out"] if pair[1] in MEANT_TO_BE_LEFT_OUT]

@@ -2,7 +2,7 @@
 
 SRC… are put into the folder PATH of each host, made if it is missing; a folder that ends in a slash sends what is
 in it. One file to a PATH that is no folder gets that name. Several hosts get the same at once: a:,b:,c:data/. The
-far side needs ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes
+remote side needs ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes
 on from where it was; what is there already is not sent again. A folder that is new there appears when it is whole.
 
 Example:  devkit send dist/*.whl checkpoints gpu7:work/
@@ -52,11 +52,14 @@ def command(
     )
     ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place in places]
-    with flags.answering(app.console, hosts, as_json=as_json), copy.reaching(app.console, ssh, request, places) as far:
+    with (
+        flags.answering(app.console, hosts, as_json=as_json),
+        copy.reaching(app.console, ssh, request, places) as remotes,
+    ):
         offer = copy.offer_of(request)
         with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
             with flags.watching(app.console, f"sending to {', '.join(hosts)}", app.restored) as watch:
-                outcomes = copy.send_to_all(app.console, ssh, request, offer, far, watch)
+                outcomes = copy.send_to_all(app.console, ssh, request, offer, remotes, watch)
             run.record["result"] = [outcome.as_json() for outcome in outcomes]
             if as_json:
                 app.console.json(run.record["result"])

@@ -18,9 +18,9 @@ from devkit.commands._cli.options import Json
 
 if TYPE_CHECKING:
     from devkit.console import Console
-    from devkit.transfer.share.announce import Announcement
-    from devkit.transfer.share.connection import Served
-    from devkit.transfer.share.server import Server
+    from devkit.transfer.http_server.announce import Announcement
+    from devkit.transfer.http_server.connection import Served
+    from devkit.transfer.http_server.server import Server
 
 
 def command(
@@ -49,8 +49,8 @@ def command(
 ) -> None:
     from devkit.text import counted, duration, size
     from devkit.transfer.copy import parse_rate, parse_size
-    from devkit.transfer.share.announce import Announcement, is_loopback, parse_time
-    from devkit.transfer.share.start import open_share
+    from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time
+    from devkit.transfer.http_server.start import open_share
 
     app = ctx.obj
     console = app.console

@@ -11,13 +11,13 @@ from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
-from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import FILE, FOLDER, Offer, describe
-from devkit.transfer.far.offering import Offering
-from devkit.transfer.far.reading import Changed, Reader, is_small
-from devkit.transfer.far.taking import Options, Taking
-from devkit.transfer.remote import NoPython, Place, Remote, parse_place
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.manifest import FILE, FOLDER, Offer, describe
+from devkit.transfer.remote.reading import Changed, Reader, is_small
+from devkit.transfer.remote.receiver import Options, Receiver
+from devkit.transfer.remote.sender import Sender
 from devkit.transfer.shown import shown
+from devkit.transfer.ssh import Connection, NoPython, Place, parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +85,7 @@ class Outcome:
     remarks: tuple[str, ...] = ()
 
     def take_remarks(self) -> None:
-        """Take over what the taking end remarked, as text that is fit to be shown."""
+        """Take over what the receiver remarked, as text that is fit to be shown."""
         said = [shown(wire.raw(line)) for line in self.result.pop("remarks", [])[:REMARKS]]
         self.remarks = (*self.remarks, *said)
 
@@ -216,7 +216,7 @@ def _bytes(word: str) -> int:
 
 
 def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
-    """Return what a far side said of its work, when all of it is of the kind that belongs there.
+    """Return what a remote side said of its work, when all of it is of the kind that belongs there.
 
     Raises:
         wire.ProtocolError: it is not.
@@ -259,12 +259,14 @@ def offer_of(request: Request) -> Offer:
 
 
 @contextlib.contextmanager
-def reaching(console: Console, ssh: Sequence[str], request: Request, places: Sequence[Place]) -> Iterator[list[Remote]]:
+def reaching(
+    console: Console, ssh: Sequence[str], request: Request, places: Sequence[Place]
+) -> Iterator[list[Connection]]:
     """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there.
 
     Of several hosts at a terminal each is waited for: ssh may ask, and one question at a time can be answered.
     """
-    remotes = [Remote(console, ssh, place) for place in places]
+    remotes = [Connection(console, ssh, place) for place in places]
     with contextlib.ExitStack() as stack:
         if len(remotes) > 1 and console.interactive:
             _connect_in_turn(stack, remotes)
@@ -275,7 +277,7 @@ def reaching(console: Console, ssh: Sequence[str], request: Request, places: Seq
         yield remotes
 
 
-def _connect_in_turn(stack: contextlib.ExitStack, remotes: Sequence[Remote]) -> None:
+def _connect_in_turn(stack: contextlib.ExitStack, remotes: Sequence[Connection]) -> None:
     for remote in remotes:
         stack.callback(remote.close)
         remote.connect()
@@ -302,12 +304,12 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
 
 
 def send(
-    request: Request, offer: Offer, remote: Remote, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
+    request: Request, offer: Offer, remote: Connection, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
 ) -> Outcome:
     """Send what is offered to one host; ``ahead`` are files that were read already.
 
     Raises:
-        DevkitError: the connection, or the far side, failed.
+        DevkitError: the connection, or the remote side, failed.
     """
     outcome = Outcome(remote.place.host)
     with _talking(remote):
@@ -321,7 +323,7 @@ def send(
             keep=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
             update=request.update,
         )
-        offering = Offering(
+        sender = Sender(
             remote.channel,
             offer,
             remote.digest,
@@ -332,7 +334,7 @@ def send(
             watch.done,
             ahead if remote.checksum == "crc32" else None,
         )
-        outcome.result = proven(offering.serve(), RESULT_COUNTS)
+        outcome.result = proven(sender.serve(), RESULT_COUNTS)
         outcome.take_remarks()
         if not outcome.plan:
             raise wire.ProtocolError("a result without a plan")
@@ -353,10 +355,10 @@ class Claims:
             return self._hosts.setdefault(path, host)
 
 
-class _TakingBesideOthers(Taking):
+class _SharingReceiver(Receiver):
     """Takes into a folder that other hosts' files arrive in too."""
 
-    fills_unseen = False
+    uses_staging = False
     host = ""
     claims = Claims()
 
@@ -369,7 +371,7 @@ class _TakingBesideOthers(Taking):
 
 
 def receive(
-    remote: Remote,
+    remote: Connection,
     request: Request,
     destination: str,
     watch: Watch,
@@ -378,7 +380,7 @@ def receive(
     """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from.
 
     Raises:
-        DevkitError: the connection, or the far side, failed.
+        DevkitError: the connection, or the remote side, failed.
     """
     place = remote.place
     outcome = Outcome(place.host)
@@ -392,7 +394,7 @@ def receive(
             compress=request.compress,
             rate=request.rate,
         )
-        taking = (Taking if claims is None else _TakingBesideOthers)(
+        receiver = (Receiver if claims is None else _SharingReceiver)(
             remote.channel,
             os.fsencode(destination),
             remote.digest,
@@ -408,17 +410,17 @@ def receive(
             _planning(outcome, watch),
             watch.done,
         )
-        if isinstance(taking, _TakingBesideOthers) and claims is not None:
-            taking.host, taking.claims = place.host, claims
-        outcome.result = taking.run()
+        if isinstance(receiver, _SharingReceiver) and claims is not None:
+            receiver.host, receiver.claims = place.host, claims
+        outcome.result = receiver.run()
         outcome.take_remarks()
         outcome.wire_bytes = remote.channel.received
     return outcome
 
 
 @contextlib.contextmanager
-def _talking(remote: Remote) -> Iterator[Remote]:
-    """Talk with the far side; where that fails, say why as a user would want to read it."""
+def _talking(remote: Connection) -> Iterator[Connection]:
+    """Talk with the remote side; where that fails, say why as a user would want to read it."""
     with remote:
         try:
             yield remote
@@ -517,7 +519,7 @@ def receive_from_all(
     claims = Claims() if several else None
     into = f"{destination.rstrip('/')}/" if several else destination
     request = replace(request, rate=-(-request.rate // len(wanted)))
-    remotes = [Remote(console, ssh, place) for place, _ in wanted]
+    remotes = [Connection(console, ssh, place) for place, _ in wanted]
 
     def one(number: int) -> None:
         place, sources = wanted[number]
@@ -536,7 +538,7 @@ def receive_from_all(
 
 
 def send_to_all(
-    console: Console, ssh: Sequence[str], request: Request, offer: Offer, remotes: Sequence[Remote], watch: Watch
+    console: Console, ssh: Sequence[str], request: Request, offer: Offer, remotes: Sequence[Connection], watch: Watch
 ) -> list[Outcome]:
     """Send to several hosts at once; one that fails does not stop the others."""
     outcomes = [Outcome(remote.place.host) for remote in remotes]

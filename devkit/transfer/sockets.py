@@ -11,7 +11,7 @@ import threading
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from devkit.transfer.far import wire
+from devkit.transfer.remote import wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from devkit.errors import DevkitError
 from devkit.process import converse
 from devkit.redact import redact
-from devkit.transfer.far.wire import SILENCE_S, ProtocolError, widen
-from devkit.transfer.remote import ssh_line
+from devkit.transfer.remote.wire import SILENCE_S, ProtocolError, widen
+from devkit.transfer.ssh import ssh_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from typing_extensions import Self
 
-    from devkit.transfer.remote import Place
+    from devkit.transfer.ssh import Place
 
 CHUNK = 1 << 15  # bytes that every server takes in one request
 WINDOW = 64  # requests on their way
@@ -46,8 +46,8 @@ class Refused(Exception):
         self.code = code
 
 
-class FarFile(NamedTuple):
-    """What the far side tells of a file; None is what it does not tell. ``mtime`` is in seconds."""
+class RemoteFile(NamedTuple):
+    """What the remote side tells of a file; None is what it does not tell. ``mtime`` is in seconds."""
 
     size: int | None
     mode: int | None
@@ -92,7 +92,7 @@ class _Fields:
         self._at += length
         return found
 
-    def file(self) -> FarFile:
+    def file(self) -> RemoteFile:
         flags = self.number()
         size = self.number(">Q") if flags & _SIZE else None
         if flags & _OWNER:
@@ -101,7 +101,7 @@ class _Fields:
         mtime = self.number(">Q") & 0xFFFFFFFF if flags & _TIMES else None
         for _ in range(2 * self.number() if flags & _MORE else 0):
             self.string()
-        return FarFile(size, mode, mtime)
+        return RemoteFile(size, mode, mtime)
 
     @property
     def left(self) -> bool:
@@ -259,7 +259,7 @@ class Sftp:
 
     # Files by name.
 
-    def _file(self, kind: int, path: bytes) -> FarFile | None:
+    def _file(self, kind: int, path: bytes) -> RemoteFile | None:
         try:
             return self._answer(self._ask(kind, _string(path)), _ATTRS).file()
         except Refused as error:
@@ -267,15 +267,15 @@ class Sftp:
                 return None
             raise
 
-    def stat(self, path: bytes) -> FarFile | None:
+    def stat(self, path: bytes) -> RemoteFile | None:
         """Return what a path names, beyond symbolic links; None is nothing."""
         return self._file(_STAT, path)
 
-    def lstat(self, path: bytes) -> FarFile | None:
+    def lstat(self, path: bytes) -> RemoteFile | None:
         """Return what a path names, a symbolic link itself; None is nothing."""
         return self._file(_LSTAT, path)
 
-    def listing(self, path: bytes) -> dict[bytes, FarFile]:
+    def listing(self, path: bytes) -> dict[bytes, RemoteFile]:
         """Return what is in a folder, by name."""
         found = {}
         handle = self.handle(self._ask(_OPENDIR, _string(path)))
@@ -342,7 +342,7 @@ class Sftp:
         """Ask for what is told of an open file, and return the number of the request."""
         return self._ask(_FSTAT, _string(handle))
 
-    def status(self, number: int) -> FarFile:
+    def status(self, number: int) -> RemoteFile:
         """Return what is told of an open file that was asked about."""
         return self._answer(number, _ATTRS).file()
 

@@ -10,15 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.transfer.far.names import PART, part_name
-from devkit.transfer.far.wire import text
+from devkit.transfer.remote.names import PART, part_name
+from devkit.transfer.remote.wire import text
 from devkit.transfer.sftp.client import Refused, Sftp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from devkit.transfer.far.manifest import Entry
-    from devkit.transfer.remote import Place
+    from devkit.transfer.remote.manifest import Entry
+    from devkit.transfer.ssh import Place
 
 SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
 CHANGED = "it changed while it was read"
@@ -46,7 +46,7 @@ def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
 
 
 def home(path: str) -> bytes:
-    """Return a path there as the far side takes it: what is relative begins at the user's home."""
+    """Return a path there as the remote side takes it: what is relative begins at the user's home."""
     return os.fsencode(path[2:] if path.startswith("~/") else "" if path == "~" else path)
 
 
@@ -61,8 +61,8 @@ def reason(error: Refused | OSError) -> str:
 def connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
     """Speak with a host; what is refused and not handled ends it."""
     try:
-        with Sftp(ssh, place) as far:
-            yield far
+        with Sftp(ssh, place) as sftp:
+            yield sftp
     except Refused as error:
         raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
 

@@ -1,4 +1,4 @@
-"""From a far side that speaks sftp alone."""
+"""From a remote side that speaks sftp alone."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.transfer.far.attributes import Attributes
-from devkit.transfer.far.finishing import open_part, sync_folders
-from devkit.transfer.far.folders import NO_FOLLOW, Folders, let_write, sync_file_system
-from devkit.transfer.far.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
-from devkit.transfer.far.names import PART, split
-from devkit.transfer.far.taking import FATAL
-from devkit.transfer.far.wire import ProtocolError, text
-from devkit.transfer.sftp.client import CHUNK, WINDOW, FarFile, Refused, Sftp
+from devkit.transfer.remote.attributes import Attributes
+from devkit.transfer.remote.durability import open_part, sync_folders
+from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write, sync_file_system
+from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
+from devkit.transfer.remote.names import PART, split
+from devkit.transfer.remote.receiver import FATAL
+from devkit.transfer.remote.wire import ProtocolError, text
+from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import (
     CHANGED,
     SECOND,
@@ -39,7 +39,7 @@ from devkit.transfer.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devkit.transfer.remote import Place
+    from devkit.transfer.ssh import Place
 
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
 BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
@@ -55,8 +55,8 @@ def receive(
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
-    with connected(ssh, place) as far:
-        receiving = _Receiving(far, place.host, anew=anew)
+    with connected(ssh, place) as sftp:
+        receiving = _Receiving(sftp, place.host, anew=anew)
         for path in paths:
             receiving.add(home(path) or b".")
         receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
@@ -64,12 +64,12 @@ def receive(
 
 
 class _Receiving(Copy):
-    def __init__(self, far: Sftp, host: str, *, anew: bool) -> None:
+    def __init__(self, sftp: Sftp, host: str, *, anew: bool) -> None:
         super().__init__(anew)
-        self._far = far
+        self._sftp = sftp
         self._host = host
         self._offered: dict[bytes, tuple[Entry, bytes]] = {}
-        self._named: list[FarFile] = []
+        self._named: list[RemoteFile] = []
         self._batch: list[tuple[Entry, bytes]] = []
         self._batch_bytes = 0
         self._made: list[Entry] = []
@@ -79,7 +79,7 @@ class _Receiving(Copy):
     def add(self, path: bytes) -> None:
         """Add what a path names there: a file, a folder, or what is in one; wildcards may name several."""
         for each in self._matching(path):
-            there = self._far.stat(each)
+            there = self._sftp.stat(each)
             if there is None:
                 raise DevkitError(f"{self._host}: {shown(each)} cannot be read", "It is not there.")
             if not there.is_folder and not there.is_file:
@@ -94,7 +94,7 @@ class _Receiving(Copy):
                 self._keep(name, each, there)
 
     def _matching(self, path: bytes) -> list[bytes]:
-        if not has_magic(path) or self._far.lstat(path) is not None:
+        if not has_magic(path) or self._sftp.lstat(path) is not None:
             return [path]
         found = [b"/" if path.startswith(b"/") else b""]
         for pattern in filter(None, path.split(b"/")):
@@ -106,17 +106,17 @@ class _Receiving(Copy):
                 with contextlib.suppress(Refused):
                     matched += [
                         above + name + b"/"
-                        for name in self._far.listing(above or b".")
+                        for name in self._sftp.listing(above or b".")
                         if fnmatchcase(name, pattern) and (not name.startswith(b".") or pattern.startswith(b"."))
                     ]
             found = matched
         end = None if path.endswith(b"/") else -1
-        found = [each[:end] for each in found if self._far.stat(each[:end]) is not None]
+        found = [each[:end] for each in found if self._sftp.stat(each[:end]) is not None]
         if not found:
             raise DevkitError(f"{self._host}: nothing matches {shown(path)}", "No name there fits the pattern.")
         return found
 
-    def _keep(self, below: bytes, path: bytes, there: FarFile) -> bool:
+    def _keep(self, below: bytes, path: bytes, there: RemoteFile) -> bool:
         """Take an entry into what is offered, and tell whether it is there now."""
         if there.is_file and (there.size is None or there.mtime is None or not 0 <= there.size <= MAX_SIZE):
             self.fail(below, "its size and time are not told")
@@ -151,7 +151,7 @@ class _Receiving(Copy):
         while waiting:
             below, path = waiting.pop()
             try:
-                listed = self._far.listing(path)
+                listed = self._sftp.listing(path)
             except Refused as error:
                 self.fail(below or path, reason(error))
                 continue
@@ -240,19 +240,19 @@ class _Receiving(Copy):
             return
         if self._is_here(folders, entry):
             return
-        opening = self._far.ask_to_open(path)
+        opening = self._sftp.ask_to_open(path)
         yield
-        handle = self._far.handle(opening)
-        first = self._far.ask_status(handle)
+        handle = self._sftp.handle(opening)
+        first = self._sftp.ask_status(handle)
         ahead = 0 if self._is_begun(folders, entry) else min(entry.size, AHEAD_BYTES)
         reads = deque(self._ask_to_read(entry, handle, offset) for offset in range(0, ahead, CHUNK))
         yield
         try:
             begun = self._complete(folders, entry, handle, first, reads)
-            last = self._far.ask_status(handle)
+            last = self._sftp.ask_status(handle)
         finally:
-            self._far.forget([first, *(number for number, _, _ in reads)])
-            self._far.close(handle)
+            self._sftp.forget([first, *(number for number, _, _ in reads)])
+            self._sftp.close(handle)
         yield
         self._must_be(entry, last)
         self._batch.append((entry, version_name(entry.path.rpartition(b"/")[2], entry)))
@@ -310,20 +310,20 @@ class _Receiving(Copy):
                 reads.append(self._ask_to_read(entry, handle, asked))
                 asked += reads[-1][2]
             number, offset, length = reads.popleft()
-            data = self._far.data(number, length)
+            data = self._sftp.data(number, length)
             if not data:
                 raise Changed
             if len(data) < length:  # a server may give less than it was asked for
                 rest = offset + len(data), length - len(data)
-                reads.appendleft((self._far.ask_to_read(handle, *rest), *rest))
+                reads.appendleft((self._sftp.ask_to_read(handle, *rest), *rest))
             _write(descriptor, data, offset)
 
     def _ask_to_read(self, entry: Entry, handle: bytes, offset: int) -> tuple[int, int, int]:
         length = min(CHUNK, entry.size - offset)
-        return self._far.ask_to_read(handle, offset, length), offset, length
+        return self._sftp.ask_to_read(handle, offset, length), offset, length
 
     def _must_be(self, entry: Entry, asked: int) -> None:
-        now = self._far.status(asked)
+        now = self._sftp.status(asked)
         if not is_version(entry, now.size, now.mtime):
             raise Changed
 

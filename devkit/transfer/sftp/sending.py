@@ -1,4 +1,4 @@
-"""To a far side that speaks sftp alone."""
+"""To a remote side that speaks sftp alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.transfer.far.folders import NO_FOLLOW, Folders
-from devkit.transfer.far.manifest import FILE, FOLDER, Entry, Offer
-from devkit.transfer.far.names import split
-from devkit.transfer.far.wire import text
-from devkit.transfer.sftp.client import CHUNK, WINDOW, FarFile, Refused, Sftp
+from devkit.transfer.remote.folders import NO_FOLLOW, Folders
+from devkit.transfer.remote.manifest import FILE, FOLDER, Entry, Offer
+from devkit.transfer.remote.names import split
+from devkit.transfer.remote.wire import text
+from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import (
     CHANGED,
     SECOND,
@@ -30,7 +30,7 @@ from devkit.transfer.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devkit.transfer.remote import Place
+    from devkit.transfer.ssh import Place
 
 OURS = 0o600
 
@@ -45,13 +45,13 @@ def send(
     """
     folder = home(place.path)
     entries = list(offer.entries)
-    with connected(ssh, place) as far:
-        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(far.stat(folder)):
+    with connected(ssh, place) as sftp:
+        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(sftp.stat(folder)):
             folder, slash, name = folder.rpartition(b"/")
             folder = folder or slash
             split(name)
             entries[0] = entries[0]._replace(path=name)
-        sending = _Sending(far, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
+        sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
         sending.left_out = [[text(path), why] for path, why in offer.left_out]
         sending.make_root()
         opened: dict[int, Folders] = {}
@@ -71,12 +71,12 @@ def send(
 
 
 class _Sending(Copy):
-    def __init__(self, far: Sftp, host: str, root: bytes, *, anew: bool) -> None:
+    def __init__(self, sftp: Sftp, host: str, root: bytes, *, anew: bool) -> None:
         super().__init__(anew)
-        self._far = far
+        self._sftp = sftp
         self._host = host
         self._root = root
-        self._there: dict[bytes, dict[bytes, FarFile]] = {}
+        self._there: dict[bytes, dict[bytes, RemoteFile]] = {}
         self._unmade: set[bytes] = set()
 
     def _path(self, below: bytes) -> bytes:
@@ -86,10 +86,10 @@ class _Sending(Copy):
         names = self._root.split(b"/")
         for depth in range(1, len(names) + 1):
             path = b"/".join(names[:depth])
-            if not path or _is_folder(self._far.stat(path)):
+            if not path or _is_folder(self._sftp.stat(path)):
                 continue
             try:
-                self._far.mkdir(path)
+                self._sftp.mkdir(path)
             except Refused as error:
                 what = f"{self._host}: {shown(path)} cannot be made"
                 raise DevkitError(what, f"{error}.") from error
@@ -100,21 +100,21 @@ class _Sending(Copy):
             return
         path = self._path(entry.path)
         try:
-            self._far.mkdir(path)
+            self._sftp.mkdir(path)
             self._there[entry.path] = {}
         except Refused as error:
-            there = self._far.lstat(path)
+            there = self._sftp.lstat(path)
             if there is None or not there.is_folder:
                 self._unmade.add(entry.path)
                 self.fail(entry.path, _in_the_way(there) if there else str(error))
             elif (there.mode or 0) & stat.S_IRWXU != stat.S_IRWXU:  # it gets its mode at the end
                 with contextlib.suppress(Refused):
-                    self._far.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
+                    self._sftp.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
 
-    def _listed(self, folder: bytes) -> dict[bytes, FarFile]:
+    def _listed(self, folder: bytes) -> dict[bytes, RemoteFile]:
         if folder not in self._there:
             try:
-                self._there[folder] = self._far.listing(self._path(folder))
+                self._there[folder] = self._sftp.listing(self._path(folder))
             except Refused:  # a folder that may be written but not read
                 self._there[folder] = {}
         return self._there[folder]
@@ -131,7 +131,7 @@ class _Sending(Copy):
                 self.fail(entry.path, "a folder is in its way")
             elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
                 if stat.S_IMODE(there.mode or 0) != entry.mode:
-                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                    self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
                 self.have(entry)
             else:
                 folder, base = folders.of(source)
@@ -154,10 +154,10 @@ class _Sending(Copy):
         for each in self.left(entry, lambda: listed):
             if each != part_name:
                 with contextlib.suppress(Refused):
-                    self._far.remove(folder + each)
+                    self._sftp.remove(folder + each)
         left = listed.get(part_name)
         if left is not None and (not left.is_file or (left.size or 0) > entry.size):
-            self._far.remove(part)
+            self._sftp.remove(part)
             left = None
         begun = 0
         if left is not None:
@@ -166,15 +166,15 @@ class _Sending(Copy):
             whole = is_version(entry, left.size, left.mtime)
             begun = entry.size if whole else max((left.size or 0) - WINDOW * CHUNK, 0)
             if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
-                self._far.set_status(part, OURS, left.mtime or 0)
-        handle = self._far.open_to_write(part, anew=not begun)
+                self._sftp.set_status(part, OURS, left.mtime or 0)
+        handle = self._sftp.open_to_write(part, anew=not begun)
         try:
             self._write(entry, descriptor, handle, begun)
-            self._far.finish(handle, entry.mode, entry.mtime_ns // SECOND)
-            self._far.rename(part, path)
+            self._sftp.finish(handle, entry.mode, entry.mtime_ns // SECOND)
+            self._sftp.rename(part, path)
         except Changed:
-            self._far.close(handle)
-            self._far.remove(part)
+            self._sftp.close(handle)
+            self._sftp.remove(part)
             self.fail(entry.path, CHANGED)
             return
         self.files += 1
@@ -191,17 +191,17 @@ class _Sending(Copy):
                     data = os.pread(descriptor, min(CHUNK, entry.size - offset), offset)
                     if not data:
                         raise Changed  # noqa: TRY301 - answers are still to be taken
-                    waiting.append(self._far.ask_to_write(handle, offset, data))
+                    waiting.append(self._sftp.ask_to_write(handle, offset, data))
                     offset += len(data)
                 if len(waiting) >= WINDOW or offset == entry.size:
-                    self._far.wait(waiting.popleft())
+                    self._sftp.wait(waiting.popleft())
         except Refused as error:
             why = f"sftp says no more than this: {error}. Its disk may be full."
             raise DevkitError(
                 f"{self._host}: {shown(entry.path)} cannot be written", why, "the same line again   goes on"
             ) from error
         except Changed:
-            self._far.forget(waiting)
+            self._sftp.forget(waiting)
             raise
         _must_be(entry, descriptor)
 
@@ -210,7 +210,7 @@ class _Sending(Copy):
         for entry in reversed(entries):
             if entry.path not in self._unmade:
                 try:
-                    self._far.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+                    self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
                 except Refused as error:
                     self.fail(entry.path, reason(error))
 
@@ -221,9 +221,9 @@ def _must_be(entry: Entry, descriptor: int) -> None:
         raise Changed
 
 
-def _is_folder(there: FarFile | None) -> bool:
+def _is_folder(there: RemoteFile | None) -> bool:
     return there is not None and there.is_folder
 
 
-def _in_the_way(there: FarFile) -> str:
+def _in_the_way(there: RemoteFile) -> str:
     return "a symbolic link is in its way" if there.is_link else "a file is in its way"

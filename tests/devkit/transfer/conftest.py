@@ -1,4 +1,4 @@
-"""A far side on this machine: an ssh that runs what it is given in a shell here, and pairs of ends in one process."""
+"""A remote side on this machine: an ssh that runs what it is given in a shell, and pairs of ends in one process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import Offer, describe
-from devkit.transfer.far.offering import Offering
-from devkit.transfer.far.taking import Options, Taking
-from devkit.transfer.share.start import open_share
+from devkit.transfer.http_server.start import open_share
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.manifest import Offer, describe
+from devkit.transfer.remote.receiver import Options, Receiver
+from devkit.transfer.remote.sender import Sender
 
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
@@ -30,7 +30,7 @@ FUZZ = int(os.environ.get("TRANSFER_FUZZ", "1"))  # how many times as much is ma
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devkit.transfer.share.server import Server
+    from devkit.transfer.http_server.server import Server
 
 
 # Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.
@@ -40,17 +40,17 @@ for word in "$@"; do
 done
 while [ "$1" != "--" ]; do shift; done
 [ "$2" = unreachable ] && { echo "ssh: connect to host unreachable port 22: No route to host" >&2; exit 255; }
-cd "$FAR_HOME/$2" || exit 255
-export HOME="$FAR_HOME/$2"
+cd "$REMOTE_HOME/$2" || exit 255
+export HOME="$REMOTE_HOME/$2"
 shift 2
-PATH="$FAR_PATH"
-echo "Welcome to the far side"
-exec $FAR_WRAP sh -c "$*"
+PATH="$REMOTE_PATH"
+echo "Welcome to the remote side"
+exec $REMOTE_WRAP sh -c "$*"
 """
 
 
 @dataclass(frozen=True)
-class FarSide:
+class Hosts:
     """Hosts ``h`` and ``g`` of this machine, and their homes."""
 
     home: Path
@@ -58,7 +58,7 @@ class FarSide:
 
 
 @pytest.fixture
-def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FarSide:
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
     """An ssh whose hosts are folders here, and a Python 3 in its path."""
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -66,12 +66,12 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FarSide:
     ssh.write_text(FAKE_SSH)
     ssh.chmod(0o755)
     (tools / "python3").symlink_to(sys.executable)
-    homes = FarSide(tmp_path / "far" / "h", tmp_path / "far" / "g")
+    homes = Hosts(tmp_path / "remote" / "h", tmp_path / "remote" / "g")
     homes.home.mkdir(parents=True)
     homes.other.mkdir()
     monkeypatch.setenv("DEVKIT_TRANSFER_SSH", str(ssh))
-    monkeypatch.setenv("FAR_HOME", str(tmp_path / "far"))
-    monkeypatch.setenv("FAR_PATH", f"{tools}:/usr/bin:/bin")
+    monkeypatch.setenv("REMOTE_HOME", str(tmp_path / "remote"))
+    monkeypatch.setenv("REMOTE_PATH", f"{tools}:/usr/bin:/bin")
     return homes
 
 
@@ -104,9 +104,9 @@ def transfer(
     Args:
         offered: what is offered.
         destination: where it goes.
-        options: of the taking end.
+        options: of the receiver.
         digest: the hash.
-        more: of the offering end; ``relay`` stands between the offering end and the taking one.
+        more: of the sender; ``relay`` stands between the sender and the taking one.
     """
     relay = more.pop("relay", None)
     requests_out, requests_in = os.pipe()
@@ -121,7 +121,7 @@ def transfer(
 
     def give() -> None:
         try:
-            Offering(giving, offered, digest, "crc32", **more).serve()
+            Sender(giving, offered, digest, "crc32", **more).serve()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             pair.offered.append(error)
         finally:
@@ -130,7 +130,7 @@ def transfer(
     thread = threading.Thread(target=give)
     thread.start()
     try:
-        pair.result = Taking(
+        pair.result = Receiver(
             taking, os.fsencode(destination), digest, "crc32", options or Options(), pair.plan.update
         ).run()
     finally:
@@ -245,7 +245,7 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
         "LogLevel ERROR\nPrintMotd no\n"
         # Its own home, or the start-up files of whoever runs the tests would say which python3 is found there.
-        f"SetEnv PATH={os.environ.get('TEST_FAR_PATH', '/usr/bin:/bin')} HOME={keys}\n"
+        f"SetEnv PATH={os.environ.get('TEST_REMOTE_PATH', '/usr/bin:/bin')} HOME={keys}\n"
     )
     config = keys / "ssh_config"
     config.write_text(

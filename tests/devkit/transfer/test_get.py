@@ -20,12 +20,12 @@ import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.redact import redact
-from devkit.transfer.far.names import part_name
-from devkit.transfer.fetch.address import parse_address, redirected
-from devkit.transfer.fetch.client import proxy_of
-from devkit.transfer.fetch.journal import Journal, merged, missing
-from devkit.transfer.fetch.target import file_name
-from devkit.transfer.share.announce import Announcement
+from devkit.transfer.http_download.address import parse_address, redirected
+from devkit.transfer.http_download.client import proxy_of
+from devkit.transfer.http_download.journal import Journal, merged, missing
+from devkit.transfer.http_download.target import file_name
+from devkit.transfer.http_server.announce import Announcement
+from devkit.transfer.remote.names import part_name
 
 from .conftest import REPOSITORY, sharing, tree
 from .web import get, plain
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devkit.transfer.fetch.ranges.BACKOFF_S", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr("devkit.transfer.http_download.ranges.BACKOFF_S", (0.01, 0.01, 0.01, 0.01))
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_what_was_not_synced_does_not_count_once_the_machine_was_started_anew(
     journal.save(sync=False)
     for boot, end in (("the same", 60), ("another", 30), ("", 30)):
         if boot != "the same":
-            monkeypatch.setattr("devkit.transfer.fetch.journal.boot_id", lambda boot=boot: boot)
+            monkeypatch.setattr("devkit.transfer.http_download.journal.boot_id", lambda boot=boot: boot)
         later = Journal(folder, "journal", part, "v", 100)
         later.load()
         assert later.done == [(0, end)]
@@ -290,7 +290,7 @@ def test_a_server_that_sends_without_end_does_not_fill_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = [1000, 90]
-    monkeypatch.setattr("devkit.transfer.fetch.ranges._free", lambda _folder: (left.pop(0) if left else 0, 100))
+    monkeypatch.setattr("devkit.transfer.http_download.ranges._free", lambda _folder: (left.pop(0) if left else 0, 100))
     headers = {"Connection": "close"}
     endless = plain(bytes(64 << 20), ranges=False, length=False, headers=headers)
     with endless as server, pytest.raises(DevkitError, match="cannot be written") as said:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError, UsageError
-from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import with_netrc
-from devkit.transfer.fetch.options import parse_header
-from devkit.transfer.fetch.target import file_name
+from devkit.transfer.http_download.address import parse_address
+from devkit.transfer.http_download.get import with_netrc
+from devkit.transfer.http_download.options import parse_header
+from devkit.transfer.http_download.target import file_name
 
 from .web import get, plain
 
@@ -32,7 +32,7 @@ DATA = os.urandom((9 << 20) + 77)
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devkit.transfer.fetch.ranges.BACKOFF_S", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr("devkit.transfer.http_download.ranges.BACKOFF_S", (0.01, 0.01, 0.01, 0.01))
 
 
 @pytest.mark.parametrize("connections", [1, 4])

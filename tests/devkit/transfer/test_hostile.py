@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import Entry, Offer, Source, describe, pack, unpack
-from devkit.transfer.far.names import Ignore, collisions, link_stays_inside, part_name, split
-from devkit.transfer.far.taking import Options, Taking
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.manifest import Entry, Offer, Source, describe, pack, unpack
+from devkit.transfer.remote.names import Ignore, collisions, link_stays_inside, part_name, split
+from devkit.transfer.remote.receiver import Options, Receiver
 
 from .conftest import FUZZ, offer, transfer, tree
 
@@ -166,7 +166,7 @@ def test_names_that_differ_in_case_alone_are_refused_where_they_would_collide(
     (tmp_path / "source" / "makefile").write_text("other")
     transfer(offer(f"{tmp_path}/source/"), tmp_path / "both")
     assert len(list((tmp_path / "both").iterdir())) == 2
-    monkeypatch.setattr("devkit.transfer.far.taking.ignores_case", lambda _folder: True)
+    monkeypatch.setattr("devkit.transfer.remote.receiver.ignores_case", lambda _folder: True)
     pair = transfer(offer(f"{tmp_path}/source/"), tmp_path / "one")
     assert pair.result["failed"] == [["makefile", "this file system takes its name for another's"]]
     assert [each.read_text() for each in (tmp_path / "one").iterdir()] == ["one"]
@@ -196,11 +196,11 @@ def test_patterns_mean_what_gitignore_says(patterns: list[str], path: bytes, is_
     assert Ignore(each.encode() for each in patterns).leaves_out(path, is_folder) is left_out
 
 
-# A taking end that asks for what is not offered, an offering end that sends what was not asked for.
+# A receiver that asks for what is not offered, an sender that sends what was not asked for.
 
 
 def _requests(tmp_path: Path, *frames: tuple[int, bytes]) -> list[BaseException]:
-    """Send requests to an honest offering end, and return what it raised."""
+    """Send requests to an honest sender, and return what it raised."""
     (tmp_path / "shared").mkdir(exist_ok=True)
     (tmp_path / "shared" / "file").write_bytes(b"shared" * 100)
     offered = offer(tmp_path / "shared")
@@ -209,10 +209,10 @@ def _requests(tmp_path: Path, *frames: tuple[int, bytes]) -> list[BaseException]
     giving = wire.Channel(theirs, theirs, silence_s=5)
 
     def give() -> None:
-        from devkit.transfer.far.offering import Offering
+        from devkit.transfer.remote.sender import Sender
 
         try:
-            Offering(giving, offered, "sha256", "crc32").serve()
+            Sender(giving, offered, "sha256", "crc32").serve()
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             raised.append(error)
 
@@ -258,7 +258,7 @@ def test_a_request_for_what_is_not_offered_ends_the_transfer(frame: tuple[int, b
 
 
 def _answers(tmp_path: Path, manifest: list[Entry], *frames: tuple[int, bytes]) -> BaseException | dict[str, Any]:
-    """Let an honest taking end hear a manifest and answers, and return what came of it."""
+    """Let an honest receiver hear a manifest and answers, and return what came of it."""
     ours, theirs = _sockets()
     liar = wire.Channel(ours, ours, silence_s=5)
     for entry in manifest:
@@ -269,7 +269,7 @@ def _answers(tmp_path: Path, manifest: list[Entry], *frames: tuple[int, bytes]) 
     with socket.socket(fileno=os.dup(ours)) as end:
         end.shutdown(socket.SHUT_WR)
     try:
-        return Taking(
+        return Receiver(
             wire.Channel(theirs, theirs, silence_s=5), os.fsencode(tmp_path / "there"), "sha256", "crc32"
         ).run()
     except (wire.ProtocolError, wire.Stopped) as error:
@@ -471,7 +471,7 @@ def swapping(folder: Path, target: Path) -> Iterator[list[int]]:
         thread.join()
 
 
-@pytest.mark.parametrize("end", ["offering", "taking"])
+@pytest.mark.parametrize("end", ["sender", "receiver"])
 def test_a_folder_that_turns_into_a_link_during_transfers_leads_nowhere(
     end: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -483,7 +483,7 @@ def test_a_folder_that_turns_into_a_link_during_transfers_leads_nowhere(
     folder.mkdir(parents=True)
     for number in range(20):
         (folder / str(number)).write_text("public")
-    swapped = folder if end == "offering" else tmp_path / "there" / "folder"
+    swapped = folder if end == "sender" else tmp_path / "there" / "folder"
     swapped.mkdir(parents=True, exist_ok=True)
     with swapping(swapped, outside) as count:
         for _ in range(100):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far.manifest import MEANT_TO_BE_LEFT_OUT, Offer
-from devkit.transfer.far.names import MAX_DEPTH, MAX_PATH
-from devkit.transfer.far.wire import Stopped
+from devkit.transfer.remote.manifest import MEANT_TO_BE_LEFT_OUT, Offer
+from devkit.transfer.remote.names import MAX_DEPTH, MAX_PATH
+from devkit.transfer.remote.wire import Stopped
 
 from .conftest import nest, offer, transfer
 

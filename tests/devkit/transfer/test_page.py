@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.share.server import Server
+    from devkit.transfer.http_server.server import Server
 
 pytestmark = pytest.mark.engine
 

@@ -6,7 +6,7 @@ import random
 import subprocess
 from typing import TYPE_CHECKING
 
-from devkit.transfer.far.names import Ignore
+from devkit.transfer.remote.names import Ignore
 
 if TYPE_CHECKING:
     from pathlib import Path

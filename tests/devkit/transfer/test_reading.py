@@ -1,4 +1,4 @@
-"""What the offering end reads: small files while ssh connects, and none that is not as it was offered."""
+"""What the sender reads: small files while ssh connects, and none that is not as it was offered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 
 from devkit.transfer import copy
 from devkit.transfer.copy import read_ahead
-from devkit.transfer.far import asking
-from devkit.transfer.far.names import part_name
-from devkit.transfer.far.reading import SMALL, Changed, Reader
+from devkit.transfer.remote import requests
+from devkit.transfer.remote.names import part_name
+from devkit.transfer.remote.reading import SMALL, Changed, Reader
 
 from .conftest import offer, transfer, tree
 
@@ -79,7 +79,7 @@ def test_a_pipe_in_the_place_of_a_small_file_blocks_nothing(source: Path) -> Non
 def test_a_file_that_is_gone_is_said_once_however_often_it_is_asked_for(
     size: int, begun: int, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "WANT_SPAN", 1 << 16)
+    monkeypatch.setattr(requests, "WANT_SPAN", 1 << 16)
     source = tmp_path / "source"
     source.mkdir()
     (source / "file").write_bytes(os.urandom(size))
@@ -93,7 +93,7 @@ def test_a_file_that_is_gone_is_said_once_however_often_it_is_asked_for(
     else:
         (source / "file").write_bytes(bytes(size // 3))
     pair = transfer(offered, there)
-    if how == "shorter" and not begun and size <= asking.WANT_SPAN:
+    if how == "shorter" and not begun and size <= requests.WANT_SPAN:
         assert pair.result["failed"] == []
         assert (there / "file").stat().st_size == size // 3
         return

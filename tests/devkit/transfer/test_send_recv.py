@@ -1,4 +1,4 @@
-"""``devkit send`` and ``devkit recv`` as a user types them, over an ssh whose far side is this machine."""
+"""``devkit send`` and ``devkit recv`` as a user types them, over an ssh whose remote side is this machine."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import pytest
 
 from devkit.errors import UsageError
 from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, parse_size, proven
-from devkit.transfer.far.names import MAX_DEPTH
-from devkit.transfer.far.wire import ProtocolError
-from devkit.transfer.remote import Place, fast_ciphers, parse_place
+from devkit.transfer.remote.names import MAX_DEPTH
+from devkit.transfer.remote.wire import ProtocolError
+from devkit.transfer.ssh import Place, fast_ciphers, parse_place
 
-from .conftest import REPOSITORY, FarSide, nest, tree
+from .conftest import REPOSITORY, Hosts, nest, tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 
-def test_send_puts_a_folder_into_the_path(devkit: Devkit, far: FarSide, source: Path) -> None:
+def test_send_puts_a_folder_into_the_path(devkit: Devkit, remote: Hosts, source: Path) -> None:
     done = devkit("send", str(source), "h:backup")
     assert (done.status, done.out) == (0, "")
     assert "46 files sent" in done.err
-    assert tree(far.home / "backup" / "source") == tree(source)
+    assert tree(remote.home / "backup" / "source") == tree(source)
     again = devkit("send", str(source), "h:backup")
     assert "0 files sent" in again.err
     assert "46 files unchanged" in again.err
 
 
-def test_recv_brings_what_wildcards_name(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+def test_recv_brings_what_wildcards_name(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
     for name in ("a.whl", "b.whl", "c.txt"):
-        (far.home / name).write_text(name)
+        (remote.home / name).write_text(name)
     assert devkit("recv", "h:*.whl", "h:c.txt", "here").status == 0
     assert sorted(each.name for each in (tmp_path / "here").iterdir()) == ["a.whl", "b.whl", "c.txt"]
     missing = devkit("recv", "h:*.zip", "here")
@@ -51,33 +51,33 @@ def test_recv_brings_what_wildcards_name(devkit: Devkit, far: FarSide, tmp_path:
     assert "h: nothing matches *.zip" in missing.err
 
 
-def test_names_reach_neither_shell(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+def test_names_reach_neither_shell(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
     name = "$(touch pwned);`touch pwned`'\" && -x\n\\"
     (tmp_path / name).write_text("plain")
     assert devkit("send", f"./{name}", f"h:{name}/").status == 0
-    assert (far.home / name / name).read_text() == "plain"
+    assert (remote.home / name / name).read_text() == "plain"
     assert devkit("recv", f"h:{name}/{name}", "back/").status == 0
     assert (tmp_path / "back" / name).read_text() == "plain"
-    assert not list(far.home.glob("pwned"))
+    assert not list(remote.home.glob("pwned"))
     assert not list(tmp_path.glob("pwned"))
 
 
 def test_several_hosts_get_the_same_and_one_that_fails_stops_no_other(
-    devkit: Devkit, far: FarSide, source: Path
+    devkit: Devkit, remote: Hosts, source: Path
 ) -> None:
     done = devkit("send", f"{source}/", "h:x,g:y", "--json")
     assert done.status == 0
     assert [each["host"] for each in json.loads(done.out)] == ["h", "g"]
-    assert tree(far.home / "x") == tree(far.other / "y") == tree(source)
+    assert tree(remote.home / "x") == tree(remote.other / "y") == tree(source)
     failed = devkit("send", f"{source}/script.sh", "h:z/,unreachable:z/")
     assert failed.status == 1
     assert "the connection to unreachable failed" in failed.err
     assert "No route to host" in failed.err
-    assert (far.home / "z" / "script.sh").is_file()
+    assert (remote.home / "z" / "script.sh").is_file()
 
 
-def test_several_hosts_send_at_once_into_one_folder(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
-    for home, host in ((far.home, "h"), (far.other, "g")):
+def test_several_hosts_send_at_once_into_one_folder(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
+    for home, host in ((remote.home, "h"), (remote.other, "g")):
         (home / "logs").mkdir()
         (home / "logs" / f"{host}.log").write_text(host)
         (home / "logs" / "both").write_text(host)
@@ -102,8 +102,8 @@ def test_several_hosts_send_at_once_into_one_folder(devkit: Devkit, far: FarSide
     assert (tmp_path / "there" / "one.h").read_text() == "h"
 
 
-def test_json_is_answered_where_it_fails_and_names_are_text(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
-    assert far.home.is_dir()
+def test_json_is_answered_where_it_fails_and_names_are_text(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
+    assert remote.home.is_dir()
     for words in (["recv", "unreachable:x", "."], ["recv", "h:none", "."], ["send", "none", "h:"]):
         done = devkit(*words, "--json")
         assert done.status == 1
@@ -115,8 +115,8 @@ def test_json_is_answered_where_it_fails_and_names_are_text(devkit: Devkit, far:
         assert json.loads(done.out)[0]["plan"]["names"] == ["é数\\xff"]
 
 
-def test_what_cannot_be_read_fails_and_what_is_never_sent_does_not(devkit: Devkit, far: FarSide, source: Path) -> None:
-    assert far.home.is_dir()
+def test_what_cannot_be_read_fails_and_what_is_never_sent_does_not(devkit: Devkit, remote: Hosts, source: Path) -> None:
+    assert remote.home.is_dir()
     (source / "out").symlink_to("/somewhere else")
     done = devkit("send", f"{source}/", "h:x")
     assert done.status == 0
@@ -129,21 +129,21 @@ def test_what_cannot_be_read_fails_and_what_is_never_sent_does_not(devkit: Devki
         assert "(its path is too long)" in done.err
 
 
-def test_dry_run_names_what_would_be_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
+def test_dry_run_names_what_would_be_sent(devkit: Devkit, remote: Hosts, source: Path) -> None:
     done = devkit("send", str(source), "h:backup", "--dry-run")
     assert done.status == 0
     assert "source/nested/small 7" in done.out
     assert "46 files would be sent" in done.err
-    assert list(far.home.iterdir()) == []
+    assert list(remote.home.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, far: FarSide, source: Path) -> None:
-    (far.home / "zero").mkdir()
+def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, remote: Hosts, source: Path) -> None:
+    (remote.home / "zero").mkdir()
     done = devkit("send", f"{source}/", "h:")
     assert done.status == 1
     assert "1 entry could not be sent" in done.err
     assert "zero (a folder is in its way)" in done.err
-    assert (far.home / "big.bin").is_file()
+    assert (remote.home / "big.bin").is_file()
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_what_a_far_side_says_of_its_work_is_not_believed_blindly(said: dict[str
         proven({**honest, **said}, PLAN_COUNTS)
 
 
-def test_interrupted_it_says_that_the_same_line_goes_on(far: FarSide, heavy: Path) -> None:
+def test_interrupted_it_says_that_the_same_line_goes_on(remote: Hosts, heavy: Path) -> None:
     line = [sys.executable, "-m", "devkit", "send", f"{heavy}/", "h:there", "--limit", "5M"]
     process = subprocess.Popen(
         line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stderr=subprocess.PIPE, text=True
     )
-    while process.poll() is None and not list(far.home.rglob(".devkit-part-*")):
+    while process.poll() is None and not list(remote.home.rglob(".devkit-part-*")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
@@ -181,15 +181,15 @@ def test_interrupted_it_says_that_the_same_line_goes_on(far: FarSide, heavy: Pat
     assert "the same line goes on from where it was" in said
 
 
-def test_a_far_side_without_python_says_so(devkit: Devkit, far: FarSide, source: Path, tmp_path: Path) -> None:
-    assert far.home.is_dir()
-    done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"FAR_PATH": str(tmp_path)})
+def test_a_far_side_without_python_says_so(devkit: Devkit, remote: Hosts, source: Path, tmp_path: Path) -> None:
+    assert remote.home.is_dir()
+    done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"REMOTE_PATH": str(tmp_path)})
     assert done.status == 1
     assert "h runs no Python 3.6 or later" in done.err
 
 
-def test_the_record_tells_what_was_sent(devkit: Devkit, far: FarSide, source: Path) -> None:
-    assert far.home.is_dir()
+def test_the_record_tells_what_was_sent(devkit: Devkit, remote: Hosts, source: Path) -> None:
+    assert remote.home.is_dir()
     devkit("send", f"{source}/big.bin", "h:")
     record = json.loads(devkit("runs", "show", "last", "--json").out)
     assert record["command"] == "send"
@@ -330,18 +330,18 @@ def heavy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def carried(far: FarSide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def carried(remote: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which each connection leaves the number of bytes that it carried, those left in its pipes too."""
-    assert far.home.is_dir()
+    assert remote.home.is_dir()
     folder = tmp_path / "carried"
     folder.mkdir()
     counter = tmp_path / "counter.py"
     counter.write_text(COUNTER)
-    monkeypatch.setenv("FAR_WRAP", f"{sys.executable} {counter} {folder}")
+    monkeypatch.setenv("REMOTE_WRAP", f"{sys.executable} {counter} {folder}")
     return folder
 
 
-# Stands between ssh and the far shell, in both directions, and counts.
+# Stands between ssh and the remote shell, in both directions, and counts.
 COUNTER = """
 import os, subprocess, sys, threading
 kept = os.open(os.path.join(sys.argv[1], str(os.getpid())), os.O_WRONLY | os.O_CREAT)
@@ -371,9 +371,9 @@ sys.exit(child.returncode)
 
 
 def test_killed_on_either_side_the_same_line_goes_on(
-    far: FarSide, heavy: Path, carried: Path, capsys: pytest.CaptureFixture[str]
+    remote: Hosts, heavy: Path, carried: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    came = suffer(["send", f"{heavy}/", "h:there"], heavy, far.home / "there", carried, kills=5, seed=3)
+    came = suffer(["send", f"{heavy}/", "h:there"], heavy, remote.home / "there", carried, kills=5, seed=3)
     with capsys.disabled():
         print(f"\n  {came.told}")  # noqa: T201 - the count is the point
 
@@ -381,12 +381,12 @@ def test_killed_on_either_side_the_same_line_goes_on(
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["send", "recv"])
 def test_killed_hundreds_of_times_nothing_is_ever_wrong(
-    way: str, far: FarSide, heavy: Path, carried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: str, remote: Hosts, heavy: Path, carried: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (heavy / "huge").open("wb") as file:  # what is written past the page cache
         for _ in range(150):
             file.write(os.urandom(1 << 20))
-    there = far.home / "there" if way == "send" else tmp_path / "there"
+    there = remote.home / "there" if way == "send" else tmp_path / "there"
     words = ["send", f"{heavy}/", "h:there"] if way == "send" else ["recv", f"h:{heavy}/", str(there)]
     kills = int(os.environ.get("TRANSFER_KILLS", "200"))
     came = suffer(words, heavy, there, carried, kills=kills, seed=5)
@@ -396,16 +396,16 @@ def test_killed_hundreds_of_times_nothing_is_ever_wrong(
 
 
 def test_delete_removes_what_the_source_has_not_and_nothing_else(
-    devkit: Devkit, far: FarSide, source: Path, tmp_path: Path
+    devkit: Devkit, remote: Hosts, source: Path, tmp_path: Path
 ) -> None:
     assert devkit("send", str(source), "h:").status == 0
-    there = far.home / "source"
+    there = remote.home / "source"
     (there / "nested" / "old").mkdir()
     (there / "nested" / "old" / "file").write_text("old")
     (there / "gone.txt").write_text("gone")
     (there / "kept.log").write_text("kept")
     (there / "link out").symlink_to(tmp_path)
-    (far.home / "beside").write_text("not in a folder that is copied")
+    (remote.home / "beside").write_text("not in a folder that is copied")
     shown = devkit("send", "--delete", "--exclude", "*.log", "--dry-run", str(source), "h:")
     assert [line for line in shown.out.splitlines() if line.startswith("remove ")] == [
         "remove source/gone.txt",
@@ -416,23 +416,23 @@ def test_delete_removes_what_the_source_has_not_and_nothing_else(
     assert told.status == 0, told.err
     assert "4 entries removed" in told.err
     assert (there / "kept.log").exists()
-    assert (far.home / "beside").exists()
+    assert (remote.home / "beside").exists()
     assert tmp_path.is_dir()
     (there / "kept.log").unlink()
     assert tree(there) == tree(source)
 
 
 def test_delete_removes_nothing_where_something_could_not_be_read_or_a_word_is_wrong(
-    devkit: Devkit, far: FarSide, tmp_path: Path
+    devkit: Devkit, remote: Hosts, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "a").write_text("a")
     assert devkit("send", f"{source}/", "h:there").status == 0
-    (far.home / "there" / "old").write_text("old")
+    (remote.home / "there" / "old").write_text("old")
     os.mkfifo(source / "pipe")
     devkit("send", "--delete", f"{source}/", "h:there")
-    assert (far.home / "there" / "old").exists()
+    assert (remote.home / "there" / "old").exists()
     refused = devkit("send", "--delete", "--gitignore", f"{source}/", "h:there")
     assert (refused.status, "do not go together" in refused.err) == (2, True)
     (source / "pipe").unlink()
@@ -440,11 +440,11 @@ def test_delete_removes_nothing_where_something_could_not_be_read_or_a_word_is_w
     assert (source / "old").exists()
 
 
-def test_update_leaves_what_is_newer(devkit: Devkit, far: FarSide, tmp_path: Path) -> None:
+def test_update_leaves_what_is_newer(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("older")
     os.utime(tmp_path / "file", (1_000_000_000,) * 2)
-    (far.home / "file").write_text("newer")
+    (remote.home / "file").write_text("newer")
     assert devkit("send", "--update", "file", "h:").status == 0
-    assert (far.home / "file").read_text() == "newer"
+    assert (remote.home / "file").read_text() == "newer"
     assert devkit("send", "file", "h:").status == 0
-    assert (far.home / "file").read_text() == "older"
+    assert (remote.home / "file").read_text() == "older"

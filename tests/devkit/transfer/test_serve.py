@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import DevkitError, UsageError
-from devkit.transfer.far.names import link_stays_inside
-from devkit.transfer.share import http as share_http
-from devkit.transfer.share.announce import Announcement, is_loopback, parse_time, reachable
-from devkit.transfer.share.http import BadRequest, parse, parse_range
-from devkit.transfer.share.page import ordered
-from devkit.transfer.share.tree import Item
-from devkit.transfer.share.upload import upload_name
+from devkit.transfer.http_server import http as share_http
+from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time, reachable
+from devkit.transfer.http_server.http import BadRequest, parse, parse_range
+from devkit.transfer.http_server.page import ordered
+from devkit.transfer.http_server.tree import Item
+from devkit.transfer.http_server.upload import upload_name
+from devkit.transfer.remote.names import link_stays_inside
 
 from .conftest import FUZZ, sharing, tree
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.share.connection import Served
-    from devkit.transfer.share.server import Server
+    from devkit.transfer.http_server.connection import Served
+    from devkit.transfer.http_server.server import Server
 
 
 @pytest.fixture
@@ -344,7 +344,7 @@ def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.Mon
 
 
 def test_one_client_cannot_take_all_connections(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devkit.transfer.share.server.CONNECTIONS_OF_ONE", 5)
+    monkeypatch.setattr("devkit.transfer.http_server.server.CONNECTIONS_OF_ONE", 5)
     with contextlib.ExitStack() as stack:
         many = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5)) for _ in range(12)]
         time.sleep(0.3)
@@ -481,7 +481,7 @@ def test_once_ends_after_an_empty_file_too(source: Path) -> None:
 
 
 def test_a_share_expires(source: Path) -> None:
-    from devkit.transfer.share.start import open_share
+    from devkit.transfer.http_server.start import open_share
 
     with open_share([source]) as server:
         began = time.monotonic()

@@ -159,21 +159,21 @@ def test_any_name_goes_and_comes_back(devkit: Devkit, tmp_path: Path) -> None:
 
 def test_wildcards_name_what_is_there(devkit: Devkit, tmp_path: Path) -> None:
     for name in ("a/x.log", "b/y.log", "b/.hidden.log", "b/z.txt"):
-        (tmp_path / "far" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "far" / name).write_text(name)
-    done = devkit("recv", f"box:{tmp_path}/f?r/*/[xy]*.log", f"box:{tmp_path}/far/b/*.log", "here")
+        (tmp_path / "remote" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "remote" / name).write_text(name)
+    done = devkit("recv", f"box:{tmp_path}/r?mote/*/[xy]*.log", f"box:{tmp_path}/remote/b/*.log", "here")
     assert done.status == 0, done.err
     assert sorted(files(tmp_path / "here")) == ["x.log", "y.log"]
-    none = devkit("recv", f"box:{tmp_path}/far/*.none", "here")
+    none = devkit("recv", f"box:{tmp_path}/remote/*.none", "here")
     assert none.status == 1
     assert "nothing matches" in none.err
 
 
 def test_a_folders_content_and_a_file_come_in_one_line(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "far" / "sub").mkdir(parents=True)
-    (tmp_path / "far" / "sub" / "in").write_text("in")
+    (tmp_path / "remote" / "sub").mkdir(parents=True)
+    (tmp_path / "remote" / "sub" / "in").write_text("in")
     (tmp_path / "file").write_text("file")
-    done = devkit("recv", f"box:{tmp_path}/far/", f"box:{tmp_path}/file", "here")
+    done = devkit("recv", f"box:{tmp_path}/remote/", f"box:{tmp_path}/file", "here")
     assert done.status == 0, done.err
     assert sorted(files(tmp_path / "here")) == ["file", "sub/in"]
 
@@ -278,26 +278,26 @@ def test_killed_at_random_it_ends_with_every_file_as_it_is(word: str, devkit: De
 
 
 def test_a_folder_that_holds_one_file_is_still_a_folder(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "only").write_text("only")
-    assert devkit("recv", f"box:{tmp_path}/far/", "here").status == 0
+    (tmp_path / "remote").mkdir()
+    (tmp_path / "remote" / "only").write_text("only")
+    assert devkit("recv", f"box:{tmp_path}/remote/", "here").status == 0
     assert sorted(files(tmp_path / "here")) == ["only"]
 
 
 def test_links_and_pipes_are_said_and_what_they_name_comes_if_asked_for(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "file").write_text("file")
-    (tmp_path / "far" / "link").symlink_to("file")
-    os.mkfifo(tmp_path / "far" / "pipe")
-    done = devkit("recv", f"box:{tmp_path}/far/", "here")
+    (tmp_path / "remote").mkdir()
+    (tmp_path / "remote" / "file").write_text("file")
+    (tmp_path / "remote" / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "remote" / "pipe")
+    done = devkit("recv", f"box:{tmp_path}/remote/", "here")
     assert done.status == 1
     assert "link (a symbolic link: sftp copies none)" in done.err
     assert "left out: pipe" in done.err
     assert sorted(tree(tmp_path / "here")) == ["file"]
-    named = devkit("recv", f"box:{tmp_path}/far/link", "here")
+    named = devkit("recv", f"box:{tmp_path}/remote/link", "here")
     assert (named.status, (tmp_path / "here" / "link").read_text()) == (0, "file")
     assert not (tmp_path / "here" / "link").is_symlink()
-    pipe = devkit("recv", f"box:{tmp_path}/far/pipe", "here")
+    pipe = devkit("recv", f"box:{tmp_path}/remote/pipe", "here")
     assert (pipe.status, "pipe cannot be read" in pipe.err) == (1, True)
 
 

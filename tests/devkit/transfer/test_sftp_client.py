@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer.far.manifest import FILE, Entry
-from devkit.transfer.far.wire import ProtocolError
-from devkit.transfer.remote import Place
+from devkit.transfer.remote.manifest import FILE, Entry
+from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp import receiving
 from devkit.transfer.sftp.copying import version_name
+from devkit.transfer.ssh import Place
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.transfer.copy import Watch
-from devkit.transfer.far import wire
-from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import fetch
-from devkit.transfer.fetch.options import FetchOptions
+from devkit.transfer.http_download.address import parse_address
+from devkit.transfer.http_download.get import fetch
+from devkit.transfer.http_download.options import FetchOptions
+from devkit.transfer.remote import wire
 
 from .conftest import REPOSITORY, tree
 

@@ -144,7 +144,7 @@ def test_a_host_that_refuses_says_what_ssh_said(sshd: Path, devkit: Devkit, sour
 
 @pytest.fixture
 def _no_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TEST_FAR_PATH", str(tmp_path))
+    monkeypatch.setenv("TEST_REMOTE_PATH", str(tmp_path))
 
 
 @pytest.mark.usefixtures("_no_python", "sshd")
@@ -213,7 +213,7 @@ def test_half_a_file_is_gone_on_from_by_sftp_where_it_is_the_same_version(devkit
     process.wait()
     assert part is not None
     assert not (tmp_path / "there" / "big").exists()
-    time.sleep(0.5)  # what is left in the far side's pipes
+    time.sleep(0.5)  # what is left in the remote side's pipes
     begun = part.stat()
     assert 4 << 20 <= begun.st_size < big.stat().st_size
     again = devkit("send", str(big), f"box:{tmp_path}/there/", "--json")

@@ -14,9 +14,9 @@ import pytest
 
 from devkit.errors import UsageError
 from devkit.transfer import copy
-from devkit.transfer.far import wire
-from devkit.transfer.far.manifest import NO_SIZE
-from devkit.transfer.remote import Place, parse_place
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.manifest import NO_SIZE
+from devkit.transfer.ssh import Place, parse_place
 
 from .conftest import as_nobody, offer, transfer, tree
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Devkit
 
-    from .conftest import FarSide
+    from .conftest import Hosts
 
 
 def refusing(error: int) -> Callable[..., Any]:
@@ -161,26 +161,26 @@ def test_a_log_that_is_written_all_the_time_comes_as_far_as_it_went(tmp_path: Pa
 
 
 def test_a_folder_that_is_called_as_the_home_is_itself(
-    devkit: Devkit, far: FarSide, tmp_path: Path, home: Path
+    devkit: Devkit, remote: Hosts, tmp_path: Path, home: Path
 ) -> None:
     (home / "key").write_text("secret")
     (tmp_path / "work" / "~").mkdir(parents=True)
     (tmp_path / "work" / "~" / "inner").write_text("inner")
     told = devkit("send", "~", "h:there/", cwd=tmp_path / "work")
     assert told.status == 0, told.err
-    assert [path.name for path in far.home.rglob("*") if path.is_file()] == ["inner"]
+    assert [path.name for path in remote.home.rglob("*") if path.is_file()] == ["inner"]
     told = devkit("recv", "h:there/~/inner", "~", cwd=tmp_path / "work")
     assert told.status == 0, told.err
     assert not (home / "inner").exists()
 
 
 def test_a_name_with_blanks_and_a_colon_is_a_file_where_there_is_one(
-    devkit: Devkit, far: FarSide, tmp_path: Path
+    devkit: Devkit, remote: Hosts, tmp_path: Path
 ) -> None:
     (tmp_path / "Meeting notes: part 1.txt").write_text("x")
     told = devkit("send", "Meeting notes: part 1.txt", "h:")
     assert told.status == 0, told.err
-    assert (far.home / "Meeting notes: part 1.txt").is_file()
+    assert (remote.home / "Meeting notes: part 1.txt").is_file()
 
 
 def test_an_empty_word_is_no_name() -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far import wire
-from devkit.transfer.far.finishing import open_part
-from devkit.transfer.far.names import part_name
-from devkit.transfer.far.offering import is_sooner
-from devkit.transfer.far.taking import Options
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.durability import open_part
+from devkit.transfer.remote.names import part_name
+from devkit.transfer.remote.receiver import Options
+from devkit.transfer.remote.sender import is_sooner
 
 from .conftest import as_nobody, offer, transfer, tree
 
@@ -264,7 +264,7 @@ def test_dry_run_writes_nothing(source: Path, tmp_path: Path) -> None:
 
 
 def test_another_transfer_of_the_same_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devkit.transfer.far.finishing.LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr("devkit.transfer.remote.durability.LOCK_WAIT_S", 0.3)
     (tmp_path / "file").write_bytes(os.urandom(1 << 20))
     (tmp_path / "there").mkdir()
     folder = os.open(tmp_path / "there", os.O_RDONLY)
@@ -297,7 +297,7 @@ def test_a_full_disk_stops_everything_and_says_so(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("devkit.transfer.far.taking.os.pwrite", full)
+    monkeypatch.setattr("devkit.transfer.remote.receiver.os.pwrite", full)
     with pytest.raises(wire.Stopped, match="big cannot be written") as stopped:
         transfer(offer(tmp_path / "big"), f"{tmp_path}/there/")
     assert stopped.value.why == "No space left on device."

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far import finishing, wire
-from devkit.transfer.far.finishing import Finished, Finisher
-from devkit.transfer.far.names import part_name
+from devkit.transfer.remote import durability, wire
+from devkit.transfer.remote.durability import Finished, Syncer
+from devkit.transfer.remote.names import part_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,9 +94,9 @@ def test_a_pipe_is_widened_and_a_socket_left_alone() -> None:
 
 
 def test_small_files_do_not_wait_for_company_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finishing, "BATCH_S", 0.0)
+    monkeypatch.setattr(durability, "BATCH_S", 0.0)
     root = os.open(tmp_path, os.O_RDONLY)
-    finisher = Finisher(root)
+    finisher = Syncer(root)
     try:
         (tmp_path / os.fsdecode(part_name(b"one"))).write_bytes(b"1")
         finisher.put(Finished(b"one", part_name(b"one"), -1, 1))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.far import taking, wire
-from devkit.transfer.far.names import part_name
-from devkit.transfer.far.writing import PIECE_BYTES, Writer
+from devkit.transfer.remote import receiver, wire
+from devkit.transfer.remote.names import part_name
+from devkit.transfer.remote.writing import PIECE_BYTES, Writer
 
 from .conftest import offer, transfer
 from .test_transfer import spoiling
@@ -62,7 +62,7 @@ def test_a_whole_piece_passes_the_page_cache(writer: Writer, tmp_path: Path, mon
         return really(file, data, offset)
 
     cached = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    monkeypatch.setattr("devkit.transfer.far.writing.os.pwrite", pwrite)
+    monkeypatch.setattr("devkit.transfer.remote.writing.os.pwrite", pwrite)
     write(writer, cached, 0, os.urandom(SIZE))
     writer.settle(cached)
     os.close(cached)
@@ -106,7 +106,7 @@ def test_an_error_is_told_while_the_rest_of_the_file_still_arrives(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("devkit.transfer.far.writing.os.pwrite", full)
+    monkeypatch.setattr("devkit.transfer.remote.writing.os.pwrite", full)
     file = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     with pytest.raises(OSError, match="No space left"):
         write(writer, file, 0, bytes(50 * PIECE_BYTES), step=PIECE_BYTES)
@@ -136,7 +136,7 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
 def test_a_big_file_is_resumed_updated_and_mended_as_a_small_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(taking, "DIRECT_FROM", 1 << 20)
+    monkeypatch.setattr(receiver, "DIRECT_FROM", 1 << 20)
     data = bytearray(os.urandom(SIZE))
     (tmp_path / "file").write_bytes(data)
     there = tmp_path / "there"
@@ -158,13 +158,13 @@ def test_a_big_file_is_resumed_updated_and_mended_as_a_small_one_is(
 
 
 def test_a_full_disk_stops_a_big_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taking, "DIRECT_FROM", 1 << 20)
+    monkeypatch.setattr(receiver, "DIRECT_FROM", 1 << 20)
     (tmp_path / "big").write_bytes(os.urandom(SIZE))
 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("devkit.transfer.far.writing.os.pwrite", full)
+    monkeypatch.setattr("devkit.transfer.remote.writing.os.pwrite", full)
     with pytest.raises(wire.Stopped, match="big cannot be written") as stopped:
         transfer(offer(tmp_path / "big"), f"{tmp_path}/there/")
     assert stopped.value.why == "No space left on device."

@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from devkit.transfer.copy import Outcome, Watch
-from devkit.transfer.fetch.address import parse_address
-from devkit.transfer.fetch.get import fetch
-from devkit.transfer.fetch.options import FetchOptions
+from devkit.transfer.http_download.address import parse_address
+from devkit.transfer.http_download.get import fetch
+from devkit.transfer.http_download.options import FetchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,164 @@
+"""What a web server answers: what it says of a file, the stream of its bytes, and what to say where it fails."""
+
+from __future__ import annotations
+
+import email.utils
+import http.client
+import re
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from devkit.errors import DevkitError, Hint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from devkit.transfer.http_download.client import Client
+
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What a server says of a file.
+
+    Attributes:
+        size: in bytes; -1 where it does not say.
+        version: its ETag or its date; empty where it has neither, and no range can be trusted to be of the same file.
+        mtime_ns: when it was last changed; 0 where it does not say.
+        ranges: whether it answers ranges.
+        digests: whether it says what its blocks hash to, as ``devkit serve`` does.
+        is_folder: whether it is a folder of ``devkit serve``.
+        disposition: its Content-Disposition.
+        encoding: its Content-Encoding, though none was asked for; empty for none.
+        ends_by_itself: whether a file without a size comes in chunks, of which the last is marked.
+    """
+
+    size: int
+    version: str
+    mtime_ns: int
+    ranges: bool
+    digests: bool
+    is_folder: bool
+    disposition: str
+    encoding: str = ""
+    ends_by_itself: bool = False
+
+
+def describe(status: int, headers: Mapping[str, str]) -> RemoteFile:
+    """Return what the answer to a range that begins at 0 says of the file.
+
+    Raises:
+        DevkitError: it says that there is none.
+    """
+    if status not in (200, 206, 416):
+        why = {401: "It asks for a password.", 403: "It refuses.", 404: "There is no such file.", 410: "It is gone."}
+        phrase = http.client.responses.get(status, "")
+        raise DevkitError(f"the server answered {status} {phrase}".rstrip(), why.get(status, ""))
+    tag = headers.get("ETag") or ""
+    date = headers.get("Last-Modified") or ""
+    span = CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
+    length = headers.get("Content-Length") or ""
+    size = int(span[3]) if span else int(length) if length.isdigit() and status == 200 else -1  # noqa: PLR2004
+    if status == 416:  # noqa: PLR2004 - an empty file has no first byte
+        size = 0
+    encoding = re.sub(r"[^\w, -]", "", headers.get("Content-Encoding") or "").strip().lower()[:40]
+    exact = headers.get("Devkit-Mtime-Ns") or ""
+    return RemoteFile(
+        size=size,
+        version=tag if tag and not tag.startswith("W/") else date,
+        mtime_ns=int(exact) if exact.isdigit() else _time_ns(date),
+        ranges=status == 206 and span is not None and span[1] == "0",  # noqa: PLR2004 - partial content
+        digests=exact.isdigit(),
+        is_folder="Devkit-Folder" in headers,
+        disposition=headers.get("Content-Disposition") or "",
+        encoding="" if encoding == "identity" else encoding,
+        ends_by_itself="chunked" in (headers.get("Transfer-Encoding") or "").lower(),
+    )
+
+
+def _time_ns(date: str) -> int:
+    try:
+        return int(email.utils.parsedate_to_datetime(date).timestamp()) * 10**9 if date else 0
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+@dataclass
+class Stream:
+    """An answer that is open, and where in the file its next byte lies."""
+
+    client: Client
+    response: http.client.HTTPResponse
+    at: int = 0
+
+    def goes_on(self, at: int) -> bool:
+        """Tell whether the next byte to come is the one at an offset."""
+        return self.at == at and self.response.length != 0 and not self.response.isclosed()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.client.close()
+        self.response.close()
+
+
+def probe(client: Client) -> tuple[RemoteFile, Stream]:
+    """Ask for the file from its first byte on: the answer says what it is, and is gone on with where that can be.
+
+    An address that works once is not used up, and a server that takes one connection is not asked for another.
+
+    Raises:
+        DevkitError: there is none, or the server cannot be reached.
+    """
+    try:
+        response = client.open({"Range": "bytes=0-"})
+        return describe(response.status, dict(response.headers.items())), Stream(client, response)
+    except (OSError, http.client.HTTPException) as error:
+        client.close()
+        raise unreachable(client, error) from error
+    except DevkitError:
+        client.close()
+        raise
+
+
+def unreachable(client: Client, error: Exception) -> DevkitError:
+    """Return what to say of a connection that failed."""
+    address = client.address
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"{address.netloc} could not be reached: its certificate is not trusted here"
+        why = "" if address.fingerprint else "The address of a share ends in #sha256=…, which says whom to trust."
+        return DevkitError(what, f"{error.verify_message}.\n{why}".rstrip())
+    if client.proxy is not None:
+        why = (
+            f"{said(error)}. The proxy is named by the variables {address.scheme}_proxy or all_proxy, or by proxy.url."
+        )
+        hint = Hint.of("devkit", "config", "show", purpose="says where proxy.url comes from")
+        return DevkitError(f"{address.netloc} could not be reached through the proxy {client.proxy}", why, hint)
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return DevkitError(f"{address.netloc} does not answer as a web server does", f"{said(error)}.")
+    return DevkitError(f"{address.netloc} could not be reached", f"{said(error)}.")
+
+
+def said(error: BaseException) -> str:
+    """Return why a connection failed, in a few words."""
+    if isinstance(error, http.client.IncompleteRead):
+        return "the connection ended"
+    return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
+
+
+def pour(stream: Stream, remote: RemoteFile, buffer: memoryview) -> Iterator[int]:
+    """Yield how many bytes of an answer came into a buffer, to the answer's end.
+
+    Raises:
+        ConnectionError: it ended early.
+    """
+    response = stream.response
+    try:
+        while count := response.readinto(buffer):
+            stream.at += count
+            yield count
+        if response.length or (remote.size > stream.at and remote.encoding == ""):
+            raise ConnectionError("the connection ended")
+    finally:
+        stream.close()

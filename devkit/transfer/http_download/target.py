@@ -1,0 +1,124 @@
+"""Where a fetched file goes, and under which name: nobody else's file is replaced, and a device stays one."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import itertools
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from devkit.errors import DevkitError
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.names import split
+
+if TYPE_CHECKING:
+    from devkit.transfer.http_download.address import Address
+    from devkit.transfer.http_download.answer import RemoteFile
+    from devkit.transfer.http_download.options import FetchOptions
+
+MARK = "user.devkit.fetched"
+
+
+def file_name(address: Address, disposition: str) -> str:
+    """Return the name that a fetched file gets: the server's wish or the address's, as long as it is one plain name.
+
+    Raises:
+        DevkitError: neither is a name.
+    """
+    for name in (_wished(disposition), address.name):
+        last = name.replace("\\", "/").rpartition("/")[2]
+        try:
+            split(os.fsencode(last))
+        except (wire.ProtocolError, UnicodeEncodeError, ValueError):
+            continue
+        if not re.search(r"[\x00-\x1f\x7f]", last) and not last.startswith((".", "-")):
+            return last
+    raise DevkitError("the address names no file", "", "devkit get ADDRESS NAME   says what it is to be called")
+
+
+def _wished(disposition: str) -> str:
+    """Return the name that a Content-Disposition has; many servers write UTF-8 as it is, against the standard."""
+    if found := re.search(r"filename\*=([\w-]+)'[^']*'([^;]+)", disposition, re.IGNORECASE):
+        with contextlib.suppress(LookupError):
+            return unquote(found[2].strip(), encoding=codecs.lookup(found[1]).name, errors="surrogateescape")
+    found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;"]+)', disposition, re.IGNORECASE)
+    name = re.sub(r"\\(.)", r"\1", (found[1] or found[2] or "").strip()) if found else ""
+    try:
+        return name.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
+def target_of(address: Address, remote: RemoteFile, options: FetchOptions) -> tuple[Path, str]:
+    """Return where a file goes, and the name that it would have where somebody's file of that name stays."""
+    destination = Path(options.destination)
+    if not destination.is_dir() and not options.destination.endswith("/"):
+        # A link stays what it is, and the file that it points to is replaced, as by curl and a shell.
+        return (Path(os.path.realpath(destination)) if destination.is_symlink() else destination), ""
+    target = destination / file_name(address, remote.disposition)
+    if not os.path.lexists(target) or options.replace or _is_ours(target) or has(target, remote):
+        return target, ""
+    if target.is_dir() or (options.ask is not None and not options.dry_run and options.ask(target)):
+        return target, ""
+    numbers = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
+    return next(path for path in numbers if not os.path.lexists(path) or _is_ours(path)), target.name
+
+
+def mark(target: Path | int) -> None:
+    """Note on a file that it was fetched, and how it is now: as long as it stays so, it may be fetched anew."""
+    with contextlib.suppress(OSError):  # not every file system keeps notes
+        status = os.stat(target)  # noqa: PTH116 - it may be a descriptor
+        os.setxattr(target, MARK, b"%d %d" % (status.st_size, status.st_mtime_ns))
+
+
+def _is_ours(target: Path) -> bool:
+    """Tell whether a file was fetched, and nobody has touched it since."""
+    with contextlib.suppress(OSError):
+        status = target.lstat()
+        return os.getxattr(target, MARK, follow_symlinks=False) == b"%d %d" % (status.st_size, status.st_mtime_ns)
+    return False
+
+
+def is_device(target: Path) -> bool:
+    """Tell whether a target is a device or a pipe, which is written into.
+
+    Raises:
+        DevkitError: it is a disk or a socket.
+    """
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise DevkitError(f"{target} is not written to", "It is a disk or a socket.")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+def open_device(target: Path) -> int:
+    """Open a device, or a pipe that something reads.
+
+    Raises:
+        DevkitError: nothing reads it, or it cannot be opened.
+    """
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        why = "Nothing reads the pipe." if error.errno == errno.ENXIO else f"{error.strerror}."
+        raise DevkitError(f"{target} cannot be written", why) from error
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def has(target: Path, remote: RemoteFile) -> bool:
+    """Tell whether a file here has the size and the time of the server's."""
+    try:
+        status = target.stat()
+    except OSError:
+        return False
+    return remote.mtime_ns > 0 and (status.st_size, status.st_mtime_ns) == (remote.size, remote.mtime_ns)

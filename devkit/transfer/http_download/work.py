@@ -1,0 +1,89 @@
+"""Which ranges of a file are still to be fetched, and by how many connections."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from devkit.transfer.http_download.journal import Span
+
+
+class NotARange(Exception):
+    """The server does not answer a range: another of its machines knows another version, or it wants no more requests.
+
+    Attributes:
+        status: what it answered instead.
+        wait_s: how long a busy server asks to wait; 0 where asking again is no use.
+    """
+
+    def __init__(self, status: int, wait_s: float = 0.0) -> None:
+        super().__init__(f"the server answered {status} to a range")
+        self.status = status
+        self.wait_s = wait_s
+
+
+class Work:
+    """The ranges that are to be fetched, and the connections that are at it.
+
+    Who finds none left waits as long as others hold one: they may have to give it back. The answer that is open may
+    be the only one that the server gives: until another range was answered, what it goes on with is its own.
+
+    Args:
+        spans: the ranges.
+        workers: how many connections there are.
+        at: where the open answer begins; -1 where none is open.
+    """
+
+    def __init__(self, spans: Iterable[Span], workers: int, at: int = -1) -> None:
+        self._changed = threading.Condition()
+        self._spans = deque(spans)
+        self._workers = workers
+        self._held = 0
+        self._reserved = at
+        self._answered = False
+
+    def take(self, at: int = -1) -> Span | None:
+        """Return a range, for the open answer the one at its offset; None where all are fetched, or given up."""
+        with self._changed:
+            while (span := self._next(at)) is None:
+                if not self._held and not self._spans:
+                    return None
+                self._changed.wait()
+            self._held += 1
+            self._spans.remove(span)
+            if at >= 0:
+                self._reserved = -1
+                self._changed.notify_all()
+            return span
+
+    def _next(self, at: int) -> Span | None:
+        if at >= 0:
+            own = next((span for span in self._spans if span[0] == at), None)
+            if own is not None or (self._held and not self._answered):
+                return own
+        return next((span for span in self._spans if span[0] != self._reserved or at >= 0), None)
+
+    def answered(self) -> None:
+        """Take note that the server answered a range beside the open answer."""
+        with self._changed:
+            self._answered = True
+            self._changed.notify_all()
+
+    def done(self) -> None:
+        """Take note that a range that was taken is fetched, or given up."""
+        with self._changed:
+            self._held -= 1
+            self._changed.notify_all()
+
+    def leave(self, spans: Iterable[Span]) -> bool:
+        """Give ranges back for others to fetch; False where nobody else is at it."""
+        with self._changed:
+            if self._workers == 1:
+                return False
+            self._workers -= 1
+            self._spans.extend(spans)
+            return True

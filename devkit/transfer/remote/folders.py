@@ -1,0 +1,233 @@
+"""Folders below a root: never reached through a symbolic link; new ones are filled before they are seen."""
+
+import contextlib
+import ctypes
+import os
+import stat
+import time
+from typing import Dict, List, Optional, Set, Tuple
+
+from .attributes import NOT_SUPPORTED
+from .locks import LOCK_WAIT_S, acquire, still_names
+from .names import part_name
+from .wire import ProtocolError, Stopped
+
+NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
+OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
+FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may go through, and list or not
+
+
+def sync_file_system(folder: int) -> bool:
+    """Sync the whole file system that a folder is on; False where not all of it was written, or that is not known."""
+    try:
+        return bool(_syncfs(folder) == 0)
+    except AttributeError:
+        return False
+
+
+def _syncfs(folder: int) -> int:
+    """Return 0, or the error of a sync."""
+    library = ctypes.CDLL(None, use_errno=True)
+    return 0 if library.syncfs(folder) == 0 else ctypes.get_errno()
+
+
+def sync_all_of(folder: int) -> bool:
+    """Sync the file system that a folder is on, or all of them where it alone cannot be; False where writing failed."""
+    error = _syncfs(folder)
+    if error in NOT_SUPPORTED:
+        os.sync()
+        return True
+    return error == 0
+
+
+def booted_at() -> float:
+    """Return when this machine was started, in seconds: what was written before may not have reached the disk."""
+    try:
+        with open("/proc/uptime", "rb") as file:
+            return time.time() - float(file.read().split()[0])
+    except (OSError, ValueError):
+        return float("inf")
+
+
+def stash(folder: int, name: bytes, is_folder: bool = False) -> None:
+    """Give what an earlier transfer left its temporary name, from which one that offers it again goes on."""
+    with contextlib.suppress(OSError):  # something was left there before
+        os.rename(name, part_name(name + b"/" if is_folder else name), src_dir_fd=folder, dst_dir_fd=folder)
+
+
+class Staging:
+    """New folders that are filled under a temporary name, and get their own when all in them is synced.
+
+    So a folder never looks whole before it is, and what is in it needs no temporary names of its own. Each is held
+    against other transfers; beyond ``LIMIT`` a new folder is made as it is called.
+
+    Attributes:
+        names: the temporary name of each, by its path; the root's path is empty.
+        within: the paths of these folders, and of those in them.
+        begun: the paths of those that an earlier transfer began.
+    """
+
+    LIMIT = 128
+
+    def __init__(self, enabled: bool = False) -> None:
+        self.names: Dict[bytes, bytes] = {}
+        self.within: Set[bytes] = set()
+        self.begun: Set[bytes] = set()
+        self._held: List[int] = []
+        self._room = self.LIMIT if enabled and hasattr(ctypes.CDLL(None), "syncfs") else 0
+
+    def begin(self, parent: int, path: bytes, name: bytes, mode: int = 0o700) -> Optional[bool]:
+        """Make a folder under its temporary name, or go on with it; return whether it is new, None where it cannot be.
+
+        Raises:
+            Stopped: another transfer is filling it.
+        """
+        if len(self.names) >= self._room:
+            return None
+        temporary = part_name(name + b"/")  # a file of this name, once, would find a folder in the way of its part
+        try:
+            os.mkdir(temporary, mode, dir_fd=parent)
+            fresh = True
+        except FileExistsError:
+            fresh = False
+        try:
+            descriptor = os.open(temporary, OPEN_FOLDER, dir_fd=parent)
+        except OSError:  # half a file, or a folder that got its name by now
+            return None
+        if self._takes(descriptor, parent, temporary, path or name):
+            self._held.append(descriptor)
+            self.names[path] = temporary
+            self.within.add(path)
+            if not fresh:
+                self.begun.add(path)
+            return fresh
+        os.close(descriptor)
+        if fresh:
+            with contextlib.suppress(OSError):
+                os.rmdir(temporary, dir_fd=parent)
+        return None
+
+    @staticmethod
+    def _takes(descriptor: int, parent: int, temporary: bytes, path: bytes) -> bool:
+        try:
+            held = acquire(descriptor, time.monotonic() + LOCK_WAIT_S)
+        except OSError:
+            return False
+        if not held:
+            os.close(descriptor)
+            raise Stopped(f"{os.fsdecode(path)} cannot be written", "Another transfer is writing it.")
+        return still_names(parent, temporary, descriptor) and os.fstat(descriptor).st_uid == os.geteuid()
+
+    def sync(self, root: int) -> bool:
+        """Sync the file systems of these folders and of a root; return whether all since they were begun is written.
+
+        The kernel says once for each descriptor that it could not write, and these have not been asked before.
+        """
+        one_of_each = {os.fstat(each).st_dev: each for each in (root, *self._held)}
+        return all(sync_all_of(each) for each in one_of_each.values())
+
+    def publish(self, parent: int, path: bytes, name: bytes) -> None:
+        """Give a folder its name.
+
+        Raises:
+            OSError: something of that name has come there.
+        """
+        os.rename(self.names[path], name, src_dir_fd=parent, dst_dir_fd=parent)
+        del self.names[path]
+
+    def close(self) -> None:
+        """Hold them no longer."""
+        while self._held:
+            os.close(self._held.pop())
+
+
+class Folders:
+    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open.
+
+    Args:
+        root: the descriptor of the root, which stays the caller's.
+        make: whether missing folders are made.
+        staging: those that are filled under a temporary name.
+    """
+
+    KEPT = 64
+
+    def __init__(self, root: int, make: bool = False, staging: Optional[Staging] = None) -> None:
+        self.root = root
+        self.made: Set[bytes] = set()
+        self._make = make
+        self._staging = staging or Staging()
+        self._open: Dict[bytes, int] = {}
+
+    def of(self, path: bytes) -> Tuple[int, bytes]:
+        """Return the descriptor of the folder that a path lies in, which stays ours, and the path's last name."""
+        parent, _, name = path.rpartition(b"/")
+        return self.folder(parent), name
+
+    def folder(self, path: bytes) -> int:
+        """Return the descriptor of a folder, which stays ours."""
+        if not path:
+            return self.root
+        if path in self._open:
+            return self._open[path]
+        if len(self._open) >= self.KEPT:
+            self.close()
+        above, _, name = path.rpartition(b"/")
+        parent = self.folder(above)
+        if name in (b"", b".", b".."):
+            raise ProtocolError("a path that leads out")
+        try:
+            opened = os.open(self._staging.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if not self._make:
+                raise
+            opened = self._made(parent, above, path, name)
+        if above in self._staging.within:
+            self._staging.within.add(path)
+        self._open[path] = opened
+        return opened
+
+    def _made(self, parent: int, above: bytes, path: bytes, name: bytes) -> int:
+        fresh = None if above in self._staging.within else self._staging.begin(parent, path, name)
+        if fresh is None:
+            with contextlib.suppress(FileExistsError):  # another transfer was sooner
+                os.mkdir(name, 0o700, dir_fd=parent)
+                fresh = True
+        if fresh:
+            self.made.add(path)
+        return os.open(self._staging.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
+
+    def close(self) -> None:
+        """Close what is kept open."""
+        for descriptor in self._open.values():
+            os.close(descriptor)
+        self._open.clear()
+
+
+def let_write(folder: int) -> None:
+    """Let us write into a folder of ours that is read-only; it gets the mode that is offered at the end."""
+    status = os.fstat(folder)
+    ours = 0 < os.geteuid() == status.st_uid
+    if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        with contextlib.suppress(OSError):  # whether it can be written shows next
+            os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+
+def open_folder(path: bytes) -> int:
+    """Open a folder that is given by its path; one that may not be listed can still be gone through.
+
+    Raises:
+        OSError: there is none.
+    """
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def names_folder(parent: int, name: bytes) -> bool:
+    """Tell whether a name is a folder's, and not a link to one."""
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

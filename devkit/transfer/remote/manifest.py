@@ -1,0 +1,392 @@
+"""What is offered: the entries of a manifest, how they travel, and the walk that finds them."""
+
+import errno
+import glob
+import os
+import stat
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
+from .names import PART, Ignore, is_too_long, link_stays_inside, split
+from .wire import Bytes, ProtocolError, Stopped
+
+MAX_ENTRIES = 20 * 1000 * 1000
+MAX_SIZE = 1 << 62
+MAX_TIME_NS = 1 << 68  # what file systems keep ends centuries before
+CHUNK = 1 << 19
+FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
+POINTS_OUT = "a symbolic link that points out"
+NO_FILE = "a device, pipe or socket"
+NO_SIZE = "the kernel makes it when it is read, and it has no size"
+MEANT_TO_BE_LEFT_OUT = (POINTS_OUT, NO_FILE)
+SHOWN_OF_A_PATH = 400
+
+
+class Entry(NamedTuple):
+    """A file, folder, symbolic link or further hard link of the manifest.
+
+    Attributes:
+        kind: one of ``FILE``, ``FOLDER``, ``LINK``, ``HARD_LINK``.
+        path: below the destination, names joined by slashes.
+        size: of a file, in bytes.
+        allocated: what it takes on the sender's disk, less than ``size`` where it is sparse.
+        mtime_ns: when it was last changed.
+        mode: its permission bits.
+        target: where a symbolic link points; of a hard link, the number of the entry that it is the same file as.
+    """
+
+    kind: str
+    path: bytes
+    size: int = 0
+    allocated: int = 0
+    mtime_ns: int = 0
+    mode: int = 0o644
+    target: bytes = b""
+
+
+class Source(NamedTuple):
+    """Where an entry is read from: a folder that was opened, the path below it, and the inode of a file."""
+
+    root: int
+    path: bytes
+    inode: int = 0
+
+
+class Place(NamedTuple):
+    """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest."""
+
+    root: int
+    base: bytes
+    name: bytes
+
+
+class Offer(NamedTuple):
+    """A manifest and where its entries lie."""
+
+    entries: List[Entry]
+    sources: List[Source]
+    left_out: List[Tuple[bytes, str]]
+    one_file: bool
+    whole: bool = False  # whether all of the destination is offered: a source was a folder's content
+
+
+def revised(entry: Entry, status: os.stat_result) -> Entry:
+    """Return an entry as its file is now."""
+    allocated = min(status.st_blocks * 512, status.st_size)
+    return entry._replace(size=status.st_size, allocated=allocated, mtime_ns=status.st_mtime_ns, mode=_mode(status))
+
+
+def pack(entry: Entry) -> bytes:
+    """Return an entry as it travels."""
+    numbers = f"{entry.kind} {entry.size} {entry.allocated} {entry.mtime_ns} {entry.mode}"
+    return b"\0".join((numbers.encode(), entry.path, entry.target, b""))
+
+
+def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+    """Yield the bodies of ENTRIES frames."""
+    waiting = bytearray()
+    for entry in entries:
+        waiting += pack(entry)
+        if len(waiting) >= CHUNK:
+            yield bytes(waiting)
+            waiting = bytearray()
+    if waiting:
+        yield bytes(waiting)
+
+
+def unpack(body: Bytes, known: List[Entry]) -> None:
+    """Append the entries of an ENTRIES frame to those that are known, each one proven.
+
+    Raises:
+        ProtocolError: an entry is malformed, or its path leads out of the destination.
+    """
+    fields = bytes(body).split(b"\0")
+    if len(fields) % 3 != 1 or fields[-1]:
+        raise ProtocolError("a manifest that is cut short")
+    if len(known) + len(fields) // 3 > MAX_ENTRIES:
+        raise ProtocolError("a manifest of too many entries")
+    for at in range(0, len(fields) - 1, 3):
+        known.append(_proven(fields[at], fields[at + 1], fields[at + 2], known))
+
+
+def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> Entry:
+    try:
+        kind, size, allocated, mtime_ns, mode = numbers.decode("ascii").split(" ")
+        entry = Entry(kind, path, int(size), int(allocated), int(mtime_ns), int(mode) & 0o777, target)
+    except ValueError as error:
+        raise ProtocolError("an entry that does not parse") from error
+    split(path)
+    possible = 0 <= entry.size <= MAX_SIZE and abs(entry.mtime_ns) <= MAX_TIME_NS
+    if kind not in (FILE, FOLDER, LINK, HARD_LINK) or not possible:
+        raise ProtocolError("an entry of no kind or size")
+    if kind == LINK and not target:
+        raise ProtocolError("a link that points nowhere")
+    if kind == HARD_LINK and not (target.isdigit() and int(target) < len(known) and known[int(target)].kind == FILE):
+        raise ProtocolError("a hard link to what is no file")
+    return entry
+
+
+def take_revised(entry: Entry, said: Dict[str, Any]) -> Entry:
+    """Return an entry of which the sender says that it is another version by now.
+
+    Raises:
+        ProtocolError: it says what is not one.
+    """
+    numbers = [said.get(key) for key in ("size", "allocated", "mtime_ns", "mode")]
+    if entry.kind != FILE or any(type(each) is not int for each in numbers):
+        raise ProtocolError("a version that is none")
+    packed = "{} {} {} {} {}".format(FILE, *numbers).encode()
+    return _proven(packed, entry.path, b"", [])
+
+
+def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> Offer:
+    """Find what is offered.
+
+    Args:
+        paths: files and folders as the user named them; wildcards that no name here has are resolved. A folder that
+            ends with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
+        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
+        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
+        unsafe_links: whether symbolic links that point out of what is offered are offered.
+
+    Raises:
+        Stopped: there is no such file, or two would land on one name.
+    """
+    walk = _Walk(exclude, gitignore, unsafe_links)
+    found = [each for path in paths for each in expand(path)]
+    for path in found:
+        try:
+            walk.add(path)
+        except Stopped as error:
+            if len(found) == 1:
+                raise
+            walk.left_out.append((path[:SHOWN_OF_A_PATH], error.why.rstrip(".").lower()))
+    if found and not walk.entries and walk.left_out and not walk.added:
+        raise Stopped("nothing can be read", f"{os.fsdecode(walk.left_out[0][0])}: {walk.left_out[0][1]}.")
+    walk.left_out.sort(key=_is_meant)
+    seen = set()
+    for entry in walk.entries:
+        if entry.path in seen:
+            raise Stopped(f"{os.fsdecode(entry.path)} is offered twice", "Two sources have the same name.")
+        seen.add(entry.path)
+    one_file = len(found) == 1 and len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file, walk.whole)
+
+
+def describe_open(places: Iterable[Place]) -> Offer:
+    """Return what places that are open offer; a folder without a name there offers what is in it."""
+    walk = _Walk([], False, False)
+    for place in places:
+        try:
+            walk.add_open(place)
+        except OSError as error:
+            raise Stopped(f"{os.fsdecode(place.name)} cannot be read", f"{error.strerror}.") from error
+    walk.left_out.sort(key=_is_meant)
+    one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
+    return Offer(walk.entries, walk.sources, walk.left_out, one_file)
+
+
+def expand(path: bytes) -> List[bytes]:
+    """Return what a path with wildcards names; one that exists names itself."""
+    path = path or b"."
+    if os.path.lexists(path) or not glob.has_magic(os.fsdecode(path)):
+        return [path]
+    found = sorted(glob.glob(path))
+    if not found:
+        raise Stopped(f"nothing matches {os.fsdecode(path)}", "No name there fits the pattern.")
+    return found
+
+
+class _Walk:
+    def __init__(self, exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> None:
+        self.entries: List[Entry] = []
+        self.sources: List[Source] = []
+        self.left_out: List[Tuple[bytes, str]] = []
+        self.plain = False
+        self.whole = False
+        self._exclude = Ignore(exclude)
+        self._gitignore = gitignore
+        self._unsafe_links = unsafe_links
+        self.added: Set[Tuple[bytes, bytes]] = set()
+        self._roots: dict[bytes, int] = {}
+        self._inodes: dict[Tuple[int, int], int] = {}
+
+    def add(self, path: bytes) -> None:
+        """Add a source, unless it was added before or is left out by its name."""
+        try:
+            status = os.stat(path)
+            real = os.path.realpath(path)
+            is_folder = stat.S_ISDIR(status.st_mode)
+            name = os.path.basename(path)
+            name = b"" if is_folder and name in (b".", b"..") else name
+            if (real, name) in self.added or (name and self._exclude.leaves_out(name, is_folder)):
+                return
+            if not is_folder and not stat.S_ISREG(status.st_mode):
+                raise Stopped(f"{os.fsdecode(path)} cannot be sent", f"It is {NO_FILE}.")
+            self.added.add((real, name))
+            if name:
+                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), name)
+            else:
+                place = Place(self._root(real), b"", b"")
+                self.whole = True
+            self.add_open(place, *(repository_rules(real) if self._gitignore and is_folder else ()))
+        except OSError as error:
+            raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
+
+    def add_open(self, place: Place, around: bytes = b"", rules: Optional[Ignore] = None) -> None:
+        """Add the file or folder at a place.
+
+        Args:
+            place: where it is.
+            around: its path in the repository that it lies in, with a slash at its end.
+            rules: what the repository ignores so far, by paths from its top.
+        """
+        status = os.stat(place.base or b".", dir_fd=place.root, follow_symlinks=False)
+        self.plain = not stat.S_ISDIR(status.st_mode)
+        if self.plain:
+            self._file(status, place, place.name, b"")
+            return
+        folder = os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)
+        try:
+            if place.name:
+                self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
+            self._folder(place, folder, b"", around, rules or Ignore())
+        finally:
+            os.close(folder)
+
+    def _root(self, path: bytes) -> int:
+        if path not in self._roots:
+            self._roots[path] = os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._roots[path]
+
+    def _keep(self, entry: Entry, place: Place, inside: bytes, inode: int = 0) -> None:
+        self.entries.append(entry)
+        self.sources.append(Source(place.root, _join(place.base, inside), inode))
+
+    def _folder(self, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
+        """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
+        names = sorted(os.fsencode(name) for name in os.listdir(folder))
+        if self._gitignore and b".gitignore" in names:
+            ignored = ignored.copy()
+            ignored.add(around + below, _lines(folder))
+        for name in names:
+            if PART.match(name):
+                continue
+            inside = below + name
+            path = _join(place.name, inside)
+            try:
+                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                is_folder = stat.S_ISDIR(status.st_mode)
+                if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
+                    continue
+                if is_folder:
+                    inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+                    try:
+                        self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
+                        self._folder(place, inner, inside + b"/", around, ignored)
+                    finally:
+                        os.close(inner)
+                elif stat.S_ISLNK(status.st_mode):
+                    self._link(status, os.readlink(name, dir_fd=folder), place, path, inside)
+                else:
+                    self._file(status, place, path, inside)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR):
+                    raise
+                if error.errno != errno.ENOENT:
+                    self.left_out.append((path, error.strerror or "cannot be read"))
+
+    def _leaves_out(self, inside: bytes, around: bytes, ignored: Ignore, is_folder: bool) -> bool:
+        """Tell whether a path is left out: what the user excludes, or keeps with ``!``, goes before .gitignore."""
+        excluded = self._exclude.verdict(inside, is_folder)
+        return ignored.leaves_out(around + inside, is_folder) if excluded is None else excluded
+
+    def _is_too_long(self, path: bytes) -> bool:
+        if is_too_long(path):
+            self.left_out.append((path[:SHOWN_OF_A_PATH], "its path is too long"))
+            return True
+        return False
+
+    def _link(self, status: os.stat_result, target: bytes, place: Place, path: bytes, inside: bytes) -> None:
+        if self._unsafe_links or link_stays_inside(path, target):
+            self._keep(Entry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
+        else:
+            self.left_out.append((path, POINTS_OUT))
+
+    def _file(self, status: os.stat_result, place: Place, path: bytes, inside: bytes) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            self.left_out.append((path, NO_FILE))
+            return
+        if _is_made_when_read(status, place, inside):
+            self.left_out.append((path, NO_SIZE))
+            return
+        if status.st_nlink > 1:
+            first = self._inodes.setdefault((status.st_dev, status.st_ino), len(self.entries))
+            if first != len(self.entries):
+                self._keep(Entry(HARD_LINK, path, target=b"%d" % first), place, inside)
+                return
+        allocated = min(status.st_blocks * 512, status.st_size)
+        entry = Entry(FILE, path, status.st_size, allocated, status.st_mtime_ns, _mode(status))
+        self._keep(entry, place, inside, status.st_ino)
+
+
+def _is_made_when_read(status: os.stat_result, place: Place, inside: bytes) -> bool:
+    """Tell whether a file that says it is empty is not, as those of /proc."""
+    if status.st_size or status.st_blocks or os.major(status.st_dev):
+        return False
+    try:
+        path = _join(place.base, inside)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=place.root)
+    except OSError:
+        return False
+    try:
+        return bool(os.read(descriptor, 1))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _join(above: bytes, below: bytes) -> bytes:
+    return above + b"/" + below if above and below else above or below
+
+
+def _mode(status: os.stat_result) -> int:
+    return stat.S_IMODE(status.st_mode) & 0o777
+
+
+def _is_meant(left_out: Tuple[bytes, str]) -> bool:
+    return left_out[1] in MEANT_TO_BE_LEFT_OUT
+
+
+def _lines(folder: int, name: bytes = b".gitignore") -> List[bytes]:
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    except OSError:
+        return []
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        return file.read(1 << 20).splitlines()
+
+
+def repository_rules(real: bytes) -> Tuple[bytes, Ignore]:
+    """Return a folder's path in the git repository around it, a slash at its end, and what is ignored from above it."""
+    rules = Ignore()
+    above: List[bytes] = []
+    top = real
+    while not os.path.lexists(os.path.join(top, b".git")):
+        top, name = os.path.split(top)
+        if not name:
+            return b"", rules
+        above.insert(0, name)
+    folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        rules.add(b"", _lines(folder, b".git/info/exclude"))
+        at = b""
+        for name in above:
+            rules.add(at, _lines(folder, at + b".gitignore"))
+            at += name + b"/"
+    finally:
+        os.close(folder)
+    return at, rules

@@ -1,0 +1,188 @@
+"""What the receiver asks for, from a thread of its own: asking must not keep the other from reading."""
+
+import os
+import queue
+import stat
+import threading
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from .durability import open_part
+from .folders import NO_FOLLOW, Folders
+from .manifest import Entry
+from .names import part_name
+from .wire import BLOCK, CHECK, COMPARE, RANGE, WANT, Channel, Digest
+
+CHECK_BLOCK = 1 << 14
+CHECK_SPAN = 1 << 24
+WANT_SPAN = 1 << 26
+WANTS_A_FRAME = 2048
+COMPARED_AT_ONCE = 16
+
+
+class Wanted(NamedTuple):
+    """A file that is not here: its number, and the sizes of what may hold some of it."""
+
+    number: int
+    part: int
+    old: int
+
+
+class Basis(NamedTuple):
+    """What holds some of a file: its half-written part (descriptor or -1, size), its older version (the same)."""
+
+    part: int
+    part_size: int
+    old: int
+    old_size: int
+
+    def close(self) -> None:
+        """Close both."""
+        for descriptor in (self.part, self.old):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+class Requests:
+    """Asks for files: a range where nothing of it is here, else for what differs from what is.
+
+    Args:
+        channel: the connection.
+        entries: the manifest.
+        digest: the hash that blocks are compared by.
+    """
+
+    def __init__(self, channel: Channel, entries: Sequence[Entry], digest: Digest) -> None:
+        self._channel = channel
+        self._entries = entries
+        self._digest = digest
+        self._bases: Dict[int, Basis] = {}
+        self._comparing = threading.Semaphore(COMPARED_AT_ONCE)
+        self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
+        self._broken: List[BaseException] = []
+        self._thread: Optional[threading.Thread] = None
+
+    def start(self, folders: Folders, wanted: List[Wanted]) -> None:
+        """Begin to ask for files; ``folders`` are the thread's from now on."""
+        self._thread = threading.Thread(target=self._run, args=(folders, wanted), daemon=True)
+        self._thread.start()
+
+    def again(self, index: int, offset: int, length: int) -> None:
+        """Ask once more for a range that arrived wrong."""
+        self._again.put((index, offset, length))
+
+    def has_basis(self, index: int) -> bool:
+        """Tell whether a file is being compared with what is here of it."""
+        return index in self._bases
+
+    def take_basis(self, index: int) -> Optional[Basis]:
+        """Return what a file is compared with, which is the caller's from now on, until ``release``."""
+        return self._bases.pop(index, None)
+
+    def release(self) -> None:
+        """Let another file be compared."""
+        self._comparing.release()
+
+    def check(self) -> None:
+        """Raise what broke the asking, if anything did."""
+        if self._broken:
+            raise self._broken[0]
+
+    def stop(self) -> None:
+        """Ask no more, and close what no one took."""
+        self._again.put(None)
+        while self._bases:
+            self._bases.popitem()[1].close()
+
+    def join(self) -> None:
+        """Wait for the end of the asking."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, folders: Folders, wanted: List[Wanted]) -> None:
+        try:
+            self._ask(folders, wanted)
+            while True:
+                again = self._again.get()
+                if again is None:
+                    return
+                self._channel.send(WANT, RANGE.pack(*again))
+        except BaseException as error:  # noqa: BLE001 - the thread that reads raises it
+            self._broken.append(error)
+        finally:
+            folders.close()
+
+    def _ask(self, folders: Folders, wanted: List[Wanted]) -> None:
+        frame = bytearray()
+        for each in wanted:
+            size = self._entries[each.number].size
+            start = 0
+            if each.part or each.old:
+                self._want(frame)
+                start = self._compare(folders, each.number)
+            for offset in range(start, size, WANT_SPAN):
+                frame += RANGE.pack(each.number, offset, min(WANT_SPAN, size - offset))
+                if len(frame) >= WANTS_A_FRAME * RANGE.size:
+                    self._want(frame)
+        self._want(frame)
+
+    def _want(self, frame: bytearray) -> None:
+        if frame:
+            self._channel.send(WANT, bytes(frame))
+            del frame[:]
+
+    def _compare(self, folders: Folders, index: int) -> int:
+        """Send the digests of what is here of a file, and return where that ends."""
+        entry = self._entries[index]
+        self._comparing.acquire()
+        basis = _open_basis(folders, entry)
+        self._bases[index] = basis
+        first = min(basis.part_size, entry.size)
+        second = min(max(basis.old_size, first), entry.size)
+        self._digests(index, basis.part, 0, first)
+        self._digests(index, basis.old, first, second)
+        return second
+
+    def _digests(self, index: int, descriptor: int, start: int, end: int) -> None:
+        for offset in range(start, end, CHECK_SPAN):
+            length = min(CHECK_SPAN, end - offset)
+            found = bytearray()
+            for at in range(offset, offset + length, BLOCK):
+                view = memoryview(_read(descriptor, at, min(BLOCK, offset + length - at)))
+                for begin in range(0, len(view), CHECK_BLOCK):
+                    found += self._digest(view[begin : begin + CHECK_BLOCK])
+            self._channel.send(CHECK, COMPARE.pack(index, offset, length, CHECK_BLOCK), found)
+
+
+def regular_size(folder: int, name: bytes) -> Optional[int]:
+    """Return a regular file's size, or None where there is none."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _open_basis(folders: Folders, entry: Entry) -> Basis:
+    part = old = -1
+    try:
+        folder, name = folders.of(entry.path)
+        if regular_size(folder, part_name(name)):
+            part = open_part(folder, part_name(name), keep=True)
+        if regular_size(folder, name):
+            old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+    except OSError:  # what cannot be read is no help; whether it can be written shows when it arrives
+        pass
+    return Basis(part, os.fstat(part).st_size if part >= 0 else 0, old, os.fstat(old).st_size if old >= 0 else 0)
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    """Return ``length`` bytes; where the file has become shorter, zeros stand for the rest."""
+    parts = []
+    while length:
+        data = os.pread(descriptor, length, offset)
+        if not data:
+            data = bytes(length)
+        parts.append(data)
+        offset += len(data)
+        length -= len(data)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

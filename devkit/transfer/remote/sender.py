@@ -1,0 +1,395 @@
+"""The sender: it answers requests for ranges of the manifest's files, by number and in order."""
+
+import os
+import stat
+import time
+import zlib
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+from .manifest import FILE, Entry, Offer, chunks, revised
+from .reading import SHORTER, Changed, Reader, is_as_offered, is_small, read_into
+from .wire import (
+    BLOCK,
+    CHANGED,
+    CHECK,
+    COMPARE,
+    DATA,
+    DIGEST_BYTES,
+    ENTRIES,
+    ENTRIES_END,
+    FAILED,
+    GONE,
+    HOLE,
+    PIECE,
+    PLAN,
+    RANGE,
+    RESULT,
+    REVISED,
+    SAME,
+    STRIDE,
+    WANT,
+    Bytes,
+    Channel,
+    Closed,
+    Digest,
+    ProtocolError,
+    as_object,
+    digests,
+    failure,
+    parse,
+    sums,
+    text,
+)
+
+SLOW_LINK = 80e6  # bytes a second: below it deflating may pay
+MIN_CHECK_BLOCK = 512
+
+
+def is_sooner(length: int, deflated: int, took_s: float, link: float) -> bool:
+    """Tell whether deflating a block and sending the rest takes clearly less time than sending it as it is."""
+    return took_s + deflated / link < 0.9 * length / link
+
+
+class Squeeze:
+    """Decides, block by block, whether deflating it gets it over sooner, by what the link and the block do."""
+
+    RETRY = 16
+
+    def __init__(self, channel: Channel, enabled: bool) -> None:
+        self._channel = channel
+        self._enabled = enabled
+        self._wait = 0
+        self._mark = (time.perf_counter(), channel.sent)
+        self._link = 0.0
+
+    def measure(self) -> None:
+        """Take the link's speed from what went out since the last time, buffers aside."""
+        now = time.perf_counter()
+        if self._channel.sent - self._mark[1] >= 4 * BLOCK and now > self._mark[0]:
+            self._link = (self._channel.sent - self._mark[1]) / (now - self._mark[0])
+            self._mark = (now, self._channel.sent)
+
+    def pack(self, data: Bytes) -> Tuple[bool, Any]:
+        """Return whether the bytes were deflated, and them."""
+        if not self._enabled or len(data) < STRIDE:
+            return False, data
+        self.measure()
+        if self._wait or not 0 < self._link < SLOW_LINK:
+            self._wait = max(self._wait - 1, 0)
+            return False, data
+        began = time.perf_counter()
+        packed = zlib.compress(data, 1)
+        took = time.perf_counter() - began
+        if is_sooner(len(data), len(packed), took, self._link):
+            return True, packed
+        self._wait = self.RETRY
+        return False, data
+
+
+class Pace:
+    """Holds what is sent to a rate, in bytes a second; 0 is none."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._free_at = time.monotonic()
+
+    def spend(self, count: int) -> None:
+        """Wait until so many bytes more may have gone."""
+        if self.rate > 0:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now - 0.1) + count / self.rate
+            if self._free_at > now:
+                time.sleep(self._free_at - now)
+
+
+class Sender:
+    """Serves a manifest over a channel.
+
+    Args:
+        channel: the connection.
+        offer: what is offered; its entries are sent first.
+        digest: the name of the hash that blocks are compared by.
+        checksum: the name of the checksum that blocks carry.
+        rate: the most bytes a second that are sent; 0 is no limit.
+        compress: whether blocks may be deflated.
+        on_plan: called with what the receiver means to do.
+        on_sent: called with the bytes of the files that were sent or found the same.
+        ahead: small files that were read already, by number, each with its checksum.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        offer: Offer,
+        digest: str,
+        checksum: str,
+        rate: float = 0,
+        compress: bool = True,
+        on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
+        on_sent: Optional[Callable[[int], None]] = None,
+        ahead: Optional[Dict[int, Tuple[bytes, bytes]]] = None,
+    ) -> None:
+        self.channel = channel
+        self.offer = offer
+        self._digest: Digest = digests()[digest]
+        self._sum: Digest = sums()[checksum]
+        self._on_plan = on_plan or (lambda _plan: None)
+        self._on_sent = on_sent or (lambda _count: None)
+        self._buffer = memoryview(bytearray(BLOCK))
+        self._pace = Pace(rate)
+        self._squeeze = Squeeze(channel, compress)
+        self._reader = Reader(offer)
+        self._ahead = dict(ahead or {})
+        self._open = (-1, -1)  # an entry, and the descriptor of its file
+        self._gone: Dict[int, str] = {}
+        self._changed: Set[int] = set()
+        self._revised: Dict[int, Entry] = {}
+
+    def serve(self) -> Dict[str, Any]:
+        """Send the manifest, answer until the receiver is done, and return its result.
+
+        Raises:
+            ProtocolError: it asked for what is not offered, or the connection ended.
+            Stopped: it could not go on.
+        """
+        offer = self.offer
+        for chunk in chunks(offer.entries):
+            self.channel.send(ENTRIES, chunk, flush=False)
+        left_out = [[text(path), reason] for path, reason in offer.left_out[:100]]
+        about = {
+            "one_file": offer.one_file,
+            "left_out": left_out,
+            "left_out_count": len(offer.left_out),
+            "whole": offer.whole,
+        }
+        self.channel.send_json(ENTRIES_END, about)
+        try:
+            return self._answer()
+        except Closed:
+            self._last_words()
+            raise
+        finally:
+            self.close()
+
+    def _answer(self) -> Dict[str, Any]:
+        while True:
+            if not self.channel.has_more():
+                self.channel.flush()
+            kind, body = self.channel.receive()
+            if kind == WANT:
+                self._want(bytes(body))
+            elif kind == CHECK:
+                self._check(body)
+            elif kind == PLAN:
+                self._on_plan(as_object(body))
+            elif kind == RESULT:
+                return as_object(body)
+            elif kind == FAILED:
+                raise failure(body)
+            else:
+                raise ProtocolError(f"a frame of kind {kind}")
+
+    def _last_words(self) -> None:
+        """Raise what the receiver said before it went, which lies behind its last requests."""
+        try:
+            while True:
+                kind, body = self.channel.receive()
+                if kind == FAILED:
+                    raise failure(body)
+        except ProtocolError:
+            pass
+
+    def close(self) -> None:
+        """Close the files."""
+        self._shut()
+        self._reader.close()
+
+    def _want(self, body: bytes) -> None:
+        if len(body) % RANGE.size:
+            raise ProtocolError("a request that is cut short")
+        for index, offset, length in RANGE.iter_unpack(body):
+            entry = self._entry(index, offset, length)
+            whole = length == entry.size
+            if whole and is_small(entry) and self._small(index):
+                continue
+            file = self._file(index)
+            if file >= 0 and (self._revise(index, file) if whole else self._look(index, file)):
+                self._give(index, file, offset, self._as_sent(index).size if whole else length)
+
+    def _entry(self, index: int, offset: int, length: int) -> Entry:
+        """Return the entry that a request is about."""
+        if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
+            raise ProtocolError("a request for what is no file")
+        entry = self._as_sent(index)
+        if offset + length > entry.size:
+            raise ProtocolError("a request beyond the end of a file")
+        return entry
+
+    def _as_sent(self, index: int) -> Entry:
+        """Return an entry as the receiver knows it."""
+        return self._revised.get(index, self.offer.entries[index])
+
+    def _small(self, index: int) -> bool:
+        """Send a small file, or say that it is gone; False where it changed since it was offered."""
+        if index in self._gone:
+            return True
+        if index in self._revised:
+            return False
+        data, checksum = self._ahead.pop(index, (b"", b""))
+        if not checksum:
+            try:
+                data = self._reader.whole(index)
+            except Changed:
+                return False
+            except OSError as error:
+                self._lose(index, error.strerror or "cannot be read")
+                return True
+        self._send(index, 0, data, checksum=checksum)
+        return True
+
+    def _file(self, index: int) -> int:
+        """Return the descriptor of an entry's file, or -1 where it is gone (which was said)."""
+        if index in self._gone:
+            return -1
+        if self._open[0] == index:
+            return self._open[1]
+        self._shut()
+        try:
+            file = self._reader.open(index)
+        except OSError as error:
+            self._lose(index, error.strerror or "cannot be read")
+            return -1
+        self._open = (index, file)
+        return file
+
+    def _revise(self, index: int, file: int) -> bool:
+        """Say what a file, of which nothing was sent yet, is by now; False where it is no file any more."""
+        status = os.fstat(file)
+        entry = self._as_sent(index)
+        if not stat.S_ISREG(status.st_mode):
+            self._lose(index, SHORTER)
+            return False
+        if index not in self._revised and not is_as_offered(file, entry):
+            now = self._revised[index] = revised(entry, status)
+            numbers = {"size": now.size, "allocated": now.allocated, "mtime_ns": now.mtime_ns, "mode": now.mode}
+            self.channel.send_json(REVISED, {"entry": index, **numbers})
+        return True
+
+    def _look(self, index: int, file: int) -> bool:
+        """Tell whether a file still holds what was offered; that it changed, or is shorter now, is said."""
+        entry = self._as_sent(index)
+        if is_as_offered(file, entry):
+            return True
+        if not self._reader.still_holds(index, file, entry):
+            self._lose(index, SHORTER)
+            return False
+        self._note_changed(index)
+        return True
+
+    def _note_changed(self, index: int) -> None:
+        if index not in self._changed:
+            self._changed.add(index)
+            self.channel.send(CHANGED, RANGE.pack(index, 0, 0), flush=False)
+
+    def _lose(self, index: int, reason: str) -> None:
+        self._gone[index] = reason
+        self.channel.send(GONE, RANGE.pack(index, 0, 0), reason.encode(), flush=False)
+
+    def _shut(self) -> None:
+        if self._open[1] >= 0:
+            os.close(self._open[1])
+            self._open = (-1, -1)
+
+    def _give(self, index: int, file: int, offset: int, length: int) -> None:
+        """Send a range's bytes and holes."""
+        end = offset + length
+        entry = self._as_sent(index)
+        sparse = entry.allocated < entry.size
+        while offset < end:
+            stop = end
+            if sparse:
+                hole, stop = _extent(file, offset, end)
+                if hole:
+                    self.channel.send(HOLE, RANGE.pack(index, offset, stop - offset), flush=False)
+                    self._on_sent(stop - offset)
+                    offset = stop
+                    continue
+            while offset < stop:
+                data = self._buffer[: min(STRIDE, stop - offset)]
+                if not read_into(file, data, offset):
+                    self._lose(index, SHORTER)
+                    return
+                # The receiver may be done with the last piece: what changed is said before it.
+                if offset + len(data) == entry.size and not self._look(index, file):
+                    return
+                # What changes is sent from memory: read again by the kernel, it would not be what was summed.
+                self._send(index, offset, data, -1 if index in self._changed else file)
+                offset += len(data)
+
+    def _send(self, index: int, offset: int, data: Bytes, file: int = -1, checksum: bytes = b"") -> None:
+        """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
+        deflated, packed = self._squeeze.pack(data)
+        self._pace.spend(len(packed))
+        head = PIECE.pack(index, offset, len(data), deflated, checksum or self._sum(data))
+        if file < 0 or deflated or len(data) < STRIDE:
+            self.channel.send(DATA, head, packed, flush=False)
+        else:
+            self.channel.send_file(DATA, head, data, file, offset)
+        self._on_sent(len(data))
+
+    def _check(self, body: memoryview) -> None:
+        """Compare the blocks of a range with the digests of the receiver, and send those that differ."""
+        index, offset, length, block = parse(COMPARE, body)
+        theirs = bytes(body[COMPARE.size :])
+        if not MIN_CHECK_BLOCK <= block <= BLOCK or len(theirs) != -(-length // block) * DIGEST_BYTES:
+            raise ProtocolError("a comparison that does not add up")
+        entry = self._entry(index, offset, length)
+        file = self._file(index)
+        if file < 0 or not self._look(index, file):
+            return
+        step = BLOCK // block * block
+        for start in range(offset, offset + length, step):
+            view = self._buffer[: min(step, offset + length - start)]
+            if not read_into(file, view, start):
+                self._lose(index, SHORTER)
+                return
+            if start + len(view) == entry.size and not self._look(index, file):
+                return
+            at = (start - offset) // block * DIGEST_BYTES
+            for same, begin, end in self._runs(view, block, theirs, at):
+                if same:
+                    self.channel.send(SAME, RANGE.pack(index, start + begin, end - begin), flush=False)
+                    self._on_sent(end - begin)
+                else:
+                    self._send(index, start + begin, view[begin:end])
+
+    def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
+        """Return the runs of same and different blocks."""
+        runs: List[Tuple[bool, int, int]] = []
+        for begin in range(0, len(view), block):
+            piece = view[begin : begin + block]
+            same = self._digest(piece) == theirs[at : at + DIGEST_BYTES]
+            at += DIGEST_BYTES
+            if runs and runs[-1][0] == same:
+                runs[-1] = (same, runs[-1][1], begin + len(piece))
+            else:
+                runs.append((same, begin, begin + len(piece)))
+        return runs
+
+
+def _extent(descriptor: int, offset: int, end: int) -> Tuple[bool, int]:
+    """Return whether a hole begins at ``offset``, and where what begins there ends."""
+    try:
+        data = os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError:  # nothing but a hole to the end, or a file system that does not know: ENXIO, EINVAL
+        return _all_hole(descriptor, offset), end
+    if data > offset:
+        return True, min(data, end)
+    return False, min(os.lseek(descriptor, offset, os.SEEK_HOLE), end)
+
+
+def _all_hole(descriptor: int, offset: int) -> bool:
+    try:
+        return os.lseek(descriptor, offset, os.SEEK_HOLE) == offset
+    except OSError:
+        return False

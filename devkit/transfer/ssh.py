@@ -1,0 +1,327 @@
+"""The remote side of ``send`` and ``recv``: the user's own ssh, and the receiver that devkit sends over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import select
+import subprocess
+import threading
+import zlib
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from devkit.errors import DevkitError, Hint, UsageError
+from devkit.process import capture, converse
+from devkit.redact import redact
+from devkit.transfer.remote import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from devkit.console import Console
+
+PROGRAM = Path(__file__).with_name("remote")
+MODULES = (
+    *("wire", "names", "attributes", "locks", "folders", "manifest"),
+    *("durability", "writing", "requests", "reading", "sender", "deleting", "commit", "receiver", "main"),
+)
+FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+SETTINGS_LIMIT_S = 20.0
+NOISE_BYTES = 1 << 20
+NO_PYTHON = 97
+_HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it.
+
+    Attributes:
+        host: as ssh takes it, an IPv6 address in brackets.
+        path: relative to the user's home there.
+        port: 0 is the one of ssh's settings.
+    """
+
+    host: str
+    path: str
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        """What ssh takes as the host."""
+        return self.host.replace("[", "").replace("]", "")
+
+    @property
+    def flags(self) -> list[str]:
+        """What ssh is told besides the host."""
+        return ["-p", str(self.port)] if self.port else []
+
+    def hint(self, command: str = "", purpose: str = "") -> Hint:
+        """Return the line that runs a command there by hand."""
+        return Hint.of("ssh", *self.flags, self.address, *filter(None, [command]), purpose=purpose)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.path}"
+
+
+def parse_place(word: str) -> Place | None:
+    """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one).
+
+    Raises:
+        UsageError: the host is none that ssh may be given.
+    """
+    if word.startswith("ssh://"):
+        return _parse_url(word)
+    found = re.match(r"((?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*)):", word)
+    if not found or found[0] == ":":
+        return None
+    host = found[1]
+    if host.startswith("-") or not _HOST.fullmatch(host):
+        raise UsageError(f"{host!r} is not a host", "A host is a name, an address or an alias of your ssh_config.")
+    return Place(host, word[found.end() :])
+
+
+def _parse_url(word: str) -> Place:
+    """Return what ``ssh://[USER@]HOST[:PORT]/PATH`` names; ``/~/`` begins at the user's home, as git has it."""
+    found = re.fullmatch(r"ssh://((?:[^/@]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*))(?::(\d{1,5}))?(/.*)?", word, re.DOTALL)
+    if not found or found[1].startswith("-") or not _HOST.fullmatch(found[1]) or int(found[2] or 0) >= 1 << 16:
+        raise UsageError(f"{word!r} is not an address", "It is ssh://USER@HOST:PORT/PATH.")
+    path = unquote(found[3] or "", errors="surrogateescape")
+    return Place(found[1], path.removeprefix("/~/"), int(found[2] or 0))
+
+
+@cache
+def program() -> bytes:
+    """Return the program that runs on the remote side, all modules of ``remote`` in one text."""
+    sources = {name: (PROGRAM / f"{name}.py").read_text("utf-8") for name in MODULES}
+    return (
+        "import sys, types\n"
+        "package = types.ModuleType('devkit_remote')\n"
+        "package.__path__ = []\n"
+        "sys.modules['devkit_remote'] = package\n"
+        f"for name, source in {list(sources.items())!r}:\n"
+        "    module = types.ModuleType('devkit_remote.' + name)\n"
+        "    module.__package__ = 'devkit_remote'\n"
+        "    sys.modules[module.__name__] = module\n"
+        "    exec(compile(source, 'devkit_remote/' + name + '.py', 'exec'), module.__dict__)\n"
+    ).encode()
+
+
+def remote_command(length: int) -> str:
+    """Return the one line that the remote shell is given: the same for every transfer, free of the user's words."""
+    read = f"exec(zlib.decompress(sys.stdin.buffer.read({length})))"
+    return f'python3 -I -c "import sys,zlib;sys.version_info<(3,6)and sys.exit({NO_PYTHON});{read}"'
+
+
+def fast_ciphers(offered: Sequence[str]) -> list[str]:
+    """Return the ciphers that the user's configuration allows, those that processors have instructions for first."""
+    return [name for name in FAST_CIPHERS if name in offered] + [name for name in offered if name not in FAST_CIPHERS]
+
+
+def ssh_line(ssh: Sequence[str], place: Place) -> list[str]:
+    """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression.
+
+    What the user's settings do for a session at a terminal (a command, forwards) is not for a copy, as with scp.
+    """
+    options = ["-T", "-o", "Compression=no", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
+    options += ["-o", "ClearAllForwardings=yes", *place.flags]
+    with contextlib.suppress(DevkitError):
+        asked = capture([*ssh, *place.flags, "-G", "--", place.address], timeout_s=SETTINGS_LIMIT_S)
+        for line in asked.stdout.decode(errors="replace").splitlines() if asked.status == 0 else ():
+            name, _, value = line.partition(" ")
+            if name == "ciphers" and _has_aes():
+                options += ["-c", ",".join(fast_ciphers(value.split(",")))]
+            if name == "remotecommand" and value != "none":  # an ssh that knows no such setting has none
+                options += ["-o", "RemoteCommand=none"]
+    return [*ssh, *options]
+
+
+def _has_aes() -> bool:
+    with contextlib.suppress(OSError):
+        return " aes" in Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    return True
+
+
+class NoPython(DevkitError):
+    """The remote side has no Python 3.6 or later."""
+
+
+class Connection:
+    """A connection to the remote side; a context manager, inside of which its receiver runs.
+
+    Attributes:
+        channel: what speaks with it.
+        digest: the hash that both ends do fastest.
+        checksum: the checksum that both know.
+    """
+
+    def __init__(self, console: Console, ssh: Sequence[str], place: Place) -> None:
+        self.place = place
+        self._console = console
+        self._ssh = ssh
+        self._said: deque[str] = deque(maxlen=12)
+        self._marker = f"\n{secrets.token_hex(16)}\n"
+        self._source = b""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
+        self._failed: DevkitError | None = None
+
+    def begin(self) -> None:
+        """Start ssh, which connects while the caller does something else; entering waits for it."""
+        last = f"\nsys.modules['os']._exit(sys.modules['devkit_remote.main'].main({self._marker!r}))\n".encode()
+        self._source = zlib.compress(program() + last, 9)
+        line = [*ssh_line(self._ssh, self.place), "--", self.place.address, remote_command(len(self._source))]
+        self._console.command(line)
+        # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
+        self._process = converse(line, buffered=False)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        stdin, stdout = self._process.stdin, self._process.stdout
+        if stdin is None or stdout is None:
+            raise AssertionError("pipes were asked for")
+        for pipe in (stdin, stdout):
+            wire.widen(pipe.fileno())
+        self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether ssh has begun and the remote side has said nothing yet."""
+        stdout = self._process.stdout if self._process else None
+        return stdout is not None and not select.select([stdout], [], [], 0)[0]
+
+    def connect(self) -> None:
+        """Connect, and keep why that fails for whoever enters: one host after the other, each may ask something."""
+        try:
+            self.__enter__()
+        except DevkitError as error:
+            self._failed = error
+
+    def __enter__(self) -> Self:
+        if self._failed is not None:
+            raise self._failed
+        if self._process is None:
+            self.begin()
+        try:
+            if not self._greeted:
+                self._greet()
+                self._greeted = True
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise AssertionError("begin comes first")
+        return self._process
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _greet(self) -> None:
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                _write(self._running, self._source)
+            self._source = b""
+            self._skip_noise(self._marker.encode())
+            hello = self.channel.expect_json(wire.HELLO)
+        except wire.ProtocolError as error:
+            raise self._explained(error, started=False) from error
+        if hello.get("version") != wire.VERSION or not isinstance(hello.get("digests"), dict):
+            raise DevkitError(f"{self.place.host} speaks another version of the transfer")
+        self.checksum = wire.choose_sum(hello.get("sums"))
+        self.digest = wire.choose_digest(wire.digest_speeds(), hello["digests"])
+
+    def _skip_noise(self, marker: bytes) -> None:
+        """Read past what the remote shell prints at its start; nothing after it is taken."""
+        stdout = self._running.stdout
+        seen = bytearray()
+        while not seen.endswith(marker):
+            byte = os.read(stdout.fileno(), 1) if stdout else b""
+            seen += byte
+            if not byte:
+                self._said.extendleft(seen.decode(errors="replace").splitlines()[-1:])
+                raise wire.Closed("it ended before the receiver started")
+            if len(seen) > NOISE_BYTES:
+                raise wire.ProtocolError("its shell prints without end")
+
+    def start(self, **request: Any) -> None:
+        """Tell the remote side what to do."""
+        self.channel.send_json(wire.START, {"digest": self.digest, "sum": self.checksum, **request})
+        self.channel.keep_alive()
+
+    def _listen(self) -> None:
+        stderr = self._running.stderr
+        if stderr is not None:
+            with contextlib.suppress(ValueError, OSError):
+                for line in stderr:
+                    self._said.append(line.decode(errors="replace").rstrip()[:500])
+
+    def explain(self, error: Exception) -> DevkitError:
+        """Return what to tell the user about a transfer that broke: what the remote side, or ssh, said."""
+        if isinstance(error, wire.Told):
+            return DevkitError(f"{self.place.host}: {error.what}", error.why)
+        if isinstance(error, wire.Stopped):
+            return DevkitError(error.what, error.why)
+        return self._explained(error)
+
+    def _explained(self, error: Exception, *, started: bool = True) -> DevkitError:
+        self.close()
+        said = redact("\n".join(self._said))
+        status = self._running.returncode
+        # A shell that lets nothing but sftp in ends with a status of its own.
+        if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
+            return NoPython(
+                f"{self.place.host} runs no Python 3.6 or later", said, self.place.hint("python3 --version")
+            )
+        why = said or f"{error}."
+        if status == 255:  # noqa: PLR2004 - what ssh itself fails with
+            return DevkitError(
+                f"the connection to {self.place.host} failed", why, self.place.hint(purpose="shows whether it works")
+            )
+        return DevkitError(
+            f"the transfer with {self.place.host} broke off: {error}",
+            said,
+            "the same line again   goes on from where it was",
+        )
+
+    def close(self) -> None:
+        """End the connection."""
+        process = self._process
+        if process is None:
+            return
+        self.channel.close()
+        if self._source:  # nobody waited for it
+            process.terminate()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        try:
+            process.wait(3)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._listener.join(1)
+        if process.stderr is not None and not self._listener.is_alive():
+            process.stderr.close()
+
+
+def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
+    view = memoryview(data)
+    while view and process.stdin is not None:
+        view = view[os.write(process.stdin.fileno(), view) :]

@@ -1,0 +1,63 @@
+"""The receiver that devkit brings along needs nothing but an old Python's standard library."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+from devkit.transfer.ssh import MODULES, PROGRAM, program, remote_command
+
+# What came with Python 3.6 and is still there, as far as the receiver uses it.
+STANDARD = {
+    "binascii",
+    "collections",
+    "contextlib",
+    "ctypes",
+    "errno",
+    "fcntl",
+    "gc",
+    "glob",
+    "mmap",
+    "hashlib",
+    "io",
+    "json",
+    "os",
+    "queue",
+    "re",
+    "select",
+}
+STANDARD |= {"stat", "struct", "sys", "threading", "time", "typing", "unicodedata", "zlib"}
+OPTIONAL = {"xxhash"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_of_the_receiver_is_python_3_6_and_imports_its_library_alone(name: str) -> None:
+    tree = ast.parse((PROGRAM / f"{name}.py").read_text("utf-8"), feature_version=(3, 6))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert {alias.name for alias in node.names} <= STANDARD | OPTIONAL
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module in (MODULES if node.level else STANDARD)
+        assert not isinstance(node, ast.NamedExpr)
+
+
+def test_every_module_is_sent_before_those_that_import_it() -> None:
+    assert {path.stem for path in PROGRAM.glob("*.py")} == {*MODULES, "__init__"}
+    known: set[str] = set()
+    for name in MODULES:
+        tree = ast.parse((PROGRAM / f"{name}.py").read_text("utf-8"))
+        needed = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}
+        assert needed <= known
+        known.add(name)
+
+
+def test_the_receiver_starts_from_the_one_line_and_its_standard_input() -> None:
+    source = zlib.compress(program() + b"\nprint('loaded', sorted(sys.modules)[-1] > '')\n")
+    line = remote_command(len(source)).replace("python3 -I", f"{sys.executable} -I")
+    done = subprocess.run(["sh", "-c", line], input=source, capture_output=True, check=True, timeout=30)
+    assert done.stdout == b"loaded True\n"
+    assert len(source) < 40_000
