@@ -29,21 +29,50 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         DevkitError: the disk is full, or the folder cannot be written.
     """
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
+    with explained(path), replacing(path, mode) as temporary:
+        temporary.write_bytes(data)
+
+
+def link_atomically(link: Path, target: Path | str) -> None:
+    """Make a symbolic link to ``target``, over what was there.
+
+    Raises:
+        DevkitError: the disk is full, or the folder cannot be written.
+    """
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    with explained(link):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), mode)
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+            temporary.replace(link)
+        except OSError:
+            temporary.unlink()
             raise
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
+    """Yield an empty file beside ``path`` to write to; it is synced and takes that name, or goes where that failed.
+
+    Until then only its owner can read it; then it has ``mode``, or that of a new file.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fchmod(file.fileno(), new_file_mode() if mode is None else mode)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 @contextlib.contextmanager

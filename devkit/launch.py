@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit import mkl
 from devkit.errors import DevkitError
-from devkit.files import explained
+from devkit.files import link_atomically
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home
 from devkit.process import TURN_S
@@ -64,11 +64,7 @@ def device_side() -> Path:
     package, folder = _package(), device_side_folder()
     link = folder / "devkit"
     if not link.is_symlink() or link.readlink() != package:
-        with explained(link):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = folder / f".devkit-{os.getpid()}"
-            temporary.symlink_to(package)
-            temporary.replace(link)
+        link_atomically(link, package)
     return folder
 
 

@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.files import replacing
 from devkit.fingerprint import features, is_amd, processor
 from devkit.paths import cache_home
 
@@ -54,11 +55,8 @@ def cpu_type(app: App, python: Path | None = None) -> str | None:
         answers = dict(json.loads(kept.read_text(encoding="utf-8")))
     if answers.get(key) not in {AVX2, AVX512}:
         answers[key] = AVX512 if works(app, AVX512, python) else AVX2
-        with contextlib.suppress(OSError):  # the next one tries again
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f"{kept.name}.{os.getpid()}")
+        with contextlib.suppress(OSError), replacing(kept) as part:  # the next one tries again
             part.write_text(json.dumps(answers, indent=1), encoding="utf-8")
-            part.replace(kept)
     return answers[key]
 
 

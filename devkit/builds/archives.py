@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import templates
 from devkit.builds.cmake.reading import downloads
-from devkit.files import explained, write_atomically
+from devkit.files import explained, replacing, write_atomically
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:
@@ -170,11 +170,8 @@ def put(archive: Archive) -> None:
     if not archive.place or archive.there or archive.by not in {"file", "project"} or not archive.expected:
         return
     place = Path(archive.place)
-    with explained(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = place.with_name(f".{place.name}.part")
+    with explained(place), replacing(place) as unfinished:
         shutil.copyfile(archive.kept, unfinished)
-        unfinished.replace(place)
 
 
 def place(root: Path, build: Path, options: Mapping[str, str]) -> None:

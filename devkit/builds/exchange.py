@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import archives, checkout
 from devkit.builds.deps import FETCH_LIMIT_S, NAMES_FILE, URL_FILE, Fetcher, asked_names, bare, home, wanted
 from devkit.errors import DevkitError
-from devkit.files import explained, write_atomically
+from devkit.files import explained, replacing, write_atomically
 from devkit.redact import redact
 
 if TYPE_CHECKING:
@@ -58,15 +58,9 @@ def export(paths: Iterable[Path], target: Path) -> int:
     Raises:
         DevkitError: it cannot be written.
     """
-    unfinished = target.with_name(f".{target.name}.part")
-    try:
-        with explained(target), tarfile.open(unfinished, "w") as archive:
-            for path in paths:
-                archive.add(path, arcname=str(path.relative_to(home())))
-        with explained(target):
-            unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with explained(target), replacing(target) as unfinished, tarfile.open(unfinished, "w") as archive:
+        for path in paths:
+            archive.add(path, arcname=str(path.relative_to(home())))
     return target.stat().st_size
 
 

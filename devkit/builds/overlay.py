@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import changes
 from devkit.builds.checkout import git
 from devkit.errors import DevkitError, UsageError
-from devkit.files import explained, write_atomically
+from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home, data_home
 from devkit.text import counted
 
@@ -360,11 +360,7 @@ def carry_out(folder: Path, change: Step) -> None:
             _drop_empty(parent, top)
         for name, target in change.make.items():
             path = top / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.devkit")
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(target)
-            temporary.replace(path)
+            link_atomically(path, target)
 
 
 def _drop_empty(folder: Path, top: Path) -> None:

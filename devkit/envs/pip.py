@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from devkit.envs import lock, store, uv
 from devkit.errors import DevkitError, Hint
-from devkit.files import explained, write_atomically
+from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:
@@ -71,9 +71,7 @@ def shims() -> Path:
             write_atomically(path, script().encode(), mode=0o755)
     link = folder / "uv"
     if not link.is_symlink() or os.readlink(link) != uv.binary():  # noqa: PTH115 - text is compared
-        temporary = folder / f".uv-{os.getpid()}"
-        temporary.symlink_to(uv.binary())
-        temporary.replace(link)
+        link_atomically(link, uv.binary())
     return folder
 
 

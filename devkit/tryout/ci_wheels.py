@@ -77,7 +77,7 @@ def _fetched(url: str, sha: str, name: str, app: App) -> Path:
     import urllib.error
     import urllib.request
 
-    from devkit.files import explained
+    from devkit.files import explained, replacing
 
     target = cache_home() / "ci-wheels" / sha / name
     if target.is_file():
@@ -89,18 +89,18 @@ def _fetched(url: str, sha: str, name: str, app: App) -> Path:
     if urlsplit(url).scheme not in {"http", "https"}:
         raise DevkitError(f"{url} is no address of the web", "", "devkit config get try.wheels")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
-    part = target.with_name(f".{name}.part")
     try:
-        with opener.open(url, timeout=10) as answer, explained(target), app.console.progress(f"fetching {name}"):
-            target.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            opener.open(url, timeout=10) as answer,
+            explained(target),
+            app.console.progress(f"fetching {name}"),
+            replacing(target) as part,
+        ):
             with part.open("wb") as file:
                 shutil.copyfileobj(answer, file, 1 << 20)
             length = answer.headers.get("Content-Length")
             if length is not None and part.stat().st_size != int(length):
                 raise DevkitError(f"{name} came only in part", "")
-            part.replace(target)
     except (OSError, urllib.error.URLError, ValueError) as error:
         raise DevkitError(f"there is none ({getattr(error, 'code', None) or error})", url) from error
-    finally:
-        part.unlink(missing_ok=True)
     return target

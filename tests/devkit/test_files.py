@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.files import explained, write_atomically
+from devkit.files import explained, link_atomically, new_file_mode, replacing, write_atomically
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -44,6 +44,32 @@ def test_a_killed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:
             writer.send_signal(signal.SIGKILL)
             writer.wait(10)
         assert path.read_bytes() in {b"old" * 1000, b"new" * 1000}
+
+
+def test_only_the_owner_reads_a_file_before_it_is_whole(tmp_path: Path) -> None:
+    with replacing(tmp_path / "file") as part:
+        assert part.stat().st_mode & 0o777 == 0o600
+        part.write_text("x")
+    assert (tmp_path / "file").read_text() == "x"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == new_file_mode()
+
+
+def test_what_fails_half_way_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(OSError, match="full"), replacing(tmp_path / "file"):
+        raise OSError("full")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DevkitError):
+        link_atomically(tmp_path / "folder", "file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_a_link_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
+    for target in ("one", "two"):
+        link_atomically(tmp_path / "a" / "link", target)
+    assert (tmp_path / "a" / "link").readlink() == Path("two")
+    assert len(list((tmp_path / "a").iterdir())) == 1
 
 
 def test_a_full_disk_is_explained_and_leaves_nothing() -> None:
