@@ -25,6 +25,9 @@ class Screen:
         console: where to.
         request: what is run.
         show: whose output: ``0`` the first rank's, ``all`` everyone's.
+
+    Raises:
+        UsageError: it is something else.
     """
 
     def __init__(self, console: Console, request: LaunchRequest, show: str) -> None:
@@ -89,6 +92,7 @@ def over_ssh(app: Any, request: HostsRequest, *, max_restarts: int, show: str, d
     from devkit.launching import hosts
 
     if dry_run:
+        hosts.check_alike(app, request)
         app.console.plan(hosts.plan(app, request))
         return
 

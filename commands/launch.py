@@ -105,11 +105,13 @@ def command(
         guard=guard,
         directory=directory,
     )
+    screen = Screen(app.console, request, show)
+    planned = plan(request)
     if dry_run:
-        app.console.plan(plan(request))
+        app.console.plan([start.line for start in planned])
         return
-    with app.start_run("launch", **request.arguments()) as record, Screen(app.console, request, show) as screen:
-        run(app, request, record, screen.tell, screen.said)
+    with app.start_run("launch", **request.arguments()) as record, screen:
+        run(app, request, planned, record, screen.tell, screen.said)
         screen.ended(record)
         if as_json:
             app.console.json({"event": "done", "run": record.id, **record.record["result"]}, one_line=True)

@@ -101,7 +101,7 @@ class Worker:
         name: what its log is called.
         environ: its environment (see ``device_environment``).
         inbox: where its events go as ``(worker, event)``, to share one between workers; its own by default.
-        arguments: words behind the module's name.
+        argv: its words; those that run ``module`` there by default.
         directory: its working directory.
         on_line: called with each line that it prints, from another thread.
         on_stderr: called with those of standard error in its place.
@@ -117,7 +117,7 @@ class Worker:
         name: str,
         environ: Mapping[str, str],
         inbox: queue.SimpleQueue[tuple[Worker, Event | Ended]] | None = None,
-        arguments: Sequence[str] = (),
+        argv: Sequence[str] = (),
         directory: Path | None = None,
         on_line: Callable[[str], None] | None = None,
         on_stderr: Callable[[str], None] | None = None,
@@ -130,7 +130,7 @@ class Worker:
         read_end, write_end = os.pipe()
         try:
             self.child = app.runner.start(
-                [*environment.argv(module), *arguments],
+                argv or environment.argv(module),
                 cwd=directory or folder,
                 env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
                 stdin=subprocess.PIPE,

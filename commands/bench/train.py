@@ -12,30 +12,31 @@ from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.flags import configured
 from devkit.commands._cli.options import Env, Json
-from devkit.commands.train import _flags as flags
+from devkit.kernels.training.options import Options
 
 
+@configured(options=("batch", "seqlen", "size"))
 def command(
     ctx: typer.Context,
+    options: Options,
     stages: Annotated[str, typer.Option(metavar="N,…", help="Stages of sharding.")] = "0,1,2,3",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Turns that each library takes at a stage.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps in a turn.")] = 4,
     nproc: Annotated[int, typer.Option(min=1, metavar="N", help="CPU ranks.")] = 2,
-    batch: flags.Batch = 8,
-    seqlen: flags.Seqlen = 256,
-    size: flags.Size = "small",
     peer: Annotated[str, typer.Option(metavar="torch", help="Measure torch too, in processes of its own.")] = "",
     peer_env: Annotated[str, typer.Option(metavar="NAME", help="The environment with torch; --env's by default.")] = "",
     env: Env = "",
     as_json: Json = False,
 ) -> None:
+    from dataclasses import replace
+
     from devkit.bench.attention import peer_environment
     from devkit.bench.training import OURS, TrainingRequest, measure
     from devkit.commands.bench._training_table import show
     from devkit.envs.resolve import resolve
     from devkit.errors import UsageError
-    from devkit.kernels.training.options import Options
     from devkit.training.request import checked
 
     app = ctx.obj
@@ -46,10 +47,9 @@ def command(
     other = peer_environment(app.config, peer, peer_env, environments[OURS])
     if other:
         environments["torch"] = other
-    own = {**flags.DEFAULTS, "batch": batch, "seqlen": seqlen, "size": size}
     request = TrainingRequest(
         environments=environments,
-        options=checked(Options(world_size=nproc, device="cpu", **own)),
+        options=checked(replace(options, world_size=nproc)),
         stages=tuple(map(int, chosen)),
         rounds=rounds,
         steps=steps,

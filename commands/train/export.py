@@ -23,21 +23,19 @@ def command(
     as_json: Json = False,
 ) -> None:
     from devkit.envs.resolve import resolve
-    from devkit.errors import UsageError
     from devkit.text import counted, size
-    from devkit.training.weights import check_target, export, last_checkpoint
+    from devkit.training.weights import export, last_checkpoint, plan_export
 
     app = ctx.obj
-    if dtype not in {"fp32", "bf16"}:
-        raise UsageError(f"there is no dtype '{dtype}'", "Weights are fp32 or bf16.", "--dtype fp32")
+    environment = resolve(app.config, env)
     source = last_checkpoint(app.runs.find(run, command="train"))
     target = folder.expanduser().absolute()
+    planned = plan_export(app, environment, source, target, dtype)
     if dry_run:
-        check_target(target)
-        app.console.plan([f"write {target}/config.json and model.safetensors from {source}"])
+        app.console.plan(planned.lines())
         return
     with app.console.progress(f"writing the weights of {source.name}"):
-        exported = export(app, resolve(app.config, env), source, target, dtype)
+        exported = export(app, environment, planned)
     if as_json:
         app.console.json({"folder": str(target), **{key: value for key, value in exported.items() if key != "event"}})
         return

@@ -15,40 +15,17 @@ from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.flags import configured, given
 from devkit.commands._cli.options import Env, Json
-from devkit.commands.train import _flags as flags
+from devkit.kernels.training.options import Options
+from devkit.training.asked import Asked, Setup
 
 
+@configured()
 def command(
     ctx: typer.Context,
-    stage: flags.Stage = 0,
-    nproc: flags.Nproc = None,
-    dp: flags.Dp = None,
-    mp: flags.Mp = 1,
-    pp: flags.Pp = 1,
-    sep: flags.Sep = 1,
-    sequence_parallel: flags.SequenceParallel = False,
-    engine: flags.Engine = "manual",
-    gpus: flags.Gpus = "",
-    dtype: flags.Dtype = "fp32",
-    batch: flags.Batch = 8,
-    seqlen: flags.Seqlen = 256,
-    accumulate: flags.Accumulate = 1,
-    recompute: flags.Recompute = False,
-    lora: flags.Lora = 0,
-    lora_targets: flags.LoraTargets = "",
-    lora_alpha: flags.LoraAlpha = None,
-    quick_lora: flags.QuickLora = False,
-    init_from: flags.InitFrom = "",
-    weights: flags.WeightsFrom = "",
-    teacher: flags.Teacher = "",
-    size: flags.Size = "small",
-    heads: flags.Heads = None,
-    kv_heads: flags.KvHeads = None,
-    layers: flags.Layers = None,
-    width: flags.Width = None,
-    data: flags.Data = "",
-    nnodes: flags.Nnodes = 1,
+    options: Options,
+    setup: Setup,
     gpu_memory: Annotated[
         str, typer.Option("--gpu-memory", metavar="SIZE", help="Plan for GPUs of so much memory: 80G.")
     ] = "",
@@ -56,22 +33,23 @@ def command(
     env: Env = "",
     as_json: Json = False,
 ) -> int:
-    values = dict(locals())
     from devkit.commands.train._plan_screen import show_fit, show_plan, show_schedule, show_sweep
     from devkit.errors import ExitStatus
-    from devkit.training.plan import plan
+    from devkit.training.asked import request
+    from devkit.training.plan import examine
     from devkit.training.sweep import layouts, parse_size, smallest_change
 
     budget = parse_size(gpu_memory) if gpu_memory else None
-    launch = {"resume": "", "node_rank": 0, "master": "a-later-matter:1", "hang_timeout": 30.0}
-    request, _ = flags.request(ctx, flags.DEFAULTS | launch | values)
+    elsewhere = bool(gpu_memory) or options.dtype == "bf16"
+    asked = Asked(options, setup, env=env, given=given(ctx), plan_only=True, gpus_elsewhere=elsewhere)
+    wanted, _ = request(ctx.obj, asked)
     console = ctx.obj.console
     with tempfile.TemporaryDirectory() as folder:
-        planned = plan(ctx.obj, request, Path(folder))
+        planned = examine(ctx.obj, wanted, Path(folder))
     peak = sum(planned["memory"].values()) * 2**20
     fits = budget is None or peak <= budget
-    change = None if fits or budget is None else smallest_change(request.options, budget)
-    candidates = sorted(layouts(request.options), key=lambda each: each.peak) if sweep else []
+    change = None if fits or budget is None else smallest_change(wanted.options, budget)
+    candidates = sorted(layouts(wanted.options), key=lambda each: each.peak) if sweep else []
     if as_json:
         if budget:
             planned |= {"gpu_memory_mib": budget / 2**20, "fits": fits}
@@ -84,9 +62,9 @@ def command(
             ]
         console.json(planned)
     else:
-        show_plan(console, request, planned)
-        if request.options.pp > 1:
-            show_schedule(console, request.options.pp, request.options.accumulate)
+        show_plan(console, wanted, planned)
+        if wanted.options.pp > 1:
+            show_schedule(console, wanted.options.pp, wanted.options.accumulate)
         if sweep:
             show_sweep(console, candidates, budget)
         if budget:

@@ -9,72 +9,47 @@ Example:  devkit train --stage 2 --steps 200 --save-every 50
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import typer
 
-from devkit.commands._cli.options import Env, Json
-from devkit.commands.train import _flags as flags
+from devkit.commands._cli.flags import configured, given
+from devkit.commands._cli.options import DryRun, Env, Json
+from devkit.kernels.training.options import Options
+from devkit.training.asked import Asked, Launching, Setup
 
 
+@configured()
 def command(
     ctx: typer.Context,
-    stage: flags.Stage = 0,
-    nproc: flags.Nproc = None,
-    dp: flags.Dp = None,
-    mp: flags.Mp = 1,
-    pp: flags.Pp = 1,
-    sep: flags.Sep = 1,
-    sequence_parallel: flags.SequenceParallel = False,
-    engine: flags.Engine = "manual",
-    gpus: flags.Gpus = "",
-    dtype: flags.Dtype = "fp32",
-    steps: flags.Steps = 120,
-    batch: flags.Batch = 8,
-    seqlen: flags.Seqlen = 256,
-    accumulate: flags.Accumulate = 1,
-    lr: flags.Lr = 2e-3,
-    warmup: flags.Warmup = 10,
-    clip: flags.Clip = 1.0,
-    weight_decay: flags.WeightDecay = 0.1,
-    seed: flags.Seed = 0,
-    recompute: flags.Recompute = False,
-    lora: flags.Lora = 0,
-    lora_targets: flags.LoraTargets = "",
-    lora_alpha: flags.LoraAlpha = None,
-    quick_lora: flags.QuickLora = False,
-    init_from: flags.InitFrom = "",
-    weights: flags.WeightsFrom = "",
-    teacher: flags.Teacher = "",
-    temperature: flags.Temperature = 1.0,
-    alpha: flags.Alpha = 0.5,
-    size: flags.Size = "small",
-    heads: flags.Heads = None,
-    kv_heads: flags.KvHeads = None,
-    layers: flags.Layers = None,
-    width: flags.Width = None,
-    data: flags.Data = "",
-    eval_every: flags.EvalEvery = 0,
-    save_every: flags.SaveEvery = 0,
-    resume: flags.Resume = "",
-    nnodes: flags.Nnodes = 1,
-    node_rank: flags.NodeRank = 0,
-    master: flags.Master = "",
-    hosts: flags.Hosts = "",
-    max_restarts: flags.MaxRestarts = 0,
-    hang_timeout: flags.HangTimeout = 30.0,
+    options: Options,
+    setup: Setup,
+    launching: Launching,
     env: Env = "",
-    as_json: Json = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,  # noqa: ARG001 - the console has it
 ) -> None:
-    values = dict(locals())
-    if hosts:
-        flags.over_ssh(ctx.obj, hosts, master, max_restarts)
-        return
     from devkit.commands.train._screen import Screen
+    from devkit.training.asked import over_ssh, request
+    from devkit.training.plan import plan
     from devkit.training.trainer import run
 
-    request, before = flags.request(ctx, values)
     app = ctx.obj
-    with app.start_run("train", **request.arguments()) as record, Screen(app.console, request) as screen:
+    if launching.hosts:
+        from devkit.commands._launch_screen import over_ssh as run_over_ssh
+
+        asked = over_ssh(app.argv[1:], launching)
+        run_over_ssh(app, asked, max_restarts=launching.max_restarts, show="0", dry_run=dry_run)
+        return
+    wanted, before = request(app, Asked(options, setup, launching, env, given(ctx)))
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder, app.console.progress("looking at the text"):
+            planned = plan(app, wanted, Path(folder))
+        app.console.plan(planned.lines())
+        return
+    with app.start_run("train", **wanted.arguments()) as record, Screen(app.console, wanted) as screen:
         if before:
             record.record["resumed"] = before.id
-        run(app, request, record, screen.tell)
+        run(app, plan(app, wanted, record.folder), record, screen.tell)
         screen.ended(record)

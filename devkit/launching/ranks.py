@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -11,7 +13,7 @@ from devkit.launch import Worker, device_environment
 from devkit.launching.watch import TICK_S, Rank
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from devkit.app import App
@@ -26,7 +28,31 @@ STALE = (
 )
 """How the variables begin that a launcher around devkit, or one of yesterday, left in the shell."""
 
+SHOWN = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_MASTER", "PADDLE_DISTRI_BACKEND", "CUDA_VISIBLE_DEVICES")
+"""The variables of a rank that ``--dry-run`` shows."""
+
 Inbox = queue.SimpleQueue[tuple[Worker, "Event | Ended"]]
+
+
+@dataclass(frozen=True)
+class RankStart:
+    """How one rank of this machine is started.
+
+    Attributes:
+        number: among all machines' ranks.
+        argv: its words.
+        variables: what makes it this rank, on top of the environment that all have.
+    """
+
+    number: int
+    argv: tuple[str, ...]
+    variables: Mapping[str, str]
+
+    @property
+    def line(self) -> str:
+        """The line that starts it, as one types it."""
+        shown = [f"{name}={value}" for name, value in self.variables.items() if name in SHOWN]
+        return shlex.join(["env", *shown, *self.argv])
 
 
 def interface_towards(host: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.launching.ranks import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,6 +158,16 @@ class LaunchRequest:
     def world_size(self) -> int:
         """Ranks of all machines."""
         return self.nproc * self.nodes
+
+    @property
+    def host(self) -> str:
+        """Where all meet."""
+        return self.master.rpartition(":")[0] if self.nodes > 1 else LOOPBACK
+
+    @property
+    def port(self) -> int:
+        """The port there, of several machines; on one it is chosen when they start."""
+        return int(self.master.rpartition(":")[2]) if self.nodes > 1 else 0
 
     @property
     def first(self) -> int:

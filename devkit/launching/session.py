@@ -16,8 +16,8 @@ from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import Worker
 from devkit.launching.agreement import Agreement, Finding
 from devkit.launching.ranks import (
-    LOOPBACK,
     Inbox,
+    RankStart,
     check_loopback,
     clean_environment,
     free_port,
@@ -39,8 +39,6 @@ ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-SHOWN = ("PADDLE_TRAINER_ID", "PADDLE_TRAINERS_NUM", "PADDLE_MASTER", "PADDLE_DISTRI_BACKEND", "CUDA_VISIBLE_DEVICES")
-"""The variables that ``--dry-run`` shows."""
 STACK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ |  File \"[^\"]+\", line \d+ in ")
 """The lines that Python's faulthandler writes."""
 USER_PATH = "DEVKIT_USER_PYTHONPATH"
@@ -66,6 +64,7 @@ class Result:
 def run(
     app: App,
     request: LaunchRequest,
+    first: tuple[RankStart, ...],
     record: Run,
     tell: Callable[[Event], None],
     said: Callable[[int, str, bool], None],
@@ -76,6 +75,7 @@ def run(
     Args:
         app: whose runner starts them.
         request: what is run.
+        first: how the ranks are started, unless their port is taken in the meantime.
         record: whose folder holds their logs.
         tell: called with each event.
         said: called with a rank, a line that it printed, and whether on standard error; from other threads.
@@ -106,7 +106,14 @@ def run(
         tell(kept)
 
     try:
-        _with_restarts(request, lambda restart: _start(app, request, record, told, said, ports, restart), result, keep)
+        _with_restarts(
+            request,
+            lambda restart: _start(
+                app, request, record, told, said, lambda again: starts(request, ports()) if again else first, restart
+            ),
+            result,
+            keep,
+        )
     finally:
         record.record["result"] = result.values
 
@@ -137,25 +144,35 @@ def _logs(request: LaunchRequest, record: Run) -> list[str]:
     return [f"less {record.log(f'rank-{request.first}')}   shows all that it said"]
 
 
-def plan(request: LaunchRequest) -> list[str]:
-    """Return the lines that start this machine's ranks, each with what makes it its rank."""
-    import shlex
+def plan(request: LaunchRequest, ports: Callable[[], int] = free_port) -> tuple[RankStart, ...]:
+    """Return how this machine's ranks are started first.
 
-    port = int(request.master.rpartition(":")[2]) if request.nodes > 1 else 0
-    host = request.master.rpartition(":")[0] if request.nodes > 1 else LOOPBACK
-    lines = []
-    for local in range(request.nproc):
-        number = request.first + local
-        gpu = request.gpus[local] if request.gpus else None
-        variables = rank_environment(number, request.world_size, port, gpu, host=host, local=local)
-        shown = [f"{name}={value}" for name, value in variables.items() if name in SHOWN]
-        words = [*request.environment.argv("guard"), *_arguments(request)]
-        lines.append(shlex.join(["env", *shown, *words]))
-    return lines
+    Raises:
+        DevkitError: ranks cannot meet on this machine.
+    """
+    if request.nodes == 1 and request.nproc > 1:
+        check_loopback()
+    return starts(request, ports() if request.nodes == 1 else request.port)
 
 
-def _arguments(request: LaunchRequest) -> list[str]:
-    return [*(() if request.guard else ("--no-guard",)), *request.script.argv]
+def starts(request: LaunchRequest, port: int) -> tuple[RankStart, ...]:
+    """Return how this machine's ranks are started, which meet at a port, each with what makes it its rank."""
+    argv = (
+        *request.environment.argv("guard"),
+        *(() if request.guard else ("--no-guard",)),
+        *request.script.argv,
+    )
+    gpus = request.gpus or (None,) * request.nproc
+    return tuple(
+        RankStart(
+            request.first + local,
+            argv,
+            rank_environment(
+                request.first + local, request.world_size, port, gpus[local], host=request.host, local=local
+            ),
+        )
+        for local in range(request.nproc)
+    )
 
 
 def _start(
@@ -164,23 +181,21 @@ def _start(
     record: Run,
     told: Callable[[Event], None],
     said: Callable[[int, str, bool], None],
-    ports: Callable[[], int],
+    chosen: Callable[[bool], tuple[RankStart, ...]],
     restart: int,
 ) -> None:
     if request.nodes > 1:
         with contextlib.suppress(PortTaken):
-            _attempt(app, request, record, told, said, int(request.master.rpartition(":")[2]), restart)
+            _attempt(app, request, chosen(False), record, told, said, restart)
             return
         raise DevkitError(
             f"the port of {request.master} is in use",
             "The ranks of all machines meet there.",
-            f"devkit launch --master {request.master.rpartition(':')[0]}:{free_port()}   on every machine",
+            f"devkit launch --master {request.host}:{free_port()}   on every machine",
         )
-    if request.nproc > 1:
-        check_loopback()
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         with contextlib.suppress(PortTaken):
-            _attempt(app, request, record, told, said, ports(), restart)
+            _attempt(app, request, chosen(attempt + restart > 0), record, told, said, restart)
             return
     raise DevkitError(
         "no port was found for the ranks to meet at",
@@ -192,10 +207,10 @@ def _start(
 def _attempt(
     app: App,
     request: LaunchRequest,
+    chosen: tuple[RankStart, ...],
     record: Run,
     told: Callable[[Event], None],
     said: Callable[[int, str, bool], None],
-    port: int,
     restart: int,
 ) -> None:
     inbox: Inbox = queue.SimpleQueue()
@@ -210,8 +225,9 @@ def _attempt(
     lock, over = threading.Lock(), threading.Event()
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
-        for local in range(request.nproc):
-            number = request.first + local
+        environ = common_variables(app, request, restart)
+        for start in chosen:
+            number = start.number
 
             def line(text: str, number: int = number, *, error: bool = False) -> None:
                 numbered[number].moved = time.monotonic()  # who prints gets on
@@ -225,11 +241,11 @@ def _attempt(
                 app,
                 request.environment,
                 "guard",
-                arguments=_arguments(request),
+                argv=start.argv,
                 folder=record.folder,
                 name=f"rank-{number}",
                 directory=request.directory,
-                environ=rank_variables(app, request, local, port, restart),
+                environ={**environ, **start.variables},
                 inbox=inbox,
                 on_line=line,
                 on_stderr=partial(line, error=True),
@@ -250,8 +266,8 @@ def _attempt(
         )
 
 
-def rank_variables(app: App, request: LaunchRequest, local: int, port: int, restart: int) -> dict[str, str]:
-    """Return the environment of a rank of this machine: the user's own, and nothing of another launcher."""
+def common_variables(app: App, request: LaunchRequest, restart: int) -> dict[str, str]:
+    """Return the environment of all ranks of this machine: the user's own, and nothing of another launcher."""
     from devkit.fingerprint import cores
 
     threads = None
@@ -260,11 +276,8 @@ def rank_variables(app: App, request: LaunchRequest, local: int, port: int, rest
     environ = clean_environment(app, threads)
     if not threads:
         environ |= {name: os.environ[name] for name in THREADS if os.environ.get(name)}
-    gpu = request.gpus[local] if request.gpus else None
-    host = request.master.rpartition(":")[0] if request.nodes > 1 else LOOPBACK
-    environ |= rank_environment(request.first + local, request.world_size, port, gpu, host=host, local=local)
     if request.nodes > 1:
-        interface = interface_towards(host)
+        interface = interface_towards(request.host)
         for name in INTERFACES if interface else ():
             environ[name] = os.environ.get(name) or interface
     environ[USER_PATH] = os.environ.get("PYTHONPATH", "")

@@ -43,6 +43,8 @@ KEPT_NAMES = (
 )
 KEPT_BEGINNINGS = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "NCCL_", "GLOO_", "FLAGS_", "PYTHON", "CUDA_", "GLOG_")
 FOLLOW_S = 0.1
+FOLDER = "launch"
+REQUEST = "request.json"
 
 
 def launcher_environment(environ: dict[str, str]) -> dict[str, str]:
@@ -50,9 +52,10 @@ def launcher_environment(environ: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name in KEPT_NAMES or name.startswith(KEPT_BEGINNINGS)}
 
 
-def command_line(request: TrainRequest, folder: Path, script: Path, message: Path) -> list[str]:
-    """Return the line that starts this machine's ranks."""
+def command_line(request: TrainRequest, folder: Path) -> list[str]:
+    """Return the line that starts this machine's ranks; what they say and are asked is in ``folder``."""
     nodes = request.nodes
+    script = device_side() / "devkit" / "kernels" / "training" / "launched.py"
     return [
         str(request.environment.python),
         "-m",
@@ -64,7 +67,7 @@ def command_line(request: TrainRequest, folder: Path, script: Path, message: Pat
         *(("--devices", ",".join(map(str, request.gpus))) if request.gpus else ()),
         *("--log_dir", str(folder)),
         str(script),
-        str(message),
+        str(folder / REQUEST),
     ]
 
 
@@ -77,12 +80,9 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     from devkit.fingerprint import cores
     from devkit.kernels.protocol import PROTOCOL
 
-    refuse_taken_port(request)
-    folder = run.folder / "launch"
+    folder = run.folder / FOLDER
     folder.mkdir(mode=0o700)
-    asked = folder / "request.json"
-    asked.write_text(json.dumps({"protocol": PROTOCOL, **message}) + "\n", encoding="utf-8")
-    script = device_side() / "devkit" / "kernels" / "training" / "launched.py"
+    (folder / REQUEST).write_text(json.dumps({"protocol": PROTOCOL, **message}) + "\n", encoding="utf-8")
     environ = launcher_environment(clean_environment(app, max(1, cores() // request.nproc), request.environment.python))
     if not request.gpus:
         environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
@@ -91,9 +91,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
         Rank(first + index, folder / f"workerlog.{index}", excused=True, kept=run.folder / f"rank-{first + index}.log")
         for index in range(request.nproc)
     ]
-    child = app.runner.start(
-        command_line(request, folder, script, asked), cwd=folder, env=environ, log=run.log("launch")
-    )
+    child = app.runner.start(command_line(request, folder), cwd=folder, env=environ, log=run.log(FOLDER))
     try:
         watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell, machines=request.nodes.count)
     except PortTaken as error:

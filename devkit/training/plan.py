@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.fingerprint import memory_mib
 from devkit.launch import Worker, device_environment
+from devkit.launching.ranks import RankStart, check_loopback, free_port
 from devkit.text import counted
+from devkit.training import nodes, session
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from devkit.app import App
     from devkit.launch import Event
     from devkit.training.request import TrainRequest
@@ -21,10 +23,44 @@ PROCESS_MIB = 300
 """What a rank takes before it has a model: Python, Paddle and Gloo."""
 
 
-def plan(app: App, request: TrainRequest, folder: Path, *, launched: bool = False) -> Event:
-    """Return the device side's plan of a run: parameters, MiB a rank, text, and the checkpoint to go on from.
+@dataclass(frozen=True)
+class TrainPlan:
+    """A run that can be: what ``--dry-run`` prints, and what is run.
 
-    With ``launched`` this machine is the one that it will run on.
+    Attributes:
+        told: what the device side says of it: parameters, MiB a rank, text, and the checkpoint to go on from.
+        starts: the ranks of this machine; none where Paddle's own launcher starts them.
+    """
+
+    request: TrainRequest
+    told: Event
+    starts: tuple[RankStart, ...]
+
+    def lines(self, folder: Path = Path("RUN")) -> list[str]:
+        """Return the lines that start the ranks of this machine, for a run that is recorded in ``folder``."""
+        if self.request.nodes.count > 1:
+            return [shlex.join(nodes.command_line(self.request, folder / nodes.FOLDER))]
+        return [start.line for start in self.starts]
+
+
+def plan(app: App, request: TrainRequest, folder: Path) -> TrainPlan:
+    """Return how a run is carried out on this machine; logs go to ``folder``.
+
+    Raises:
+        DevkitError: it cannot be: by its text, its checkpoint, this machine's memory, or where the ranks meet.
+    """
+    told = examine(app, request, folder)
+    refuse_beyond_memory(told, request)
+    if request.nodes.count > 1:
+        nodes.refuse_taken_port(request)
+        return TrainPlan(request, told, ())
+    if request.nproc > 1:
+        check_loopback()
+    return TrainPlan(request, told, session.starts(request, free_port()))
+
+
+def examine(app: App, request: TrainRequest, folder: Path) -> Event:
+    """Return what the device side says of a run that may be anywhere: parameters, MiB a rank, text, checkpoint.
 
     Raises:
         DevkitError: the run cannot be.
@@ -34,16 +70,14 @@ def plan(app: App, request: TrainRequest, folder: Path, *, launched: bool = Fals
         message["resume"] = str(request.resume)
     environ = device_environment(app, threads=1)
     with Worker(app, request.environment, "training", folder=folder, name="plan", environ=environ) as worker:
-        planned = worker.ask(message, "plan")
-    if launched:
-        refuse_beyond_memory(planned, request)
-    if request.resume and planned["resume_step"] >= request.options.steps:
+        told = worker.ask(message, "plan")
+    if request.resume and told["resume_step"] >= request.options.steps:
         raise DevkitError(
             f"all {counted(request.options.steps, 'step')} are taken",
-            f"The checkpoint is of step {planned['resume_step']}.",
-            f"devkit train --resume … --steps {2 * planned['resume_step']}   goes on",
+            f"The checkpoint is of step {told['resume_step']}.",
+            f"devkit train --resume … --steps {2 * told['resume_step']}   goes on",
         )
-    return planned
+    return told
 
 
 def refuse_beyond_memory(planned: Event, request: TrainRequest) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.kernels.training.options import Options
+from devkit.launching.ranks import free_port
 from devkit.training import session
 from devkit.training.request import Nodes, TrainRequest, checked
 
@@ -103,6 +104,6 @@ def run(
             result.outcome = event
         tell(event)
 
-    session.train(app, again, record, message, heard)
+    session.train(app, again, session.starts(again, free_port()), record, message, heard)
     record.record["result"] = {"replayed": result.outcome, "located": result.located}
     return result

@@ -10,7 +10,7 @@ from devkit.kernels.protocol import Refusal
 from devkit.kernels.training.options import Options, check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from devkit.envs.resolve import Environment
@@ -123,12 +123,17 @@ def checked(options: Options) -> Options:
     try:
         check(options)
     except Refusal as refusal:
-        raise UsageError(refusal.what, refusal.why, *refusal.remedies) from refusal
+        raise usage_error(refusal) from refusal
     return options
 
 
-def resumed(entry: Entry, options: Options, given: Mapping[str, Any]) -> Options:
-    """Return the options of the run ``entry`` with what the command line has ``given``; layout and device are today's.
+def usage_error(refusal: Refusal) -> UsageError:
+    """Return a refusal of the device side as one of the command line's."""
+    return UsageError(refusal.what, refusal.why, *refusal.remedies)
+
+
+def resumed(entry: Entry, options: Options, given: Collection[str]) -> Options:
+    """Return the options of the run ``entry`` with those that the command line has ``given``; device is today's.
 
     Raises:
         DevkitError: the record is none of training, or its run still goes on.

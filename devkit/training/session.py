@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.launch import Worker
-from devkit.launching.ranks import Inbox, check_loopback, clean_environment, free_port, heard, rank_environment
+from devkit.launching.ranks import Inbox, RankStart, clean_environment, free_port, heard, rank_environment
 from devkit.launching.watch import PortTaken, Rank, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from devkit.app import App
     from devkit.launch import Event
@@ -22,9 +22,20 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 
 
+def starts(request: TrainRequest, port: int) -> tuple[RankStart, ...]:
+    """Return how the ranks of this machine are started, which meet at a port."""
+    argv = tuple(request.environment.argv("training"))
+    gpus = request.gpus or (None,) * request.nproc
+    return tuple(
+        RankStart(number, argv, rank_environment(number, request.options.world_size, port, gpus[number]))
+        for number in range(request.nproc)
+    )
+
+
 def train(
     app: App,
     request: TrainRequest,
+    first: Sequence[RankStart],
     run: Run,
     message: dict[str, Any],
     tell: Callable[[Event], None],
@@ -35,6 +46,7 @@ def train(
     Args:
         app: whose runner starts them.
         request: where they run.
+        first: how they are started, unless their port is taken in the meantime.
         run: whose folder holds their logs.
         message: what each is asked.
         tell: called with each event, in order of arrival, but those of the watch.
@@ -43,11 +55,9 @@ def train(
     Raises:
         DevkitError: a rank refused, failed, died or hung: the first one, truly.
     """
-    if request.nproc > 1:
-        check_loopback()
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         with contextlib.suppress(PortTaken):
-            _attempt(app, request, run, message, tell, ports())
+            _attempt(app, request, starts(request, ports()) if attempt else first, run, message, tell)
             return
         app.console.note("  the port was taken in the meantime: another one", "dim")
     raise DevkitError(
@@ -58,7 +68,12 @@ def train(
 
 
 def _attempt(
-    app: App, request: TrainRequest, run: Run, message: dict[str, Any], tell: Callable[[Event], None], port: int
+    app: App,
+    request: TrainRequest,
+    chosen: Sequence[RankStart],
+    run: Run,
+    message: dict[str, Any],
+    tell: Callable[[Event], None],
 ) -> None:
     from devkit.fingerprint import cores
 
@@ -66,20 +81,19 @@ def _attempt(
     environ = clean_environment(app, max(1, cores() // request.nproc), request.environment.python)
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
-        for number in range(request.nproc):
-            gpu = request.gpus[number] if request.gpus else None
-            extra = rank_environment(number, request.options.world_size, port, gpu)
+        for start in chosen:
             worker = Worker(
                 app,
                 request.environment,
                 "training",
+                argv=start.argv,
                 folder=run.folder,
-                name=f"rank-{number}",
-                environ={**environ, **extra},
+                name=f"rank-{start.number}",
+                environ={**environ, **start.variables},
                 inbox=inbox,
             )
             stack.callback(worker.child.end)
-            ranks[worker] = Rank(number, worker.log)
+            ranks[worker] = Rank(start.number, worker.log)
             worker.send(message)
             with contextlib.suppress(BrokenPipeError):
                 worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe

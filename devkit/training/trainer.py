@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.training import nodes, session
-from devkit.training.plan import plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.launch import Event
     from devkit.runs import Run
-    from devkit.training.request import TrainRequest
+    from devkit.training.plan import TrainPlan
 
 
 class Result:
@@ -47,13 +46,13 @@ class Result:
             self.values["tokens_per_s"] = event["tokens_per_s"]
 
 
-def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], None]) -> None:
-    """Train, telling of each event; the record holds losses, memory and throughput, finished or not.
+def run(app: App, planned: TrainPlan, record: Run, tell: Callable[[Event], None]) -> None:
+    """Train as planned, telling of each event; the record holds losses, memory and throughput, finished or not.
 
     Raises:
-        DevkitError: the run cannot be, or a rank failed.
+        DevkitError: a rank failed.
     """
-    result = Result()
+    result, request = Result(), planned.request
 
     def heard(event: Event) -> None:
         record.event(event)
@@ -62,14 +61,15 @@ def run(app: App, request: TrainRequest, record: Run, tell: Callable[[Event], No
             record.hold("checkpoint")
         tell(event)
 
-    planned = plan(app, request, record.folder, launched=True)
-    heard(planned)
+    heard(planned.told)
     message = {"op": "train", **asdict(request.options), "checkpoints": str(record.folder / "checkpoints")}
-    if planned["resume"]:
-        message["resume"] = planned["resume"]
-    launch = nodes.train if request.nodes.count > 1 else session.train
+    if planned.told["resume"]:
+        message["resume"] = planned.told["resume"]
     try:
-        launch(app, request, record, message, heard)
+        if request.nodes.count > 1:
+            nodes.train(app, request, record, message, heard)
+        else:
+            session.train(app, request, planned.starts, record, message, heard)
     except DevkitError as error:
         error.add_hints(*_way_on(record, result))
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from devkit.runs import Entry
 
 CONFIG = "config.json"
+DTYPES = ("fp32", "bf16")
 
 
 def model_at(app: App, words: str, flag: str) -> Path:
@@ -53,24 +55,54 @@ def last_checkpoint(entry: Entry) -> Path:
     return found[-1]
 
 
-def export(app: App, environment: Environment, source: Path, folder: Path, dtype: str) -> Event:
-    """Write a run's weights to ``folder``, which is whole or is not there; return what was written.
+@dataclass(frozen=True)
+class ExportPlan:
+    """Weights that can be written: what ``--dry-run`` prints, and what is written.
+
+    Attributes:
+        source: a verified checkpoint.
+        folder: where to; it is not there, or empty.
+        told: the device side's word on what will be written: step, files, bytes.
+    """
+
+    source: Path
+    folder: Path
+    dtype: str
+    told: Event
+
+    def lines(self) -> list[str]:
+        """Return what is written."""
+        return [f"write {self.folder / name} from {self.source}" for name in self.told["files"]]
+
+
+def plan_export(app: App, environment: Environment, source: Path, folder: Path, dtype: str) -> ExportPlan:
+    """Return how a checkpoint is written to ``folder`` in Hugging Face's names.
 
     Raises:
-        DevkitError: the folder has something in it or cannot be written, or the checkpoint is damaged.
+        DevkitError: the folder has something in it, the checkpoint is damaged, or there is no such dtype.
     """
+    if dtype not in DTYPES:
+        raise UsageError(f"there is no dtype '{dtype}'", "Weights are fp32 or bf16.", "--dtype fp32")
     check_target(folder)
+    told = _ask(app, environment, {"op": "export", "checkpoint": str(source), "folder": "", "dtype": dtype})
+    return ExportPlan(source, folder, dtype, told)
+
+
+def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
+    """Write weights as planned; the folder is whole or is not there. Return what was written.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    folder = planned.folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise DevkitError(f"{folder} cannot be written", f"{error.strerror}.") from error
+    message = {"op": "export", "checkpoint": str(planned.source), "folder": str(partial), "dtype": planned.dtype}
     try:
-        with tempfile.TemporaryDirectory() as logs:
-            environ = device_environment(app, threads=1)
-            with Worker(app, environment, "training", folder=Path(logs), name="export", environ=environ) as worker:
-                request = {"op": "export", "checkpoint": str(source), "folder": str(partial), "dtype": dtype}
-                exported = worker.ask(request, "exported")
+        exported = _ask(app, environment, message)
         partial.chmod(0o777 & ~_umask())
         if folder.is_dir():
             folder.rmdir()
@@ -80,6 +112,15 @@ def export(app: App, environment: Environment, source: Path, folder: Path, dtype
     return exported
 
 
+def _ask(app: App, environment: Environment, message: dict[str, Any]) -> Event:
+    environ = device_environment(app, threads=1)
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        Worker(app, environment, "training", folder=Path(logs), name="export", environ=environ) as worker,
+    ):
+        return worker.ask(message, "exported")
+
+
 def check_target(folder: Path) -> None:
     """Refuse a folder to write to that has something in it.
 
@@ -87,7 +128,7 @@ def check_target(folder: Path) -> None:
         DevkitError: it has, or is a file.
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DevkitError(f"{folder} is no folder", "Weights are written to a new one.")
+        raise DevkitError(f"{folder} is not a folder", "Weights are written to a new one.")
     if folder.is_dir() and any(folder.iterdir()):
         raise DevkitError(
             f"{folder} has something in it",

@@ -8,12 +8,15 @@ import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import Refusal, emit, serve
 from . import data
 from .options import Options, parse
 from .run import checkpoint, memory
+
+if TYPE_CHECKING:
+    from .models.parameters import Shape
 
 BYTES = 256
 """Tokens below are the bytes of text."""
@@ -68,7 +71,7 @@ def plan(options: Options) -> None:
 
 
 def export(request: dict[str, Any]) -> None:
-    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged.
+    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged; to none, only tell of the files.
 
     Raises:
         Refusal: there is none, or the folder cannot be written.
@@ -78,7 +81,11 @@ def export(request: dict[str, Any]) -> None:
     from .run.source import open_source
 
     manifest = checkpoint.read(Path(request["checkpoint"]))
-    shape, source, folder = shape_of(manifest.path), open_source(manifest.path), Path(request["folder"])
+    shape = shape_of(manifest.path)
+    if not request["folder"]:
+        emit("exported", step=manifest.step, parameters=shape.parameters, files=files_of(shape, request["dtype"]))
+        return
+    source, folder = open_source(manifest.path), Path(request["folder"])
     names = shape.all_parameters()
     tensors = (item for name in names for item in huggingface.split(name, source(name), shape).items())
     try:
@@ -92,6 +99,25 @@ def export(request: dict[str, Any]) -> None:
         files=[path.name for path in files],
         bytes=sum(path.stat().st_size for path in files),
     )
+
+
+def files_of(shape: Shape, dtype: str) -> list[str]:
+    """Return the names of the files that a model's weights are written to."""
+    import numpy as np
+
+    from .models import huggingface
+
+    shards, held = 1, 0
+    for name, param in shape.all_parameters().items():
+        for value in huggingface.split(name, np.broadcast_to(np.float32(0), param.shape), shape).values():
+            length = value.size * (2 if dtype == "bf16" else 4)
+            if held and held + length > huggingface.SHARD:
+                shards, held = shards + 1, 0
+            held += length
+    if shards == 1:
+        return [huggingface.CONFIG, huggingface.SINGLE]
+    numbered = [f"model-{number:05d}-of-{shards:05d}.safetensors" for number in range(1, shards + 1)]
+    return [huggingface.CONFIG, *numbered, huggingface.INDEX]
 
 
 def sample(request: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..flags import check_least, flag, spelled
 from ..protocol import Refusal
 from . import pictures
 from .models.parameters import PARAMETERS, SIZES, Lora, Shape
@@ -22,50 +23,48 @@ VALIDATED = 64
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is made of. Lengths in tokens (bytes of text), ``batch`` in sequences over all ranks."""
+    """What a run is made of. Lengths in tokens (bytes of text), ``batch`` in sequences over all ranks.
+
+    The fields that are flags are those of ``devkit train`` and ``devkit train plan``; there ``init_from`` and
+    ``teacher`` may name a run, here they are folders: a checkpoint, or weights in Hugging Face's names.
+    """
 
     world_size: int = 2
-    stage: int = 0
-    dp: int | None = None
-    """Data ranks; what the other axes leave of the world where it is None."""
-    mp: int = 1
-    pp: int = 1
-    sep: int = 1
-    sequence_parallel: bool = False
-    engine: str = "manual"
-    """Ours, or ``auto``: ``paddle.distributed.parallelize``."""
-    steps: int = 100
-    batch: int = 8
-    accumulate: int = 1
-    seqlen: int = 256
-    lr: float = 2e-3
-    warmup: int = 10
-    clip: float = 1.0
-    weight_decay: float = 0.1
-    seed: int = 0
-    dtype: str = "fp32"
     device: str = "cpu"
-    recompute: bool = False
-    size: str = "small"
-    heads: int | None = None
-    kv_heads: int | None = None
-    layers: int | None = None
-    width: int | None = None
-    data: str | None = None
-    eval_every: int = 0
-    save_every: int = 0
-    lora: int = 0
-    lora_targets: str | None = None
-    lora_alpha: float | None = None
-    """The adapters' product is scaled by it over the rank; twice the rank by default."""
-    quick_lora: bool = False
-    init_from: str | None = None
-    """A checkpoint, or a folder in Hugging Face's names, whose weights are the first ones."""
-    teacher: str | None = None
-    """The same, of a model to learn from."""
-    temperature: float = 1.0
-    alpha: float = 0.5
-    """The share of the cross entropy in the loss beside the teacher's."""
+    stage: int = flag(0, "0: all on each rank; 1 shards optimizer, 2 gradients, 3 all.", metavar="0|1|2|3")
+    dp: int | None = flag(None, "Data ranks; by default what the other axes leave of --nproc.", metavar="N", least=1)
+    mp: int = flag(1, "Tensor parallelism: ranks that share each product.", metavar="N", least=1)
+    pp: int = flag(1, "Pipeline stages; --accumulate is its micro-batches.", metavar="N", least=1)
+    sep: int = flag(1, "Ring attention: ranks that share each sequence.", metavar="N", least=1)
+    sequence_parallel: bool = flag(False, "With --mp: cut along the sequence what lies between products.")
+    engine: str = flag("manual", "Ours, or paddle.distributed.parallelize.", metavar="manual|auto")
+    dtype: str = flag("fp32", "bf16 on GPUs only, with fp32 copies (not yet run on one).", metavar="fp32|bf16")
+    steps: int = flag(120, "Steps of the optimizer.", least=1)
+    batch: int = flag(8, "Sequences a step, over all ranks.", least=1)
+    seqlen: int = flag(256, "Bytes a sequence.", least=1)
+    accumulate: int = flag(1, "Passes a step that share its batch.", least=1)
+    lr: float = flag(2e-3, "The learning rate at its highest.")
+    warmup: int = flag(10, "Steps in which the rate rises; then it falls to a tenth.", least=0)
+    clip: float = flag(1.0, "The largest norm of all gradients together; 0 turns it off.")
+    weight_decay: float = flag(0.1, "Of matrices; norms and biases have none.")
+    seed: int = flag(0, "Of weights and batches.", least=0)
+    recompute: bool = flag(False, "Compute each layer again in backward: less memory.")
+    lora: int = flag(0, "Train low-rank adapters of this rank beside frozen products.", metavar="RANK", least=0)
+    lora_targets: str | None = flag(None, "Products with adapters, as layers.0.attention.qkv; all.", metavar="REGEX")
+    lora_alpha: float | None = flag(None, "Adapters are scaled by A over RANK; 2 RANK by default.", metavar="A")
+    quick_lora: bool = flag(False, "Merge adapters into the weight before the product: the same result.")
+    init_from: str | None = flag(None, "Start cold from the weights of a run or a folder.", metavar="RUN|DIR")
+    teacher: str | None = flag(None, "Learn from this model's logits too.", metavar="RUN|DIR")
+    temperature: float = flag(1.0, "Of both models' logits where they are compared.")
+    alpha: float = flag(0.5, "The share of the text in the loss; the teacher has the rest.")
+    size: str = flag("small", "tiny to large (0.1 to 360 M), qwen2-0.5b, -1.5b, -7b, -vl-2b, vl-tiny.", metavar="NAME")
+    heads: int | None = flag(None, "Query heads, instead of the size's.", least=1)
+    kv_heads: int | None = flag(None, "Key and value heads, instead of the size's.", least=1)
+    layers: int | None = flag(None, "Layers, instead of the size's.", least=1)
+    width: int | None = flag(None, "Channels, instead of the size's.", least=1)
+    data: str | None = flag(None, "A text file or a folder of them; Python's own sources by default.", metavar="PATH")
+    eval_every: int = flag(0, "Steps between validations; 0: at the end only.", least=0)
+    save_every: int = flag(0, "Steps between checkpoints; 0: none.", least=0)
     checkpoints: str | None = None
     resume: str | None = None
     """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
@@ -212,7 +211,9 @@ def check(options: Options) -> None:
         )
     if options.size not in SIZES:
         raise Refusal(f"there is no size '{options.size}'", f"The sizes are {', '.join(SIZES)}.", "--size small")
-    _check_counts(options)
+    if options.world_size < 1:
+        raise Refusal(f"--nproc is {options.world_size}", "It counts from 1.", "--nproc 1")
+    check_least(options)
     _check_weights(options)
     if options.shape.head_dim > LARGEST_HEAD_DIM:
         why = f"Attention takes up to {LARGEST_HEAD_DIM}, here and on GPUs: width / heads."
@@ -225,27 +226,13 @@ def check(options: Options) -> None:
     _check_dtype(options)
 
 
-def _flag(name: str) -> str:
-    return "--nproc" if name == "world_size" else f"--{name.replace('_', '-')}"
-
-
-def _check_counts(options: Options) -> None:
-    least = dict.fromkeys(("world_size", "steps", "batch", "accumulate", "seqlen"), 1)
-    least.update(dict.fromkeys(("heads", "kv_heads", "layers", "width", "dp", "mp", "pp", "sep"), 1))
-    least.update(dict.fromkeys(("warmup", "eval_every", "save_every", "seed", "lora"), 0))
-    for name, first in least.items():
-        value = getattr(options, name)
-        if value is not None and value < first:
-            raise Refusal(f"{_flag(name)} is {value}", f"It counts from {first}.", f"{_flag(name)} {first}")
-
-
 def _check_weights(options: Options) -> None:
     named = [name for name in ("heads", "kv_heads", "layers", "width") if getattr(options, name) is not None]
     if options.init_from and named:
         raise Refusal(
-            f"{_flag(named[0])} and weights do not go together",
+            f"{spelled(named[0])} and weights do not go together",
             f"The model has the shape of {options.init_from}.",
-            f"without {' and '.join(map(_flag, named))}",
+            f"without {' and '.join(map(spelled, named))}",
         )
     _check_lora(options)
     for name, low, high in (("alpha", 0.0, 1.0), ("temperature", 1e-3, 1e3)):
@@ -357,9 +344,9 @@ def _check_engine(options: Options) -> None:
         "--save-every": (options.save_every > 0, "The states of global tensors are not saved."),
         "--resume": (options.resume is not None, "--init-from starts from a checkpoint's weights."),
     }
-    for flag, (asked, why) in never.items():
+    for name, (asked, why) in never.items():
         if asked:
-            raise Refusal(f"{flag} does not go with --engine auto", why, "--engine manual")
+            raise Refusal(f"{name} does not go with --engine auto", why, "--engine manual")
     if options.stage and options.device == "cpu":
         raise Refusal(
             f"--stage {options.stage} does not go with --engine auto on CPU",
@@ -380,9 +367,9 @@ def _check_vision(options: Options) -> None:
         "--data": (options.data is not None, "Pictures with their text are generated."),
         "--engine auto": (options.engine == "auto", "Images of several sizes are no global tensor."),
     }
-    for flag, (asked, why) in never.items():
+    for name, (asked, why) in never.items():
         if asked:
-            raise Refusal(f"{flag} does not go with a model that sees", why, "--size tiny")
+            raise Refusal(f"{name} does not go with a model that sees", why, "--size tiny")
     if VALIDATED % options.layout.dp:
         raise Refusal(f"{options.layout.dp} data ranks do not share {VALIDATED} pictures evenly", "", "--dp 2")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,11 +178,17 @@ def test_ranks_come_out_of_a_clean_environment(tmp_path: Path, devkit: Devkit) -
     assert result.out.strip() == str({**dict.fromkeys(names), **own})
 
 
-def test_what_would_be_run_is_shown_and_refused_as_the_run_would(script: Path, devkit: Devkit) -> None:
-    result = devkit("launch", "--nproc", "2", "--dry-run", "train.py", "--lr", "1", cwd=script.parent)
+def test_what_would_be_run_is_shown_and_refused_as_the_run_would(tmp_path: Path, devkit: Devkit) -> None:
+    (tmp_path / "train.py").write_text("print('hello')\n")
+    words = ("launch", "--nproc", "2", "--no-guard")
+    planned = devkit(*words, "--dry-run", "train.py", "--lr", "1")
+    run = devkit(*words, "-v", "train.py", "--lr", "1")
 
-    assert result.status == 0
-    assert result.out.count(f"{Path(sys.executable).name} -m devkit.kernels.guard train.py --lr 1") == 2
-    assert "PADDLE_TRAINER_ID=1" in result.out
-    assert devkit("launch", "--dry-run", "nothing.py", cwd=script.parent).status == 1
-    assert devkit("launch", "--dry-run", cwd=script.parent).status == 2
+    assert (planned.status, run.status) == (0, 0)
+    shown = [line.rpartition("$ ")[2] for line in run.err.splitlines() if "devkit.kernels.guard" in line]
+    assert [line.partition("/")[2] for line in planned.out.splitlines()] == [each.partition("/")[2] for each in shown]
+    assert "PADDLE_TRAINER_ID=1" in planned.out
+    for refused in (["nothing.py"], [], ["--nproc", "0", "train.py"], ["--show", "no", "train.py"]):
+        answer = devkit("launch", *refused)
+        assert answer.status in {1, 2}, refused
+        assert devkit("launch", "--dry-run", *refused) == answer

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from tests.conftest import Result
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -94,6 +96,31 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+class Here(Protocol):
+    def __call__(self, *words: str) -> Result: ...
+
+
+@pytest.fixture
+def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Here:
+    """Run a line of devkit in this process, in ``tmp_path``: for lines that are refused, or start little."""
+    from devkit.commands._cli.main import main
+
+    assert home.exists()
+
+    def run(*words: str) -> Result:
+        monkeypatch.chdir(tmp_path)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        capfd.readouterr()
+        try:
+            status = main(list(words))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return Result(status, *capfd.readouterr())
+
+    return run
 
 
 class StartTraining(Protocol):

@@ -11,7 +11,7 @@ from devkit.text import significant
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Devkit
+    from tests.commands.train.conftest import Here
 
 
 @pytest.fixture
@@ -48,34 +48,41 @@ def texts(tmp_path: Path) -> None:
         ("--gpus 9", 2, "there is no GPU 9", ""),
     ],
 )
-def test_what_cannot_be_trained_is_refused_with_a_way_out(
-    devkit: Devkit, texts: None, words: str, status: int, complaint: str, remedy: str
+def test_what_cannot_be_trained_is_refused_with_a_way_out_by_the_run_and_by_dry_run(
+    here: Here, texts: None, words: str, status: int, complaint: str, remedy: str
 ) -> None:
     assert texts is None
 
-    answer = devkit("train", *words.split())
+    answer = here("train", *words.split())
 
     assert answer.status == status, answer.err
     assert complaint in answer.err
     assert remedy in answer.err
     assert "Traceback" not in answer.err
     assert answer.out == ""
+    planned = here("train", *words.split(), "--dry-run")
+    assert (planned.status, planned.out) == (status, "")
+    assert without_progress(planned.err) == without_progress(answer.err)
 
 
-def test_the_plan_is_the_formula_and_starts_nothing(devkit: Devkit) -> None:
+def without_progress(said: str) -> list[str]:
+    return [line for line in said.splitlines() if "looking at the text" not in line]
+
+
+def test_the_plan_is_the_formula_and_starts_nothing(here: Here) -> None:
     plans = [
-        json.loads(devkit("train", "plan", "--stage", str(stage), "--nproc", "4", "--json").out) for stage in range(4)
+        json.loads(here("train", "plan", "--stage", str(stage), "--nproc", "4", "--json").out) for stage in range(4)
     ]
 
     full = plans[0]["memory"]["parameters"]
     totals = [sum(plan["memory"][name] for name in ("parameters", "gradients", "optimizer")) / full for plan in plans]
     assert totals == pytest.approx([4, 2.5, 1.75, 1], rel=1e-3)
-    shown = devkit("train", "plan", "--stage", "3", "--nproc", "4")
+    shown = here("train", "plan", "--stage", "3", "--nproc", "4")
     assert "stage 3: optimizer state, gradients and parameters sharded" in shown.out
     assert significant(totals[3] * full) in shown.out
 
 
-def test_a_run_without_checkpoints_cannot_be_resumed(devkit: Devkit, home: Path) -> None:
+def test_a_run_without_checkpoints_cannot_be_resumed(here: Here, home: Path) -> None:
     folder = home / ".local/state/devkit/runs/20260101T000000-train-beef"
     folder.mkdir(parents=True)
     options = {"steps": 120}
@@ -89,18 +96,22 @@ def test_a_run_without_checkpoints_cannot_be_resumed(devkit: Devkit, home: Path)
     record |= {"arguments": {"options": options}, "status": 0, "holds": []}
     (folder / "record.json").write_text(json.dumps(record))
 
-    answer = devkit("train", "--resume", "beef")
+    answer = here("train", "--resume", "beef")
 
     assert answer.status == 1
+    assert here("train", "--resume", "beef", "--dry-run").status == 1
     assert "no whole checkpoint" in answer.err
     assert "--save-every" in answer.err
 
 
-def test_a_port_in_use_is_named_before_anything_starts(devkit: Devkit) -> None:
+def test_a_port_in_use_is_named_before_anything_starts(here: Here) -> None:
     with socket.create_server(("", 0)) as server:
         port = server.getsockname()[1]
-        answer = devkit("train", "--nnodes", "2", "--node-rank", "0", "--master", f"127.0.0.1:{port}")
+        words = ("train", "--nnodes", "2", "--node-rank", "0", "--master", f"127.0.0.1:{port}")
+        answer, planned = here(*words), here(*words, "--dry-run")
+    free = here(*words, "--dry-run")
 
-    assert answer.status == 1
+    assert (answer.status, planned.status) == (1, 1)
+    assert "paddle.distributed.launch --nnodes 2 --rank 0" in free.out
     assert f"port {port} of the first machine is in use" in answer.err
     assert "--master 127.0.0.1:" in answer.err

@@ -4,17 +4,17 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.conftest import Devkit
+    from tests.commands.train.conftest import Here
 
 
-def test_a_plan_for_gpus_that_are_not_here_says_what_would_fit(devkit: Devkit) -> None:
+def test_a_plan_for_gpus_that_are_not_here_says_what_would_fit(here: Here) -> None:
     words = ("train", "plan", "--size", "qwen2-7b", "--dtype", "bf16", "--nproc", "8", "--gpu-memory", "80G")
-    told = devkit(*words, "--seqlen", "2048")
+    told = here(*words, "--seqlen", "2048")
 
     assert told.status == 4, told.err
     assert "it does not fit" in told.err
     assert "--stage 1   fits" in told.err
-    planned = json.loads(devkit(*words, "--stage", "3", "--json", "--sweep").out)
+    planned = json.loads(here(*words, "--stage", "3", "--json", "--sweep").out)
     assert planned["fits"] is True
     assert planned["parameters"] == 7_615_616_512
     assert {"stage", "layout", "peak_mib"} <= planned["sweep"][0].keys()
@@ -22,22 +22,22 @@ def test_a_plan_for_gpus_that_are_not_here_says_what_would_fit(devkit: Devkit) -
     assert peaks == sorted(peaks)
 
 
-def test_a_pipelines_plan_draws_it_and_tells_of_each_stage(devkit: Devkit) -> None:
-    told = devkit("train", "plan", "--pp", "2", "--accumulate", "2", "--size", "tiny")
+def test_a_pipelines_plan_draws_it_and_tells_of_each_stage(here: Here) -> None:
+    told = here("train", "plan", "--pp", "2", "--accumulate", "2", "--size", "tiny")
 
     assert told.status == 0, told.err
     assert "stage 0   F0 F1 ·  ·  B0 B0 ·  B1 B1" in told.out
     assert "ranks of stage 1" in told.out
-    refused = devkit("train", "plan", "--pp", "2", "--stage", "3")
+    refused = here("train", "plan", "--pp", "2", "--stage", "3")
     assert refused.status == 2
     assert "each micro-batch would gather" in refused.err.lower()
 
 
-def test_a_mesh_is_drawn(devkit: Devkit) -> None:
-    told = devkit("train", "mesh", "[[[0,1],[2,3]],[[4,5],[6,7]]]", "dp,mp,pp")
+def test_a_mesh_is_drawn(here: Here) -> None:
+    told = here("train", "mesh", "[[[0,1],[2,3]],[[4,5],[6,7]]]", "dp,mp,pp")
 
     assert told.status == 0, told.err
     assert "along mp, tensor parallelism" in told.out
     assert "    1 — 5" in told.out
-    told = devkit("train", "mesh", "[[0,1],[2,3]]", "dp,mp", "--json")
+    told = here("train", "mesh", "[[0,1],[2,3]]", "dp,mp", "--json")
     assert json.loads(told.out)["axes"] == {"dp": [[0, 2], [1, 3]], "mp": [[0, 1], [2, 3]]}

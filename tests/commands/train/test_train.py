@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,8 +34,12 @@ def newest_run(home: Path) -> Path:
 def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     start_training: StartTraining, devkit: Devkit, home: Path
 ) -> None:
-    sharded = start_training("--stage", "3", "--steps", "4")
-    assert sharded.end()[0] == 0
+    planned = devkit("train", "--stage", "3", "--size", "tiny", "--dry-run").out.splitlines()
+    sharded = start_training("--stage", "3", "--steps", "4", "-v")
+    status, err, _ = sharded.end()
+    assert status == 0
+    started = [line.rpartition("$ ")[2] for line in err.splitlines() if "devkit.kernels.training" in line][1:]
+    assert [line.partition("/")[2] for line in planned] == [line.partition("/")[2] for line in started]
     alone = start_training("--nproc", "1", "--steps", "4")
     assert alone.end()[0] == 0
     other = start_training("--nproc", "1", "--steps", "4", "--seed", "1")
@@ -228,7 +232,6 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     import socket
 
     from devkit.app import App
-    from devkit.commands.train._flags import DEFAULTS
     from devkit.envs.resolve import Environment
     from devkit.kernels.training.options import Options
     from devkit.launching.ranks import free_port
@@ -238,16 +241,18 @@ def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home:
     assert home.exists()
     assert cache is None
     assert tmp_path.exists()
-    tiny = {"stage": 1, "steps": 2, "batch": 4, "seqlen": 32, "size": "tiny"}
-    options = Options(world_size=2, device="cpu", **{**DEFAULTS, **tiny})
+    tiny: dict[str, Any] = {"stage": 1, "steps": 2, "batch": 4, "seqlen": 32, "size": "tiny"}
+    options = Options(world_size=2, device="cpu", **tiny)
     environment = Environment("this", Path(sys.executable), "the test's")
     request = TrainRequest(environment, options, gpus=(), nproc=2, nodes=Nodes(), hang_timeout_s=30.0)
     app = App(["train"])
     events: list[str] = []
     with socket.create_server(("", 0)) as taken, app.start_run("train", **request.arguments()) as run:
-        ports = iter([taken.getsockname()[1], free_port()])
+        first, ports = session.starts(request, taken.getsockname()[1]), iter([free_port()])
         message = {"op": "train", **asdict(options)}
-        session.train(app, request, run, message, lambda event: events.append(event["event"]), lambda: next(ports))
+        session.train(
+            app, request, first, run, message, lambda event: events.append(event["event"]), lambda: next(ports)
+        )
 
     assert events.count("step") == 2
     assert next(ports, None) is None

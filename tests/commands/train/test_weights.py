@@ -8,41 +8,45 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.commands.train.conftest import StartTraining
-    from tests.conftest import Devkit
+    from tests.commands.train.conftest import Here, StartTraining
 
 
 def test_a_runs_weights_are_exported_sampled_and_trained_on(
-    start_training: StartTraining, devkit: Devkit, tmp_path: Path
+    start_training: StartTraining, here: Here, tmp_path: Path
 ) -> None:
     assert start_training("--nproc", "1", "--steps", "2", "--save-every", "2").end()[0] == 0
     folder = tmp_path / "a model"
-    assert "write" in devkit("train", "export", "last", str(folder), "--dry-run").out
+    planned = here("train", "export", "last", str(folder), "--dry-run").out.splitlines()
     assert not folder.exists()
-    told = devkit("train", "export", "last", str(folder), "--json")
+    told = here("train", "export", "last", str(folder), "--json")
     assert told.status == 0, told.err
     assert json.loads(told.out)["files"] == ["config.json", "model.safetensors"]
-    again = devkit("train", "export", "last", str(folder))
+    assert [line.split(" from ")[0] for line in planned] == [
+        f"write {folder}/{name}" for name in json.loads(told.out)["files"]
+    ]
+    again = here("train", "export", "last", str(folder))
     assert again.status == 1
+    assert here("train", "export", "last", str(folder), "--dry-run") == again
+    assert here("train", "export", "last", str(tmp_path / "b"), "--dtype", "fp8", "--dry-run").status == 2
     assert "has something in it" in again.err
 
-    sampled = devkit("train", "sample", str(folder), "def ", "--tokens", "5", "--json")
+    sampled = here("train", "sample", str(folder), "def ", "--tokens", "5", "--json")
     assert sampled.status == 0, sampled.err
     assert len(json.loads(sampled.out)["tokens"]) == 5
-    assert devkit("train", "sample", str(folder), "").status == 2
+    assert here("train", "sample", str(folder), "").status == 2
 
     words = ("--nproc", "1", "--steps", "2", "--batch", "4", "--seqlen", "32", "--lora", "2", "--json")
-    cold = devkit("train", *words, "--weights", str(folder))
+    cold = here("train", *words, "--weights", str(folder))
     assert cold.status == 0, cold.err
     started = next(event for event in map(json.loads, cold.out.splitlines()) if event["event"] == "start")
     assert started["init_from"] == str(folder)
     assert started["trained"] < started["parameters"]
 
 
-def test_words_that_name_no_weights_are_refused(devkit: Devkit, tmp_path: Path) -> None:
+def test_words_that_name_no_weights_are_refused(here: Here, tmp_path: Path) -> None:
     for words in (("--weights", str(tmp_path)), ("--init-from", "nothing"), ("--teacher", str(tmp_path))):
-        told = devkit("train", *words)
+        told = here("train", *words)
         assert told.status in {1, 2}
         assert words[1] in told.err
-    both = devkit("train", "--weights", str(tmp_path), "--init-from", str(tmp_path))
+    both = here("train", "--weights", str(tmp_path), "--init-from", str(tmp_path))
     assert both.status == 2

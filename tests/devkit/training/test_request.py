@@ -68,14 +68,14 @@ def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of
     before = replace(OPTIONS, steps=99, seed=7, world_size=4, device="gpu")
     entry = Entry(tmp_path, {"id": "a", "command": "train", "arguments": {"options": asdict(before)}, "status": 1})
 
-    options = resumed(entry, replace(OPTIONS, stage=3), {"stage": 3})
+    options = resumed(entry, replace(OPTIONS, stage=3), {"stage"})
 
     assert options == replace(before, stage=3, world_size=2, device="cpu")
 
 
 def test_only_training_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(DevkitError, match="is no training"):
-        resumed(Entry(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, {})
+        resumed(Entry(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, set())
 
 
 def test_options_that_no_run_can_have_are_a_usage_error_with_the_device_sides_own_words() -> None:
