@@ -22,10 +22,11 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from devkit.builds import archives, checkout
-from devkit.builds.hosts import opener, reason
+from devkit.builds.hosts import reason
 from devkit.errors import DevkitError
 from devkit.files import explained, write_atomically
 from devkit.paths import cache_home
+from devkit.web import opener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

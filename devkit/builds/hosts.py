@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from devkit.builds.checkout import clean_environ
-from devkit.doctor.proxy import lacking
 from devkit.errors import DevkitError
 from devkit.redact import redact
+from devkit.web import opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -99,18 +99,6 @@ def _git(runner: Runner, url: str, environ: Mapping[str, str]) -> str:
     except DevkitError as error:
         return reason(error.what, LIMIT_S)
     return reason(done.complaint, LIMIT_S) if done.status else ""
-
-
-def opener(url: str, environ: Mapping[str, str]) -> urllib.request.OpenerDirector:
-    """Return what opens an address through the proxies that ``environ`` names, or around them."""
-    named = {
-        each: environ.get(f"{each}_proxy") or environ.get(f"{each.upper()}_PROXY") or "" for each in ("http", "https")
-    }
-    proxies = {each: proxy for each, proxy in named.items() if proxy}
-    bypass = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").replace(" ", "").split(",")
-    if not lacking(bypass, [host_of(url)]):
-        proxies = {}
-    return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
 
 
 def _web(url: str, environ: Mapping[str, str]) -> str:

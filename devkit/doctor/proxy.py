@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from devkit.doctor.finding import Finding
 from devkit.redact import redact
+from devkit.web import not_bypassed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -118,7 +119,7 @@ def _shown(url: str) -> str:
 
 def _check_bypass(facts: Proxies) -> Finding:
     text = ",".join(facts.bypass) or "empty"
-    missing = lacking(facts.bypass, AROUND)
+    missing = not_bypassed(facts.bypass, AROUND)
     if not missing:
         return Finding("no_proxy", text)
     what = "what talks on this machine" if missing[0] != PADDLES_STORE else "Paddle's own downloads"
@@ -126,21 +127,3 @@ def _check_bypass(facts: Proxies) -> Finding:
     return Finding(
         "no_proxy", text, "warning", f"lacks {', '.join(missing)}: {what} would go through the proxy", remedy
     )
-
-
-def lacking(bypass: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """Return what of ``wanted`` no word of no_proxy covers: ``*`` is all, ``.x.com`` and ``x.com`` what ends so."""
-    words = [word.lower().lstrip("*").lstrip(".") for word in bypass]
-    if "*" in bypass:
-        return []
-    return [each for each in wanted if not any(_covers(word, each.lstrip(".")) for word in words)]
-
-
-def _covers(word: str, host: str) -> bool:
-    if "/" in word:
-        import ipaddress
-
-        with contextlib.suppress(ValueError):
-            return ipaddress.ip_address(host) in ipaddress.ip_network(word, strict=False)
-        return False
-    return bool(word) and (host == word or host.endswith(f".{word}"))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.git.roles import locate
 from devkit.redact import remember_secret
+from devkit.web import LOOPBACK, opener
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -197,18 +198,16 @@ class Forge:
 
     def _answer(self, request: urllib.request.Request, left: float, *, raw: bool) -> Any:
         environ = self.app.child_environment()
-        proxies = {kind: environ[f"{kind}_proxy"] for kind in ("http", "https") if environ.get(f"{kind}_proxy")}
-        if urllib.parse.urlsplit(request.full_url).hostname in {"127.0.0.1", "localhost", "::1"}:
-            proxies = {}
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect())
         try:
-            with opener.open(request, timeout=left) as answer:
+            with opener(request.full_url, environ, _NoRedirect(), around=LOOPBACK).open(
+                request, timeout=left
+            ) as answer:
                 data = answer.read(LARGEST)
         except urllib.error.HTTPError as error:
             elsewhere = error.headers.get("Location", "") if error.code in REDIRECTS and raw else ""
             if not elsewhere.startswith("https://"):
                 raise
-            with opener.open(urllib.request.Request(elsewhere), timeout=left) as answer:  # noqa: S310 - https
+            with opener(elsewhere, environ, _NoRedirect()).open(elsewhere, timeout=left) as answer:
                 data = answer.read(LARGEST)
         if raw:
             return data.decode(errors="replace")

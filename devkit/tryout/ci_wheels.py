@@ -75,23 +75,18 @@ def _fetched(url: str, sha: str, name: str, app: App) -> Path:
     """Return the wheel's file, downloaded where it is not here yet."""
     import shutil
     import urllib.error
-    import urllib.request
 
     from devkit.files import explained, replacing
+    from devkit.web import LOOPBACK, opener
 
     target = cache_home() / "ci-wheels" / sha / name
     if target.is_file():
         return target
-    environ = app.child_environment()
-    proxies = {kind: environ[f"{kind}_proxy"] for kind in ("http", "https") if environ.get(f"{kind}_proxy")}
-    if urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}:
-        proxies = {}
     if urlsplit(url).scheme not in {"http", "https"}:
         raise DevkitError(f"{url} is no address of the web", "", "devkit config get try.wheels")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
     try:
         with (
-            opener.open(url, timeout=10) as answer,
+            opener(url, app.child_environment(), around=LOOPBACK).open(url, timeout=10) as answer,
             explained(target),
             app.console.progress(f"fetching {name}"),
             replacing(target) as part,

@@ -354,22 +354,6 @@ def test_names_whose_cases_disagree_are_to_look_at() -> None:
     assert "http_proxy and HTTP_PROXY differ" in finding.why
 
 
-@pytest.mark.parametrize(
-    ("bypass", "missing"),
-    [
-        ("", ["localhost", "127.0.0.1", ".bcebos.com"]),
-        ("*", []),
-        ("localhost,127.0.0.1,bcebos.com", []),
-        ("LOCALHOST,127.0.0.0/8,*.bcebos.com", []),
-        ("localhost,127.0.0.1", [".bcebos.com"]),
-        ("localhost,127.0.0.1,.bj.bcebos.com", [".bcebos.com"]),
-        ("localhost.example,127.0.0.10,xbcebos.com", ["localhost", "127.0.0.1", ".bcebos.com"]),
-    ],
-)
-def test_gaps_of_no_proxy(bypass: str, missing: list[str]) -> None:
-    assert proxy.lacking([word for word in bypass.split(",") if word], proxy.AROUND) == missing
-
-
 def test_remedy_of_a_gap_keeps_what_was_set() -> None:
     facts = proxy.configured({"http_proxy": "http://a:1", "no_proxy": "localhost,127.0.0.1,.corp"}, [".corp"])
     finding = proxy.check(facts)[-1]
