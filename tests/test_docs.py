@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devkit.commands._cli import tree
-from devkit.commands._cli.pages import page
+from devkit.commands._cli.pages import overview, page
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -16,6 +16,11 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
     assert (ROOT / "docs" / "commands.md").read_text("utf-8") == page(), "make docs"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_readme_lists_every_command(name: str) -> None:
+    assert overview() in (ROOT / name).read_text("utf-8"), overview()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

@@ -132,6 +132,17 @@ def test_programs_are_started_in_one_place() -> None:
     assert found == []
 
 
+def test_addresses_of_the_web_are_opened_in_one_place() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path in [*CORE, *COMMANDS]
+        if path != REPOSITORY / "devkit" / "web.py"
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"urlopen", "build_opener", "ProxyHandler"}
+    ]
+    assert found == []
+
+
 def test_the_variables_of_git_are_sorted_in_one_place() -> None:
     assert [
         str(path.relative_to(REPOSITORY))

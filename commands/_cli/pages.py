@@ -22,6 +22,20 @@ def page() -> str:
     )
 
 
+def overview() -> str:
+    """Return the tree as README shows it: a line for the commands of each part, and one for each group."""
+    lines = []
+    for _, names in tree.PARTS:
+        nodes = [node for name in names if (node := tree.ROOT.child(name)) is not None]
+        single = [node.name for node in nodes if not node.is_group]
+        lines += [f"    devkit {' | '.join(single)}"] if single else []
+        for node in nodes:
+            below = "|".join(node.children())
+            if below:
+                lines.append(f"    devkit {node.name} {f'[{below}]' if node.own_command else below}")
+    return "\n".join(lines)
+
+
 def _parts(node: tree.Node) -> Iterator[str]:
     if node.own_command:
         yield f"## devkit {' '.join(node.words)}\n\n```\n{help_of(node)}\n```\n"
