@@ -126,13 +126,9 @@ class KeyBlock {
       reciprocal_.get()[i] = i < rows ? head.reciprocal[row + i] : 0.0f;
       delta_.get()[i] = i < rows ? head.delta[row + i] : 0.0f;
     }
-    // The keys of the block that some row of each strip sees, from the block's first.
-    for (int64_t strip = 0; strip < rows; strip += kRows) {
-      int64_t key = key_, last = key_ + count_;
-      view_->Narrow(row + strip, row + Least(strip + kRows, rows), key, last);
-      begin_[strip / kRows] = key - key_;
-      end_[strip / kRows] = key < last ? last - key_ : key - key_;
-    }
+    for (int64_t strip = 0; strip < rows; strip += kRows)
+      strips_[strip / kRows] =
+          view_->OfStrip(row + strip, row + Least(strip + kRows, rows), key_, key_ + count_);
     WeightsAndScoreGradients(row, rows);
     AddToKeys(row, rows);
     QueryGradients(rows);
@@ -165,45 +161,50 @@ class KeyBlock {
     const Vec scale = Broadcast(biased ? 1.0f : scale_.sign * scale_.size);
     for (int64_t column = 0; column < count_; column += kColumns) {
       for (int64_t strip = 0; strip < rows; strip += kRows) {
-        const bool inside = column >= begin_[strip / kRows] && column < end_[strip / kRows];
-        const Seen seen = inside ? view_->OfPanel(row + strip, row + Least(strip + kRows, rows), key_ + column,
-                                                  key_ + count_)
-                                 : Seen::kNone;
-        MicroTile p, ds;
+        const Strip& of = strips_[strip / kRows];
+        const Seen seen = of.SeesAll(column) ? Seen::kAll
+                          : column >= of.begin && column < of.end
+                              ? view_->OfPanel(row + strip, row + Least(strip + kRows, rows), key_ + column, key_ + count_)
+                              : Seen::kNone;
+        MicroTile tile;
         if (seen == Seen::kNone) {
-          p.Clear();
-          Keep(p, p, strip, column);
+          tile.Clear();
+          KeepWeights(tile, strip, column);
+          KeepScoreGradients(tile, strip, column);
           continue;
         }
-        p = Product(queries_left_, queries_, strip, keys_transposed_, column);
-        if (biased) AddBias(row + strip, column, p);
+        tile = Product(queries_left_, queries_, strip, keys_transposed_, column);
+        if (biased) tile = Biased(row + strip, column, tile);
         for (int64_t r = 0; r < kRows; ++r) {
           const Vec shift = Broadcast(-shift_.get()[strip + r]), reciprocal = Broadcast(reciprocal_.get()[strip + r]);
-          for (int64_t half = 0; half < kHalves; ++half) {
-            Vec& x = p.at[r][half];
-            x = Mul(Exp2(Fma(x, scale, shift)), reciprocal);
-            if (seen == Seen::kSome) x = Seeing(x, row + strip + r, column, half);
-          }
+          for (Vec& x : tile.at[r]) x = Mul(Exp2(Fma(x, scale, shift)), reciprocal);
         }
-        ds = Product(dout_left_, dout_, strip, values_transposed_, column);
+        if (seen == Seen::kSome) tile = OfSeen(tile, row + strip, column);
+        // The weights go to memory and come back: there are not registers enough for two tiles.
+        const auto [weights, stride] = KeepWeights(tile, strip, column);
+        tile = Product(dout_left_, dout_, strip, values_transposed_, column);
         for (int64_t r = 0; r < kRows; ++r) {
           const Vec delta = Broadcast(delta_.get()[strip + r]);
           for (int64_t half = 0; half < kHalves; ++half) {
-            Vec& x = ds.at[r][half];
-            x = Mul(p.at[r][half], Sub(x, delta));
-            if (seen == Seen::kSome) x = Seeing(x, row + strip + r, column, half);
+            const Vec weight = Load(weights + r * stride + half * kLanes);
+            tile.at[r][half] = Mul(weight, Sub(tile.at[r][half], delta));
           }
         }
-        Keep(p, ds, strip, column);
+        if (seen == Seen::kSome) tile = OfSeen(tile, row + strip, column);
+        KeepScoreGradients(tile, strip, column);
       }
     }
   }
 
-  DEVKIT_INLINE Vec Seeing(Vec x, int64_t row, int64_t column, int64_t half) const {
-    return view_->Keep(x, row, key_ + column + half * kLanes, key_ + count_, Zero());
+  // A tile, but 0 where a query does not see a key.
+  MicroTile OfSeen(MicroTile tile, int64_t row, int64_t column) const {
+    for (int64_t r = 0; r < kRows; ++r)
+      for (int64_t half = 0; half < kHalves; ++half)
+        tile.at[r][half] = view_->Keep(tile.at[r][half], row + r, key_ + column + half * kLanes, key_ + count_, Zero());
+    return tile;
   }
 
-  void AddBias(int64_t strip, int64_t column, MicroTile& tile) const {
+  MicroTile Biased(int64_t strip, int64_t column, MicroTile tile) const {
     float added[kColumns];
     const int64_t count = Least(kColumns, count_ - column);
     for (int64_t r = 0; r < kRows; ++r) {
@@ -211,54 +212,77 @@ class KeyBlock {
       for (int64_t half = 0; half < kHalves; ++half)
         tile.at[r][half] = Fma(tile.at[r][half], Broadcast(scale_.sign * scale_.size), Load(added + half * kLanes));
     }
+    return tile;
   }
 
-  // Lays p and ds where the products read them: as left factors by depth (rows of queries), and ds by row too. In pairs,
-  // a word by depth is of two queries and a word by row of two keys.
-  DEVKIT_INLINE void Keep(const MicroTile& p, const MicroTile& ds, int64_t strip, int64_t column) {
+  struct Place {
+    const float* at;
+    int64_t stride;
+  };
+
+  // Lays p where dv's product reads it, as a left factor by depth (rows of queries), and tells where it is in floats.
+  // In pairs, a word is of two queries.
+  DEVKIT_INLINE Place KeepWeights(const MicroTile& p, int64_t strip, int64_t column) {
 #ifdef DEVKIT_PAIRS
     if constexpr (Word::kPerWord == 2) {
-      for (int64_t r = 0; r < kRows; ++r) {
-        for (int64_t half = 0; half < kHalves; ++half) {
-          const int64_t at = column + half * kLanes;
-          StoreBFloat16(reinterpret_cast<uint16_t*>(dscores_.get()) + (strip + r) * kKeys + at, ds.at[r][half]);
-          if (r % 2 != 0) continue;
-          const int64_t pair = (strip + r) / 2 * kKeys + at;
-          Store(weights_.get() + pair, Pairs(p.at[r][half], p.at[r + 1][half]));
-          Store(dscores_pairs_.get() + pair, Pairs(ds.at[r][half], ds.at[r + 1][half]));
-        }
-      }
+      KeepPairs(p, weights_.get() + strip / 2 * kKeys + column);
+      p.StoreTo(weights_of_tile_, kColumns);
+      return {weights_of_tile_, kColumns};
+    }
+#endif
+    float* to = weights_.get() + strip * kKeys + column;
+    p.StoreTo(to, kKeys);
+    return {to, kKeys};
+  }
+
+  // Lays ds where the products read it: as a left factor by row and by depth. In pairs, a word by row is of two keys and
+  // one by depth of two queries.
+  DEVKIT_INLINE void KeepScoreGradients(const MicroTile& ds, int64_t strip, int64_t column) {
+#ifdef DEVKIT_PAIRS
+    if constexpr (Word::kPerWord == 2) {
+      for (int64_t r = 0; r < kRows; ++r)
+        for (int64_t half = 0; half < kHalves; ++half)
+          StoreBFloat16(reinterpret_cast<uint16_t*>(dscores_.get()) + (strip + r) * kKeys + column + half * kLanes,
+                        ds.at[r][half]);
+      KeepPairs(ds, dscores_pairs_.get() + strip / 2 * kKeys + column);
       return;
     }
 #endif
-    p.StoreTo(weights_.get() + strip * kKeys + column, kKeys);
     ds.StoreTo(dscores_.get() + strip * kKeys + column, kKeys);
   }
+
+#ifdef DEVKIT_PAIRS
+  DEVKIT_INLINE static void KeepPairs(const MicroTile& tile, float* to) {
+    for (int64_t r = 0; r < kRows; r += 2)
+      for (int64_t half = 0; half < kHalves; ++half)
+        Store(to + r / 2 * kKeys + half * kLanes, Pairs(tile.at[r][half], tile.at[r + 1][half]));
+  }
+#endif
 
   // dv += p^T dout, dk += ds^T q
   void AddToKeys(int64_t row, int64_t rows) {
     const float* dscores = Word::kPerWord > 1 ? dscores_pairs_.get() : dscores_.get();
     for (int64_t column = 0; column < padded_; column += kColumns) {
-      for (int64_t key = 0; key < count_; key += kRows) {
-        // Only the rows that may see one of these keys.
-        const Sequence& s = view_->sequence;
-        const int64_t first = RoundDown(Most(0, s.FirstQuery(key_ + key) - row), Word::kPerWord);
-        const int64_t last = Least(rows, s.EndQuery(Least(key_ + key + kRows, s.seqlen_k)) - row);
-        if (first >= last) continue;
-        AddTransposedProduct(first, last, weights_.get() + key, dout_.get(), column, dv_.get() + key * padded_);
-        AddTransposedProduct(first, last, dscores + key, queries_.get(), column, dk_.get() + key * padded_);
-      }
+      AddTransposedProduct(row, rows, weights_.get(), dout_.get(), column, dv_.get() + column);
+      AddTransposedProduct(row, rows, dscores, queries_.get(), column, dk_.get() + column);
     }
   }
 
-  DEVKIT_INLINE void AddTransposedProduct(int64_t first, int64_t last, const float* left, const float* right,
-                                          int64_t column, float* sums) {
-    const int64_t begin = first / Word::kPerWord, words = DivideUp(last, Word::kPerWord) - begin;
-    MicroTile tile;
-    tile.Clear();
-    MultiplyAdd<Word, Left::kByDepth>(left + begin * kKeys, kKeys,
-                                      right + column * (kQueries / Word::kPerWord) + begin * kColumns, words, tile);
-    tile.AddTo(sums + column, padded_);
+  void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column,
+                            float* sums) const {
+    const Sequence& s = view_->sequence;
+    right += column * (kQueries / Word::kPerWord);
+    for (int64_t key = 0; key < count_; key += kRows) {
+      // Only the rows that may see one of these keys.
+      const int64_t first = Most(0, s.FirstQuery(key_ + key) - row);
+      const int64_t last = Least(rows, s.EndQuery(Least(key_ + key + kRows, s.seqlen_k)) - row);
+      if (first >= last) continue;
+      const int64_t begin = first / Word::kPerWord, words = DivideUp(last, Word::kPerWord) - begin;
+      MicroTile tile;
+      tile.Clear();
+      MultiplyAdd<Word, Left::kByDepth>(left + begin * kKeys + key, kKeys, right + begin * kColumns, words, tile);
+      tile.AddTo(sums + key * padded_, padded_);
+    }
   }
 
   // This block's share of dq = ds k (without the scale).
@@ -266,8 +290,8 @@ class KeyBlock {
     constexpr int64_t kStride = kKeys / Word::kPerWord;
     for (int64_t column = 0; column < padded_; column += kColumns) {
       for (int64_t strip = 0; strip < rows; strip += kRows) {
-        const int64_t begin = begin_[strip / kRows] / Word::kPerWord;
-        const int64_t words = DivideUp(end_[strip / kRows], Word::kPerWord) - begin;
+        const int64_t begin = strips_[strip / kRows].begin / Word::kPerWord;
+        const int64_t words = DivideUp(strips_[strip / kRows].end, Word::kPerWord) - begin;
         MicroTile tile;
         tile.Clear();
         MultiplyAdd<Word, Left::kByRow>(dscores_.get() + strip * kStride + begin, kStride,
@@ -292,7 +316,8 @@ class KeyBlock {
   const int64_t dim_, words_, padded_;
   const View* view_ = nullptr;
   int64_t block_ = 0, key_ = 0, count_ = 0;
-  int64_t begin_[kQueries / kRows], end_[kQueries / kRows];
+  Strip strips_[kQueries / kRows];
+  float weights_of_tile_[kRows * kColumns];
   Buffer keys_transposed_, values_transposed_, keys_, dk_, dv_;
   Buffer queries_left_, dout_left_, queries_, dout_, dq_, shift_, reciprocal_, delta_, weights_, dscores_,
       dscores_pairs_, scratch_;

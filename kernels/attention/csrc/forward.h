@@ -61,7 +61,7 @@ class QueryBlock {
         values_(tiles.keys / Word::kPerWord * padded_),
         scores_(tiles.sub_block * tiles.keys),
         tile_largest_(tiles.sub_block * kLanes),
-        ranges_(tiles.sub_block / kRows * 2 * 2),
+        strips_(tiles.sub_block / kRows * static_cast<int64_t>(sizeof(Strip) / sizeof(float))),
         scratch_(Word::kPerWord > 1 ? tiles.keys * words_ : 1) {}
 
   // Rows first to first + tiles.block (or to the last) of one head.
@@ -100,21 +100,18 @@ class QueryBlock {
   }
 
   void Attend(int64_t row, int64_t end) {
-    // The keys of the tile that some row of each strip sees, from the tile's first.
-    for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i) {
-      int64_t key = key_, last = last_;
-      view_->Narrow(first_ + strip, first_ + Least(strip + kRows, end), key, last);
-      Begin(i) = key - key_;
-      End(i) = key < last ? last - key_ : key - key_;
-    }
-    Score(row, end);
+    Strip* strips = reinterpret_cast<Strip*>(strips_.get());
     for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i)
-      if (Begin(i) < End(i)) Weigh(strip, strip - row, Begin(i), End(i));
+      strips[i] = view_->OfStrip(first_ + strip, first_ + Least(strip + kRows, end), key_, last_);
+    Score(row, end, strips);
+    for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i)
+      if (strips[i].begin < strips[i].end) Weigh(strip, strip - row, strips[i].begin, strips[i].end);
     for (int64_t column = 0; column < padded_; column += kColumns) {
       const float* values = values_.get() + column * (tiles_.keys / Word::kPerWord);
       for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i) {
-        if (Begin(i) == End(i)) continue;
-        const int64_t begin = Begin(i) / Word::kPerWord, words = DivideUp(End(i), Word::kPerWord) - begin;
+        if (strips[i].begin == strips[i].end) continue;
+        const int64_t begin = strips[i].begin / Word::kPerWord;
+        const int64_t words = DivideUp(strips[i].end, Word::kPerWord) - begin;
         float* sums = sums_.get() + strip * padded_ + column;
         const float* weights = scores_.get() + (strip - row) * tiles_.keys + begin;
         if (!finite_) {
@@ -148,34 +145,37 @@ class QueryBlock {
   }
 
   // Scores of the sub-block and each row's largest, lane by lane.
-  void Score(int64_t row, int64_t end) {
+  void Score(int64_t row, int64_t end, const Strip* strips) {
+    const bool biased = view_->bias.Any();
     for (int64_t column = 0; key_ + column < last_; column += kColumns) {
       const float* keys = keys_.get() + column * words_;
       for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i) {
-        if (column < Begin(i) || column >= End(i)) continue;
+        if (column < strips[i].begin || column >= strips[i].end) continue;
         float* scores = scores_.get() + (strip - row) * tiles_.keys + column;
         float* largest = tile_largest_.get() + (strip - row) * kLanes;
-        const Seen seen =
-            view_->OfPanel(first_ + strip, first_ + Least(strip + kRows, end), key_ + column, last_);
+        const Seen seen = strips[i].SeesAll(column)
+                              ? Seen::kAll
+                              : view_->OfPanel(first_ + strip, first_ + Least(strip + kRows, end), key_ + column, last_);
         MicroTile tile;
-        tile.Clear();
         if (seen == Seen::kNone) {
           for (auto& scores_of_row : tile.at) scores_of_row[0] = scores_of_row[1] = Broadcast(-kInfinity);
         } else {
+          tile.Clear();
           MultiplyAdd<Word, Left::kByRow>(queries_.get() + strip * words_, words_, keys, words_, tile);
-          if (view_->bias.Any()) AddBias(strip, column, tile);
-          if (seen == Seen::kSome) Hide(strip, column, tile);
+          if (biased) tile = Biased(strip, column, tile);
+          if (seen == Seen::kSome) tile = Hidden(strip, column, tile);
         }
         for (int64_t r = 0; r < kRows; ++r) {
           const Vec here = Max(tile.at[r][0], tile.at[r][1]);
-          Store(largest + r * kLanes, column == Begin(i) ? here : Max(here, Load(largest + r * kLanes)));
+          Store(largest + r * kLanes, column == strips[i].begin ? here : Max(here, Load(largest + r * kLanes)));
         }
         tile.StoreTo(scores, tiles_.keys);
       }
     }
   }
 
-  void AddBias(int64_t strip, int64_t column, MicroTile& tile) const {
+  // By value, so that what is seen whole stays in registers.
+  MicroTile Biased(int64_t strip, int64_t column, MicroTile tile) const {
     float added[kColumns];
     const int64_t count = Least(kColumns, last_ - key_ - column);
     for (int64_t r = 0; r < kRows; ++r) {
@@ -184,13 +184,15 @@ class QueryBlock {
       for (int64_t half = 0; half < kHalves; ++half)
         tile.at[r][half] = Fma(tile.at[r][half], Broadcast(scale_.size), Load(added + half * kLanes));
     }
+    return tile;
   }
 
-  void Hide(int64_t strip, int64_t column, MicroTile& tile) const {
+  MicroTile Hidden(int64_t strip, int64_t column, MicroTile tile) const {
     for (int64_t r = 0; r < kRows; ++r)
       for (int64_t half = 0; half < kHalves; ++half)
         tile.at[r][half] = view_->Keep(tile.at[r][half], first_ + strip + r, key_ + column + half * kLanes, last_,
                                        Broadcast(-kInfinity));
+    return tile;
   }
 
   // Scores of a strip become weights; what was summed with a smaller maximum is scaled down to the new one.
@@ -247,9 +249,6 @@ class QueryBlock {
     }
   }
 
-  DEVKIT_INLINE int64_t& Begin(int64_t strip) { return reinterpret_cast<int64_t*>(ranges_.get())[2 * strip]; }
-  DEVKIT_INLINE int64_t& End(int64_t strip) { return reinterpret_cast<int64_t*>(ranges_.get())[2 * strip + 1]; }
-
   const Problem& problem_;
   const Tiles& tiles_;
   const Scale scale_;
@@ -258,7 +257,7 @@ class QueryBlock {
   int64_t first_ = 0, key_ = 0, last_ = 0;
   float scaled_later_ = 1;
   bool finite_ = true;
-  Buffer queries_, sums_, largest_, weight_, keys_, values_, scores_, tile_largest_, ranges_, scratch_;
+  Buffer queries_, sums_, largest_, weight_, keys_, values_, scores_, tile_largest_, strips_, scratch_;
 };
 
 // A block of queries or of keys of one sequence.

@@ -148,6 +148,13 @@ class AddedBias {
   int64_t at_ = 0;
 };
 
+// The keys of a tile that some row of a strip sees, [begin, end), and those in between that all of its rows see,
+// [whole_begin, whole_end), counted from the tile's first key.
+struct Strip {
+  int64_t begin, end, whole_begin, whole_end;
+  DEVKIT_INLINE bool SeesAll(int64_t column) const { return column >= whole_begin && column + kColumns <= whole_end; }
+};
+
 // Everything that decides what one head of one sequence sees.
 struct View {
   Sequence sequence;
@@ -167,6 +174,17 @@ struct View {
   DEVKIT_INLINE bool Visible(int64_t row, int64_t end, int64_t key, int64_t last) const {
     Narrow(row, end, key, last);
     return key < last;
+  }
+  // What the rows from `row` to before `end` see of the keys from `key` to before `last`.
+  DEVKIT_INLINE Strip OfStrip(int64_t row, int64_t end, int64_t key, int64_t last) const {
+    int64_t from = key, to = last;
+    Narrow(row, end, from, to);
+    Strip strip{from - key, from < to ? to - key : from - key, 0, 0};
+    // Of hidden columns, each panel is looked at.
+    if (columns.Any()) return strip;
+    strip.whole_begin = Most(0, sequence.Begin(end - 1) - key);
+    strip.whole_end = Least(sequence.End(row), last) - key;
+    return strip;
   }
   DEVKIT_INLINE Seen OfPanel(int64_t row, int64_t end, int64_t key, int64_t last) const {
     Seen seen = columns.Any() ? columns.OfPanel(key / kColumns, row, end) : Seen::kAll;
