@@ -107,7 +107,7 @@ def _slow(
     from devkit.checks import slow
     from devkit.checks.finding import Finding
     from devkit.envs.places import project_environment
-    from devkit.tryout import tryout
+    from devkit.tryout import sides, tryout
     from devkit.tryout.running import Limits
     from devkit.tryout.trial import Trial
 
@@ -128,7 +128,7 @@ def _slow(
         try:
             work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
             findings += slow.tests(work)
-            ready = tryout.prepare(work, [])
+            ready = sides.prepare(work, [])
             findings += slow.examples(work, ready.told.executable, dict(ready.request.environ))
         except DevkitError as error:
             hint = error.remedies[0] if error.remedies else "devkit check --fast"

@@ -19,7 +19,7 @@ Example:  devkit pr try 1007 -- python demo.py
 
 from __future__ import annotations
 
-import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,8 +30,6 @@ from devkit.console import Cell, Column
 from devkit.errors import ExitStatus, Hint, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from devkit.app import App
     from devkit.console import Console, Tone
     from devkit.tryout.report import Result
@@ -87,7 +85,6 @@ def command(
     from devkit.git.session import open_session
     from devkit.tryout import tryout
     from devkit.tryout.running import Limits
-    from devkit.tryout.trial import Trial
 
     del near
     app: App = ctx.obj
@@ -102,18 +99,20 @@ def command(
         others,
         bench,
         again,
-        _builder(app, env) if build else None,
+        build,
     )
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         wanted = parse_request(request, state, app.config, remote=remote)
+        planned = tryout.plan(session, state, wanted, options)
         if dry_run:
-            app.console.plan(tryout.plan_lines(session, state, wanted, options))
+            tryout.check_remote(session, planned)
+            app.console.plan([*planned.lines, *([shlex.join(words)] if words else [])])
             return 0
         with app.start_run("pr try", number=wanted.number, remote=wanted.remote, base=base) as run:
-            trial = Trial(app, session.place, wanted.number, state.setting("extensions.objectformat"))
+            trial = planned.trial
             with trial.locked():
-                work = tryout.begin(session, state, wanted, options, run)
+                work = tryout.begin(planned, run)
                 if keep:
                     trial.keep()
                 if words:
@@ -150,21 +149,6 @@ def command(
     return status
 
 
-def _builder(app: App, env: str) -> Callable[[Path, str], Path]:
-    """Return what builds a side's compiled code and tells where its package is."""
-
-    def build(folder: Path, name: str) -> Path:
-        from devkit.commands._cli.compose import carry_out
-        from devkit.pr.trees import ccache_settings
-
-        app.console.note(f"building {name}", "dim")
-        os.environ.update(ccache_settings(folder))
-        carry_out(app, ["build", "-C", str(folder), *(["--env", env] if env else [])])
-        return folder / "build" / "python" / "paddle"
-
-    return build
-
-
 def _with_fetch(result: Result, work: Work) -> Result:
     from dataclasses import replace
 
@@ -193,7 +177,7 @@ def _write_page(folder: Path, result: Result) -> Path | None:
 
 def _instead(work: Work, words: list[str]) -> int:
     """Run a command in the request's folder, in place of the tests."""
-    from devkit.tryout.tryout import prepare
+    from devkit.tryout.sides import prepare
 
     ready = prepare(work, [])
     for note in work.notes:

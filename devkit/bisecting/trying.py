@@ -13,7 +13,7 @@ from devkit.bisecting.search import run as search_to_the_end
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
 from devkit.process import TimedOut, fate
-from devkit.tryout import benchmarks, running, selection, tryout
+from devkit.tryout import benchmarks, running, selection, sides, tryout
 from devkit.tryout.trial import Commits, Trial
 from devkit.tryout.verdict import could_not_run
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from devkit.git.state import State
     from devkit.runs import Run
     from devkit.tryout.running import Side
-    from devkit.tryout.tryout import Ready
+    from devkit.tryout.sides import Ready
 
 ROUNDS = 5
 
@@ -90,7 +90,7 @@ class Bisection:
         options = tryout.Options(env=self.question.env or "")
         config = Config.load(self.trial.side("request"))
         work = tryout.Work(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
-        return tryout.prepare(work, [], alone=True)
+        return sides.prepare(work, [], alone=True)
 
     def try_commit(self, commit: str) -> Step:
         """Return what a commit answers; one that cannot be built is skipped."""
@@ -141,10 +141,10 @@ class Bisection:
         text = (side.folder / path).read_text("utf-8", "replace")
         style = selection.style_of(text, pytest_project=tryout.is_pytest_project(side.folder))
         report = self.run.folder / f"{commit[:10]}.jsonl"
-        told, _ = running.run_once(
+        told = running.run_once(
             self.app, side, ready.told.executable, style, path, report, limit_s=self.question.limit_s
         )
-        own = tryout.own_modules(side.folder, [path])
+        own = sides.own_modules(side.folder, [path])
         wrong = [
             (name, each)
             for name, each in told.outcomes.items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.process import TimedOut, fate
-from devkit.tryout.running import WRONG
+from devkit.tryout.running import KILLED, WRONG
 from devkit.tryout.verdict import FileRuns, Judged, Outcome, judge_file
 
 if TYPE_CHECKING:
@@ -19,39 +19,64 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.tryout.running import Limits, Side
     from devkit.tryout.tryout import Work
+    from devkit.tryout.verdict import State
 
 LISTING_LIMIT_S = 60.0
-NOT_RUN = re.compile(r"\(Not Run\)|\*\*\*Not Run|\*\*\*Skipped|No tests were found")
+MOST = 50
+NOT_RUN = re.compile(r"\(Not Run\)|\*\*\*Not Run|Unable to find executable|Could not find executable")
+SKIPPED = re.compile(r"\*\*\*Skipped|\(Skipped\)")
+TIMEOUT = re.compile(r"\*\*\*Timeout|\(Timeout\)")
+EMPTY = re.compile(r"no tests ran|Ran 0 tests|NO TESTS RAN|No tests were found|collected 0 items")
 
 
-def run(work: Work, base: Side, request: Side, logs: Path) -> list[Judged]:
-    """Run the tests that ctest knows in the folder that ``try.ctest`` names, on both sides."""
+def run(work: Work, base: Side, request: Side, logs: Path) -> tuple[list[Judged], set[tuple[str, str]]]:
+    """Run the tests that ctest knows in the folder that ``try.ctest`` names, on both sides.
+
+    Returns:
+        the word of each, and those that the request adds.
+    """
     build = work.config.get("try.ctest")
-    if not build:
-        return []
-    if request.problem:
-        return []
-    names = list(dict.fromkeys([*_names(work.app, request, build), *_names(work.app, base, build)]))
+    if not build or request.problem:
+        return [], set()
+    after = _known(work, request, build)
+    before = after if base.problem else _known(work, base, build)
+    added = {name for name in after if name not in before}
+    removed = sorted(name for name in before if name not in after)
+    if removed:
+        work.notes.append(f"ctest knows no longer: {', '.join(removed)}")
+    names = list(after)
+    if len(names) > MOST:
+        names = [name for name in names if name in added or _concerned(work, name, after[name])]
+        work.notes.append(
+            f"{len(after) - len(names)} of {len(after)} tests of ctest concern other files and were not run"
+        )
     found = []
-    before = set(_names(work.app, base, build))
     logs.mkdir(parents=True, exist_ok=True)
     with work.app.console.progress("ctest", total=len(names) or 1) as progress:
         for number, name in enumerate(names):
             progress.update(done=number, text=f"ctest {name}")
             sides = [_several(work.app, side, build, name, logs, work.options.limits) for side in (base, request)]
             found += judge_file("ctest", *sides, before=before, own=())
-    return found
+    return found, {("ctest", name) for name in added}
 
 
-def _names(app: App, side: Side, build: str) -> list[str]:
-    if side.problem:
-        return []
+def _known(work: Work, side: Side, build: str) -> dict[str, list[str]]:
+    """Return the tests that ctest knows in a side, with their command lines."""
     line = ["ctest", "--show-only=json-v1", "--test-dir", str(side.folder / build)]
     try:
-        done = app.runner.run(line, cwd=side.folder, env=side.environ, timeout_s=LISTING_LIMIT_S, check=False)
-        return [each["name"] for each in json.loads(done.stdout)["tests"]]
-    except (DevkitError, ValueError, KeyError):
-        return []
+        done = work.app.runner.run(line, cwd=side.folder, env=side.environ, timeout_s=LISTING_LIMIT_S, check=False)
+        return {each["name"]: [*each.get("command", [])] for each in json.loads(done.stdout)["tests"]}
+    except DevkitError as error:
+        work.notes.append(f"{side.name}: ctest could not be asked: {error.what}")
+    except (ValueError, KeyError):
+        work.notes.append(f"{side.name}: ctest knows no tests in {build}")
+    return {}
+
+
+def _concerned(work: Work, name: str, command: list[str]) -> bool:
+    """Tell whether a test runs a file that the request changes, or is named after one."""
+    words = {name.lower(), *(each.rpartition("/")[2].partition(".")[0].lower() for each in command)}
+    return bool(words & {each.path.rpartition("/")[2].partition(".")[0].lower() for each in work.changed})
 
 
 def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Limits) -> FileRuns:
@@ -68,14 +93,26 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
         except TimedOut:
             runs.append({name: Outcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
-        said = (done.stdout + done.stderr).decode(errors="replace")
-        if NOT_RUN.search(said):
-            runs.append({name: Outcome("absent" if "No tests" in said else "skipped", "ctest did not run it")})
+        except DevkitError as error:
+            runs.append({name: Outcome("refused", error.what)})
             break
-        runs.append({name: Outcome("passed") if not done.status else Outcome("failed", _reason(said))})
-        if not done.status:
+        runs.append({name: outcome_of((done.stdout + done.stderr).decode(errors="replace"), done.status)})
+        if runs[-1][name].state != "failed":
             break
     return FileRuns(tuple(runs), 0.0, str(log))
+
+
+def outcome_of(said: str, status: int) -> Outcome:
+    """Return how ctest says that a test went."""
+    if "No tests were found" in said:
+        return Outcome("absent", "ctest does not know it")
+    if NOT_RUN.search(said):
+        return Outcome("refused", "ctest found no program to run")
+    if SKIPPED.search(said):
+        return Outcome("skipped", "it skips itself")
+    if TIMEOUT.search(said):
+        return Outcome("time", "time: its own limit, as CMake holds it")
+    return Outcome("failed", _reason(said)) if status else Outcome("passed")
 
 
 def _reason(said: str) -> str:
@@ -84,10 +121,14 @@ def _reason(said: str) -> str:
     return next((row for row in wrong if "tests failed out of" not in row), rows[-1] if rows else "it failed")[:200]
 
 
-def run_line(app: App, side: Side, python: str, line: str, path: str, logs: Path, limits: Limits) -> FileRuns:
+def run_line(
+    app: App, side: Side, python: str, line: str, path: str, logs: Path, limits: Limits, *, own: bool = False
+) -> FileRuns:
     """Run a test file by the project's own line: ``{file}`` is the file, ``{report}`` a JUnit report that it writes."""
     if side.problem:
         return FileRuns(({"": Outcome("not built", side.problem)},))
+    if not (side.folder / path).is_file():
+        return FileRuns(({"": Outcome("absent", "the file is not there")},))
     logs.mkdir(parents=True, exist_ok=True)
     stem = path.replace("/", "-")
     runs: list[dict[str, Outcome]] = []
@@ -96,6 +137,7 @@ def run_line(app: App, side: Side, python: str, line: str, path: str, logs: Path
         report = logs / f"{side.name}-{stem}-{number}.xml"
         words = [each.replace("{file}", path).replace("{report}", str(report)) for each in shlex.split(line)]
         words = [python, *words[1:]] if words[0] == "python" else words
+        report.unlink(missing_ok=True)
         try:
             done = app.runner.run(
                 words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
@@ -104,15 +146,18 @@ def run_line(app: App, side: Side, python: str, line: str, path: str, logs: Path
             runs.append({"": Outcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
         except DevkitError as error:
-            runs.append({"": Outcome("error", error.what)})
+            runs.append({"": Outcome("refused", error.what)})
             break
+        said = (done.stdout + done.stderr).decode(errors="replace")
         if report.is_file():
             runs.append(parse_junit(report.read_text("utf-8", "replace")))
+        elif EMPTY.search(said):
+            runs.append({})
         else:
-            said = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-            last = said[-1] if said else ""
-            runs.append({path: Outcome("passed") if not done.status else Outcome("failed", last or fate(done.status))})
-        if not any(each.state in WRONG for each in runs[-1].values()):
+            last = said.strip().splitlines()[-1:] or [fate(done.status)]
+            state: State = "killed" if done.status in KILLED else "failed"
+            runs.append({path: Outcome(state, last[0]) if done.status else Outcome("passed")})
+        if not runs[-1] or not (own or any(each.state in WRONG for each in runs[-1].values())):
             break
     return FileRuns(tuple(runs), 0.0, str(log))
 

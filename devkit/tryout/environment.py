@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.tryout.selection import imports_of, module_of, parse
+from devkit.tryout.verdict import PLUGINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TOOLS = ("pytest", "coverage")
 STAMP = "devkit-tryout.json"
 PADDLE_LIST = "python/unittest_py/requirements.txt"
+PADDLE_RUNTIME = "python/requirements.txt"
 LISTS = (
     "requirements.txt", "requirements-test.txt", "requirements-tests.txt", "requirements-dev.txt",
     "requirements_test.txt",
@@ -31,14 +33,15 @@ GROUPS = frozenset({"test", "tests", "testing", "dev"})
 # A name that a stranger's test imports is looked up in no index: only what is listed here, or by the project, is
 # installed.
 DISTRIBUTIONS = {
-    "attr": "attrs", "cv2": "opencv-python-headless", "dateutil": "python-dateutil", "ddt": "ddt", "einops": "einops",
-    "google.protobuf": "protobuf", "gym": "gym", "hypothesis": "hypothesis", "jinja2": "jinja2", "librosa": "librosa",
-    "matplotlib": "matplotlib", "mock": "mock", "networkx": "networkx", "numpy": "numpy", "onnx": "onnx",
-    "packaging": "packaging", "pandas": "pandas", "parameterized": "parameterized", "PIL": "pillow",
-    "prettytable": "prettytable", "psutil": "psutil", "pytest": "pytest", "pytest_asyncio": "pytest-asyncio",
-    "requests": "requests", "safetensors": "safetensors", "scipy": "scipy", "skimage": "scikit-image",
-    "sklearn": "scikit-learn", "soundfile": "soundfile", "sympy": "sympy", "tqdm": "tqdm", "xdoctest": "xdoctest",
-    "xlsxwriter": "xlsxwriter", "yaml": "pyyaml",
+    "astor": "astor", "attr": "attrs", "cv2": "opencv-python-headless", "dateutil": "python-dateutil", "ddt": "ddt",
+    "decorator": "decorator", "einops": "einops", "google.protobuf": "protobuf", "gym": "gym", "httpx": "httpx",
+    "hypothesis": "hypothesis", "jinja2": "jinja2", "librosa": "librosa", "matplotlib": "matplotlib", "mock": "mock",
+    "networkx": "networkx", "numpy": "numpy", "onnx": "onnx", "opt_einsum": "opt-einsum", "packaging": "packaging",
+    "pandas": "pandas", "parameterized": "parameterized", "PIL": "pillow", "prettytable": "prettytable",
+    "psutil": "psutil", "pytest": "pytest", "pytest_asyncio": "pytest-asyncio", "requests": "requests",
+    "safetensors": "safetensors", "scipy": "scipy", "skimage": "scikit-image", "sklearn": "scikit-learn",
+    "soundfile": "soundfile", "sympy": "sympy", "tqdm": "tqdm", "xdoctest": "xdoctest", "xlsxwriter": "xlsxwriter",
+    "yaml": "pyyaml",
 }  # fmt: skip
 
 
@@ -101,6 +104,44 @@ def modules_of(texts: Mapping[str, str]) -> set[str]:
     return found
 
 
+def listed(folder: Path, *, paddle: bool) -> list[str]:
+    """Return the requirements that a tree's own lists name."""
+    if not paddle:
+        return declared(folder)
+    return [row for name in (PADDLE_LIST, PADDLE_RUNTIME) for row in requirement_lines(_text(folder / name))]
+
+
+def package_of(module: str, lists: Iterable[str]) -> str:
+    """Return the requirement that brings a module, from the project's lists and what is known here; else nothing."""
+    top = module.partition(".")[0]
+    distribution = DISTRIBUTIONS.get(top, top)
+    named = next((each for each in lists if name_of(each) == name_of(distribution)), "")
+    return named or DISTRIBUTIONS.get(top, "")
+
+
+def plugins(text: str) -> list[str]:
+    """Return the plugins of pytest that a test file asks for without importing them."""
+    found = ["pytest-asyncio"] if re.search(r"^async def test|pytest\.mark\.asyncio", text, re.MULTILINE) else []
+    taken = {
+        word
+        for row in re.findall(r"^\s*def test\w*\(([^)]*)\)", text, re.MULTILINE)
+        for word in re.findall(r"\w+", row)
+    }
+    return found + sorted({PLUGINS[name] for name in taken & set(PLUGINS)})
+
+
+def with_runtime(folder: Path, environment: Environment, wanted: Needs) -> Needs:
+    """Return what is wanted, with what the tree's Paddle itself needs and the environment's wheel did not bring."""
+    there = {
+        name_of(path.name.partition("-")[0])
+        for path in environment.folder.glob("lib/python*/site-packages/*.dist-info")
+    }
+    wheel = {"paddlepaddle", "paddlepaddle-gpu"}
+    lines = requirement_lines(_text(folder / PADDLE_RUNTIME)) if there & wheel else []
+    more = [each for each in lines if name_of(each) not in there | {name_of(one) for one in wanted.packages}]
+    return Needs((*wanted.packages, *more), wanted.missing)
+
+
 def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable[str], asked: Sequence[str]) -> Needs:
     """Return what the tests need.
 
@@ -113,18 +154,18 @@ def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable
     """
     import sys
 
-    listed = requirement_lines(_text(folder / PADDLE_LIST)) if paddle else declared(folder)
-    by_name = {name_of(each): each for each in listed}
+    by_name = {name_of(each): each for each in listed(folder, paddle=paddle)}
     packages = {} if paddle else dict(by_name)
     outside = modules_of(texts) - set(own) - set(sys.stdlib_module_names) - {"paddle"}
     missing = []
     for module in sorted(outside):
-        distribution = DISTRIBUTIONS.get(module, module)
-        known = by_name.get(name_of(distribution))
-        if known or module in DISTRIBUTIONS:
-            packages.setdefault(name_of(distribution), known or distribution)
-        elif name_of(module) not in by_name:
+        known = package_of(module, by_name.values())
+        if known:
+            packages.setdefault(name_of(known), known)
+        else:
             missing.append(module)
+    for text in texts.values():
+        packages.update((name_of(each), by_name.get(name_of(each), each)) for each in plugins(text))
     packages.update({name_of(each): each for each in asked})
     for tool in TOOLS:
         packages[tool] = packages.get(tool, tool) if not paddle else tool

@@ -1,8 +1,9 @@
 """Run one test file and write how each of its tests went, a JSON object a line; with the standard library alone.
 
-It is started in the environment of what is tested: ``python inside.py STYLE FILE REPORT [COVER]``. ``STYLE`` is
-``pytest``, ``unittest`` (the file is loaded) or ``script`` (the file runs itself, as ``python FILE``). ``COVER`` is a
-JSON file with the paths whose lines are counted. The report's lines are ``{"event": "start", "test"}``,
+It is started in the environment of what is tested: ``python inside.py STYLE FILE REPORT [ASKED]``. ``STYLE`` is
+``pytest``, ``unittest`` (the file is loaded) or ``script`` (the file runs itself, as ``python FILE``). ``ASKED`` is a
+JSON file: ``{"cover": paths whose lines are counted, "skip": tests that are left out}``. The report's lines are
+``{"event": "start", "test"}``,
 ``{"event": "end", "test", "state", "reason", "seconds"}``, ``{"event": "file", "state", "reason"}`` and
 ``{"event": "lines", "file", "statements", "missing"}``.
 """
@@ -20,6 +21,9 @@ import unittest
 from typing import Any
 
 SHOWN = 400
+INTERNAL, USAGE = 3, 4
+LOADING = "while loading conftest"
+OVERRIDES = {"xdist": "-n0", "pytest_cov": "--no-cov"}
 
 
 class Report:
@@ -54,9 +58,13 @@ def last_line(error: BaseException) -> str:
 class Recorder:
     """What pytest tells, written down."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, skip: frozenset[str]) -> None:
         self.report = report
+        self.skip = skip
         self.states: dict[str, tuple[str, str]] = {}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [each for each in items if short(each.nodeid) not in self.skip]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.report.start(short(nodeid))
@@ -97,14 +105,45 @@ def short(nodeid: str) -> str:
     return nodeid.partition("::")[2] or nodeid
 
 
-def by_pytest(path: str, report: Report) -> None:
+def by_pytest(path: str, report: Report, skip: frozenset[str]) -> None:
     """Run the file under pytest."""
     if importlib.util.find_spec("pytest") is None:
         report.event(event="file", state="error", reason="ModuleNotFoundError: No module named 'pytest'")
         return
     import pytest
 
-    pytest.main(["-q", "-p", "no:cacheprovider", "--no-header", path], plugins=[Recorder(report)])
+    # All tests, in this process: the first failure must not hide the rest, and what runs elsewhere is not seen here.
+    words = ["-q", "-p", "no:cacheprovider", "--no-header", "--maxfail=0"]
+    words += [flag for module, flag in OVERRIDES.items() if importlib.util.find_spec(module) is not None]
+    errors = Tee(sys.stderr)
+    sys.stderr = errors
+    status = int(pytest.main([*words, path], plugins=[Recorder(report, skip)]))
+    if status == USAGE and not report.begun and LOADING not in errors.text:
+        # The project's addopts want a plugin that is not here; most are about how a run is shown or counted.
+        sys.stdout.write("pytest refuses the project's addopts: once more without them\n")
+        status = int(pytest.main([*words, "-o", "addopts=", path], plugins=[Recorder(report, skip)]))
+    if status in (INTERNAL, USAGE) and not report.begun:
+        wrong = [row for row in errors.text.splitlines() if "error" in row.lower()]
+        reason = wrong[-1].removeprefix("E ").strip() if wrong else f"it left with status {status}"
+        if LOADING in errors.text:
+            report.event(event="file", state="error", reason=reason[-SHOWN:])
+        else:
+            report.event(event="file", state="refused", reason=f"pytest could not start: {reason}"[:SHOWN])
+
+
+class Tee:
+    """A stream that keeps what it writes."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text
+        return int(self.stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
 
 
 def recording(report: Report) -> type[unittest.TextTestResult]:
@@ -159,9 +198,21 @@ def name_of(test: Any) -> str:
     return "::".join(str(test.id()).split(".")[-2:])
 
 
-def by_unittest(path: str, report: Report, *, script: bool) -> None:
+def leave_out(skip: frozenset[str]) -> None:
+    """Let unittest pass over some tests, however they are started."""
+    run = unittest.TestCase.run
+
+    def unless_skipped(self: unittest.TestCase, result: Any = None) -> Any:
+        return result if name_of(self) in skip else run(self, result)
+
+    unittest.TestCase.run = unless_skipped  # type: ignore[method-assign]
+
+
+def by_unittest(path: str, report: Report, skip: frozenset[str], *, script: bool) -> None:
     """Run the file as ``python FILE`` does, or load it and run the tests in it."""
     unittest.TextTestRunner.resultclass = recording(report)
+    if skip:
+        leave_out(skip)
     sys.argv = [path]
     sys.path.insert(0, os.path.dirname(path))
     try:
@@ -194,18 +245,19 @@ def counted(paths: list[str]) -> Any:
     return counting
 
 
-def main(style: str, path: str, report_path: str, cover: str = "") -> None:
+def main(style: str, path: str, report_path: str, asked_path: str = "") -> None:
     """Run one file."""
     report = Report(report_path)
-    paths = []
-    if cover:
-        with open(cover, encoding="utf-8") as file:
-            paths = json.load(file)
+    asked: dict[str, list[str]] = {}
+    if asked_path:
+        with open(asked_path, encoding="utf-8") as file:
+            asked = json.load(file)
+    paths, skip = asked.get("cover", []), frozenset(asked.get("skip", []))
     counting = counted(paths) if paths else None
     if style == "pytest":
-        by_pytest(path, report)
+        by_pytest(path, report, skip)
     else:
-        by_unittest(path, report, script=style == "script")
+        by_unittest(path, report, skip, script=style == "script")
     if counting is not None:
         counting.stop()
         for each in paths:

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devkit.app import App
+    from devkit.tryout.verdict import State
 
 INSIDE = Path(__file__).with_name("inside.py")
 LONG_S = 60.0
-WRONG = frozenset({"failed", "error", "time"})
+STEM = 120
+CRASHES, LATE = 5, 1
+"""How often a file is run on without a test that ended its process, or that took all the time."""
+KILLED = frozenset({-9, 137})
+"""By whom, nobody knows: the kernel, for want of memory, most often."""
+UNENDED = Outcome("error", "it did not come to its end")
+WRONG = frozenset({"failed", "error", "time", "killed"})
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,23 @@ class Lines:
 
 @dataclass
 class Told:
-    """What one run of a file reported."""
+    """What one run of a file reported.
+
+    Attributes:
+        outcomes: test → how it went.
+        lines: file → which of its lines ran.
+        done: whether the process came to its end by itself.
+        seconds: how long it took.
+        cut: why it ended before its tests did.
+        at: the test at which it ended.
+    """
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     lines: dict[str, Lines] = field(default_factory=dict)
     done: bool = False
+    seconds: float = 0.0
+    cut: str = ""
+    at: str = ""
 
 
 def parse_report(text: str) -> Told:
@@ -81,7 +100,7 @@ def parse_report(text: str) -> Told:
             continue
         kind = event["event"]
         if kind == "start":
-            told.outcomes[event["test"]] = Outcome("error", "it did not come to its end")
+            told.outcomes[event["test"]] = UNENDED
         elif kind == "end":
             told.outcomes[event["test"]] = Outcome(event["state"], event["reason"])
         elif kind == "file":
@@ -94,32 +113,79 @@ def parse_report(text: str) -> Told:
 
 
 def run_once(
-    app: App, side: Side, python: str, style: str, path: str, report: Path, *, limit_s: float, cover: Path | None = None
-) -> tuple[Told, float]:
-    """Run a file once and return what it reported, and the seconds that it took."""
+    app: App,
+    side: Side,
+    python: str,
+    style: str,
+    path: str,
+    report: Path,
+    *,
+    limit_s: float,
+    cover: Sequence[str] = (),
+    skip: Sequence[str] = (),
+) -> Told:
+    """Run a file once and return what it reported.
+
+    Args:
+        app: whose runner starts it.
+        side: the code.
+        python: the environment's.
+        style: as ``selection.style_of`` says.
+        path: the file, below the side's folder.
+        report: where its tests are written down; the log is beside it.
+        limit_s: when it is ended.
+        cover: the files whose lines are counted.
+        skip: tests that are left out.
+    """
     file = side.folder / path
-    argv = [python, "-u", str(INSIDE), style, str(file), str(report), *([str(cover)] if cover else [])]
+    argv = [python, "-u", str(INSIDE), style, str(file), str(report)]
+    if cover or skip:
+        asked = report.with_suffix(".asked")
+        asked.write_text(json.dumps({"cover": list(cover), "skip": list(skip)}), "utf-8")
+        argv.append(str(asked))
     environ = dict(side.environ)
     environ["PYTHONPATH"] = os.pathsep.join(filter(None, [environ.get("PYTHONPATH", ""), str(file.parent)]))
     log = report.with_suffix(".log")
     why, seconds = "", limit_s
-    state = "time"
+    state: State = "time"
     try:
         done = app.runner.run(argv, cwd=side.folder, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096)
         seconds = done.seconds
-        state = "error"
+        state = "killed" if done.status in KILLED else "error"
         why = f"the process {fate(done.status)}" if done.status else ""
     except TimedOut:
         why = f"time: not done after {limit_s:g} s"
     told = parse_report(report.read_text("utf-8", "replace") if report.exists() else "")
+    told.seconds = seconds
     if not told.done:
-        why = why or "the process ended before its tests did"
+        told.cut = why or "the process ended before its tests did"
         for name, outcome in told.outcomes.items():
-            if outcome == Outcome("error", "it did not come to its end"):
-                told.outcomes[name] = Outcome("time" if state == "time" else "failed", why)
+            if outcome == UNENDED:
+                told.outcomes[name] = Outcome("failed" if state == "error" else state, told.cut)
+                told.at = name
         if not told.outcomes:
-            told.outcomes[""] = Outcome("time" if state == "time" else "error", why)
-    return told, seconds
+            told.outcomes[""] = Outcome(state, told.cut)
+    return told
+
+
+def run_through(once: Callable[[int, Sequence[str]], Told]) -> Told:
+    """Run a file, and again without what ended its process before all its tests had run.
+
+    Args:
+        once: runs it: the number of the attempt, and the tests that are left out.
+    """
+    whole = once(0, ())
+    attempt = 0
+    while whole.cut and whole.at and attempt < (LATE if whole.outcomes[whole.at].state == "time" else CRASHES):
+        attempt += 1
+        rest = once(attempt, [name for name in whole.outcomes if name])
+        whole.seconds += rest.seconds
+        if set(rest.outcomes) <= {""}:
+            whole.cut = "" if rest.done else rest.cut
+            break
+        whole.outcomes.update(rest.outcomes)
+        whole.cut, whole.at = rest.cut, rest.at
+    return whole
 
 
 def run_file(
@@ -132,7 +198,7 @@ def run_file(
     limits: Limits,
     *,
     own: bool,
-    cover: Path | None = None,
+    cover: Sequence[str] = (),
 ) -> tuple[FileRuns, dict[str, Lines]]:
     """Run a file on a side as often as it takes to know.
 
@@ -144,32 +210,37 @@ def run_file(
         path: the file, below the side's folder.
         folder: where reports and logs go.
         limits: how long and how often.
-        own: whether the request adds or changes the file: such a one is repeated.
-        cover: names the files whose lines are counted in the first run.
+        own: whether the file is repeated though nothing in it fails: the request's own is.
+        cover: the files whose lines are counted in the first run.
     """
     if side.problem:
         return FileRuns(({"": Outcome("not built", side.problem)},)), {}
     if not (side.folder / path).is_file():
         return FileRuns(({"": Outcome("absent", "the file is not there")},)), {}
     folder.mkdir(parents=True, exist_ok=True)
-    stem = path.replace("/", "-").removesuffix(".py")
-    runs: list[dict[str, Outcome]] = []
-    lines: dict[str, Lines] = {}
-    first_s = 0.0
+    stem = path.replace("/", "-").removesuffix(".py")[-STEM:]
+    runs: list[Told] = []
     for number in range(max(limits.repeat, 1)):
-        report = folder / f"{side.name}-{stem}-{number}.jsonl"
-        told, seconds = run_once(
-            app, side, python, style, path, report, limit_s=limits.limit_s, cover=cover if number == 0 else None
-        )
-        runs.append(told.outcomes)
-        if number == 0:
-            first_s, lines = seconds, told.lines
-        wrong = any(each.state in WRONG for run in runs for each in run.values())
+
+        def once(attempt: int, skip: Sequence[str], number: int = number) -> Told:
+            report = folder / f"{side.name}-{stem}-{number}{'abcdefgh'[attempt]}.jsonl"
+            report.unlink(missing_ok=True)
+            count = cover if number == attempt == 0 else ()
+            return run_once(app, side, python, style, path, report, limit_s=limits.limit_s, cover=count, skip=skip)
+
+        told = run_through(once)
+        runs.append(told)
+        wrong = any(each.state in WRONG for run in runs for each in run.outcomes.values())
         loaded = set(told.outcomes) - {""}
-        if not (own or wrong) or not loaded or seconds > LONG_S:
+        if not (own or wrong) or not loaded or told.seconds > LONG_S:
             break
-    log = folder / f"{side.name}-{stem}-0.log"
-    return FileRuns(tuple(runs), first_s, str(log)), lines
+    known = dict.fromkeys(name for told in runs for name in told.outcomes if name)
+    for told in runs:
+        for name in known if told.cut else ():
+            told.outcomes.setdefault(name, Outcome("cut", f"not reached: {told.cut}"))
+    log = folder / f"{side.name}-{stem}-0a.log"
+    cut = next((told.cut for told in runs if told.cut), "")
+    return FileRuns(tuple(told.outcomes for told in runs), runs[0].seconds, str(log), cut), runs[0].lines
 
 
 def run_all(jobs: int, work: Sequence[Callable[[], None]]) -> None:

@@ -24,7 +24,14 @@ RANKS = {
     "calls": "it calls what the request changes",
     "imports": "it imports the changed module",
     "indirect": "it calls what uses what the request changes",
+    "fixture": "it takes fixtures from a conftest.py that the request changes",
+    "operator": "it is named after an operator that the request changes",
+    "named": "it names a file that the request changes",
 }
+PROSE_FILE = re.compile(
+    r"(?:\.(?:md|rst|adoc|svg|png|jpe?g|gif|ico|pdf)|(?:^|/)(?:LICENSE|NOTICE|AUTHORS|CHANGELOG|CODEOWNERS)[^/]*"
+    r"|(?:^|/)(?:docs?|\.github/(?:ISSUE|PULL)[^/]*)/(?:.*/)?[^/]*\.(?:txt|ya?ml|html|css))$"
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,57 @@ def belongs_to_tests(path: str) -> bool:
     """Tell whether a file is laid over the base with the request's tests: tests, and what they need beside them."""
     folders = set(PurePosixPath(path).parts[:-1])
     return bool(folders & TEST_FOLDERS) or is_test(path) or bool(TEST_SUPPORT.search(path))
+
+
+def is_prose_file(path: str) -> bool:
+    """Tell whether a file is there for people alone: nothing that runs reads it."""
+    return bool(PROSE_FILE.search(path))
+
+
+def holds_tests(text: str) -> bool:
+    """Tell whether a file named as a test means to hold some; helpers beside the tests do not."""
+    tree = parse(text)
+    if tree is None:
+        return True
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+            return True
+        if isinstance(node, ast.ClassDef) and (
+            node.name.startswith("Test") or any("Test" in ast.unparse(base) for base in node.bases)
+        ):
+            return True
+    return bool(re.search(r"__main__|globals\(\)|unittest\.main|load_tests", text))
+
+
+def beside(changed: Mapping[str, Collection[str]], tests: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
+    """Return the test files that take what changed from a ``conftest.py`` above them.
+
+    Args:
+        changed: conftest.py → the names that changed in it; none where all of it may matter.
+        tests: every test file.
+        read: returns a file's text.
+    """
+    found = []
+    for path in tests:
+        for conftest, names in sorted(changed.items()):
+            folder = conftest.rpartition("/")[0]
+            if folder and not path.startswith(f"{folder}/"):
+                continue
+            words = [each.rpartition(".")[2] for each in names]
+            hit = next((each for each in words if re.search(rf"\b{re.escape(each)}\b", read(path))), "")
+            if hit or not words:
+                found.append(Chosen(path, "fixture", hit or conftest))
+                break
+    return found
+
+
+def naming(files: Iterable[str], tests: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
+    """Return the test files that name one of the changed files, as a test that reads its data does."""
+    names = sorted({each.rpartition("/")[2] for each in files})
+    if not names:
+        return []
+    wanted = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+    return [Chosen(path, "named", match[0]) for path in tests if (match := wanted.search(read(path)))]
 
 
 def module_of(path: str) -> str:

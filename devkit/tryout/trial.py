@@ -69,12 +69,17 @@ class Commits:
 
 @dataclass(frozen=True)
 class Changed:
-    """A file that the request changes: ``A``, ``M`` or ``D``, and its lines on both sides."""
+    """A file that the request changes: ``A``, ``M`` or ``D``, and its lines on both sides.
+
+    Attributes:
+        old: what a file that is new was named before, where it was renamed.
+    """
 
     path: str
     status: str
     before: frozenset[int] = frozenset()
     after: frozenset[int] = frozenset()
+    old: str = ""
 
 
 class Trial:
@@ -121,7 +126,7 @@ class Trial:
 
     def lines(self, sources: Sources) -> list[Line]:
         """Return the lines of git that bring the two sides here."""
-        return [*self._init_lines(), fetch_line(sources, self.folder.name)]
+        return [*self._init_lines(), fetch_line(sources, self.folder.name, self.repository)]
 
     def _init_lines(self) -> list[Line]:
         if (self.repository / "HEAD").is_file():
@@ -141,27 +146,31 @@ class Trial:
                 Git(self.app, self.home).execute(each)
             self._borrow()
 
-    def fetch(self, sources: Sources) -> Commits:
-        """Bring the request and its base, and return their commits.
+    def fetch(self, sources: Sources, lines: Sequence[Line]) -> Commits:
+        """Bring the request and its base by the lines of the plan, and return their commits.
 
         Raises:
             DevkitError: the remote does not answer, or has no such request.
         """
         self.open()
         try:
-            self.git.execute(fetch_line(sources, self.folder.name), title=f"fetching {sources.request}")
+            self.git.execute(lines[-1], title=f"fetching {sources.request}")
         except GitFailed as failed:
             raise explain_fetch(failed, sources) from failed
-        head = self.git.text("rev-parse", f"refs/tryout/{self.folder.name}/request^{{commit}}")
-        base = sources.commit or self.git.text("rev-parse", f"refs/tryout/{self.folder.name}/base^{{commit}}")
-        left = self.git.ask("merge-base", base, head)
-        if left.status:
-            raise DevkitError(
-                "the request and its base have no commit in common",
-                "There is nothing to compare with.",
-                "--base COMMIT   names another base",
-            )
-        return Commits(head, base if sources.commit else left.stdout.decode().strip())
+        refs = f"refs/tryout/{self.folder.name}"
+        head = self.git.text("rev-parse", f"{refs}/request^{{commit}}")
+        base = sources.commit
+        if not base:
+            left = self.git.ask("merge-base", f"{refs}/base", f"{refs}/request")
+            if left.status:
+                raise DevkitError(
+                    "the request and its base have no commit in common",
+                    "There is nothing to compare with.",
+                    "--base COMMIT   names another base",
+                )
+            base = left.stdout.decode().strip()
+        self.git.read("update-ref", f"{refs}/left", base)
+        return Commits(head, base)
 
     def _borrow(self) -> None:
         """Let the repository read the clone's objects and settings."""
@@ -180,14 +189,33 @@ class Trial:
             with config.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f'[include]\n\tpath = "{quoted}"\n{OVERRIDES}')
 
-    def check_out(self, commits: Commits) -> list[Changed]:
+    def check_out_lines(self, sources: Sources) -> list[Line]:
+        """Return the lines of git that check both sides out."""
+        del sources
+        refs = f"refs/tryout/{self.folder.name}"
+        return [self._side_line(self.side(name), f"{refs}/{ref}") for name, ref in (("base", "left"), ("request",) * 2)]
+
+    def _side_line(self, folder: Path, commit: str) -> Line:
+        if (folder / ".git").is_file():
+            return line("checkout", "-q", "--force", "--detach", commit, directory=folder)
+        words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
+        return line(*words, directory=self.repository)
+
+    def check_out(self, commits: Commits, lines: Sequence[Line] = ()) -> list[Changed]:
         """Check both sides out, lay the request's tests over the base, and return what the request changes.
+
+        Args:
+            commits: the two sides.
+            lines: of the plan; made here where there was none.
 
         Raises:
             DevkitError: git cannot, or the disk is full.
         """
-        for name, commit in (("base", commits.base), ("request", commits.head)):
-            self.check_out_side(self.side(name), commit)
+        planned = lines or [
+            self._side_line(self.side(n), c) for n, c in (("base", commits.base), ("request", commits.head))
+        ]
+        for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
+            self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
         laid = [each.path for each in changed if belongs_to_tests(each.path) and each.status != "D"]
         base = self.git.at(self.side("base"))
@@ -199,24 +227,23 @@ class Trial:
                 (self.side("base") / each.path).unlink(missing_ok=True)
         return changed
 
-    def check_out_side(self, folder: Path, commit: str) -> None:
+    def check_out_side(self, folder: Path, commit: str, planned: Line | None = None) -> None:
         """Check a commit out into a work tree; what it built before and git ignores stays.
 
         Raises:
             DevkitError: git cannot, or the disk is full.
         """
-        git = self.git
-        inside = git.at(folder)
-        if (folder / ".git").is_file() and not inside.ask("checkout", "-q", "--force", "--detach", commit).status:
+        inside = self.git.at(folder)
+        one = planned or self._side_line(folder, commit)
+        if one.words[0] == "checkout" and not self.git.execute(one, check=False).status:
             inside.read("clean", "-fdq")
             return
         with explained(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
-        git.read("worktree", "prune")
-        words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
+        self.git.read("worktree", "prune")
         with self.app.console.progress(f"checking out {folder.name}"):
-            git.read(*words)
+            self.git.execute(self._side_line(folder, commit) if one.words[0] == "checkout" else one)
 
     def changes(self, commits: Commits) -> list[Changed]:
         """Return what the request changes against its base, with the lines on both sides."""
@@ -226,10 +253,26 @@ class Trial:
         raw = ("-U0", "--inter-hunk-context=0", "--patch-with-raw", "-z")
         patch = self.git.read(*words, *raw, commits.base, commits.head)
         before, after = hunks(patch)
+        renamed = {} if not {"A", "D"} <= {each[:1] for each in statuses.values()} else self._renamed(commits)
         return [
-            Changed(path, status[:1], before.get(path, frozenset()), after.get(path, frozenset()))
+            Changed(
+                path, status[:1], before.get(path, frozenset()), after.get(path, frozenset()), renamed.get(path, "")
+            )
             for path, status in statuses.items()
         ]
+
+    def _renamed(self, commits: Commits) -> dict[str, str]:
+        """Return new name → old name of the files that the request renames."""
+        words = ("diff", "--no-ext-diff", "--no-color", "--find-renames", "--diff-filter=R", "--name-status", "-z")
+        rows = os.fsdecode(self.git.read(*words, commits.base, commits.head)).split("\0")
+        return dict(zip(rows[2::3], rows[1::3], strict=False))
+
+    def conflicts(self, head: str) -> list[str]:
+        """Return the files in which the request conflicts with the base branch as it is now."""
+        tip = f"refs/tryout/{self.folder.name}/base"
+        words = ("merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", tip, head)
+        said = self.git.ask(*words)  # before git 2.38 there is no such command: then nothing is known
+        return os.fsdecode(said.stdout).split("\0")[1:-1] if said.status == 1 else []
 
     def text(self, commit: str, path: str) -> str:
         """Return a file's text at a commit; nothing where it is not there."""
@@ -248,12 +291,12 @@ class Trial:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def fetch_line(sources: Sources, number: str) -> Line:
+def fetch_line(sources: Sources, number: str, repository: Path) -> Line:
     """Return the line that fetches the sides beside all that is here."""
     refs = [f"+{sources.request}:refs/tryout/{number}/request"]
     refs += [f"+{sources.base}:refs/tryout/{number}/base"] if sources.base else []
     words = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--no-recurse-submodules")
-    return line(*words, "--", sources.remote, *refs, slow=True)
+    return line(*words, "--", sources.remote, *refs, directory=repository, slow=True)
 
 
 def explain_fetch(failed: GitFailed, sources: Sources) -> DevkitError:

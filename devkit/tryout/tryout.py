@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from devkit.builds import overlay
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
-from devkit.process import TimedOut
 from devkit.text import counted
-from devkit.tryout import benchmarks, ci_wheels, ctests, environment, running, selection
+from devkit.tryout import benchmarks, ctests, environment, running, selection, sides
 from devkit.tryout.report import Result, from_dict
-from devkit.tryout.trial import Trial, sources_of
-from devkit.tryout.verdict import Judged, decide, judge_file
+from devkit.tryout.trial import Trial, explain_fetch, sources_of
+from devkit.tryout.verdict import Judged, Verdict, decide, existed, judge_file, missing_module, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devkit.app import App
-    from devkit.builds.python import Python
-    from devkit.envs.resolve import Environment
+    from devkit.git.command import Line
     from devkit.git.roles import Request
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
     from devkit.tryout.running import Limits, Side
-    from devkit.tryout.trial import Changed, Commits
+    from devkit.tryout.sides import Ready
+    from devkit.tryout.trial import Changed, Commits, Sources
     from devkit.tryout.verdict import FileRuns
 
 PADDLE = "python/paddle/__init__.py"
 FEW_SOURCES = 800
+MOST_OWN = 50
+"""Test files of the request itself that are run, where --tests does not ask for more."""
+INSTALLS = 2
+NOTHING = "no test concerns what the request changes"
+NAMED = 3
 LAST = "last.json"
-VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
-BUILD_LIMIT_S = 3 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Options:
         others: how many concerned test files are run beside the request's own.
         bench: whether benchmarks are run.
         again: whether tests are run though nothing changed since the last trial.
-        build: builds a side's compiled code and returns the folder of its package, where it is asked for.
+        build: whether compiled code is compiled, on both sides.
     """
 
     base: str = ""
@@ -66,7 +66,7 @@ class Options:
     others: int = 12
     bench: bool = False
     again: bool = False
-    build: Callable[[Path, str], Path] | None = None
+    build: bool = False
 
 
 @dataclass
@@ -89,50 +89,117 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Ready:
-    """What the tests run in: the environment and both sides."""
+class Plan:
+    """A trial before it begins: what ``--dry-run`` prints, and what ``begin`` carries out.
 
-    environment: Environment
-    told: Python
-    base: Side
-    request: Side
-    over: dict[str, Any] | None
+    Attributes:
+        sources: where the two sides come from.
+        fetch: the lines of git that bring the two sides.
+        check_out: those that check them out.
+        environment: the line that makes the environment; empty where one is there.
+    """
 
+    trial: Trial
+    options: Options
+    sources: Sources
+    fetch: tuple[Line, ...]
+    check_out: tuple[Line, ...]
+    environment: tuple[str, ...]
 
-def plan_lines(session: Session, state: State, request: Request, options: Options) -> list[str]:
-    """Return the lines of a trial that are known before the request is: what ``--dry-run`` prints."""
-    from devkit.envs.resolve import names
-
-    trial = Trial(session.app, session.place, request.number, state.setting("extensions.objectformat"))
-    sources = sources_of(state, session.app.config, request, options.base, session.git)
-    git = f"git -C {shlex.quote(str(trial.repository))}"
-    lines = [str(each) for each in trial._init_lines()]  # noqa: SLF001 - the plan of the same work
-    lines.append(f"{git} {shlex.join(trial.lines(sources)[-1].words)}")
-    lines += [f"{git} worktree add --detach {shlex.quote(str(trial.side(name)))}" for name in ("base", "request")]
-    name = options.env or f"try-{request.number}"
-    if not options.env and name not in names():
-        lines.append(shlex.join(["devkit", "env", "create", name]))
-    return lines
+    @property
+    def lines(self) -> list[str]:
+        """The lines that a person may read."""
+        made = [shlex.join(self.environment)] if self.environment else []
+        return [*map(str, self.fetch), *map(str, self.check_out), *made]
 
 
-def begin(session: Session, state: State, request: Request, options: Options, run: Run) -> Work:
+def plan(session: Session, state: State, request: Request, options: Options) -> Plan:
+    """Return what a trial will do.
+
+    Raises:
+        DevkitError: what it names is not there.
+    """
+    from pathlib import Path
+
+    from devkit.envs.resolve import names, resolve
+
+    app = session.app
+    trial = Trial(app, session.place, request.number, state.setting("extensions.objectformat"))
+    sources = sources_of(state, app.config, request, options.base, session.git)
+    if options.env:
+        resolve(app.config, options.env)
+    if options.wheel.endswith(".whl") and not Path(options.wheel).is_file():
+        raise DevkitError(f"{options.wheel} does not exist", "It was given to --wheel.")
+    name = f"try-{request.number}"
+    made = () if options.env or name in names() else ("devkit", "env", "create", name)
+    return Plan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines(sources)), made)
+
+
+def check_remote(session: Session, planned: Plan) -> None:
+    """Check that the remote has the request, as the fetch of a run does.
+
+    Raises:
+        DevkitError: it does not answer, or has none.
+    """
+    from devkit.git.command import GitFailed, line
+
+    wanted = line("ls-remote", "--exit-code", "--", planned.sources.remote, planned.sources.request, slow=True)
+    try:
+        answer = session.git.execute(wanted, check=False)
+    except GitFailed as failed:
+        raise explain_fetch(failed, planned.sources) from failed
+    if answer.status:
+        missing = f"fatal: couldn't find remote ref {planned.sources.request}"
+        raise explain_fetch(
+            GitFailed(wanted.argv, replace(answer, stderr=answer.stderr or missing.encode())), planned.sources
+        )
+
+
+def begin(planned: Plan, run: Run) -> Work:
     """Fetch the request and check both sides out.
 
     Raises:
         DevkitError: it cannot be fetched or checked out.
     """
-    app = session.app
-    trial = Trial(app, session.place, request.number, state.setting("extensions.objectformat"))
-    sources = sources_of(state, app.config, request, options.base, session.git)
-    commits = trial.fetch(sources)
-    changed = trial.check_out(commits)
+    trial = planned.trial
+    number = trial.folder.name
+    commits = trial.fetch(planned.sources, planned.fetch)
+    changed = trial.check_out(commits, planned.check_out)
     if not changed:
         raise DevkitError(
-            f"request {request.number} changes nothing",
+            f"request {number} changes nothing",
             f"{commits.head[:10]} and its base {commits.base[:10]} hold the same files.",
             f"git log {commits.head[:10]}",
         )
-    return Work(app, run, trial, options, commits, changed, Config.load(trial.side("base")))
+    work = Work(trial.app, run, trial, planned.options, commits, changed, Config.load(trial.side("base")))
+    if not planned.sources.commit and (files := trial.conflicts(commits.head)):
+        named = ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
+        work.notes.append(f"it conflicts with the base branch as it is now, in {named}")
+    work.notes += removed_tests(work)
+    return work
+
+
+def removed_tests(work: Work) -> list[str]:
+    """Return which tests the request takes away, as notes: no run can say anything of them."""
+    before: dict[str, set[str]] = {}
+    after: set[str] = set()
+    for each in work.changed:
+        if selection.is_test(each.path):
+            old = (
+                selection.defined_tests(work.trial.text(work.commits.base, each.path)) if each.status != "A" else set()
+            )
+            new = (
+                selection.defined_tests(work.trial.text(work.commits.head, each.path)) if each.status != "D" else set()
+            )
+            before[each.path] = {name for name in old - new if not name.endswith("::")}
+            after |= new
+    notes = []
+    for path, names in before.items():
+        gone = sorted(names - after)
+        if gone:
+            more = f" and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
+            notes.append(f"the request removes {', '.join(gone[:NAMED])}{more} of {path}")
+    return notes
 
 
 def key(work: Work) -> dict[str, Any]:
@@ -149,7 +216,7 @@ def key(work: Work) -> dict[str, Any]:
         "number": work.trial.folder.name,
         "others": options.others,
         "bench": options.bench,
-        "build": options.build is not None,
+        "build": options.build,
         "settings": {name: work.config.get(f"try.{name}") for name in ("build", "test", "bench", "ctest", "path")},
         "program": hashlib.sha256(running.INSIDE.read_bytes()).hexdigest(),
     }
@@ -191,7 +258,7 @@ def remember(work: Work, result: Result) -> None:
 def choose(work: Work) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     folder, trial, commits = work.trial.side("request"), work.trial, work.commits
-    listed = work.trial.git.at(folder).text("ls-files", "-z", "--", ".").split("\0")
+    listed = trial.git.at(folder).text("ls-files", "-z", "--", ".").split("\0")
     python = [each for each in listed if each.endswith(".py") and (folder / each).is_file()]
     tests = [each for each in python if selection.is_test(each)]
     texts: dict[str, str] = {}
@@ -203,19 +270,44 @@ def choose(work: Work) -> list[selection.Chosen]:
         return texts[path]
 
     names: dict[str, selection.Names] = {}
-    own = []
+    fixtures: dict[str, frozenset[str]] = {}
+    own, data = [], []
     for each in work.changed:
         if not each.path.endswith(".py"):
-            continue
-        if selection.is_test(each.path):
-            own += [each.path] if each.status != "D" else []
-            continue
-        found = _names(work, each, read)
-        if found is not None:
+            data += [each.path] if not selection.is_prose_file(each.path) else []
+        elif selection.is_test(each.path):
+            own += [each.path] if each.status != "D" and (folder / each.path).is_file() else []
+        elif (found := _names(work, each, read)) is not None:
             names[each.path] = found
+            if selection.TEST_SUPPORT.search(each.path):
+                fixtures[each.path] = found.changed
     sources: Iterable[str] = [each for each in python if not selection.belongs_to_tests(each)]
     few = not work.paddle and len(list(sources)) <= FEW_SOURCES
-    return selection.select(names, own, tests, read, list(sources) if few else ())
+    ranked = selection.select(names, own, tests, read, list(sources) if few else ())
+    seen = {each.path for each in ranked}
+    rest = [each for each in tests if each not in seen]
+    more = selection.beside(fixtures, rest, read)
+    if work.paddle:
+        more += _of_operators(work, rest)
+    seen |= {each.path for each in more}
+    return [*ranked, *more, *selection.naming(data, [each for each in rest if each not in seen], read)]
+
+
+def _of_operators(work: Work, tests: Sequence[str]) -> list[selection.Chosen]:
+    """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
+    from devkit.ops.tree import YAML, touched
+
+    changes = {each.path: each.after for each in work.changed if not each.path.endswith(".py")}
+    side = work.trial.side("request")
+    yaml = [path for path in changes if path.startswith(YAML) and path.endswith(".yaml") and (side / path).is_file()]
+    texts = {path: (side / path).read_text("utf-8", "replace") for path in yaml}
+    by_stem = {path.rpartition("/")[2]: path for path in tests}
+    return [
+        selection.Chosen(by_stem[name], "operator", operator)
+        for operator in touched(changes, texts)
+        for name in (f"test_{operator}_op.py", f"test_{operator}.py", f"test_{operator}_api.py")
+        if name in by_stem
+    ]
 
 
 def _names(work: Work, changed: Changed, read: Callable[[str], str]) -> selection.Names | None:
@@ -235,238 +327,46 @@ def _names(work: Work, changed: Changed, read: Callable[[str], str]) -> selectio
     return selection.Names(module, named)
 
 
-def prepare(work: Work, chosen: Sequence[selection.Chosen], *, alone: bool = False) -> Ready:
-    """Make the environment and both sides ready for their tests; with ``alone`` the request's, which stands for both.
-
-    Raises:
-        DevkitError: there is no environment, or no wheel of Paddle.
-    """
-    from devkit.builds import python
-    from devkit.envs.resolve import names, resolve
-
-    app, options = work.app, work.options
-    name = options.env or f"try-{work.trial.folder.name}"
-    if not options.env and name not in names():
-        environment.create(app, name, work.run, paddle="" if work.paddle else "none")
-    env = resolve(app.config, name)
-    folder = work.trial.side("request")
-    texts = {each.path: (folder / each.path).read_text("utf-8", "replace") for each in chosen}
-    needed = environment.needs(
-        folder,
-        texts,
-        paddle=work.paddle,
-        own=own_modules(folder, texts),
-        asked=work.config.get("try.requirements"),
-    )
-    if not options.env:
-        work.notes += environment.install(app, env, needed, work.run)
-    told = python.gather(app.runner, env)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    over: dict[str, Any] | None = None
-    if work.paddle:
-        base, request, over = _paddle_sides(work, env, told, alone=alone)
-    else:
-        request = _plain_side(work, env, "request")
-        base = request if alone else _plain_side(work, env, "base")
-    return Ready(env, told, base, request, over)
-
-
-def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
-    """Return the top-level modules of a tree, and those beside its tests."""
-    places = {folder, *(folder / each for each in ("src", "python", "lib", "test", "tests", "test/legacy_test"))}
-    places |= {(folder / path).parent for path in tests}
-    found = set()
-    for place in places:
-        for each in place.iterdir() if place.is_dir() else ():
-            if each.suffix == ".py" or (each.is_dir() and (each / "__init__.py").is_file()):
-                found.add(each.stem)
-    return found
-
-
-def _environ(work: Work, env: Environment, paths: Sequence[Path]) -> dict[str, str]:
-    from devkit.envs.enter import activated
-
-    dropped = {"PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"}
-    found = {name: value for name, value in work.app.child_environment().items() if name not in dropped}
-    found = activated(env, found)
-    found["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-    return found
-
-
-def _plain_side(work: Work, env: Environment, name: str) -> Side:
-    """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
-    folder = work.trial.side(name)
-    asked = [folder / each for each in work.config.get("try.path")]
-    paths = asked or [each for each in (folder / "src", folder / "python", folder) if each.is_dir()]
-    environ = _environ(work, env, paths)
-    line = shlex.split(work.config.get("try.build"))
-    problem = ""
-    if line:
-        log = work.run.log(f"build-{name}")
-        with work.app.console.progress(f"building {name}"):
-            try:
-                done = work.app.runner.run(
-                    line, cwd=folder, env=environ, timeout_s=BUILD_LIMIT_S, check=False, log=log, keep=None
-                )
-            except TimedOut as error:
-                problem = error.what
-            except DevkitError as error:
-                problem = f"{error.what}: {error.why}"
-            else:
-                problem = _first_error(log) or f"{line[0]} failed with status {done.status}" if done.status else ""
-    return running.Side(name, folder, environ, problem)
-
-
-def _first_error(log: Path) -> str:
-    """Return the first true line of a build's log that says what is wrong."""
-    import re
-
-    text = log.read_text("utf-8", "replace") if log.is_file() else ""
-    wrong = re.compile(
-        r"(?:^|[\s:])(?:fatal )?error(?:\[\w+\])?:|^\w*Error: |undefined reference|^make.*\*\*\*", re.MULTILINE
-    )
-    return next((row.strip()[:200] for row in text.splitlines() if wrong.search(row)), "")
-
-
-def _paddle_sides(work: Work, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
-    """Return both sides of a tree of Paddle: its Python over a wheel, or built."""
-    app = work.app
-    number = int(work.trial.folder.name) if work.trial.folder.name.isdigit() else 0
-    compiled = sorted(each.path for each in work.changed if overlay.is_compiled(each.path))
-    over: dict[str, Any] = {"compiled": compiled}
-    problem = ""
-    wheels: dict[str, overlay.Wheel] = {}
-    packages: dict[str, Path] = {}
-    if alone and (found := ci_wheels.find(app, 0, work.commits.head, told)[0]):
-        wheels["request"] = found
-    elif compiled:
-        problem = _compiled(work, told, compiled, number, wheels, packages)
-    if not packages:
-        own = overlay.obtain(app, work.options.wheel or overlay.INSTALLED, told)
-        wheels.setdefault("base", own)
-        wheels.setdefault("request", own)
-    sides: dict[str, Side] = {}
-    for name in ("request",) if alone else ("base", "request"):
-        folder = work.trial.side(name)
-        place = packages[name].parent if name in packages else _lay(work, name, wheels[name])
-        paths = [place, folder / "test" / "legacy_test", folder / "test"]
-        environ = {**_environ(work, env, paths), **VARIABLES}
-        why = problem if name == "request" else ""
-        sides[name] = running.Side(name, folder, environ, why)
-    used = wheels.get("request")
-    if used is not None:
-        over |= {"wheel": used.distribution, "version": used.version, "commit": used.commit}
-        over["package"] = str(used.package)
-    return sides.get("base", sides["request"]), sides["request"], over
-
-
-def _compiled(
-    work: Work,
-    told: Python,
-    compiled: Sequence[str],
-    number: int,
-    wheels: dict[str, overlay.Wheel],
-    packages: dict[str, Path],
-) -> str:
-    """Find or build the compiled code of both sides; return why the request's is not there."""
-    for name, of, sha in (("request", number, work.commits.head), ("base", 0, work.commits.base)):
-        wheel, notes = ci_wheels.find(work.app, of, sha, told)
-        if wheel is not None:
-            wheels[name] = wheel
-            work.notes.append(f"{name}: the wheel that the project's CI built of {sha[:10]}; not used for speed")
-        elif work.app.console.verbose:
-            work.notes += notes
-    if "request" in wheels:
-        return ""
-    if work.options.build is not None:
-        packages["base"] = work.options.build(work.trial.side("base"), "base")
-        try:
-            packages["request"] = work.options.build(work.trial.side("request"), "request")
-        except DevkitError as error:
-            packages["request"] = packages["base"]
-            return f"{error.what}: {error.why.splitlines()[0] if error.why else ''}".rstrip(": ")
-        return ""
-    few = ", ".join(compiled[:3]) + (f" and {len(compiled) - 3} more" if len(compiled) > 3 else "")  # noqa: PLR2004
-    return f"{few} must be compiled, and no wheel of it was found (--build compiles both sides)"
-
-
-def _lay(work: Work, name: str, wheel: overlay.Wheel) -> Path:
-    """Lay a side's Python over a wheel's compiled files, and return the folder to import from."""
-    app, folder = work.app, work.trial.side(name)
-    near = overlay.nearness(app.runner, folder, wheel.commit, ())
-    if name == "request" and near.drifted:
-        count = counted(len(near.drifted), "compiled file")
-        work.notes.append(f"{count} differ from {wheel.distribution} {wheel.version}; both sides run over it")
-    links = overlay.wanted(
-        overlay.tree_files(app.runner, folder),
-        overlay.wheel_files(wheel.package),
-        near.then,
-        root=folder / overlay.PACKAGE,
-        package=wheel.package,
-    )
-    place = work.trial.folder / f"{name}-overlay"
-    overlay.carry_out(place, overlay.step(links, overlay.present(place)))
-    return place
-
-
 def run_tests(work: Work, ready: Ready, chosen: Sequence[selection.Chosen]) -> Result:
     """Run the chosen tests on both sides and return the result, without benchmarks."""
     request = work.trial.side("request")
-    limits, logs = work.options.limits, work.run.folder / "tests"
-    by_pytest = is_pytest_project(request)
-    own = own_modules(request, [each.path for each in chosen])
+    own = sides.own_modules(request, [each.path for each in chosen])
     counted_files = [
         each for each in work.changed
         if each.path.endswith(".py") and each.status != "D" and not selection.belongs_to_tests(each.path)
     ]  # fmt: skip
-    cover = None
-    if counted_files:
-        logs.mkdir(parents=True, exist_ok=True)
-        cover = logs / "count.json"
-        cover.write_text(json.dumps([str((request / each.path).resolve()) for each in counted_files]), "utf-8")
-    runs: dict[tuple[str, str], FileRuns] = {}
-    lines: list[Mapping[str, running.Lines]] = []
-    done = 0
-    with work.app.console.progress("testing", total=2 * len(chosen) or 1) as progress:
-
-        def one(side: Side, each: selection.Chosen) -> None:
-            nonlocal done
-            progress.update(text=f"testing {side.name}: {each.path}")
-            style = selection.style_of((request / each.path).read_text("utf-8", "replace"), pytest_project=by_pytest)
-            count = cover if side.name == "request" else None
-            if custom := work.config.get("try.test"):
-                found = ctests.run_line(work.app, side, ready.told.executable, custom, each.path, logs, limits)
-            else:
-                found, ran = running.run_file(
-                    work.app, side, ready.told.executable, style, each.path, logs, limits,
-                    own=each.rank == "changed", cover=count,
-                )  # fmt: skip
-                lines.append(ran)
-            runs[side.name, each.path] = found
-            done += 1
-            progress.update(done=done)
-
-        work_list = [partial(one, side, each) for each in chosen for side in (ready.base, ready.request)]
-        running.run_all(limits.jobs, work_list)
+    testing = Testing(work, ready, is_pytest_project(request))
+    testing.cover = [str((request / each.path).resolve()) for each in counted_files]
+    pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
+    testing.run([(side, each) for each in chosen for side in pair])
+    for _ in range(INSTALLS):
+        lacking = _install_missing(work, ready, testing.runs, own)
+        if not lacking:
+            break
+        testing.run([(side, each) for each in chosen for side in pair if each.path in lacking])
+    testing.run([(side, each) for side, each in _uneven(work, testing.runs, chosen, pair)], repeat=True)
     tests: list[Judged] = []
     added: set[tuple[str, str]] = set()
+    renamed = {each.path: each.old for each in work.changed if each.old}
     for each in chosen:
-        before = selection.defined_tests(work.trial.text(work.commits.base, each.path))
-        found = judge_file(each.path, runs["base", each.path], runs["request", each.path], before=before, own=own)
+        before = selection.defined_tests(work.trial.text(work.commits.base, renamed.get(each.path, each.path)))
+        two = testing.runs["request", each.path]
+        one = testing.runs.get(("base", each.path), two)
+        found = judge_file(each.path, one, two, before=before, own=own)
         tests += found
         if each.rank == "changed":
-            from devkit.tryout.verdict import existed
-
-            added |= {(one.file, one.test) for one in found if not existed(one.test, before)}
-    compiled = ctests.run(work, ready.base, ready.request, logs)
+            means = selection.holds_tests((request / each.path).read_text("utf-8", "replace"))
+            added |= {(it.file, it.test) for it in found if (it.test or means) and not existed(it.test, before)}
+    compiled, new = ctests.run(work, ready.base, ready.request, work.run.folder / "tests")
     tests += compiled
     built = {side.name: side.problem for side in (ready.base, ready.request)}
     # A wheel that could not be found says nothing against the request.
-    unbuilt = ready.over is not None and bool(built["request"]) and work.options.build is None
-    verdict = decide(tests, built={} if unbuilt else built, added=added)
+    unbuilt = ready.over is not None and bool(built["request"]) and not work.options.build
+    verdict = decide(tests, built={} if unbuilt else built, added=added | new)
     if unbuilt:
         verdict = replace(verdict, kind="undecided", reason=built["request"])
+    elif verdict.reason == NOTHING:
+        verdict = replace(verdict, reason=_nothing(work))
     return Result(
         int(work.trial.folder.name),
         verdict,
@@ -474,12 +374,123 @@ def run_tests(work: Work, ready: Ready, chosen: Sequence[selection.Chosen]) -> R
         work.commits.base,
         str(request),
         ready.environment.name,
-        coverage=coverage_of(work, counted_files, lines) if cover else None,
+        coverage=coverage_of(work, counted_files, testing.lines) if testing.cover else None,
         over=ready.over,
         notes=tuple(work.notes),
-        chosen=tuple({"file": one.path, "why": selection.RANKS[one.rank], "name": one.name} for one in chosen),
-        files=tuple(_old_style(path, found) for (side, path), found in runs.items() if side == "request"),
+        chosen=_as_rows(chosen),
+        files=tuple(_old_style(path, found) for (side, path), found in testing.runs.items() if side == "request"),
     )
+
+
+def _as_rows(chosen: Sequence[selection.Chosen]) -> tuple[dict[str, str], ...]:
+    return tuple({"file": one.path, "why": selection.RANKS[one.rank], "name": one.name} for one in chosen)
+
+
+class Testing:
+    """The runs of a trial's test files, on both sides."""
+
+    def __init__(self, work: Work, ready: Ready, by_pytest: bool) -> None:
+        self.work = work
+        self.ready = ready
+        self.by_pytest = by_pytest
+        self.cover: list[str] = []
+        self.runs: dict[tuple[str, str], FileRuns] = {}
+        self.lines: list[Mapping[str, running.Lines]] = []
+
+    def run(self, what: Sequence[tuple[Side, selection.Chosen]], *, repeat: bool = False) -> None:
+        """Run files, some at once; with ``repeat`` as often as a file is run that may be flaky."""
+        done = 0
+        limits, logs = self.work.options.limits, self.work.run.folder / "tests"
+        if not what:
+            return
+        with self.work.app.console.progress("testing", total=len(what)) as progress:
+
+            def one(side: Side, each: selection.Chosen) -> None:
+                nonlocal done
+                progress.update(text=f"testing {side.name}: {each.path}")
+                own = repeat or each.rank == "changed"
+                python = self.ready.told.executable
+                if custom := self.work.config.get("try.test"):
+                    found = ctests.run_line(self.work.app, side, python, custom, each.path, logs, limits, own=own)
+                else:
+                    text = (self.work.trial.side("request") / each.path).read_text("utf-8", "replace")
+                    style = selection.style_of(text, pytest_project=self.by_pytest)
+                    count = self.cover if side.name == "request" else ()
+                    found, ran = running.run_file(
+                        self.work.app, side, python, style, each.path, logs, limits, own=own, cover=count
+                    )
+                    self.lines.append(ran)
+                self.runs[side.name, each.path] = found
+                done += 1
+                progress.update(done=done)
+
+            running.run_all(limits.jobs, [partial(one, side, each) for side, each in what])
+
+
+def _install_missing(work: Work, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
+    """Install what tests missed into an environment of devkit's own, and return the files that run again."""
+    wanted: dict[str, set[str]] = {}
+    unknown: set[str] = set()
+    for (_, path), found in runs.items():
+        for outcome in outcomes(found).values():
+            module, plugin = missing_module(outcome, own)
+            package = plugin or (environment.package_of(module, ready.lists) if module else "")
+            if package:
+                wanted.setdefault(package, set()).add(path)
+            elif module:
+                unknown.add(module)
+    if wanted and work.options.env:
+        line = shlex.join(["devkit", "env", "install", work.options.env, *sorted(wanted)])
+        _note(work, f"the tests lack {', '.join(sorted(wanted))}, and {work.options.env} is used as it is: {line}")
+        return set()
+    if unknown:
+        _note(work, f"no requirement of the project names {', '.join(sorted(unknown))} (try.requirements may)")
+    if not wanted:
+        return set()
+    before = len(work.notes)
+    needed = environment.Needs(tuple(sorted(wanted)))
+    work.notes += environment.install(work.app, ready.environment, needed, work.run)
+    failed = " ".join(work.notes[before:])
+    return {path for package, paths in wanted.items() if f"{package} could not" not in failed for path in paths}
+
+
+def _note(work: Work, text: str) -> None:
+    if text not in work.notes:
+        work.notes.append(text)
+
+
+def _uneven(
+    work: Work,
+    runs: Mapping[tuple[str, str], FileRuns],
+    chosen: Sequence[selection.Chosen],
+    pair: Sequence[Side],
+) -> list[tuple[Side, selection.Chosen]]:
+    """Return the files that are flaky on one side and ran once on the other: that one passed by luck, it may be."""
+    found = []
+    for each in chosen:
+        flaky = [any(it.state == "flaky" for it in outcomes(runs[side.name, each.path]).values()) for side in pair]
+        if any(flaky) and not all(flaky):
+            side = pair[flaky.index(False)]
+            if len(runs[side.name, each.path].runs) < work.options.limits.repeat:
+                found.append((side, each))
+    return found
+
+
+def _nothing(work: Work) -> str:
+    """Return why no test was found for what the request changes."""
+    base, head = work.commits.base, work.commits.head
+
+    def prose(each: Changed) -> bool:
+        if not each.path.endswith(".py"):
+            return selection.is_prose_file(each.path)
+        sides_ = ((base, each.before, each.status != "A"), (head, each.after, each.status != "D"))
+        return all(
+            selection.is_prose(work.trial.text(commit, each.path), rows) for commit, rows, there in sides_ if there
+        )
+
+    if all(map(prose, work.changed)):
+        return "it changes only documentation, comments and docstrings: there is nothing to run"
+    return NOTHING
 
 
 def _old_style(path: str, found: FileRuns) -> dict[str, Any]:
@@ -577,24 +588,60 @@ def _concerned(work: Work, paths: Sequence[str]) -> list[str]:
 
 
 def try_request(work: Work) -> Result:
-    """Do a trial whose sides are checked out, and return its result.
+    """Do a trial whose sides are checked out, and return its result; a phase that fails is a part of it.
 
     Raises:
-        DevkitError: there is no environment to run anything in.
+        DevkitError: the disk is full, or it was interrupted.
     """
     begin_s = time.monotonic()
     held = remembered(work)
     if held is not None:
         return replace(held, notes=(*held.notes, "nothing changed since the last trial; --again runs the tests anew"))
     ranked = choose(work)
+    most, others = max(MOST_OWN, work.options.others), work.options.others
     own = [each for each in ranked if each.rank == "changed"]
-    others = [each for each in ranked if each.rank != "changed"]
-    chosen = [*own, *others[: work.options.others]]
-    ready = prepare(work, chosen)
-    result = run_tests(work, ready, chosen)
-    result = replace(result, left=tuple(each.path for each in others[work.options.others :]))
-    if work.options.bench and not ready.request.problem and not ready.base.problem:
-        result = run_benchmarks(work, ready, result)
+    rest = [each for each in ranked if each.rank != "changed"]
+    chosen = [*own[:most], *rest[:others]]
+    left = (*(each.path for each in own[most:]), *(each.path for each in rest[others:]))
+    result = _ended_early(work, chosen)
+    if result is None:
+        try:
+            ready = sides.prepare(work, chosen)
+        except DevkitError as error:
+            result = _unready(work, chosen, error)
+        else:
+            result = run_tests(work, ready, chosen)
+            if work.options.bench and not ready.request.problem and not ready.base.problem:
+                result = run_benchmarks(work, ready, result)
+    if own[most:] and result.verdict.kind == "good":
+        count = f"{len(own) - most} of {counted(len(own), 'test file')} that the request changes"
+        reason = f"{count} were not run (--tests {len(own)}); {result.verdict.reason}"
+        result = replace(result, verdict=replace(result.verdict, kind="undecided", reason=reason))
+    result = replace(result, left=left)
     remember(work, result)
     work.run.record["tried_s"] = round(time.monotonic() - begin_s, 3)
     return result
+
+
+def _ended_early(work: Work, chosen: Sequence[selection.Chosen]) -> Result | None:
+    """Return the result where nothing is to be run, for which no environment is made; None where something is."""
+    if chosen or (work.options.bench and not work.paddle):
+        return None
+    why = _nothing(work)
+    builds = work.config.get("try.build") or work.config.get("try.ctest") or work.paddle
+    return _without_runs(work, chosen, why) if why != NOTHING or not builds else None
+
+
+def _unready(work: Work, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
+    """Return the result where there is nothing to run the tests in."""
+    work.notes += [f"{each.command}  {each.purpose}".rstrip() for each in error.hints]
+    return _without_runs(work, chosen, f"nothing could be run: {sides.said(error)}")
+
+
+def _without_runs(work: Work, chosen: Sequence[selection.Chosen], reason: str) -> Result:
+    name = work.options.env or f"try-{work.trial.folder.name}"
+    idle = tuple(Judged(each.path, "", "none", "none", "not run", reason) for each in chosen)
+    return Result(
+        int(work.trial.folder.name), Verdict("undecided", reason, idle), work.commits.head, work.commits.base,
+        str(work.trial.side("request")), name, notes=tuple(work.notes), chosen=_as_rows(chosen),
+    )  # fmt: skip

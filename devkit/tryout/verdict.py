@@ -14,12 +14,33 @@ from devkit.text import counted
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-State = Literal["passed", "failed", "error", "skipped", "time", "missing", "absent", "flaky", "none", "not built"]
+State = Literal[
+    "passed", "failed", "error", "skipped", "time", "killed", "cut", "refused", "missing", "absent", "flaky", "none",
+    "not built",
+]  # fmt: skip
 Word = Literal["fixed", "new", "broken", "still failing", "still passing", "flaky", "not run"]
 Kind = Literal["good", "bad", "undecided"]
 
 MISSING = re.compile(r"No module named '?([\w.]+)'?")
 GPU = re.compile(r"\b(?:cuda|gpu|cudnn|nccl|rocm|xpu)\b", re.IGNORECASE)
+# What this machine lacks: a test that fails on both sides with such words says nothing of either.
+NO_GPU = re.compile(
+    r"not compiled with (?:\w+ )?(?:cuda|gpu|nccl|rocm|xpu)|no cuda-capable|cuda driver|nvidia driver|libcuda\."
+    r"|cannot use (?:cuda|gpu)|(?:without|compiled without) (?:cuda|gpu)|no gpu|nccl",
+    re.IGNORECASE,
+)
+NO_NETWORK = re.compile(
+    r"name resolution|Name or service not known|Network is unreachable|No route to host|Max retries exceeded"
+    r"|getaddrinfo failed|Tunnel connection failed|Cannot connect to proxy"
+)
+FIXTURE = re.compile(r"fixture '(\w+)' not found")
+# Fixtures of pytest's plugins, by the package that has them.
+PLUGINS = {
+    "mocker": "pytest-mock", "benchmark": "pytest-benchmark", "requests_mock": "requests-mock",
+    "httpx_mock": "pytest-httpx", "freezer": "pytest-freezer", "httpserver": "pytest-httpserver",
+    "subtests": "pytest-subtests", "datadir": "pytest-datadir", "event_loop": "pytest-asyncio",
+}  # fmt: skip
+ASYNC = "async def functions are not natively supported"
 NAMED = 3
 
 
@@ -39,11 +60,13 @@ class FileRuns:
         runs: of each run, test → outcome; the name ``""`` stands for the file as a whole, where it could not be loaded.
         seconds: what the first run took.
         log: where its output is.
+        cut: why a run ended before all its tests had run.
     """
 
     runs: tuple[Mapping[str, Outcome], ...]
     seconds: float = 0.0
     log: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,14 +92,15 @@ class Verdict:
 
 def merged(runs: Sequence[Outcome]) -> Outcome:
     """Return what several runs of one test come to: one state, or ``flaky`` where they differ."""
-    states = {each.state for each in runs}
+    reached = [each for each in runs if each.state != "cut"] or list(runs)
+    states = {each.state for each in reached}
     if len(states) == 1:
-        return runs[0]
+        return reached[0]
     if states <= {"passed", "failed", "error", "time", "absent"} and "passed" in states:
-        wrong = next(each for each in runs if each.state != "passed")
-        bad = sum(each.state != "passed" for each in runs)
-        return Outcome("flaky", f"{bad} of {counted(len(runs), 'run')} failed: {wrong.reason}".rstrip(": "))
-    return next(each for each in runs if each.state != "passed")
+        wrong = next(each for each in reached if each.state != "passed")
+        bad = sum(each.state != "passed" for each in reached)
+        return Outcome("flaky", f"{bad} of {counted(len(reached), 'run')} failed: {wrong.reason}".rstrip(": "))
+    return next(each for each in reached if each.state != "passed")
 
 
 def outcomes(side: FileRuns) -> dict[str, Outcome]:
@@ -100,14 +124,20 @@ def judge_file(
     """
     there, here = outcomes(base), outcomes(request)
     names = [name for name in here if name] or [name for name in there if name]
+    if request.cut:
+        names = list(dict.fromkeys([*names, *filter(None, there)]))
     if not names:
         return [_of_file(path, there.get(""), here.get(""), own)]
     found = []
     for name in names:
-        one = there.get(name) or there.get("") or Outcome("absent")
-        two = here.get(name) or here.get("") or Outcome("absent")
+        one = there.get(name) or there.get("") or _unreached(base)
+        two = here.get(name) or here.get("") or _unreached(request)
         found.append(_judge(path, name, one, two, before=before, own=own))
     return found
+
+
+def _unreached(side: FileRuns) -> Outcome:
+    return Outcome("cut", f"not reached: {side.cut}") if side.cut else Outcome("absent")
 
 
 def _of_file(path: str, base: Outcome | None, request: Outcome | None, own: Collection[str]) -> Judged:
@@ -120,17 +150,46 @@ def _of_file(path: str, base: Outcome | None, request: Outcome | None, own: Coll
 
 def could_not_run(outcome: Outcome, own: Collection[str]) -> str:
     """Return why a test did not run; empty where it passed or failed."""
+    if outcome.state in {"failed", "error"}:
+        missing = MISSING.search(outcome.reason)
+        if missing and missing[1].partition(".")[0] not in own:
+            return f"missing module {missing[1]}"
+        plugin = missing_plugin(outcome.reason)
+        return f"missing plugin {plugin}" if plugin else ""
+    if outcome.state == "skipped" and GPU.search(outcome.reason):
+        return "needs a GPU"
+    said = {
+        "skipped": f"skipped: {outcome.reason}".rstrip(": "),
+        "killed": f"{outcome.reason}: out of memory, it may be",
+        "none": "no test in it",
+        "absent": "no test in it",
+    }
+    ran = outcome.state in {"passed", "flaky"}
+    return "" if ran else said.get(outcome.state, outcome.reason or outcome.state)
+
+
+def missing_module(outcome: Outcome, own: Collection[str]) -> tuple[str, str]:
+    """Return the module that a test missed, and the package of the plugin; empty where it missed none."""
+    if not could_not_run(outcome, own).startswith("missing "):
+        return "", ""
     missing = MISSING.search(outcome.reason)
-    if outcome.state in {"failed", "error"} and missing and missing[1].partition(".")[0] not in own:
-        return f"missing module {missing[1]}"
-    if outcome.state == "skipped":
-        return "needs a GPU" if GPU.search(outcome.reason) else f"skipped: {outcome.reason}".rstrip(": ")
-    if outcome.state == "time":
-        return outcome.reason or "time"
-    if outcome.state in {"none", "absent"}:
-        return "no test in it"
-    if outcome.state == "not built":
-        return outcome.reason or "not built"
+    return ("", missing_plugin(outcome.reason)) if missing is None else (missing[1], "")
+
+
+def missing_plugin(reason: str) -> str:
+    """Return the package of the pytest plugin that a failure asks for; empty where it asks for none."""
+    fixture = FIXTURE.search(reason)
+    if fixture:
+        return PLUGINS.get(fixture[1], "")
+    return "pytest-asyncio" if ASYNC in reason else ""
+
+
+def lacking(base: Outcome, request: Outcome) -> str:
+    """Return what this machine lacks where a test fails for want of it on both sides; empty otherwise."""
+    if {base.state, request.state} <= {"failed", "error"}:
+        for pattern, what in ((NO_GPU, "needs a GPU"), (NO_NETWORK, "needs the network")):
+            if pattern.search(base.reason) and pattern.search(request.reason):
+                return what
     return ""
 
 
@@ -146,7 +205,7 @@ def existed(name: str, before: Collection[str]) -> bool:
 def _judge(
     path: str, name: str, base: Outcome, request: Outcome, *, before: Collection[str], own: Collection[str]
 ) -> Judged:
-    why = could_not_run(request, own)
+    why = could_not_run(request, own) or lacking(base, request)
     word: Word
     if why:
         word = "not run"
@@ -158,6 +217,8 @@ def _judge(
             word = "still passing" if existed(name, before) else "new"
         elif base.state == "failed" and not unknown:
             word, why = "fixed", base.reason
+        elif base.state in {"skipped", "none", "absent"}:
+            word, why = "new", unknown
         else:
             word, why = ("fixed" if existed(name, before) else "new"), unknown or base.reason
     else:
@@ -181,7 +242,6 @@ def decide(
         slower: the benchmarks that became slower, as sentences.
         added: file and test of those that the request adds.
     """
-    words = {each.verdict for each in tests}
 
     def of(word: Word) -> list[Judged]:
         return [each for each in tests if each.verdict == word]
@@ -193,45 +253,68 @@ def decide(
         if built.get("base"):
             return verdict("undecided", f"neither the base nor the request builds: {built['request']}")
         return verdict("bad", f"the request does not build: {built['request']}")
-    if "broken" in words:
-        return verdict("bad", f"{_named(of('broken'))} passed before and fails with the request")
+    if broken := of("broken"):
+        verb = "fails" if len(broken) == 1 else "fail"
+        return verdict("bad", f"{_named(broken)} passed before and {verb} with the request")
     # Where the base could not even load the test, both sides do not fail for one reason: the request's test fails.
     theirs = [each for each in of("still failing") if (each.file, each.test) in added]
     wrong = [each for each in theirs if each.base in {"error", "absent"} and each.request == "failed"]
     if wrong:
-        return verdict("bad", f"{_named(wrong)}, which the request adds, fails")
+        return verdict("bad", f"{_named(wrong)}, which the request adds, {'fails' if len(wrong) == 1 else 'fail'}")
     if slower:
         return verdict("bad", slower[0])
-    return verdict(*_rest(tests, added))
+    kind, reason = _rest(tests, added)
+    return verdict(kind, f"{reason} (the base does not build: {built['base']})" if built.get("base") else reason)
+
+
+def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> str:
+    """Return why what would decide did not run, or said two things; empty where nothing is in doubt."""
+    theirs = [each for each in tests if (each.file, each.test) in added]
+    open_ = [each for each in theirs if each.verdict in {"flaky", "still failing", "not run"}]
+    if open_:
+        first = open_[0]
+        one = len(open_) == 1
+        what = {
+            "flaky": f"{'is' if one else 'are'} flaky",
+            "still failing": f"{'fails' if one else 'fail'} on both sides",
+            "not run": f"did not run: {first.reason}",
+        }
+        return f"{_named(open_)}, which the request adds, {what[first.verdict]}"
+    lost = [each for each in tests if each.verdict == "not run" and each.base == "passed"]
+    if lost:
+        return f"{_named(lost)} passed before and did not run with the request: {lost[0].reason}"
+    parted = [each for each in tests if each.verdict == "flaky" and each.base == "passed"]
+    if parted:
+        return f"{_named(parted)} {'is' if len(parted) == 1 else 'are'} flaky with the request: {parted[0].reason}"
+    return ""
 
 
 def _rest(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> tuple[Kind, str]:
     """Return the verdict where nothing is broken."""
+    if not tests:
+        return "undecided", "no test concerns what the request changes"
+    doubt = _undecided(tests, added)
+    if doubt:
+        return "undecided", doubt
     good = [each for each in tests if each.verdict in {"fixed", "new", "still passing"}]
     fixed = [each for each in tests if each.verdict == "fixed"]
     new = [each for each in tests if each.verdict == "new"]
     flaky = [each for each in tests if each.verdict == "flaky"]
     failing = [each for each in tests if each.verdict == "still failing"]
     idle = [each for each in tests if each.verdict == "not run"]
-    if not tests:
-        return "undecided", "no test concerns what the request changes"
-    theirs = [each for each in tests if (each.file, each.test) in added]
-    open_ = [each for each in theirs if each.verdict in {"flaky", "still failing", "not run"}]
-    if open_:
-        first = open_[0]
-        what = {"flaky": "is flaky", "still failing": "fails on both sides", "not run": f"did not run: {first.reason}"}
-        return "undecided", f"{_named(open_)}, which the request adds, {what[first.verdict]}"
-    if flaky and not fixed:
-        return "undecided", f"{_named(flaky)} is flaky: {flaky[0].reason}"
     if not good:
+        if flaky:
+            verb = "is" if len(flaky) == 1 else "are"
+            return "undecided", f"{_named(flaky)} {verb} flaky: {flaky[0].reason}"
         if failing:
-            return "undecided", f"{_named(failing)} fails on both sides"
+            return "undecided", f"{_named(failing)} {'fails' if len(failing) == 1 else 'fail'} on both sides"
         return "undecided", f"no test ran: {_named(idle)}: {idle[0].reason}"
     parts = [f"{counted(len(fixed), 'test')} fixed"] if fixed else []
     parts += [f"{counted(len(new), 'new test')} passing"] if new else []
     still = len(good) - len(fixed) - len(new)
     parts += [f"{still} still passing"] if still else []
     rest = [f"{len(failing)} fail on both sides"] if failing else []
+    rest += [f"{len(flaky)} flaky on the base too"] if flaky else []
     rest += [f"{len(idle)} did not run"] if idle else []
     more = f" ({', '.join(rest)})" if rest else ""
     return "good", f"nothing broken: {', '.join(parts)}{more}"

@@ -113,7 +113,8 @@ class Ledger:
         return fork_devkit(("pr", "try", *words, *(("--env", env) if env else ())), self.clone, state)
 
     def tried(self, *words: str, env: str = sys.prefix) -> tuple[int, dict[str, Any]]:
-        status, text = self.say(*words, "--json", env=env)
+        often = () if "--repeat" in words else ("--repeat", "1")
+        status, text = self.say(*words, *often, "--json", env=env)
         found: dict[str, Any] = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
         return status, found
 
@@ -203,7 +204,7 @@ def test_a_request_that_slows_is_bad_where_it_is_measured(ledger: Ledger) -> Non
 
 def test_a_flaky_test_decides_nothing(ledger: Ledger) -> None:
     ledger.request(4, tests__test_flaky_DOT_py=FLAKY)
-    status, found = ledger.tried("4")
+    status, found = ledger.tried("4", "--repeat", "3")
     assert (status, found["verdict"]) == (1, "undecided")
     assert words(found) == {"Flaky::test_every_second_time": "flaky"}
 
@@ -244,6 +245,152 @@ def test_a_file_in_pytest_style_is_run_by_pytest_and_a_new_test_is_new(ledger: L
     assert (status, words(found)) == (0, {"test_add": "new"})
 
 
+def test_what_is_for_people_alone_runs_nothing_and_makes_no_environment(ledger: Ledger, home: Path) -> None:
+    ledger.request(1, README_DOT_md="# Ledger\n", ledger__money_DOT_py=MONEY.replace("def add", "# sums\ndef add"))
+    status, found = ledger.tried("1", env="")
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert found["reason"] == "it changes only documentation, comments and docstrings: there is nothing to run"
+    assert not list(home.rglob("try-1"))
+
+
+def test_renamed_and_removed_tests_and_helpers_beside_them(ledger: Ledger) -> None:
+    ledger.git("checkout", "-q", "-B", "request", "develop")
+    ledger.git("mv", "tests/test_money.py", "tests/test_sums.py")
+    ledger.write({"tests/test_helpers.py": "def three():\n    return 3\n"})
+    ledger.git("add", "-A")
+    ledger.git("commit", "-q", "-m", "rename")
+    ledger.git("update-ref", "refs/pull/1/head", "HEAD")
+    ledger.git("checkout", "-q", "develop")
+    status, found = ledger.tried("1")
+    assert (status, found["verdict"]) == (0, "good"), found
+    assert words(found) == {
+        "Money::test_mean_of_nothing": "still failing", "Money::test_total": "still passing",
+        "tests/test_helpers.py": "not run",
+    }  # fmt: skip
+    assert not any("removes" in each for each in found["notes"])
+    lines = TEST_MONEY.split("    def test_mean", maxsplit=1)[0]
+    ledger.request(2, tests__test_money_DOT_py=lines, ledger__money_DOT_py=f"{MONEY}\n\nMORE = 1\n")
+    notes = ledger.tried("2")[1]["notes"]
+    assert "the request removes Money::test_mean_of_nothing of tests/test_money.py" in notes
+
+
+def test_a_request_that_conflicts_with_the_base_branch_says_so_and_is_tried_where_it_began(ledger: Ledger) -> None:
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    ledger.write({"ledger/money.py": MONEY.replace("/ len(values)", "/ max(len(values), 1)")})
+    ledger.git("commit", "-q", "-a", "-m", "the same elsewhere")
+    status, found = ledger.tried("1")
+    assert (status, found["verdict"]) == (0, "good")
+    assert found["notes"] == ["it conflicts with the base branch as it is now, in ledger/money.py"]
+
+
+def test_fixtures_and_files_that_tests_read_lead_to_the_tests(tmp_path: Path, warm: None) -> None:
+    del warm
+    reads = "import pathlib\n\n\ndef test_rates():\n    assert pathlib.Path('ledger/rates.json').read_text() == '1'\n"
+    files = {
+        **BASE,
+        "tests/conftest.py": "import pytest\n\n\n@pytest.fixture\ndef amount():\n    return 3\n",
+        "tests/test_amount.py": "def test_amount(amount):\n    assert amount == 3\n",
+        "tests/test_rates.py": reads,
+        "ledger/rates.json": "1",
+    }
+    ledger = start(tmp_path, files)
+    ledger.request(1, tests__conftest_DOT_py=files["tests/conftest.py"].replace("3", "4"), ledger__rates_DOT_json="2")
+    status, found = ledger.tried("1")
+    assert {each["file"]: each["name"] for each in found["chosen"]} == {
+        "tests/test_amount.py": "amount", "tests/test_rates.py": "rates.json"
+    }  # fmt: skip
+    assert (status, words(found)) == (4, {"test_amount": "still failing", "test_rates": "broken"})
+
+
+def test_an_environment_that_is_used_as_it_is_and_lacks_a_module_is_told_by_its_line(ledger: Ledger) -> None:
+    (ledger.clone / "devkit.toml").write_text("[try]\n")
+    text = "import hypothesis_of_nobody, prettytable\n\n\ndef test_it():\n    pass\n"
+    ledger.request(1, tests__test_lacks_DOT_py=text.replace("hypothesis_of_nobody, ", ""))
+    status, found = ledger.tried("1")
+    assert (status, found["verdict"]) == (1, "undecided")
+    line = f"devkit env install {sys.prefix} prettytable"
+    assert f"the tests lack prettytable, and {sys.prefix} is used as it is: {line}" in found["notes"]
+
+
+def test_no_environment_is_a_phase_that_failed_and_not_a_verdict(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(ledger.clone / "ledger" / "money.py"))
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("a + b", "a - b"))
+    status, found = ledger.tried("1", env="")
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert found["reason"].startswith("nothing could be run: ")
+    assert {each["verdict"] for each in found["tests"]} == {"not run"}
+
+
+def test_the_projects_own_line_runs_a_test(tmp_path: Path, warm: None) -> None:
+    del warm
+    files = {**BASE, "devkit.toml": "[try]\ntest = 'python -m pytest -q {file} --junitxml={report}'\n"}
+    ledger = start(tmp_path, files)
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    status, found = ledger.tried("1")
+    assert (status, words(found)) == (0, {"Money::test_mean_of_nothing": "fixed", "Money::test_total": "still passing"})
+    (tmp_path / "forge" / "devkit.toml").write_text("[try]\ntest = 'python -m unittest {file}'\n")
+    ledger.git("commit", "-q", "-a", "-m", "another line")
+    ledger.request(2, tests__test_none_DOT_py="import unittest\n\nunittest\n# __main__\n")
+    status, found = ledger.tried("2")
+    assert (status, [each["reason"] for each in found["tests"]]) == (1, ["no test in it"])
+    (tmp_path / "forge" / "devkit.toml").write_text("[try]\ntest = 'runner-of-nobody {file}'\n")
+    ledger.git("commit", "-q", "-a", "-m", "a program that is not there")
+    ledger.request(3, ledger__money_DOT_py=MONEY.replace("a + b", "a - b"))
+    status, found = ledger.tried("3")
+    assert (status, [each["verdict"] for each in found["tests"]]) == (1, ["not run"])
+
+
+CTEST = {
+    "devkit.toml": "[try]\nbuild = 'sh build.sh'\nctest = 'out'\n",
+    "build.sh": "set -e\n[ ! -f broken ] || { echo 'money.c:1: error: broken'; exit 1; }\n"
+    "mkdir -p out\ncp CTestTestfile.cmake out/\n",
+    ".gitignore": "out\n",
+    "CTestTestfile.cmake": 'add_test(sum "sh" "-c" "test $((1 + 1)) -eq 3")\nadd_test(same "true")\n',
+}
+
+
+def test_tests_that_ctest_knows(tmp_path: Path, warm: None) -> None:
+    del warm
+    ledger = start(tmp_path, CTEST)
+    right = CTEST["CTestTestfile.cmake"].replace("-eq 3", "-eq 2")
+    more = 'add_test(new "true")\nadd_test(gone "./not-built")\n'
+    ledger.request(1, CTestTestfile_DOT_cmake=right)
+    status, found = ledger.tried("1")
+    assert (status, words(found)) == (0, {"sum": "fixed", "same": "still passing"}), found
+    ledger.request(2, CTestTestfile_DOT_cmake=right + more)
+    status, found = ledger.tried("2")
+    assert (status, words(found)) == (
+        1, {"sum": "fixed", "same": "still passing", "new": "new", "gone": "not run"}
+    )  # fmt: skip
+    assert found["reason"] == "gone, which the request adds, did not run: ctest found no program to run"
+
+
+def test_a_base_that_does_not_build_and_a_request_that_does(tmp_path: Path, warm: None) -> None:
+    del warm
+    ledger = start(tmp_path, {**CTEST, "broken": "\n"})
+    ledger.git("checkout", "-q", "-B", "request", "develop")
+    ledger.git("rm", "-q", "broken")
+    ledger.git("commit", "-q", "-m", "build again")
+    ledger.git("update-ref", "refs/pull/1/head", "HEAD")
+    ledger.git("checkout", "-q", "develop")
+    status, found = ledger.tried("1")
+    assert (status, found["verdict"]) == (0, "good"), found
+    assert found["reason"].endswith("(the base does not build: money.c:1: error: broken)")
+    assert words(found) == {"sum": "still failing", "same": "fixed"}
+
+
+def test_a_huge_request_is_bounded_and_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devkit.tryout.tryout.MOST_OWN", 1)
+    style = "from ledger.money import add\n\n\ndef test_add():\n    assert add(1, 1) == 2\n"
+    ledger.request(1, **{f"tests__test_{name}_DOT_py": style for name in "abc"})
+    status, found = ledger.tried("1", "--tests", "0")
+    assert (status, found["verdict"]) == (1, "undecided")
+    assert found["reason"].startswith("2 of 3 test files that the request changes were not run (--tests 3); nothing")
+    assert found["not_chosen"] == ["tests/test_b.py", "tests/test_c.py"]
+
+
 @pytest.mark.slow
 def test_a_test_that_takes_too_long_is_not_run(ledger: Ledger) -> None:
     ledger.request(10, tests__test_slow_DOT_py="import time\n\n\ndef test_it():\n    time.sleep(60)\n")
@@ -265,14 +412,31 @@ def test_more_concerned_files_than_asked_for_are_named(ledger: Ledger) -> None:
     assert found["not_chosen"] == [f"tests/test_money{number}.py" for number in range(3)]
 
 
-def test_the_dry_run_prints_the_lines_and_makes_nothing(ledger: Ledger, home: Path) -> None:
-    ledger.request(1, NOTES="one\n")
-    status, text = ledger.say("1", "--dry-run", env="")
-    assert status == 0
-    assert "git -C" in text
-    assert "fetch -q --no-tags" in text
-    assert "devkit env create try-1" in text
-    assert not list((home / ".cache").rglob("request"))
+def test_the_dry_run_is_the_plan_of_the_run_and_makes_nothing(ledger: Ledger, home: Path) -> None:
+    ledger.request(1, NOTES_DOT_md="one\n")
+    for _ in range(2):  # where nothing is there yet, and where all is
+        before = {str(path) for path in home.rglob("*")}
+        status, text = ledger.say("1", "--dry-run")
+        assert status == 0
+        assert {str(path) for path in home.rglob("*")} - before == set()
+        _, said = ledger.say("1", "-v")
+        printed = [row for row in text.splitlines() if row.startswith("git ")]
+        ran = [row.strip().removeprefix("$ ") for row in said.splitlines()]
+        assert len(printed) >= 3, printed
+        assert [row for row in ran if row in printed] == printed, said
+    assert "devkit env create try-1" in ledger.say("1", "--dry-run", env="")[1]
+
+
+@pytest.mark.parametrize(
+    "line", ["77", "1 --base nowhere", "1 --remote nobody", "1 --wheel none.whl", "one", "1 --env nowhere"]
+)
+def test_a_dry_run_refuses_as_the_run_does(ledger: Ledger, line: str) -> None:
+    ledger.request(1, NOTES_DOT_md="one\n")
+    dry, real = (ledger.say(*line.split(), *flags, env="") for flags in (("--dry-run",), ()))
+    assert dry[0] == real[0] != 0
+    refusals = [[row for row in text.splitlines() if row.startswith(("✗", "  →"))] for _, text in (dry, real)]
+    assert refusals[0] == refusals[1]
+    assert refusals[0]
 
 
 def test_a_command_in_place_of_the_tests_runs_in_the_request(ledger: Ledger) -> None:

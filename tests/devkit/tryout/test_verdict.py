@@ -55,6 +55,11 @@ def test_the_word_of_a_test_that_the_request_adds(base: Outcome, word: str) -> N
         ("skipped", "not on Tuesdays", "skipped: not on Tuesdays"),
         ("time", "time: not done after 3 s", "time: not done after 3 s"),
         ("none", "", "no test in it"),
+        ("killed", "the process was ended by SIGKILL", "the process was ended by SIGKILL: out of memory, it may be"),
+        ("refused", "pytest could not start: bad option", "pytest could not start: bad option"),
+        ("cut", "not reached: the process was ended by SIGSEGV", "not reached: the process was ended by SIGSEGV"),
+        ("failed", "fixture 'mocker' not found", "missing plugin pytest-mock"),
+        ("failed", "async def functions are not natively supported.", "missing plugin pytest-asyncio"),
     ],
 )
 def test_what_did_not_run_says_why(state: State, reason: str, told: str) -> None:
@@ -64,6 +69,36 @@ def test_what_did_not_run_says_why(state: State, reason: str, told: str) -> None
 def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
     wrong = Outcome("failed", "ModuleNotFoundError: No module named 'ledger.money'")
     assert words(PASSED, wrong)[0] == "broken"
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("RuntimeError: PaddlePaddle is not compiled with CUDA", "needs a GPU"),
+        ("ValueError: Cannot use GPU because you have installed CPU version", "needs a GPU"),
+        ("URLError: <urlopen error [Errno -3] Temporary failure in name resolution>", "needs the network"),
+    ],
+)
+def test_what_the_machine_lacks_on_both_sides_is_not_run_and_on_one_it_is_broken(reason: str, told: str) -> None:
+    lacks = Outcome("failed", reason)
+    assert words(lacks, lacks) == ("not run", told)
+    assert words(PASSED, lacks) == ("broken", reason)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"), [("time", "fixed"), ("killed", "fixed"), ("not built", "fixed"), ("skipped", "new")]
+)
+def test_what_did_not_run_before_and_passes_now(state: State, word: str) -> None:
+    assert words(Outcome(state, "why"), PASSED)[0] == word
+
+
+def test_tests_that_a_crash_kept_from_running_are_not_lost() -> None:
+    base = FileRuns(({"test_a": PASSED, "test_b": PASSED},))
+    request = FileRuns(({"test_a": Outcome("failed", "was ended by SIGSEGV")},), cut="was ended by SIGSEGV")
+    found = judge_file("t.py", base, request, before={"test_a", "test_b"}, own=())
+    assert [(each.test, each.verdict) for each in found] == [("test_a", "broken"), ("test_b", "not run")]
+    whole = FileRuns(({"test_a": PASSED},))
+    assert [each.test for each in judge_file("t.py", base, whole, before=(), own=())] == ["test_a"]
 
 
 def test_a_file_that_ran_no_test_is_not_run() -> None:
@@ -93,8 +128,15 @@ def of(word: str, *, base: str = "passed", request: str = "passed", name: str = 
         ([of("fixed"), of("broken")], "bad", "test_a passed before and fails with the request"),
         ([of("still failing"), of("still passing")], "good", "nothing broken: 1 still passing (1 fail on both sides)"),
         ([of("still failing")], "undecided", "test_a fails on both sides"),
-        ([of("not run")], "undecided", "no test ran: test_a: why"),
-        ([of("flaky"), of("still passing")], "undecided", "test_a is flaky: why"),
+        ([of("not run", base="none")], "undecided", "no test ran: test_a: why"),
+        ([of("not run"), of("fixed")], "undecided", "test_a passed before and did not run with the request: why"),
+        ([of("flaky"), of("fixed")], "undecided", "test_a is flaky with the request: why"),
+        ([of("flaky", base="flaky")], "undecided", "test_a is flaky: why"),
+        (
+            [of("flaky", base="flaky"), of("still passing")],
+            "good",
+            "nothing broken: 1 still passing (1 flaky on the base too)",
+        ),
         ([], "undecided", "no test concerns what the request changes"),
     ],
 )
@@ -116,6 +158,9 @@ def test_a_request_that_alone_does_not_build_is_bad() -> None:
         "the request does not build: money.c:3: error: x"
     )
     assert decide([], built={"request": "no compiler", "base": "no compiler"}).kind == "undecided"
+    assert decide([of("fixed")], built={"base": "no compiler"}).reason == (
+        "nothing broken: 1 test fixed (the base does not build: no compiler)"
+    )
 
 
 def test_a_slower_benchmark_is_bad() -> None:
