@@ -42,7 +42,9 @@ WORDS = (
     "modified", "stopped", "Stack dump", "SIG", "Resource", "multiple definition", "uplicate", "conflict",
     "terminate", "Descriptors", "nan", "Collecting ", "Processing ", "Configuring done", "newer version",
     "forget", "137", "nexpected", "ad-only", "hash: ", "status: [", "Problem", "wrong", "curl: (", "\n+ ",
-    "\n$ ", "\nOK",
+    "\n$ ", "\nOK", "tolerance", "approv", "expected >= ", "NO_PUBKEY", "no longer", "fail,", ") fail", "has diff",
+    "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed",
+    "collided", "too long", "will not add", "holds no memory", "ipykernel", "over its data", "no more ", "syntax",
 )  # fmt: skip
 STEP_BYTES = re.compile(
     rb"\[\s*(?!1/|0/|100%)(\d+)(?:/(?!\1\])\d+|%)\] (?:Building|Linking|Generating|Built|Copying|/\S+ )"
@@ -270,10 +272,12 @@ def _candidates(data: bytes, progress: Callable[[float], None] | None) -> list[i
 def _message(data: bytes, heading: str, start: int) -> tuple[tuple[str, ...], int]:
     """Return the lines of a message of CMake's, and where what follows it begins."""
     texts = [heading]
+    listed = heading.endswith("NOTFOUND.")  # the one message whose text is not indented
     for line in _each_line(data, start):
         text, stop = line
         shown = (logfile.clean(text) or [""])[-1]
-        if shown.startswith("Call Stack") or (shown and not shown.startswith(" ")) or len(texts) > LONGEST_BLOCK:
+        flush = shown and not shown.startswith(" ") and not (listed and not shown.startswith(("-- ", "CMake ")))
+        if shown.startswith("Call Stack") or flush or (listed and not shown) or len(texts) > LONGEST_BLOCK:
             break
         texts.append(shown)
         start = stop
@@ -346,7 +350,7 @@ def _without_what_was_got_over(hits: Sequence[Hit], events: Sequence[outcome.Eve
                 if re.search("clone of '|unable to access '", event.text):
                     continue
                 return True
-        return event.mark is not outcome.Mark.RETRIED if events else True
+        return not events or events[-1].mark is not outcome.Mark.RETRIED
 
     def passed(hit: Hit) -> bool:
         """Tell whether the next test that ended after the hit passed."""
@@ -365,7 +369,7 @@ def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
     hits = _most_specific(hits)
     lowest = min((hit.rule.tier for hit in hits), default=CAUSE)
     floor = CONSEQUENCE if lowest < CONSEQUENCE else LAST_RESORT if lowest < LAST_RESORT else LAST_RESORT + 1
-    kept = [hit for hit in hits if hit.rule.tier < floor]
+    kept = _without_weak([hit for hit in hits if hit.rule.tier < floor])
     found: dict[str, list[Hit]] = {}
     follow: dict[str, list[Hit]] = {}
     explained: dict[str, str] = {}
@@ -386,6 +390,12 @@ def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
         later = [*follow.get(same[0].rule.id, ()), *(rest if number == 0 else ())]
         causes.append(_cause(same, later))
     return tuple(causes)
+
+
+def _without_weak(hits: Sequence[Hit]) -> list[Hit]:
+    """Leave out what is mostly harmless where something else is known that does not follow from it."""
+    strong = {hit.rule.id for hit in hits if not hit.rule.weak}
+    return [hit for hit in hits if not hit.rule.weak or strong <= set(hit.rule.explains)]
 
 
 def _most_specific(hits: Sequence[Hit]) -> list[Hit]:

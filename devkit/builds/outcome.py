@@ -26,7 +26,8 @@ class Mark(Enum):
 MARKS: dict[Mark, str] = {
     Mark.STOP: (
         r"ninja: build stopped|ninja: (?:error|fatal): |^(?:make|gmake|mingw32-make)(?:\[\d+\])?: \*\*\* |"
-        r"-- Configuring incomplete|[Pp]rocess completed with exit code [1-9]|exited with code [1-9]|"
+        r"-- Configuring incomplete|CMake (?:Generate|Configure) step failed|"
+        r"[Pp]rocess completed with exit code [1-9]|exited with code [1-9]|"
         r"returned a non-zero code: [1-9]|did not complete successfully: exit code: [1-9]|"
         r"failed to (?:solve|build): |did not run successfully|executor failed running|"
         r"Sub-process \S+ returned an error|"
@@ -35,13 +36,15 @@ MARKS: dict[Mark, str] = {
         r"FAILED \((?:failures|errors)|"
         r"\bAborted\b|(?:BUILD|Build) (?:FAILED|failed)|compilation terminated|^Error: Process |linker command failed|"
         r"ld returned [1-9]\d* exit status|=+ .*\b[1-9]\d* (?:failed|errors?)\b.* in [\d.]+s|"
+        r"error (?:MSB\d+|LNK11\d\d)\b|There (?:are|is) [1-9]\d* approved errors?|Coverage Failed|"
         r"returned non-zero exit status [1-9]|subprocess-exited-with-error|ERROR: No matching distribution"
     ),
     Mark.RETRIED: (
         r"Retry scheduled|clone of '[^']*' into submodule path '[^']*' failed|Retrying|[Tt]rying again|try again"
     ),
     Mark.FAULT: (
-        r"CMake Error|FAILED: |^(?:fatal|FATAL)(?: error)?: |: (?:fatal |internal compiler )?error: |"
+        r"CMake Error|FAILED: |^\s*(?:fatal|FATAL)(?: error)?: |"
+        r": (?:fatal )?error (?:LNK|C|D)\d+: |^\[(?:FAIL|Error)\]|: (?:fatal |internal compiler )?error: |"
         r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
         r"^[A-Za-z_.]*(?:Error|Exception): |^Killed|Segmentation fault|\): error"
     ),
@@ -63,7 +66,7 @@ MARKS: dict[Mark, str] = {
 KINDS = re.compile("|".join(f"(?P<{mark.value}>{pattern})" for mark, pattern in MARKS.items()))
 LAST_STEP = re.compile(r"^\[\s*(\d+)/\1\] (?!.*\b(?:FAILED|Re-running))")
 STEP = re.compile(r"\[\s*\d+(?:/\d+|%)\]")
-ENDS_ALL = re.compile(r"Successfully installed|100% tests passed|exit code 0|writing image|BUILD SUCC")
+ENDS_ALL = re.compile(r"Successfully installed|100% tests passed|exit code 0|writing image|BUILD SUCC|=+ \d+ passed")
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class Event:
 def mark(text: str) -> Mark | None:
     """Return what a line says of how things go; None where it says nothing of it."""
     match = KINDS.search(text)
-    if match:
+    if match and (match.lastgroup != Mark.RESTART.value or not LAST_STEP.match(text)):
         return Mark(match.lastgroup)
     return Mark.WELL if LAST_STEP.match(text) else None
 

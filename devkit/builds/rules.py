@@ -13,6 +13,7 @@ Fields of a row:
     explains     rules that, seen after this one, are only its consequences
     absorbs      true where that holds for those of the same block that stand before it too
     soft         true where a build that ends well may say it too: it counts only where something failed of it
+    weak         true where it is mostly harmless: it counts only where nothing else is known but what it explains
     notes        true where it stands in a note or warning
     foreign      true for code that is not the user's, false for code that is; not given: any
     only_error_block  true where it counts only inside a message of CMake's that begins with CMake Error
@@ -78,6 +79,7 @@ class Rule:
     explains: tuple[str, ...] = ()
     absorbs: bool = False
     soft: bool = False
+    weak: bool = False
     notes: bool = False
     foreign: bool | None = None
     only_error_block: bool = False

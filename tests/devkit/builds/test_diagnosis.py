@@ -179,6 +179,9 @@ GOOD = {
 }
 
 
+GOOD |= tomllib.loads((Path(__file__).parent / "good.toml").read_text("utf-8"))
+
+
 @pytest.mark.parametrize("name", [*GOOD])
 def test_what_ended_well_is_no_failure(name: str) -> None:
     assert (diagnose(GOOD[name]).failed, diagnose(GOOD[name]).ended) == (False, "well")
@@ -195,6 +198,27 @@ def test_a_failure_that_was_got_over_is_not_the_cause_of_the_next() -> None:
     first_run = "FAILED: b.o\n/w/paddle/b.cc:3:1: error: no\nninja: build stopped: subcommand failed.\n"
     (cause,) = diagnose(f"{first_run}{text}").causes
     assert cause.text == "/w/paddle/a.cc:3:1: error: no"
+
+
+def test_what_is_mostly_harmless_is_a_cause_only_where_nothing_else_is_known() -> None:
+    harmless = "      fatal: not a git repository (or any of the parent directories): .git\n"
+    last = "error: metadata-generation-failed\n"
+    assert [cause.id for cause in diagnose(f"{harmless}{last}").causes] == ["not-a-repository"]
+    no_nvcc = "RuntimeError: flash_attn was requested, but nvcc was not found.\n"
+    assert [cause.id for cause in diagnose(f"{harmless}{no_nvcc}{last}").causes] == ["cuda-missing"]
+
+
+def test_a_message_of_cmakes_that_is_not_indented_is_read_as_a_whole() -> None:
+    text = (
+        "CMake Error: The following variables are used in this project, but they are set to NOTFOUND.\n"
+        "Please set them or make sure they are set and tested correctly in the CMake files:\n"
+        "CUDA_CUDA_LIBRARY (ADVANCED)\n"
+        '    linked by target "phi" in directory /w/paddle\n\n-- Configuring incomplete, errors occurred!\n'
+    )
+    (cause,) = diagnose(text).causes
+    assert (cause.id, cause.words["library"]) == ("cuda-missing", "CUDA_CUDA_LIBRARY")
+    (cause,) = diagnose(text.replace("CUDA_CUDA_LIBRARY", "FOO_LIBRARY")).causes
+    assert (cause.id, cause.words["name"]) == ("cmake-not-set", "FOO_LIBRARY")
 
 
 def test_what_stands_before_each_line_does_not_hide_a_cause() -> None:

@@ -1,0 +1,144 @@
+"""The remedies, typed: each against something that really has the fault, and then the line that failed runs through."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.builds.diagnosis import diagnose
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LIMIT = 120
+SETTINGS = '[user]\n\tname = a\n\temail = a@example.com\n[protocol "file"]\n\tallow = always\n'
+TREE = """git init -q -b main lib && cd lib && echo 'set(a 1)' > f.cmake && git add . && git commit -qm lib && cd ..
+git init -q -b main up && cd up && git submodule --quiet add "file://$PWD/../lib" third_party/lib
+echo 'include(third_party/lib/f.cmake)' > CMakeLists.txt && git add . && git commit -qm up && git tag -am v v3.0.0
+git commit -q --allow-empty -m next && cd .. && git clone -q "file://$PWD/up" tree && cd tree
+"""
+UPDATE = "git submodule --quiet update --init\n"
+LIBRARY = """echo 'int f(){return 1;}' > f.cc && echo 'int f(); int main(){return f()-1;}' > m.cc
+printf 'm: libf.a m.cc\\n\\tg++ m.cc libf.a -o m\\n' > Makefile
+printf 'libf.a: f.o\\n\\tar rcs libf.a f.o\\nf.o: f.cc\\n\\tg++ -c f.cc\\n' >> Makefile
+"""
+CMAKE = """printf 'cmake_minimum_required(VERSION 3.18)\\nproject(p C)\\nadd_executable(m m.c)\\n' > CMakeLists.txt
+echo 'int main(void){return 0;}' > m.c
+"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that can be made here.
+
+    Attributes:
+        rule: the rule that must know it.
+        make: lines of a shell that make it, in an empty folder.
+        fails: the line that fails, and must not any more once the remedy was typed; where the remedy builds with
+            devkit, it stands in that command's place.
+        folder: where it fails.
+        shell: what holds in the shell in which it fails.
+    """
+
+    rule: str
+    make: str
+    fails: str
+    folder: str = "tree"
+    shell: str = ":"
+
+
+FAULTS = [
+    Fault("dubious-ownership", "git init -q tree && chown -R 12345 tree", "git status"),
+    Fault("git-lock", "git init -q tree && touch tree/.git/index.lock", "git add -A"),
+    Fault("cmake-include", TREE, "cmake -P CMakeLists.txt"),
+    Fault("submodule-broken", f"{TREE}{UPDATE}rm -rf .git/modules", "git -C third_party/lib status"),
+    Fault(
+        "submodule-not-listed",
+        f"{TREE}git config -f .gitmodules --remove-section submodule.third_party/lib",
+        "git submodule update --init third_party/lib",
+    ),
+    Fault(
+        "no-tags",
+        f'{TREE}cd .. && rm -rf tree && git clone -q --depth 1 --no-tags "file://$PWD/up" tree',
+        "git describe",
+    ),
+    Fault(
+        "line-ends",
+        f"{TREE}printf '#!/bin/sh\\ncd .\\n' > run.sh && chmod +x run.sh && git add . && git commit -qm s\n"
+        "git config core.autocrlf true && rm run.sh && git checkout -q -- run.sh",
+        "./run.sh",
+    ),
+    Fault(
+        "patch-twice",
+        f"{TREE}{UPDATE}cd third_party/lib && echo 'set(b 1)' >> f.cmake && git diff > ../../p",
+        "cd third_party/lib && git apply --check ../../p",
+    ),
+    Fault("truncated-object", f"{LIBRARY}make -s && rm m && head -c 90 libf.a > t && mv t libf.a", "make m", "."),
+    Fault(
+        "other-source",
+        f"mkdir a && cd a\n{CMAKE}cmake -S . -B build > /dev/null && cd .. && mv a b",
+        "cmake -S . -B ${BUILD_DIR:-build}",
+        "b",
+    ),
+    Fault(
+        "werror",
+        "mkdir third_party; echo 'int f(){int unused=1; return 0;}' > third_party/a.cc",
+        "g++ -Werror -Wall $CXXFLAGS -c third_party/a.cc",
+        ".",
+    ),
+    Fault(
+        "text-encoding",
+        "echo '飞桨' > a.txt",
+        """python3 -c 'print(len(open("a.txt").read()))'""",
+        ".",
+        "export PYTHONCOERCECLOCALE=0 PYTHONUTF8=0 LC_ALL=C",
+    ),
+    Fault(
+        "open-files",
+        "",
+        """python3 -c 'import os; [os.open("/dev/null", 0) for _ in range(99)]'""",
+        ".",
+        "ulimit -Sn 20",
+    ),
+]
+
+
+def instead_of_devkit(remedy: str, line: str) -> str:
+    """Return the line to type of a remedy; what it builds with devkit is the line that failed, given the same words."""
+    command = remedy.partition("   ")[0]
+    build = re.search(r"devkit build(?P<flags>[^;&]*)", command)
+    if build is None:
+        return f"{command}\n{line}"
+    folder = re.search(r"--build-dir (\S+)", build["flags"])
+    return f"{command[: build.start()]}BUILD_DIR={folder[1] if folder else ''} bash -c {shlex.quote(line)}"
+
+
+def bash(lines: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["/bin/bash", "-c", lines], cwd=directory, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.rule)
+def test_a_remedy_that_is_typed_does_away_with_the_fault(
+    fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / ".gitconfig"))
+    (tmp_path / ".gitconfig").write_text(SETTINGS)
+    here = tmp_path / "here"
+    here.mkdir()
+    made = bash(f"set -e\n{fault.make}", here)
+    assert made.returncode == 0, made.stderr
+    inside = here / fault.folder
+    failed = bash(f"{fault.shell}\n{fault.fails}", inside)
+    assert failed.returncode != 0, failed.stdout
+    cause = diagnose(f"{failed.stdout}{failed.stderr}").causes[0]
+    assert cause.id == fault.rule, failed.stderr
+    gone = bash(f"{fault.shell}\n{instead_of_devkit(cause.remedy, fault.fails)}", inside)
+    assert gone.returncode == 0, f"{cause.remedy}\n{gone.stdout}{gone.stderr}"
