@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import UsageError
+from devkit.launching.watch import late_words
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Screen:
         name = event["event"]
         if name == "step":
             self.last = event
+        elif name == "late":
+            self.console.note(f"  {late_words(event)}")
         elif name == "restart":
             self.console.look(f"{event['what']}: restart {event['number']} of {self.request.max_restarts}")
         elif name == "guard" and event["verdict"] == "warn":

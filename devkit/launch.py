@@ -105,6 +105,7 @@ class Worker:
         directory: its working directory.
         on_line: called with each line that it prints, from another thread.
         on_stderr: called with those of standard error in its place.
+        pass_fds: descriptors that it inherits.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Worker:
         directory: Path | None = None,
         on_line: Callable[[str], None] | None = None,
         on_stderr: Callable[[str], None] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.environment = environment
@@ -134,7 +136,7 @@ class Worker:
                 cwd=directory or folder,
                 env={**environ, "DEVKIT_EVENTS_FD": str(write_end)},
                 stdin=subprocess.PIPE,
-                pass_fds=(write_end,),
+                pass_fds=(write_end, *pass_fds),
                 log=self.log,
                 on_line=on_line,
                 on_stderr=on_stderr,

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from devkit.console import Cell, Column
+from devkit.launching.watch import late_words
 from devkit.text import counted, significant
 
 if TYPE_CHECKING:
@@ -172,6 +173,9 @@ class Screen:
     def _checkpoint(self, event: Event) -> None:
         if self._live is None:
             self.console.note(f"  checkpoint of step {event['step']} written", "dim")
+
+    def _late(self, event: Event) -> None:
+        self.console.note(f"  {late_words(event)}")
 
     def _memory(self, event: Event) -> None:
         self.memory.append(event)

@@ -49,7 +49,8 @@ class Agreement:
             told = self._parameters.setdefault(event["step"], {})
             told[event["rank"]] = event
             if len(told) == self.size:
-                del self._parameters[event["step"]]
+                for step in [step for step in self._parameters if step <= event["step"]]:
+                    del self._parameters[step]  # ranks may have told of different ones before
                 return differing(told)
         elif event["event"] == "step":
             return self._batch(event) or self._loader(event)

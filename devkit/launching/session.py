@@ -13,7 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import BadVerdict, DevkitError
-from devkit.launch import Worker
+from devkit.kernels.guard.board import VARIABLE as BOARD
+from devkit.kernels.guard.board import Board
+from devkit.launch import Ended, Worker
 from devkit.launching.agreement import Agreement, Finding
 from devkit.launching.ranks import (
     Inbox,
@@ -28,7 +30,7 @@ from devkit.launching.ranks import (
 from devkit.launching.watch import PortTaken, Rank, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from devkit.app import App
     from devkit.launch import Event
@@ -226,6 +228,12 @@ def _attempt(
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
         environ = common_variables(app, request, restart)
+        made = Board.create(request.nproc, request.first) if request.nproc > 1 else None
+        board = None
+        if made and not request.environment.container:
+            descriptor, board = made
+            stack.callback(os.close, descriptor)
+            environ[BOARD] = f"{descriptor},{request.nproc},{request.first}"
         for start in chosen:
             number = start.number
 
@@ -249,6 +257,7 @@ def _attempt(
                 inbox=inbox,
                 on_line=line,
                 on_stderr=partial(line, error=True),
+                pass_fds=(descriptor,) if board else (),
             )
             stack.callback(worker.end)
             ranks[worker] = numbered[number]
@@ -257,13 +266,23 @@ def _attempt(
         stack.callback(over.set)
         watch(
             list(ranks.values()),
-            heard(inbox, ranks),
+            _marked(heard(inbox, ranks), board),
             request.hang_timeout_s,
             heard_of,
             line="devkit launch",
             lenient=True,
             machines=request.nodes,
         )
+
+
+def _marked(
+    events: Iterator[tuple[Rank, Event | Ended] | None], board: Board | None
+) -> Iterator[tuple[Rank, Event | Ended] | None]:
+    """Yield events, and tell the board of each rank that has ended well: who waits for it waits in vain."""
+    for each in events:
+        if each and board is not None and isinstance(each[1], Ended) and not each[1].status:
+            board.leave(each[0].number)
+        yield each
 
 
 def common_variables(app: App, request: LaunchRequest, restart: int) -> dict[str, str]:

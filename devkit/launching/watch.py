@@ -39,6 +39,8 @@ COMPUTES = 0.5
 """Seconds of processor time a second, from which a process computes and does not wait."""
 PATIENCE = 10
 """How many times the time-out is given to a rank that computes, that nobody waits for and that tells of no progress."""
+LATE_S = 3.5
+"""How long others wait for a rank that makes no progress before it is told of; no verdict yet."""
 TRACEBACK_LINES = 12
 QUIET_EVENTS = ("hello", "heartbeat", "port_taken", "suspect", "parameters", "ended")
 """Events that are for the watch alone."""
@@ -64,6 +66,8 @@ class Rank:
     cpu_s: float = 0.0
     waiting: bool = False
     collective: str = ""
+    line: str = ""
+    """The innermost line of the user's own code that it was in, at its last heartbeat."""
     busy: str = ""
     """What it does that may take long: it imports, or writes a checkpoint."""
     excused: bool = False
@@ -96,6 +100,7 @@ class Rank:
             self.cpu_s = event["cpu_s"]
             self.moves, self.step, self.waiting = event["moves"], event["step"], event["waiting"]
             self.collective, self.busy = event.get("collective", ""), event.get("busy", "")
+            self.line = event.get("line", "")
             return
         elif name == "build":
             self.excused = event["state"] == "start"
@@ -203,6 +208,7 @@ def watch(
         DevkitError: one did not end well, or hangs; ``BadVerdict`` where a guard found why.
         PortTaken: rank 0 could not have its port.
     """
+    named: set[int] = set()
     for each in heard:
         if each:
             _take(*each, ranks, tell)
@@ -220,9 +226,29 @@ def watch(
         for rank in ranks:
             others_wait = any(each.waiting for each in ranks if each is not rank and each.status is None)
             rank.look(waited_for=others_wait, hang_timeout_s=hang_timeout_s, lenient=lenient)
+        _tell_late(ranks, named, tell)
         begun = not lenient or len(ranks) > 1 or machines > 1 or any(rank.step for rank in ranks)
         if begun and nothing_moves(ranks, time.monotonic(), hang_timeout_s):
             raise hang(ranks, hang_timeout_s, line, machines)
+
+
+def _tell_late(ranks: list[Rank], named: set[int], tell: Callable[[Event], None]) -> None:
+    """Tell of a rank that others wait for, once until it gets on."""
+    event = late(ranks, time.monotonic())
+    if event is None:
+        named.clear()
+    elif event["rank"] not in named:
+        named.add(event["rank"])
+        tell(event)
+
+
+def late_words(event: Event) -> str:
+    """Return what is said of a rank that others wait for."""
+    where = f", in step {event['step']}"
+    if event["stopped"]:
+        return f"rank {event['rank']} was stopped by a signal{where}: kill -CONT {event['pid']} lets it go on"
+    line = f" at {event['line']}" if event["line"] else ""
+    return f"the others have waited {event['seconds']:.0f} s for rank {event['rank']}{where}{line}"
 
 
 def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[Event], None]) -> None:
@@ -249,7 +275,35 @@ def nothing_moves(ranks: list[Rank], now: float, hang_timeout_s: float) -> bool:
     if any(rank.excused for rank in alive):
         return False
     most = max(hang_timeout_s, BUSY_S) if any(rank.busy for rank in alive) else hang_timeout_s
-    return any(now - rank.moved > most for rank in alive)
+    still = [rank for rank in alive if now - rank.moved > most]
+    moving = [rank for rank in alive if rank not in still and not rank.waiting]
+    return any(not rank.waiting for rank in still) or (bool(still) and not moving)
+
+
+def late(ranks: list[Rank], now: float) -> Event | None:
+    """Return what there is to tell of a rank for which others wait while it makes no progress, or None."""
+    alive = [rank for rank in ranks if rank.status is None and rank.pid]
+    if len(alive) < 2 or any(rank.busy or rank.excused or not rank.step for rank in alive):  # noqa: PLR2004 - a pair
+        return None
+    still = [rank for rank in alive if now - rank.moved > LATE_S]
+    behind = [rank for rank in still if not rank.waiting]
+    stopped = [rank for rank in still if _is_stopped(rank.pid)]
+    if len(stopped) == len(alive):  # all were paused, on purpose
+        return None
+    if stopped:
+        behind = stopped
+    elif len(still) < len(alive) or len(behind) == len(alive) or not behind:
+        return None
+    first = behind[0]
+    return {
+        "event": "late",
+        "rank": first.number,
+        "step": first.step,
+        "seconds": round(now - first.moved, 1),
+        "stopped": bool(stopped),
+        "line": first.line,
+        "pid": first.pid,
+    }
 
 
 def verdict(ranks: list[Rank], machines: int = 1) -> Exception:
@@ -311,8 +365,7 @@ def waited_for(ranks: list[Rank], stopped: set[int], stacks: dict[int, str]) -> 
         ranks,
         key=lambda rank: (
             rank.number not in stopped,
-            any(each in stacks[rank.number] for each in COLLECTIVES),
-            rank.waiting,
+            _waits(rank, stacks),
             rank.moves,
             rank.number,
         ),

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .board import Board
 from .errors import explain
 from .imports import AfterImport
 from .progress import Progress, show_crashes, start
@@ -39,6 +40,7 @@ class Guarded:
         self.world_size = int(os.environ.get("PADDLE_TRAINERS_NUM") or 1)
         self.report = Report.from_environment()
         self.progress = Progress()
+        self.board = Board.inherited()
         self.watch: Any = None
 
     def run(self) -> int:
@@ -104,7 +106,7 @@ class Guarded:
         self.progress.busy = ""
         self.progress.move()
         if self.guard:
-            self.watch = hooks.install(self.report, self.progress, self.world_size)
+            self.watch = hooks.install(self.report, self.progress, self.world_size, self.board)
         else:
             hooks.install_progress(self.report, self.progress, self.world_size)
 

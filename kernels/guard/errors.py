@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sysconfig
 import traceback
@@ -76,6 +77,7 @@ def where(trace: TracebackType | None) -> str:
     return f"{chosen[0].filename}:{chosen[0].lineno} in {chosen[0].name}" if chosen else ""
 
 
+@functools.lru_cache(maxsize=4096)
 def is_users(filename: str) -> bool:
     """Tell whether a file is none of a library's and none of the guard's."""
     if filename.startswith("<"):

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from .errors import is_users
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -53,6 +55,15 @@ class Progress:
             self.moves += 1
 
 
+def line_of(frame: FrameType | None) -> str:
+    """Return the innermost line of the user's own code that a frame is in, or ""."""
+    while frame is not None:
+        if is_users(frame.f_code.co_filename):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
 def show_crashes() -> None:
     """Have Python's stack written when a signal ends the process, before the handlers that there are now."""
     faulthandler.disable()
@@ -69,7 +80,8 @@ def start(report: Report, progress: Progress) -> None:
 
 def _beat(report: Report, progress: Progress, main: int) -> None:
     while True:
-        progress.look(sys._current_frames().get(main))
+        frame = sys._current_frames().get(main)
+        progress.look(frame)
         report.emit(
             "heartbeat",
             step=progress.step,
@@ -77,6 +89,7 @@ def _beat(report: Report, progress: Progress, main: int) -> None:
             waiting=bool(progress.waiting),
             collective=progress.waiting,
             busy=progress.busy,
+            line=line_of(frame),
             cpu_s=time.process_time(),
         )
         time.sleep(INTERVAL_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from . import checks
 from .leaks import Leaks
 from .locate import Call, locate
 from .names import Names, user_line
+from .trend import Cadence
 
 if TYPE_CHECKING:
     from .progress import Progress
@@ -33,6 +35,8 @@ WITHOUT_GRADIENT = 5
 """Steps in a row in which a parameter of a layer that ran got no gradient."""
 OF_ONE_RANK = ("is_distributed", "no_sync", "expert")
 """What marks a parameter that differs from rank to rank by design: a shard, an expert."""
+BATCHES = 50
+"""Batches that ranks are told apart by."""
 IGNORED = 3
 """Losses in a row whose labels were all ignored."""
 
@@ -91,6 +95,7 @@ class Watch:
         self.loader: tuple[int, Any] | None = None
         self.batch: int | None = None
         self.batches_told = 0
+        self._every = Cadence()
 
     @property
     def steps(self) -> int:
@@ -110,6 +115,16 @@ class Watch:
             self.progress.move()
             if paddle.is_grad_enabled():
                 self.calls = [*self.calls[-7:], Call(layer, inputs, named)]
+                if self.batch is None and self.loader is None and self.data_parallel:
+                    self.batch = self.batch_of(given)
+
+    def batch_of(self, values: Any) -> int | None:
+        """Return a fingerprint of a batch, by which ranks that train on the same one are told; None after the first."""
+        if self.world_size == 1 or self.batches_told >= BATCHES:
+            return None
+        self.batches_told += 1
+        first = next((each for each in checks.tensors_in(values) if checks.is_dense(each)), None)
+        return None if first is None else checks.fingerprint(first)
 
     def backward(self, loss: Any) -> None:
         """Take note of a backward pass from ``loss``."""
@@ -356,7 +371,7 @@ class Watch:
             "step", step=step, lr=rate, rss_mib=used / (1 << 20), batch=self.batch, loader=loader, **fields
         )
         self.batch = None
-        if self.world_size > 1 and is_compared(step):
+        if self.world_size > 1 and self._every.is_due(step, begin := time.perf_counter()):
             self.report.emit(
                 "parameters",
                 step=step,
@@ -369,6 +384,7 @@ class Watch:
                     if checks.is_dense(each) and not any(getattr(each, mark, False) for mark in OF_ONE_RANK)
                 ],
             )
+            self._every.took(time.perf_counter() - begin)
 
 
 def parameters(optimizer: Any) -> list[Tensor]:
@@ -396,8 +412,3 @@ def is_split(layer: Any) -> bool:
     """Tell whether a layer's parameters differ from rank to rank by design: tensor, pipeline or sharded parallelism."""
     module = type(layer).__module__
     return module.startswith("paddle.distributed.") and not module.endswith("distributed.parallel")
-
-
-def is_compared(step: int) -> bool:
-    """Tell whether the ranks' parameters are compared after a step: often at first, then now and then."""
-    return step <= 10 or (step <= 100 and step % 10 == 0) or step % 50 == 0  # noqa: PLR2004

@@ -1,7 +1,8 @@
-"""Decisions about series of figures: whether memory grows from step to step, whether a rate is stuck at zero."""
+"""Decisions about series of figures: whether memory grows from step to step, which steps are compared."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 MIB = 1 << 20
@@ -12,6 +13,8 @@ WINDOW = 5
 FAST_MIB = 1.0
 """A step's growth that is called a leak after few windows; a slower one wants more of them."""
 FAST_WINDOWS, SLOW_WINDOWS = 5, 12
+APART_S, MOST_APART, LEAST_APART = 3.0, 64, 30
+"""Seconds, and steps at most, between two comparisons of the ranks' parameters; and how many times their own time."""
 LEAST_MIB = 4.0
 """Growth in all, below which nothing is said."""
 
@@ -53,3 +56,33 @@ class Growth:
 def lasting(available: int, a_step: float) -> int:
     """Return after how many more steps ``available`` bytes are used up."""
     return int(available / a_step) if a_step > 0 else 0
+
+
+@dataclass
+class Cadence:
+    """Which steps' parameters are compared: the first ten, then some every few seconds.
+
+    Each rank reckons for itself, in powers of two, so that ranks of nearly one speed have nearly all steps in common.
+    """
+
+    cost_s: float = 0.0
+    step_s: float = 0.0
+    _last: float = 0.0
+
+    def is_due(self, step: int, now: float) -> bool:
+        """Take the end of a step, in seconds of a clock, into account, and tell whether it is compared."""
+        if self._last:
+            taken = now - self._last
+            self.step_s = taken if not self.step_s else 0.8 * self.step_s + 0.2 * taken
+        self._last = now
+        return step <= 10 or step % self.every == 0  # noqa: PLR2004 - the first ones
+
+    def took(self, seconds: float) -> None:
+        """Take the time of a comparison into account."""
+        self.cost_s = seconds
+
+    @property
+    def every(self) -> int:
+        """Steps from one comparison to the next."""
+        apart = max(APART_S, LEAST_APART * self.cost_s) / max(self.step_s, 1e-9)
+        return min(MOST_APART, 1 << max(0, int(math.log2(max(apart, 1.0)))))

@@ -54,6 +54,7 @@ for step in range(8):
         if kind == "nan": x[0, 0] = float("nan")
         if kind == "aborts": os.abort()
         if kind == "memory": np.zeros(10**15)
+        if kind == "collective": dist.all_reduce(paddle.ones([7]))
         if kind == "changed": model._layers[0].weight.set_value(model._layers[0].weight + 1)
     if kind == "no_sync" and step % 2 == 0:
         with model.no_sync():
@@ -96,6 +97,11 @@ def left_behind(script: Path) -> list[str]:
 
 FAULTS = {
     "raises": (1, "rank 1 failed in step 4: KeyError: 'the key'", "It led to RuntimeError: outer"),
+    "collective": (
+        4,
+        "it calls ",
+        "All ranks of a group must call the same collectives in the same order.",
+    ),
     "changed": (
         4,
         "the parameters of rank 1 differ from the others', first in 0.weight",
@@ -114,7 +120,7 @@ FAULTS = {
     "memory": (1, "rank 1 failed in step 4: MemoryError: Unable to allocate", "np.zeros"),
     "no_parallel": (4, "step 1: the parameters of rank 1 differ from the others'", "no gradients are exchanged"),
 }
-QUICK = {"raises", "changed"}
+QUICK = {"raises", "changed", "collective"}
 
 
 @pytest.mark.parametrize(

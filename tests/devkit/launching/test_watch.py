@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,18 @@ from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import DeviceBug, Ended
 from devkit.launching import ranks as starting
 from devkit.launching.ranks import rank_environment
-from devkit.launching.watch import PortTaken, Rank, failure, nothing_moves, own_stack, waited_for, watch
+from devkit.launching.watch import (
+    PortTaken,
+    Rank,
+    _is_stopped,
+    failure,
+    late,
+    late_words,
+    nothing_moves,
+    own_stack,
+    waited_for,
+    watch,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -243,6 +257,46 @@ def test_what_imports_or_writes_files_has_a_time_of_its_own(ranks: list[Rank]) -
 
     assert not nothing_moves(ranks, 100.0, 30.0)
     assert nothing_moves(ranks, 601.0, 30.0)
+
+
+def waits(rank: Rank, *, seconds: float, waiting: bool) -> None:
+    rank.pid, rank.step, rank.waiting, rank.moved = os.getpid(), 4, waiting, time.monotonic() - seconds
+
+
+def test_who_keeps_others_waiting_is_told_of_and_not_ended_while_it_gets_on(ranks: list[Rank]) -> None:
+    now = time.monotonic()
+    waits(ranks[0], seconds=50, waiting=True)
+    waits(ranks[1], seconds=5, waiting=False)
+    waits(ranks[2], seconds=50, waiting=True)
+    ranks[1].line = "train.py:9"
+    event = late(ranks, now)
+
+    assert event is not None
+    assert late_words(event) == "the others have waited 5 s for rank 1, in step 4 at train.py:9"
+    assert not nothing_moves(ranks, now, 30.0), "rank 1 still gets on: those that wait for it do not hang"
+    assert nothing_moves(ranks, now, 4.0)
+    waits(ranks[1], seconds=1, waiting=False)
+    assert late(ranks, now) is None
+    waits(ranks[1], seconds=50, waiting=True)
+    assert late(ranks, now) is None
+    assert nothing_moves(ranks, now, 30.0), "all wait for each other"
+
+
+def test_a_rank_that_was_stopped_is_told_of_at_once(ranks: list[Rank]) -> None:
+    told: list[Any] = []
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        os.kill(child.pid, signal.SIGSTOP)
+        for rank in ranks:
+            waits(rank, seconds=10, waiting=False)
+        ranks[2].pid = child.pid
+        while not _is_stopped(child.pid):
+            time.sleep(0.01)
+        heard = [None, None, *((rank, Ended(0)) for rank in ranks)]
+        watch(ranks, iter(heard), 60.0, told.append)
+        child.kill()
+
+    assert [(each["event"], each["rank"], each["stopped"]) for each in told] == [("late", 2, True)]
+    assert "kill -CONT" in late_words(told[0])
 
 
 def test_a_step_ends_the_time_that_importing_has(ranks: list[Rank]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devkit.kernels.guard.errors import explain, message, root
-from devkit.kernels.guard.trend import MIB, SETTLED, WINDOW, Growth, lasting
+from devkit.kernels.guard.trend import MIB, MOST_APART, SETTLED, WINDOW, Cadence, Growth, lasting
 
 REPOSITORY = Path(__file__).parent.parent.parent.parent
 
@@ -49,6 +49,20 @@ def test_a_slow_leak_wants_more_steps() -> None:
 )
 def test_memory_that_rests_is_no_leak(used: list[float]) -> None:
     assert all(grown(*used[:count]) is None for count in range(0, 200, 5))
+
+
+@pytest.mark.parametrize(
+    ("step_s", "cost_s", "every"),
+    [(0.001, 0.0, MOST_APART), (0.2, 0.0, 8), (1.0, 0.0, 2), (9.0, 0.0, 1), (1.0, 0.5, 8)],
+)
+def test_ranks_are_compared_every_few_seconds_unless_that_takes_long(step_s: float, cost_s: float, every: int) -> None:
+    cadence = Cadence()
+    cadence.took(cost_s)
+    due = [step for step in range(1, 129) if cadence.is_due(step, 1.0 + step * step_s)]
+
+    assert cadence.every == every
+    assert due[:10] == list(range(1, 11))
+    assert due[10:] == [step for step in range(11, 129) if step % every == 0]
 
 
 def fail(*, hidden: bool) -> None:
