@@ -329,7 +329,7 @@ def test_an_sdist_holds_the_tests_and_nothing_of_the_workplace(built: Path) -> N
     assert {"pyproject.toml", "README.md", "LICENSE", "tests/conftest.py"} <= names
     tops = {name.split("/")[0] for name in names}
     assert tops <= {"devkit", "tests", "docs", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"} | {
-        "Makefile", "constraints.txt", "PKG-INFO", ".gitignore", ""
+        "Makefile", "constraints.txt", "install.sh", "PKG-INFO", ".gitignore", ""
     }  # fmt: skip
 
 

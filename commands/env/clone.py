@@ -38,7 +38,7 @@ def command(
     request = create.Request(new, str(environment.python.resolve()), lock=lock)
     planned = create.plan(app, request, Path.cwd())
     if dry_run:
-        app.console.plan([line.shown() for line in planned.lines])
+        app.console.plan(planned.shown())
         return
     with app.start_run("env clone", name=name, new=new) as run:
         made = create.execute(app, planned, run, verify=verify)

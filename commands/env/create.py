@@ -50,7 +50,8 @@ def command(
         typer.Option("-e", "--editable", metavar="PATH", help="A package that is installed in place."),
     ] = None,
     lock: Annotated[
-        Path | None, typer.Option("--from", metavar="LOCK", help="Recreate what devkit env freeze wrote.")
+        Path | None,
+        typer.Option("--from", metavar="LOCK|BUNDLE", help="What devkit env freeze or devkit env bundle wrote."),
     ] = None,
     suite: Annotated[
         str,
@@ -120,6 +121,7 @@ def command(
 def _create(
     app: App, *, lock: Path | None, suite: str, verify: bool, dry_run: bool, as_json: bool, **asked: Any
 ) -> None:
+    from devkit.envs import bundle as bundles
     from devkit.envs import create, suites
     from devkit.envs import lock as locks
     from devkit.errors import UsageError
@@ -129,14 +131,16 @@ def _create(
             "--from says all that is installed", "It goes with none of --paddle, --with, -r, -e and --for."
         )
     pins = suites.fetch(app, suite) if suite else None
-    request = create.Request(**asked, lock=locks.read(lock) if lock else None, suite=pins)
+    bundle = bundles.read(lock) if lock and bundles.is_one(lock) else None
+    held = bundle.lock if bundle else locks.read(lock) if lock else None
+    request = create.Request(**asked, lock=held, suite=pins, bundle=bundle)
     with create.naming(request.name):
         planned = create.plan(app, request, Path.cwd())
     if dry_run:
         for note in planned.notes:
             app.console.note(note, "dim")
         app.console.note(f"Python {planned.interpreter.dotted} ({planned.interpreter.source}); {planned.choice.reason}")
-        app.console.plan([line.shown() for line in planned.lines])
+        app.console.plan(planned.shown())
         return
     with (
         create.naming(request.name),

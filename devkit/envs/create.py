@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from devkit.app import App
+    from devkit.envs.bundle import Bundle
     from devkit.envs.interpreters import Interpreter
     from devkit.envs.lock import Lock
     from devkit.envs.suites import Pins
@@ -45,6 +46,7 @@ class Request:
         offline: only from uv's cache.
         lock: recreates another environment; then it alone says what is installed.
         suite: whose pins are taken too; what it pins of Paddle holds where ``paddle`` says nothing.
+        bundle: where the packages of the lock and a Python are, on a machine without a network.
     """
 
     name: str = ""
@@ -58,11 +60,12 @@ class Request:
     offline: bool = False
     lock: Lock | None = None
     suite: Pins | None = None
+    bundle: Bundle | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done: the lines of uv, in order, and what they make."""
+    """What will be done: a bundle is unpacked, if there is one; the lines of uv, in order; and what they make."""
 
     name: str
     folder: Path
@@ -70,6 +73,11 @@ class Plan:
     choice: PaddleChoice
     lines: tuple[uv.Line, ...]
     notes: tuple[str, ...] = ()
+    bundle: Bundle | None = None
+
+    def shown(self) -> list[str]:
+        """Return the lines that make it."""
+        return [*(self.bundle.shown() if self.bundle else ()), *(line.shown() for line in self.lines)]
 
 
 @dataclass(frozen=True)
@@ -153,17 +161,25 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
             "devkit env create NAME   makes one in devkit's own folder",
         )  # fmt: skip
     choice, requirements, wanted = _contents(request)
-    interpreter = interpreters.find(app.runner, wanted, choice.minors)
+    bundle = request.bundle
+    if bundle and not request.python:
+        major, minor, *patch = (int(part) for part in bundle.python.split("."))
+        interpreter = interpreters.Interpreter(bundle.program, (major, minor, (*patch, 0)[0]), "from the bundle")
+    else:
+        interpreter = interpreters.find(app.runner, wanted, choice.minors)
     source = uv.source(
         app, index_url=request.index_url, paddle_index=choice.index, proxy=request.proxy, offline=request.offline
     )
     variables = source.variables()
+    if bundle:
+        variables = {"UV_PYTHON_DOWNLOADS": "never", "UV_OFFLINE": "1"}
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
     lines = [uv.Line(make, variables, folder.parent)]
     files_of = (*(request.suite.files if request.suite else ()), *request.files)
     if requirements or files_of or request.editables:
         files = [word for file in files_of for word in ("-r", str(file.absolute()))]
         flags = [*(["--no-deps"] if request.lock else []), *files]
+        flags += ["--no-index", "--find-links", str(bundle.folder / "wheels")] if bundle else []
         for folder_of_package in request.editables:
             flags += ["-e", str(folder_of_package.absolute())]
         for each in requirements:
@@ -175,7 +191,7 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
     if request.suite:
         at = f" at {request.suite.commit[:12]}" if request.suite.commit else ""
         notes = (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
-    return Plan(name, folder, interpreter, choice, tuple(lines), notes)
+    return Plan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
 
 
 def _contents(request: Request) -> tuple[PaddleChoice, tuple[str, ...], str]:
@@ -250,12 +266,21 @@ def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
         store.begin(folder)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            made = _make(app, planned, run, verify=verify, begin=begin)
+            with _unpacked(app, planned):
+                made = _make(app, planned, run, verify=verify, begin=begin)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             app.restored.append(f"{planned.name} was rolled back")
             raise
     return made
+
+
+def _unpacked(app: App, planned: Plan) -> contextlib.AbstractContextManager[None]:
+    if planned.bundle is None:
+        return contextlib.nullcontext()
+    from devkit.envs.bundle import unpacked
+
+    return unpacked(app, planned.bundle, python=planned.interpreter.path == planned.bundle.program)
 
 
 def refuse_taken_now(planned: Plan) -> None:

@@ -10,13 +10,14 @@ import contextlib
 import json
 import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.files import write_atomically
-from devkit.paths import cache_home
+from devkit.paths import cache_home, data_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -70,7 +71,7 @@ def folders(environ: Mapping[str, str], home: Path) -> Iterator[tuple[Path, str]
     yield from ((Path(path), "system") for path in ("/usr/bin", "/usr/local/bin"))
     for root in filter(None, (environ.get("PYENV_ROOT"), str(home / ".pyenv"))):
         yield from ((each, "pyenv") for each in sorted(Path(root).glob("versions/*/bin")))
-    uv = Path(environ.get("UV_PYTHON_INSTALL_DIR") or home / ".local/share/uv/python")
+    uv = uvs_folder(environ, home)
     asdf = Path(environ.get("ASDF_DATA_DIR") or home / ".asdf") / "installs/python"
     mise = Path(environ.get("MISE_DATA_DIR") or home / ".local/share/mise") / "installs/python"
     for root_of, source in ((uv, "uv"), (asdf, "asdf"), (mise, "mise")):
@@ -81,9 +82,21 @@ def folders(environ: Mapping[str, str], home: Path) -> Iterator[tuple[Path, str]
     for conda in condas:
         yield conda / "bin", "conda"
         yield from ((each, "conda") for each in sorted(conda.glob("envs/*/bin")))
+    yield Path(sys.base_prefix, "bin"), "devkit's own"
+    yield from ((each, "bundle") for each in sorted((data_home() / "pythons").glob("*/bin")))
     for path in environ.get("PATH", "").split(os.pathsep):
         if path and Path(path).name != "shims":
             yield Path(path), "PATH"
+
+
+def uvs_folder(environ: Mapping[str, str], home: Path) -> Path:
+    """Return where uv keeps the Pythons that it fetched."""
+    return Path(environ.get("UV_PYTHON_INSTALL_DIR") or home / ".local/share/uv/python")
+
+
+def is_uvs(python: Path) -> bool:
+    """Tell whether a Python is one of uv's, which run on other machines too."""
+    return (python.resolve().parent.parent / "BUILD").is_file()
 
 
 def candidates(environ: Mapping[str, str], home: Path) -> list[Candidate]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit import paths
 from devkit.envs import pip_settings
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import Finished
@@ -138,7 +139,8 @@ def binary() -> str:
 def environ(app: App, line: Line) -> dict[str, str]:
     """Return the environment that a line of uv runs in."""
     inherited = {name: value for name, value in app.child_environment().items() if name not in DROPPED}
-    return {**inherited, **line.variables}
+    kept = {"UV_CACHE_DIR": str(paths.cache_home() / "uv")} if paths.own_home() else {}
+    return {**kept, **inherited, **line.variables}
 
 
 def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -> Finished:

@@ -277,3 +277,50 @@ def _end_engine(daemon: subprocess.Popen[bytes], folder: Path, *, had_bridge: bo
         subprocess.run(["umount", place], capture_output=True, check=False)
     if not had_bridge:  # another engine's bridge stays
         subprocess.run(["ip", "link", "delete", "docker0"], capture_output=True, check=False)
+
+
+@dataclass(frozen=True)
+class Bundled:
+    """A bundle of a small environment, packed once: the archive, and the folder that is in it."""
+
+    archive: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def bundled(uv_cache: str) -> Iterator[Bundled]:
+    """Bundle an environment of two wheels on this Python; another user may read it."""
+    place = Path(tempfile.mkdtemp(prefix="devkit-bundle-"))
+    place.chmod(0o755)
+    home = place / "home"
+    wheels = [
+        write_wheel(place / "wheels", name, "1.0", requires=needs) for name, needs in (("one", "two"), ("two", ""))
+    ]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "DEVKIT_"))}
+    environ |= {"HOME": str(home), "PYTHONPATH": str(REPOSITORY), "UV_CACHE_DIR": uv_cache}
+    try:
+        for words in (
+            (
+                "env",
+                "create",
+                "small",
+                "--paddle",
+                "none",
+                "--python",
+                sys.executable,
+                "--with",
+                " ".join(map(str, wheels)),
+            ),
+            ("env", "bundle", "small", "--offline", "-o", str(place / "small.tar")),
+        ):
+            line = [sys.executable, "-m", "devkit", *words]
+            done = subprocess.run(
+                line, env=environ, cwd=place, capture_output=True, text=True, timeout=200, check=False
+            )
+            assert done.returncode == 0, done.stderr
+        shutil.rmtree(home)
+        subprocess.run(["tar", "-xf", "small.tar"], cwd=place, check=True, timeout=60)
+        subprocess.run(["chmod", "-R", "a+rX", place], check=True, timeout=60)
+        yield Bundled(place / "small.tar", place / "small.bundle")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
