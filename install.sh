@@ -79,7 +79,10 @@ get_uv() { # puts uv at $dir/uv/uv
     uv_archive "${UV_INSTALLER_GITHUB_BASE_URL:-https://github.com}/astral-sh/uv/releases/latest/download"
   fi
   chmod 755 "$new"
-  "$new" --version > /dev/null 2>&1 || fail "uv does not run here" "It was tried as $new."
+  said=$("$new" --version 2>&1) || {
+    rm -f -- "$new"
+    fail "uv does not run here" "$said"
+  }
   mv -f -- "$new" "$dir/uv/uv"
 }
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from devkit.errors import GAP, Hint
+from devkit.errors import GAP, DevkitError, Hint
 from devkit.redact import redact, redact_value
 from devkit.text import in_cells, printable
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import rich.progress
     import rich.text
 
-    from devkit.errors import DevkitError
 
 Tone = Literal["done", "look", "failed", "type", "dim", "strong", ""]
 
@@ -89,6 +88,41 @@ def speaks(stream: IO[str], text: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def mute(descriptor: int) -> None:
+    """Let what is still to be written to a standard stream go nowhere: it was refused once."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Turn the system's refusal of standard output into an error; a reader that went away is another matter.
+
+    Raises:
+        DevkitError: the disk that it leads to is full.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        mute(1)
+        why = f"{error.strerror or error}."
+        raise DevkitError("the answer could not be written", why, "df -h   shows what is full") from error
+
+
+@contextlib.contextmanager
+def talking() -> Iterator[None]:
+    """Go on where standard error takes no more: the work does not depend on what is said of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        mute(2)
 
 
 class Progress:
@@ -185,7 +219,8 @@ class Console:
         write_atomically(path, drawn.encode())
 
     def _say(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> None:
-        console.print(self._text(console, *parts))
+        with answering() if console is self.out else talking():
+            console.print(self._text(console, *parts))
 
     def _text(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> rich.text.Text:
         from rich.text import Text
@@ -224,8 +259,9 @@ class Console:
         text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
         if not speaks(sys.stdout, text):
             text = json.dumps(plain, indent=indent)
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        with answering():
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     @contextlib.contextmanager
     def part(self) -> Iterator[list[Any]]:

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,51 @@ def link_atomically(link: Path, target: Path | str) -> None:
             raise
 
 
+MACHINES = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR,
+    errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
+    errno.ENOLCK, errno.EBUSY, errno.ETXTBSY, errno.EXDEV, errno.EAGAIN, errno.ENODEV, errno.ENXIO,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
+    errno.EAFNOSUPPORT, errno.EADDRINUSE,
+}  # fmt: skip
+"""What an operating system refuses for reasons of its own: no bug of the program that asked."""
+
+
+def refusal(error: BaseException) -> DevkitError | None:
+    """Return what to say of an exception that is the machine's doing and not ours, or None."""
+    if isinstance(error, MemoryError):
+        return DevkitError("there is not enough memory", "The system refused more.", "free -h   shows what is left")
+    if isinstance(error, RuntimeError) and "home directory" in str(error):
+        return DevkitError("~ leads nowhere", "HOME is not set, and this user has no name.", "export HOME=/path")
+    if isinstance(error, OSError):
+        return _refusal(error)
+    return None
+
+
+def _refusal(error: OSError) -> DevkitError | None:
+    reason = f"{error.strerror or error}."
+    if error.errno == errno.ENOENT and "temporary directory" in reason:
+        return DevkitError("there is no folder for temporary files", reason, "export TMPDIR=/path")
+    if error.errno not in MACHINES:
+        return None
+    subject = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    what = f"{subject} cannot be used" if subject else "the system refused"
+    return DevkitError(what, reason, *filter(None, [_remedy(error, Path(subject or ".").parent)]))
+
+
+def _remedy(error: OSError, folder: Path) -> Hint | None:
+    number = error.errno or 0
+    if number in {errno.ENOSPC, errno.EFBIG}:
+        return Hint.of("df", "-h", str(folder), purpose="shows what is full")
+    if number == errno.EDQUOT:
+        return Hint("quota", "shows what is full")
+    if number in {errno.EACCES, errno.EPERM, errno.ENOTDIR}:
+        return Hint.of("ls", "-ld", str(folder), purpose="shows who may write there")
+    if number == errno.EROFS:
+        return Hint.of("findmnt", "-T", str(folder), purpose="shows what is mounted read-only")
+    return None
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Yield an empty file beside ``path`` to write to; it is synced and takes that name, or goes where that failed.
@@ -81,12 +126,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = {
-            errno.ENOSPC: f"df -h {path.parent}   shows what is full",
-            errno.EDQUOT: "quota   shows what is full",
-            errno.EACCES: f"ls -ld {path.parent}   shows who may write there",
-            errno.EROFS: f"findmnt -T {path.parent}   shows what is mounted read-only",
-        }.get(error.errno or 0)
+        remedy = _remedy(error, path.parent)
         raise DevkitError(
             f"{path} cannot be written", f"{error.strerror or error}.", *filter(None, [remedy])
         ) from error

@@ -7,7 +7,9 @@ another one.
 from __future__ import annotations
 
 import os
+import stat
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -30,25 +32,55 @@ def _marked() -> Path | None:
     return Path(sys.prefix).parent if Path(sys.prefix, MARK).is_file() else None
 
 
+def user_home() -> Path:
+    """Return the user's home; a folder among the temporary files for a user who has none (``docker run --user``)."""
+    named = Path(os.environ.get("HOME", ""))
+    if named.is_absolute():
+        return named
+    import pwd
+
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return _homeless()
+
+
+@cache
+def _homeless() -> Path:
+    folder = Path(tempfile.gettempdir(), f"devkit-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022
+    except OSError:
+        ours = False
+    return folder if ours else Path(tempfile.mkdtemp(prefix="devkit-"))
+
+
+def _folder(name: str, variable: str, below: str, standard: str) -> Path:
+    own = own_home()
+    if own:
+        return own / name
+    if any(Path(os.environ.get(each, "")).is_absolute() for each in ("HOME", variable)):
+        return Path(standard)
+    return user_home() / below / "devkit"  # what platformdirs says is below a folder named ~, or below /
+
+
 def state_home() -> Path:
     """Return the folder of devkit's records and other state."""
-    home = own_home()
-    return home / "state" if home else Path(platformdirs.user_state_dir("devkit"))
+    return _folder("state", "XDG_STATE_HOME", ".local/state", platformdirs.user_state_dir("devkit"))
 
 
 def data_home() -> Path:
     """Return the folder of devkit's environments and other data."""
-    home = own_home()
-    return home / "data" if home else Path(platformdirs.user_data_dir("devkit"))
+    return _folder("data", "XDG_DATA_HOME", ".local/share", platformdirs.user_data_dir("devkit"))
 
 
 def cache_home() -> Path:
     """Return the folder of what devkit can make again."""
-    home = own_home()
-    return home / "cache" if home else Path(platformdirs.user_cache_dir("devkit"))
+    return _folder("cache", "XDG_CACHE_HOME", ".cache", platformdirs.user_cache_dir("devkit"))
 
 
 def config_home() -> Path:
     """Return the folder of the user's settings."""
-    home = own_home()
-    return home / "config" if home else Path(platformdirs.user_config_dir("devkit"))
+    return _folder("config", "XDG_CONFIG_HOME", ".config", platformdirs.user_config_dir("devkit"))

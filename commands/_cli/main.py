@@ -41,4 +41,8 @@ def _print_help(node: tree.Node) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.stderr.write(f"x the help cannot be written\n  {error.strerror}.\n")
+        return 1
     return 0

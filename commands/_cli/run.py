@@ -12,8 +12,9 @@ import typer
 from typer._click.exceptions import ClickException  # where Typer keeps what it raises for a usage error
 
 from devkit.app import App
-from devkit.console import say_what_it_can
+from devkit.console import answering, mute, say_what_it_can
 from devkit.errors import DevkitError, ExitStatus, UsageError
+from devkit.files import refusal
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
     except KeyboardInterrupt as error:
         return _interrupted(app, error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        mute(1)
         return 128 + signal.SIGPIPE
-    except Exception:  # noqa: BLE001 - the one place where a bug of ours becomes a log and a status
-        return _bug(app, words)
+    except Exception as error:  # noqa: BLE001 - the one place where a bug of ours becomes a log and a status
+        refused = refusal(error)
+        if refused is None:
+            return _bug(app, words)
+        app.console.fail(refused)
+        return int(refused.status)
     finally:
         app.runner.end_all()
 
@@ -84,7 +89,8 @@ def _run(app: App, node: Node, rest: list[str]) -> int:
         done = leaving.exit_code
     except ClickException as error:
         raise UsageError(error.format_message(), "", f"{line} --help") from error
-    sys.stdout.flush()
+    with answering():
+        sys.stdout.flush()
     return done if isinstance(done, int) else 0
 
 

@@ -89,7 +89,7 @@ def gather_memory() -> Memory:
 def gather_disks() -> list[Disk]:
     """Read the facts of the disks that devkit writes to."""
     folders = {
-        "home": Path.home(),
+        "home": paths.user_home(),
         "cache": paths.cache_home(),
         "environments": paths.data_home(),
         "temporary files": Path(tempfile.gettempdir()),

@@ -205,7 +205,6 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
     with explained(folder):
         for name in ("python", "wheels", "devkit"):
             (folder / name).mkdir(parents=True)
-    pythons = [_pack_python(app, each, folder / "python", log) for each in planned.pythons]
     for line in planned.lines:
         uv.run(app, line, log=log)
     packages = store.site_packages(planned.folder)
@@ -218,6 +217,7 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
                 progress.update(done=count, text=f"packing {package.name}")
                 repack.pack(package, target)
                 count += 1
+    pythons = [_pack_python(app, each, folder / "python", log) for each in planned.pythons]
     lock = replace(
         planned.lock, packages=tuple(f"{each.name}=={each.version}" for each in found.values()), index=None, sha256={}
     )

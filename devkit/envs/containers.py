@@ -18,6 +18,7 @@ from devkit.envs.paddle import CPU, probe_driver
 from devkit.envs.places import PROJECT_ENVIRONMENT, home
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, write_atomically
+from devkit.paths import user_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,7 +97,7 @@ def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
     check_free(client, request.name)
     image, reason, gpus = choose_image(request, client)
     project = store.project_folder(directory)
-    if project in {Path("/"), Path.home()}:
+    if project in {Path("/"), user_home()}:
         raise DevkitError(
             f"{project} is no source tree", "It would be mounted whole.", "cd SOURCE-TREE   and there again"
         )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.envs import container
 from devkit.envs.container import LABEL, Owner, Spec
 from devkit.errors import DevkitError
+from devkit.paths import user_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ def host(environ: Mapping[str, str]) -> str:
     """
     if environ.get("DOCKER_HOST"):
         return environ["DOCKER_HOST"]
-    folder = Path(environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    folder = Path(environ.get("DOCKER_CONFIG") or user_home() / ".docker")
     name = environ.get("DOCKER_CONTEXT") or str(_json(folder / "config.json").get("currentContext") or "")
     if name in {"", "default"}:
         return ""
@@ -110,7 +111,7 @@ def _json(path: Path) -> dict[str, Any]:
 def likely() -> bool:
     """Tell, without the half second that loading the SDK takes, whether there can be an engine."""
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
-    return bool(named) or DEFAULT_SOCKET.exists() or (Path.home() / ".docker" / "config.json").exists()
+    return bool(named) or DEFAULT_SOCKET.exists() or (user_home() / ".docker" / "config.json").exists()
 
 
 def connect(environ: Mapping[str, str] | None = None) -> Any:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.files import write_atomically
-from devkit.paths import cache_home, data_home
+from devkit.paths import cache_home, data_home, user_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -181,7 +181,7 @@ def find(runner: Runner, wanted: str, minors: tuple[int, int]) -> Interpreter:
             f"This Paddle has wheels for 3.{minors[0]} to 3.{minors[1]}, and devkit's device side wants 3.9 or later.",
             f"devkit env create --python 3.{minors[1]}",
         )
-    all_of_them = candidates(os.environ, Path.home())
+    all_of_them = candidates(os.environ, user_home())
     suitable = range(int(minor), int(minor) + 1) if minor else range(minors[1], minors[0] - 1, -1)
     for each in suitable:
         alive = [inspect(runner, it.path, it.source) for it in all_of_them if it.minor == each]

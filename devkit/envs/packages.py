@@ -6,16 +6,17 @@ import contextlib
 import os
 import shutil
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from devkit.envs import create, interpreters, lock, store, uv
 from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
+from devkit.paths import user_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from devkit.app import App
 
@@ -157,7 +158,7 @@ def recreate(app: App, name: str, folder: Path) -> create.Made:
         DevkitError: there is no such Python, or a package cannot be had for it.
     """
     held = lock.freeze(folder, in_place=True)
-    minors = {each.minor for each in interpreters.candidates(os.environ, Path.home())}
+    minors = {each.minor for each in interpreters.candidates(os.environ, user_home())}
     minor = int(held.python.split(".")[1])
     python = f"3.{minor}" if minor in minors else ""
     aside = folder.with_name(f".replaced-{folder.name}-{os.getpid()}")

@@ -92,7 +92,7 @@ def source(
     Raises:
         UsageError: one of the addresses is none.
     """
-    pip = {} if index_url else pip_settings.read(os.environ, Path.home()).variables(os.environ)
+    pip = {} if index_url else pip_settings.read(os.environ, paths.user_home()).variables(os.environ)
     return Source(
         check_url("--index-url", index_url),
         paddle_index,
@@ -270,7 +270,7 @@ def _pips_index(said: str, line: Line) -> tuple[Hint | str, ...]:
     """Return the index that pip's settings name, where another one was asked and does not help."""
     if not re.search(r"failed to fetch|not found in the package registry|no versions of", said, re.IGNORECASE):
         return ()
-    known = pip_settings.read(os.environ, Path.home())
+    known = pip_settings.read(os.environ, paths.user_home())
     url = known.values.get("index-url", ("", ""))[0]
     if not url or line.variables.get("UV_DEFAULT_INDEX") == url:
         return ()

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from uv import find_uv_bin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,6 +248,31 @@ def python_image(engine: Engine) -> str:
             (root / each[1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(each, root / each[1:])
         return _import(root, engine.socket, "devkit-test:python")
+
+
+@pytest.fixture(scope="session")
+def bare_image(engine: Engine) -> str:
+    """An image with the libraries that this machine's Python is linked with, and with Python 3.7, if that is here."""
+    prefix, short = Path(sys.base_prefix), f"python3.{sys.version_info[1]}"
+    modules = [each for each in (prefix / "lib" / short / "lib-dynload").glob("*.so") if "tkinter" not in each.name]
+    linked = subprocess.run(
+        ["ldd", find_uv_bin(), prefix / "bin" / short, *modules], capture_output=True, text=True, check=True
+    ).stdout
+    old = next(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv"), "versions").glob("3.7.*"), None)
+    with tempfile.TemporaryDirectory() as made:
+        root = _root_file_system(Path(made) / "root")
+        for each in {each for each in re.findall(r"(/\S+)", linked) if ".so" in each and "python" not in each}:
+            (root / each[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(each, root / each[1:])
+        (root / "tmp").chmod(0o1777)
+        if old is not None:
+            (root / "usr" / "bin").mkdir(exist_ok=True)
+            shutil.copy2(old / "bin" / "python3.7", root / "usr" / "bin" / "python3")
+            ignore = shutil.ignore_patterns("test", "site-packages", "__pycache__", "config-*", "idlelib")
+            shutil.copytree(old / "lib" / "python3.7", root / "usr" / "lib" / "python3.7", ignore=ignore)
+            for library in old.glob("lib/libpython3.7m.so*"):
+                shutil.copy2(library, root / "usr" / "lib" / library.name)
+        return _import(root, engine.socket, "devkit-test:bare" + ("-3.7" if old else ""))
 
 
 def _import(root: Path, engine_socket: Path, image: str) -> str:

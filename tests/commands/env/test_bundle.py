@@ -1,4 +1,4 @@
-"""Bundles, and the script that installs devkit: from a bundle, and from a mirror on loopback, by a user without rights."""
+"""Bundles, and the script that installs devkit from a bundle or a mirror on loopback, for a user without rights."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_bundle_makes_the_environment_again_without_a_network(
     ran = devkit("env", "run", "again", "--", "python", "-c", "import sys, one, two; print(sys.base_prefix)")
     prefix = Path(ran.out.strip())
     assert prefix.parent == home / ".local/share/devkit/pythons", ran.err
-    assert [line for line in planned.out.splitlines() if line.startswith("tar -xzf")][0].endswith(f"-C {prefix}")
+    assert next(line for line in planned.out.splitlines() if line.startswith("tar -xzf")).endswith(f"-C {prefix}")
     assert not list((home / ".local/share/devkit/envs").glob(".bundle-*"))
     # From the folder the Python that is there already is taken.
     second = devkit("env", "create", "third", "--from", str(bundled.folder), env=elsewhere)
@@ -101,20 +101,13 @@ def test_a_bundle_for_another_machine_is_refused(
 
 
 def test_what_cannot_be_packed_is_said_before_anything_is_made(devkit: Devkit, index: Index, tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/pyproject.toml").write_text("[project]\nname = 'mine'\nversion = '1'\n")
     index.add("one", "1.0")
     create = ("env", "create", "here", "--paddle", "none", "--with", "one", "--index-url", index.url)
     assert devkit(*create).status == 0
     (tmp_path / "here.tar").write_text("mine")
     told = devkit("env", "bundle", "here", "--offline")
     assert (told.status, told.err.splitlines()[0]) == (1, f"✗ {tmp_path / 'here.tar'} is there already")
-    site = (
-        next((tmp_path.parent / "x").glob("nothing"), None)
-        or Path(
-            devkit("env", "run", "here", "--", "python", "-c", "import one; print(one.__file__)").out.strip()
-        ).parent
-    )
+    site = Path(devkit("env", "run", "here", "--", "python", "-c", "import one; print(one.__file__)").out).parent
     (site / "one.py").unlink()
     told = devkit("env", "bundle", "here", "--offline", "-o", "other.tar")
     assert told.status == 1
@@ -265,6 +258,7 @@ def test_a_bundle_installs_devkit_in_a_container_without_a_suitable_python(
     engine: Engine, bare_image: str, bundled: Bundled
 ) -> None:
     """With a Python 3.7 in it where this machine has one, else with none; no root, and no network."""
+    assert not bare_image.endswith("-3.7") or "3.7" in engine.docker("run", "--rm", bare_image, "python3", "--version")
     lines = "cd /tmp && sh /bundle/install.sh --dir /tmp/stays && /tmp/stays/bin/devkit env create t --from /bundle"
     told = engine.docker(
         "run", "--rm", "--network", "none", "--user", f"{NOBODY}:{NOBODY}", "-e", "HOME=/tmp/home",
