@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import Env, Json
+from devkit.commands._cli.options import DryRun, Env, Json
 from devkit.errors import DevkitError, ExitStatus, Hint
 from devkit.text import counted
 
@@ -46,6 +46,7 @@ def command(
     ] = "",
     body: Annotated[Path | None, typer.Option("--body", metavar="FILE", help="The request's text.")] = None,
     env: Env = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
     from devkit.builds import changes
@@ -59,11 +60,18 @@ def command(
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         if install:
-            path = slow.install_hook(session, state)
+            path = slow.hook_file(session)
+            if dry_run:
+                app.console.plan([f"write {path}"])
+                return 0
+            slow.install_hook(path)
             app.console.done(f"{path}: devkit check --fast before each push")
             return 0
         root = state.checkout
         left = changes.base(app, root, base)
+        if dry_run:
+            app.console.plan([] if fast else _plan(app, root, left.commit))
+            return 0
         with app.start_run("check", base=left.commit, fast=fast) as run:
             with app.console.progress("reading the branch"):
                 branch = reading.read(app, root, left, title=title, body=body)
@@ -84,6 +92,18 @@ def command(
         app.console.json(result)
     _sum_up(app, branch, left.name, findings, mended)
     return status
+
+
+def _plan(app: App, root: Path, base: str) -> list[str]:
+    """Return the line that the checks run in a copy of the branch; the others read, or are made by devkit itself."""
+    import shlex
+
+    from devkit.builds import changes
+    from devkit.checks import slow
+
+    files = sorted({*changes.lines(app.runner, root, base, ()), *changes.untracked(app.runner, root)})
+    line = slow.pre_commit_line(root, [each for each in files if (root / each).exists()])
+    return [shlex.join(line)] if line else []
 
 
 def _sum_up(app: App, branch: Branch, base: str, findings: list[Finding], mended: list[str]) -> None:

@@ -89,6 +89,8 @@ class Branch:
         body: of the request; None where it was not given.
         template: the project's template for it; empty where there is none.
         owners: patterns of files and who must approve them.
+        untracked: files that are in no commit yet, and not in the index.
+        body_file: where ``body`` was read.
     """
 
     base: str
@@ -104,6 +106,8 @@ class Branch:
     body: str | None
     template: str
     owners: tuple[tuple[str, str], ...]
+    untracked: frozenset[str] = frozenset()
+    body_file: str = ""
 
     @property
     def paddle(self) -> bool:
@@ -129,7 +133,11 @@ def large_files(branch: Branch) -> Iterable[Finding]:
     """Yield files that stay in the history of every clone."""
     for file, held in branch.sizes.items():
         if held > LARGE:
-            line = f"git rm --cached -- {shlex.quote(file)} && git commit --amend"
+            line = f"git rm --cached -- {shlex.quote(file)} && git commit -m 'Leave it out' && devkit pr squash"
+            if file in branch.untracked:
+                line = f"echo {shlex.quote(f'/{file}')} >> .git/info/exclude"
+            elif len(branch.commits) < 2:  # noqa: PLR2004 - nothing to squash: the one commit is made anew
+                line = f"git rm --cached -- {shlex.quote(file)} && git commit --amend --no-edit"
             yield Finding("large files", "wrong", f"{size(held)} would stay in every clone", line, file)
 
 
@@ -139,7 +147,8 @@ def secrets(branch: Branch) -> Iterable[Finding]:
         for number, row in lines.items():
             for pattern, what in SECRETS:
                 if pattern.search(row):
-                    hint = f"{edit(file, number)}; then revoke it: it is in the history"
+                    known = "" if file in branch.untracked else "   then revoke it: it may be in the history"
+                    hint = f"{edit(file, number)}{known}"
                     yield Finding("secrets", "wrong", what, hint, file, number)
                     break
 
@@ -208,13 +217,14 @@ def request(branch: Branch) -> Iterable[Finding]:
         found = re.search(rf"^#+ *{re.escape(heading)}\s*$(.*?)(?=^#+ |\Z)", branch.body, re.MULTILINE | re.DOTALL)
         filled = re.sub(r"<!--.*?-->", "", found[1], flags=re.DOTALL).strip() if found else ""
         if not found:
-            yield Finding("request", "wrong", f"its text lacks the section {heading}", f"add a line: ### {heading}")
+            hint = f"echo {shlex.quote(f'### {heading}')} >> {shlex.quote(branch.body_file)}"
+            yield Finding("request", "wrong", f"its text lacks the section {heading}", hint)
         elif not filled:
-            yield Finding("request", "wrong", f"its section {heading} is empty", f"write below: ### {heading}")
+            hint = f"{edit(branch.body_file, 1 + branch.body[: found.start()].count(chr(10)) if found else 0)}"
+            yield Finding("request", "wrong", f"its section {heading} is empty", hint)
         elif branch.paddle and heading == "PR Category" and not any(each in filled for each in CATEGORIES):
-            yield Finding(
-                "request", "wrong", f"{filled.splitlines()[0]} is no category", f"one of: {', '.join(CATEGORIES)}"
-            )
+            text = f"{filled.splitlines()[0]} is not a category: {', '.join(CATEGORIES)}"
+            yield Finding("request", "wrong", text, edit(branch.body_file))
 
 
 def approvals(branch: Branch) -> Iterable[Finding]:
@@ -226,7 +236,9 @@ def approvals(branch: Branch) -> Iterable[Finding]:
             needed.setdefault(who[-1], []).append(file)
     for owner, files in needed.items():
         few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")  # noqa: PLR2004
-        yield Finding("approvals", "look", f"{few} must be approved by {owner}", f"ask {owner} for a review", files[0])
+        names = re.findall(r"@([\w/.-]+)", owner)
+        line = f"gh pr edit --add-reviewer {','.join(names)}" if names else f"less {owner.split()[-2]}"
+        yield Finding("approvals", "look", f"{few} must be approved by {owner}", line, files[0])
 
 
 def covers(pattern: str, file: str) -> bool:

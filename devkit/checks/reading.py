@@ -37,7 +37,8 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         oid, parents, author, email, subject, message = record.split(FIELD, 5)
         commits.append(Commit(oid, subject, message, author, email, " " in parents))
     numbers = changes.lines(app.runner, root, base.commit, ())
-    for name in changes.untracked(app.runner, root):
+    loose = frozenset(changes.untracked(app.runner, root))
+    for name in sorted(loose):
         path = root / name
         if path.is_file() and not path.is_symlink():
             numbers[name] = frozenset(range(1, path.read_bytes().count(b"\n") + 2))
@@ -75,6 +76,8 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         body.read_text("utf-8", "replace") if body else None,
         next((_text(root / each) for each in TEMPLATES if (root / each).is_file()), ""),
         tuple(_owners(root)),
+        loose,
+        str(body or ""),
     )
 
 

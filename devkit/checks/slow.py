@@ -8,15 +8,18 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.builds.checkout import git
+from devkit.checks.fast import edit
 from devkit.checks.finding import Finding
 from devkit.config import Config
 from devkit.errors import DevkitError
+from devkit.files import write_atomically
 from devkit.tryout import selection, tryout
 from devkit.tryout.trial import Commits, Trial
 
@@ -32,19 +35,23 @@ if TYPE_CHECKING:
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
 PINS = ("tools/codestyle/pre_commit.sh", "ci/check_approval.sh", "CONTRIBUTING.md", "requirements-dev.txt")
+HOOK_TEXT = "#!/bin/sh\n# Before each push; git push --no-verify goes without.\nexec devkit check --fast\n"
 LIMIT_S = 900.0
 LEAST_COVERAGE = 90
 EXAMPLES = Path(__file__).with_name("examples.py")
+PLACE = re.compile(r"(?P<file>[\w./-]+\.\w+):(?P<line>\d+)(?::.*)?")
 HOOK = re.compile(r"^(?P<title>.+?)\.{3,}(?:\(.*\))?(?P<end>Passed|Failed|Skipped)$")
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A hook of pre-commit that failed: its id, and what it said."""
+    """A hook of pre-commit that failed: its id, what it said, and of which place that is."""
 
     id: str
     said: str
     modified: bool
+    file: str = ""
+    line: int = 0
 
 
 def copy(session: Session, state: State, base: str, options: Options, run: Run) -> Work:
@@ -98,17 +105,14 @@ def pre_commit(app: App, work: Work, files: Sequence[str], *, fix: Path | None) 
     from devkit.envs import uv
 
     side = work.trial.side("request")
-    if not (side / CONFIG).is_file() or not files:
+    words = pre_commit_line(side, files)
+    if not words:
         return [], []
-    version = pinned(side)
     source = uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url")))
     environ = {**app.child_environment(), **source.variables()}
-    words = [uv.binary(), "tool", "run", "--from", f"pre-commit=={version}", "pre-commit", "run", "--color=never"]
     log = work.run.log("pre-commit")
-    with app.console.progress(f"pre-commit {version}"):
-        done = app.runner.run(
-            [*words, "--files", *files], cwd=side, env=environ, timeout_s=LIMIT_S, check=False, log=log, keep=None
-        )
+    with app.console.progress(f"pre-commit {pinned(side)}"):
+        done = app.runner.run(words, cwd=side, env=environ, timeout_s=LIMIT_S, check=False, log=log, keep=None)
     said = done.text + done.stderr.decode(errors="replace")
     hooks = failed_hooks(said)
     if done.status and not hooks:
@@ -124,12 +128,24 @@ def pre_commit(app: App, work: Work, files: Sequence[str], *, fix: Path | None) 
             "pre-commit",
             "wrong",
             f"{hook.id}: {hook.said}",
-            "devkit check --fix" if hook.modified else f"pre-commit run {hook.id}",
+            "devkit check --fix" if hook.modified else edit(hook.file, hook.line) if hook.file else f"less {log}",
+            hook.file,
+            hook.line,
         )
         for hook in hooks
         if not (fix is not None and hook.modified)
     ]
     return findings, changed if fix is not None else []
+
+
+def pre_commit_line(root: Path, files: Sequence[str]) -> list[str]:
+    """Return the line that runs the project's hooks on some files; empty where it has none, or nothing changed."""
+    from devkit.envs import uv
+
+    if not (root / CONFIG).is_file() or not files:
+        return []
+    words = [uv.binary(), "tool", "run", "--from", f"pre-commit=={pinned(root)}", "pre-commit", "run", "--color=never"]
+    return [*words, "--files", *files]
 
 
 def failed_hooks(said: str) -> list[Hook]:
@@ -148,7 +164,9 @@ def failed_hooks(said: str) -> list[Hook]:
         id_ = next((each.partition(":")[2].strip() for each in block if each.startswith("- hook id:")), match["title"])
         words = [each.strip() for each in block if each.strip() and not each.startswith("- ")]
         modified = any("files were modified by this hook" in each for each in block)
-        found.append(Hook(id_, words[0][:200] if words else "it failed", modified))
+        place = next((hit for each in words if (hit := PLACE.match(each))), None)
+        said_ = (place[0] if place and not modified else words[0])[:200] if words else "it failed"
+        found.append(Hook(id_, said_, modified, place[1] if place else "", int(place[2]) if place else 0))
     return found
 
 
@@ -176,7 +194,7 @@ def tests(work: Work) -> list[Finding]:
             if each["missed"]:
                 lines = ", ".join(map(str, each["missed"][:8]))
                 text = f"{len(each['missed'])} of {each['changed']} changed lines ran in no test: {lines}"
-                hint = f"add a test that runs {each['file']}:{each['missed'][0]}"
+                hint = f"{edit(each['file'], each['missed'][0])}   a test must run it"
                 findings.append(Finding("coverage", "wrong", text, hint, each["file"], each["missed"][0]))
     return findings
 
@@ -231,11 +249,10 @@ def examples(work: Work, python: str, environ: dict[str, str]) -> list[Finding]:
         )  # fmt: skip
     answers = [json.loads(row.partition("EXAMPLE ")[2]) for row in done.text.splitlines() if "EXAMPLE {" in row]
     findings = [
-        Finding(
-            "examples", "wrong", f"{each['name']}: {_gist(each['said'])}", f"less {log}", each["file"], each["line"]
-        )
+        Finding("examples", "wrong", f"{name}: {_gist(each['said'])}", edit(file, row), file, row)
         for each in answers
         if each["failed"]
+        for name, file, row in [(each["name"], each["file"], each["line"])]
     ]
     if len(answers) < len(wanted):
         last: dict[str, Any] = wanted[len(answers)]
@@ -256,23 +273,23 @@ def _gist(said: str) -> str:
     return rows[-1][:200] if rows else "it failed"
 
 
-def install_hook(session: Session, state: State) -> Path:
-    """Let git run the fast checks before each push, and return the hook's file.
+def hook_file(session: Session) -> Path:
+    """Return the file of the hook that git runs before a push.
 
     Raises:
         DevkitError: there is a hook of another's.
     """
-    from devkit.files import write_atomically
-
     folder = session.git.text("rev-parse", "--path-format=absolute", "--git-path", "hooks")
     path = Path(folder) / "pre-push"
-    text = "#!/bin/sh\n# Before each push; git push --no-verify goes without.\nexec devkit check --fast\n"
     if path.exists() and "devkit check" not in path.read_text("utf-8", "replace"):
         raise DevkitError(
             f"there is a hook {path}",
             "It is not devkit's, and stays.",
-            f"echo 'devkit check --fast || exit 1' >> '{path}'   adds to it",
+            f"echo 'devkit check --fast || exit 1' >> {shlex.quote(str(path))}   adds to it",
         )
-    del state
-    write_atomically(path, text.encode(), mode=0o755)
     return path
+
+
+def install_hook(path: Path) -> None:
+    """Let git run the fast checks before each push."""
+    write_atomically(path, HOOK_TEXT.encode(), mode=0o755)

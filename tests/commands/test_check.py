@@ -20,6 +20,9 @@ import sys
 
 for name in sys.argv[1:]:
     path = pathlib.Path(name)
+    if "bad" in path.read_text():
+        print(f"{name}:2:1: bad word")
+        sys.exit(1)
     if "teh" in path.read_text():
         path.write_text(path.read_text().replace("teh", "the"))
         print("mended", name)
@@ -128,9 +131,29 @@ def test_hooks_run_on_a_copy_and_fix_takes_over_what_they_mended(devkit: Devkit,
     status, by = found(devkit, clone)
     assert everything(clone) == before
     assert (status, by["pre-commit"]) == (4, ["spelling: mended money.py"])
+    (clone / "money.py").write_text(MONEY)
+    (clone / "worse.py").write_text("x = 1\ny = 'bad'\n")
+    hooked = json.loads(devkit("check", "--json", cwd=clone).out)["findings"][0]
+    assert (hooked["file"], hooked["line"], hooked["hint"]) == ("worse.py", 2, "${EDITOR:-vi} +2 worse.py")
+    assert hooked["message"] == "spelling: worse.py:2:1: bad word"
+    (clone / "worse.py").unlink()
+    (clone / "money.py").write_text(MONEY + "# teh end\n")
     fixed = devkit("check", "--fix", cwd=clone)
     assert "mended: money.py" in fixed.err
     assert (clone / "money.py").read_text().endswith("# the end\n")
+
+
+def test_the_dry_run_prints_what_would_be_run_and_refuses_as_the_run_does(devkit: Devkit, clone: Path) -> None:
+    (clone / "money.py").write_text(MONEY + "# teh end\n")
+    before = everything(clone)
+    line = devkit("check", "--dry-run", cwd=clone).out
+    assert line.strip().endswith("pre-commit run --color=never --files money.py")
+    hook = clone / ".git" / "hooks" / "pre-push"
+    assert devkit("check", "--install", "--dry-run", cwd=clone).out == f"write {hook}\n"
+    assert everything(clone) == before
+    hook.write_text("#!/bin/sh\nexit 0\n")
+    dry, real = (devkit("check", "--install", *flags, cwd=clone) for flags in (["--dry-run"], []))
+    assert (dry.status, dry.err) == (real.status, real.err)
 
 
 def test_the_hook_is_installed_once_and_anothers_stays(devkit: Devkit, clone: Path) -> None:
