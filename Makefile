@@ -10,7 +10,7 @@ GPU_PYTHON ?= $(shell python3 -c 'import torch, triton' 2> /dev/null && echo pyt
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format site peers bench-peers gpu-check bench-train docs constraints clean
+.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format pictures site peers bench-peers gpu-check bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -79,6 +79,9 @@ bench-train: $(READY) $(PEERS)/.ready ## devkit bench train beside torch's shard
 
 docs: $(READY) ## write docs/commands.md anew
 	$(BIN)/python -m devkit.commands._cli.pages > docs/commands.md
+
+pictures: $(READY) ## draw the pages' pictures of the terminal anew, from real runs
+	$(BIN)/python -m devkit.commands._cli.pictures docs/pictures
 
 site: $(READY) ## build the documentation's site into site/, every link checked (uv fetches MkDocs Material)
 	$(BIN)/uv tool run -q --from mkdocs-material==9.8.2 mkdocs build --strict

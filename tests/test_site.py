@@ -1,9 +1,8 @@
-"""The site of the documentation: every page is in it, its links lead somewhere, and its lines can be typed."""
+"""The site of the documentation: every page is in it, its links lead somewhere."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -14,47 +13,17 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
-from devkit.commands._cli import tree
-from devkit.commands._cli.typer_command import load
-
 if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "README.zh-CN.md"])
 MATERIAL = "mkdocs-material==9.8.2"
-LINE = re.compile(r"^(?:\$ )?(devkit [^\n#→…]*?)(?:  +.*)?$", re.MULTILINE)
-
-
-def lines_of(path: Path) -> list[str]:
-    """Return the lines of devkit that stand in a page's blocks."""
-    text = path.read_text("utf-8")
-    if path.name == "commands.md":
-        return []
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [each.strip() for block in blocks for each in LINE.findall(block)]
 
 
 def test_the_sites_navigation_names_pages_that_are_there() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
     listed = {each for entry in nav for each in ([entry] if isinstance(entry, str) else next(iter(entry.values())))}
     assert listed <= {path.name for path in ROOT.glob("docs/*.md")}
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_every_line_of_devkit_in_a_page_names_a_command_and_flags_that_it_has(path: Path) -> None:
-    for text in lines_of(path):
-        words = shlex.split(text)[1:]
-        if not words or words[0] == "COMMAND" or words[0].startswith("-"):
-            continue
-        node, rest = tree.resolve(words)
-        assert node.own_command, text
-        flags = {flag for parameter in load(node).params for flag in (*parameter.opts, *parameter.secondary_opts)}
-        for word in rest:
-            if word == "--":
-                break
-            if word.startswith("-") and len(word) > 1:
-                assert word.partition("=")[0] in flags | {"--help"}, f"{text}: {word}"
 
 
 def test_the_mesh_on_the_page_is_what_the_command_draws(devkit: Devkit) -> None:

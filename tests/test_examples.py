@@ -1,0 +1,236 @@
+"""Every line of devkit in README, the pages and --help can be typed: each is parsed, and what is safe here is run."""
+
+from __future__ import annotations
+
+import html
+import re
+import shlex
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from devkit.app import App
+from devkit.commands._cli import pictures, tree
+from devkit.commands._cli.typer_command import load
+from tests.commands.pr.random_clones import fork_devkit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "README.zh-CN.md"])
+BLOCK = re.compile(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
+LINE = re.compile(r"^ *(?:\$ )?(devkit .*)$", re.MULTILINE)
+EXAMPLE = re.compile(r"^Example: +(devkit .*)$", re.MULTILINE)
+SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
+CHINESE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
+
+# Lines that are run, one after another, in a clone of a small project, as they stand in the pages and in --help.
+RUN = """
+devkit config set proxy.bypass .bcebos.com
+devkit config show
+devkit config set proxy.bypass localhost,127.0.0.1,.example.com
+devkit config get runs.keep
+devkit config unset runs.keep
+devkit build profiles
+devkit train mesh '[[[0,1],[2,3]],[[4,5],[6,7]]]' dp,mp,pp
+devkit train mesh '[[[0,1],[2,3]],[[4,5],[6,7]]]' dp,pp,mp
+devkit train plan --size qwen2-7b --nproc 8 --mp 2 --gpu-memory 80G
+devkit train plan --nproc 4 --pp 4 --accumulate 8
+devkit env list
+devkit net
+devkit new trainer my_model
+devkit new editor
+devkit op new gated_unit
+devkit wip save
+devkit pr remotes
+devkit pr fetch 7
+devkit pr show 7
+devkit pr fetch 1007
+devkit pr diff 1007 --stat
+devkit pr list
+devkit pr rebase 1007
+devkit undo --list
+devkit undo
+devkit redo
+devkit pr start fix-softmax
+devkit pr start more-tests --on fix-softmax
+devkit wip list
+devkit wip restore
+devkit check --fast --body request.md
+devkit pr sync
+devkit pr drop 1007
+devkit runs list --command bench
+devkit runs show last
+devkit explain error.log
+""".strip().splitlines()
+# What other examples need, which is not here or takes too long; each command has tests of its own.
+NEEDS = {
+    "a package index or an environment": (
+        "env create", "env install", "env uninstall", "env upgrade", "env clone", "env freeze", "env remove",
+        "env show", "env doctor", "env adopt", "env run", "env shell", "pr try", "bisect", "align", "api", "op show",
+        "op check",
+    ),
+    "a container engine": ("env commit", "env cp", "env images", "env logs", "env stop"),
+    "a tree of Paddle": (
+        "build", "build preflight", "build deps", "build deps export", "build deps import", "build overlay",
+        "build test", "build stats", "build sync", "build clean", "build doctor",
+    ),
+    "Paddle, and minutes": (
+        "train", "train compare", "train export", "train replay", "train report", "train sample", "bench attn",
+        "bench calibrate", "bench comm", "bench compare", "bench decode", "bench report", "bench run", "bench sparse",
+        "bench train", "launch",
+    ),
+    "another machine": ("send", "recv", "get", "serve"),
+    "the network": ("doctor", "pr checks", "pr create"),
+    "a repository in another state": (
+        "pr push", "pr continue", "pr skip", "pr abort", "pr squash", "pr clean", "wip show", "wip diff", "wip drop",
+    ),
+    "a shell that reads it": ("completion", "runs clean"),
+}  # fmt: skip
+
+
+def nodes(node: tree.Node = tree.ROOT) -> Iterator[tree.Node]:
+    if node.own_command:
+        yield node
+    for child in node.children().values():
+        yield from nodes(child)
+
+
+def lines_of(text: str) -> list[str]:
+    """Return the lines that stand in a page's blocks, without comments; a synopsis is no line to type."""
+    found = [each for one, other in BLOCK.findall(text) for each in LINE.findall(one or other)]
+    plain = [re.split(r" {2,}| # ", each)[0].rstrip() for each in found]
+    return [each for each in plain if not SYNOPSIS.search(each)]
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return where a line stands, and the line."""
+    pages = [path for path in PAGES if path.name != "commands.md"]  # it is made from the help
+    found = [(path.name, each) for path in pages for each in lines_of(path.read_text("utf-8"))]
+    for node in nodes():
+        found += [(f"--help of {' '.join(node.words)}", each) for each in EXAMPLE.findall(load(node).help or "")]
+    return list(dict.fromkeys(found))
+
+
+EXAMPLES = examples()
+LINES = {line for _, line in EXAMPLES}
+
+
+def parts_of(line: str) -> list[list[str]]:
+    """Return the lines of devkit in a line of a shell, as words after ``devkit``."""
+    found = []
+    for part in re.split(r" && ", line):
+        typed = shlex.split(part)
+        typed = typed[: typed.index(">>")] if ">>" in typed else typed
+        if typed[0] == "devkit":
+            found.append(typed[1:])
+    return found
+
+
+@pytest.mark.parametrize("where", sorted({where for where, _ in EXAMPLES}))
+def test_every_example_is_a_line_that_its_command_takes(where: str) -> None:
+    for line in (each for at, each in EXAMPLES if at == where):
+        for words in parts_of(line):
+            node, rest = tree.resolve(words)
+            assert node.own_command, line
+            context = load(node).make_context(" ".join(("devkit", *node.words)), rest, obj=App())
+            assert context.params is not None, line
+
+
+def test_every_example_is_run_or_says_what_it_needs() -> None:
+    needing = {name for names in NEEDS.values() for name in names}
+    known = {" ".join(node.words) for node in nodes()}
+    assert needing <= known
+    assert set(RUN) <= LINES
+    for line in LINES - set(RUN):
+        for words in parts_of(line):
+            node, _ = tree.resolve(words)
+            name = " ".join(node.words)
+            ran = any(tree.resolve(shlex.split(each)[1:])[0].words == node.words for each in RUN)
+            assert name in needing or ran, line
+
+
+def test_every_command_has_an_example() -> None:
+    shown = {tree.resolve(words)[0].words for line in LINES for words in parts_of(line)}
+    plain = {"config path", "runs open", "redo", "env activate"}  # the last one's begins with eval
+    assert {" ".join(node.words) for node in nodes() if node.words not in shown} - plain == set()
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone of a small project with two requests, and a fork."""
+    forge, folder = tmp_path / "project", tmp_path / "clone"
+    git(tmp_path, "init", "-q", "-b", "develop", str(forge))
+    (forge / "money.py").write_text("def add(a, b):\n    return a + b\n")
+    git(forge, "add", "-A")
+    git(forge, "commit", "-q", "-m", "Begin")
+    git(tmp_path, "clone", "-q", "--bare", str(forge), str(tmp_path / "fork.git"))
+    for number in (7, 1007):
+        git(forge, "switch", "-q", "-c", f"request{number}")
+        (forge / f"more{number}.py").write_text("x = 1\n")
+        git(forge, "add", "-A")
+        git(forge, "commit", "-q", "-m", f"Request {number}")
+        git(forge, "update-ref", f"refs/pull/{number}/head", "HEAD")
+        git(forge, "switch", "-q", "develop")
+    (forge / "later.py").write_text("y = 1\n")
+    git(forge, "add", "-A")
+    git(forge, "commit", "-q", "-m", "Later")
+    git(tmp_path, "clone", "-q", "-o", "upstream", str(forge), str(folder))
+    git(folder, "remote", "add", "fork", str(tmp_path / "fork.git"))
+    git(folder, "fetch", "-q", "fork")
+    (folder / "request.md").write_text("It adds.\n")
+    (folder / "error.log").write_text(
+        "c++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.\n"
+    )
+    return folder
+
+
+def test_what_is_safe_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
+    for line in RUN:
+        status, said = fork_devkit(tuple(shlex.split(line)[1:]), clone, tmp_path / "state")
+        assert status == (4 if "explain" in line else 0), f"{line}\n{said}"
+        assert said.strip() or "set" in line, line
+
+
+@pytest.mark.parametrize("path", [each for each in PAGES if "zh" in each.name], ids=lambda path: path.name)
+def test_a_chinese_page_has_no_line_break_within_a_sentence(path: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(rf"[{CHINESE}]\n[{CHINESE}]", text)
+
+
+def test_pictures_keep_their_spaces_where_a_viewer_is_no_browser_and_fetch_nothing() -> None:
+    for path in ROOT.glob("docs/**/*.svg"):
+        text = path.read_text("utf-8")
+        assert re.search(r'xml:space="preserve"|white-space: *pre', text), path.name
+        assert "url(http" not in text, path.name
+        ET.fromstring(text)  # noqa: S314 - our own
+
+
+def test_every_picture_of_a_run_stands_on_a_page_and_has_two_palettes() -> None:
+    pages = "".join(path.read_text("utf-8") for path in PAGES)
+    drawn = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/pictures/*.svg")}
+    assert set(drawn) == {each.name for each in pictures.PICTURES}
+    for name, text in drawn.items():
+        assert f"(pictures/{name}.svg)" in pages
+        assert "prefers-color-scheme: dark" in text
+
+
+@pytest.mark.slow
+def test_the_pictures_are_drawn_from_real_runs(tmp_path: Path) -> None:
+    pictures.main(tmp_path / "out")
+    text = html.unescape((tmp_path / "out" / "undo.svg").read_text("utf-8")).replace("\xa0", " ")
+    assert "$ devkit pr rebase" in text
+    assert "devkit redo" in text
+
+
+def test_progress_is_not_a_part_of_a_picture() -> None:
+    text = "\n\x1b[2K\x1b[32m\u2819\x1b[0m reading 0:00:00\n\x1b[?25h\n\x1b[31mno\x1b[0m\n\x1b[1A\x1b[2K  yes\n"
+    assert pictures.screen(text) == ["\x1b[31mno\x1b[0m", "  yes", ""]
