@@ -276,6 +276,7 @@ def show_comparison(
             for step in shown
         ],
     )
+    show_cost(console, sides)
     largest = "a loss is not finite" if comparison.largest is None else f"{comparison.largest:.1e}"
     told = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
     cut = [each for each in sides if each.cut_short]
@@ -289,6 +290,28 @@ def show_comparison(
         console.look(f"no more than {comparison.tolerance:g} apart {told}; the rest is not known")
     else:
         console.done(f"the same to {comparison.tolerance:g} {told}")
+
+
+def show_cost(console: Console, sides: list[Side]) -> None:
+    """Show what two runs took: throughput, memory and parameters, the second one beside the first."""
+    one, other = (each.cost for each in sides)
+    rows = []
+    for name, left, right, shown in (
+        ("tokens/s, median", one.median, other.median, thousands),
+        ("peak MiB of a rank", one.peak_mib, other.peak_mib, significant),
+        ("parameters, M", one.parameters, other.parameters, _millions),
+        ("of them trained, M", one.trained, other.trained, _millions),
+    ):
+        if left and right:
+            rows.append((name, shown(left), shown(right), f"{right / left:.2f}x"))
+    if rows:
+        console.answer()
+        console.table([Column("took", "left"), *(Column(each.name) for each in sides), Column("second / first")], rows)
+        console.answer()
+
+
+def _millions(count: float) -> str:
+    return significant(count / 1e6)
 
 
 def flag_of(option: str) -> str:

@@ -1,4 +1,4 @@
-"""Compare the loss curves of two runs: the options that differ, and the first step where they part.
+"""Compare two runs: the options that differ, the first step where the losses part, and their speed and memory.
 
 A run of devkit train or launch, or the log of another trainer (PaddleNLP's or PaddleFormers', trainer_state.json,
 CSV, JSON lines). The exit status is 4 where they part, and where one was cut short: then it is not the same.
@@ -50,6 +50,7 @@ def command(
                 "largest_difference": comparison.largest,
                 "parted_at": comparison.parted,
                 "options": {name: {"left": one, "right": other} for name, (one, other) in options.items()},
+                "cost": [each.cost.as_json() for each in sides],
                 "cut_short": [each.name for each in cut],
                 "same": comparison.parted is None and not cut,
             }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,41 @@ if TYPE_CHECKING:
     from devkit.runs import Entry, RunStore
 
 Curve = dict[int, float]
+SETTLED = 2
+"""Steps before which throughput is not taken: the first ones allocate."""
 COMMANDS = ("train", "launch")
 NO_OPTIONS = {"checkpoints", "resume", "environment"}
 """Arguments that say where a run was, and not what."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took; None where it does not tell.
+
+    Attributes:
+        tokens_per_s: by step, without the first ones.
+        peak_mib: of the rank that took most.
+        parameters: of the model, and ``trained`` those of them that are trained.
+    """
+
+    tokens_per_s: tuple[float, ...] = ()
+    peak_mib: float | None = None
+    parameters: int | None = None
+    trained: int | None = None
+
+    @property
+    def median(self) -> float | None:
+        """The throughput in the middle."""
+        return statistics.median(self.tokens_per_s) if self.tokens_per_s else None
+
+    def as_json(self) -> dict[str, float | None]:
+        """Return it with the keys that scripts read."""
+        return {
+            "tokens_per_s": self.median,
+            "peak_mib": self.peak_mib,
+            "parameters": self.parameters,
+            "trained": self.trained,
+        }
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,7 @@ class Side:
         options: what it was given.
         state: how it ended: ``done``, ``killed``, ``failed``…; "" where nothing tells.
         wanted: the steps that it was to take, where that is known.
+        cost: its throughput and memory.
     """
 
     name: str
@@ -38,6 +72,7 @@ class Side:
     options: Mapping[str, Any] = field(default_factory=dict)
     state: str = ""
     wanted: int | None = None
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def cut_short(self) -> bool:
@@ -83,7 +118,21 @@ def side(runs: RunStore, word: str) -> Side:
     given = arguments.get("options") if isinstance(arguments.get("options"), dict) else arguments
     options = {name: value for name, value in given.items() if name not in NO_OPTIONS}
     wanted = given.get("steps") if isinstance(given.get("steps"), int) else None
-    return Side(entry.id, curve(entry), options, entry.state, wanted)
+    return Side(entry.id, curve(entry), options, entry.state, wanted, cost(entry))
+
+
+def cost(entry: Entry) -> Cost:
+    """Return what a run took, from the events that it left."""
+    steps = [each for each in events(entry) if each.get("event") == "step"]
+    start = next((each for each in events(entry) if each.get("event") == "start"), {})
+    peaks = [each[key] for each in steps for key in ("peak_mib", "rss_mib") if each.get(key)]
+    speeds = [each["tokens_per_s"] for each in steps if each.get("tokens_per_s")]
+    return Cost(
+        tuple(speeds[SETTLED:] or speeds),
+        max(peaks, default=None),
+        start.get("parameters"),
+        start.get("trained", start.get("parameters")),
+    )
 
 
 def find(runs: RunStore, word: str) -> Entry:
