@@ -96,12 +96,25 @@ def write_rank(root: Path, step: int, rank: int, pieces: list[Piece]) -> str:
     Raises:
         OSError: the disk is full or refuses.
     """
+    return write_data(root, step, rank, serialized(pieces))
+
+
+def serialized(pieces: list[Piece]) -> bytes:
+    """Return a copy of the states of pieces as a file of safetensors."""
     from safetensors.numpy import save
 
+    arrays = {f"{piece.name}.{part}": getattr(piece, part) for piece in pieces for part in PARTS}
+    return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def write_data(root: Path, step: int, rank: int, data: bytes) -> str:
+    """Write one rank's file of an unfinished checkpoint, of these bytes; return its hash.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
     partial = _partial(root, step)
     partial.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{piece.name}.{part}": getattr(piece, part) for piece in pieces for part in PARTS}
-    data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     _write(partial / file_of(rank), data)
     return hashlib.sha256(data).hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -32,11 +31,12 @@ from ..parallel.tensor import TensorParallel
 from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
 from . import checkpoint, memory, replay
+from .saver import Saver
 from .source import first_values, open_source
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
-    from ..models.parameters import Piece, Shape
+    from ..models.parameters import Shape
     from ..models.qwen2 import Value
     from ..options import Options
 
@@ -86,6 +86,7 @@ class Trainer:
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
         self.teacher = self._teacher(options.teacher) if options.teacher else None
         self.base = self.engine.frozen_norm() if options.lora else None
+        self.saver = Saver(options, self.comm, self.mesh, self.engine, self.progress, self.base)
         self.jump: tuple[float, float] | None = None
         """The rate that a resumed run would have had next, and the one that it has, where they differ."""
         self.done = 0
@@ -142,8 +143,10 @@ class Trainer:
             last = step == options.steps
             if last or (options.eval_every and step % options.eval_every == 0):
                 self._tell("validation", step=step, loss=self.validate(), unigram=data.entropy(self.text.validation))
+            self.saver.poll()
             if options.save_every and (last or step % options.save_every == 0):
-                self.save()
+                self.saver.begin(step)
+        self.saver.finish()
         predicted = memory.predict(options, self.mesh.stage)
         emit(
             "memory",
@@ -282,79 +285,13 @@ class Trainer:
         return float(summed) / self.comm.size
 
     def save(self) -> None:
-        """Write a checkpoint of the step that was taken last.
+        """Write a checkpoint of the step that was taken last, and wait for it.
 
         Raises:
             Refusal: on every rank, if any could not write; nothing is left of the attempt.
         """
-        root = Path(str(self.options.checkpoints))
-        pieces = list(self.engine.pieces())
-        digest, problem = "", ""
-        self.progress.busy = "a checkpoint"
-        try:
-            digest = checkpoint.write_rank(root, self.done, self.comm.rank, pieces)
-        except OSError as error:
-            problem = error.strerror or str(error)
-        self.comm.meet()
-        hashes = self.comm.gather_bytes(bytes.fromhex(digest) if digest else bytes(32))
-        whole = [any(row) for row in hashes]
-        path = checkpoint.folder(root, self.done)
-        held = self.comm.gather_text(json.dumps(self._held(pieces)))
-        machines = self.comm.machines()
-        if self.comm.leads and all(whole):
-            try:
-                manifest = self._manifest([row.hex() for row in hashes], [json.loads(text) for text in held], machines)
-                checkpoint.commit(root, self.done, manifest)
-            except OSError as error:
-                problem = error.strerror or str(error)
-        self.comm.meet()
-        self.progress.busy = ""
-        committed = self.comm.gather_bytes(bytes([not problem]))
-        if not all(row[0] for row in committed):
-            if self.comm.leads:
-                checkpoint.discard(root, self.done)
-            raise Refusal(
-                f"the checkpoint of step {self.done} could not be written",
-                f"{root}: {problem or 'another rank could not write'}. Nothing is left of the attempt.",
-                f"df -h {root}   shows the room that is left",
-            )
-        if self.comm.leads:
-            emit("checkpoint", step=self.done, path=str(path))
-
-    def _held(self, pieces: list[Piece]) -> dict[str, Any]:
-        """Return what the manifest says of this rank's file, and of the parameters that it knows."""
-        return {
-            "mp": self.mesh.mp.rank,
-            "pieces": {piece.name: [piece.begin, piece.end] for piece in pieces},
-            "parameters": {
-                name: {
-                    "shape": list(param.shape),
-                    "split": [param.split.axis, list(param.split.sections)] if param.split else None,
-                    "steps": steps,
-                }
-                for name, (param, steps) in self.engine.held().items()
-            },
-        }
-
-    def _manifest(self, hashes: list[str], held: list[dict[str, Any]], machines: list[int]) -> dict[str, Any]:
-        files = [checkpoint.file_of(rank) for rank in range(self.comm.size)]
-        parameters: dict[str, Any] = {}
-        for each in held:
-            parameters.update(each["parameters"])
-        return {
-            "world_size": self.comm.size,
-            "stage": self.options.stage,
-            "layout": asdict(self.options.layout),
-            "files": dict(zip(files, hashes)),
-            "places": {file: each["mp"] for file, each in zip(files, held)},
-            "pieces": {file: each["pieces"] for file, each in zip(files, held)},
-            "machine": machines[self.comm.rank],
-            "machines": dict(zip(files, machines)) if len(set(machines)) > 1 else {},
-            "parameters": parameters,
-            "shape": asdict(self.options.shape),
-            "base": self.base,
-            "options": asdict(self.options),
-        }
+        self.saver.begin(self.done)
+        self.saver.finish()
 
     def _resume(self, path: Path) -> None:
         manifest = self._common(checkpoint.read(path))

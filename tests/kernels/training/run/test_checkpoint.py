@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from tests.kernels.training.conftest import Ranks, StartRanks
 
 
-def wait_for_step(ranks: Ranks, step: int) -> None:
+def wait_for(ranks: Ranks, name: str, step: int) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if any(event["step"] >= step for event in ranks.events(0, "step")):
+        if any(event["step"] >= step for event in ranks.events(0, name)):
             return
         assert all(process.poll() is None for process in ranks.processes), ranks.said(0)
         time.sleep(0.01)
@@ -36,7 +36,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_at_another_layout_nearly(start_ran
     straight = start_ranks(2, {"stage": 2, "save_every": 5, "checkpoints": str(whole)})
     assert straight.wait() == [0, 0], straight.said(0)
     ended = start_ranks(2, {"stage": 2, "save_every": 5, "checkpoints": str(killed), "accumulate": 1})
-    wait_for_step(ended, 7)
+    wait_for(ended, "checkpoint", 5)
     ended.kill()
     manifest, damaged = checkpoint.newest(killed)
     assert damaged == []
@@ -62,7 +62,7 @@ def test_killed_while_it_saves_a_whole_checkpoint_is_left(start_ranks: StartRank
     for attempt in range(2):
         root = tmp_path / str(attempt)
         ranks = start_ranks(2, {"stage": 3, "steps": 400, "save_every": 1, "checkpoints": str(root)})
-        wait_for_step(ranks, 5)
+        wait_for(ranks, "step", 5)
         time.sleep(0.005 * attempt)
         ranks.kill()
 
@@ -71,6 +71,39 @@ def test_killed_while_it_saves_a_whole_checkpoint_is_left(start_ranks: StartRank
         assert manifest.step >= 3
         whole = (path.name for path in root.iterdir() if path.suffix != ".partial")
         assert max(whole) == manifest.path.name
+
+
+SLOW = """
+import threading
+from devkit.kernels.training import __main__ as rank
+from devkit.kernels.training.run import checkpoint, saver
+from devkit.kernels.protocol import serve
+reached, write, poll = threading.Event(), checkpoint.write_data, saver.Saver.poll
+def waits(root, step, *more):
+    assert step != 6 or "quick" in str(root) or reached.wait(60)
+    return write(root, step, *more)
+def counts(self):
+    counts.steps += 1
+    if counts.steps == 9:
+        reached.set()
+    poll(self)
+counts.steps = 0
+checkpoint.write_data, saver.Saver.poll = waits, counts
+raise SystemExit(serve(rank.handle))
+"""
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_that_is_of_its_own_step(
+    start_ranks: StartRanks, tmp_path: Path
+) -> None:
+    wanted = [{"steps": 12, "save_every": 6, "checkpoints": str(tmp_path / name)} for name in ("slow", "quick")]
+    ranks = start_ranks(1, *wanted, script=SLOW)
+
+    assert ranks.wait() == [0], ranks.said(0)
+    told = [(each["event"], each["step"]) for each in ranks.events(0, "step", "checkpoint")]
+    assert told.index(("checkpoint", 6)) > told.index(("step", 9))
+    files = [tmp_path / name / "step-00000006" / checkpoint.file_of(0) for name in ("slow", "quick")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 FULL = """
