@@ -1,28 +1,29 @@
 """Find the first layer where two models part, forward or backward, and whether rounding explains it.
 
-A and B are files, each with a function model() (or FILE.py:NAME) that returns a Layer of Paddle, or a module of torch
-where the environment has it; A has inputs(), a list of arrays. B gets A's weights by name (a matrix that lies the other
-way is transposed; --map B_NAME=A_NAME for others). Both run on the same inputs in fp32, and A in float64 besides: the
-error of each side against that says whether a difference is rounding. The exit status is 4 where they part.
+A and B are FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION: a function model() (or NAME) returns a Layer of Paddle, or a
+module of torch; A has inputs(), a list of arrays. With @REVISION the file imports the code of that commit of the clone
+where you stand (of Paddle, its Python over the environment's wheel), so that one model is compared with itself. B gets
+A's weights by name (a matrix that lies the other way is transposed; --map B_NAME=A_NAME for others). Both run on the
+same inputs in fp32, and A in float64 besides: the error of each side against that says whether a difference is
+rounding. The exit status is 4 where they part.
 
-Example:  devkit align paddle_model.py torch_model.py
+Example:  devkit align paddle_model.py torch_model.py --peer-env .venv-peers
+
+Example:  devkit align model.py:model@HEAD~1 model.py
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import Env, Json
+from devkit.commands._cli.options import DryRun, Env, Json
 from devkit.console import Cell, Column
 from devkit.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.envs.resolve import Environment
-    from devkit.runs import Run
 
 ROWS = 40
 
@@ -35,26 +36,27 @@ def command(
         list[str] | None, typer.Option("--map", metavar="B=A", help="A weight of B and its name in A; may be repeated.")
     ] = None,
     env: Env = "",
+    peer_env: Annotated[
+        str, typer.Option("--peer-env", metavar="NAME", help="Where B runs, if that is another: one with torch.")
+    ] = "",
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    from devkit.envs.resolve import resolve
+    from devkit import aligning
 
     app: App = ctx.obj
-    sides = [_place(each) for each in (a, b)]
     mapped = dict(each.split("=", 1) for each in names or [] if "=" in each)
     if len(mapped) != len(names or []):
         raise UsageError("--map takes B=A", "A weight's name in B, and its name in A.")
-    environment = resolve(app.config, env)
+    planned = aligning.plan(app, aligning.parse(a), aligning.parse(b), mapped, env=env, peer_env=peer_env)
+    if dry_run:
+        app.console.plan(planned.lines)
+        return 0
     with app.start_run("align", a=a, b=b) as run:
-        told, rows = _run(app, environment, run, sides, mapped)
-        parted = [each for each in rows if each["verdict"] == "parts"]
+        found = aligning.execute(app, planned, run)
+        rows, parted = found.rows, found.first
         status = ExitStatus.VERDICT if parted else ExitStatus.DONE
-        result = {
-            "taken": told["taken"],
-            "missing": told["missing"],
-            "layers": rows,
-            "first": parted[0] if parted else None,
-        }
+        result = {"taken": found.taken, "missing": list(found.missing), "layers": list(rows), "first": parted}
         run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
@@ -65,7 +67,7 @@ def command(
         Column("error of B"),
         Column("verdict", "left", importance=15),
     ]
-    place = rows.index(parted[0]) if parted else 0
+    place = rows.index(parted) if parted else 0
     shown = rows[max(place - 3, 0) : max(place - 3, 0) + ROWS]
     app.console.table(
         columns,
@@ -80,42 +82,10 @@ def command(
             for each in shown
         ],
     )
-    for name in told["missing"]:
+    for name in found.missing:
         app.console.look(f"{name} of B has no weight in A: --map {name}=NAME")
     if parted:
-        app.console.look(
-            f"they part first at the {parted[0]['kind']} of {parted[0]['layer']}: rounding does not explain it"
-        )
+        app.console.look(f"they part first at the {parted['kind']} of {parted['layer']}: rounding does not explain it")
     else:
         app.console.done(f"{len(rows)} outputs and gradients agree to rounding")
     return status
-
-
-def _place(text: str) -> tuple[str, str]:
-    file, _, function = text.partition(":")
-    if not file.endswith(".py") or not Path(file).is_file():
-        raise UsageError(f"{file} does not exist", "A model is FILE.py or FILE.py:NAME.")
-    return str(Path(file).resolve()), function or "model"
-
-
-def _run(
-    app: App, environment: Environment, run: Run, sides: list[tuple[str, str]], names: dict[str, str]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Trace both models, each in a process of its own, and compare."""
-    from devkit.launch import Worker, device_environment
-
-    def ask(name: str, request: dict[str, Any], answer: str) -> dict[str, Any]:
-        environ = device_environment(app)
-        with Worker(app, environment, "align", folder=run.folder, name=name, environ=environ) as worker:
-            event: dict[str, Any] = worker.ask({**request, "folder": str(run.folder), "names": names}, answer)
-            return event
-
-    (file_a, make_a), (file_b, make_b) = sides
-    with app.console.progress("running both models"):
-        one = {"do": "trace", "file": file_a, "function": make_a}
-        ask("a", {**one, "name": "a", "dtype": "float32", "weights": "save"}, "traced")
-        ask("exact", {**one, "name": "exact", "dtype": "float64", "weights": "take"}, "traced")
-        other = {"do": "trace", "file": file_b, "function": make_b, "name": "b", "dtype": "float32", "weights": "take"}
-        told = ask("b", other, "traced")
-        rows = ask("compare", {"do": "compare"}, "compared")["rows"]
-    return told, rows

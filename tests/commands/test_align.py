@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,34 @@ def test_models_that_agree_and_the_layer_where_others_part(devkit: Devkit, tmp_p
     assert parted.status == 4, parted.err
     first = json.loads(parted.out)["first"]
     assert (first["layer"], first["kind"]) == ("act", "output")
+
+
+def test_one_model_at_two_revisions(devkit: Devkit, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    clone.mkdir()
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", *words], cwd=clone, check=True, capture_output=True, timeout=60)
+
+    git("init", "-q", "-b", "develop", ".")
+    (clone / "blocks.py").write_text("from paddle import nn\n\nAct = nn.GELU\n")
+    model = MODEL.format(act="GELU").replace("nn.GELU()", "blocks.Act()").replace("import paddle", "import blocks")
+    (tmp_path / "model.py").write_text(model)
+    git("add", "-A")
+    git("commit", "-q", "-m", "One")
+    (clone / "blocks.py").write_text("from paddle import nn\n\nAct = nn.SiLU\n")
+    git("commit", "-q", "-a", "-m", "Two")
+    (clone / "blocks.py").write_text("uncommitted work is none of it's\n")
+    line = ("align", "../model.py:model@HEAD~1", "../model.py:model@HEAD", *ENV)
+    dry = devkit(*line, "--dry-run", cwd=clone).out.splitlines()
+    assert len(dry) == 4
+    assert all("-m devkit.kernels.align" in each for each in dry[2:])
+    parted = devkit(*line, "--json", cwd=clone)
+    assert parted.status == 4, parted.err
+    assert json.loads(parted.out)["first"]["layer"] == "act"
+    for words in (("align", "../model.py:model@nowhere", "../model.py"), ("align", "../model.py", "../none.py")):
+        one, two = devkit(*words, "--dry-run", cwd=clone), devkit(*words, cwd=clone)
+        assert (one.status, one.err) == (two.status, two.err) == (2, one.err)
 
 
 def test_words_that_name_no_model(devkit: Devkit, tmp_path: Path) -> None:

@@ -1,0 +1,182 @@
+"""Two models, or one at two revisions, traced side by side: which lines run, and what they say."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devkit.errors import DevkitError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from devkit.app import App
+    from devkit.envs.resolve import Environment
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.launch import Worker
+    from devkit.runs import Run
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where a model comes from: ``FILE.py``, ``FILE.py:NAME`` or ``FILE.py:NAME@REVISION``.
+
+    Attributes:
+        revision: a commit of the clone around the current folder, whose code the file imports; empty for what is there.
+    """
+
+    file: str
+    function: str = "model"
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A model, the environment that it runs in, and the folders that it imports from before all others."""
+
+    model: Model
+    environment: Environment
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run: the two sides, and the weights' names."""
+
+    a: Side
+    b: Side
+    names: Mapping[str, str]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that a person may read."""
+        both = (self.a, self.b)
+        revisions = [each.model.revision for each in both if each.model.revision]
+        rows = [f"git worktree add --detach FOLDER {shlex.quote(each)}" for each in revisions]
+        return [
+            *rows,
+            *(
+                f"{shlex.join(each.environment.argv('align'))}  # {each.model.file}:{each.model.function}"
+                for each in both
+            ),
+        ]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What a comparison came to: how many of B's weights were found in A, which were not, and a row a layer."""
+
+    taken: int
+    missing: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def first(self) -> dict[str, Any] | None:
+        """The first layer where they part."""
+        return next((each for each in self.rows if each["verdict"] == "parts"), None)
+
+
+def parse(text: str) -> Model:
+    """Return the model that a word names.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    place, _, revision = text.partition("@") if ".py@" in text or ":" in text else (text, "", "")
+    file, _, function = place.partition(":")
+    if not file.endswith(".py") or not Path(file).is_file():
+        raise UsageError(f"{file} does not exist", "A model is FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION.")
+    return Model(str(Path(file).resolve()), function or "model", revision)
+
+
+def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str) -> Plan:
+    """Return what will run.
+
+    Raises:
+        DevkitError: there is no such environment, or no clone here whose revision it could be.
+    """
+    from devkit.envs.resolve import resolve
+
+    one = resolve(app.config, env)
+    two = resolve(app.config, peer_env) if peer_env else one
+    if a.revision or b.revision:
+        from devkit.bisecting.trying import commit_of
+        from devkit.git.session import open_session
+
+        with open_session(app, changes=False) as session:
+            a, b = (
+                replace(each, revision=commit_of(session, each.revision, "the revision")) if each.revision else each
+                for each in (a, b)
+            )
+    return Plan(Side(a, one), Side(b, two), names)
+
+
+def execute(app: App, planned: Plan, run: Run) -> Aligned:
+    """Trace both models, each in a process of its own, and compare.
+
+    Raises:
+        DevkitError: a revision cannot be made ready, or a model cannot be made or run.
+    """
+    a, b = planned.a, planned.b
+    if a.model.revision or b.model.revision:
+        from devkit.git.session import open_session
+
+        with open_session(app, changes=False) as session:
+            state = session.state(status=False)
+            a, b = (_at_revision(session, state, side, name, run) for name, side in (("a", a), ("b", b)))
+    with (
+        app.console.progress("running both models"),
+        _worker(app, a, run, "a") as one,
+        _worker(app, b, run, "b") as two,
+    ):
+        common = {"do": "trace", "folder": str(run.folder), "names": dict(planned.names)}
+        first = {**common, "file": a.model.file, "function": a.model.function}
+        one.ask({**first, "name": "a", "dtype": "float32", "weights": "save"}, "traced")
+        one.ask({**first, "name": "exact", "dtype": "float64", "weights": "take"}, "traced")
+        second = {**common, "file": b.model.file, "function": b.model.function, "name": "b", "dtype": "float32"}
+        told = two.ask({**second, "weights": "take"}, "traced")
+        rows: Sequence[dict[str, Any]] = one.ask({"do": "compare", "folder": str(run.folder)}, "compared")["rows"]
+    return Aligned(told["taken"], tuple(told["missing"]), tuple(rows))
+
+
+def _worker(app: App, side: Side, run: Run, name: str) -> Worker:
+    """Return a worker in which a side's modules come first."""
+    import os
+
+    from devkit.launch import Worker, device_environment
+
+    environ = device_environment(app)
+    environ["PYTHONPATH"] = os.pathsep.join([environ["PYTHONPATH"], *side.paths])
+    return Worker(app, side.environment, "align", folder=run.folder, name=name, environ=environ)
+
+
+def _at_revision(session: Session, state: State, side: Side, name: str, run: Run) -> Side:
+    """Return a side whose revision is checked out and ready; a file of the clone is taken from that revision too."""
+    import os
+
+    from devkit.config import Config
+    from devkit.tryout import sides, tryout
+    from devkit.tryout.trial import Commits, Trial
+
+    commit = side.model.revision
+    if not commit:
+        return side
+    trial = Trial(session.app, session.place, f"align-{name}", state.setting("extensions.objectformat"))
+    with trial.locked():
+        trial.open()
+        folder = trial.side("request")
+        trial.check_out_side(folder, commit)
+        options = tryout.Options(env=str(side.environment.folder))
+        work = tryout.Work(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
+        ready = sides.prepare(work, [], alone=True)
+    if ready.request.problem:
+        raise DevkitError(f"{commit[:10]} does not build", ready.request.problem)
+    file = Path(side.model.file)
+    if state.place.top is not None and file.is_relative_to(state.place.top.resolve()):
+        there = folder / file.relative_to(state.place.top.resolve())
+        file = there if there.is_file() else file
+    paths = tuple(filter(None, ready.request.environ["PYTHONPATH"].split(os.pathsep)))
+    return replace(side, model=replace(side.model, file=str(file)), paths=paths)
