@@ -19,7 +19,7 @@ from devkit.commands._cli.options import Json
 if TYPE_CHECKING:
     from devkit.console import Console
     from devkit.transfer.http_server.announce import Announcement
-    from devkit.transfer.http_server.connection import Served
+    from devkit.transfer.http_server.answers import Served
     from devkit.transfer.http_server.server import Server
 
 
@@ -50,7 +50,7 @@ def command(
     from devkit.text import counted, duration, size
     from devkit.transfer.copy import parse_rate, parse_size
     from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time
-    from devkit.transfer.http_server.start import open_share
+    from devkit.transfer.http_server.server import open_share
 
     app = ctx.obj
     console = app.console

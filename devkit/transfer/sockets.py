@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import os
 import select
 import socket
 import ssl
 import struct
 import threading
-from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import cast
 
 from devkit.transfer.remote import wire
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SILENCE_S = 60.0
 
@@ -26,44 +23,53 @@ def block_with_timeout(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", int(SILENCE_S), 0))
 
 
-def pace_less(listener: socket.socket) -> bytes:
-    """Let the connections of a listener begin without pacing, and return how they would else have been controlled.
+class _Pump(asyncio.Protocol):
+    """Passes on what one connection receives to another, no faster than that one sends.
 
-    BBR, the usual control of some machines, sends by a clock even where nothing but memory lies between the ends.
+    Args:
+        other: where it goes.
+        replaced: whose connection it was before, and is told when it ends.
     """
-    control = getattr(socket, "TCP_CONGESTION", None)  # of Linux, which always has Reno
-    if control is None:
-        return b""
-    usual = listener.getsockopt(socket.IPPROTO_TCP, control, 16).rstrip(b"\0")
-    with contextlib.suppress(OSError):
-        listener.setsockopt(socket.IPPROTO_TCP, control, b"reno")
-    return usual
+
+    def __init__(self, other: asyncio.Transport, replaced: asyncio.BaseProtocol | None = None) -> None:
+        self._other = other
+        self._replaced = replaced
+        self._ours: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._ours = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._other.write(data)
+
+    def pause_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.pause_reading()
+
+    def resume_writing(self) -> None:
+        if not self._other.is_closing():
+            self._other.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._other.close()
+        if self._replaced is not None:
+            self._replaced.connection_lost(exc)
 
 
-def pace_as_usual(connection: socket.socket, usual: bytes) -> None:
-    """Give a connection that leaves this machine the control that ``pace_less`` took from it."""
-    if usual and not within_this_machine(connection.getsockname()[0], connection.getpeername()[0]):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, usual)
+async def take_over(transport: asyncio.Transport) -> socket.socket:
+    """Return a socket that blocks, over which a thread goes on with an event loop's connection.
 
-
-def within_this_machine(here: str, peer: str) -> bool:
-    """Tell whether both addresses of a connection are this machine's."""
-    return here == peer or ip_address(peer.partition("%")[0].removeprefix("::ffff:")).is_loopback
-
-
-@contextlib.contextmanager
-def full_segments(connection: socket.socket) -> Iterator[None]:
-    """Let a socket send none but full segments until the end, where what is left goes: less work for both ends."""
-    cork = getattr(socket, "TCP_CORK", None)  # of Linux
-    if cork is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        yield
-        return
-    connection.setsockopt(socket.IPPROTO_TCP, cork, 1)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            connection.setsockopt(socket.IPPROTO_TCP, cork, 0)
+    It is the connection's own where that is plain; an encrypted one is read and written by the loop.
+    """
+    if transport.get_extra_info("ssl_object") is None:
+        transport.pause_reading()
+        while transport.get_write_buffer_size() and not transport.is_closing():  # noqa: ASYNC110 - the protocol, which would be told, is another's
+            await asyncio.sleep(0.01)
+        return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+    ours, theirs = socket.socketpair()
+    inner, _ = await asyncio.get_running_loop().create_connection(lambda: _Pump(transport), sock=theirs)
+    transport.set_protocol(_Pump(inner, transport.get_protocol()))
+    return ours
 
 
 def channel_over(connection: socket.socket, first: bytes = b"") -> wire.Channel:

@@ -1,36 +1,130 @@
-"""The server of a share: it listens, counts who is connected, and ends; each connection has a thread."""
+"""The server of a share: aiohttp parses, ranges, encrypts; this bounds who is connected, and says when it ends."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
-import selectors
 import socket
 import threading
-import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.journal import Span, merged, missing
-from devkit.transfer.http_server import http
-from devkit.transfer.http_server.connection import Connection, Served
-from devkit.transfer.http_server.http import Gone
-from devkit.transfer.sockets import pace_as_usual, pace_less
+from devkit.transfer.http_server.announce import reachable
+from devkit.transfer.http_server.answers import Served, answer
+from devkit.transfer.http_server.requests import BadRequest
+from devkit.transfer.http_server.tree import Tree
+from devkit.transfer.http_server.upload import Inbox
+from devkit.transfer.remote.sender import Pace
+from devkit.transfer.sockets import SILENCE_S
 
 if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from devkit.transfer.http_server.certificate import Certificate
-    from devkit.transfer.http_server.tree import Opened, Tree
-    from devkit.transfer.http_server.upload import Inbox
+    from devkit.transfer.http_server.tree import Opened
 
 CONNECTIONS = 256
 CONNECTIONS_OF_ONE = 64
 REMEMBERED = 1024
 SECRET_BYTES = 16
+HEAD_S = 15.0
+MAX_LINE = 12 * 1024
+MAX_HEAD = 16 * 1024
+MAX_HEADERS = 64
+WORKERS = 64
+END_S = 2.0
+
+
+class Client(RequestHandler):
+    """One client's connection: bounded in number, in its heads, and in the time that a head or silence may take."""
+
+    __slots__ = ("_admitted", "_ended", "_pace", "_share")
+
+    def __init__(self, share: Server, manager: web.Server) -> None:
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=HEAD_S,
+            tcp_keepalive=False,
+            access_log=None,  # type: ignore[arg-type]  # it would name the secret
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_HEAD,
+            max_headers=MAX_HEADERS,
+            lingering_time=END_S,
+            read_bufsize=1 << 18,
+            auto_decompress=False,
+        )
+        self._share = share
+        self._admitted = ""
+        self._ended = False
+        self._pace = Pace(share.rate)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let a client in, or not."""
+        peer = str(transport.get_extra_info("peername")[0])
+        if not self._share.admit(peer):
+            cast("asyncio.Transport", transport).abort()
+            return
+        self._admitted = peer
+        # The kernel ends what does not move, whether it waits for an answer to data or for room to send it.
+        if option := getattr(socket, "TCP_USER_TIMEOUT", None):
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(SILENCE_S * 1000))
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count it no more."""
+        if self._admitted:
+            self._share.dismiss(self._admitted)
+        self._admitted = ""
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # the loop looks at what it returns
+        """Answer what was asked by a client that has no more to ask: without this it would be cut off."""
+        self._ended = True
+        if self._current_request is not None:
+            _end_body(self._current_request)
+        if self._waiter is not None:
+            self.force_close()
+        elif not self._messages:
+            self.close()
+        return True
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request, the last one where no more can come."""
+        if self._ended:
+            _end_body(request)
+        response = await answer(self._share, request, self._pace)
+        if self._ended and not self._messages:
+            response.force_close()
+        return response
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse what is no request; a bug of ours is logged."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        return BadRequest(HTTPStatus(status)).answer()
+
+
+def _end_body(request: web.BaseRequest) -> None:
+    """Let whoever reads what follows a head know that no more will."""
+    if not request.content.is_eof():
+        request.content.set_exception(ConnectionResetError("the upload broke off"))
 
 
 class Server:
@@ -70,22 +164,19 @@ class Server:
         self.rate = rate
         self.on_served = on_served
         self._stopping = threading.Event()
-        self._wake_read, self._wake_write = socket.socketpair()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
         self._peers: Counter[str] = Counter()
-        self._open: set[socket.socket] = set()
+        self._streams: set[socket.socket] = set()
         self._covered: dict[tuple[str, bytes, str], tuple[list[Span], float]] = {}
-        self._lock = threading.Lock()
         try:
             family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
             both = address == "::" and socket.has_dualstack_ipv6()
             self._listener = socket.create_server(family[4][:2], family=family[0], backlog=128, dualstack_ipv6=both)
         except OSError as error:
-            self._wake_read.close()
-            self._wake_write.close()
             why = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
             named = f"{address} port {port}" if port else address
             raise DevkitError(f"{named} cannot be listened on", f"{why}.") from error
-        self._usual_control = pace_less(self._listener)
         self.address, self.port = self._listener.getsockname()[:2]
 
     @property
@@ -106,91 +197,81 @@ class Server:
 
     def run(self, expire_s: float | None = None) -> None:
         """Serve until ``stop`` is called, or the time is over."""
-        deadline = None if expire_s is None else time.monotonic() + expire_s
-        selector = selectors.DefaultSelector()
-        selector.register(self._listener, selectors.EVENT_READ)
-        selector.register(self._wake_read, selectors.EVENT_READ)
         try:
-            while not self._stopping.is_set():
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    break
-                if any(key.fileobj is self._listener for key, _ in selector.select(left)):
-                    self._accept()
+            asyncio.run(self._run(expire_s))
         finally:
-            selector.close()
             self.close()
+
+    async def _run(self, expire_s: float | None) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(WORKERS))
+        loop.set_exception_handler(lambda _loop, _context: None)  # a client that breaks off is no error of ours
+        ended = self._ended = asyncio.Event()
+        if self.stopping:
+            return
+        manager = web.Server(lambda request: cast("Client", request.protocol).answer(request))
+        listening = await loop.create_server(
+            lambda: Client(self, manager),
+            sock=self._listener,
+            backlog=128,
+            ssl=self.certificate.context if self.certificate else None,
+            ssl_handshake_timeout=HEAD_S if self.certificate else None,
+        )
+        try:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(ended.wait(), expire_s)
+        finally:
+            self._stopping.set()
+            listening.close()
+            for stream in self._streams:
+                with contextlib.suppress(OSError):
+                    stream.shutdown(socket.SHUT_RDWR)
+            await manager.shutdown(END_S / 10)
 
     def stop(self) -> None:
         """End ``run``, from any thread."""
         self._stopping.set()
-        with contextlib.suppress(OSError):
-            self._wake_write.send(b".")
+        if self._loop is not None and self._ended is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def close(self) -> None:
-        """End all connections and listen no more."""
+        """Listen no more."""
         self._stopping.set()
         self._listener.close()
-        with self._lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + 2
-        while self._open and time.monotonic() < deadline:
-            time.sleep(0.01)
-        self._wake_read.close()
-        self._wake_write.close()
 
-    def _accept(self) -> None:
-        try:
-            connection, peer = self._listener.accept()
-        except OSError:  # the client went before it was let in, or there are too many open files
-            time.sleep(0.01)
-            return
-        host = str(peer[0])
-        with self._lock:
-            if len(self._open) >= CONNECTIONS or self._peers[host] >= CONNECTIONS_OF_ONE:
-                connection.close()
-                return
-            self._open.add(connection)
-            self._peers[host] += 1
-        threading.Thread(target=self._serve, args=(connection, host), daemon=True).start()
+    def admit(self, peer: str) -> bool:
+        """Count a connection of a client, and tell whether it may have it."""
+        if self._peers.total() >= CONNECTIONS or self._peers[peer] >= CONNECTIONS_OF_ONE:
+            return False
+        self._peers[peer] += 1
+        return True
 
-    def _serve(self, connection: socket.socket, host: str) -> None:
-        wrapped: socket.socket | ssl.SSLSocket = connection
+    def dismiss(self, peer: str) -> None:
+        """Take note that a connection ended."""
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+
+    @contextlib.contextmanager
+    def ending(self, stream: socket.socket) -> Iterator[None]:
+        """End a stream when the share does."""
+        self._streams.add(stream)
         try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            pace_as_usual(connection, self._usual_control)
-            if self.certificate:
-                connection.settimeout(http.HEAD_S)
-                wrapped = self.certificate.context.wrap_socket(connection, server_side=True)
-                with self._lock:
-                    self._open.discard(connection)
-                    self._open.add(wrapped)
-            Connection(self, wrapped, host).run()
-        except (Gone, OSError):
-            pass
+            yield
         finally:
-            with self._lock:
-                self._open.discard(connection)
-                self._open.discard(wrapped)
-                self._peers[host] -= 1
-                if not self._peers[host]:
-                    del self._peers[host]
-            with contextlib.suppress(OSError):
-                wrapped.close()
+            self._streams.discard(stream)
 
     def covered(self, peer: str, opened: Opened, span: Span, began: float) -> float | None:
         """Note a range that was fetched; return when its client's first one began if it now has the whole file."""
         key = (peer, opened.path, opened.etag)
-        with self._lock:
-            spans, first = self._covered.pop(key, ([], began))
-            spans, first = merged([*spans, span]), min(first, began)
-            if not missing(spans, opened.status.st_size):
-                return first
-            self._covered[key] = spans, first
-            while len(self._covered) > REMEMBERED:
-                self._covered.pop(next(iter(self._covered)))
+        spans, first = self._covered.pop(key, ([], began))
+        spans, first = merged([*spans, span]), min(first, began)
+        if not missing(spans, opened.status.st_size):
+            return first
+        self._covered[key] = spans, first
+        while len(self._covered) > REMEMBERED:
+            self._covered.pop(next(iter(self._covered)))
         return None
 
     def served(self, served: Served) -> None:
@@ -198,3 +279,50 @@ class Server:
         self.on_served(served)
         if self.once and served.complete and not served.uploaded:
             self.stop()
+
+
+@contextlib.contextmanager
+def open_share(
+    paths: Sequence[Path],
+    *,
+    address: str = "127.0.0.1",
+    port: int = 0,
+    upload: Path | None = None,
+    quota: int = 10 << 30,
+    reserve: int = 1 << 30,
+    once: bool = False,
+    encrypted: bool = False,
+    rate: int = 0,
+    on_served: Callable[[Served], None] = lambda _served: None,
+) -> Iterator[Server]:
+    """Listen, and close everything at the end; the arguments are those of ``Server`` and ``Inbox``.
+
+    Raises:
+        DevkitError: a path cannot be shared, or the address not listened on.
+    """
+    with contextlib.ExitStack() as stack:
+        tree = Tree(paths)
+        stack.callback(tree.close)
+        inbox = None
+        if upload is not None:
+            inbox = Inbox(upload, quota=quota, reserve=reserve)
+            stack.callback(inbox.close)
+        certificate = None
+        if encrypted:
+            from devkit.transfer.http_server.certificate import make_certificate
+
+            certificate = make_certificate(
+                list(dict.fromkeys([*reachable(address), "localhost", socket.gethostname()]))
+            )
+        server = Server(
+            tree,
+            address=address,
+            port=port,
+            inbox=inbox,
+            certificate=certificate,
+            once=once,
+            rate=rate,
+            on_served=on_served,
+        )
+        stack.callback(server.close)
+        yield server

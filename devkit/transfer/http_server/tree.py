@@ -173,13 +173,21 @@ class Tree:
                 above.append(part)
         return b"/".join([*above, *names[depth + 1 :]])
 
-    def list(self, opened: Opened | None) -> list[Item]:
-        """Return what is in a folder, or at the root where several paths are shared (None), by name."""
-        if opened is None:
-            return [item for name in self.names if (item := self._item(name, name))]
+    def items(self, opened: Opened) -> list[Item]:
+        """Return what is in a folder, by name."""
         prefix = opened.path + b"/" if opened.path else b""
         names = sorted(os.fsencode(name) for name in os.listdir(opened.descriptor))
         return [item for name in names if not PART.match(name) and (item := self._item(prefix + name, name))]
+
+    def root_items(self) -> list[Item]:
+        """Return what is at the root: what is in the one folder, or each of several paths."""
+        if self._root is None:
+            return [item for name in self.names if (item := self._item(name, name))]
+        opened = self.open(b"")
+        try:
+            return self.items(opened)
+        finally:
+            os.close(opened.descriptor)
 
     def _item(self, path: bytes, name: bytes) -> Item | None:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
 from devkit.text import size as size_text
-from devkit.transfer.http_server.http import BadRequest
+from devkit.transfer.http_server.requests import BadRequest
 from devkit.transfer.remote.folders import NO_FOLLOW
 from devkit.transfer.remote.names import folded
 

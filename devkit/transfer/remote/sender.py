@@ -93,13 +93,19 @@ class Pace:
         self.rate = rate
         self._free_at = time.monotonic()
 
+    def delay(self, count: int) -> float:
+        """Return for how many seconds to wait until so many bytes more may have gone."""
+        if self.rate <= 0:
+            return 0.0
+        now = time.monotonic()
+        self._free_at = max(self._free_at, now - 0.1) + count / self.rate
+        return max(self._free_at - now, 0.0)
+
     def spend(self, count: int) -> None:
         """Wait until so many bytes more may have gone."""
-        if self.rate > 0:
-            now = time.monotonic()
-            self._free_at = max(self._free_at, now - 0.1) + count / self.rate
-            if self._free_at > now:
-                time.sleep(self._free_at - now)
+        delay = self.delay(count)
+        if delay:
+            time.sleep(delay)
 
 
 class Sender:

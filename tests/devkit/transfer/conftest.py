@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.transfer.http_server.start import open_share
+from devkit.transfer.http_server.server import open_share
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import Offer, describe
 from devkit.transfer.remote.receiver import Options, Receiver
