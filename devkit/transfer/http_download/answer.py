@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import http.client
+import os
 import re
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from devkit.errors import DevkitError, Hint
+from devkit.transfer.http_download.client import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
-    from devkit.transfer.http_download.client import Client
+    from devkit.transfer.http_download.address import Address
+    from devkit.transfer.http_download.client import Client, Proxy
 
+BROKEN = (OSError, aiohttp.ClientError, asyncio.TimeoutError)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -54,7 +62,7 @@ def describe(status: int, headers: Mapping[str, str]) -> RemoteFile:
     """
     if status not in (200, 206, 416):
         why = {401: "It asks for a password.", 403: "It refuses.", 404: "There is no such file.", 410: "It is gone."}
-        phrase = http.client.responses.get(status, "")
+        phrase = next((known.phrase for known in HTTPStatus if known == status), "")
         raise DevkitError(f"the server answered {status} {phrase}".rstrip(), why.get(status, ""))
     tag = headers.get("ETag") or ""
     date = headers.get("Last-Modified") or ""
@@ -85,25 +93,58 @@ def _time_ns(date: str) -> int:
         return 0
 
 
-@dataclass
 class Stream:
-    """An answer that is open, and where in the file its next byte lies."""
+    """An answer that is open.
 
-    client: Client
-    response: http.client.HTTPResponse
-    at: int = 0
+    Attributes:
+        at: where in the file its next byte lies.
+        end: where it ends; -1 where it does not say.
+    """
+
+    def __init__(self, client: Client, response: aiohttp.ClientResponse, at: int = 0) -> None:
+        self.client = client
+        self.at = at
+        self.end = -1 if response.content_length is None else at + response.content_length
+        self._response = response
+        self._rest = memoryview(b"")
+        self._closed = False
 
     def goes_on(self, at: int) -> bool:
         """Tell whether the next byte to come is the one at an offset."""
-        return self.at == at and self.response.length != 0 and not self.response.isclosed()
+        return self.at == at != self.end and not self._closed
+
+    async def read_into(self, view: memoryview) -> int:
+        """Return how many bytes came, as many as there is room for; 0 at the answer's end.
+
+        Raises:
+            OSError, aiohttp.ClientError: the connection ended early.
+        """
+        if not self._rest:
+            self._rest = memoryview(await self._response.content.readany())
+        count = min(len(view), len(self._rest))
+        view[:count], self._rest = self._rest[:count], self._rest[count:]
+        self.at += count
+        return count
+
+    async def fill(self, view: memoryview) -> None:
+        """Take as many bytes as there is room for.
+
+        Raises:
+            OSError, aiohttp.ClientError: the answer ended before.
+        """
+        while view:
+            count = await self.read_into(view)
+            if not count:
+                raise ConnectionError("the connection ended")
+            view = view[count:]
 
     def close(self) -> None:
-        """End the connection."""
-        self.client.close()
-        self.response.close()
+        """End its connection, unless all has come."""
+        self._closed = True
+        self._response.close()
 
 
-def probe(client: Client) -> tuple[RemoteFile, Stream]:
+async def probe(client: Client) -> tuple[RemoteFile, Stream]:
     """Ask for the file from its first byte on: the answer says what it is, and is gone on with where that can be.
 
     An address that works once is not used up, and a server that takes one connection is not asked for another.
@@ -112,53 +153,49 @@ def probe(client: Client) -> tuple[RemoteFile, Stream]:
         DevkitError: there is none, or the server cannot be reached.
     """
     try:
-        response = client.open({"Range": "bytes=0-"})
-        return describe(response.status, dict(response.headers.items())), Stream(client, response)
-    except (OSError, http.client.HTTPException) as error:
-        client.close()
-        raise unreachable(client, error) from error
-    except DevkitError:
-        client.close()
-        raise
+        response = await client.open({"Range": "bytes=0-"})
+    except BROKEN as error:
+        raise unreachable(client.address, client.proxy, error) from error
+    return describe(response.status, plain(response.headers)), Stream(client, response)
 
 
-def unreachable(client: Client, error: Exception) -> DevkitError:
+def unreachable(address: Address, proxy: Proxy | None, error: Exception) -> DevkitError:
     """Return what to say of a connection that failed."""
-    address = client.address
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = error.certificate_error
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"{address.netloc} could not be reached: its certificate is not trusted here"
         why = "" if address.fingerprint else "The address of a share ends in #sha256=…, which says whom to trust."
         return DevkitError(what, f"{error.verify_message}.\n{why}".rstrip())
-    if client.proxy is not None:
+    if proxy is not None:
         why = (
             f"{said(error)}. The proxy is named by the variables {address.scheme}_proxy or all_proxy, or by proxy.url."
         )
         hint = Hint.of("devkit", "config", "show", purpose="says where proxy.url comes from")
-        return DevkitError(f"{address.netloc} could not be reached through the proxy {client.proxy}", why, hint)
-    if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+        return DevkitError(f"{address.netloc} could not be reached through the proxy {proxy}", why, hint)
+    if isinstance(error, (aiohttp.ClientResponseError, http.client.HTTPException)):
         return DevkitError(f"{address.netloc} does not answer as a web server does", f"{said(error)}.")
     return DevkitError(f"{address.netloc} could not be reached", f"{said(error)}.")
 
 
 def said(error: BaseException) -> str:
     """Return why a connection failed, in a few words."""
-    if isinstance(error, http.client.IncompleteRead):
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)):
         return "the connection ended"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.message.strip().splitlines()[0].rstrip(":")[:200] if error.message.strip() else str(error)
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
 
 
-def pour(stream: Stream, remote: RemoteFile, buffer: memoryview) -> Iterator[int]:
+async def pour(stream: Stream, remote: RemoteFile, buffer: memoryview) -> AsyncIterator[int]:
     """Yield how many bytes of an answer came into a buffer, to the answer's end.
 
     Raises:
-        ConnectionError: it ended early.
+        OSError, aiohttp.ClientError: it ended early.
     """
-    response = stream.response
-    try:
-        while count := response.readinto(buffer):
-            stream.at += count
-            yield count
-        if response.length or (remote.size > stream.at and remote.encoding == ""):
-            raise ConnectionError("the connection ended")
-    finally:
-        stream.close()
+    while count := await stream.read_into(buffer):
+        yield count
+    if remote.size > stream.at and remote.encoding == "":
+        raise ConnectionError("the connection ended")

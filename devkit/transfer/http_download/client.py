@@ -1,24 +1,24 @@
-"""Connections to a web server: through the proxy where there is one, to the certificate that the address names."""
+"""Requests to a web server, by aiohttp: through the proxy where there is one, to the certificate of the address."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import hashlib
-import hmac
-import http.client
 import os
-import socket
 import ssl
-import time
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
+
+import aiohttp
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError
+from yarl import URL
 
 from devkit import __version__
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.address import redirected
-from devkit.transfer.sockets import block_with_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,8 @@ MAX_REDIRECTS = 20
 BUSY = (429, 503)
 BUSY_TRIES = 4
 LONGEST_WAIT_S = 30.0
+READ_AHEAD = 1 << 20
+LONGEST_LINE = 1 << 16  # addresses that are signed are long
 
 
 class WrongCertificate(DevkitError):
@@ -55,6 +57,19 @@ class Proxy:
     def is_socks(self) -> bool:
         """Whether it carries any connection, and speaks no HTTP."""
         return self.scheme.startswith("socks")
+
+    @property
+    def url(self) -> str:
+        """What ``python-socks`` takes, which carries a connection through any of these."""
+        credentials = f"{quote(self.credentials, safe=':')}@" if self.credentials else ""
+        scheme = "socks4" if self.scheme.startswith("socks4") else "socks5" if self.is_socks else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{credentials}{host}:{self.port}"
+
+    @property
+    def looks_names_up(self) -> bool:
+        """Whether it is given names."""
+        return self.scheme in ("http", "socks5h", "socks4a", "socks")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -89,7 +104,7 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
 
 
 class Client:
-    """One connection, kept open from request to request.
+    """A session with a server, of as many connections as requests are made at once.
 
     Args:
         address: the server; redirections change it.
@@ -101,92 +116,67 @@ class Client:
         self, address: Address, headers: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
         self.address = address
-        self.proxy = proxy_of(address, environ)
         self.headers = dict(headers or {})
         self._environ = environ
-        self._connection: http.client.HTTPConnection | None = None
-        self._prefix = ""
-        self._proxy_headers: dict[str, str] = {}
-        self.tunnels = False
+        self._jar = aiohttp.CookieJar(unsafe=True)  # addresses of machines have cookies too
+        self._sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
 
-    def close(self) -> None:
-        """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    @property
+    def proxy(self) -> Proxy | None:
+        """The proxy on the way."""
+        return proxy_of(self.address, self._environ)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        if self._connection is not None:
-            return self._connection
-        address = self.address
-        proxy = self.proxy = proxy_of(address, self._environ)
-        spoken = proxy if proxy is not None and not proxy.is_socks else None
-        host, port = (spoken.host, spoken.port) if spoken else (address.host, address.port)
-        headers = {"Proxy-Authorization": _basic(spoken.credentials)} if spoken and spoken.credentials else {}
-        self._prefix, self._proxy_headers = "", {}
-        connection: http.client.HTTPConnection
-        if address.scheme == "https":
-            connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=_context(address))
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        if spoken and (address.scheme == "https" or self.tunnels):
-            connection.set_tunnel(address.host, address.port, headers)
-        elif spoken:
-            self._prefix, self._proxy_headers = f"http://{address.netloc}", headers
-        if proxy is not None and proxy.is_socks:
-            connection._create_connection = lambda _address, timeout, _source: _through(proxy, address, timeout)  # type: ignore[attr-defined]  # noqa: SLF001 - http.client's own place for it
-        try:
-            connection.connect()
-            if connection.sock is not None:
-                connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if not isinstance(connection.sock, ssl.SSLSocket):
-                    block_with_timeout(connection.sock)
-            self._verify(connection)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-        return connection
+    async def close(self) -> None:
+        """End all connections."""
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
 
-    def _verify(self, connection: http.client.HTTPConnection) -> None:
-        """Compare the certificate with the address's fingerprint, before a word is said."""
-        if not self.address.fingerprint:
-            return
-        shown = connection.sock.getpeercert(binary_form=True) if isinstance(connection.sock, ssl.SSLSocket) else None
-        if not shown or not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), self.address.fingerprint):
-            raise WrongCertificate(
-                f"{self.address.netloc} is not the server that the address names",
-                "Its certificate has another fingerprint: the share ended, or someone is in between.",
+    def _session(self, proxy: Proxy | None) -> aiohttp.ClientSession:
+        if proxy not in self._sessions:
+            self._sessions[proxy] = aiohttp.ClientSession(
+                connector=_connector(proxy),
+                cookie_jar=self._jar,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=TIMEOUT_S),
+                auto_decompress=False,
+                read_bufsize=READ_AHEAD,
+                max_line_size=LONGEST_LINE,
+                max_field_size=LONGEST_LINE,
             )
+        return self._sessions[proxy]
 
-    def request(self, headers: Mapping[str, str], target: str = "", *, method: str = "GET") -> http.client.HTTPResponse:
-        """Ask for the address, or another target of its server, once more where an idle connection was closed.
+    async def request(self, headers: Mapping[str, str], target: str = "") -> aiohttp.ClientResponse:
+        """Ask for the address, or another target of its server.
 
         Raises:
-            OSError, http.client.HTTPException: the connection failed.
+            OSError, aiohttp.ClientError: the connection failed.
             WrongCertificate: the server is another.
         """
-        for attempt in (1, 2):
-            fresh = self._connection is None
-            connection = self._connect()
-            sent = {"Host": self.address.netloc, "User-Agent": f"devkit/{__version__}", "Accept-Encoding": "identity"}
-            if self.address.credentials:
-                sent["Authorization"] = _basic(self.address.credentials)
-            sent.update(self.headers)
-            try:
-                path = self._prefix + (target or self.address.target)
-                connection.request(method, path, headers={**sent, **self._proxy_headers, **headers})
-                return connection.getresponse()
-            except (ConnectionError, http.client.RemoteDisconnected):
-                self.close()
-                if fresh or attempt == 2:  # noqa: PLR2004 - the second of two
-                    raise
-            except BaseException:
-                self.close()
-                raise
-        raise AssertionError("two attempts end in an answer or an error")
+        address, proxy = self.address, self.proxy
+        spoken = proxy if proxy is not None and not proxy.is_socks else None
+        sent = {"User-Agent": f"devkit/{__version__}", "Accept-Encoding": "identity"}
+        if address.credentials:
+            sent["Authorization"] = basic(address.credentials)
+        trusted: aiohttp.Fingerprint | ssl.SSLContext | bool = True
+        if address.scheme == "https":
+            pin = address.fingerprint
+            trusted = aiohttp.Fingerprint(bytes.fromhex(pin)) if pin else context("")
+        user, _, password = spoken.credentials.partition(":") if spoken else ("", "", "")
+        try:
+            return await self._session(proxy if spoken is None else None).get(
+                URL(f"{address.scheme}://{address.netloc}{target or address.target}", encoded=True),
+                headers={**sent, **self.headers, **headers},
+                allow_redirects=False,
+                ssl=trusted,
+                proxy=str(spoken) if spoken else None,
+                proxy_auth=aiohttp.BasicAuth(user, password) if user else None,
+            )
+        except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:
+            raise ConnectionError(f"it said: {error}") from error
+        except aiohttp.ServerFingerprintMismatch as error:
+            raise wrong_certificate(address) from error
 
-    def open(self, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    async def open(self, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask for the address, go where redirections lead, and wait where a busy server asks for it.
 
         Raises:
@@ -195,16 +185,16 @@ class Client:
         seen = {self.address.url}
         busy = 0
         while True:
-            response = self.request(headers)
-            location = response.headers.get("Location")
+            response = await self.request(headers)
+            location = plain(response.headers).get("Location")
             if response.status in BUSY and busy < BUSY_TRIES:
-                self.close()
-                time.sleep(retry_after(response, 2.0**busy))
+                response.close()
+                await asyncio.sleep(retry_after(response, 2.0**busy))
                 busy += 1
                 continue
             if response.status not in REDIRECTS or not location:
                 return response
-            self.close()
+            response.close()
             before, self.address = self.address, redirected(self.address, location)
             if self.address.origin != before.origin:
                 self.headers = {}
@@ -214,51 +204,47 @@ class Client:
             if len(seen) > MAX_REDIRECTS:
                 raise DevkitError("too many redirects", f"The server redirected the request {MAX_REDIRECTS} times.")
 
-    def take_socket(self) -> socket.socket:
-        """Return the connection's socket, which is the caller's from now on, after an answer without a body."""
-        connection = self._connection
-        if connection is None or connection.sock is None:
-            raise ConnectionError("the connection ended")
-        self._connection = None
-        return connection.sock
+
+def _connector(proxy: Proxy | None) -> aiohttp.BaseConnector:
+    if proxy is None:
+        return aiohttp.TCPConnector(limit=0)
+    connector: aiohttp.BaseConnector = ProxyConnector.from_url(proxy.url, rdns=proxy.looks_names_up, limit=0)
+    return connector
 
 
-def retry_after(response: http.client.HTTPResponse, otherwise: float) -> float:
+def plain(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return a head's lines by their usual names, their bytes as Latin-1: what they are is for their readers to say."""
+    return {
+        name.title().replace("Etag", "ETag"): value.encode("utf-8", "surrogateescape").decode("latin-1")
+        for name, value in headers.items()
+    }
+
+
+def wrong_certificate(address: Address) -> WrongCertificate:
+    """Return what to say of a server whose certificate has another fingerprint than the address."""
+    return WrongCertificate(
+        f"{address.netloc} is not the server that the address names",
+        "Its certificate has another fingerprint: the share ended, or someone is in between.",
+    )
+
+
+def retry_after(response: aiohttp.ClientResponse, otherwise: float) -> float:
     """Return how many seconds a busy server asks to wait, at most half a minute."""
     said = response.headers.get("Retry-After") or ""
     return min(float(said) if said.isdigit() else otherwise, LONGEST_WAIT_S)
 
 
-def _through(proxy: Proxy, address: Address, timeout: float) -> socket.socket:
-    """Return a connection to a server through a SOCKS proxy.
-
-    Raises:
-        ConnectionError: the proxy is not there, or refuses.
-    """
-    from python_socks import ProxyError, ProxyTimeoutError
-    from python_socks.sync import Proxy as Socks
-
-    credentials = f"{quote(proxy.credentials, safe=':')}@" if proxy.credentials else ""
-    scheme = "socks4" if proxy.scheme.startswith("socks4") else "socks5"
-    host = f"[{proxy.host}]" if ":" in proxy.host else proxy.host
-    by_name = proxy.scheme in ("socks5h", "socks4a", "socks")
-    try:
-        found: socket.socket = Socks.from_url(f"{scheme}://{credentials}{host}:{proxy.port}", rdns=by_name).connect(
-            dest_host=address.host, dest_port=address.port, timeout=timeout
-        )
-    except (ProxyError, ProxyTimeoutError) as error:
-        raise ConnectionError(f"it said: {error}") from error
-    return found
-
-
-def _basic(credentials: str) -> str:
+def basic(credentials: str) -> str:
+    """Return what says a user and a password."""
     return "Basic " + base64.b64encode(credentials.encode()).decode()
 
 
-def _context(address: Address) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if address.fingerprint:  # the fingerprint says more than a name and an authority would
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+@cache
+def context(fingerprint: str) -> ssl.SSLContext:
+    """Return how a server is to prove who it is: to the system's authorities, or else by its fingerprint."""
+    found = ssl.create_default_context()
+    found.minimum_version = ssl.TLSVersion.TLSv1_2
+    if fingerprint:  # it says more than a name and an authority would
+        found.check_hostname = False
+        found.verify_mode = ssl.CERT_NONE
+    return found

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import http.client
 import netrc
 import os
-import shlex
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.errors import DevkitError, Hint
+from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.redact import remember_secret
 from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
-from devkit.transfer.http_download.answer import RemoteFile, Stream, pour, probe, unreachable
+from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
-from devkit.transfer.http_download.ranges import BLOCK, Fetch
+from devkit.transfer.http_download.ranges import BLOCK, Download
 from devkit.transfer.http_download.target import has, is_device, mark, open_device, target_of
+from devkit.transfer.http_download.upgrade import upgraded
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.names import part_name
 from devkit.transfer.remote.receiver import Options, Receiver
@@ -29,7 +30,6 @@ from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from devkit.transfer.copy import Watch
     from devkit.transfer.http_download.address import Address
@@ -60,31 +60,62 @@ def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
     Raises:
         DevkitError: the server, the connection or the disk failed.
     """
-    client = Client(with_netrc(address), options.headers, options.environ)
-    remote, stream = probe(client)
-    try:
-        if remote.is_folder:
-            if options.destination == TO_STDOUT:
-                raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
-            return _stream(client, options, watch)
-        if options.destination == TO_STDOUT:
-            return _pour(stream, remote, options, watch, sys.stdout.fileno())
-        target, aside = target_of(client.address, remote, options)
-        if is_device(target):
-            return _pour(stream, remote, options, watch, open_device(target))
-        if remote.digests and target.is_file() and not options.sha256:
-            outcome = _stream(client, replace(options, destination=str(target)), watch)
-            mark(target)
-        else:
-            outcome = _file(stream, remote, target, options, watch)
-    finally:
-        stream.close()
-    if aside:
-        outcome.remarks = (*outcome.remarks, f"{aside} is here already, and stays: the file is saved as {target.name}")
+    found = asyncio.run(_fetch(with_netrc(address), options, watch))
+    if isinstance(found, Outcome):
+        return found
+    outcome = _stream(found.address, replace(options, destination=found.target, headers=found.headers), watch)
+    if found.is_file and not options.dry_run:
+        mark(Path(found.target))
+    outcome.remarks += found.remarks
     return outcome
 
 
-def _pour(stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int) -> Outcome:
+@dataclass(frozen=True)
+class _Streamed:
+    """What is to be had in a stream of ``devkit serve``.
+
+    Attributes:
+        address: where redirections led.
+        headers: what that server may be told.
+        target: where it goes.
+        is_file: whether it is a file that is here in another version.
+    """
+
+    address: Address
+    headers: dict[str, str]
+    target: str
+    is_file: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome | _Streamed:
+    """Fetch a file; return where a stream of ``devkit serve`` is to be had instead, and where it goes."""
+    client = Client(address, options.headers, options.environ)
+    stream = None
+    try:
+        remote, stream = await probe(client)
+        if remote.is_folder:
+            if options.destination == TO_STDOUT:
+                raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
+            return _Streamed(client.address, client.headers, options.destination)
+        if options.destination == TO_STDOUT:
+            return await _pour(stream, remote, options, watch, sys.stdout.fileno())
+        target, aside = target_of(client.address, remote, options)
+        remarks = (f"{aside} is here already, and stays: the file is saved as {target.name}",) if aside else ()
+        if is_device(target):
+            return await _pour(stream, remote, options, watch, open_device(target))
+        if remote.digests and target.is_file() and not options.sha256:
+            return _Streamed(client.address, client.headers, str(target), True, remarks)
+        outcome = await _file(stream, remote, target, options, watch)
+        outcome.remarks += remarks
+        return outcome
+    finally:
+        if stream is not None:
+            stream.close()
+        await client.close()
+
+
+async def _pour(stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int) -> Outcome:
     """Write a file into what is no file: a device, a pipe, standard output; in one stream, as it comes."""
     outcome = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
@@ -93,20 +124,15 @@ def _pour(stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watc
     buffer = memoryview(bytearray(BLOCK))
     done = 0
     try:
-        for count in pour(stream, remote, buffer) if not options.dry_run else ():
-            digest.update(buffer[:count])
-            written = 0
-            while written < count:
-                written += os.write(descriptor, buffer[written:count])
-            pace.spend(count)
-            done += count
-            watch.done(count)
-    except (http.client.HTTPException, TimeoutError, ConnectionResetError) as error:
-        raise DevkitError("the file did not arrive whole", f"{error}.") from error
-    except BrokenPipeError as error:
-        raise DevkitError("what reads the file ended", "It took no more.") from error
-    except OSError as error:
-        raise DevkitError(f"{options.destination} cannot be written", f"{error.strerror}.") from error
+        if not options.dry_run:
+            async for count in pour(stream, remote, buffer):
+                digest.update(buffer[:count])
+                _write(descriptor, buffer[:count], options.destination)
+                await asyncio.sleep(pace.delay(count))
+                done += count
+                watch.done(count)
+    except BROKEN as error:
+        raise DevkitError("the file did not arrive whole", f"{said(error)}.") from error
     finally:
         if options.destination != TO_STDOUT:
             os.close(descriptor)
@@ -114,6 +140,16 @@ def _pour(stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watc
         raise DevkitError("what came is not the file that was asked for", "Its SHA-256 differs; it is written already.")
     _finish(outcome, {"files": int(not options.dry_run), "bytes": done, "same_bytes": 0, "again_bytes": 0}, began)
     return outcome
+
+
+def _write(descriptor: int, data: memoryview, destination: str) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError as error:
+        raise DevkitError("what reads the file ended", "It took no more.") from error
+    except OSError as error:
+        raise DevkitError(f"{destination} cannot be written", f"{error.strerror}.") from error
 
 
 def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> Outcome:
@@ -137,7 +173,7 @@ def _finish(outcome: Outcome, counts: dict[str, int], began: float) -> None:
     outcome.wire_bytes = counts["bytes"]
 
 
-def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> Outcome:
+async def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> Outcome:
     began = time.monotonic()
     have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
     outcome = _planned(remote, have, target.name, watch)
@@ -145,21 +181,18 @@ def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOption
     if not have and not options.dry_run:
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        address = stream.client.address
-        headers = stream.client.headers
-        fetch = Fetch(
+        download = Download(
             stream,
             remote,
             target,
-            connect=lambda: Client(address, headers, options.environ),
             mark=mark,
             prove=lambda part: _prove(part, target, options.sha256),
             connections=options.connections,
             rate=options.rate,
             on_done=watch.done,
         )
-        before = fetch.run()
-        counts = {"files": 1, "bytes": fetch.fetched, "same_bytes": before, "again_bytes": fetch.again}
+        before = await download.run()
+        counts = {"files": 1, "bytes": download.fetched, "same_bytes": before, "again_bytes": download.again}
         outcome.remarks = tuple(_remarks(remote))
     _finish(outcome, counts, began)
     return outcome
@@ -204,27 +237,11 @@ def _hash_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def _stream(client: Client, options: FetchOptions, watch: Watch) -> Outcome:
+def _stream(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
     outcome = Outcome("")
-    client.close()
-    client.tunnels = True  # a proxy takes an upgrade for itself, and has to: RFC 9110, 7.6.1
-    headers = {"RemoteFile": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(options.rate)}
-    try:
-        response = client.request(headers)
-        if response.status != http.client.SWITCHING_PROTOCOLS:
-            raise DevkitError(f"the server answered {response.status} to the stream", "It may be another version's.")
-        first = response.fp.peek() if response.fp and not response.closed else b""
-        response.close()
-        connection = client.take_socket()
-    except (OSError, http.client.HTTPException) as error:
-        if client.proxy is not None and "unnel" in str(error):
-            raise DevkitError(
-                f"the proxy {client.proxy} lets no stream through",
-                f"It said: {error}. A folder of devkit serve comes over a connection of its own.",
-                Hint(f"export no_proxy={shlex.quote(client.address.host)}", "goes around it, where that is allowed"),
-            ) from error
-        raise unreachable(client, error) from error
+    headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(options.rate)}
+    connection, first = upgraded(address, {**options.headers, **headers}, options.environ)
 
     def planned(plan: dict[str, Any]) -> None:
         outcome.plan = proven(plan, PLAN_COUNTS)

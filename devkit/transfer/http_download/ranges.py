@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
-import http.client
 import mmap
 import os
-import ssl
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
+
+import aiohttp
 
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
 from devkit.text import size
-from devkit.transfer.http_download.answer import CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
-from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, Client, retry_after
+from devkit.transfer.http_download.answer import BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
+from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
 from devkit.transfer.http_download.work import NotARange, Work
 from devkit.transfer.remote import wire
@@ -27,7 +28,7 @@ from devkit.transfer.remote.sender import Pace
 from devkit.transfer.remote.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -43,14 +44,13 @@ RESERVE = 64 << 20
 LOOK_EVERY = 8 << 20
 
 
-class Fetch:
+class Download:
     """Fetches one file into a folder.
 
     Args:
         stream: the answer that is open.
         remote: what the server said of the file.
         target: where it goes.
-        connect: makes another connection.
         mark: notes on the part that it was fetched.
         prove: looks at the whole part before it gets its name, and raises what is wrong with it.
         connections: how many are used at once, at most.
@@ -64,199 +64,170 @@ class Fetch:
         remote: RemoteFile,
         target: Path,
         *,
-        connect: Callable[[], Client],
         mark: Callable[[int], None] = lambda _part: None,
         prove: Callable[[int], None] = lambda _part: None,
         connections: int = 4,
         rate: int = 0,
         on_done: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        self._client = stream.client
         self._opened: Stream | None = stream
-        self._address = stream.client.address
-        self._connect = connect
         self._prove = prove
         self._mark = mark
         self._remote = remote
         self._target = target
         self._connections = connections
         self._pace = Pace(rate)
-        self._pacing = threading.Lock()
         self._on_done = on_done
         self._digest = wire.digests()["xxh3"]
-        self._stop = threading.Event()
-        self._failures: list[BaseException] = []
-        self._direct = -1
+        self._folder = self._part = self._direct = -1
         self._resuming = False
-        self._journal: Journal | None = None
-        self._on_range: Callable[[], None] = lambda: None
+        self._writers = ThreadPoolExecutor(connections)
         self.fetched = 0
         self.found = 0
         self.again = 0
 
-    def run(self) -> int:
+    async def run(self) -> int:
         """Fetch what is missing and return how many bytes were here from before.
 
         Raises:
             DevkitError: the server, the connection or the disk failed; what arrived stays for the next run.
         """
-        folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         name = os.fsencode(self._target.name)
+        trusted = self._remote.ranges and bool(self._remote.version) and self._remote.size >= 0
+        whole = False
         try:
-            self._room(folder)
-            trusted = self._remote.ranges and bool(self._remote.version) and self._remote.size >= 0
-            part = open_part(folder, part_name(name), keep=trusted)
-            self._resuming = os.fstat(part).st_size > 0
-            whole = False
-            try:
-                before = self._ranges(folder, part) if trusted else self._whole(folder, part)
-                whole = True
-                self._prove(part)
-                os.fchmod(part, new_file_mode())
-                if self._remote.mtime_ns:
-                    os.utime(part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
-                self._mark(part)
-                fsync(part)
-                os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
-                if self._journal is not None:
-                    self._journal.remove()
-                fsync(folder)
-            finally:
-                os.close(part)
-                if self._direct >= 0:
-                    os.close(self._direct)
-                if not whole and not trusted:  # nothing can go on from it
-                    os.unlink(part_name(name), dir_fd=folder)
+            self._folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._room()
+            self._part = open_part(self._folder, part_name(name), keep=trusted)
+            self._resuming = os.fstat(self._part).st_size > 0
+            record = os.fsdecode(part_name(name)) + ".json"
+            journal = Journal(self._folder, record, self._part, self._remote.version, self._remote.size)
+            before = await (self._ranges(journal) if trusted else self._whole())
+            whole = True
+            self._prove(self._part)
+            os.fchmod(self._part, new_file_mode())
+            if self._remote.mtime_ns:
+                os.utime(self._part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
+            self._mark(self._part)
+            await asyncio.to_thread(fsync, self._part)
+            os.rename(part_name(name), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            if trusted:
+                journal.remove()
+            fsync(self._folder)
         except OSError as error:
-            raise DevkitError(f"{self._target} cannot be written", f"{error.strerror}.") from error
+            raise self._unwritable(error) from error
         finally:
-            os.close(folder)
+            self._writers.shutdown()  # before what they write to is closed
+            if self._part >= 0 and not whole and not trusted:  # nothing can go on from it
+                os.unlink(part_name(name), dir_fd=self._folder)
+            for descriptor in (self._part, self._direct, self._folder):
+                if descriptor >= 0:
+                    os.close(descriptor)
             if self._opened is not None:
                 self._opened.close()
         return before
 
-    def _room(self, folder: int) -> None:
-        free, reserve = _free(folder)
-        if self._remote.size > free + self._begun(folder) - reserve:
+    def _unwritable(self, error: OSError) -> DevkitError:
+        return DevkitError(f"{self._target} cannot be written", f"{error.strerror}.")
+
+    def _room(self) -> None:
+        free, reserve = _free(self._folder)
+        if self._remote.size > free + self._begun() - reserve:
             why = f"{size(free)} are free there, and {size(reserve)} stay free."
             raise DevkitError(f"the disk has no room for {size(self._remote.size)}", why)
 
-    def _begun(self, folder: int) -> int:
+    def _begun(self) -> int:
         with contextlib.suppress(OSError):
-            status = os.stat(part_name(os.fsencode(self._target.name)), dir_fd=folder, follow_symlinks=False)
-            return status.st_blocks * 512
+            part = part_name(os.fsencode(self._target.name))
+            return os.stat(part, dir_fd=self._folder, follow_symlinks=False).st_blocks * 512
         return 0
 
     # Where the server answers ranges of a version that it names.
 
-    def _ranges(self, folder: int, part: int) -> int:
+    async def _ranges(self, journal: Journal) -> int:
         size = self._remote.size
-        record = os.fsdecode(part_name(os.fsencode(self._target.name))) + ".json"
-        journal = self._journal = Journal(folder, record, part, self._remote.version, size)
         journal.load()
         left = missing(journal.done, size)
         before = size - sum(end - first for first, end in left)
         self._on_done(before)
-        os.ftruncate(part, size)
-        self._direct = open_directly(part) if size >= DIRECT_FROM else -1
+        os.ftruncate(self._part, size)
+        self._direct = open_directly(self._part) if size >= DIRECT_FROM else -1
         spans = _segments(left, self._connections)
         count = max(min(self._connections, len(spans)), 1)
-        opened = self._opened
+        opened, self._opened = self._opened, None
         if opened is not None and (self._remote.digests or not spans or spans[0][0] != 0):
             opened.close()
             opened = None
         work = Work(spans, count, -1 if opened is None else opened.at)
-        self._on_range = work.answered
-        self._opened = None
-        threads = [
-            threading.Thread(target=self._work, args=(work, part, journal, None if number else opened), daemon=True)
-            for number in range(count)
-        ]
-        for thread in threads:
-            thread.start()
+        tasks = [asyncio.create_task(self._work(work, journal, None if number else opened)) for number in range(count)]
         try:
-            saved = synced = time.monotonic()
-            while any(thread.is_alive() for thread in threads):
-                for thread in threads:
-                    thread.join(0.05)
-                # Digests tell what a killed run left; without them only the journal does.
-                now = time.monotonic()
-                if not self._remote.digests and now - saved > SAVE_EVERY_S:
-                    journal.save(sync=now - synced > SYNC_EVERY_S)
-                    saved, synced = now, now if now - synced > SYNC_EVERY_S else synced
+            failed = await self._until_done(tasks, journal)
         finally:
-            self._stop.set()
-            for thread in threads:
-                thread.join(5)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             complete = not missing(journal.done, size)
             if not complete or not self._remote.digests:
-                journal.save(sync=not complete)
-        if self._failures or not complete:
-            if self._failures and isinstance(self._failures[0], NotARange) and not self._remote.digests:
-                return self._anew(folder, part, self._failures[0])
-            raise self._explained()
-        return before + self.found
+                await asyncio.to_thread(journal.save, sync=not complete)
+        if failed is None and complete:
+            return before + self.found
+        if isinstance(failed, NotARange) and failed.status in (200, 416) and not self._remote.digests:
+            return await self._anew(journal)
+        raise self._explained(failed or ConnectionError("the connection ended"))
 
-    def _anew(self, folder: int, part: int, refused: NotARange) -> int:
+    async def _until_done(self, tasks: list[asyncio.Task[None]], journal: Journal) -> BaseException | None:
+        """Keep the journal until all is fetched, and return what broke that."""
+        synced = time.monotonic()
+        pending = set(tasks)
+        while pending:
+            done, pending = await asyncio.wait(pending, timeout=SAVE_EVERY_S, return_when=asyncio.FIRST_EXCEPTION)
+            failed = next((error for task in done if (error := task.exception()) is not None), None)
+            if failed is not None:
+                return failed
+            # Digests tell what a killed run left; without them only the journal does.
+            if pending and not self._remote.digests:
+                now = time.monotonic()
+                sync = now - synced > SYNC_EVERY_S
+                await asyncio.to_thread(journal.save, sync=sync)
+                synced = now if sync else synced
+        return None
+
+    async def _anew(self, journal: Journal) -> int:
         """Fetch the whole in one stream, where no range of this version can be had any more."""
-        if refused.status not in (200, 416):  # it may be had again later, and what is here is kept for that
-            raise self._explained()
-        self._stop.clear()
-        self._failures.clear()
-        os.ftruncate(part, 0)
-        if self._journal is not None:
-            self._journal.remove()
+        os.ftruncate(self._part, 0)
+        journal.remove()
         self.fetched = self.found = 0
-        client = self._connect()
-        try:
-            self._remote, self._opened = probe(client)
-            return self._whole(folder, part)
-        finally:
-            client.close()
+        self._remote, self._opened = await probe(self._client)
+        return await self._whole()
 
-    def _explained(self) -> DevkitError:
-        error = self._failures[0] if self._failures else ConnectionError("the connection ended")
-        if isinstance(error, DevkitError):
-            return error
+    @staticmethod
+    def _explained(error: BaseException) -> BaseException:
         if isinstance(error, NotARange) and error.status in (200, 416):
-            return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
-        return DevkitError(
-            "the file did not arrive whole", f"{said(error)}.", "the same line again   goes on from where it was"
-        )
+            return _changed()
+        if isinstance(error, (NotARange, *BROKEN)):
+            again = "the same line again   goes on from where it was"
+            return DevkitError("the file did not arrive whole", f"{said(error)}.", again)
+        return error
 
-    def _work(self, work: Work, part: int, journal: Journal, opened: Stream | None) -> None:
-        stream = opened
-        client = opened.client if opened is not None else self._connect()
+    async def _work(self, work: Work, journal: Journal, opened: Stream | None) -> None:
         buffer = memoryview(mmap.mmap(-1, PIECE_BYTES))
         try:
-            while not self._stop.is_set():
-                span = work.take(opened.at if opened is not None else -1)
-                if span is None:
-                    return
+            while (span := await work.take(opened.at if opened is not None else -1)) is not None:
                 if opened is not None and not opened.goes_on(span[0]):
                     opened.close()
                     opened = None
                 try:
-                    if not self._fetched(work, [span], client, opened, part, journal, buffer):
+                    if not await self._fetched(work, [span], opened, journal, buffer):
                         return
                 finally:
                     work.done()
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            self._failures.append(error)
-            self._stop.set()
         finally:
-            client.close()
-            if stream is not None:
-                stream.close()
+            if opened is not None:
+                opened.close()
 
-    def _fetched(
-        self,
-        work: Work,
-        left: list[Span],
-        client: Client,
-        opened: Stream | None,
-        part: int,
-        journal: Journal,
-        buffer: memoryview,
+    async def _fetched(
+        self, work: Work, left: list[Span], opened: Stream | None, journal: Journal, buffer: memoryview
     ) -> bool:
         """Fetch a range; False where the server wants no more connections, and others go on with what is left.
 
@@ -266,198 +237,178 @@ class Fetch:
         busy = 0
         while True:
             try:
-                self._segment(client, opened, left, part, journal, buffer)
-            except (NotARange, ConnectionError, TimeoutError) as error:  # noqa: PERF203 - each try is one
+                await self._segment(work, opened, left, journal, buffer)
+            except (NotARange, *BROKEN) as error:  # noqa: PERF203 - each try is one
                 if work.leave(left):
                     return False
                 wait_s = error.wait_s if isinstance(error, NotARange) else 0
                 busy += 1
                 if not wait_s or busy > BUSY_TRIES:
                     raise
-                client.close()
                 opened = None
-                self._stop.wait(wait_s)
+                await asyncio.sleep(wait_s)
             else:
                 return True
 
-    def _segment(
-        self,
-        client: Client,
-        opened: Stream | None,
-        left: list[Span],
-        part: int,
-        journal: Journal,
-        buffer: memoryview,
+    async def _segment(
+        self, work: Work, opened: Stream | None, left: list[Span], journal: Journal, buffer: memoryview
     ) -> None:
         """Fetch a range, going on after what breaks, until it is there and verified; ``left`` says what is not."""
         span = left[0]
         expected = b""
         attempt = 0
-        while left and not self._stop.is_set():
+        while left:
+            before = list(left)
             try:
                 if self._remote.digests and not expected:
-                    expected = self._expected(client, span)
-                    left[:] = self._not_here(part, span, expected, journal) if self._resuming else left
-                while left and not self._stop.is_set():
-                    if opened is not None and not opened.goes_on(left[0][0]):
-                        client.close()
-                        opened = None
-                    for blocks in self._blocks(client, opened, left[0], part, buffer, (span[0], expected)):
-                        journal.add(blocks)
-                        self._on_done(blocks[1] - blocks[0])
-                        left[0] = (blocks[1], left[0][1])
-                        attempt = 0
-                    if left[0][0] == left[0][1]:
-                        left.pop(0)
-            except (OSError, http.client.HTTPException):  # noqa: PERF203 - each attempt is one
-                client.close()
+                    expected = await self._expected(span)
+                    if self._resuming:
+                        left[:] = await self._not_here(span, expected, journal)
+                while left:
+                    if opened is None or not opened.goes_on(left[0][0]):
+                        opened = await self._range(work, left[0])
+                    await self._receive(opened, left, journal, buffer, expected, span[0])
+            except BROKEN:
                 opened = None
-                attempt += 1
+                attempt = attempt + 1 if left == before else 1
                 if attempt >= ATTEMPTS:
                     raise
-                self._stop.wait(BACKOFF_S[attempt - 1])
+                await asyncio.sleep(BACKOFF_S[attempt - 1])
 
-    def _not_here(self, part: int, span: Span, expected: bytes, journal: Journal) -> list[Span]:
+    async def _not_here(self, span: Span, expected: bytes, journal: Journal) -> list[Span]:
         """Return what of a range the part does not hold; a killed run wrote more than its journal says."""
-        here = []
-        for number, first in enumerate(range(*span, BLOCK)):
-            end = min(first + BLOCK, span[1])
-            if self._digest(os.pread(part, end - first, first)) == _digest_at(expected, number):
-                here.append((first, end))
-                journal.add((first, end))
-                self._on_done(end - first)
-                with self._pacing:
-                    self.found += end - first
+        here = await asyncio.get_running_loop().run_in_executor(self._writers, self._held, span, expected)
+        for first, end in here:
+            journal.add((first, end))
+            self._on_done(end - first)
+            self.found += end - first
         inside = missing([(first - span[0], end - span[0]) for first, end in here], span[1] - span[0])
         return [(first + span[0], end + span[0]) for first, end in inside]
 
-    def _blocks(
-        self,
-        client: Client,
-        opened: Stream | None,
-        span: Span,
-        part: int,
-        buffer: memoryview,
-        expected: tuple[int, bytes],
-    ) -> Iterator[Span]:
-        """Yield what is written of a range as it goes, each block verified where digests are expected."""
-        first, end = span
-        response, end = (opened.response, end) if opened is not None else self._range(client, span)
-        if opened is not None and opened.response.length is not None:
-            end = min(end, opened.at + opened.response.length)
-        held = 0
-        due = time.monotonic() + WRITE_EVERY_S
-        broken: Exception | None = None
-        while first < end and broken is None:
-            try:
-                held += self._block(response, buffer[held:], (first + held, end), expected)
-            except (OSError, http.client.HTTPException) as error:
-                broken = error  # once what arrived before it is written
-            ends = broken is not None or self._stop.is_set() or first + held == end
-            if held and (ends or held == len(buffer) or time.monotonic() > due):
-                self._put(part, first, buffer[:held])
-                if opened is not None:
-                    opened.at += held
-                yield first, first + held
-                first, held, due = first + held, 0, time.monotonic() + WRITE_EVERY_S
-            if self._stop.is_set():
-                client.close()
-                return
-        if broken is not None:
-            raise broken
-        if opened is None:
-            response.read()
+    def _held(self, span: Span, expected: bytes) -> list[Span]:
+        blocks = ((first, min(first + BLOCK, span[1])) for first in range(*span, BLOCK))
+        return [
+            (first, end)
+            for number, (first, end) in enumerate(blocks)
+            if self._digest(os.pread(self._part, end - first, first)) == _digest_at(expected, number)
+        ]
 
-    def _range(self, client: Client, span: Span) -> tuple[http.client.HTTPResponse, int]:
-        """Ask for a range; return the answer and where it ends, which may be sooner.
+    async def _range(self, work: Work, span: Span) -> Stream:
+        """Ask for a range, of which the answer may have less.
 
         Raises:
             NotARange: the answer is none of this version.
         """
         first, end = span
-        response = client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
-        found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range") or "")
+        response = await self._client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
+        found = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
         if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
-            self._on_range()
-            return response, int(found[2]) + 1
-        client.close()
+            work.answered()
+            stream = Stream(self._client, response, first)
+            stream.end = int(found[2]) + 1
+            return stream
+        response.close()
         if response.status == 206 or (response.status >= 500 and response.status not in BUSY):  # noqa: PLR2004
-            raise http.client.HTTPException(f"the server answered {response.status} to a range")
+            raise aiohttp.ClientPayloadError(f"the server answered {response.status} to a range")
         raise NotARange(response.status, retry_after(response, 2.0) if response.status in BUSY else 0.0)
 
-    def _block(
-        self, response: http.client.HTTPResponse, buffer: memoryview, span: Span, expected: tuple[int, bytes]
-    ) -> int:
-        """Take the next block of a range, and return its length."""
-        offset, end = span
-        start, digests = expected
-        count = min(BLOCK, end - offset)
-        _fill(response, buffer[:count])
-        self._count(count)
-        if digests and self._digest(buffer[:count]) != _digest_at(digests, (offset - start) // BLOCK):
-            with self._pacing:
-                self.again += count
-            raise ConnectionError("a block arrived wrong")
-        return count
+    async def _receive(
+        self, stream: Stream, left: list[Span], journal: Journal, buffer: memoryview, expected: bytes, start: int
+    ) -> None:
+        """Write what comes of a range, each block verified where digests are expected, to its or the answer's end."""
+        first, end = left[0]
+        end = min(end, stream.end) if stream.end >= 0 else end
+        held = 0
+        due = time.monotonic() + WRITE_EVERY_S
+        whole = False
+        try:
+            while first < end:
+                view = buffer[held : held + min(BLOCK, end - first - held)]
+                await stream.fill(view)
+                self.fetched += len(view)
+                await asyncio.sleep(self._pace.delay(len(view)))
+                if expected and self._digest(view) != _digest_at(expected, (first + held - start) // BLOCK):
+                    self.again += len(view)
+                    raise ConnectionError("a block arrived wrong")
+                held += len(view)
+                if held == len(buffer) or first + held == end or time.monotonic() > due:
+                    loop = asyncio.get_running_loop()
+                    await loop.run_in_executor(self._writers, self._put, first, buffer[:held])
+                    first, held, due = self._written(journal, left, first, held), 0, time.monotonic() + WRITE_EVERY_S
+            whole = True
+        finally:
+            if held:  # what came before it broke off, or was interrupted
+                self._put(first, buffer[:held])
+                self._written(journal, left, first, held)
+            if not whole:
+                stream.close()
 
-    def _put(self, part: int, offset: int, data: memoryview) -> None:
+    def _written(self, journal: Journal, left: list[Span], first: int, count: int) -> int:
+        """Note what is written of the first range that is left; return where the next byte goes."""
+        journal.add((first, first + count))
+        self._on_done(count)
+        left[0] = (first + count, left[0][1])
+        if left[0][0] == left[0][1]:
+            left.pop(0)
+        return first + count
+
+    def _put(self, offset: int, data: memoryview) -> None:
         """Write past the page cache where that can be, else as files are written."""
         done = 0
         if self._direct >= 0 and offset % ALIGNED == 0:
             with contextlib.suppress(OSError):  # why shows below
                 done = os.pwrite(self._direct, data[: len(data) // ALIGNED * ALIGNED], offset)
-        while done < len(data):
-            done += os.pwrite(part, data[done:], offset + done)
+        try:
+            while done < len(data):
+                done += os.pwrite(self._part, data[done:], offset + done)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
-    def _expected(self, client: Client, span: Span) -> bytes:
+    async def _expected(self, span: Span) -> bytes:
         """Return the digests of a range's blocks, as the server has them."""
-        mark = "&" if "?" in self._address.target else "?"
-        response = client.request({}, f"{self._address.target}{mark}digests={span[0]}-{span[1]}")
+        target = self._client.address.target
+        mark = "&" if "?" in target else "?"
         length = -(-(span[1] - span[0]) // BLOCK) * wire.DIGEST_BYTES
-        digests = response.read(length + 1)
-        if response.status != 200 or response.headers.get("ETag") != self._remote.version:  # noqa: PLR2004
-            raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
-        if len(digests) != length:
-            raise http.client.HTTPException("the server answered too few digests")
-        return digests
-
-    def _count(self, count: int) -> None:
-        with self._pacing:
-            self.fetched += count
-            self._pace.spend(count)
+        async with await self._client.request({}, f"{target}{mark}digests={span[0]}-{span[1]}") as response:
+            if response.status != 200 or response.headers.get("ETag") != self._remote.version:  # noqa: PLR2004
+                raise _changed()
+            if response.content_length != length:
+                raise aiohttp.ClientPayloadError("the server answered too few digests")
+            return await response.read()
 
     # Where it does not: from the beginning, over one connection.
 
-    def _whole(self, folder: int, part: int) -> int:
+    async def _whole(self) -> int:
         buffer = memoryview(bytearray(BLOCK))
         offset = looked = 0
+        stream, self._opened = self._opened, None
+        if stream is None:
+            raise AssertionError("the answer was read already")
         try:
-            for count in self._answer(buffer):
-                done = 0
-                while done < count:
-                    done += os.pwrite(part, buffer[done:count], offset + done)
+            async for count in pour(stream, self._remote, buffer):
+                self._put(offset, buffer[:count])
                 offset += count
-                self._count(count)
+                self.fetched += count
+                await asyncio.sleep(self._pace.delay(count))
                 self._on_done(count)
                 looked += count
                 if looked >= LOOK_EVERY:  # a server that names no length may send without end
                     looked = 0
-                    free, reserve = _free(folder)
+                    free, reserve = _free(self._folder)
                     if free < reserve:
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
+                        raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        except BROKEN as error:
             why = f"{said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
             raise DevkitError("the file did not arrive whole", why) from error
+        finally:
+            stream.close()
         if self._remote.size >= 0 and offset != self._remote.size:
-            raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
+            raise _changed()
         return 0
 
-    def _answer(self, buffer: memoryview) -> Iterator[int]:
-        """Yield how many bytes came into the buffer, until all of the file has; a short range is asked on from."""
-        stream, self._opened = self._opened, None
-        if stream is None:
-            raise AssertionError("the answer was read already")
-        yield from pour(stream, self._remote, buffer)
+
+def _changed() -> DevkitError:
+    return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
 
 
 def _free(folder: int) -> tuple[int, int]:
@@ -476,13 +427,3 @@ def _segments(spans: list[Span], connections: int) -> list[Span]:
 
 def _digest_at(digests: bytes, number: int) -> bytes:
     return digests[number * wire.DIGEST_BYTES : (number + 1) * wire.DIGEST_BYTES]
-
-
-def _fill(response: http.client.HTTPResponse, view: memoryview) -> int:
-    done = 0
-    while done < len(view):
-        count = response.readinto(view[done:])
-        if not count:
-            raise ConnectionError("the connection ended")
-        done += count
-    return done

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,26 +38,26 @@ class Work:
     """
 
     def __init__(self, spans: Iterable[Span], workers: int, at: int = -1) -> None:
-        self._changed = threading.Condition()
-        self._spans = deque(spans)
+        self._changed = asyncio.Event()
+        self._spans = list(spans)
         self._workers = workers
         self._held = 0
         self._reserved = at
         self._answered = False
 
-    def take(self, at: int = -1) -> Span | None:
+    async def take(self, at: int = -1) -> Span | None:
         """Return a range, for the open answer the one at its offset; None where all are fetched, or given up."""
-        with self._changed:
-            while (span := self._next(at)) is None:
-                if not self._held and not self._spans:
-                    return None
-                self._changed.wait()
-            self._held += 1
-            self._spans.remove(span)
-            if at >= 0:
-                self._reserved = -1
-                self._changed.notify_all()
-            return span
+        while (span := self._next(at)) is None:
+            if not self._held and not self._spans:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        self._held += 1
+        self._spans.remove(span)
+        if at >= 0:
+            self._reserved = -1
+            self._changed.set()
+        return span
 
     def _next(self, at: int) -> Span | None:
         if at >= 0:
@@ -69,21 +68,19 @@ class Work:
 
     def answered(self) -> None:
         """Take note that the server answered a range beside the open answer."""
-        with self._changed:
-            self._answered = True
-            self._changed.notify_all()
+        self._answered = True
+        self._changed.set()
 
     def done(self) -> None:
         """Take note that a range that was taken is fetched, or given up."""
-        with self._changed:
-            self._held -= 1
-            self._changed.notify_all()
+        self._held -= 1
+        self._changed.set()
 
     def leave(self, spans: Iterable[Span]) -> bool:
         """Give ranges back for others to fetch; False where nobody else is at it."""
-        with self._changed:
-            if self._workers == 1:
-                return False
-            self._workers -= 1
-            self._spans.extend(spans)
-            return True
+        if self._workers == 1:
+            return False
+        self._workers -= 1
+        self._spans.extend(spans)
+        self._changed.set()
+        return True

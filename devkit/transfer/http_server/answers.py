@@ -12,7 +12,6 @@ import socket
 import struct
 import termios
 import time
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from aiohttp import web
 from devkit.transfer.http_server import archive
 from devkit.transfer.http_server.page import folder_page
 from devkit.transfer.http_server.requests import SAFE, BadRequest, parse_range, parse_target
+from devkit.transfer.http_server.server import Served
 from devkit.transfer.http_server.tree import NotShared, Opened
 from devkit.transfer.http_server.upload import UPLOADS, Upload, upload_name
 from devkit.transfer.remote import wire
@@ -49,26 +49,6 @@ SHOWN = {
     ".jpg": "image/jpeg",
     ".mp4": "video/mp4",
 }
-
-
-@dataclass(frozen=True)
-class Served:
-    """An answer that was given.
-
-    Attributes:
-        peer: the client's address.
-        what: the path, without the secret, or what was uploaded.
-        sent: the bytes that went out, or came in.
-        complete: whether that was all of what was asked for.
-        uploaded: whether it came in.
-    """
-
-    peer: str
-    what: str
-    sent: int
-    seconds: float
-    complete: bool
-    uploaded: bool = False
 
 
 class Gone(Exception):

@@ -7,10 +7,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from aiohttp import web
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiohttp import web
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 # What a share's answers all carry: nothing is kept, nothing leaks the secret, nothing runs.
@@ -35,6 +35,8 @@ class BadRequest(Exception):
 
     def answer(self) -> web.Response:
         """Return what is said of it."""
+        from aiohttp import web
+
         headers = dict(SAFE)
         if self.status is HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             headers["Content-Range"] = self.why

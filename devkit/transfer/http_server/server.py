@@ -1,4 +1,4 @@
-"""The server of a share: aiohttp parses, ranges, encrypts; this bounds who is connected, and says when it ends."""
+"""The server of a share: it listens, counts who is connected, and ends; what speaks HTTP is loaded meanwhile."""
 
 from __future__ import annotations
 
@@ -10,21 +10,14 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
-from typing import TYPE_CHECKING, cast
-
-from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.journal import Span, merged, missing
 from devkit.transfer.http_server.announce import reachable
-from devkit.transfer.http_server.answers import Served, answer
-from devkit.transfer.http_server.requests import BadRequest
 from devkit.transfer.http_server.tree import Tree
 from devkit.transfer.http_server.upload import Inbox
-from devkit.transfer.remote.sender import Pace
-from devkit.transfer.sockets import SILENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,94 +30,29 @@ CONNECTIONS = 256
 CONNECTIONS_OF_ONE = 64
 REMEMBERED = 1024
 SECRET_BYTES = 16
-HEAD_S = 15.0
-MAX_LINE = 12 * 1024
-MAX_HEAD = 16 * 1024
-MAX_HEADERS = 64
+HANDSHAKE_S = 15.0
+END_S = 0.2
 WORKERS = 64
-END_S = 2.0
 
 
-class Client(RequestHandler):
-    """One client's connection: bounded in number, in its heads, and in the time that a head or silence may take."""
+@dataclass(frozen=True)
+class Served:
+    """An answer that was given.
 
-    __slots__ = ("_admitted", "_ended", "_pace", "_share")
+    Attributes:
+        peer: the client's address.
+        what: the path, without the secret, or what was uploaded.
+        sent: the bytes that went out, or came in.
+        complete: whether that was all of what was asked for.
+        uploaded: whether it came in.
+    """
 
-    def __init__(self, share: Server, manager: web.Server) -> None:
-        super().__init__(
-            manager,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=HEAD_S,
-            tcp_keepalive=False,
-            access_log=None,  # type: ignore[arg-type]  # it would name the secret
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_HEAD,
-            max_headers=MAX_HEADERS,
-            lingering_time=END_S,
-            read_bufsize=1 << 18,
-            auto_decompress=False,
-        )
-        self._share = share
-        self._admitted = ""
-        self._ended = False
-        self._pace = Pace(share.rate)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let a client in, or not."""
-        peer = str(transport.get_extra_info("peername")[0])
-        if not self._share.admit(peer):
-            cast("asyncio.Transport", transport).abort()
-            return
-        self._admitted = peer
-        # The kernel ends what does not move, whether it waits for an answer to data or for room to send it.
-        if option := getattr(socket, "TCP_USER_TIMEOUT", None):
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(SILENCE_S * 1000))
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """Count it no more."""
-        if self._admitted:
-            self._share.dismiss(self._admitted)
-        self._admitted = ""
-        super().connection_lost(exc)
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # the loop looks at what it returns
-        """Answer what was asked by a client that has no more to ask: without this it would be cut off."""
-        self._ended = True
-        if self._current_request is not None:
-            _end_body(self._current_request)
-        if self._waiter is not None:
-            self.force_close()
-        elif not self._messages:
-            self.close()
-        return True
-
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request, the last one where no more can come."""
-        if self._ended:
-            _end_body(request)
-        response = await answer(self._share, request, self._pace)
-        if self._ended and not self._messages:
-            response.force_close()
-        return response
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Refuse what is no request; a bug of ours is logged."""
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return super().handle_error(request, status, exc, message)
-        return BadRequest(HTTPStatus(status)).answer()
-
-
-def _end_body(request: web.BaseRequest) -> None:
-    """Let whoever reads what follows a head know that no more will."""
-    if not request.content.is_eof():
-        request.content.set_exception(ConnectionResetError("the upload broke off"))
+    peer: str
+    what: str
+    sent: int
+    seconds: float
+    complete: bool
+    uploaded: bool = False
 
 
 class Server:
@@ -209,13 +137,15 @@ class Server:
         ended = self._ended = asyncio.Event()
         if self.stopping:
             return
-        manager = web.Server(lambda request: cast("Client", request.protocol).answer(request))
+        from devkit.transfer.http_server.client import clients_of
+
+        manager, connected = clients_of(self)
         listening = await loop.create_server(
-            lambda: Client(self, manager),
+            connected,
             sock=self._listener,
             backlog=128,
             ssl=self.certificate.context if self.certificate else None,
-            ssl_handshake_timeout=HEAD_S if self.certificate else None,
+            ssl_handshake_timeout=HANDSHAKE_S if self.certificate else None,
         )
         try:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -226,7 +156,7 @@ class Server:
             for stream in self._streams:
                 with contextlib.suppress(OSError):
                     stream.shutdown(socket.SHUT_RDWR)
-            await manager.shutdown(END_S / 10)
+            await manager.shutdown(END_S)
 
     def stop(self) -> None:
         """End ``run``, from any thread."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import DevkitError, UsageError
-from devkit.transfer.http_server import server as share_server
+from devkit.transfer.http_server import client as share_client
 from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time, reachable
 from devkit.transfer.http_server.page import ordered
 from devkit.transfer.http_server.requests import BadRequest, parse_range
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.http_server.answers import Served
-    from devkit.transfer.http_server.server import Server
+    from devkit.transfer.http_server.server import Served, Server
 
 
 @pytest.fixture
@@ -336,7 +335,7 @@ def test_no_made_up_request_breaks_the_server(server: Server, source: Path, caps
 
 
 def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share_server, "HEAD_S", 0.5)
+    monkeypatch.setattr(share_client, "HEAD_S", 0.5)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         began = time.monotonic()
         connection.sendall(b"GET / HTTP/1.1\r\n")
@@ -348,7 +347,7 @@ def test_a_client_that_dawdles_is_let_go(server: Server, monkeypatch: pytest.Mon
 
 
 def test_a_client_that_reads_nothing_is_let_go(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share_server, "SILENCE_S", 0.5)
+    monkeypatch.setattr(share_client, "SILENCE_S", 0.5)
     (source / "large").write_bytes(bytes(30 << 20))
     told: list[Served] = []
     with sharing(source, on_served=told.append) as server, socket.socket() as connection:

@@ -112,7 +112,7 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
         f" scgi_temp_path {tmp_path}/s; server {{ listen 127.0.0.1:{raw_port + 1}; root {random_file.parent}; }} }}\n"
     )
     user = ["-g", "user root;"] if os.geteuid() == 0 else []
-    nginx = None
+    nginx: subprocess.Popen[bytes] | None = None
     if shutil.which("nginx"):
         nginx = subprocess.Popen(["nginx", "-c", str(tmp_path / "nginx.conf"), *user], stderr=subprocess.DEVNULL)
     serve, url = _serve(random_file)
@@ -130,9 +130,11 @@ def test_serve_to_curl_beside_raw_sendfile_and_nginx(random_file: Path, tmp_path
             ways["nginx"] = line(*discard, f"http://127.0.0.1:{raw_port + 1}/random")
         taken = interleaved(ways, rounds=max(ROUNDS, 5))
     finally:
-        for process in filter(None, (nginx, serve)):
-            process.terminate()
-            process.communicate(timeout=20)
+        serve.terminate()
+        serve.communicate(timeout=20)
+        if nginx is not None:
+            nginx.terminate()
+            nginx.wait(20)
     told(f"{SIZE >> 20} MiB to curl, discarded", taken, "devkit serve", SIZE)
 
 
