@@ -50,6 +50,14 @@ Delete = Annotated[
 Update = Annotated[bool, typer.Option("--update", "-u", help="Leave files that are newer at the destination.")]
 Port = Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="ssh's port; 0 is that of its settings.")]
 Identity = Annotated[str, typer.Option("--identity", "-i", metavar="FILE", help="The private key that ssh uses.")]
+CopyLinks = Annotated[bool, typer.Option("--copy-links", "-L", help="Copy what symbolic links lead to, not the links.")]
+Backup = Annotated[
+    bool, typer.Option("--backup", "-b", help="Keep what is replaced or removed under its name and a tilde.")
+]
+FilesFrom = Annotated[
+    str,
+    typer.Option("--files-from", metavar="FILE", help="Copy only these paths in the one folder SRC; - is stdin."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 
 NAMED = 10

@@ -30,6 +30,9 @@ def command(
     limit: flags.Limit = "",
     delete: flags.Delete = False,
     update: flags.Update = False,
+    copy_links: flags.CopyLinks = False,
+    backup: flags.Backup = False,
+    files_from: flags.FilesFrom = "",
     port: flags.Port = 0,
     identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
@@ -50,6 +53,9 @@ def command(
         dry_run,
         delete,
         update,
+        copy_links,
+        backup,
+        copy.read_list(files_from),
     )
     ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place, _ in wanted]

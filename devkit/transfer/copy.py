@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import threading
 from dataclasses import dataclass, field, replace
 from glob import has_magic
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import FILE, FOLDER, Offer, describe
+from devkit.transfer.remote.manifest import FILE, FOLDER, Choice, Offer, describe
 from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Options, Receiver
 from devkit.transfer.remote.sender import Sender
@@ -48,6 +50,9 @@ class Request:
         dry_run: stop after the plan.
         delete: remove what is not offered from the folders that are offered whole.
         update: leave what is newer at the destination.
+        copy_links: copy what symbolic links lead to in their place.
+        backup: keep what is replaced or removed, under its name and a tilde.
+        only: paths in the one source, a folder, of which nothing else is copied; None is all of it.
     """
 
     sources: tuple[str, ...]
@@ -60,11 +65,27 @@ class Request:
     dry_run: bool = False
     delete: bool = False
     update: bool = False
+    copy_links: bool = False
+    backup: bool = False
+    only: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.delete and self.gitignore:
             why = "What .gitignore files leave out there cannot be told from what is not here any more."
             raise UsageError("--delete and --gitignore do not go together", why, "--exclude PATTERN")
+        if self.delete and self.only is not None:
+            raise UsageError("--delete and --files-from do not go together", "All that is not listed would go.")
+
+    @property
+    def choice(self) -> Choice:
+        """What of the sources is offered."""
+        return Choice(
+            [os.fsencode(pattern) for pattern in self.exclude],
+            self.gitignore,
+            self.unsafe_links,
+            self.copy_links,
+            None if self.only is None else [os.fsencode(path) for path in self.only],
+        )
 
 
 @dataclass
@@ -173,6 +194,25 @@ def parse_recv(words: Sequence[str]) -> tuple[list[tuple[Place, tuple[str, ...]]
     return [(places[0], tuple(place.path for place in places)) for places in hosts.values()], destination
 
 
+def read_list(name: str) -> tuple[str, ...] | None:
+    """Return the paths that a file lists, one a line or ended by NUL; ``-`` is standard input; None for no name.
+
+    Raises:
+        UsageError: it cannot be read, or a path leads out.
+    """
+    if not name:
+        return None
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read", f"{error.strerror}.") from error
+    paths = [os.fsdecode(path) for path in data.split(b"\0" if b"\0" in data else b"\n") if path.strip()]
+    for path in paths:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise UsageError(f"{path!r} leads out", "Paths of --files-from are in the folder that is copied.")
+    return tuple(path.rstrip("\r") for path in paths)
+
+
 def check_names(words: Sequence[str]) -> None:
     """Refuse words that name nothing: an empty one would be taken for the folder that one stands in.
 
@@ -248,12 +288,7 @@ def offer_of(request: Request) -> Offer:
         DevkitError: a source is not there, or cannot be read.
     """
     try:
-        return describe(
-            [os.fsencode(source) for source in request.sources],
-            [os.fsencode(pattern) for pattern in request.exclude],
-            request.gitignore,
-            request.unsafe_links,
-        )
+        return describe([os.fsencode(source) for source in request.sources], request.choice)
     except wire.Stopped as error:
         raise DevkitError(error.what, error.why) from error
 
@@ -322,6 +357,7 @@ def send(
             delete=request.delete,
             keep=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
             update=request.update,
+            backup=request.backup,
         )
         sender = Sender(
             remote.channel,
@@ -391,6 +427,8 @@ def receive(
             exclude=[wire.text(os.fsencode(pattern)) for pattern in request.exclude],
             gitignore=request.gitignore,
             unsafe_links=request.unsafe_links,
+            copy_links=request.copy_links,
+            only=None if request.only is None else [wire.text(os.fsencode(path)) for path in request.only],
             compress=request.compress,
             rate=request.rate,
         )
@@ -406,6 +444,7 @@ def receive(
                 request.delete,
                 [os.fsencode(pattern) for pattern in request.exclude],
                 request.update,
+                request.backup,
             ),
             _planning(outcome, watch),
             watch.done,
@@ -455,12 +494,13 @@ def _by_sftp(
         or request.rate
         or request.delete
         or request.update
-        or (offer is None and (request.exclude or request.gitignore))
+        or request.backup
+        or (offer is None and (request.exclude or request.gitignore or request.only or request.copy_links))
     )
     if wishes:
         outcome.error = DevkitError(
             error.what,
-            "sftp alone can neither plan, leave things out, hold a rate, delete nor update.",
+            "sftp alone can neither plan, leave things out, hold a rate, delete, update nor keep backups.",
             *error.remedies,
         )
         return outcome

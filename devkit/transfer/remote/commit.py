@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict, List, Tuple
 
 from .attributes import NOT_SUPPORTED, Attributes
-from .durability import copy_range, open_part
+from .durability import copy_range, keep_aside, open_part
 from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Staging, let_write, stash
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry
 from .names import link_stays_inside, part_name
@@ -34,6 +34,7 @@ class Commit:
         above: Tuple[int, bytes],
         unsafe_links: bool,
         attributes: Attributes,
+        backup: bool = False,
     ) -> None:
         self._entries = entries
         self._failures = failures
@@ -42,6 +43,7 @@ class Commit:
         self._above = above
         self._unsafe_links = unsafe_links
         self._attributes = attributes
+        self._backup = backup
 
     def links(self, folders: Folders) -> None:
         """Make the links."""
@@ -153,6 +155,8 @@ class Commit:
         part = part_name(name)
         _unlink(folder, part)
         os.symlink(entry.target, part, dir_fd=folder)
+        if self._backup:
+            keep_aside(folder, name)
         os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
         self._attributes.time_of_link(folder, name, entry.mtime_ns)
 
@@ -175,6 +179,8 @@ class Commit:
                 if error.errno not in (*NOT_SUPPORTED, errno.EMLINK, errno.EXDEV):
                     raise
                 self._copy(folder, original, above, part, first)
+            if self._backup:
+                keep_aside(above, name)
             os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
         finally:
             os.close(above)

@@ -42,35 +42,49 @@ def not_offered(
     return found
 
 
-def remove(folders: Folders, path: bytes, is_folder: bool) -> int:
+def remove(folders: Folders, path: bytes, is_folder: bool, backup: bool = False) -> int:
     """Remove a file, a link itself, or a folder with all that is in it, and return how many entries that were.
+
+    With ``backup``, files and links keep a name with a tilde, and their folders stay.
 
     Raises:
         OSError: it cannot be removed.
     """
     parent, name = folders.of(path)
     if not is_folder:
-        os.unlink(name, dir_fd=parent)
+        _drop(parent, name, backup)
         return 1
     parent = os.dup(parent)
     try:
-        count = _remove_folder(parent, name)
+        count = _remove_folder(parent, name, backup)
     finally:
         os.close(parent)
     return count
 
 
-def _remove_folder(parent: int, name: bytes) -> int:
+def _drop(folder: int, name: bytes, backup: bool) -> None:
+    if backup:
+        os.rename(name, name + b"~", src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _remove_folder(parent: int, name: bytes, backup: bool) -> int:
     folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     count = 1
     try:
         for each in map(os.fsencode, os.listdir(folder)):
             if stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
-                count += _remove_folder(folder, each)
-            else:
-                os.unlink(each, dir_fd=folder)
+                count += _remove_folder(folder, each, backup)
+            elif not (backup and each.endswith(b"~")):
+                _drop(folder, each, backup)
                 count += 1
     finally:
         os.close(folder)
-    os.rmdir(name, dir_fd=parent)
+    try:
+        os.rmdir(name, dir_fd=parent)
+    except OSError:
+        if not backup:
+            raise
+        count -= 1
     return count

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
-from .attributes import fsync
+from .attributes import NOT_SUPPORTED, fsync
 from .folders import NO_FOLLOW, Folders, Staging, sync_file_system
 from .locks import LOCK_WAIT_S, acquire, still_names
 from .wire import BLOCK
@@ -142,6 +142,29 @@ def ignores_case(folder: int) -> bool:
         os.unlink(name, dir_fd=folder)
 
 
+def keep_aside(folder: int, name: bytes) -> bool:
+    """Keep a file or link that is replaced next under its name and a tilde; return whether there was one.
+
+    Raises:
+        OSError: it cannot be kept, for a folder that has that name, say.
+    """
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    aside = name + b"~"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(aside, dir_fd=folder)
+    try:
+        os.link(name, aside, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (*NOT_SUPPORTED, errno.EMLINK):
+            raise
+        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    return True
+
+
 def start_writing(descriptor: int) -> None:
     """Let the disk begin to write a file; unlike a sync, no cache of the disk is flushed, which costs what it costs."""
     begin = getattr(ctypes.CDLL(None), "sync_file_range", None)
@@ -164,11 +187,12 @@ class Syncer:
     as a rename wait for each other longer than that takes.
     """
 
-    def __init__(self, root: int, staging: Optional[Staging] = None) -> None:
+    def __init__(self, root: int, staging: Optional[Staging] = None, backup: bool = False) -> None:
         self.failures: List[Tuple[bytes, OSError]] = []
         self.folders: Set[bytes] = set()
         self._folders = Folders(root, staging=staging)
         self._staging = staging
+        self._backup = backup
         self._batch: List[Finished] = []
         self._batch_bytes = 0
         self._unsynced_files = self._unsynced = 0
@@ -246,6 +270,8 @@ class Syncer:
         try:
             folder, name = folders.of(each.path)
             _fsync(folder, each)
+            if self._backup:
+                keep_aside(folder, name)
             os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
             self.folders.add(each.path.rpartition(b"/")[0])
         except OSError as error:
@@ -259,6 +285,8 @@ class Syncer:
             try:
                 above, _, name = each.path.rpartition(b"/")
                 folder = self._folders.folder(above)
+                if self._backup:
+                    keep_aside(folder, name)
                 os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
                 self.folders.add(above)
             except OSError as error:

@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import Any, Dict
 
-from .manifest import describe
+from .manifest import Choice, describe
 from .receiver import Options, Receiver
 from .sender import Sender
 from .wire import (
@@ -66,8 +66,15 @@ def _do(channel: Channel, start: Dict[str, Any]) -> None:
 
 def _offer(channel: Channel, start: Dict[str, Any]) -> None:
     paths = [_expanded(raw(path)) for path in start.get("paths", [])]
-    exclude = [raw(pattern) for pattern in start.get("exclude", [])]
-    offer = describe(paths, exclude, bool(start.get("gitignore")), bool(start.get("unsafe_links")))
+    listed = start.get("only")
+    choice = Choice(
+        exclude=[raw(pattern) for pattern in start.get("exclude", [])],
+        gitignore=bool(start.get("gitignore")),
+        unsafe_links=bool(start.get("unsafe_links")),
+        copy_links=bool(start.get("copy_links")),
+        only=None if listed is None else [raw(path) for path in listed],
+    )
+    offer = describe(paths, choice)
     rate = float(start.get("rate") or 0)
     Sender(channel, offer, start["digest"], start["sum"], rate=rate, compress=bool(start.get("compress"))).serve()
 
@@ -80,6 +87,7 @@ def _take(channel: Channel, start: Dict[str, Any]) -> None:
         delete=bool(start.get("delete")),
         keep=[raw(pattern) for pattern in start.get("keep", [])],
         update=bool(start.get("update")),
+        backup=bool(start.get("backup")),
     )
     Receiver(channel, _expanded(raw(start.get("destination"))), start["digest"], start["sum"], options).run()
 

@@ -4,7 +4,7 @@ import errno
 import glob
 import os
 import stat
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
 from .names import PART, Ignore, is_too_long, link_stays_inside, split
@@ -53,11 +53,33 @@ class Source(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest."""
+    """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest.
+
+    Of one that a symbolic link leads to, ``skip`` bytes of a path in the source come before what ``base`` names.
+    """
 
     root: int
     base: bytes
     name: bytes
+    skip: int = 0
+
+
+class Choice(NamedTuple):
+    """What of the sources is offered.
+
+    Attributes:
+        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
+        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
+        unsafe_links: whether symbolic links that point out of what is offered are offered.
+        copy_links: whether what symbolic links lead to is offered in their place.
+        only: paths in the one folder that is the source, of which nothing else is offered; None is all of it.
+    """
+
+    exclude: Sequence[bytes] = ()
+    gitignore: bool = False
+    unsafe_links: bool = False
+    copy_links: bool = False
+    only: Optional[Sequence[bytes]] = None
 
 
 class Offer(NamedTuple):
@@ -139,20 +161,22 @@ def take_revised(entry: Entry, said: Dict[str, Any]) -> Entry:
     return _proven(packed, entry.path, b"", [])
 
 
-def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> Offer:
+def describe(paths: List[bytes], choice: Choice) -> Offer:
     """Find what is offered.
 
     Args:
         paths: files and folders as the user named them; wildcards that no name here has are resolved. A folder that
             ends with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
-        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
-        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
-        unsafe_links: whether symbolic links that point out of what is offered are offered.
+        choice: what of them.
 
     Raises:
         Stopped: there is no such file, or two would land on one name.
     """
-    walk = _Walk(exclude, gitignore, unsafe_links)
+    walk = _Walk(choice)
+    if choice.only is not None:
+        if len(paths) != 1 or not os.path.isdir(paths[0]):
+            raise Stopped("a list of files needs one folder that they are in", "Its paths begin there.")
+        paths = [paths[0].rstrip(b"/") + b"/"]
     found = [each for path in paths for each in expand(path)]
     for path in found:
         try:
@@ -163,6 +187,7 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
             walk.left_out.append((path[:SHOWN_OF_A_PATH], error.why.rstrip(".").lower()))
     if found and not walk.entries and walk.left_out and not walk.added:
         raise Stopped("nothing can be read", f"{os.fsdecode(walk.left_out[0][0])}: {walk.left_out[0][1]}.")
+    walk.left_out += [(path[:SHOWN_OF_A_PATH], "it is not there") for path in sorted(walk.missing)]
     walk.left_out.sort(key=_is_meant)
     seen = set()
     for entry in walk.entries:
@@ -173,9 +198,9 @@ def describe(paths: List[bytes], exclude: List[bytes], gitignore: bool, unsafe_l
     return Offer(walk.entries, walk.sources, walk.left_out, one_file, walk.whole)
 
 
-def describe_open(places: Iterable[Place]) -> Offer:
+def describe_open(places: Iterable[Place], choice: Optional[Choice] = None) -> Offer:
     """Return what places that are open offer; a folder without a name there offers what is in it."""
-    walk = _Walk([], False, False)
+    walk = _Walk(choice or Choice())
     for place in places:
         try:
             walk.add_open(place)
@@ -198,15 +223,21 @@ def expand(path: bytes) -> List[bytes]:
 
 
 class _Walk:
-    def __init__(self, exclude: List[bytes], gitignore: bool, unsafe_links: bool) -> None:
+    def __init__(self, choice: Choice) -> None:
         self.entries: List[Entry] = []
         self.sources: List[Source] = []
         self.left_out: List[Tuple[bytes, str]] = []
         self.plain = False
         self.whole = False
-        self._exclude = Ignore(exclude)
-        self._gitignore = gitignore
-        self._unsafe_links = unsafe_links
+        self._exclude = Ignore(choice.exclude)
+        self._gitignore = choice.gitignore
+        self._unsafe_links = choice.unsafe_links
+        self._copy_links = choice.copy_links
+        listed = None if choice.only is None else [os.path.normpath(path) for path in choice.only if path]
+        self._only = None if listed is None else set(listed)
+        self._above = {path[:at] for path in listed or () for at in range(len(path)) if path[at : at + 1] == b"/"}
+        self.missing = set(listed or ()) - {b"."}
+        self._within: List[Tuple[int, int]] = []
         self.added: Set[Tuple[bytes, bytes]] = set()
         self._roots: dict[bytes, int] = {}
         self._inodes: dict[Tuple[int, int], int] = {}
@@ -261,7 +292,7 @@ class _Walk:
 
     def _keep(self, entry: Entry, place: Place, inside: bytes, inode: int = 0) -> None:
         self.entries.append(entry)
-        self.sources.append(Source(place.root, _join(place.base, inside), inode))
+        self.sources.append(Source(place.root, _join(place.base, inside[place.skip :]), inode))
 
     def _folder(self, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
         """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
@@ -269,32 +300,72 @@ class _Walk:
         if self._gitignore and b".gitignore" in names:
             ignored = ignored.copy()
             ignored.add(around + below, _lines(folder))
+        here = os.fstat(folder)
+        self._within.append((here.st_dev, here.st_ino))
         for name in names:
-            if PART.match(name):
+            if PART.match(name) or not self._is_listed(below + name):
                 continue
-            inside = below + name
-            path = _join(place.name, inside)
+            path = _join(place.name, below + name)
             try:
-                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                is_folder = stat.S_ISDIR(status.st_mode)
-                if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
-                    continue
-                if is_folder:
-                    inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
-                    try:
-                        self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
-                        self._folder(place, inner, inside + b"/", around, ignored)
-                    finally:
-                        os.close(inner)
-                elif stat.S_ISLNK(status.st_mode):
-                    self._link(status, os.readlink(name, dir_fd=folder), place, path, inside)
-                else:
-                    self._file(status, place, path, inside)
+                self._add(name, path, place, folder, below, around, ignored)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR):
                     raise
                 if error.errno != errno.ENOENT:
                     self.left_out.append((path, error.strerror or "cannot be read"))
+        self._within.pop()
+
+    def _add(
+        self, name: bytes, path: bytes, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore
+    ) -> None:
+        inside = below + name
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
+            return
+        if is_folder:
+            inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
+            try:
+                self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
+                self._folder(place, inner, inside + b"/", around, ignored)
+            finally:
+                os.close(inner)
+        elif stat.S_ISLNK(status.st_mode) and self._copy_links:
+            self._follow(folder, name, place, inside, around, ignored)
+        elif stat.S_ISLNK(status.st_mode):
+            self._link(status, os.readlink(name, dir_fd=folder), place, path, inside)
+        else:
+            self._file(status, place, path, inside)
+
+    def _is_listed(self, inside: bytes) -> bool:
+        """Tell whether a path is one of those that alone are offered, below one, or above one."""
+        self.missing.discard(inside)
+        if self._only is None or inside in self._above or b"." in self._only:
+            return True
+        return any(inside[:at] in self._only for at in range(len(inside) + 1) if inside[at : at + 1] in (b"/", b""))
+
+    def _follow(self, folder: int, name: bytes, place: Place, inside: bytes, around: bytes, ignored: Ignore) -> None:
+        """Offer what a symbolic link leads to in its place."""
+        path = _join(place.name, inside)
+        try:
+            status = os.stat(name, dir_fd=folder)
+        except FileNotFoundError:
+            self.left_out.append((path, "a symbolic link that leads nowhere"))
+            return
+        real = os.path.realpath(b"/proc/self/fd/%d/%s" % (folder, name))
+        if not stat.S_ISDIR(status.st_mode):
+            self._file(status, Place(self._root(b"/"), real[1:], place.name, len(inside)), path, inside)
+            return
+        there = Place(self._root(b"/"), real[1:], place.name, len(inside) + 1)
+        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            if (status.st_dev, status.st_ino) in self._within:
+                self.left_out.append((path, "a symbolic link to a folder that it is in"))
+                return
+            self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), there, inside)
+            self._folder(there, inner, inside + b"/", around, ignored)
+        finally:
+            os.close(inner)
 
     def _leaves_out(self, inside: bytes, around: bytes, ignored: Ignore, is_folder: bool) -> bool:
         """Tell whether a path is left out: what the user excludes, or keeps with ``!``, goes before .gitignore."""
@@ -335,7 +406,7 @@ def _is_made_when_read(status: os.stat_result, place: Place, inside: bytes) -> b
     if status.st_size or status.st_blocks or os.major(status.st_dev):
         return False
     try:
-        path = _join(place.base, inside)
+        path = _join(place.base, inside[place.skip :])
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=place.root)
     except OSError:
         return False

@@ -72,6 +72,7 @@ class Options(NamedTuple):
         delete: remove what is not offered from the folders that are offered whole.
         keep: patterns, as gitignore has them, of what is not removed.
         update: leave what is newer here.
+        backup: keep what is replaced or removed, under its name and a tilde.
         reserve: the bytes of the disk that must stay free; None is 64 MiB, or a hundredth of a small disk.
     """
 
@@ -81,6 +82,7 @@ class Options(NamedTuple):
     delete: bool = False
     keep: Sequence[bytes] = ()
     update: bool = False
+    backup: bool = False
     reserve: Optional[int] = None
 
 
@@ -176,7 +178,9 @@ class Receiver:
                 self._take(folders, wanted)
                 # Not after anything failed, here or there: what could not be read might be what is still needed.
                 if not self._failures and not about.get("left_out_count"):
-                    self._deleted = sum(remove(folders, path, is_folder) for path, is_folder in extra)
+                    self._deleted = sum(
+                        remove(folders, path, is_folder, self.options.backup) for path, is_folder in extra
+                    )
             failed = [[text(self._entries[i].path), why] for i, why in sorted(self._failures.items())[:FAILURES_NAMED]]
             result = dict(
                 self._counts,
@@ -357,7 +361,8 @@ class Receiver:
         if not self.options.delete or folders is None:
             return []
         tops = [entry.path for entry in self._entries if entry.kind == FOLDER]
-        return not_offered(folders, self._entries, tops + ([b""] if about.get("whole") else []), self.options.keep)
+        keep = [*self.options.keep, *([b"*~"] if self.options.backup else [])]
+        return not_offered(folders, self._entries, tops + ([b""] if about.get("whole") else []), keep)
 
     def _announce(self, root: int, wanted: List[Wanted], about: Dict[str, Any], extra: List[bytes]) -> None:
         sizes = [self._entries[each.number].size for each in wanted]
@@ -391,7 +396,7 @@ class Receiver:
         self._on_plan(plan)
 
     def _take(self, folders: Folders, wanted: List[Wanted]) -> None:
-        finisher = Syncer(folders.root, self._staging)
+        finisher = Syncer(folders.root, self._staging, self.options.backup)
         remaining = set()
         for each in wanted:
             if self._entries[each.number].size == 0:
@@ -424,6 +429,7 @@ class Receiver:
             self._above,
             self.options.unsafe_links,
             self._attributes,
+            self.options.backup,
         )
         commit.links(folders)
         commit.stash_what_failed(folders)

@@ -19,7 +19,7 @@ import pytest
 
 from devkit.transfer.http_server.server import open_share
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import Offer, describe
+from devkit.transfer.remote.manifest import Choice, Offer, describe
 from devkit.transfer.remote.receiver import Options, Receiver
 from devkit.transfer.remote.sender import Sender
 
@@ -88,12 +88,7 @@ class Pair:
 def offer(*sources: Path | str, **options: Any) -> Offer:
     """Return what is offered of the sources."""
     exclude = [each.encode() for each in options.pop("exclude", ())]
-    return describe(
-        [os.fsencode(each) for each in sources],
-        exclude,
-        options.pop("gitignore", False),
-        options.pop("unsafe_links", False),
-    )
+    return describe([os.fsencode(each) for each in sources], Choice(exclude, **options))
 
 
 def transfer(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import Entry, Offer, Source, describe, pack, unpack
+from devkit.transfer.remote.manifest import Choice, Entry, Offer, Source, describe, pack, unpack
 from devkit.transfer.remote.names import Ignore, collisions, link_stays_inside, part_name, split
 from devkit.transfer.remote.receiver import Options, Receiver
 
@@ -431,7 +431,7 @@ def test_two_sources_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "same").write_text(name)
     with pytest.raises(wire.Stopped, match="twice"):
-        describe([os.fsencode(tmp_path / name / "same") for name in ("one", "two")], [], False, False)
+        describe([os.fsencode(tmp_path / name / "same") for name in ("one", "two")], Choice())
 
 
 def test_a_frame_of_json_that_nests_without_end_is_refused() -> None:

@@ -448,3 +448,63 @@ def test_update_leaves_what_is_newer(devkit: Devkit, remote: Hosts, tmp_path: Pa
     assert (remote.home / "file").read_text() == "newer"
     assert devkit("send", "file", "h:").status == 0
     assert (remote.home / "file").read_text() == "older"
+
+
+def test_links_are_followed_where_that_is_asked_for(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "src" / "in").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "weights").write_bytes(b"w" * 100_000)
+    (tmp_path / "src" / "in" / "link").symlink_to("../../data/weights")
+    (tmp_path / "src" / "folder").symlink_to("../data")
+    (tmp_path / "src" / "around").symlink_to("..")
+    (tmp_path / "src" / "nowhere").symlink_to("none")
+    done = devkit("send", "-L", "src", "h:")
+    (tmp_path / "src" / "around").unlink()
+    (tmp_path / "src" / "nowhere").unlink()
+    back = devkit("recv", "-L", f"h:{tmp_path}/src/", "back")
+    assert done.status == 1
+    assert "src/nowhere (a symbolic link that leads nowhere)" in done.err
+    assert "a symbolic link to a folder that it is in" in done.err
+    for there in (remote.home / "src", tmp_path / "back"):
+        for path in (there / "in" / "link", there / "folder" / "weights"):
+            assert (path.is_symlink(), path.read_bytes()) == (False, b"w" * 100_000)
+    assert back.status == 0
+
+
+def test_a_backup_keeps_what_is_replaced_and_removed(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    there = remote.home / "src"
+    (there / "gone").mkdir(parents=True)
+    for name in ("small", "large", "same", "gone/old"):
+        (there / name).write_text("old")
+    (tmp_path / "src" / "small").write_text("new")
+    (tmp_path / "src" / "large").write_bytes(bytes(1 << 20))
+    (tmp_path / "src" / "same").write_text("old")
+    os.utime(tmp_path / "src" / "same", ns=((there / "same").stat().st_mtime_ns,) * 2)
+    for _ in range(2):
+        assert devkit("send", "--backup", "--delete", "src", "h:").status == 0
+    assert {(there / name).read_text() for name in ("small~", "large~", "gone/old~")} == {"old"}
+    assert (there / "small").read_text() == "new"
+    assert not (there / "same~").exists()
+
+
+def test_only_what_a_list_names_is_copied(devkit: Devkit, remote: Hosts, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("nested/small 3\nscript.sh\nnested/deep\n")
+    assert devkit("send", "--files-from", "list", "source", "h:out").status == 0
+    found = {str(path.relative_to(remote.home / "out")) for path in (remote.home / "out").rglob("*")}
+    deep = {"nested/deep", "nested/deep/line\nbreak", "nested/deep/up"}
+    assert found == {"nested", "nested/small 3", "script.sh", *deep}
+        "nested",
+        "nested/small 3",
+        "script.sh",
+        "nested/deep",
+        "nested/deep/line\nbreak",
+        "nested/deep/up",
+    }
+    told = devkit("recv", "--files-from", "-", f"h:{source}", "back", data="zero\0none\0")
+    assert (told.status, [path.name for path in (tmp_path / "back").iterdir()]) == (1, ["zero"])
+    assert "none (it is not there)" in told.err
+    for words in (("--files-from", "list", "list", "h:x"), ("--delete", "--files-from", "list", "source", "h:x")):
+        assert devkit("send", *words).status in (1, 2)
+    (tmp_path / "list").write_text("../secret\n")
+    assert devkit("send", "--files-from", "list", "source", "h:x").status == 2
