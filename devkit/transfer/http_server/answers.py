@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import functools
 import hmac
 import os
 import secrets
@@ -17,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from devkit.transfer.http_server import archive
 from devkit.transfer.http_server.page import folder_page
@@ -32,6 +33,8 @@ from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, channel_over, take_over
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from devkit.transfer.http_server.server import Server
     from devkit.transfer.remote.manifest import Entry, Offer
 
@@ -149,13 +152,20 @@ class Answer:
             return self._redirect(f"/{self._server.secret}/{quote(path)}/")
         if "tar" in query:
             return await self._archive(path)
+        if "zip" in query:
+            return await self._zip(path)
         return await asyncio.to_thread(self._page, opened, path, query)
 
     def _page(self, opened: Opened | None, path: bytes, query: dict[str, str]) -> web.Response:
         items = self._server.tree.items(opened) if opened is not None else self._server.tree.root_items()
         nonce = secrets.token_urlsafe(12)
         takes = self._server.inbox is not None and opened is None
-        body = folder_page(path, items, query, nonce=nonce, uploads=takes).encode("utf-8", "replace")
+        hidden = [item for item in items if item.name.startswith(b".")]
+        if "hidden" not in query:
+            items = [item for item in items if item not in hidden]
+        body = folder_page(path, items, query, nonce=nonce, uploads=takes, hidden=len(hidden)).encode(
+            "utf-8", "replace"
+        )
         policy = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -186,6 +196,38 @@ class Answer:
                 sent += len(archive.END) if await self._delivered() else 0
             self._told(shown(name) + ".tar", sent, complete=sent == total)
             return self._whole(response, sent == total)
+        finally:
+            _close_roots(offer)
+
+    async def _zip(self, path: bytes) -> web.StreamResponse:
+        offer = await asyncio.to_thread(self._server.tree.offer, path)
+        try:
+            name = path.strip(b"/").rpartition(b"/")[2] or self._server.tree.name
+            response = web.StreamResponse(headers={**SAFE, "Content-Security-Policy": FILE_POLICY})
+            response.content_type = "application/zip"
+            response.headers["Content-Disposition"] = _disposition("attachment", name + b".zip")
+            response.force_close()
+            if self._request.version >= HttpVersion11:
+                response.enable_chunked_encoding()
+            await response.prepare(self._request)
+            if self._request.method == "HEAD":
+                return response
+            loop = asyncio.get_running_loop()
+            sent = 0
+
+            def write(data: bytes) -> None:
+                nonlocal sent
+                asyncio.run_coroutine_threadsafe(self._write(response, data), loop).result()
+                sent += len(data)
+
+            whole = False
+            with contextlib.suppress(Gone, OSError):
+                read = functools.partial(_read_unchanged, offer)
+                await asyncio.to_thread(archive.write_zip, offer.entries, name, read, write)
+                await response.write_eof()
+                whole = await self._delivered()
+            self._told(shown(name) + ".zip", sent, complete=whole)
+            return self._whole(response, whole)
         finally:
             _close_roots(offer)
 
@@ -406,6 +448,19 @@ def _open_unchanged(root: int, path: bytes, entry: Entry) -> int:
         os.close(descriptor)
         raise Gone
     return descriptor
+
+
+def _read_unchanged(offer: Offer, index: int) -> Iterator[bytes]:
+    source, entry = offer.sources[index], offer.entries[index]
+    descriptor = _open_unchanged(source.root, source.path, entry)
+    try:
+        for offset in range(0, entry.size, COPY):
+            data = os.pread(descriptor, min(COPY, entry.size - offset), offset)
+            if len(data) != min(COPY, entry.size - offset):
+                raise Gone
+            yield data
+    finally:
+        os.close(descriptor)
 
 
 def _slower(rate: int, wished: str) -> int:

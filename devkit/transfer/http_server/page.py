@@ -40,7 +40,9 @@ def ordered(items: Sequence[Item], query: Mapping[str, str]) -> list[Item]:
     return sorted(found, key=lambda item: not item.is_folder)
 
 
-def folder_page(path: bytes, items: Sequence[Item], query: Mapping[str, str], *, nonce: str, uploads: bool) -> str:
+def folder_page(
+    path: bytes, items: Sequence[Item], query: Mapping[str, str], *, nonce: str, uploads: bool, hidden: int = 0
+) -> str:
     """Return the page of a folder.
 
     Args:
@@ -49,14 +51,16 @@ def folder_page(path: bytes, items: Sequence[Item], query: Mapping[str, str], *,
         query: the address's query: ``sort`` and ``order``.
         nonce: what the page's style and script are allowed by.
         uploads: whether it takes uploads.
+        hidden: how many names begin with a dot, which are in ``items`` where the query says ``hidden``.
     """
+    kept = "&hidden" if "hidden" in query else ""
     names = [name for name in path.split(b"/") if name]
     crumbs = [("Shared files", "../" * len(names) or "./")]
     crumbs += [(shown(name), "../" * (len(names) - depth - 1) or "./") for depth, name in enumerate(names)]
     rows = [
         {
             "name": shown(item.name),
-            "href": "./" + quote(item.name) + ("/" if item.is_folder else ""),
+            "href": "./" + quote(item.name) + (f"/{kept.replace('&', '?')}" if item.is_folder else ""),
             "folder": item.is_folder,
             "size": "" if item.is_folder else size(item.size),
             "bytes": item.size,
@@ -69,7 +73,7 @@ def folder_page(path: bytes, items: Sequence[Item], query: Mapping[str, str], *,
     heads = [
         {
             "name": name,
-            "href": f"?sort={name}&order={'down' if name == by and not down else 'up'}",
+            "href": f"?sort={name}&order={'down' if name == by and not down else 'up'}{kept}",
             "mark": ("▾" if down else "▴") if name == by else "",
             "aria": ("descending" if down else "ascending") if name == by else "none",
         }
@@ -87,7 +91,9 @@ def folder_page(path: bytes, items: Sequence[Item], query: Mapping[str, str], *,
         rows=rows,
         heads=heads,
         summary=", ".join(parts) or "nothing here",
-        archive="?tar" if items else "",
+        archives=("tar", "zip") if items or hidden else (),
+        hidden=hidden,
+        hidden_shown=bool(kept),
         up="../" if names else "",
         nonce=nonce,
         style=style,

@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import threading
 import time
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -217,6 +218,30 @@ def test_an_archive_holds_the_folder_and_spills_nothing(server: Server, source: 
         if path.is_file():
             assert copied.read_bytes() == path.read_bytes()
     assert ask(server, "nested/?tar")[1]["Content-Disposition"].startswith('attachment; filename="nested.tar"')
+
+
+def test_a_zip_holds_the_same_and_is_cut_where_a_file_changes(server: Server, source: Path) -> None:
+    status, headers, body = ask(server, "?zip")
+    assert (status, headers["Content-Type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.testzip() is None
+        for path in (path for path in source.rglob("*") if path.is_file() and not path.is_symlink()):
+            name = os.fsencode(f"source/{path.relative_to(source)}").decode("utf-8", "backslashreplace")
+            assert archive.read(name) == path.read_bytes()
+        assert archive.getinfo("source/script.sh").external_attr >> 16 & 0o777 == 0o751
+        assert archive.read("source/link") == b"nested/small 3"
+    assert ask(server, "nested/?zip")[1]["Content-Disposition"].startswith('attachment; filename="nested.zip"')
+
+
+def test_names_with_a_dot_are_shown_when_asked_for(server: Server, source: Path) -> None:
+    (source / ".env").write_text("x")
+    (source / "nested" / ".git").mkdir()
+    plain, shown = ask(server)[2].decode(), ask(server, "?hidden")[2].decode()
+    assert ".env" not in plain
+    assert "Show 1 hidden" in plain
+    assert "./.env" in shown
+    assert "./nested/?hidden" in shown
+    assert ask(server, ".env")[2] == b"x"
 
 
 def test_of_an_archive_whose_file_changes_the_end_does_not_come(tmp_path: Path) -> None:
