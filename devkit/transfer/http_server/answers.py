@@ -23,7 +23,7 @@ from aiohttp import HttpVersion11, web
 from devkit.transfer.http_server import archive
 from devkit.transfer.http_server.page import folder_page
 from devkit.transfer.http_server.requests import SAFE, BadRequest, parse_range, parse_target
-from devkit.transfer.http_server.server import Served
+from devkit.transfer.http_server.served import Served
 from devkit.transfer.http_server.tree import NotShared, Opened
 from devkit.transfer.http_server.upload import UPLOADS, Upload, upload_name
 from devkit.transfer.remote import wire

@@ -10,12 +10,12 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.journal import Span, merged, missing
 from devkit.transfer.http_server.announce import reachable
+from devkit.transfer.http_server.served import Served
 from devkit.transfer.http_server.tree import Tree
 from devkit.transfer.http_server.upload import Inbox
 
@@ -33,26 +33,6 @@ SECRET_BYTES = 16
 HANDSHAKE_S = 15.0
 END_S = 0.2
 WORKERS = 64
-
-
-@dataclass(frozen=True)
-class Served:
-    """An answer that was given.
-
-    Attributes:
-        peer: the client's address.
-        what: the path, without the secret, or what was uploaded.
-        sent: the bytes that went out, or came in.
-        complete: whether that was all of what was asked for.
-        uploaded: whether it came in.
-    """
-
-    peer: str
-    what: str
-    sent: int
-    seconds: float
-    complete: bool
-    uploaded: bool = False
 
 
 class Server:

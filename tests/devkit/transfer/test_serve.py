@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.http_server.server import Served, Server
+    from devkit.transfer.http_server.served import Served, Server
 
 
 @pytest.fixture
