@@ -19,7 +19,8 @@ from devkit.commands._cli.options import Json
 if TYPE_CHECKING:
     from devkit.console import Console
     from devkit.transfer.http_server.announce import Announcement
-    from devkit.transfer.http_server.served import Served, Server
+    from devkit.transfer.http_server.served import Served
+    from devkit.transfer.http_server.server import Server
 
 
 def command(

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.journal import Span, merged, missing
 from devkit.transfer.http_server.announce import reachable
-from devkit.transfer.http_server.served import Served
 from devkit.transfer.http_server.tree import Tree
 from devkit.transfer.http_server.upload import Inbox
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.transfer.http_server.certificate import Certificate
+    from devkit.transfer.http_server.served import Served
     from devkit.transfer.http_server.tree import Opened
 
 CONNECTIONS = 256

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.http_server.served import Served, Server
+    from devkit.transfer.http_server.served import Served
+    from devkit.transfer.http_server.server import Server
 
 
 @pytest.fixture
