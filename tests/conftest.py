@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 120.0
@@ -40,6 +41,20 @@ class Devkit(Protocol):
         data: str = "",
         limit_s: float = LIMIT_S,
     ) -> Result: ...
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], str]) -> str:
+    """Return a text that is slow to make: of several workers of pytest-xdist the first makes it for all."""
+    folder = factory.getbasetemp()
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / f"once-{name}"
+    with path.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        if not text:
+            text = make()
+            file.write(text)
+    return text
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:

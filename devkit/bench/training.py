@@ -6,13 +6,19 @@ waits for its next request, so that a machine whose speed drifts drifts for both
 
 from __future__ import annotations
 
+import queue
+import signal
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.statistics import Summary, summarize
+from devkit.errors import DevkitError
 from devkit.launch import Ended, Worker, raise_if_error
 from devkit.launching.ranks import clean_environment, free_port, rank_environment
+from devkit.launching.watch import GRACE_S, REASONS
+from devkit.process import TURN_S, fate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +84,7 @@ class Team:
     def __init__(self, app: App, library: str, request: TrainingRequest, folder: Path, stack: ExitStack) -> None:
         from devkit.fingerprint import cores
 
+        self.library = library
         world_size = request.options.world_size
         port = free_port()
         environ = clean_environment(app, max(1, cores() // world_size), request.environments[OURS].python)
@@ -102,14 +109,45 @@ class Team:
         """
         for worker in self.workers:
             worker.send(message)
+        first, deadline = self.workers[0], time.monotonic() + PATIENCE_S
         while True:
-            worker = self.workers[0]
-            _, event = worker.inbox.get(timeout=PATIENCE_S)
+            try:
+                _, event = first.inbox.get(timeout=TURN_S)
+            except queue.Empty:
+                self._raise_if_killed(0.0)
+                if time.monotonic() > deadline:
+                    raise DevkitError(
+                        f"{self.library} has not answered for {PATIENCE_S:.0f} s", "", f"less {first.log}"
+                    ) from None
+                continue
             if isinstance(event, Ended):
-                raise worker.died(event)
+                self._raise_if_killed(GRACE_S)
+                raise first.died(event)
+            if event["event"] in {"error", "crash"}:
+                self._raise_if_killed(GRACE_S)  # who waits for a rank that was killed fails, and is not the cause
             raise_if_error(event)
             if event["event"] == answer:
                 return event
+
+    def _raise_if_killed(self, within_s: float) -> None:
+        """Raise the error for a rank that a signal has ended, or ends within some seconds.
+
+        Raises:
+            DevkitError: there is one.
+        """
+        deadline = time.monotonic() + within_s
+        while True:
+            for rank, worker in enumerate(self.workers):
+                status = worker.child.process.poll()
+                if status is not None and status < 0 and status != -signal.SIGABRT:  # Gloo aborts who is left alone
+                    raise DevkitError(
+                        f"rank {rank} of {self.library} {fate(status)}",
+                        REASONS.get(status, ""),
+                        f"less {worker.log}   shows all that it said",
+                    )
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(0.05)
 
 
 def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:

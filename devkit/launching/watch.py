@@ -41,6 +41,7 @@ PATIENCE = 10
 """How many times the time-out is given to a rank that computes, that nobody waits for and that tells of no progress."""
 LATE_S = 3.5
 """How long others wait for a rank that makes no progress before it is told of; no verdict yet."""
+REASONS = {-signal.SIGKILL: "A person did that, or the kernel when memory ran out (dmesg tells)."}
 TRACEBACK_LINES = 12
 QUIET_EVENTS = ("hello", "heartbeat", "port_taken", "suspect", "parameters", "ended")
 """Events that are for the watch alone."""
@@ -478,11 +479,10 @@ def _died(rank: Rank, remedy: str) -> Exception:
     crash = re.search(r"^Fatal Python error: (?P<what>.+)$", tail, re.MULTILINE)
     if crash:
         said = [f"{crash['what']}; the innermost call first:", *own_stack(tail[crash.end() :]).splitlines()[:8]]
-    reasons = {-signal.SIGKILL: "A person did that, or the kernel when memory ran out (dmesg tells).\n"}
     status = rank.status or 0
     return DevkitError(
         f"rank {rank.number} {fate(status)} in step {rank.step}",
-        reasons.get(status, "") + "\n".join(said),
+        "\n".join(filter(None, [REASONS.get(status, ""), *said])),
         remedy,
     )
 

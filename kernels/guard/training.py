@@ -31,6 +31,12 @@ SKIPPED = 40
 """Steps in a row that a GradScaler, or the script, skipped because of values that are not finite."""
 STILL = 20
 """Steps that left every parameter as it was."""
+NO_GRADIENT_AT_ALL = 5
+"""The same, from the first on, where none of the optimizer's parameters gets a gradient."""
+UNCLEARED, CLEARING_STEPS = 3, 50
+"""Steps in a row whose gradients were still there at the next backward pass; and how long that is looked at."""
+GREW = 10.0
+"""How many times larger a loss became in the steps before it was not finite: the rate is to blame, or its like."""
 WITHOUT_GRADIENT = 5
 """Steps in a row in which a parameter of a layer that ran got no gradient."""
 OF_ONE_RANK = ("is_distributed", "no_sync", "expert")
@@ -78,6 +84,11 @@ class Watch:
         self.called: set[int] | None = None
         """The layers that ran in this step, while that is of interest."""
         self.losses: list[Tensor] = []
+        self.history: list[tuple[int, float]] = []
+        """The last steps' losses."""
+        self.kept: tuple[Tensor, int] | None = None
+        """A parameter that a step has used the gradient of, and the fingerprint of that."""
+        self.uncleared = 0
         self.bad_losses = 0
         self.skipped = 0
         self.backwards = 0
@@ -131,6 +142,7 @@ class Watch:
         self.backwards += 1
         self.pending = True
         self.progress.move()
+        self._cleared_since()
         self.progress.step = max(self.progress.step, self.steps + 1)
         for each in list(checks.tensors_in(loss))[:8]:
             if checks.is_float(each) and each.size == 1:
@@ -148,7 +160,7 @@ class Watch:
             return False
         losses = [float(each) for each in self.losses]
         if not all(map(math.isfinite, losses)) or not checks.all_finite(grad for _, grad in gradients):
-            self._not_finite(losses, gradients)
+            self._not_finite(optimizer, losses, gradients)
         self.skipped = self.bad_losses = 0
         state.had_gradient = state.had_gradient or bool(gradients)
         self._rate(optimizer, state)
@@ -171,6 +183,8 @@ class Watch:
             self._tell_step(optimizer, trained)
         self.losses, self.calls = [], []
         self.progress.step = self.steps + 1
+        if self.steps < CLEARING_STEPS and not self.static:
+            self._keep_gradient(trained)
 
     def cleared(self) -> None:
         """Take note that gradients are thrown away, and whether a step was taken with them."""
@@ -238,6 +252,31 @@ class Watch:
 
     # ------------------------------------------------------------------ what they find
 
+    def _keep_gradient(self, trained: list[Tensor]) -> None:
+        """Remember a gradient that has been used, to see whether it is cleared before the next is added."""
+        used = [each for each in trained if each.grad is not None and checks.is_dense(each.grad)]
+        least = min(used, key=lambda each: int(each.size), default=None)
+        self.kept = None
+        if least is not None and bool((least.grad != 0).any()):
+            self.kept = least, checks.fingerprint(least.grad)
+
+    def _cleared_since(self) -> None:
+        """Find out whether the gradients of the step before are still there: the new ones are added to them."""
+        if self.kept is None:
+            return
+        parameter, fingerprint = self.kept
+        self.kept = None
+        still = parameter.grad is not None and checks.fingerprint(parameter.grad) == fingerprint
+        self.uncleared = self.uncleared + 1 if still else 0
+        if self.uncleared == UNCLEARED:
+            self.report.warn(
+                "gradients-kept",
+                "gradients are not cleared after a step",
+                f"{UNCLEARED} steps in a row: each adds to all before it, so the rate grows with the steps. "
+                f"optimizer.clear_grad() belongs behind optimizer.step().\nat {user_line()}",
+                step=self.progress.step,
+            )
+
     def _skip(self, who: str) -> None:
         self.skipped += 1
         self.bad_losses += 1
@@ -251,7 +290,7 @@ class Watch:
                 step=self.progress.step,
             )
 
-    def _not_finite(self, losses: list[float], gradients: list[tuple[Tensor, Tensor]]) -> None:
+    def _not_finite(self, optimizer: Any, losses: list[float], gradients: list[tuple[Tensor, Tensor]]) -> None:
         step = self.progress.step
         line = user_line()
         bad = next((each for each in losses if not math.isfinite(each)), None)
@@ -268,6 +307,7 @@ class Watch:
         if bad is None and named:
             count = f" and {len(named) - 1} more" if len(named) > 1 else ""
             why.append(f"{named[-1][0]}{count}: {checks.what_is_in(named[-1][1])}; the loss was finite.")
+        why += self._remedies(optimizer, [each.dtype for _, each in gradients])
         kept = f"those after step {step - 1}" if step > 1 else "what they were at the start"
         why.append(f"The step was not taken: the parameters are {kept}.\nat {line}")
         self.report.stop(
@@ -279,6 +319,21 @@ class Watch:
             tensor=found.tensor if found else ("loss" if bad is not None else named[-1][0]),
             line=line,
         )
+
+    def _remedies(self, optimizer: Any, types: list[Any]) -> list[str]:
+        """Return what in the steps before makes values that are not finite, and what to change."""
+        told = []
+        if self.history:
+            (first, least), (last, loss) = min(self.history, key=lambda each: each[1]), self.history[-1]
+            if loss > GREW * max(abs(least), 1e-3):
+                rate = getattr(optimizer, "get_lr", lambda: None)()
+                told.append(
+                    f"The loss grew from {least:.3g} (step {first}) to {loss:.3g} (step {last}): take a smaller rate "
+                    f"than {rate}, or clip: grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0)."
+                )
+        if paddle.float16 in types:
+            told.append("float16 ends at 65504: paddle.amp.GradScaler scales the loss and skips such steps.")
+        return told
 
     def _rate(self, optimizer: Any, state: Stepped) -> None:
         try:
@@ -344,7 +399,7 @@ class Watch:
             checks.fingerprint(each) != before for each, before in zip(trained, state.before)
         ):
             state.moved, state.before = True, None
-        elif state.steps >= STILL and state.was_positive:
+        elif state.was_positive and state.steps >= (STILL if state.had_gradient else NO_GRADIENT_AT_ALL):
             self._still(state)
 
     def _still(self, state: Stepped) -> None:
@@ -364,6 +419,7 @@ class Watch:
         fields: dict[str, Any] = {}
         if self.losses:
             fields["loss"] = sum(float(each) for each in self.losses) / len(self.losses)
+            self.history = [*self.history[-7:], (step, fields["loss"])]
         rate = getattr(optimizer, "get_lr", lambda: None)()
         used = self.leaks.step(step)
         loader = self.loader[0] if self.loader and self.data_parallel else None

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
+import queue
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from devkit.bench.training import result
+from devkit.bench.training import Team, result
+from devkit.errors import DevkitError
 
 
 def test_the_ratio_is_taken_round_by_round() -> None:
@@ -15,3 +23,25 @@ def test_the_ratio_is_taken_round_by_round() -> None:
 
 def test_without_a_peer_there_is_no_ratio() -> None:
     assert result(0, {"devkit": [1.0]}).ratio is None
+
+
+def test_a_rank_that_was_killed_is_named_and_not_the_one_that_waited_for_it() -> None:
+    """Processes that are no ranks stand in for them: what one says and how the other ended decides."""
+    sleeping = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2)]
+    inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    inbox.put((None, {"event": "crash", "what": "RuntimeError: Connection closed by peer", "traceback": ""}))
+    team = Team.__new__(Team)
+    team.library = "devkit"
+    ranks: list[Any] = [
+        SimpleNamespace(child=SimpleNamespace(process=each), inbox=inbox, log=Path("x"), send=lambda _: None)
+        for each in sleeping
+    ]
+    team.workers = ranks
+    sleeping[1].kill()
+    try:
+        with pytest.raises(DevkitError, match="rank 1 of devkit was ended by SIGKILL"):
+            team.ask({"do": "round"}, "round")
+    finally:
+        for each in sleeping:
+            each.kill()
+            each.communicate()

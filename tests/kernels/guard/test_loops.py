@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import once
+
 PROGRAM = Path(__file__).parent / "programs" / "loops.py"
 NAMES = [
     each.name
@@ -29,7 +31,9 @@ BROKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "broken_scheduler_never_steps": ("stop", "nothing-moves", {"step": 8}),
     "broken_optimizer_never_steps": ("stop", "nothing-moves", {}),
     "broken_short_run_never_steps": ("stop", "nothing-moves", {}),
-    "broken_optimizer_of_another_model": ("stop", "nothing-moves", {"step": 20}),
+    "broken_optimizer_of_another_model": ("stop", "nothing-moves", {"step": 5}),
+    "broken_gradients_never_cleared": ("warn", "gradients-kept", {"step": 4}),
+    "broken_rate_far_too_large": ("stop", "not-finite", {}),
     "broken_all_frozen": ("stop", "nothing-moves", {}),
     "broken_detached_layer": ("warn", "no-gradient", {"tensor": "embed.weight"}),
     "broken_all_labels_ignored": ("warn", "labels-ignored", {"step": 3}),
@@ -38,13 +42,18 @@ BROKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def loops() -> dict[str, Any]:
+def run_loops() -> str:
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", PROGRAM], capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, "-W", "ignore", PROGRAM], capture_output=True, text=True, timeout=400, check=False
     )
-    lines = [json.loads(line[len("LOOP ") :]) for line in ended.stdout.splitlines() if line.startswith("LOOP ")]
     assert ended.returncode == 0, ended.stderr[-2000:]
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    said = once(tmp_path_factory, "loops", run_loops)
+    lines = [json.loads(line[len("LOOP ") :]) for line in said.splitlines() if line.startswith("LOOP ")]
     return {line["name"]: line for line in lines}
 
 
@@ -62,6 +71,13 @@ def test_a_broken_loop_is_found_and_named(name: str, loops: dict[str, Any]) -> N
     assert where.items() <= found[0].items()
     others = {each["kind"] for each in loops[name]["found"]} - {kind, "rate-zero"}
     assert not others
+
+
+def test_a_rate_that_is_too_large_is_blamed_for_what_is_not_finite(loops: dict[str, Any]) -> None:
+    (found,) = loops["broken_rate_far_too_large"]["found"]
+
+    assert "take a smaller rate than 1000000000.0, or clip" in found["why"]
+    assert "The loss grew from" in found["why"]
 
 
 def test_the_line_that_keeps_memory_is_shown(loops: dict[str, Any]) -> None:

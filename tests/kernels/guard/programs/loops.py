@@ -483,6 +483,42 @@ def broken_all_frozen() -> None:
 
 
 @loop
+def broken_gradients_never_cleared() -> None:
+    model = Net()
+    optimizer = adam(model)
+    for _ in range(8):
+        x, y = batch()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@loop
+def broken_rate_far_too_large() -> None:
+    model = nn.Linear(8, 4)
+    optimizer = paddle.optimizer.SGD(1e9, parameters=model.parameters())
+    x = paddle.randn([16, 8])
+    for _ in range(30):
+        (model(x) ** 2).mean().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+
+
+@loop
+def healthy_gradients_cleared_by_hand() -> None:
+    model = Net()
+    optimizer = adam(model)
+    for step in range(16):
+        x, y = batch()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        if step < 8:
+            model.clear_gradients()
+        else:
+            for each in model.parameters():
+                each.clear_gradient()
+
+
+@loop
 def broken_detached_layer() -> None:
     model = Net()
     optimizer = adam(model)
