@@ -40,7 +40,7 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.bisecting import trying
-    from devkit.bisecting.search import Search, steps_left
+    from devkit.bisecting.search import steps_left
     from devkit.git.session import open_session
 
     app: App = ctx.obj
@@ -48,26 +48,23 @@ def command(
         raise UsageError("one thing answers: a command after --, --test or --bench", "", "devkit bisect --help")
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
-        ends = trying.commit_of(session, good, "--good"), trying.commit_of(session, bad, "--bad")
-        if session.git.ask("merge-base", "--is-ancestor", *ends).status:
-            raise UsageError(f"{good} does not lead to {bad}", "The bad commit must come after the good one.")
         question = trying.Question(tuple(words or ()), test, bench, env, limit_s)
-        with app.start_run("bisect", good=ends[0], bad=ends[1]) as run:
-            bisection = trying.Bisection(session, state, question, run)
-            if dry_run:
-                count = len(session.git.text("rev-list", f"{ends[0]}..{ends[1]}", "--").splitlines())
-                app.console.plan([f"git worktree add --detach {bisection.trial.side('request')} COMMIT"])
-                app.console.note(f"{counted(count, 'commit')}, about {steps_left(count)} of them are tried", "dim")
-                return 0
+        planned = trying.plan(session, state, good, bad, question)
+        app.console.note(
+            f"{counted(planned.count, 'commit')}, about {steps_left(planned.count)} of them are tried", "dim"
+        )
+        if dry_run:
+            app.console.plan(planned.lines)
+            return 0
+        with app.start_run("bisect", good=planned.good, bad=planned.bad) as run:
+            bisection = trying.Bisection(session, state, planned, run)
             with bisection.trial.locked():
                 bisection.trial.open()
-                left = len(bisection.candidates(Search(ends[1], [ends[0]])))
-                app.console.note(f"{counted(left, 'commit')}, about {steps_left(left)} are tried", "dim")
-                found = trying.bisect(bisection, *ends, on_step=lambda step, rest: say(app, step, rest))
+                found = trying.bisect(bisection, on_step=lambda step, rest: say(app, step, rest))
             status = ExitStatus.DONE if len(found.suspects) == 1 else ExitStatus.FAILED
             result = {
-                "good": ends[0],
-                "bad": ends[1],
+                "good": planned.good,
+                "bad": planned.bad,
                 "first_bad": found.suspects[0] if len(found.suspects) == 1 else None,
                 "suspects": list(found.suspects),
                 "subjects": found.subjects,

@@ -126,13 +126,11 @@ def _slow(
     """Make the checks that run something."""
     from devkit.checks import slow
     from devkit.checks.finding import Finding
-    from devkit.envs.places import project_environment
-    from devkit.tryout import sides, tryout
+    from devkit.tryout import environment, sides, tryout
     from devkit.tryout.running import Limits
     from devkit.tryout.trial import Trial
 
-    own = project_environment(state.checkout)
-    chosen = env or app.config.get("env.default") or (str(own) if own else "")
+    chosen = environment.chosen(app, state.checkout, env)
     options = tryout.Options(base, chosen, limits=Limits(repeat=2))
     findings: list[Finding] = []
     mended: list[str] = []

@@ -55,6 +55,7 @@ def command(
     name = rendering.check_name(name or f"my_{kind}")
     camel = "".join(word.capitalize() for word in name.split("_"))
     files = rendering.render(f"new/{kind}", Path(folder), name=name, camel=camel)
+    rendering.check_new(files)
     if dry_run:
         app.console.plan([f"write {each.path}" for each in files])
         return

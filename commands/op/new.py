@@ -3,8 +3,8 @@
 It is written to ./NAME/, whose test builds it and passes at once: cd NAME && pytest. The template gates one tensor by
 another; change compute() and gradient(), then the reference. The GPU kernels are compiled where Paddle has CUDA, and
 have not yet been run on a GPU. With --in-tree it is written into a tree of Paddle, at the places of that tree's
-version: entries of both YAML files, kernels, Python API and unit test; what it writes there has not been compiled in
-devkit's own tests.
+version: entries of both YAML files, kernels, Python API and unit test; of that the CPU kernel has been compiled against
+a wheel's headers, and the whole not yet in a tree.
 
 Example:  devkit op new gated_unit
 """
@@ -53,6 +53,7 @@ def command(
         return
     place = Path(folder or name)
     files = rendering.render("op", place, name=name)
+    rendering.check_new(files)
     if dry_run:
         app.console.plan([f"write {each.path}" for each in files])
         return

@@ -65,13 +65,59 @@ class Found:
     folder: str
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A bisection before it begins.
+
+    Attributes:
+        good, bad: the two ends.
+        question: what answers.
+        count: how many commits lie between, the bad one among them.
+        environment: what it runs in; empty where one is made.
+        lines: what a person may read: the first commit that is tried, and the environment that is made.
+    """
+
+    good: str
+    bad: str
+    question: Question
+    count: int
+    environment: str
+    lines: tuple[str, ...]
+
+
+def plan(session: Session, state: State, good: str, bad: str, question: Question) -> Plan:
+    """Return what a bisection will do.
+
+    Raises:
+        DevkitError: the ends name no commits, or not in their order, or what answers is not there.
+    """
+    from devkit.envs.resolve import names, resolve
+    from devkit.tryout import environment
+
+    app = session.app
+    ends = commit_of(session, good, "--good"), commit_of(session, bad, "--bad")
+    if session.git.ask("merge-base", "--is-ancestor", *ends).status:
+        raise UsageError(f"{good} does not lead to {bad}", "The bad commit must come after the good one.")
+    if question.test and session.git.ask("cat-file", "-e", f"{ends[1]}:{question.test}").status:
+        raise UsageError(f"--test {question.test} is not a file of {bad}", "It is named from the top of the tree.")
+    chosen = environment.chosen(app, state.checkout, question.env)
+    if chosen:
+        resolve(app.config, chosen)
+    trial = Trial(app, session.place, "bisect", state.setting("extensions.objectformat"))
+    lines = [*trial.init_lines(), trial.side_line(trial.side("request"), ends[0])]
+    made = [] if chosen or "try-bisect" in names() else ["devkit env create try-bisect"]
+    count = len(session.git.text("rev-list", f"{ends[0]}..{ends[1]}", "--").splitlines())
+    return Plan(*ends, question, count, chosen, (*map(str, lines), *made))
+
+
 class Bisection:
     """A bisection's work tree, and what is asked in it."""
 
-    def __init__(self, session: Session, state: State, question: Question, run: Run) -> None:
+    def __init__(self, session: Session, state: State, planned: Plan, run: Run) -> None:
         self.app: App = session.app
         self.run = run
-        self.question = question
+        self.planned = planned
+        self.question = planned.question
         self.trial = Trial(session.app, session.place, "bisect", state.setting("extensions.objectformat"))
         self.threshold_s = 0.0
 
@@ -87,7 +133,7 @@ class Bisection:
     def prepare(self, commit: str) -> Ready:
         """Check a commit out and make it ready."""
         self.trial.check_out_side(self.trial.side("request"), commit)
-        options = tryout.Options(env=self.question.env or "")
+        options = tryout.Options(env=self.planned.environment)
         config = Config.load(self.trial.side("request"))
         work = tryout.Work(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
         return sides.prepare(work, [], alone=True)
@@ -212,12 +258,13 @@ def commit_of(session: Session, word: str, flag: str) -> str:
     return said.stdout.decode().strip()
 
 
-def bisect(bisection: Bisection, good: str, bad: str, *, on_step: Callable[[Step, int], None]) -> Found:
+def bisect(bisection: Bisection, *, on_step: Callable[[Step, int], None]) -> Found:
     """Find the first bad commit between two.
 
     Raises:
         DevkitError: the ends are not what they are said to be, or a command ends the search.
     """
+    good, bad = bisection.planned.good, bisection.planned.bad
     if bisection.question.bench:
         bisection.set_threshold(good, bad)
     else:

@@ -77,11 +77,11 @@ def render(kind: str, folder: Path, **values: object) -> list[NewFile]:
     return found
 
 
-def write(files: list[NewFile]) -> None:
-    """Write new files.
+def check_new(files: list[NewFile]) -> None:
+    """Check that none of the files is there.
 
     Raises:
-        DevkitError: one is there already; then none is written.
+        DevkitError: one is.
     """
     there = [each.path for each in files if os.path.lexists(each.path)]
     if there:
@@ -90,6 +90,15 @@ def write(files: list[NewFile]) -> None:
             "Nothing was written.",
             Hint.of("mv", "--", str(there[0]), f"{there[0]}.old", purpose="puts it aside"),
         )
+
+
+def write(files: list[NewFile]) -> None:
+    """Write new files.
+
+    Raises:
+        DevkitError: one is there already; then none is written.
+    """
+    check_new(files)
     for each in files:
         write_atomically(each.path, each.text.encode(), mode=0o755 if each.executable else 0o644)
 

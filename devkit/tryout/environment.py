@@ -176,6 +176,14 @@ def _text(path: Path) -> str:
     return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
+def chosen(app: App, checkout: Path, asked: str) -> str:
+    """Return the environment that a checkout's tests run in: what is asked for, the default, the project's own."""
+    from devkit.envs.places import project_environment
+
+    own = project_environment(checkout)
+    return asked or app.config.get("env.default") or (str(own) if own else "")
+
+
 def create(app: App, name: str, run: Run, *, paddle: str) -> None:
     """Make an environment for trying.
 

@@ -126,9 +126,10 @@ class Trial:
 
     def lines(self, sources: Sources) -> list[Line]:
         """Return the lines of git that bring the two sides here."""
-        return [*self._init_lines(), fetch_line(sources, self.folder.name, self.repository)]
+        return [*self.init_lines(), fetch_line(sources, self.folder.name, self.repository)]
 
-    def _init_lines(self) -> list[Line]:
+    def init_lines(self) -> list[Line]:
+        """Return the line that makes the repository, where it is not there yet."""
         if (self.repository / "HEAD").is_file():
             return []
         words = ("init", "-q", "--bare", "--template=", f"--object-format={self.object_format}")
@@ -142,7 +143,7 @@ class Trial:
         """
         with explained(self.repository):
             self.home.mkdir(parents=True, exist_ok=True)
-            for each in self._init_lines():
+            for each in self.init_lines():
                 Git(self.app, self.home).execute(each)
             self._borrow()
 
@@ -193,9 +194,10 @@ class Trial:
         """Return the lines of git that check both sides out."""
         del sources
         refs = f"refs/tryout/{self.folder.name}"
-        return [self._side_line(self.side(name), f"{refs}/{ref}") for name, ref in (("base", "left"), ("request",) * 2)]
+        return [self.side_line(self.side(name), f"{refs}/{ref}") for name, ref in (("base", "left"), ("request",) * 2)]
 
-    def _side_line(self, folder: Path, commit: str) -> Line:
+    def side_line(self, folder: Path, commit: str) -> Line:
+        """Return the line that checks a commit out into a work tree."""
         if (folder / ".git").is_file():
             return line("checkout", "-q", "--force", "--detach", commit, directory=folder)
         words = ("worktree", "add", "-q", "--detach", "--force", "--", str(folder), commit)
@@ -212,7 +214,7 @@ class Trial:
             DevkitError: git cannot, or the disk is full.
         """
         planned = lines or [
-            self._side_line(self.side(n), c) for n, c in (("base", commits.base), ("request", commits.head))
+            self.side_line(self.side(n), c) for n, c in (("base", commits.base), ("request", commits.head))
         ]
         for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
             self.check_out_side(self.side(name), commit, one)
@@ -234,7 +236,7 @@ class Trial:
             DevkitError: git cannot, or the disk is full.
         """
         inside = self.git.at(folder)
-        one = planned or self._side_line(folder, commit)
+        one = planned or self.side_line(folder, commit)
         if one.words[0] == "checkout" and not self.git.execute(one, check=False).status:
             inside.read("clean", "-fdq")
             return
@@ -243,7 +245,7 @@ class Trial:
             folder.parent.mkdir(parents=True, exist_ok=True)
         self.git.read("worktree", "prune")
         with self.app.console.progress(f"checking out {folder.name}"):
-            self.git.execute(self._side_line(folder, commit) if one.words[0] == "checkout" else one)
+            self.git.execute(self.side_line(folder, commit) if one.words[0] == "checkout" else one)
 
     def changes(self, commits: Commits) -> list[Changed]:
         """Return what the request changes against its base, with the lines on both sides."""

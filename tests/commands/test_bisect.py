@@ -93,14 +93,29 @@ def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[
     assert json.loads(said.out)["first_bad"] == bad
 
 
-def test_words_that_make_no_question(devkit: Devkit, history: tuple[Path, list[str]]) -> None:
+def test_the_dry_run_is_the_plan_and_refuses_as_the_run_does(
+    devkit: Devkit, history: tuple[Path, list[str]], home: Path
+) -> None:
     folder, commits = history
-    assert devkit("bisect", "--good", commits[0], cwd=folder).status == 2
-    assert devkit("bisect", "--good", "nowhere", "--", "true", cwd=folder).status == 2
-    assert devkit("bisect", "--good", commits[3], "--bad", commits[1], "--", "true", cwd=folder).status == 2
-    planned = devkit("bisect", "--good", commits[0], "--dry-run", "--", "true", cwd=folder)
+    for words in (
+        ("--good", commits[0]),
+        ("--good", "nowhere", "--", "true"),
+        ("--good", commits[3], "--bad", commits[1], "--", "true"),
+        ("--good", commits[0], "--test", "none.py"),
+        ("--good", commits[0], "--env", "nowhere", "--", "true"),
+    ):
+        dry, real = (devkit("bisect", *flags, *words, cwd=folder) for flags in (("--dry-run",), ()))
+        assert (dry.status, dry.err) == (real.status, real.err)
+        assert dry.status in {1, 2}
+    before = everything(home)
+    planned = devkit("bisect", "--good", commits[0], "--dry-run", *ENV, "--", "true", cwd=folder)
+    assert everything(home) == before
     assert planned.status == 0
     assert "8 commits, about 3 of them are tried" in planned.err
+    run = devkit("bisect", "-v", "--good", commits[0], *ENV, "--", "true", cwd=folder)
+    assert run.status == 1, "the bad commit is good"
+    ran = [row.strip().removeprefix("$ ") for row in run.err.splitlines()]
+    assert [row for row in ran if row in planned.out.splitlines()] == planned.out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,6 @@ from devkit.errors import DevkitError, UsageError
 from devkit.ops.in_tree import execute, insert_entry, plan
 from devkit.ops.rendering import check_name, render, write
 from devkit.ops.tree import entries, locate, parse_entries, touched
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OPS = """# Operators.
 
@@ -117,6 +116,20 @@ def test_a_new_operator_is_written_at_the_places_of_the_tree(root: Path) -> None
     assert len(locate(root, "gated_unit").kernels) == 4
     with pytest.raises(DevkitError, match="there is an operator gated_unit"):
         plan(root, "gated_unit")
+
+
+def test_the_kernels_of_a_new_operator_compile_against_the_headers_of_a_wheel(root: Path) -> None:
+    execute(plan(root, "gated_unit"))
+    (package,) = Path(sys.prefix).glob("lib/python*/site-packages/paddle")
+    include = package / "include"
+    kernel = root / "paddle" / "phi" / "kernels" / "cpu" / "gated_unit_kernel.cc"
+    line = ["g++", "-std=c++17", "-fsyntax-only", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL"]
+    folders = [f"-I{each}" for each in (root, include, include / "third_party")]
+    done = subprocess.run([*line, *folders, str(kernel)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[:2000]
+    kernel.write_text(kernel.read_text().replace("phi::GatedUnitKernel,", "phi::GatedUnitKernels,"))
+    done = subprocess.run([*line, *folders, str(kernel)], capture_output=True, text=True, timeout=300, check=False)
+    assert "GatedUnitKernels" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["", "Gate", "9a", "a-b", "../a", "class", "numpy", "a" * 61, "int"])
