@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.forking import starter
+
 if TYPE_CHECKING:
     from tests.conftest import Devkit
+
+
+@pytest.fixture
+def devkit(tmp_path: Path) -> Devkit:
+    """devkit in a fork of this process."""
+    return starter(tmp_path)
+
 
 HOOK = """import pathlib
 import sys

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.commands.pr.random_clones import fork_devkit
+from tests.forking import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -128,6 +129,12 @@ def start(folder: Path, files: Mapping[str, str]) -> Ledger:
     ledger.git("commit", "-q", "-m", "begin")
     ledger.git("clone", "-q", str(folder / "forge"), str(folder / "clone"), cwd=folder)
     return ledger
+
+
+@pytest.fixture(scope="module")
+def warm() -> None:
+    """What every fork would import, imported once."""
+    warm_up()
 
 
 @pytest.fixture
