@@ -22,7 +22,8 @@ MODULES = (
     "commands._cli.main", "commands._cli.run", "commands._cli.typer_command", "commands.pr.try_", "commands.check",
     "commands.bisect", "commands.align", "commands.op.new", "tryout.tryout", "tryout.sides", "bisecting.trying",
     "checks.slow", "checks.reading", "aligning", "launch", "builds.python", "builds.changes", "envs.create",
-    "envs.enter", "envs.resolve", "envs.uv", "git.session", "git.roles", "ops.rendering", "ops.in_tree", "fingerprint", "runs",
+    "envs.enter", "envs.resolve", "envs.uv", "git.session", "git.roles", "ops.rendering", "ops.in_tree",
+    "fingerprint", "runs",
 )  # fmt: skip
 
 
