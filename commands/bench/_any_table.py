@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from devkit.bench.charts import summary
 from devkit.bench.report import cell
+from devkit.commands.bench._outcome import warn_if_busy
 from devkit.console import Column
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ def show(console: Console, loaded: Loaded) -> None:
         from devkit.commands.bench._attention_table import show as own
     elif loaded.command == "bench sparse":
         from devkit.commands.bench._sparse_table import show as own
+    elif loaded.command == "bench decode":
+        from devkit.commands.bench._decode_table import show as own
+    elif loaded.command == "bench comm":
+        from devkit.commands.bench._comm_table import show as own
     elif loaded.command == "bench run":
         from devkit.commands.bench._script_table import show as own
     else:
@@ -34,3 +39,4 @@ def show(console: Console, loaded: Loaded) -> None:
         console.table(columns, [[cell(row.get(name)) for name in names] for row in rows])
         return
     own(console, loaded.report)
+    warn_if_busy(console, loaded.report)

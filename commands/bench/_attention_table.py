@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.attention import PADDLES_OWN
+from devkit.commands.bench._compare_table import TONES
 from devkit.console import Cell, Column, Tone
 from devkit.text import counted, significant
 
@@ -17,6 +18,7 @@ Row = dict[str, Any]
 COLUMNS = [
     Column("pass", "left", 9),
     Column("mask", "left", 9),
+    Column("cache", "left", 8),
     Column("seqlen", importance=9),
     Column("impl", "left", 10),
     Column("median ms", importance=10),
@@ -26,7 +28,9 @@ COLUMNS = [
     Column("peak MiB", importance=5),
     Column("error", importance=4),
     Column("vs Paddle", importance=7),
+    Column("verdict", "left", 9),
 ]
+COLUMN_OF = {column.heading: number for number, column in enumerate(COLUMNS)}
 SHAPE = ("batch", "heads", "kv_heads", "head_dim", "dtype")
 
 
@@ -71,28 +75,45 @@ def _table(console: Console, rows: list[Row]) -> None:
     for row in rows:
         if row["status"] == "unsupported":
             continue
-        case = (row["pass"], row["causal"], row["seqlen_q"], row["seqlen_k"])
+        case = _case(row)
         if before and case != before:
             rules.append(len(lines))
         lines.append([*_case_cells(row, repeated=case == before), *_figures(row, rows)])
         before = case
-    console.table(COLUMNS, lines, rules=rules)
+    # What is the same everywhere, and goes without saying, has no column.
+    shown = [number for number, column in enumerate(COLUMNS) if column.heading not in ("cache", "verdict")]
+    if any(row.get("cache") == "cold" for row in rows):
+        shown.append(COLUMN_OF["cache"])
+    if any(row.get("verdict") for row in rows):
+        shown.append(COLUMN_OF["verdict"])
+    shown.sort()
+    console.table([COLUMNS[number] for number in shown], [[line[n] for n in shown] for line in lines], rules=rules)
+    for row in rows:
+        if row.get("verdict_reason"):
+            words = f"{row['pass']} {_mask(row)} {row['seqlen_q']}: {row['verdict']}: "
+            console.answer_parts(("  ", ""), (words, TONES[row["verdict"]]), (row["verdict_reason"], "dim"))
 
 
 def _case_cells(row: Row, *, repeated: bool) -> list[str | Cell]:
     if repeated:
-        return ["", "", ""]
+        return ["", "", "", ""]
     lengths = str(row["seqlen_q"]) if row["seqlen_q"] == row["seqlen_k"] else f"{row['seqlen_q']}×{row['seqlen_k']}"
-    return [row["pass"], "causal" if row["causal"] else "full", lengths]
+    return [row["pass"], _mask(row), row.get("cache", "warm"), lengths]
+
+
+def _mask(row: Row) -> str:
+    kind = row.get("case") or "dense"
+    return ("" if kind == "dense" else f"{kind} ") + ("causal" if row["causal"] else "full")
 
 
 def _figures(row: Row, rows: list[Row]) -> list[str | Cell]:
     error = f"{row['max_error']:.0e}" if row["max_error"] is not None else ""
     if row["median_ms"] is None:
-        return [row["impl"], Cell(row["status"], "failed"), "", "", "", "", Cell(error, "failed"), ""]
+        return [row["impl"], Cell(row["status"], "failed"), "", "", "", "", Cell(error, "failed"), "", ""]
     ratio = over_paddle(row, rows)
     best = min(each["median_ms"] for each in rows if each["median_ms"] is not None and _case(each) == _case(row))
     tone: Tone = "done" if row["median_ms"] == best else ""
+    verdict = row.get("verdict") or ""
     return [
         Cell(row["impl"], tone),
         Cell(significant(row["median_ms"]), tone),
@@ -102,11 +123,12 @@ def _figures(row: Row, rows: list[Row]) -> list[str | Cell]:
         significant(row["peak_mib"]) if row["peak_mib"] is not None else "",
         error,
         f"{significant(ratio)}x" if ratio else "",
+        Cell(verdict, TONES.get(verdict, "")),
     ]
 
 
 def _case(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("pass", "causal", "seqlen_q", "seqlen_k"))
+    return tuple(row.get(name) for name in ("pass", "causal", "seqlen_q", "seqlen_k", "case", "cache"))
 
 
 def over_paddle(row: Row, rows: list[Row]) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.verdict import BUSY, percent
 from devkit.console import Cell, Column
 from devkit.text import counted, significant, size
 
@@ -56,8 +55,4 @@ def show(console: Console, report: dict[str, Any]) -> None:
     for op, status, why in dict.fromkeys((row["op"], row["status"], row["reason"]) for row in rows if row["reason"]):
         console.answer_parts(
             ("  ", ""), (f"{op}: {status}: ", "dim" if status == "unsupported" else "failed"), (why, "dim")
-        )
-    if report["busy"] > BUSY:
-        console.answer_parts(
-            ("  ", ""), (f"busy: others used {percent(report['busy'])} of the processors meanwhile", "look")
         )

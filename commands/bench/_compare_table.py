@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from devkit.console import Console
     from devkit.runs import Entry, Run
 
-TONES: dict[Word, Tone] = {Word.FASTER: "done", Word.SLOWER: "failed", Word.SAME: "", Word.UNSURE: "look"}
+# A word compares equal to its text, and is found by it.
+TONES: dict[str, Tone] = {Word.FASTER: "done", Word.SLOWER: "failed", Word.SAME: "", Word.UNSURE: "look"}
 COLUMNS = [
     Column("verdict", "left", 11),
     Column("case", "left", 12),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.verdict import BUSY, half_width, percent
+from devkit.bench.verdict import half_width, percent
 from devkit.console import Cell, Column
 from devkit.text import counted, significant
 
@@ -50,7 +50,3 @@ def show(console: Console, report: dict[str, Any]) -> None:
                 (f"{row['impl']} waits for the device: ", "look"),
                 (f"{sync['call']} at {sync['where']}, {counted(sync['count'], 'time')} a call", ""),
             )
-    if report["busy"] > BUSY:
-        console.answer_parts(
-            ("  ", ""), (f"busy: others used {percent(report['busy'])} of the processors meanwhile", "look")
-        )

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.sparse import share
-from devkit.bench.verdict import BUSY, percent
 from devkit.console import Cell, Column, Tone
 from devkit.text import counted, significant
 
@@ -55,10 +54,6 @@ def show(console: Console, report: dict[str, Any]) -> None:
         _table(console, rows)
         _winners(console, report, shape)
     console.answer()
-    if report["busy"] > BUSY:
-        console.answer_parts(
-            ("  ", ""), (f"busy: others used {percent(report['busy'])} of the processors meanwhile", "look")
-        )
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for row in report["results"]:
         if row["reason"]:

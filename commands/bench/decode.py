@@ -10,56 +10,28 @@ Example:  devkit bench decode --context 4096 --heads 32 --kv-heads 8 --paged
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from devkit.bench.cases import DTYPES, ISAS
+from devkit.bench.options import DecodeOptions
 from devkit.commands._cli.options import Env, Json
-from devkit.errors import ExitStatus
+from devkit.commands.bench._flags import flags_from
 
 
-def command(
-    ctx: typer.Context,
-    context: Annotated[str, typer.Option(metavar="N,…", help="Positions in the cache.")] = "1024,4096",
-    batch: Annotated[int, typer.Option(min=1, help="Sequences.")] = 1,
-    heads: Annotated[int, typer.Option(min=1, help="Query heads.")] = 8,
-    kv_heads: Annotated[int | None, typer.Option(min=1, help="Key and value heads; as many as query heads.")] = None,
-    head_dim: Annotated[int, typer.Option(min=1, help="Channels of a head, at most 256.")] = 64,
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help=f"Of {', '.join(DTYPES)}.")] = "fp32",
-    paged: Annotated[bool, typer.Option("--paged", help="Keep the cache in pages of 16 positions.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads; all cores by default.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Interleaved rounds of each context.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the inputs.")] = 0,
-    isa: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Instruction set of ours, of {', '.join(ISAS)}; the best by default.")
-    ] = "",
-    env: Env = "",
-    as_json: Json = False,
-) -> int:
-    from devkit.bench.cases import instruction_set
-    from devkit.bench.decode import DecodeRequest, contexts, decode_shape, measure
+@flags_from(DecodeOptions)
+def command(ctx: typer.Context, options: DecodeOptions, env: Env = "", as_json: Json = False) -> int:  # noqa: ARG001 - of the console
+    from devkit.bench.decode import decode_request, measure
     from devkit.commands.bench._decode_table import show
+    from devkit.commands.bench._outcome import CHECKED, run_benchmark
     from devkit.envs.resolve import resolve
-    from devkit.fingerprint import cores
 
     app = ctx.obj
-    request = DecodeRequest(
-        environment=resolve(app.config, env),
-        contexts=contexts(context),
-        shape=decode_shape(batch=batch, heads=heads, kv_heads=kv_heads, head_dim=head_dim, dtype=dtype, paged=paged),
-        rounds=rounds,
-        threads=threads or cores(),
-        seed=seed,
-        isa=instruction_set(isa),
+    request = decode_request(options, resolve(app.config, env))
+    return run_benchmark(
+        app,
+        "bench decode",
+        request.arguments(),
+        lambda run: measure(app, request, run).as_json(),
+        show,
+        baseline=options.baseline,
+        note=CHECKED,
     )
-    with app.start_run("bench decode", **request.arguments()) as run:
-        report = measure(app, request, run)
-        if as_json:
-            app.console.json(report.as_json())
-        else:
-            show(app.console, report.as_json())
-            app.console.note(f"  every result checked against float64 first; saved as run {run.id}", "dim")
-        if report.wrong:
-            run.record["status"] = int(ExitStatus.VERDICT)
-    return int(ExitStatus.VERDICT) if report.wrong else 0

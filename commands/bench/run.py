@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from devkit.commands._cli.options import Env, Json
-from devkit.errors import ExitStatus
 
 CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -28,11 +27,11 @@ def command(
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of its libraries; their own choice.")] = None,
     baseline: Annotated[str, typer.Option(metavar="RUN", help="Compare with an earlier run; SLOWER exits 4.")] = "",
     env: Env = "",
-    as_json: Json = False,
+    as_json: Json = False,  # noqa: ARG001 - of the console
 ) -> int:
     from devkit.bench.rounds import Until
     from devkit.bench.script import ScriptRequest, measure, parse_script
-    from devkit.commands.bench._compare_table import judge_baseline
+    from devkit.commands.bench._outcome import run_benchmark
     from devkit.commands.bench._script_table import show
     from devkit.envs.resolve import resolve
 
@@ -46,16 +45,12 @@ def command(
         until=Until(rounds=rounds, budget_s=budget),
         threads=threads,
     )
-    old = app.runs.find(baseline, command="bench") if baseline else None
-    with app.start_run("bench run", **request.recorded()) as run:
-        report = measure(app, request, run)
-        slower = judge_baseline(app, old, report, run) if old else False
-        if as_json:
-            app.console.json(report)
-        else:
-            show(app.console, report)
-            app.console.note(f"  saved as run {run.id}", "dim")
-            app.console.next(f"devkit bench run --baseline {run.id} -- {words[0]}   after a change")
-        if slower:
-            run.record["status"] = int(ExitStatus.VERDICT)
-    return int(ExitStatus.VERDICT) if slower else 0
+    return run_benchmark(
+        app,
+        "bench run",
+        request.recorded(),
+        lambda run: measure(app, request, run),
+        show,
+        baseline=baseline,
+        next_line=f"devkit bench run --baseline {{run}} -- {words[0]}   after a change",
+    )

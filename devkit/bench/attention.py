@@ -6,34 +6,47 @@ implementation that is right is timed once, so that a machine whose speed drifts
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from devkit.bench.cases import DTYPES
+from devkit.bench.calibration import drift_here
+from devkit.bench.cases import DTYPES, attention_cases, attention_passes, instruction_set, one_of
+from devkit.bench.machine import Watch
+from devkit.bench.revision import RevisionKernels, revision_kernels
+from devkit.bench.rounds import Until, interleave
 from devkit.bench.statistics import Summary, summarize
-from devkit.bench.verdict import bounded_percent
+from devkit.bench.verdict import Sample, Verdict, bounded_percent, compare
 from devkit.envs.resolve import Environment, resolve
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import processor
+from devkit.fingerprint import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from devkit.app import App
     from devkit.bench.cases import AttentionCase, Pass
+    from devkit.bench.options import AttentionOptions
+    from devkit.bench.rounds import Timed
     from devkit.config import Config
     from devkit.console import Progress
     from devkit.launch import Event
     from devkit.runs import Run
 
 Status = Literal["ok", "wrong", "unsupported", "error"]
+Cache = Literal["warm", "cold"]
+CACHES: tuple[Cache, ...] = get_args(Cache)
 
 PADDLES_OWN = ("paddle_sdpa", "paddle_flash")
 IMPLEMENTATIONS = ("devkit_cpu", "paddle_sdpa", "paddle_flash", "naive")
 TORCH = "torch_sdpa"
 ROUND_MS = 40.0
+# The ceiling is the best of its samples, which take longer than many a round.
+CEILING_EVERY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,27 +55,36 @@ class AttentionRequest:
 
     Attributes:
         environment: whose Paddle runs.
-        implementations: names of ``IMPLEMENTATIONS``.
+        implementations: names of ``IMPLEMENTATIONS``, and the user's own as ``file.py:function``.
         cases: the shapes and masks.
         passes: forward, backward or both in one.
-        rounds: interleaved rounds a case.
+        caches: ``warm``, ``cold`` or both.
+        until: when the rounds of a case end.
         threads: threads of each process on a CPU.
         seed: of the inputs.
         peer: the environment with torch, or None.
         gpus: the GPUs' indices; empty for the CPU.
         isa: the instruction set that devkit_cpu must use; the fastest there is for "".
+        against: the git revision whose devkit_cpu is timed too, or "".
     """
 
     environment: Environment
     implementations: tuple[str, ...]
     cases: tuple[AttentionCase, ...]
     passes: tuple[Pass, ...]
-    rounds: int
+    caches: tuple[Cache, ...]
+    until: Until
     threads: int
     seed: int
     peer: Environment | None
     gpus: tuple[int, ...]
     isa: str = ""
+    against: str = ""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The user's own implementations."""
+        return tuple(name for name in self.implementations if name not in IMPLEMENTATIONS)
 
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
@@ -71,12 +93,15 @@ class AttentionRequest:
             "implementations": list(self.implementations),
             "cases": [asdict(each) for each in self.cases],
             "passes": list(self.passes),
-            "rounds": self.rounds,
+            "caches": list(self.caches),
+            "rounds": self.until.rounds,
+            "budget_s": self.until.budget_s,
             "threads": self.threads,
             "seed": self.seed,
             "peer": self.peer.name if self.peer else None,
             "gpus": list(self.gpus),
             "isa": self.isa,
+            "against": self.against,
         }
 
 
@@ -97,6 +122,8 @@ class AttentionResult:
     peak_mib: float | None = None
     max_error: float | None = None
     isa: str | None = None
+    cache: Cache = "warm"
+    verdict: Verdict | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -116,6 +143,9 @@ class AttentionResult:
             "max_error": self.max_error,
             "round_ms": list(self.round_ms),
             "isa": self.isa,
+            "cache": self.cache,
+            "verdict": self.verdict.word.value if self.verdict else None,
+            "verdict_reason": self.verdict.reason if self.verdict else None,
         }
 
 
@@ -127,11 +157,7 @@ class AttentionReport:
     versions: dict[str, str]
     ceiling: dict[str, float]
     results: tuple[AttentionResult, ...]
-
-    @property
-    def wrong(self) -> tuple[AttentionResult, ...]:
-        """The results whose values or gradients are not attention's."""
-        return tuple(each for each in self.results if each.status == "wrong")
+    busy: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as ``--json`` prints it and the record keeps it."""
@@ -139,25 +165,68 @@ class AttentionReport:
             "device": self.device,
             "versions": self.versions,
             "ceiling": self.ceiling,
+            "busy": self.busy,
             "results": [each.as_json() for each in self.results],
         }
 
 
 def implementations(text: str) -> tuple[str, ...]:
-    """Return the implementations of a list such as ``devkit_cpu,naive``; all for an empty one.
+    """Return the implementations of a list such as ``devkit_cpu,mine.py:attend``; all of ours for an empty one.
+
+    A user's own comes with the whole path of its file.
 
     Raises:
-        UsageError: a name is none of them.
+        UsageError: a name is none of them, or there is no such file.
     """
     import difflib
 
-    names = tuple(part.strip() for part in text.split(",") if part.strip()) or IMPLEMENTATIONS
-    for name in names:
-        if name not in IMPLEMENTATIONS:
+    found = []
+    for name in tuple(part.strip() for part in text.split(",") if part.strip()) or IMPLEMENTATIONS:
+        file, colon, function = name.rpartition(":")
+        if colon and file.endswith(".py"):
+            path = Path(file).absolute()
+            if not path.is_file() or not function.isidentifier():
+                why = "It is a Python file and the name of a function in it."
+                raise UsageError(f"--impl {name} names no function of a file", why, "--impl my_kernel.py:attend")
+            found.append(f"{path}:{function}")
+        elif name in IMPLEMENTATIONS:
+            found.append(name)
+        else:
             near = difflib.get_close_matches(name, IMPLEMENTATIONS, n=1) or IMPLEMENTATIONS[:1]
-            why = f"There are {', '.join(IMPLEMENTATIONS)}; {TORCH} comes with --peer torch."
+            why = f"There are {', '.join(IMPLEMENTATIONS)}; {TORCH} comes with --peer torch, yours is file.py:function."
             raise UsageError(f"there is no implementation {name}", why, f"devkit bench attn --impl {near[0]}")
-    return tuple(dict.fromkeys(names))
+    return tuple(dict.fromkeys(found))
+
+
+def attention_request(
+    config: Config, options: AttentionOptions, environment: Environment, gpus: tuple[int, ...]
+) -> AttentionRequest:
+    """Return the request of a configuration.
+
+    Raises:
+        UsageError: a flag is not what it should be, or flags do not fit together.
+    """
+    request = AttentionRequest(
+        environment=environment,
+        implementations=implementations(options.impl),
+        cases=tuple(attention_cases(options, default_dtype="bf16" if gpus else "fp32")),
+        passes=attention_passes(options.passes),
+        caches=CACHES if options.cache == "both" else (cast("Cache", one_of(options.cache, CACHES, "--cache")),),
+        until=Until(rounds=options.rounds, budget_s=options.budget),
+        threads=options.threads or cores(),
+        seed=options.seed,
+        peer=peer_environment(config, options.peer, options.peer_env, environment),
+        gpus=gpus,
+        isa=instruction_set(options.isa),
+        against=options.against,
+    )
+    if options.watch and not request.own:
+        why = "It measures again when the file of your own implementation changes."
+        raise UsageError("--watch needs a file", why, "devkit bench attn --impl my_kernel.py:attend --watch")
+    if options.against and (gpus or "devkit_cpu" not in request.implementations):
+        why = "It times devkit_cpu of another revision beside this one's, on the CPU."
+        raise UsageError("--against needs devkit_cpu", why, "devkit bench attn --impl devkit_cpu --against HEAD~1")
+    return request
 
 
 def peer_environment(config: Config, peer: str, name: str, environment: Environment) -> Environment | None:
@@ -175,13 +244,17 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
     """Check and time every implementation on every case, on each GPU or on the CPU.
 
     Raises:
-        DevkitError: the device side cannot start, or refused the request.
+        DevkitError: the device side cannot start, refused the request, or ``against`` has no kernels.
     """
-    per_case = len(request.passes) * request.rounds + 1
+    other = revision_kernels(app, request.against, run.folder) if request.against else None
+    per_case = len(request.passes) * len(request.caches) + 1
     total = len(request.cases) * per_case * max(len(request.gpus), 1)
+    watch = Watch()
     with app.console.progress("starting Paddle", total=total) as progress:
-        reports = [_measure_on(gpu, app, request, run, progress) for gpu in request.gpus or (None,)]
-    report = replace(reports[0], results=tuple(result for each in reports for result in each.results))
+        reports = [_measure_on(gpu, app, request, run, progress, other) for gpu in request.gpus or (None,)]
+    report = replace(reports[0], results=tuple(result for each in reports for result in each.results), busy=watch.busy)
+    if other:
+        report = replace(report, results=judged(report.results, other.name, report.busy))
     run.record["versions"].update(report.versions)
     run.record["result"] = report.as_json()
     if all(each.status in ("unsupported", "error") for each in report.results):
@@ -190,15 +263,36 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
     return report
 
 
-def _measure_on(gpu: int | None, app: App, request: AttentionRequest, run: Run, progress: Progress) -> AttentionReport:
+def judged(results: tuple[AttentionResult, ...], against: str, busy: float) -> tuple[AttentionResult, ...]:
+    """Return the results, those of devkit_cpu with a verdict beside the same case of another revision."""
+    drift, _ = drift_here()
+    theirs = {
+        (each.case, each.pass_name, each.cache): Sample(each.round_ms, busy) for each in results if each.impl == against
+    }
+    return tuple(
+        replace(
+            each,
+            verdict=compare(theirs[each.case, each.pass_name, each.cache], Sample(each.round_ms, busy), drift=drift),
+        )
+        if each.impl == "devkit_cpu" and each.time
+        else each
+        for each in results
+    )
+
+
+def _measure_on(
+    gpu: int | None, app: App, request: AttentionRequest, run: Run, progress: Progress, other: RevisionKernels | None
+) -> AttentionReport:
     visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
     environ = device_environment(app, threads=request.threads, extra=visible)
+    processes = [("paddle", request.environment)]
+    processes += [("torch", request.peer)] if request.peer else []
+    processes += [("against", request.environment)] if other else []
     with ExitStack() as stack:
         session = _Session(request, run, progress, gpu)
-        for library, environment in (("paddle", request.environment), ("torch", request.peer)):
-            if environment is not None:
-                worker = Worker(app, environment, "attention", folder=run.folder, name=library, environ=environ)
-                session.add(library, stack.enter_context(worker))
+        for name, environment in processes:
+            worker = Worker(app, environment, "attention", folder=run.folder, name=name, environ=environ)
+            session.add(name, stack.enter_context(worker), other if name == "against" else None)
         return session.measure()
 
 
@@ -223,21 +317,26 @@ class _Session:
         self.workers: dict[str, Worker] = {}
         self.devices: dict[str, Event] = {}
         self.products: dict[str, list[float]] = {"gflops": [], "fma_gflops": []}
+        self.next_ceiling = 0.0
         self.done = 0
 
-    def add(self, library: str, worker: Worker) -> None:
+    def add(self, name: str, worker: Worker, other: RevisionKernels | None = None) -> None:
         """Take a worker into the session, and learn what it is."""
-        self.progress.update(text=f"starting {library.capitalize() if library == 'paddle' else library}")
+        self.progress.update(
+            text={"paddle": "starting Paddle", "torch": "starting torch"}.get(name, "starting a revision")
+        )
         describe = {
             "do": "describe",
-            "library": library,
+            "library": "torch" if name == "torch" else "paddle",
             "device": "cpu" if self.gpu is None else "gpu",
             "threads": self.request.threads,
             "scratch": str(self.run.folder),
             "isa": self.request.isa,
+            "own": list(self.request.own) if name == "paddle" else [],
+            "against": {"name": other.name, "folder": str(other.folder)} if other else None,
         }
-        self.devices[library] = worker.ask(describe, "device")
-        self.workers[library] = worker
+        self.devices[name] = worker.ask(describe, "device")
+        self.workers[name] = worker
 
     def measure(self) -> AttentionReport:
         """Go through the cases, and return what was found."""
@@ -256,11 +355,12 @@ class _Session:
         for name in self.request.implementations:
             if name in self.devices["paddle"]["implementations"]:
                 yield name, self.workers["paddle"]
-        if "torch" in self.workers:
-            yield TORCH, self.workers["torch"]
+        for extra in ("against", "torch"):
+            if extra in self.workers:
+                yield self.devices[extra]["implementations"][0], self.workers[extra]
 
     def _case(self, case: AttentionCase) -> Iterator[AttentionResult]:
-        lengths = f"{'causal' if case.causal else 'full'} {case.seqlen_q}"
+        lengths = f"{case.mask_name} {case.seqlen_q}"
         words = case.as_request(self.request.seed)
         checked: dict[str, Event] = {}
         for name, worker in self._implementations():
@@ -270,48 +370,78 @@ class _Session:
             self.run.event(checked[name])
         right = [(name, worker) for name, worker in self._implementations() if checked[name]["status"] == "ok"]
         self._advance()
-        for which in self.request.passes:
-            timed = self._rounds(words, which, right, lengths)
+        for which, cache in product(self.request.passes, self.request.caches):
+            timed = self._rounds(words, which, cache, right, lengths)
             for name, answer in checked.items():
-                yield self._result(name, case, which, answer, timed.get(name, []))
+                yield self._result(name, case, which, cache, answer, timed.get(name))
 
     def _rounds(
-        self, words: dict[str, Any], which: Pass, right: list[tuple[str, Worker]], lengths: str
-    ) -> dict[str, list[Event]]:
-        timed: dict[str, list[Event]] = {name: [] for name, _ in right}
-        for number in range(self.request.rounds):
-            self.progress.update(text=f"{lengths} {which}: round {number + 1} of {self.request.rounds}")
-            self._ceiling()
-            turn = number % max(len(right), 1)
-            for name, worker in right[turn:] + right[:turn]:
-                ask = {"do": "time", "impl": name, "case": words, "pass": which, "min_ms": ROUND_MS}
+        self, words: dict[str, Any], which: Pass, cache: Cache, right: list[tuple[str, Worker]], lengths: str
+    ) -> dict[str, tuple[Timed, float]]:
+        """Return the times of each implementation and the operations of a call."""
+        flops: dict[str, float] = {}
+        number = 0
+
+        def timer(name: str, worker: Worker) -> Callable[[], list[float]]:
+            ask = {
+                "do": "time",
+                "impl": name,
+                "case": words,
+                "pass": which,
+                "min_ms": ROUND_MS,
+                "cold": cache == "cold",
+            }
+
+            def once() -> list[float]:
                 event = worker.ask(ask, "timed")
-                timed[name].append(event)
+                flops[name] = event["flops"]
                 self.run.event({**event, "round": number})
-            self._advance()
-        return timed
+                return [float(each) for each in event["time_ms"]]
+
+            return once
+
+        def begin(round_number: int) -> None:
+            nonlocal number
+            number = round_number
+            self.progress.update(text=f"{lengths} {which}: round {number + 1}")
+            self._ceiling()
+
+        found = interleave({name: timer(name, worker) for name, worker in right}, self.request.until, on_round=begin)
+        self._advance()
+        return {name: (timed, flops[name]) for name, timed in found.items()}
 
     def _ceiling(self) -> None:
+        if time.monotonic() < self.next_ceiling:
+            return
         dtype = DTYPES[self.request.cases[0].dtype]
         event = self.workers["paddle"].ask({"do": "ceiling", "dtype": dtype, "fma": True}, "ceiling")
         for name, sample in self.products.items():
             if event.get(name) is not None:
                 sample.append(event[name])
+        self.next_ceiling = time.monotonic() + CEILING_EVERY_S
 
     def _result(
-        self, name: str, case: AttentionCase, which: Pass, checked: Event, timed: list[Event]
+        self,
+        name: str,
+        case: AttentionCase,
+        which: Pass,
+        cache: Cache,
+        checked: Event,
+        found: tuple[Timed, float] | None,
     ) -> AttentionResult:
+        shown = f"{Path(name).name}" if name in self.request.own else name
         result = AttentionResult(
-            name, case, which, checked["status"], checked["reason"], self.gpu, max_error=checked["max_error"]
+            *(shown, case, which, checked["status"], checked["reason"], self.gpu),
+            max_error=checked["max_error"],
+            isa=checked.get("isa"),
+            cache=cache,
         )
-        result = replace(result, isa=checked.get("isa"))
-        if not timed:
+        if found is None:
             return result
-        time = summarize([each for event in timed for each in event["time_ms"]])
-        gflops = timed[0]["flops"] / time.median / 1e6
-        rounds = tuple(summarize(event["time_ms"]).median for event in timed)
+        timed, flops = found
+        times = summarize(timed.times)
         peak = checked["peak_mib"].get(which)
-        return replace(result, time=time, round_ms=rounds, gflops=gflops, peak_mib=peak)
+        return replace(result, time=times, round_ms=timed.rounds, gflops=flops / times.median / 1e6, peak_mib=peak)
 
     def _building(self, event: Event) -> None:
         self.run.event(event)

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.machine import Watch
-from devkit.bench.rounds import interleave
+from devkit.bench.options import COMM_OPS as OPS
+from devkit.bench.rounds import Until, interleave
+from devkit.bench.sparse import chosen
 from devkit.bench.statistics import summarize
 from devkit.errors import DevkitError, UsageError
 from devkit.fingerprint import cores, processor
@@ -19,12 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.app import App
-    from devkit.bench.rounds import Until
+    from devkit.bench.options import CommOptions
     from devkit.envs.resolve import Environment
     from devkit.launch import Event
     from devkit.runs import Run
 
-OPS = ("all_reduce", "all_gather", "broadcast", "reduce", "reduce_scatter", "alltoall")
 UNITS = {"": 1, "b": 1, "k": 2**10, "kib": 2**10, "m": 2**20, "mib": 2**20, "g": 2**30, "gib": 2**30}
 SMALLEST, LARGEST = 4, 2**32
 PATIENCE_S = 120.0
@@ -53,6 +54,21 @@ class CommRequest:
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
         return {**asdict(self), "environment": self.environment.name}
+
+
+def comm_request(options: CommOptions, environment: Environment) -> CommRequest:
+    """Return the request of a configuration.
+
+    Raises:
+        UsageError: a flag is not what it should be.
+    """
+    return CommRequest(
+        environment=environment,
+        ops=chosen(options.op, OPS, "--op"),
+        sizes=parse_sizes(options.size),
+        ranks=options.nproc,
+        until=Until(rounds=options.rounds, budget_s=options.budget),
+    )
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

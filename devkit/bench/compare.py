@@ -24,8 +24,10 @@ MEASURED = {
     "status", "reason", "median_ms", "q1_ms", "q3_ms", "round_ms", "gflops", "gb_per_s", "bus_gb_per_s", "isa",
     "percent_of_ceiling",
     "percent_of_bound", "percent_of_bandwidth", "percent_of_peak", "bound_ms", "no_reuse_ms", "stored_mib", "peak_mib",
-    "max_error", "tokens_per_s", "verdict", "syncs", "visible_pairs",
+    "max_error", "tokens_per_s", "verdict", "verdict_reason", "syncs", "visible_pairs",
 }  # fmt: skip
+# What rows of earlier versions do not say, and goes without saying.
+UNSAID = {"case": "dense", "cache": "warm", "align": "bottom_right"}
 SAME_MACHINE = ("processor", "cores", "name")
 
 Row = dict[str, Any]
@@ -142,7 +144,13 @@ def samples(report: dict[str, Any], folder: Path | None) -> dict[Key, Sample]:
 
 def case_of(row: Row) -> Key:
     """Return what of a row says which case it is."""
-    return tuple(sorted((name, value) for name, value in row.items() if name not in MEASURED and value is not None))
+    return tuple(
+        sorted(
+            (name, tuple(value) if isinstance(value, list) else value)
+            for name, value in row.items()
+            if name not in MEASURED and value is not None and UNSAID.get(name) != value
+        )
+    )
 
 
 def _rounds_of_events(folder: Path) -> dict[Key, list[float]]:

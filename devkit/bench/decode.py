@@ -9,14 +9,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.cases import DTYPES, MAX_HEAD_DIM, numbers
+from devkit.bench.cases import DTYPES, MAX_HEAD_DIM, instruction_set, numbers, one_of
+from devkit.bench.machine import Watch
 from devkit.bench.statistics import Summary, summarize
+from devkit.bench.verdict import bounded_percent
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import processor
+from devkit.fingerprint import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:
     from devkit.app import App
+    from devkit.bench.options import DecodeOptions
     from devkit.envs.resolve import Environment
     from devkit.launch import Event
     from devkit.runs import Run
@@ -76,6 +79,7 @@ class DecodeResult:
     percent_of_bandwidth: float | None
     max_error: float | None
     isa: str | None
+    round_ms: tuple[float, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -93,6 +97,7 @@ class DecodeResult:
             "percent_of_bandwidth": self.percent_of_bandwidth,
             "max_error": self.max_error,
             "isa": self.isa,
+            "round_ms": list(self.round_ms),
         }
 
 
@@ -104,11 +109,7 @@ class DecodeReport:
     versions: dict[str, str]
     bandwidth: dict[int, float]
     results: tuple[DecodeResult, ...]
-
-    @property
-    def wrong(self) -> bool:
-        """Whether some result is not attention's."""
-        return any(result.status == "wrong" for result in self.results)
+    busy: float
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as ``--json`` prints it and the record keeps it."""
@@ -116,38 +117,35 @@ class DecodeReport:
             "device": self.device,
             "versions": self.versions,
             "bandwidth_gb_per_s": {str(context): rate for context, rate in self.bandwidth.items()},
+            "busy": self.busy,
             "results": [result.as_json() for result in self.results],
         }
 
 
-def decode_shape(
-    *, batch: int, heads: int, kv_heads: int | None, head_dim: int, dtype: str, paged: bool
-) -> DecodeShape:
-    """Return the shape that the flags ask for.
+def decode_request(options: DecodeOptions, environment: Environment) -> DecodeRequest:
+    """Return the request of a configuration.
 
     Raises:
-        UsageError: they make none.
+        UsageError: a flag is not what it should be, or flags do not fit together.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"there is no dtype {dtype!r}", f"There are {', '.join(DTYPES)}.", "--dtype fp32")
-    if head_dim > MAX_HEAD_DIM:
+    if options.head_dim > MAX_HEAD_DIM:
         why = f"No implementation here takes more than {MAX_HEAD_DIM}."
-        raise UsageError(f"--head-dim {head_dim} is too large", why, f"--head-dim {MAX_HEAD_DIM}")
-    shared = kv_heads or heads
+        raise UsageError(f"--head-dim {options.head_dim} is too large", why, f"--head-dim {MAX_HEAD_DIM}")
+    heads, shared = options.heads, options.kv_heads or options.heads
     if heads % shared:
         fits = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
         why = f"Every key head serves the same number of query heads, and {shared} does not divide {heads}."
         raise UsageError(f"--heads {heads} cannot share --kv-heads {shared}", why, f"--kv-heads N   with N of {fits}")
-    return DecodeShape(batch, heads, shared, head_dim, dtype, paged)
-
-
-def contexts(text: str) -> tuple[int, ...]:
-    """Return the contexts of a list such as ``1024,4096``.
-
-    Raises:
-        UsageError: it is no such list.
-    """
-    return tuple(dict.fromkeys(numbers(text, "--context")))
+    dtype = one_of(options.dtype, tuple(DTYPES), "--dtype")
+    return DecodeRequest(
+        environment=environment,
+        contexts=tuple(dict.fromkeys(numbers(options.context, "--context"))),
+        shape=DecodeShape(options.batch, heads, shared, options.head_dim, dtype, options.paged),
+        rounds=options.rounds,
+        threads=options.threads or cores(),
+        seed=options.seed,
+        isa=instruction_set(options.isa),
+    )
 
 
 def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
@@ -160,6 +158,7 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
     shape = {**asdict(request.shape), "dtype": DTYPES[request.shape.dtype]}
     results: list[DecodeResult] = []
     bandwidth: dict[int, float] = {}
+    watch = Watch()
     with (
         app.console.progress("starting Paddle", total=len(request.contexts)) as progress,
         Worker(app, request.environment, "attention", folder=run.folder, name="paddle", environ=environ) as worker,
@@ -175,7 +174,7 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
             results += [_result(event, answer, request.shape) for answer in event["results"]]
     named = {"kind": "cpu", "name": processor(), "threads": device["threads"]}
     versions = {name: text for name, text in device["versions"].items() if text}
-    report = DecodeReport(named, versions, bandwidth, tuple(results))
+    report = DecodeReport(named, versions, bandwidth, tuple(results), watch.busy)
     run.record["versions"].update(report.versions)
     run.record["result"] = report.as_json()
     if all(result.status in ("unsupported", "error") for result in results):
@@ -197,7 +196,8 @@ def _result(event: Event, answer: dict[str, Any], shape: DecodeShape) -> DecodeR
         time=time,
         tokens_per_s=shape.batch / time.median * 1e3 if time else None,
         gb_per_s=rate,
-        percent_of_bandwidth=100 * rate / event["read_gb_per_s"] if rate else None,
+        percent_of_bandwidth=bounded_percent(rate, event["read_gb_per_s"]),
         max_error=answer["max_error"],
         isa=answer["isa"],
+        round_ms=tuple(answer["round_ms"]),
     )

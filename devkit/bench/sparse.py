@@ -14,18 +14,22 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from devkit.bench.cases import numbers
 from devkit.bench.machine import Watch
+from devkit.bench.options import SPARSE_FORMATS as FORMATS
+from devkit.bench.options import SPARSE_OPS as OPS
+from devkit.bench.options import SPARSE_PEERS as PEERS
 from devkit.bench.rounds import Until, interleave
 from devkit.bench.statistics import summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.envs.resolve import resolve
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import processor
+from devkit.fingerprint import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.app import App
+    from devkit.bench.options import SparseOptions
     from devkit.bench.rounds import Timed
     from devkit.bench.statistics import Summary
     from devkit.config import Config
@@ -36,9 +40,6 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "wrong", "unsupported", "error"]
 
-OPS = ("spmm", "sddmm", "softmax", "attention", "add", "convert")
-FORMATS = ("csr", "coo", "dense")
-PEERS = ("scipy", "torch")
 OURS = "devkit_sparse"
 INDEX_BYTES = {"int32": 4, "int64": 8}
 VALUE_BYTES = 4
@@ -280,23 +281,44 @@ def densities(text: str) -> list[float]:
     return list(dict.fromkeys(found))
 
 
-def sparse_cases(*, op: str, density: str, rows: str, columns: str, width: str, index: str) -> tuple[SparseCase, ...]:
+def sparse_request(config: Config, options: SparseOptions, environment: Environment) -> SparseRequest:
+    """Return the request of a configuration.
+
+    Raises:
+        UsageError: a flag is not what it should be, or flags do not fit together.
+    """
+    return SparseRequest(
+        environment=environment,
+        peers=peer_environments(config, options.peer, options.peer_env, environment),
+        cases=sparse_cases(options),
+        formats=chosen(options.formats, FORMATS, "--format"),
+        threads=tuple(dict.fromkeys(numbers(options.threads, "--threads"))) if options.threads else (cores(),),
+        until=Until(rounds=options.rounds, budget_s=options.budget),
+        seed=options.seed,
+    )
+
+
+def sparse_cases(options: SparseOptions) -> tuple[SparseCase, ...]:
     """Return every combination of the flags, in the order of the table.
 
     Raises:
         UsageError: a flag is not what it should be.
     """
-    if index not in INDEX_BYTES:
-        raise UsageError(f"--index {index} is unknown", f"There are {', '.join(INDEX_BYTES)}.", "--index int32")
-    shapes = [(r, c) for r in numbers(rows, "--rows") for c in (numbers(columns, "--columns") if columns else [r])]
+    if options.index not in INDEX_BYTES:
+        raise UsageError(f"--index {options.index} is unknown", f"There are {', '.join(INDEX_BYTES)}.", "--index int32")
+    shapes = [
+        (r, c)
+        for r in numbers(options.rows, "--rows")
+        for c in (numbers(options.columns, "--columns") if options.columns else [r])
+    ]
     for r, c in shapes:
         if r * c > MOST_ELEMENTS:
             why = "Its dense float64 reference would not fit: at most 2^31 places."
             raise UsageError(f"a matrix of {r} x {c} is too large", why, "--rows 16384 --columns 16384")
     return tuple(
-        SparseCase(name, share, r, c, w, index)
+        SparseCase(name, share, r, c, w, options.index)
         for name, (r, c), w, share in product(
-            chosen(op, OPS, "--op"), shapes, numbers(width, "--width"), densities(density)
+            chosen(options.op, OPS, "--op"), shapes, numbers(options.width, "--width"), densities(options.density)
         )
     )
 

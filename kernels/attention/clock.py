@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import time
 from pathlib import Path
@@ -10,16 +11,40 @@ from typing import Any, Callable
 
 MIB = 1024 * 1024
 MOST_ITERATIONS = 10_000
+LEAST_SWEPT = 32 * MIB
+KIB_OF = {"K": 1, "M": 1024}
 
 
-def host_times_ms(call: Callable[[], Any], iterations: int) -> list[float]:
-    """Return how long each of some calls took, in milliseconds. For calls that have computed when they return."""
+def host_times_ms(call: Callable[[], Any], iterations: int, before: Callable[[], Any] = lambda: None) -> list[float]:
+    """Return how long each of some calls took, in milliseconds. For calls that have computed when they return.
+
+    ``before`` runs before each, and does not count.
+    """
     times = []
     for _ in range(iterations):
+        before()
         started = time.perf_counter()
         call()
         times.append((time.perf_counter() - started) * 1e3)
     return times
+
+
+def sweep_caches() -> None:
+    """Write over twice the memory that the processor's largest cache holds, so that the next call finds it cold."""
+    buffer = _sweeper()
+    buffer += 1
+
+
+@functools.lru_cache(maxsize=1)
+def _sweeper() -> Any:
+    import numpy as np
+
+    largest = LEAST_SWEPT
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        words = path.read_text().strip()
+        if words[:-1].isdigit() and words[-1] in KIB_OF:
+            largest = max(largest, int(words[:-1]) * KIB_OF[words[-1]] * 1024)
+    return np.zeros(2 * largest // 4, np.float32)
 
 
 def iterations_for(min_ms: float, one_ms: float) -> int:

@@ -33,8 +33,9 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
     """Return the fields of ``decoded``: ``bytes``, ``read_gb_per_s`` and ``results``, one an implementation.
 
     ``words`` has context, batch, heads, kv_heads, head_dim, dtype, paged, rounds and seed. Each result has impl, status
-    (ok, wrong, unsupported or error), reason, max_error, isa and time_ms, in interleaved rounds. ``bytes`` is what the
-    keys and values take, and read_gb_per_s the best rate at which the same memory was read in the same rounds.
+    (ok, wrong, unsupported or error), reason, max_error, isa, time_ms and round_ms (medians), in interleaved rounds.
+    ``bytes`` is what the keys and values take, and read_gb_per_s the best rate at which the same memory was read in the
+    same rounds.
 
     Raises:
         Refusal: the operator cannot be built here.
@@ -51,14 +52,14 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
     exact = _exact(q, k, v)
     results, ready = [], {}
     for name, call in calls.items():
-        result: dict[str, Any] = {"impl": name, "isa": None if name.startswith("paddle") else isa(dtype), "time_ms": []}
-        results.append({**result, **_checked(call, exact, dtype)})
+        by = None if name.startswith("paddle") else isa(dtype)
+        results.append({"impl": name, "isa": by, "time_ms": [], "round_ms": [], **_checked(call, exact, dtype)})
         if results[-1]["status"] == "ok":
-            ready[name] = (call, results[-1]["time_ms"])
+            ready[name] = (call, results[-1])
     if not _affordable(words):
         why = f"{context} positions all over again would take minutes."
         results.append({"impl": "recompute", "status": "unsupported", "reason": why, "max_error": None, "isa": None})
-        results[-1]["time_ms"] = []
+        results[-1].update(time_ms=[], round_ms=[])
     read = ctypes.CDLL(str(path)).devkit_read
     size = int(np.prod(shape)) * (4 if dtype == "float32" else 2)
     best = 0.0
@@ -67,9 +68,11 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
         best = max(best, _read_rate(read, (k, v), size, threads))
         turn = number % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
-            call, times = ready[name]
+            call, result = ready[name]
             (one_ms,) = host_times_ms(call, 1)
-            times += host_times_ms(call, iterations_for(MIN_MS, one_ms))
+            times = host_times_ms(call, iterations_for(MIN_MS, one_ms))
+            result["time_ms"] += times
+            result["round_ms"].append(float(np.median(times)))
     return {"bytes": 2 * size, "read_gb_per_s": best, "results": results}
 
 

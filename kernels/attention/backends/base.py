@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 import numpy as np
 
-from ..clock import available_bytes, host_peak_mib, host_times_ms
+from ..clock import available_bytes, host_peak_mib, host_times_ms, sweep_caches
 
 if TYPE_CHECKING:
     from ..case import Arrays, Case
@@ -45,7 +45,7 @@ class Library(ABC):
     """Paddle or torch, on one device (``cpu`` or ``gpu``) and with a number of threads."""
 
     name: ClassVar[str]
-    implementations: ClassVar[tuple[str, ...]]
+    implementations: tuple[str, ...]
     device: str
 
     @abstractmethod
@@ -80,9 +80,15 @@ class Library(ABC):
         """Return how much memory the device can still give."""
         return available_bytes() if self.device == "cpu" else self._gpu_bytes_available()
 
-    def times_ms(self, call: Call, iterations: int) -> list[float]:
-        """Return how long each of some calls took on the device, in milliseconds."""
-        return host_times_ms(call, iterations) if self.device == "cpu" else self._gpu_times_ms(call, iterations)
+    def times_ms(self, call: Call, iterations: int, *, cold: bool = False) -> list[float]:
+        """Return how long each of some calls took on the device, in milliseconds; cold: from memory, not its cache."""
+        if self.device != "cpu":
+            return self._gpu_times_ms(call, iterations, self._gpu_sweep() if cold else _nothing)
+        return host_times_ms(call, iterations, before=sweep_caches if cold else _nothing)
+
+    @abstractmethod
+    def poison(self, case: Case) -> None:
+        """Leave what is not a number in the memory that the next result may get, so that what is not written shows."""
 
     def peak_mib(self, call: Call) -> float:
         """Return by how many MiB memory grew at most during one call."""
@@ -94,11 +100,19 @@ class Library(ABC):
     def _gpu_bytes_available(self) -> int: ...
 
     @abstractmethod
-    def _gpu_times_ms(self, call: Call, iterations: int) -> list[float]:
-        """Between two CUDA events on the call's stream."""
+    def _gpu_times_ms(self, call: Call, iterations: int, before: Call) -> list[float]:
+        """Between two CUDA events on the call's stream; ``before`` runs before the first of them."""
+
+    @abstractmethod
+    def _gpu_sweep(self) -> Call:
+        """Return a call that writes over more memory than the device's cache holds."""
 
     @abstractmethod
     def _gpu_peak_mib(self, call: Call) -> float: ...
+
+
+def _nothing() -> None:
+    """Be what runs before a call where nothing has to."""
 
 
 def reason(error: BaseException) -> str:
@@ -110,18 +124,29 @@ def reason(error: BaseException) -> str:
 
 
 def visible(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return which key each query sees, [seqlen_q, seqlen_k]; a query that sees none is shown all.
+    """Return which key each query sees, [batch or 1, 1, seqlen_q, seqlen_k]; a query that sees none is shown all.
 
     The softmax over nothing is no number, in Paddle as in torch: what such a query gets is to be multiplied by 0 (see
     ``seeing``).
     """
-    mask = np.tri(case.seqlen_q, case.seqlen_k, case.seqlen_k - case.seqlen_q, dtype=np.bool_)
-    mask[: max(0, case.seqlen_q - case.seqlen_k)] = True
-    return mask
+    mask = _seen(case)
+    mask[~mask.any(axis=-1)] = True
+    return mask[:, None]
 
 
 def seeing(case: Case) -> np.ndarray[Any, Any] | None:
-    """Return 1 for each query that sees a key and 0 for each other, [seqlen_q]; None where all do."""
-    if not case.causal or case.seqlen_q <= case.seqlen_k:
-        return None
-    return (np.arange(case.seqlen_q) >= case.seqlen_q - case.seqlen_k).astype(np.float32)
+    """Return 1 for each query that sees a key and 0 for each other, [batch or 1, seqlen_q]; None where all do."""
+    some = np.asarray(_seen(case).any(axis=-1))
+    return None if bool(some.all()) else some.astype(np.float32)
+
+
+def added(case: Case) -> np.ndarray[Any, Any]:
+    """Return what is added to the scores, -inf where a query does not see a key: as ``visible``."""
+    hidden = np.where(visible(case), np.float32(0), np.float32(-np.inf))
+    bias = case.added()
+    return hidden if bias is None else hidden + bias
+
+
+def _seen(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    rows = case.batch if case.kind in ("varlen", "flashmask") else 1
+    return np.stack([case.seen(b, 0, case.seqlen_q) for b in range(rows)])

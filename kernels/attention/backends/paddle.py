@@ -11,27 +11,40 @@ import paddle
 from paddle.nn.functional import flash_attention as paddle_flash
 from paddle.nn.functional import scaled_dot_product_attention, softmax
 
-from ...protocol import emit
+from ...protocol import Refusal, emit
+from .. import functional
 from ..clock import MIB
-from ..functional import flash_attention
 from ..op import DTYPES, LARGEST_HEAD_DIM, fma_gflops, isa, load
 from ..reference import Result
-from .base import Call, Calls, Library, seeing, visible
+from .base import Call, Calls, Library, added, seeing
+from .own import Own, load_function
 
 if TYPE_CHECKING:
     from ..case import Arrays, Case
 
+IMPLEMENTATIONS = ("naive", "paddle_sdpa", "paddle_flash", "devkit_cpu")
 # How many [batch, heads, seqlen_q, seqlen_k] tensors are alive at once in a forward and a backward pass (measured).
 SQUARES = {"naive": 6, "paddle_sdpa": 6}
+# More than a GPU's last cache holds.
+GPU_SWEPT = 256 * MIB
 
 
 class PaddleLibrary(Library):
-    """Paddle's attentions, and ours on Paddle's tensors."""
+    """Paddle's attentions, ours on Paddle's tensors, and the user's own.
+
+    Args:
+        device: as in ``Library``.
+        threads: of ours.
+        own: functions of the user's, as ``file.py:function``.
+        against: another revision of ours, which is then the only implementation: two of one name do not fit a process.
+    """
 
     name = "paddle"
-    implementations = ("naive", "paddle_sdpa", "paddle_flash", "devkit_cpu")
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, own: tuple[str, ...] = (), against: Own | None = None) -> None:
+        self.own = own
+        self.ours = {"devkit_cpu": functional, **({against.name: against.functional()} if against else {})}
+        self.implementations = (against.name,) if against else (*IMPLEMENTATIONS, *own)
         has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
         self.device = ("gpu" if has_gpu else "cpu") if device == "auto" else device
         self.threads = threads
@@ -56,7 +69,12 @@ class PaddleLibrary(Library):
 
     def declines(self, implementation: str, case: Case) -> str:
         """Return what of the case is beyond ``devkit_cpu``; Paddle's own are asked by trying."""
-        if implementation != "devkit_cpu":
+        if implementation in self.own or implementation == "paddle_flash":
+            dense = case.kind == "dense" and case.left < 0 and case.right < 0 and case.scale is None
+            return (
+                "" if dense and case.align == "bottom_right" else f"{implementation} is measured on dense cases alone."
+            )
+        if implementation not in self.ours:
             return ""
         if self.device != "cpu":
             return "devkit_cpu runs on the CPU, and this run is on a GPU."
@@ -69,7 +87,8 @@ class PaddleLibrary(Library):
     def bytes_needed(self, implementation: str, case: Case) -> int:
         """Return the bytes of all tensors, the square ones of the plain algorithms among them."""
         repeated = case.group if implementation in SQUARES else 1
-        return SQUARES.get(implementation, 0) * case.square_bytes() + (2 + repeated) * case.linear_bytes()
+        mask = 4 * case.seqlen_q * case.seqlen_k * (0 if case.is_plain else case.batch)
+        return mask + SQUARES.get(implementation, 0) * case.square_bytes() + (2 + repeated) * case.linear_bytes()
 
     def calls(self, implementation: str, case: Case, inputs: Arrays) -> Calls:
         """Return the calls of one implementation.
@@ -102,26 +121,34 @@ class PaddleLibrary(Library):
         return Calls(forward, both, backward, result)
 
     def _attend(self, implementation: str, case: Case, q: Any, k: Any, v: Any) -> Call:
-        if implementation == "devkit_cpu":
-            return lambda: flash_attention(q, k, v, case.causal, threads=self.threads)
+        if implementation in self.ours:
+            return _ours(self.ours[implementation], case, q, k, v, self.threads)
+        if implementation in self.own:
+            function = load_function(implementation)
+            return lambda: function(q, k, v, case.causal)
         if implementation == "paddle_flash":
             return lambda: flash(q, k, v, case.causal)
         # Paddle's own causal mask is aligned at the top left: where that is another mask, it is given ours.
         bias = None
-        if case.causal and (implementation == "naive" or not case.mask_is_square):
-            bias = paddle.to_tensor(np.where(visible(case), np.float32(0), np.float32(-np.inf))).astype(case.dtype)
+        if not case.is_plain or (case.causal and implementation == "naive"):
+            bias = paddle.to_tensor(added(case)).astype(case.dtype)
         weight = seeing(case)
-        rows = None if weight is None else paddle.to_tensor(weight).astype(case.dtype).reshape([1, -1, 1, 1])
+        rows = None if weight is None else paddle.to_tensor(weight[..., None, None]).astype(case.dtype)
+        scale = {} if case.scale is None else {"scale": case.scale}
 
         def attend() -> Any:
             if implementation == "naive":
-                out = naive(q, k, v, bias)
+                out = naive(q, k, v, bias, **scale)
             else:
-                mask = None if bias is None else bias.reshape([1, 1, *bias.shape])
-                out = scaled_dot_product_attention(q, k, v, mask, is_causal=case.causal and mask is None)
+                out = scaled_dot_product_attention(q, k, v, bias, is_causal=case.causal and bias is None, **scale)
             return out if rows is None else out * rows
 
         return attend
+
+    def poison(self, case: Case) -> None:
+        """Leave what is not a number in memory of the size of each result."""
+        for shape in (case.q_shape, case.k_shape, case.k_shape):
+            paddle.full(shape, float("nan"), case.dtype)
 
     def product(self, size: int, dtype: str) -> Call:
         """Return a call of Paddle's product."""
@@ -140,10 +167,15 @@ class PaddleLibrary(Library):
         free: int = paddle.device.cuda.get_device_properties(0).total_memory - paddle.device.cuda.memory_allocated()
         return free
 
-    def _gpu_times_ms(self, call: Call, iterations: int) -> list[float]:
+    def _gpu_sweep(self) -> Call:
+        buffer = paddle.zeros([GPU_SWEPT // 4])
+        return lambda: buffer.add_(paddle.ones([1]))
+
+    def _gpu_times_ms(self, call: Call, iterations: int, before: Call) -> list[float]:
         pairs = []
         paddle.device.synchronize()
         for _ in range(iterations):
+            before()
             begin, end = (paddle.device.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             call()
@@ -161,13 +193,56 @@ class PaddleLibrary(Library):
         return float(paddle.device.cuda.max_memory_allocated() - before) / MIB
 
 
-def naive(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, bias: Any = None) -> Any:
+def _ours(ours: Any, case: Case, q: Any, k: Any, v: Any, threads: int) -> Call:
+    """Return a call of the function of ours that does a case.
+
+    What is as by default is not given: an earlier revision may not know it.
+
+    Raises:
+        Refusal: an earlier revision has no such function.
+    """
+    name = {"varlen": "flash_attention_varlen", "flashmask": "flashmask_attention"}.get(case.kind, "flash_attention")
+    function = getattr(ours, name, None)
+    if function is None:
+        raise Refusal(f"this revision has no {name}")
+    options: dict[str, Any] = {"threads": threads}
+    if case.scale is not None:
+        options["scale"] = case.scale
+    if case.left >= 0 or case.right >= 0:
+        options["window"] = case.left, case.right
+    if case.align != "bottom_right" and case.kind != "flashmask":
+        options["align"] = case.align
+    bias = case.added()
+    if bias is not None:
+        options["mask"] = paddle.to_tensor(bias).astype(case.dtype)
+    if case.kind == "varlen":
+        starts = [b * case.seqlen_q + at for b, row in enumerate(case.documents()) for at in row[:-1]]
+        bounds = paddle.to_tensor([*starts, case.batch * case.seqlen_q], "int32")
+        q, k, v = (x.reshape([-1, *x.shape[2:]]) for x in (q, k, v))
+        return lambda: function(q, k, v, bounds, bounds, case.causal, **options).reshape(case.q_shape)
+    if case.kind == "flashmask":
+        indices = paddle.to_tensor(_document_columns(case))
+        return lambda: function(q, k, v, indices, case.causal, **options)
+    return lambda: function(q, k, v, case.causal, **options)
+
+
+def _document_columns(case: Case) -> np.ndarray[Any, Any]:
+    """Return FlashMask's indices of a document mask, [batch, 1, seqlen_k, 1 with causal, else 2]."""
+    found = np.empty((case.batch, 1, case.seqlen_k, 1 if case.causal else 2), np.int32)
+    for b, starts in enumerate(case.documents()):
+        for begin, end in zip(starts, starts[1:]):
+            found[b, 0, begin:end] = [end] if case.causal else [end, begin]
+    return found
+
+
+def naive(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, bias: Any = None, scale: float | None = None) -> Any:
     """Return the attention as the formula has it, through a whole [batch, heads, seqlen_q, seqlen_k] tensor."""
     q, k, v = (x.transpose([0, 2, 1, 3]) for x in (q_BSHD, k_BSHD, v_BSHD))
     group = q.shape[1] // k.shape[1]
     if group > 1:
         k, v = k.repeat_interleave(group, axis=1), v.repeat_interleave(group, axis=1)
-    scores = paddle.matmul(q * (1 / math.sqrt(q.shape[-1])), k, transpose_y=True)
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = paddle.matmul(q * scale, k, transpose_y=True)
     weights = softmax(scores if bias is None else scores + bias)
     return paddle.matmul(weights, v).transpose([0, 2, 1, 3])
 

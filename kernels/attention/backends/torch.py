@@ -11,10 +11,14 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..clock import MIB
 from ..reference import Result
-from .base import Call, Calls, Library, seeing, visible
+from .base import Call, Calls, Library, added, seeing, visible
 
 if TYPE_CHECKING:
     from ..case import Arrays, Case
+
+
+# More than a GPU's last cache holds.
+GPU_SWEPT = 256 * MIB
 
 
 class TorchLibrary(Library):
@@ -45,7 +49,7 @@ class TorchLibrary(Library):
 
     def bytes_needed(self, implementation: str, case: Case) -> int:  # noqa: ARG002 - there is one
         """Return the bytes of all tensors, and of a mask that is not torch's own."""
-        mask = 4 * case.seqlen_q * case.seqlen_k if case.causal and not case.mask_is_square else 0
+        mask = 4 * case.seqlen_q * case.seqlen_k * (0 if case.is_plain else case.batch)
         return mask + 4 * case.linear_bytes()
 
     def calls(self, implementation: str, case: Case, inputs: Arrays) -> Calls:  # noqa: ARG002 - there is one
@@ -60,14 +64,19 @@ class TorchLibrary(Library):
             x.requires_grad_(requires_grad=True)
         # torch's own causal mask is aligned at the top left: where that is another mask, it is given ours.
         mask = None
-        if case.causal and not case.mask_is_square:
+        if case.kind == "mask":
+            mask = torch.from_numpy(added(case)).to(self.place, dtype)
+        elif not case.is_plain:
             mask = torch.from_numpy(visible(case)).to(self.place)
         weight = seeing(case)
-        rows = None if weight is None else torch.from_numpy(weight).to(self.place, dtype).reshape(1, 1, -1, 1)
+        rows = None if weight is None else torch.from_numpy(weight[:, None, :, None]).to(self.place, dtype)
 
         def attend() -> Any:
             out = scaled_dot_product_attention(
-                q, k, v, mask, is_causal=case.causal and mask is None, enable_gqa=case.group > 1
+                *(q, k, v, mask),
+                is_causal=case.causal and mask is None,
+                enable_gqa=case.group > 1,
+                scale=case.scale,
             )
             return out if rows is None else out * rows
 
@@ -88,6 +97,11 @@ class TorchLibrary(Library):
 
         return Calls(forward, both, backward, result)
 
+    def poison(self, case: Case) -> None:
+        """Leave what is not a number in memory of the size of each result."""
+        for shape in (case.q_shape, case.k_shape, case.k_shape):
+            torch.full(shape, float("nan"), dtype=getattr(torch, case.dtype), device=self.place)
+
     def product(self, size: int, dtype: str) -> Call:
         """Return a call of torch's product."""
         left, right = (torch.randn(size, size, device=self.place).to(getattr(torch, dtype)) for _ in range(2))
@@ -96,10 +110,15 @@ class TorchLibrary(Library):
     def _gpu_bytes_available(self) -> int:
         return int(torch.cuda.mem_get_info()[0])
 
-    def _gpu_times_ms(self, call: Call, iterations: int) -> list[float]:
+    def _gpu_sweep(self) -> Call:
+        buffer = torch.zeros(GPU_SWEPT // 4, device=self.place)
+        return lambda: buffer.add_(1)
+
+    def _gpu_times_ms(self, call: Call, iterations: int, before: Call) -> list[float]:
         pairs = []
         torch.cuda.synchronize()
         for _ in range(iterations):
+            before()
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             call()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Devkit
 
-SMALL = ("--seqlen", "96", "--heads", "2", "--head-dim", "32", "--rounds", "2")
+SMALL = ("--seqlen", "96", "--heads", "2", "--head-dim", "32", "--rounds", "1")
 KEYS = {
     "impl",
     "status",
@@ -38,6 +39,9 @@ KEYS = {
     "peak_mib",
     "max_error",
     "isa",
+    "case",
+    "cache",
+    "verdict",
 }
 
 pytestmark = pytest.mark.usefixtures("operators")
@@ -135,6 +139,63 @@ sys.meta_path.insert(0, Wrong())
 """
 
 
+MINE = """
+import paddle
+
+def attend(q, k, v, causal):
+    return paddle.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+
+def transposed(q, k, v, causal):
+    return attend(q, k, v, causal)[:, ::-1]
+"""
+
+
+def test_a_function_of_the_users_file_is_measured_and_a_wrong_one_is_status_4(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    line = ("bench", "attn", *SMALL, "--full", "--pass", "fwd", "--json")
+    done = devkit(*line, "--impl", "mine.py:attend,mine.py:transposed,mine.py:gone", "--case", "dense,varlen")
+    assert done.status == 4, done.err
+    rows = {(row["impl"], row["case"]): row for row in json.loads(done.out)["results"]}
+    assert rows["mine.py:attend", "dense"]["status"] == "ok"
+    assert rows["mine.py:transposed", "dense"]["status"] == "wrong"
+    assert rows["mine.py:gone", "dense"]["reason"].endswith("It has attend, transposed.")
+    assert rows["mine.py:attend", "varlen"]["status"] == "unsupported"
+
+
+def test_every_kind_of_mask_is_checked_and_timed_with_cold_caches(devkit: Devkit) -> None:
+    line = ("bench", "attn", *SMALL, "--impl", "devkit_cpu,naive", "--causal", "--pass", "fwdbwd", "--scale", "0.1")
+    done = devkit(*line, "--case", "varlen,mask,window,flashmask", "--cache", "cold", "--json")
+    assert done.status == 0, done.err
+    rows = json.loads(done.out)["results"]
+    assert len(rows) == 4 * 2
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["cache"] for row in rows} == {"cold"}
+    assert {tuple(row["window"] or ()) for row in rows} == {(), (12, 12)}
+    assert {row["scale"] for row in rows} == {0.1}
+
+
+def test_another_revisions_kernels_are_timed_beside_this_ones(devkit: Devkit, tmp_path: Path) -> None:
+    shutil.copytree(
+        Path(__file__).parents[3] / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pyc*")
+    )
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "kernels"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    line = ("bench", "attn", *SMALL[:-1], "5", "--impl", "devkit_cpu", "--full", "--pass", "fwd")
+    done = devkit(*line, "--against", "HEAD", "--json")
+    ours, theirs = json.loads(done.out)["results"]
+    assert theirs["impl"].startswith("devkit_cpu@")
+    assert theirs["status"] == "ok"
+    assert len(ours["round_ms"]) == len(theirs["round_ms"]) == 5
+    assert ours["verdict"] in {"FASTER", "SLOWER", "SAME", "UNSURE"}
+    assert ours["verdict_reason"]
+    assert done.status == (4 if ours["verdict"] == "SLOWER" else 0)
+    again = devkit("bench", "report", "last")
+    assert ours["verdict"] in again.out
+    missing = devkit(*line, "--against", "nowhere")
+    assert missing.status == 1
+    assert "revision nowhere has no kernels to measure against" in missing.err
+
+
 @pytest.mark.parametrize(
     ("words", "what", "remedy"),
     [
@@ -142,9 +203,19 @@ sys.meta_path.insert(0, Wrong())
         (["--head-dim", "0"], "--head-dim must be at least 1", "--head-dim 1"),
         (["--impl", "devkit_gpu"], "there is no implementation devkit_gpu", "--impl devkit_cpu"),
         (["--gpus", "99"], "there is no GPU 99", "devkit doctor"),
-        (["--rounds", "0"], "0 is not in the range", "--help"),
+        (["--rounds", "-1"], "-1 is not in the range", "--help"),
         (["--isa", "mmx"], "there is no instruction set 'mmx'", "--isa avx2"),
         (["--peer", "jax"], "there is no peer jax", "--peer torch"),
+        (["--preset", "llama-3-9b"], "there is no preset 'llama-3-9b'", "--preset llama-3-8b"),
+        (["--case", "ragged"], "there is no case 'ragged'", "--case dense"),
+        (
+            ["--impl", "gone.py:attend"],
+            "--impl gone.py:attend names no function of a file",
+            "--impl my_kernel.py:attend",
+        ),
+        (["--watch"], "--watch needs a file", "--watch"),
+        (["--against", "HEAD", "--impl", "naive"], "--against needs devkit_cpu", "--impl devkit_cpu"),
+        (["--cache", "hot"], "there is no cache 'hot'", "--cache warm"),
     ],
 )
 def test_bad_flags_are_status_2_with_a_remedy_before_anything_starts(

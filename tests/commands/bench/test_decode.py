@@ -28,6 +28,11 @@ def test_every_implementation_is_checked_and_its_rates_stand_beside_the_memorys(
         assert 0 <= row["max_error"] < 1e-5
         assert (row["gb_per_s"] is None) == (row["percent_of_bandwidth"] is None) == (row["impl"] == "recompute")
     assert set(report["bandwidth_gb_per_s"]) == {"100", "3000"}
+    assert all(len(row["round_ms"]) == 1 for row in report["results"])
+    shown = devkit("bench", "report", "last")
+    assert shown.status == 0, shown.err
+    assert "of bandwidth" in shown.out
+    assert devkit("bench", "report", "last", "--html", "page.html").status == 0
 
 
 def test_what_paddle_lacks_is_named_and_the_table_fits(devkit: Devkit) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
+from devkit.bench.options import SparseOptions
 from devkit.bench.sparse import SparseCase, chosen, densities, fastest, share, sparse_cases
 from devkit.errors import UsageError
 
@@ -38,20 +39,13 @@ def test_densities_are_shares_or_percentages() -> None:
 
 
 def test_flags_make_every_combination_and_refuse_what_is_unknown() -> None:
-    flags: dict[str, Any] = {
-        "op": "sddmm,spmm",
-        "density": "1%,2%",
-        "rows": "8,16",
-        "columns": "",
-        "width": "4",
-        "index": "int32",
-    }
-    cases = sparse_cases(**flags)
+    options = SparseOptions(op="sddmm,spmm", density="1%,2%", rows="8,16", width="4")
+    cases = sparse_cases(options)
     assert len(cases) == 8
     assert {(case.rows, case.columns) for case in cases} == {(8, 8), (16, 16)}
     assert [case.op for case in cases[:4]] == ["spmm"] * 4
     with pytest.raises(UsageError, match="too large"):
-        sparse_cases(**{**flags, "rows": "1000000"})
+        sparse_cases(replace(options, rows="1000000"))
     with pytest.raises(UsageError) as caught:
         chosen("spm", ("spmm", "sddmm"), "--op")
     assert caught.value.hints[0].command == "--op spmm"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from devkit.kernels.attention import worker
 from devkit.kernels.attention.backends import paddle as paddle_side
+from devkit.kernels.attention.case import parse_case
 from devkit.kernels.attention.worker import Worker
 from devkit.kernels.protocol import Refusal
 
@@ -85,7 +87,7 @@ def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: 
         assert (checked[name]["status"], checked[name]["reason"]) == ("ok", "")
         assert 0 < checked[name]["max_error"] < 1e-4
         assert checked[name]["peak_mib"].keys() == {"fwd", "bwd", "fwdbwd"}
-        assert checked[name]["case"] == {**CASE, "dtype": "float32", "seed": 0}
+        assert checked[name]["case"] == asdict(parse_case(CASE))
     assert checked["paddle_flash"]["status"] == "unsupported"
     assert "`flash_attn` is not registered" in checked["paddle_flash"]["reason"]
     naive, ours = only(events, "timed")
@@ -101,6 +103,7 @@ def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: 
 def test_a_second_worker_takes_the_reference_that_the_first_has_left(
     tmp_path: Path, told: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker, "trials", lambda _: ())
     workers = [Worker(), Worker()]
     for one in workers:
         one.handle({**DESCRIBE, "scratch": str(tmp_path)})
@@ -133,6 +136,22 @@ def test_a_corrupted_implementation_is_wrong_and_gets_no_speed(
     assert checked["peak_mib"] == {}
     with pytest.raises(Refusal, match="naive has not been found right"):
         one.handle({"do": "time", "impl": "naive", "case": CASE, "pass": "fwd"})
+
+
+def test_what_is_wrong_on_odd_lengths_alone_is_wrong(told: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    right = paddle_side.naive
+
+    def rounded_down(q: Any, k: Any, v: Any, *rest: Any) -> Any:
+        whole = k.shape[1] // 10 * 10
+        return right(q, k[:, :whole], v[:, :whole], None if rest[0] is None else rest[0][..., :whole])
+
+    monkeypatch.setattr(paddle_side, "naive", rounded_down)
+    one = Worker()
+    one.handle(DESCRIBE)
+    one.handle({"do": "prepare", "impl": "naive", "case": {**CASE, "causal": False}})
+    (checked,) = only(told, "checked")
+    assert checked["status"] == "wrong"
+    assert checked["reason"].startswith("on odd lengths, out is off by ")
 
 
 def test_an_implementation_that_raises_is_an_error_and_the_next_gets_its_turn(
