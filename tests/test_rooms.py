@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 ROOMS = ("commands", "kernels", "templates")
 OLDEST_TOOL, OLDEST_DEVICE = (3, 10), (3, 9)
-DEVICE_ONLY = {"paddle", "numpy", "torch", "triton", "safetensors", "scipy"}
-DEVICE_MAY = {"paddle", "numpy", "safetensors", "triton", "torch", "scipy"}
+DEVICE_ONLY = {"paddle", "numpy", "torch", "triton", "safetensors", "scipy", "tokenizers"}
+DEVICE_MAY = {"paddle", "numpy", "safetensors", "triton", "torch", "scipy", "tokenizers"}
 NOT_FOR_COMMANDS = {"git", "docker", "socket", "subprocess", "asyncio", "paramiko", "requests", "http"}
 HEAVY = ("git", "docker", "paddle", "numpy", "rich", "typer", "pydantic", "click", "requests", "devkit.app")
 

@@ -85,6 +85,7 @@ class Screen:
         self._live: Any = None
         self._waiting: Any = None
         self._compiling = False
+        self.unit = "token" if request.options.tokenizer else "byte"
 
     def __enter__(self) -> Self:
         self._wait("looking at the text")
@@ -161,7 +162,7 @@ class Screen:
             self.console.answer(line(step_cells(event)))
 
     def _validation(self, event: Event) -> None:
-        told = f"validation {fixed(event['loss'], 3)} nats a byte"
+        told = f"validation {fixed(event['loss'], 3)} nats a {self.unit}"
         told += f" (a unigram model of this text: {fixed(event['unigram'], 3)})"
         if event["loss"] is None:
             self.console.look(f"step {event['step']}: the validation's loss is not finite")

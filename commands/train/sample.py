@@ -1,13 +1,14 @@
 """Have a run's model go on with a text, a token at a time, with its keys and values kept.
 
-RUN is a run with a checkpoint, or a folder of weights in Hugging Face's names. Tokens are bytes.
+RUN is a run with a checkpoint, or a folder of weights in Hugging Face's names. Tokens are bytes, or
+those of the tokenizer that the run was given, or that lies in the folder.
 
 Example:  devkit train sample last "def main(" --tokens 200 --temperature 0.7
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,16 +22,20 @@ def command(
     tokens: Annotated[int, typer.Option(min=1, max=100_000, help="How many to add.")] = 120,
     temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest each time.")] = 0.8,
     top_k: Annotated[int, typer.Option("--top-k", min=0, help="Draw among the likeliest K; 0: among all.")] = 0,
+    tokenizer: Annotated[
+        str, typer.Option(metavar="FILE", help="A tokenizer.json, or a folder with one; the model's own by default.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
     env: Env = "",
     as_json: Json = False,
 ) -> None:
     from devkit.envs.resolve import resolve
-    from devkit.training.weights import model_at, sample
+    from devkit.training.weights import model_at, sample, tokenizer_at
 
     app = ctx.obj
     source = model_at(app, run, "the model")
-    message = {"text": text, "tokens": tokens, "temperature": temperature, "top_k": top_k, "seed": seed}
+    message: dict[str, Any] = {"tokenizer": tokenizer_at(tokenizer) if tokenizer else None}
+    message |= {"text": text, "tokens": tokens, "temperature": temperature, "top_k": top_k, "seed": seed}
     with app.console.progress("sampling"):
         sampled = sample(app, resolve(app.config, env), source, message)
     if as_json:

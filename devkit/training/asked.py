@@ -126,7 +126,7 @@ def latest(app: App, nodes: Nodes) -> Entry | None:
 
 def _with_folders(app: App, asked: Asked) -> Options:
     """Return the options with the folders that their words name."""
-    from devkit.training.weights import model_at
+    from devkit.training.weights import model_at, tokenizer_at
 
     options, weights = asked.options, asked.setup.weights
     if options.init_from and weights:
@@ -139,6 +139,7 @@ def _with_folders(app: App, asked: Asked) -> Options:
     return replace(
         options,
         data=str(Path(options.data).expanduser().absolute()) if options.data else None,
+        tokenizer=tokenizer_at(options.tokenizer) if options.tokenizer else None,
         lora_targets=options.lora_targets or None,
         init_from=str(model_at(app, words, flag_)) if words else None,
         teacher=str(model_at(app, options.teacher, "--teacher")) if options.teacher else None,

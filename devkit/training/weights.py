@@ -39,6 +39,12 @@ def model_at(app: App, words: str, flag: str) -> Path:
     return last_checkpoint(entry)
 
 
+def tokenizer_at(words: str) -> str:
+    """Return the path of the tokenizer file that ``words`` name: the file, or the folder that it lies in."""
+    path = Path(words).expanduser().absolute()
+    return str(path / "tokenizer.json" if path.is_dir() else path)
+
+
 def last_checkpoint(entry: Entry) -> Path:
     """Return the folder of a run's last checkpoint.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -14,12 +15,10 @@ from ..protocol import Refusal, emit, serve
 from . import data
 from .options import Options, parse
 from .run import checkpoint, memory
+from .tokens import BYTES, FILE, Tokens, beside
 
 if TYPE_CHECKING:
     from .models.parameters import Shape
-
-BYTES = 256
-"""Tokens below are the bytes of text."""
 
 
 def handle(request: dict[str, Any]) -> None:
@@ -41,7 +40,7 @@ def plan(options: Options) -> None:
     Raises:
         Refusal: the run cannot be.
     """
-    text = data.load(options.data)
+    text = data.load(options.data, options.tokenizer)
     data.require(text, options.batch, options.seqlen)
     resume: str | None = None
     damaged: list[str] = []
@@ -61,8 +60,9 @@ def plan(options: Options) -> None:
         text=text.source,
         files=text.files,
         skipped=text.skipped,
-        train_bytes=int(text.train.size),
-        validation_bytes=int(text.validation.size),
+        train_bytes=text.train_bytes,
+        validation_bytes=text.validation_bytes,
+        unit=text.unit,
         unigram=data.entropy(text.validation),
         resume=resume,
         resume_step=step,
@@ -81,23 +81,28 @@ def export(request: dict[str, Any]) -> None:
     from .run.source import open_source
 
     manifest = checkpoint.read(Path(request["checkpoint"]))
-    shape = shape_of(manifest.path)
+    shape, tokenizer = shape_of(manifest.path), manifest.options.get("tokenizer")
     if not request["folder"]:
-        emit("exported", step=manifest.step, parameters=shape.parameters, files=files_of(shape, request["dtype"]))
+        named = [FILE] if tokenizer and Path(tokenizer).is_file() else []
+        files = [*files_of(shape, request["dtype"]), *named]
+        emit("exported", step=manifest.step, parameters=shape.parameters, files=files)
         return
     source, folder = open_source(manifest.path), Path(request["folder"])
     names = shape.all_parameters()
     tensors = (item for name in names for item in huggingface.split(name, source(name), shape).items())
     try:
-        files = huggingface.write(folder, shape, request["dtype"], tensors)
+        written = huggingface.write(folder, shape, request["dtype"], tensors)
+        if tokenizer and Path(tokenizer).is_file():
+            shutil.copyfile(tokenizer, folder / FILE)
+            written.append(folder / FILE)
     except OSError as error:
         raise Refusal(f"{folder} could not be written", f"{error.strerror or error}.", f"df -h {folder}") from error
     emit(
         "exported",
         step=manifest.step,
         parameters=shape.parameters,
-        files=[path.name for path in files],
-        bytes=sum(path.stat().st_size for path in files),
+        files=[path.name for path in written],
+        bytes=sum(path.stat().st_size for path in written),
     )
 
 
@@ -128,12 +133,19 @@ def sample(request: dict[str, Any]) -> None:
     """
     from .sample import generate, model_of
 
-    prompt = list(request["text"].encode())
+    folder = Path(request["model"])
+    whole = (folder / "manifest.json").exists()
+    named = request.get("tokenizer") or beside(folder, checkpoint.read(folder).options if whole else {})
+    tokenizer = Tokens(named) if named else None
+    prompt = tokenizer.encode(request["text"]) if tokenizer else list(request["text"].encode())
     model = model_of(Path(request["model"]), len(prompt) + request["tokens"])
     options = {name: request[name] for name in ("temperature", "top_k", "seed")}
     begin = time.perf_counter()
     made = list(generate(model, prompt, request["tokens"], **options))
-    text = bytes(token for token in made if token < BYTES).decode(errors="replace")
+    if tokenizer:
+        text = tokenizer.decode([*prompt, *made])[len(tokenizer.decode(prompt)) :]
+    else:
+        text = bytes(token for token in made if token < BYTES).decode(errors="replace")
     emit("sampled", text=text, tokens=made, tokens_per_s=len(made) / (time.perf_counter() - begin))
 
 
@@ -152,7 +164,7 @@ def train(options: Options) -> None:
     rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
     progress = watch.Progress()
     watch.start(rank, progress)
-    text = data.load(options.data)
+    text = data.load(options.data, options.tokenizer)
     data.require(text, options.batch, options.seqlen)
 
     from .parallel.comm import PORT_TAKEN, PortTaken

@@ -33,7 +33,7 @@ class Bench:
 
     def _prepare(self, request: dict[str, Any]) -> None:
         options = parse({name: value for name, value in request.items() if name not in {"do", "library"}})
-        text = data.load(options.data)
+        text = data.load(options.data, options.tokenizer)
         self.tokens = options.batch * options.seqlen
         self.runner = None
         if request["library"] == "torch":

@@ -12,13 +12,14 @@ import os
 import shlex
 import sysconfig
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import FrozenSet
 
 import numpy as np
 
 from ..protocol import Refusal
+from .tokens import Tokens
 
 HELD_OUT = 10
 """One file in this many, or one byte in this many of a single file, is kept for validation."""
@@ -34,13 +35,30 @@ LARGEST = 4 * 2**30
 
 @dataclass(frozen=True)
 class Text:
-    """Two arrays of bytes, and where they came from."""
+    """Two arrays of tokens, which are bytes without a tokenizer, and where they came from."""
 
     train: np.ndarray
     validation: np.ndarray
     source: str
     files: int
     skipped: int
+    lengths: tuple[int, int] = (0, 0)
+    """Bytes of both, where they are tokens; else their own lengths are."""
+
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        return "tokens" if self.lengths != (0, 0) else "bytes"
+
+    @property
+    def train_bytes(self) -> int:
+        """Bytes to train on."""
+        return self.lengths[0] or int(self.train.size)
+
+    @property
+    def validation_bytes(self) -> int:
+        """Bytes to validate on."""
+        return self.lengths[1] or int(self.validation.size)
 
     @property
     def digest(self) -> str:
@@ -51,12 +69,23 @@ class Text:
         return seen.hexdigest()[:16]
 
 
-def load(path: str | None) -> Text:
-    """Read the text under ``path``, or the standard library's.
+def load(path: str | None, tokenizer: str | None = None) -> Text:
+    """Read the text under ``path``, or the standard library's, as bytes or as the tokens of a tokenizer file.
 
     Raises:
         Refusal: there is nothing there, nothing in it, or it is not text.
     """
+    text = _read(path)
+    if tokenizer is None:
+        return text
+    made = Tokens(tokenizer)
+    lengths = int(text.train.size), int(text.validation.size)
+    return replace(
+        text, train=made.array(bytes(text.train)), validation=made.array(bytes(text.validation)), lengths=lengths
+    )
+
+
+def _read(path: str | None) -> Text:
     if path is None:
         return _from_folder(Path(sysconfig.get_paths()["stdlib"]), "*.py", "the standard library's sources", _LEFT_OUT)
     root = Path(path)
@@ -168,7 +197,7 @@ def is_text(data: bytes) -> bool:
 
 
 def entropy(text: np.ndarray) -> float:
-    """Return the entropy of the byte frequencies of ``text``, in nats a byte: no unigram model does better on it."""
+    """Return the entropy of the byte frequencies of ``text``, in nats a token: no unigram model does better on it."""
     counts = np.bincount(text, minlength=256).astype(np.float64)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum()) if counts.sum() else math.nan
@@ -184,14 +213,14 @@ def require(text: Text, batch: int, seqlen: int) -> None:
     if text.train.size < need:
         raise Refusal(
             f"{text.source} is shorter than one batch",
-            f"It has {text.train.size} bytes to train on; {batch} sequences of {seqlen} need {need}.",
+            f"It has {text.train.size} {text.unit} to train on; {batch} sequences of {seqlen} need {need}.",
             "--batch N --seqlen N   smaller ones",
             "--data PATH   with more text",
         )
     if text.validation.size < seqlen + 1:
         raise Refusal(
             f"{text.source} leaves too little text for validation",
-            f"One in {HELD_OUT} is kept for it: {text.validation.size} bytes; a sequence needs {seqlen + 1}.",
+            f"One in {HELD_OUT} is kept for it: {text.validation.size} {text.unit}; a sequence needs {seqlen + 1}.",
             "--seqlen N   a smaller one",
             "--data PATH   with more text",
         )

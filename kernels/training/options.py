@@ -12,7 +12,7 @@ from typing import Any
 
 from ..flags import check_least, flag, spelled
 from ..protocol import Refusal
-from . import pictures
+from . import pictures, tokens
 from .models.parameters import PARAMETERS, SIZES, Lora, Shape
 from .models.vision import Vision
 from .parallel.layout import Layout
@@ -41,7 +41,7 @@ class Options:
     dtype: str = flag("fp32", "bf16 on GPUs only, with fp32 copies (not yet run on one).", metavar="fp32|bf16")
     steps: int = flag(120, "Steps of the optimizer.", least=1)
     batch: int = flag(8, "Sequences a step, over all ranks.", least=1)
-    seqlen: int = flag(256, "Bytes a sequence.", least=1)
+    seqlen: int = flag(256, "Tokens a sequence: bytes of the text, unless there is a --tokenizer.", least=1)
     accumulate: int = flag(1, "Passes a step that share its batch.", least=1)
     lr: float = flag(2e-3, "The learning rate at its highest.")
     warmup: int = flag(10, "Steps in which the rate rises; then it falls to a tenth.", least=0)
@@ -63,6 +63,9 @@ class Options:
     layers: int | None = flag(None, "Layers, instead of the size's.", least=1)
     width: int | None = flag(None, "Channels, instead of the size's.", least=1)
     data: str | None = flag(None, "A text file or a folder of them; Python's own sources by default.", metavar="PATH")
+    tokenizer: str | None = flag(
+        None, "A tokenizer.json, or a folder with one: tokens instead of bytes.", metavar="FILE"
+    )
     eval_every: int = flag(0, "Steps between validations; 0: at the end only.", least=0)
     save_every: int = flag(0, "Steps between checkpoints; 0: none.", least=0)
     checkpoints: str | None = None
@@ -76,7 +79,9 @@ class Options:
         """The size's shape with what the request changes in it."""
         base = shape_at(self.init_from) if self.init_from else SIZES[self.size]
         named = {name: getattr(self, name) for name in ("heads", "kv_heads", "layers", "width")}
-        changed = {name: value for name, value in named.items() if value is not None}
+        changed: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+        if self.tokenizer and base.vocabulary == tokens.BYTES:
+            changed["vocabulary"] = tokens.padded(self.tokenizer)
         if self.lora:
             targets = {} if self.lora_targets is None else {"targets": self.lora_targets}
             scale = (self.lora_alpha or 2.0 * self.lora) / self.lora
@@ -234,6 +239,12 @@ def _check_weights(options: Options) -> None:
             f"The model has the shape of {options.init_from}.",
             f"without {' and '.join(map(spelled, named))}",
         )
+    if options.tokenizer and tokens.vocabulary(options.tokenizer) > options.shape.vocabulary:
+        raise Refusal(
+            f"the tokenizer has {tokens.vocabulary(options.tokenizer)} tokens and the model {options.shape.vocabulary}",
+            "A model knows a row of its embedding for each token.",
+            "--tokenizer FILE   the model's own",
+        )
     _check_lora(options)
     for name, low, high in (("alpha", 0.0, 1.0), ("temperature", 1e-3, 1e3)):
         value = getattr(options, name)
@@ -364,6 +375,7 @@ def _check_vision(options: Options) -> None:
         "--pp": (options.pp > 1, "Each sequence has rotary positions of its own, which stages do not pass on."),
         "--sep": (options.sep > 1, "Image tokens of one picture would lie on several ranks."),
         "--teacher": (options.teacher is not None, "A teacher is shown no pictures."),
+        "--tokenizer": (options.tokenizer is not None, "The text of pictures is generated in bytes."),
         "--data": (options.data is not None, "Pictures with their text are generated."),
         "--engine auto": (options.engine == "auto", "Images of several sizes are no global tensor."),
     }

@@ -235,7 +235,7 @@ class Trainer:
 
     @paddle.no_grad()
     def validate(self) -> float:
-        """Return the mean loss, in nats a byte, over sequences spread evenly over the validation text."""
+        """Return the mean loss, in nats a token, over sequences spread evenly over the validation text."""
         seqlen, layout = self.options.seqlen, self.options.layout
         micro = self.options.batch // (self.engine.shares * self.options.accumulate)
         if self.options.shape.vision:
@@ -392,8 +392,9 @@ class Trainer:
             attention=self.ops.attention,
             why_not_ours=self.without,
             text=self.text.source,
-            train_bytes=int(self.text.train.size),
-            validation_bytes=int(self.text.validation.size),
+            train_bytes=self.text.train_bytes,
+            validation_bytes=self.text.validation_bytes,
+            unit=self.text.unit,
             first_step=self.done + 1,
             steps=options.steps,
         )
