@@ -4,7 +4,7 @@ Fast, by git alone: conflict markers, secrets, large files, line endings, commit
 the sign-offs, the request's title and template, who must approve, hazards of the Windows job. Then, in a copy of your
 branch with its uncommitted work: pre-commit at the project's pinned versions on the changed files, the tests that the
 change concerns with the coverage of its lines (90 %), and the examples in changed docstrings. Every finding comes with
-the line that mends it; --fix takes over what the hooks mended. The exit status is 4 where something is wrong.
+the line that fixes it; --fix takes over what the hooks fixed. The exit status is 4 where something is wrong.
 
 Example:  devkit check
 
@@ -39,7 +39,7 @@ def command(
         str, typer.Option("--base", metavar="COMMIT", help="What the branch is counted from; where it left upstream.")
     ] = "",
     fast: Annotated[bool, typer.Option("--fast", help="Only what needs nothing but git.")] = False,
-    fix: Annotated[bool, typer.Option("--fix", help="Take over what the hooks mended.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Take over what the hooks fixed.")] = False,
     install: Annotated[bool, typer.Option("--install", help="Let git run the fast checks before each push.")] = False,
     title: Annotated[
         str, typer.Option("--title", metavar="TEXT", help="The request's; the first commit's subject.")
@@ -109,7 +109,7 @@ def _plan(app: App, root: Path, base: str) -> list[str]:
 def _sum_up(app: App, branch: Branch, base: str, findings: list[Finding], mended: list[str]) -> None:
     """Say what it comes to."""
     for name in mended:
-        app.console.done(f"mended: {name}")
+        app.console.done(f"fixed: {name}")
     wrong = sum(each.level == "wrong" for each in findings)
     looks = len(findings) - wrong
     told = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
@@ -155,7 +155,7 @@ def _slow(
 
 
 def show(app: App, finding: Finding) -> None:
-    """Print a finding, and the line that mends it."""
+    """Print a finding, and the line that fixes it."""
     where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
     if finding.level == "wrong":
         app.console.answer_parts(("✗ ", "failed"), (f"{where}{finding.check}: {finding.message}", ""))

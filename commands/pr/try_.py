@@ -20,6 +20,7 @@ Example:  devkit pr try 1007 -- python demo.py
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from devkit.console import Console, Tone
     from devkit.tryout.report import Result
     from devkit.tryout.tryout import Work
+    from devkit.tryout.verdict import Judged
 
 STATUS = {"good": ExitStatus.DONE, "bad": ExitStatus.VERDICT, "undecided": ExitStatus.FAILED}
 TONES: dict[str, Tone] = {
@@ -208,10 +210,16 @@ def show(console: Console, result: Result) -> None:
             Column("request", "left", importance=5),
             Column("why", "left", importance=9),
         ]
+        names = Counter(each.test for each in tests)
+
+        def label(each: Judged) -> str:
+            file = each.file.rpartition("/")[2]
+            return each.test if each.test and names[each.test] == 1 else f"{file} {each.test}".strip()
+
         rows = [
             (
                 Cell(each.verdict, TONES[each.verdict]),
-                _short(f"{each.file.rpartition('/')[2]} {each.test}".strip(), console.out.width // 2),
+                _short(label(each), console.out.width // 2),
                 each.base,
                 each.request,
                 _short(each.reason, max(console.out.width // 3, 20)),

@@ -182,22 +182,22 @@ def identity(branch: Branch) -> Iterable[Finding]:
     if not branch.email:
         yield Finding("identity", "wrong", "git does not know who you are", "git config user.email YOU@EXAMPLE.COM")
     elif LOCAL_HOST.search(branch.email):
-        text = f"user.email is {branch.email}, which is no address: the CLA's check will not know you"
+        text = f"user.email is {branch.email}, which is not an address: the CLA's check will not know you"
         yield Finding("identity", "wrong", text, "git config user.email THE-ONE-OF-YOUR-ACCOUNT")
-    mend = f"git rebase {branch.base_name} --exec 'git commit --amend --no-edit --reset-author{' -s' * branch.signed}'"
+    line = f"git rebase {branch.base_name} --exec 'git commit --amend --no-edit --reset-author{' -s' * branch.signed}'"
     own = [commit for commit in branch.commits if not commit.merge and commit.oid not in branch.elsewhere]
     authors = Counter(commit.email for commit in own)
     for email, count in authors.items():
         if branch.email and email.lower() != branch.email.lower():
             text = f"{count} of the commits are by {email}, and you are {branch.email}"
-            yield Finding("identity", "look", text, mend)
+            yield Finding("identity", "look", text, line)
     for commit in own if branch.signed else ():
         signed = re.findall(r"^Signed-off-by: .*<([^>]*)>", commit.message, re.MULTILINE)
         if not signed:
-            yield Finding("identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", mend)
+            yield Finding("identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", line)
         elif commit.email.lower() not in {each.lower() for each in signed}:
             text = f"{commit.oid[:10]} is signed off by {signed[0]} and written by {commit.email}"
-            yield Finding("identity", "wrong", text, mend)
+            yield Finding("identity", "wrong", text, line)
 
 
 def request(branch: Branch) -> Iterable[Finding]:

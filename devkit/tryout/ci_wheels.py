@@ -83,7 +83,7 @@ def _fetched(url: str, sha: str, name: str, app: App) -> Path:
     if target.is_file():
         return target
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise DevkitError(f"{url} is no address of the web", "", "devkit config get try.wheels")
+        raise DevkitError(f"{url} is not an http address", "", "devkit config get try.wheels")
     try:
         with (
             opener(url, app.child_environment(), around=LOOPBACK).open(url, timeout=10) as answer,

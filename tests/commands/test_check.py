@@ -148,7 +148,7 @@ def test_hooks_run_on_a_copy_and_fix_takes_over_what_they_mended(devkit: Devkit,
     (clone / "worse.py").unlink()
     (clone / "money.py").write_text(MONEY + "# teh end\n")
     fixed = devkit("check", "--fix", cwd=clone)
-    assert "mended: money.py" in fixed.err
+    assert "fixed: money.py" in fixed.err
     assert (clone / "money.py").read_text().endswith("# the end\n")
 
 
