@@ -22,7 +22,7 @@ from devkit.text import duration
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.builds.phases import Outcome
+    from devkit.builds.pipeline import Outcome
     from devkit.builds.request import Request
     from devkit.runs import Run
 
@@ -63,9 +63,8 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    import shlex
-
-    from devkit.builds.phases import plan
+    from devkit.builds.inventory import Inventory
+    from devkit.builds.pipeline import make_plan
     from devkit.builds.request import make, phases
 
     app = ctx.obj
@@ -84,7 +83,11 @@ def command(
         fresh=fresh,
     )
     if dry_run:
-        app.console.plan([shlex.join(each) for each in plan(app, request)])
+        plan = make_plan(Inventory(app, request))
+        app.console.plan(plan.lines)
+        for step in plan.steps:
+            if step.skip:
+                app.console.note(f"· {step.phase.ljust(11)}{step.skip}", "dim")
         return
     with app.start_run("build", **request.arguments()) as run:
         result: dict[str, Any] = {"run": run.id, **request.arguments(), "outcomes": [], "causes": [], "mended": []}
@@ -105,7 +108,7 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
         DevkitError: the build failed.
     """
     from devkit.builds.mend import mend
-    from devkit.builds.phases import BuildFailed, build
+    from devkit.builds.pipeline import BuildFailed, build
 
     def show(outcome: Outcome) -> None:
         result["outcomes"].append(asdict(outcome))

@@ -15,7 +15,6 @@ import typer
 from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.build_._options import BuildDir, Checkout
 from devkit.console import Column
-from devkit.errors import UsageError
 from devkit.text import size
 
 
@@ -35,35 +34,23 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    import contextlib
-    import shlex
-
     from devkit.builds.checkout import find
-    from devkit.builds.clean import KINDS, found, is_build, remove, size_of
-    from devkit.builds.lock import locked
+    from devkit.builds.clean import KINDS, execute, make_plan
 
     app = ctx.obj
-    names = [each.name for each in KINDS]
-    for kind in kinds or []:
-        if kind not in names:
-            raise UsageError(
-                f"there is no kind {kind}", f"There is {', '.join(names)}.", "devkit build clean   shows each"
-            )
     build = find(Path(checkout)) / build_dir
     with app.console.progress("looking what takes room"):
-        sizes = {each: size_of(found(each, build)) for each in kinds or names}
+        plan = make_plan(kinds or [each.name for each in KINDS], build)
     if not kinds:
         if as_json:
-            app.console.json({"bytes": sizes})
+            app.console.json({"bytes": plan.sizes})
         columns = [Column("kind", "left"), Column("size"), Column("what it is", "left")]
-        app.console.table(columns, [(each.name, size(sizes[each.name]), each.purpose) for each in KINDS])
+        app.console.table(columns, [(each.name, size(plan.sizes[each.name]), each.purpose) for each in KINDS])
         return
     if dry_run:
-        app.console.plan([f"rm -r {shlex.quote(str(path))}" for kind in kinds for path in found(kind, build)])
+        app.console.plan(plan.lines)
         return
-    with locked(build, "clean") if is_build(build) else contextlib.nullcontext():
-        for kind in kinds:
-            remove(found(kind, build))
+    execute(plan)
     if as_json:
-        app.console.json({"freed": sizes})
-    app.console.done(", ".join(f"{kind}: {size(sizes[kind])} freed" for kind in kinds))
+        app.console.json({"freed": plan.sizes})
+    app.console.done(", ".join(f"{kind}: {size(plan.sizes[kind])} freed" for kind in kinds))

@@ -46,6 +46,8 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
+    import shlex
+
     from devkit.builds import nearest, overlay, python
     from devkit.builds.checkout import find
     from devkit.envs.resolve import resolve
@@ -56,6 +58,9 @@ def command(
     told = python.gather(app.runner, environment)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    if remove and dry_run:
+        app.console.plan([shlex.join(["rm", "-r", str(path)]) for path in overlay.removal(told)])
+        return
     if remove:
         gone = overlay.turn_off(told)
         app.console.done(f"{environment.name} imports its own Paddle again" if gone else "there was no overlay")
@@ -75,11 +80,10 @@ def command(
     folder = overlay.place(root, source.package)
     change = overlay.step(links, overlay.present(folder))
     if dry_run:
-        app.console.plan([f"ln -sfn {target} {folder}/paddle/{name}" for name, target in change.make.items()])
-        app.console.plan([f"rm {folder}/paddle/{name}" for name in change.drop])
+        app.console.plan(overlay.lines(folder, change, told if environment.name != OWN else None))
         return
     with app.start_run("build overlay", checkout=str(root), environment=environment.name) as run:
-        overlay.carry_out(folder, change)
+        overlay.apply(folder, change)
         if environment.name != OWN:
             overlay.turn_on(told, folder)
         proof = check(app, environment, folder, run) if change.make or change.drop else None

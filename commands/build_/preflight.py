@@ -40,8 +40,8 @@ def command(
 
     from devkit.builds.checkout import find
     from devkit.builds.configure import is_on
-    from devkit.builds.preflight import apply, fixes, gather, judge
-    from devkit.builds.request import configuration, job_counts, stand_in
+    from devkit.builds.preflight import apply, fixes, gather, judge, left_after
+    from devkit.builds.request import configuration, job_counts, prepend_path
     from devkit.commands.doctor import show
     from devkit.doctor.finding import tally
     from devkit.envs.resolve import resolve
@@ -49,7 +49,7 @@ def command(
     app = ctx.obj
     root = find(Path(checkout))
     environment = resolve(app.config, env, directory=root)
-    stand_in(environment)
+    prepend_path(environment)
     _, options = configuration(app, profile, define or [])
     counts = job_counts(app, jobs, gpu=is_on(options.get("WITH_GPU", "OFF")))
     arguments = root, root / build_dir, environment, counts, options
@@ -57,12 +57,14 @@ def command(
         facts = gather(app, *arguments, network=not offline)
     done: list[str] = []
     failed: list[DevkitError] = []
+    plan = fixes(facts, find_uv_bin())
     if dry_run:
-        app.console.plan([shlex.join(each.argv) for each in fixes(facts, find_uv_bin())])
-        return ExitStatus.DONE
+        app.console.plan([shlex.join(each.argv) for each in plan])
+        left = left_after(judge(facts), plan if fix else [])
+        return ExitStatus.VERDICT if left else ExitStatus.DONE
     if fix:
-        for each in fixes(facts, find_uv_bin()):
-            with app.console.progress(f"mending {each.name}"):
+        for each in plan:
+            with app.console.progress(f"fixing {each.name}"):
                 try:
                     apply(app, each)
                     done.append(shlex.join(each.argv))
@@ -86,5 +88,5 @@ def command(
     for refused in failed:
         app.console.fail(refused)
     if not fix and fixes(facts, "uv"):
-        app.console.next("devkit build preflight --fix   mends what it safely can")
+        app.console.next("devkit build preflight --fix   fixes what it safely can")
     return ExitStatus.VERDICT if tallied["broken"] else ExitStatus.DONE

@@ -14,7 +14,6 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.build_._options import BuildDir, Checkout
-from devkit.errors import DevkitError
 from devkit.text import counted
 
 
@@ -28,21 +27,17 @@ def command(
 ) -> None:
     from devkit.builds.checkout import find
     from devkit.builds.overlay import PACKAGE, tree_files
-    from devkit.builds.sync import carry_out, compare, refuse_edited
+    from devkit.builds.sync import apply, make_plan
 
     app = ctx.obj
     root = find(Path(checkout))
-    tree, copies = root / PACKAGE, root / build_dir / "python" / "paddle"
-    if not copies.is_dir():
-        raise DevkitError(f"there is no {copies}", "Nothing was built there.", "devkit build", "devkit build overlay")
-    difference = compare(tree_files(app.runner, root), tree, copies)
-    if not force:
-        refuse_edited(difference, tree, copies)
-    names = (*difference.copy, *difference.edited)
+    copies = root / build_dir / "python" / "paddle"
+    plan = make_plan(tree_files(app.runner, root), root / PACKAGE, copies, force=force)
     if dry_run:
-        app.console.plan([f"cp {tree / name} {copies / name}" for name in names])
+        app.console.plan(plan.lines)
         return
-    carry_out(names, tree, copies)
+    apply(plan.names, plan.tree, plan.copies)
     if as_json:
-        app.console.json({"copied": list(names)})
-    app.console.done(f"{counted(len(names), 'file')} copied" if names else "the build folder has the tree's Python")
+        app.console.json({"copied": list(plan.names)})
+    count = len(plan.names)
+    app.console.done(f"{counted(count, 'file')} copied" if count else "the build folder has the tree's Python")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MACHINE = {"x86_64", "AMD64"}
 # What Paddle asks the processor for, and what Linux calls it.
 FLAGS = {"MMX": "mmx", "SSE2": "sse2", "SSE3": "pni", "AVX": "avx", "AVX2": "avx2", "AVX512F": "avx512f"}
-STAND_IN = Path(".devkit") / "bin" / "wget"
+WGET_SHIM = Path(".devkit") / "bin" / "wget"
 UNNAMED = "url."
 SEEN = ".md5"
 
@@ -174,18 +174,17 @@ def put(archive: Archive) -> None:
         shutil.copyfile(archive.kept, unfinished)
 
 
-def place(root: Path, build: Path, options: Mapping[str, str]) -> None:
-    """Put the archives that the cache has where the build looks for them, and what stands in for ``wget``."""
-    found = archives(root, build, options)
+def place(build: Path, found: Sequence[Archive]) -> None:
+    """Put the archives that the cache has where the build looks for them, and the shim of ``wget``."""
     for archive in found:
         if archive.kept.is_file():
             put(archive)
-    stand_in(build, found)
+    wget_shim(build, found)
 
 
-def stand_in(build: Path, found: Sequence[Archive]) -> None:
-    """Write what stands before ``wget`` in a build, where that fetches archives; else remove it."""
-    path = build / STAND_IN
+def wget_shim(build: Path, found: Sequence[Archive]) -> None:
+    """Write the shim that stands before ``wget`` in a build, where that fetches archives; else remove it."""
+    path = build / WGET_SHIM
     fetched = [each for each in found if each.by == "wget" and each.keepable]
     with explained(path):
         if not fetched:
@@ -201,5 +200,5 @@ def stand_in(build: Path, found: Sequence[Archive]) -> None:
 
 def variables(build: Path, path: str) -> dict[str, str]:
     """Return the variable by which a build's programs find what stands in for ``wget``, where something does."""
-    own = build / STAND_IN
+    own = build / WGET_SHIM
     return {"PATH": os.pathsep.join([str(own.parent), path])} if own.is_file() else {}

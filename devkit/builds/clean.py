@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.builds.configure import STATE
+from devkit.builds.lock import check_free, locked
+from devkit.builds.state import STATE
+from devkit.errors import UsageError
 from devkit.files import explained
 from devkit.paths import cache_home, data_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 BLOCK = 512
 OBJECTS = {".o", ".a", ".d", ".gch"}
@@ -35,6 +39,48 @@ KINDS = (
     Kind("overlays", "overlays, and the wheels unpacked for them: devkit build overlay makes them again"),
     Kind("deps", "the shared cache of submodules and archives: devkit build deps fetches them again"),
 )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be removed: of each kind the files and folders, and the bytes that they take."""
+
+    build: Path
+    paths: Mapping[str, tuple[Path, ...]]
+    sizes: Mapping[str, int]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that would do it."""
+        return [f"rm -r {shlex.quote(str(path))}" for paths in self.paths.values() for path in paths]
+
+
+def make_plan(kinds: Sequence[str], build: Path) -> Plan:
+    """Look what each kind is, and what it takes.
+
+    Raises:
+        UsageError: there is no such kind.
+        DevkitError: a build has the folder.
+    """
+    names = [each.name for each in KINDS]
+    for kind in kinds:
+        if kind not in names:
+            what = f"there is no kind {kind}"
+            raise UsageError(what, f"There is {', '.join(names)}.", "devkit build clean   shows each")
+    paths = {kind: tuple(found(kind, build)) for kind in kinds}
+    check_free(build)
+    return Plan(build, paths, {kind: size_of(each) for kind, each in paths.items()})
+
+
+def execute(plan: Plan) -> None:
+    """Remove it.
+
+    Raises:
+        DevkitError: a build has the folder, or something cannot be removed.
+    """
+    with locked(plan.build, "clean") if is_build(plan.build) else contextlib.nullcontext():
+        for paths in plan.paths.values():
+            remove(paths)
 
 
 def found(kind: str, build: Path) -> list[Path]:

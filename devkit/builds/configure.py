@@ -6,27 +6,24 @@ what is no longer given is taken out of it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import shutil
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from devkit.files import write_atomically
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from devkit.builds.state import Stamp
 
 GIB = 1 << 30
 JOB_BYTES = 2 * GIB
 GPU_JOB_BYTES = 3 * GIB
 LINK_BYTES = 6 * GIB
 GENERATOR = "Ninja"
-STATE = ".devkit"
-STAMP = "configured.json"
 TAIL = 4096
 TRUE = {"ON", "TRUE", "YES", "Y", "1"}
 FALSE = {"OFF", "FALSE", "NO", "N", "0", ""}
@@ -50,15 +47,6 @@ class Python:
     version: str
     include: str = ""
     library: str = ""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What the last configure was given, what the cache then held of it, and how many lines it printed."""
-
-    options: Mapping[str, str]
-    cache: Mapping[str, str]
-    lines: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,22 +242,3 @@ def read_cache(build: Path) -> dict[str, str] | None:
         return parse_cache((build / "CMakeCache.txt").read_text("utf-8", "replace"))
     except OSError:
         return None
-
-
-def read_stamp(build: Path) -> Stamp | None:
-    """Return what the last configure left; None where it did not end."""
-    try:
-        held: dict[str, Any] = json.loads((build / STATE / STAMP).read_text("utf-8"))
-        return Stamp(dict(held["options"]), dict(held["cache"]), int(held["lines"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def write_stamp(build: Path, stamp: Stamp) -> None:
-    """Keep what a configure was given, after it ended well."""
-    write_atomically(build / STATE / STAMP, json.dumps(asdict(stamp), indent=1).encode())
-
-
-def drop_stamp(build: Path) -> None:
-    """Forget the last configure, before the next one begins: killed in between, it is done again."""
-    (build / STATE / STAMP).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -112,6 +113,20 @@ def wanted(
     ours = set(tree)
     found = {name: package / name for name in wheel if name not in ours and name not in (then or ())}
     return found | {name: root / name for name in sorted(ours)}
+
+
+def lines(folder: Path, change: Step, told: Python | None) -> list[str]:
+    """Return the lines that make an overlay what a step says, and let an environment's Python find it."""
+    top = folder / "paddle"
+    found = [shlex.join(["ln", "-sfn", str(target), str(top / name)]) for name, target in change.make.items()]
+    found += [shlex.join(["rm", str(top / name)]) for name in change.drop]
+    if told and active(told) != folder:
+        found.append(f"echo {shlex.quote(_line(folder))} > {shlex.quote(str(Path(told.purelib) / PTH))}")
+    return found
+
+
+def _line(folder: Path) -> str:
+    return f"import sys; sys.path.insert(0, {str(folder)!r})"
 
 
 def step(links: Mapping[str, Path], present: Mapping[str, Path]) -> Step:
@@ -346,7 +361,7 @@ def present(folder: Path) -> dict[str, Path]:
     return found
 
 
-def carry_out(folder: Path, change: Step) -> None:
+def apply(folder: Path, change: Step) -> None:
     """Make the links and drop the others; a folder that is left without any goes too.
 
     Raises:
@@ -373,7 +388,7 @@ def _drop_empty(folder: Path, top: Path) -> None:
 def turn_on(told: Python, folder: Path) -> Path:
     """Let an environment's Python find the overlay before its own packages, and return the file that does it."""
     path = Path(told.purelib) / PTH
-    write_atomically(path, f"import sys; sys.path.insert(0, {str(folder)!r})\n".encode())
+    write_atomically(path, f"{_line(folder)}\n".encode())
     return path
 
 
@@ -384,6 +399,13 @@ def active(told: Python) -> Path | None:
     except OSError:
         return None
     return Path(match[1]) if match else None
+
+
+def removal(told: Python) -> list[Path]:
+    """Return what is removed where an environment's overlay is taken away; nothing where there is none."""
+    folder, path = active(told), Path(told.purelib) / PTH
+    ours = folder is not None and folder.parent == data_home() / "overlays"
+    return [each for each in (path, folder if ours else None) if each is not None and each.exists()]
 
 
 def turn_off(told: Python) -> Path | None:

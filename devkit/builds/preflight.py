@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devkit.app import App
+    from devkit.builds.inventory import Inventory
     from devkit.envs.resolve import Environment
 
 GIB = 1 << 30
@@ -125,6 +126,7 @@ def gather(
     *,
     network: bool,
     told_by_python: python.Python | None = None,
+    inventory: Inventory | None = None,
 ) -> Facts:
     """Gather the facts, at once where they do not depend on each other.
 
@@ -137,6 +139,7 @@ def gather(
         options: what CMake is given.
         network: whether to try the hosts that something must still be fetched from.
         told_by_python: what the environment's Python told already.
+        inventory: the build's, whose submodules and archives are taken where it is given.
 
     Raises:
         DevkitError: git cannot read the checkout.
@@ -150,12 +153,13 @@ def gather(
             "python": lambda: told_by_python or python.gather(runner, environment, root),
             "compilers": lambda: tools.gather_compilers(runner),
             "refused": lambda: checkout.refused(runner, root) if has_git else "",
-            "archives": lambda: archives.archives(root, build, options),
+            "archives": lambda: inventory.archives if inventory else archives.archives(root, build, options),
             **{name: partial(tools.gather, runner, name) for name in names},
         }
         futures = {name: pool.submit(each) for name, each in asked.items()}
         told = {name: each.result() for name, each in futures.items()}
-    modules = [] if told["refused"] or not has_git else checkout.all_submodules(runner, root)
+    readable = has_git and not told["refused"]
+    modules = (inventory.submodules if inventory else checkout.all_submodules(runner, root)) if readable else []
     foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
     there_already = [each.path for each in modules if each.missing and _holds_files(root / each.path)]
     facts = Facts(
@@ -465,6 +469,14 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
         lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]
     found += [Fix("submodules", tuple(line)) for line in lines]
     return found
+
+
+def left_after(findings: Sequence[Finding], done: Sequence[Fix]) -> list[Finding]:
+    """Return the broken findings that no fix is for."""
+    names = {each.name for each in done}
+    if "packages" in names:
+        names |= set(FROM_INDEX)
+    return [each for each in findings if each.state == "broken" and each.name not in names]
 
 
 def _mendable(found: tools.Found) -> bool:

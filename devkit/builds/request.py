@@ -112,7 +112,7 @@ def make(
     root = find(Path(checkout))
     refuse_place(app, root, root / build_dir)
     environment = resolve(app.config, env, directory=root)
-    stand_in(environment)
+    prepend_path(environment)
     told = python.gather(app.runner, environment, root)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
@@ -206,7 +206,7 @@ def flags(profile: str, define: Sequence[str]) -> tuple[str, ...]:
     return (*named, *(word for each in define for word in ("-D", each)))
 
 
-def stand_in(environment: Environment) -> None:
+def prepend_path(environment: Environment) -> None:
     """Let everything that this process starts find the environment's programs first, and open enough files."""
     os.environ["PATH"] = os.pathsep.join([str(environment.python.parent), os.environ.get("PATH", os.defpath)])
     raise_open_files()

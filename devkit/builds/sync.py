@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def compare(names: Iterable[str], tree: Path, copies: Path) -> Difference:
     return Difference(tuple(copy), tuple(edited))
 
 
-def refuse_edited(difference: Difference, tree: Path, copies: Path) -> None:
+def check_edited(difference: Difference, tree: Path, copies: Path) -> None:
     """Refuse to write over what someone edited in the build folder.
 
     Raises:
@@ -52,12 +53,40 @@ def refuse_edited(difference: Difference, tree: Path, copies: Path) -> None:
         raise DevkitError(
             "files were edited in the build folder, whose next copy would lose that",
             ", ".join(difference.edited[:SHOWN]) + (f" and {more} more" if more > 0 else ""),
-            f"cp {copies / first} {tree / first}   keeps the edit",
+            f"{shlex.join(['cp', str(copies / first), str(tree / first)])}   keeps the edit",
             "devkit build sync --force   takes the tree's",
         )
 
 
-def carry_out(names: Iterable[str], tree: Path, copies: Path) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """The files to copy, from the tree and to where the build has its copies."""
+
+    names: tuple[str, ...]
+    tree: Path
+    copies: Path
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that would do it."""
+        return [shlex.join(["cp", str(self.tree / name), str(self.copies / name)]) for name in self.names]
+
+
+def make_plan(names: Iterable[str], tree: Path, copies: Path, *, force: bool) -> Plan:
+    """Look what is to be copied.
+
+    Raises:
+        DevkitError: nothing was built there, or someone edited a copy and ``force`` is not given.
+    """
+    if not copies.is_dir():
+        raise DevkitError(f"there is no {copies}", "Nothing was built there.", "devkit build", "devkit build overlay")
+    difference = compare(names, tree, copies)
+    if not force:
+        check_edited(difference, tree, copies)
+    return Plan((*difference.copy, *difference.edited), tree, copies)
+
+
+def apply(names: Iterable[str], tree: Path, copies: Path) -> None:
     """Copy files of the tree.
 
     Raises:

@@ -228,7 +228,7 @@ def refuse_old_copies(found: sync.Difference, tree: Path, copies: Path, build: s
     Raises:
         DevkitError: one is not.
     """
-    sync.refuse_edited(found, tree, copies)
+    sync.check_edited(found, tree, copies)
     if found.copy:
         more = f" and {len(found.copy) - sync.SHOWN} more" if len(found.copy) > sync.SHOWN else ""
         flag = () if build == "build" else ("--build-dir", build)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.builds import ccache, memory
-from devkit.builds.wheel import mark, remember, remembered
+from devkit.builds.state import mark, remember, remembered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from devkit.builds.configure import STATE
 from devkit.errors import DevkitError
-from devkit.files import write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +43,17 @@ def target(build: Path) -> str:
     for name in TARGETS:
         if f"\nbuild {name}: phony".encode() in text:
             return name
-    raise DevkitError("this build makes no wheel", "WITH_PYTHON is OFF in it.", "devkit build -D WITH_PYTHON=ON")
+    raise no_wheel()
+
+
+def no_wheel() -> DevkitError:
+    """Return the error of a build without Python."""
+    return DevkitError("this build makes no wheel", "WITH_PYTHON is OFF in it.", "devkit build -D WITH_PYTHON=ON")
+
+
+def folder(build: Path) -> Path:
+    """Return where wheels are packed."""
+    return build / "python" / "dist"
 
 
 def newest(build: Path) -> Wheel:
@@ -55,9 +62,9 @@ def newest(build: Path) -> Wheel:
     Raises:
         DevkitError: there is none, or it is broken.
     """
-    paths = sorted((build / "python" / "dist").glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)
+    paths = sorted(folder(build).glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)
     if not paths:
-        raise DevkitError(f"there is no wheel in {build}/python/dist", "", "devkit build --from compile")
+        raise DevkitError(f"there is no wheel in {folder(build)}", "", "devkit build --from compile")
     return read(paths[-1])
 
 
@@ -77,7 +84,7 @@ def read(path: Path) -> Wheel:
                 return Wheel(path, match["name"].replace("_", "-").lower(), match["version"], digest)
     except (OSError, zipfile.BadZipFile) as error:
         raise DevkitError(f"{path} cannot be read", str(error), "devkit build --from wheel") from error
-    raise DevkitError(f"{path} is no wheel", "Its name or its RECORD is not a wheel's.", "devkit build --from wheel")
+    raise DevkitError(f"{path} is not a wheel", "Its name or its RECORD is not a wheel's.", "devkit build --from wheel")
 
 
 def python_digest(root: Path) -> str:
@@ -109,26 +116,3 @@ def file_digest(path: Path) -> str:
     except OSError:
         return ""
     return seen.hexdigest()
-
-
-def mark(path: Path) -> list[int]:
-    """Return a file's size and time, by which a change is seen; empty where there is none."""
-    try:
-        told = path.stat()
-    except OSError:
-        return []
-    return [told.st_size, told.st_mtime_ns]
-
-
-def remember(build: Path, phase: str, held: dict[str, Any]) -> None:
-    """Keep what a phase ended with."""
-    write_atomically(build / STATE / f"{phase}.json", json.dumps(held).encode())
-
-
-def remembered(build: Path, phase: str) -> dict[str, Any]:
-    """Return what a phase last ended with; empty where it never did."""
-    try:
-        held = json.loads((build / STATE / f"{phase}.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return held if isinstance(held, dict) else {}

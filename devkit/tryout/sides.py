@@ -212,7 +212,7 @@ def compile_side(work: Work, env: Environment, name: str) -> Path:
     Raises:
         DevkitError: it does not build: the compiler's first error.
     """
-    from devkit.builds import phases, request, sync
+    from devkit.builds import pipeline, request, sync
 
     app, folder = work.app, work.trial.side(name)
     wanted = request.make(
@@ -221,10 +221,10 @@ def compile_side(work: Work, env: Environment, name: str) -> Path:
     )  # fmt: skip
     app.console.note(f"building {name}", "dim")
     try:
-        phases.build(
+        pipeline.build(
             app, wanted, work.run, lambda outcome: app.console.note(f"· {outcome.phase}  {outcome.text}", "dim")
         )
-    except phases.BuildFailed as failed:
+    except pipeline.BuildFailed as failed:
         first = first_error(work.run.log(failed.phase))
         raise DevkitError(first or failed.what, "" if first else failed.why) from failed
     finally:
@@ -235,7 +235,7 @@ def compile_side(work: Work, env: Environment, name: str) -> Path:
     package = folder / "build" / "python" / "paddle"
     tree = folder / overlay.PACKAGE
     stale = sync.compare(overlay.tree_files(app.runner, folder), tree, package)
-    sync.carry_out((*stale.copy, *stale.edited), tree, package)  # the tree's own rule watches but a few of its files
+    sync.apply((*stale.copy, *stale.edited), tree, package)  # the tree's own rule watches but a few of its files
     return package
 
 
@@ -254,5 +254,5 @@ def _lay(work: Work, name: str, wheel: overlay.Wheel) -> Path:
         package=wheel.package,
     )
     place = work.trial.folder / f"{name}-overlay"
-    overlay.carry_out(place, overlay.step(links, overlay.present(place)))
+    overlay.apply(place, overlay.step(links, overlay.present(place)))
     return place

@@ -39,7 +39,7 @@ def command(
     offline: Annotated[bool, typer.Option("--offline", help="Fetch nothing; tell what is missing.")] = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.builds.archives import archives, stand_in
+    from devkit.builds.archives import archives, wget_shim
     from devkit.builds.checkout import find
     from devkit.builds.deps import Fetcher, Got, home
     from devkit.builds.request import configuration, flags
@@ -61,7 +61,7 @@ def command(
 
             got = Fetcher(app, root, at_once, taken).all(on_got)
         if (root / build_dir).is_dir():
-            stand_in(root / build_dir, taken)
+            wget_shim(root / build_dir, taken)
         failed = [each for each in got if each.state == "failed" and not each.optional]
         result = {"cache": str(home()), "profile": chosen.name, "got": [asdict(each) for each in got]}
         run.record["result"] = result

@@ -205,7 +205,7 @@ def test_a_folder_of_another_build_is_left_alone(devkit: Devkit, project: Projec
         assert told.status == 1
         assert words in told.err
         assert "→ devkit build --build-dir build-ninja" in told.err
-        assert sorted(path.name for path in project.build.iterdir()) == [".devkit", "CMakeCache.txt"]
+        assert sorted(path.name for path in project.build.iterdir()) == ["CMakeCache.txt"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])

@@ -13,8 +13,6 @@ from devkit.builds.configure import (
     Jobs,
     Need,
     Python,
-    Stamp,
-    drop_stamp,
     is_whole,
     jobs,
     line,
@@ -22,11 +20,10 @@ from devkit.builds.configure import (
     options,
     parse_cache,
     read_cache,
-    read_stamp,
     same,
     unused,
-    write_stamp,
 )
+from devkit.builds.state import Stamp, drop_stamp, read_stamp, write_stamp
 
 PYTHON = Python("/env/bin/python", "3.11")
 

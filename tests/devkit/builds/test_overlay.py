@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.builds.overlay import Near, Step, carry_out, is_compiled, present, refuse, refuse_own, step, wanted
+from devkit.builds.overlay import Near, Step, apply, is_compiled, present, refuse, refuse_own, step, wanted
 from devkit.errors import DevkitError
 
 ROOT, PACKAGE = Path("/tree"), Path("/wheel")
@@ -61,11 +61,11 @@ def test_without_the_wheels_commit_what_only_the_wheel_has_is_kept() -> None:
 def test_a_step_makes_what_is_new_or_leads_elsewhere_and_drops_the_rest(tmp_path: Path) -> None:
     a, b, c = (tmp_path / name for name in "abc")
     folder = tmp_path / "overlay"
-    carry_out(folder, step({"x/one.py": a, "two.py": b}, present(folder)))
+    apply(folder, step({"x/one.py": a, "two.py": b}, present(folder)))
     assert present(folder) == {"x/one.py": a, "two.py": b}
     change = step({"two.py": c, "three.py": a}, present(folder))
     assert change == Step({"two.py": c, "three.py": a}, ("x/one.py",))
-    carry_out(folder, change)
+    apply(folder, change)
     assert present(folder) == {"two.py": c, "three.py": a}
     assert not (folder / "paddle" / "x").exists()
     assert step({"two.py": c, "three.py": a}, present(folder)) == Step({}, ())

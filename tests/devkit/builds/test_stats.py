@@ -9,7 +9,7 @@ import pytest
 
 from devkit.builds.ninja import Edge
 from devkit.builds.stats import Cost, by_folder, by_header, compare, own_files, parse_deps, relative, summarize, trace
-from devkit.builds.sync import Difference, carry_out, refuse_edited
+from devkit.builds.sync import Difference, apply, check_edited
 from devkit.builds.sync import compare as compare_trees
 from devkit.errors import DevkitError
 
@@ -92,7 +92,7 @@ def test_a_copy_that_was_edited_is_refused_and_an_old_one_is_copied(tmp_path: Pa
     found = compare_trees(["same.py", "old.py", "edited.py", "sub/new.py"], tree, copies)
     assert found == Difference(("old.py", "sub/new.py"), ("edited.py",))
     with pytest.raises(DevkitError, match="edited in the build folder") as caught:
-        refuse_edited(found, tree, copies)
+        check_edited(found, tree, copies)
     assert caught.value.remedies[0].startswith(f"cp {copies / 'edited.py'} {tree / 'edited.py'}")
-    carry_out(found.copy, tree, copies)
+    apply(found.copy, tree, copies)
     assert compare_trees(["same.py", "old.py", "sub/new.py"], tree, copies) == Difference((), ())

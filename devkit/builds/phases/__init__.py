@@ -1,0 +1,1 @@
+"""The phases of a build, a module each: ``plan`` says what it would do, ``execute`` does it."""
