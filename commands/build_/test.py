@@ -2,17 +2,18 @@
 
 A NAME is a file test_*.py below test/, or a compiled test that ctest knows in the build folder (--profile test). A test
 runs over the environment's overlay of this checkout, else over the build folder; another Paddle than the tree's is
-refused. --changed adds the files that the change since upstream touches. --cov counts which of the changed lines
-they run: Python's by coverage, which the environment must have, and compiled ones by gcov where the build was
-configured WITH_COVERAGE. The exit status is 4 where a test fails or where the lines do not clear the bar, and 1 where
-a file ran no test or lacks a module.
+refused. --changed adds the files that the change since upstream touches, --affected those of the operators too whose
+kernels or YAML entries it changes. --cov counts which of the changed lines they run: Python's by coverage, which the
+environment must have, and compiled ones by gcov where the build was configured WITH_COVERAGE. --stack runs a test that
+crashed once more under gdb. The exit status is 4 where a test fails or where the lines do not clear the bar, and 1
+where a file ran no test or lacks a module.
 
 Example:  devkit build test test_diff_op --changed --cov
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,9 +26,13 @@ from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.text import counted, duration, significant
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from devkit.app import App
     from devkit.builds.coverage import Report
     from devkit.builds.tests import Verdict
     from devkit.console import Console, Tone
+    from devkit.runs import Run
 
 RANGES_SHOWN = 6
 CAUSES_SHOWN = 3
@@ -43,6 +48,12 @@ def command(
     build_dir: BuildDir = "build",
     env: Env = "",
     changed: Annotated[bool, typer.Option("--changed", help="Those that the change touches.")] = False,
+    affected: Annotated[
+        bool, typer.Option("--affected", help="Those of the operators that the change touches, and --changed.")
+    ] = False,
+    stack: Annotated[
+        bool, typer.Option("--stack", help="Of a crash, the C++ and the Python stack; it runs again under gdb.")
+    ] = False,
     cov: Annotated[bool, typer.Option("--cov", help="Count which changed lines they run.")] = False,
     cov_min: Annotated[
         float, typer.Option("--cov-min", metavar="PERCENT", min=0, max=100, help="How many of them must.")
@@ -58,6 +69,7 @@ def command(
     from devkit.envs.resolve import resolve
 
     app = ctx.obj
+    changed = changed or affected
     if not names and not changed:
         raise UsageError("no test is named", "", "devkit build test NAME", "devkit build test --changed")
     root = find(Path(checkout))
@@ -67,7 +79,8 @@ def command(
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
     left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
     difference = changes.files(app.runner, root, left.commit) if changed else ()
-    chosen = tests.choose(app.runner, root, root / build_dir, names or [], difference)
+    operators = operators_of(app, root, left.commit) if affected else ()
+    chosen = tests.choose(app.runner, root, root / build_dir, names or [], difference, operators)
     given = tests.environ(app, told, root, root / build_dir, chosen)
     over = given.get("PYTHONPATH", environment.name)
     with app.start_run("build test", checkout=str(root), environment=environment.name, files=chosen) as run:
@@ -79,9 +92,8 @@ def command(
         with app.console.progress("testing", total=len(chosen) or 1) as progress:
             for number, path in enumerate(chosen):
                 progress.update(done=number, text=f"testing: {path}")
-                log = run.log(Path(path).stem)
-                argv, cwd = tests.line(told, root, root / build_dir, path, log)
-                verdicts.append(tests.run(app, path, argv, cwd, environ, log=log, limit_s=limit_s))
+                argv, cwd = tests.line(told, root, root / build_dir, path, run.log(Path(path).stem))
+                verdicts.append(run_one(app, run, path, (argv, cwd, environ), limit_s=limit_s, stack=stack))
         report = measure.end(app, told, counting, minimum=cov_min) if counting else None
         failed = [each for each in verdicts if not each.passed and not each.not_run]
         unknown = [each for each in verdicts if each.not_run]
@@ -101,6 +113,29 @@ def command(
     return status
 
 
+def operators_of(app: App, root: Path, commit: str) -> list[str]:
+    """Return the operators that the change since a commit touches, and say which."""
+    from devkit.builds import tests
+
+    found = tests.changed_operators(app.runner, root, commit)
+    app.console.note(f"operators that the change touches: {', '.join(found) or 'none'}", "dim")
+    return found
+
+
+def run_one(
+    app: App, run: Run, path: str, line: tuple[list[str], Path, Mapping[str, str]], *, limit_s: float, stack: bool
+) -> Verdict:
+    """Run a test, and with ``stack`` once more under gdb where it crashed; ``line`` is what runs, where, in what."""
+    from devkit.builds import tests
+
+    name, (argv, cwd, environ) = Path(path).stem, line
+    verdict = tests.run(app, path, argv, cwd, environ, log=run.log(name), limit_s=limit_s)
+    if not (stack and verdict.crashed):
+        return verdict
+    where = tests.stack(app, argv, cwd, environ, log=run.log(f"{name}-gdb"), limit_s=limit_s)
+    return replace(verdict, stack=where)
+
+
 def show_tests(console: Console, verdicts: list[Verdict]) -> None:
     """Print how each test file went."""
     for each in verdicts:
@@ -111,8 +146,10 @@ def show_tests(console: Console, verdicts: list[Verdict]) -> None:
         if each.not_run:
             console.answer(f"  not run: {each.not_run}")
             continue
-        for line in each.complaint.splitlines():
+        for line in (*each.complaint.splitlines(), *each.stack.splitlines()):
             console.answer(f"  {line}")
+        if each.crashed and not each.stack:
+            console.next(f"devkit build test {Path(each.name).stem} --stack   shows where it crashed")
     if not verdicts:
         console.done("the change touches no test")
 

@@ -101,7 +101,7 @@ def settle(app: App, root: Path, told: Python, wheel: str, *, accept: bool) -> S
     """
     with app.console.progress("comparing the tree with wheels"):
         own = overlay.own_changes(app.runner, root, changes.base(app, root).commit)
-        overlay.refuse_own(own)
+        overlay.check_own(own)
         choice = None if wheel else find(app, root, told, own)
     if choice is None:
         source = overlay.obtain(app, wheel, told)

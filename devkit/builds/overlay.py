@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import changes
 from devkit.builds.checkout import git
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home, data_home
 from devkit.text import counted
@@ -282,7 +282,7 @@ def _names(runner: Runner, root: Path, *words: str) -> list[str]:
     return [each for each in git(runner, root, *words).text.split("\0") if each]
 
 
-def refuse_own(own: Collection[str]) -> None:
+def check_own(own: Collection[str]) -> None:
     """Refuse a change that touches compiled code, whatever the wheel.
 
     Raises:
@@ -293,7 +293,8 @@ def refuse_own(own: Collection[str]) -> None:
             "the change touches compiled code, which an overlay would not have",
             _few(own),
             "devkit build",
-            "git stash -- FILE   puts a file's change aside",
+            Hint.of("git", "stash", "push", "--", min(own), purpose="puts aside what of it is not committed"),
+            "git worktree add ../python-only BASE   has a checkout without it, for what changes Python alone",
         )
 
 

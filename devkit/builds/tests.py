@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.builds import overlay, sync
+from devkit.builds import changes, overlay, sync
 from devkit.builds.checkout import git
 from devkit.builds.overlay import PACKAGE
 from devkit.errors import DevkitError, Hint
+from devkit.ops import tree
 from devkit.process import TimedOut, fate
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ MISSING = re.compile(r"^(?:E\s+)?ModuleNotFoundError: No module named '([^']+)'$
 WITHOUT_PYTEST = re.compile(r"No module named pytest$", re.MULTILINE)
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 NEAR = 3
+FRAMES = 12
+GDB = (
+    "-q", "-batch", "-return-child-result", "-iex", "set debuginfod enabled off", "-ex", "run",
+    "-ex", f"bt {FRAMES}", "-ex", "continue",
+)  # fmt: skip
+FRAME = re.compile(r"^#\d+ .+", re.MULTILINE)
 LISTING_LIMIT_S = 60.0
 REMADE = re.compile(r"(?:Building|Linking) (?:C|CXX|CUDA|HIP) |Re-running CMake")
 UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a build folder with WITH_TESTING."
@@ -44,6 +51,8 @@ class Verdict:
 
     Attributes:
         not_run: why nothing can be said: no test ran in it, or a module is missing; empty where tests ran.
+        crashed: whether a signal ended it, as where compiled code reads what it may not.
+        stack: where it crashed, C++ first and then Python; empty where that was not asked for.
     """
 
     name: str
@@ -52,6 +61,8 @@ class Verdict:
     seconds: float
     complaint: str = ""
     not_run: str = ""
+    crashed: bool = False
+    stack: str = ""
 
 
 def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = ()) -> list[str]:
@@ -96,6 +107,21 @@ def touched(changed: Iterable[str], texts: Mapping[str, str]) -> list[str]:
     return [
         path for path, text in texts.items() if path in changed or any(pattern.search(text) for pattern in patterns)
     ]
+
+
+def affected(operators: Iterable[str], texts: Mapping[str, str]) -> list[str]:
+    """Return the test files of operators: named after one, or naming one as OpTest and the generated API do.
+
+    Args:
+        operators: names as the YAML has them.
+        texts: test file → its text.
+    """
+    found: dict[str, None] = {}
+    for name in operators:
+        says = re.compile(rf"op_type\s*=\s*['\"]{name}['\"]|_C_ops\.{name}_?\b|\bpaddle(?:\.\w+)*\.{name}_?\(")
+        stems = {f"test_{name}.py", f"test_{name}_op.py", f"test_{name}_api.py"}
+        found |= {path: None for path, text in texts.items() if path.rpartition("/")[2] in stems or says.search(text)}
+    return list(found)
 
 
 def _mention(module: str) -> str:
@@ -157,8 +183,22 @@ def ci_variables(app: App) -> dict[str, str]:
     return {**kept, **VARIABLES}
 
 
-def choose(runner: Runner, root: Path, build: Path, words: Iterable[str], changed: Collection[str]) -> list[str]:
-    """Return the tests that words name, then those that changed files touch.
+def changed_operators(runner: Runner, root: Path, commit: str) -> list[str]:
+    """Return the operators whose kernels or YAML entries differ from a commit."""
+    found = changes.lines(runner, root, commit, ("paddle/",))
+    yaml = [path for path in found if path.startswith(tree.YAML) and path.endswith(".yaml")]
+    return tree.touched(found, {path: (root / path).read_text("utf-8", "replace") for path in yaml})
+
+
+def choose(
+    runner: Runner,
+    root: Path,
+    build: Path,
+    words: Iterable[str],
+    changed: Collection[str],
+    operators: Collection[str] = (),
+) -> list[str]:
+    """Return the tests that words name, then those that changed files touch, then those of operators.
 
     Raises:
         DevkitError: a word names none, or a compiled test is not built as the tree is now.
@@ -166,9 +206,9 @@ def choose(runner: Runner, root: Path, build: Path, words: Iterable[str], change
     words, files = list(words), test_files(runner, root)
     compiled = [] if not changed and all_files(words, files) else compiled_tests(runner, build)
     chosen = named(words, files, compiled)
-    if changed:
+    if changed or operators:
         texts = {path: (root / path).read_text("utf-8", "replace") for path in files}
-        more = [*touched(changed, texts), *sources(changed, compiled)]
+        more = [*touched(changed, texts), *sources(changed, compiled), *affected(operators, texts)]
         chosen += [path for path in more if path not in chosen]
     refuse_stale(runner, build, [path for path in chosen if not path.endswith(".py")])
     return chosen
@@ -185,17 +225,17 @@ def environ(app: App, told: Python, root: Path, build: Path, chosen: Iterable[st
     found = ci_variables(app)
     if not any(path.endswith(".py") for path in chosen):
         return found
-    tree, copies = root / PACKAGE, build / "python" / "paddle"
+    ours, copies = root / PACKAGE, build / "python" / "paddle"
     active = overlay.active(told)
-    if active and is_overlay_of(active, tree):
+    if active and is_overlay_of(active, ours):
         refuse_old_links(active, overlay.tree_files(app.runner, root))
         return found
     beside = overlay.place(root, Path(told.purelib) / "paddle")  # of devkit's own environment, which none is put into
-    if not active and is_overlay_of(beside, tree):
+    if not active and is_overlay_of(beside, ours):
         refuse_old_links(beside, overlay.tree_files(app.runner, root))
         return {**found, "PYTHONPATH": str(beside)}
     if not active and (copies / "base" / "libpaddle.so").is_file():
-        refuse_old_copies(sync.compare(overlay.tree_files(app.runner, root), tree, copies), tree, copies, build.name)
+        refuse_old_copies(sync.compare(overlay.tree_files(app.runner, root), ours, copies), ours, copies, build.name)
         return {**found, "PYTHONPATH": str(copies.parent)}
     imported = overlay.imported(app.runner, told, found)
     if imported and imported.resolve().is_relative_to(root.resolve()):
@@ -288,7 +328,29 @@ def run(
     ran = sum(counts) if counts else None
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
     why = not_run(said, ran, passed=done.status == 0)
-    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why)
+    crashed = done.status < 0 or "SIGSEGV" in complaint or "SEGFAULT" in said
+    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why, crashed)
+
+
+def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float) -> str:
+    """Run a test that crashed once more under gdb, and return where: the frames of C++, then those of Python.
+
+    Raises:
+        DevkitError: there is no gdb.
+    """
+    if shutil.which("gdb", path=env.get("PATH")) is None:
+        raise DevkitError("there is no gdb", "It reads the stack of a crash.", "sudo apt install gdb")
+    if argv[0] == "ctest":
+        return ""
+    line = ["gdb", *GDB, "--args", argv[0], "-X", "faulthandler", *argv[1:]]
+    try:
+        done = app.runner.run(line, cwd=cwd, env=env, timeout_s=limit_s, check=False, log=log)
+    except TimedOut as error:
+        return error.what
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    frames = FRAME.findall(said)
+    python = said.partition("Fatal Python error")[2].partition("most recent call first):\n")[2]
+    return "\n".join([*frames, *(each.strip() for each in re.findall(r"^  File .+", python, re.MULTILINE)[:FRAMES])])
 
 
 def not_run(said: str, ran: int | None, *, passed: bool) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.builds.overlay import Near, Step, apply, is_compiled, present, refuse, refuse_own, step, wanted
+from devkit.builds.overlay import Near, Step, apply, check_own, is_compiled, present, refuse, step, wanted
 from devkit.errors import DevkitError
 
 ROOT, PACKAGE = Path("/tree"), Path("/wheel")
@@ -73,9 +73,9 @@ def test_a_step_makes_what_is_new_or_leads_elsewhere_and_drops_the_rest(tmp_path
 
 def test_ones_own_compiled_change_is_refused() -> None:
     with pytest.raises(DevkitError, match="touches compiled code") as caught:
-        refuse_own(("paddle/a.cc",))
+        check_own(("paddle/a.cc",))
     assert caught.value.why == "paddle/a.cc"
-    refuse_own(())
+    check_own(())
 
 
 def test_upstreams_compiled_changes_are_refused() -> None:
