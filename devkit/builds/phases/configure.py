@@ -45,6 +45,7 @@ def execute(work: Work, step: Step) -> Said:
     known_lines = stamp.lines if stamp else int(inventory.remembered("cmake").get("lines", 0))
     state.drop_stamp(request.build)
     archives.place(request.build, inventory.archives)
+    inventory.changed("environ")  # the shim of wget is there now
     printed = 0
     with work.app.console.progress("configuring", total=known_lines or None) as progress:
 
