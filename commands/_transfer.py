@@ -186,13 +186,10 @@ def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_r
             status = 1
         if dry_run:
             show_plan(console, outcome, verb)
-            if unread is not None:
-                console.fail(unread)
-            continue
-        if console.verbose:
-            _show_names(console, outcome.plan)
-        where = f"{outcome.host}   " if outcome.host else ""
-        console.done(where + told(outcome, verb))
+        else:
+            if console.verbose:
+                _show_names(console, outcome.plan)
+            console.done((f"{outcome.host}   " if outcome.host else "") + told(outcome, verb))
         for remark in outcome.remarks:
             console.look(remark)
         if unread is not None:

@@ -45,6 +45,7 @@ def command(
         bool | None, typer.Option("--tls/--no-tls", help="Encrypt; the default where --bind leaves this machine.")
     ] = None,
     limit: Annotated[str, typer.Option("--limit", metavar="RATE", help="Bytes a second at most, a connection.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be shared, and share nothing.")] = False,
     as_json: Json = False,
 ) -> None:
     from devkit.text import counted, duration, size
@@ -78,6 +79,10 @@ def command(
         rate=parse_rate(limit),
         on_served=on_served,
     )
+    if dry_run:
+        with share as server:
+            _would_share(console, paths or [Path()], server, as_json=as_json)
+        return
     with share as server, app.start_run("serve", paths=[str(path) for path in paths or ()], bind=bind) as run:
         announcement = Announcement.of(server)
         if as_json:
@@ -97,6 +102,17 @@ def command(
         console.note(
             f"  no longer shared; {counted(len(served), 'answer')}, {size(sum(one.sent for one in served))}", "dim"
         )
+
+
+def _would_share(console: Console, paths: list[Path], server: Server, *, as_json: bool) -> None:
+    """Say where a share would be reached; its secret is made anew each time."""
+    url = server.url().replace(server.secret, "***")
+    names = [path.resolve().name or "/" for path in paths]
+    if as_json:
+        console.json({"url": url, "lines": [], "others": [], "names": names}, one_line=True)
+        return
+    console.answer(url, "strong")
+    console.note(f"  would share {', '.join(names)}", "dim")
 
 
 def _announce(console: Console, announcement: Announcement, server: Server, *, plain: bool) -> None:

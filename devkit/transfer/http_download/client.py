@@ -9,7 +9,7 @@ import ssl
 import urllib.request
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, unquote, urlsplit
 
 import aiohttp
@@ -129,7 +129,10 @@ class Client:
     async def close(self) -> None:
         """End all connections."""
         for session in self._sessions.values():
+            connector = session.connector
             await session.close()
+            if isinstance(connector, _Connector):
+                await connector.cut()
         self._sessions.clear()
 
     def _session(self, proxy: Proxy | None) -> aiohttp.ClientSession:
@@ -205,11 +208,33 @@ class Client:
                 raise DevkitError("too many redirects", f"The server redirected the request {MAX_REDIRECTS} times.")
 
 
-def _connector(proxy: Proxy | None) -> aiohttp.BaseConnector:
+class _Connector(aiohttp.TCPConnector):
+    """Remembers its connections, to cut them: a loop that ends while they are being shut would leave them open."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, limit=0, **kwargs)
+        self._made: list[asyncio.Transport] = []
+
+    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        found = await super()._wrap_create_connection(*args, **kwargs)
+        self._made.append(found[0])
+        return found
+
+    async def cut(self) -> None:
+        for transport in self._made:
+            transport.abort()
+        for _ in range(3):  # a loop's turn each: TLS, its connection, and what it tells
+            await asyncio.sleep(0)
+
+
+class _ProxyConnector(_Connector, ProxyConnector):
+    """The same, through a SOCKS proxy."""
+
+
+def _connector(proxy: Proxy | None) -> _Connector:
     if proxy is None:
-        return aiohttp.TCPConnector(limit=0)
-    connector: aiohttp.BaseConnector = ProxyConnector.from_url(proxy.url, rdns=proxy.looks_names_up, limit=0)
-    return connector
+        return _Connector()
+    return cast("_Connector", _ProxyConnector.from_url(proxy.url, rdns=proxy.looks_names_up))
 
 
 def plain(headers: Mapping[str, str]) -> dict[str, str]:

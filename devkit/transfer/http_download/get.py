@@ -19,7 +19,7 @@ from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
 from devkit.transfer.http_download.ranges import BLOCK, Download
-from devkit.transfer.http_download.target import has, is_device, mark, open_device, target_of
+from devkit.transfer.http_download.target import check_room, has, is_device, mark, open_device, target_of
 from devkit.transfer.http_download.upgrade import upgraded
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.names import part_name
@@ -178,6 +178,8 @@ async def _file(stream: Stream, remote: RemoteFile, target: Path, options: Fetch
     have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
     outcome = _planned(remote, have, target.name, watch)
     counts = {"files": 0, "bytes": 0, "same_bytes": 0, "again_bytes": 0}
+    if not have:
+        check_room(target, remote.size)
     if not have and not options.dry_run:
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)

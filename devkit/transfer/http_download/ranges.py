@@ -15,10 +15,10 @@ import aiohttp
 
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
-from devkit.text import size
 from devkit.transfer.http_download.answer import BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
+from devkit.transfer.http_download.target import free_bytes
 from devkit.transfer.http_download.work import NotARange, Work
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.attributes import fsync
@@ -40,7 +40,6 @@ SYNC_EVERY_S = 5.0
 WRITE_EVERY_S = 0.5
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
-RESERVE = 64 << 20
 LOOK_EVERY = 8 << 20
 
 
@@ -98,7 +97,6 @@ class Download:
         whole = False
         try:
             self._folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._room()
             self._part = open_part(self._folder, part_name(name), keep=trusted)
             self._resuming = os.fstat(self._part).st_size > 0
             record = os.fsdecode(part_name(name)) + ".json"
@@ -130,18 +128,6 @@ class Download:
 
     def _unwritable(self, error: OSError) -> DevkitError:
         return DevkitError(f"{self._target} cannot be written", f"{error.strerror}.")
-
-    def _room(self) -> None:
-        free, reserve = _free(self._folder)
-        if self._remote.size > free + self._begun() - reserve:
-            why = f"{size(free)} are free there, and {size(reserve)} stay free."
-            raise DevkitError(f"the disk has no room for {size(self._remote.size)}", why)
-
-    def _begun(self) -> int:
-        with contextlib.suppress(OSError):
-            part = part_name(os.fsencode(self._target.name))
-            return os.stat(part, dir_fd=self._folder, follow_symlinks=False).st_blocks * 512
-        return 0
 
     # Where the server answers ranges of a version that it names.
 
@@ -394,7 +380,7 @@ class Download:
                 looked += count
                 if looked >= LOOK_EVERY:  # a server that names no length may send without end
                     looked = 0
-                    free, reserve = _free(self._folder)
+                    free, reserve = free_bytes(self._folder)
                     if free < reserve:
                         raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         except BROKEN as error:
@@ -409,12 +395,6 @@ class Download:
 
 def _changed() -> DevkitError:
     return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
-
-
-def _free(folder: int) -> tuple[int, int]:
-    """Return the bytes that are free on a folder's disk, and those that are to stay so."""
-    disk = os.fstatvfs(folder)
-    return disk.f_bavail * disk.f_frsize, min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
 
 
 def _segments(spans: list[Span], connections: int) -> list[Span]:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from devkit.errors import DevkitError
+from devkit.files import explained
+from devkit.text import size as size_text
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.names import split
+from devkit.transfer.remote.names import part_name, split
 
 if TYPE_CHECKING:
     from devkit.transfer.http_download.address import Address
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from devkit.transfer.http_download.options import FetchOptions
 
 MARK = "user.devkit.fetched"
+RESERVE = 64 << 20
 
 
 def file_name(address: Address, disposition: str) -> str:
@@ -68,6 +71,33 @@ def target_of(address: Address, remote: RemoteFile, options: FetchOptions) -> tu
         return target, ""
     numbers = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
     return next(path for path in numbers if not os.path.lexists(path) or _is_ours(path)), target.name
+
+
+def check_room(target: Path, size: int) -> None:
+    """Refuse what could not be written: for want of a folder, of leave, or of room on its disk.
+
+    Raises:
+        DevkitError: it could not.
+    """
+    folder = next(above for above in target.absolute().parents if above.exists())
+    with explained(target):
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        begun = 0
+        with contextlib.suppress(OSError):
+            begun = target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).lstat().st_blocks * 512
+        free, reserve = free_bytes(folder)
+    if size > free + begun - reserve:
+        why = f"{size_text(free)} are free there, and {size_text(reserve)} stay free."
+        raise DevkitError(f"the disk has no room for {size_text(size)}", why)
+
+
+def free_bytes(folder: Path | int) -> tuple[int, int]:
+    """Return the bytes that are free on a folder's disk, and those that are to stay so."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize, min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
 
 
 def mark(target: Path | int) -> None:

@@ -75,6 +75,7 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._peers: Counter[str] = Counter()
+        self.connections: set[asyncio.Transport] = set()
         self._streams: set[socket.socket] = set()
         self._covered: dict[tuple[str, bytes, str], tuple[list[Span], float]] = {}
         try:
@@ -137,6 +138,13 @@ class Server:
                 with contextlib.suppress(OSError):
                     stream.shutdown(socket.SHUT_RDWR)
             await manager.shutdown(END_S)
+            deadline = loop.time() + END_S
+            while self.connections and loop.time() < deadline:  # noqa: ASYNC110 - each ends by itself
+                await asyncio.sleep(0.01)
+            for connection in list(self.connections):
+                connection.abort()
+            for _ in range(3):  # a loop's turn each: TLS, its connection, and what it tells
+                await asyncio.sleep(0)
 
     def stop(self) -> None:
         """End ``run``, from any thread."""

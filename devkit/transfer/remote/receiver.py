@@ -382,7 +382,7 @@ class Receiver:
             "replaces_count": len(replaced),
             "names": [text(self._entries[each.number].path) for each in wanted[:FAILURES_NAMED]],
         }
-        disk = _disk(root)
+        disk = _disk(root, self._destination)
         if disk is not None:
             free = disk.f_bavail * disk.f_frsize
             needed = sum(max(self._entries[w.number].allocated - w.part, 0) for w in wanted)
@@ -666,10 +666,13 @@ def _inflate(data: memoryview, length: int) -> bytes:
         raise ProtocolError("a block that does not inflate") from error
 
 
-def _disk(root: int) -> "Optional[os.statvfs_result]":
-    """Return what is known of a folder's disk; some file systems do not say."""
+def _disk(root: int, destination: bytes) -> "Optional[os.statvfs_result]":
+    """Return what is known of a folder's disk, or of the one that it would be made on; some file systems do not say."""
+    above = os.path.abspath(destination or b".")
+    while root < 0 and not os.path.lexists(above):
+        above = os.path.dirname(above)
     try:
-        return os.fstatvfs(root) if root >= 0 else None
+        return os.fstatvfs(root) if root >= 0 else os.statvfs(above)
     except OSError:
         return None
 
