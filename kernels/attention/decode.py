@@ -8,7 +8,7 @@ from typing import Any
 import paddle
 
 from ..protocol import Refusal
-from .functional import Tensor, Window, _dtype, _int32, _on_cpu, _options
+from .functional import Tensor, Window, _dtype, _int32, _on_cpu, _options, check_tensor
 from .op import DTYPES, LARGEST_HEAD_DIM, isa, load
 
 UNBOUNDED = (2**63 - 1) // 4
@@ -105,6 +105,7 @@ def _check(q: Tensor, others: dict[str, Tensor | None]) -> None:
         raise Refusal("decode_attention writes into the cache, so it cannot be traced", "Call it in dynamic mode.")
     given = {"q": q, **{name: x for name, x in others.items() if x is not None}}
     for name, x in given.items():
+        check_tensor(name, x)
         if x.ndim != len("BSHD"):
             raise Refusal(f"{name} must be of four dimensions", f"Its shape is {list(x.shape)}.")
         if _dtype(x) not in DTYPES or _dtype(x) != _dtype(q) or not _on_cpu(x):
@@ -136,7 +137,9 @@ def _check_lengths(lengths: Any, table: Any, q: Tensor, cache: Tensor) -> None:
         raise Refusal("cache_seqlens must be [batch]", f"Its shape is {list(lengths.shape)}, and batch {q.shape[0]}.")
     capacity = cache.shape[1] * (1 if table is None else table.shape[-1])
     if len(lengths) and (lengths.min() < 0 or lengths.max() > capacity):
-        raise Refusal("a sequence is longer than its cache", f"{int(lengths.max())} positions, room for {capacity}.")
+        wrong = int(lengths.max() if lengths.max() > capacity else lengths.min())
+        what = "a sequence is longer than its cache" if wrong > 0 else "cache_seqlens must be 0 or more"
+        raise Refusal(what, f"{wrong} positions, room for {capacity}.")
     if table is None:
         if cache.shape[0] != q.shape[0]:
             raise Refusal("q and the cache do not fit together", f"{q.shape[0]} sequences and {cache.shape[0]} caches.")

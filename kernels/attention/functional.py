@@ -12,7 +12,9 @@ Sources: "FlashAttention-2" (Dao, 2023), algorithms 1 and 2; "FlashMask" (Wang e
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Tuple, Union
 
 import paddle
@@ -24,6 +26,9 @@ OPERATOR = "devkit_flash_attention"
 ALIGNMENTS = ("bottom_right", "top_left")
 UNBOUNDED = -1
 LAST_ROW = 2**31 - 1
+NO_NUMBER = -(2**31)
+LARGEST_FLOAT32 = 3.4028234663852886e38
+MOST_THREADS = 1024
 
 Tensor = Any
 Window = Union[int, Tuple[int, int], None]
@@ -51,6 +56,7 @@ def flash_attention(
     mask: Tensor | None = None,
     window: Window = None,
     align: str = "bottom_right",
+    sinks: Tensor | None = None,
     return_lse: bool = False,
     threads: int | None = None,
 ) -> Tensor:
@@ -67,7 +73,9 @@ def flash_attention(
         window: a query sees (left, right) keys beside the one opposite to it, or as many on both sides; -1 for all.
         align: which key is opposite to query i: i + seqlen_k - seqlen_q ("bottom_right", the last to the last, as in
             FlashAttention), or i ("top_left", as in Paddle's scaled_dot_product_attention).
-        return_lse: return the logarithm of each row's sum of exponentials too, [batch, heads, seqlen_q] in float32.
+        sinks: [heads], a logit of each head that takes its share of every softmax and adds nothing to the output.
+        return_lse: return the logarithm of each row's sum of exponentials too, [batch, heads, seqlen_q] in float32;
+            that of the sink is in the sum.
         threads: see the module.
 
     Returns:
@@ -79,7 +87,7 @@ def flash_attention(
     _check(q_BSHD, k_BSHD, v_BSHD, "BSHD")
     options = _options(q_BSHD, scale, causal, window, align, threads)
     bias = None if mask is None else _bias(mask, q_BSHD, k_BSHD)
-    return _attend((q_BSHD, k_BSHD, v_BSHD, bias, None, None, None), options, return_lse=return_lse)
+    return _attend((q_BSHD, k_BSHD, v_BSHD, bias, None, None, None), options, sinks, return_lse=return_lse)
 
 
 @paddle.jit.not_to_static
@@ -94,6 +102,7 @@ def flash_attention_varlen(
     scale: float | None = None,
     window: Window = None,
     align: str = "bottom_right",
+    sinks: Tensor | None = None,
     return_lse: bool = False,
     threads: int | None = None,
 ) -> Tensor:
@@ -110,6 +119,7 @@ def flash_attention_varlen(
         scale: 1 / sqrt(head_dim) by default.
         window: see above.
         align: see above.
+        sinks: as in ``flash_attention``.
         return_lse: return the logsumexp too, [heads, total_q] in float32.
         threads: see the module.
 
@@ -126,7 +136,7 @@ def flash_attention_varlen(
             bounds = x.numpy()
             if bounds[0] < 0 or bounds[-1] > rows.shape[0] or (bounds[1:] < bounds[:-1]).any():
                 raise Refusal(f"{name} must rise within the {rows.shape[0]} rows", f"It is {bounds.tolist()[:20]}.")
-    return _attend((q_THD, k_THD, v_THD, None, None, *lengths), options, return_lse=return_lse)
+    return _attend((q_THD, k_THD, v_THD, None, None, *lengths), options, sinks, return_lse=return_lse)
 
 
 @paddle.jit.not_to_static
@@ -139,6 +149,7 @@ def flashmask_attention(
     *,
     scale: float | None = None,
     window: Window = None,
+    sinks: Tensor | None = None,
     return_lse: bool = False,
     threads: int | None = None,
 ) -> Tensor:
@@ -151,9 +162,10 @@ def flashmask_attention(
         startend_row_indices: int32 [batch, 1 or kv_heads or heads, seqlen_k, n]: which queries do not see a key.
             causal, n = 1: those from [0] on; n = 2: those from [0] to before [1].
             Not causal, n = 2: those from [0] on and those before [1]; n = 4: [0] to before [1], [2] to before [3].
-        causal: as in ``flash_attention``; so are scale, window, return_lse and threads.
+        causal: as in ``flash_attention``; so are scale, window, sinks, return_lse and threads.
         scale: 1 / sqrt(head_dim) by default.
         window: see above.
+        sinks: see above.
         return_lse: see above.
         threads: see the module.
 
@@ -165,12 +177,14 @@ def flashmask_attention(
     columns = None
     if startend_row_indices is not None:
         columns = _columns(_int32(startend_row_indices, "startend_row_indices"), q_BSHD, k_BSHD, causal=causal)
-    return _attend((q_BSHD, k_BSHD, v_BSHD, None, columns, None, None), options, return_lse=return_lse)
+    return _attend((q_BSHD, k_BSHD, v_BSHD, None, columns, None, None), options, sinks, return_lse=return_lse)
 
 
-def _attend(tensors: tuple[Tensor, ...], options: _Options, *, return_lse: bool) -> Tensor:
+def _attend(tensors: tuple[Tensor, ...], options: _Options, sinks: Tensor | None, *, return_lse: bool) -> Tensor:
     load()
     q, k = tensors[:2]
+    if sinks is not None:
+        _check_sinks(sinks, q)
     if 0 in (*q.shape[:-1], *k.shape[:1]):
         out = q * 1
         lse = paddle.zeros([q.shape[0], q.shape[2], q.shape[1]] if q.ndim == len("BSHD") else [q.shape[1], q.shape[0]])
@@ -182,7 +196,29 @@ def _attend(tensors: tuple[Tensor, ...], options: _Options, *, return_lse: bool)
         tensors = tuple(None if x is None else _contiguous(x if history else x.detach()) for x in tensors)
     run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as Paddle's own generated wrappers do
     out, lse, _ = run(OPERATOR, *tensors, options.scale, options.left, options.right, options.top_left, options.threads)
+    if sinks is not None:
+        out, lse = _with_sinks(out, lse, sinks)
     return (out, lse) if return_lse else out
+
+
+def _with_sinks(out: Tensor, lse: Tensor, sinks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return out and lse where each row's sum of exponentials holds its head's sink too.
+
+    The weights of a row are exp(s - lse): with a sink in the sum all of them are sigmoid(lse - sink) times as large. A
+    row that sees no key gives 0 and has the sink as its logsumexp. Gradients, of the sinks too, go through lse.
+    """
+    packed = out.ndim == len("THD")
+    sink = sinks.astype("float32").reshape([-1, 1] if packed else [1, -1, 1])
+    above = lse - sink
+    share = paddle.nn.functional.sigmoid(above).transpose([1, 0] if packed else [0, 2, 1]).unsqueeze(-1)
+    return (out.astype("float32") * share).astype(out.dtype), sink + paddle.nn.functional.softplus(above)
+
+
+def _check_sinks(sinks: Tensor, q: Tensor) -> None:
+    if _dtype(sinks) not in DTYPES or not _on_cpu(sinks):
+        raise Refusal(f"sinks must be {' or '.join(DTYPES)}, on the CPU", f"They are {_dtype(sinks)}.")
+    if sinks.ndim != 1 or not _same(sinks.shape[0], q.shape[-2]):
+        raise Refusal("sinks must be [heads]", f"Their shape is {list(sinks.shape)}, and q has {q.shape[-2]} heads.")
 
 
 def _contiguous(x: Tensor) -> Tensor:
@@ -224,15 +260,32 @@ def attention_part_backward(
 def _options(q: Tensor, scale: float | None, causal: bool, window: Window, align: str, threads: int | None) -> _Options:
     if align not in ALIGNMENTS:
         raise Refusal(f"align must be {' or '.join(ALIGNMENTS)}", f"It is {align!r}.")
-    if threads is not None and threads < 1:
-        raise Refusal("threads must be at least 1", f"It is {threads}.")
-    scale = float(q.shape[-1] ** -0.5 if scale is None else scale)
-    if scale - scale != 0:
-        raise Refusal("scale must be finite", f"It is {scale}.")
-    left, right = (window, window) if isinstance(window, int) else window or (UNBOUNDED, UNBOUNDED)
-    if min(left, right) < UNBOUNDED:
-        raise Refusal("a window is of 0 keys or more on a side, or -1 for all", f"It is {(left, right)}.")
-    return _Options(scale, int(left), 0 if causal else int(right), align == "top_left", threads or default_threads())
+    if threads is not None and not 1 <= _whole(threads) <= MOST_THREADS:
+        raise Refusal(f"threads must be at least 1 and at most {MOST_THREADS}", f"It is {threads!r}.")
+    try:
+        factor = float(q.shape[-1] ** -0.5 if scale is None else scale)
+    except (TypeError, ValueError):
+        factor = math.nan
+    if isinstance(scale, str) or not abs(factor) <= LARGEST_FLOAT32:
+        raise Refusal("scale must be finite, in float32 too", f"It is {scale!r}.")
+    left, right = _window(window)
+    return _Options(factor, left, 0 if causal else right, align == "top_left", int(threads or default_threads()))
+
+
+def _window(window: Window) -> tuple[int, int]:
+    sides = tuple(window) if isinstance(window, (tuple, list)) else (window, window)
+    left, right = (UNBOUNDED, UNBOUNDED) if window is None else ((*map(_whole, sides), NO_NUMBER, NO_NUMBER)[:2])
+    if min(left, right) < UNBOUNDED or len(sides) != len(("left", "right")):
+        raise Refusal("a window is of 0 keys or more on a side, or -1 for all", f"It is {window!r}.")
+    return min(left, LAST_ROW), min(right, LAST_ROW)
+
+
+def _whole(x: Any) -> int:
+    """Return a whole number of Python's or NumPy's, and ``NO_NUMBER`` for what is none."""
+    try:
+        return index(x)
+    except TypeError:
+        return NO_NUMBER
 
 
 def _dtype(x: Tensor) -> str:
@@ -249,9 +302,16 @@ def _same(one: int, other: int) -> bool:
     return one == other or one < 0 or other < 0
 
 
+def check_tensor(name: str, x: Any) -> None:
+    """Refuse what is not a tensor of Paddle's."""
+    if not hasattr(x, "place"):
+        raise Refusal(f"{name} must be a Paddle tensor", f"It is of type {type(x).__name__}.")
+
+
 def _check(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
     words = "[batch, seqlen, heads, head_dim]" if layout == "BSHD" else "[total, heads, head_dim]"
     for name, x in (("q", q), ("k", k), ("v", v)):
+        check_tensor(name, x)
         if x.ndim != len(layout):
             raise Refusal(f"{name} must be {words}", f"Its shape is {list(x.shape)}.")
         kind = _dtype(x)
@@ -259,6 +319,10 @@ def _check(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
             where = x.place if paddle.in_dynamic_mode() else "a device"
             kinds = f"{', '.join(DTYPES[:-1])} or {DTYPES[-1]}"
             raise Refusal(f"q, k and v must be {kinds}, all the same, on the CPU", f"{name} is {kind} on {where}.")
+    _check_shapes(q, k, v, layout)
+
+
+def _check_shapes(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
     if list(k.shape) != list(v.shape):
         raise Refusal("k and v must have one shape", f"They are {list(k.shape)} and {list(v.shape)}.")
     if not _same(q.shape[-1], k.shape[-1]) or (layout == "BSHD" and not _same(q.shape[0], k.shape[0])):
@@ -273,9 +337,14 @@ def _check(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
 
 
 def _int32(x: Tensor, name: str) -> Tensor:
+    check_tensor(name, x)
     if _dtype(x) not in ("int32", "int64") or not _on_cpu(x):
         raise Refusal(f"{name} must be int32, on the CPU", f"It is {_dtype(x)}.")
-    return x if _dtype(x) == "int32" else x.astype("int32")
+    if _dtype(x) == "int32":
+        return x
+    if paddle.in_dynamic_mode() and x.size and int(x.abs().max()) > LAST_ROW:
+        raise Refusal(f"{name} must fit int32", f"It holds {int(x.abs().max())}.")
+    return x.astype("int32")
 
 
 def _bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:

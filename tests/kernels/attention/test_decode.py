@@ -119,7 +119,10 @@ def test_an_empty_cache_gives_zero() -> None:
     ("call", "what"),
     [
         (lambda q, k, v: decode_attention(q, k, v, paddle.to_tensor([21, 3])), "longer than its cache"),
-        (lambda q, k, v: decode_attention(q, k, v, paddle.to_tensor([-1, 3])), "longer than its cache"),
+        (lambda q, k, v: decode_attention(q, k, v, paddle.to_tensor([-1, 3])), "cache_seqlens must be 0 or more"),
+        (lambda q, k, v: decode_attention(q, k, v, paddle.to_tensor([2**32 + 3, 3])), "cache_seqlens must fit int32"),
+        (lambda q, k, v: decode_attention(q.numpy(), k, v, paddle.to_tensor([3, 3])), "q must be a Paddle tensor"),
+        (lambda q, k, v: decode_attention(q, k, v, [3, 3]), "cache_seqlens must be a Paddle tensor"),
         (lambda q, k, v: decode_attention(q, k, v, paddle.to_tensor([3])), "cache_seqlens must be [batch]"),
         (
             lambda q, k, v: decode_attention(q, k, v[:, :5], paddle.to_tensor([3, 3])),

@@ -403,6 +403,66 @@ def test_what_is_not_a_number_reaches_only_the_rows_that_see_it() -> None:
     assert np.isnan(out[0, 20:, :2, 3]).all()
 
 
+@pytest.mark.parametrize("seqlens", [(60, 90), (90, 60)])  # with the second, queries that see no key
+def test_sinks_take_their_share_of_each_softmax_and_have_gradients(seqlens: tuple[int, int]) -> None:
+    case = replace(SMALL, seqlen_q=seqlens[0], seqlen_k=seqlens[1])
+    x = tensors(arrays(case))
+    sinks = paddle.to_tensor([0.5, -1.0, 3.0, 200.0], stop_gradient=False)
+    out, lse = flash_attention(x.q, x.k, x.v, causal=True, sinks=sinks, return_lse=True)
+    # The formula: a column of sinks beside the scores, whose weights are dropped.
+    plain_x = tensors(arrays(case))
+    logits = paddle.to_tensor([0.5, -1.0, 3.0, 200.0], stop_gradient=False)
+    keys, values = (each.repeat_interleave(2, axis=2).transpose([0, 2, 1, 3]) for each in (plain_x.k, plain_x.v))
+    scores = paddle.matmul(plain_x.q.transpose([0, 2, 1, 3]), keys, transpose_y=True) / 8
+    hidden = ~np.tri(*seqlens, seqlens[1] - seqlens[0], dtype=bool)
+    scores = scores + paddle.to_tensor(np.where(hidden, np.float32(-1e30), np.float32(0)))
+    column = logits.reshape([1, 4, 1, 1]).expand([1, 4, seqlens[0], 1])
+    whole = paddle.concat([scores, column], axis=-1)
+    weights = paddle.nn.functional.softmax(whole)[..., :-1]
+    right = paddle.matmul(weights, values).transpose([0, 2, 1, 3])
+    np.testing.assert_allclose(out.numpy(), right.numpy(), atol=2e-6)
+    np.testing.assert_allclose(lse.numpy(), paddle.logsumexp(whole, axis=-1).numpy(), rtol=1e-6, atol=1e-5)
+    found = paddle.grad([out], [x.q, x.k, x.v, sinks], [x.dout])
+    exact = paddle.grad([right], [plain_x.q, plain_x.k, plain_x.v, logits], [plain_x.dout])
+    for one, other in zip(found, exact, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5)
+
+
+def test_sinks_of_packed_sequences_are_those_of_each_alone() -> None:
+    x = tensors(arrays(SMALL))
+    sinks = paddle.to_tensor([0.5, -1.0, 3.0, 0.0])
+    ends = paddle.to_tensor([0, 130], "int32")
+    alone = flash_attention(x.q, x.k, x.v, causal=True, sinks=sinks)
+    packed = flash_attention_varlen(x.q[0], x.k[0], x.v[0], ends, ends, True, sinks=sinks)
+    assert np.array_equal(alone[0].numpy(), packed.numpy())
+
+
+def test_gradients_that_are_not_contiguous_are_taken_as_they_are_meant() -> None:
+    weight = paddle.arange(130).astype("float32")
+    found = []
+    for turned in (True, False):
+        x = tensors(arrays(SMALL))
+        out, lse = flash_attention(x.q, x.k, x.v, causal=True, return_lse=True)
+        total = (lse.transpose([2, 0, 1]) * weight.reshape([130, 1, 1])) if turned else lse * weight
+        spread = out.mean() if turned else (out * paddle.full_like(out, 1 / out.size)).sum()
+        found.append(paddle.grad([total.sum() + spread], [x.q, x.k, x.v]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("-inf"), float("nan"), float("inf")])
+def test_a_mask_without_one_finite_value_gives_nothing_or_what_is_not_a_number(value: float) -> None:
+    x = tensors(arrays(SMALL))
+    out = flash_attention(x.q, x.k, x.v, mask=paddle.full([130, 130], value)).numpy()
+    assert not out.any() if value == float("-inf") else np.isnan(out).all()
+
+
+def test_windows_wider_than_any_length_hide_nothing() -> None:
+    x = tensors(arrays(SMALL))
+    wide = flash_attention(x.q, x.k, x.v, window=(2**70, 2**62))
+    assert np.array_equal(wide.numpy(), flash_attention(x.q, x.k, x.v).numpy())
+
+
 def test_an_empty_result_is_empty() -> None:
     k = paddle.zeros([2, 8, 2, 16])
     for shape in ([2, 0, 4, 16], [0, 8, 4, 16]):
@@ -421,6 +481,20 @@ def test_an_empty_result_is_empty() -> None:
         (lambda x: flash_attention(x, x, x, scale=float("nan")), "scale must be finite"),
         (lambda x: flash_attention(x, x, x, window=(-2, 0)), "a window is of 0 keys or more"),
         (lambda x: flash_attention(x, x, x, threads=0), "threads must be at least 1"),
+        (lambda x: flash_attention(x, x, x, threads=2**40), "threads must be at least 1 and at most 1024"),
+        (lambda x: flash_attention(x, x, x, scale=1e300), "scale must be finite"),
+        (lambda x: flash_attention(x, x, x, scale="0.1"), "scale must be finite"),
+        (lambda x: flash_attention(x, x, x, window=(1, 2, 3)), "a window is of 0 keys or more"),
+        (lambda x: flash_attention(x, x, x, window=("a", 1)), "a window is of 0 keys or more"),
+        (lambda x: flash_attention(x.numpy(), x, x), "q must be a Paddle tensor"),
+        (lambda x: flash_attention(x, None, x), "k must be a Paddle tensor"),
+        (lambda x: flash_attention_varlen(x[0], x[0], x[0], *[paddle.to_tensor([0, 2**32 + 5])] * 2), "must fit int32"),
+        (lambda x: flash_attention_varlen(x[0], x[0], x[0], *[paddle.to_tensor([0, 4, 2])] * 2), "cu_seqlens_q must"),
+        (lambda x: flash_attention_varlen(x[0], x[0], x[0], [0, 5], [0, 5]), "cu_seqlens_q must be a Paddle tensor"),
+        (lambda x: flashmask_attention(x, x, x, paddle.full([1, 1, 5, 1], 2**40, "int64"), True), "must fit int32"),
+        (lambda x: flash_attention(x, x, x, mask=paddle.zeros([1, 1, 1, 5, 5])), "a mask must fit"),
+        (lambda x: flash_attention(x, x, x, sinks=paddle.zeros([3])), "sinks must be [heads]"),
+        (lambda x: flash_attention(x, x, x, sinks=paddle.zeros([2], "int32")), "sinks must be float32"),
         (lambda x: flashmask_attention(x, x, x, paddle.zeros([1, 1, 5, 4], "int32"), True), "startend_row_indices"),
         (lambda x: flashmask_attention(x, x, x, paddle.zeros([1, 1, 5, 2])), "startend_row_indices must be int32"),
         (lambda x: flash_attention_varlen(x[0], x[0], x[0], *[paddle.to_tensor([0, 9])] * 2), "cu_seqlens_q must rise"),
