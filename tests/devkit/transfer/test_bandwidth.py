@@ -41,8 +41,9 @@ def test_both_ways_are_measured_and_what_listened_ends(devkit: Devkit) -> None:
     assert found["host"] == "gpu7"
     assert min(found["latency_ms"], found["send_mib_per_s"], found["receive_mib_per_s"]) > 0
     port = int(found["address"].rpartition(":")[2])
-    listening = Path("/proc/net/tcp6").read_text() + Path("/proc/net/tcp").read_text()
-    assert f":{port:04X} 00000000" not in listening
+    sockets = [row.split() for name in ("tcp", "tcp6") for row in Path("/proc/net", name).read_text().splitlines()[1:]]
+    listening = [row for row in sockets if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    assert listening == []
 
 
 @pytest.mark.usefixtures("ssh")
