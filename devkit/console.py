@@ -139,6 +139,9 @@ class Progress:
             self._bar.update(self._task, completed=done, total=total, description=shown)
 
 
+FORCED = frozenset(("FORCE_COLOR", "TTY_COMPATIBLE"))  # rich takes any stream for a terminal then
+
+
 class Bars:
     """A bar a part, each made when it is first heard of."""
 
@@ -186,7 +189,9 @@ class Console:
     @property
     def interactive(self) -> bool:
         """Whether a person is watching standard error."""
-        return not self.quiet and self.err.is_terminal and not self.err.is_dumb_terminal
+        if self.quiet or not (sys.stderr.isatty() or FORCED & os.environ.keys()):
+            return False  # what draws on a terminal is not imported for that
+        return self.err.is_terminal and not self.err.is_dumb_terminal
 
     def _open(self, stream: IO[str]) -> rich.console.Console:
         from rich.console import Console as RichConsole
@@ -424,6 +429,17 @@ class Console:
             return False
         self.err.print(self._text(self.err, (f"{question} [y/N] ", "look")), end="")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def choose(self, question: str, answers: Sequence[str]) -> int | None:
+        """Ask the person at the terminal for one of some answers, and return which; without one, or a number, None."""
+        if not (self.interactive and sys.stdin.isatty()):
+            return None
+        self._say(self.err, (question, "look"))
+        for number, answer in enumerate(answers, 1):
+            self._say(self.err, (f"  {number}  {answer}", ""))
+        self.err.print(self._text(self.err, (f"1 to {len(answers)}, or nothing: ", "look")), end="")
+        text = sys.stdin.readline().strip()
+        return int(text) - 1 if text.isdecimal() and 1 <= int(text) <= len(answers) else None
 
     @contextlib.contextmanager
     def progress(self, text: str, *, total: float | None = None, unit: Literal["", "bytes"] = "") -> Iterator[Progress]:

@@ -23,13 +23,15 @@ def new_file_mode() -> int:
     return 0o644
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True) -> None:
     """Write ``data`` to a temporary name beside ``path``, sync it and rename it over ``path``.
+
+    Without ``sync`` it is as whole or absent for every process, and may be lost with the machine's power.
 
     Raises:
         DevkitError: the disk is full, or the folder cannot be written.
     """
-    with explained(path), replacing(path, mode) as temporary:
+    with explained(path), replacing(path, mode, sync=sync) as temporary:
         temporary.write_bytes(data)
 
 
@@ -97,7 +99,7 @@ def _remedy(error: OSError, folder: Path) -> Hint | None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, mode: int | None = None, *, sync: bool = True) -> Iterator[Path]:
     """Yield an empty file beside ``path`` to write to; it is synced and takes that name, or goes where that failed.
 
     Until then only its owner can read it; then it has ``mode``, or that of a new file.
@@ -113,7 +115,8 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fchmod(file.fileno(), new_file_mode() if mode is None else mode)
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -75,7 +75,7 @@ class Run:
             # Logs and workers still need a folder, for as long as the run goes on.
             with explained(Path(tempfile.gettempdir())):
                 self.folder = Path(tempfile.mkdtemp(prefix="devkit-run-"))
-        self.save()
+        self.save(sync=False)
         return self
 
     def _lose(self, why: str) -> None:
@@ -113,11 +113,11 @@ class Run:
         with contextlib.suppress(DevkitError):
             self._store.prune(spare=self.folder)
 
-    def save(self) -> None:
+    def save(self, *, sync: bool = True) -> None:
         """Write ``record.json`` as it stands, whole or not at all; where that cannot be, say so and go on."""
         text = json.dumps(redact_value(self.record), indent=2, allow_nan=False, ensure_ascii=True)
         try:
-            write_atomically(self.folder / RECORD, text.encode())
+            write_atomically(self.folder / RECORD, text.encode(), sync=sync)
         except DevkitError as error:
             self._lose(f"{error.what}: {error.why}")
 
@@ -141,7 +141,7 @@ class Run:
         """Keep this record from being cleaned: it holds something that would be lost with it."""
         if what not in self.record["holds"]:
             self.record["holds"].append(what)
-            self.save()
+            self.save(sync=what != "undo")  # what undo needs is in the repository
 
     def release(self, what: Hold) -> None:
         """Let go of what ``hold`` kept."""

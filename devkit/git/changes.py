@@ -177,7 +177,7 @@ def typed(top: Path, path: str) -> str:
     return shlex.quote(f"./{relative}" if relative[0] in ":-" else relative)
 
 
-def lstat(path: Path) -> os.stat_result | None:
+def lstat(path: str | Path) -> os.stat_result | None:
     """Return what is at ``path`` itself, or None; nothing is at one that is too long for the system."""
     try:
         return os.lstat(path)

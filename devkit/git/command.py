@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -266,14 +267,34 @@ class Git:
         """Run a quick line and return what it printed, as text without the last newline."""
         return os.fsdecode(self.read(*words)).removesuffix("\n")
 
+    @contextlib.contextmanager
+    def beside(
+        self, *lines: Sequence[str], data: bytes | None = None, env: Mapping[str, str] | None = None
+    ) -> Iterator[Callable[[], list[Answer]]]:
+        """Run quick lines side by side, and beside what the caller does: ``with git.beside(…) as answers: …``.
+
+        ``data`` is the standard input of each. What has not been asked for at the end is ended.
+        """
+        with contextlib.ExitStack() as stack:
+            running = []
+            for words in lines:
+                process = self._start(words, env or {}, subprocess.DEVNULL if data is None else subprocess.PIPE)
+                stack.enter_context(_ended(process))
+                running.append(process)
+
+            def answers() -> list[Answer]:
+                found = []
+                for process in running:
+                    stdout, stderr = process.communicate(data)
+                    found.append(Answer(process.returncode, stdout, stderr))
+                return found
+
+            yield answers
+
     def read_all(self, *lines: Sequence[str]) -> list[Answer]:
         """Run quick lines side by side and return how each ended."""
-        running = [self._start(words, {}, subprocess.DEVNULL) for words in lines]
-        answers = []
-        for process in running:
-            stdout, stderr = process.communicate()
-            answers.append(Answer(process.returncode, stdout, stderr))
-        return answers
+        with self.beside(*lines) as answers:
+            return answers()
 
     def stream(self, *words: str, chunks: Iterator[bytes], env: Mapping[str, str] | None = None) -> bytes:
         """Run a line that reads ``chunks``, and return what it printed.
@@ -297,48 +318,73 @@ class Git:
         return stdout
 
     def execute(
-        self, each: Line, *, check: bool = True, env: Mapping[str, str] | None = None, title: str = ""
+        self,
+        each: Line,
+        *,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        title: str = "",
+        meanwhile: Callable[[], None] | None = None,
     ) -> Answer:
         """Run a line that changes something, shown with ``-v``; a slow one with progress, and ended with devkit.
+
+        ``meanwhile`` is done while a slow line runs, after a quick one.
 
         Raises:
             GitFailed: with ``check``, its status is not 0.
         """
         if each.slow:
-            answer = self._slow(each, env or {}, title)
+            answer = self._slow(each, env or {}, title, meanwhile)
         else:
             self.app.console.command(each.argv)
             answer = self.ask(*each.argv[1:], data=each.data, env=env)
+            if meanwhile:
+                meanwhile()
         if check and answer.status:
             raise GitFailed(each.words, answer)
         return answer
 
-    def _slow(self, each: Line, env: Mapping[str, str], title: str) -> Answer:
+    def _slow(self, each: Line, env: Mapping[str, str], title: str, meanwhile: Callable[[], None] | None) -> Answer:
         runner, console = self.app.runner, self.app.console
         network = each.words[0] in NETWORK
-        if title and network and not console.interactive:
-            console.note(f"{title}…", "dim")
+        talks = network and each.words[0] != "ls-remote" and not console.quiet
         heard: set[str] = set()
-        with self._progress(title, network=network) as on_progress:
+        shows: list[Callable[[str], None]] = []
+        titled = threading.Event()
 
-            def on_line(text: str) -> None:
-                if on_progress:
-                    on_progress(text)
-                said = text.rstrip()
-                if not _PROGRESS.search(said) and not _OWN_WORDS.search(said):
-                    heard.add(said)
-                    console.note(f"  {redact(said.removeprefix('remote: '))}", "dim")
+        def on_line(text: str) -> None:
+            titled.wait()  # git runs while what draws is imported
+            for show in shows:
+                show(text)
+            said = text.rstrip()
+            if talks and not _PROGRESS.search(said) and not _OWN_WORDS.search(said):
+                heard.add(said)
+                console.note(f"  {redact(said.removeprefix('remote: '))}", "dim")
 
-            child = runner.start(
-                each.argv,
-                cwd=self.directory,
-                env={**self.env, **env},
-                pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
-                log=self.log,
-                keep=None,
-                on_line=on_line if each.words[0] in {"fetch", "push"} and not console.quiet else on_progress,
-            )
-            status = runner.finish(child)
+        child = runner.start(
+            each.argv,
+            cwd=self.directory,
+            env={**self.env, **env},
+            pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
+            log=self.log,
+            keep=None,
+            on_line=on_line,
+        )
+        try:
+            with self._progress(title, network=network) as show:
+                if show:
+                    shows.append(show)
+                elif title and network and not console.interactive:
+                    console.note(f"{title}…", "dim")
+                titled.set()
+                if meanwhile:
+                    meanwhile()
+                status = runner.finish(child)
+        except BaseException:
+            titled.set()
+            child.end()
+            runner.forget(child)
+            raise
         return Answer(status, bytes(child.stdout), bytes(child.stderr), frozenset(heard))
 
     def _progress(self, title: str, *, network: bool) -> Any:
@@ -360,16 +406,17 @@ class Git:
 
 @contextlib.contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """End git where this is interrupted: it must not go on beside what puts everything back."""
+    """End git where this is left while it runs: it must not go on beside what puts everything back."""
     try:
         yield
-    except BaseException:
-        process.terminate()  # so that it removes its locks
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe:
-                pipe.close()
-        raise
+    finally:
+        if process.returncode is None:
+            process.terminate()  # so that it removes its locks
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(OSError):
+                    if pipe:
+                        pipe.close()
 
 
 @dataclass(frozen=True)

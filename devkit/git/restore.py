@@ -28,13 +28,13 @@ from devkit.git.snapshot import (
     own_worktree_refs,
     real_parents,
 )
-from devkit.git.state import GITLINK, REFS, find_place, head_text, own_refs, parse_config, parse_refs, parse_worktrees
+from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_config, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-    from devkit.git.command import Git
+    from devkit.git.command import Git, Line
     from devkit.git.snapshot import Checkout, File
     from devkit.git.state import Place
 
@@ -199,8 +199,8 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
     place = find_place(git)
     remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
     stale_files = [each for each in checkout.files if each.mode and not _same(top, each)]
-    odd = [each for each in stale_files if not is_content(each.mode) and not stat.S_ISDIR(each.mode)]
-    restored.left += [f"{each.path} was a pipe, a socket or a device" for each in odd]
+    odd = [each for each in stale_files if not (is_content(each.mode) or _is_made_anew(each.mode))]
+    restored.left += [f"{each.path} was a socket or a device" for each in odd]
     for batch in _batches([each for each in stale_files if each not in odd]):
         blob = blobs_of(git, (each.oid for each in batch))
         for each in batch:
@@ -308,10 +308,23 @@ def is_content(mode: int) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 
+def _is_made_anew(mode: int) -> bool:
+    """Tell whether a mode is that of a folder or a pipe, which have no bytes to be kept."""
+    return stat.S_ISDIR(mode) or stat.S_ISFIFO(mode)
+
+
 def _write(top: Path, file: File, blob: Callable[[str], bytes]) -> None:
     make_folders(top, file.path)
     place = top / file.path
     found = lstat(place)
+    if stat.S_ISFIFO(file.mode):
+        if found is not None and stat.S_ISDIR(found.st_mode):
+            _remove_folder(place)
+        elif found is not None:
+            place.unlink()
+        os.mkfifo(place, stat.S_IMODE(file.mode))
+        place.chmod(stat.S_IMODE(file.mode))
+        return
     if stat.S_ISDIR(file.mode):
         if found is not None and not stat.S_ISDIR(found.st_mode):
             place.unlink()
@@ -379,13 +392,16 @@ def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], byte
 
 
 def _head(git: Git, place: Place, head: str) -> None:
-    if head_text(place.git_dir) == head:
-        return
+    if head_text(place.git_dir) != head:
+        git.execute(head_line(head))
+
+
+def head_line(head: str) -> Line:
+    """Return the line that makes HEAD what a file of that name says."""
     text = head.strip()
     if text.startswith("ref: "):
-        git.execute(line("symbolic-ref", "-m", "devkit: undo", "HEAD", text[len("ref: ") :]))
-    else:
-        git.execute(line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text))
+        return line("symbolic-ref", "-m", "devkit: undo", "HEAD", text[len("ref: ") :])
+    return line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text)
 
 
 def _index(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> None:
@@ -429,22 +445,24 @@ def set_refs(git: Git, refs: Mapping[str, str]) -> None:
     """Set refs, all or none; an empty object deletes."""
     if git.private:
         _set_private(git, {name: oid for name, oid in refs.items() if name.startswith(PRIVATE)})
-        refs = {name: oid for name, oid in refs.items() if not name.startswith(PRIVATE)}
-    if not refs:
-        return
+    for each in ref_lines(refs):
+        git.execute(each)
+
+
+def ref_lines(refs: Mapping[str, str]) -> list[Line]:
+    """Return the lines that set refs: first those that go, for a branch a/b can only come where a is gone."""
+    refs = {name: oid for name, oid in refs.items() if not name.startswith(PRIVATE)}
     deletes = [f"delete {name}\0\0" for name, oid in refs.items() if not oid]
     sets = [f"update {name}\0{oid}\0\0" for name, oid in refs.items() if oid]
-    for records in (deletes, sets):  # a branch a/b can only come where a is gone
-        if records:
-            data = os.fsencode("".join(records))
-            git.execute(line("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin", data=data))
+    words = ("update-ref", "--no-deref", "-m", "devkit: undo", "-z", "--stdin")
+    return [line(*words, data=os.fsencode("".join(records))) for records in (deletes, sets) if records]
 
 
 def _set_private(git: Git, refs: Mapping[str, str]) -> None:
     """Set names that only devkit knows; one of a killed run, or of an older devkit, is a ref of git's still."""
     if refs and git.private:
         git.private.update(refs)
-        names, _, _ = parse_refs(git.read(*REFS, "--", PRIVATE))
+        names, _, _ = parse_refs(git.read(*NAMES, "--", PRIVATE))
         data = os.fsencode("".join(f"delete {name}\0\0" for name in refs if name in names))
         if data:
             git.execute(line("update-ref", "-z", "--stdin", data=data))
@@ -542,13 +560,6 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
         words = ("switch", "--quiet", name) if branch else ("switch", "--quiet", "--detach", head)
         if inside.execute(line(*words, directory=folder), check=False).status:
             restored.left.append(f"the submodule {path}: its own changes are in the way of {head[:10]}")
-
-
-def refs_now(git: Git, under: str = "refs/") -> dict[str, str]:
-    """Read the object of every ref that is not symbolic, or of those below a name that ends in ``/``."""
-    names, _, symrefs = parse_refs(git.read(*REFS, "--", under))
-    private = git.private.read() if git.private else {}
-    return {**{name: oid for name, oid in private.items() if name.startswith(under)}, **own_refs(names, symrefs)}
 
 
 def remove_worktree(git: Git, path: Path) -> None:

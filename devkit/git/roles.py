@@ -295,6 +295,12 @@ def _key(place: Location) -> tuple[str, str, str]:
     return place.host.lower(), place.owner.lower(), place.name.lower()
 
 
+def page_of(text: str) -> str:
+    """Return the repository's address in that of a request's page, or nothing."""
+    match = _REQUEST.match(text)
+    return match["repository"] if match and "/" in match["repository"] and not text.startswith("-") else ""
+
+
 def request_in_address(text: str) -> int:
     """Return the number of the request whose page an address is, or 0."""
     match = _REQUEST.match(text)

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.git.changes import in_the_way, is_path, lstat, parents
+from devkit.git.changes import in_the_way, is_path, lstat
 from devkit.git.command import GitFailed
 from devkit.git.state import (
     GITLINK,
+    INCOMING,
     REFS,
     find_place,
     head_text,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from devkit.git.state import Place, State, Status
 
 NAMESPACE = "refs/devkit/undo/"
-INCOMING = "refs/devkit/incoming/"
 VERSION = 1
 CHUNK = 1 << 20
 MIB = 1 << 20
@@ -220,10 +220,35 @@ class Blobs:
         return digest.hexdigest()
 
 
-def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = ()) -> File:
+class Folders:
+    """Which paths of a checkout are folders and no symbolic links, each looked at once."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = os.fspath(top)
+        self._known: dict[str, bool] = {"": True}
+
+    def above(self, path: str) -> bool:
+        """Tell whether every folder above ``path`` is one."""
+        return self._is_folder(path.rpartition("/")[0])
+
+    def is_file(self, path: str) -> bool:
+        """Tell whether a file or a symbolic link is at ``path``, and folders are above it."""
+        if not self.above(path):
+            return False
+        found = lstat(os.path.join(self._top, path))  # noqa: PTH118 - there may be thousands
+        return found is not None and not stat.S_ISDIR(found.st_mode)
+
+    def _is_folder(self, folder: str) -> bool:
+        if folder not in self._known:
+            found = lstat(os.path.join(self._top, folder)) if self.above(folder) else None  # noqa: PTH118
+            self._known[folder] = found is not None and stat.S_ISDIR(found.st_mode)
+        return self._known[folder]
+
+
+def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = (), folders: Folders | None = None) -> File:
     """Return what is at a path of a checkout, its bytes added to ``blobs``."""
     place = top / path
-    found = lstat(place) if real_parents(top, path) else None
+    found = lstat(place) if (folders or Folders(top)).above(path) else None
     if found is None:
         return File(path, 0)
     if stat.S_ISLNK(found.st_mode):
@@ -246,11 +271,7 @@ def link_bytes(place: Path) -> bytes:
 
 def real_parents(top: Path, path: str) -> bool:
     """Tell whether every folder above ``path`` is one, and no symbolic link."""
-    for parent in parents(path):
-        found = lstat(top / parent)
-        if found is None or not stat.S_ISDIR(found.st_mode):
-            return False
-    return True
+    return Folders(top).above(path)
 
 
 def take(
@@ -279,13 +300,22 @@ def take(
     blobs = Blobs(place.object_format)
     checkouts = []
     if writes.checkout and place.top:
-        checkouts.append(_checkout(git, place, state.status, writes.paths, blobs))
+        own = {name: oid for name, oid in state.own_refs.items() if name.startswith(WORKTREE_REFS)}
+        checkouts.append(_checkout(git, place, state.status, writes.paths, blobs, head=(state.head, own)))
     for path, paths in writes.checkouts.items():
         if path == place.top:
             continue
         other = git.at(path)
         checkouts.append(
-            _checkout(other, find_place(other), read_status(other), paths, blobs, whole=path in writes.whole)
+            _checkout(
+                other,
+                find_place(other),
+                read_status(other),
+                paths,
+                blobs,
+                head=_head_of(other),
+                whole=path in writes.whole,
+            )
         )
     stash, stash_commits = _log(place.common_dir / "logs" / "refs" / "stash", blobs)
     blobs.commits += stash_commits
@@ -308,7 +338,9 @@ def take(
     )
     total = sum(size for size, _ in blobs.written.values())
     if total > limit:
-        raise _too_large(blobs, total, limit)
+        raise too_large(
+            ((size, blobs.sources.get(oid, "git state")) for oid, (size, _) in blobs.written.items()), limit
+        )
     keep = list(dict.fromkeys([*tips, *filter(None, [state.head]), *_commits(git, blobs.commits, set(tips))]))
     document = ("snapshot.json", encode(snapshot))
     return snapshot, write_commit(git, snapshot.ref, document, blobs, keep, f"before {command}")
@@ -319,9 +351,11 @@ def is_kept(name: str) -> bool:
     return name.startswith(("refs/heads/", "refs/stash", "refs/devkit/")) and not name.startswith((NAMESPACE, INCOMING))
 
 
-def _too_large(blobs: Blobs, total: int, limit: int) -> TooLarge:
-    largest = sorted(((size, oid) for oid, (size, _) in blobs.written.items()), reverse=True)[:LARGEST_SHOWN]
-    names = ", ".join(f"{blobs.sources.get(oid, 'git state')} ({size_text(size)})" for size, oid in largest)
+def too_large(sizes: Iterable[tuple[int, str]], limit: int) -> TooLarge:
+    """Return the error for files, each with its size and name, that together are more than ``limit`` bytes."""
+    found = sorted(sizes, reverse=True)
+    total = sum(size for size, _ in found)
+    names = ", ".join(f"{name} ({size_text(size)})" for size, name in found[:LARGEST_SHOWN])
     return TooLarge(
         f"keeping your uncommitted files would take {size_text(total)}",
         f"That is over undo.max-mib, {limit // MIB}. The largest: {names}.",
@@ -337,6 +371,7 @@ def _checkout(
     paths: Mapping[str, str],
     blobs: Blobs,
     *,
+    head: tuple[str, dict[str, str]],
     whole: bool = False,
 ) -> Checkout:
     top = place.top
@@ -350,6 +385,7 @@ def _checkout(
         wanted.update(dict.fromkeys(filter(is_path, os.fsdecode(ignored).split("\0"))))
     files = []
     seen = set()
+    folders = Folders(top)
     for path in wanted:
         entry = entries.get(path)
         known = [paths.get(path, "")]
@@ -358,32 +394,30 @@ def _checkout(
             for mode, oid in (entry.index, entry.head, *entry.stages):
                 if mode not in {"000000", GITLINK}:
                     blobs.kept.add(oid)
-        for each in [*_blocking(top, path, paths), path]:
+        blocking = in_the_way(top, path) if path in paths and not folders.is_file(path) else []
+        for each in dict.fromkeys([*blocking, path]):
             if each not in seen:
                 seen.add(each)
-                files.append(capture(top, each.rstrip("/"), blobs, known))
+                files.append(capture(top, each.rstrip("/"), blobs, known, folders))
     index = place.git_dir / "index"
     found = lstat(index)
     submodules = tuple(_submodules(git, top))
     data = index.read_bytes() if found else b""
     operation = (*_operation(place, blobs), *_shared(place, data, blobs))
-    refs = tuple(own_worktree_refs(git).items())
-    blobs.commits += [oid for _, oid in refs]
+    commit, refs = head
+    blobs.commits += [*refs.values(), *([commit] if commit else [])]
     own = tuple(_own_files(place, blobs)) if whole else ()
-    head = head_text(place.git_dir)
-    commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
-    blobs.commits += [commit] if commit else []
     return Checkout(
         str(top),
         os.path.relpath(place.git_dir, place.common_dir),
-        head,
+        head_text(place.git_dir),
         commit,
         blobs.add(data) if found else "",
         found.st_mtime_ns if found else 0,
         tuple(files),
         operation,
         submodules,
-        refs,
+        tuple(refs.items()),
         own,
     )
 
@@ -410,6 +444,12 @@ def _spare(top: Path, loose: Sequence[str], paths: Mapping[str, str]) -> list[st
     return kept
 
 
+def _head_of(git: Git) -> tuple[str, dict[str, str]]:
+    """Return the commit that is checked out, or nothing, and the refs of the checkout alone."""
+    commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
+    return commit, own_worktree_refs(git)
+
+
 def own_worktree_refs(git: Git) -> dict[str, str]:
     """Return the refs that belong to one checkout alone."""
     names, _, symrefs = parse_refs(git.read(*REFS, "--", *WORKTREE_REFS))
@@ -422,11 +462,6 @@ def _own_files(place: Place, blobs: Blobs) -> Iterator[File]:
         if place.git_dir != place.common_dir and path.is_file():
             data = path.read_bytes()
             yield File(name, path.stat().st_mode, blobs.add(data), len(data))
-
-
-def _blocking(top: Path, path: str, paths: Mapping[str, str]) -> list[str]:
-    """Return what stands where a path that the command writes shall be, or nothing for one that is a file already."""
-    return [each for each in in_the_way(top, path) if each != path] if path in paths else []
 
 
 def _submodules(git: Git, top: Path) -> Iterator[tuple[str, str, str]]:

@@ -14,9 +14,10 @@ from devkit.git.command import lines_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from devkit.git.command import Git
+    from devkit.git.command import Answer, Git
 
 GITLINK = "160000"
+INCOMING = "refs/devkit/incoming/"  # what a fetch brought, until the command ends
 NO_VALUE = "true"  # what a key without a value means
 REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
 # The file or folder in a checkout's git directory that says what is going on, and what to type.
@@ -134,6 +135,7 @@ class State:
         symrefs: where symbolic refs lead.
         config: every setting's values, keys as git lists them.
         local: the settings of the repository's own file, in order.
+        private: the names among the refs that only devkit knows.
     """
 
     place: Place
@@ -146,6 +148,7 @@ class State:
     local: tuple[tuple[str, str], ...]
     worktrees: tuple[Worktree, ...]
     status: Status = field(default_factory=Status)
+    private: frozenset[str] = frozenset()
 
     @cached_property
     def remotes(self) -> dict[str, str]:
@@ -234,21 +237,20 @@ def linked_worktree(admin: Path) -> Path:
 
 STATUS = ("status", "--porcelain=v2", "-z", "--untracked-files=all", "--no-renames", "--no-ahead-behind")
 REFS = ("for-each-ref", f"--format={REF_FORMAT}")
+NAMES = ("for-each-ref", f"--format={REF_FORMAT.replace('%(objecttype)', '')}")  # no object is looked at
 
 
-def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> State:
-    """Read a clone's state."""
+def read_state(git: Git, place: Place | None = None, *, status: bool = True, since: State | None = None) -> State:
+    """Read a clone's state; with ``since``, an earlier one, its worktrees and commit are taken from there."""
     place = place or find_place(git)
-    config, refs, worktrees, head, *rest = git.read_all(
+    words = ("worktree", "list", "--porcelain", "-z"), ("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
+    looks = status and place.top
+    config, refs, *rest = git.read_all(
         ("config", "--list", "-z", "--show-scope"),
         REFS,
-        ("worktree", "list", "--porcelain", "-z"),
-        ("rev-parse", "--quiet", "--verify", "HEAD^{commit}"),
-        *([STATUS] if status and place.top else []),
+        *([] if since else words),
+        *([STATUS] if looks else []),
     )
-    trees = worktrees.stdout
-    if worktrees.status:  # before git 2.36 there is no -z
-        trees = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
     names, kinds, symrefs = parse_refs(refs.stdout)
     private = {name: oid for name, oid in git.private.read().items() if name not in names} if git.private else {}
     names.update(private)
@@ -256,16 +258,24 @@ def read_state(git: Git, place: Place | None = None, *, status: bool = True) -> 
     values, local = parse_config(config.stdout)
     return State(
         place,
-        os.fsdecode(head.stdout).strip(),
-        read_head(git, place),
+        since.head if since else os.fsdecode(rest[1].stdout).strip(),
+        since.branch if since else read_head(git, place),
         names,
         kinds,
         symrefs,
         values,
         local,
-        _own_first(parse_worktrees(trees), place),
-        parse_status(rest[0].stdout) if rest else Status(),
+        since.worktrees if since else _worktrees(git, place, rest[0]),
+        parse_status(rest[-1].stdout) if looks else Status(),
+        frozenset(private),
     )
+
+
+def _worktrees(git: Git, place: Place, answer: Answer) -> tuple[Worktree, ...]:
+    data = answer.stdout
+    if answer.status:  # before git 2.36 there is no -z
+        data = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
+    return _own_first(parse_worktrees(data), place)
 
 
 def _own_first(worktrees: tuple[Worktree, ...], place: Place) -> tuple[Worktree, ...]:
@@ -305,6 +315,13 @@ def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, s
         if symref:
             symrefs[name] = symref
     return names, kinds, symrefs
+
+
+def refs_now(git: Git, under: str = "refs/") -> dict[str, str]:
+    """Read the object of every ref that is not symbolic, or of those below a name that ends in ``/``."""
+    names, _, symrefs = parse_refs(git.read(*NAMES, "--", under))
+    private = git.private.read() if git.private else {}
+    return {**{name: oid for name, oid in private.items() if name.startswith(under)}, **own_refs(names, symrefs)}
 
 
 def own_refs(names: Mapping[str, str], symrefs: Mapping[str, str]) -> dict[str, str]:

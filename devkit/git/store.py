@@ -18,7 +18,7 @@ from devkit.files import write_atomically
 from devkit.git.command import GitFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from devkit.git.command import Git
@@ -67,37 +67,80 @@ def kept_packs(common_dir: Path) -> list[Path]:
     return found
 
 
-def keep(git: Git, common_dir: Path, roots: Sequence[str], known: Iterable[str], kept: Sequence[str]) -> bool:
-    """Keep commits and all that they need, and return whether that was done.
+@dataclass(frozen=True)
+class Packing:
+    """A pack of commits and all that they need, as it is asked of git.
 
-    Args:
-        git: in the repository.
-        common_dir: its folder.
-        roots: the commits to be kept.
+    Attributes:
+        roots: the commits.
         known: commits whose history stays without this: the project's own branches.
         kept: commits that were kept before, all of whose history is in kept packs.
+        packs: those packs.
+        whole: all is written anew, for there are many packs.
     """
-    packs = kept_packs(common_dir)
-    known = list(dict.fromkeys(known))
-    if not known and _long(git, roots, kept):
+
+    roots: tuple[str, ...]
+    known: tuple[str, ...]
+    kept: tuple[str, ...]
+    packs: tuple[Path, ...]
+    whole: bool
+
+    @property
+    def data(self) -> bytes:
+        """What git reads."""
+        shown = (*self.roots, *self.kept) if self.whole else self.roots
+        hidden = self.known if self.whole else (*self.kept, *self.known)
+        return ("".join(f"{oid}\n" for oid in shown) + "".join(f"^{oid}\n" for oid in hidden)).encode()
+
+    def words(self, made: Path) -> tuple[str, ...]:
+        """Return the line of git that writes the pack beside ``made``."""
+        names = () if self.whole else tuple(f"--keep-pack={path.with_suffix('.pack').name}" for path in self.packs)
+        fast = ("-c", "pack.window=0", "-c", "pack.writeReverseIndex=false", "-c", "core.compression=1")
+        words = ("pack-objects", "-q", "--revs", "--non-empty", "--delta-base-offset", "--missing=allow-promisor")
+        return (*fast, *words, *names, str(made))
+
+
+def packing(common_dir: Path, roots: Sequence[str], known: Iterable[str], kept: Sequence[str]) -> Packing:
+    """Return the pack that keeps ``roots``."""
+    packs = tuple(kept_packs(common_dir))
+    return Packing(tuple(roots), tuple(dict.fromkeys(known)), tuple(kept), packs, whole=len(packs) >= MOST_PACKS)
+
+
+def keep(git: Git, common_dir: Path, wanted: Packing) -> bool:
+    """Write a pack, and return whether that was done: not where no branch of a remote's has a long history."""
+    if not wanted.known and _long(git, wanted.roots, wanted.kept):
         return False
-    whole = len(packs) >= MOST_PACKS
-    if whole:
-        roots, kept = [*roots, *kept], []
-    hidden = "" if whole else "".join(f"^{oid}\n" for oid in kept)
-    data = "".join(f"{oid}\n" for oid in roots) + hidden + "".join(f"^{oid}\n" for oid in known)
-    names = [] if whole else [f"--keep-pack={path.with_suffix('.pack').name}" for path in packs]
-    try:
-        name = _pack(git, common_dir, data, names)
-    except GitFailed:  # a commit that was kept before is gone
-        here = present(git, [*kept, *roots, *known])
-        data = "".join(f"{oid}\n" for oid in roots) + "".join(f"^{oid}\n" for oid in (*kept, *known) if oid in here)
-        name = _pack(git, common_dir, data, [])
-    if whole:
-        for path in packs:
-            if path.stem != name:
-                path.unlink(missing_ok=True)
-    return True
+    with begin(git, common_dir, wanted) as finish:
+        if finish():
+            return True
+    # a commit that was kept before is gone
+    here = present(git, [*wanted.kept, *wanted.roots, *wanted.known])
+    kept, known = ([oid for oid in oids if oid in here] for oids in (wanted.kept, wanted.known))
+    with begin(git, common_dir, Packing(wanted.roots, tuple(known), tuple(kept), (), whole=False)) as finish:
+        return finish()
+
+
+@contextlib.contextmanager
+def begin(git: Git, common_dir: Path, wanted: Packing) -> Iterator[Callable[[], bool]]:
+    """Write a pack beside what the caller does; what is yielded puts it in its place, and tells whether it is there."""
+    made = common_dir / "devkit" / "pack"
+    made.parent.mkdir(exist_ok=True)
+    for left in made.parent.glob("pack-*"):  # of a devkit that was killed
+        left.unlink(missing_ok=True)
+    with git.beside(wanted.words(made), data=wanted.data, env={"GIT_NO_LAZY_FETCH": "1"}) as answers:
+
+        def finish() -> bool:
+            (answer,) = answers()
+            if answer.status:
+                return False
+            name = _placed(common_dir, made, f"pack-{answer.stdout.decode().strip()}")
+            if wanted.whole:
+                for path in wanted.packs:
+                    if path.stem != name:
+                        path.unlink(missing_ok=True)
+            return True
+
+        yield finish
 
 
 def _long(git: Git, roots: Sequence[str], kept: Sequence[str]) -> bool:
@@ -106,14 +149,8 @@ def _long(git: Git, roots: Sequence[str], kept: Sequence[str]) -> bool:
     return int(git.read(*words, data=data.encode()) or 0) > HISTORY
 
 
-def _pack(git: Git, common_dir: Path, data: str, keep_packs: Sequence[str]) -> str:
-    """Write a pack, and beside it the file that keeps it, before it is where git looks."""
-    made = common_dir / "devkit" / "pack"
-    made.parent.mkdir(exist_ok=True)
-    words = ("pack-objects", "-q", "--revs", "--non-empty", "--delta-base-offset", "--missing=allow-promisor")
-    fast = ("-c", "pack.window=0", "-c", "pack.writeReverseIndex=false", "-c", "core.compression=1")
-    said = git.read(*fast, *words, *keep_packs, str(made), data=data.encode(), env={"GIT_NO_LAZY_FETCH": "1"})
-    name = f"pack-{said.decode().strip()}"
+def _placed(common_dir: Path, made: Path, name: str) -> str:
+    """Put a pack where git looks, after the file that keeps it; an empty one was not written, and has no name."""
     source = made.parent / f"{name}.pack"
     if not source.exists():
         return ""

@@ -13,11 +13,12 @@ from devkit.git import journal, snapshot
 from devkit.git.clones import check_clones
 from devkit.git.command import line
 from devkit.git.journal import Push
-from devkit.git.restore import differences, refs_now
+from devkit.git.operation import moved, return_to
+from devkit.git.restore import differences, ref_lines
 from devkit.git.roles import push_address
-from devkit.git.session import moved, return_to, short, since
+from devkit.git.since import short, since
 from devkit.git.snapshot import WriteSet
-from devkit.git.state import head_text
+from devkit.git.state import head_text, refs_now
 from devkit.git.store import present
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ class UndoPlan:
             lines += [f"rm -- {shlex.quote(path)}" for path in found.extra]
             lines += [f"git checkout-index --force -- {shlex.quote(path)}" for path in found.stale]
             lines.append(f"# its index from {checkout.index[:10]}" if checkout.index else "# no index")
-        for name, oid in self.refs.items():
-            typed = shlex.quote(name)
-            lines.append(f"git update-ref {typed} {oid}" if oid else f"git update-ref -d {typed}")
+        lines += map(str, ref_lines(self.refs))
         return lines + [str(push_back(push)) for push in reversed(self.pushes)]
 
 
@@ -109,8 +108,11 @@ def operation_log(entries: Iterable[journal.Entry]) -> Log:
         below = [one.id for one in done]
         above = [one.id for one in undone]
         if entry.undoes in below and entry.after is not None:
-            del done[below.index(entry.undoes)]
-            undone.append(entry)
+            since_then = done[below.index(entry.undoes) + 1 :]
+            # An undo of the same run that was killed before this one has the whole state that a redo leads to.
+            killed = since_then if all(one.undoes == entry.undoes for one in since_then) else []
+            done = [one for one in done if one.id != entry.undoes and one not in killed]
+            undone.append(killed[0] if killed else entry)
         elif entry.undoes in above and entry.after is not None:
             del undone[above.index(entry.undoes)]
             done.append(entry)

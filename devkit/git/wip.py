@@ -21,15 +21,15 @@ from devkit.errors import DevkitError, Hint
 from devkit.git.changes import in_the_way, is_odd, is_path, lstat
 from devkit.git.command import line, quoted
 from devkit.git.restore import make_folders, remove, remove_empty, safe_path, set_refs, write_file
-from devkit.git.snapshot import Blobs, blobs_of, capture, real_parents, write_commit
+from devkit.git.snapshot import MIB, Blobs, blobs_of, capture, real_parents, too_large, write_commit
 from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from devkit.git.changes import Change
-    from devkit.git.command import Git
-    from devkit.git.session import Change as Changing
+    from devkit.git.command import Git, Line
+    from devkit.git.operation import Change as Changing
     from devkit.git.state import State
 
 NAMESPACE = "refs/devkit/wip/"
@@ -155,6 +155,7 @@ def collect(
         raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")
     blobs = Blobs(state.place.object_format)
     entries = [each for each in chosen if not each.is_submodule]
+    _check_sizes(git, top, [*(each.path for each in entries), *loose])
     cleaned = _as_stored(git, top, [*(each.path for each in entries), *loose])
     items = []
     for entry in entries:
@@ -184,6 +185,14 @@ def collect(
             f"{counted(len(standing), 'file')} stand where HEAD has something else", "\n".join(standing), "git status"
         )
     return tuple(items), blobs
+
+
+def _check_sizes(git: Git, top: Path, paths: Iterable[str]) -> None:
+    """Refuse files that no snapshot may keep, before git takes minutes to store them."""
+    found = [(there.st_size, path) for path in paths if (there := lstat(top / path)) and stat.S_ISREG(there.st_mode)]
+    limit = git.app.config.get("undo.max-mib") * MIB
+    if sum(size for size, _ in found) > limit:
+        raise too_large(found, limit)
 
 
 def within(path: str, paths: Collection[str]) -> bool:
@@ -451,10 +460,15 @@ def stash(changing: Changing, state: State, items: Sequence[Item], blobs: Blobs,
             remove_empty(top, each.path)
     tracked = [each.path for each in items if not each.untracked]
     if tracked:
-        data = b"".join(os.fsencode(each) + b"\0" for each in tracked)
-        words = ("restore", "--source=HEAD", "--staged", "--worktree", "--no-recurse-submodules")
-        changing.run(line(*words, "--pathspec-from-file=-", "--pathspec-file-nul", data=data, directory=state.checkout))
+        changing.run(head_line(tracked))
     return entry
+
+
+def head_line(paths: Iterable[str]) -> Line:
+    """Return the line that gives tracked paths what HEAD has."""
+    words = ("restore", "--source=HEAD", "--staged", "--worktree", "--no-recurse-submodules")
+    data = b"".join(os.fsencode(path) + b"\0" for path in paths)
+    return line(*words, "--pathspec-from-file=-", "--pathspec-file-nul", data=data)
 
 
 def keep(git: Git, state: State, items: Sequence[Item], blobs: Blobs, message: str, number: int = 0) -> Wip:

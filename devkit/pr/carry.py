@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.git import wip
 from devkit.git.changes import obstacles
 from devkit.text import counted
 
@@ -56,6 +55,8 @@ def carried(
     Raises:
         DevkitError: something would be overwritten, or would conflict.
     """
+    from devkit.git import wip
+
     found = obstacles(changes, state.status, state.checkout)
     check_obstacles([each for each in found if each.kind != "changed here"], what, *remedies)
     if not found:
@@ -74,6 +75,9 @@ def carry_steps(work: Carried | None) -> tuple[list[str], list[str]]:
     """Return what is said of carried work in a dry run: before the checkout moves, and after it."""
     if not work:
         return [], []
+    from devkit.git import wip
+
     names = [shlex.quote(item.path) for item in work[0]]
-    words = "git restore --source=HEAD --staged --worktree --"
-    return [f"# devkit wip save {' '.join(names)}", f"{words} {' '.join(names)}"], ["# devkit wip restore"]
+    tracked = [item.path for item in work[0] if not item.untracked]
+    back = [str(wip.head_line(tracked))] if tracked else []
+    return [f"# devkit wip save {' '.join(names)}", *back], ["# devkit wip restore"]

@@ -1,82 +1,38 @@
-"""Bringing pull requests here: what arrives, how it stands to what is here, and the lines that follow from it."""
+"""Putting pull requests that arrived in their place: the lines that follow, and the work that is carried."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.git import wip
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
 from devkit.git.command import GitFailed, Line, line, lines_of
-from devkit.git.roles import BASE, KEPT, TRACKING, Request, base_of, request_of, roles
-from devkit.git.session import Session, fetch_line, incoming
-from devkit.git.snapshot import INCOMING, WriteSet
+from devkit.git.roles import BASE, KEPT, base_of, roles
 from devkit.git.state import read_status
+from devkit.pr.arrival import arrive, tip_of
 from devkit.pr.base import nearest_base, with_default_branch
-from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
-from devkit.pr.remote import not_found, unreachable
-from devkit.pr.summary import Summary, summarize
-from devkit.pr.trees import follow_submodules, populate_submodules, rebased_in, submodule_changes
+from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.summary import summarize
+from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from devkit.git.command import Git
+    from devkit.git.operation import Change as Changing
     from devkit.git.roles import Roles
-    from devkit.git.session import Change as Changing
+    from devkit.git.session import Session
     from devkit.git.state import State
-
-Relation = Literal["new", "same", "forward", "rewritten", "ahead", "own"]
-CheckoutMode = Literal["switch", "branch", "detach", "worktree"]
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """What the user asked for.
-
-    Attributes:
-        way: switch to the request's branch, only make it, detach at its commit, or put it in a folder of its own.
-        branch: the local branch, instead of ``pr/N``.
-        folder: the worktree's folder, instead of one beside the clone.
-        depth: how many commits deep to fetch; 0: all.
-    """
-
-    requests: tuple[Request, ...]
-    way: CheckoutMode = "switch"
-    branch: str = ""
-    folder: Path | None = None
-    depth: int = 0
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A request as it came, and how it stands to what is here.
-
-    Attributes:
-        oid: the commit that the forge has.
-        seen: what the forge had the last time, or nothing.
-        branch: the local branch.
-        local: that branch's commit, or nothing.
-        relation: ``new`` (no branch yet), ``same``, ``forward`` (the branch can follow), ``rewritten`` (the author
-            force-pushed, and nothing of the user's is on the branch), ``ahead`` (the user's commits are on top),
-            ``own`` (the author went on and the branch has commits of the user's).
-        own: the user's commits, for ``own``.
-    """
-
-    request: Request
-    oid: str
-    seen: str
-    branch: str
-    local: str
-    relation: Relation
-    own: tuple[str, ...] = ()
+    from devkit.pr.arrival import Arrival, FetchOptions
+    from devkit.pr.carry import Carried
+    from devkit.pr.summary import Summary
 
 
 @dataclass
@@ -109,14 +65,15 @@ def plan(arrival: Arrival, options: FetchOptions, state: State, *, old: str = ""
     """
     request, oid, branch = arrival.request, arrival.oid, arrival.branch
     lines = []
+    seen = []
     if arrival.seen != oid:
         previous = state.refs.get(request.tracking, "") or state.place.null
-        lines.append(line("update-ref", "-m", "devkit: fetched", request.tracking, oid, previous))
+        seen.append(line("update-ref", "-m", "devkit: fetched", request.tracking, oid, previous))
     if options.way == "detach":
-        return [*lines, line("switch", "--no-recurse-submodules", "--detach", oid, slow=True)]
+        return [line("switch", "--no-recurse-submodules", "--detach", oid, slow=True), *seen]
     if arrival.relation == "rewritten":
         lines.append(line("update-ref", "-m", "devkit: the author rewrote it", old, arrival.local, state.place.null))
-    lines += _move(arrival, options, state)
+    lines += [*_move(arrival, options, state), *seen]  # what follows a switch is done while it runs
     for name, value in (("remote", request.remote), ("merge", request.source), ("devkitFetched", str(int(now)))):
         if state.setting(f"branch.{branch}.{name.lower()}") != value:
             lines.append(line("config", "--local", f"branch.{branch}.{name}", value))
@@ -153,26 +110,6 @@ def checks_out(arrival: Arrival, options: FetchOptions, state: State) -> bool:
     if elsewhere:
         return elsewhere.path == state.place.top and arrival.relation in {"forward", "rewritten"}
     return options.way == "switch"
-
-
-def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tuple[str, ...]]:
-    """Return how a branch stands to the commit that the forge has, and the user's own commits on it."""
-    if not local:
-        return "new", ()
-    if local == new:
-        return "same", ()
-    if git.ask("merge-base", "--is-ancestor", local, new).status == 0:
-        return "forward", ()
-    if git.ask("merge-base", "--is-ancestor", new, local).status == 0:
-        return "ahead", ()
-    words = ("log", "--format=%h %s", local, f"^{new}", *([f"^{seen}"] if seen else []), "--")
-    own = tuple(lines_of(git.read(*words)))
-    return ("own", own) if own else ("rewritten", ())
-
-
-def sources(requests: Sequence[Request]) -> dict[str, str]:
-    """Return the refs to fetch, each with its name below ``refs/devkit/incoming/``."""
-    return {one.source: f"{one.number}-{'merge' if one.merge else 'head'}" for one in requests}
 
 
 @dataclass(frozen=True)
@@ -213,12 +150,7 @@ class FetchPlan:
         """What will be run, as lines."""
         stash, restore = carry_steps(self.work)
         moves = [str(step) for steps in self.lines for step in steps]
-        private = [str(line("update-ref", "-d", f"{INCOMING}{name}")) for name in _names(self.options.requests)]
-        return [*self.fetched, *map(str, self.follows), *stash, *moves, *restore, *private]
-
-
-def _names(requests: Sequence[Request]) -> list[str]:
-    return list(sources(requests).values())
+        return [*self.fetched, *map(str, self.follows), *stash, *moves, *restore]
 
 
 def plan_fetch(session: Session, state: State, options: FetchOptions) -> FetchPlan:
@@ -239,7 +171,7 @@ def plan_fetch(session: Session, state: State, options: FetchOptions) -> FetchPl
     if options.way == "worktree":
         first = options.requests[0]
         options = replace(options, folder=worktree_folder(options.branch or first.branch, options, state))
-    arrivals, follows, lines_run = _arrive(session, options, state, bases)
+    state, arrivals, follows, lines_run = arrive(session, options, state, bases)
     return _placed(session, options, state, arrivals, bases, follows, lines_run)
 
 
@@ -267,11 +199,11 @@ def _placed(
     notes = []
     if moving:
         number = str(moving.request.number)
-        changes = changes_between(git, state.head or empty_tree(git), _tip(moving))
+        changes = changes_between(git, state.head or empty_tree(git), tip_of(moving))
         aside = Hint.of("devkit", "pr", "fetch", number, "--worktree")
-        work = carried(git, state, changes, f"pull request {number}", aside, tip=_tip(moving))
+        work = carried(git, state, changes, f"pull request {number}", aside, tip=tip_of(moving))
         notes += _rebuild(state, changes, moving.request.number)
-        notes += left_behind(git, state, _tip(moving))
+        notes += left_behind(git, state, tip_of(moving))
     lines = [plan(one, options, state, old=_old_name(state, one.branch), now=time.time()) for one in arrivals]
     here = state.worktree_of(arrivals[0].branch)
     makes = options.way == "worktree" and options.folder and not here
@@ -307,6 +239,9 @@ def left_behind(git: Git, state: State, tip: str) -> list[str]:
 
 def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
     """Do what was planned."""
+    from devkit.git import wip  # imported while git fetched
+    from devkit.git.snapshot import WriteSet
+
     git, state, options = session.git, plan_.state, plan_.options
     arrivals = plan_.arrivals
     for note in plan_.notes:
@@ -327,11 +262,11 @@ def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
     with session.change(command, state, writes, creates=plan_.creates, numbers=numbers, way=options.way) as change:
         for step in plan_.follows:
             change.run(step)
-        message = f"carried to {_tip(arrivals[0])[:10]}"
+        message = f"carried to {tip_of(arrivals[0])[:10]}"
         aside = wip.stash(change, state, *plan_.work, message) if plan_.work else None
         for arrival, steps in zip(arrivals, plan_.lines, strict=True):
-            _execute(change, steps, arrival)
-            fetched = _fetched(session, arrival, plan_, _old_name(state, arrival.branch))
+            summary = partial(_fetched, session, arrival, plan_, _old_name(state, arrival.branch))
+            fetched = _execute(change, steps, arrival, summary)
             done.append(fetched)
             if plan_.moving is arrival:
                 fetched.notes += follow_submodules(change, state, submodule_changes(plan_.changes))
@@ -366,15 +301,24 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
     return found
 
 
-def _execute(changing: Changing, lines: Sequence[Line], arrival: Arrival) -> None:
-    for each in lines:
-        answer = changing.run(each, check=False, title=f"checking out {arrival.branch}" if each.slow else "")
-        if answer.status and not _hook_failed(changing.session, each, arrival):
-            raise GitFailed(each.words, answer)
+def _execute(changing: Changing, lines: Sequence[Line], arrival: Arrival, summary: Callable[[], Fetched]) -> Fetched:
+    """Run a request's lines and return its summary; what follows a switch is done while it runs."""
+    if not lines:
+        return summary()
+    each, *rest = lines
+    beside = each.words[0] == "switch"
+    found: list[Fetched] = []
 
+    def go_on() -> None:
+        found.append(_execute(changing, rest, arrival, summary))
 
-def _tip(arrival: Arrival) -> str:
-    return arrival.local if arrival.relation == "ahead" else arrival.oid
+    title = f"checking out {arrival.branch}" if each.slow else ""
+    answer = changing.run(each, check=False, title=title, meanwhile=go_on if beside else None)
+    if answer.status and not _hook_failed(changing.session, each, arrival):
+        raise GitFailed(each.words, answer)
+    if not beside:
+        go_on()
+    return found[0]
 
 
 def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
@@ -385,145 +329,10 @@ def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
         Path(each.words[each.words.index("--") + 1]) if each.words[0] == "worktree" else session.git.directory
     )
     head = session.git.at(folder).ask("rev-parse", "--verify", "--quiet", "HEAD") if folder.is_dir() else None
-    if head is None or os.fsdecode(head.stdout).strip() != _tip(arrival):
+    if head is None or os.fsdecode(head.stdout).strip() != tip_of(arrival):
         return False
     session.app.console.look("the repository's post-checkout hook failed; the checkout itself is whole")
     return True
-
-
-def _arrive(
-    session: Session, options: FetchOptions, state: State, bases: Mapping[str, Roles]
-) -> tuple[list[Arrival], list[Line], list[str]]:
-    """Fetch the requests, and in the same round trip the branch that they go to; return also how its refs follow."""
-    arrivals = []
-    follows: list[Line] = []
-    ran = []
-    for remote, base in bases.items():
-        requests = [one for one in options.requests if one.remote == remote]
-        names = ", ".join(str(one.number) for one in requests)
-        wanted = sources(requests)
-        branches = _base_branches(state, session, requests, base)
-        with_bases = {**wanted, **{f"refs/heads/{name}": f"base/{name}" for name in branches}}
-        title = f"fetching {names} from {remote}"
-        found = _incoming(session, state, remote, requests, (with_bases, wanted), options.depth, title)
-        ran.append(str(fetch_line(remote, with_bases if len(found) > len(wanted) else wanted, depth=options.depth)))
-        arrivals += [_arrival(session.git, one, found[one.source], options, state) for one in requests]
-        for name in branches:
-            follows += _follow(state, base, name, found.get(f"refs/heads/{name}", ""))
-    for arrival in arrivals:
-        if arrival.relation == "own":
-            number = arrival.request.number
-            raise DevkitError(
-                f"{arrival.branch} has {counted(len(arrival.own), 'commit')} of yours, and the author went on",
-                "\n".join(arrival.own),
-                f"devkit pr fetch {number} --branch pr/{number}-new   takes the author's beside yours",
-                f"devkit pr rebase {number} --onto {arrival.request.remote}/pull/{number}   puts yours on the author's",
-            )
-    return arrivals, follows, ran
-
-
-def _base_branches(state: State, session: Session, requests: Sequence[Request], base: Roles) -> list[str]:
-    """Return the branches that requests go to, as far as that is known."""
-    config = session.app.config
-    return list(dict.fromkeys([base.branch, *(base_of(state, config, one.branch).branch for one in requests)]))
-
-
-def _follow(state: State, base: Roles, name: str, oid: str) -> list[Line]:
-    tracking = f"refs/remotes/{base.base}/{name}"
-    before = state.refs.get(tracking, "")
-    if not oid or before == oid:
-        return []
-    return [line("update-ref", "-m", "devkit: fetched", tracking, oid, before or state.place.null)]
-
-
-def _incoming(
-    session: Session,
-    state: State,
-    remote: str,
-    requests: Sequence[Request],
-    choices: Sequence[dict[str, str]],
-    depth: int,
-    title: str,
-) -> dict[str, str]:
-    """Fetch the first choice of refs, or the next where the remote has no such branch."""
-    for wanted in choices[:-1]:
-        with contextlib.suppress(_NoBase):
-            return _tried(session, state, remote, requests, wanted, depth, title)
-    return _tried(session, state, remote, requests, choices[-1], depth, title)
-
-
-class _NoBase(DevkitError):
-    """The remote has no branch of the base's name."""
-
-
-def _tried(
-    session: Session,
-    state: State,
-    remote: str,
-    requests: Sequence[Request],
-    wanted: dict[str, str],
-    depth: int,
-    title: str,
-) -> dict[str, str]:
-    try:
-        return incoming(session, remote, wanted, depth=depth, title=title)
-    except GitFailed as error:
-        missing = [one for one in requests if f"remote ref {one.source}" in error.answer.said]
-        if missing:
-            raise not_found(missing[0], state, str(session.app.config.get("pr.project"))) from error
-        failed = unreachable(remote, error)
-        if "remote ref refs/heads/" in error.answer.said:
-            raise _NoBase(failed.what, failed.why, *failed.hints) from error
-        raise failed from error
-
-
-def _arrival(git: Git, request: Request, oid: str, options: FetchOptions, state: State) -> Arrival:
-    branch = options.branch or request.branch
-    local = state.branches.get(branch, "")
-    seen = _seen(state, request)
-    if options.way == "detach":
-        return Arrival(request, oid, seen, branch, "", "new")
-    _free(state, request, branch, local, seen)
-    if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
-        return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
-    relation, own = relation_of(git, local, seen, oid)
-    return Arrival(request, oid, seen, branch, local, relation, own)
-
-
-def _seen(state: State, request: Request) -> str:
-    """Return what the forge had the last time, under an older name of its remote too."""
-    if request.tracking in state.refs:
-        return state.refs[request.tracking]
-    old = [name for name in state.refs if name.startswith(TRACKING) and name.endswith(f"/{request.number}")]
-    renamed = [name for name in old if name[len(TRACKING) :].rpartition("/")[0] not in state.remotes]
-    return state.refs[renamed[0]] if len(renamed) == 1 and not request.merge else ""
-
-
-def _free(state: State, request: Request, branch: str, local: str, seen: str) -> None:
-    """Refuse a branch that is another's."""
-    number = request.number
-    remedy = f"devkit pr fetch {number} --branch pr-{number}"
-    clash = next(
-        (name for name in state.branches if branch.startswith(f"{name}/") or name.startswith(f"{branch}/")), ""
-    )
-    if clash:
-        raise DevkitError(
-            f"the branch {branch} cannot be beside the branch {clash}", "One's name holds the other's.", remedy
-        )
-    folder = rebased_in(state, branch)
-    if folder:
-        raise DevkitError(
-            f"{branch} is being rebased in {folder}",
-            "It would move under the rebase.",
-            f"cd {shlex.quote(str(folder))} && devkit pr continue",
-            f"cd {shlex.quote(str(folder))} && devkit pr abort",
-        )
-    owner = request_of(state, branch)
-    if local and owner != request and local != seen:
-        whose = f"It is of pull request {owner.number} of {owner.remote}." if owner else "devkit did not make it."
-        raise DevkitError(
-            f"there is a branch {branch} already", whose, remedy, f"git branch -m {shlex.quote(branch)} NAME"
-        )
 
 
 def _can_switch(state: State, options: FetchOptions) -> None:
@@ -601,12 +410,12 @@ def _fetched(session: Session, arrival: Arrival, plan_: FetchPlan, old: str) -> 
     roles_ = base_of(now, session.app.config, arrival.branch)
     if roles_.base != arrival.request.remote:  # the branch has no settings yet
         roles_ = plan_.bases[arrival.request.remote]
-    near = nearest_base(session, now, _tip(arrival), roles_)
+    near = nearest_base(session, now, tip_of(arrival), roles_)
     if near != roles_.branch and options.way != "detach":
         session.git.execute(line("config", "--local", f"branch.{arrival.branch}.{BASE}", near))
     roles_ = replace(roles_, branch=near)
     base = refs.get(roles_.tracking, "")
-    done = Fetched(arrival, summarize(session.git, _tip(arrival), base, str(roles_)))
+    done = Fetched(arrival, summarize(session.git, tip_of(arrival), base, str(roles_)))
     if arrival.relation == "rewritten" and options.way != "detach":
         done.kept = old.removeprefix("refs/")
         start = base or arrival.oid  # without a base, the new tip's own commits are all there is to compare with

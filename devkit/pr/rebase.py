@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.git.command import Git, Line
-    from devkit.git.session import Change as Changing
+    from devkit.git.operation import Change as Changing
     from devkit.git.session import Session
     from devkit.git.state import Place, State
 
@@ -302,6 +302,7 @@ def after(
 ) -> Outcome:
     """Say how a rebase ended: it stopped, and stays so, or the uncommitted work is taken back."""
     session = change.session
+    session.warned = True  # what was put aside is dealt with here
     if place.operation:
         change.stays = True
         change.record.record["status"] = 1

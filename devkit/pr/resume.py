@@ -10,7 +10,7 @@ from devkit.errors import DevkitError
 from devkit.git import journal, snapshot, wip
 from devkit.git.changes import Change, changes_along, changes_between, typed
 from devkit.git.command import GitFailed, Line, line
-from devkit.git.session import return_to
+from devkit.git.operation import return_to
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
 from devkit.pr.rebase import CONFLICTS, after, kept_aside, left_aside, mark_of_this, operation_folder

@@ -15,7 +15,7 @@ from devkit.pr.stack import old_tip, parent_of
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from devkit.git.command import Commit
+    from devkit.git.command import Commit, Line
     from devkit.git.session import Session
     from devkit.git.state import State
 
@@ -29,6 +29,7 @@ class SquashPlan:
     Attributes:
         fork: the commit that they are on.
         commits: the newest first.
+        commit: the line that makes the one commit.
     """
 
     branch: str
@@ -36,12 +37,16 @@ class SquashPlan:
     fork: str
     commits: tuple[Commit, ...]
     message: str
+    commit: Line
 
     @property
     def steps(self) -> list[str]:
         """What will be run, as lines."""
-        commit = line("commit-tree", "-p", self.fork, f"{self.tip}^{{tree}}", data=os.fsencode(self.message))
-        return [str(commit), f"git update-ref refs/heads/{self.branch} NEW {self.tip}"]
+        return [str(self.commit), str(self.move("NEW"))]
+
+    def move(self, oid: str) -> Line:
+        """Return the line that moves the branch to the commit."""
+        return line("update-ref", "-m", "devkit: squashed", f"refs/heads/{self.branch}", oid, self.tip)
 
 
 def plan_squash(session: Session, state: State, which: str, message: str) -> SquashPlan:
@@ -71,7 +76,10 @@ def plan_squash(session: Session, state: State, which: str, message: str) -> Squ
         )
     first = commits[-1]
     rest = "".join(f"- {commit.subject}\n" for commit in reversed(commits[:-1]))
-    return SquashPlan(branch, tip, fork, tuple(commits), message or f"{first.message.strip()}\n\n{rest}".strip() + "\n")
+    message = message or f"{first.message.strip()}\n\n{rest}".strip() + "\n"
+    sign = ["-S"] if state.setting("commit.gpgsign").lower() in {"true", "1", "yes", "on"} else []
+    commit = line("commit-tree", *sign, "-p", fork, f"{tip}^{{tree}}", data=os.fsencode(message))
+    return SquashPlan(branch, tip, fork, tuple(commits), message, commit)
 
 
 def squash(session: Session, state: State, plan: SquashPlan) -> str:
@@ -79,14 +87,12 @@ def squash(session: Session, state: State, plan: SquashPlan) -> str:
     git = session.git
     author = git.text("log", "-1", "--format=%an%x00%ae%x00%ad", "--date=raw", plan.commits[-1].oid, "--").split("\0")
     env = dict(zip(("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_AUTHOR_DATE"), author, strict=True))
-    sign = ["-S"] if state.setting("commit.gpgsign").lower() in {"true", "1", "yes", "on"} else []
     tree = state.worktree_of(plan.branch)
     here = tree is not None and tree.path == state.place.top
     others = {tree.path: dict[str, str]()} if tree and not here and not tree.missing else {}
     writes = WriteSet(checkout=here, checkouts=others)
     with session.change(f"pr squash {plan.branch}", state, writes, branch=plan.branch) as change:
-        words = ("commit-tree", *sign, "-p", plan.fork, f"{plan.tip}^{{tree}}")
-        oid = git.read(*words, data=plan.message.encode(), env=env).decode().strip()
-        change.run(line("update-ref", "-m", "devkit: squashed", f"refs/heads/{plan.branch}", oid, plan.tip))
+        oid = change.run(plan.commit, env=env).stdout.decode().strip()
+        change.run(plan.move(oid))
         change.record.record["result"] = {"branch": plan.branch, "commit": oid, "commits": len(plan.commits)}
     return oid

@@ -54,9 +54,8 @@ class SavePlan:
         """What will be done, as lines."""
         tracked = [item.path for item in self.items if not item.untracked]
         lines = [f"# keep {item.path} as wip {self.number}" for item in self.items]
-        words = "git restore --source=HEAD --staged --worktree --"
-        lines += [f"{words} {' '.join(map(shlex.quote, tracked))}"] if tracked else []
-        return lines + [f"rm -- {shlex.quote(item.path)}" for item in self.items if item.untracked]
+        lines += [f"rm -- {shlex.quote(item.path)}" for item in self.items if item.untracked]
+        return lines + ([str(wip.head_line(tracked))] if tracked else [])
 
 
 @dataclass(frozen=True)
