@@ -16,7 +16,8 @@ import typer
 from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.console import Cell, Column
 from devkit.errors import DevkitError
-from devkit.git.session import open_session, short
+from devkit.git.session import open_session
+from devkit.git.since import short
 from devkit.git.undo import choices, operation_log, plan_undo, undo
 from devkit.text import ago, counted
 

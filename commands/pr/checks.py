@@ -50,18 +50,21 @@ def command(
         files[name] = Path(path)
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
-        branch, found, forge = examine(session, state, which, files)
-        while watch and any(finding.check.state == "running" for finding in found):
-            running = sum(finding.check.state == "running" for finding in found)
+        examined = examine(session, state, which, files)
+        while watch and (running := sum(one.check.state == "running" for one in examined.findings)):
             app.console.note(f"{running} running, asking again in {EVERY_S:g} s", "dim")
             time.sleep(EVERY_S)
-            branch, found, forge = examine(session, state, which, files)
+            examined = examine(session, state, which, files)
+    branch, found, forge = examined.branch, examined.findings, examined.forge
     failed = [finding for finding in found if finding.check.state in {"failed", "cancelled"}]
     again = [finding.check.name for finding in failed if rerun and forge and forge.rerun(finding.check)]
     if as_json:
-        app.console.json({"branch": branch, "checks": [_plain(finding) for finding in found], "rerun": again})
+        checks = [_plain(finding) for finding in found]
+        app.console.json({"branch": branch, "checks": checks, "rerun": again, "review": examined.review or None})
     else:
         _show(app.console, branch, found)
+        if examined.review:
+            app.console.note(f"  {examined.review}")
         if again:
             app.console.done(f"running again: {', '.join(again)}")
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE

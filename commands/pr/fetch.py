@@ -21,8 +21,9 @@ from devkit.errors import UsageError
 from devkit.git.command import branch_name
 from devkit.git.roles import parse_request
 from devkit.git.session import open_session
-from devkit.pr.fetch import CheckoutMode, FetchOptions, fetch, plan_fetch
-from devkit.pr.remote import ssh_host
+from devkit.pr.arrival import CheckoutMode, FetchOptions
+from devkit.pr.fetch import fetch, plan_fetch
+from devkit.pr.remote import ssh_host, with_remote
 from devkit.pr.trees import ccache_settings
 from devkit.text import duration
 
@@ -39,6 +40,10 @@ def command(
     detach: Annotated[bool, typer.Option("--detach", help="Check out the commit, and make no branch.")] = False,
     branch: Annotated[str, typer.Option("--branch", metavar="NAME", help="Another branch than pr/N.")] = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
+    add: Annotated[
+        bool,
+        typer.Option("--add-remote", help="Add the project as a remote where only a fork of it is here."),
+    ] = False,
     depth: Annotated[int, typer.Option("--depth", min=0, show_default=False, help="Fetch only so many commits.")] = 0,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -53,7 +58,8 @@ def command(
             "--worktree, --no-switch and --detach exclude each other; several requests only get branches.",
         )
     with open_session(app, changes=True, dry=dry_run) as session:
-        state = session.state()
+        state = session.state(status=False)
+        state, first = with_remote(session, state, requests) if add else (state, [])
         options = FetchOptions(
             tuple(
                 dict.fromkeys(
@@ -70,7 +76,7 @@ def command(
         if dry_run:
             for note in plan.notes:
                 app.console.look(note)
-            app.console.plan(plan.steps)
+            app.console.plan([*first, *plan.steps])
             return
         done = fetch(session, plan)
     took = duration(time.monotonic() - started)

@@ -112,6 +112,7 @@ def _cells(row: Row, title: int) -> tuple[str | Cell, ...]:
     words = [
         "folder is away" if row.missing else "",
         row.merged or (row.known.state if row.known else ""),
+        row.known.review if row.known and not row.merged else "",
         "dirty" if row.dirty else "",
     ]
     return (
@@ -137,6 +138,7 @@ def _plain(row: Row) -> dict[str, object]:
         "base": row.summary.base,
         "merged": row.merged or None,
         "state": row.known.state if row.known else None,
+        "review": (row.known.review if row.known else "") or None,
         "dirty": row.dirty,
         "current": row.current,
         "worktree": row.folder or None,

@@ -8,6 +8,7 @@ Example:  devkit pr push
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.pr._options import Which
 from devkit.git.session import open_session
 from devkit.pr.push import PushOptions, plan_push, push
+from devkit.pr.target import UnclearTarget
 
 NEWS = {
     "new": "pushed as a new branch",
@@ -37,7 +39,15 @@ def command(
     app = ctx.obj
     with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state(status=False)
-        plan = plan_push(session, state, PushOptions(which, remote, branch, verify=not no_verify))
+        options = PushOptions(which, remote, branch, verify=not no_verify)
+        try:
+            plan = plan_push(session, state, options)
+        except UnclearTarget as unclear:
+            chosen = app.console.choose(f"{unclear.what}; where to?", list(map(str, unclear.choices)))
+            if chosen is None:
+                raise
+            place = unclear.choices[chosen]
+            plan = plan_push(session, state, replace(options, remote=place.remote, name=place.name))
         if dry_run:
             app.console.plan(list(map(str, plan.steps)))
             return

@@ -54,6 +54,16 @@ class Finding:
     diagnosis: Diagnosis | None = None
 
 
+@dataclass(frozen=True)
+class Examined:
+    """The checks of a branch, the forge that told them, and how its reviews stand."""
+
+    branch: str
+    findings: list[Finding]
+    forge: Forge | None = None
+    review: str = ""
+
+
 def judge(check: Check, log: str, on_base: Mapping[str, str]) -> Finding:
     """Return what is known of a failed check by its words, its log and how it stands on the base."""
     words = f"{check.name}\n{check.text}\n{log}"
@@ -70,9 +80,7 @@ def judge(check: Check, log: str, on_base: Mapping[str, str]) -> Finding:
     return found
 
 
-def examine(
-    session: Session, state: State, which: str, logs: Mapping[str, Path]
-) -> tuple[str, list[Finding], Forge | None]:
+def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]) -> Examined:
     """Return the checks of a request, or of the branch that is checked out, each with what is known of it.
 
     Args:
@@ -92,14 +100,14 @@ def examine(
     if forge is None:
         if texts:
             found = [judge(Check(name, "failed"), text, {}) for name, text in texts.items()]
-            return branch, [replace(one, log=str(logs[one.check.name])) for one in found], None
+            return Examined(branch, [replace(one, log=str(logs[one.check.name])) for one in found])
         raise DevkitError(
             f"the checks of {branch} are known to the forge alone",
             "It is asked with a token, in GH_TOKEN or GITHUB_TOKEN, or through gh.",
             Hint("gh auth login"),
             Hint("devkit pr checks --log NAME=FILE", "reads a log that you saved from the check's page"),
         )
-    known = forge.request(request.number) if request else None
+    known = forge.request(request.number, review=True) if request else None
     commit = known.head if known else state.branches[branch]
     checks = forge.checks(commit)
     if checks is None:
@@ -118,7 +126,7 @@ def examine(
             read += 1
             text, name = forge.log(check.job), f"the log of job {check.job}"
         found.append(replace(judge(check, text, on_base), log=name if text else ""))
-    return branch, found, forge
+    return Examined(branch, found, forge, known.review if known else "")
 
 
 def _read(path: Path) -> str:

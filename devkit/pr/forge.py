@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -39,6 +39,7 @@ class Known:
     Attributes:
         state: ``open``, ``draft``, ``merged`` or ``closed``.
         checks: how its checks stand, in words.
+        review: ``approved``, ``changes requested by …`` or nothing.
         head_repository, head_branch: where it comes from: ``owner/name`` and the branch there.
     """
 
@@ -52,6 +53,7 @@ class Known:
     checks: str = ""
     number: int = 0
     page: str = ""
+    review: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,16 @@ class Forge:
         remember_secret(token)
         return cls(app, address.rstrip("/"), place, token, time.monotonic() + timeout_s)
 
-    def request(self, number: int, *, checks: bool = False) -> Known | None:
-        """Ask for a request, with how its checks stand; None where the forge does not answer."""
+    def request(self, number: int, *, checks: bool = False, review: bool = False) -> Known | None:
+        """Ask for a request, with how its checks and reviews stand; None where the forge does not answer."""
         data = self._get(f"pulls/{number}")
         try:
-            return self._known(data, checks=checks) if isinstance(data, dict) else None
+            known = self._known(data, checks=checks) if isinstance(data, dict) else None
         except (KeyError, TypeError):
             return None
+        if known and review and known.state in {"open", "draft"}:
+            return replace(known, review=review_of(self._get(f"pulls/{number}/reviews?per_page=100")))
+        return known
 
     def open_requests(self) -> list[Known] | None:
         """Return the open requests, the newest first; None where the forge does not answer."""
@@ -267,6 +272,17 @@ def parse_checks(runs: Any, statuses: Any) -> list[Check]:
         found.append(Check(str(status.get("context") or "?"), STATES.get(state, "running"), "", "", text, page))
     order = ["failed", "waiting", "running", "cancelled", "passed", "skipped"]
     return sorted(found, key=lambda check: (order.index(check.state), check.name.lower()))
+
+
+def review_of(data: Any) -> str:
+    """Return what the reviewers' last words come to: ``changes requested by …``, ``approved`` or nothing."""
+    last: dict[str, str] = {}
+    for review in data if isinstance(data, list) else []:
+        if isinstance(review, dict) and review.get("state") in {"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}:
+            last[str((review.get("user") or {}).get("login"))] = str(review["state"])
+    if "CHANGES_REQUESTED" in last.values():
+        return f"changes requested by {', '.join(who for who, state in last.items() if state == 'CHANGES_REQUESTED')}"
+    return "approved" if "APPROVED" in last.values() else ""
 
 
 def summary_of_checks(data: Any) -> str:

@@ -19,7 +19,7 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.git.command import Line
-    from devkit.git.session import Change as Changing
+    from devkit.git.operation import Change as Changing
     from devkit.git.session import Session
     from devkit.git.state import State
 

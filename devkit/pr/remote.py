@@ -7,12 +7,17 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.git.roles import locate, project_address
+from devkit.git.command import line, safe_url, word
+from devkit.git.roles import locate, page_of, project_address, remotes_at
+from devkit.redact import redact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devkit.app import App
     from devkit.git.command import GitFailed
     from devkit.git.roles import Request
+    from devkit.git.session import Session
     from devkit.git.state import State
 
 SSH_S = 2.0  # for ssh to read its configuration
@@ -77,8 +82,50 @@ def not_found(request: Request, state: State, project: str) -> DevkitError:
         why += f" {request.remote} may be a fork or a mirror, which has no requests of the project."
         url = project_address(state.remotes[request.remote], project) or "URL"
         then = f"adds the project; then devkit pr fetch {number}"
+        if url != "URL" and "upstream" not in state.remotes:
+            hints.append(Hint.of("devkit", "pr", "fetch", number, "--add-remote", purpose=f"adds {url} as upstream"))
         hints.append(Hint.of("git", "remote", "add", "upstream", url, purpose=then))
     return DevkitError(f"pull request {number} was not found on {request.remote} ({place})", why, *hints)
+
+
+def missing_remote(state: State, texts: Sequence[str], project: str) -> tuple[str, str]:
+    """Return the name and the address of the remote that requests are on where this clone has none that leads there.
+
+    A page's address says it; else the project's is told by that of the clone's only remote, a fork. Two empty texts:
+    nothing is missing, or it cannot be told.
+    """
+    for text in texts:
+        page = page_of(text)
+        if page and not remotes_at(state, page):
+            owner = locate(page).owner
+            name = owner if "upstream" in state.remotes else "upstream"
+            return (name, page) if name not in state.remotes else ("", "")
+    if len(state.remotes) == 1 and "upstream" not in state.remotes:
+        address = project_address(next(iter(state.remotes.values())), project)
+        return ("upstream", address) if address else ("", "")
+    return "", ""
+
+
+def with_remote(session: Session, state: State, texts: Sequence[str]) -> tuple[State, list[str]]:
+    """Add the remote that requests are on where it is missing, and return the state with it and the line that adds it.
+
+    In a dry run git takes the remote for there.
+    """
+    name, address = missing_remote(state, texts, str(session.app.config.get("pr.project")))
+    if not name:
+        return state, []
+    added = line("remote", "add", "--", word(name, "name of a remote"), safe_url(address))
+    if session.dry:
+        count = int(session.git.env["GIT_CONFIG_COUNT"])
+        settings = {"url": address, "fetch": f"+refs/heads/*:refs/remotes/{name}/*"}
+        for number, (key, value) in enumerate(settings.items(), count):
+            session.git.env[f"GIT_CONFIG_KEY_{number}"] = f"remote.{name}.{key}"
+            session.git.env[f"GIT_CONFIG_VALUE_{number}"] = value
+        session.git.env["GIT_CONFIG_COUNT"] = str(count + len(settings))
+    else:
+        session.git.execute(added)
+        session.app.console.note(f"added the remote {name}, {redact(address)}")
+    return session.state(status=False), [str(added)]
 
 
 def ssh_host(app: App, host: str) -> str:

@@ -75,7 +75,7 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
         tree = state.worktree_of(name)
         here = tree is not None and tree.path == state.place.top
         forge = forges[request.remote] if request else None
-        known = forge.request(request.number) if forge and request else None
+        known = forge.request(request.number, review=True) if forge and request else None
         missing = tree is not None and tree.missing
         dirty = bool(tree and not missing and (state.status if here else read_status(session.git.at(tree.path))).dirty)
         fetched = state.setting(f"branch.{name}.devkitfetched")

@@ -20,6 +20,8 @@ from devkit.git.roles import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devkit.git.roles import Request, Roles
     from devkit.git.session import Session
     from devkit.git.state import State
@@ -64,6 +66,18 @@ def remembered(state: State, branch: str) -> tuple[Target | None, str]:
 def remember_line(branch: str, target: Target, oid: str) -> tuple[str, ...]:
     """Return the words that remember where a branch was pushed."""
     return ("config", "--local", f"branch.{branch}.{REMEMBERED}", f"{target.remote} {target.name} {oid}")
+
+
+class UnclearTarget(DevkitError):
+    """A branch may go to one of some places, which only its author knows."""
+
+    def __init__(self, what: str, why: str, which: str, choices: Sequence[Target]) -> None:
+        lines = (
+            Hint.of("devkit", "pr", "push", *([which, "--remote", one.remote] if which else []), "--branch", one.name)
+            for one in choices
+        )
+        super().__init__(what, why, *lines)
+        self.choices = tuple(choices)
 
 
 def target_of(session: Session, state: State, branch: str, remote: str = "", name: str = "") -> Target:
@@ -122,11 +136,11 @@ def own_target(session: Session, state: State, branch: str, base: Roles) -> Targ
         return Target(chosen, upstream)
     if upstream == base.branch or f"refs/remotes/{base.base}/{upstream}" in state.refs:
         return Target(chosen, branch)  # it began at a branch of the project's
-    raise DevkitError(
+    raise UnclearTarget(
         f"it is not clear whether {branch} goes to {chosen}/{upstream} or {chosen}/{branch}",
         f"{chosen}/{upstream} is its upstream, which may only be where it began.",
-        Hint.of("devkit", "pr", "push", "--branch", upstream),
-        Hint.of("devkit", "pr", "push", "--branch", branch),
+        "",
+        [Target(chosen, upstream), Target(chosen, branch)],
     )
 
 
@@ -147,10 +161,11 @@ def request_target(session: Session, state: State, branch: str, request: Request
     if len(found) == 1:
         return found[0]
     if found:
-        raise DevkitError(
+        raise UnclearTarget(
             f"it is not clear which branch pull request {number} comes from",
             f"{', '.join(map(str, found))} are at its commit.",
-            *(Hint.of("devkit", "pr", "push", number, "--remote", one.remote, "--branch", one.name) for one in found),
+            number,
+            found,
         )
     raise DevkitError(
         f"it is not known which branch pull request {number} comes from",

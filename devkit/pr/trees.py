@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from devkit.git.changes import Change
     from devkit.git.command import Git
-    from devkit.git.session import Change as Changing
+    from devkit.git.operation import Change as Changing
     from devkit.git.state import State
 
 
