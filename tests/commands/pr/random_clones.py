@@ -71,6 +71,8 @@ def warm_up() -> None:
         *(f"pr.{name}" for name in ("start", "squash")),
         "wip.drop",
     ]
+    for name in ("operation", "wip", "undo"):
+        importlib.import_module(f"devkit.git.{name}")
     for name in [*names, "wip.save", "wip.restore", *(f"_cli.{name}" for name in ("main", "run", "typer_command"))]:
         importlib.import_module(f"devkit.commands.{name}")
     for name in ("show", "forge", "wip"):
@@ -188,6 +190,7 @@ class Case:
             self.fetch(rng, wanted)
         if rng.random() < 0.2:
             git(self.clone, "config", "rerere.enabled", "true")
+        self.arrange(rng)
         if wanted == "back":
             self.devkit("pr", "fetch", rng.choice(["7", "8"]), "--no-switch")
             if rng.random() < 0.4:
@@ -209,6 +212,24 @@ class Case:
             self.edit(rng, 1 + rng.randrange(3))
             self.devkit("wip", "save", *rng.choice([[], ["dir"], ["a.cc"]]))
             self.edit(rng, rng.choice([0, 0, 1]))
+
+    def arrange(self, rng: random.Random) -> None:
+        """Set up a clone as some are: sparse, with another index, a locked worktree, a stack, packed, after a gc."""
+        kind = rng.choice(["", "", "", "sparse", "split", "version", "cache", "locked", "stacked", "packed", "gc"])
+        self.told.append(kind)
+        lines = {
+            "sparse": [["sparse-checkout", "set", "dir"]],
+            "split": [["update-index", "--split-index"]],
+            "version": [["update-index", "--index-version", "4"]],
+            "cache": [["config", "core.untrackedCache", "true"], ["update-index", "--untracked-cache"]],
+            "locked": [["worktree", "add", "-q", "-b", "kept", "../kept"], ["worktree", "lock", "../kept"]],
+            "packed": [["pack-refs", "--all"]],
+            "gc": [["gc", "-q", "--prune=now"]],
+        }
+        for words in lines.get(kind, []):
+            git(self.clone, *words, check=False)
+        if kind == "stacked":
+            self.devkit("pr", "start", "upper", "--on", "feature")
 
     def fetch(self, rng: random.Random, wanted: str) -> None:
         """Fetch requests beforehand; the author may push again since."""

@@ -139,3 +139,22 @@ def test_a_request_is_opened_from_what_was_pushed(clone: Clone, forge: Forge) ->
     serve(forge, "pulls", request(13, "1"))
     said = clone.devkit("pr", "create", "--yes", env=environment(forge))
     assert "✓ opened 13: Fix the op" in said.text
+
+
+def test_how_reviewers_stand_is_told(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls/7", request(7, "1234"))
+    reviews = [
+        {"state": "APPROVED", "user": {"login": "ann"}},
+        {"state": "CHANGES_REQUESTED", "user": {"login": "bo"}},
+        {"state": "COMMENTED", "user": {"login": "bo"}},
+    ]
+    serve(forge, "pulls/7/reviews", reviews)
+    serve(forge, "commits/1234/check-runs", {"check_runs": []})
+    env = environment(forge)
+    assert "open, changes requested by bo" in clone.devkit("pr", "list", env={**env, "COLUMNS": "200"}).text
+    found = json.loads(clone.devkit("pr", "checks", "7", "--json", env=env).text)
+    assert found["review"] == "changes requested by bo"
+    serve(forge, "pulls/7/reviews", [*reviews, {"state": "APPROVED", "user": {"login": "bo"}}])
+    rows = json.loads(clone.devkit("pr", "list", "--json", env=env).text)
+    assert [row["review"] for row in rows if row["number"] == 7] == ["approved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from tests.commands.pr.conftest import Clone, Forge
 
 _NUMBERS = itertools.count()
+WHOLES = ("# devkit wip", "# in ", "devkit undo ")  # lines that stand for one of devkit's own acts
+LOOKS = ("git ls-remote ", "git fetch ")  # what the dry run did too: the remotes are asked, beside all that is here
 
 
 def plain(clone: Clone, forge: Forge) -> None:
@@ -145,6 +148,35 @@ CASES: list[tuple[Callable[[Clone, Forge], None], str]] = [
 ]
 
 
+def _planned(text: str) -> list[str]:
+    """Return the lines of git that a dry run printed, without what goes into their standard input."""
+    lines = re.sub(r"^printf ('([^']|'\"'\"')*'|\S+) \| ", "", text, flags=re.MULTILINE).splitlines()
+    return [_timeless(line) for line in lines if line.startswith("git ")]
+
+
+def _executed(text: str) -> list[str]:
+    """Return the lines of git that a run with ``-v`` showed."""
+    return [_timeless(line[2:]) for line in text.splitlines() if line.startswith("$ git ")]
+
+
+def _timeless(line: str) -> str:
+    return re.sub(r"(devkitFetched) \d+", r"\1 NOW", line)
+
+
+def _is(planned: str, executed: str) -> bool:
+    """Tell whether a line is the planned one, in which NEW stands for a commit that is still to be made."""
+    return re.fullmatch(re.escape(planned).replace("NEW", "[0-9a-f]{40}"), executed) is not None
+
+
+def _in_order(lines: list[str], among: list[str]) -> list[str]:
+    """Return the first of the lines, and what follows, that do not come in this order among others."""
+    rest = iter(among)
+    for number, line in enumerate(lines):
+        if not any(_is(line, executed) for executed in rest):
+            return lines[number:]
+    return []
+
+
 def _refusal(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(("✗", "  →"))]
 
@@ -158,7 +190,13 @@ def test_a_dry_run_ends_as_the_run_does(
     then = refs(clone.folder), saved(clone.folder), clone.status(), refs(forge.bare("me/Paddle"))
     dry = clone.devkit(*words, "--dry-run")
     assert (refs(clone.folder), saved(clone.folder), clone.status(), refs(forge.bare("me/Paddle"))) == then
-    real = clone.devkit(*words)
+    real = clone.devkit(*words, "-v")
+    if real.status == 0:
+        planned, executed = _planned(dry.text), _executed(real.text)
+        assert _in_order(planned, executed) == []
+        unplanned = [step for step in executed if not any(_is(line, step) for line in planned)]
+        unplanned = [step for step in unplanned if not step.startswith(LOOKS)]
+        assert unplanned == [] or any(word in dry.text for word in WHOLES)
     if real.status:
         assert _refusal(dry.text) == _refusal(real.text)
         assert dry.status == real.status

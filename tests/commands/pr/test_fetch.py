@@ -355,3 +355,28 @@ def test_a_request_that_shares_no_commit_with_the_base_is_said_to(clone: Clone, 
     assert "✓ pr/11  1 commit, 3 behind upstream/develop" in clone.devkit("pr", "fetch", "11").text
     said = clone.devkit("pr", "show")
     assert (said.status, said.text.splitlines()[0]) == (1, "✗ pr/11 and upstream/develop have no commit in common")
+
+
+def test_a_clone_of_the_fork_alone_gets_the_project(clone: Clone, forge: Forge) -> None:
+    clone.git("remote", "remove", "upstream")
+    clone.git("remote", "rename", "fork", "origin")
+    env = {"DEVKIT_PR_PROJECT": "project"}
+    said = clone.devkit("pr", "fetch", "7", env=env)
+    assert said.status == 1
+    assert "devkit pr fetch 7 --add-remote" in said.text
+    plan = clone.devkit("pr", "fetch", "7", "--add-remote", "--dry-run", env=env)
+    assert plan.status == 0, plan.text
+    assert f"git remote add -- upstream {forge.url('project/Paddle')}" in plan.text
+    assert clone.git("remote") == "origin"
+    said = clone.devkit("pr", "fetch", "7", "--add-remote", env=env)
+    assert said.status == 0, said.text
+    assert clone.git("remote", "get-url", "upstream") == forge.url("project/Paddle")
+    assert clone.status()[0] == "## pr/7"
+
+
+def test_a_page_of_a_repository_without_a_remote_gets_one(clone: Clone, forge: Forge) -> None:
+    clone.git("remote", "remove", "upstream")
+    page = f"{forge.url('project/Paddle').removesuffix('.git')}/pull/7"
+    said = clone.devkit("pr", "fetch", page, "--add-remote", "--dry-run")
+    assert "git remote add -- upstream" in said.text
+    assert clone.git("remote") == "fork"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -230,6 +232,30 @@ def test_an_upstream_of_another_name_is_asked_about(clone: Clone, forge: Forge) 
     assert clone.devkit("pr", "push", "--branch", "seven").status == 0
     clone.commit("More", fix_txt="2\n")
     assert "✓ fix → fork/seven: pushed" in clone.devkit("pr", "push").text  # remembered
+
+
+def test_on_a_terminal_it_asks_where_to_push(clone: Clone, forge: Forge) -> None:
+    clone.git("push", "-q", "fork", "develop~1:refs/heads/seven")
+    clone.git("switch", "-q", "-c", "fix", "--track", "fork/seven")
+    clone.commit("Fix", fix_txt="1\n")
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "devkit", "pr", "push"],
+        cwd=clone.folder,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "XDG_STATE_HOME": str(clone.state), "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        os.write(main, b"2\n")
+        said = b""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            while data := os.read(main, 4096):
+                said += data
+        status = process.wait(60)
+    os.close(main)
+    assert "refs/heads/fix" in str(forge.refs("me/Paddle")), (status, said.decode())
 
 
 def test_ones_own_request_is_pushed_again_and_again(clone: Clone, forge: Forge) -> None:

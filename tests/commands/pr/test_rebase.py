@@ -319,3 +319,11 @@ def test_nothing_is_recorded_as_a_resolution_that_was_none(clone: Clone, way: li
     assert not (clone.folder / ".git" / "MERGE_RR").exists()
     clone.commit("Other work", other_txt="1")
     assert clone.devkit("pr", "rebase", "8").status == 1  # it stops again: rerere has learned nothing
+
+
+def test_carried_work_is_no_work_that_was_left_behind(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.write("b.py", numbered(9, l1="mine"))
+    said = clone.devkit("pr", "rebase")
+    assert said.status == 0
+    assert "ended by hand" not in said.text

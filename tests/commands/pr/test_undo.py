@@ -335,7 +335,7 @@ def test_variables_of_a_hook_do_not_send_it_elsewhere(clone: Clone, tmp_path: Pa
 def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devkit.git.journal.LOCK_WAIT_S", 0.3)
+    monkeypatch.setattr("devkit.git.lock.LOCK_WAIT_S", 0.3)
     hook = clone.folder / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nsleep 30 > /dev/null 2>&1 &\necho $! > ../sleeper.pid\n")
@@ -361,7 +361,7 @@ def test_the_lines_are_shown_and_a_dry_run_of_undo_changes_nothing(clone: Clone)
     assert "\n$ git switch --no-recurse-submodules --no-track -c pr/7 " in said.text
     before = look(clone)
     said = clone.devkit("undo", "--dry-run")
-    assert "git update-ref -d refs/heads/pr/7\n" in said.text
+    assert "delete refs/heads/pr/7" in said.text
     assert differences(before, look(clone)) == []
 
 
@@ -690,3 +690,14 @@ def test_each_undo_goes_one_further_back_and_each_redo_one_forward(clone: Clone)
     assert found[0]["command"] == "pr fetch 9"
     assert found[0]["state"] == "undo is here"
     assert "refs/heads/pr/9" in found[0]["refs"]
+
+
+def test_a_pipe_that_a_skip_replaced_comes_back(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    assert clone.devkit("pr", "rebase").status == 1
+    (clone.folder / "a.cc").unlink()
+    os.mkfifo(clone.folder / "a.cc", 0o600)
+    assert clone.devkit("pr", "skip").status == 0
+    assert not (clone.folder / "a.cc").is_fifo()
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").is_fifo()

@@ -19,7 +19,7 @@ from tests.commands.pr.random_clones import run, template, warm_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "300"))
+CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "80"))
 FIRST = int(os.environ.get("DEVKIT_FUZZ_FIRST", "0"))
 WORKERS = 2
 ROOM = 64 << 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 from tests.commands.pr.conftest import numbered
@@ -219,3 +220,14 @@ def test_work_follows_a_file_that_was_renamed(clone: Clone, forge: Forge) -> Non
     clone.git("commit", "-q", "-m", "Move it")
     assert clone.devkit("wip", "restore").status == 0
     assert clone.status()[1:] == [" M other.cc"]
+
+
+def test_what_is_too_large_is_refused_before_git_stores_it(clone: Clone) -> None:
+    clone.write("large.bin", "")
+    os.truncate(clone.folder / "large.bin", 3 << 30)
+    before = clone.git("count-objects")
+    said = clone.devkit("wip", "save")
+    assert said.status == 1
+    assert "large.bin (3.00 GiB)" in said.text, said.text
+    assert clone.git("count-objects") == before
+    assert clone.devkit("pr", "fetch", "7").status == 0  # which does not touch it

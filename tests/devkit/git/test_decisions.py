@@ -14,7 +14,8 @@ from devkit.git.roles import Request
 from devkit.git.snapshot import Checkout, File, Snapshot, decode, encode
 from devkit.git.state import Entry, Place, State, Status, Worktree, parse_config, parse_status, parse_worktrees
 from devkit.git.wip import NOTHING, Item, Now, Side, decide
-from devkit.pr.fetch import Arrival, CheckoutMode, FetchOptions, Relation, plan
+from devkit.pr.arrival import Arrival, CheckoutMode, FetchOptions, Relation
+from devkit.pr.fetch import plan
 from devkit.pr.forge import summary_of_checks
 from devkit.pr.summary import parse_shortstat
 
@@ -54,26 +55,26 @@ THERE = (Worktree(Path("/y"), A, "pr/7"),)
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [
-        (lines("new"), [TRACK + "0" * 40, f"{SWITCH}--no-track -c pr/7 {B}"]),
-        (lines("new", "branch"), [TRACK + "0" * 40, f"git branch --no-track -- pr/7 {B}"]),
-        (lines("new", "detach"), [TRACK + "0" * 40, f"{SWITCH}--detach {B}"]),
-        (lines("new", "worktree"), [TRACK + "0" * 40, f"git worktree add --no-track -b pr/7 -- /w {B}"]),
+        (lines("new"), [f"{SWITCH}--no-track -c pr/7 {B}", TRACK + "0" * 40]),
+        (lines("new", "branch"), [f"git branch --no-track -- pr/7 {B}", TRACK + "0" * 40]),
+        (lines("new", "detach"), [f"{SWITCH}--detach {B}", TRACK + "0" * 40]),
+        (lines("new", "worktree"), [f"git worktree add --no-track -b pr/7 -- /w {B}", TRACK + "0" * 40]),
         (lines("same"), [f"{SWITCH}pr/7"]),
         (lines("same", branch="pr/7", worktrees=HERE), []),
         (lines("same", "worktree"), ["git worktree add -- /w pr/7"]),
         (lines("ahead", "branch"), []),
-        (lines("forward"), [TRACK + A, f"{SWITCH}--no-track -C pr/7 {B}"]),
-        (lines("forward", "branch"), [TRACK + A, f"git branch --no-track --force -- pr/7 {B}"]),
-        (lines("forward", "branch", "pr/7", HERE), [TRACK + A, f"{SWITCH}--no-track -C pr/7 {B}"]),
+        (lines("forward"), [f"{SWITCH}--no-track -C pr/7 {B}", TRACK + A]),
+        (lines("forward", "branch"), [f"git branch --no-track --force -- pr/7 {B}", TRACK + A]),
+        (lines("forward", "branch", "pr/7", HERE), [f"{SWITCH}--no-track -C pr/7 {B}", TRACK + A]),
         (
             lines("forward", "worktree"),
-            [TRACK + A, f"git branch --no-track --force -- pr/7 {B}", "git worktree add -- /w pr/7"],
+            [f"git branch --no-track --force -- pr/7 {B}", "git worktree add -- /w pr/7", TRACK + A],
         ),
         (
             lines("forward", worktrees=THERE),
-            [TRACK + A, f"git -C /y switch --no-recurse-submodules --no-track -C pr/7 {B}"],
+            [f"git -C /y switch --no-recurse-submodules --no-track -C pr/7 {B}", TRACK + A],
         ),
-        (lines("rewritten"), [TRACK + A, KEEP, f"{SWITCH}--no-track -C pr/7 {B}"]),
+        (lines("rewritten"), [KEEP, f"{SWITCH}--no-track -C pr/7 {B}", TRACK + A]),
     ],
 )
 def test_the_lines_that_put_a_request_in_its_place(found: list[str], wanted: list[str]) -> None:
