@@ -18,7 +18,7 @@ from devkit import mkl
 from devkit.errors import DevkitError
 from devkit.files import link_atomically
 from devkit.kernels.protocol import PROTOCOL
-from devkit.paths import cache_home
+from devkit.paths import cache_home, private_folder
 from devkit.process import TURN_S
 
 if TYPE_CHECKING:
@@ -60,9 +60,20 @@ def device_side_folder() -> Path:
 
 
 def device_side() -> Path:
-    """Return the folder to put on an environment's path: it holds a link to this package and nothing else."""
-    package, folder = _package(), device_side_folder()
-    link = folder / "devkit"
+    """Return the folder to put on an environment's path: it holds a link to this package and nothing else.
+
+    Raises:
+        DevkitError: neither devkit's cache nor the folder of temporary files can be written.
+    """
+    folder = device_side_folder()
+    try:
+        return _linked(folder)
+    except DevkitError:
+        return _linked(private_folder() / folder.parent.name / folder.name)
+
+
+def _linked(folder: Path) -> Path:
+    package, link = _package(), folder / "devkit"
     if not link.is_symlink() or link.readlink() != package:
         link_atomically(link, package)
     return folder

@@ -42,11 +42,16 @@ def user_home() -> Path:
     try:
         return Path(pwd.getpwuid(os.getuid()).pw_dir)
     except KeyError:
-        return _homeless()
+        return private_folder()
 
 
 @cache
-def _homeless() -> Path:
+def private_folder() -> Path:
+    """Return a folder among the temporary files that only this user writes to; the same one each time, if that can be.
+
+    Raises:
+        OSError: there is no folder for temporary files.
+    """
     folder = Path(tempfile.gettempdir(), f"devkit-{os.getuid()}")
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -77,8 +82,15 @@ def data_home() -> Path:
 
 
 def cache_home() -> Path:
-    """Return the folder of what devkit can make again."""
-    return _folder("cache", "XDG_CACHE_HOME", ".cache", platformdirs.user_cache_dir("devkit"))
+    """Return the folder of what devkit can make again; where that cannot be written, a temporary one."""
+    folder = _folder("cache", "XDG_CACHE_HOME", ".cache", platformdirs.user_cache_dir("devkit"))
+    return folder if can_be_made(folder) else private_folder() / "cache"
+
+
+def can_be_made(folder: Path) -> bool:
+    """Tell whether a folder, or what is missing of the way to it, may be written by this user."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def config_home() -> Path:

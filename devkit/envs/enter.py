@@ -34,7 +34,9 @@ def activated(environment: Environment, environ: Mapping[str, str]) -> dict[str,
     """Return the variables of a process in an environment: what ``activate`` sets, and nothing else changed."""
     folder = environment.folder.absolute()
     changed = {name: value for name, value in environ.items() if name != "PYTHONHOME"}
-    ours = [str(folder / "bin"), str(shims())]
+    ours = [str(folder / "bin")]
+    with contextlib.suppress(DevkitError):  # a full disk; the environment's own pip and uv still serve
+        ours.append(str(shims()))
     path = [each for each in environ.get("PATH", os.defpath).split(os.pathsep) if each not in ours]
     changed["PATH"] = os.pathsep.join((*ours, *path))
     if (folder / "conda-meta").is_dir():

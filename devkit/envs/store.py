@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 from devkit import locks
 from devkit.envs.places import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
 from devkit.errors import DevkitError, UsageError
-from devkit.files import explained, write_atomically
+from devkit.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,17 +176,19 @@ def python_version(folder: Path) -> str:
     return packages.parent.name.removeprefix("python") if packages else "?"
 
 
-def _mark(folder: Path) -> Path:
+def _marks(folder: Path) -> tuple[Path, ...]:
+    """Return where the making of an environment is marked; beside it where devkit's own folder cannot be written."""
     digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
-    return home() / CREATING / digest
+    return home() / CREATING / digest, folder.with_name(f".{folder.name.lstrip('.')}{CREATING}")
 
 
 def unfinished(folder: Path) -> bool:
     """Tell whether the making of this environment goes on, or was cut off."""
-    try:
-        return _mark(folder).stat().st_size > 0
-    except FileNotFoundError:
-        return False
+    for mark in _marks(folder):
+        with contextlib.suppress(OSError):
+            if mark.stat().st_size > 0:
+                return True
+    return False
 
 
 @contextlib.contextmanager
@@ -194,16 +196,23 @@ def creating(folder: Path) -> Iterator[bool]:
     """Hold the lock below which ``folder`` is made; yields whether an earlier making was cut off.
 
     From ``begin`` on, the lock's file names the folder for as long as that is not whole, so that a half-made one is
-    known as such after SIGKILL too. It stays if the block, once begun, leaves a folder behind with an error.
+    known as such after SIGKILL too. It stays if the block, once begun, leaves a folder behind with an error. Where no
+    such file can be written, the work goes on without.
 
     Raises:
         DevkitError: another devkit is making it.
     """
-    mark = _mark(folder)
-    exclusive = locks.ExclusiveFile(mark.with_suffix(".held"))
-    with explained(mark):
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(mark, exclusive)
+    for mark in _marks(folder):
+        exclusive = locks.ExclusiveFile(mark.with_suffix(".held"))
+        try:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            file = _lock(mark, exclusive)
+        except OSError:
+            continue
+        break
+    else:
+        yield False
+        return
     if file is None:
         raise DevkitError(
             f"{folder.name} is being made by another devkit",
@@ -224,7 +233,10 @@ def creating(folder: Path) -> Iterator[bool]:
 
 def begin(folder: Path) -> None:
     """Note, below the lock, that from here on ``folder`` is devkit's to remove if its making is cut off."""
-    _mark(folder).write_text(f"{folder}\n", "utf-8")
+    for mark in _marks(folder):
+        if mark.exists():
+            with contextlib.suppress(OSError):
+                mark.write_text(f"{folder}\n", "utf-8")
 
 
 def _lock(mark: Path, exclusive: locks.ExclusiveFile) -> IO[str] | None:

@@ -139,7 +139,11 @@ def binary() -> str:
 def environ(app: App, line: Line) -> dict[str, str]:
     """Return the environment that a line of uv runs in."""
     inherited = {name: value for name, value in app.child_environment().items() if name not in DROPPED}
-    kept = {"UV_CACHE_DIR": str(paths.cache_home() / "uv")} if paths.own_home() else {}
+    kept = {}
+    if paths.own_home():
+        kept = {"UV_CACHE_DIR": str(paths.cache_home() / "uv")}
+    elif not paths.can_be_made(Path(inherited.get("XDG_CACHE_HOME") or paths.user_home() / ".cache") / "uv"):
+        kept = {"UV_CACHE_DIR": str(paths.private_folder() / "cache" / "uv")}
     return {**kept, **inherited, **line.variables}
 
 

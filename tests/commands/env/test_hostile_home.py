@@ -1,0 +1,62 @@
+"""A home that is full, cannot be written, or has no locks: the work is done all the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.commands.env.conftest import Index
+    from tests.conftest import Devkit
+
+NO_RECORD = "! no record of this run is kept ("
+
+
+def lives_in(home: Path | str) -> dict[str, str]:
+    return {"HOME": str(home), **{f"XDG_{each}_HOME": "" for each in ("CONFIG", "STATE", "DATA", "CACHE")}}
+
+
+def check_the_work(devkit: Devkit, index: Index, env: dict[str, str]) -> None:
+    index.add("one", "1.0")
+    index.add("two", "1.0")
+    made = devkit("env", "create", "--paddle", "none", "--with", "one", "--index-url", index.url, env=env)
+    assert (made.status, made.err.count(NO_RECORD)) == (0, 1), made.err
+    changed = devkit("env", "install", "two", "--index-url", index.url, "--json", env=env)
+    assert (changed.status, changed.err.count(NO_RECORD)) == (0, 1), changed.err
+    assert json.loads(changed.out)["changed"] == {"two": {"from": "", "to": "1.0"}}
+    ran = devkit("env", "run", "--", "python", "-c", "import one, two; print(two.VALUE)", env=env)
+    assert (ran.status, ran.out) == (0, "1\n"), ran.err
+    assert devkit("env", "list", "--json", env=env).status == 0
+    removed = devkit("env", "remove", ".venv", env=env)
+    assert removed.status == 0, removed.err
+
+
+def test_a_home_that_cannot_be_written_is_no_condition_of_the_work(
+    devkit: Devkit, index: Index, tmp_path: Path
+) -> None:
+    check_the_work(devkit, index, lives_in("/proc/nobody"))
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+@pytest.fixture
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home on a disk of its own that is full; takes root, as the other tests of engines do."""
+    folder = tmp_path_factory.mktemp("full")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder], check=True, timeout=60)
+    try:
+        with pytest.raises(OSError, match="No space"), (folder / "filler").open("wb") as file:
+            file.write(b"x" * (1 << 20))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True, timeout=60)
+
+
+@pytest.mark.engine
+def test_a_home_that_is_full_is_no_condition_of_the_work(devkit: Devkit, index: Index, full: Path) -> None:
+    check_the_work(devkit, index, lives_in(full))
