@@ -10,10 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, new_file_mode, write_atomically
 from devkit.locks import flock
-from devkit.paths import config_home
+from devkit.paths import can_be_made, config_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,6 +119,50 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What is to be written into a file of settings.
+
+    Attributes:
+        value: None takes the key out.
+        project: whether the file is the project's, which others read.
+        private: whether the value holds a password: then nobody else may read the file.
+    """
+
+    path: Path
+    key: str
+    value: Any = None
+    project: bool = False
+    private: bool = False
+
+    def lines(self) -> list[str]:
+        """Return what changes, as the file has it."""
+        import tomlkit
+
+        section, name = self.key.split(".", 1)
+        line = name if self.value is None else tomlkit.dumps({name: self.value}).strip()
+        return [f"{self.path}: {'remove' if self.value is None else 'set'} [{section}] {line}"]
+
+    def apply(self, text: str) -> str:
+        """Return the file's text with the change in it; comments stay.
+
+        Raises:
+            DevkitError: it does not parse, or its section is not one.
+        """
+        import tomlkit
+
+        document: Any = _parsed(self.path, text)
+        found = _find(document.unwrap(), self.key, self.path)
+        section, name = self.key.split(".", 1)
+        if self.value is not None:
+            document.setdefault(section, tomlkit.table())[name] = self.value
+        elif found is not None:
+            del document[section][name]
+            if not document[section]:
+                del document[section]
+        return str(tomlkit.dumps(document))
+
+
+@dataclass(frozen=True)
 class Config:
     """The settings of one run of devkit."""
 
@@ -155,25 +199,55 @@ class Config:
                 return Value(check(setting, found, str(path)), str(path))
         return Value(setting.default, "default")
 
-    def set(self, key: str, text: str, *, project: bool = False) -> Path:
-        """Write ``key`` into the user's file, or the project's, and return that file's path; comments stay."""
-        import tomlkit
+    def plan_set(self, key: str, text: str, *, project: bool = False) -> Change:
+        """Return what setting ``key`` in the user's file, or the project's, comes to; nothing is changed.
 
+        Raises:
+            UsageError: there is no such setting, it is not such a value, or a project cannot set it.
+            DevkitError: the file does not parse, or cannot be written.
+        """
         setting = known(key)
         if project and not setting.project_sets:
             why = "It names a program to run or a place that secrets go to, and a project is not only yours."
             raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
         value = parse(setting, text, "the command line")
+        private = "@" in text and not setting.project_sets  # an address with a password in it
+        return self._planned(Change(self.file(project=project), key, value, project=project, private=private))
+
+    def plan_unset(self, key: str, *, project: bool = False) -> Change | None:
+        """Return what taking ``key`` out of the user's file, or the project's, comes to; None where it is not in it.
+
+        Raises:
+            UsageError: there is no such setting.
+            DevkitError: the file does not parse, or cannot be written.
+        """
+        known(key)
         path = self.file(project=project)
-        with _changing(path) as (target, mode):
-            document = _parsed(path, _text(path))
-            _find(document.unwrap(), key, path)
-            section, name = key.split(".", 1)
-            document.setdefault(section, tomlkit.table())[name] = value
-            new = new_file_mode() if project else SECRET
-            private = "@" in text and not setting.project_sets  # an address with a password in it
-            write_atomically(target, tomlkit.dumps(document).encode(), mode=(mode & SECRET if private else mode) or new)
-        return path
+        if not path.is_file() or _find(_parsed(path, _text(path)).unwrap(), key, path) is None:
+            return None
+        return self._planned(Change(path, key, project=project))
+
+    @staticmethod
+    def _planned(change: Change) -> Change:
+        change.apply(_text(change.path))
+        folder = change.path.resolve().parent
+        if not can_be_made(folder):
+            why = "Permission denied." if folder.is_dir() else "Its folder cannot be made."
+            raise DevkitError(f"{change.path} cannot be written", why, Hint.of("ls", "-ld", str(folder)))
+        return change
+
+    def execute(self, change: Change) -> None:
+        """Write a change that was planned: to the file as it is by then, so that no other writer's is lost."""
+        with _changing(change.path) as (target, mode):
+            new = new_file_mode() if change.project else SECRET
+            text = change.apply(_text(change.path))
+            write_atomically(target, text.encode(), mode=(mode & SECRET if change.private else mode) or new)
+
+    def set(self, key: str, text: str, *, project: bool = False) -> Path:
+        """Write ``key`` into the user's file, or the project's, and return that file's path; comments stay."""
+        change = self.plan_set(key, text, project=project)
+        self.execute(change)
+        return change.path
 
     def unset(self, key: str, *, project: bool = False) -> Path | None:
         """Take ``key`` out of the user's file, or the project's; return that file's path, None where it was not in it.
@@ -181,22 +255,10 @@ class Config:
         Raises:
             UsageError: there is no such setting.
         """
-        import tomlkit
-
-        known(key)
-        path = self.file(project=project)
-        if not path.is_file():
-            return None
-        section, name = key.split(".", 1)
-        with _changing(path) as (target, mode):
-            document: Any = _parsed(path, _text(path))
-            if _find(document.unwrap(), key, path) is None:
-                return None
-            del document[section][name]
-            if not document[section]:
-                del document[section]
-            write_atomically(target, tomlkit.dumps(document).encode(), mode=mode or SECRET)
-        return path
+        change = self.plan_unset(key, project=project)
+        if change is not None:
+            self.execute(change)
+        return change.path if change else None
 
     def file(self, *, project: bool = False) -> Path:
         """Return the user's file, or the project's: ``devkit.toml`` here where there is none above."""

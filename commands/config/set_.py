@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
 from devkit.commands.config.get import Key
 
 
@@ -20,9 +21,16 @@ def command(
     key: Key,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value; a list is a,b; - reads standard input.")],
     project: Annotated[bool, typer.Option("--project", help="Write devkit.toml in the project.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     app = ctx.obj
-    path = app.config.set(key, sys.stdin.readline().rstrip("\n") if value == "-" else value, project=project)
+    text = sys.stdin.readline().rstrip("\n") if value == "-" else value
+    change = app.config.plan_set(key, text, project=project)
+    if dry_run:
+        app.console.plan(change.lines())
+        return
+    app.config.execute(change)
+    path = change.path
     app.console.done(f"{key} set in {path}")
     for each in app.config.problems():
         app.console.look(each)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.options import DryRun
 from devkit.commands.config.get import Key
 
 
@@ -16,12 +17,17 @@ def command(
     ctx: typer.Context,
     key: Key,
     project: Annotated[bool, typer.Option("--project", help="Change devkit.toml in the project.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     app = ctx.obj
-    path = app.config.unset(key, project=project)
-    if path is None:
+    change = app.config.plan_unset(key, project=project)
+    if change is None:
         app.console.note(f"{key} is not set in {app.config.file(project=project)}")
+    elif dry_run:
+        app.console.plan(change.lines())
+        return
     else:
-        app.console.done(f"{key} taken out of {path}")
+        app.config.execute(change)
+        app.console.done(f"{key} taken out of {change.path}")
     now = type(app.config).load().lookup(key)
     app.console.note(f"  it is {now.value!r} now, from {now.origin}", "dim")

@@ -5,7 +5,6 @@ Example:  devkit env commit paddle-dev paddle-dev:with-nccl
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,11 +27,11 @@ def command(
 
     app: App = ctx.obj
     client, seen = containers.need(name)
+    planned = images.plan_commit(client, seen, image)
     if dry_run:
-        changes = [word for change in images.changes(client, seen) for word in ("--change", change)]
-        app.console.plan([shlex.join(("docker", "commit", *changes, seen.raw.name, image))])
+        app.console.plan(planned.lines())
         return
     with app.console.progress(f"committing {name}"):
-        made = images.commit(client, seen, image)
+        made = images.commit(client, planned)
     app.console.done(f"{image}  {made.removeprefix('sha256:')[:12]}, from {name}")
     app.console.next(f"devkit env create NAME --docker --image {image}")

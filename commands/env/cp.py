@@ -5,8 +5,6 @@ Example:  devkit env cp paddle-dev:/paddle/build/python/dist .
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,14 +34,11 @@ def command(
             "one of the two is in a container", "It is written NAME:PATH.", "devkit env cp NAME:/paddle/FILE ."
         )
     _, seen = containers.need(from_name or to_name)
+    inside, here = (from_path, to_path) if from_name else (to_path, from_path)
+    planned = container_files.plan_copy(seen, inside, here, goes_in=bool(to_name))
     if dry_run:
-        inside = f"{seen.raw.name}:{from_path if from_name else to_path}"
-        words = (inside, to_path) if from_name else (from_path, inside)
-        app.console.plan([shlex.join(("docker", "cp", "--", *words))])
+        app.console.plan(planned.lines())
         return
     with app.console.progress(f"copying {source}"):
-        if from_name:
-            copied = container_files.copy_out(seen, from_path, Path(to_path))
-        else:
-            copied = container_files.copy_in(seen, Path(from_path), to_path, engine.me())
+        copied = container_files.copy(planned, engine.me())
     app.console.done(f"{source} copied to {target}, {size(copied)}")

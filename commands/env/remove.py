@@ -36,17 +36,11 @@ def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun
 
 
 def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
-    from devkit.envs import containers, engine, store
+    from devkit.envs import containers
     from devkit.errors import DevkitError
 
-    if seen.adopted:
-        if dry_run:
-            app.console.plan([f"rm {store.container_note(seen.name)}"])
-            return
-        containers.remove(seen)
-        app.console.done(f"let go of {seen.name}; the container {seen.raw.name} is as it was")
-        return
-    lost = engine.unsaved(seen, engine.me())
+    planned = containers.plan_removal(seen)
+    lost = planned.lost
     if lost and not yes:
         some = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")  # noqa: PLR2004 - a line
         if dry_run or not app.console.confirm(f"{seen.name} holds unsaved changes: {some}. Remove it?"):
@@ -57,7 +51,10 @@ def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None
                 f"devkit env remove {seen.name} --yes   loses them",
             )
     if dry_run:
-        app.console.plan([f"docker rm --force --volumes {seen.raw.name}"])
+        app.console.plan(planned.lines())
         return
-    containers.remove(seen)
-    app.console.done(f"removed {seen.name}, a container of {seen.image}")
+    containers.remove(planned)
+    if seen.adopted:
+        app.console.done(f"let go of {seen.name}; the container {seen.raw.name} is as it was")
+    else:
+        app.console.done(f"removed {seen.name}, a container of {seen.image}")

@@ -5,7 +5,6 @@ Example:  devkit env stop paddle-dev
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,9 +21,13 @@ def command(ctx: typer.Context, *, name: Name, dry_run: DryRun = False) -> None:
 
     app: App = ctx.obj
     _, seen = containers.need(name)
+    planned = engine.Stop(seen)
+    if not planned.needed:
+        app.console.done(f"{name} is stopped already")
+        return
     if dry_run:
-        app.console.plan([shlex.join(("docker", "stop", "-t", str(engine.STOP_S), seen.raw.name))])
+        app.console.plan(planned.lines())
         return
     with app.console.progress(f"stopping {name}"):
-        ran = engine.stop(seen)
-    app.console.done(f"{name} stopped" if ran else f"{name} was stopped already")
+        engine.stop(planned)
+    app.console.done(f"{name} stopped")

@@ -36,7 +36,11 @@ LOOPBACK = re.compile(r"localhost|127(\.\d+){3}|::1")
 TRIFLES = re.compile(
     r"(^|/)(\.bash_history|\.python_history|\.cache|__pycache__|\.wget-hsts|\.lesshst)(/|$)|^/(tmp|run|var/log)(/|$)"
 )
-IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+# As Docker's reference grammar has it: a host with its port, lower-case paths, a tag, a digest.
+IMAGE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[A-Za-z0-9]+:[0-9a-f]{32,})?"
+)
 
 MODIFIED = 0  # what docker diff calls a path that was there before
 WAIT = ("tail", "-f", "/dev/null")
@@ -83,6 +87,7 @@ class Spec:
     Attributes:
         shm_mib: of shared memory.
         gpus: whether all GPUs are given to it.
+        pull: whether its image has to be pulled first.
     """
 
     name: str
@@ -97,6 +102,7 @@ class Spec:
     gpus: bool
     working_dir: str = SOURCE
     hosts: Mapping[str, str] = field(default_factory=dict)
+    pull: bool = False
 
     def image_labels(self) -> dict[str, str]:
         """Return the labels of an image that is built for it: whose it is, and that it is no environment."""
@@ -169,7 +175,7 @@ def check_image(image: str) -> str:
         UsageError: it cannot.
     """
     if not IMAGE.fullmatch(image):
-        raise UsageError(f"{image!r} is no image", "An image is REPOSITORY:TAG.", f"docker pull {IMAGES[CPU]}")
+        raise UsageError(f"{image!r} is not an image's name", "It is repository:tag, in lower case.", f"docker pull {IMAGES[CPU]}")
     return image
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,54 @@ def split(text: str) -> tuple[str, str]:
     """Return the container's name, or nothing, and the path in ``NAME:PATH`` or ``PATH``."""
     name, colon, path = text.partition(":")
     return (name, path or "/") if colon and "/" not in name and name not in {"", ".", ".."} else ("", text)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What copying comes to: a path in a container, one here, and whether it goes in."""
+
+    seen: Seen
+    inside: str
+    here: str
+    goes_in: bool
+
+    def lines(self) -> list[str]:
+        """Return the line that does the same."""
+        there = f"{self.seen.raw.name}:{self.inside}"
+        return [shlex.join(("docker", "cp", "--", *((self.here, there) if self.goes_in else (there, self.here))))]
+
+
+def plan_copy(seen: Seen, inside: str, here: str, *, goes_in: bool) -> Copy:
+    """Return what copying comes to; nothing is changed.
+
+    Raises:
+        DevkitError: what goes in is not there, or neither is the folder that it is to come out into.
+    """
+    path = Path(here)
+    if goes_in and not os.path.lexists(path):
+        raise DevkitError(f"there is no {path}", "", Hint.of("ls", str(path.parent)))
+    if not goes_in:
+        check_target(path)
+    return Copy(seen, inside, here, goes_in)
+
+
+def check_target(target: Path) -> Path:
+    """Return the folder that is written into for ``target``.
+
+    Raises:
+        DevkitError: it is not there.
+    """
+    root = (target if target.is_dir() else target.parent).resolve()
+    if not root.is_dir():
+        raise DevkitError(f"there is no folder {root}", "", Hint.of("mkdir", "-p", str(root)))
+    return root
+
+
+def copy(planned: Copy, owner: Owner) -> int:
+    """Copy as planned, and return the bytes."""
+    if planned.goes_in:
+        return copy_in(planned.seen, Path(planned.here), planned.inside, owner)
+    return copy_out(planned.seen, planned.inside, Path(planned.here))
 
 
 def copy_out(seen: Seen, inside: str, target: Path) -> int:
@@ -48,9 +98,7 @@ def _extract(archive: tarfile.TarFile, target: Path) -> int:
     """
     total = 0
     as_name = None if target.is_dir() else target.name
-    root = (target if as_name is None else target.parent).resolve()
-    if not root.is_dir():
-        raise DevkitError(f"there is no folder {root}", "", Hint.of("mkdir", "-p", str(root)))
+    root = check_target(target)
     folders: list[tuple[Path, tarfile.TarInfo]] = []
     for member in archive:
         parts = Path(member.name).parts
@@ -95,10 +143,8 @@ def copy_in(seen: Seen, source: Path, inside: str, owner: Owner) -> int:
     """Copy a file or a folder into a container, as the user's; return the bytes.
 
     Raises:
-        DevkitError: there is no such file, or no such folder inside.
+        DevkitError: there is no such folder inside.
     """
-    if not os.path.lexists(source):
-        raise DevkitError(f"there is no {source}", "", Hint.of("ls", str(source.parent)))
     folder, name = inside, source.name
     if not inside.endswith("/") and not _is_folder(seen, inside):
         above, _, name = inside.rpartition("/")

@@ -115,7 +115,8 @@ def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
         rootless=engine.is_rootless(client),
     )
     runs = app.runs.root
-    return replace(spec, mounts=(*spec.mounts, Mount(str(runs), str(runs))))
+    pull = request.dockerfile is None and not images.has_image(client, image)
+    return replace(spec, mounts=(*spec.mounts, Mount(str(runs), str(runs))), pull=pull)
 
 
 def check_free(client: Any, name: str) -> None:
@@ -166,11 +167,34 @@ def has_name(name: str) -> bool:
     return False
 
 
-def remove(seen: engine.Seen) -> None:
+@dataclass(frozen=True)
+class Removal:
+    """What removing a container comes to.
+
+    Attributes:
+        lost: the paths that were changed in it, outside its mounts; nothing of an adopted one, which stays.
+    """
+
+    seen: engine.Seen
+    lost: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the line that does the same."""
+        if self.seen.adopted:
+            return [shlex.join(("rm", str(store.container_note(self.seen.name))))]
+        return [shlex.join(("docker", "rm", "--force", "--volumes", self.seen.raw.name))]
+
+
+def plan_removal(seen: engine.Seen) -> Removal:
+    """Return what removing a container comes to; nothing is changed."""
+    return Removal(seen, () if seen.adopted else tuple(engine.unsaved(seen, engine.me())))
+
+
+def remove(planned: Removal) -> None:
     """Remove a container; one that was adopted is let go of, and stays."""
-    if not seen.adopted:
-        engine.remove(seen)
-    store.container_note(seen.name).unlink(missing_ok=True)
+    if not planned.seen.adopted:
+        engine.remove(planned.seen)
+    store.container_note(planned.seen.name).unlink(missing_ok=True)
 
 
 def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
@@ -181,7 +205,7 @@ def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
                 client, request.dockerfile.absolute(), spec.image, labels=spec.image_labels(),
                 proxies=proxies, on_line=lambda line: progress.update(text=f"building: {line[:60]}"),
             )  # fmt: skip
-    elif not images.has_image(client, spec.image):
+    elif spec.pull:
         with app.console.bars(f"pulling {spec.image}") as bars:
             images.pull(client, spec.image, bars)
 
@@ -375,7 +399,7 @@ def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str
 def shown(spec: Spec, request: Request) -> list[str]:
     """Return the lines of docker that do the same."""
     if request.dockerfile is None:
-        return [shlex.join(("docker", "pull", spec.image)), spec.shown()]
+        return [*([shlex.join(("docker", "pull", spec.image))] if spec.pull else []), spec.shown()]
     folder = str(request.dockerfile.absolute().parent)
     words = ("docker", "build", "-t", spec.image, "-f", str(request.dockerfile), "--network", "host", folder)
     return [shlex.join(words), spec.shown()]

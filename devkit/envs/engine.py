@@ -395,13 +395,27 @@ def remove(seen: Seen) -> None:
         seen.raw.remove(force=True, v=True)
 
 
-def stop(seen: Seen) -> bool:
-    """Stop a container; return whether it ran."""
-    if seen.status != "running":
-        return False
-    with explained(seen.name):
-        seen.raw.stop(timeout=STOP_S)
-    return True
+@dataclass(frozen=True)
+class Stop:
+    """What stopping a container comes to: nothing where it does not run."""
+
+    seen: Seen
+
+    @property
+    def needed(self) -> bool:
+        """Whether it runs."""
+        return self.seen.status == "running"
+
+    def lines(self) -> list[str]:
+        """Return the line that does the same."""
+        return [shlex.join(("docker", "stop", "-t", str(STOP_S), self.seen.raw.name))] if self.needed else []
+
+
+def stop(planned: Stop) -> None:
+    """Stop a container, if it runs."""
+    if planned.needed:
+        with explained(planned.seen.name):
+            planned.seen.raw.stop(timeout=STOP_S)
 
 
 def logs(seen: Seen, *, follow: bool, tail: int) -> Iterator[str]:

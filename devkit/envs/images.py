@@ -9,6 +9,7 @@ import re
 import shlex
 import tarfile
 import tempfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devkit.envs import container
@@ -94,15 +95,38 @@ def changes(client: Any, seen: Seen) -> list[str]:
     ]
 
 
-def commit(client: Any, seen: Seen, image: str) -> str:
+@dataclass(frozen=True)
+class Commit:
+    """What making an image of a container comes to: its name, and what is changed of the container's settings."""
+
+    seen: Seen
+    image: str
+    changes: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the line that does the same."""
+        words = [word for change in self.changes for word in ("--change", change)]
+        return [shlex.join(("docker", "commit", *words, self.seen.raw.name, self.image))]
+
+
+def plan_commit(client: Any, seen: Seen, image: str) -> Commit:
+    """Return what making an image of a container comes to; nothing is changed.
+
+    Raises:
+        UsageError: an image cannot be called so.
+    """
+    return Commit(seen, container.check_image(image), tuple(changes(client, seen)))
+
+
+def commit(client: Any, planned: Commit) -> str:
     """Make an image of a container, and return its id."""
-    repository, tag = _split(container.check_image(image))
-    lines = changes(client, seen)
-    with explained(image):
+    repository, tag = _split(planned.image)
+    lines, raw = planned.changes, planned.seen.raw
+    with explained(planned.image):
         if any(line != EMPTY for line in lines if line.startswith("ENTRYPOINT")):
-            return str(seen.raw.commit(repository, tag, changes="\n".join(lines)).id)
+            return str(raw.commit(repository, tag, changes="\n".join(lines)).id)
         # A commit takes an empty entry point for one that is not given, and keeps what holds the container open.
-        first = seen.raw.commit(changes="\n".join(lines))
+        first = raw.commit(changes="\n".join(lines))
         text = "\n".join([f"FROM {first.id}", EMPTY, *(line for line in lines if line.startswith("CMD"))])
         made, _ = client.images.build(fileobj=io.BytesIO(text.encode()), tag=f"{repository}:{tag}", rm=True)
     return str(made.id)

@@ -122,3 +122,37 @@ def test_writers_at_once_lose_nothing(devkit: Devkit, tmp_path: Path) -> None:
     assert [process.wait(30) for process in started] == [0] * len(values)
     found = json.loads(devkit("config", "show", "--json").out)
     assert {key: found[key]["value"] for key in values} == {key: int(value) for key, value in values.items()}
+
+
+def test_a_dry_run_prints_what_the_run_writes_and_refuses_what_it_refuses(
+    devkit: Devkit, home: Path, tmp_path: Path
+) -> None:
+    file, ours = home / ".config/devkit/config.toml", tmp_path / "devkit.toml"
+    lines = [
+        (("set", "runs.keep", "7"), f"{file}: set [runs] keep = 7"),
+        (("set", "proxy.bypass", ".a,.b"), f'{file}: set [proxy] bypass = [".a", ".b"]'),
+        (("set", "runs.keep", "many"), ""),
+        (("set", "runs.kept", "7"), ""),
+        (("set", "--project", "proxy.url", "http://x"), ""),
+        (("set", "--project", "build.jobs", "3"), f"{ours}: set [build] jobs = 3"),
+        (("unset", "runs.keep"), f"{file}: remove [runs] keep"),
+        (("unset", "runs.keep"), ""),
+        (("unset", "nothing"), ""),
+    ]
+    for words, planned in lines:
+        before = {path: path.read_text() for path in (file, ours) if path.exists()}
+        dry = devkit("config", *words, "--dry-run")
+        assert {path: path.read_text() for path in (file, ours) if path.exists()} == before
+        real = devkit("config", *words)
+        assert (dry.status, dry.out) == (real.status, f"{planned}\n" if planned else "")
+        if not planned:
+            assert dry.err == real.err
+    ours.write_text("[build\n")
+    for flags in ((), ("--dry-run",)):
+        assert devkit("config", "set", "--project", "build.jobs", "3", *flags).status == 1
+
+
+def test_a_password_is_not_in_what_a_dry_run_prints(devkit: Devkit) -> None:
+    told = devkit("config", "set", "proxy.url", "-", "--dry-run", data="http://me:geheim@proxy:8080\n")
+    assert told.status == 0
+    assert "geheim" not in told.out + told.err

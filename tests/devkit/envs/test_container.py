@@ -96,7 +96,7 @@ def test_gpu_that_cannot_be_had_is_refused() -> None:
     assert "no NVIDIA runtime" in refused.value.why
     with pytest.raises(UsageError, match="no image for"):
         container.choose_image("cu101", None, nvidia_runtime=False)
-    with pytest.raises(UsageError, match="is no image"):
+    with pytest.raises(UsageError, match="is not an image"):
         container.check_image("--privileged")
 
 
