@@ -104,9 +104,9 @@ def test_a_plan_for_a_container_is_what_the_engine_is_asked_for(
         assert line("env", "create", "box", "--docker", "--image", engine.image)[0].startswith("docker run")
         line("env", "create", "box", "--docker", "--image", engine.image, status=1)
         (name,) = engine.docker("ps", "--format", "{{.Names}}").split()
-        assert line("env", "cp", "file", "box:/var/log/file") == [f"docker cp -- file {name}:/var/log/file"]
-        line("env", "cp", "missing", "box:/var/log/file", status=1)
-        line("env", "cp", "box:/var/log/file", "no/such/folder/file", status=1)
+        assert line("env", "cp", "file", "box:/etc/file") == [f"docker cp -- file {name}:/etc/file"]
+        line("env", "cp", "missing", "box:/etc/file", status=1)
+        line("env", "cp", "box:/etc/file", "no/such/folder/file", status=1)
         line("env", "cp", "file", "file", status=2)
         line("env", "commit", "box", "Not:An:Image", status=2)
         assert line("env", "commit", "box", "devkit-test:kept")[0].startswith("docker commit --change")
