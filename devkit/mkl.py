@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import replacing
-from devkit.fingerprint import features, is_amd, processor
+from devkit.kernels.machine import features, is_amd, processor
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+from .machine import features
 from .protocol import Refusal
 
 LEAST_FREE_BYTES = 1024 * 1024
@@ -89,12 +90,8 @@ def _digest(path: Path) -> str:
 
 
 def _require_features() -> None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    features = {word for line in lines if line.startswith("flags") for word in line.split()}
-    missing = [name.upper() for name in NEEDED_FEATURES if name not in features]
+    has = features()
+    missing = [name.upper() for name in NEEDED_FEATURES if name not in has]
     if missing:
         raise Refusal(
             "our operators cannot run on this processor",

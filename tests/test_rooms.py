@@ -143,6 +143,25 @@ def test_addresses_of_the_web_are_opened_in_one_place() -> None:
     assert found == []
 
 
+MACHINE_FACTS = (
+    '/proc/cpuinfo"',
+    '/proc/meminfo"',
+    "/sys/fs/cgroup",
+    "SC_PHYS_PAGES",
+    ".virtual_memory(",
+    "os.cpu_count(",
+)
+
+
+def test_what_a_machine_has_is_read_in_one_module() -> None:
+    assert [
+        f"{path.relative_to(REPOSITORY)} reads {fact}"
+        for path in [*CORE, *COMMANDS, *KERNELS]
+        for fact in MACHINE_FACTS
+        if fact in path.read_text("utf-8") and path != REPOSITORY / "kernels" / "machine.py"
+    ] == []
+
+
 def test_the_variables_of_git_are_sorted_in_one_place() -> None:
     assert [
         str(path.relative_to(REPOSITORY))

@@ -82,9 +82,9 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    from devkit.fingerprint import cores
     from devkit.git.roles import parse_request
     from devkit.git.session import open_session
+    from devkit.kernels.machine import cores
     from devkit.tryout import tryout
     from devkit.tryout.running import Limits
 

@@ -22,7 +22,7 @@ from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import Sample, Verdict, bounded_percent, compare
 from devkit.envs.resolve import Environment, resolve
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import cores, processor
+from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:

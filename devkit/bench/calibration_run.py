@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.bench.calibration import Calibration, judged, measure_pairs
 from devkit.bench.verdict import BUSY, percent
 from devkit.errors import DevkitError
-from devkit.fingerprint import cores
+from devkit.kernels.machine import cores
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:

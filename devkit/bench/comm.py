@@ -12,7 +12,7 @@ from devkit.bench.rounds import Until, interleave
 from devkit.bench.sparse import chosen
 from devkit.bench.statistics import summarize
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import cores, processor
+from devkit.kernels.machine import cores, processor
 from devkit.launch import Ended, Worker, raise_if_error
 from devkit.launching.ranks import clean_environment, free_port, rank_environment
 

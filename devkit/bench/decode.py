@@ -14,7 +14,7 @@ from devkit.bench.machine import Watch
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import cores, processor
+from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from devkit.bench.rounds import interleave
 from devkit.bench.statistics import summarize
 from devkit.bench.verdict import half_width
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import cores, processor
+from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from devkit.bench.statistics import summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.envs.resolve import resolve
 from devkit.errors import DevkitError, UsageError
-from devkit.fingerprint import cores, processor
+from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker, device_environment
 
 if TYPE_CHECKING:

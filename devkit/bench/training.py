@@ -82,7 +82,7 @@ class Team:
     """The ranks of one library, which answer together."""
 
     def __init__(self, app: App, library: str, request: TrainingRequest, folder: Path, stack: ExitStack) -> None:
-        from devkit.fingerprint import cores
+        from devkit.kernels.machine import cores
 
         self.library = library
         world_size = request.options.world_size

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import re
 import shlex
 import shutil
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import templates
 from devkit.builds.cmake.reading import downloads
 from devkit.files import explained, replacing, write_atomically
+from devkit.kernels.machine import features
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:
@@ -126,12 +126,8 @@ def processor() -> dict[str, str]:
     """Return what Paddle's configure will find out about this processor; nothing where that cannot be told."""
     if platform.machine() not in MACHINE:
         return {f"{name}_FOUND": "" for name in FLAGS}
-    with contextlib.suppress(OSError):
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
-        if flags:
-            has = set(flags[1].split())
-            return {f"{name}_FOUND": "1" if flag in has else "" for name, flag in FLAGS.items()}
-    return {}
+    has = features()
+    return {f"{name}_FOUND": "1" if flag in has else "" for name, flag in FLAGS.items()} if has else {}
 
 
 def archives(root: Path, build: Path, options: Mapping[str, str]) -> list[Archive]:

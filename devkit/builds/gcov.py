@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import configure
 from devkit.builds.coverage import Lines
 from devkit.builds.stats import parse_deps
-from devkit.fingerprint import cores
+from devkit.kernels.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

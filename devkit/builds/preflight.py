@@ -17,7 +17,7 @@ from devkit.builds import archives, checkout, deps, hosts, python, tree
 from devkit.builds.configure import Jobs, is_on, read_cache
 from devkit.doctor import machine, proxy, tools
 from devkit.doctor.finding import Finding, numbers
-from devkit.fingerprint import cores
+from devkit.kernels.machine import cores
 from devkit.redact import redact
 from devkit.text import counted, size
 

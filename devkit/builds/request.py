@@ -18,7 +18,7 @@ from devkit.builds.profiles import Profile, choose, defines
 from devkit.doctor.machine import gather_memory
 from devkit.envs.resolve import Environment, resolve
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.fingerprint import cores
+from devkit.kernels.machine import cores
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

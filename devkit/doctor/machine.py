@@ -11,7 +11,7 @@ from pathlib import Path
 
 from devkit import paths
 from devkit.doctor.finding import Finding
-from devkit.fingerprint import cores, is_amd, memory_left, memory_mib, processor
+from devkit.kernels.machine import available_bytes, cores, features, is_amd, memory_mib, processor
 from devkit.text import size
 
 GIB = 1 << 30
@@ -68,22 +68,14 @@ class Limits:
 
 def gather_processor() -> Processor:
     """Read the processor's facts."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    flags = next((each.partition(":")[2] for each in lines if each.startswith(("flags", "Features"))), "")
-    return Processor(processor(), cores(), frozenset(flags.split()), is_amd(), os.getloadavg()[0])
+    return Processor(processor(), cores(), features(), is_amd(), os.getloadavg()[0])
 
 
 def gather_memory() -> Memory:
     """Read the memory's facts."""
     import psutil
 
-    total = memory_mib() << 20
-    left = memory_left()
-    left = total if left is None else left
-    return Memory(total, max(0, min(psutil.virtual_memory().available, left)), psutil.swap_memory().total)
+    return Memory(memory_mib() << 20, available_bytes(), psutil.swap_memory().total)
 
 
 def gather_disks() -> list[Disk]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit import fingerprint, paths
+from devkit import paths
 from devkit.doctor.finding import Finding
 from devkit.errors import DevkitError
+from devkit.kernels import machine
 from devkit.text import significant, size
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def gather(runner: Runner) -> Place:
     except OSError:
         kernel = ""
     wsl = 0 if "microsoft" not in kernel.lower() else 2 if "WSL2" in kernel or "microsoft-standard" in kernel else 1
-    limits = fingerprint.limits()
+    limits = machine.limits()
     return Place(
         AI_STUDIO.is_dir(),
         wsl,

@@ -175,7 +175,9 @@ def check_image(image: str) -> str:
         UsageError: it cannot.
     """
     if not IMAGE.fullmatch(image):
-        raise UsageError(f"{image!r} is not an image's name", "It is repository:tag, in lower case.", f"docker pull {IMAGES[CPU]}")
+        raise UsageError(
+            f"{image!r} is not an image's name", "It is repository:tag, in lower case.", f"docker pull {IMAGES[CPU]}"
+        )
     return image
 
 

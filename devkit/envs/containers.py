@@ -86,7 +86,7 @@ def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
         DevkitError: the name is taken, or there is no such image.
         UsageError: the name or the image can be none.
     """
-    from devkit.fingerprint import memory_mib
+    from devkit.kernels.machine import memory_mib
 
     if not request.name:
         words = ["devkit", "env", "create", "paddle-dev", "--docker"]

@@ -287,7 +287,7 @@ def _marked(
 
 def common_variables(app: App, request: LaunchRequest, restart: int) -> dict[str, str]:
     """Return the environment of all ranks of this machine: the user's own, and nothing of another launcher."""
-    from devkit.fingerprint import cores
+    from devkit.kernels.machine import cores
 
     threads = None
     if request.nproc > 1 and not any(os.environ.get(name) for name in THREADS):

@@ -77,7 +77,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     Raises:
         DevkitError: a rank of this machine refused, failed, died or hung.
     """
-    from devkit.fingerprint import cores
+    from devkit.kernels.machine import cores
     from devkit.kernels.protocol import PROTOCOL
 
     folder = run.folder / FOLDER

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.fingerprint import memory_mib
+from devkit.kernels.machine import memory_mib
 from devkit.launch import Worker, device_environment
 from devkit.launching.ranks import RankStart, check_loopback, free_port
 from devkit.text import counted

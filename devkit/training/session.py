@@ -75,7 +75,7 @@ def _attempt(
     message: dict[str, Any],
     tell: Callable[[Event], None],
 ) -> None:
-    from devkit.fingerprint import cores
+    from devkit.kernels.machine import cores
 
     inbox: Inbox = queue.SimpleQueue()
     environ = clean_environment(app, max(1, cores() // request.nproc), request.environment.python)

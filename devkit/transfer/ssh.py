@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.kernels.machine import features
 from devkit.process import capture, converse
 from devkit.redact import redact
 from devkit.transfer.remote import wire
@@ -146,9 +147,8 @@ def ssh_line(ssh: Sequence[str], place: Place) -> list[str]:
 
 
 def _has_aes() -> bool:
-    with contextlib.suppress(OSError):
-        return " aes" in Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
-    return True
+    known = features()
+    return not known or "aes" in known
 
 
 class NoPython(DevkitError):

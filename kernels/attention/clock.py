@@ -66,30 +66,8 @@ def host_peak_mib(call: Callable[[], Any]) -> float:
     return max(0, _status_kib("VmHWM") - before) / 1024
 
 
-def available_bytes() -> int:
-    """Return how much memory the host can still give: what is available, or what the container's limit leaves."""
-    available = [_meminfo_kib("MemAvailable") * 1024]
-    limit = _number("/sys/fs/cgroup/memory.max")
-    used = _number("/sys/fs/cgroup/memory.current")
-    if limit is not None and used is not None:
-        available.append(max(0, limit - used))
-    return min(available)
-
-
-def _number(path: str) -> int | None:
-    try:
-        words = Path(path).read_text().strip()
-    except OSError:
-        return None
-    return int(words) if words.isdigit() else None
-
-
 def _status_kib(key: str) -> int:
     return _field_kib("/proc/self/status", key)
-
-
-def _meminfo_kib(key: str) -> int:
-    return _field_kib("/proc/meminfo", key)
 
 
 def _field_kib(path: str, key: str) -> int:

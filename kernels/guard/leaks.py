@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import paddle
 
+from ..machine import available_bytes
 from .errors import is_users
 from .names import user_frames
 from .trend import MIB, Growth, lasting
@@ -68,7 +69,7 @@ class Leaks:
             tracemalloc.stop()
         for growth, name, left in (
             (self.device, "GPU memory", device_left()),
-            (self.host, "memory", host_left()),
+            (self.host, "memory", available_bytes()),
         ):
             each = growth.a_step
             if each:
@@ -96,21 +97,6 @@ def resident() -> int:
     """Return the bytes of this process that are in memory."""
     with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - once a step
         return int(file.read().split()[1]) * PAGE
-
-
-def host_left() -> int:
-    """Return the bytes of memory that are free for this process, by the machine and by its control group."""
-    left = 1 << 62
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            left = int(line.split()[1]) * 1024
-    try:
-        most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        now = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii").strip()
-        left = min(left, int(most) - int(now))
-    except (OSError, ValueError):  # no such group, or no limit
-        pass
-    return left
 
 
 def device_left() -> int:

@@ -6,7 +6,8 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from devkit.fingerprint import Limits, git_state, host_fingerprint, limits, memory_left
+from devkit.fingerprint import git_state, host_fingerprint
+from devkit.kernels.machine import Limits, limits, memory_left
 
 if TYPE_CHECKING:
     from pathlib import Path

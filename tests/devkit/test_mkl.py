@@ -8,7 +8,7 @@ import pytest
 
 from devkit import mkl
 from devkit.app import App
-from devkit.fingerprint import features
+from devkit.kernels.machine import features
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar
 
 import numpy as np
 
-from ..clock import available_bytes, host_peak_mib, host_times_ms, sweep_caches
+from ...machine import available_bytes
+from ..clock import host_peak_mib, host_times_ms, sweep_caches
 
 if TYPE_CHECKING:
     from ..case import Arrays, Case
