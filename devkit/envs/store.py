@@ -179,7 +179,7 @@ def python_version(folder: Path) -> str:
 def _marks(folder: Path) -> tuple[Path, ...]:
     """Return where the making of an environment is marked; beside it where devkit's own folder cannot be written."""
     digest = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:16]
-    return home() / CREATING / digest, folder.with_name(f".{folder.name.lstrip('.')}{CREATING}")
+    return home() / CREATING / digest, folder.parent / f".{folder.name.lstrip('.')}{CREATING}"
 
 
 def unfinished(folder: Path) -> bool:
