@@ -263,6 +263,8 @@ def _take(rank: Rank, event: Event | Ended, ranks: list[Rank], tell: Callable[[E
     if event["event"] in {"start", "step"}:  # a rank that was stopped before its next heartbeat has begun all the same
         for other in ranks:
             other.busy = ""
+            if event["event"] == "step" and "at" not in event:  # training's own: all ranks have agreed on that step
+                other.step = max(other.step, event["step"])
     if event["event"] not in QUIET_EVENTS or event["event"] == "parameters":
         tell(event)
 
@@ -284,7 +286,8 @@ def nothing_moves(ranks: list[Rank], now: float, hang_timeout_s: float) -> bool:
 def late(ranks: list[Rank], now: float) -> Event | None:
     """Return what there is to tell of a rank for which others wait while it makes no progress, or None."""
     alive = [rank for rank in ranks if rank.status is None and rank.pid]
-    if len(alive) < 2 or any(rank.busy or rank.excused or not rank.step for rank in alive):  # noqa: PLR2004 - a pair
+    begun = any(rank.step for rank in alive) and not any(rank.busy or rank.excused for rank in alive)
+    if len(alive) < 2 or not begun:  # noqa: PLR2004 - a pair
         return None
     still = [rank for rank in alive if now - rank.moved > LATE_S]
     behind = [rank for rank in still if not rank.waiting]

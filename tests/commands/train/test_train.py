@@ -108,6 +108,7 @@ def test_a_rank_that_stands_still_is_named_with_its_stack(start_training: StartT
 
     assert status == 1
     assert "rank 1 has made no progress for 6 s, in step" in err
+    assert [(each["rank"], each["stopped"]) for each in session.events if each["event"] == "late"] == [(1, True)]
     assert "stopped by a signal" in err
     assert "trainer.py" in err
     assert gone(session, list(ranks.values()))

@@ -308,6 +308,14 @@ def test_a_step_ends_the_time_that_importing_has(ranks: list[Rank]) -> None:
     assert not ranks[1].busy
 
 
+def test_a_step_of_training_is_every_ranks(ranks: list[Rank]) -> None:
+    heard = [(ranks[0], {"event": "step", "step": 7}), (ranks[1], {"event": "step", "step": 9, "at": 1.0})]
+
+    watch(ranks, iter([*heard, *((rank, Ended(0)) for rank in ranks)]), 30.0, lambda _: None)
+
+    assert [rank.step for rank in ranks] == [7, 10, 7]
+
+
 def test_a_crash_is_told_with_pythons_stack(ranks: list[Rank]) -> None:
     ranks[0].log.write_text(
         "Fatal Python error: Segmentation fault\n"
