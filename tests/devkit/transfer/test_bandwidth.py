@@ -48,7 +48,7 @@ def test_both_ways_are_measured_and_what_listened_ends(devkit: Devkit) -> None:
 
 @pytest.mark.usefixtures("ssh")
 def test_an_address_that_does_not_answer_is_told_with_its_reason(devkit: Devkit) -> None:
-    said = devkit("net", "gpu7", "--address", "address.invalid")
+    said = devkit("net", "gpu7", "--address", "255.255.255.255")
     assert said.status == 1
     assert "does not answer, though ssh reaches gpu7" in said.err
     assert "devkit net gpu7 --address ADDRESS" in said.err
@@ -69,4 +69,4 @@ def test_a_machine_reached_by_ssh_is_measured_at_its_own_address(devkit: Devkit,
     said = devkit("net", "box", "--json")
     assert said.status == 0, said.err
     assert json.loads(said.out)["address"].startswith("127.0.0.1:")
-    assert "ssh reaches no Python on nobody" in devkit("net", "nobody").err
+    assert "ssh reaches no Python on 127.0.0.3" in devkit("net", "127.0.0.3").err
