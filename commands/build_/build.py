@@ -59,7 +59,7 @@ def command(
         bool, typer.Option("--offline", help="Take nothing from a network (see devkit build deps).")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget what CMake holds, and configure again.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Mend what broke it, where that is safe, and go on.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Fix what broke it, where that is safe, and go on.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -139,6 +139,6 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
         with contextlib.suppress(OSError):  # the next try's log is read by itself
             run.log(failed.phase).rename(run.log(f"{failed.phase}-{TRIES - tries}"))
         result["mended"].append({"cause": failed.causes[0].id, "did": mended.did})
-        app.console.look(f"{failed.what}; mended, going on: {mended.did}")
+        app.console.look(f"{failed.what}; fixed, going on: {mended.did}")
         phases = request.phases[request.phases.index(failed.phase) :]
         request = replace(mended.request, phases=phases)

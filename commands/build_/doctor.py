@@ -1,4 +1,4 @@
-"""Read the log of a build that failed and name the first true cause, and what mends it.
+"""Read the log of a build that failed and name the first true cause, and what fixes it.
 
 LOG is a file (also packed: .gz .xz .bz2 .zst .zip), or - for standard input; without one it is the log of the last
 build of this checkout that failed. The exit status is 4 where the log is of a build that failed, 0 where it says that

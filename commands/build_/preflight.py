@@ -29,7 +29,7 @@ def command(
     define: Defines = None,
     env: Env = "",
     jobs: JobCount = 0,
-    fix: Annotated[bool, typer.Option("--fix", help="Do what mends it and is safe.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Do what fixes it and is safe.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Try no host.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,

@@ -277,7 +277,7 @@ def test_retry_fetches_what_failed_in_silence_and_goes_on(devkit: Devkit, projec
     assert "the submodule of greet is empty" in told.err
     retried = devkit(*line, "--retry", cwd=project.root)
     assert retried.status == 0, retried.err
-    assert "mended, going on" in retried.err
+    assert "fixed, going on" in retried.err
 
 
 def test_what_cannot_be_asked_for_is_refused_with_a_remedy(devkit: Devkit, project: Project) -> None:

@@ -67,7 +67,7 @@ def test_a_compiler_that_ran_out_of_memory_leads_to_fewer_jobs(devkit: Devkit, c
     assert "✗ compile failed: the kernel ended a compiler: memory ran out" in failed.err
     told = build(devkit, crowded, "-j", "4", "--retry", "--json")
     assert mended(told) == ["out-of-memory: 2 at once instead of 4", "out-of-memory: 1 at once instead of 2"]
-    assert "memory ran out; mended, going on: 2 at once instead of 4" in told.err
+    assert "memory ran out; fixed, going on: 2 at once instead of 4" in told.err
 
 
 def test_another_failure_after_one_that_was_mended_is_named_by_its_own_cause(devkit: Devkit, crowded: Project) -> None:
