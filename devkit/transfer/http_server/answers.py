@@ -8,6 +8,7 @@ import fcntl
 import functools
 import hmac
 import os
+import re
 import secrets
 import socket
 import struct
@@ -160,7 +161,7 @@ class Answer:
         items = self._server.tree.items(opened) if opened is not None else self._server.tree.root_items()
         nonce = secrets.token_urlsafe(12)
         takes = self._server.inbox is not None and opened is None
-        hidden = [item for item in items if item.name.startswith(b".")]
+        hidden = [item for item in items if re.match(rb"\.[^.]", item.name)]
         if "hidden" not in query:
             items = [item for item in items if item not in hidden]
         body = folder_page(path, items, query, nonce=nonce, uploads=takes, hidden=len(hidden)).encode(

@@ -236,10 +236,12 @@ def test_a_zip_holds_the_same_and_is_cut_where_a_file_changes(server: Server, so
 
 def test_names_with_a_dot_are_shown_when_asked_for(server: Server, source: Path) -> None:
     (source / ".env").write_text("x")
+    (source / "..dots").write_text("not hidden")
     (source / "nested" / ".git").mkdir()
     plain, shown = ask(server)[2].decode(), ask(server, "?hidden")[2].decode()
     assert ".env" not in plain
     assert "Show 1 hidden" in plain
+    assert "./..dots" in plain
     assert "./.env" in shown
     assert "./nested/?hidden" in shown
     assert ask(server, ".env")[2] == b"x"
