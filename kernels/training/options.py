@@ -13,7 +13,7 @@ from typing import Any
 from ..flags import check_least, flag, spelled
 from ..protocol import Refusal
 from . import pictures, tokens
-from .models.parameters import PARAMETERS, SIZES, Lora, Shape
+from .models.parameters import SIZES, Lora, Shape
 from .models.vision import Vision
 from .parallel.layout import Layout
 
@@ -315,13 +315,6 @@ def _check_layout(options: Options) -> None:
             f"--pp {shape.layers}",
             f"--layers {options.pp}",
         )
-    if options.pp > 1 and options.stage == PARAMETERS:
-        raise Refusal(
-            "stage 3 and a pipeline do not go together",
-            "Each micro-batch would gather every parameter again, forward and backward, while others are in flight.",
-            "--stage 2",
-            "--pp 1",
-        )
     if options.seqlen % (2 * options.sep) and options.sep > 1:
         raise Refusal(
             f"a sequence of {options.seqlen} does not divide into {2 * options.sep} chunks",
@@ -346,6 +339,7 @@ def _check_engine(options: Options) -> None:
     if options.engine == "manual":
         return
     never = {
+        "--mp": (bool(options.shape.kv_heads % options.mp), "Its plan cuts keys and values by whole heads."),
         "--pp": (options.pp > 1, "parallelize puts a tied embedding on one stage, and the other cannot read it there."),
         "--sep": (options.sep > 1, "parallelize has no ring attention for this model."),
         "--sequence-parallel": (options.sequence_parallel, "Its plans cut [S, B, D], and this model is [B, S, D]."),
@@ -394,11 +388,12 @@ def _check_tensor_parallel(options: Options, shape: Shape) -> None:
             "It cuts along the sequence what the ranks of --mp would all hold. --sep cuts it without.",
             "--mp 2 --sequence-parallel",
         )
-    if shape.kv_heads % mp:
+    if shape.heads % mp or (shape.kv_heads % mp and mp % shape.kv_heads):
+        fits = [size for size in range(1, mp) if shape.heads % size == 0]
         raise Refusal(
-            f"{shape.kv_heads} key-value heads do not divide over --mp {mp}",
-            "Heads are cut by key-value group: each rank has whole groups.",
-            f"--mp {max(size for size in range(1, mp) if shape.kv_heads % size == 0)}",
+            f"{shape.heads} heads in {shape.kv_heads} key-value groups do not divide over --mp {mp}",
+            "Each rank has whole groups, or an even part of one: its keys and values are then on several ranks.",
+            f"--mp {max(size for size in fits if not (shape.kv_heads % size and size % shape.kv_heads))}",
             *([f"--kv-heads {mp}"] if shape.heads % mp == 0 else []),
         )
     for name, length in (("hidden channels", shape.hidden), ("tokens of the vocabulary", shape.vocabulary)):

@@ -132,11 +132,12 @@ class Shape:
         return found
 
     def _layer_parameters(self) -> dict[str, Param]:
-        sections = tuple(heads * self.head_dim for heads in (self.heads, self.kv_heads, self.kv_heads))
+        heads = (self.heads, self.kv_heads, self.kv_heads)
+        sections = tuple(count * self.head_dim for count in heads)
         return {
             "attention_norm.weight": Param((self.width,), decay=False),
-            "attention.qkv.weight": Param((self.width, self.qkv), split=Split(1, sections)),
-            "attention.qkv.bias": Param((self.qkv,), decay=False, split=Split(0, sections)),
+            "attention.qkv.weight": Param((self.width, self.qkv), split=Split(1, sections, heads)),
+            "attention.qkv.bias": Param((self.qkv,), decay=False, split=Split(0, sections, heads)),
             "attention.out.weight": Param((self.width, self.width), split=Split(0, (self.width,))),
             "mlp_norm.weight": Param((self.width,), decay=False),
             "mlp.gate_up.weight": Param((self.width, 2 * self.hidden), split=Split(1, (self.hidden, self.hidden))),

@@ -105,8 +105,10 @@ class Attention(nn.Layer):
     def __init__(self, tools: Tools, layer: str, params: dict[str, Param]) -> None:
         super().__init__()
         self.tools, shape = tools, tools.weights.shape
-        self.heads, self.kv_heads = (count // tools.weights.size for count in (shape.heads, shape.kv_heads))
+        self.heads, self.kv_heads = (max(1, count // tools.weights.size) for count in (shape.heads, shape.kv_heads))
         self.qkv = Linear(tools.weights, layer, "attention.qkv", params)
+        for parameter in self.qkv.parameters():
+            tools.tensor.share(parameter)
         self.out = Linear(tools.weights, layer, "attention.out", params)
 
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor, cache: Cache | None = None) -> Tensor:

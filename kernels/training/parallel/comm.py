@@ -13,7 +13,7 @@ import socket
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import paddle
@@ -21,6 +21,7 @@ import paddle.distributed as dist
 
 from ...protocol import Refusal
 from ..watch import Progress
+from .background import Done, Lane, Launched, Queued, Work
 
 Tensor = Any
 
@@ -90,6 +91,9 @@ class Comm:
         self.ranks = list(range(self.size))
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
         self._group: Any = None
+        self._lane = Lane()
+        self._task: Any = None
+        self._sync = True
         self._met = [0]
         if self.size > 1 and not dist.is_initialized():
             with self._call():
@@ -134,6 +138,8 @@ class Comm:
                 found = copy.copy(self)
                 found.name, found.ranks, found._group = name, ranks, group
                 found.rank, found.size = ranks.index(self.rank), len(ranks)
+                if group is not None:
+                    found._lane = Lane()
         return found
 
     @property
@@ -141,11 +147,29 @@ class Comm:
         """The library below Paddle's collectives."""
         return "nccl" if self.gpu else "gloo"
 
+    def start(self, collective: Callable[..., Any], *tensors: Tensor) -> Work:
+        """Begin a collective of this comm, ``all_gather`` for example; its tensors are its own until it is waited for.
+
+        A later collective of the same ranks comes after it, whether it was waited for or not.
+        """
+        if self.size == 1:
+            collective(*tensors)
+            return Done()
+        if self.gpu:
+            self._sync = False
+            try:
+                collective(*tensors)
+            finally:
+                self._sync = True
+            task, self._task = self._task, None
+            return Launched(task, tensors, self.progress)
+        return Queued(self._lane, self._lane.start(lambda: collective(*tensors)), self.progress)
+
     def all_reduce(self, buffer: Tensor) -> None:
         """Sum ``buffer`` over the ranks, in place."""
         if self.size > 1:
             with self._call():
-                dist.all_reduce(buffer, group=self._group)
+                self._keep(dist.all_reduce(buffer, group=self._group, sync_op=self._sync))
 
     def all_reduce_max(self, buffer: Tensor) -> None:
         """Take the largest of each element of ``buffer`` over the ranks, in place."""
@@ -162,7 +186,7 @@ class Comm:
         if self.size > 1:
             with self._call():
                 if self.gpu:
-                    dist.stream.reduce_scatter(own, buffer, group=self._group)
+                    self._keep(dist.stream.reduce_scatter(own, buffer, group=self._group, sync_op=self._sync))
                 else:
                     for rank in range(self.size):
                         dist.reduce(self.shard(buffer, rank), dst=self.ranks[rank], group=self._group)
@@ -172,7 +196,7 @@ class Comm:
         """Fill ``buffer`` [N, …] with every rank's ``own`` [N / size, …], which may be this rank's slice of it."""
         if self.size > 1:
             with self._call():
-                dist.stream.all_gather(buffer, own, group=self._group)
+                self._keep(dist.stream.all_gather(buffer, own, group=self._group, sync_op=self._sync))
         elif own.data_ptr() != buffer.data_ptr():
             paddle.assign(own, output=buffer)
 
@@ -230,9 +254,17 @@ class Comm:
         length = buffer.shape[0] // self.size
         return buffer._slice(rank * length, (rank + 1) * length)
 
+    def _keep(self, task: Any) -> None:
+        """Keep the task of what was started; that of what has ended would hold its tensors."""
+        self._task = None if self._sync else task
+
     @contextmanager
     def _call(self) -> Iterator[None]:
+        if self._lane.inside:  # started earlier: the rank itself is elsewhere
+            yield
+            return
         self.progress.waiting = True
+        self._lane.drain()
         yield  # an error leaves the mark: it came out of a collective
         self.progress.waiting = False
         self.progress.move()

@@ -16,6 +16,7 @@ class Mesh:
     Attributes:
         data: the ranks that share its parameters: gradients are reduced and states sharded over them.
         mp: tensor parallelism.
+        same: of tensor parallelism the ranks with the same key-value heads.
         alone: this rank.
         sep: ring attention.
         pp: the stages of its pipeline.
@@ -24,12 +25,18 @@ class Mesh:
         ring_next, ring_previous: the pairs of the ring of ``sep``.
     """
 
-    def __init__(self, world: Comm, layout: Layout | None = None, *, tied: bool = True) -> None:
+    def __init__(
+        self, world: Comm, layout: Layout | None = None, *, tied: bool = True, kv_heads: int | None = None
+    ) -> None:
         self.world = world
         self.layout = layout = layout or Layout(dp=world.size)
         self.at = layout.coordinates(world.rank)
         self.data = _own(world, "data", layout.groups("dp", "sep"))
         self.mp = _own(world, "mp", layout.groups("mp"))
+        copies = max(1, layout.mp // (kv_heads or layout.mp))
+        firsts = range(0, layout.mp, copies)
+        same = [ranks[first : first + copies] for ranks in layout.groups("mp") for first in firsts]
+        self.same = _own(world, "key-value heads", same)
         self.sep = _own(world, "sep", layout.groups("sep"))
         self.pp = _own(world, "pp", layout.groups("pp"))
         self.alone = _own(world, "alone", [[rank] for rank in range(world.size)])

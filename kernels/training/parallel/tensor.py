@@ -26,10 +26,27 @@ Tensor = Any
 
 
 class TensorParallel:
-    """What a model does where it enters and leaves a product that is cut over ``comm``; nothing for one rank."""
+    """What a model does where it enters and leaves a product that is cut over ``comm``; nothing for one rank.
 
-    def __init__(self, comm: Comm, ops: Operators, *, sequence: bool = False) -> None:
-        self.comm, self.ops, self.sequence = comm, ops, sequence and comm.size > 1
+    ``same`` are the ranks of ``comm`` with the same key-value heads.
+    """
+
+    def __init__(self, comm: Comm, ops: Operators, *, sequence: bool = False, same: Comm | None = None) -> None:
+        self.comm, self.ops, self.sequence, self.same = comm, ops, sequence and comm.size > 1, same
+
+    def share(self, parameter: Tensor) -> None:
+        """Sum the gradient of what other ranks have too over those ranks, each of which has its queries' part of it."""
+        same, split = self.same, parameter.param.split
+        if same is None or same.size == 1 or split is None or parameter.stop_gradient:
+            return
+        begin, _ = split.shared(self.comm.size)
+
+        def summed(gradient: Tensor) -> Tensor:
+            own, theirs = gradient[..., :begin], gradient[..., begin:].contiguous()
+            same.all_reduce(theirs)
+            return paddle.concat([own, theirs], -1)
+
+        parameter.register_hook(summed)
 
     def enter(self, x_BSD: Tensor) -> Tensor:
         """Return what a column product reads: all positions; its gradient is summed over the ranks."""

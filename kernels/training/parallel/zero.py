@@ -18,6 +18,9 @@ come in; a parameter that a step does not use is left alone, as an optimizer lea
 to stage 2 each rank may use what it likes; at stage 3, where gathers and reductions alternate, all ranks must use the
 same. The root is reduced last, when backward ends, so a weight used at both ends has all of its gradient by then.
 
+A collective goes on while the rank computes: at stage 3 a layer that is entered has the next one gathered, known from
+the pass before, and a unit's gradients are taken up when the next unit's go out.
+
 The ranks are those of the mesh's data axis. What tensor parallelism leaves to be added over its ranks, and a tied
 embedding over the ends of a pipeline, is added once a step, in ``reduced``. Parameters that are not trained lie in a
 flat buffer of their own, which is gathered and never reduced. Gradients are kept and reduced in fp32.
@@ -34,6 +37,7 @@ import paddle
 
 from ..models.param import Param
 from ..models.parameters import GRADIENTS, PARAMETERS, PARTS, STATE, Piece, numel, padded
+from .background import Done
 from .mesh import Mesh
 from .views import clear, point, scratch, view
 
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from ..ops.base import Operators
     from ..optimizer import AdamW
     from ..run.memory import Meter
+    from .background import Work
     from .comm import Comm
 
 Tensor = Any
@@ -62,6 +67,17 @@ class Slot:
     """How much of its square counts here, so that each parameter counts once over all ranks."""
     index: int
     """Its number among the trained parameters of this rank."""
+    shared: tuple[int, int]
+    """Where along its last axis begins what other ranks of tensor parallelism have too, and how many have the same."""
+
+    def again(self, values: Tensor, first: int) -> float:
+        """Return the squares of ``values``, elements from ``first`` on, that other ranks count."""
+        begin, copies = self.shared
+        if copies == 1:
+            return 0.0
+        wide = values.astype("float64").numpy()
+        theirs = np.arange(first, first + len(wide)) % self.shape[-1] >= begin
+        return float((wide[theirs] ** 2).sum()) * (1 - 1 / copies)
 
 
 class NotFinite(Exception):
@@ -98,7 +114,8 @@ class Unit:
             shape, param = tuple(parameter.shape), describe(parameter)
             end = begin + numel(shape)
             partial = getattr(parameter, "partial", param.partial)
-            self.slots.append(Slot(label, shape, begin, end, param, partial, zero.share(name, param), first + index))
+            share, shared = zero.share(name, param), zero.shared(param)
+            self.slots.append(Slot(label, shape, begin, end, param, partial, share, first + index, shared))
             begin = end
         self.numel, self.padded = begin, padded(begin, zero.comm.size)
         self.dtype = self.parameters[0].dtype
@@ -112,6 +129,7 @@ class Unit:
         self.own = own.clone() if zero.stage >= PARAMETERS else own
         """This rank's part of the parameters: what its optimizer steps."""
         self.bind(flat)
+        self._coming: tuple[Tensor, Work] | None = None
         self._views: dict[tuple[str, int, int], Tensor] = {}
         self.master = self.own
         if not trained:
@@ -143,15 +161,30 @@ class Unit:
         for slot, parameter in zip(self.slots, self.parameters):
             point(parameter, view(flat, slot.begin, slot.end, slot.shape))
 
+    def prefetch(self) -> None:
+        """Begin to gather."""
+        if self.flat is None and self._coming is None:
+            comm, flat = self.zero.comm, scratch([self.padded], dtype=self.dtype)
+            self._coming = flat, comm.start(comm.all_gather, flat, self.own)
+
     def gather(self) -> None:
         """Have the whole of the parameters on this rank."""
         if self.flat is None:
-            self.flat = scratch([self.padded], dtype=self.dtype)
-            self.zero.comm.all_gather(self.flat, self.own)
+            self.prefetch()
+            self.flat = self._came()
             self.bind(self.flat)
+
+    def _came(self) -> Tensor:
+        if self._coming is None:
+            raise RuntimeError(f"{self.name} was not asked for")
+        (flat, work), self._coming = self._coming, None
+        work.wait()
+        return flat
 
     def release(self) -> None:
         """Keep only this rank's shard. A graph that remembers the parameters sees them again after ``gather``."""
+        if self._coming is not None:
+            self._came()
         if self.zero.stage >= PARAMETERS and self.flat is not None:
             for parameter in self.parameters:
                 clear(parameter)
@@ -211,7 +244,12 @@ class Zero:
         self._units_of: dict[int, str] = {}
         self._running = False  # in backward: a layer that runs forward again stays gathered until its gradients are in
         self._inside: list[Unit] = []
+        self._left: list[list[Unit]] = []  # layers that ran forward and are still gathered
+        self._follows: dict[tuple[bool, int], list[Unit]] = {}
+        """By direction and layer, the one that came next in the pass before."""
+        self._reducing: list[tuple[Unit, Tensor, Work]] = []
         self._order: list[Unit] = []
+        self._root: list[Unit] = []
         self._next = 0
         self._micro = 0
         self._last = True
@@ -227,12 +265,25 @@ class Zero:
         own = 1.0 if param.split else 1.0 / self.mesh.mp.size
         return own / 2 if unit == "embedding" and self.mesh.tie else own
 
+    def shared(self, param: Param) -> tuple[int, int]:
+        """Return ``Slot.shared`` of a parameter."""
+        return param.split.shared(self.mesh.mp.size) if param.split else (0, 1)
+
+    def again(self, unit: Unit, name: str) -> float:
+        """Return the squares of this rank's part of a unit's tensor that other ranks of tensor parallelism count."""
+        if self.mesh.same.size == 1:
+            return 0.0
+        return sum(
+            slot.again(unit.view(name, left, right), unit.own_begin + left - slot.begin)
+            for slot, left, right in unit.stretches(unit.own_begin, unit.own.shape[0])
+        )
+
     def add(self, name: str, layer: Any) -> None:
         """Shard ``layer``'s parameters as one unit, gathered whenever the layer runs (stage 3)."""
         units = self._make(name, list(layer.named_parameters()))
         layer.register_forward_pre_hook(lambda *_: self.comm.progress.move())
         if self.stage >= PARAMETERS:
-            layer.register_forward_pre_hook(lambda *_: _each(units, Unit.gather))
+            layer.register_forward_pre_hook(lambda *_: self._enter(units))
             layer.register_forward_post_hook(lambda _, __, output: self._leave(units, output))
             _each(units, Unit.release)
 
@@ -240,7 +291,7 @@ class Zero:
         """Shard what no unit holds yet, as the last unit, gathered while the model runs (stage 3); return the model."""
         rest = [(name, value) for name, value in model.named_parameters() if id(value) not in self._units_of]
         layers = self.trained
-        units = self._make("", rest)
+        units = self._root = self._make("", rest)
         self._order = [*reversed(layers), *(unit for unit in units if unit.trained)]
         self._ends = len(layers)  # from here on a unit is reduced when backward has ended
         self.steps = np.zeros(len(self.names), dtype=np.int64)
@@ -249,10 +300,8 @@ class Zero:
         self.all_names = [name for part in parts for name in part]
         self._first = sum(map(len, parts[: self.mesh.stage]))
         if self.stage >= PARAMETERS:
-            model.register_forward_pre_hook(lambda *_: _each(units, Unit.gather))
-            model.register_forward_post_hook(
-                lambda *_: None if paddle.is_grad_enabled() else _each(units, Unit.release)
-            )
+            model.register_forward_pre_hook(lambda *_: self._enter(units))
+            model.register_forward_post_hook(lambda *_: None if paddle.is_grad_enabled() else self._release())
             _each(units, Unit.release)
         return model
 
@@ -284,18 +333,35 @@ class Zero:
         return made
 
     def _leave(self, units: list[Unit], output: Any) -> None:
+        """Note that a layer ran; the last one stays as it is, since backward begins with it."""
         if not self._running:
-            _each(units, Unit.release)
+            self._left.append(units)
         for tensor in output if isinstance(output, (tuple, list)) else (output,):
             if isinstance(tensor, paddle.Tensor) and not tensor.stop_gradient:
                 tensor.register_hook(lambda _: self._enter(units))
 
     def _enter(self, units: list[Unit]) -> None:
-        """Gather a layer whose backward pass begins. That of the one before has ended: what is not trained may go."""
+        """Gather a layer that begins, forward or backward, and begin to gather the one that is likely to follow.
+
+        What came before it may go: forward all of it, backward what is not trained, the rest with its gradients.
+        """
         if self._inside is not units:
-            _each([unit for unit in self._inside if not unit.trained], Unit.release)
+            if self._running:
+                _each([unit for unit in self._inside if not unit.trained], Unit.release)
+            else:
+                for layer in self._left:
+                    _each(layer, Unit.release)
+                self._left.clear()
+            if self._inside:
+                self._follows[self._running, id(self._inside)] = units
             self._inside = units
         _each(units, Unit.gather)
+        _each(self._follows.get((self._running, id(units)), []), Unit.prefetch)
+
+    def _release(self) -> None:
+        self._inside = []
+        self._left.clear()
+        _each(self.units, Unit.release)
 
     def backward(self, output: Tensor, gradient: Tensor | None = None, *, last: bool = True) -> None:
         """Run backward from a loss, or from an output with its gradient, and add this rank's gradients to the step's.
@@ -304,6 +370,9 @@ class Zero:
         """
         self._last = last
         self._next = 0
+        self._inside = []
+        self._left.clear()
+        _each(self._root, Unit.gather)  # another micro-batch of a pipeline may have released it
         for unit in self.trained:
             unit.pending = {slot.index for slot in unit.slots}
         self._running = True
@@ -316,8 +385,8 @@ class Zero:
             self._running = False
         while self._next < len(self._order):  # what waited for a parameter that this step does not use, and the root
             self._send()
-        self._inside = []
-        _each(self.units, Unit.release)
+        self._settle()
+        self._release()
         self._micro += 1
 
     def _arrived(self, unit: Unit, slot: Slot) -> None:
@@ -334,17 +403,25 @@ class Zero:
         first, once = self._micro == 0, self.stage < GRADIENTS
         buffer = unit.gradient if once else scratch([unit.padded], dtype="float32")
         self._pack(unit, buffer, add=once and not first)
+        unit.release()
         if once and not self._last:
             return
-        if self.stage == 0:
-            self.comm.all_reduce(buffer)
-        else:
-            own = self.comm.reduce_scatter(buffer)
-            if not once and first:
-                paddle.assign(own, output=unit.gradient)
-            elif not once:
-                unit.gradient.add_(own)
-        unit.release()
+        if not once:  # no more than one buffer beside the one that is filled
+            self._settle()
+        collective = self.comm.all_reduce if self.stage == 0 else self.comm.reduce_scatter
+        self._reducing.append((unit, buffer, self.comm.start(collective, buffer)))
+
+    def _settle(self) -> None:
+        """Wait for the reductions under way, and take up what this rank owns of them."""
+        for unit, buffer, work in self._reducing:
+            work.wait()
+            if self.stage >= GRADIENTS:
+                own = self.comm.shard(buffer)
+                if self._micro == 0:
+                    paddle.assign(own, output=unit.gradient)
+                else:
+                    unit.gradient.add_(own)
+        self._reducing.clear()
 
     def _pack(self, unit: Unit, buffer: Tensor, *, add: bool) -> None:
         """Move the parameters' gradients into ``buffer``; those that did not come count as zero."""
@@ -402,6 +479,7 @@ class Zero:
         views = [unit.view("own_gradient", left, right) for unit, left, right, _ in shares]
         sums = _numbers([self.ops.sum_of_squares(each) for each in views])
         square = float((sums * np.array([share for *_, share in shares])).sum())
+        square -= sum(self.again(unit, "own_gradient") for unit in self.trained)
 
         facts = np.zeros(2 + 2 * size + count)
         fault = 0
@@ -441,20 +519,24 @@ class Zero:
         rule = replace(self.optimizer, scale=scale)
         self._micro = 0
         self.steps[reduced.used] += 1
+        shared = []
         for unit in self.trained:
             for begin, end, decay, step in unit.runs(reduced.used, self.steps):
                 value, slope, mean, square = (
                     unit.view(name, begin, end) for name in ("master", "own_gradient", "mean", "square")
                 )
                 self.ops.adamw(value, slope, mean, square, rule, lr=lr, step=step, decay=decay)
-            self.publish(unit)
+            shared.append(self.publish(unit))
+        for work in shared:
+            work.wait()
 
-    def publish(self, unit: Unit) -> None:
-        """Bring what the optimizer (or a checkpoint) wrote on this rank's part to where the model reads it."""
+    def publish(self, unit: Unit) -> Work:
+        """Begin to bring what the optimizer (or a checkpoint) wrote on this rank's part to where the model reads it."""
         if unit.master is not unit.own:
             paddle.assign(unit.master.astype(unit.dtype), output=unit.own)
         if self.stage in (STATE, GRADIENTS):
-            self.comm.all_gather(unit.flat, unit.own)
+            return self.comm.start(self.comm.all_gather, unit.flat, unit.own)
+        return Done()
 
     def frozen_norm(self) -> float:
         """Return the norm of what is not trained, over all ranks: what adapters were trained beside."""
@@ -464,6 +546,7 @@ class Zero:
                 for slot, left, right in unit.stretches(unit.own_begin, unit.own.shape[0]):
                     wide = view(unit.own, left, right).astype("float64")
                     total += slot.share * float((wide * wide).sum())
+                total -= self.again(unit, "own")
         if self.stage < STATE:
             total /= self.comm.size
         summed = paddle.to_tensor(total)
@@ -500,7 +583,7 @@ class Zero:
                     first = unit.own_begin + left - slot.begin
                     values[left:right] = local.ravel()[first : first + right - left]
                 paddle.assign(paddle.to_tensor(values), output=target)
-            self.publish(unit)
+            self.publish(unit).wait()
         self.steps[:] = [steps[name] for name in self.names]
 
 

@@ -45,7 +45,7 @@ class Manifest:
     files: dict[str, str]
     """The sha256 of each file."""
     parameters: dict[str, dict[str, Any]]
-    """Each parameter's whole ``shape``, how it is ``split`` ([axis, sections] or None) and how often it was stepped."""
+    """Each parameter's whole ``shape``, ``split`` ([axis, sections, limits] or None) and how often it was stepped."""
     pieces: dict[str, dict[str, list[int]]]
     """By file: the elements [begin, end) that it has of each flattened parameter, of its part of it under ``mp``."""
     layout: dict[str, int]
@@ -265,7 +265,7 @@ class Reader:
         """
         entry = self.manifest.parameters[name]
         shape, mp = tuple(entry["shape"]), self.manifest.layout.get("mp", 1)
-        split = Split(entry["split"][0], tuple(entry["split"][1])) if entry["split"] else None
+        split = Split(entry["split"][0], *map(tuple, entry["split"][1:])) if entry["split"] else None
         local = split.local(shape, mp) if split else shape
         shards = [np.zeros(math.prod(local), dtype=np.float32) for _ in range(mp if split else 1)]
         found = [0] * len(shards)

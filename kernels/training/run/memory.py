@@ -59,14 +59,15 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
         trained[unit] = padded(lengths[True], data)
         all_of[unit] = trained[unit] + padded(lengths[False], data)
     psi, stepped = sum(all_of.values()), sum(trained.values())
-    root = all_of.get("root", 0)
+    root = all_of.pop("root", 0)
+    largest = sorted(all_of.values())[-2:]  # one computes while the next is gathered
     width = _width(options)
     state = 12 if options.dtype == "bf16" else 8  # two moments, and beside bf16 parameters an fp32 copy
     return Memory(
         parameters=width * psi // shards[2],
         gradients=4 * stepped // shards[1],
         optimizer=state * stepped // shards[0],
-        gathered=width * (root + max(all_of.values())) if options.stage >= PARAMETERS else 0,
+        gathered=width * (root + sum(largest)) if options.stage >= PARAMETERS else 0,
         teacher=width * shape_at(options.teacher).parameters if options.teacher else 0,
         activations=_activations(options, pipeline_stage),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class Saver:
             "parameters": {
                 name: {
                     "shape": list(param.shape),
-                    "split": [param.split.axis, list(param.split.sections)] if param.split else None,
+                    "split": list(astuple(param.split)) if param.split else None,
                     "steps": steps,
                 }
                 for name, (param, steps) in self.engine.held().items()

@@ -67,7 +67,7 @@ class Trainer:
             )
         views.check()
         layout, shape = options.layout, options.shape
-        self.mesh = Mesh(self.comm, layout, tied=shape.tied)
+        self.mesh = Mesh(self.comm, layout, tied=shape.tied, kv_heads=shape.kv_heads)
         self.ops, self.without = choose(gpu=self.comm.gpu)
         self.meter = memory.Meter(gpu=self.comm.gpu)
         rule, tensor = AdamW(weight_decay=options.weight_decay), self.mesh.mp
@@ -81,7 +81,7 @@ class Trainer:
         self.dtype = "bfloat16" if options.dtype == "bf16" else "float32"
         self.positions = zigzag(options.tokens, layout.sep, self.mesh.sep.rank)
         value = first_values(shape, asdict(options))
-        cut = TensorParallel(tensor, self.ops, sequence=options.sequence_parallel)
+        cut = TensorParallel(tensor, self.ops, sequence=options.sequence_parallel, same=self.mesh.same)
         self.model = self.engine.root(self._built(shape, value, cut))
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
         self.teacher = self._teacher(options.teacher) if options.teacher else None

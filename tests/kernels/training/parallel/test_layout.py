@@ -34,6 +34,17 @@ def test_parts_of_a_fused_product_join_to_the_whole(size: int) -> None:
     assert parts[-1][0, -4 // size :].tolist() == list(range(16 - 4 // size, 16))
 
 
+def test_fewer_key_value_heads_than_ranks_are_on_several() -> None:
+    split, whole = Split(1, (16, 4, 4), limits=(8, 2, 2)), np.arange(72).reshape(3, 24)
+    parts = [split.cut(whole, rank, 4) for rank in range(4)]
+
+    assert [part.shape for part in parts] == [(3, 8)] * 4 == [split.local((3, 24), 4)] * 4
+    assert parts[1][0].tolist() == [4, 5, 6, 7, 16, 17, 20, 21]
+    assert (parts[0][:, 4:] == parts[1][:, 4:]).all()
+    assert split.shared(4) == (4, 2)
+    assert (split.join(parts) == whole).all()
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("stages", [1, 2])
 def test_stages_hold_every_parameter_and_tied_ends_twice(size: str, stages: int) -> None:

@@ -20,6 +20,8 @@ TWO: list[dict[str, Any]] = [
     {"pp": 2, "accumulate": 4, "recompute": True},
     {"sep": 2},
     {"sep": 2, "stage": 3, "accumulate": 2},
+    {"mp": 2, "kv_heads": 1},
+    {"pp": 2, "stage": 3, "accumulate": 2},
 ]
 FOUR: list[dict[str, Any]] = [
     {"stage": 2},
@@ -36,11 +38,15 @@ FOUR: list[dict[str, Any]] = [
     {"sep": 2, "stage": 2},
     {"sep": 4},
     {"mp": 4, "kv_heads": 4},
+    {"mp": 4},
+    {"mp": 4, "sequence_parallel": True, "accumulate": 2},
+    {"mp": 2, "kv_heads": 1, "stage": 3},
+    {"pp": 2, "accumulate": 2, "stage": 3, "recompute": True},
     {"pp": 4, "layers": 4, "accumulate": 4},
     {"engine": "auto", "mp": 2, "accumulate": 2},
     {"engine": "auto"},
 ]
-SHAPES: list[dict[str, Any]] = [{}, {"kv_heads": 4}, {"layers": 4}]
+SHAPES: list[dict[str, Any]] = [{}, {"kv_heads": 4}, {"layers": 4}, {"kv_heads": 1}]
 CONTROLS = [
     ("a row product is not summed", {"mp": 2}),
     ("a column product's gradient is not summed", {"mp": 2}),
@@ -99,9 +105,12 @@ def apart(left: list[float], right: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(left, right, strict=True))
 
 
+def shape_of(request: dict[str, Any]) -> int:
+    return SHAPES.index({name: value for name, value in request.items() if name in {"kv_heads", "layers"}})
+
+
 def alone(one: Ranks, request: dict[str, Any]) -> list[float]:
-    shape = {name: value for name, value in request.items() if name in {"kv_heads", "layers"}}
-    return one.curves()[SHAPES.index(shape)]
+    return one.curves()[shape_of(request)]
 
 
 def norms(ranks: Ranks, run: int) -> list[float]:
@@ -111,8 +120,9 @@ def norms(ranks: Ranks, run: int) -> list[float]:
 @pytest.mark.parametrize("index", range(len(TWO)), ids=map(str, TWO))
 def test_a_layout_of_two_ranks_loses_as_one_process(one: Ranks, two: Ranks, index: int) -> None:
     assert apart(two.curves()[index], alone(one, TWO[index])) < TOLERANCE
-    assert norms(two, index) == pytest.approx(norms(one, 0), rel=1e-4)
-    validated = [ranks.events(0, "validation")[at]["loss"] for ranks, at in ((two, index), (one, 0))]
+    like = shape_of(TWO[index])
+    assert norms(two, index) == pytest.approx(norms(one, like), rel=1e-4)
+    validated = [ranks.events(0, "validation")[at]["loss"] for ranks, at in ((two, index), (one, like))]
     assert validated[0] == pytest.approx(validated[1], abs=TOLERANCE)
 
 
@@ -152,11 +162,13 @@ def test_a_run_goes_on_bit_for_bit_at_its_layout_and_nearly_at_another(two: Rank
 
 def test_one_process_goes_on_from_every_layout(start_ranks: StartRanks, one: Ranks, two: Ranks, saved: Path) -> None:
     assert two
-    ranks = start_ranks(1, *steps([{"resume": from_(saved, index)} for index in range(len(TWO))]))
+    shapes = [SHAPES[shape_of(request)] for request in TWO]
+    resumes = [{**shape, "resume": from_(saved, index)} for index, shape in enumerate(shapes)]
+    ranks = start_ranks(1, *steps(resumes))
     assert ranks.wait() == [0], ranks.said(0)
 
-    for curve in ranks.curves():
-        assert apart(curve, one.curves()[0][4:]) < TOLERANCE
+    for shape, curve in zip(shapes, ranks.curves(), strict=True):
+        assert apart(curve, alone(one, shape)[4:]) < TOLERANCE
 
 
 def test_the_comparison_sees_each_link_that_is_cut(start_ranks: StartRanks, one: Ranks) -> None:
