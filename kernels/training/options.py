@@ -102,13 +102,16 @@ class Options:
     def tokens(self) -> int:
         """Tokens of a sequence: as asked for, or as pictures have it."""
         vision = self.shape.vision
-        return pictures.length(vision) if vision else self.seqlen
+        if vision is None:
+            return self.seqlen
+        chunks = 2 * self.sep if self.sep > 1 else 1
+        return pictures.length(vision, chunks * (self.mp if self.sequence_parallel else 1))
 
     @property
     def stream(self) -> list[int]:
         """The shape of what goes from stage to stage of a pipeline."""
         cut = self.sep * (self.mp if self.sequence_parallel else 1)
-        return [self.micro_batch, self.seqlen // cut, self.shape.width]
+        return [self.micro_batch, self.tokens // cut, self.shape.width]
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of ``step`` (from 1): a linear warm-up, then half a cosine down to a tenth."""
@@ -315,18 +318,24 @@ def _check_layout(options: Options) -> None:
             f"--pp {shape.layers}",
             f"--layers {options.pp}",
         )
-    if options.seqlen % (2 * options.sep) and options.sep > 1:
+    if options.tokens % (2 * options.sep) and options.sep > 1:
         raise Refusal(
             f"a sequence of {options.seqlen} does not divide into {2 * options.sep} chunks",
             "Ring attention gives each rank two, one from either end.",
             f"--seqlen {-(-options.seqlen // (2 * options.sep)) * 2 * options.sep}",
         )
-    if options.sequence_parallel and options.seqlen % (options.sep * options.mp):
+    if options.sequence_parallel and options.tokens % (options.sep * options.mp):
         raise Refusal(
             f"a sequence of {options.seqlen} does not divide over {options.sep * options.mp} ranks",
             "Sequence parallelism cuts what lies between the products along it.",
             f"--seqlen {-(-options.seqlen // (options.sep * options.mp)) * options.sep * options.mp}",
         )
+
+
+PIPELINE_OF_PADDLE = (
+    "parallelize puts a tied embedding on one stage's mesh, and the other cannot read it (InvalidArgument: different "
+    "mesh); where it is not tied Paddle 3.3.1 crashes on CPU between stages (SameStatusReshardFunction)."
+)
 
 
 def _check_engine(options: Options) -> None:
@@ -340,14 +349,10 @@ def _check_engine(options: Options) -> None:
         return
     never = {
         "--mp": (bool(options.shape.kv_heads % options.mp), "Its plan cuts keys and values by whole heads."),
-        "--pp": (options.pp > 1, "parallelize puts a tied embedding on one stage, and the other cannot read it there."),
+        "--pp": (options.pp > 1, PIPELINE_OF_PADDLE),
         "--sep": (options.sep > 1, "parallelize has no ring attention for this model."),
         "--sequence-parallel": (options.sequence_parallel, "Its plans cut [S, B, D], and this model is [B, S, D]."),
-        "--lora": (options.lora > 0, "Adapters have no plan yet."),
         "--teacher": (options.teacher is not None, "The teacher's logits would be local and the student's global."),
-        "--recompute": (options.recompute, "Paddle's recompute of global tensors was not tried."),
-        "--save-every": (options.save_every > 0, "The states of global tensors are not saved."),
-        "--resume": (options.resume is not None, "--init-from starts from a checkpoint's weights."),
     }
     for name, (asked, why) in never.items():
         if asked:
@@ -362,12 +367,16 @@ def _check_engine(options: Options) -> None:
 
 
 def _check_vision(options: Options) -> None:
-    if options.shape.vision is None:
+    vision = options.shape.vision
+    if vision is None:
         return
+    if vision.heads % options.mp:
+        raise Refusal(
+            f"{vision.heads} heads of the vision tower do not divide over --mp {options.mp}",
+            "Each rank has as many.",
+            f"--mp {max(size for size in range(1, options.mp) if vision.heads % size == 0)}",
+        )
     never = {
-        "--mp": (options.mp > 1, "The tower and the merger are not cut over tensor-parallel ranks."),
-        "--pp": (options.pp > 1, "Each sequence has rotary positions of its own, which stages do not pass on."),
-        "--sep": (options.sep > 1, "Image tokens of one picture would lie on several ranks."),
         "--teacher": (options.teacher is not None, "A teacher is shown no pictures."),
         "--tokenizer": (options.tokenizer is not None, "The text of pictures is generated in bytes."),
         "--data": (options.data is not None, "Pictures with their text are generated."),

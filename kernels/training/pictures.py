@@ -21,13 +21,19 @@ SIDE = 8
 """Patches of a picture's side."""
 
 
-def length(vision: Vision) -> int:
-    """Return the tokens of a sequence, without the one that is only a label."""
-    return (SIDE // vision.merge) ** 2 + 2 + len(_text("green", "bottom right")) - 1
+def length(vision: Vision, multiple: int = 1) -> int:
+    """Return the tokens of a sequence, without the one that is only a label, filled up to a multiple."""
+    tokens = (SIDE // vision.merge) ** 2 + 2 + len(_text("green", "bottom right")) - 1
+    return -(-tokens // multiple) * multiple
 
 
-def batch(vision: Vision, seed: int, step: int, sequences: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw tokens and labels, int64 [sequences, length], and pixels [sequences · SIDE², vision.pixels]."""
+def batch(
+    vision: Vision, seed: int, step: int, sequences: int, tokens: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw tokens and labels, int64 [sequences, ``tokens``], and pixels [sequences · SIDE², vision.pixels].
+
+    A sequence that is longer than what it says ends in spaces without labels.
+    """
     import numpy as np
 
     draw = np.random.default_rng((seed, step))
@@ -40,8 +46,9 @@ def batch(vision: Vision, seed: int, step: int, sequences: int) -> tuple[np.ndar
         seen = np.full(len(row), IGNORED)
         begin = len(row) - len(text)
         seen[begin:] = list(text)
-        rows.append(row[:-1])
-        labels.append(seen[1:])
+        end = (tokens or length(vision)) - len(row) + 1
+        rows.append([*row[:-1], *[ord(" ")] * end])
+        labels.append([*seen[1:], *[IGNORED] * end])
         pixels.append(_patches(vision, _picture(draw, vision, COLOURS[str(colour)], place)))
     return np.array(rows, dtype=np.int64), np.array(labels, dtype=np.int64), np.concatenate(pixels)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
@@ -16,19 +17,22 @@ import paddle
 import paddle.distributed as dist
 
 from ...protocol import Refusal
+from ..models.parameters import PARTS, Piece
 from ..parallel.zero import NotFinite, Reduced, describe
 from .lint import describe as layers_of
 from .lint import lint
 
 if TYPE_CHECKING:
     from ..models.param import Param
-    from ..models.parameters import Piece, Shape
+    from ..models.parameters import Shape
     from ..optimizer import AdamW
     from ..parallel.layout import Layout
     from ..parallel.mesh import Mesh
     from ..run.memory import Meter
 
 Tensor = Any
+MOMENTS = ("moment1", "moment2")
+"""As Paddle's AdamW names its states."""
 
 
 def configuration(shape: Shape, layout: Layout, stage: int) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class Parallelized:
         found = lint(layers, {"dp": layout.dp, "mp": layout.mp}, config, heads, contiguous)
         if found:
             raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
-        self.named = [name for name, _ in model.named_parameters()]
+        self.named = [name for name, value in model.named_parameters() if not value.stop_gradient]
         self.params = {name: describe(value) for name, value in model.named_parameters()}
         decays = {value.name for name, value in model.named_parameters() if self.params[name].decay}
         dist.auto_parallel.set_mesh(self.process_mesh)
@@ -83,7 +87,7 @@ class Parallelized:
             beta1=self.rule.beta1,
             beta2=self.rule.beta2,
             epsilon=self.rule.epsilon,
-            parameters=model.parameters(),
+            parameters=[value for value in model.parameters() if not value.stop_gradient],
             weight_decay=self.rule.weight_decay,
             # A parameter that is sharded has another name: x becomes x.dist.
             apply_decay_param_fun=lambda name: name.partition(".dist")[0] in decays,
@@ -108,7 +112,7 @@ class Parallelized:
         Raises:
             NotFinite: the loss or a gradient is not.
         """
-        slopes = ((name, value.grad) for name, value in zip(self.named, self.model.parameters()))
+        slopes = ((name, value.grad) for name, value in self._trained())
         gradients = {name: gradient for name, gradient in slopes if gradient is not None}
         squares = {name: float((each.astype("float32") ** 2).sum()) for name, each in gradients.items()}
         if not math.isfinite(loss):
@@ -137,25 +141,42 @@ class Parallelized:
             self.steps[name] += int(used)
 
     def held(self) -> dict[str, tuple[Param, int]]:
-        """Return every parameter."""
-        return {name: (self.params[name], self.steps[name]) for name in self.named}
+        """Return the trained parameters, each whole."""
+        return {name: (replace(self.params[name], split=None), self.steps[name]) for name in self.named}
 
     def pieces(self) -> Iterator[Piece]:
-        """Refuse: states of global tensors are not saved here.
+        """Yield every trained parameter on the first rank, whole; all ranks call it."""
+        states = self.optimizer.state_dict()
+        for name, value in self._trained():
+            parts = [value, *(states.get(f"{value.name}_{moment}_0") for moment in MOMENTS)]
+            whole = [self._whole(part) if part is not None else np.zeros(value.shape, np.float32) for part in parts]
+            if self.mesh.world.rank == 0:
+                yield Piece(name, 0, whole[0].size, *(part.ravel() for part in whole))
 
-        Raises:
-            Refusal: always.
-        """
-        raise Refusal("the engine auto saves no checkpoints", "Use --engine manual for a run that is resumed.")
-
-    def load(self, name_to_part: Any, steps: dict[str, int]) -> None:  # noqa: ARG002 - what engines are asked
-        """Refuse, as ``pieces``.
-
-        Raises:
-            Refusal: always.
-        """
-        raise Refusal("the engine auto resumes no checkpoints", "--init-from starts from the weights of one.")
+    def load(self, name_to_part: Any, steps: dict[str, int]) -> None:
+        """Take values and states; Paddle's optimizer takes up the states at its next step."""
+        states: dict[str, Tensor] = {}
+        for name, value in self._trained():
+            own, *moments = (paddle.to_tensor(name_to_part(name, part)) for part in PARTS)
+            value.set_value(dist.shard_tensor(own, self.process_mesh, value.placements))
+            # Whole ones: Paddle makes its states as such and shards them then.
+            states.update(zip((f"{value.name}_{moment}_0" for moment in MOMENTS), moments))
+            for power, beta in (("beta1", self.rule.beta1), ("beta2", self.rule.beta2)):
+                states[f"{value.name}_{power}_pow_acc_0"] = paddle.to_tensor([beta ** (steps[name] + 1)])
+        self.optimizer.set_state_dict(states)
+        self.steps.update(steps)
 
     def frozen_norm(self) -> float:
-        """Return 0: everything is trained."""
-        return 0.0
+        """Return the norm of what is not trained: what adapters were trained beside."""
+        frozen = (value for value in self.model.parameters() if value.stop_gradient)
+        return math.sqrt(sum(float((value.astype("float64") ** 2).sum()) for value in frozen))
+
+    def _trained(self) -> list[tuple[str, Tensor]]:
+        return [(name, value) for name, value in self.model.named_parameters() if not value.stop_gradient]
+
+    def _whole(self, tensor: Tensor) -> np.ndarray:
+        """Return all of a global tensor, of which this rank may have a part."""
+        if not tensor.is_dist():
+            return tensor.numpy()
+        everywhere = dist.reshard(tensor, self.process_mesh, [dist.Replicate(), dist.Replicate()])
+        return np.asarray(everywhere._local_value())  # noqa: SLF001 - Paddle's only way to a rank's own part

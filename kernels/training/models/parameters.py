@@ -114,6 +114,17 @@ class Shape:
         """The same model, wholly trained."""
         return replace(self, lora=None)
 
+    @property
+    def seeing(self) -> Vision:
+        """The vision side of a model that has one.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.vision is None:
+            raise ValueError("the model does not see")
+        return self.vision
+
     def trains(self, name: str) -> bool:
         """Tell whether a parameter is trained: with adapters, they alone are."""
         return self.lora is None or name.endswith(ADAPTERS)

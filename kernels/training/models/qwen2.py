@@ -233,7 +233,7 @@ class Transformer(nn.Layer):
             if not shape.tied:
                 self.head = Table(tools, "head.weight", ends["head.weight"])
                 adopt("head", self.head)
-        self.tied = shape.tied
+        self.tied, self.positions = shape.tied, positions
         self.rotary = rotary_tables(positions, shape.head_dim, shape.rope_base)
 
     def forward(
@@ -245,7 +245,7 @@ class Transformer(nn.Layer):
         loss is the sum over ``count``, or the mean over the labels that are not ignored. Without labels the last stage
         returns logits [B, S, V]. With a ``cache`` the tokens follow on those in it.
         """
-        x_BSD, rotary = self.embedded(inputs) if self.part.first else (inputs, self.rotary)
+        x_BSD, rotary = self.embedded(inputs) if self.part.first else inputs, self.tables(inputs)
         if cache is not None:
             begin = cache.length
             cache.length += inputs.shape[1]
@@ -261,9 +261,13 @@ class Transformer(nn.Layer):
         flat = logits.reshape([-1, logits.shape[-1]])
         return self.tools.tensor.cross_entropy(flat, labels_BS.reshape([-1]), count)
 
-    def embedded(self, tokens_BS: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the tokens' channels, and the rotary tables of their positions."""
-        return self.embedding(tokens_BS), self.rotary
+    def embedded(self, tokens_BS: Tensor) -> Tensor:
+        """Return the tokens' channels."""
+        return self.embedding(tokens_BS)
+
+    def tables(self, inputs: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - where positions depend on the tokens
+        """Return the rotary tables of the positions here."""
+        return self.rotary
 
     def _again(self, layer: Layer, x_BSD: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """Keep only the layer's input, and compute the layer again in the backward pass."""

@@ -14,10 +14,12 @@ import paddle
 import paddle.nn.functional as F  # noqa: N812 - the field's name for it
 from paddle import nn
 
+from ..parallel.tensor import TensorParallel
 from .qwen2 import Tools, Transformer
 
 if TYPE_CHECKING:
     from .param import Param
+    from .parameters import Part as Stage
     from .vision import Vision
 
 Tensor = Any
@@ -30,11 +32,10 @@ class Images:
     pixels: np.ndarray
     grids: list[tuple[int, int]]
 
-    def of(self, sequences: slice, each: int) -> Images:
-        """Return those of some sequences, each of which has ``each`` images, all images being of one size."""
-        patches = self.grids[0][0] * self.grids[0][1]
-        first, end = sequences.start * each, sequences.stop * each
-        return Images(self.pixels[first * patches : end * patches], self.grids[first:end])
+    def of(self, rows: np.ndarray) -> Images:
+        """Return those of some sequences, each of which has one, all being of one size."""
+        each = self.pixels.reshape(len(self.grids), -1, self.pixels.shape[-1])[rows]
+        return Images(each.reshape(-1, self.pixels.shape[-1]), [self.grids[row] for row in rows])
 
 
 class Part(nn.Layer):
@@ -51,30 +52,38 @@ class Part(nn.Layer):
         """Return ``x`` with mean 0 and variance 1 over its last axis, scaled and moved."""
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, epsilon)
 
-    def linear(self, x: Tensor) -> Tensor:
-        """Return the product with its bias."""
-        return F.linear(x, self.weight, self.bias)
+    def column(self, x: Tensor, tensor: TensorParallel) -> Tensor:
+        """Return this rank's columns of the product with its bias."""
+        return F.linear(tensor.enter(x), self.weight, self.bias)
+
+    def row(self, x: Tensor, tensor: TensorParallel) -> Tensor:
+        """Return the product of what all ranks have of ``x``, with its bias."""
+        return tensor.leave(paddle.matmul(x, self.weight)) + self.bias
 
 
 class Block(nn.Layer):
-    """Full attention within each image, and an MLP, each added to the stream."""
+    """Full attention within each image, and an MLP, each added to the stream; a rank has some of the heads."""
 
-    def __init__(self, tools: Tools, vision: Vision, index: int, params: dict[str, Param]) -> None:
+    def __init__(
+        self, tools: Tools, tensor: TensorParallel, vision: Vision, index: int, params: dict[str, Param]
+    ) -> None:
         super().__init__()
-        self.tools, self.vision = tools, vision
+        self.tools, self.tensor, self.vision = tools, tensor, vision
+        self.heads = vision.heads // tensor.comm.size
         for part in ("attention_norm", "qkv", "proj", "mlp_norm", "fc1", "fc2"):
             setattr(self, part, Part(tools, f"blocks.{index}.{part}", params))
 
     def forward(self, x_PD: Tensor, cos: Tensor, sin: Tensor, lengths: list[int]) -> Tensor:
         """Return the stream after both."""
-        heads, epsilon = self.vision.heads, self.vision.epsilon
-        qkv_1PD = paddle.matmul(self.attention_norm.norm(x_PD, epsilon), self.qkv.weight).unsqueeze(0)
-        q, k, v = self.tools.ops.split_rotate(qkv_1PD, self.qkv.bias, cos, sin, heads, heads)
+        tensor, epsilon = self.tensor, self.vision.epsilon
+        normed_PD = tensor.enter(self.attention_norm.norm(x_PD, epsilon))
+        qkv_1PD = paddle.matmul(normed_PD, self.qkv.weight).unsqueeze(0)
+        q, k, v = self.tools.ops.split_rotate(qkv_1PD, self.qkv.bias, cos, sin, self.heads, self.heads)
         images = zip(*(each.split(lengths, axis=1) if len(lengths) > 1 else [each] for each in (q, k, v)))
         out = paddle.concat([self.tools.ops.attend_all(*image) for image in images], axis=1)
-        x_PD = x_PD + self.proj.linear(out.flatten(2).squeeze(0))
-        inner = self.fc1.linear(self.mlp_norm.norm(x_PD, epsilon))
-        return x_PD + self.fc2.linear(inner * F.sigmoid(1.702 * inner))
+        x_PD = x_PD + self.proj.row(out.flatten(2).squeeze(0), tensor)
+        inner = self.fc1.column(self.mlp_norm.norm(x_PD, epsilon), tensor)
+        return x_PD + self.fc2.row(inner * F.sigmoid(1.702 * inner), tensor)
 
 
 class Tower(nn.Layer):
@@ -83,12 +92,12 @@ class Tower(nn.Layer):
     def __init__(self, tools: Tools) -> None:
         super().__init__()
         shape = tools.weights.shape
-        if shape.vision is None:
-            raise ValueError("the shape has no vision side")
-        self.vision = shape.vision
+        self.vision = shape.seeing
+        self.tensor = TensorParallel(tools.tensor.comm, tools.ops)  # patches are not cut along the sequence
         params = self.vision.parameters(shape.width)
         self.patch = Part(tools, "patch", params)
-        self.blocks = nn.LayerList([Block(tools, self.vision, index, params) for index in range(self.vision.depth)])
+        blocks = range(self.vision.depth)
+        self.blocks = nn.LayerList([Block(tools, self.tensor, self.vision, index, params) for index in blocks])
         self.merger = nn.Layer()
         for part in ("norm", "fc1", "fc2"):
             setattr(self.merger, part, Part(tools, f"merger.{part}", params))
@@ -103,37 +112,63 @@ class Tower(nn.Layer):
         for block in self.blocks:
             x_PD = block(x_PD, cos, sin, [rows * columns for rows, columns in grids])
         x = self.merger.norm.norm(x_PD, vision.epsilon).reshape([-1, vision.width * vision.merge**2])
-        return self.merger.fc2.linear(F.gelu(self.merger.fc1.linear(x)))
+        return self.merger.fc2.row(F.gelu(self.merger.fc1.column(x, self.tensor)), self.tensor)
 
 
 class VisionTransformer(Transformer):
-    """Tokens and images in, loss out."""
+    """Tokens and images in, loss out. The tower is on the first stage of a pipeline."""
 
-    def __init__(self, tools: Tools, *words: Any, adopt: Any, **more: Any) -> None:
-        super().__init__(tools, *words, adopt=adopt, **more)
-        self.visual = Tower(tools)
-        adopt("visual", self.visual)
+    def __init__(self, tools: Tools, part: Stage, *words: Any, adopt: Any, **more: Any) -> None:
+        super().__init__(tools, part, *words, adopt=adopt, **more)
+        if part.first:
+            self.visual = Tower(tools)
+            adopt("visual", self.visual)
+        self._vision = tools.weights.shape.seeing
         self._images: Images | None = None
+        self._tokens: np.ndarray | None = None
 
-    def see(self, images: Images) -> None:
-        """Take the images that the next tokens have places for."""
-        self._images = images
+    def see(self, images: Images, tokens_BS: np.ndarray | None = None) -> None:
+        """Take the images that the next tokens have places for.
 
-    def embedded(self, tokens_BS: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the tokens' channels, the images' where they stand, and the rotary tables of all tokens [B · S, …]."""
-        shape, vision = self.tools.weights.shape, self.visual.vision
-        if self._images is None:
-            raise ValueError("see() comes before the tokens")
-        tokens, grids = tokens_BS.numpy(), list(self._images.grids)
-        seen = self.visual(paddle.to_tensor(self._images.pixels), grids)
-        places = []
-        for row in tokens:
+        ``tokens_BS`` are all positions of them, where this rank's inputs are some, or the stream of another stage.
+        """
+        self._images, self._tokens = images, tokens_BS
+
+    def embedded(self, tokens_BS: Tensor) -> Tensor:
+        """Return the tokens' channels, the images' where they stand."""
+        tensor, (whole, images) = self.tools.tensor, self._seen(tokens_BS)
+        seen_TD = self.visual(paddle.to_tensor(images.pixels), images.grids)
+        x_BSD = self.embedding(tokens_BS)
+        here = self._here(whole)
+        if tensor.sequence:
+            here = np.split(here, tensor.comm.size)[tensor.comm.rank]
+            seen_TD = tensor.summed(seen_TD)
+        marks = whole == self._vision.image_token
+        number = np.cumsum(marks).reshape(marks.shape) - 1
+        count = int(x_BSD.shape[0] * x_BSD.shape[1])
+        index = np.where(marks[:, here], count + number[:, here], np.arange(count).reshape(len(whole), -1))
+        # Both are read here on every rank, with an image's tokens among its positions or not: so backward runs alike.
+        both = paddle.concat([x_BSD.flatten(0, 1), seen_TD.astype(x_BSD.dtype)])
+        return paddle.gather(both, paddle.to_tensor(index.ravel())).reshape(x_BSD.shape)
+
+    def tables(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rotary tables of the positions here of every sequence, [B · S, …]."""
+        shape, (whole, images) = self.tools.weights.shape, self._seen(inputs)
+        vision, grids, angles = self._vision, list(images.grids), []
+        here = self._here(whole)
+        for row in whole:
             marks = row == vision.image_token
             count = int((marks[1:] & ~marks[:-1]).sum() + marks[0])
             own, grids = grids[:count], grids[count:]
-            places.append(vision.angles(vision.token_places(row, own), shape.head_dim, shape.rope_base))
-        x_BSD = self.embedding(tokens_BS)
-        index = np.flatnonzero(tokens.ravel() == vision.image_token)
-        flat = paddle.scatter(x_BSD.flatten(0, 1), paddle.to_tensor(index), seen.astype(x_BSD.dtype))
-        angles = paddle.to_tensor(np.concatenate(places))
-        return flat.reshape(x_BSD.shape), (paddle.cos(angles), paddle.sin(angles))
+            angles.append(vision.angles(vision.token_places(row, own)[:, here], shape.head_dim, shape.rope_base))
+        both = paddle.to_tensor(np.concatenate(angles))
+        return paddle.cos(both), paddle.sin(both)
+
+    def _here(self, whole: np.ndarray) -> np.ndarray:
+        """Return which positions of the tokens are this rank's."""
+        return self.positions[self.positions < whole.shape[1]]
+
+    def _seen(self, inputs: Tensor) -> tuple[np.ndarray, Images]:
+        if self._images is None:
+            raise ValueError("see() comes before the tokens")
+        return inputs.numpy() if self._tokens is None else self._tokens, self._images

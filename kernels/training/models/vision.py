@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .param import Param
+from .param import Param, Split
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,10 +38,23 @@ class Vision:
         return 3 * self.frames * self.patch * self.patch
 
     def parameters(self, out: int) -> dict[str, Param]:
-        """Return the tower's parameters and the merger's, which ends in ``out`` channels."""
+        """Return the tower's parameters and the merger's, which ends in ``out`` channels.
 
-        def linear(name: str, inputs: int, outputs: int) -> dict[str, Param]:
-            return {f"{name}.weight": Param((inputs, outputs)), f"{name}.bias": Param((outputs,), decay=False)}
+        Tensor parallelism cuts them as it cuts the text's: by column, by head where there are some, and then by row.
+        """
+
+        def column(name: str, inputs: int, *outputs: int) -> dict[str, Param]:
+            width = sum(outputs)
+            return {
+                f"{name}.weight": Param((inputs, width), split=Split(1, outputs)),
+                f"{name}.bias": Param((width,), decay=False, split=Split(0, outputs)),
+            }
+
+        def row(name: str, inputs: int, outputs: int) -> dict[str, Param]:
+            return {
+                f"{name}.weight": Param((inputs, outputs), split=Split(0, (inputs,))),
+                f"{name}.bias": Param((outputs,), decay=False),
+            }
 
         def norm(name: str) -> dict[str, Param]:
             return {f"{name}.{part}": Param((self.width,), decay=False) for part in ("weight", "bias")}
@@ -50,17 +63,17 @@ class Vision:
         for index in range(self.depth):
             block = f"blocks.{index}"
             found |= norm(f"{block}.attention_norm")
-            found |= linear(f"{block}.qkv", self.width, 3 * self.width)
-            found |= linear(f"{block}.proj", self.width, self.width)
+            found |= column(f"{block}.qkv", self.width, self.width, self.width, self.width)
+            found |= row(f"{block}.proj", self.width, self.width)
             found |= norm(f"{block}.mlp_norm")
-            found |= linear(f"{block}.fc1", self.width, self.mlp_ratio * self.width)
-            found |= linear(f"{block}.fc2", self.mlp_ratio * self.width, self.width)
+            found |= column(f"{block}.fc1", self.width, self.mlp_ratio * self.width)
+            found |= row(f"{block}.fc2", self.mlp_ratio * self.width, self.width)
         merged = self.width * self.merge**2
         return {
             **found,
             **norm("merger.norm"),
-            **linear("merger.fc1", merged, merged),
-            **linear("merger.fc2", merged, out),
+            **column("merger.fc1", merged, merged),
+            **row("merger.fc2", merged, out),
         }
 
     def patch_places(self, grid: tuple[int, int]) -> np.ndarray:

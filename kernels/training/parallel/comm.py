@@ -26,6 +26,8 @@ from .background import Done, Lane, Launched, Queued, Work
 Tensor = Any
 
 
+_groups: dict[tuple[int, ...], tuple[Any, Lane]] = {}
+
 PORT_TAKEN = "port_taken"
 """The event of a rank 0 that finds its port taken; the launcher then takes another."""
 WAIT_S = 20.0
@@ -91,7 +93,7 @@ class Comm:
         self.ranks = list(range(self.size))
         self.gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
         self._group: Any = None
-        self._lane = Lane()
+        self._lane = _groups.setdefault((), (None, Lane()))[1]
         self._task: Any = None
         self._sync = True
         self._met = [0]
@@ -128,19 +130,24 @@ class Comm:
         """
         found: Comm | None = None
         for ranks in groups:
-            group = None
+            group = lane = None
             if 1 < len(ranks) < self.size:
-                with self._call():
-                    dist.barrier()
-                    group = dist.new_group(ranks)
-                    dist.barrier()
+                group, lane = self._made(tuple(ranks))
             if self.rank in ranks:
                 found = copy.copy(self)
                 found.name, found.ranks, found._group = name, ranks, group
                 found.rank, found.size = ranks.index(self.rank), len(ranks)
-                if group is not None:
-                    found._lane = Lane()
+                found._lane = lane or self._lane
         return found
+
+    def _made(self, ranks: tuple[int, ...]) -> tuple[Any, Lane]:
+        """Return Paddle's group of some ranks, which a process makes once, and the lane of its collectives."""
+        if ranks not in _groups:
+            with self._call():
+                dist.barrier()
+                _groups[ranks] = dist.new_group(list(ranks)), Lane()
+                dist.barrier()
+        return _groups[ranks]
 
     @property
     def backend(self) -> str:

@@ -54,9 +54,13 @@ class TensorParallel:
             return x_BSD
         if self.sequence:
             return GatherSequence.apply(x_BSD, self.comm)
-        if not x_BSD.stop_gradient:
-            x_BSD.register_hook(self._summed)
-        return x_BSD
+        return self.summed(x_BSD)
+
+    def summed(self, x: Tensor) -> Tensor:
+        """Return ``x``, which all ranks have; its gradient is summed over them."""
+        if not x.stop_gradient:
+            x.register_hook(self._summed)
+        return x
 
     def leave(self, x_BSD: Tensor) -> Tensor:
         """Return the sum over the ranks of what a row product made, with ``sequence`` this rank's positions of it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..models.parameters import GRADIENTS, PARAMETERS, STATE, numel, padded
+from ..models.parameters import ADAPTERS, GRADIENTS, PARAMETERS, STATE, numel, padded
 from ..options import shape_at
 from ..parallel.schedule import in_flight
 
@@ -54,7 +54,8 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
     for unit, params in shape.units(pipeline_stage, layout.pp).items():
         lengths = {True: 0, False: 0}
         for name, param in params.items():
-            cut = options.engine == "manual" or unit.startswith("layers.")  # parallelize leaves the ends whole
+            # parallelize leaves the ends and adapters whole
+            cut = options.engine == "manual" or (unit.startswith("layers.") and not name.endswith(ADAPTERS))
             lengths[shape.trains(f"{unit}.{name}")] += numel(param.local(layout.mp) if cut else param.shape)
         trained[unit] = padded(lengths[True], data)
         all_of[unit] = trained[unit] + padded(lengths[False], data)
@@ -92,7 +93,7 @@ def _activations(options: Options, stage: int) -> int:
     ends = (shape.width / whole if part.first else 0) + (
         shape.width / whole + 3 * shape.vocabulary / layout.mp if part.last else 0
     )
-    tokens = options.micro_batch * options.seqlen // layout.sep
+    tokens = options.micro_batch * options.tokens // layout.sep
     flying = in_flight(stage, layout.pp, options.accumulate)
     return int(_width(options) * tokens * (kept * flying + ends))
 

@@ -21,7 +21,7 @@ from ..ops.base import Operators
 from ..ops.labels import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
-from ..options import rate_of, shape_at
+from ..options import VALIDATED, rate_of, shape_at
 from ..parallel import views
 from ..parallel.comm import Comm
 from ..parallel.mesh import Mesh
@@ -130,7 +130,7 @@ class Trainer:
             self.progress.step = step
             begin = time.perf_counter()
             reduced = self.step()
-            speeds.append(options.batch * options.seqlen / (time.perf_counter() - begin))
+            speeds.append(options.batch * options.tokens / (time.perf_counter() - begin))
             self._tell(
                 "step",
                 step=step,
@@ -183,7 +183,7 @@ class Trainer:
             return replay.read(Path(options.replay))
         vision = options.shape.vision
         if vision is not None:
-            return pictures.batch(vision, options.seed, step, options.batch)[:2]
+            return pictures.batch(vision, options.seed, step, options.batch, options.tokens)[:2]
         return data.batch(self.text.train, options.seed, step, options.batch, options.seqlen)
 
     def gradients(self, step: int) -> float:
@@ -197,9 +197,9 @@ class Trainer:
 
         def forward(micro: int, received: Tensor | None) -> Tensor:
             first = (self.engine.place * options.accumulate + micro) * share
-            rows = slice(first, first + share)
+            rows = np.arange(first, first + share)
             if images:
-                self.model.see(images.of(rows, 1))
+                self.model.see(images.of(rows), tokens[rows])
             out = self._forward(tokens[rows], labels[rows], received, scale)
             losses.append(out)
             return out
@@ -235,27 +235,25 @@ class Trainer:
 
     @paddle.no_grad()
     def validate(self) -> float:
-        """Return the mean loss, in nats a token, over sequences spread evenly over the validation text."""
-        seqlen, layout = self.options.seqlen, self.options.layout
+        """Return the mean loss, in nats a token that has a label, over what no step draws."""
+        tokens, labels, images = self._held_out()
+        count, sep = len(tokens), self.options.layout.sep
+        each = float((labels != IGNORED).sum()) / (count * sep)
         micro = self.options.batch // (self.engine.shares * self.options.accumulate)
-        if self.options.shape.vision:
-            return self._validate_pictures()
-        text = self.text.validation
-        count = min(VALIDATION_SEQUENCES, (text.size - 1) // seqlen)
-        starts = np.linspace(0, text.size - seqlen - 1, count).astype(np.int64)
-        windows = text[starts[:, None] + np.arange(seqlen + 1)].astype(np.int64)
         batches = []
         for first in range(0, count, self.engine.shares * micro):
-            own = windows[first + self.engine.place * micro :][:micro]
+            own = np.arange(count)[first + self.engine.place * micro :][:micro]
             # Every rank runs the model as often, and a pipeline's stages pass on one shape: what lacks is repeated.
-            batches.append((np.concatenate([own, windows[: micro - len(own)]]), len(own)))
+            batches.append((np.concatenate([own, np.arange(micro - len(own))]), len(own)))
         total = np.zeros(1)
 
         def forward(index: int, received: Tensor | None) -> Tensor:
             rows, valid = batches[index]
-            labels = rows[:, 1:].copy()
-            labels[valid:] = IGNORED
-            out = self._forward(rows[:, :-1], labels, received, float(len(self.positions)))
+            wanted = labels[rows]
+            wanted[valid:] = IGNORED
+            if images:
+                self.model.see(images.of(rows), tokens[rows])
+            out = self._forward(tokens[rows], wanted, received, each)
             value = float(out) if self.mesh.last else 0.0
             total[0] += value if self.engine.speaks else 0.0
             self.progress.move()
@@ -266,23 +264,18 @@ class Trainer:
         self.model.train()
         summed = paddle.to_tensor(total)
         self.comm.all_reduce(summed)
-        return float(summed) / (count * layout.sep)
+        return float(summed) / (count * sep)
 
-    def _validate_pictures(self) -> float:
-        """Return the mean loss over pictures that no step draws; every data rank takes its share."""
-        options, vision = self.options, self.options.shape.vision
-        if vision is None:
-            raise ValueError("the model does not see")
-        share = VALIDATION_SEQUENCES // options.layout.dp
-        tokens, labels, pixels = pictures.batch(vision, options.seed + 1, 0, VALIDATION_SEQUENCES)
-        rows = slice(self.mesh.at["dp"] * share, (self.mesh.at["dp"] + 1) * share)
-        self.model.eval()
-        self.model.see(Images(pixels, [(pictures.SIDE, pictures.SIDE)] * VALIDATION_SEQUENCES).of(rows, 1))
-        loss = self._forward(tokens[rows], labels[rows], None, 0.0)
-        self.model.train()
-        summed = paddle.to_tensor(np.array([float(loss)]))
-        self.comm.all_reduce(summed)
-        return float(summed) / self.comm.size
+    def _held_out(self) -> tuple[np.ndarray, np.ndarray, Images | None]:
+        """Return tokens and labels [sequences, length] spread evenly over the validation text, or pictures."""
+        options, vision, text = self.options, self.options.shape.vision, self.text.validation
+        if vision is not None:
+            held = pictures.batch(vision, options.seed + 1, 0, VALIDATED, options.tokens)
+            return held[0], held[1], Images(held[2], [(pictures.SIDE, pictures.SIDE)] * VALIDATED)
+        count = min(VALIDATION_SEQUENCES, (text.size - 1) // options.seqlen)
+        starts = np.linspace(0, text.size - options.seqlen - 1, count).astype(np.int64)
+        windows = text[starts[:, None] + np.arange(options.seqlen + 1)].astype(np.int64)
+        return windows[:, :-1], windows[:, 1:], None
 
     def save(self) -> None:
         """Write a checkpoint of the step that was taken last, and wait for it.

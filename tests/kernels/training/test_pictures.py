@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.kernels.training.conftest import Ranks, StartRanks
 
 VISION = SIZES["vl-tiny"].vision
-SEES: dict[str, Any] = {"size": "vl-tiny", "batch": 8, "steps": 5, "lr": 5e-3}
+SEES: dict[str, Any] = {"data": None, "size": "vl-tiny", "batch": 8, "steps": 5, "lr": 5e-3}
 BLIND = (math.log(len(pictures.COLOURS)) + math.log(len(pictures.PLACES))) / len("green bottom right")
 """Nats a token of the best guess without looking: colour and place are drawn evenly, and the rest follows."""
 
@@ -51,26 +51,73 @@ def test_the_square_is_where_the_text_says() -> None:
         assert (at[1] < pictures.SIDE / 2) == (horizontal == "left")
 
 
+LAYOUTS: list[dict[str, Any]] = [
+    {"stage": 3, "recompute": True, "accumulate": 2},
+    {"lora": 4},
+    {"mp": 2, "sequence_parallel": True},
+    {"pp": 2, "accumulate": 2, "recompute": True},
+    {"sep": 2},
+    {"lora": 4, "mp": 2},
+]
+MORE: list[dict[str, Any]] = [
+    {"stage": 2},
+    {"mp": 2},
+    {"pp": 2, "stage": 3, "accumulate": 4},
+    {"lora": 4, "pp": 2, "accumulate": 2},
+    {"lora": 4, "sep": 2, "stage": 2},
+    {"lora": 4, "quick_lora": True, "mp": 2, "sequence_parallel": True},
+]
+OF_FOUR: list[dict[str, Any]] = [
+    {"mp": 2, "pp": 2, "accumulate": 2},
+    {"mp": 2, "sep": 2, "sequence_parallel": True, "stage": 3},
+    {"pp": 2, "sep": 2, "accumulate": 4, "stage": 2, "recompute": True},
+    {"mp": 2, "stage": 3, "sequence_parallel": True},
+    {"sep": 4, "stage": 1},
+    {"lora": 4, "mp": 2, "pp": 2, "accumulate": 2, "sequence_parallel": True},
+]
+
+
 @pytest.fixture(scope="module")
-def trained(start_ranks: StartRanks) -> tuple[Ranks, Ranks]:
-    one = start_ranks(1, SEES, {**SEES, "lora": 4})
-    two = start_ranks(
-        2, {**SEES, "stage": 2}, {**SEES, "stage": 3, "recompute": True, "accumulate": 2}, {**SEES, "lora": 4}
-    )
-    assert one.wait() == [0], one.said(0)
-    assert two.wait() == [0, 0], two.said(0)
-    return one, two
+def one(start_ranks: StartRanks) -> Ranks:
+    ranks = start_ranks(1, SEES, {**SEES, "lora": 4})
+    assert ranks.wait() == [0], ranks.said(0)
+    return ranks
 
 
-@pytest.mark.parametrize(("run", "like"), [(0, 0), (1, 0), (2, 1)])
-def test_two_ranks_lose_as_one_process_with_pictures_too(trained: tuple[Ranks, Ranks], run: int, like: int) -> None:
-    one, two = trained
+def lose_as_one_process(one: Ranks, ranks: Ranks, layouts: list[dict[str, Any]]) -> None:
+    """With pictures too, and in the memory that was planned."""
+    validated, tables = ranks.events(0, "validation"), ranks.events(len(ranks.processes) - 1, "memory")
+    assert len(ranks.curves()) == len(layouts)
+    for run, layout in enumerate(layouts):
+        like = int("lora" in layout)
+        assert ranks.curves()[run] == pytest.approx(one.curves()[like], abs=1e-5), layout
+        assert validated[run]["loss"] == pytest.approx(one.events(0, "validation")[like]["loss"], abs=1e-5), layout
+        assert tables[run]["measured_mib"] == pytest.approx(tables[run]["predicted_mib"], rel=0.02), layout
 
-    assert two.curves()[run] == pytest.approx(one.curves()[like], abs=1e-5)
-    validated = [ranks.events(0, "validation")[at]["loss"] for ranks, at in ((two, run), (one, like))]
-    assert validated[0] == pytest.approx(validated[1], abs=1e-5)
-    table = two.events(1, "memory")[run]
-    assert table["measured_mib"] == pytest.approx(table["predicted_mib"], rel=0.02)
+
+def test_two_ranks_that_see_lose_as_one_process_on_every_axis(start_ranks: StartRanks, one: Ranks) -> None:
+    ranks = start_ranks(2, *({**SEES, **layout} for layout in LAYOUTS))
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    lose_as_one_process(one, ranks, LAYOUTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "layouts"), [(2, MORE), (4, OF_FOUR)])
+def test_ranks_that_see_lose_as_one_process_in_every_layout(
+    start_ranks: StartRanks, one: Ranks, count: int, layouts: list[dict[str, Any]]
+) -> None:
+    ranks = start_ranks(count, *({**SEES, **layout} for layout in layouts))
+    assert ranks.wait(300) == [0] * count, "".join(ranks.said(rank) for rank in range(count))
+
+    lose_as_one_process(one, ranks, layouts)
+
+
+def test_a_later_stage_that_takes_images_for_text_is_seen(start_ranks: StartRanks, one: Ranks) -> None:
+    ranks = start_ranks(2, {**SEES, "pp": 2, "cut": "images have no rows and columns"})
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    assert max(abs(left - right) for left, right in zip(ranks.curves()[0], one.curves()[0], strict=True)) > 1e-5
 
 
 @pytest.mark.slow

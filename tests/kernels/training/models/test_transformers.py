@@ -131,7 +131,7 @@ def test_a_model_that_sees_is_transformers_own_with_images_of_several_sizes(
     step = tmp_path / "checkpoints/step-00000003"
     ranks = start_ranks(
         1,
-        {**TRAINED, "size": "vl-tiny", "checkpoints": str(step.parent)},
+        {**TRAINED, "data": None, "size": "vl-tiny", "checkpoints": str(step.parent)},
         {"op": "export", "checkpoint": str(step), "folder": str(folder), "dtype": "fp32"},
         {"op": "gradients", "model": str(folder), "asked": str(asked), "answered": str(ours)},
         script=SEEING,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +9,10 @@ import pytest
 if TYPE_CHECKING:
     from tests.kernels.training.conftest import StartRanks
 
-COMPARE = (Path(__file__).parents[1] / "programs/compare_ops.py").read_text()
-
 
 @pytest.fixture(scope="module")
 def compared(start_ranks: StartRanks) -> list[dict[str, Any]]:
-    ranks = start_ranks(1, script=COMPARE)
+    ranks = start_ranks(1, {"op": "compare_ops"})
     assert ranks.wait() == [0], ranks.said(0)
     return ranks.events(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,7 +18,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"stage": 2, "clip": 0.0},
 ]
 TOLERANCE = 1e-5
-IRREGULAR = (Path(__file__).parents[1] / "programs/irregular.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -92,32 +90,19 @@ def test_four_ranks_lose_as_one_process_does(start_ranks: StartRanks) -> None:
     assert parts == pytest.approx([4, 2 + 0.5, 1 + 0.25 + 0.5, 1], rel=1e-3)
 
 
-CORRUPTED = """
-from devkit.kernels.training import __main__ as rank
-from devkit.kernels.training.parallel import comm
-from devkit.kernels.protocol import serve
-gather = comm.Comm.all_gather
-def corrupted(self, buffer, own):
-    gather(self, buffer, own)
-    buffer[0] = buffer[0] + 0.1
-comm.Comm.all_gather = corrupted
-raise SystemExit(serve(rank.handle))
-"""
-
-
 def test_corrupting_one_gathered_parameter_fails_the_comparison(
     start_ranks: StartRanks, one: Ranks, two: Ranks
 ) -> None:
     assert two
-    ranks = start_ranks(2, {"stage": 3}, script=CORRUPTED)
+    ranks = start_ranks(2, {"stage": 3, "cut": "a gathered parameter is corrupted"})
     assert ranks.wait() == [0, 0], ranks.said(0)
 
     assert apart(ranks.curves()[0], one.curves()[0]) > TOLERANCE
 
 
 def test_tied_weights_and_weights_that_a_step_or_a_rank_does_not_use(start_ranks: StartRanks) -> None:
-    alone = start_ranks(1, {"runs": [(0, True), (0, False)]}, script=IRREGULAR)
-    ranks = start_ranks(2, {"runs": [(0, True), (1, True), (2, True), (3, False)]}, script=IRREGULAR)
+    alone = start_ranks(1, {"op": "irregular", "runs": [(0, True), (0, False)]})
+    ranks = start_ranks(2, {"op": "irregular", "runs": [(0, True), (1, True), (2, True), (3, False)]})
     assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
     assert alone.wait() == [0], alone.said(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,7 +124,7 @@ def look_ahead() -> None:
         emit("looked", name=ops.name, earlier=float(change[:-1].max()), last=float(change[-1]))
 
 
-if __name__ == "__main__":
+def run() -> None:
     emit("operators", name=native.name, why=why)
     compare_differentiable()
     compare_in_place()
@@ -133,4 +132,3 @@ if __name__ == "__main__":
     look_ahead()
     label_outside()
     without_gradient()
-    os._exit(0)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from typing import Any
 
 import numpy as np
@@ -90,8 +87,8 @@ def train(comm: Comm, stage: int, *, mixed: bool) -> None:
     emit("end", values=values, steps=zero.steps.tolist())
 
 
-if __name__ == "__main__":
+def run(runs: list[tuple[int, bool]]) -> None:
+    """Train at each stage, with weights that a part of a batch alone uses or without."""
     ranks = Comm()
-    for wanted, irregular in json.loads(sys.stdin.readline())["runs"]:
-        train(ranks, wanted, mixed=irregular)
-    os._exit(0)
+    for stage, mixed in runs:
+        train(ranks, stage, mixed=mixed)

@@ -35,7 +35,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_at_another_layout_nearly(start_ran
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     straight = start_ranks(2, {"stage": 2, "save_every": 5, "checkpoints": str(whole)})
     assert straight.wait() == [0, 0], straight.said(0)
-    ended = start_ranks(2, {"stage": 2, "save_every": 5, "checkpoints": str(killed), "accumulate": 1})
+    ended = start_ranks(2, {"stage": 2, "save_every": 5, "checkpoints": str(killed)}, own=True)
     wait_for(ended, "checkpoint", 5)
     ended.kill()
     manifest, damaged = checkpoint.newest(killed)
@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_bit_for_bit_and_at_another_layout_nearly(start_ran
 def test_killed_while_it_saves_a_whole_checkpoint_is_left(start_ranks: StartRanks, tmp_path: Path) -> None:
     for attempt in range(2):
         root = tmp_path / str(attempt)
-        ranks = start_ranks(2, {"stage": 3, "steps": 400, "save_every": 1, "checkpoints": str(root)})
+        ranks = start_ranks(2, {"stage": 3, "steps": 400, "save_every": 1, "checkpoints": str(root)}, own=True)
         wait_for(ranks, "step", 5)
         time.sleep(0.005 * attempt)
         ranks.kill()

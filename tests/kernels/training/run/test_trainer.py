@@ -22,29 +22,9 @@ def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
     assert Options(lr=1.0, warmup=0, steps=1).learning_rate(1) == pytest.approx(0.1)
 
 
-POISONED = """
-import paddle
-from devkit.kernels.training import __main__ as rank
-from devkit.kernels.training.parallel import zero
-from devkit.kernels.training.run import trainer
-from devkit.kernels.protocol import emit, serve
-backward, step = zero.Zero.backward, zero.Zero.step
-def poisoned(self, loss, gradient=None, last=True):
-    if self.comm.rank == 1 and self.steps[0] == 2:
-        weight = self.units[1].parameters[0]
-        weight.register_hook(lambda gradient: gradient * float("nan"))
-    backward(self, loss, gradient, last=last)
-def watched(self, reduced, lr, clip):
-    step(self, reduced, lr, clip)
-    emit("stepped", count=int(self.steps[0]))
-zero.Zero.backward, zero.Zero.step = poisoned, watched
-raise SystemExit(serve(rank.handle))
-"""
-
-
 @pytest.mark.parametrize("stage", [1, 3])
 def test_a_gradient_that_is_not_finite_stops_every_rank_before_the_step(start_ranks: StartRanks, stage: int) -> None:
-    ranks = start_ranks(2, {"stage": stage}, script=POISONED)
+    ranks = start_ranks(2, {"stage": stage, "cut": "a gradient is not finite"})
 
     assert ranks.wait() == [1, 1], ranks.said(0)
     for rank in range(2):
@@ -53,22 +33,8 @@ def test_a_gradient_that_is_not_finite_stops_every_rank_before_the_step(start_ra
         assert [event["count"] for event in ranks.events(rank, "stepped")] == [1, 2]
 
 
-NOT_A_NUMBER = """
-import os
-from devkit.kernels.training import __main__ as rank
-from devkit.kernels.training.run import trainer
-from devkit.kernels.protocol import serve
-start = trainer.Trainer._start
-def spoiled(self):
-    start(self)
-    self.engine.units[-1].own[:] = float("nan")
-trainer.Trainer._start = spoiled
-raise SystemExit(serve(rank.handle))
-"""
-
-
 def test_a_loss_that_is_not_finite_is_named(start_ranks: StartRanks) -> None:
-    ranks = start_ranks(1, {}, script=NOT_A_NUMBER)
+    ranks = start_ranks(1, {"cut": "a weight is not finite"})
 
     assert ranks.wait() == [1]
     assert ranks.events(0, "error")[0]["what"] == "step 1: the loss is not finite on rank 0"
@@ -112,7 +78,7 @@ def test_a_rank_that_raises_says_where(start_ranks: StartRanks) -> None:
 
 
 def test_a_rank_beats_and_shows_its_stack_when_asked(start_ranks: StartRanks) -> None:
-    ranks = start_ranks(1, {"steps": 100_000})
+    ranks = start_ranks(1, {"steps": 100_000}, own=True)
     deadline = time.monotonic() + 60
     while not ranks.events(0, "step") and time.monotonic() < deadline:
         time.sleep(0.05)

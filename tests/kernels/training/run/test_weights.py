@@ -17,12 +17,18 @@ TOLERANCE = 1e-5
 STEPS = 6
 LORA: list[dict[str, Any]] = [
     {},
+    {"mp": 2, "quick_lora": True, "sequence_parallel": True},
+    {"stage": 3, "recompute": True},
+]
+MORE: list[dict[str, Any]] = [
     {"quick_lora": True},
     {"mp": 2},
-    {"mp": 2, "quick_lora": True, "sequence_parallel": True},
+    {"mp": 2, "kv_heads": 1},
     {"pp": 2, "accumulate": 2},
-    {"stage": 3, "recompute": True},
+    {"pp": 2, "stage": 3, "accumulate": 2},
     {"sep": 2, "stage": 2},
+    {"engine": "auto"},
+    {"engine": "auto", "mp": 2, "quick_lora": True},
 ]
 
 
@@ -65,10 +71,22 @@ def two(start_ranks: StartRanks, saved: Path) -> Ranks:
     return ranks
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("index", range(len(LORA)), ids=map(str, LORA))
-def test_adapters_learn_alike_in_both_orders_and_on_every_axis(one: Ranks, two: Ranks, index: int) -> None:
+def test_adapters_learn_alike_in_both_orders(one: Ranks, two: Ranks, index: int) -> None:
     assert apart(two.curves()[index], one.curves()[0]) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_adapters_learn_alike_on_every_axis(start_ranks: StartRanks, one: Ranks) -> None:
+    other = start_ranks(1, {"steps": STEPS, "lora": 4, "kv_heads": 1})
+    ranks = start_ranks(2, *({"steps": STEPS, "lora": 4, **request} for request in MORE))
+    assert other.wait() == [0], other.said(0)
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    for request, curve, table in zip(MORE, ranks.curves(), ranks.events(1, "memory"), strict=True):
+        alone = other if "kv_heads" in request else one
+        assert apart(curve, alone.curves()[0]) < TOLERANCE, request
+        assert table["measured_mib"] == pytest.approx(table["predicted_mib"], rel=0.02), request
 
 
 def test_adapters_are_resumed_and_they_alone_are_saved(two: Ranks, saved: Path) -> None:
@@ -112,26 +130,6 @@ def test_a_student_with_a_teacher_is_better_than_without(one: Ranks) -> None:
     assert taught < alone - 0.1
 
 
-SAMPLE = """
-import json, os, sys
-from pathlib import Path
-from devkit.kernels.protocol import emit, serve
-from devkit.kernels.training import __main__ as rank
-from devkit.kernels.training.sample import generate, model_of
-def handle(request):
-    if request["op"] != "both":
-        return rank.handle(request)
-    model = model_of(Path(request["model"]), 60)
-    for settings in ({"temperature": 0.0, "top_k": 0}, {"temperature": 1.0, "top_k": 20}):
-        made = {
-            name: list(generate(model, list(b"def f"), 40, seed=1, cached=name == "cached", **settings))
-            for name in ("cached", "computed")
-        }
-        emit("both", **made)
-os._exit(serve(handle))
-"""
-
-
 def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
     start_ranks: StartRanks, one: Ranks, saved: Path
 ) -> None:
@@ -140,10 +138,9 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
     folder.mkdir()
     ranks = start_ranks(
         1,
-        {"op": "both", "model": str(adapted)},
+        {"op": "sample_both", "model": str(adapted)},
         {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32"},
-        {"op": "both", "model": str(folder)},
-        script=SAMPLE,
+        {"op": "sample_both", "model": str(folder)},
     )
     assert ranks.wait() == [0], ranks.said(0)
 
