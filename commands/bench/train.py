@@ -1,7 +1,8 @@
 """Measure tokens a second of sharded training on CPU ranks, beside the same training in torch.
 
 Both libraries train the same model on the same text with as many ranks and threads, over Gloo, and take turns. torch's
-stage 0 is DistributedDataParallel, 1 ZeroRedundancyOptimizer, 2 and 3 fully_shard without and with resharding.
+stage 0 is DistributedDataParallel, 1 ZeroRedundancyOptimizer, 2 and 3 fully_shard without and with resharding. With
+--mp or --pp over all ranks it is parallelize_module or torch.distributed.pipelining, at stage 0.
 
 Example:  devkit bench train --peer torch --peer-env .venv-peers
 """
@@ -17,7 +18,7 @@ from devkit.commands._cli.options import Env, Json
 from devkit.kernels.training.options import Options
 
 
-@configured(options=("batch", "seqlen", "size"))
+@configured(options=("batch", "seqlen", "size", "mp", "pp", "accumulate"))
 def command(
     ctx: typer.Context,
     options: Options,
@@ -43,6 +44,12 @@ def command(
     chosen = tuple(part.strip() for part in stages.split(",") if part.strip())
     if not chosen or not set(chosen) <= {"0", "1", "2", "3"}:
         raise UsageError(f"--stages is {stages}", "The stages are 0, 1, 2 and 3.", "devkit bench train --stages 0,3")
+    if peer and options.mp * options.pp > 1 and (chosen != ("0",) or nproc not in {options.mp, options.pp}):
+        raise UsageError(
+            "torch is measured with --mp or --pp over all ranks, at stage 0",
+            "Its combinations are not written here.",
+            f"devkit bench train --peer torch --nproc {nproc} --mp {nproc} --stages 0",
+        )
     environments = {OURS: resolve(app.config, env)}
     other = peer_environment(app.config, peer, peer_env, environments[OURS])
     if other:

@@ -39,9 +39,9 @@ class Bench:
         if request["library"] == "torch":
             import torch
 
-            from .torch_peer import Peer
+            from .torch_peer import peer
 
-            self.runner, version = Peer(options, text), torch.__version__
+            self.runner, version = peer(options, text), torch.__version__
         else:
             import paddle
 

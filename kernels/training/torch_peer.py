@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 Tensor = Any
 
 
+def rotary(x_BSHD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn pairs (i, i + head_dim / 2) by position."""
+    left, right = x_BSHD.chunk(2, dim=-1)
+    return torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
+
+
+def attend(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
+    """Return causal attention [B, S, H · D]."""
+    q, k, v = (part.transpose(1, 2) for part in (q_BSHD, k_BSHD, v_BSHD))
+    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).flatten(2)
+
+
 class Layer(nn.Module):
     """Attention and MLP, each added to the stream that it reads a norm of."""
 
@@ -39,16 +52,11 @@ class Layer(nn.Module):
     def forward(self, x_BSD: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Return the stream after both."""
         heads, kv_heads, head_dim = self.shape.heads, self.shape.kv_heads, self.shape.head_dim
-        batch, seqlen, width = x_BSD.shape
+        batch, seqlen, _ = x_BSD.shape
         qkv_BSHD = self.qkv(self.attention_norm(x_BSD)).view(batch, seqlen, heads + 2 * kv_heads, head_dim)
         qk_BSHD, v_BSHD = qkv_BSHD.split([heads + kv_heads, kv_heads], dim=2)
-        left, right = qk_BSHD.chunk(2, dim=-1)
-        turned_BSHD = torch.cat([left * cos - right * sin, right * cos + left * sin], dim=-1)
-        q_BHSD, k_BHSD = (part.transpose(1, 2) for part in turned_BSHD.split([heads, kv_heads], dim=2))
-        out_BHSD = F.scaled_dot_product_attention(
-            q_BHSD, k_BHSD, v_BSHD.transpose(1, 2), is_causal=True, enable_gqa=heads != kv_heads
-        )
-        x_BSD = x_BSD + self.out(out_BHSD.transpose(1, 2).reshape(batch, seqlen, width))
+        q_BSHD, k_BSHD = rotary(qk_BSHD, cos, sin).split([heads, kv_heads], dim=2)
+        x_BSD = x_BSD + self.out(attend(q_BSHD, k_BSHD, v_BSHD))
         gate, up = self.gate_up(self.mlp_norm(x_BSD)).chunk(2, dim=-1)
         return x_BSD + self.down(F.silu(gate) * up)
 
@@ -132,3 +140,48 @@ class Peer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return float(loss)
+
+
+class ModelParallelPeer:
+    """The same with tensor or pipeline parallelism over all ranks."""
+
+    def __init__(self, options: Options, text: data.Text) -> None:
+        from . import torch_parallel
+
+        self.options, self.text = options, text
+        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+        master = os.environ["PADDLE_MASTER"]
+        dist.init_process_group("gloo", init_method=f"tcp://{master}", rank=self.rank, world_size=options.world_size)
+        torch.manual_seed(options.seed)
+        kind = torch_parallel.TensorParallel if options.mp > 1 else torch_parallel.Pipeline
+        self.work: Any = kind(options, self.rank)
+        groups: dict[tuple[bool, type], list[Tensor]] = {}
+        for parameter in self.work.model.parameters():  # one step does not take both kinds of tensors
+            groups.setdefault((parameter.ndim > 1, type(parameter.data)), []).append(parameter)
+        decays = [
+            {"params": held, "weight_decay": options.weight_decay if decay else 0.0}
+            for (decay, _), held in groups.items()
+        ]
+        self.optimizer = torch.optim.AdamW(decays, lr=options.lr, betas=(0.9, 0.95), fused=True)
+        self.taken = 0
+
+    def step(self) -> float:
+        """Take a step and return the loss."""
+        options = self.options
+        self.taken += 1
+        tokens, labels = data.batch(self.text.train, options.seed, self.taken, options.batch, options.seqlen)
+        loss = self.work.gradients(torch.from_numpy(tokens), torch.from_numpy(labels))
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.learning_rate(self.taken)
+        if options.clip:
+            scale = min(1.0, options.clip / (float(self.work.norm()) + 1e-6))
+            for parameter in self.work.model.parameters():
+                parameter.grad.mul_(scale)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss)
+
+
+def peer(options: Options, text: data.Text) -> Peer | ModelParallelPeer:
+    """Return the rank of a run, by its layout."""
+    return ModelParallelPeer(options, text) if options.mp * options.pp > 1 else Peer(options, text)

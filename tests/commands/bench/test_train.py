@@ -41,6 +41,23 @@ def test_a_peer_that_is_not_installed_is_named(devkit: Devkit) -> None:
     assert "Traceback" not in answer.err
 
 
+def test_torch_is_not_measured_where_its_layout_is_not_written(devkit: Devkit) -> None:
+    answer = devkit("bench", "train", "--peer", "torch", "--mp", "2", "--stages", "2", *TINY)
+
+    assert answer.status == 2
+    assert "at stage 0" in answer.err
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("axis", [("--mp", "2"), ("--pp", "2", "--accumulate", "2")])
+def test_model_parallelism_is_measured_beside_torchs(devkit: Devkit, axis: tuple[str, ...]) -> None:
+    words = ("bench", "train", "--stages", "0", *axis, "--peer", "torch", "--peer-env", str(PEERS), "--json", *TINY)
+    answer = devkit(*words, env={"XDG_CACHE_HOME": CACHE}, limit_s=200)
+
+    assert answer.status == 0, answer.err
+    assert json.loads(answer.out)["stages"][0]["ratio"]["median"] > 0
+
+
 @pytest.mark.bench
 def test_every_stage_is_as_fast_as_torch(devkit: Devkit) -> None:
     words = ("bench", "train", "--peer", "torch", "--peer-env", str(PEERS), "--json")
