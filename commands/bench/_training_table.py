@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def show(console: Console, request: TrainingRequest, results: list[StageResult]) -> None:
     """Show a line a stage."""
     options = request.options
-    layout = f" ({options.layout})" if options.mp * options.pp > 1 else ""
+    ranks = counted(options.world_size, "CPU rank") + (f" ({options.layout})" if options.mp * options.pp > 1 else "")
     console.answer(
-        f"  {options.size} model, fp32, {counted(options.world_size, 'CPU rank')}{layout} over Gloo, batch {options.batch}, "
+        f"  {options.size} model, fp32, {ranks} over Gloo, batch {options.batch}, "
         f"seqlen {options.seqlen}; {request.rounds} turns of {counted(request.steps, 'step')}",
         "strong",
     )

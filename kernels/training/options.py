@@ -380,7 +380,6 @@ def _check_vision(options: Options) -> None:
         "--teacher": (options.teacher is not None, "A teacher is shown no pictures."),
         "--tokenizer": (options.tokenizer is not None, "The text of pictures is generated in bytes."),
         "--data": (options.data is not None, "Pictures with their text are generated."),
-        "--engine auto": (options.engine == "auto", "Images of several sizes are no global tensor."),
     }
     for name, (asked, why) in never.items():
         if asked:

@@ -65,6 +65,8 @@ MORE: list[dict[str, Any]] = [
     {"pp": 2, "stage": 3, "accumulate": 4},
     {"lora": 4, "pp": 2, "accumulate": 2},
     {"lora": 4, "sep": 2, "stage": 2},
+    {"engine": "auto"},
+    {"engine": "auto", "lora": 4, "mp": 2, "accumulate": 2},
     {"lora": 4, "quick_lora": True, "mp": 2, "sequence_parallel": True},
 ]
 OF_FOUR: list[dict[str, Any]] = [

@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devkit.kernels.training.options import Options
+from devkit.training.sweep import layouts
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.kernels.training.conftest import Ranks, StartRanks
 
+AXES = ("stage", "mp", "pp", "sep", "sequence_parallel")
 TOLERANCE = 1e-5
 STEPS = 8
 TWO: list[dict[str, Any]] = [
@@ -26,21 +30,9 @@ TWO: list[dict[str, Any]] = [
     {"engine": "auto", "mp": 2, "recompute": True},
 ]
 FOUR: list[dict[str, Any]] = [
-    {"stage": 2},
-    {"mp": 2, "stage": 1},
     {"mp": 2, "stage": 2, "accumulate": 2},
-    {"mp": 2, "stage": 3, "sequence_parallel": True},
-    {"mp": 2, "pp": 2, "accumulate": 2},
-    {"mp": 2, "pp": 2, "accumulate": 2, "sequence_parallel": True},
-    {"mp": 2, "sep": 2},
-    {"mp": 2, "sep": 2, "sequence_parallel": True, "stage": 3},
-    {"pp": 2, "accumulate": 2, "stage": 1},
-    {"pp": 2, "accumulate": 2, "stage": 2},
     {"pp": 2, "sep": 2, "accumulate": 4, "stage": 1},
-    {"sep": 2, "stage": 2},
-    {"sep": 4},
     {"mp": 4, "kv_heads": 4},
-    {"mp": 4},
     {"mp": 4, "sequence_parallel": True, "accumulate": 2},
     {"mp": 2, "kv_heads": 1, "stage": 3},
     {"pp": 2, "accumulate": 2, "stage": 3, "recompute": True},
@@ -141,6 +133,24 @@ def test_memory_of_every_layout_of_two_ranks_is_as_planned(two: Ranks) -> None:
 @pytest.mark.slow
 def test_memory_of_every_layout_of_four_ranks_is_as_planned(four: Ranks) -> None:
     is_as_planned(four, 4, len(FOUR))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_every_layout_that_a_run_can_have_loses_as_one_process(start_ranks: StartRanks, one: Ranks, count: int) -> None:
+    """All that ``devkit train plan --sweep`` lists."""
+    base = Options(world_size=count, size="tiny", layers=4, batch=4, seqlen=32)
+    requests = [
+        {"layers": 4, "accumulate": 2 if each.pp > 1 else 1, **{name: getattr(each, name) for name in AXES}}
+        for each in (candidate.options for candidate in layouts(base))
+    ]
+    ranks = start_ranks(count, *steps(requests))
+    assert ranks.wait(500) == [0] * count, "".join(ranks.said(rank) for rank in range(count))
+
+    off = [apart(curve, alone(one, {"layers": 4})) for curve in ranks.curves()]
+    print(f"{len(off)} layouts of {count} ranks: at most {max(off):.1e} from one process")  # noqa: T201 - the count
+    assert [request for request, each in zip(requests, off, strict=True) if not each < TOLERANCE] == []
+    is_as_planned(ranks, count, len(requests))
 
 
 def is_as_planned(ranks: Ranks, count: int, requests: int) -> None:
