@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import pictures
 from ..models.parameters import ADAPTERS, GRADIENTS, PARAMETERS, STATE, numel, padded
 from ..options import shape_at
 from ..parallel.schedule import in_flight
@@ -95,7 +96,18 @@ def _activations(options: Options, stage: int) -> int:
     )
     tokens = options.micro_batch * options.tokens // layout.sep
     flying = in_flight(stage, layout.pp, options.accumulate)
-    return int(_width(options) * tokens * (kept * flying + ends))
+    seen = _tower(options) * flying if part.first else 0
+    return int(_width(options) * (tokens * (kept * flying + ends) + seen))
+
+
+def _tower(options: Options) -> float:
+    """Count the numbers that the vision tower keeps for the backward pass of a micro-batch, unless it is frozen."""
+    vision, mp = options.shape.vision, options.layout.mp
+    if vision is None or options.lora:
+        return 0.0
+    block = 4 * vision.width + (4 * vision.width + 3 * vision.mlp_ratio * vision.width) / mp
+    merger = 2 * vision.width + 3 * vision.width / mp
+    return options.micro_batch * pictures.SIDE**2 * (vision.pixels + vision.depth * block + merger)
 
 
 class Meter:
