@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parents[3]
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 CACHE = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
 """The user's own, taken before a test has a home of its own: operators are compiled once and not in every test."""
 
