@@ -39,7 +39,7 @@ class Bench:
         if request["library"] == "torch":
             import torch
 
-            from .torch_peer import peer
+            from .torch_parallel import peer
 
             self.runner, version = peer(options, text), torch.__version__
         else:

@@ -6,6 +6,7 @@ is whole on each tensor-parallel rank; its 256 rows are next to nothing.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,8 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import nn
 
-from .torch_peer import attend, rotary
+from . import data
+from .torch_peer import Peer, attend, rotary
 
 if TYPE_CHECKING:
     from .models.parameters import Shape
@@ -139,3 +141,46 @@ class Pipeline:
             square = square - (self.model.embedding.weight.grad**2).sum()
         dist.all_reduce(square)
         return square**0.5
+
+
+class ModelParallelPeer:
+    """The same with tensor or pipeline parallelism over all ranks."""
+
+    def __init__(self, options: Options, text: data.Text) -> None:
+        self.options, self.text = options, text
+        self.rank = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
+        master = os.environ["PADDLE_MASTER"]
+        dist.init_process_group("gloo", init_method=f"tcp://{master}", rank=self.rank, world_size=options.world_size)
+        torch.manual_seed(options.seed)
+        kind = TensorParallel if options.mp > 1 else Pipeline
+        self.work: Any = kind(options, self.rank)
+        groups: dict[tuple[bool, type], list[Tensor]] = {}
+        for parameter in self.work.model.parameters():  # one step does not take both kinds of tensors
+            groups.setdefault((parameter.ndim > 1, type(parameter.data)), []).append(parameter)
+        decays = [
+            {"params": held, "weight_decay": options.weight_decay if decay else 0.0}
+            for (decay, _), held in groups.items()
+        ]
+        self.optimizer = torch.optim.AdamW(decays, lr=options.lr, betas=(0.9, 0.95), fused=True)
+        self.taken = 0
+
+    def step(self) -> float:
+        """Take a step and return the loss."""
+        options = self.options
+        self.taken += 1
+        tokens, labels = data.batch(self.text.train, options.seed, self.taken, options.batch, options.seqlen)
+        loss = self.work.gradients(torch.from_numpy(tokens), torch.from_numpy(labels))
+        for group in self.optimizer.param_groups:
+            group["lr"] = options.learning_rate(self.taken)
+        if options.clip:
+            scale = min(1.0, options.clip / (float(self.work.norm()) + 1e-6))
+            for parameter in self.work.model.parameters():
+                parameter.grad.mul_(scale)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return float(loss)
+
+
+def peer(options: Options, text: data.Text) -> Peer | ModelParallelPeer:
+    """Return the rank of a run, by its layout."""
+    return ModelParallelPeer(options, text) if options.mp * options.pp > 1 else Peer(options, text)
