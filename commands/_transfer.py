@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.console import Console, Progress
     from devkit.errors import DevkitError
-    from devkit.transfer.copy import Outcome, Watch
+    from devkit.transfer.copy import CopyOutcome, Watch
 
 Exclude = Annotated[
     list[str] | None,
@@ -116,14 +116,14 @@ def answering(console: Console, hosts: Sequence[str], *, as_json: bool, several:
         yield
     except DevkitError as error:
         if as_json:
-            from devkit.transfer.copy import Outcome
+            from devkit.transfer.copy import CopyOutcome
 
-            answers = [Outcome(host, error=error).as_json() for host in hosts]
+            answers = [CopyOutcome(host, error=error).as_json() for host in hosts]
             console.json(answers if several else answers[0])
         raise
 
 
-def told(outcome: Outcome, verb: str) -> str:
+def told(outcome: CopyOutcome, verb: str) -> str:
     """Return the line that says what was done with one host."""
     result, plan = outcome.result, outcome.plan
     seconds = max(result["seconds"], 1e-9)
@@ -140,7 +140,7 @@ def told(outcome: Outcome, verb: str) -> str:
     return "   ".join(words)
 
 
-def show_plan(console: Console, outcome: Outcome, verb: str) -> None:
+def show_plan(console: Console, outcome: CopyOutcome, verb: str) -> None:
     """Say what a transfer would do."""
     from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
@@ -173,7 +173,7 @@ def _show_names(console: Console, plan: dict[str, Any]) -> None:
         console.note(f"  … and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
 
 
-def show_outcomes(console: Console, outcomes: list[Outcome], verb: str, *, dry_run: bool) -> int:
+def show_outcomes(console: Console, outcomes: list[CopyOutcome], verb: str, *, dry_run: bool) -> int:
     """Tell what came of each host's transfer, and return the exit status."""
     status = 0
     for outcome in outcomes:

@@ -26,7 +26,7 @@ from devkit.text import counted
 if TYPE_CHECKING:
     from devkit.app import App
     from devkit.checks.fast import Branch
-    from devkit.checks.finding import Finding
+    from devkit.checks.finding import CheckFinding
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
@@ -106,7 +106,7 @@ def _plan(app: App, root: Path, base: str) -> list[str]:
     return [shlex.join(line)] if line else []
 
 
-def _sum_up(app: App, branch: Branch, base: str, findings: list[Finding], mended: list[str]) -> None:
+def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], mended: list[str]) -> None:
     """Say what it comes to."""
     for name in mended:
         app.console.done(f"fixed: {name}")
@@ -122,17 +122,17 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[Finding], mended
 
 def _slow(
     app: App, session: Session, state: State, base: str, env: str, run: Run, *, fix: bool
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[CheckFinding], list[str]]:
     """Make the checks that run something."""
     from devkit.checks import slow
-    from devkit.checks.finding import Finding
+    from devkit.checks.finding import CheckFinding
     from devkit.tryout import environment, sides, tryout
     from devkit.tryout.running import Limits
     from devkit.tryout.trial import Trial
 
     chosen = environment.chosen(app, state.checkout, env)
     options = tryout.Options(base, chosen, limits=Limits(repeat=2))
-    findings: list[Finding] = []
+    findings: list[CheckFinding] = []
     mended: list[str] = []
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
     with trial.locked():
@@ -142,7 +142,7 @@ def _slow(
         findings += found
         if not chosen:
             text = "tests and examples were not run: there is no .venv here"
-            return [*findings, Finding("tests", "look", text, "devkit check --env NAME")], mended
+            return [*findings, CheckFinding("tests", "look", text, "devkit check --env NAME")], mended
         try:
             work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
             findings += slow.tests(work)
@@ -150,11 +150,11 @@ def _slow(
             findings += slow.examples(work, ready.told.executable, dict(ready.request.environ))
         except DevkitError as error:
             hint = error.remedies[0] if error.remedies else "devkit check --fast"
-            findings.append(Finding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
+            findings.append(CheckFinding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
     return findings, mended
 
 
-def show(app: App, finding: Finding) -> None:
+def show(app: App, finding: CheckFinding) -> None:
     """Print a finding, and the line that fixes it."""
     where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
     if finding.level == "wrong":

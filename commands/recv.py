@@ -42,7 +42,7 @@ def command(
 
     app = ctx.obj
     wanted, destination = copy.parse_recv(words)
-    request = copy.Request(
+    request = copy.CopyRequest(
         (),
         tuple(exclude or ()),
         gitignore,

@@ -41,7 +41,7 @@ def command(
 
     app = ctx.obj
     sources, places = copy.parse_send(words)
-    request = copy.Request(
+    request = copy.CopyRequest(
         sources,
         tuple(exclude or ()),
         gitignore,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.app import App
-    from devkit.git.journal import Entry
+    from devkit.git.journal import JournalEntry
     from devkit.git.undo import Log, Undone
 
 NAMES_SHOWN = 4
@@ -94,7 +94,7 @@ def show(app: App, done: Undone, *, as_json: bool) -> None:
     app.console.next("devkit undo   takes this back" if plan.redo else "devkit redo   takes this back")
 
 
-def _list(app: App, found: Sequence[Entry], *, as_json: bool) -> None:
+def _list(app: App, found: Sequence[JournalEntry], *, as_json: bool) -> None:
     log = operation_log(found)
     if as_json:
         app.console.json(
@@ -137,7 +137,7 @@ def _list(app: App, found: Sequence[Entry], *, as_json: bool) -> None:
     app.console.table(columns, rows)
 
 
-def _state(entry: Entry, log: Log) -> str:
+def _state(entry: JournalEntry, log: Log) -> str:
     if entry.after is None:
         return "killed"
     if log.done and entry.id == log.done[-1].id:
@@ -148,7 +148,7 @@ def _state(entry: Entry, log: Log) -> str:
     return "undone" if entry.id in undone else ""
 
 
-def _changed(entry: Entry) -> str:
+def _changed(entry: JournalEntry) -> str:
     names = [short(name) for name in entry.after.refs] if entry.after else []
     shown = names[:NAMES_SHOWN] + ([f"and {len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else [])
     pushed = [f"{push.remote}: {short(push.ref)}" for push in entry.pushes]

@@ -170,7 +170,7 @@ def _at_revision(session: Session, state: State, side: Side, name: str, run: Run
         folder = trial.side("request")
         trial.check_out_side(folder, commit)
         options = tryout.Options(env=str(side.environment.folder))
-        work = tryout.Work(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
+        work = tryout.TryWork(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
         ready = sides.prepare(work, [], alone=True)
     if ready.request.problem:
         raise DevkitError(f"{commit[:10]} does not build", ready.request.problem)

@@ -151,7 +151,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordedRun:
     """A run of the past, or one that still goes on."""
 
     folder: Path
@@ -258,18 +258,18 @@ class RunStore:
         stamp = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}"  # names sort as the runs began
         return Run(self.root / f"{stamp}-{slug}-{run_id}", record, self)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[RecordedRun]:
         """Yield the runs, newest first."""
         for folder in sorted(self.root.glob("[!.]*/"), key=lambda path: path.name, reverse=True):
             record = _record(folder)
             if record:
-                yield Entry(folder, record)
+                yield RecordedRun(folder, record)
 
-    def orphans(self) -> list[Entry]:
+    def orphans(self) -> list[RecordedRun]:
         """Return the folders whose record cannot be read (a lost write, a full disk): they take room all the same."""
-        return [Entry(folder, {}) for folder in sorted(self.root.glob("[!.]*/")) if not _record(folder)]
+        return [RecordedRun(folder, {}) for folder in sorted(self.root.glob("[!.]*/")) if not _record(folder)]
 
-    def find(self, name: str, *, command: str = "", exact: bool = False) -> Entry:
+    def find(self, name: str, *, command: str = "", exact: bool = False) -> RecordedRun:
         """Return the run with this id, or its beginning; ``last`` is the newest one.
 
         Args:
@@ -293,7 +293,7 @@ class RunStore:
         kind = f" of {command}" if command else ""
         raise DevkitError(f"there is no run {name}{kind}", "", "devkit runs list")
 
-    def excess(self, *, spare: Path | None = None) -> list[Entry]:
+    def excess(self, *, spare: Path | None = None) -> list[RecordedRun]:
         """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""
         entries = [*self.entries(), *self.orphans()]  # the oldest are the last
         total = sum(entry.size for entry in entries)
@@ -309,7 +309,7 @@ class RunStore:
             total -= entry.size
         return chosen
 
-    def prune(self, *, spare: Path | None = None) -> list[Entry]:
+    def prune(self, *, spare: Path | None = None) -> list[RecordedRun]:
         """Remove what is in excess, and return it."""
         removed = self.excess(spare=spare)
         for entry in removed:
@@ -318,7 +318,7 @@ class RunStore:
             shutil.rmtree(grave, ignore_errors=True)
         return removed
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: RecordedRun) -> None:
         """Delete a run's folder: first out of sight by a rename, so that no half of one is ever listed.
 
         Another devkit may have been faster: what is gone is gone.

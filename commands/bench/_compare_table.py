@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.bench.compare import Comparison
     from devkit.console import Console
-    from devkit.runs import Entry, Run
+    from devkit.runs import RecordedRun, Run
 
 # A word compares equal to its text, and is found by it.
 TONES: dict[str, Tone] = {Word.FASTER: "done", Word.SLOWER: "failed", Word.SAME: "", Word.UNSURE: "look"}
@@ -71,7 +71,7 @@ def show(console: Console, comparison: Comparison) -> None:
         console.answer_parts(("  ", ""), (comparison.note, "look"))
 
 
-def judge_baseline(app: App, old: Entry, report: dict[str, Any], run: Run) -> bool:
+def judge_baseline(app: App, old: RecordedRun, report: dict[str, Any], run: Run) -> bool:
     """Compare a report with an earlier run, put the verdicts into it, and tell whether something became slower.
 
     Raises:

@@ -22,8 +22,8 @@ from devkit.text import duration
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.builds.pipeline import Outcome
-    from devkit.builds.request import Request
+    from devkit.builds.pipeline import PhaseOutcome
+    from devkit.builds.request import BuildRequest
     from devkit.runs import Run
 
 TRIES = 10
@@ -101,7 +101,7 @@ def command(
     app.console.note(f"  {duration(run.record['seconds'])}, saved as run {run.id}", "dim")
 
 
-def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: bool) -> None:
+def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, retry: bool) -> None:
     """Build, and with ``retry`` mend and go on.
 
     Raises:
@@ -110,7 +110,7 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
     from devkit.builds.mend import mend
     from devkit.builds.pipeline import BuildFailed, build
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: PhaseOutcome) -> None:
         result["outcomes"].append(asdict(outcome))
         line = f"{outcome.phase.ljust(11)}{outcome.text}"
         if outcome.state == "done":
@@ -118,7 +118,7 @@ def go(app: App, request: Request, run: Run, result: dict[str, Any], *, retry: b
         else:
             app.console.note(f"· {line}", "dim")
 
-    def attempt(request: Request) -> BuildFailed | None:
+    def attempt(request: BuildRequest) -> BuildFailed | None:
         try:
             build(app, request, run, show)
         except BuildFailed as error:

@@ -24,11 +24,11 @@ from devkit.text import counted, duration, significant, size
 
 if TYPE_CHECKING:
     from devkit.builds.ccache import Ccache
-    from devkit.builds.memory import Memory
+    from devkit.builds.memory import BuildMemory
     from devkit.builds.ninja import Edge
     from devkit.builds.stats import Summary
     from devkit.console import Console
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 LOG = "ninja_log"
 TWO = 2
@@ -120,7 +120,7 @@ def show(console: Console, summary: Summary, headers: list[tuple[str, int, float
         console.table(columns, [(name, str(count), shown(time_s)) for name, count, time_s in headers])
 
 
-def show_two(console: Console, entries: list[Entry], top: int) -> None:
+def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
     """Print two runs side by side: the whole, then the outputs that differ most."""
     from devkit.builds import stats, usage
 
@@ -164,7 +164,7 @@ def spared_cell(spared: Ccache | None, field: str) -> str:
     return str(sum(spared.uncacheable.values()) if field == "uncacheable" else getattr(spared, field))
 
 
-def took_cell(took: Memory | None, field: str) -> str:
+def took_cell(took: BuildMemory | None, field: str) -> str:
     """Return a figure of memory as a cell."""
     return significant(getattr(took, field)) if took and getattr(took, field) else "none"
 
@@ -182,7 +182,7 @@ def spared_text(spared: Ccache | None) -> str:
     return text if spared.alone else f"{text}; other builds at that time are in it"
 
 
-def took_text(took: Memory | None) -> str:
+def took_text(took: BuildMemory | None) -> str:
     """Say what memory a build took."""
     if took is None:
         return "this run's record has none: nothing was compiled, or it is of an older devkit"
@@ -200,7 +200,7 @@ def shown(seconds: float | None) -> str:
     return "" if seconds is None else significant(seconds)
 
 
-def edges_of_run(entry: Entry) -> list[Edge]:
+def edges_of_run(entry: RecordedRun) -> list[Edge]:
     """Return what a run built.
 
     Raises:

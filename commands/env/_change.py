@@ -13,7 +13,7 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.envs.packages import Change, Request
+    from devkit.envs.packages import PackageChange, PackageRequest
 
 Words = Annotated[
     list[str] | None,
@@ -34,7 +34,7 @@ Proxy = Annotated[str, typer.Option("--proxy", metavar="URL", help="For this onc
 Offline = Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")]
 
 
-def change(app: App, words: list[str], request: Request, *, dry_run: bool, as_json: bool) -> None:
+def change(app: App, words: list[str], request: PackageRequest, *, dry_run: bool, as_json: bool) -> None:
     """Change the packages of the environment that the words name."""
     from devkit.envs import packages
     from devkit.envs.resolve import resolve_virtual
@@ -54,7 +54,7 @@ def change(app: App, words: list[str], request: Request, *, dry_run: bool, as_js
     say(app, name, done)
 
 
-def result(name: str, done: Change) -> dict[str, object]:
+def result(name: str, done: PackageChange) -> dict[str, object]:
     """Return what was changed as JSON holds it."""
     return {
         "name": name,
@@ -63,7 +63,7 @@ def result(name: str, done: Change) -> dict[str, object]:
     }
 
 
-def say(app: App, name: str, done: Change) -> None:
+def say(app: App, name: str, done: PackageChange) -> None:
     """Say what was changed."""
     if not done.packages:
         app.console.done(f"{name} holds that already")

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.app import App
-    from devkit.envs.containers import Request
+    from devkit.envs.containers import ContainerRequest
 
 
 def create(
-    app: App, request: Request, template: Path | None, packages: Sequence[str], *, dry_run: bool, as_json: bool
+    app: App, request: ContainerRequest, template: Path | None, packages: Sequence[str], *, dry_run: bool, as_json: bool
 ) -> None:
     """Make the container, or only write its Dockerfile."""
     from devkit.envs import containers, engine
@@ -56,7 +56,7 @@ def create(
     app.console.next(f"devkit env shell {request.name}", f"devkit env run {request.name} -- CMD")
 
 
-def write_template(app: App, request: Request, template: Path, packages: Sequence[str]) -> None:
+def write_template(app: App, request: ContainerRequest, template: Path, packages: Sequence[str]) -> None:
     """Write the Dockerfile that would build the environment's image."""
     from devkit.envs import container, containers
     from devkit.envs.create import words_of

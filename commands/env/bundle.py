@@ -46,7 +46,7 @@ def command(
     app: App = ctx.obj
     folder = None if lock else resolve_virtual(app.config, name).folder
     called = bundle.name_of(name, folder, Path.cwd())
-    request = bundle.Request(
+    request = bundle.BundleRequest(
         called,
         folder,
         locks.read(lock) if lock else None,

@@ -35,7 +35,7 @@ def command(
     store.check_name(new)
     environment = resolve_virtual(app.config, name)
     lock = freeze(environment.folder, in_place=True)
-    request = create.Request(new, str(environment.python.resolve()), lock=lock)
+    request = create.EnvironmentRequest(new, str(environment.python.resolve()), lock=lock)
     planned = create.plan(app, request, Path.cwd())
     if dry_run:
         app.console.plan(planned.shown())

@@ -83,7 +83,7 @@ def command(
 ) -> None:
     if docker:
         from devkit.commands.env._container import create as create_container
-        from devkit.envs.containers import Request
+        from devkit.envs.containers import ContainerRequest
         from devkit.errors import UsageError
 
         if python or files or editables or suite or lock or index_url or offline or (packages and not template):
@@ -92,7 +92,7 @@ def command(
                 "",
                 f"devkit env create {name or 'NAME'} --docker --template Dockerfile --with 'PKG…'   writes one",
             )
-        wanted = Request(name, image, paddle, build, network, proxy)
+        wanted = ContainerRequest(name, image, paddle, build, network, proxy)
         create_container(ctx.obj, wanted, template, packages or [], dry_run=dry_run, as_json=as_json)
         return
     if image or template or build or network != "host":
@@ -133,7 +133,7 @@ def _create(
     pins = suites.fetch(app, suite) if suite else None
     bundle = bundles.read(lock) if lock and bundles.is_one(lock) else None
     held = bundle.lock if bundle else locks.read(lock) if lock else None
-    request = create.Request(**asked, lock=held, suite=pins, bundle=bundle)
+    request = create.EnvironmentRequest(**asked, lock=held, suite=pins, bundle=bundle)
     with create.naming(request.name):
         planned = create.plan(app, request, Path.cwd())
     if dry_run:

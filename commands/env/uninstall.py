@@ -25,8 +25,8 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.envs.packages import Request
+    from devkit.envs.packages import PackageRequest
 
     app: App = ctx.obj
-    request = Request("uninstall", (), tuple(files or ()))
+    request = PackageRequest("uninstall", (), tuple(files or ()))
     changes.change(app, words or [], request, dry_run=dry_run, as_json=as_json)

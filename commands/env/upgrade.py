@@ -31,8 +31,8 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    from devkit.envs.packages import Request
+    from devkit.envs.packages import PackageRequest
 
     app: App = ctx.obj
-    request = Request("upgrade", (), tuple(files or ()), tuple(editables or ()), index_url, proxy, offline)
+    request = PackageRequest("upgrade", (), tuple(files or ()), tuple(editables or ()), index_url, proxy, offline)
     changes.change(app, words or [], request, dry_run=dry_run, as_json=as_json)

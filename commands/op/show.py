@@ -20,7 +20,7 @@ from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
     from devkit.console import Console
-    from devkit.ops.tree import Lives, Place
+    from devkit.ops.tree import Lives, SourceLine
 
 SHOWN = 12
 
@@ -100,7 +100,7 @@ def _show_tree(console: Console, lives: Lives) -> None:
         for title, text in facts.items():
             if text:
                 console.answer(f"  {title:10} {text}")
-    parts: tuple[tuple[str, tuple[Place, ...]], ...] = (
+    parts: tuple[tuple[str, tuple[SourceLine, ...]], ...] = (
         ("InferMeta", lives.infer_meta),
         ("kernels", lives.kernels),
         ("Python", lives.api),

@@ -25,7 +25,7 @@ from devkit.pr.checks import examine
 
 if TYPE_CHECKING:
     from devkit.console import Console, Tone
-    from devkit.pr.checks import Finding
+    from devkit.pr.checks import CiFinding
 
 EVERY_S = 30.0
 TONES: dict[str, Tone] = {"failed": "failed", "waiting": "look", "cancelled": "look", "passed": "done"}
@@ -70,7 +70,7 @@ def command(
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE
 
 
-def _show(console: Console, branch: str, found: list[Finding]) -> None:
+def _show(console: Console, branch: str, found: list[CiFinding]) -> None:
     if not found:
         console.note(f"{branch} has no checks")
         return
@@ -99,7 +99,7 @@ def _show(console: Console, branch: str, found: list[Finding]) -> None:
             console.note(f"  {finding.check.page}", "dim")
 
 
-def _plain(finding: Finding) -> dict[str, object]:
+def _plain(finding: CiFinding) -> dict[str, object]:
     found = finding.diagnosis
     return {
         **asdict(finding.check),

@@ -20,7 +20,7 @@ from devkit.commands.pr._options import Which
 from devkit.console import Console
 from devkit.git.session import open_session
 from devkit.pr.branches import chosen_branch
-from devkit.pr.rebase import Outcome, RebaseOptions, plan_rebase, rebase, switch_to
+from devkit.pr.rebase import RebaseOptions, RebaseOutcome, plan_rebase, rebase, switch_to
 from devkit.pr.stack import above
 
 
@@ -76,7 +76,7 @@ def _stack(app: App, options: RebaseOptions, *, dry_run: bool, as_json: bool) ->
     return int(any(outcome.stopped for outcome in outcomes))
 
 
-def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
+def show(app: App, outcome: RebaseOutcome, *, as_json: bool) -> int:
     """Say what came of a rebase, and return the exit status."""
     console = app.console
     if as_json:
@@ -95,7 +95,7 @@ def show(app: App, outcome: Outcome, *, as_json: bool) -> int:
     return 0
 
 
-def _stopped(console: Console, outcome: Outcome) -> None:
+def _stopped(console: Console, outcome: RebaseOutcome) -> None:
     """Say where a rebase stopped, and how it goes on."""
     place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
     merging = outcome.operation == "merge"
@@ -120,7 +120,7 @@ def _stopped(console: Console, outcome: Outcome) -> None:
     console.next("devkit pr abort   back to where you were")
 
 
-def _plain(outcome: Outcome) -> dict[str, object]:
+def _plain(outcome: RebaseOutcome) -> dict[str, object]:
     summary = outcome.summary
     return {
         "branch": outcome.branch,

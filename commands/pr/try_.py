@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.console import Console, Tone
     from devkit.tryout.report import Result
-    from devkit.tryout.tryout import Work
+    from devkit.tryout.tryout import TryWork
     from devkit.tryout.verdict import Judged
 
 STATUS = {"good": ExitStatus.DONE, "bad": ExitStatus.VERDICT, "undecided": ExitStatus.FAILED}
@@ -151,7 +151,7 @@ def command(
     return status
 
 
-def _with_fetch(result: Result, work: Work) -> Result:
+def _with_fetch(result: Result, work: TryWork) -> Result:
     from dataclasses import replace
 
     fetch = {
@@ -177,7 +177,7 @@ def _write_page(folder: Path, result: Result) -> Path | None:
     return folder / "report.html"
 
 
-def _instead(work: Work, words: list[str]) -> int:
+def _instead(work: TryWork, words: list[str]) -> int:
     """Run a command in the request's folder, in place of the tests."""
     from devkit.tryout.sides import prepare
 

@@ -14,7 +14,7 @@ import typer
 
 from devkit.commands._cli.options import Json
 from devkit.console import Cell, Column, Tone
-from devkit.runs import Entry
+from devkit.runs import RecordedRun
 from devkit.text import duration, local_time, size, zone
 
 WORDS = 28
@@ -73,7 +73,7 @@ def command(
     )
 
 
-def apart(entries: Sequence[Entry]) -> list[str]:
+def apart(entries: Sequence[RecordedRun]) -> list[str]:
     """Return of each run's flags those that tell it from the other runs of its command, shortened."""
     flags = [_flags(each) for each in entries]
     told = []
@@ -88,7 +88,7 @@ def apart(entries: Sequence[Entry]) -> list[str]:
     return told
 
 
-def _flags(entry: Entry) -> list[str]:
+def _flags(entry: RecordedRun) -> list[str]:
     """Return the words that a run was given behind its command's, each flag with its value."""
     try:
         words = shlex.split(str(entry.record.get("reproduce", "")))

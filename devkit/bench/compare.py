@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 # What is measured, as against what is asked: the rest of a row says which case it is.
 MEASURED = {
@@ -76,7 +76,7 @@ class Comparison:
         }
 
 
-def compare_runs(old: Entry, new: Entry) -> Comparison:
+def compare_runs(old: RecordedRun, new: RecordedRun) -> Comparison:
     """Compare two runs that have ended.
 
     Raises:

@@ -135,7 +135,7 @@ class Bisection:
         self.trial.check_out_side(self.trial.side("request"), commit)
         options = tryout.Options(env=self.planned.environment)
         config = Config.load(self.trial.side("request"))
-        work = tryout.Work(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
+        work = tryout.TryWork(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
         return sides.prepare(work, [], alone=True)
 
     def try_commit(self, commit: str) -> Step:

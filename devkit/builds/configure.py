@@ -50,7 +50,7 @@ class Python:
 
 
 @dataclass(frozen=True)
-class Change:
+class OptionChange:
     """An option that differs from the last configure's; None is not given."""
 
     name: str
@@ -63,7 +63,7 @@ class Need:
     """Whether to configure: why, which options changed, which entries of the cache go, whether all of it goes."""
 
     why: str = ""
-    changes: tuple[Change, ...] = ()
+    changes: tuple[OptionChange, ...] = ()
     dropped: tuple[str, ...] = field(default=())
     fresh: bool = False
 
@@ -151,7 +151,7 @@ def need(
     if cache is None:
         return Need("nothing is configured yet")
     others = [
-        Change(name, cache[name], path)
+        OptionChange(name, cache[name], path)
         for name, path in (compilers or {}).items()
         if name in cache and os.path.realpath(cache[name]) != os.path.realpath(path)
     ]
@@ -159,16 +159,16 @@ def need(
         return Need("a compiler changed" if others else "--fresh was given", tuple(others), fresh=True)
     before = dict(stamp.options) if stamp else {name: cache[name] for name in given if name in cache}
     changes = [
-        Change(name, before.get(name), value)
+        OptionChange(name, before.get(name), value)
         for name, value in given.items()
         if name not in before or not same(before[name], value)
     ]
     dropped = [name for name in before if name not in given]
-    changes += [Change(name, before[name], None) for name in dropped]
+    changes += [OptionChange(name, before[name], None) for name in dropped]
     if stamp:  # what someone changed in the cache since then
         told = {each.name for each in changes}
         changes += [
-            Change(name, cache.get(name), given[name])
+            OptionChange(name, cache.get(name), given[name])
             for name, value in stamp.cache.items()
             if name in given and name not in told and cache.get(name) != value
         ]

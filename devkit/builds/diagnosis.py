@@ -189,7 +189,7 @@ def diagnose(
     ended = outcome.judge(events)
     hits = list(_hits(units, known))
     if ended.failed is None and any(hit.rule.tier <= LAST_RESORT and not hit.rule.soft for hit in hits):
-        ended = outcome.Outcome(True)
+        ended = outcome.LogOutcome(True)
     if not ended.failed:
         return Diagnosis(False, (), ended="well" if ended.failed is False else "unknown")
     hits = [hit for hit in hits if hit.start >= ended.begin]

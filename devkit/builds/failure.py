@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.builds.diagnosis import Cause, Diagnosis
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 # What a download that --offline forbade looks like in a log.
 DOWNLOADS = {"offline", "network", "empty-download", "download-failed", "hash-mismatch"}
@@ -27,7 +27,7 @@ class BuildFailed(DevkitError):
         causes: what the log tells.
     """
 
-    def __init__(self, phase: str, log: Path, error: DevkitError, request: Request, found: Diagnosis) -> None:
+    def __init__(self, phase: str, log: Path, error: DevkitError, request: BuildRequest, found: Diagnosis) -> None:
         self.phase = phase
         self.causes: tuple[Cause, ...] = found.causes
         read = f"devkit build doctor {log}   shows where the log says so"

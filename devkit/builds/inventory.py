@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from devkit.app import App
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 NINJA_LIMIT_S = 120.0
 
@@ -23,7 +23,7 @@ NINJA_LIMIT_S = 120.0
 class Inventory:
     """What there is for a build: the tree's, the build folder's and the environment's side of it."""
 
-    def __init__(self, app: App, request: Request) -> None:
+    def __init__(self, app: App, request: BuildRequest) -> None:
         self.app = app
         self.request = request
 

@@ -21,7 +21,7 @@ KIB = 1 << 10
 
 
 @dataclass(frozen=True)
-class Memory:
+class BuildMemory:
     """What a build's programs took, in MiB of resident memory.
 
     Attributes:
@@ -44,15 +44,15 @@ class Memory:
         return asdict(self)
 
 
-def from_dict(held: Mapping[str, Any]) -> Memory:
+def from_dict(held: Mapping[str, Any]) -> BuildMemory:
     """Return what a record holds."""
-    return Memory(**held)
+    return BuildMemory(**held)
 
 
-def fuller(one: Memory, other: Memory) -> Memory:
+def fuller(one: BuildMemory, other: BuildMemory) -> BuildMemory:
     """Return two parts of a build as one: the peaks of each."""
     larger = max(one, other, key=lambda each: each.largest_mib)
-    return Memory(
+    return BuildMemory(
         max(one.together_mib, other.together_mib),
         one.samples + other.samples,
         larger.largest_mib,
@@ -107,12 +107,12 @@ class Sampler:
 
 
 @contextlib.contextmanager
-def sampled(pid: int) -> Iterator[list[Memory]]:
+def sampled(pid: int) -> Iterator[list[BuildMemory]]:
     """Sample a program that was started, for as long as the block runs; what it took is in the list afterwards.
 
     The program must have been waited for when the block ends: only then does the kernel tell of it.
     """
-    found: list[Memory] = []
+    found: list[BuildMemory] = []
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     sampler = Sampler(pid)
     sampler.start()
@@ -123,7 +123,7 @@ def sampled(pid: int) -> Iterator[list[Memory]]:
         after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         known = after > before and after * KIB >= sampler.largest
         found.append(
-            Memory(
+            BuildMemory(
                 round(sampler.together / MIB, 1),
                 sampler.samples,
                 round((after * KIB if known else sampler.largest) / MIB, 1),

@@ -87,7 +87,7 @@ def mark(text: str) -> Mark | None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LogOutcome:
     """How it ended.
 
     Attributes:
@@ -99,7 +99,7 @@ class Outcome:
     begin: int = 0
 
 
-def judge(events: Sequence[Event]) -> Outcome:
+def judge(events: Sequence[Event]) -> LogOutcome:
     """Return how a log ended, by its marks in their order."""
     begin, inner, well = 0, False, False
     broken: Event | None = None
@@ -120,8 +120,8 @@ def judge(events: Sequence[Event]) -> Outcome:
             if broken and (restart or broken.mark is Mark.FAULT or ENDS_ALL.search(event.text)):
                 broken = restart = None
     if broken:
-        return Outcome(True, begin)
-    return Outcome(False) if well else Outcome(None)
+        return LogOutcome(True, begin)
+    return LogOutcome(False) if well else LogOutcome(None)
 
 
 def _is_another_run(stop: str, restart: str, *, inner: bool) -> bool:

@@ -13,16 +13,16 @@ from devkit.builds.inventory import Inventory
 from devkit.builds.lock import check_free, locked
 from devkit.builds.phases import compile as compile_
 from devkit.builds.phases import configure, install, preflight, submodules, verify, wheel
-from devkit.builds.phases.step import Step, Work
+from devkit.builds.phases.step import BuildWork, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.app import App
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
     from devkit.runs import Run
 
-__all__ = ["BuildFailed", "Outcome", "Plan", "build", "make_plan"]
+__all__ = ["BuildFailed", "PhaseOutcome", "Plan", "build", "make_plan"]
 
 PHASES = {
     "preflight": preflight,
@@ -48,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PhaseOutcome:
     """How a phase ended: what it did, or why there was nothing to do."""
 
     phase: str
@@ -80,7 +80,7 @@ def make_plan(inventory: Inventory) -> Plan:
     return Plan(tuple(steps))
 
 
-def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], None]) -> list[Outcome]:
+def build(app: App, request: BuildRequest, run: Run, on_outcome: Callable[[PhaseOutcome], None]) -> list[PhaseOutcome]:
     """Plan a build, and go through its phases.
 
     Raises:
@@ -91,7 +91,7 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
     plan = make_plan(inventory)
     outcomes = []
     with locked(request.build, run.id) as lock:
-        work = Work(app, request, run, lock, inventory)
+        work = BuildWork(app, request, run, lock, inventory)
         for step in plan.steps:
             app.restored[:] = [f"devkit build goes on from {step.phase}"]
             outcome = _ended(work, step, begin)
@@ -111,10 +111,10 @@ def build(app: App, request: Request, run: Run, on_outcome: Callable[[Outcome], 
     return outcomes
 
 
-def _ended(work: Work, step: Step, begin: float) -> Outcome:
+def _ended(work: BuildWork, step: Step, begin: float) -> PhaseOutcome:
     if step.skip:
         for name, held in step.keep.items():
             state.remember(work.request.build, name, held)
-        return Outcome(step.phase, "skipped", step.skip, time.monotonic() - begin)
+        return PhaseOutcome(step.phase, "skipped", step.skip, time.monotonic() - begin)
     told, text = PHASES[step.phase].execute(work, step)
-    return Outcome(step.phase, told, text, time.monotonic() - begin)
+    return PhaseOutcome(step.phase, told, text, time.monotonic() - begin)

@@ -59,7 +59,7 @@ class Facts:
     python: python.Python
     compilers: tools.Compilers
     tools: tuple[tools.Found, ...]
-    memory: machine.Memory
+    memory: machine.MachineMemory
     cores: int
     limits: machine.Limits
     disk_free: int

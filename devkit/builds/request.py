@@ -31,7 +31,7 @@ PHASES = ("preflight", "submodules", "configure", "compile", "wheel", "install",
 
 
 @dataclass(frozen=True)
-class Request:
+class BuildRequest:
     """One build.
 
     Attributes:
@@ -84,7 +84,7 @@ class Request:
             "targets": list(self.targets),
         }
 
-    def with_jobs(self, count: int) -> Request:
+    def with_jobs(self, count: int) -> BuildRequest:
         """Return the same build with another number of compilers."""
         return replace(self, jobs=Jobs(max(1, count), self.jobs.link))
 
@@ -103,7 +103,7 @@ def make(
     targets: Sequence[str],
     offline: bool = False,
     fresh: bool = False,
-) -> Request:
+) -> BuildRequest:
     """Turn the words of a command line into a build.
 
     Raises:
@@ -122,7 +122,7 @@ def make(
     gpu = configure.is_on(given.get("WITH_GPU", chosen.options.get("WITH_GPU", "OFF")))
     counts = job_counts(app, job_count, gpu=gpu)
     refuse_another_python(given, told)
-    return Request(
+    return BuildRequest(
         root=root,
         build=root / build_dir,
         environment=environment,

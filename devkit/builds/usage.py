@@ -34,14 +34,14 @@ def recorded(app: App, run: Run, environ: Mapping[str, str], build: Path) -> Ite
     program = mark(Path(shutil.which("ccache", path=environ.get("PATH")) or "nowhere"))
     logs = remembered(build, "ccache").get("logs") == program  # such a one need not be asked for its counters
     before = _counters(app, environ, build) if program and not logs else None
-    parts: list[list[memory.Memory]] = []
+    parts: list[list[memory.BuildMemory]] = []
     try:
         with contextlib.ExitStack() as stack:
             yield lambda pid: parts.append(stack.enter_context(memory.sampled(pid)))
     finally:
         held = run.record.setdefault(KEY, {"ccache": None, "memory": None})
         for found in [each for part in parts for each in part]:
-            earlier = memory.from_dict(held["memory"]) if held["memory"] else memory.Memory()
+            earlier = memory.from_dict(held["memory"]) if held["memory"] else memory.BuildMemory()
             held["memory"] = memory.fuller(earlier, found).as_dict()
         log = run.log(ccache.LOG)
         if log.is_file():
@@ -61,7 +61,7 @@ def _counters(app: App, environ: Mapping[str, str], directory: Path) -> dict[str
     return None if done.status else ccache.parse_counters(done.text)
 
 
-def of_record(record: Mapping[str, Any]) -> tuple[ccache.Ccache | None, memory.Memory | None]:
+def of_record(record: Mapping[str, Any]) -> tuple[ccache.Ccache | None, memory.BuildMemory | None]:
     """Return what a run's record holds of both; None where it has none."""
     held = record.get(KEY) or {}
     spared, took = held.get("ccache"), held.get("memory")

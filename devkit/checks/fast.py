@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.checks.finding import Finding
+from devkit.checks.finding import CheckFinding
 from devkit.text import size
 
 if TYPE_CHECKING:
@@ -120,16 +120,18 @@ def edit(file: str, line: int = 0) -> str:
     return f"${{EDITOR:-vi}} {f'+{line} ' if line else ''}{shlex.quote(file)}"
 
 
-def conflict_markers(branch: Branch) -> Iterable[Finding]:
+def conflict_markers(branch: Branch) -> Iterable[CheckFinding]:
     """Yield lines that git left of a merge."""
     for file, lines in branch.added.items():
         rows = [number for number, row in lines.items() if MARKERS.match(row)]
         # A row of = alone is a heading in some languages; markers come together.
         if any(not lines[number].startswith("=") for number in rows):
-            yield Finding("conflict markers", "wrong", "a merge's markers are left", edit(file, rows[0]), file, rows[0])
+            yield CheckFinding(
+                "conflict markers", "wrong", "a merge's markers are left", edit(file, rows[0]), file, rows[0]
+            )
 
 
-def large_files(branch: Branch) -> Iterable[Finding]:
+def large_files(branch: Branch) -> Iterable[CheckFinding]:
     """Yield files that stay in the history of every clone."""
     for file, held in branch.sizes.items():
         if held > LARGE:
@@ -138,10 +140,10 @@ def large_files(branch: Branch) -> Iterable[Finding]:
                 line = f"echo {shlex.quote(f'/{file}')} >> .git/info/exclude"
             elif len(branch.commits) < 2:  # noqa: PLR2004 - nothing to squash: the one commit is made anew
                 line = f"git rm --cached -- {shlex.quote(file)} && git commit --amend --no-edit"
-            yield Finding("large files", "wrong", f"{size(held)} would stay in every clone", line, file)
+            yield CheckFinding("large files", "wrong", f"{size(held)} would stay in every clone", line, file)
 
 
-def secrets(branch: Branch) -> Iterable[Finding]:
+def secrets(branch: Branch) -> Iterable[CheckFinding]:
     """Yield what looks like a credential; what it says is never repeated."""
     for file, lines in branch.added.items():
         for number, row in lines.items():
@@ -149,68 +151,72 @@ def secrets(branch: Branch) -> Iterable[Finding]:
                 if pattern.search(row):
                     known = "" if file in branch.untracked else "   then revoke it: it may be in the history"
                     hint = f"{edit(file, number)}{known}"
-                    yield Finding("secrets", "wrong", what, hint, file, number)
+                    yield CheckFinding("secrets", "wrong", what, hint, file, number)
                     break
 
 
-def whitespace(branch: Branch) -> Iterable[Finding]:
+def whitespace(branch: Branch) -> Iterable[CheckFinding]:
     """Yield carriage returns in files that had none, and blanks at ends of lines."""
     for file, lines in branch.added.items():
         returns = [number for number, row in lines.items() if row.endswith("\r")]
         if returns and not file.endswith((".bat", ".cmd", ".ps1")):
             line = f"sed -i 's/\\r$//' {shlex.quote(file)}"
-            yield Finding("line endings", "wrong", f"{len(returns)} lines end in CR LF", line, file, returns[0])
+            yield CheckFinding("line endings", "wrong", f"{len(returns)} lines end in CR LF", line, file, returns[0])
         blanks = [number for number, row in lines.items() if re.search(r"[ \t]$", row) and not file.endswith(".md")]
         if blanks:
             line = f"sed -i 's/[ \\t]*$//' {shlex.quote(file)}"
-            yield Finding("line endings", "wrong", f"{len(blanks)} lines end in blanks", line, file, blanks[0])
+            yield CheckFinding("line endings", "wrong", f"{len(blanks)} lines end in blanks", line, file, blanks[0])
 
 
-def foreign_commits(branch: Branch) -> Iterable[Finding]:
+def foreign_commits(branch: Branch) -> Iterable[CheckFinding]:
     """Yield commits that are not of this branch: others' that came by a merge or a wrong rebase."""
     again = f"git rebase {branch.base_name}   (devkit pr rebase does so with a snapshot)"
     for commit in branch.commits:
         name = f"{commit.oid[:10]} {commit.subject}"
         if commit.merge:
-            yield Finding("commits", "look", f"{name} is a merge", again)
+            yield CheckFinding("commits", "look", f"{name} is a merge", again)
         elif commit.oid in branch.elsewhere:
-            yield Finding("commits", "wrong", f"{name} is on another branch already", again)
+            yield CheckFinding("commits", "wrong", f"{name} is on another branch already", again)
 
 
-def identity(branch: Branch) -> Iterable[Finding]:
+def identity(branch: Branch) -> Iterable[CheckFinding]:
     """Yield authors and sign-offs that the forge and its CLA would not know as you."""
     if not branch.email:
-        yield Finding("identity", "wrong", "git does not know who you are", "git config user.email YOU@EXAMPLE.COM")
+        yield CheckFinding(
+            "identity", "wrong", "git does not know who you are", "git config user.email YOU@EXAMPLE.COM"
+        )
     elif LOCAL_HOST.search(branch.email):
         text = f"user.email is {branch.email}, which is not an address: the CLA's check will not know you"
-        yield Finding("identity", "wrong", text, "git config user.email THE-ONE-OF-YOUR-ACCOUNT")
+        yield CheckFinding("identity", "wrong", text, "git config user.email THE-ONE-OF-YOUR-ACCOUNT")
     line = f"git rebase {branch.base_name} --exec 'git commit --amend --no-edit --reset-author{' -s' * branch.signed}'"
     own = [commit for commit in branch.commits if not commit.merge and commit.oid not in branch.elsewhere]
     authors = Counter(commit.email for commit in own)
     for email, count in authors.items():
         if branch.email and email.lower() != branch.email.lower():
             text = f"{count} of the commits are by {email}, and you are {branch.email}"
-            yield Finding("identity", "look", text, line)
+            yield CheckFinding("identity", "look", text, line)
     for commit in own if branch.signed else ():
         signed = re.findall(r"^Signed-off-by: .*<([^>]*)>", commit.message, re.MULTILINE)
         if not signed:
-            yield Finding("identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", line)
+            yield CheckFinding(
+                "identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", line
+            )
         elif commit.email.lower() not in {each.lower() for each in signed}:
             text = f"{commit.oid[:10]} is signed off by {signed[0]} and written by {commit.email}"
-            yield Finding("identity", "wrong", text, line)
+            yield CheckFinding("identity", "wrong", text, line)
 
 
-def request(branch: Branch) -> Iterable[Finding]:
+def request(branch: Branch) -> Iterable[CheckFinding]:
     """Yield what the request's title and text lack against the project's template."""
     title = branch.title
     if branch.commits and not title.strip():
-        yield Finding("request", "wrong", "it has no title", "devkit check --title 'TITLE'")
+        yield CheckFinding("request", "wrong", "it has no title", "devkit check --title 'TITLE'")
     elif len(title) > TITLE_LENGTH:
         text = f"its title has {len(title)} letters"
-        yield Finding("request", "look", text, f"devkit check --title {shlex.quote(title[:60])}")
+        yield CheckFinding("request", "look", text, f"devkit check --title {shlex.quote(title[:60])}")
     if branch.paddle and title and not re.match(r"\[[^\]]+\]", title):
         text = f"its title names no area in brackets: {title}"
-        yield Finding("request", "look", text, f"devkit check --title {shlex.quote(f'[Area] {title}')}")
+        yield CheckFinding("request", "look", text, f"devkit check --title {shlex.quote(f'[Area] {title}')}")
     if branch.body is None or not branch.template:
         return
     for heading in re.findall(r"^#+ *(.+?)\s*$", branch.template, re.MULTILINE):
@@ -218,16 +224,16 @@ def request(branch: Branch) -> Iterable[Finding]:
         filled = re.sub(r"<!--.*?-->", "", found[1], flags=re.DOTALL).strip() if found else ""
         if not found:
             hint = f"echo {shlex.quote(f'### {heading}')} >> {shlex.quote(branch.body_file)}"
-            yield Finding("request", "wrong", f"its text lacks the section {heading}", hint)
+            yield CheckFinding("request", "wrong", f"its text lacks the section {heading}", hint)
         elif not filled:
             hint = f"{edit(branch.body_file, 1 + branch.body[: found.start()].count(chr(10)) if found else 0)}"
-            yield Finding("request", "wrong", f"its section {heading} is empty", hint)
+            yield CheckFinding("request", "wrong", f"its section {heading} is empty", hint)
         elif branch.paddle and heading == "PR Category" and not any(each in filled for each in CATEGORIES):
             text = f"{filled.splitlines()[0]} is not a category: {', '.join(CATEGORIES)}"
-            yield Finding("request", "wrong", text, edit(branch.body_file))
+            yield CheckFinding("request", "wrong", text, edit(branch.body_file))
 
 
-def approvals(branch: Branch) -> Iterable[Finding]:
+def approvals(branch: Branch) -> Iterable[CheckFinding]:
     """Yield who must approve which files."""
     needed: dict[str, list[str]] = {}
     for file in branch.added:
@@ -238,7 +244,7 @@ def approvals(branch: Branch) -> Iterable[Finding]:
         few = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")  # noqa: PLR2004
         names = re.findall(r"@([\w/.-]+)", owner)
         line = f"gh pr edit --add-reviewer {','.join(names)}" if names else f"less {owner.split()[-2]}"
-        yield Finding("approvals", "look", f"{few} must be approved by {owner}", line, files[0])
+        yield CheckFinding("approvals", "look", f"{few} must be approved by {owner}", line, files[0])
 
 
 def covers(pattern: str, file: str) -> bool:
@@ -257,7 +263,7 @@ def covers(pattern: str, file: str) -> bool:
     return re.match(f"{start}{text}{end}", file) is not None
 
 
-def windows(branch: Branch) -> Iterable[Finding]:
+def windows(branch: Branch) -> Iterable[CheckFinding]:
     """Yield what the Windows job stops at: names, headers, sizes of types, letters that MSVC misreads."""
     lower = Counter(name.lower() for name in branch.names)
     for file in branch.added:
@@ -265,11 +271,11 @@ def windows(branch: Branch) -> Iterable[Finding]:
         bad = next((part for part in parts if DEVICES.match(part) or re.search(r'[<>:"|?*\\]|[ .]$', part)), "")
         line = f"git mv -- {shlex.quote(file)} ANOTHER-NAME"
         if bad:
-            yield Finding("Windows", "wrong", f"{bad} cannot be a name there", line, file)
+            yield CheckFinding("Windows", "wrong", f"{bad} cannot be a name there", line, file)
         elif lower[file.lower()] > 1:
-            yield Finding("Windows", "wrong", "its name differs from another by case alone", line, file)
+            yield CheckFinding("Windows", "wrong", "its name differs from another by case alone", line, file)
         elif len(file) > LONGEST_PATH:
-            yield Finding("Windows", "look", f"its path has {len(file)} letters, and 260 are all", line, file)
+            yield CheckFinding("Windows", "look", f"its path has {len(file)} letters, and 260 are all", line, file)
         if not file.endswith(CXX):
             continue
         for number, row in branch.added[file].items():
@@ -278,14 +284,14 @@ def windows(branch: Branch) -> Iterable[Finding]:
             if not what and not row.isascii():
                 what = "letters beyond ASCII, which MSVC reads in the machine's own encoding"
             if what:
-                yield Finding("Windows", "look", what, edit(file, number), file, number)
+                yield CheckFinding("Windows", "look", what, edit(file, number), file, number)
 
 
-CHECKS: tuple[Callable[[Branch], Iterable[Finding]], ...] = (
+CHECKS: tuple[Callable[[Branch], Iterable[CheckFinding]], ...] = (
     conflict_markers, secrets, large_files, whitespace, foreign_commits, identity, request, approvals, windows,
 )  # fmt: skip
 
 
-def check(branch: Branch) -> list[Finding]:
+def check(branch: Branch) -> list[CheckFinding]:
     """Make all fast checks."""
     return [finding for one in CHECKS for finding in one(branch)]

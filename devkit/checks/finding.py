@@ -9,7 +9,7 @@ Level = Literal["wrong", "look"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckFinding:
     """Something that CI or a reviewer would stop at.
 
     Attributes:

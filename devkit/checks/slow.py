@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.builds.checkout import git
 from devkit.checks.fast import edit
-from devkit.checks.finding import Finding
+from devkit.checks.finding import CheckFinding
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
-    from devkit.tryout.tryout import Options, Work
+    from devkit.tryout.tryout import Options, TryWork
 
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
@@ -54,7 +54,7 @@ class Hook:
     line: int = 0
 
 
-def copy(session: Session, state: State, base: str, options: Options, run: Run) -> Work:
+def copy(session: Session, state: State, base: str, options: Options, run: Run) -> TryWork:
     """Return both sides of the branch that is checked out: its base, and a copy with its uncommitted work committed."""
     app, root = session.app, state.checkout
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
@@ -80,7 +80,7 @@ def copy(session: Session, state: State, base: str, options: Options, run: Run) 
         inside.read(*who, "commit", "-q", "--allow-empty", "--no-verify", "-m", "uncommitted work")
         head = inside.text("rev-parse", "HEAD")
     commits = Commits(head, base)
-    return tryout.Work(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
+    return tryout.TryWork(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
 
 
 def pinned(root: Path) -> str:
@@ -93,7 +93,9 @@ def pinned(root: Path) -> str:
     return PRE_COMMIT
 
 
-def pre_commit(app: App, work: Work, files: Sequence[str], *, fix: Path | None) -> tuple[list[Finding], list[str]]:
+def pre_commit(
+    app: App, work: TryWork, files: Sequence[str], *, fix: Path | None
+) -> tuple[list[CheckFinding], list[str]]:
     """Run the project's hooks on the changed files; return findings, and the files that were mended in the checkout.
 
     Args:
@@ -117,14 +119,14 @@ def pre_commit(app: App, work: Work, files: Sequence[str], *, fix: Path | None) 
     hooks = failed_hooks(said)
     if done.status and not hooks:
         why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
-        return [Finding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
+        return [CheckFinding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
     mended = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
     changed = [each for each in mended if each]
     if fix is not None:
         for name in changed:
             shutil.copyfile(side / name, fix / name)
     findings = [
-        Finding(
+        CheckFinding(
             "pre-commit",
             "wrong",
             f"{hook.id}: {hook.said}",
@@ -170,7 +172,7 @@ def failed_hooks(said: str) -> list[Hook]:
     return found
 
 
-def tests(work: Work) -> list[Finding]:
+def tests(work: TryWork) -> list[CheckFinding]:
     """Run the tests that the change concerns, before and after it."""
     result = tryout.try_request(work)
     findings = []
@@ -180,7 +182,7 @@ def tests(work: Work) -> list[Finding]:
     if level == "wrong" or (level == "look" and result.verdict.tests):
         line = f"python -m pytest {where.file}" if where else "devkit check"
         findings.append(
-            Finding(
+            CheckFinding(
                 "tests",
                 "wrong" if level == "wrong" else "look",
                 result.verdict.reason.replace("the request", "the change"),
@@ -195,7 +197,7 @@ def tests(work: Work) -> list[Finding]:
                 lines = ", ".join(map(str, each["missed"][:8]))
                 text = f"{len(each['missed'])} of {each['changed']} changed lines ran in no test: {lines}"
                 hint = f"{edit(each['file'], each['missed'][0])}   a test must run it"
-                findings.append(Finding("coverage", "wrong", text, hint, each["file"], each["missed"][0]))
+                findings.append(CheckFinding("coverage", "wrong", text, hint, each["file"], each["missed"][0]))
     return findings
 
 
@@ -225,7 +227,7 @@ def docstrings(text: str, lines: frozenset[int]) -> list[tuple[str, int, str]]:
     return found
 
 
-def examples(work: Work, python: str, environ: dict[str, str]) -> list[Finding]:
+def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckFinding]:
     """Run the examples in the docstrings of what the change touches."""
     side = work.trial.side("request")
     wanted = []
@@ -249,7 +251,7 @@ def examples(work: Work, python: str, environ: dict[str, str]) -> list[Finding]:
         )  # fmt: skip
     answers = [json.loads(row.partition("EXAMPLE ")[2]) for row in done.text.splitlines() if "EXAMPLE {" in row]
     findings = [
-        Finding("examples", "wrong", f"{name}: {_gist(each['said'])}", edit(file, row), file, row)
+        CheckFinding("examples", "wrong", f"{name}: {_gist(each['said'])}", edit(file, row), file, row)
         for each in answers
         if each["failed"]
         for name, file, row in [(each["name"], each["file"], each["line"])]
@@ -257,7 +259,7 @@ def examples(work: Work, python: str, environ: dict[str, str]) -> list[Finding]:
     if len(answers) < len(wanted):
         last: dict[str, Any] = wanted[len(answers)]
         text = f"{last['name']}: the process ended"
-        findings.append(Finding("examples", "wrong", text, f"less {log}", last["file"], last["line"]))
+        findings.append(CheckFinding("examples", "wrong", text, f"less {log}", last["file"], last["line"]))
     return findings
 
 

@@ -37,7 +37,7 @@ class Processor:
 
 
 @dataclass(frozen=True)
-class Memory:
+class MachineMemory:
     """Memory in bytes; ``total`` is the control group's where that is less."""
 
     total: int
@@ -71,11 +71,11 @@ def gather_processor() -> Processor:
     return Processor(processor(), cores(), features(), is_amd(), os.getloadavg()[0])
 
 
-def gather_memory() -> Memory:
+def gather_memory() -> MachineMemory:
     """Read the memory's facts."""
     import psutil
 
-    return Memory(memory_mib() << 20, available_bytes(), psutil.swap_memory().total)
+    return MachineMemory(memory_mib() << 20, available_bytes(), psutil.swap_memory().total)
 
 
 def gather_disks() -> list[Disk]:
@@ -117,7 +117,7 @@ def check_processor(facts: Processor) -> Finding:
     return Finding("processor", text)
 
 
-def check_memory(facts: Memory) -> Finding:
+def check_memory(facts: MachineMemory) -> Finding:
     """Judge the memory."""
     text = f"{size(facts.total)}, {size(facts.available)} free" + (f", swap {size(facts.swap)}" if facts.swap else "")
     if facts.available < LITTLE_FREE_MEMORY:

@@ -22,7 +22,7 @@ GIT_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True)
-class Place:
+class Surroundings:
     """What is particular about this place.
 
     Attributes:
@@ -46,7 +46,7 @@ class Place:
     version: int = 2
 
 
-def gather(runner: Runner) -> Place:
+def gather(runner: Runner) -> Surroundings:
     """Read the facts."""
     try:
         kernel = Path("/proc/version").read_text("utf-8", errors="replace")
@@ -54,7 +54,7 @@ def gather(runner: Runner) -> Place:
         kernel = ""
     wsl = 0 if "microsoft" not in kernel.lower() else 2 if "WSL2" in kernel or "microsoft-standard" in kernel else 1
     limits = machine.limits()
-    return Place(
+    return Surroundings(
         AI_STUDIO.is_dir(),
         wsl,
         str(Path.cwd()),
@@ -73,7 +73,7 @@ def _git(runner: Runner, name: str) -> str:
         return ""
 
 
-def check(facts: Place) -> list[Finding]:
+def check(facts: Surroundings) -> list[Finding]:
     """Judge the place; one that has nothing particular is not spoken of."""
     findings = []
     if facts.ai_studio:
@@ -87,7 +87,7 @@ def check(facts: Place) -> list[Finding]:
     return findings
 
 
-def _ai_studio(facts: Place) -> Finding:
+def _ai_studio(facts: Surroundings) -> Finding:
     """On AI Studio only what lies in its own folder is there after a restart."""
     stays = f"{AI_STUDIO_STAYS}/"
     lost = [(what, folder) for what, folder in facts.folders if not f"{folder}/".startswith(stays)]
@@ -99,7 +99,7 @@ def _ai_studio(facts: Place) -> Finding:
     return Finding("AI Studio", text, "warning", why, remedy)
 
 
-def _wsl(facts: Place) -> list[Finding]:
+def _wsl(facts: Surroundings) -> list[Finding]:
     if facts.wsl == 1:
         why = "it has no Linux kernel: containers, GPUs and locks do not work"
         return [Finding("WSL", "version 1", "broken", why, "wsl --set-version DISTRIBUTION 2   in PowerShell")]

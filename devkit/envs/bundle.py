@@ -43,7 +43,7 @@ UVS_GLIBC = (2, 17)
 
 
 @dataclass(frozen=True)
-class Request:
+class BundleRequest:
     """What a user asks for.
 
     Attributes:
@@ -107,7 +107,7 @@ class Made:
     packages: int
 
 
-def plan(app: App, request: Request) -> Plan:
+def plan(app: App, request: BundleRequest) -> Plan:
     """Return what will be packed; nothing is changed.
 
     Raises:

@@ -43,7 +43,7 @@ PASSED_ON = (
 
 
 @dataclass(frozen=True)
-class Request:
+class ContainerRequest:
     """What a user asks for: see ``devkit env create --docker``.
 
     Attributes:
@@ -61,7 +61,7 @@ class Request:
     proxy: str = ""
 
 
-def choose_image(request: Request, client: Any) -> tuple[str, str, bool]:
+def choose_image(request: ContainerRequest, client: Any) -> tuple[str, str, bool]:
     """Return the image, why that one, and whether the container gets GPUs."""
     if request.dockerfile is not None:
         if not request.dockerfile.is_file():
@@ -79,7 +79,7 @@ def choose_image(request: Request, client: Any) -> tuple[str, str, bool]:
     return image, reason, nvidia and not reason.startswith("CPU")
 
 
-def plan(app: App, client: Any, request: Request, directory: Path) -> Spec:
+def plan(app: App, client: Any, request: ContainerRequest, directory: Path) -> Spec:
     """Look at the engine and return the container that will be made; nothing is changed.
 
     Raises:
@@ -132,7 +132,7 @@ def check_free(client: Any, name: str) -> None:
         )
 
 
-def make(app: App, client: Any, request: Request, spec: Spec) -> Any:
+def make(app: App, client: Any, request: ContainerRequest, spec: Spec) -> Any:
     """Pull or build the image if need be, and make the container; whatever stops that, nothing is left.
 
     Raises:
@@ -197,7 +197,7 @@ def remove(planned: Removal) -> None:
     store.container_note(planned.seen.name).unlink(missing_ok=True)
 
 
-def _provide_image(app: App, client: Any, request: Request, spec: Spec) -> None:
+def _provide_image(app: App, client: Any, request: ContainerRequest, spec: Spec) -> None:
     if request.dockerfile is not None:
         proxies = run_time_proxies(app, "host", request.proxy)
         with app.console.progress(f"building {spec.image}") as progress:
@@ -396,7 +396,7 @@ def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str
     )
 
 
-def shown(spec: Spec, request: Request) -> list[str]:
+def shown(spec: Spec, request: ContainerRequest) -> list[str]:
     """Return the lines of docker that do the same."""
     if request.dockerfile is None:
         return [*([shlex.join(("docker", "pull", spec.image))] if spec.pull else []), spec.shown()]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class EnvironmentRequest:
     """What a user asks for.
 
     Attributes:
@@ -145,7 +145,7 @@ def naming(name: str) -> Iterator[None]:
         raise
 
 
-def plan(app: App, request: Request, directory: Path) -> Plan:
+def plan(app: App, request: EnvironmentRequest, directory: Path) -> Plan:
     """Look at the machine and return what will be done; nothing is changed.
 
     Raises:
@@ -194,7 +194,7 @@ def plan(app: App, request: Request, directory: Path) -> Plan:
     return Plan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
 
 
-def _contents(request: Request) -> tuple[PaddleChoice, tuple[str, ...], str]:
+def _contents(request: EnvironmentRequest) -> tuple[PaddleChoice, tuple[str, ...], str]:
     """Return the Paddle, all requirements and the Python that a request comes to."""
     lock = request.lock
     if lock is not None:

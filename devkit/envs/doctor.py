@@ -430,7 +430,7 @@ def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[
         done.append("devkit's device side put in")
     packages = list(dict.fromkeys(each for each in wanted if each not in {RECREATE, RELOCATE, DEVICE_SIDE}))
     if packages:
-        request = changes.Request("install", tuple(packages))
+        request = changes.PackageRequest("install", tuple(packages))
         changes.execute(app, changes.plan(app, name, folder, request, folder))
         done.append(f"installed {', '.join(packages)}")
     return done

@@ -25,7 +25,7 @@ PAST = {"install": "installed", "uninstall": "uninstalled", "upgrade": "upgraded
 
 
 @dataclass(frozen=True)
-class Request:
+class PackageRequest:
     """What a user asks for.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Change:
+class PackageChange:
     """What a change came to: the versions before and after of each package that differs, empty where there is none."""
 
     packages: Mapping[str, tuple[str, str]]
@@ -80,7 +80,7 @@ def split_name(app: App, words: list[str], directory: Path, *, more: bool) -> tu
     return app.config.get("env.default") or PROJECT_ENVIRONMENT, words
 
 
-def plan(app: App, name: str, folder: Path, request: Request, directory: Path) -> Plan:
+def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: Path) -> Plan:
     """Return the line that does what is asked; nothing is changed.
 
     Raises:
@@ -112,7 +112,7 @@ def plan(app: App, name: str, folder: Path, request: Request, directory: Path) -
     return Plan(name, folder, request.action, uv.Line((*words, "--", *packages), source.variables(), directory))
 
 
-def execute(app: App, planned: Plan, *, log: Path | None = None) -> Change:
+def execute(app: App, planned: Plan, *, log: Path | None = None) -> PackageChange:
     """Change the environment and write its lock anew.
 
     Raises:
@@ -137,7 +137,7 @@ def execute(app: App, planned: Plan, *, log: Path | None = None) -> Change:
         after = _versions(planned.folder)
         names = sorted({*before, *after})
         changed = {name: (before.get(name, ""), after.get(name, "")) for name in names}
-        return Change(
+        return PackageChange(
             {name: pair for name, pair in changed.items() if pair[0] != pair[1]}, lock.write(app, planned.folder)
         )
 
@@ -162,7 +162,7 @@ def recreate(app: App, name: str, folder: Path) -> create.Made:
     minor = int(held.python.split(".")[1])
     python = f"3.{minor}" if minor in minors else ""
     aside = folder.with_name(f".replaced-{folder.name}-{os.getpid()}")
-    request = create.Request("" if folder.name == PROJECT_ENVIRONMENT else name, python, lock=held)
+    request = create.EnvironmentRequest("" if folder.name == PROJECT_ENVIRONMENT else name, python, lock=held)
     with explained(folder):
         folder.rename(aside)
     try:

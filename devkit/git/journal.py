@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devkit.git.snapshot import Snapshot
-    from devkit.git.state import Place, State, Status
+    from devkit.git.state import CloneDirs, State, Status
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class After:
 
 
 @dataclass(frozen=True)
-class Entry:
+class JournalEntry:
     """A changing run.
 
     Attributes:
@@ -80,22 +80,22 @@ class Entry:
     snapshot: str = ""
 
 
-def folder(place: Place) -> Path:
+def folder(place: CloneDirs) -> Path:
     """Return where the journal is."""
     return place.common_dir / "devkit" / "undo"
 
 
-def write(place: Place, entry: Entry) -> None:
+def write(place: CloneDirs, entry: JournalEntry) -> None:
     """Write an entry, whole or not at all."""
     write_atomically(folder(place) / f"{entry.id}.json", json.dumps(asdict(entry)).encode(), mode=0o600)
 
 
-def forget(place: Place, run_id: str) -> None:
+def forget(place: CloneDirs, run_id: str) -> None:
     """Remove an entry."""
     (folder(place) / f"{run_id}.json").unlink(missing_ok=True)
 
 
-def entries(place: Place) -> list[Entry]:
+def entries(place: CloneDirs) -> list[JournalEntry]:
     """Return the changing runs, newest first."""
     found = []
     for path in folder(place).glob("*.json"):
@@ -104,14 +104,14 @@ def entries(place: Place) -> list[Entry]:
     return sorted(found, key=lambda entry: (entry.sequence, entry.started), reverse=True)
 
 
-def next_sequence(place: Place) -> int:
+def next_sequence(place: CloneDirs) -> int:
     """Return the place of the next run among the repository's."""
     return max((entry.sequence for entry in entries(place)), default=0) + 1
 
 
-def _entry(data: Mapping[str, Any]) -> Entry:
+def _entry(data: Mapping[str, Any]) -> JournalEntry:
     after = data["after"]
-    return Entry(
+    return JournalEntry(
         data["id"],
         data["command"],
         data["started"],
@@ -180,6 +180,6 @@ def head_of(top: Path) -> str:
     return ""
 
 
-def with_push(entry: Entry, push: Push) -> Entry:
+def with_push(entry: JournalEntry, push: Push) -> JournalEntry:
     """Return the entry with one more push."""
     return replace(entry, pushes=(*entry.pushes, push))

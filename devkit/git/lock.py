@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.git.command import Git
-    from devkit.git.state import Place
+    from devkit.git.state import CloneDirs
 
 LOCK_WAIT_S = 10.0
 
 
 @contextlib.contextmanager
-def locked(git: Git, place: Place) -> Iterator[None]:
+def locked(git: Git, place: CloneDirs) -> Iterator[None]:
     """Hold the repository against other runs of devkit, until the last git that was started under it has ended.
 
     Raises:

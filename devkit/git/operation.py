@@ -36,7 +36,7 @@ WIP_DOCUMENT = "wip.json"
 
 
 @dataclass
-class Change:
+class RunningChange:
     """A change that goes on.
 
     Attributes:
@@ -50,7 +50,7 @@ class Change:
     record: Run
     before: Snapshot
     writes: WriteSet
-    entry: journal.Entry
+    entry: journal.JournalEntry
     stays: bool = False
     lines: list[str] = field(default_factory=list)
     packed: tuple[str, store.Packing, Callable[[], bool]] | None = None
@@ -111,7 +111,7 @@ def moved(before: Snapshot, now: Mapping[str, str], named: Iterable[str] = ()) -
 
 
 def return_to(
-    session: Session, before: Snapshot, entry: journal.Entry, *, keep: frozenset[str] = frozenset()
+    session: Session, before: Snapshot, entry: journal.JournalEntry, *, keep: frozenset[str] = frozenset()
 ) -> Restored:
     """Make the repository what a snapshot says, in what the run moved; a run without an end moved all that differs.
 
@@ -171,7 +171,7 @@ def change(
     creates: Iterable[Path] = (),
     undoes: str = "",
     arguments: Mapping[str, Any],
-) -> Iterator[Change]:
+) -> Iterator[RunningChange]:
     """Do a change, as ``Session.change`` says."""
     if state.setting("extensions.refstorage") == "reftable":
         raise DevkitError(
@@ -191,12 +191,12 @@ def change(
             session.git, state, run.id, command, writes, limit=session.app.config.get("undo.max-mib") * MIB
         )
         number = journal.next_sequence(session.place)
-        entry = journal.Entry(
+        entry = journal.JournalEntry(
             run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes, sequence=number, snapshot=oid
         )
         journal.write(session.place, entry)
         run.hold("undo")
-        change = Change(session, state, run, before, writes, entry)
+        change = RunningChange(session, state, run, before, writes, entry)
         with _packed(session, state, oid) as change.packed:
             try:
                 yield change
@@ -237,7 +237,7 @@ def _free(session: Session, path: Path) -> None:
         )
 
 
-def _roll_back(session: Session, change: Change, run: Run, error: BaseException) -> None:
+def _roll_back(session: Session, change: RunningChange, run: Run, error: BaseException) -> None:
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     session.git.shielded = True  # a terminal sends the second Ctrl-C to git too
     try:

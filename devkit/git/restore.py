@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from devkit.git.command import Git, Line
     from devkit.git.snapshot import Checkout, File
-    from devkit.git.state import Place
+    from devkit.git.state import CloneDirs
 
 BATCH_BYTES = 64 << 20
 SCRATCH = ".devkit-"
@@ -85,7 +85,7 @@ def _shared(checkout: Checkout) -> list[File]:
 
 
 @contextlib.contextmanager
-def index_of(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> Iterator[Path]:
+def index_of(place: CloneDirs, checkout: Checkout, blob: Callable[[str], bytes]) -> Iterator[Path]:
     """Give the snapshot's index as a temporary file with the original's time, by which git trusts its entries."""
     descriptor, name = tempfile.mkstemp(prefix="devkit-index-", dir=place.git_dir)
     path = Path(name)
@@ -371,7 +371,7 @@ def _remove_folder(place: Path) -> None:
     shutil.rmtree(place)
 
 
-def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], bytes]) -> None:
+def _operation(place: CloneDirs, files: tuple[File, ...], blob: Callable[[str], bytes]) -> None:
     wanted = {each.path: each for each in files}
     for name in OPERATION_FILES:
         root = place.git_dir / name
@@ -391,7 +391,7 @@ def _operation(place: Place, files: tuple[File, ...], blob: Callable[[str], byte
         write_file(path, blob(each.oid), each.mode)
 
 
-def _head(git: Git, place: Place, head: str) -> None:
+def _head(git: Git, place: CloneDirs, head: str) -> None:
     if head_text(place.git_dir) != head:
         git.execute(head_line(head))
 
@@ -404,7 +404,7 @@ def head_line(head: str) -> Line:
     return line("update-ref", "--no-deref", "-m", "devkit: undo", "HEAD", text)
 
 
-def _index(place: Place, checkout: Checkout, blob: Callable[[str], bytes]) -> None:
+def _index(place: CloneDirs, checkout: Checkout, blob: Callable[[str], bytes]) -> None:
     index = place.git_dir / "index"
     if not checkout.index:
         index.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Request:
+class PullRequest:
     """A pull request of a remote.
 
     Attributes:
@@ -224,7 +224,7 @@ def parse_request(
     remote: str = "",
     merge: bool = False,
     real_host: Callable[[str], str] = str,
-) -> Request:
+) -> PullRequest:
     """Return the request that a number, ``#number``, a URL or a branch made for one names.
 
     ``real_host`` gives the host that ssh reaches under an alias.
@@ -236,7 +236,7 @@ def parse_request(
     digits = text.removeprefix("#")
     if re.fullmatch(r"[0-9]{1,12}", digits):
         chosen = base_remote(state, config, remote)
-        return Request(_positive(digits), chosen, _style(state, chosen), merge)
+        return PullRequest(_positive(digits), chosen, _style(state, chosen), merge)
     made_for = request_of(state, text)
     if made_for:
         return replace(made_for, merge=merge)
@@ -257,7 +257,7 @@ def parse_request(
         )
     chosen = known_remote(state, found[0])
     style = "merge-requests" if "merge_requests" in text else _style(state, chosen)
-    return Request(_positive(match["number"]), chosen, style, merge)
+    return PullRequest(_positive(match["number"]), chosen, style, merge)
 
 
 def remotes_at(state: State, address: str, real_host: Callable[[str], str] = str) -> list[str]:
@@ -323,17 +323,17 @@ def _style(state: State, remote: str) -> str:
     return "merge-requests" if used or "gitlab" in locate(state.remotes[remote]).host else "pull"
 
 
-def request_of(state: State, branch: str) -> Request | None:
+def request_of(state: State, branch: str) -> PullRequest | None:
     """Return the request that a branch was made for, by its settings, or None."""
     match = _PULL_REF.match(state.setting(f"branch.{branch}.merge"))
     remote = state.setting(f"branch.{branch}.remote")
     if not match or remote not in state.remotes:
         return None
     style = "merge-requests" if "/merge-requests/" in match[0] else "pull"
-    return Request(int(match["number"]), remote, style, match["kind"] == "merge")
+    return PullRequest(int(match["number"]), remote, style, match["kind"] == "merge")
 
 
-def requests_here(state: State) -> dict[str, Request]:
+def requests_here(state: State) -> dict[str, PullRequest]:
     """Return the branches that were made for requests, in the order of their numbers."""
     found = {name: request_of(state, name) for name in state.branches}
     return dict(

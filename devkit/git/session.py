@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.git.command import Line
-    from devkit.git.operation import Change
+    from devkit.git.operation import RunningChange
     from devkit.git.snapshot import WriteSet
-    from devkit.git.state import Place
+    from devkit.git.state import CloneDirs
 
 REBASE_MARK = "devkit-rebase.json"
 # What a folder without permission, a full disk and a read-only one answer: nothing that a command of ours did wrong.
@@ -45,7 +45,7 @@ class Session:
 
     app: App
     git: Git
-    place: Place
+    place: CloneDirs
     arrived: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     dry: bool = False
@@ -79,7 +79,7 @@ class Session:
         creates: Iterable[Path] = (),
         undoes: str = "",
         **arguments: Any,
-    ) -> Iterator[Change]:
+    ) -> Iterator[RunningChange]:
         """Do a change: ``with session.change("pr fetch", state, writes, numbers=[7]) as change: change.run(…)``."""
         from devkit.git import operation  # what a command that only looks does without
 

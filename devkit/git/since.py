@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 
-def since(session: Session, before: Snapshot, entry: journal.Entry, now: State) -> list[str]:
+def since(session: Session, before: Snapshot, entry: journal.JournalEntry, now: State) -> list[str]:
     """Return what moved since a run ended, as lines for a person: what going back would discard."""
     if entry.after is None:
         return []

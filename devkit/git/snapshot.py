@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git
-    from devkit.git.journal import Entry
-    from devkit.git.state import Place, State, Status
+    from devkit.git.journal import JournalEntry
+    from devkit.git.state import CloneDirs, State, Status
 
 NAMESPACE = "refs/devkit/undo/"
 VERSION = 1
@@ -366,7 +366,7 @@ def too_large(sizes: Iterable[tuple[int, str]], limit: int) -> TooLarge:
 
 def _checkout(
     git: Git,
-    place: Place,
+    place: CloneDirs,
     status: Status,
     paths: Mapping[str, str],
     blobs: Blobs,
@@ -456,7 +456,7 @@ def own_worktree_refs(git: Git) -> dict[str, str]:
     return own_refs(names, symrefs)
 
 
-def _own_files(place: Place, blobs: Blobs) -> Iterator[File]:
+def _own_files(place: CloneDirs, blobs: Blobs) -> Iterator[File]:
     for name in OWN_FILES:
         path = place.git_dir / name
         if place.git_dir != place.common_dir and path.is_file():
@@ -479,7 +479,7 @@ def _submodules(git: Git, top: Path) -> Iterator[tuple[str, str, str]]:
         yield path, head, branch
 
 
-def _operation(place: Place, blobs: Blobs) -> Iterator[File]:
+def _operation(place: CloneDirs, blobs: Blobs) -> Iterator[File]:
     for name in OPERATION_FILES:
         root = place.git_dir / name
         if root.is_dir():
@@ -493,7 +493,7 @@ def _operation(place: Place, blobs: Blobs) -> Iterator[File]:
             yield File(str(path.relative_to(place.git_dir)), mode, blobs.add(data), len(data))
 
 
-def _shared(place: Place, index: bytes, blobs: Blobs) -> Iterator[File]:
+def _shared(place: CloneDirs, index: bytes, blobs: Blobs) -> Iterator[File]:
     """Return the file that a split index builds on: git lets go of it some time after the last index that named it."""
     for path in place.git_dir.glob(f"{SHARED}*") if b"link" in index else ():
         if bytes.fromhex(path.name[len(SHARED) :]) in index:
@@ -501,7 +501,7 @@ def _shared(place: Place, index: bytes, blobs: Blobs) -> Iterator[File]:
             yield File(path.name, path.stat().st_mode, blobs.add(data), len(data))
 
 
-def _names(data: bytes, place: Place) -> list[str]:
+def _names(data: bytes, place: CloneDirs) -> list[str]:
     """Return what in a file of git's looks like the name of an object."""
     length = len(place.null)
     words = data.decode("ascii", "replace").split()
@@ -658,12 +658,12 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
     )
 
 
-def exists(entry: Entry, state: State) -> bool:
+def exists(entry: JournalEntry, state: State) -> bool:
     """Tell whether a run's snapshot is here."""
     return bool(entry.snapshot) or NAMESPACE + entry.id in state.refs
 
 
-def load(git: Git, entry: Entry, state: State) -> Snapshot:
+def load(git: Git, entry: JournalEntry, state: State) -> Snapshot:
     """Read the snapshot of a run, its checkouts where they are by now.
 
     Raises:

@@ -32,7 +32,7 @@ OPERATIONS = {
 
 
 @dataclass(frozen=True)
-class Place:
+class CloneDirs:
     """Where a clone keeps its things.
 
     Attributes:
@@ -61,7 +61,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StatusEntry:
     """A tracked path that is not as HEAD has it.
 
     Attributes:
@@ -92,16 +92,16 @@ class Entry:
 class Status:
     """What in a checkout differs from HEAD, and what is not tracked."""
 
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[StatusEntry, ...] = ()
     untracked: tuple[str, ...] = ()
 
     @property
-    def dirty(self) -> tuple[Entry, ...]:
+    def dirty(self) -> tuple[StatusEntry, ...]:
         """The tracked paths with uncommitted work; a submodule whose files alone changed is not among them."""
         return tuple(each for each in self.entries if not each.is_submodule or each.xy[0] != "." or each.unmerged)
 
     @property
-    def unmerged(self) -> tuple[Entry, ...]:
+    def unmerged(self) -> tuple[StatusEntry, ...]:
         """The paths in conflict."""
         return tuple(each for each in self.entries if each.unmerged)
 
@@ -138,7 +138,7 @@ class State:
         private: the names among the refs that only devkit knows.
     """
 
-    place: Place
+    place: CloneDirs
     head: str
     branch: str
     refs: Mapping[str, str]
@@ -192,7 +192,7 @@ class State:
         return self.place.top
 
 
-def find_place(git: Git) -> Place:
+def find_place(git: Git) -> CloneDirs:
     """Return where the clone that holds git's directory keeps its things.
 
     Raises:
@@ -216,7 +216,7 @@ def find_place(git: Git) -> Place:
     if len(lines) < len(words) or not {lines[2], lines[4]} <= {"true", "false"}:
         raise DevkitError(f"the folder of the clone at {base} has a line break in its name")
     git_dir, common_dir, shallow, object_format, inside, up = lines[: len(words)]  # up is a folder only when inside
-    return Place(
+    return CloneDirs(
         Path(os.path.realpath(base / git_dir)),
         Path(os.path.realpath(base / common_dir)),
         Path(os.path.realpath(base / up)) if inside == "true" else None,
@@ -240,7 +240,7 @@ REFS = ("for-each-ref", f"--format={REF_FORMAT}")
 NAMES = ("for-each-ref", f"--format={REF_FORMAT.replace('%(objecttype)', '')}")  # no object is looked at
 
 
-def read_state(git: Git, place: Place | None = None, *, status: bool = True, since: State | None = None) -> State:
+def read_state(git: Git, place: CloneDirs | None = None, *, status: bool = True, since: State | None = None) -> State:
     """Read a clone's state; with ``since``, an earlier one, its worktrees and commit are taken from there."""
     place = place or find_place(git)
     words = ("worktree", "list", "--porcelain", "-z"), ("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
@@ -271,14 +271,14 @@ def read_state(git: Git, place: Place | None = None, *, status: bool = True, sin
     )
 
 
-def _worktrees(git: Git, place: Place, answer: Answer) -> tuple[Worktree, ...]:
+def _worktrees(git: Git, place: CloneDirs, answer: Answer) -> tuple[Worktree, ...]:
     data = answer.stdout
     if answer.status:  # before git 2.36 there is no -z
         data = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
     return _own_first(parse_worktrees(data), place)
 
 
-def _own_first(worktrees: tuple[Worktree, ...], place: Place) -> tuple[Worktree, ...]:
+def _own_first(worktrees: tuple[Worktree, ...], place: CloneDirs) -> tuple[Worktree, ...]:
     """Give the main worktree of a submodule its folder: git names its git directory instead."""
     if place.top and place.git_dir == place.common_dir and worktrees:
         return (replace(worktrees[0], path=place.top), *worktrees[1:])
@@ -290,7 +290,7 @@ def read_status(git: Git) -> Status:
     return parse_status(git.read(*STATUS))
 
 
-def read_head(git: Git, place: Place) -> str:
+def read_head(git: Git, place: CloneDirs) -> str:
     """Return the branch that HEAD names, or nothing when it is detached: asked of git where refs are in a table."""
     text = head_text(place.git_dir).strip()
     if text == "ref: refs/heads/.invalid":
@@ -369,11 +369,11 @@ def parse_status(data: bytes) -> Status:
         kind = record[:1]
         if kind == "1":
             _, xy, submodule, head_mode, index_mode, _, head, index, path = record.split(" ", 8)
-            entries.append(Entry(path, xy, submodule, (head_mode, head), (index_mode, index)))
+            entries.append(StatusEntry(path, xy, submodule, (head_mode, head), (index_mode, index)))
         elif kind == "u":
             _, xy, submodule, m1, m2, m3, _, h1, h2, h3, path = record.split(" ", 10)
             stages = ((m1, h1), (m2, h2), (m3, h3))
-            entries.append(Entry(path, xy, submodule, stages[1], stages[1], stages))
+            entries.append(StatusEntry(path, xy, submodule, stages[1], stages[1], stages))
         elif kind == "?":
             untracked.append(record[2:])
     return Status(tuple(entries), tuple(untracked))

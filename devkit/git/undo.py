@@ -42,8 +42,8 @@ class Log:
         undone: the undos that can be taken back, the last of them last.
     """
 
-    done: tuple[journal.Entry, ...] = ()
-    undone: tuple[journal.Entry, ...] = ()
+    done: tuple[journal.JournalEntry, ...] = ()
+    undone: tuple[journal.JournalEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class UndoPlan:
         gone: the worktrees that come back.
     """
 
-    entry: journal.Entry
+    entry: journal.JournalEntry
     command: str
     before: Snapshot
     differs: Mapping[str, Differences]
@@ -96,14 +96,14 @@ class Undone:
     where: str
 
 
-def operation_log(entries: Iterable[journal.Entry]) -> Log:
+def operation_log(entries: Iterable[journal.JournalEntry]) -> Log:
     """Return which runs are in effect and which undos can be taken back: each undo goes one run further back.
 
     Args:
         entries: the runs, in any order.
     """
-    done: list[journal.Entry] = []
-    undone: list[journal.Entry] = []
+    done: list[journal.JournalEntry] = []
+    undone: list[journal.JournalEntry] = []
     for entry in sorted(entries, key=lambda one: (one.sequence, one.started)):
         below = [one.id for one in done]
         above = [one.id for one in undone]
@@ -123,7 +123,7 @@ def operation_log(entries: Iterable[journal.Entry]) -> Log:
     return Log(tuple(done), tuple(undone))
 
 
-def origin(entry: journal.Entry, entries: Iterable[journal.Entry]) -> journal.Entry:
+def origin(entry: journal.JournalEntry, entries: Iterable[journal.JournalEntry]) -> journal.JournalEntry:
     """Return the run that an undo, or a redo of one, began with."""
     known = {one.id: one for one in entries}
     while entry.undoes in known:
@@ -131,7 +131,7 @@ def origin(entry: journal.Entry, entries: Iterable[journal.Entry]) -> journal.En
     return entry
 
 
-def choices(session: Session) -> list[journal.Entry]:
+def choices(session: Session) -> list[journal.JournalEntry]:
     """Return the runs whose state before is kept, the newest first."""
     entries = journal.entries(session.place)
     here = present(session.git, (entry.snapshot for entry in entries))
@@ -139,7 +139,7 @@ def choices(session: Session) -> list[journal.Entry]:
     return [entry for entry in entries if entry.snapshot in here or snapshot.NAMESPACE + entry.id in refs]
 
 
-def choose(session: Session, run: str, *, redo: bool = False) -> journal.Entry:
+def choose(session: Session, run: str, *, redo: bool = False) -> journal.JournalEntry:
     """Return the run of this name, or the one that is undone next; for a redo, the undo that is taken back next.
 
     Raises:
@@ -208,7 +208,7 @@ def undo(session: Session, plan: UndoPlan) -> Undone:
     return Undone(plan, restored, _where(session))
 
 
-def _stand_clear(session: Session, state: State, before: Snapshot, entry: journal.Entry) -> None:
+def _stand_clear(session: Session, state: State, before: Snapshot, entry: journal.JournalEntry) -> None:
     """Refuse to remove a worktree with what cannot be kept, or a branch from under files that belong to it.
 
     Raises:
@@ -244,7 +244,7 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
             )
 
 
-def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *, yes: bool, redo: bool) -> None:
+def _confirm(entry: journal.JournalEntry, found: list[str], refs: Mapping[str, str], *, yes: bool, redo: bool) -> None:
     if yes:
         return
     line_ = "devkit redo --yes" if redo else f"devkit undo {entry.id} --yes"
@@ -261,7 +261,7 @@ def _confirm(entry: journal.Entry, found: list[str], refs: Mapping[str, str], *,
         raise DevkitError(f"some things moved since {entry.command} ({entry.id})", "\n".join(lines), again)
 
 
-def touched(session: Session, before: Snapshot, entry: journal.Entry) -> WriteSet:
+def touched(session: Session, before: Snapshot, entry: journal.JournalEntry) -> WriteSet:
     """Return what going back writes: the same paths, and what came since."""
     git = session.git
     top = session.place.top
@@ -310,7 +310,7 @@ def push_back(push: Push) -> Line:
     return line(*words, "--", push.remote, f"{push.before}:{push.ref}", slow=True)
 
 
-def _pushes_to_take_back(session: Session, state: State, entry: journal.Entry) -> list[Push]:
+def _pushes_to_take_back(session: Session, state: State, entry: journal.JournalEntry) -> list[Push]:
     """Return the pushes that the remotes still have.
 
     Raises:

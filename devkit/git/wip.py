@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from devkit.git.changes import Change
     from devkit.git.command import Git, Line
-    from devkit.git.operation import Change as Changing
+    from devkit.git.operation import RunningChange
     from devkit.git.state import State
 
 NAMESPACE = "refs/devkit/wip/"
@@ -449,7 +449,7 @@ def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
         git.execute(line("add", "--intent-to-add", "--", *intents, directory=top))
 
 
-def stash(changing: Changing, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
+def stash(changing: RunningChange, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
     """Keep items as an entry, and give their paths back what HEAD has."""
     git = changing.session.git
     entry = keep(git, state, items, blobs, message)
@@ -526,7 +526,7 @@ def _load(git: Git, name: str, oid: str) -> Wip:
     return Wip(data["number"], data["message"], data["branch"], data["base"], data["time"], items)
 
 
-def restore(changing: Changing, entry: Wip, state: State, paths: Collection[str] = ()) -> list[str]:
+def restore(changing: RunningChange, entry: Wip, state: State, paths: Collection[str] = ()) -> list[str]:
     """Take an entry's work back, and let go of what was taken.
 
     Returns:

@@ -14,7 +14,7 @@ SAME_BATCHES = 5
 
 
 @dataclass(frozen=True)
-class Finding:
+class Disagreement:
     """What was found: ``stop`` ends the run."""
 
     stop: bool
@@ -41,7 +41,7 @@ class Agreement:
     _loaders: dict[int, Any] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
-    def take(self, event: Event) -> Finding | None:
+    def take(self, event: Event) -> Disagreement | None:
         """Take an event into account and return what it shows, with those of the other ranks."""
         if self.size == 1:
             return None
@@ -56,7 +56,7 @@ class Agreement:
             return self._batch(event) or self._loader(event)
         return None
 
-    def _batch(self, event: Event) -> Finding | None:
+    def _batch(self, event: Event) -> Disagreement | None:
         told = self._batches.setdefault(event["step"], {})
         told[event["rank"]] = event.get("batch")
         if len(told) < self.size:
@@ -67,7 +67,7 @@ class Agreement:
         if len(set(self._alike)) < SAME_BATCHES or "batches" in self._said:
             return None
         self._said.add("batches")
-        return Finding(
+        return Disagreement(
             False,
             "same-batches",
             f"all ranks train on the same batches, {SAME_BATCHES} steps in a row",
@@ -76,7 +76,7 @@ class Agreement:
             0,
         )
 
-    def _loader(self, event: Event) -> Finding | None:
+    def _loader(self, event: Event) -> Disagreement | None:
         if event.get("loader") is None:
             return None
         self._loaders[event["rank"]] = event["loader"]
@@ -84,7 +84,7 @@ class Agreement:
             return None
         self._said.add("loaders")
         shown = ", ".join(f"rank {rank}: {count}" for rank, count in sorted(self._loaders.items()))
-        return Finding(
+        return Disagreement(
             False,
             "batches-differ",
             f"the ranks' DataLoaders have different numbers of batches ({shown})",
@@ -94,7 +94,7 @@ class Agreement:
         )
 
 
-def differing(told: dict[int, Event]) -> Finding | None:
+def differing(told: dict[int, Event]) -> Disagreement | None:
     """Compare what each rank told of its parameters after one step; ranks that are meant to differ are not compared."""
     events = [told[rank] for rank in sorted(told)]
     shapes = [[(name, tuple(shape)) for name, shape, _ in event["values"]] for event in events]
@@ -119,7 +119,7 @@ def differing(told: dict[int, Event]) -> Finding | None:
             else "Each rank trains a model of its own: no gradients are exchanged. "
             "paddle.DataParallel(model) does that, after paddle.distributed.init_parallel_env()."
         )
-        return Finding(
+        return Disagreement(
             True,
             "ranks-differ",
             f"step {step}: the parameters of rank {odd} differ from the others', first in {name}",

@@ -16,7 +16,7 @@ from devkit.errors import BadVerdict, DevkitError
 from devkit.kernels.guard.board import VARIABLE as BOARD
 from devkit.kernels.guard.board import Board
 from devkit.launch import Ended, Worker
-from devkit.launching.agreement import Agreement, Finding
+from devkit.launching.agreement import Agreement, Disagreement
 from devkit.launching.ranks import (
     Inbox,
     RankStart,
@@ -138,7 +138,7 @@ def _with_restarts(
             return
 
 
-def _fields(finding: Finding) -> dict[str, Any]:
+def _fields(finding: Disagreement) -> dict[str, Any]:
     return {name: value for name, value in asdict(finding).items() if name != "stop"}
 
 

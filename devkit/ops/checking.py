@@ -30,7 +30,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Finding:
+class OperatorFinding:
     """What a check found: wrong, in a sentence."""
 
     check: str
@@ -50,7 +50,7 @@ class Report:
     name: str
     reference: bool
     checks: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[OperatorFinding, ...]
     without: tuple[str, ...] = ()
     time_ms: float | None = None
 
@@ -96,7 +96,7 @@ def check(
             answer = _ask(worker, {"do": "check", "check": name}, "checked", limit_s)
             done.append(name)
             if isinstance(answer, str):
-                findings.append(Finding(name, answer))
+                findings.append(OperatorFinding(name, answer))
                 worker.end()
                 worker = _start(app, environment, run, starts)
                 starts += 1
@@ -104,7 +104,7 @@ def check(
                 if isinstance(again, str):
                     break
                 continue
-            findings += [Finding(each["check"], each["message"]) for each in answer["findings"]]
+            findings += [OperatorFinding(each["check"], each["message"]) for each in answer["findings"]]
         on_check("speed")
         timed = _ask(worker, {"do": "speed"}, "speed", limit_s) if not findings else ""
         time_ms = None if isinstance(timed, str) else timed["time_ms"]

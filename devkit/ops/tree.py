@@ -21,7 +21,7 @@ KERNEL_FILE = re.compile(r"(?:^|/)kernels/(?:.*/)?(?P<op>\w+?)(?:_grad)?_kernel(
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """A line of a file, and what it says."""
 
     file: str
@@ -30,7 +30,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Entry:
+class OperatorEntry:
     """An operator's entry in a YAML file.
 
     Attributes:
@@ -54,14 +54,14 @@ class Entry:
 class Lives:
     """Where an operator lives."""
 
-    entries: tuple[Entry, ...]
-    infer_meta: tuple[Place, ...]
-    kernels: tuple[Place, ...]
-    api: tuple[Place, ...]
-    tests: tuple[Place, ...]
+    entries: tuple[OperatorEntry, ...]
+    infer_meta: tuple[SourceLine, ...]
+    kernels: tuple[SourceLine, ...]
+    api: tuple[SourceLine, ...]
+    tests: tuple[SourceLine, ...]
 
 
-def parse_entries(text: str, file: str) -> list[Entry]:
+def parse_entries(text: str, file: str) -> list[OperatorEntry]:
     """Return the entries of a YAML file of operators, with their lines; it need not parse as a whole."""
     rows = text.split("\n")
     starts = [number for number, row in enumerate(rows) if ENTRY.match(row)]
@@ -80,7 +80,7 @@ def parse_entries(text: str, file: str) -> list[Entry]:
         backward = re.search(r"^  backward\s*:\s*(\w+)", block, re.MULTILINE)
         forward = re.search(r"^  forward\s*:\s*(\w+)", block, re.MULTILINE)
         found.append(
-            Entry(
+            OperatorEntry(
                 match["name"],
                 file,
                 start + 1,
@@ -94,7 +94,7 @@ def parse_entries(text: str, file: str) -> list[Entry]:
     return found
 
 
-def entries(root: Path) -> list[Entry]:
+def entries(root: Path) -> list[OperatorEntry]:
     """Return the entries of all YAML files of a tree."""
     found = []
     for folder in YAML:
@@ -138,7 +138,7 @@ def locate(root: Path, name: str) -> Lives:
     )
 
 
-def _grep(root: Path, folders: Iterable[str], glob: str, pattern: str) -> Iterable[Place]:
+def _grep(root: Path, folders: Iterable[str], glob: str, pattern: str) -> Iterable[SourceLine]:
     wanted = re.compile(pattern)
     needle = re.compile(pattern, re.MULTILINE)
     for folder in folders:
@@ -147,10 +147,10 @@ def _grep(root: Path, folders: Iterable[str], glob: str, pattern: str) -> Iterab
             if needle.search(text):
                 for number, row in enumerate(text.split("\n"), 1):
                     if wanted.search(row):
-                        yield Place(str(path.relative_to(root)), number, row.strip())
+                        yield SourceLine(str(path.relative_to(root)), number, row.strip())
 
 
-def _registrations(root: Path, names: set[str]) -> Iterable[Place]:
+def _registrations(root: Path, names: set[str]) -> Iterable[SourceLine]:
     """Yield the registrations of kernels: ``name, device, layout, dtypes``."""
     macro = re.compile(r"PD_REGISTER_(?:STRUCT_)?KERNEL(?:_FOR_ALL_DTYPE)?\(\s*([^)]*?)\)", re.DOTALL)
     wanted = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(names)))})\b")
@@ -165,10 +165,10 @@ def _registrations(root: Path, names: set[str]) -> Iterable[Place]:
             if words[0] in names:
                 line = text.count("\n", 0, match.start()) + 1
                 device, dtypes = words[1] if len(words) > 1 else "", " ".join(words[4:])
-                yield Place(str(path.relative_to(root)), line, f"{words[0]} {device} {dtypes}".strip())
+                yield SourceLine(str(path.relative_to(root)), line, f"{words[0]} {device} {dtypes}".strip())
 
 
-def _tests(root: Path, name: str) -> Iterable[Place]:
+def _tests(root: Path, name: str) -> Iterable[SourceLine]:
     first = re.compile(rf"op_type\s*=\s*['\"]{re.escape(name)}['\"]|\b(?:paddle|F)\.(?:\w+\.)*{re.escape(name)}\(")
     for folder in TESTS:
         for path in sorted((root / folder).rglob("test_*.py")):
@@ -176,4 +176,4 @@ def _tests(root: Path, name: str) -> Iterable[Place]:
             match = first.search(text)
             if match:
                 line = text.count("\n", 0, match.start()) + 1
-                yield Place(str(path.relative_to(root)), line, text.split("\n")[line - 1].strip())
+                yield SourceLine(str(path.relative_to(root)), line, text.split("\n")[line - 1].strip())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError
 from devkit.git.command import GitFailed, Line, line, lines_of
-from devkit.git.roles import TRACKING, Request, base_of, request_of
+from devkit.git.roles import TRACKING, PullRequest, base_of, request_of
 from devkit.git.session import fetch_line, incoming
 from devkit.git.state import read_status
 from devkit.pr.remote import not_found, unreachable
@@ -41,7 +41,7 @@ class FetchOptions:
         depth: how many commits deep to fetch; 0: all.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[PullRequest, ...]
     way: CheckoutMode = "switch"
     branch: str = ""
     folder: Path | None = None
@@ -63,7 +63,7 @@ class Arrival:
         own: the user's commits, for ``own``.
     """
 
-    request: Request
+    request: PullRequest
     oid: str
     seen: str
     branch: str
@@ -87,7 +87,7 @@ def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tu
     return ("own", own) if own else ("rewritten", ())
 
 
-def sources(requests: Sequence[Request]) -> dict[str, str]:
+def sources(requests: Sequence[PullRequest]) -> dict[str, str]:
     """Return the refs to fetch, each with its name below ``refs/devkit/incoming/``."""
     return {one.source: f"{one.number}-{'merge' if one.merge else 'head'}" for one in requests}
 
@@ -145,7 +145,7 @@ def arrive(
     return state, arrivals, follows, ran
 
 
-def _base_branches(state: State, session: Session, requests: Sequence[Request], base: Roles) -> list[str]:
+def _base_branches(state: State, session: Session, requests: Sequence[PullRequest], base: Roles) -> list[str]:
     """Return the branches that requests go to, as far as that is known."""
     config = session.app.config
     return list(dict.fromkeys([base.branch, *(base_of(state, config, one.branch).branch for one in requests)]))
@@ -163,7 +163,7 @@ def _incoming(
     session: Session,
     state: State,
     remote: str,
-    requests: Sequence[Request],
+    requests: Sequence[PullRequest],
     choices: Sequence[dict[str, str]],
     fetching: Callable[[dict[str, str]], dict[str, str]],
 ) -> dict[str, str]:
@@ -182,7 +182,7 @@ def _tried(
     session: Session,
     state: State,
     remote: str,
-    requests: Sequence[Request],
+    requests: Sequence[PullRequest],
     wanted: dict[str, str],
     fetching: Callable[[dict[str, str]], dict[str, str]],
 ) -> dict[str, str]:
@@ -198,7 +198,7 @@ def _tried(
         raise failed from error
 
 
-def _arrival(git: Git, request: Request, oid: str, options: FetchOptions, state: State) -> Arrival:
+def _arrival(git: Git, request: PullRequest, oid: str, options: FetchOptions, state: State) -> Arrival:
     branch = options.branch or request.branch
     local = state.branches.get(branch, "")
     seen = _seen(state, request)
@@ -211,7 +211,7 @@ def _arrival(git: Git, request: Request, oid: str, options: FetchOptions, state:
     return Arrival(request, oid, seen, branch, local, relation, own)
 
 
-def _seen(state: State, request: Request) -> str:
+def _seen(state: State, request: PullRequest) -> str:
     """Return what the forge had the last time, under an older name of its remote too."""
     if request.tracking in state.refs:
         return state.refs[request.tracking]
@@ -220,7 +220,7 @@ def _seen(state: State, request: Request) -> str:
     return state.refs[renamed[0]] if len(renamed) == 1 and not request.merge else ""
 
 
-def _free(state: State, request: Request, branch: str, local: str, seen: str) -> None:
+def _free(state: State, request: PullRequest, branch: str, local: str, seen: str) -> None:
     """Refuse a branch that is another's."""
     number = request.number
     remedy = f"devkit pr fetch {number} --branch pr-{number}"

@@ -37,7 +37,7 @@ APPROVAL = re.compile(
 
 
 @dataclass(frozen=True)
-class Finding:
+class CiFinding:
     """A check, and what is known of its failure.
 
     Attributes:
@@ -59,15 +59,15 @@ class Examined:
     """The checks of a branch, the forge that told them, and how its reviews stand."""
 
     branch: str
-    findings: list[Finding]
+    findings: list[CiFinding]
     forge: Forge | None = None
     review: str = ""
 
 
-def judge(check: Check, log: str, on_base: Mapping[str, str]) -> Finding:
+def judge(check: Check, log: str, on_base: Mapping[str, str]) -> CiFinding:
     """Return what is known of a failed check by its words, its log and how it stands on the base."""
     words = f"{check.name}\n{check.text}\n{log}"
-    found = Finding(check, diagnosis=diagnose(log) if log else None)
+    found = CiFinding(check, diagnosis=diagnose(log) if log else None)
     if check.state == "waiting" or APPROVAL.search(words):
         return replace(found, whose="an approval is missing", why=check.text or "the check says so")
     if on_base.get(check.name) == "failed":
@@ -119,7 +119,7 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
     found = []
     for check in checks:
         if check not in bad:
-            found.append(Finding(check))
+            found.append(CiFinding(check))
             continue
         text, name = texts.get(check.name, ""), str(logs.get(check.name, ""))
         if not text and check.job and check.state == "failed" and read < LOGS:

@@ -14,7 +14,7 @@ from devkit.git.changes import Change, changes_between, lstat
 from devkit.git.clones import check_clones
 from devkit.git.command import line, lines_of
 from devkit.git.journal import Push
-from devkit.git.roles import KEPT, USUAL_BASE_BRANCHES, Request, push_address, request_of, requests_here, roles
+from devkit.git.roles import KEPT, USUAL_BASE_BRANCHES, PullRequest, push_address, request_of, requests_here, roles
 from devkit.git.snapshot import MIB, WriteSet
 from devkit.git.state import read_status
 from devkit.git.undo import tracked
@@ -79,7 +79,9 @@ class Dropped:
     notes: list[str] = field(default_factory=list)
 
 
-def merged_how(git: Git, tip: str, base: str, request: Request | None, seen: str, numbers: Mapping[int, str]) -> str:
+def merged_how(
+    git: Git, tip: str, base: str, request: PullRequest | None, seen: str, numbers: Mapping[int, str]
+) -> str:
     """Tell how a branch is in its base already: ``merged``, ``rebase-merged``, ``squash-merged``; empty: it is not.
 
     Args:

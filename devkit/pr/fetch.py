@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from devkit.git.command import Git
-    from devkit.git.operation import Change as Changing
+    from devkit.git.operation import RunningChange
     from devkit.git.roles import Roles
     from devkit.git.session import Session
     from devkit.git.state import State
@@ -301,7 +301,9 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
     return found
 
 
-def _execute(changing: Changing, lines: Sequence[Line], arrival: Arrival, summary: Callable[[], Fetched]) -> Fetched:
+def _execute(
+    changing: RunningChange, lines: Sequence[Line], arrival: Arrival, summary: Callable[[], Fetched]
+) -> Fetched:
     """Run a request's lines and return its summary; what follows a switch is done while it runs."""
     if not lines:
         return summary()

@@ -19,7 +19,7 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.git.command import Line
-    from devkit.git.operation import Change as Changing
+    from devkit.git.operation import RunningChange
     from devkit.git.session import Session
     from devkit.git.state import State
 
@@ -154,7 +154,7 @@ def push(session: Session, state: State, plan: PushPlan) -> PushPlan:
     return plan
 
 
-def execute_push(changing: Changing, record: Push, step: Line, target: Target) -> None:
+def execute_push(changing: RunningChange, record: Push, step: Line, target: Target) -> None:
     """Run the line of a push, and say why where the remote does not take it.
 
     Raises:

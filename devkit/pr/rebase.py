@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.git.command import Git, Line
-    from devkit.git.operation import Change as Changing
+    from devkit.git.operation import RunningChange
     from devkit.git.session import Session
-    from devkit.git.state import Place, State
+    from devkit.git.state import CloneDirs, State
 
 MARK = "devkit-rebase.json"
 CONFLICTS = {
@@ -105,7 +105,7 @@ class RebasePlan:
 
 
 @dataclass
-class Outcome:
+class RebaseOutcome:
     """What came of it: done, or stopped at a commit with conflicts.
 
     Attributes:
@@ -250,10 +250,12 @@ def _fetch_base(session: Session, state: State, base: Base) -> str:
         raise unreachable(base.remote, error) from error
 
 
-def rebase(session: Session, state: State, plan: RebasePlan) -> Outcome:
+def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
     """Rebase as planned."""
     git = session.git
-    unchanged = Outcome(plan.branch, plan.base.name, summarize(git, plan.tip, plan.oid, plan.base.name), unchanged=True)
+    unchanged = RebaseOutcome(
+        plan.branch, plan.base.name, summarize(git, plan.tip, plan.oid, plan.base.name), unchanged=True
+    )
     if not plan.last and not plan.updates:
         return unchanged
     writes = WriteSet(
@@ -298,8 +300,8 @@ def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[
 
 
 def after(
-    change: Changing, place: Place, mark: Mapping[str, str | int], complaint: str, operation: str = "rebase"
-) -> Outcome:
+    change: RunningChange, place: CloneDirs, mark: Mapping[str, str | int], complaint: str, operation: str = "rebase"
+) -> RebaseOutcome:
     """Say how a rebase ended: it stopped, and stays so, or the uncommitted work is taken back."""
     session = change.session
     session.warned = True  # what was put aside is dealt with here
@@ -319,7 +321,7 @@ def after(
     if mark:
         (place.git_dir / MARK).unlink(missing_ok=True)
     base = str(mark.get("base", ""))
-    outcome = Outcome(branch, base, operation=operation)
+    outcome = RebaseOutcome(branch, base, operation=operation)
     then = {name: change.before.refs.get(f"refs/heads/{name}") for name in state.branches if name != branch}
     along = [name for name, oid in then.items() if oid and oid != state.branches[name]]
     if along:
@@ -353,7 +355,7 @@ def _stacked(branch: str, mark: Mapping[str, str | int]) -> list[Line]:
     return forget_lines(branch) if mark.get("was_on") else []
 
 
-def read_mark(place: Place) -> dict[str, str | int]:
+def read_mark(place: CloneDirs) -> dict[str, str | int]:
     """Return what the last rebase of devkit's that stopped wrote down, or nothing."""
     try:
         data = json.loads((place.git_dir / MARK).read_text("utf-8"))
@@ -362,7 +364,7 @@ def read_mark(place: Place) -> dict[str, str | int]:
     return data if isinstance(data, dict) else {}
 
 
-def mark_of_this(place: Place) -> dict[str, str | int]:
+def mark_of_this(place: CloneDirs) -> dict[str, str | int]:
     """Return what was written down of the rebase that goes on; one that was ended by hand left its mark behind."""
     mark = read_mark(place)
     folder = operation_folder(place)
@@ -373,7 +375,7 @@ def mark_of_this(place: Place) -> dict[str, str | int]:
     return mark if now == [mark.get("tip"), mark.get("onto")] else {}
 
 
-def operation_folder(place: Place) -> Path:
+def operation_folder(place: CloneDirs) -> Path:
     """Return where git keeps the state of a rebase that goes on."""
     return next(
         (each for name in ("rebase-merge", "rebase-apply") if (each := place.git_dir / name).is_dir()), place.git_dir
@@ -386,13 +388,13 @@ def kept_aside(state: State, mark: Mapping[str, str | int]) -> int:
     return number if f"{wip.NAMESPACE}{number}" in state.refs else 0
 
 
-def left_aside(place: Place) -> tuple[str, ...]:
+def left_aside(place: CloneDirs) -> tuple[str, ...]:
     """Return the line that takes back what a rebase had put aside that was ended by hand."""
     number = read_mark(place).get("wip")
     return (f"devkit wip restore --from {number}   if your uncommitted work is still put aside",) if number else ()
 
 
-def account(session: Session, state: State, mark: Mapping[str, str | int], complaint: str = "") -> Outcome:
+def account(session: Session, state: State, mark: Mapping[str, str | int], complaint: str = "") -> RebaseOutcome:
     """Return a plain account of where a rebase stopped."""
     place = state.place
     folder = operation_folder(place)
@@ -413,7 +415,7 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
     )
     conflicts = [(each.path, CONFLICTS.get(each.xy, each.xy)) for each in state.status.unmerged]
     at, of = said("msgnum", "next"), said("end", "last")
-    return Outcome(
+    return RebaseOutcome(
         branch,
         str(mark.get("base", "")),
         stopped=subject or "a commit",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.git.command import GitFailed
-    from devkit.git.roles import Request
+    from devkit.git.roles import PullRequest
     from devkit.git.session import Session
     from devkit.git.state import State
 
@@ -63,7 +63,7 @@ def unreachable(remote: str, error: GitFailed) -> DevkitError:
     return DevkitError(what, error.answer.complaint, *hints)
 
 
-def not_found(request: Request, state: State, project: str) -> DevkitError:
+def not_found(request: PullRequest, state: State, project: str) -> DevkitError:
     """Return the error for a request that the forge does not have; ``project`` is the owner of the project."""
     number = str(request.number)
     others = [name for name in state.remotes if name != request.remote]

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devkit.git.command import Git
-    from devkit.git.journal import Entry
+    from devkit.git.journal import JournalEntry
     from devkit.git.session import Session
     from devkit.git.snapshot import Snapshot
-    from devkit.git.state import Entry as Changed
     from devkit.git.state import State
-    from devkit.pr.rebase import Outcome
+    from devkit.git.state import StatusEntry as Changed
+    from devkit.pr.rebase import RebaseOutcome
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class AbortPlan:
 
     operation: str
     writes: WriteSet
-    entry: Entry | None = None
+    entry: JournalEntry | None = None
     before: Snapshot | None = None
     step: Line | None = None
 
@@ -106,7 +106,7 @@ def plan_resume(session: Session, state: State, how: str) -> ResumePlan:
     )
 
 
-def resume(session: Session, state: State, plan: ResumePlan) -> Outcome:
+def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
     """Continue or skip as planned."""
     with session.change(f"pr {plan.how}", state, plan.writes, operation=plan.operation) as change:
         answer = change.run(plan.step, check=False, title=plan.operation)

@@ -21,7 +21,7 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from devkit.git.command import Commit, Git
-    from devkit.git.roles import Request, Roles
+    from devkit.git.roles import PullRequest, Roles
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.pr.forge import Known
@@ -47,7 +47,7 @@ class Row:
         fetched: when the forge was asked last, in seconds since 1970; 0: not known.
     """
 
-    request: Request | None
+    request: PullRequest | None
     branch: str
     title: str
     summary: Summary

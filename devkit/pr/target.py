@@ -22,7 +22,7 @@ from devkit.git.roles import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devkit.git.roles import Request, Roles
+    from devkit.git.roles import PullRequest, Roles
     from devkit.git.session import Session
     from devkit.git.state import State
 
@@ -144,7 +144,7 @@ def own_target(session: Session, state: State, branch: str, base: Roles) -> Targ
     )
 
 
-def request_target(session: Session, state: State, branch: str, request: Request) -> Target:
+def request_target(session: Session, state: State, branch: str, request: PullRequest) -> Target:
     """Return the branch that a request comes from: as its last push says, the forge's API, or the remotes.
 
     Raises:
@@ -175,7 +175,7 @@ def request_target(session: Session, state: State, branch: str, request: Request
     )
 
 
-def _asked(session: Session, state: State, request: Request) -> Target | None:
+def _asked(session: Session, state: State, request: PullRequest) -> Target | None:
     """Ask the forge's API where a request comes from; known only where a remote of this clone leads there."""
     from devkit.pr.forge import Forge
 
@@ -189,7 +189,7 @@ def _asked(session: Session, state: State, request: Request) -> Target | None:
     return None
 
 
-def _at_its_commit(session: Session, state: State, request: Request) -> list[Target]:
+def _at_its_commit(session: Session, state: State, request: PullRequest) -> list[Target]:
     """Return the branches that are at a request's commit, as the remotes have them now; the forks are asked first."""
     tips = {state.refs.get(request.tracking, "")} - {""}
     listed: dict[str, list[tuple[str, str]]] = {}

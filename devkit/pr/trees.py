@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from devkit.git.changes import Change
     from devkit.git.command import Git
-    from devkit.git.operation import Change as Changing
+    from devkit.git.operation import RunningChange
     from devkit.git.state import State
 
 
@@ -23,7 +23,7 @@ def submodule_changes(changes: Sequence[Change]) -> list[Change]:
     return [each for each in changes if each.before[0] == GITLINK and each.after[0] == GITLINK]
 
 
-def follow_submodules(changing: Changing, state: State, moved: Sequence[Change]) -> list[str]:
+def follow_submodules(changing: RunningChange, state: State, moved: Sequence[Change]) -> list[str]:
     """Check out what the new commit names in each submodule that is here and was where the old commit had it.
 
     Returns:
@@ -49,7 +49,7 @@ def follow_submodules(changing: Changing, state: State, moved: Sequence[Change])
     return notes
 
 
-def populate_submodules(changing: Changing, state: State, folder: Path) -> list[str]:
+def populate_submodules(changing: RunningChange, state: State, folder: Path) -> list[str]:
     """Give a new worktree the submodules that this clone has, from the objects that are here."""
     notes = []
     for name, path in submodule_names(changing.session.git.at(folder)).items():

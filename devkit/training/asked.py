@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.kernels.training.options import Options
     from devkit.launching.hosts import HostsRequest
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 ENDING_S = 30.0
 PLANNED = "a-later-matter:1"
@@ -67,7 +67,7 @@ class Asked:
     gpus_elsewhere: bool = False
 
 
-def request(app: App, asked: Asked) -> tuple[TrainRequest, Entry | None]:
+def request(app: App, asked: Asked) -> tuple[TrainRequest, RecordedRun | None]:
     """Return what a line asks for, and the run that it goes on from.
 
     Raises:
@@ -107,7 +107,7 @@ def request(app: App, asked: Asked) -> tuple[TrainRequest, Entry | None]:
     )
 
 
-def latest(app: App, nodes: Nodes) -> Entry | None:
+def latest(app: App, nodes: Nodes) -> RecordedRun | None:
     """Return this machine's own last training of several machines: they may share a home."""
     if nodes.count == 1:
         return None

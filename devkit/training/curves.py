@@ -15,7 +15,7 @@ from devkit.runs import EVENTS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from devkit.runs import Entry, RunStore
+    from devkit.runs import RecordedRun, RunStore
 
 Curve = dict[int, float]
 SETTLED = 2
@@ -121,7 +121,7 @@ def side(runs: RunStore, word: str) -> Side:
     return Side(entry.id, curve(entry), options, entry.state, wanted, cost(entry))
 
 
-def cost(entry: Entry) -> Cost:
+def cost(entry: RecordedRun) -> Cost:
     """Return what a run took, from the events that it left."""
     steps = [each for each in events(entry) if each.get("event") == "step"]
     start = next((each for each in events(entry) if each.get("event") == "start"), {})
@@ -135,7 +135,7 @@ def cost(entry: Entry) -> Cost:
     )
 
 
-def find(runs: RunStore, word: str) -> Entry:
+def find(runs: RunStore, word: str) -> RecordedRun:
     """Return a run of training or of a launch.
 
     Raises:
@@ -155,7 +155,7 @@ def find(runs: RunStore, word: str) -> Entry:
             raise error from None
 
 
-def events(entry: Entry) -> Iterator[dict[str, Any]]:
+def events(entry: RecordedRun) -> Iterator[dict[str, Any]]:
     """Yield what a run told, be it finished or not; a last line that was cut off is left out."""
     try:
         lines = (entry.folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines()
@@ -170,7 +170,7 @@ def events(entry: Entry) -> Iterator[dict[str, Any]]:
             yield event
 
 
-def curve(entry: Entry) -> Curve:
+def curve(entry: RecordedRun) -> Curve:
     """Return a run's losses by step, from the events that it left, be it finished or not.
 
     Raises:

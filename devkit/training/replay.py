@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.envs.resolve import Environment
     from devkit.launch import Event
-    from devkit.runs import Entry, Run
+    from devkit.runs import RecordedRun, Run
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Replayed:
         return bool(self.outcome.get("finite"))
 
 
-def bad_step(entry: Entry) -> Event:
+def bad_step(entry: RecordedRun) -> Event:
     """Return what a run told of its bad step.
 
     Raises:
@@ -59,7 +59,7 @@ def bad_step(entry: Entry) -> Event:
 
 
 def request(
-    entry: Entry, environment: Environment, hang_timeout_s: float
+    entry: RecordedRun, environment: Environment, hang_timeout_s: float
 ) -> tuple[TrainRequest, dict[str, Any], Event]:
     """Return the run again, what its ranks are asked, and its bad step.
 

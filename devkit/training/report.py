@@ -18,7 +18,7 @@ from devkit.training.curves import events
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 FIGURES = {
     "loss": "loss",
@@ -57,7 +57,7 @@ class Series:
         return [(step, float(value)) for step, value in found if value is not None and math.isfinite(value)]
 
 
-def series(entry: Entry) -> Series:
+def series(entry: RecordedRun) -> Series:
     """Read a run.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from devkit.envs.resolve import Environment
     from devkit.gpus import Gpu
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 CPU_RANKS = 2
 OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume", "replay"}
@@ -108,7 +108,7 @@ def _cpu_ranks(options: Options | None, nodes: int) -> int:
     return -(-max(CPU_RANKS * nodes, model) // model) * model // nodes
 
 
-def ranks_before(entry: Entry | None, gpus: int) -> int | None:
+def ranks_before(entry: RecordedRun | None, gpus: int) -> int | None:
     """Return how many ranks the run to go on from had on its machine, where as many can be had here; None if not."""
     before = entry.record.get("arguments", {}).get("nproc") if entry else None
     return before if isinstance(before, int) and (not gpus or before <= gpus) else None
@@ -132,7 +132,7 @@ def usage_error(refusal: Refusal) -> UsageError:
     return UsageError(refusal.what, refusal.why, *refusal.remedies)
 
 
-def resumed(entry: Entry, options: Options, given: Collection[str]) -> Options:
+def resumed(entry: RecordedRun, options: Options, given: Collection[str]) -> Options:
     """Return the options of the run ``entry`` with those that the command line has ``given``; device is today's.
 
     Raises:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.envs.resolve import Environment
     from devkit.launch import Event
-    from devkit.runs import Entry
+    from devkit.runs import RecordedRun
 
 CONFIG = "config.json"
 DTYPES = ("fp32", "bf16")
@@ -45,7 +45,7 @@ def tokenizer_at(words: str) -> str:
     return str(path / "tokenizer.json" if path.is_dir() else path)
 
 
-def last_checkpoint(entry: Entry) -> Path:
+def last_checkpoint(entry: RecordedRun) -> Path:
     """Return the folder of a run's last checkpoint.
 
     Raises:

@@ -19,7 +19,7 @@ from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Options, Receiver
 from devkit.transfer.remote.sender import Sender
 from devkit.transfer.shown import shown
-from devkit.transfer.ssh import Connection, NoPython, Place, parse_place
+from devkit.transfer.ssh import Connection, NoPython, RemotePath, parse_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +36,7 @@ RESULT_COUNTS = ("files", "bytes", "same_bytes", "again_bytes", "failed_count")
 
 
 @dataclass(frozen=True)
-class Request:
+class CopyRequest:
     """What a transfer is asked to do.
 
     Attributes:
@@ -89,7 +89,7 @@ class Request:
 
 
 @dataclass
-class Outcome:
+class CopyOutcome:
     """What came of a transfer with one host; sizes in bytes.
 
     Attributes:
@@ -147,14 +147,14 @@ class Watch:
     done: Callable[[int], None]
 
 
-def _places(word: str) -> list[Place]:
+def _places(word: str) -> list[RemotePath]:
     """Return the places that ``HOST:PATH`` or ``a:,b:PATH`` names; none where it is a path of this machine."""
     parts = word.split(",") if "," in word and all(":" in part for part in word.split(",")) else [word]
     found = [place for part in parts if (place := parse_place(part)) is not None]
     return found if len(found) == len(parts) else []
 
 
-def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
+def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[RemotePath]]:
     """Return the sources and the places of ``send SRC… HOST:PATH``; ``a:,b:x`` are several hosts.
 
     Raises:
@@ -174,7 +174,7 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[Place]]:
     return tuple(sources), found
 
 
-def parse_recv(words: Sequence[str]) -> tuple[list[tuple[Place, tuple[str, ...]]], str]:
+def parse_recv(words: Sequence[str]) -> tuple[list[tuple[RemotePath, tuple[str, ...]]], str]:
     """Return each host's first place and its paths, and the destination here, of ``recv HOST:PATH… DST``.
 
     Raises:
@@ -188,7 +188,7 @@ def parse_recv(words: Sequence[str]) -> tuple[list[tuple[Place, tuple[str, ...]]
         why = f"{destination} is on another host." if is_elsewhere else ""
         why = next((f"{word} names no host." for word, places in zip(sources, found, strict=True) if not places), why)
         raise UsageError("recv takes HOST:PATH… and then a folder here", why, "devkit recv host:file .")
-    hosts: dict[str, list[Place]] = {}
+    hosts: dict[str, list[RemotePath]] = {}
     for place in (place for places in found for place in places):
         hosts.setdefault(place.host, []).append(place)
     return [(places[0], tuple(place.path for place in places)) for places in hosts.values()], destination
@@ -281,7 +281,7 @@ def proven(said: dict[str, Any], counts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def offer_of(request: Request) -> Offer:
+def offer_of(request: CopyRequest) -> Offer:
     """Return what a ``send`` offers.
 
     Raises:
@@ -295,7 +295,7 @@ def offer_of(request: Request) -> Offer:
 
 @contextlib.contextmanager
 def reaching(
-    console: Console, ssh: Sequence[str], request: Request, places: Sequence[Place]
+    console: Console, ssh: Sequence[str], request: CopyRequest, places: Sequence[RemotePath]
 ) -> Iterator[list[Connection]]:
     """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there.
 
@@ -339,14 +339,14 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
 
 
 def send(
-    request: Request, offer: Offer, remote: Connection, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
-) -> Outcome:
+    request: CopyRequest, offer: Offer, remote: Connection, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
+) -> CopyOutcome:
     """Send what is offered to one host; ``ahead`` are files that were read already.
 
     Raises:
         DevkitError: the connection, or the remote side, failed.
     """
-    outcome = Outcome(remote.place.host)
+    outcome = CopyOutcome(remote.place.host)
     with _talking(remote):
         remote.start(
             role="take",
@@ -408,18 +408,18 @@ class _SharingReceiver(Receiver):
 
 def receive(
     remote: Connection,
-    request: Request,
+    request: CopyRequest,
     destination: str,
     watch: Watch,
     claims: Claims | None = None,
-) -> Outcome:
+) -> CopyOutcome:
     """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from.
 
     Raises:
         DevkitError: the connection, or the remote side, failed.
     """
     place = remote.place
-    outcome = Outcome(place.host)
+    outcome = CopyOutcome(place.host)
     with _talking(remote):
         remote.start(
             role="offer",
@@ -467,7 +467,7 @@ def _talking(remote: Connection) -> Iterator[Connection]:
             raise remote.explain(error) from error
 
 
-def _planning(outcome: Outcome, watch: Watch) -> Callable[[dict[str, Any]], None]:
+def _planning(outcome: CopyOutcome, watch: Watch) -> Callable[[dict[str, Any]], None]:
     def planned(plan: dict[str, Any]) -> None:
         outcome.plan = proven(plan, PLAN_COUNTS)
         watch.plan(outcome.plan)
@@ -478,17 +478,19 @@ def _planning(outcome: Outcome, watch: Watch) -> Callable[[dict[str, Any]], None
 def _by_sftp(
     console: Console,
     error: NoPython,
-    request: Request,
-    place: Place,
+    request: CopyRequest,
+    place: RemotePath,
     *,
     ssh: Sequence[str],
     offer: Offer | None = None,
     destination: str = "",
-) -> Outcome:
+) -> CopyOutcome:
     """Copy without a receiver, and say so; what sftp cannot do is refused."""
     from devkit.transfer.sftp import copying, receiving, sending
 
-    outcome = Outcome(place.host, plan={"files": 0, "bytes": 0, "have_files": 0, "left_out": [], "left_out_count": 0})
+    outcome = CopyOutcome(
+        place.host, plan={"files": 0, "bytes": 0, "have_files": 0, "left_out": [], "left_out_count": 0}
+    )
     wishes = (
         request.dry_run
         or request.rate
@@ -522,7 +524,7 @@ def _by_sftp(
     return outcome
 
 
-def _each(outcomes: list[Outcome], do: Callable[[int], None]) -> list[Outcome]:
+def _each(outcomes: list[CopyOutcome], do: Callable[[int], None]) -> list[CopyOutcome]:
     """Do something with each host at once; one that fails does not stop the others."""
     bugs: list[BaseException] = []
 
@@ -548,13 +550,13 @@ def _each(outcomes: list[Outcome], do: Callable[[int], None]) -> list[Outcome]:
 def receive_from_all(
     console: Console,
     ssh: Sequence[str],
-    request: Request,
-    wanted: Sequence[tuple[Place, tuple[str, ...]]],
+    request: CopyRequest,
+    wanted: Sequence[tuple[RemotePath, tuple[str, ...]]],
     destination: str,
     watch: Watch,
-) -> list[Outcome]:
+) -> list[CopyOutcome]:
     """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
-    outcomes = [Outcome(place.host) for place, _ in wanted]
+    outcomes = [CopyOutcome(place.host) for place, _ in wanted]
     several = len(wanted) > 1
     claims = Claims() if several else None
     into = f"{destination.rstrip('/')}/" if several else destination
@@ -578,10 +580,15 @@ def receive_from_all(
 
 
 def send_to_all(
-    console: Console, ssh: Sequence[str], request: Request, offer: Offer, remotes: Sequence[Connection], watch: Watch
-) -> list[Outcome]:
+    console: Console,
+    ssh: Sequence[str],
+    request: CopyRequest,
+    offer: Offer,
+    remotes: Sequence[Connection],
+    watch: Watch,
+) -> list[CopyOutcome]:
     """Send to several hosts at once; one that fails does not stop the others."""
-    outcomes = [Outcome(remote.place.host) for remote in remotes]
+    outcomes = [CopyOutcome(remote.place.host) for remote in remotes]
     request = replace(request, rate=-(-request.rate // len(remotes)))
     is_idle = (lambda: False) if request.dry_run else (lambda: all(remote.is_connecting for remote in remotes))
     ahead = read_ahead(offer, is_idle)

@@ -43,7 +43,7 @@ _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])
 
 
 @dataclass(frozen=True)
-class Place:
+class RemotePath:
     """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Place:
         return f"{self.host}:{self.path}"
 
 
-def parse_place(word: str) -> Place | None:
+def parse_place(word: str) -> RemotePath | None:
     """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one).
 
     Raises:
@@ -88,16 +88,16 @@ def parse_place(word: str) -> Place | None:
     host = found[1]
     if host.startswith("-") or not _HOST.fullmatch(host):
         raise UsageError(f"{host!r} is not a host", "A host is a name, an address or an alias of your ssh_config.")
-    return Place(host, word[found.end() :])
+    return RemotePath(host, word[found.end() :])
 
 
-def _parse_url(word: str) -> Place:
+def _parse_url(word: str) -> RemotePath:
     """Return what ``ssh://[USER@]HOST[:PORT]/PATH`` names; ``/~/`` begins at the user's home, as git has it."""
     found = re.fullmatch(r"ssh://((?:[^/@]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*))(?::(\d{1,5}))?(/.*)?", word, re.DOTALL)
     if not found or found[1].startswith("-") or not _HOST.fullmatch(found[1]) or int(found[2] or 0) >= 1 << 16:
         raise UsageError(f"{word!r} is not an address", "It is ssh://USER@HOST:PORT/PATH.")
     path = unquote(found[3] or "", errors="surrogateescape")
-    return Place(found[1], path.removeprefix("/~/"), int(found[2] or 0))
+    return RemotePath(found[1], path.removeprefix("/~/"), int(found[2] or 0))
 
 
 @cache
@@ -128,7 +128,7 @@ def fast_ciphers(offered: Sequence[str]) -> list[str]:
     return [name for name in FAST_CIPHERS if name in offered] + [name for name in offered if name not in FAST_CIPHERS]
 
 
-def ssh_line(ssh: Sequence[str], place: Place) -> list[str]:
+def ssh_line(ssh: Sequence[str], place: RemotePath) -> list[str]:
     """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression.
 
     What the user's settings do for a session at a terminal (a command, forwards) is not for a copy, as with scp.
@@ -164,7 +164,7 @@ class Connection:
         checksum: the checksum that both know.
     """
 
-    def __init__(self, console: Console, ssh: Sequence[str], place: Place) -> None:
+    def __init__(self, console: Console, ssh: Sequence[str], place: RemotePath) -> None:
         self.place = place
         self._console = console
         self._ssh = ssh

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.process import TimedOut, fate
 from devkit.tryout.running import KILLED, WRONG
-from devkit.tryout.verdict import FileRuns, Judged, Outcome, judge_file
+from devkit.tryout.verdict import FileRuns, Judged, TestOutcome, judge_file
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.app import App
     from devkit.tryout.running import Limits, Side
-    from devkit.tryout.tryout import Work
+    from devkit.tryout.tryout import TryWork
     from devkit.tryout.verdict import State
 
 LISTING_LIMIT_S = 60.0
@@ -29,7 +29,7 @@ TIMEOUT = re.compile(r"\*\*\*Timeout|\(Timeout\)")
 EMPTY = re.compile(r"no tests ran|Ran 0 tests|NO TESTS RAN|No tests were found|collected 0 items")
 
 
-def run(work: Work, base: Side, request: Side, logs: Path) -> tuple[list[Judged], set[tuple[str, str]]]:
+def run(work: TryWork, base: Side, request: Side, logs: Path) -> tuple[list[Judged], set[tuple[str, str]]]:
     """Run the tests that ctest knows in the folder that ``try.ctest`` names, on both sides.
 
     Returns:
@@ -60,7 +60,7 @@ def run(work: Work, base: Side, request: Side, logs: Path) -> tuple[list[Judged]
     return found, {("ctest", name) for name in added}
 
 
-def _known(work: Work, side: Side, build: str) -> dict[str, list[str]]:
+def _known(work: TryWork, side: Side, build: str) -> dict[str, list[str]]:
     """Return the tests that ctest knows in a side, with their command lines."""
     line = ["ctest", "--show-only=json-v1", "--test-dir", str(side.folder / build)]
     try:
@@ -73,7 +73,7 @@ def _known(work: Work, side: Side, build: str) -> dict[str, list[str]]:
     return {}
 
 
-def _concerned(work: Work, name: str, command: list[str]) -> bool:
+def _concerned(work: TryWork, name: str, command: list[str]) -> bool:
     """Tell whether a test runs a file that the request changes, or is named after one."""
     words = {name.lower(), *(each.rpartition("/")[2].partition(".")[0].lower() for each in command)}
     return bool(words & {each.path.rpartition("/")[2].partition(".")[0].lower() for each in work.changed})
@@ -81,7 +81,7 @@ def _concerned(work: Work, name: str, command: list[str]) -> bool:
 
 def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Limits) -> FileRuns:
     if side.problem:
-        return FileRuns(({name: Outcome("not built", side.problem)},))
+        return FileRuns(({name: TestOutcome("not built", side.problem)},))
     runs = []
     log = logs / f"{side.name}-ctest-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.log"
     line = ["ctest", "--test-dir", str(side.folder / build), "--output-on-failure", "-R", f"^{re.escape(name)}$"]
@@ -91,10 +91,10 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
                 line, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
             )
         except TimedOut:
-            runs.append({name: Outcome("time", f"time: not done after {limits.limit_s:g} s")})
+            runs.append({name: TestOutcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
         except DevkitError as error:
-            runs.append({name: Outcome("refused", error.what)})
+            runs.append({name: TestOutcome("refused", error.what)})
             break
         runs.append({name: outcome_of((done.stdout + done.stderr).decode(errors="replace"), done.status)})
         if runs[-1][name].state != "failed":
@@ -102,17 +102,17 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
     return FileRuns(tuple(runs), 0.0, str(log))
 
 
-def outcome_of(said: str, status: int) -> Outcome:
+def outcome_of(said: str, status: int) -> TestOutcome:
     """Return how ctest says that a test went."""
     if "No tests were found" in said:
-        return Outcome("absent", "ctest does not know it")
+        return TestOutcome("absent", "ctest does not know it")
     if NOT_RUN.search(said):
-        return Outcome("refused", "ctest found no program to run")
+        return TestOutcome("refused", "ctest found no program to run")
     if SKIPPED.search(said):
-        return Outcome("skipped", "it skips itself")
+        return TestOutcome("skipped", "it skips itself")
     if TIMEOUT.search(said):
-        return Outcome("time", "time: its own limit, as CMake holds it")
-    return Outcome("failed", _reason(said)) if status else Outcome("passed")
+        return TestOutcome("time", "time: its own limit, as CMake holds it")
+    return TestOutcome("failed", _reason(said)) if status else TestOutcome("passed")
 
 
 def _reason(said: str) -> str:
@@ -126,12 +126,12 @@ def run_line(
 ) -> FileRuns:
     """Run a test file by the project's own line: ``{file}`` is the file, ``{report}`` a JUnit report that it writes."""
     if side.problem:
-        return FileRuns(({"": Outcome("not built", side.problem)},))
+        return FileRuns(({"": TestOutcome("not built", side.problem)},))
     if not (side.folder / path).is_file():
-        return FileRuns(({"": Outcome("absent", "the file is not there")},))
+        return FileRuns(({"": TestOutcome("absent", "the file is not there")},))
     logs.mkdir(parents=True, exist_ok=True)
     stem = path.replace("/", "-")
-    runs: list[dict[str, Outcome]] = []
+    runs: list[dict[str, TestOutcome]] = []
     log = logs / f"{side.name}-{stem}.log"
     for number in range(max(limits.repeat, 1)):
         report = logs / f"{side.name}-{stem}-{number}.xml"
@@ -143,10 +143,10 @@ def run_line(
                 words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
             )
         except TimedOut:
-            runs.append({"": Outcome("time", f"time: not done after {limits.limit_s:g} s")})
+            runs.append({"": TestOutcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
         except DevkitError as error:
-            runs.append({"": Outcome("refused", error.what)})
+            runs.append({"": TestOutcome("refused", error.what)})
             break
         said = (done.stdout + done.stderr).decode(errors="replace")
         if report.is_file():
@@ -156,29 +156,29 @@ def run_line(
         else:
             last = said.strip().splitlines()[-1:] or [fate(done.status)]
             state: State = "killed" if done.status in KILLED else "failed"
-            runs.append({path: Outcome(state, last[0]) if done.status else Outcome("passed")})
+            runs.append({path: TestOutcome(state, last[0]) if done.status else TestOutcome("passed")})
         if not runs[-1] or not (own or any(each.state in WRONG for each in runs[-1].values())):
             break
     return FileRuns(tuple(runs), 0.0, str(log))
 
 
-def parse_junit(text: str) -> dict[str, Outcome]:
+def parse_junit(text: str) -> dict[str, TestOutcome]:
     """Return the tests of a JUnit report, which a test may have written: an unreadable one holds none."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return {"": Outcome("error", "its report declares entities")}
+        return {"": TestOutcome("error", "its report declares entities")}
     try:
         root = ET.fromstring(text)  # noqa: S314 - without a DOCTYPE there is nothing to expand
     except ET.ParseError as error:
-        return {"": Outcome("error", f"its report does not parse: {error}")}
+        return {"": TestOutcome("error", f"its report does not parse: {error}")}
     found = {}
     for case in root.iter("testcase"):
         owner = case.get("classname", "").rpartition(".")[2]
         name = f"{owner}::{case.get('name')}" if owner[:1].isupper() else str(case.get("name"))
-        state = Outcome("passed")
+        state = TestOutcome("passed")
         for child in case:
             if child.tag in {"failure", "error"}:
-                state = Outcome("failed", (child.get("message") or "").split("\n")[0])
+                state = TestOutcome("failed", (child.get("message") or "").split("\n")[0])
             elif child.tag == "skipped":
-                state = Outcome("skipped", child.get("message") or "")
+                state = TestOutcome("skipped", child.get("message") or "")
         found[name] = state
     return found

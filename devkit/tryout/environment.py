@@ -194,7 +194,7 @@ def create(app: App, name: str, run: Run, *, paddle: str) -> None:
 
     from devkit.envs import create as making
 
-    request = making.Request(name=name, paddle=paddle)
+    request = making.EnvironmentRequest(name=name, paddle=paddle)
     with making.naming(name), app.console.progress(f"making the environment {name}"):
         made = making.execute(app, making.plan(app, request, Path.cwd()), run, verify=False)
     app.console.done(f"{name}  Python {made.plan.interpreter.dotted}, {', '.join(made.paddles) or 'no Paddle'}")

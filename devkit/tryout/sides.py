@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devkit.envs.resolve import Environment
     from devkit.tryout import selection
     from devkit.tryout.running import Side
-    from devkit.tryout.tryout import Work
+    from devkit.tryout.tryout import TryWork
 
 VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
 BUILD_LIMIT_S = 3 * 3600.0
@@ -49,7 +49,7 @@ class Ready:
     lists: tuple[str, ...] = ()
 
 
-def prepare(work: Work, chosen: Sequence[selection.Chosen], *, alone: bool = False) -> Ready:
+def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = False) -> Ready:
     """Make the environment and both sides ready for their tests; with ``alone`` the request's, which stands for both.
 
     Raises:
@@ -96,7 +96,7 @@ def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
     return found
 
 
-def _environ(work: Work, env: Environment, paths: Sequence[Path]) -> dict[str, str]:
+def _environ(work: TryWork, env: Environment, paths: Sequence[Path]) -> dict[str, str]:
     from devkit.envs.enter import activated
 
     dropped = {"PYTHONPATH", "PYTHONHOME", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"}
@@ -106,7 +106,7 @@ def _environ(work: Work, env: Environment, paths: Sequence[Path]) -> dict[str, s
     return found
 
 
-def _plain_side(work: Work, env: Environment, name: str) -> Side:
+def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
     folder = work.trial.side(name)
     asked = [folder / each for each in work.config.get("try.path")]
@@ -150,7 +150,7 @@ class _Code:
     problem: str = ""
 
 
-def _paddle_sides(work: Work, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
+def _paddle_sides(work: TryWork, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
     """Return both sides of a tree of Paddle: its Python over a wheel, or built."""
     compiled = sorted(each.path for each in work.changed if overlay.is_compiled(each.path))
     over: dict[str, Any] = {"compiled": compiled}
@@ -182,7 +182,7 @@ def _paddle_sides(work: Work, env: Environment, told: Python, *, alone: bool) ->
     return sides.get("base", sides["request"]), sides["request"], over
 
 
-def _compiled(work: Work, env: Environment, told: Python, compiled: Sequence[str], codes: dict[str, _Code]) -> None:
+def _compiled(work: TryWork, env: Environment, told: Python, compiled: Sequence[str], codes: dict[str, _Code]) -> None:
     """Find or build the compiled code of both sides."""
     number = int(work.trial.folder.name) if work.trial.folder.name.isdigit() else 0
     for name, of, sha in (("request", number, work.commits.head), ("base", 0, work.commits.base)):
@@ -206,7 +206,7 @@ def _compiled(work: Work, env: Environment, told: Python, compiled: Sequence[str
     codes["request"].problem = f"{few} must be compiled, and no wheel of it was found (--build compiles both sides)"
 
 
-def compile_side(work: Work, env: Environment, name: str) -> Path:
+def compile_side(work: TryWork, env: Environment, name: str) -> Path:
     """Compile a side of a tree of Paddle in place and return the folder of its package; what was there is kept.
 
     Raises:
@@ -239,7 +239,7 @@ def compile_side(work: Work, env: Environment, name: str) -> Path:
     return package
 
 
-def _lay(work: Work, name: str, wheel: overlay.Wheel) -> Path:
+def _lay(work: TryWork, name: str, wheel: overlay.Wheel) -> Path:
     """Lay a side's Python over a wheel's compiled files, and return the folder to import from."""
     app, folder = work.app, work.trial.side(name)
     near = overlay.nearness(app.runner, folder, wheel.commit, ())

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.config import Config
     from devkit.git.command import Line
-    from devkit.git.roles import Request
-    from devkit.git.state import Place, State
+    from devkit.git.roles import PullRequest
+    from devkit.git.state import CloneDirs, State
 
 KEPT = "kept"
 # After what the clone's settings say: its hooks and its sparse checkout are its own.
@@ -85,7 +85,7 @@ class Changed:
 class Trial:
     """The folder of a request's trial, below devkit's cache."""
 
-    def __init__(self, app: App, place: Place, number: int | str, object_format: str = "") -> None:
+    def __init__(self, app: App, place: CloneDirs, number: int | str, object_format: str = "") -> None:
         digest = hashlib.sha256(os.fsencode(place.common_dir)).hexdigest()[:16]
         self.app = app
         self.place = place
@@ -313,7 +313,7 @@ def explain_fetch(failed: GitFailed, sources: Sources) -> DevkitError:
     return failed
 
 
-def sources_of(state: State, config: Config, request: Request, base: str, git: Git) -> Sources:
+def sources_of(state: State, config: Config, request: PullRequest, base: str, git: Git) -> Sources:
     """Return where the sides come from.
 
     Args:

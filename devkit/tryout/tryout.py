@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.git.command import Line
-    from devkit.git.roles import Request
+    from devkit.git.roles import PullRequest
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
@@ -70,7 +70,7 @@ class Options:
 
 
 @dataclass
-class Work:
+class TryWork:
     """A trial that goes on."""
 
     app: App
@@ -113,7 +113,7 @@ class Plan:
         return [*map(str, self.fetch), *map(str, self.check_out), *made]
 
 
-def plan(session: Session, state: State, request: Request, options: Options) -> Plan:
+def plan(session: Session, state: State, request: PullRequest, options: Options) -> Plan:
     """Return what a trial will do.
 
     Raises:
@@ -155,7 +155,7 @@ def check_remote(session: Session, planned: Plan) -> None:
         )
 
 
-def begin(planned: Plan, run: Run) -> Work:
+def begin(planned: Plan, run: Run) -> TryWork:
     """Fetch the request and check both sides out.
 
     Raises:
@@ -171,7 +171,7 @@ def begin(planned: Plan, run: Run) -> Work:
             f"{commits.head[:10]} and its base {commits.base[:10]} hold the same files.",
             f"git log {commits.head[:10]}",
         )
-    work = Work(trial.app, run, trial, planned.options, commits, changed, Config.load(trial.side("base")))
+    work = TryWork(trial.app, run, trial, planned.options, commits, changed, Config.load(trial.side("base")))
     if not planned.sources.commit and (files := trial.conflicts(commits.head)):
         named = ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
         work.notes.append(f"it conflicts with the base branch as it is now, in {named}")
@@ -179,7 +179,7 @@ def begin(planned: Plan, run: Run) -> Work:
     return work
 
 
-def removed_tests(work: Work) -> list[str]:
+def removed_tests(work: TryWork) -> list[str]:
     """Return which tests the request takes away, as notes: no run can say anything of them."""
     before: dict[str, set[str]] = {}
     after: set[str] = set()
@@ -202,7 +202,7 @@ def removed_tests(work: Work) -> list[str]:
     return notes
 
 
-def key(work: Work) -> dict[str, Any]:
+def key(work: TryWork) -> dict[str, Any]:
     """Return what a result depends on: the same commits, environment and settings give it again."""
     options = work.options
     named = options.env or f"try-{work.trial.folder.name}"
@@ -233,7 +233,7 @@ def _packages_stamp(app: App, name: str) -> list[str]:
     return sorted(path.name for path in folder.glob("lib/python*/site-packages/*.dist-info"))
 
 
-def remembered(work: Work) -> Result | None:
+def remembered(work: TryWork) -> Result | None:
     """Return the last trial's result where it holds still."""
     if work.options.again:
         return None
@@ -246,7 +246,7 @@ def remembered(work: Work) -> Result | None:
     return None
 
 
-def remember(work: Work, result: Result) -> None:
+def remember(work: TryWork, result: Result) -> None:
     """Write a result down for the next trial, unless what it says may change by itself."""
     doubtful = {"flaky"} & {each.verdict for each in result.verdict.tests}
     waiting = any(each.verdict == "not run" and "GPU" not in each.reason for each in result.verdict.tests)
@@ -255,7 +255,7 @@ def remember(work: Work, result: Result) -> None:
         write_atomically(work.trial.folder / LAST, text.encode())
 
 
-def choose(work: Work) -> list[selection.Chosen]:
+def choose(work: TryWork) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     folder, trial, commits = work.trial.side("request"), work.trial, work.commits
     listed = trial.git.at(folder).text("ls-files", "-z", "--", ".").split("\0")
@@ -293,7 +293,7 @@ def choose(work: Work) -> list[selection.Chosen]:
     return [*ranked, *more, *selection.naming(data, [each for each in rest if each not in seen], read)]
 
 
-def _of_operators(work: Work, tests: Sequence[str]) -> list[selection.Chosen]:
+def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]:
     """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
     from devkit.ops.tree import YAML, touched
 
@@ -310,7 +310,7 @@ def _of_operators(work: Work, tests: Sequence[str]) -> list[selection.Chosen]:
     ]
 
 
-def _names(work: Work, changed: Changed, read: Callable[[str], str]) -> selection.Names | None:
+def _names(work: TryWork, changed: Changed, read: Callable[[str], str]) -> selection.Names | None:
     """Return what a request changes in a module; None where it is prose."""
     before = work.trial.text(work.commits.base, changed.path) if changed.status != "A" else ""
     after = read(changed.path) if changed.status != "D" else ""
@@ -327,7 +327,7 @@ def _names(work: Work, changed: Changed, read: Callable[[str], str]) -> selectio
     return selection.Names(module, named)
 
 
-def run_tests(work: Work, ready: Ready, chosen: Sequence[selection.Chosen]) -> Result:
+def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -> Result:
     """Run the chosen tests on both sides and return the result, without benchmarks."""
     request = work.trial.side("request")
     own = sides.own_modules(request, [each.path for each in chosen])
@@ -389,7 +389,7 @@ def _as_rows(chosen: Sequence[selection.Chosen]) -> tuple[dict[str, str], ...]:
 class Testing:
     """The runs of a trial's test files, on both sides."""
 
-    def __init__(self, work: Work, ready: Ready, by_pytest: bool) -> None:
+    def __init__(self, work: TryWork, ready: Ready, by_pytest: bool) -> None:
         self.work = work
         self.ready = ready
         self.by_pytest = by_pytest
@@ -427,7 +427,7 @@ class Testing:
             running.run_all(limits.jobs, [partial(one, side, each) for side, each in what])
 
 
-def _install_missing(work: Work, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
+def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
     """Install what tests missed into an environment of devkit's own, and return the files that run again."""
     wanted: dict[str, set[str]] = {}
     unknown: set[str] = set()
@@ -454,13 +454,13 @@ def _install_missing(work: Work, ready: Ready, runs: Mapping[tuple[str, str], Fi
     return {path for package, paths in wanted.items() if f"{package} could not" not in failed for path in paths}
 
 
-def _note(work: Work, text: str) -> None:
+def _note(work: TryWork, text: str) -> None:
     if text not in work.notes:
         work.notes.append(text)
 
 
 def _uneven(
-    work: Work,
+    work: TryWork,
     runs: Mapping[tuple[str, str], FileRuns],
     chosen: Sequence[selection.Chosen],
     pair: Sequence[Side],
@@ -476,7 +476,7 @@ def _uneven(
     return found
 
 
-def _nothing(work: Work) -> str:
+def _nothing(work: TryWork) -> str:
     """Return why no test was found for what the request changes."""
     base, head = work.commits.base, work.commits.head
 
@@ -520,7 +520,7 @@ def is_pytest_project(folder: Path) -> bool:
 
 
 def coverage_of(
-    work: Work, files: Sequence[Changed], lines: Sequence[Mapping[str, running.Lines]]
+    work: TryWork, files: Sequence[Changed], lines: Sequence[Mapping[str, running.Lines]]
 ) -> dict[str, Any] | None:
     """Return the changed lines of Python that can run, and those that did; None where coverage was not there."""
     folder = work.trial.side("request")
@@ -539,7 +539,7 @@ def coverage_of(
     return {**totals, "files": found}
 
 
-def run_benchmarks(work: Work, ready: Ready, result: Result) -> Result:
+def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
     """Run the benchmarks that the request concerns on both sides and return the result with them."""
     commands = {}
     if line := work.config.get("try.bench"):
@@ -567,7 +567,7 @@ def run_benchmarks(work: Work, ready: Ready, result: Result) -> Result:
     return replace(result, verdict=verdict, bench=tuple(found))
 
 
-def _concerned(work: Work, paths: Sequence[str]) -> list[str]:
+def _concerned(work: TryWork, paths: Sequence[str]) -> list[str]:
     folder = work.trial.side("request")
 
     def read(path: str) -> str:
@@ -587,7 +587,7 @@ def _concerned(work: Work, paths: Sequence[str]) -> list[str]:
     return [each.path for each in selection.select(names, own, paths, read, few)]
 
 
-def try_request(work: Work) -> Result:
+def try_request(work: TryWork) -> Result:
     """Do a trial whose sides are checked out, and return its result; a phase that fails is a part of it.
 
     Raises:
@@ -623,7 +623,7 @@ def try_request(work: Work) -> Result:
     return result
 
 
-def _ended_early(work: Work, chosen: Sequence[selection.Chosen]) -> Result | None:
+def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | None:
     """Return the result where nothing is to be run, for which no environment is made; None where something is."""
     if chosen or (work.options.bench and not work.paddle):
         return None
@@ -632,13 +632,13 @@ def _ended_early(work: Work, chosen: Sequence[selection.Chosen]) -> Result | Non
     return _without_runs(work, chosen, why) if why != NOTHING or not builds else None
 
 
-def _unready(work: Work, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
+def _unready(work: TryWork, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
     """Return the result where there is nothing to run the tests in."""
     work.notes += [f"{each.command}  {each.purpose}".rstrip() for each in error.hints]
     return _without_runs(work, chosen, f"nothing could be run: {sides.said(error)}")
 
 
-def _without_runs(work: Work, chosen: Sequence[selection.Chosen], reason: str) -> Result:
+def _without_runs(work: TryWork, chosen: Sequence[selection.Chosen], reason: str) -> Result:
     name = work.options.env or f"try-{work.trial.folder.name}"
     idle = tuple(Judged(each.path, "", "none", "none", "not run", reason) for each in chosen)
     return Result(

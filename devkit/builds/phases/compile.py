@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.builds import checkout, ninja, state, usage, wheel
-from devkit.builds.phases.step import Said, Step, Work, brief, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, brief, lines
 from devkit.errors import DevkitError
 from devkit.text import counted, duration
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.builds.inventory import Inventory
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 
 def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
@@ -34,7 +34,7 @@ def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
     return Step("compile", lines(ninja_line(request, request.targets)))
 
 
-def execute(work: Work, step: Step) -> Said:
+def execute(work: BuildWork, step: Step) -> Said:
     """Run ninja."""
     if not work.request.targets:
         copy_python_again(work)
@@ -45,7 +45,7 @@ def execute(work: Work, step: Step) -> Said:
     return ("done", counted(edges, "edge") + hits) if edges else ("skipped", "nothing to do")
 
 
-def ninja_line(request: Request, targets: Sequence[str]) -> list[str]:
+def ninja_line(request: BuildRequest, targets: Sequence[str]) -> list[str]:
     """Return the line of ninja."""
     return ["ninja", "-C", str(request.build), "-j", str(request.jobs.compile), *targets]
 
@@ -62,7 +62,7 @@ def launchers(root: Path) -> dict[str, str]:
     return {}
 
 
-def run_ninja(work: Work, phase: str, line: Sequence[str], text: str) -> int:
+def run_ninja(work: BuildWork, phase: str, line: Sequence[str], text: str) -> int:
     """Run ninja for a phase, and return how many edges it built."""
     request = work.request
     log = request.build / ".ninja_log"
@@ -108,7 +108,7 @@ def python_state(inventory: Inventory) -> dict[str, object]:
     return {"python": inventory.python_digest, "configured": configured}
 
 
-def copy_python_again(work: Work) -> bool:
+def copy_python_again(work: BuildWork) -> bool:
     """Let the tree's Python be copied again where it or the configuration changed; tell whether anything did.
 
     Paddle's own rule only watches a few files, so that an edit elsewhere, or an option, would not reach the wheel.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.builds import archives, configure, state
-from devkit.builds.phases.step import Said, Step, Work, brief, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, brief, lines
 from devkit.errors import DevkitError
 from devkit.text import counted
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from devkit.builds.inventory import Inventory
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 CHANGES_SHOWN = 3
 
@@ -36,7 +36,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
     return Step("configure", lines(forget, cmake) if need.fresh else lines(cmake))
 
 
-def execute(work: Work, step: Step) -> Said:
+def execute(work: BuildWork, step: Step) -> Said:
     """Run CMake, and keep what it was given."""
     request, inventory = work.request, work.inventory
     need, stamp = inventory.need, inventory.stamp
@@ -81,7 +81,7 @@ def reason(need: configure.Need) -> str:
     return need.why + (f": {', '.join(shown_changes)}" if shown_changes else "")
 
 
-def check_folder(request: Request, cache: Mapping[str, str]) -> None:
+def check_folder(request: BuildRequest, cache: Mapping[str, str]) -> None:
     """Refuse a folder that CMake would refuse after a while, or mix up.
 
     Raises:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import state, wheel
 from devkit.builds.configure import is_on
-from devkit.builds.phases.step import Said, Step, Work, brief, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, brief, lines
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from typing import Any
 
     from devkit.builds.inventory import Inventory
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 PACKED = "/*.whl"  # the wheel that is yet to be packed
 FLAVOURS = {"WITH_GPU": "-gpu", "WITH_ROCM": "-dcu", "WITH_XPU": "-xpu", "WITH_IPU": "-ipu"}
@@ -37,7 +37,7 @@ def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
     return Step("install", lines(*install_lines(request, made.name, str(made.path))))
 
 
-def execute(work: Work, _step: Step) -> Said:
+def execute(work: BuildWork, _step: Step) -> Said:
     """Install the wheel that is there now, unless that very one is installed."""
     request = work.request
     made = wheel.newest(request.build)
@@ -56,18 +56,18 @@ def execute(work: Work, _step: Step) -> Said:
     return "done", f"{made.name} {made.version} into {request.environment.name}"
 
 
-def _state(request: Request, made: wheel.Wheel) -> dict[str, Any]:
+def _state(request: BuildRequest, made: wheel.Wheel) -> dict[str, Any]:
     library = state.mark(Path(request.python.purelib) / wheel.LIBRARY)
     return {"wheel": made.digest, "python": request.python.executable, "library": library}
 
 
-def distribution(request: Request) -> str:
+def distribution(request: BuildRequest) -> str:
     """Return the name of the distribution that these options make."""
     flavour = next((text for name, text in FLAVOURS.items() if is_on(request.options.get(name, "OFF"))), "")
     return f"paddlepaddle{flavour}"
 
 
-def install_lines(request: Request, name: str, path: str) -> list[list[str]]:
+def install_lines(request: BuildRequest, name: str, path: str) -> list[list[str]]:
     """Return the lines that install a wheel; another distribution of Paddle would leave its files beside it."""
     from uv import find_uv_bin
 

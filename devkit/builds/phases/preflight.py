@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devkit.builds import preflight, state
-from devkit.builds.phases.step import Said, Step, Work
+from devkit.builds.phases.step import BuildWork, Said, Step
 from devkit.doctor.finding import tally
 from devkit.errors import DevkitError
 from devkit.text import counted
@@ -51,7 +51,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
     return Step("preflight")
 
 
-def execute(work: Work, _step: Step) -> Said:
+def execute(work: BuildWork, _step: Step) -> Said:
     """Remember that nothing would fail."""
     request = work.request
     key = preflight.key(request.python.executable, request.python.purelib)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.builds.inventory import Inventory
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
     from devkit.runs import Run
 
 LONGEST_STATUS = 60
@@ -52,11 +52,11 @@ def lines(*given: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 
 @dataclass
-class Work:
+class BuildWork:
     """A build that goes on: what the phases share."""
 
     app: App
-    request: Request
+    request: BuildRequest
     run: Run
     lock: int
     inventory: Inventory

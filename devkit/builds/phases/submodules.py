@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from devkit.builds import checkout, deps
-from devkit.builds.phases.step import Said, Step, Work, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, lines
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
     return Step("submodules", lines(*checkout.fetch_lines(root, missing, jobs=FETCHERS)))
 
 
-def execute(work: Work, step: Step) -> Said:
+def execute(work: BuildWork, step: Step) -> Said:
     """Fetch them."""
     request, inventory = work.request, work.inventory
     paths = {each.path for each in inventory.submodules if each.missing}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.builds import overlay, state, wheel
-from devkit.builds.phases.step import Said, Step, Work, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, lines
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from devkit.builds.inventory import Inventory
-    from devkit.builds.request import Request
+    from devkit.builds.request import BuildRequest
 
 
 def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
@@ -34,7 +34,7 @@ def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
     return step
 
 
-def execute(work: Work, _step: Step) -> Said:
+def execute(work: BuildWork, _step: Step) -> Said:
     """Let the environment's Python load it and compute.
 
     Raises:
@@ -75,7 +75,7 @@ def is_verified(inventory: Inventory, built: Path, loaded: Path) -> bool:
     return bool(held["library"]) and inventory.remembered("verify") == held
 
 
-def check_library(request: Request, built: Path, loaded: Path) -> None:
+def check_library(request: BuildRequest, built: Path, loaded: Path) -> None:
     """Refuse a library that is not the one just built.
 
     Raises:

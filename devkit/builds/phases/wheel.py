@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import checkout, state, wheel
 from devkit.builds.configure import is_on
 from devkit.builds.phases.compile import copy_python_again, ninja_line, python_state, run_ninja
-from devkit.builds.phases.step import Said, Step, Work, lines
+from devkit.builds.phases.step import BuildWork, Said, Step, lines
 from devkit.text import size
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def plan(inventory: Inventory, will: AbstractSet[str]) -> Step:
     return Step("wheel", lines(ninja_line(request, [target])))
 
 
-def execute(work: Work, _step: Step) -> Said:
+def execute(work: BuildWork, _step: Step) -> Said:
     """Pack it, unless what was compiled left the library as it was."""
     request = work.request
     target = wheel.target(request.build)

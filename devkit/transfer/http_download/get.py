@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.redact import remember_secret
-from devkit.transfer.copy import PLAN_COUNTS, Outcome, proven
+from devkit.transfer.copy import PLAN_COUNTS, CopyOutcome, proven
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
 from devkit.transfer.http_download.ranges import BLOCK, Download
@@ -54,14 +54,14 @@ def with_netrc(address: Address) -> Address:
     return replace(address, credentials=f"{known[0]}:{known[2]}")
 
 
-def fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
+def fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
     """Fetch what an address names.
 
     Raises:
         DevkitError: the server, the connection or the disk failed.
     """
     found = asyncio.run(_fetch(with_netrc(address), options, watch))
-    if isinstance(found, Outcome):
+    if isinstance(found, CopyOutcome):
         return found
     outcome = _stream(found.address, replace(options, destination=found.target, headers=found.headers), watch)
     if found.is_file and not options.dry_run:
@@ -88,7 +88,7 @@ class _Streamed:
     remarks: tuple[str, ...] = ()
 
 
-async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> Outcome | _Streamed:
+async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome | _Streamed:
     """Fetch a file; return where a stream of ``devkit serve`` is to be had instead, and where it goes."""
     client = Client(address, options.headers, options.environ)
     stream = None
@@ -115,7 +115,9 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> Outco
         await client.close()
 
 
-async def _pour(stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int) -> Outcome:
+async def _pour(
+    stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int
+) -> CopyOutcome:
     """Write a file into what is no file: a device, a pipe, standard output; in one stream, as it comes."""
     outcome = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
@@ -152,8 +154,8 @@ def _write(descriptor: int, data: memoryview, destination: str) -> None:
         raise DevkitError(f"{destination} cannot be written", f"{error.strerror}.") from error
 
 
-def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> Outcome:
-    outcome = Outcome("")
+def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> CopyOutcome:
+    outcome = CopyOutcome("")
     outcome.plan = {
         "files": 0 if have else 1,
         "bytes": 0 if have else max(remote.size, 0),
@@ -168,12 +170,12 @@ def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> Outcome
     return outcome
 
 
-def _finish(outcome: Outcome, counts: dict[str, int], began: float) -> None:
+def _finish(outcome: CopyOutcome, counts: dict[str, int], began: float) -> None:
     outcome.result = {**counts, "failed": [], "failed_count": 0, "seconds": time.monotonic() - began}
     outcome.wire_bytes = counts["bytes"]
 
 
-async def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> Outcome:
+async def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> CopyOutcome:
     began = time.monotonic()
     have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
     outcome = _planned(remote, have, target.name, watch)
@@ -239,9 +241,9 @@ def _hash_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def _stream(address: Address, options: FetchOptions, watch: Watch) -> Outcome:
+def _stream(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
-    outcome = Outcome("")
+    outcome = CopyOutcome("")
     headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(options.rate)}
     connection, first = upgraded(address, {**options.headers, **headers}, options.environ)
 

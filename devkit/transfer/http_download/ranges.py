@@ -19,7 +19,7 @@ from devkit.transfer.http_download.answer import BROKEN, CONTENT_RANGE, RemoteFi
 from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
 from devkit.transfer.http_download.target import free_bytes
-from devkit.transfer.http_download.work import NotARange, Work
+from devkit.transfer.http_download.work import NotARange, RangeQueue
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.attributes import fsync
 from devkit.transfer.remote.durability import open_part
@@ -145,7 +145,7 @@ class Download:
         if opened is not None and (self._remote.digests or not spans or spans[0][0] != 0):
             opened.close()
             opened = None
-        work = Work(spans, count, -1 if opened is None else opened.at)
+        work = RangeQueue(spans, count, -1 if opened is None else opened.at)
         tasks = [asyncio.create_task(self._work(work, journal, None if number else opened)) for number in range(count)]
         try:
             failed = await self._until_done(tasks, journal)
@@ -196,7 +196,7 @@ class Download:
             return DevkitError("the file did not arrive whole", f"{said(error)}.", again)
         return error
 
-    async def _work(self, work: Work, journal: Journal, opened: Stream | None) -> None:
+    async def _work(self, work: RangeQueue, journal: Journal, opened: Stream | None) -> None:
         buffer = memoryview(mmap.mmap(-1, PIECE_BYTES))
         try:
             while (span := await work.take(opened.at if opened is not None else -1)) is not None:
@@ -213,7 +213,7 @@ class Download:
                 opened.close()
 
     async def _fetched(
-        self, work: Work, left: list[Span], opened: Stream | None, journal: Journal, buffer: memoryview
+        self, work: RangeQueue, left: list[Span], opened: Stream | None, journal: Journal, buffer: memoryview
     ) -> bool:
         """Fetch a range; False where the server wants no more connections, and others go on with what is left.
 
@@ -237,7 +237,7 @@ class Download:
                 return True
 
     async def _segment(
-        self, work: Work, opened: Stream | None, left: list[Span], journal: Journal, buffer: memoryview
+        self, work: RangeQueue, opened: Stream | None, left: list[Span], journal: Journal, buffer: memoryview
     ) -> None:
         """Fetch a range, going on after what breaks, until it is there and verified; ``left`` says what is not."""
         span = left[0]
@@ -279,7 +279,7 @@ class Download:
             if self._digest(os.pread(self._part, end - first, first)) == _digest_at(expected, number)
         ]
 
-    async def _range(self, work: Work, span: Span) -> Stream:
+    async def _range(self, work: RangeQueue, span: Span) -> Stream:
         """Ask for a range, of which the answer may have less.
 
         Raises:

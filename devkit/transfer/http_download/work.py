@@ -25,7 +25,7 @@ class NotARange(Exception):
         self.wait_s = wait_s
 
 
-class Work:
+class RangeQueue:
     """The ranges that are to be fetched, and the connections that are at it.
 
     Who finds none left waits as long as others hold one: they may have to give it back. The answer that is open may

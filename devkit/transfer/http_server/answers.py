@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.transfer.http_server.server import Server
-    from devkit.transfer.remote.manifest import Entry, Offer
+    from devkit.transfer.remote.manifest import ManifestEntry, Offer
 
 COPY = 1 << 18
 DIGEST_BLOCK = 1 << 18
@@ -437,7 +437,7 @@ def _refused_by_disk(do: Any, what: bytes | str) -> Any:
         raise BadRequest(HTTPStatus.INSUFFICIENT_STORAGE, "the disk refused it") from error
 
 
-def _open_unchanged(root: int, path: bytes, entry: Entry) -> int:
+def _open_unchanged(root: int, path: bytes, entry: ManifestEntry) -> int:
     folders = Folders(root)
     try:
         folder, name = folders.of(path)

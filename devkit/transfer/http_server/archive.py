@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
-from devkit.transfer.remote.manifest import FILE, FOLDER, HARD_LINK, LINK, Entry
+from devkit.transfer.remote.manifest import FILE, FOLDER, HARD_LINK, LINK, ManifestEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ class Member:
         return -self.size % BLOCK
 
 
-def members(entries: Sequence[Entry], folder: bytes) -> list[Member]:
+def members(entries: Sequence[ManifestEntry], folder: bytes) -> list[Member]:
     """Return the archive's members, all below one folder so that unpacking it spills nothing."""
     return [
         Member(index, _header(entry, entries, folder), entry.size if entry.kind == FILE else 0)
@@ -46,7 +46,7 @@ def length(of: Sequence[Member]) -> int:
     return sum(len(each.header) + each.size + each.padding for each in of) + len(END)
 
 
-def _header(entry: Entry, entries: Sequence[Entry], folder: bytes) -> bytes:
+def _header(entry: ManifestEntry, entries: Sequence[ManifestEntry], folder: bytes) -> bytes:
     info = tarfile.TarInfo(os.fsdecode(folder + b"/" + entry.path))
     info.mode = entry.mode
     info.mtime = max(entry.mtime_ns // 10**9, 0)
@@ -77,7 +77,10 @@ class _Sink:
 
 
 def write_zip(
-    entries: Sequence[Entry], folder: bytes, read: Callable[[int], Iterator[bytes]], write: Callable[[bytes], None]
+    entries: Sequence[ManifestEntry],
+    folder: bytes,
+    read: Callable[[int], Iterator[bytes]],
+    write: Callable[[bytes], None],
 ) -> None:
     """Write an archive, stored and all below one folder.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.folders import NO_FOLLOW
-from devkit.transfer.remote.manifest import Offer, Place, describe_open
+from devkit.transfer.remote.manifest import Offer, SourceRoot, describe_open
 from devkit.transfer.remote.names import PART, link_stays_inside, split
 from devkit.transfer.remote.wire import ProtocolError, Stopped
 
@@ -209,9 +209,9 @@ class Tree:
         inside = names != path
         if not names:
             if self._root is not None:
-                places = [Place(os.dup(self._root), b"", b"")]
+                places = [SourceRoot(os.dup(self._root), b"", b"")]
             else:
-                places = [Place(os.dup(above), name, name) for name, (above, _) in self._entries.items()]
+                places = [SourceRoot(os.dup(above), name, name) for name, (above, _) in self._entries.items()]
         else:
             places = [self._place(names, inside=inside)]
         try:
@@ -221,12 +221,12 @@ class Tree:
                 os.close(place.root)
             raise NotShared from error
 
-    def _place(self, path: bytes, *, inside: bool) -> Place:
+    def _place(self, path: bytes, *, inside: bool) -> SourceRoot:
         opened = self.open(path)
         if opened.is_folder:
-            return Place(opened.descriptor, b"", b"" if inside else path.rpartition(b"/")[2])
+            return SourceRoot(opened.descriptor, b"", b"" if inside else path.rpartition(b"/")[2])
         os.close(opened.descriptor)
         above, _, name = opened.path.rpartition(b"/")
         if above or self._root is not None:
-            return Place(self.open(above).descriptor, name, path.rpartition(b"/")[2])
-        return Place(os.dup(self._entries[name][0]), name, name)
+            return SourceRoot(self.open(above).descriptor, name, path.rpartition(b"/")[2])
+        return SourceRoot(os.dup(self._entries[name][0]), name, name)

@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Tuple
 from .attributes import NOT_SUPPORTED, Attributes
 from .durability import copy_range, keep_aside, open_part
 from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Staging, let_write, stash
-from .manifest import FILE, FOLDER, HARD_LINK, LINK, Entry
+from .manifest import FILE, FOLDER, HARD_LINK, LINK, ManifestEntry
 from .names import link_stays_inside, part_name
 
 
@@ -27,7 +27,7 @@ class Commit:
 
     def __init__(
         self,
-        entries: List[Entry],
+        entries: List[ManifestEntry],
         failures: Dict[int, str],
         refuse: Callable[[int, OSError], None],
         staging: Staging,
@@ -145,7 +145,7 @@ class Commit:
         except OSError as error:
             self._refuse(index, error)
 
-    def _symlink(self, folders: Folders, entry: Entry) -> None:
+    def _symlink(self, folders: Folders, entry: ManifestEntry) -> None:
         folder, name = folders.of(entry.path)
         try:
             if os.readlink(name, dir_fd=folder) == entry.target:
@@ -160,7 +160,7 @@ class Commit:
         os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
         self._attributes.time_of_link(folder, name, entry.mtime_ns)
 
-    def _hard_link(self, folders: Folders, first: Entry, path: bytes) -> None:
+    def _hard_link(self, folders: Folders, first: ManifestEntry, path: bytes) -> None:
         """Make a second name for a file; where the file system has none, or no more, a second file."""
         above, name = folders.of(path)
         above = os.dup(above)
@@ -185,7 +185,7 @@ class Commit:
         finally:
             os.close(above)
 
-    def _copy(self, folder: int, original: bytes, above: int, part: bytes, entry: Entry) -> None:
+    def _copy(self, folder: int, original: bytes, above: int, part: bytes, entry: ManifestEntry) -> None:
         source = os.open(original, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
         try:
             target = open_part(above, part, keep=False)

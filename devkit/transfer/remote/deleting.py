@@ -5,12 +5,12 @@ import stat
 from typing import Iterable, List, Sequence, Set, Tuple
 
 from .folders import Folders, names_folder
-from .manifest import Entry
+from .manifest import ManifestEntry
 from .names import PART, Ignore
 
 
 def not_offered(
-    folders: Folders, entries: Iterable[Entry], tops: Iterable[bytes], keep: Sequence[bytes]
+    folders: Folders, entries: Iterable[ManifestEntry], tops: Iterable[bytes], keep: Sequence[bytes]
 ) -> List[Tuple[bytes, bool]]:
     """Return the paths that are in these folders and not offered, each with whether it is a folder, the outermost only.
 

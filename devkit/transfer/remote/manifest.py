@@ -22,7 +22,7 @@ MEANT_TO_BE_LEFT_OUT = (POINTS_OUT, NO_FILE)
 SHOWN_OF_A_PATH = 400
 
 
-class Entry(NamedTuple):
+class ManifestEntry(NamedTuple):
     """A file, folder, symbolic link or further hard link of the manifest.
 
     Attributes:
@@ -52,7 +52,7 @@ class Source(NamedTuple):
     inode: int = 0
 
 
-class Place(NamedTuple):
+class SourceRoot(NamedTuple):
     """A source: the folder it lies in, which is open, its name there (empty for itself), its name in the manifest.
 
     Of one that a symbolic link leads to, ``skip`` bytes of a path in the source come before what ``base`` names.
@@ -85,26 +85,26 @@ class Choice(NamedTuple):
 class Offer(NamedTuple):
     """A manifest and where its entries lie."""
 
-    entries: List[Entry]
+    entries: List[ManifestEntry]
     sources: List[Source]
     left_out: List[Tuple[bytes, str]]
     one_file: bool
     whole: bool = False  # whether all of the destination is offered: a source was a folder's content
 
 
-def revised(entry: Entry, status: os.stat_result) -> Entry:
+def revised(entry: ManifestEntry, status: os.stat_result) -> ManifestEntry:
     """Return an entry as its file is now."""
     allocated = min(status.st_blocks * 512, status.st_size)
     return entry._replace(size=status.st_size, allocated=allocated, mtime_ns=status.st_mtime_ns, mode=_mode(status))
 
 
-def pack(entry: Entry) -> bytes:
+def pack(entry: ManifestEntry) -> bytes:
     """Return an entry as it travels."""
     numbers = f"{entry.kind} {entry.size} {entry.allocated} {entry.mtime_ns} {entry.mode}"
     return b"\0".join((numbers.encode(), entry.path, entry.target, b""))
 
 
-def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
+def chunks(entries: Iterable[ManifestEntry]) -> Iterator[bytes]:
     """Yield the bodies of ENTRIES frames."""
     waiting = bytearray()
     for entry in entries:
@@ -116,7 +116,7 @@ def chunks(entries: Iterable[Entry]) -> Iterator[bytes]:
         yield bytes(waiting)
 
 
-def unpack(body: Bytes, known: List[Entry]) -> None:
+def unpack(body: Bytes, known: List[ManifestEntry]) -> None:
     """Append the entries of an ENTRIES frame to those that are known, each one proven.
 
     Raises:
@@ -131,10 +131,10 @@ def unpack(body: Bytes, known: List[Entry]) -> None:
         known.append(_proven(fields[at], fields[at + 1], fields[at + 2], known))
 
 
-def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> Entry:
+def _proven(numbers: bytes, path: bytes, target: bytes, known: List[ManifestEntry]) -> ManifestEntry:
     try:
         kind, size, allocated, mtime_ns, mode = numbers.decode("ascii").split(" ")
-        entry = Entry(kind, path, int(size), int(allocated), int(mtime_ns), int(mode) & 0o777, target)
+        entry = ManifestEntry(kind, path, int(size), int(allocated), int(mtime_ns), int(mode) & 0o777, target)
     except ValueError as error:
         raise ProtocolError("an entry that does not parse") from error
     split(path)
@@ -148,7 +148,7 @@ def _proven(numbers: bytes, path: bytes, target: bytes, known: List[Entry]) -> E
     return entry
 
 
-def take_revised(entry: Entry, said: Dict[str, Any]) -> Entry:
+def take_revised(entry: ManifestEntry, said: Dict[str, Any]) -> ManifestEntry:
     """Return an entry of which the sender says that it is another version by now.
 
     Raises:
@@ -198,7 +198,7 @@ def describe(paths: List[bytes], choice: Choice) -> Offer:
     return Offer(walk.entries, walk.sources, walk.left_out, one_file, walk.whole)
 
 
-def describe_open(places: Iterable[Place], choice: Optional[Choice] = None) -> Offer:
+def describe_open(places: Iterable[SourceRoot], choice: Optional[Choice] = None) -> Offer:
     """Return what places that are open offer; a folder without a name there offers what is in it."""
     walk = _Walk(choice or Choice())
     for place in places:
@@ -224,7 +224,7 @@ def expand(path: bytes) -> List[bytes]:
 
 class _Walk:
     def __init__(self, choice: Choice) -> None:
-        self.entries: List[Entry] = []
+        self.entries: List[ManifestEntry] = []
         self.sources: List[Source] = []
         self.left_out: List[Tuple[bytes, str]] = []
         self.plain = False
@@ -256,15 +256,15 @@ class _Walk:
                 raise Stopped(f"{os.fsdecode(path)} cannot be sent", f"It is {NO_FILE}.")
             self.added.add((real, name))
             if name:
-                place = Place(self._root(os.path.dirname(real)), os.path.basename(real), name)
+                place = SourceRoot(self._root(os.path.dirname(real)), os.path.basename(real), name)
             else:
-                place = Place(self._root(real), b"", b"")
+                place = SourceRoot(self._root(real), b"", b"")
                 self.whole = True
             self.add_open(place, *(repository_rules(real) if self._gitignore and is_folder else ()))
         except OSError as error:
             raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
 
-    def add_open(self, place: Place, around: bytes = b"", rules: Optional[Ignore] = None) -> None:
+    def add_open(self, place: SourceRoot, around: bytes = b"", rules: Optional[Ignore] = None) -> None:
         """Add the file or folder at a place.
 
         Args:
@@ -280,7 +280,9 @@ class _Walk:
         folder = os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)
         try:
             if place.name:
-                self._keep(Entry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b"")
+                self._keep(
+                    ManifestEntry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b""
+                )
             self._folder(place, folder, b"", around, rules or Ignore())
         finally:
             os.close(folder)
@@ -290,11 +292,11 @@ class _Walk:
             self._roots[path] = os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._roots[path]
 
-    def _keep(self, entry: Entry, place: Place, inside: bytes, inode: int = 0) -> None:
+    def _keep(self, entry: ManifestEntry, place: SourceRoot, inside: bytes, inode: int = 0) -> None:
         self.entries.append(entry)
         self.sources.append(Source(place.root, _join(place.base, inside[place.skip :]), inode))
 
-    def _folder(self, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
+    def _folder(self, place: SourceRoot, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
         """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
         names = sorted(os.fsencode(name) for name in os.listdir(folder))
         if self._gitignore and b".gitignore" in names:
@@ -316,7 +318,7 @@ class _Walk:
         self._within.pop()
 
     def _add(
-        self, name: bytes, path: bytes, place: Place, folder: int, below: bytes, around: bytes, ignored: Ignore
+        self, name: bytes, path: bytes, place: SourceRoot, folder: int, below: bytes, around: bytes, ignored: Ignore
     ) -> None:
         inside = below + name
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -326,7 +328,7 @@ class _Walk:
         if is_folder:
             inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
             try:
-                self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
+                self._keep(ManifestEntry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
                 self._folder(place, inner, inside + b"/", around, ignored)
             finally:
                 os.close(inner)
@@ -344,7 +346,9 @@ class _Walk:
             return True
         return any(inside[:at] in self._only for at in range(len(inside) + 1) if inside[at : at + 1] in (b"/", b""))
 
-    def _follow(self, folder: int, name: bytes, place: Place, inside: bytes, around: bytes, ignored: Ignore) -> None:
+    def _follow(
+        self, folder: int, name: bytes, place: SourceRoot, inside: bytes, around: bytes, ignored: Ignore
+    ) -> None:
         """Offer what a symbolic link leads to in its place."""
         path = _join(place.name, inside)
         try:
@@ -354,15 +358,15 @@ class _Walk:
             return
         real = os.path.realpath(b"/proc/self/fd/%d/%s" % (folder, name))
         if not stat.S_ISDIR(status.st_mode):
-            self._file(status, Place(self._root(b"/"), real[1:], place.name, len(inside)), path, inside)
+            self._file(status, SourceRoot(self._root(b"/"), real[1:], place.name, len(inside)), path, inside)
             return
-        there = Place(self._root(b"/"), real[1:], place.name, len(inside) + 1)
+        there = SourceRoot(self._root(b"/"), real[1:], place.name, len(inside) + 1)
         inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
         try:
             if (status.st_dev, status.st_ino) in self._within:
                 self.left_out.append((path, "a symbolic link to a folder that it is in"))
                 return
-            self._keep(Entry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), there, inside)
+            self._keep(ManifestEntry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), there, inside)
             self._folder(there, inner, inside + b"/", around, ignored)
         finally:
             os.close(inner)
@@ -378,13 +382,13 @@ class _Walk:
             return True
         return False
 
-    def _link(self, status: os.stat_result, target: bytes, place: Place, path: bytes, inside: bytes) -> None:
+    def _link(self, status: os.stat_result, target: bytes, place: SourceRoot, path: bytes, inside: bytes) -> None:
         if self._unsafe_links or link_stays_inside(path, target):
-            self._keep(Entry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
+            self._keep(ManifestEntry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
         else:
             self.left_out.append((path, POINTS_OUT))
 
-    def _file(self, status: os.stat_result, place: Place, path: bytes, inside: bytes) -> None:
+    def _file(self, status: os.stat_result, place: SourceRoot, path: bytes, inside: bytes) -> None:
         if not stat.S_ISREG(status.st_mode):
             self.left_out.append((path, NO_FILE))
             return
@@ -394,14 +398,14 @@ class _Walk:
         if status.st_nlink > 1:
             first = self._inodes.setdefault((status.st_dev, status.st_ino), len(self.entries))
             if first != len(self.entries):
-                self._keep(Entry(HARD_LINK, path, target=b"%d" % first), place, inside)
+                self._keep(ManifestEntry(HARD_LINK, path, target=b"%d" % first), place, inside)
                 return
         allocated = min(status.st_blocks * 512, status.st_size)
-        entry = Entry(FILE, path, status.st_size, allocated, status.st_mtime_ns, _mode(status))
+        entry = ManifestEntry(FILE, path, status.st_size, allocated, status.st_mtime_ns, _mode(status))
         self._keep(entry, place, inside, status.st_ino)
 
 
-def _is_made_when_read(status: os.stat_result, place: Place, inside: bytes) -> bool:
+def _is_made_when_read(status: os.stat_result, place: SourceRoot, inside: bytes) -> bool:
     """Tell whether a file that says it is empty is not, as those of /proc."""
     if status.st_size or status.st_blocks or os.major(status.st_dev):
         return False

@@ -5,7 +5,7 @@ import stat
 from typing import Any, Dict
 
 from .folders import NO_FOLLOW, Folders
-from .manifest import Entry, Offer
+from .manifest import ManifestEntry, Offer
 
 SMALL = 1 << 16
 SHORTER = "it changed while it was read"
@@ -53,7 +53,7 @@ class Reader:
         finally:
             os.close(descriptor)
 
-    def still_holds(self, index: int, descriptor: int, entry: Entry) -> bool:
+    def still_holds(self, index: int, descriptor: int, entry: ManifestEntry) -> bool:
         """Tell whether an open file is the one that was offered, and has not become shorter: a log that grows is."""
         status = os.fstat(descriptor)
         known = self._offer.sources[index].inode
@@ -67,12 +67,12 @@ class Reader:
         self._folders.clear()
 
 
-def is_small(entry: Entry) -> bool:
+def is_small(entry: ManifestEntry) -> bool:
     """Tell whether a file is read and sent at once: a short one without holes."""
     return entry.size <= min(SMALL, entry.allocated)
 
 
-def is_as_offered(descriptor: int, entry: Entry) -> bool:
+def is_as_offered(descriptor: int, entry: ManifestEntry) -> bool:
     """Tell whether an open file is of the size and time that the manifest says."""
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry.size, entry.mtime_ns)

@@ -23,7 +23,7 @@ from .folders import (
     open_folder,
     stash,
 )
-from .manifest import FILE, FOLDER, Entry, take_revised, unpack
+from .manifest import FILE, FOLDER, ManifestEntry, take_revised, unpack
 from .names import PART, collisions, folded, part_name, split
 from .requests import Basis, Requests, Wanted, regular_size
 from .wire import (
@@ -89,7 +89,7 @@ class Options(NamedTuple):
 class Incoming:
     """A file that is arriving, in order but for blocks that are asked for again."""
 
-    def __init__(self, entry: Entry, basis: Optional[Basis]) -> None:
+    def __init__(self, entry: ManifestEntry, basis: Optional[Basis]) -> None:
         self.entry = entry
         self.basis = basis
         self.part = basis.part if basis else -1
@@ -139,7 +139,7 @@ class Receiver:
         self._sum = sums()[checksum]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_taken = on_taken or (lambda _count: None)
-        self._entries: List[Entry] = []
+        self._entries: List[ManifestEntry] = []
         self._failures: Dict[int, str] = {}
         self._changed: Set[int] = set()
         self._deleted = 0
@@ -334,7 +334,7 @@ class Receiver:
                 elif is_folder and not PART.match(name):
                     paths.append(path)
 
-    def _here(self, entry: Entry, folders: Optional[Folders]) -> Optional[Tuple[int, int]]:
+    def _here(self, entry: ManifestEntry, folders: Optional[Folders]) -> Optional[Tuple[int, int]]:
         """Return None where the file is here, else the sizes of its part and of its older version."""
         if folders is None:
             return 0, 0
@@ -641,7 +641,7 @@ class Receiver:
         except OSError as error:
             self._refuse(index, error)
 
-    def _give_mode(self, part: int, above: bytes, entry: Entry) -> None:
+    def _give_mode(self, part: int, above: bytes, entry: ManifestEntry) -> None:
         """Give a part its mode, unless the files of this folder are known to be made with it."""
         if (above, entry.mode) in self._granted:
             return
@@ -651,7 +651,7 @@ class Receiver:
             self._attributes.mode(part, entry.mode)
 
 
-def _reopens(entry: Entry) -> bool:
+def _reopens(entry: ManifestEntry) -> bool:
     """Tell whether we could open a part of this mode again, to go on with it."""
     return entry.mode & 0o600 == 0o600  # noqa: PLR2004 - permission bits
 

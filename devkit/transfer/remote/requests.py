@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .durability import open_part
 from .folders import NO_FOLLOW, Folders
-from .manifest import Entry
+from .manifest import ManifestEntry
 from .names import part_name
 from .wire import BLOCK, CHECK, COMPARE, RANGE, WANT, Channel, Digest
 
@@ -51,7 +51,7 @@ class Requests:
         digest: the hash that blocks are compared by.
     """
 
-    def __init__(self, channel: Channel, entries: Sequence[Entry], digest: Digest) -> None:
+    def __init__(self, channel: Channel, entries: Sequence[ManifestEntry], digest: Digest) -> None:
         self._channel = channel
         self._entries = entries
         self._digest = digest
@@ -162,7 +162,7 @@ def regular_size(folder: int, name: bytes) -> Optional[int]:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _open_basis(folders: Folders, entry: Entry) -> Basis:
+def _open_basis(folders: Folders, entry: ManifestEntry) -> Basis:
     part = old = -1
     try:
         folder, name = folders.of(entry.path)

@@ -6,7 +6,7 @@ import time
 import zlib
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from .manifest import FILE, Entry, Offer, chunks, revised
+from .manifest import FILE, ManifestEntry, Offer, chunks, revised
 from .reading import SHORTER, Changed, Reader, is_as_offered, is_small, read_into
 from .wire import (
     BLOCK,
@@ -149,7 +149,7 @@ class Sender:
         self._open = (-1, -1)  # an entry, and the descriptor of its file
         self._gone: Dict[int, str] = {}
         self._changed: Set[int] = set()
-        self._revised: Dict[int, Entry] = {}
+        self._revised: Dict[int, ManifestEntry] = {}
 
     def serve(self) -> Dict[str, Any]:
         """Send the manifest, answer until the receiver is done, and return its result.
@@ -222,7 +222,7 @@ class Sender:
             if file >= 0 and (self._revise(index, file) if whole else self._look(index, file)):
                 self._give(index, file, offset, self._as_sent(index).size if whole else length)
 
-    def _entry(self, index: int, offset: int, length: int) -> Entry:
+    def _entry(self, index: int, offset: int, length: int) -> ManifestEntry:
         """Return the entry that a request is about."""
         if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
             raise ProtocolError("a request for what is no file")
@@ -231,7 +231,7 @@ class Sender:
             raise ProtocolError("a request beyond the end of a file")
         return entry
 
-    def _as_sent(self, index: int) -> Entry:
+    def _as_sent(self, index: int) -> ManifestEntry:
         """Return an entry as the receiver knows it."""
         return self._revised.get(index, self.offer.entries[index])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from devkit.transfer.ssh import Place
+    from devkit.transfer.ssh import RemotePath
 
 CHUNK = 1 << 15  # bytes that every server takes in one request
 WINDOW = 64  # requests on their way
@@ -129,7 +129,7 @@ class Sftp:
         Refused: from every method that says so, or asks for something to be done.
     """
 
-    def __init__(self, ssh: Sequence[str], place: Place) -> None:
+    def __init__(self, ssh: Sequence[str], place: RemotePath) -> None:
         self._host = place.host
         self._answered = False
         self._said: deque[str] = deque(maxlen=12)

@@ -17,8 +17,8 @@ from devkit.transfer.sftp.client import Refused, Sftp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from devkit.transfer.remote.manifest import Entry
-    from devkit.transfer.ssh import Place
+    from devkit.transfer.remote.manifest import ManifestEntry
+    from devkit.transfer.ssh import RemotePath
 
 SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
 CHANGED = "it changed while it was read"
@@ -34,13 +34,13 @@ class Changed(Exception):
     """The file is another version by now."""
 
 
-def version_name(name: bytes, entry: Entry) -> bytes:
+def version_name(name: bytes, entry: ManifestEntry) -> bytes:
     """Return the temporary name of a file of this size and time: half of it is the name's, half the version's."""
     version = hashlib.sha256(b"%d %d %s" % (entry.size, entry.mtime_ns, name)).hexdigest()[:8].encode()
     return part_name(name)[:-8] + version
 
 
-def is_version(entry: Entry, size: int | None, seconds: int | None) -> bool:
+def is_version(entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
     """Tell whether a file of this size and time is of an entry's version."""
     return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
 
@@ -58,7 +58,7 @@ def reason(error: Refused | OSError) -> str:
 
 
 @contextlib.contextmanager
-def connected(ssh: Sequence[str], place: Place) -> Iterator[Sftp]:
+def connected(ssh: Sequence[str], place: RemotePath) -> Iterator[Sftp]:
     """Speak with a host; what is refused and not handled ends it."""
     try:
         with Sftp(ssh, place) as sftp:
@@ -82,18 +82,18 @@ class Copy:
         """Note why a file or folder is not copied."""
         self.failed.append([text(path), reason])
 
-    def looks_same(self, entry: Entry, size: int | None, seconds: int | None) -> bool:
+    def looks_same(self, entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
         """Tell whether a file of this size and time need not be copied."""
         return not self._anew and is_version(entry, size, seconds)
 
-    def left(self, entry: Entry, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
+    def left(self, entry: ManifestEntry, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
         """Return the temporary names, in a file's folder, of any version of it; each folder is listed once."""
         folder, _, name = entry.path.rpartition(b"/")
         if folder not in self._parts:
             self._parts[folder] = [each for each in listing() if PART.match(each)]
         return [each for each in self._parts[folder] if each[:-8] == part_name(name)[:-8]]
 
-    def have(self, entry: Entry) -> None:
+    def have(self, entry: ManifestEntry) -> None:
         """Note a file that was there before."""
         self.have_files += 1
         self.have_bytes += entry.size

@@ -18,7 +18,7 @@ from devkit.errors import DevkitError
 from devkit.transfer.remote.attributes import Attributes
 from devkit.transfer.remote.durability import open_part, sync_folders
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write, sync_file_system
-from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, Entry
+from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
 from devkit.transfer.remote.names import PART, split
 from devkit.transfer.remote.receiver import FATAL
 from devkit.transfer.remote.wire import ProtocolError, text
@@ -39,7 +39,7 @@ from devkit.transfer.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devkit.transfer.ssh import Place
+    from devkit.transfer.ssh import RemotePath
 
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
 BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
@@ -48,7 +48,7 @@ AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
-    ssh: Sequence[str], place: Place, paths: Sequence[str], destination: str, *, anew: bool = False
+    ssh: Sequence[str], place: RemotePath, paths: Sequence[str], destination: str, *, anew: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fetch paths, what looks the same here too if ``anew``; return plan and result as ``Outcome`` has them.
 
@@ -68,11 +68,11 @@ class _Receiving(Copy):
         super().__init__(anew)
         self._sftp = sftp
         self._host = host
-        self._offered: dict[bytes, tuple[Entry, bytes]] = {}
+        self._offered: dict[bytes, tuple[ManifestEntry, bytes]] = {}
         self._named: list[RemoteFile] = []
-        self._batch: list[tuple[Entry, bytes]] = []
+        self._batch: list[tuple[ManifestEntry, bytes]] = []
         self._batch_bytes = 0
-        self._made: list[Entry] = []
+        self._made: list[ManifestEntry] = []
 
     # What is offered.
 
@@ -127,7 +127,7 @@ class _Receiving(Copy):
                 if not PART.match(below.rpartition(b"/")[2]):
                     self.fail(below, "its path is too long, or leads out")
                 return False
-            entry = Entry(
+            entry = ManifestEntry(
                 FILE if there.is_file else FOLDER,
                 below,
                 there.size or 0,
@@ -183,9 +183,9 @@ class _Receiving(Copy):
             folders.close()
             os.close(root)
 
-    def _take(self, folders: Folders, offered: Sequence[tuple[Entry, bytes]]) -> None:
+    def _take(self, folders: Folders, offered: Sequence[tuple[ManifestEntry, bytes]]) -> None:
         later = ((entry, self._steps(folders, entry, path)) for entry, path in offered)
-        going: deque[tuple[Entry, Iterator[None]]] = deque()
+        going: deque[tuple[ManifestEntry, Iterator[None]]] = deque()
         try:
             while True:
                 going.extend(islice(later, AHEAD - len(going)))
@@ -201,7 +201,7 @@ class _Receiving(Copy):
         for entry in reversed(self._made):
             self._give_status(folders, entry)
 
-    def _goes_on(self, folders: Folders, entry: Entry, steps: Iterator[None]) -> bool:
+    def _goes_on(self, folders: Folders, entry: ManifestEntry, steps: Iterator[None]) -> bool:
         """Do an entry's next step, and tell whether more are to come."""
         try:
             next(steps)
@@ -217,7 +217,7 @@ class _Receiving(Copy):
             return False
         return True
 
-    def _give_status(self, folders: Folders, entry: Entry) -> None:
+    def _give_status(self, folders: Folders, entry: ManifestEntry) -> None:
         try:
             descriptor = folders.folder(entry.path)
             os.fchmod(descriptor, entry.mode)
@@ -225,14 +225,14 @@ class _Receiving(Copy):
         except OSError as error:
             self._refuse(entry, error)
 
-    def _refuse(self, entry: Entry, error: Refused | OSError) -> None:
+    def _refuse(self, entry: ManifestEntry, error: Refused | OSError) -> None:
         if isinstance(error, OSError) and error.errno in FATAL:
             raise DevkitError(
                 f"{shown(entry.path)} cannot be written", f"{error.strerror}.", "the same line again   goes on"
             ) from error
         self.fail(entry.path, reason(error))
 
-    def _steps(self, folders: Folders, entry: Entry, path: bytes) -> Iterator[None]:
+    def _steps(self, folders: Folders, entry: ManifestEntry, path: bytes) -> Iterator[None]:
         """Take an entry; between the steps, while answers are on their way, others are taken."""
         if entry.kind == FOLDER:
             let_write(folders.folder(entry.path))
@@ -260,7 +260,7 @@ class _Receiving(Copy):
         self.bytes += entry.size - begun
         self.same_bytes += begun
 
-    def _is_here(self, folders: Folders, entry: Entry) -> bool:
+    def _is_here(self, folders: Folders, entry: ManifestEntry) -> bool:
         folder, name = folders.of(entry.path)
         with contextlib.suppress(FileNotFoundError):
             here = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -273,7 +273,7 @@ class _Receiving(Copy):
                 return True
         return False
 
-    def _is_begun(self, folders: Folders, entry: Entry) -> bool:
+    def _is_begun(self, folders: Folders, entry: ManifestEntry) -> bool:
         """Tell whether a part was left by an earlier run, and remove those of other versions."""
         folder, name = folders.of(entry.path)
         left = self.left(entry, lambda: map(os.fsencode, os.listdir(folder)))  # noqa: PTH208 - folder is a descriptor
@@ -284,7 +284,7 @@ class _Receiving(Copy):
         return part in left
 
     def _complete(
-        self, folders: Folders, entry: Entry, handle: bytes, first: int, reads: deque[tuple[int, int, int]]
+        self, folders: Folders, entry: ManifestEntry, handle: bytes, first: int, reads: deque[tuple[int, int, int]]
     ) -> int:
         """Go on with a part, or begin it, until it is whole; return how much of it was there."""
         folder, name = folders.of(entry.path)
@@ -301,7 +301,7 @@ class _Receiving(Copy):
         return begun
 
     def _fetch(
-        self, entry: Entry, handle: bytes, descriptor: int, begun: int, reads: deque[tuple[int, int, int]]
+        self, entry: ManifestEntry, handle: bytes, descriptor: int, begun: int, reads: deque[tuple[int, int, int]]
     ) -> None:
         """Add to a part what it lacks, in order."""
         asked = begun + sum(length for _, _, length in reads)
@@ -318,11 +318,11 @@ class _Receiving(Copy):
                 reads.appendleft((self._sftp.ask_to_read(handle, *rest), *rest))
             _write(descriptor, data, offset)
 
-    def _ask_to_read(self, entry: Entry, handle: bytes, offset: int) -> tuple[int, int, int]:
+    def _ask_to_read(self, entry: ManifestEntry, handle: bytes, offset: int) -> tuple[int, int, int]:
         length = min(CHUNK, entry.size - offset)
         return self._sftp.ask_to_read(handle, offset, length), offset, length
 
-    def _must_be(self, entry: Entry, asked: int) -> None:
+    def _must_be(self, entry: ManifestEntry, asked: int) -> None:
         now = self._sftp.status(asked)
         if not is_version(entry, now.size, now.mtime):
             raise Changed
@@ -335,7 +335,7 @@ class _Receiving(Copy):
             self._rename(folders, entry, part, sync=not together)
         sync_folders(folders, {entry.path.rpartition(b"/")[0] for entry, _ in batch})
 
-    def _rename(self, folders: Folders, entry: Entry, part: bytes, *, sync: bool) -> None:
+    def _rename(self, folders: Folders, entry: ManifestEntry, part: bytes, *, sync: bool) -> None:
         try:
             folder, name = folders.of(entry.path)
             descriptor = os.open(part, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
@@ -351,7 +351,7 @@ class _Receiving(Copy):
             self._refuse(entry, error)
 
 
-def _begun(left: os.stat_result, entry: Entry) -> int:
+def _begun(left: os.stat_result, entry: ManifestEntry) -> int:
     """Return how many bytes of a part are the file's: written in order, and synced now and then."""
     if left.st_size > entry.size:
         return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders
-from devkit.transfer.remote.manifest import FILE, FOLDER, Entry, Offer
+from devkit.transfer.remote.manifest import FILE, FOLDER, ManifestEntry, Offer
 from devkit.transfer.remote.names import split
 from devkit.transfer.remote.wire import text
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
@@ -30,13 +30,13 @@ from devkit.transfer.shown import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devkit.transfer.ssh import Place
+    from devkit.transfer.ssh import RemotePath
 
 OURS = 0o600
 
 
 def send(
-    ssh: Sequence[str], offer: Offer, place: Place, *, anew: bool = False
+    ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Send what is offered, what looks the same there too if ``anew``; return plan and result as ``Outcome`` has them.
 
@@ -94,7 +94,7 @@ class _Sending(Copy):
                 what = f"{self._host}: {shown(path)} cannot be made"
                 raise DevkitError(what, f"{error}.") from error
 
-    def folder(self, entry: Entry) -> None:
+    def folder(self, entry: ManifestEntry) -> None:
         if entry.path.rpartition(b"/")[0] in self._unmade:
             self._unmade.add(entry.path)
             return
@@ -119,7 +119,7 @@ class _Sending(Copy):
                 self._there[folder] = {}
         return self._there[folder]
 
-    def file(self, entry: Entry, folders: Folders, source: bytes) -> None:
+    def file(self, entry: ManifestEntry, folders: Folders, source: bytes) -> None:
         """Put a file into place, unless it is there."""
         above, _, name = entry.path.rpartition(b"/")
         if above in self._unmade:
@@ -144,7 +144,7 @@ class _Sending(Copy):
         except (Refused, OSError) as error:
             self.fail(entry.path, reason(error))
 
-    def _send(self, entry: Entry, descriptor: int) -> None:
+    def _send(self, entry: ManifestEntry, descriptor: int) -> None:
         above, _, name = entry.path.rpartition(b"/")
         path = self._path(entry.path)
         folder = path[: -len(name)]
@@ -181,7 +181,7 @@ class _Sending(Copy):
         self.bytes += entry.size - begun
         self.same_bytes += begun
 
-    def _write(self, entry: Entry, descriptor: int, handle: bytes, begun: int) -> None:
+    def _write(self, entry: ManifestEntry, descriptor: int, handle: bytes, begun: int) -> None:
         waiting: deque[int] = deque()
         offset = begun
         _must_be(entry, descriptor)
@@ -205,7 +205,7 @@ class _Sending(Copy):
             raise
         _must_be(entry, descriptor)
 
-    def folders_last(self, entries: Sequence[Entry]) -> None:
+    def folders_last(self, entries: Sequence[ManifestEntry]) -> None:
         """Give the folders their modes and times, the innermost first."""
         for entry in reversed(entries):
             if entry.path not in self._unmade:
@@ -215,7 +215,7 @@ class _Sending(Copy):
                     self.fail(entry.path, reason(error))
 
 
-def _must_be(entry: Entry, descriptor: int) -> None:
+def _must_be(entry: ManifestEntry, descriptor: int) -> None:
     now = os.fstat(descriptor)
     if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (entry.size, entry.mtime_ns):
         raise Changed

@@ -336,20 +336,22 @@ def test_making_that_was_cut_off_is_begun_anew(devkit: Devkit, work: str, engine
 
 def test_gpu_without_nvidias_runtime_is_refused_and_nothing_is_left(engine: Engine, tmp_path: Path) -> None:
     client = engines.connect()
-    request = containers.Request("work", engine.image)
+    request = containers.ContainerRequest("work", engine.image)
     App().runs.root.mkdir(parents=True)
     spec = replace(containers.plan(App(), client, request, tmp_path), gpus=True)
     with pytest.raises(DevkitError, match="cannot give a GPU"):
         engines.create(client, spec, engines.me())
     assert engine.docker("ps", "-aq") == ""
     with pytest.raises(DevkitError, match="cannot have a GPU"):
-        containers.plan(App(), client, containers.Request("work", paddle="gpu"), tmp_path)
+        containers.plan(App(), client, containers.ContainerRequest("work", paddle="gpu"), tmp_path)
 
 
 def test_another_user_is_themselves_inside(engine: Engine, tmp_path: Path) -> None:
     client, ada = engines.connect(), Owner("ada", 4321, 4321, "0123abcd")
     App().runs.root.mkdir(parents=True)
-    spec = replace(containers.plan(App(), client, containers.Request("work", engine.image), tmp_path), user="4321:4321")
+    spec = replace(
+        containers.plan(App(), client, containers.ContainerRequest("work", engine.image), tmp_path), user="4321:4321"
+    )
     spec = replace(spec, environment={**spec.environment, "HOME": ada.home})
     raw = engines.create(client, spec, ada)
     status, said = raw.exec_run(["sh", "-c", "whoami; cd; pwd; touch here /ccache/mine && echo may"])

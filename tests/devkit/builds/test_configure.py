@@ -9,9 +9,9 @@ import pytest
 from devkit.builds import ninja
 from devkit.builds.configure import (
     GIB,
-    Change,
     Jobs,
     Need,
+    OptionChange,
     Python,
     is_whole,
     jobs,
@@ -94,7 +94,7 @@ def test_what_changed_and_what_is_no_longer_given_are_seen() -> None:
     stamp = Stamp({"A": "ON", "B": "1"}, {"A": "ON", "B": "1"})
     found = need({"A": "OFF", "C": "x"}, {"A": "ON", "B": "1"}, stamp, generated=True)
     assert found.why == "options changed"
-    assert found.changes == (Change("A", "ON", "OFF"), Change("C", None, "x"), Change("B", "1", None))
+    assert found.changes == (OptionChange("A", "ON", "OFF"), OptionChange("C", None, "x"), OptionChange("B", "1", None))
     assert found.dropped == ("B",)
 
 
@@ -102,7 +102,7 @@ def test_what_paddle_itself_forces_is_no_change_but_an_edit_of_the_cache_is() ->
     stamp = Stamp({"WITH_NCCL": "ON"}, {"WITH_NCCL": "OFF"})
     assert need({"WITH_NCCL": "ON"}, {"WITH_NCCL": "OFF"}, stamp, generated=True).why == ""
     found = need({"WITH_NCCL": "ON"}, {"WITH_NCCL": "ON"}, stamp, generated=True)
-    assert found.changes == (Change("WITH_NCCL", "ON", "ON"),)
+    assert found.changes == (OptionChange("WITH_NCCL", "ON", "ON"),)
 
 
 def test_another_interpreter_takes_all_that_the_old_one_left_out_of_the_cache() -> None:
@@ -113,7 +113,7 @@ def test_another_interpreter_takes_all_that_the_old_one_left_out_of_the_cache() 
 
 def test_a_folder_that_someone_else_configured_is_compared_by_its_cache() -> None:
     found = need({"A": "ON", "B": "2"}, {"A": "1", "B": "3"}, None, generated=True)
-    assert found.changes == (Change("B", "3", "2"),)
+    assert found.changes == (OptionChange("B", "3", "2"),)
     assert need({"A": "ON"}, {"A": "1"}, None, generated=True).why == "it was not configured by devkit"
 
 

@@ -14,7 +14,7 @@ from devkit.builds.configure import Jobs
 from devkit.builds.diagnosis import Cause
 from devkit.builds.mend import Mended, is_product, mend
 from devkit.builds.profiles import Profile
-from devkit.builds.request import Request
+from devkit.builds.request import BuildRequest
 from devkit.envs.resolve import Environment
 
 
@@ -23,15 +23,15 @@ def cause(fix: str, **words: str) -> Cause:
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def request_(tmp_path: Path) -> BuildRequest:
     build = tmp_path / "build"
     build.mkdir()
     environment = Environment("env", Path("python"), "asked for")
     told = python.Python("env", "python")
-    return Request(tmp_path, build, environment, told, Profile("cpu", "", {}, ""), {}, Jobs(8, 2))
+    return BuildRequest(tmp_path, build, environment, told, Profile("cpu", "", {}, ""), {}, Jobs(8, 2))
 
 
-def test_jobs_are_halved_down_to_one(request_: Request) -> None:
+def test_jobs_are_halved_down_to_one(request_: BuildRequest) -> None:
     did = []
     mended: Mended | None = Mended(request_, "")
     while mended is not None:
@@ -41,14 +41,14 @@ def test_jobs_are_halved_down_to_one(request_: Request) -> None:
 
 
 @pytest.mark.parametrize("fix", ["ownership", "policies"])
-def test_what_was_done_before_is_not_done_again(request_: Request, fix: str) -> None:
+def test_what_was_done_before_is_not_done_again(request_: BuildRequest, fix: str) -> None:
     mended = mend(App(), request_, cause(fix))
     assert mended is not None
     assert mended.request != request_
     assert mend(App(), mended.request, cause(fix)) is None
 
 
-def test_open_files_end_at_the_hard_limit(request_: Request) -> None:
+def test_open_files_end_at_the_hard_limit(request_: BuildRequest) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -57,7 +57,7 @@ def test_open_files_end_at_the_hard_limit(request_: Request) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_only_objects_and_libraries_of_the_build_folder_itself_are_removed(request_: Request) -> None:
+def test_only_objects_and_libraries_of_the_build_folder_itself_are_removed(request_: BuildRequest) -> None:
     outside, inside = request_.root / "mine.o", request_.build / "half.o"
     for path in (outside, inside, request_.build / "CMakeCache.txt"):
         path.write_text("half")
@@ -73,7 +73,7 @@ def test_only_objects_and_libraries_of_the_build_folder_itself_are_removed(reque
 
 
 def test_nothing_is_fetched_where_no_network_may_be_used_and_nothing_is_done_about_what_has_no_remedy(
-    request_: Request,
+    request_: BuildRequest,
 ) -> None:
     assert mend(App(), replace(request_, offline=True), cause("submodules")) is None
     assert mend(App(), request_, cause("")) is None

@@ -15,7 +15,7 @@ from devkit.builds.configure import Jobs
 from devkit.builds.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.builds.python import Python
 from devkit.builds.tree import Tree
-from devkit.doctor.machine import Limits, Memory
+from devkit.doctor.machine import Limits, MachineMemory
 from devkit.doctor.tools import TOOLS, Compilers, Found, Named
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def facts() -> Facts:
         python=Python("x", "/e/bin/python", "3.11.7", headers=True, purelib="/e/lib", library="/l/libpython3.11.so"),
         compilers=Compilers(tool("g++"), Found(tool("clang++").tool), "", ()),
         tools=tuple(tool(name) for name in ("cmake", "ninja", "git", "patchelf", "ccache")),
-        memory=Memory(64 * GIB, 60 * GIB, 0),
+        memory=MachineMemory(64 * GIB, 60 * GIB, 0),
         cores=16,
         limits=Limits(65536, 65536, GIB),
         disk_free=200 * GIB,
@@ -83,7 +83,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"python": replace(facts().python, library="")}, "Python", "broken", "its library is missing"),
         ({"python": replace(facts().python, missing=("yaml", "jinja2"))}, "packages", "broken", "lacks pyyaml, jinja2"),
         ({"python": replace(facts().python, complaint="no such file")}, "Python", "broken", "no such file"),
-        ({"memory": Memory(64 * GIB, 4 * GIB, 0)}, "memory", "warning", "the kernel may end one"),
+        ({"memory": MachineMemory(64 * GIB, 4 * GIB, 0)}, "memory", "warning", "the kernel may end one"),
         ({"disk_free": 5 * GIB}, "disk", "broken", "will not fit"),
         ({"disk_free": 30 * GIB}, "disk", "warning", "may take 40.0 GiB"),
         ({"disk_free": 3 * GIB, "configured": True}, "disk", "warning", "may take"),

@@ -94,10 +94,10 @@ def test_a_program_that_is_over_before_a_sample_is_known_to_the_kernel_unless_an
 
 
 def test_parts_of_a_build_keep_the_fuller_of_each() -> None:
-    one = memory.Memory(500, 3, 200, "kernel", "cc1plus")
-    two = memory.Memory(300, 4, 250, "samples", "ld")
-    assert memory.fuller(one, two) == memory.Memory(500, 7, 250, "samples", "ld")
-    assert memory.fuller(memory.Memory(), one) == one
+    one = memory.BuildMemory(500, 3, 200, "kernel", "cc1plus")
+    two = memory.BuildMemory(300, 4, 250, "samples", "ld")
+    assert memory.fuller(one, two) == memory.BuildMemory(500, 7, 250, "samples", "ld")
+    assert memory.fuller(memory.BuildMemory(), one) == one
 
 
 def test_a_process_that_is_gone_leaves_no_samples() -> None:

@@ -79,7 +79,7 @@ def test_a_busy_processor_is_to_look_at() -> None:
     ("total", "available", "state"), [(24, 20, "fine"), (24, 1, "warning"), (6, 5, "warning"), (8, 2, "fine")]
 )
 def test_memory(total: int, available: int, state: str) -> None:
-    assert machine.check_memory(machine.Memory(total * GIB, available * GIB, 0)).state == state
+    assert machine.check_memory(machine.MachineMemory(total * GIB, available * GIB, 0)).state == state
 
 
 def disk(purpose: str = "home", **changes: object) -> machine.Disk:

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from devkit.doctor import place
-from devkit.doctor.place import Place, check
+from devkit.doctor.place import Surroundings, check
 
 
 def test_ordinary_machine_is_not_spoken_of() -> None:
-    assert check(Place()) == []
+    assert check(Surroundings()) == []
 
 
 def test_ai_studio_says_what_a_restart_takes() -> None:
-    lost, *_ = check(Place(ai_studio=True, folders=(("environments", "/root/.local/share/devkit"),)))
+    lost, *_ = check(Surroundings(ai_studio=True, folders=(("environments", "/root/.local/share/devkit"),)))
     assert lost.state == "warning"
     assert "environments in /root/.local/share/devkit" in lost.why
     assert lost.remedy.startswith("export XDG_DATA_HOME=/home/aistudio/work/")
-    (kept,) = check(Place(ai_studio=True, folders=(("environments", f"{place.AI_STUDIO_STAYS}/x"),)))
+    (kept,) = check(Surroundings(ai_studio=True, folders=(("environments", f"{place.AI_STUDIO_STAYS}/x"),)))
     assert kept.state == "fine"
 
 
 def test_wsl_says_what_windows_does_to_a_checkout() -> None:
-    (old,) = check(Place(wsl=1))
+    (old,) = check(Surroundings(wsl=1))
     assert old.state == "broken"
-    (fine,) = check(Place(wsl=2, directory="/home/ada/Paddle"))
+    (fine,) = check(Surroundings(wsl=2, directory="/home/ada/Paddle"))
     assert fine.state == "fine"
     settings = {"core.autocrlf": "true", "core.symlinks": "false"}
-    found = check(Place(wsl=2, directory="/mnt/c/Users/ada/Paddle", git=settings))
+    found = check(Surroundings(wsl=2, directory="/mnt/c/Users/ada/Paddle", git=settings))
     assert [each.name for each in found] == ["WSL", "disk of Windows", "line ends", "links"]
     assert all(each.remedy for each in found[1:])
-    assert [each.name for each in check(Place(wsl=2, directory="/mnt/cache"))] == ["WSL"]
+    assert [each.name for each in check(Surroundings(wsl=2, directory="/mnt/cache"))] == ["WSL"]
 
 
 def test_limits_of_a_control_group_are_shown() -> None:
-    (limits,) = check(Place(quota=1.5, memory=8 << 30, version=1))
+    (limits,) = check(Surroundings(quota=1.5, memory=8 << 30, version=1))
     assert limits.text == "control group v1: 1.50 cores, 8.00 GiB"

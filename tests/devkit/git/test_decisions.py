@@ -10,9 +10,18 @@ import pytest
 from devkit.errors import UsageError
 from devkit.git.changes import Change, obstacles, parse_raw, rebuilt
 from devkit.git.command import branch_name, environment, line, quoted, word
-from devkit.git.roles import Request
+from devkit.git.roles import PullRequest
 from devkit.git.snapshot import Checkout, File, Snapshot, decode, encode
-from devkit.git.state import Entry, Place, State, Status, Worktree, parse_config, parse_status, parse_worktrees
+from devkit.git.state import (
+    CloneDirs,
+    State,
+    Status,
+    StatusEntry,
+    Worktree,
+    parse_config,
+    parse_status,
+    parse_worktrees,
+)
 from devkit.git.wip import NOTHING, Item, Now, Side, decide
 from devkit.pr.arrival import Arrival, CheckoutMode, FetchOptions, Relation
 from devkit.pr.fetch import plan
@@ -20,7 +29,7 @@ from devkit.pr.forge import summary_of_checks
 from devkit.pr.summary import parse_shortstat
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
-REQUEST = Request(7, "upstream")
+REQUEST = PullRequest(7, "upstream")
 SET = "git config --local branch.pr/7."
 CONFIGURED = {
     "branch.pr/7.remote": ("upstream",),
@@ -30,7 +39,7 @@ CONFIGURED = {
 
 
 def state(branch: str = "develop", worktrees: tuple[Worktree, ...] = (), seen: str = "") -> State:
-    place = Place(Path("/x/.git"), Path("/x/.git"), Path("/x"))
+    place = CloneDirs(Path("/x/.git"), Path("/x/.git"), Path("/x"))
     refs = {REQUEST.tracking: seen} if seen else {}
     return State(place, A, branch, refs, {}, {}, CONFIGURED, (), worktrees)
 
@@ -92,7 +101,7 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     for name in ("changed", "loose", "ignored", "folder/deep", "file"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
-    dirty = Entry("changed", ".M", "N...", ("100644", A), ("100644", A))
+    dirty = StatusEntry("changed", ".M", "N...", ("100644", A), ("100644", A))
     status = Status((dirty,), ("loose", "folder/deep"))
     added = [change(name, "") for name in ("loose", "ignored", "folder", "file/below", "free")]
     found = obstacles([change("changed"), *added], status, tmp_path)

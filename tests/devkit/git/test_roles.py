@@ -9,7 +9,7 @@ import pytest
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
 from devkit.git.roles import base_branch, base_remote, fork_remote, locate, parse_request, request_of
-from devkit.git.state import Place, State
+from devkit.git.state import CloneDirs, State
 
 PADDLE = "https://github.com/PaddlePaddle/Paddle.git"
 MINE = "git@github.com:me/Paddle.git"
@@ -18,7 +18,7 @@ MINE = "git@github.com:me/Paddle.git"
 def state(remotes: dict[str, str], **more: str) -> State:
     config = {f"remote.{name}.url": (url,) for name, url in remotes.items()}
     config |= {key.replace("__", "."): (value,) for key, value in more.items() if "refs" not in key}
-    place = Place(Path("/x/.git"), Path("/x/.git"), Path("/x"))
+    place = CloneDirs(Path("/x/.git"), Path("/x/.git"), Path("/x"))
     refs = dict.fromkeys(more.get("refs", "").split(), "1" * 40)
     symrefs = {"refs/remotes/upstream/HEAD": "refs/remotes/upstream/trunk"} if more.get("refs") == "" else {}
     return State(place, "1" * 40, "x", refs, {}, symrefs, config, (), ())

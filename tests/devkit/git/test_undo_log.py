@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from devkit.git.journal import After, Entry
+from devkit.git.journal import After, JournalEntry
 from devkit.git.undo import operation_log
 
 LEFT = After({}, {}, {}, {})
 
 
-def run(name: str, number: int, undoes: str = "", *, killed: bool = False) -> Entry:
-    return Entry(name, name, 0, after=None if killed else LEFT, undoes=undoes, sequence=number)
+def run(name: str, number: int, undoes: str = "", *, killed: bool = False) -> JournalEntry:
+    return JournalEntry(name, name, 0, after=None if killed else LEFT, undoes=undoes, sequence=number)
 
 
-def log(*entries: Entry) -> tuple[list[str], list[str]]:
+def log(*entries: JournalEntry) -> tuple[list[str], list[str]]:
     found = operation_log(entries)
     return [entry.id for entry in found.done], [entry.id for entry in found.undone]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.runs import Entry
+from devkit.runs import RecordedRun
 from devkit.training.curves import Side, compare, curve, differing
 
 if TYPE_CHECKING:
@@ -39,12 +39,12 @@ def test_the_curve_of_a_killed_run_is_read_up_to_its_last_whole_line(tmp_path: P
     lines = [json.dumps({"event": "step", "step": step, "loss": 1.0 / step}) for step in (1, 2)]
     (tmp_path / "events.jsonl").write_text("\n".join(['{"event": "start"}', *lines, '{"event": "st']))
 
-    assert curve(Entry(tmp_path, {"id": "a"})) == {1: 1.0, 2: 0.5}
+    assert curve(RecordedRun(tmp_path, {"id": "a"})) == {1: 1.0, 2: 0.5}
 
 
 def test_a_run_without_losses_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DevkitError, match="run a has no losses"):
-        curve(Entry(tmp_path, {"id": "a", "command": "bench attn", "status": 0}))
+        curve(RecordedRun(tmp_path, {"id": "a", "command": "bench attn", "status": 0}))
 
 
 def test_the_options_that_differ_are_named() -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.runs import Entry
+from devkit.runs import RecordedRun
 from devkit.training.report import MOST_POINTS, chart, crc32c, page, series, table, tensorboard, thinned, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def entry(folder: Path, run: str = "7f3a", *, nasty: str = "") -> Entry:
+def entry(folder: Path, run: str = "7f3a", *, nasty: str = "") -> RecordedRun:
     folder.mkdir()
     events = [
         {
@@ -38,7 +38,7 @@ def entry(folder: Path, run: str = "7f3a", *, nasty: str = "") -> Entry:
         "reproduce": f"devkit train {nasty}",
         "arguments": {"options": {"seed": int(run, 16), "stage": 2}},
     }
-    return Entry(folder, record)
+    return RecordedRun(folder, record)
 
 
 class Names(HTMLParser):
@@ -112,4 +112,4 @@ def test_files_that_are_there_are_not_written_over(tmp_path: Path) -> None:
 def test_a_run_without_steps_has_no_page(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").touch()
     with pytest.raises(DevkitError, match="took no step"):
-        series(Entry(tmp_path, {"id": "a", "command": "train", "status": 0, "started": ""}))
+        series(RecordedRun(tmp_path, {"id": "a", "command": "train", "status": 0, "started": ""}))

@@ -8,7 +8,7 @@ import pytest
 from devkit.errors import DevkitError, UsageError
 from devkit.gpus import Gpu
 from devkit.kernels.training.options import Options
-from devkit.runs import Entry
+from devkit.runs import RecordedRun
 from devkit.training.nodes import launcher_environment
 from devkit.training.request import Nodes, checked, ranks_here, resumed
 
@@ -66,7 +66,9 @@ def test_machines_must_have_a_number_and_a_place_to_meet(nodes: tuple[int, int, 
 
 def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of_today(tmp_path: Path) -> None:
     before = replace(OPTIONS, steps=99, seed=7, world_size=4, device="gpu")
-    entry = Entry(tmp_path, {"id": "a", "command": "train", "arguments": {"options": asdict(before)}, "status": 1})
+    entry = RecordedRun(
+        tmp_path, {"id": "a", "command": "train", "arguments": {"options": asdict(before)}, "status": 1}
+    )
 
     options = resumed(entry, replace(OPTIONS, stage=3), {"stage"})
 
@@ -75,7 +77,7 @@ def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of
 
 def test_only_training_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(DevkitError, match="is no training"):
-        resumed(Entry(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, set())
+        resumed(RecordedRun(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, set())
 
 
 def test_options_that_no_run_can_have_are_a_usage_error_with_the_device_sides_own_words() -> None:

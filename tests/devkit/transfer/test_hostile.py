@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import Choice, Entry, Offer, Source, describe, pack, unpack
+from devkit.transfer.remote.manifest import Choice, ManifestEntry, Offer, Source, describe, pack, unpack
 from devkit.transfer.remote.names import Ignore, collisions, link_stays_inside, part_name, split
 from devkit.transfer.remote.receiver import Options, Receiver
 
@@ -49,7 +49,7 @@ def test_a_path_that_leads_out_is_refused(path: bytes) -> None:
     with pytest.raises(wire.ProtocolError):
         split(path)
     with pytest.raises(wire.ProtocolError):
-        unpack(pack(Entry("f", path)), [])
+        unpack(pack(ManifestEntry("f", path)), [])
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,9 @@ def test_a_request_for_what_is_not_offered_ends_the_transfer(frame: tuple[int, b
     assert [type(each) for each in raised] == [wire.ProtocolError]
 
 
-def _answers(tmp_path: Path, manifest: list[Entry], *frames: tuple[int, bytes]) -> BaseException | dict[str, Any]:
+def _answers(
+    tmp_path: Path, manifest: list[ManifestEntry], *frames: tuple[int, bytes]
+) -> BaseException | dict[str, Any]:
     """Let an honest receiver hear a manifest and answers, and return what came of it."""
     ours, theirs = _sockets()
     liar = wire.Channel(ours, ours, silence_s=5)
@@ -279,7 +281,7 @@ def _answers(tmp_path: Path, manifest: list[Entry], *frames: tuple[int, bytes]) 
         os.close(theirs)
 
 
-FILE = Entry("f", b"file", size=10)
+FILE = ManifestEntry("f", b"file", size=10)
 
 
 def _data(index: int, offset: int, data: bytes) -> tuple[int, bytes]:
@@ -319,23 +321,23 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "manifest",
     [
-        [Entry("h", b"hard", target=b"0")],
-        [FILE, Entry("h", b"hard", target=b"99")],
-        [FILE, Entry("h", b"hard", target=b"../file")],
-        [Entry("l", b"link", target=b"")],
-        [Entry("x", b"odd")],
-        [Entry("f", b"file", size=-1)],
-        [Entry("f", b"file", size=2**63)],
-        [Entry("f", b"../file", size=1)],
+        [ManifestEntry("h", b"hard", target=b"0")],
+        [FILE, ManifestEntry("h", b"hard", target=b"99")],
+        [FILE, ManifestEntry("h", b"hard", target=b"../file")],
+        [ManifestEntry("l", b"link", target=b"")],
+        [ManifestEntry("x", b"odd")],
+        [ManifestEntry("f", b"file", size=-1)],
+        [ManifestEntry("f", b"file", size=2**63)],
+        [ManifestEntry("f", b"../file", size=1)],
     ],
 )
-def test_a_manifest_that_lies_is_refused(manifest: list[Entry], tmp_path: Path) -> None:
+def test_a_manifest_that_lies_is_refused(manifest: list[ManifestEntry], tmp_path: Path) -> None:
     assert type(_answers(tmp_path, manifest)) is wire.ProtocolError
     assert not (tmp_path / "there").exists()
 
 
 def test_modes_that_give_rights_away_do_not_arrive(tmp_path: Path) -> None:
-    _answers(tmp_path, [Entry("f", b"empty", size=0, mode=0o6777)])
+    _answers(tmp_path, [ManifestEntry("f", b"empty", size=0, mode=0o6777)])
     assert (tmp_path / "there" / "empty").stat().st_mode & 0o7000 == 0
 
 
@@ -360,11 +362,13 @@ def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: p
     refused = taken = 0
     (tmp_path / "canary").write_text("untouched")
     for _ in range(300 * FUZZ):
-        manifest: list[Entry] = []
+        manifest: list[ManifestEntry] = []
         for _ in range(10):
             path = b"/".join(chance.choice(pieces) for _ in range(chance.randint(1, 5)))
             kind = chance.choice("fdl")
-            entry = Entry(kind, path, target=b"/".join(chance.choice(pieces) for _ in range(3)) if kind == "l" else b"")
+            entry = ManifestEntry(
+                kind, path, target=b"/".join(chance.choice(pieces) for _ in range(3)) if kind == "l" else b""
+            )
             try:
                 unpack(pack(entry), manifest)
                 taken += 1
@@ -418,7 +422,10 @@ def test_a_source_beyond_the_offer_cannot_be_opened(tmp_path: Path) -> None:
     root = os.open(tmp_path / "root", os.O_RDONLY)
     status = (tmp_path / "secret").stat()
     lie = Offer(
-        [Entry("f", b"x", size=6, mtime_ns=status.st_mtime_ns)], [Source(root, b"../secret")], [], one_file=False
+        [ManifestEntry("f", b"x", size=6, mtime_ns=status.st_mtime_ns)],
+        [Source(root, b"../secret")],
+        [],
+        one_file=False,
     )
     with pytest.raises(wire.Closed):
         transfer(lie, tmp_path / "there")

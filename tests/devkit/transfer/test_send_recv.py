@@ -21,7 +21,7 @@ from devkit.errors import UsageError
 from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, parse_size, proven
 from devkit.transfer.remote.names import MAX_DEPTH
 from devkit.transfer.remote.wire import ProtocolError
-from devkit.transfer.ssh import Place, fast_ciphers, parse_place
+from devkit.transfer.ssh import RemotePath, fast_ciphers, parse_place
 
 from .conftest import REPOSITORY, Hosts, nest, tree
 
@@ -203,16 +203,16 @@ def test_a_host_that_is_none_is_refused(word: str) -> None:
 
 
 def test_places_are_told_from_paths() -> None:
-    assert parse_place("gpu7:work") == Place("gpu7", "work")
-    assert parse_place("me@gpu7:") == Place("me@gpu7", "")
-    assert parse_place("[::1]:/x:y") == Place("[::1]", "/x:y")
-    assert Place("me@[::1]", "x").address == "me@::1"
+    assert parse_place("gpu7:work") == RemotePath("gpu7", "work")
+    assert parse_place("me@gpu7:") == RemotePath("me@gpu7", "")
+    assert parse_place("[::1]:/x:y") == RemotePath("[::1]", "/x:y")
+    assert RemotePath("me@[::1]", "x").address == "me@::1"
     assert parse_place("./a:b") is None
     assert parse_place("plain") is None
-    assert parse_recv(["h:a", "h:b", "./c:d"]) == ([(Place("h", "a"), ("a", "b"))], "./c:d")
-    both = [(Place("h", "a"), ("a", "c")), (Place("g", "b"), ("b", "d"))]
+    assert parse_recv(["h:a", "h:b", "./c:d"]) == ([(RemotePath("h", "a"), ("a", "b"))], "./c:d")
+    both = [(RemotePath("h", "a"), ("a", "c")), (RemotePath("g", "b"), ("b", "d"))]
     assert parse_recv(["h:a", "g:b", "h:c,g:d", "."]) == (both, ".")
-    assert parse_send(["a", "h:x,y"]) == (("a",), [Place("h", "x,y")])
+    assert parse_send(["a", "h:x,y"]) == (("a",), [RemotePath("h", "x,y")])
     with pytest.raises(UsageError) as said:
         parse_send(["h:x"])
     assert said.value.why == "Nothing stands before h:x."

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer.remote.manifest import FILE, Entry
+from devkit.transfer.remote.manifest import FILE, ManifestEntry
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp import receiving
 from devkit.transfer.sftp.copying import version_name
-from devkit.transfer.ssh import Place
+from devkit.transfer.ssh import RemotePath
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +90,7 @@ def ssh(tmp_path: Path) -> list[str]:
 
 def received(ssh: list[str], path: str, into: Path) -> dict[str, object]:
     """Receive a path of the server, and return the result."""
-    return receiving.receive(ssh, Place("h", path), [path], f"{into}/")[1]
+    return receiving.receive(ssh, RemotePath("h", path), [path], f"{into}/")[1]
 
 
 @pytest.mark.parametrize("how", ["honest", "short", "no attributes"])
@@ -166,7 +166,7 @@ def test_what_a_restart_may_have_lost_is_fetched_again(
 ) -> None:
     monkeypatch.setenv("FAKE_SFTP", "honest")
     monkeypatch.setattr(receiving, "SYNCED", 1 << 16)
-    entry = Entry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
+    entry = ManifestEntry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / os.fsdecode(version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
     monkeypatch.setattr(receiving, "_started", lambda: time.time() + 60)
@@ -183,7 +183,7 @@ def test_a_folder_is_listed_once_for_what_is_left_of_other_versions_and_only_if_
     into = tmp_path / "here" / "folder"
     into.mkdir(parents=True)
     for name in (b"a", b"c", b"elsewhere"):
-        other = Entry(FILE, name, 7, mtime_ns=7)
+        other = ManifestEntry(FILE, name, 7, mtime_ns=7)
         (into / os.fsdecode(version_name(name, other))).write_text("other")
     kept = os.fsdecode(version_name(b"elsewhere", other))
     listed = []

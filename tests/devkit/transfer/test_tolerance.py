@@ -16,7 +16,7 @@ from devkit.errors import UsageError
 from devkit.transfer import copy
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import NO_SIZE
-from devkit.transfer.ssh import Place, parse_place
+from devkit.transfer.ssh import RemotePath, parse_place
 
 from .conftest import as_nobody, offer, transfer, tree
 
@@ -192,9 +192,9 @@ def test_an_empty_word_is_no_name() -> None:
 
 
 def test_an_address_of_ssh_names_a_port_and_a_path() -> None:
-    assert parse_place("ssh://me@gpu7:2222/data/a%20b") == Place("me@gpu7", "/data/a b", 2222)
-    assert parse_place("ssh://gpu7/~/work") == Place("gpu7", "work")
-    assert parse_place("ssh://[::1]:22") == Place("[::1]", "", 22)
+    assert parse_place("ssh://me@gpu7:2222/data/a%20b") == RemotePath("me@gpu7", "/data/a b", 2222)
+    assert parse_place("ssh://gpu7/~/work") == RemotePath("gpu7", "work")
+    assert parse_place("ssh://[::1]:22") == RemotePath("[::1]", "", 22)
     for wrong in ("ssh://-oProxyCommand=x/a", "ssh://a b/c", "ssh://h:99999/a", "ssh:///a"):
         with pytest.raises(UsageError):
             parse_place(wrong)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from devkit.transfer.http_download.work import Work
+from devkit.transfer.http_download.work import RangeQueue
 
 SPANS = [(0, 4), (4, 8), (8, 12)]
 
 
 def test_the_open_answer_keeps_the_range_that_it_begins_with() -> None:
     async def check() -> None:
-        work = Work(SPANS, 2, at=0)
+        work = RangeQueue(SPANS, 2, at=0)
         assert await work.take() == (4, 8)
         assert await work.take(0) == (0, 4)
 
@@ -20,7 +20,7 @@ def test_the_open_answer_keeps_the_range_that_it_begins_with() -> None:
 
 def test_the_open_answer_waits_for_what_it_goes_on_with_until_another_range_was_answered() -> None:
     async def check() -> None:
-        work = Work(SPANS, 2, at=0)
+        work = RangeQueue(SPANS, 2, at=0)
         assert await work.take(0) == (0, 4)
         assert await work.take() == (4, 8)
         work.done()
@@ -35,7 +35,7 @@ def test_the_open_answer_waits_for_what_it_goes_on_with_until_another_range_was_
 
 def test_the_open_answer_takes_any_range_once_the_server_answers_ranges() -> None:
     async def check() -> None:
-        work = Work(SPANS, 2, at=0)
+        work = RangeQueue(SPANS, 2, at=0)
         assert await work.take(0) == (0, 4)
         assert await work.take() == (4, 8)
         work.answered()
@@ -47,7 +47,7 @@ def test_the_open_answer_takes_any_range_once_the_server_answers_ranges() -> Non
 
 def test_nothing_is_left_once_all_ranges_are_done() -> None:
     async def check() -> None:
-        work = Work(SPANS[:1], 1, at=0)
+        work = RangeQueue(SPANS[:1], 1, at=0)
         assert await work.take(0) == (0, 4)
         work.done()
         assert await work.take(4) is None

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from devkit.transfer.copy import Outcome, Watch
+from devkit.transfer.copy import CopyOutcome, Watch
 from devkit.transfer.http_download.address import parse_address
 from devkit.transfer.http_download.get import fetch
 from devkit.transfer.http_download.options import FetchOptions
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def get(url: str, destination: Path | str, **wish: Any) -> Outcome:
+def get(url: str, destination: Path | str, **wish: Any) -> CopyOutcome:
     """Fetch in this process."""
     return fetch(
         parse_address(url), FetchOptions(str(destination), **wish), Watch(lambda _plan: None, lambda _count: None)
