@@ -74,8 +74,8 @@ def command(
             run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
-    for each in found.suspects:
-        app.console.answer(f"{each[:10]}  {found.subjects[each]}")
+    for suspect in found.suspects:
+        app.console.answer(f"{suspect[:10]}  {found.subjects[suspect]}")
     if status:
         app.console.look("one of these is the first bad commit; those between could not be tried")
     else:

@@ -76,17 +76,17 @@ def command(
             with app.console.progress("reading the branch"):
                 branch = reading.read(app, root, left, title=title, body=body)
             findings = fast_checks.check(branch)
-            for each in findings:
-                show(app, each)
+            for finding in findings:
+                show(app, finding)
             mended: list[str] = []
             if not fast and (branch.commits or branch.added):
                 more, mended = _slow(app, session, state, left.commit, env, run, fix=fix)
                 for each in more:
                     show(app, each)
                 findings += more
-            wrong = [each for each in findings if each.level == "wrong"]
+            wrong = [finding for finding in findings if finding.level == "wrong"]
             status = ExitStatus.VERDICT if wrong else ExitStatus.DONE
-            result = {"base": asdict(left), "findings": [asdict(each) for each in findings], "mended": mended}
+            result = {"base": asdict(left), "findings": [asdict(finding) for finding in findings], "mended": mended}
             run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
@@ -102,7 +102,7 @@ def _plan(app: App, root: Path, base: str) -> list[str]:
     from devkit.checks import slow
 
     files = sorted({*changes.lines(app.runner, root, base, ()), *changes.untracked(app.runner, root)})
-    line = slow.pre_commit_line(root, [each for each in files if (root / each).exists()])
+    line = slow.pre_commit_line(root, [file for file in files if (root / file).exists()])
     return [shlex.join(line)] if line else []
 
 
@@ -110,7 +110,7 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], m
     """Say what it comes to."""
     for name in mended:
         app.console.done(f"fixed: {name}")
-    wrong = sum(each.level == "wrong" for each in findings)
+    wrong = sum(finding.level == "wrong" for finding in findings)
     looks = len(findings) - wrong
     told = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
     if wrong:

@@ -35,11 +35,11 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> int:
         findings = examine(app, env)
     counts = tally(findings)
     if as_json:
-        app.console.json({"checks": [asdict(each) for each in findings], "summary": counts})
+        app.console.json({"checks": [asdict(finding) for finding in findings], "summary": counts})
     else:
-        column = max(len(each.name) for each in findings) + 6
-        for each in findings:
-            show(app.console, each, column)
+        column = max(len(finding.name) for finding in findings) + 6
+        for finding in findings:
+            show(app.console, finding, column)
         app.console.answer(f"  {counts['fine']} fine, {counts['warning']} to look at, {counts['broken']} broken", "dim")
     return ExitStatus.VERDICT if counts["broken"] else ExitStatus.DONE
 

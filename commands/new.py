@@ -57,10 +57,10 @@ def command(
     files = rendering.render(f"new/{kind}", Path(folder), name=name, camel=camel)
     rendering.check_new(files)
     if dry_run:
-        app.console.plan([f"write {each.path}" for each in files])
+        app.console.plan([f"write {file.path}" for file in files])
         return
     rendering.write(files)
     if as_json:
         app.console.json(rendering.outcome(files))
-    app.console.done(f"{kind}: {', '.join(str(each.path) for each in files)}")
+    app.console.done(f"{kind}: {', '.join(str(file.path) for file in files)}")
     app.console.next(KINDS[kind].format(name=name))

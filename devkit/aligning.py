@@ -54,13 +54,13 @@ class Plan:
     def lines(self) -> list[str]:
         """The lines that a person may read."""
         both = (self.a, self.b)
-        revisions = [each.model.revision for each in both if each.model.revision]
-        rows = [f"git worktree add --detach FOLDER {shlex.quote(each)}" for each in revisions]
+        revisions = [side.model.revision for side in both if side.model.revision]
+        rows = [f"git worktree add --detach FOLDER {shlex.quote(revision)}" for revision in revisions]
         return [
             *rows,
             *(
-                f"{shlex.join(each.environment.argv('align'))}  # {each.model.file}:{each.model.function}"
-                for each in both
+                f"{shlex.join(side.environment.argv('align'))}  # {side.model.file}:{side.model.function}"
+                for side in both
             ),
         ]
 
@@ -76,7 +76,7 @@ class Aligned:
     @property
     def first(self) -> dict[str, Any] | None:
         """The first layer where they part."""
-        return next((each for each in self.rows if each["verdict"] == "parts"), None)
+        return next((row for row in self.rows if row["verdict"] == "parts"), None)
 
 
 def parse(text: str) -> Model:
@@ -108,8 +108,8 @@ def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, pe
 
         with open_session(app, changes=False) as session:
             a, b = (
-                replace(each, revision=commit_of(session, each.revision, "the revision")) if each.revision else each
-                for each in (a, b)
+                replace(model, revision=commit_of(session, model.revision, "the revision")) if model.revision else model
+                for model in (a, b)
             )
     return Plan(Side(a, one), Side(b, two), names)
 

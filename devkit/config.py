@@ -175,7 +175,7 @@ class Config:
         """Return the settings that hold in ``directory`` (the current one by default)."""
         start = (directory or Path.cwd()).resolve()
         project = next(
-            (each / PROJECT_FILE for each in (start, *start.parents) if (each / PROJECT_FILE).is_file()), None
+            (path / PROJECT_FILE for path in (start, *start.parents) if (path / PROJECT_FILE).is_file()), None
         )
         return cls(config_home() / "config.toml", project)
 

@@ -80,11 +80,17 @@ def _gpu(nvml: Any, handle: Any, index: int, driver: str, cuda: str) -> Gpu:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     computing = []
     with contextlib.suppress(nvml.NVMLError):
-        for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+        for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
             name = "a program of another container or user"
             with contextlib.suppress(nvml.NVMLError):
-                name = nvml.nvmlSystemGetProcessName(each.pid)
-            computing.append(Process(each.pid, name, (each.usedGpuMemory or 0) >> 20))
+                name = nvml.nvmlSystemGetProcessName(process.pid)
+            computing.append(
+                Process(
+                    process.pid,
+                    name,
+                    (process.usedGpuMemory or 0) >> 20,
+                )
+            )
     name = nvml.nvmlDeviceGetName(handle)
     uuid = f"{nvml.nvmlDeviceGetUUID(handle)}"
     return Gpu(index, name, driver, cuda, memory.total >> 20, memory.free >> 20, tuple(computing), uuid)
@@ -103,10 +109,10 @@ def choose(present: Sequence[Gpu], asked: str, environ: Mapping[str, str] | None
     if not asked:
         return list(present) if visible is None else _visible(present, visible)
     chosen: list[Gpu] = []
-    for part in filter(None, (each.strip() for each in asked.split(","))):
+    for part in filter(None, (word.strip() for word in asked.split(","))):
         found = _named(present, part)
         if found is None:
-            there = ", ".join(str(each.index) for each in present) or "none"
+            there = ", ".join(str(gpu.index) for gpu in present) or "none"
             raise UsageError(
                 f"there is no GPU {part}",
                 f"This machine's GPUs: {there}.",
@@ -121,7 +127,7 @@ def choose(present: Sequence[Gpu], asked: str, environ: Mapping[str, str] | None
 
 def _visible(present: Sequence[Gpu], variable: str) -> list[Gpu]:
     chosen: list[Gpu] = []
-    for part in (each.strip() for each in variable.split(",")):
+    for part in (word.strip() for word in variable.split(",")):
         found = _named(present, part)
         if found is None or found in chosen:
             break
@@ -132,14 +138,14 @@ def _visible(present: Sequence[Gpu], variable: str) -> list[Gpu]:
 def _named(present: Sequence[Gpu], name: str) -> Gpu | None:
     """Return the GPU of an index, or of a UUID or its beginning where only one begins so."""
     if name.isdigit():
-        return next((each for each in present if each.index == int(name)), None)
-    found = [each for each in present if name.startswith(("GPU-", "MIG-")) and each.uuid.startswith(name)]
+        return next((gpu for gpu in present if gpu.index == int(name)), None)
+    found = [gpu for gpu in present if name.startswith(("GPU-", "MIG-")) and gpu.uuid.startswith(name)]
     return found[0] if len(found) == 1 else None
 
 
 def names(chosen: Sequence[Gpu]) -> tuple[int | str, ...]:
     """Return what CUDA_VISIBLE_DEVICES calls GPUs whatever order CUDA counts them in: UUIDs, where they are known."""
-    return tuple(each.uuid or each.index for each in chosen)
+    return tuple(gpu.uuid or gpu.index for gpu in chosen)
 
 
 def refuse_busy(chosen: Sequence[Gpu], *, force: bool, line: str) -> None:

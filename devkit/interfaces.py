@@ -61,7 +61,9 @@ def interfaces() -> list[Interface]:
     for name, addresses in psutil.net_if_addrs().items():
         told = stats.get(name)
         internet = tuple(
-            each.address.partition("%")[0] for each in addresses if each.family in {socket.AF_INET, socket.AF_INET6}
+            address.address.partition("%")[0]
+            for address in addresses
+            if address.family in {socket.AF_INET, socket.AF_INET6}
         )
         found.append(
             Interface(
@@ -82,9 +84,9 @@ def for_collectives(found: list[Interface], environ: dict[str, str] | None = Non
     for variable in ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"):
         if named.get(variable):
             return named[variable], variable
-    usable = [each for each in found if each.up and each.addresses]
-    chosen = next((each for each in usable if each.default), None) or next(
-        (each for each in usable if not each.virtual), None
+    usable = [interface for interface in found if interface.up and interface.addresses]
+    chosen = next((interface for interface in usable if interface.default), None) or next(
+        (interface for interface in usable if not interface.virtual), None
     )
     if chosen is None:
         return "lo", "nothing else is up: ranks of this machine alone"

@@ -66,7 +66,7 @@ def _folder(name: str, variable: str, below: str, standard: str) -> Path:
     own = own_home()
     if own:
         return own / name
-    if any(Path(os.environ.get(each, "")).is_absolute() for each in ("HOME", variable)):
+    if any(Path(os.environ.get(word, "")).is_absolute() for word in ("HOME", variable)):
         return Path(standard)
     return user_home() / below / "devkit"  # what platformdirs says is below a folder named ~, or below /
 
@@ -89,7 +89,7 @@ def cache_home() -> Path:
 
 def can_be_made(folder: Path) -> bool:
     """Tell whether a folder, or what is missing of the way to it, may be written by this user."""
-    there = next((each for each in (folder, *folder.parents) if each.exists()), Path("/"))
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

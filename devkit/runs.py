@@ -280,15 +280,17 @@ class RunStore:
         Raises:
             DevkitError: there is none, or several begin so.
         """
-        entries = [each for each in self.entries() if str(each.record.get("command", "")).startswith(command)]
-        entries = [each for each in entries if not exact or each.record["command"] == command]
+        entries = [entry for entry in self.entries() if str(entry.record.get("command", "")).startswith(command)]
+        entries = [entry for entry in entries if not exact or entry.record["command"] == command]
         if name == "last" and entries:
             return entries[0]
-        found = [each for each in entries if each.id == name] or [each for each in entries if each.id.startswith(name)]
+        found = [entry for entry in entries if entry.id == name] or [
+            each for each in entries if each.id.startswith(name)
+        ]
         if len(found) == 1:
             return found[0]
         if found:
-            why = f"{', '.join(each.id for each in found)} begin so."
+            why = f"{', '.join(recorded_run.id for recorded_run in found)} begin so."
             raise DevkitError(f"{name} is not one run", why, f"devkit runs show {found[0].id}")
         kind = f" of {command}" if command else ""
         raise DevkitError(f"there is no run {name}{kind}", "", "devkit runs list")

@@ -81,10 +81,10 @@ def limits(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Limi
         return Limits(_least(quotas), _least([each for each in memory if each and each < NO_LIMIT]), 1)
     folders = _above(root, paths.get("", ""))
     quotas = []
-    for each in folders:
-        quota_text, _, period_text = _read(f"{each}/cpu.max").strip().partition(" ")
+    for folder in folders:
+        quota_text, _, period_text = _read(f"{folder}/cpu.max").strip().partition(" ")
         quotas.append(int(quota_text) / int(period_text) if quota_text.isdigit() and period_text.isdigit() else None)
-    return Limits(_least(quotas), _least([_number(each, "memory.max") for each in folders]))
+    return Limits(_least(quotas), _least([_number(folder, "memory.max") for folder in folders]))
 
 
 def memory_left(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int | None:
@@ -130,7 +130,7 @@ def _number(folder: str, name: str) -> int | None:
 
 
 def _least(values: Sequence[Any]) -> Any:
-    return min((each for each in values if each is not None), default=None)
+    return min((value for value in values if value is not None), default=None)
 
 
 def cores() -> int:

@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home without settings, records or caches; git's identity is a test's."""
     folder = tmp_path_factory.mktemp("home")
-    for name in [each for each in os.environ if each.startswith(("DEVKIT_", "GIT_")) or "proxy" in each.lower()]:
+    for name in [word for word in os.environ if word.startswith(("DEVKIT_", "GIT_")) or "proxy" in word.lower()]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(folder))
     for name, place in (

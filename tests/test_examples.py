@@ -110,7 +110,7 @@ def lines_of(text: str) -> list[str]:
 def examples() -> list[tuple[str, str]]:
     """Return where a line stands, and the line."""
     pages = [path for path in PAGES if path.name != "commands.md"]  # it is made from the help
-    found = [(path.name, each) for path in pages for each in lines_of(path.read_text("utf-8"))]
+    found = [(path.name, word) for path in pages for word in lines_of(path.read_text("utf-8"))]
     for node in nodes():
         found += [(f"--help of {' '.join(node.words)}", each) for each in EXAMPLE.findall(load(node).help or "")]
     return list(dict.fromkeys(found))
@@ -150,9 +150,9 @@ def test_every_example_is_run_or_says_what_it_needs() -> None:
         for words in parts_of(line):
             node, _ = tree.resolve(words)
             name = " ".join(node.words)
-            ran = any(tree.resolve(shlex.split(each)[1:])[0].words == node.words for each in RUN)
+            ran = any(tree.resolve(shlex.split(word)[1:])[0].words == node.words for word in RUN)
             # A new command of a group needs what the group's commands need, until somebody lets it run here.
-            known_group = any(each.split(" ")[0] == name.split(" ")[0] for each in needing)
+            known_group = any(word.split(" ")[0] == name.split(" ")[0] for word in needing)
             assert name in needing or ran or known_group, f"{line}: run it here, or say what it needs"
 
 
@@ -202,7 +202,7 @@ def test_what_is_safe_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
         assert said.strip() or "set" in line, line
 
 
-@pytest.mark.parametrize("path", [each for each in PAGES if "zh" in each.name], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [page for page in PAGES if "zh" in page.name], ids=lambda path: path.name)
 def test_a_chinese_page_has_no_line_break_within_a_sentence(path: Path) -> None:
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert not re.findall(rf"[{CHINESE}]\n[{CHINESE}]", text)
@@ -219,7 +219,7 @@ def test_pictures_keep_their_spaces_where_a_viewer_is_no_browser_and_fetch_nothi
 def test_every_picture_of_a_run_stands_on_a_page_and_has_two_palettes() -> None:
     pages = "".join(path.read_text("utf-8") for path in PAGES)
     drawn = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/pictures/*.svg")}
-    assert set(drawn) == {each.name for each in pictures.PICTURES}
+    assert set(drawn) == {picture.name for picture in pictures.PICTURES}
     for name, text in drawn.items():
         assert f"(pictures/{name}.svg)" in pages
         assert "prefers-color-scheme: dark" in text

@@ -37,12 +37,12 @@ def advised_in(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of devkit that a module advises: strings that begin with it, and hints made of words."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Hint.of":
-            words = [text_of(each) or FILLED for each in node.args if not isinstance(each, ast.Starred)]
+            words = [text_of(arg) or FILLED for arg in node.args if not isinstance(arg, ast.Starred)]
             if words[:1] == ["devkit"]:
                 yield node.lineno, " ".join(words)
         elif isinstance(node, ast.Call):
-            for each in node.args:
-                text = text_of(each)
+            for arg in node.args:
+                text = text_of(arg)
                 if text and text.startswith("devkit ") and "\n" not in text and not is_prose(text) and "(?" not in text:
                     yield node.lineno, text.partition("   ")[0].strip()
 

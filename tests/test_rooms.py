@@ -262,7 +262,7 @@ def test_a_command_imports_neither_git_docker_nor_paddle_until_it_needs_them(tmp
 def fake_wheel(folder: Path, name: str, version: str, *requires: str) -> None:
     """Write a wheel of a name and a version that requires others, and holds nothing."""
     info = f"{name.replace('-', '_')}-{version}.dist-info"
-    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {each}" for each in requires)]
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {require}" for require in requires)]
     with zipfile.ZipFile(folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl", "w") as archive:
         archive.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *lines, ""]))
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")

@@ -32,7 +32,7 @@ def configured(**only: Collection[str]) -> Callable[[Callable[..., Any]], Callab
         @functools.wraps(function)
         def command(**values: Any) -> Any:
             for name, kind in kinds.items():
-                values[name] = kind(**{each.name: values.pop(each.name) for each in flags[name]})
+                values[name] = kind(**{flag.name: values.pop(flag.name) for flag in flags[name]})
             return function(**values)
 
         expanded: list[inspect.Parameter] = []

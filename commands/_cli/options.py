@@ -10,7 +10,9 @@ import typer
 def run_ids(incomplete: str) -> list[tuple[str, str]]:
     from devkit.app import App
 
-    return [(each.id, str(each.record["command"])) for each in App().runs.entries() if each.id.startswith(incomplete)]
+    return [
+        (entry.id, str(entry.record["command"])) for entry in App().runs.entries() if entry.id.startswith(incomplete)
+    ]
 
 
 def _environments(incomplete: str) -> list[tuple[str, str]]:

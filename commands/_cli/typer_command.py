@@ -35,9 +35,9 @@ def load(node: Node) -> TyperCommand:
     if not isinstance(command, Command):
         raise TypeError(f"{node.module} is not one command")
     command.node = node
-    for each in command.params:
-        if each.metavar is None and each.type.name.startswith(NUMBERS):
-            each.metavar = "N"  # Typer would say <int range>
+    for param in command.params:
+        if param.metavar is None and param.type.name.startswith(NUMBERS):
+            param.metavar = "N"  # Typer would say <int range>
     return command
 
 
@@ -57,13 +57,13 @@ def common_flags(function: Any) -> Any:
         option = typer.Option(*letters, help=text)
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_annotated(option))
 
-    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in signature.parameters.values()]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()]
     parameters += [
         flag("quiet", ("-q", "--quiet"), "Say nothing but errors and the answer."),
         flag("verbose", ("-v", "--verbose"), "Show each line that is run."),
     ]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # how inspect is told
-    command.__annotations__ = {each.name: each.annotation for each in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__name__ = function.__name__
     return command
 
@@ -98,7 +98,7 @@ class Command(TyperCommand):
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the line of usage in the one form that groups have too."""
-        arguments = [form_of(each) for each in self.params if each.param_type_name == "argument"]
+        arguments = [form_of(param) for param in self.params if param.param_type_name == "argument"]
         formatter.write(" ".join((f"usage: {ctx.command_path} [OPTIONS]", *arguments)) + "\n")
 
     def format_help_text(self, _ctx: Any, formatter: Any) -> None:

@@ -21,7 +21,7 @@ Options = TypeVar("Options")
 def flags_from(configuration: type[Options]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Turn ``command(ctx, options, …)`` into one with a flag for each field of ``options``, before its own flags."""
     types = get_type_hints(configuration)
-    names = [each.name for each in fields(configuration)]  # type: ignore[arg-type]  # a dataclass, by contract
+    names = [field.name for field in fields(configuration)]  # type: ignore[arg-type]  # a dataclass, by contract
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         signature = inspect.signature(command, eval_str=True)
@@ -34,14 +34,14 @@ def flags_from(configuration: type[Options]) -> Callable[[Callable[..., int]], C
         parameters = [
             context,
             *(
-                inspect.Parameter(each.name, context.kind, default=each.default, annotation=annotation)
-                for each in fields(configuration)  # type: ignore[arg-type]
-                for annotation in [Annotated[types[each.name], _typer_option(flag_of(each))]]
+                inspect.Parameter(field.name, context.kind, default=field.default, annotation=annotation)
+                for field in fields(configuration)  # type: ignore[arg-type]
+                for annotation in [Annotated[types[field.name], _typer_option(flag_of(field))]]
             ),
             *own,
         ]
         with_flags.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_flags.__annotations__ = {each.name: each.annotation for each in parameters}
+        with_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_flags
 
     return decorate

@@ -30,7 +30,7 @@ def show(console: Console, request: TrainingRequest, results: list[StageResult])
         columns += [Column(f"{library} tokens/s"), Column("q1-q3", importance=4)]
     if len(libraries) > 1:
         columns += [Column(f"{OURS} / {libraries[1]}"), Column("q1-q3", importance=5)]
-    console.table(columns, [_row(each, libraries) for each in results])
+    console.table(columns, [_row(result, libraries) for result in results])
 
 
 def _row(result: StageResult, libraries: list[str]) -> list[str | Cell]:

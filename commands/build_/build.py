@@ -132,7 +132,7 @@ def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, ret
         if failed is None:
             result["causes"] = []
             return
-        result["causes"] = [asdict(each) for each in failed.causes]
+        result["causes"] = [asdict(cause) for cause in failed.causes]
         mended = mend(app, request, failed.causes[0]) if tries and failed.causes else None
         if mended is None:
             raise failed

@@ -21,7 +21,7 @@ from devkit.text import size
 def _kinds(incomplete: str) -> list[tuple[str, str]]:
     from devkit.builds.clean import KINDS
 
-    return [(each.name, each.purpose) for each in KINDS if each.name.startswith(incomplete)]
+    return [(kind.name, kind.purpose) for kind in KINDS if kind.name.startswith(incomplete)]
 
 
 def command(

@@ -87,7 +87,7 @@ def command(
                 "wall_s": summary.wall_s,
                 "work_s": summary.work_s,
                 "edges": summary.edges,
-                "slowest": [asdict(each) for each in summary.costs[:top]],
+                "slowest": [asdict(cost) for cost in summary.costs[:top]],
                 "folders": [asdict(each) for each in stats.by_folder(summary.costs)[:top]],
                 "headers": [{"header": name, "edges": count, "time_s": time_s} for name, count, time_s in headers],
                 "ccache": spared.as_dict() if spared else None,
@@ -113,7 +113,7 @@ def show(console: Console, summary: Summary, headers: list[tuple[str, int, float
     for heading, costs in (("slowest edge", summary.costs), ("folder", by_folder(summary.costs))):
         console.answer()
         columns = [Column(heading, "left"), Column("s", importance=5), Column("weighted s")]
-        console.table(columns, [(each.output, shown(each.seconds), shown(each.weighted_s)) for each in costs[:top]])
+        console.table(columns, [(cost.output, shown(cost.seconds), shown(cost.weighted_s)) for cost in costs[:top]])
     if headers:
         console.answer()
         columns = [Column("an edit of", "left"), Column("makes anew"), Column("s of work")]

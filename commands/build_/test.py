@@ -95,9 +95,9 @@ def command(
                 argv, cwd = tests.line(told, root, root / build_dir, path, run.log(Path(path).stem))
                 verdicts.append(run_one(app, run, path, (argv, cwd, environ), limit_s=limit_s, stack=stack))
         report = measure.end(app, told, counting, minimum=cov_min) if counting else None
-        failed = [each for each in verdicts if not each.passed and not each.not_run]
-        unknown = [each for each in verdicts if each.not_run]
-        result = {"run": run.id, "over": over, "tests": [asdict(each) for each in verdicts]}
+        failed = [verdict for verdict in verdicts if not verdict.passed and not verdict.not_run]
+        unknown = [verdict for verdict in verdicts if verdict.not_run]
+        result = {"run": run.id, "over": over, "tests": [asdict(verdict) for verdict in verdicts]}
         if report:
             result["coverage"] = report.as_dict()
         bad = bool(failed or (report and report.below()))
@@ -138,18 +138,18 @@ def run_one(
 
 def show_tests(console: Console, verdicts: list[Verdict]) -> None:
     """Print how each test file went."""
-    for each in verdicts:
-        count = "" if each.tests is None else f"{counted(each.tests, 'test')}, "
-        symbol: tuple[str, Tone] = ("✓ ", "done") if each.passed else ("✗ ", "failed")
-        symbol = ("! ", "look") if each.not_run else symbol
-        console.answer_parts(symbol, (f"{each.name}   ", ""), (f"{count}{duration(each.seconds)}", "dim"))
-        if each.not_run:
-            console.answer(f"  not run: {each.not_run}")
+    for verdict in verdicts:
+        count = "" if verdict.tests is None else f"{counted(verdict.tests, 'test')}, "
+        symbol: tuple[str, Tone] = ("✓ ", "done") if verdict.passed else ("✗ ", "failed")
+        symbol = ("! ", "look") if verdict.not_run else symbol
+        console.answer_parts(symbol, (f"{verdict.name}   ", ""), (f"{count}{duration(verdict.seconds)}", "dim"))
+        if verdict.not_run:
+            console.answer(f"  not run: {verdict.not_run}")
             continue
-        for line in (*each.complaint.splitlines(), *each.stack.splitlines()):
+        for line in (*verdict.complaint.splitlines(), *verdict.stack.splitlines()):
             console.answer(f"  {line}")
-        if each.crashed and not each.stack:
-            console.next(f"devkit build test {Path(each.name).stem} --stack   shows where it crashed")
+        if verdict.crashed and not verdict.stack:
+            console.next(f"devkit build test {Path(verdict.name).stem} --stack   shows where it crashed")
     if not verdicts:
         console.done("the change touches no test")
 
@@ -168,8 +168,8 @@ def show_coverage(console: Console, report: Report) -> None:
             Column("not covered", "left", importance=9),
         ]
         rows = [
-            (each.path, str(each.changed), str(each.covered), Cell(spans(each.uncovered), "look"))
-            for each in report.files
+            (file.path, str(file.changed), str(file.covered), Cell(spans(file.uncovered), "look"))
+            for file in report.files
         ]
         covered, changed = report.counts()
         console.table(columns, [*rows, ("in all", str(changed), str(covered), "")], rules=[len(rows)])

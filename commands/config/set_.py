@@ -32,8 +32,8 @@ def command(
     app.config.execute(change)
     path = change.path
     app.console.done(f"{key} set in {path}")
-    for each in app.config.problems():
-        app.console.look(each)
+    for problem in app.config.problems():
+        app.console.look(problem)
     now = type(app.config).load().lookup(key)
     if now.origin != str(path):
         app.console.look(f"{now.origin} still sets it to {now.value}")

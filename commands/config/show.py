@@ -34,8 +34,8 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
         for key, found in values.items()
     ]
     app.console.table(columns, rows)
-    for each in app.config.problems():
-        app.console.look(each)
+    for problem in app.config.problems():
+        app.console.look(problem)
 
 
 def as_text(value: object) -> str:

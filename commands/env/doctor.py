@@ -42,25 +42,25 @@ def command(
         resolve_virtual(app.config, name)
     folder, here = folder_of(name, Path.cwd()), Path.cwd()
     findings = doctor.examine(app, name, folder, here, os.environ)
-    if fix and any(each.fix for each in findings):
+    if fix and any(finding.fix for finding in findings):
         for line in doctor.fix(app, name, folder, findings):
             app.console.done(line)
         findings = doctor.examine(app, name, folder, here, os.environ)
-    broken = sum(each.state == "broken" for each in findings)
+    broken = sum(finding.state == "broken" for finding in findings)
     if as_json:
-        app.console.json([doctor.as_json(each) for each in findings])
+        app.console.json([doctor.as_json(finding) for finding in findings])
         return int(ExitStatus.VERDICT) if broken else 0
-    width = max(len(each.name) for each in findings) + 2
-    for each in findings:
-        symbol, tone = SYMBOLS[each.state]
+    width = max(len(finding.name) for finding in findings) + 2
+    for finding in findings:
+        symbol, tone = SYMBOLS[finding.state]
         room = max(min(app.console.out.width, WIDEST) - width - 4, 20)
-        first, *rest = wrapped(each.text, room) if app.console.out.is_terminal else [each.text]
-        app.console.answer_parts((f"  {symbol} ", tone), (each.name.ljust(width), "dim"), (first, ""))
+        first, *rest = wrapped(finding.text, room) if app.console.out.is_terminal else [finding.text]
+        app.console.answer_parts((f"  {symbol} ", tone), (finding.name.ljust(width), "dim"), (first, ""))
         for line in rest:
             app.console.answer(f"    {' ' * width}{line}")
-        for remedy in each.remedies:
+        for remedy in finding.remedies:
             line, _, purpose = remedy.partition("   ")
             app.console.answer_parts(("      → ", "dim"), (line, "type"), (f"   {purpose}" if purpose else "", ""))
-    look = sum(each.state == "warning" for each in findings)
+    look = sum(finding.state == "warning" for finding in findings)
     app.console.answer(f"  {len(findings) - look - broken} fine, {look} to look at, {broken} broken", "dim")
     return int(ExitStatus.VERDICT) if broken else 0

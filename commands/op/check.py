@@ -50,7 +50,7 @@ def command(
     if as_json:
         app.console.json(asdict(report))
     for name in report.checks:
-        wrong = [each for each in report.findings if each.check == name]
+        wrong = [finding for finding in report.findings if finding.check == name]
         if not wrong:
             app.console.answer_parts(("✓ ", "done"), (name, ""))
         for each in wrong:

@@ -55,12 +55,12 @@ def command(
     files = rendering.render("op", place, name=name)
     rendering.check_new(files)
     if dry_run:
-        app.console.plan([f"write {each.path}" for each in files])
+        app.console.plan([f"write {file.path}" for file in files])
         return
     rendering.write(files)
     if as_json:
         app.console.json(rendering.outcome(files))
-    app.console.done(f"{name} in {place}: {', '.join(each.path.name for each in files)}")
+    app.console.done(f"{name} in {place}: {', '.join(file.path.name for file in files)}")
     app.console.next(
         f"cd {place} && pytest   builds it and tests it", f"devkit op check {place}   checks what tests forget"
     )

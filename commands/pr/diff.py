@@ -25,7 +25,7 @@ def command(
     with open_session(ctx.obj, changes=False) as session:
         if as_json:
             found = page(session, session.state(), which)
-            files = [{"path": each.path, "added": each.added, "removed": each.removed} for each in found.files]
+            files = [{"path": file.path, "added": file.added, "removed": file.removed} for file in found.files]
             ctx.obj.console.json({"branch": found.branch, "base": found.base, "files": files})
             return 0
         return diff(session, session.state(), which, stat=stat, name_only=name_only)

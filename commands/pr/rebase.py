@@ -88,8 +88,8 @@ def show(app: App, outcome: RebaseOutcome, *, as_json: bool) -> int:
     what = "was on it already, " if outcome.unchanged else ""
     onto = f" on {outcome.base}" if outcome.base else ""
     console.done(f"{outcome.branch}{onto}: {what}{outcome.summary or f'the {outcome.operation} is done'}")
-    for each in outcome.notes:
-        console.look(each)
+    for note in outcome.notes:
+        console.look(note)
     if not outcome.unchanged:
         console.next("devkit pr push", "devkit undo")
     return 0
@@ -104,12 +104,12 @@ def _stopped(console: Console, outcome: RebaseOutcome) -> None:
         if merging
         else f"{outcome.branch} stopped at {place}{outcome.stopped}"
     )
-    for each in outcome.complaint.splitlines():
-        console.note(f"  {each}", "dim")
+    for line in outcome.complaint.splitlines():
+        console.note(f"  {line}", "dim")
     for path, kind in outcome.conflicts:
         console.note(f"  {path}   {kind}")
-    for each in outcome.notes:
-        console.look(each)
+    for note in outcome.notes:
+        console.look(note)
     if outcome.aside:
         console.note(f"  your uncommitted work is put aside as wip {outcome.aside}; devkit pr continue restores it")
     if outcome.conflicts:

@@ -43,10 +43,10 @@ def command(ctx: typer.Context, which: Which = "", as_json: Json = False) -> Non
         return
     console.answer_parts((f"{found.branch}  ", "type"), (found.title, "strong"))
     states = [found.merged, known.state if known else "", f"checks: {known.checks}" if known and known.checks else ""]
-    console.answer(f"  {found.summary}" + "".join(f" · {each}" for each in states if each))
-    for each in found.commits:
+    console.answer(f"  {found.summary}" + "".join(f" · {state}" for state in states if state))
+    for commit in found.commits:
         console.answer_parts(
-            (f"  {each.oid[:10]} ", "dim"), (each.subject, ""), (f"   {each.author}, {ago(each.time)}", "dim")
+            (f"  {commit.oid[:10]} ", "dim"), (commit.subject, ""), (f"   {commit.author}, {ago(commit.time)}", "dim")
         )
     console.answer()
     width = max((len(each.path) for each in found.files[:FILES_SHOWN]), default=0)

@@ -210,7 +210,7 @@ def show(console: Console, result: Result) -> None:
             Column("request", "left", importance=5),
             Column("why", "left", importance=9),
         ]
-        names = Counter(each.test for each in tests)
+        names = Counter(test.test for test in tests)
 
         def label(each: Judged) -> str:
             file = each.file.rpartition("/")[2]
@@ -218,13 +218,13 @@ def show(console: Console, result: Result) -> None:
 
         rows = [
             (
-                Cell(each.verdict, TONES[each.verdict]),
-                _short(label(each), console.out.width // 2),
-                each.base,
-                each.request,
-                _short(each.reason, max(console.out.width // 3, 20)),
+                Cell(test.verdict, TONES[test.verdict]),
+                _short(label(test), console.out.width // 2),
+                test.base,
+                test.request,
+                _short(test.reason, max(console.out.width // 3, 20)),
             )
-            for each in tests[:ROWS]
+            for test in tests[:ROWS]
         ]
         console.table(columns, rows)
         if len(tests) > ROWS:

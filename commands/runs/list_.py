@@ -36,7 +36,7 @@ def command(
 ) -> None:
     console = ctx.obj.console
     chosen = list(
-        islice((each for each in ctx.obj.runs.entries() if str(each.record["command"]).startswith(about)), number)
+        islice((entry for entry in ctx.obj.runs.entries() if str(entry.record["command"]).startswith(about)), number)
     )
     if as_json:
         console.json([{**each.record, "state": each.state, "folder": str(each.folder)} for each in chosen])

@@ -65,15 +65,15 @@ def show_sweep(console: Console, candidates: Sequence[Candidate], budget: int | 
     columns += [Column("sequence parallel", "left")]
     columns += [Column("MiB kept", importance=6), Column("at its peak"), *([Column("fits", "left")] if budget else [])]
     rows = []
-    for each in candidates[:SWEEP_ROWS]:
-        layout, fits = each.options.layout, budget is None or each.peak <= budget
+    for candidate in candidates[:SWEEP_ROWS]:
+        layout, fits = candidate.options.layout, budget is None or candidate.peak <= budget
         rows.append(
             (
-                str(each.options.stage),
+                str(candidate.options.stage),
                 *(str(getattr(layout, axis)) for axis in ("dp", "pp", "sep", "mp")),
-                "yes" if each.options.sequence_parallel else "",
-                significant(each.memory.total / 2**20),
-                significant(each.peak / 2**20),
+                "yes" if candidate.options.sequence_parallel else "",
+                significant(candidate.memory.total / 2**20),
+                significant(candidate.peak / 2**20),
                 *([Cell("yes", "done") if fits else Cell("no", "look")] if budget else []),
             )
         )

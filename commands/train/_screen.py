@@ -254,7 +254,7 @@ def show_comparison(
     console: Console, sides: list[Side], comparison: Comparison, options: Mapping[str, tuple[Any, Any]]
 ) -> None:
     """Show the options that differ, both curves, thinned out, and the step where they part."""
-    names = [each.name for each in sides]
+    names = [side.name for side in sides]
     if options:
         rows = [(flag_of(name), *(_option(each) for each in both)) for name, both in options.items()]
         console.table([Column("given", "left"), Column(names[0]), Column(names[1])], rows)
@@ -280,7 +280,7 @@ def show_comparison(
     show_cost(console, sides)
     largest = "a loss is not finite" if comparison.largest is None else f"{comparison.largest:.1e}"
     told = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
-    cut = [each for each in sides if each.cut_short]
+    cut = [side for side in sides if side.cut_short]
     for each in cut:
         wanted = f" of {each.wanted}" if each.wanted else ""
         how = each.state if each.state not in {"", "done"} else "cut short"
@@ -295,7 +295,7 @@ def show_comparison(
 
 def show_cost(console: Console, sides: list[Side]) -> None:
     """Show what two runs took: throughput, memory and parameters, the second one beside the first."""
-    one, other = (each.cost for each in sides)
+    one, other = (side.cost for side in sides)
     rows = []
     for name, left, right, shown in (
         ("tokens/s, median", one.median, other.median, thousands),
@@ -307,7 +307,7 @@ def show_cost(console: Console, sides: list[Side]) -> None:
             rows.append((name, shown(left), shown(right), f"{right / left:.2f}x"))
     if rows:
         console.answer()
-        console.table([Column("took", "left"), *(Column(each.name) for each in sides), Column("second / first")], rows)
+        console.table([Column("took", "left"), *(Column(side.name) for side in sides), Column("second / first")], rows)
         console.answer()
 
 

@@ -56,9 +56,9 @@ def command(
             planned["change"] = list(change.flags) if change else None
         if sweep:
             planned["sweep"] = [
-                {"stage": each.options.stage, "layout": asdict(each.options.layout)}
-                | {"sequence_parallel": each.options.sequence_parallel, "peak_mib": each.peak / 2**20}
-                for each in candidates
+                {"stage": candidate.options.stage, "layout": asdict(candidate.options.layout)}
+                | {"sequence_parallel": candidate.options.sequence_parallel, "peak_mib": candidate.peak / 2**20}
+                for candidate in candidates
             ]
         console.json(planned)
     else:

@@ -34,7 +34,7 @@ def command(
             return
         entry = save(session, state, plan, chosen)
     if as_json:
-        app.console.json({"wip": entry.number, "files": [each.path for each in entry.items]})
+        app.console.json({"wip": entry.number, "files": [item.path for item in entry.items]})
         return
     app.console.done(f"put aside as {entry.number}: {entry}")
     app.console.next("devkit wip restore", "devkit undo")

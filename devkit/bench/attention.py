@@ -91,7 +91,7 @@ class AttentionRequest:
         return {
             "environment": self.environment.name,
             "implementations": list(self.implementations),
-            "cases": [asdict(each) for each in self.cases],
+            "cases": [asdict(case) for case in self.cases],
             "passes": list(self.passes),
             "caches": list(self.caches),
             "rounds": self.until.rounds,
@@ -166,7 +166,7 @@ class AttentionReport:
             "versions": self.versions,
             "ceiling": self.ceiling,
             "busy": self.busy,
-            "results": [each.as_json() for each in self.results],
+            "results": [result.as_json() for result in self.results],
         }
 
 
@@ -252,13 +252,19 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
     watch = Watch()
     with app.console.progress("starting Paddle", total=total) as progress:
         reports = [_measure_on(gpu, app, request, run, progress, other) for gpu in request.gpus or (None,)]
-    report = replace(reports[0], results=tuple(result for each in reports for result in each.results), busy=watch.busy)
+    report = replace(
+        reports[0],
+        results=tuple(result for attention_report in reports for result in attention_report.results),
+        busy=watch.busy,
+    )
     if other:
         report = replace(report, results=judged(report.results, other.name, report.busy))
     run.record["versions"].update(report.versions)
     run.record["result"] = report.as_json()
-    if all(each.status in ("unsupported", "error") for each in report.results):
-        reasons = dict.fromkeys(f"{each.impl}: {each.reason}" for each in report.results)
+    if all(attention_result.status in ("unsupported", "error") for attention_result in report.results):
+        reasons = dict.fromkeys(
+            f"{attention_result.impl}: {attention_result.reason}" for attention_result in report.results
+        )
         raise DevkitError("nothing could be measured", "\n".join(reasons), "devkit bench attn --seqlen 1024")
     return report
 
@@ -267,16 +273,20 @@ def judged(results: tuple[AttentionResult, ...], against: str, busy: float) -> t
     """Return the results, those of devkit_cpu with a verdict beside the same case of another revision."""
     drift, _ = drift_here()
     theirs = {
-        (each.case, each.pass_name, each.cache): Sample(each.round_ms, busy) for each in results if each.impl == against
+        (result.case, result.pass_name, result.cache): Sample(result.round_ms, busy)
+        for result in results
+        if result.impl == against
     }
     return tuple(
         replace(
-            each,
-            verdict=compare(theirs[each.case, each.pass_name, each.cache], Sample(each.round_ms, busy), drift=drift),
+            result,
+            verdict=compare(
+                theirs[result.case, result.pass_name, result.cache], Sample(result.round_ms, busy), drift=drift
+            ),
         )
-        if each.impl == "devkit_cpu" and each.time
-        else each
-        for each in results
+        if result.impl == "devkit_cpu" and result.time
+        else result
+        for result in results
     )
 
 
@@ -344,7 +354,10 @@ class _Session:
         best = {name: max(rates) for name, rates in self.products.items() if rates}
         samples = ceilings(best.get("fma_gflops"), best.get("gflops"))
         if bound := samples.get("gflops"):
-            results = [replace(each, percent_of_ceiling=bounded_percent(each.gflops, bound)) for each in results]
+            results = [
+                replace(attention_result, percent_of_ceiling=bounded_percent(attention_result.gflops, bound))
+                for attention_result in results
+            ]
         paddle = self.devices["paddle"]
         versions = {name: text for device in self.devices.values() for name, text in device["versions"].items() if text}
         names = [each["name"] for each in paddle["gpus"]]

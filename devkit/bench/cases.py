@@ -85,7 +85,7 @@ def numbers(text: str, flag: str) -> list[int]:
         found = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise UsageError(f"{flag} is a whole number or a list of them, not {text!r}", "", f"{flag} 512,1024") from error
-    if low := [each for each in found if each < 1]:
+    if low := [number for number in found if number < 1]:
         raise UsageError(f"{flag} must be at least 1, not {low[0]}", "", f"{flag} {max(-low[0], 1)}")
     return found
 
@@ -99,7 +99,7 @@ def attention_passes(text: str) -> tuple[Pass, ...]:
     for name in text.split(","):
         if name not in PASSES:
             raise UsageError(f"there is no pass {name!r}", f"The passes are {', '.join(PASSES)}.", "--pass fwd,fwdbwd")
-    return tuple(each for each in PASSES if each in text.split(","))
+    return tuple(pass_ for pass_ in PASSES if pass_ in text.split(","))
 
 
 def instruction_set(name: str) -> str:
@@ -143,7 +143,7 @@ def attention_cases(options: AttentionOptions, *, default_dtype: str = "fp32") -
         raise UsageError(f"--head-dim {max(head_dims)} is too large", why, f"--head-dim {MAX_HEAD_DIM}")
     heads = options.heads or (str(preset.heads) if preset else "8")
     kv_heads = options.kv_heads or (str(preset.kv_heads) if preset and not options.heads else "")
-    head_counts = [(count, each) for count in numbers(heads, "--heads") for each in _kv_heads(kv_heads, count)]
+    head_counts = [(count, head) for count in numbers(heads, "--heads") for head in _kv_heads(kv_heads, count)]
     lengths = [
         (length, length_k)
         for length in numbers(options.seqlen or (preset.seqlen if preset else "512,1024"), "--seqlen")
@@ -203,9 +203,13 @@ def _kv_heads(text: str, heads: int) -> list[int]:
     if not text:
         return [heads]
     found = numbers(text, "--kv-heads")
-    for each in found:
-        if heads % each:
-            why = f"Every key and value head serves the same number of query heads, and {each} does not divide {heads}."
+    for number in found:
+        if heads % number:
+            why = (
+                f"Every key and value head serves the same number of query heads, and {number} does not divide {heads}."
+            )
             fits = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
-            raise UsageError(f"--heads {heads} cannot share --kv-heads {each}", why, f"--kv-heads N   with N of {fits}")
+            raise UsageError(
+                f"--heads {heads} cannot share --kv-heads {number}", why, f"--kv-heads N   with N of {fits}"
+            )
     return found

@@ -94,7 +94,7 @@ def charts(report: dict[str, Any]) -> list[Chart]:
 
 
 def _panel(axis: str, names: dict[str, Any], rows: list[Row], report: dict[str, Any]) -> Chart:
-    _, key, label, times = next(each for each in AXES if each[0] == axis)
+    _, key, label, times = next(pair for pair in AXES if pair[0] == axis)
     height, unit = next(
         ((name, unit) for name, unit in HEIGHTS if any(row.get(name) for row in rows)), ("median_ms", "ms")
     )

@@ -36,7 +36,9 @@ class Until:
         if number < LEAST_ROUNDS:
             return False
         return (
-            number >= MOST_ROUNDS or elapsed_s >= self.budget_s or all(settled(each, self.within) for each in medians)
+            number >= MOST_ROUNDS
+            or elapsed_s >= self.budget_s
+            or all(settled(median, self.within) for median in medians)
         )
 
 

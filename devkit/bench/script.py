@@ -139,13 +139,15 @@ def measure(app: App, request: ScriptRequest, run: Run) -> dict[str, Any]:
         "device": {"kind": kind, "name": processor(), "threads": threads},
         "versions": versions,
         "busy": watch.busy,
-        "results": [each.as_json() for each in results],
+        "results": [result.as_json() for result in results],
     }
     run.record["versions"].update(versions)
     run.record["result"] = report
-    if all(each.status == "error" for each in results):
+    if all(result.status == "error" for result in results):
         raise DevkitError(
-            "nothing could be timed", "\n".join(f"{each.impl}: {each.reason}" for each in results), f"less {run.folder}"
+            "nothing could be timed",
+            "\n".join(f"{result.impl}: {result.reason}" for result in results),
+            f"less {run.folder}",
         )
     return report
 

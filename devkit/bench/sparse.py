@@ -147,7 +147,7 @@ class SparseRequest:
         return {
             "environment": self.environment.name,
             "peers": {library: each.name for library, each in self.peers.items()},
-            "cases": [asdict(each) for each in self.cases],
+            "cases": [asdict(case) for case in self.cases],
             "formats": list(self.formats),
             "threads": list(self.threads),
             "until": asdict(self.until),
@@ -215,11 +215,11 @@ class SparseReport:
     @property
     def wrong(self) -> tuple[SparseResult, ...]:
         """The results that are not the operation's."""
-        return tuple(each for each in self.results if each.status == "wrong")
+        return tuple(result for result in self.results if result.status == "wrong")
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as ``--json`` prints it and the record keeps it."""
-        results = [each.as_json() for each in self.results]
+        results = [result.as_json() for result in self.results]
         return {
             "device": self.device,
             "versions": self.versions,
@@ -259,7 +259,7 @@ def chosen(text: str, known: tuple[str, ...], flag: str) -> tuple[str, ...]:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1) or known[:1]
             raise UsageError(f"{flag} {name} is unknown", f"There are {', '.join(known)}.", f"{flag} {near[0]}")
-    return tuple(each for each in known if each in names)
+    return tuple(word for word in known if word in names)
 
 
 def densities(text: str) -> list[float]:
@@ -354,8 +354,8 @@ def measure(app: App, request: SparseRequest, run: Run) -> SparseReport:
         report = session.measure()
     run.record["versions"].update(report.versions)
     run.record["result"] = report.as_json()
-    if all(each.status in ("unsupported", "error") for each in report.results):
-        reasons = dict.fromkeys(f"{each.impl}: {each.reason}" for each in report.results)
+    if all(result.status in ("unsupported", "error") for result in report.results):
+        reasons = dict.fromkeys(f"{result.impl}: {result.reason}" for result in report.results)
         raise DevkitError("nothing could be measured", "\n".join(reasons), "devkit bench sparse --op spmm")
     return report
 

@@ -163,7 +163,7 @@ def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:
             done = index * (request.rounds + 1) * len(request.environments)
             results.append(_measure_stage(app, request, stage, run, progress, done))
             run.event({"event": "stage", **results[-1].as_json()})
-    run.record["result"] = {"stages": [each.as_json() for each in results]}
+    run.record["result"] = {"stages": [stage_result.as_json() for stage_result in results]}
     return results
 
 

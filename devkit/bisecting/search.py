@@ -65,12 +65,14 @@ def parse_candidates(text: str) -> list[str]:
 
 def following(candidates: Sequence[str], search: Search) -> str:
     """Return the commit to try next; empty where nothing that can be tried is left."""
-    return next((each for each in candidates if each != search.bad and each not in search.skipped), "")
+    return next(
+        (candidate for candidate in candidates if candidate != search.bad and candidate not in search.skipped), ""
+    )
 
 
 def suspects(candidates: Sequence[str], search: Search) -> list[str]:
     """Return the commits of which one is the first bad one: that one alone where nothing was skipped."""
-    return [each for each in candidates if each == search.bad or each in search.skipped]
+    return [candidate for candidate in candidates if candidate == search.bad or candidate in search.skipped]
 
 
 def run(search: Search, ask: Callable[[Search], Sequence[str]], test: Callable[[str], Step]) -> list[str]:

@@ -199,7 +199,7 @@ class Bisection:
         if wrong:
             name, each = wrong[0]
             return Step(commit, "bad", f"{name}: {each.reason}".strip(": "))
-        if not any(each.state == "passed" for each in told.outcomes.values()):
+        if not any(outcome.state == "passed" for outcome in told.outcomes.values()):
             return Step(commit, "skip", "no test ran")
         return Step(commit, "good")
 
@@ -243,7 +243,7 @@ class Bisection:
         timing = benchmarks.judge(self.question.bench, *samples)
         if timing.verdict != "slower":
             raise DevkitError("the bad commit is not slower than the good one", timing.sentence)
-        self.threshold_s = sum(summarize(each).median for each in samples) / 2
+        self.threshold_s = sum(summarize(row).median for row in samples) / 2
 
 
 def commit_of(session: Session, word: str, flag: str) -> str:
@@ -285,5 +285,5 @@ def bisect(bisection: Bisection, *, on_step: Callable[[Step, int], None]) -> Fou
         return step
 
     found: Sequence[str] = search_to_the_end(search, bisection.candidates, test)
-    named = {each: bisection.subject(each) for each in [*found, *(step.commit for step in search.steps)]}
+    named = {word: bisection.subject(word) for word in [*found, *(step.commit for step in search.steps)]}
     return Found(tuple(found), tuple(search.steps), named, str(bisection.trial.side("request")))

@@ -181,12 +181,14 @@ def place(build: Path, found: Sequence[Archive]) -> None:
 def wget_shim(build: Path, found: Sequence[Archive]) -> None:
     """Write the shim that stands before ``wget`` in a build, where that fetches archives; else remove it."""
     path = build / WGET_SHIM
-    fetched = [each for each in found if each.by == "wget" and each.keepable]
+    fetched = [archive for archive in found if archive.by == "wget" and archive.keepable]
     with explained(path):
         if not fetched:
             path.unlink(missing_ok=True)
             return
-        cases = "\n".join(f"  {shlex.quote(each.url)}) kept={shlex.quote(str(each.kept))} ;;" for each in fetched)
+        cases = "\n".join(
+            f"  {shlex.quote(archive.url)}) kept={shlex.quote(str(archive.kept))} ;;" for archive in fetched
+        )
         real = shutil.which("wget")
         line = f'exec {shlex.quote(real)} "$@"' if real else "echo 'wget: not found' >&2\nexit 127"
         path.parent.mkdir(parents=True, exist_ok=True)

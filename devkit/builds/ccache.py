@@ -83,7 +83,7 @@ def parse_log(text: str) -> Ccache:
             calls.append([])
         elif line and calls:
             calls[-1].append(line)
-    return _summed(Counter(_end(each) for each in calls), alone=True)
+    return _summed(Counter(_end(call) for call in calls), alone=True)
 
 
 def _end(names: Iterable[str]) -> str:

@@ -57,7 +57,7 @@ def base(app: App, root: Path, asked: str = "") -> Base:
             raise UsageError(f"--base {asked} is no commit that this branch comes from", "", "--base upstream/develop")
         return Base(done.text.strip(), asked)
     line = ("log", "--first-parent", "-n", str(LOOKED_BACK), f"--committer={FORGE}", "-F", "--format=%H %s")
-    merged = [each.partition(" ") for each in git(app.runner, root, *line, check=False).text.split("\n")]
+    merged = [word.partition(" ") for word in git(app.runner, root, *line, check=False).text.split("\n")]
     found = [Base(commit, f"request {number(subject)}") for commit, _, subject in merged if number(subject)][:1]
     for name in branches(app):
         done = git(app.runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)
@@ -97,7 +97,7 @@ def files(runner: Runner, root: Path, commit: str) -> list[str]:
 
 def untracked(runner: Runner, root: Path) -> list[str]:
     """Return the files that git would add."""
-    return [each for each in git(runner, root, "ls-files", "-o", "--exclude-standard", "-z").text.split("\0") if each]
+    return [word for word in git(runner, root, "ls-files", "-o", "--exclude-standard", "-z").text.split("\0") if word]
 
 
 def lines(runner: Runner, root: Path, commit: str, below: Sequence[str]) -> dict[str, frozenset[int]]:
@@ -123,7 +123,7 @@ def parse(data: bytes) -> dict[str, frozenset[int]]:
     Without context, a line of a patch that begins with ``d`` is a file's first: those of files begin with a sign.
     """
     raw, _, patch = data.partition(b"\0\0")
-    names = [each.decode(errors="surrogateescape") for each in raw.split(b"\0")[1::2]]
+    names = [word.decode(errors="surrogateescape") for word in raw.split(b"\0")[1::2]]
     found: list[set[int]] = []
     for line in patch.split(b"\n"):
         if line.startswith(b"diff --git "):

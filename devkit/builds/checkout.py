@@ -63,9 +63,9 @@ def find(directory: Path) -> Path:
     start = directory.resolve()
     if not start.is_dir():
         raise DevkitError(f"there is no folder {start}", "", "devkit build -C PATH   with that of a checkout of Paddle")
-    for each in (start, *start.parents):
-        if (each / "python" / "paddle" / "__init__.py").is_file() and _names_paddle(each / "CMakeLists.txt"):
-            return each
+    for path in (start, *start.parents):
+        if (path / "python" / "paddle" / "__init__.py").is_file() and _names_paddle(path / "CMakeLists.txt"):
+            return path
     raise DevkitError(
         f"{start} is in no checkout of Paddle",
         "A CMakeLists.txt with project(paddle …) and python/paddle were looked for, upwards.",
@@ -166,7 +166,9 @@ def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
 
     level = found = submodules(runner, root)
     with ThreadPoolExecutor(READERS) as pool:
-        while level := [each for each in level if each.present and (root / each.path / ".gitmodules").is_file()]:
+        while level := [
+            submodule for submodule in level if submodule.present and (root / submodule.path / ".gitmodules").is_file()
+        ]:
             level = [one for several in pool.map(inside, level) for one in several]
             found = [*found, *level]
     return sorted(found, key=lambda each: each.path)
@@ -188,7 +190,7 @@ def module_urls(listed: str) -> dict[str, str]:
 
 
 def _urls(named: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    return {each["path"]: each.get("url", "") for each in named.values() if "path" in each}
+    return {mapping["path"]: mapping.get("url", "") for mapping in named.values() if "path" in mapping}
 
 
 def _none(fields: Mapping[str, str]) -> bool:
@@ -222,7 +224,7 @@ def checked_out(folder: Path) -> str:
     try:
         gitdir = git_folder(folder)
         head = (gitdir / "HEAD").read_text("utf-8").strip()
-        if not any(each.name != ".git" for each in folder.iterdir()):
+        if not any(path.name != ".git" for path in folder.iterdir()):
             return ""
         if not head.startswith("ref: "):
             return head
@@ -278,12 +280,12 @@ def as_named(runner: Runner, root: Path, modules: Iterable[Submodule]) -> set[st
     """Return the submodules that the tree's configure put at another commit than the pinned one."""
     names = named_refs(root)
     found = set()
-    for each in modules:
-        if each.present and each.present != each.pinned and each.path in names:
+    for module in modules:
+        if module.present and module.present != module.pinned and module.path in names:
             words = "for-each-ref", "--points-at=HEAD", "--format=%(refname:lstrip=2)"
-            listed = git(runner, root / each.path, *words, check=False)
-            here = {name.removeprefix("origin/") for name in listed.text.split()} | {each.present}
-            found |= {each.path} if here & set(names[each.path]) else set()
+            listed = git(runner, root / module.path, *words, check=False)
+            here = {name.removeprefix("origin/") for name in listed.text.split()} | {module.present}
+            found |= {module.path} if here & set(names[module.path]) else set()
     return found
 
 
@@ -295,8 +297,8 @@ def fetch_lines(root: Path, missing: Sequence[Submodule], *, jobs: int = 1) -> l
     """
     several = ["--jobs", str(jobs)] if jobs > 1 else []
     lines = []
-    for parent in dict.fromkeys(each.parent for each in missing):
-        names = [each.path.removeprefix(f"{parent}/") for each in missing if each.parent == parent]
+    for parent in dict.fromkeys(submodule.parent for submodule in missing):
+        names = [submodule.path.removeprefix(f"{parent}/") for submodule in missing if submodule.parent == parent]
         line = ["git", "-C", str(root / parent), "submodule", "update", "--init", "--recursive"]
         lines.append([*line, *several, "--force", "--", *names])
     return lines

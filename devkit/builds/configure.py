@@ -166,13 +166,13 @@ def need(
     dropped = [name for name in before if name not in given]
     changes += [OptionChange(name, before[name], None) for name in dropped]
     if stamp:  # what someone changed in the cache since then
-        told = {each.name for each in changes}
+        told = {change.name for change in changes}
         changes += [
             OptionChange(name, cache.get(name), given[name])
             for name, value in stamp.cache.items()
             if name in given and name not in told and cache.get(name) != value
         ]
-    if any(each.name == "PYTHON_EXECUTABLE" and each.before for each in changes):
+    if any(change.name == "PYTHON_EXECUTABLE" and change.before for change in changes):
         dropped += PYTHON_ENTRIES
     if changes:
         return Need("options changed", tuple(changes), tuple(dropped))
@@ -223,15 +223,15 @@ def same(one: str, other: str) -> bool:
     if one == other:
         return True
     upper = one.upper(), other.upper()
-    return all(each in TRUE for each in upper) or (all(each in FALSE for each in upper) and "" not in upper)
+    return all(word in TRUE for word in upper) or (all(each in FALSE for each in upper) and "" not in upper)
 
 
 def parse_cache(text: str) -> dict[str, str]:
     """Return the entries of a CMakeCache.txt."""
     found = {}
-    for each in text.splitlines():
-        if each and not each.startswith(("#", "//")) and "=" in each:
-            key, _, value = each.partition("=")
+    for word in text.splitlines():
+        if word and not word.startswith(("#", "//")) and "=" in word:
+            key, _, value = word.partition("=")
             found[key.partition(":")[0].strip('"')] = value
     return found
 

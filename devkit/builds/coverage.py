@@ -66,8 +66,8 @@ class Report:
 
     def counts(self, language: str = "") -> tuple[int, int]:
         """Return covered and changed lines, of a language or in all."""
-        chosen = [each for each in self.files if language in {"", each.language}]
-        return sum(each.covered for each in chosen), sum(each.changed for each in chosen)
+        chosen = [file for file in self.files if language in {"", file.language}]
+        return sum(file.covered for file in chosen), sum(each.changed for each in chosen)
 
     def below(self) -> list[Language]:
         """Return the languages whose lines do not clear the bar: each must by itself, as in Paddle's CI."""
@@ -84,8 +84,8 @@ class Report:
         return {
             "base": asdict(self.base),
             "minimum_percent": self.minimum,
-            "files": [asdict(each) for each in self.files],
-            "unmeasured": [asdict(each) for each in self.unmeasured],
+            "files": [asdict(file) for file in self.files],
+            "unmeasured": [asdict(unmeasured) for unmeasured in self.unmeasured],
             "totals": {
                 name or "all": {"covered": covered, "changed": changed, "percent": percent(covered, changed)}
                 for name, (covered, changed) in totals.items()

@@ -137,9 +137,14 @@ def wanted(app: App, root: Path) -> list[Repository]:
     """Return the submodules of a checkout that a build may need."""
     names = checkout.named_refs(root)
     return [
-        Repository(each.path, checkout.resolved(each.url, origin(app, root)), each.pinned, names.get(each.path, ()))
-        for each in checkout.submodules(app.runner, root)
-        if not each.left_out
+        Repository(
+            submodule.path,
+            checkout.resolved(submodule.url, origin(app, root)),
+            submodule.pinned,
+            names.get(submodule.path, ()),
+        )
+        for submodule in checkout.submodules(app.runner, root)
+        if not submodule.left_out
     ]
 
 
@@ -215,15 +220,17 @@ class Fetcher:
         helpers = Helpers(self.at_once)
         got: list[Got] = []
         try:
-            running = {helpers.submit(partial(self._repository, each)) for each in wanted(self.app, self.root)}
-            running |= {helpers.submit(partial(self._archive, each)) for each in self.taken}
+            running = {
+                helpers.submit(partial(self._repository, repository)) for repository in wanted(self.app, self.root)
+            }
+            running |= {helpers.submit(partial(self._archive, archive)) for archive in self.taken}
             total = len(running)
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     one, nested = future.result()
                     got.append(one)
-                    running |= {helpers.submit(partial(self._repository, each)) for each in nested}
+                    running |= {helpers.submit(partial(self._repository, repository)) for repository in nested}
                     total += len(nested)
                     on_got(one, len(got), total)
         except BaseException:

@@ -196,7 +196,7 @@ def diagnose(
     causes = _causes(_without_what_was_got_over(hits, events))
     if causes:
         return Diagnosis(True, causes)
-    told = unknown([(each.number, list(each.texts)) for each in units if each.start >= ended.begin], data)
+    told = unknown([(unit.number, list(unit.texts)) for unit in units if unit.start >= ended.begin], data)
     return Diagnosis(True, (), told.first_error if told else None, unknown=told)
 
 

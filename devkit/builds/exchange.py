@@ -36,9 +36,9 @@ def needed(app: App, root: Path, taken: Sequence[archives.Archive], words: Seque
     """
     fetcher = Fetcher(app, root, 1)
     waiting = wanted(app, root)
-    kept = [each for each in taken if each.keepable and each.kept.is_file()]
-    found = {path for each in kept for path in archives.files(each)}
-    missing = [each.name for each in taken if each.keepable and each.always and each not in kept]
+    kept = [archive for archive in taken if archive.keepable and archive.kept.is_file()]
+    found = {path for archive in kept for path in archives.files(archive)}
+    missing = [archive.name for archive in taken if archive.keepable and archive.always and archive not in kept]
     while waiting:
         each = waiting.pop()
         if fetcher.has(each):

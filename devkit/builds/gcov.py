@@ -85,11 +85,11 @@ def read(
         return {}, dict.fromkeys(paths, UNTOUCHED)
     objects = made_from(app, build, {path: os.path.realpath(root / path) for path in paths})
     why = {path: said for path in paths if (said := _unusable(root / path, objects[path]))}
-    wanted = sorted({each for path in paths if path not in why for each in objects[path]})
+    wanted = sorted({object_ for path in paths if path not in why for object_ in objects[path]})
     counts, mismatched = _counts(app, tool, folder, [(each, counters.get(os.path.realpath(each))) for each in wanted])
     why |= {path: OTHER for path in paths if path not in why and set(objects[path]) & mismatched}
     measured = {}
-    for path in [each for each in paths if each not in why]:
+    for path in [word for word in paths if word not in why]:
         found = counts.get(os.path.realpath(root / path), {})
         measured[path] = Lines(frozenset(found), frozenset(line for line, count in found.items() if count))
     return measured, why
@@ -103,7 +103,7 @@ def _unusable(source: Path, notes: Sequence[Path]) -> str:
     if not notes:
         return UNBUILT
     edited = source.stat().st_mtime_ns
-    return STALE if any(each.stat().st_mtime_ns < edited for each in notes) else ""
+    return STALE if any(note.stat().st_mtime_ns < edited for note in notes) else ""
 
 
 def made_from(app: App, build: Path, places: Mapping[str, str]) -> dict[str, list[Path]]:

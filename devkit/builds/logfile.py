@@ -108,7 +108,7 @@ def _unpacked(data: bytes, kind: str, name: str) -> bytes:
     try:
         if kind == "zip":
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                members = sorted((each for each in archive.infolist() if not each.is_dir()), key=_natural)
+                members = sorted((zip_info for zip_info in archive.infolist() if not zip_info.is_dir()), key=_natural)
                 return b"\n".join(_bounded(archive.open(member), name) for member in members)
         if kind == "zstd":
             return _bounded(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True), name)

@@ -93,12 +93,12 @@ class Sampler:
             except psutil.Error:
                 return
             together = 0
-            for each in below:
+            for process in below:
                 with contextlib.suppress(psutil.Error):
-                    held = each.memory_info().rss
+                    held = process.memory_info().rss
                     together += held
                     if held > self.largest:
-                        self.largest, self.name = held, each.name()
+                        self.largest, self.name = held, process.name()
             if below:
                 self.samples += 1
                 self.together = max(self.together, together)

@@ -57,9 +57,9 @@ def fetch_submodules(app: App, request: BuildRequest, _cause: Cause) -> Mended |
     facts = preflight.gather(
         app, request.root, request.build, request.environment, request.jobs, request.options, network=False
     )
-    lines = [each for each in preflight.fixes(facts, "uv") if each.name == "submodules"]
-    for each in lines:
-        preflight.apply(app, each)
+    lines = [fix for fix in preflight.fixes(facts, "uv") if fix.name == "submodules"]
+    for line in lines:
+        preflight.apply(app, line)
     return Mended(request, "submodules fetched") if lines else None
 
 

@@ -130,9 +130,11 @@ def find(app: App, root: Path, told: Python, own: tuple[str, ...]) -> Choice:
         DevkitError: there is none that could serve.
     """
     found = candidates(app, root, told)
-    gpu = any(Path(each).exists() for each in DRIVERS)
-    unusable = {each: why for each in found if (why := unfit(each, told.short, platform.machine(), gpu=gpu))}
-    usable = [each for each in found if each not in unusable]
+    gpu = any(Path(driver).exists() for driver in DRIVERS)
+    unusable = {
+        candidate: why for candidate in found if (why := unfit(candidate, told.short, platform.machine(), gpu=gpu))
+    }
+    usable = [candidate for candidate in found if candidate not in unusable]
     if not usable:
         why = "An overlay needs a wheel's compiled files, and there are none at hand."
         raise DevkitError(
@@ -142,7 +144,7 @@ def find(app: App, root: Path, told: Python, own: tuple[str, ...]) -> Choice:
             "devkit env create   makes an environment with a wheel in it",
             f"devkit config set {SETTING} PATH   where wheels lie elsewhere",
         )
-    nears = {each: overlay.nearness(app.runner, root, each, own) for each in {one.commit for one in usable}}
+    nears = {word: overlay.nearness(app.runner, root, word, own) for word in {one.commit for one in usable}}
     return choose(usable, nears, unusable)
 
 
@@ -166,7 +168,11 @@ def choose(
 
     ordered = [each for _, each in sorted(enumerate(usable), key=rank)]
     best = ordered[0]
-    others = [(each, distance(nears[each.commit])) for each in ordered[1:] if each.identity != best.identity]
+    others = [
+        (candidate, distance(nears[candidate.commit]))
+        for candidate in ordered[1:]
+        if candidate.identity != best.identity
+    ]
     return Choice(best, nears[best.commit], (*others, *(unusable or {}).items()))
 
 
@@ -203,7 +209,7 @@ def _fits(tag: str, python: str, machine: str) -> bool:
     systems = system.rpartition("-")[2].split(".")
     ours = {"py3", f"cp{python.replace('.', '')}"} & set(pythons.split("."))
     return bool(ours) and any(
-        each == "any" or (each.startswith(("linux", "manylinux")) and each.endswith(machine)) for each in systems
+        word == "any" or (word.startswith(("linux", "manylinux")) and word.endswith(machine)) for word in systems
     )
 
 
@@ -223,14 +229,14 @@ def candidates(app: App, root: Path, told: Python) -> list[Candidate]:
     for name in app.config.get(SETTING):
         path = Path(name).expanduser()
         found += [_packed(str(each), each) for each in (sorted(path.glob("*.whl")) if path.is_dir() else [path])]
-    return [each for each in found if each is not None]
+    return [candidate for candidate in found if candidate is not None]
 
 
 def worktrees(app: App, root: Path) -> list[Path]:
     """Return the worktrees of a checkout's repository, itself first."""
     told = git(app.runner, root, "worktree", "list", "--porcelain", check=False).text.split("\n")
     others = [Path(line.removeprefix("worktree ")) for line in told if line.startswith("worktree ")]
-    return [root, *(each for each in others if each.is_dir() and each.resolve() != root)]
+    return [root, *(other for other in others if other.is_dir() and other.resolve() != root)]
 
 
 def _unpacked(origin: str, package: Path) -> Candidate | None:

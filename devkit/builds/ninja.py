@@ -43,8 +43,8 @@ def parse_log(text: str) -> list[Edge]:
     if header is None or int(header[1]) not in VERSIONS:
         return []
     edges: dict[str, Edge] = {}
-    for each in lines[1:]:
-        parts = each.split("\t")
+    for line in lines[1:]:
+        parts = line.split("\t")
         if len(parts) == 5 and parts[0].isdigit() and parts[1].isdigit():  # noqa: PLR2004 - the columns of the format
             edges[parts[3]] = Edge(int(parts[0]), int(parts[1]), parts[3], parts[4])
     return list(edges.values())
@@ -52,7 +52,7 @@ def parse_log(text: str) -> list[Edge]:
 
 def seconds_an_edge(edges: list[Edge]) -> float:
     """Return what an edge took on average, in seconds; outputs that one command made count once; 0 for none."""
-    times = {(each.command, each.begin_ms, each.end_ms): each.end_ms - each.begin_ms for each in edges}
+    times = {(edge.command, edge.begin_ms, edge.end_ms): edge.end_ms - edge.begin_ms for edge in edges}
     return sum(times.values()) / len(times) / 1e3 if times else 0.0
 
 

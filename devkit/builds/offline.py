@@ -29,7 +29,7 @@ MD5_LENGTH = 32
 def variables() -> dict[str, str]:
     """Return the variables that keep a build's programs from the network."""
     proxies = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy")
-    closed = {name: CLOSED for each in proxies for name in (each, each.upper())}
+    closed = {name: CLOSED for proxy in proxies for name in (proxy, proxy.upper())}
     return {"GIT_ALLOW_PROTOCOL": "file", "UV_OFFLINE": "1", "no_proxy": "", "NO_PROXY": "", **closed}
 
 
@@ -69,14 +69,14 @@ class Stock:
     @property
     def lacking(self) -> tuple[Missing, ...]:
         """What is missing and that every build takes."""
-        return tuple(each for each in self.missing if not each.optional)
+        return tuple(missing for missing in self.missing if not missing.optional)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the record and ``--json`` hold."""
         return {
             "there": list(self.there),
             "cached": list(self.cached),
-            "missing": [asdict(each) for each in self.missing],
+            "missing": [asdict(missing) for missing in self.missing],
         }
 
 

@@ -274,12 +274,12 @@ def nearness(runner: Runner, root: Path, commit: str, own: tuple[str, ...]) -> N
         behind=int(behind),
         drifted=tuple(sorted(drifted)),
         own=own,
-        then=frozenset(each.removeprefix(f"{PACKAGE}/") for each in then),
+        then=frozenset(word.removeprefix(f"{PACKAGE}/") for word in then),
     )
 
 
 def _names(runner: Runner, root: Path, *words: str) -> list[str]:
-    return [each for each in git(runner, root, *words).text.split("\0") if each]
+    return [word for word in git(runner, root, *words).text.split("\0") if word]
 
 
 def check_own(own: Collection[str]) -> None:
@@ -335,15 +335,15 @@ def _few(names: Collection[str]) -> str:
 def tree_files(runner: Runner, root: Path) -> list[str]:
     """Return the files of ``python/paddle`` that git knows or would add, from there; what it ignores was generated."""
     listed = _names(runner, root, "ls-files", "-co", "--exclude-standard", "-z", "--", f"{PACKAGE}/")
-    names = [each.removeprefix(f"{PACKAGE}/") for each in listed]
-    return [each for each in names if (root / PACKAGE / each).is_file() and not each.endswith("CMakeLists.txt")]
+    names = [word.removeprefix(f"{PACKAGE}/") for word in listed]
+    return [name for name in names if (root / PACKAGE / name).is_file() and not name.endswith("CMakeLists.txt")]
 
 
 def wheel_files(package: Path) -> list[str]:
     """Return the files of a wheel's package, from there."""
     found = []
     for directory, folders, names in os.walk(package):
-        folders[:] = [each for each in folders if each != "__pycache__"]
+        folders[:] = [folder for folder in folders if folder != "__pycache__"]
         base = os.path.relpath(directory, package)
         found += [name if base == "." else f"{base}/{name}" for name in names]
     return found
@@ -354,7 +354,7 @@ def present(folder: Path) -> dict[str, Path]:
     found = {}
     top = folder / "paddle"
     for directory, folders, names in os.walk(top):
-        folders[:] = [each for each in folders if each != "__pycache__"]
+        folders[:] = [word for word in folders if word != "__pycache__"]
         base = os.path.relpath(directory, top)
         for name in names:
             path = Path(directory, name)
@@ -381,7 +381,7 @@ def apply(folder: Path, change: Step) -> None:
 
 def _drop_empty(folder: Path, top: Path) -> None:
     """Remove a folder without links, and those above it: an empty one would still be importable."""
-    while folder != top and folder.is_dir() and all(each.name == "__pycache__" for each in folder.iterdir()):
+    while folder != top and folder.is_dir() and all(path.name == "__pycache__" for path in folder.iterdir()):
         shutil.rmtree(folder)
         folder = folder.parent
 

@@ -145,7 +145,7 @@ def gather(
         DevkitError: git cannot read the checkout.
     """
     runner, environ = app.runner, app.child_environment()
-    there = next(each for each in (build, *build.parents) if each.exists())
+    there = next(path for path in (build, *build.parents) if path.exists())
     names = [*NEEDED, "ccache"]
     has_git = shutil.which("git") is not None
     with at_once(app) as pool:
@@ -160,8 +160,8 @@ def gather(
         told = {name: each.result() for name, each in futures.items()}
     readable = has_git and not told["refused"]
     modules = (inventory.submodules if inventory else checkout.all_submodules(runner, root)) if readable else []
-    foreign = [str(root / each.path) for each in modules if each.present and _foreign(root / each.path)]
-    there_already = [each.path for each in modules if each.missing and _holds_files(root / each.path)]
+    foreign = [str(root / module.path) for module in modules if module.present and _foreign(root / module.path)]
+    there_already = [module.path for module in modules if module.missing and _holds_files(root / module.path)]
     facts = Facts(
         root=root,
         tree=tree.gather(runner, root, refused=bool(told["refused"]) or not has_git),
@@ -189,7 +189,7 @@ def gather(
 
 def _holds_files(folder: Path) -> bool:
     try:
-        return any(each.name != ".git" for each in folder.iterdir())
+        return any(path.name != ".git" for path in folder.iterdir())
     except OSError:
         return False
 
@@ -205,11 +205,13 @@ def _foreign(folder: Path) -> bool:
 
 def with_network(app: App, facts: Facts) -> Facts:
     """Try the hosts that something must still be fetched from, and the proxies, where there is something to fetch."""
-    left = [each for each in facts.archives if not each.there and not (each.keepable and each.kept.is_file())]
+    left = [
+        archive for archive in facts.archives if not archive.there and not (archive.keepable and archive.kept.is_file())
+    ]
     wanted = hosts.needed(
-        [each.url for each in facts.submodules if each.missing and not deps.in_cache(each)],
-        [each.url for each in left if each.always],
-        [each.url for each in left if not each.always],
+        [submodule.url for submodule in facts.submodules if submodule.missing and not deps.in_cache(submodule)],
+        [archive.url for archive in left if archive.always],
+        [archive.url for archive in left if not archive.always],
     )
     if not wanted:
         return replace(facts, hosts=())
@@ -225,13 +227,13 @@ def judge(facts: Facts) -> list[Finding]:
     return [
         _required(tools.check_compilers(facts.compilers)),
         *_host_compiler(facts),
-        *(_tool(each) for each in facts.tools),
+        *(_tool(tool) for tool in facts.tools),
         *_python(facts.python),
         _memory(facts),
         _disk(facts),
         _open_files(facts.limits),
         *_tree(facts.tree),
-        *(_of_git(facts) if all(each.path for each in facts.tools if each.tool.name == "git") else ()),
+        *(_of_git(facts) if all(tool.path for tool in facts.tools if tool.tool.name == "git") else ()),
         *_archives(facts.archives),
         *_network(facts),
     ]
@@ -361,13 +363,13 @@ def _submodules(facts: Facts) -> list[Finding]:
     if facts.refused:
         return []
     all_of_them = facts.submodules
-    missing = [each for each in all_of_them if each.missing]
-    left_out = sum(each.left_out and not each.present for each in all_of_them)
-    other = [each for each in all_of_them if each.present and each.present != each.pinned]
-    other = [each for each in other if each.path not in facts.as_named]
+    missing = [submodule for submodule in all_of_them if submodule.missing]
+    left_out = sum(submodule.left_out and not submodule.present for submodule in all_of_them)
+    other = [submodule for submodule in all_of_them if submodule.present and submodule.present != submodule.pinned]
+    other = [submodule for submodule in other if submodule.path not in facts.as_named]
     findings = []
     if missing:
-        why = f"{counted(len(missing), 'is', 'are')} not there: {_few([each.path for each in missing])}"
+        why = f"{counted(len(missing), 'is', 'are')} not there: {_few([submodule.path for submodule in missing])}"
         remedy = "git submodule update --init --recursive"
         if facts.in_the_way:
             why += f"; files that git does not know are in the way in {_few(facts.in_the_way)}: unpacked by hand"
@@ -375,9 +377,9 @@ def _submodules(facts: Facts) -> list[Finding]:
             remedy = f"{shlex.join(['mv', aside, f'{aside}.by-hand'])}   and devkit build preflight --fix fetches it"
         findings.append(Finding("submodules", f"{len(all_of_them)} in the tree", "broken", why, remedy))
     if other:
-        why = f"{_few([each.path for each in other])}: not at the commit that the tree pins"
+        why = f"{_few([submodule.path for submodule in other])}: not at the commit that the tree pins"
         findings.append(Finding("submodules", counted(len(other), "other commit"), "warning", why, _update(other)))
-    nested = sum(bool(each.parent) for each in all_of_them)
+    nested = sum(bool(submodule.parent) for submodule in all_of_them)
     there = f"{len(all_of_them) - left_out} at their pinned commits"
     there += f", {nested} of them in others" if nested else ""
     return findings or [Finding("submodules", f"{there}, {left_out} left out" if left_out else there)]
@@ -385,27 +387,33 @@ def _submodules(facts: Facts) -> list[Finding]:
 
 def _update(other: Sequence[checkout.Submodule]) -> str:
     parent = other[0].parent
-    names = [each.path.removeprefix(f"{parent}/") for each in other if each.parent == parent]
+    names = [submodule.path.removeprefix(f"{parent}/") for submodule in other if submodule.parent == parent]
     where = ("-C", parent) if parent else ()
     return shlex.join(["git", *where, "submodule", "update", "--recursive", "--", *names[:FEW]])
 
 
 def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
     findings = []
-    wrong = [each for each in taken if each.wrong]
-    for each in wrong:
-        what = "it is empty" if each.md5 == "d41d8cd98f00b204e9800998ecf8427e" else "its MD5 is not the tree's"
+    wrong = [archive for archive in taken if archive.wrong]
+    for archive in wrong:
+        what = "it is empty" if archive.md5 == "d41d8cd98f00b204e9800998ecf8427e" else "its MD5 is not the tree's"
         findings.append(
-            Finding("archive", each.name, "broken", f"{what}: its download failed", f"rm {shlex.quote(str(each.here))}")
+            Finding(
+                "archive",
+                archive.name,
+                "broken",
+                f"{what}: its download failed",
+                f"rm {shlex.quote(str(archive.here))}",
+            )
         )
-    left = [each for each in taken if not each.there and each.always]
-    there = sum(each.there for each in taken)
+    left = [archive for archive in taken if not archive.there and archive.always]
+    there = sum(archive.there for archive in taken)
     if taken and not wrong:
-        kept = sum(each.keepable and each.kept.is_file() for each in left)
+        kept = sum(archive.keepable and archive.kept.is_file() for archive in left)
         tail = f", {kept} in the cache" if kept else ""
         tail += "; the build fetches the rest" if kept < len(left) else ""
         findings.append(Finding("archives", f"{there} of {len(taken)} that it takes are here{tail}"))
-    by = {each.by: each for each in reversed(left) if each.by not in {"file", "project"}}
+    by = {archive.by: archive for archive in reversed(left) if archive.by not in {"file", "project"}}
     for program, each in by.items():
         if not shutil.which(program) and not (each.keepable and each.kept.is_file()):
             why = f"it is missing, and {each.name} is fetched by it"
@@ -418,7 +426,7 @@ def _network(facts: Facts) -> list[Finding]:
         return []
     if not facts.hosts:
         return [Finding("network", "nothing is left to fetch")]
-    findings = [each for each in proxy.check(facts.proxies) if facts.proxies.proxies]
+    findings = [finding for finding in proxy.check(facts.proxies) if facts.proxies.proxies]
     refused = any(host.complaint and host.by == "git" for host in facts.hosts)
     if facts.git_proxy and refused:
         why = "git takes its own http.proxy before any variable, and does not get through it"
@@ -459,11 +467,13 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
     """
     found = [Fix("owner", ("git", "config", "--global", "--add", "safe.directory", folder)) for folder in facts.refused]
     packages = [*facts.python.packages]
-    packages += [FROM_INDEX[each.tool.name] for each in facts.tools if _mendable(each)]
+    packages += [FROM_INDEX[tool.tool.name] for tool in facts.tools if _mendable(tool)]
     if packages and facts.python.version:
         found.append(Fix("packages", (uv, "pip", "install", "--python", facts.python.executable, *packages)))
-    found += [Fix("archive", ("rm", "--", str(each.here))) for each in facts.archives if each.wrong]
-    missing = [each for each in facts.submodules if each.missing and each.path not in facts.in_the_way]
+    found += [Fix("archive", ("rm", "--", str(archive.here))) for archive in facts.archives if archive.wrong]
+    missing = [
+        submodule for submodule in facts.submodules if submodule.missing and submodule.path not in facts.in_the_way
+    ]
     lines = checkout.fetch_lines(facts.root, missing)
     if facts.refused and not lines:  # git did not tell which are missing
         lines = [["git", "-C", str(facts.root), "submodule", "update", "--init", "--recursive"]]
@@ -473,10 +483,10 @@ def fixes(facts: Facts, uv: str) -> list[Fix]:
 
 def left_after(findings: Sequence[Finding], done: Sequence[Fix]) -> list[Finding]:
     """Return the broken findings that no fix is for."""
-    names = {each.name for each in done}
+    names = {fix.name for fix in done}
     if "packages" in names:
         names |= set(FROM_INDEX)
-    return [each for each in findings if each.state == "broken" and each.name not in names]
+    return [finding for finding in findings if finding.state == "broken" and finding.name not in names]
 
 
 def _mendable(found: tools.Found) -> bool:

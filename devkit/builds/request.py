@@ -137,7 +137,7 @@ def make(
         ),
         jobs=counts,
         phases=phases,
-        targets=tuple(_target(each) for each in targets),
+        targets=tuple(_target(target) for target in targets),
         offline=offline,
         words=flags(profile, define),
         fresh=fresh,
@@ -230,7 +230,7 @@ def phases(*, begin: str, only: str, targets: bool) -> tuple[str, ...]:
             raise UsageError(
                 f"there is no phase {name}",
                 f"A build is {', '.join(PHASES)}.",
-                *(f"devkit build {flag} {each}" for each in near),
+                *(f"devkit build {flag} {word}" for word in near),
             )
     if begin and only:
         raise UsageError("--from and --only exclude each other", "", "devkit build --help")

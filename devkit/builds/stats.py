@@ -53,10 +53,10 @@ def summarize(edges: Sequence[Edge]) -> Summary:
     anything ran: an edge that all waited for weighs its whole length.
     """
     unique: dict[tuple[str, int, int], Edge] = {}
-    for each in edges:
-        unique.setdefault((each.command, each.begin_ms, each.end_ms), each)
+    for edge in edges:
+        unique.setdefault((edge.command, edge.begin_ms, edge.end_ms), edge)
     runs = list(unique.values())
-    moments = sorted({each.begin_ms for each in runs} | {each.end_ms for each in runs})
+    moments = sorted({run.begin_ms for run in runs} | {each.end_ms for each in runs})
     starting, ending = defaultdict(list), defaultdict(list)
     for index, each in enumerate(runs):
         if each.end_ms > each.begin_ms:
@@ -104,7 +104,7 @@ def parse_deps(text: str) -> dict[str, list[str]]:
 
 def relative(edges: Iterable[Edge], build: Path) -> list[Edge]:
     """Return edges with their outputs named from the build folder: those of third-party projects have whole paths."""
-    return [replace(each, output=each.output.removeprefix(f"{build}/")) for each in edges]
+    return [replace(edge, output=edge.output.removeprefix(f"{build}/")) for edge in edges]
 
 
 def own_files(deps: Mapping[str, Sequence[str]], build: Path, root: Path) -> dict[str, list[str]]:

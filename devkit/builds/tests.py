@@ -149,7 +149,7 @@ def compiled_tests(runner: Runner, build: Path) -> list[str]:
     line = ["ctest", "--show-only=json-v1"]
     done = runner.run(line, cwd=build, timeout_s=LISTING_LIMIT_S, check=False)
     try:
-        return [each["name"] for each in json.loads(done.stdout)["tests"]]
+        return [load["name"] for load in json.loads(done.stdout)["tests"]]
     except (ValueError, KeyError):
         return []
 
@@ -174,7 +174,7 @@ def refuse_stale(runner: Runner, build: Path, names: Iterable[str]) -> None:
 def test_files(runner: Runner, root: Path) -> list[str]:
     """Return the test files that git knows or would add."""
     listed = git(runner, root, "ls-files", "-co", "--exclude-standard", "-z", "--", "test/").text.split("\0")
-    return [each for each in listed if re.search(r"(?:^|/)test_[^/]*\.py$", each) and (root / each).is_file()]
+    return [word for word in listed if re.search(r"(?:^|/)test_[^/]*\.py$", word) and (root / word).is_file()]
 
 
 def ci_variables(app: App) -> dict[str, str]:
@@ -324,7 +324,7 @@ def run(
     except TimedOut as error:
         return Verdict(path, False, None, time.monotonic() - begin, error.what)
     said = (done.stdout + done.stderr).decode(errors="replace")
-    counts = [int("".join(each)) for each in COUNTED.findall(said)]
+    counts = [int("".join(found)) for found in COUNTED.findall(said)]
     ran = sum(counts) if counts else None
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
     why = not_run(said, ran, passed=done.status == 0)
@@ -350,7 +350,7 @@ def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: 
     said = (done.stdout + done.stderr).decode(errors="replace")
     frames = FRAME.findall(said)
     python = said.partition("Fatal Python error")[2].partition("most recent call first):\n")[2]
-    return "\n".join([*frames, *(each.strip() for each in re.findall(r"^  File .+", python, re.MULTILINE)[:FRAMES])])
+    return "\n".join([*frames, *(found.strip() for found in re.findall(r"^  File .+", python, re.MULTILINE)[:FRAMES])])
 
 
 def not_run(said: str, ran: int | None, *, passed: bool) -> str:

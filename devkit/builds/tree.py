@@ -60,7 +60,7 @@ def gather(runner: Runner, root: Path, *, refused: bool) -> Tree:
 
 def _flat_links(runner: Runner, root: Path) -> tuple[str, ...]:
     listed = git(runner, root, "ls-files", "-s", "-z", check=False).text.split("\0")
-    names = [each.partition("\t")[2] for each in listed if each.startswith(LINK)]
+    names = [word.partition("\t")[2] for word in listed if word.startswith(LINK)]
     return tuple(name for name in names if (root / name).is_file() and not (root / name).is_symlink())
 
 
@@ -69,7 +69,7 @@ def _inputs(root: Path) -> Iterator[tuple[str, float]]:
     seen = 0
     for folder in (root, root / "cmake", root / "paddle", root / "python"):
         for directory, folders, names in os.walk(folder):
-            folders[:] = [] if folder == root else [each for each in folders if not each.startswith(".")]
+            folders[:] = [] if folder == root else [word for word in folders if not word.startswith(".")]
             for name in names:
                 if name == "CMakeLists.txt" or name.endswith(".cmake"):
                     path = Path(directory, name)

@@ -40,7 +40,7 @@ def recorded(app: App, run: Run, environ: Mapping[str, str], build: Path) -> Ite
             yield lambda pid: parts.append(stack.enter_context(memory.sampled(pid)))
     finally:
         held = run.record.setdefault(KEY, {"ccache": None, "memory": None})
-        for found in [each for part in parts for each in part]:
+        for found in [build_memory for part in parts for build_memory in part]:
             earlier = memory.from_dict(held["memory"]) if held["memory"] else memory.BuildMemory()
             held["memory"] = memory.fuller(earlier, found).as_dict()
         log = run.log(ccache.LOG)

@@ -77,7 +77,7 @@ def read(path: Path) -> Wheel:
     match = NAME.fullmatch(path.name)
     try:
         with zipfile.ZipFile(path) as archive:
-            record = next((each for each in archive.namelist() if each.endswith(".dist-info/RECORD")), None)
+            record = next((word for word in archive.namelist() if word.endswith(".dist-info/RECORD")), None)
             if match and record:
                 rows = sorted(archive.read(record).splitlines())
                 digest = hashlib.sha256(b"\n".join(rows)).hexdigest()
@@ -91,9 +91,9 @@ def python_digest(root: Path) -> str:
     """Return a digest of the tree's Python by names, sizes and times: it changes where a file of it may have."""
     seen = hashlib.sha256()
     for directory, folders, names in os.walk(root / "python" / "paddle"):
-        folders[:] = sorted(each for each in folders if each != "__pycache__")
+        folders[:] = sorted(word for word in folders if word != "__pycache__")
         with os.scandir(directory) as entries:
-            stats = {each.name: each.stat() for each in entries if each.is_file()}
+            stats = {entry.name: entry.stat() for entry in entries if entry.is_file()}
         for name in sorted(names):
             if name in stats and not name.endswith(".pyc"):
                 seen.update(f"{directory}/{name} {stats[name].st_size} {stats[name].st_mtime_ns}\n".encode())

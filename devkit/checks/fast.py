@@ -228,7 +228,7 @@ def request(branch: Branch) -> Iterable[CheckFinding]:
         elif not filled:
             hint = f"{edit(branch.body_file, 1 + branch.body[: found.start()].count(chr(10)) if found else 0)}"
             yield CheckFinding("request", "wrong", f"its section {heading} is empty", hint)
-        elif branch.paddle and heading == "PR Category" and not any(each in filled for each in CATEGORIES):
+        elif branch.paddle and heading == "PR Category" and not any(category in filled for category in CATEGORIES):
             text = f"{filled.splitlines()[0]} is not a category: {', '.join(CATEGORIES)}"
             yield CheckFinding("request", "wrong", text, edit(branch.body_file))
 

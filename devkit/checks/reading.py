@@ -60,7 +60,7 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
     names = git(app.runner, root, "ls-files", "-z", "-co", "--exclude-standard").text.split("\0")
     old = git(app.runner, root, "log", f"-{LOOKED_BACK}", "--no-merges", "--format=%(trailers:key=Signed-off-by)%x1e",
               base.commit, "--").text.split(RECORD)[:-1]  # fmt: skip
-    signed = bool(old) and sum("Signed-off-by" in each for each in old) * 2 > len(old)
+    signed = bool(old) and sum("Signed-off-by" in word for word in old) * 2 > len(old)
     return Branch(
         base.commit,
         base.name if "/" in base.name else base.commit[:10],
@@ -74,7 +74,7 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         tuple(filter(None, names)),
         title or (commits[-1].subject if commits else ""),
         body.read_text("utf-8", "replace") if body else None,
-        next((_text(root / each) for each in TEMPLATES if (root / each).is_file()), ""),
+        next((_text(root / template) for template in TEMPLATES if (root / template).is_file()), ""),
         tuple(_owners(root)),
         loose,
         str(body or ""),

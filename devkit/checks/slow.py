@@ -121,7 +121,7 @@ def pre_commit(
         why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
         return [CheckFinding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
     mended = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
-    changed = [each for each in mended if each]
+    changed = [word for word in mended if word]
     if fix is not None:
         for name in changed:
             shutil.copyfile(side / name, fix / name)
@@ -163,10 +163,10 @@ def failed_hooks(said: str) -> list[Hook]:
             if HOOK.match(following):
                 break
             block.append(following)
-        id_ = next((each.partition(":")[2].strip() for each in block if each.startswith("- hook id:")), match["title"])
-        words = [each.strip() for each in block if each.strip() and not each.startswith("- ")]
-        modified = any("files were modified by this hook" in each for each in block)
-        place = next((hit for each in words if (hit := PLACE.match(each))), None)
+        id_ = next((word.partition(":")[2].strip() for word in block if word.startswith("- hook id:")), match["title"])
+        words = [word.strip() for word in block if word.strip() and not word.startswith("- ")]
+        modified = any("files were modified by this hook" in word for word in block)
+        place = next((hit for word in words if (hit := PLACE.match(word))), None)
         said_ = (place[0] if place and not modified else words[0])[:200] if words else "it failed"
         found.append(Hook(id_, said_, modified, place[1] if place else "", int(place[2]) if place else 0))
     return found
@@ -177,7 +177,7 @@ def tests(work: TryWork) -> list[CheckFinding]:
     result = tryout.try_request(work)
     findings = []
     level = {"bad": "wrong", "undecided": "look"}.get(result.verdict.kind)
-    broken = next((each for each in result.verdict.tests if each.verdict == "broken"), None)
+    broken = next((test for test in result.verdict.tests if test.verdict == "broken"), None)
     where = broken or next(iter(result.verdict.tests), None)
     if level == "wrong" or (level == "look" and result.verdict.tests):
         line = f"python -m pytest {where.file}" if where else "devkit check"
@@ -231,13 +231,19 @@ def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckF
     """Run the examples in the docstrings of what the change touches."""
     side = work.trial.side("request")
     wanted = []
-    for each in work.changed:
-        if each.status == "D" or not each.path.endswith(".py") or selection.belongs_to_tests(each.path):
+    for changed in work.changed:
+        if changed.status == "D" or not changed.path.endswith(".py") or selection.belongs_to_tests(changed.path):
             continue
-        text = (side / each.path).read_text("utf-8", "replace")
+        text = (side / changed.path).read_text("utf-8", "replace")
         wanted += [
-            {"file": each.path, "module": selection.module_of(each.path), "name": name, "line": line, "text": held}
-            for name, line, held in docstrings(text, each.after)
+            {
+                "file": changed.path,
+                "module": selection.module_of(changed.path),
+                "name": name,
+                "line": line,
+                "text": held,
+            }
+            for name, line, held in docstrings(text, changed.after)
         ]
     if not wanted:
         return []
@@ -251,10 +257,10 @@ def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckF
         )  # fmt: skip
     answers = [json.loads(row.partition("EXAMPLE ")[2]) for row in done.text.splitlines() if "EXAMPLE {" in row]
     findings = [
-        CheckFinding("examples", "wrong", f"{name}: {_gist(each['said'])}", edit(file, row), file, row)
-        for each in answers
-        if each["failed"]
-        for name, file, row in [(each["name"], each["file"], each["line"])]
+        CheckFinding("examples", "wrong", f"{name}: {_gist(answer['said'])}", edit(file, row), file, row)
+        for answer in answers
+        if answer["failed"]
+        for name, file, row in [(answer["name"], answer["file"], answer["line"])]
     ]
     if len(answers) < len(wanted):
         last: dict[str, Any] = wanted[len(answers)]

@@ -42,7 +42,7 @@ class Finding:
 def tally(findings: Sequence[Finding]) -> dict[State, int]:
     """Return how many findings are in each state."""
     states: tuple[State, ...] = ("fine", "warning", "broken")
-    return {state: sum(each.state == state for each in findings) for state in states}
+    return {state: sum(finding.state == state for finding in findings) for state in states}
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def check_cards(facts: Cards) -> list[Finding]:
         ]
     if not facts.gpus:
         return [Finding("GPU", "none found", "warning", "CPU ranks over Gloo will be used")]
-    return [_check_card(each, facts.visible) for each in facts.gpus]
+    return [_check_card(gpu, facts.visible) for gpu in facts.gpus]
 
 
 def _check_card(gpu: Gpu, visible: str | None) -> Finding:
@@ -125,7 +125,7 @@ def _check_card(gpu: Gpu, visible: str | None) -> Finding:
     memory = f"{size(gpu.free_mib << 20)} of {size(gpu.total_mib << 20)} free"
     text = f"{gpu.name}, {memory}, driver {gpu.driver} (CUDA {gpu.cuda})"
     if gpu.processes:
-        users = ", ".join(f"{each.name} ({each.pid}) {size(each.used_mib << 20)}" for each in gpu.processes)
+        users = ", ".join(f"{process.name} ({process.pid}) {size(process.used_mib << 20)}" for process in gpu.processes)
         return Finding(name, text, "warning", f"in use by {users}", "nvidia-smi")
     if visible is not None and str(gpu.index) not in visible.split(","):
         return Finding(name, text, "fine", f"CUDA_VISIBLE_DEVICES={visible} may hide it")

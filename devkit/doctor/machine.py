@@ -90,7 +90,7 @@ def gather_disks() -> list[Disk]:
 
 
 def _disk(purpose: str, folder: Path) -> Disk:
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     flags = os.statvfs(there).f_flag
     writable = os.access(there, os.W_OK) and not flags & os.ST_RDONLY
     return Disk(
@@ -130,23 +130,23 @@ def check_memory(facts: MachineMemory) -> Finding:
 def check_disks(disks: list[Disk]) -> list[Finding]:
     """Judge the disks: one finding a device."""
     findings = []
-    for device in dict.fromkeys(each.device for each in disks):
-        here = [each for each in disks if each.device == device]
-        text = f"{size(here[0].free)} free for {', '.join(each.purpose for each in here)}"
+    for device in dict.fromkeys(disk.device for disk in disks):
+        here = [disk for disk in disks if disk.device == device]
+        text = f"{size(here[0].free)} free for {', '.join(disk.purpose for disk in here)}"
         findings.append(_check_disk(text, here))
     return findings
 
 
 def _check_disk(text: str, disks: list[Disk]) -> Finding:
-    for each in disks:
-        if not each.writable:
-            return Finding("disk", text, "broken", f"{each.path} cannot be written", f"ls -ld {each.path}")
+    for disk in disks:
+        if not disk.writable:
+            return Finding("disk", text, "broken", f"{disk.path} cannot be written", f"ls -ld {disk.path}")
     if disks[0].free < NO_DISK:
         return Finding("disk", text, "broken", "an environment with Paddle takes 0.9 GiB", f"du -xhd1 {disks[0].path}")
-    for each in disks:
-        if not each.executable and each.purpose != "home":
-            why = f"{each.path} is mounted noexec: what is compiled there cannot be loaded"
-            return Finding("disk", text, "broken", why, f"findmnt -T {each.path}")
+    for disk in disks:
+        if not disk.executable and disk.purpose != "home":
+            why = f"{disk.path} is mounted noexec: what is compiled there cannot be loaded"
+            return Finding("disk", text, "broken", why, f"findmnt -T {disk.path}")
     if disks[0].free < LITTLE_DISK:
         return Finding("disk", text, "warning", "a build of Paddle takes tens of GiB", f"du -xhd1 {disks[0].path}")
     return Finding("disk", text)

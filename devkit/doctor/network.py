@@ -44,12 +44,14 @@ def gather() -> Network:
 
     up = {name for name, each in psutil.net_if_stats().items() if each.isup}
     interfaces = tuple(
-        Interface(name, addresses, all(_is_loopback(each) for each in addresses))
+        Interface(name, addresses, all(_is_loopback(address) for address in addresses))
         for name, listed in psutil.net_if_addrs().items()
         if name in up
         and (
             addresses := tuple(
-                each.address.partition("%")[0] for each in listed if each.family in (socket.AF_INET, socket.AF_INET6)
+                address.address.partition("%")[0]
+                for address in listed
+                if address.family in (socket.AF_INET, socket.AF_INET6)
             )
         )
     )
@@ -99,10 +101,10 @@ def gloo_interface(facts: Network) -> str:
     if asked:
         return asked
     for address in facts.host_addresses:
-        for each in facts.interfaces:
-            if address in each.addresses or (each.loopback and _is_loopback(address)):
-                return each.name
-    return next((each.name for each in facts.interfaces if each.loopback), "")
+        for interface in facts.interfaces:
+            if address in interface.addresses or (interface.loopback and _is_loopback(address)):
+                return interface.name
+    return next((interface.name for interface in facts.interfaces if interface.loopback), "")
 
 
 def nccl_interface(facts: Network) -> str:
@@ -110,7 +112,7 @@ def nccl_interface(facts: Network) -> str:
 
     In the variable, ``eth,ib`` are prefixes, ``=eth0`` is a whole name and ``^docker`` excludes.
     """
-    names = [each.name for each in facts.interfaces]
+    names = [interface.name for interface in facts.interfaces]
     asked = facts.environ.get("NCCL_SOCKET_IFNAME", "")
     if asked:
         return next((name for name in names if _matches(asked, name)), "")
@@ -133,9 +135,9 @@ def _matches(asked: str, name: str) -> bool:
 
 def check_addresses(facts: Network) -> Finding:
     """Judge the addresses and the route."""
-    others = [each for each in facts.interfaces if not each.loopback]
+    others = [interface for interface in facts.interfaces if not interface.loopback]
     text = ", ".join(
-        f"{each.name} {' '.join(a for a in each.addresses if not a.startswith('fe80:'))}" for each in others
+        f"{other.name} {' '.join(a for a in other.addresses if not a.startswith('fe80:'))}" for other in others
     )
     if facts.default:
         return Finding("network", f"{text}; default route {facts.gateway} on {facts.default}")
@@ -149,8 +151,8 @@ def check_addresses(facts: Network) -> Finding:
 def check_ranks(facts: Network) -> Finding:
     """Judge what the ranks of one job would talk over."""
     gloo, nccl = gloo_interface(facts), nccl_interface(facts)
-    names = {each.name: each for each in facts.interfaces}
-    others = [each.name for each in facts.interfaces if not each.loopback]
+    names = {interface.name: interface for interface in facts.interfaces}
+    others = [interface.name for interface in facts.interfaces if not interface.loopback]
     text = f"Gloo picks {gloo or 'none'}, NCCL {nccl or 'none'}"
     best = facts.default or next(iter(others), "")
     for variable, chosen in (("GLOO_SOCKET_IFNAME", gloo), ("NCCL_SOCKET_IFNAME", nccl)):

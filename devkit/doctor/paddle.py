@@ -168,7 +168,7 @@ def _broken(name: str, error: DevkitError) -> Finding:
     meant = doctor.explain(name, error)
     known = meant.text if meant.remedies and not meant.text.startswith(error.what) else ""
     why = "\n".join(filter(None, (known, error.why)))
-    own = [each for each in error.remedies if not each.startswith(("less ", "devkit env doctor"))]
+    own = [remedy for remedy in error.remedies if not remedy.startswith(("less ", "devkit env doctor"))]
     if name != OWN:
         own.insert(0, f"devkit env doctor {name}   looks at all that breaks one")
     first, *more = own or ("",)

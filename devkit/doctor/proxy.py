@@ -66,7 +66,7 @@ def configured(environ: Mapping[str, str], settings: Iterable[str] = ()) -> Prox
 def gather(environ: Mapping[str, str], settings: Iterable[str] = ()) -> Proxies:
     """Connect to each proxy that is configured, and to nothing else."""
     facts = configured(environ, settings)
-    return replace(facts, proxies=tuple(replace(each, complaint=_try(each.url)) for each in facts.proxies))
+    return replace(facts, proxies=tuple(replace(proxy, complaint=_try(proxy.url)) for proxy in facts.proxies))
 
 
 def address(url: str) -> tuple[str, int]:
@@ -98,11 +98,11 @@ def check(facts: Proxies) -> list[Finding]:
     if not facts.proxies:
         return [Finding("proxy", "none set")]
     findings = []
-    for each in facts.proxies:
-        text = f"{_shown(each.url)} ({', '.join(each.names)})"
-        if each.complaint:
-            remedy = f"unset {' '.join(each.names)}   or devkit config set proxy.url URL"
-            findings.append(Finding("proxy", text, "broken", each.complaint, remedy))
+    for proxy in facts.proxies:
+        text = f"{_shown(proxy.url)} ({', '.join(proxy.names)})"
+        if proxy.complaint:
+            remedy = f"unset {' '.join(proxy.names)}   or devkit config set proxy.url URL"
+            findings.append(Finding("proxy", text, "broken", proxy.complaint, remedy))
         else:
             findings.append(Finding("proxy", f"{text} answers"))
     if facts.torn:

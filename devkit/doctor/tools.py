@@ -146,11 +146,11 @@ def check(found: Found) -> Finding:
 
 def check_compilers(facts: Compilers) -> Finding:
     """Judge the compiler that a build takes: what CXX names, else g++. Paddle builds with GCC 8.2 to 12."""
-    missing = next((each for each in facts.named if not each.path), None)
+    missing = next((named for named in facts.named if not named.path), None)
     if missing:
         text = f"{missing.variable}={missing.value}"
         return Finding("compiler", text, "broken", "there is no such program", f"unset {missing.variable}")
-    cxx = next((each for each in facts.named if each.variable == "CXX"), None)
+    cxx = next((named for named in facts.named if named.variable == "CXX"), None)
     if cxx:
         return _check_named(facts, cxx)
     others = [f"clang++ {facts.clang.version}"] if facts.clang.version else []
@@ -170,7 +170,7 @@ def _check_named(facts: Compilers, cxx: Named) -> Finding:
     if not cxx.version:
         return Finding("compiler", text, "broken", "it does not run", f"{shlex.quote(cxx.path)} --version")
     finding = Finding("compiler", text) if cxx.kind == "clang" else _check_gcc(text, cxx.version, facts.older)
-    other = next((each for each in facts.named if each.variable == "CC" and each.version), None)
+    other = next((named for named in facts.named if named.variable == "CC" and named.version), None)
     if (
         finding.state == "fine"
         and other
@@ -198,7 +198,7 @@ def _check_gcc(text: str, said: str, older: tuple[str, ...]) -> Finding:
 
 def check_host_compiler(facts: Compilers) -> Finding | None:
     """Judge what CUDAHOSTCXX names, which nvcc takes for the host's code; None where it names nothing."""
-    host = next((each for each in facts.named if each.variable == "CUDAHOSTCXX"), None)
+    host = next((named for named in facts.named if named.variable == "CUDAHOSTCXX"), None)
     if host is None or not host.path:
         return None
     finding = _check_gcc(f"{host.kind} {host.version}, CUDAHOSTCXX={host.value}", host.version, facts.older)

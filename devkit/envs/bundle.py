@@ -91,7 +91,7 @@ class Plan:
 
     def shown(self) -> list[str]:
         """Return the lines that do it, as far as they are others' programs."""
-        lines = [each.line.shown() for each in self.pythons if each.line] + [each.shown() for each in self.lines]
+        lines = [python.line.shown() for python in self.pythons if python.line] + [line.shown() for line in self.lines]
         return [*lines, shlex.join(("tar", "-cf", str(self.output), f"{self.name}.bundle"))]
 
 
@@ -124,7 +124,8 @@ def plan(app: App, request: BundleRequest) -> Plan:
     own = Interpreter(Path(sys.base_prefix, "bin", f"python3.{own_version[1]}"), own_version, "devkit's own")
     base = own if minor == own_version[1] else interpreters.find(app.runner, f"3.{minor}", (minor, minor))
     sources = tuple(
-        _source(each, variables, offline=request.offline) for each in ([own] if base == own else [base, own])
+        _source(interpreter, variables, offline=request.offline)
+        for interpreter in ([own] if base == own else [base, own])
     )
     if request.folder is not None:
         return Plan(request.name, request.output, lock, sources, request.folder)
@@ -150,7 +151,7 @@ def _contents(name: str, folder: Path) -> Lock:
     """
     packages = store.site_packages(folder)
     found = repack.installed(packages, folder) if packages else {}
-    in_place = [each.name for each in found.values() if each.in_place and each.name != repack.OURS]
+    in_place = [installed.name for installed in found.values() if installed.in_place and installed.name != repack.OURS]
     if in_place:
         raise DevkitError(
             f"{name} holds what cannot be packed",
@@ -165,7 +166,7 @@ def _contents(name: str, folder: Path) -> Lock:
         python,
         record.paddle if record else "",
         record.index if record else None,
-        tuple(f"{each.name}=={each.version}" for each in found.values()),
+        tuple(f"{installed.name}=={installed.version}" for installed in found.values()),
         {},
     )
 
@@ -217,14 +218,17 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
                 progress.update(done=count, text=f"packing {package.name}")
                 repack.pack(package, target)
                 count += 1
-    pythons = [_pack_python(app, each, folder / "python", log) for each in planned.pythons]
+    pythons = [_pack_python(app, python, folder / "python", log) for python in planned.pythons]
     lock = replace(
-        planned.lock, packages=tuple(f"{each.name}=={each.version}" for each in found.values()), index=None, sha256={}
+        planned.lock,
+        packages=tuple(f"{installed.name}=={installed.version}" for installed in found.values()),
+        index=None,
+        sha256={},
     )
     env, own = pythons[0], pythons[-1]
     wheels = list(folder.glob("*/*.whl"))
-    glibc = max(*(each.glibc for each in pythons), *map(repack.glibc_of, wheels), UVS_GLIBC)
-    devkits = max(own.glibc, *(repack.glibc_of(each) for each in wheels if each.parent.name == "devkit"))
+    glibc = max(*(python.glibc for python in pythons), *map(repack.glibc_of, wheels), UVS_GLIBC)
+    devkits = max(own.glibc, *(repack.glibc_of(wheel) for wheel in wheels if wheel.parent.name == "devkit"))
     with explained(folder):
         (folder / locks.NAME).write_text(lock.text(), "utf-8")
         (folder / "devkit" / "python.txt").write_text(f"{own.name}\n", "utf-8")
@@ -240,14 +244,14 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
             "archive": f"{env.name}.tar.gz",
             "machine": platform.machine(),
             "glibc": list(glibc),
-            "needs": sorted({name for each in pythons for name in each.needs}),
+            "needs": sorted({name for python in pythons for name in python.needs}),
             "files": {path.relative_to(folder).as_posix(): _digest(path) for path in files},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
         _write_archive(staging / "part.tar", folder, [folder / MANIFEST, *files])
         (staging / "part.tar").rename(planned.output)
     size = planned.output.stat().st_size
-    needs = sorted({name for each in pythons for name in each.needs})
+    needs = sorted({name for python in pythons for name in python.needs})
     return Made(planned.output, size, env.version, glibc, tuple(needs), len(found))
 
 
@@ -393,7 +397,7 @@ def read(path: Path) -> Bundle:
         bundle = Bundle(
             path.absolute(), str(values["name"]), str(values["python"]), str(values["archive"]), lock, files
         )
-        glibc, machine = tuple(int(each) for each in values["glibc"]), str(values["machine"])
+        glibc, machine = tuple(int(value) for value in values["glibc"]), str(values["machine"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, tarfile.TarError, EOFError) as error:
         raise DevkitError(f"{path} is not a bundle", str(error) or "Its manifest is missing.", again) from error
     names = {bundle.name, bundle.archive, *files}

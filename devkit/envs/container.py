@@ -148,7 +148,7 @@ def choose_image(paddle: str, driver: Driver | None, *, nvidia_runtime: bool) ->
     why = "no NVIDIA driver here" if driver is None else "" if nvidia_runtime else "the engine has no NVIDIA runtime"
     fitting = []
     if driver is not None and nvidia_runtime:
-        fitting = [each for each in IMAGES if each != CPU and _numbers(each) <= driver.cuda]
+        fitting = [image for image in IMAGES if image != CPU and _numbers(image) <= driver.cuda]
         why = why or f"driver {driver.version} runs CUDA {driver.cuda[0]}.{driver.cuda[1]}"
     if fitting:
         newest = max(fitting, key=_numbers)

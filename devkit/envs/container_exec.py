@@ -208,8 +208,8 @@ def _signals() -> Iterator[int]:
     """Note signals in a pipe for as long as the block runs, and yield its reading end."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
-    heard = [each for each in (*FORWARDED, signal.SIGWINCH) if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, lambda *_: None) for each in heard}
+    heard = [signals for signals in (*FORWARDED, signal.SIGWINCH) if signal.getsignal(signals) is not signal.SIG_IGN]
+    before = {signals: signal.signal(signals, lambda *_: None) for signals in heard}
     woken = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     try:
         yield read_end

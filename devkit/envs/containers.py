@@ -273,7 +273,7 @@ def plan_adoption(client: Any, called: str, name: str) -> engine.Seen:
         except NotFound as error:
             raise DevkitError(f"the engine has no container {called}", "", "docker ps -a   lists them all") from error
     chosen = store.check_name(name or raw.name)
-    already = next((each for each in engine.survey(client, engine.me()) if each.raw.id == raw.id), None)
+    already = next((seen for seen in engine.survey(client, engine.me()) if seen.raw.id == raw.id), None)
     if already:
         raise DevkitError(f"{called} is known as {already.name}", "", Hint.of("devkit", "env", "show", already.name))
     check_free(client, chosen)
@@ -378,7 +378,7 @@ def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        checked = [str(Requirement(each)) for each in packages]
+        checked = [str(Requirement(package)) for package in packages]
     except InvalidRequirement as error:
         raise UsageError("--with has something that is no package", str(error)) from error
     folder = Path(__file__).resolve().parent.parent / "templates" / "container"

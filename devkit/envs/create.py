@@ -102,7 +102,7 @@ def words_of(packages: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: one would read as a flag of uv.
     """
-    found = tuple(word for each in packages for word in ([each] if _is_one(each) else each.split()))
+    found = tuple(word for package in packages for word in ([package] if _is_one(package) else package.split()))
     for word in found:
         if word.startswith("-"):
             raise UsageError(f"--with {word} is no package", "Flags of uv are not taken.", "devkit env create -r FILE")
@@ -182,9 +182,9 @@ def plan(app: App, request: EnvironmentRequest, directory: Path) -> Plan:
         flags += ["--no-index", "--find-links", str(bundle.folder / "wheels")] if bundle else []
         for folder_of_package in request.editables:
             flags += ["-e", str(folder_of_package.absolute())]
-        for each in requirements:
-            flags += ["-e", each.removeprefix("-e ")] if each.startswith("-e ") else []
-        plain = [each for each in requirements if not each.startswith("-e ")]
+        for requirement in requirements:
+            flags += ["-e", requirement.removeprefix("-e ")] if requirement.startswith("-e ") else []
+        plain = [requirement for requirement in requirements if not requirement.startswith("-e ")]
         install = ("pip", "install", "--python", str(folder / "bin" / "python"), *flags, "--", *plain)
         lines.append(uv.Line(install, variables, directory))  # what is named relatively is the user's
     notes: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ def _contents(request: EnvironmentRequest) -> tuple[PaddleChoice, tuple[str, ...
         found = clashes(request.suite, choice.requirements)
         if found:
             raise DevkitError(
-                f"{request.suite.name} and this Paddle do not go together", "\n".join(f"{each}." for each in found),
+                f"{request.suite.name} and this Paddle do not go together", "\n".join(f"{word}." for word in found),
                 "devkit env create --paddle VERSION   another Paddle",
                 f"devkit env create --for {request.suite.name}@COMMIT   another state of the suite",
                 "devkit env create --paddle none   and then: devkit env install",

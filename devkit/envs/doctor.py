@@ -89,7 +89,7 @@ def judge(facts: Facts) -> list[Finding]:
         return [_found("interpreter", "broken", text, remedies, () if facts.adopted else (RECREATE,))]
     judges = (_place, _paddle, _companions, _cuda, _libstdcxx, _shadows, _python_path, _device_side)
     interpreter = _found("interpreter", "fine", facts.interpreter)
-    return [interpreter, *(finding for each in judges for finding in each(facts))]
+    return [interpreter, *(finding for iterator in judges for finding in iterator(facts))]
 
 
 def _found(name: str, state: State, text: str, remedies: Sequence[str] = (), fix: Sequence[str] = ()) -> Finding:
@@ -105,7 +105,7 @@ def _place(facts: Facts) -> Iterator[Finding]:
 
 def _paddle(facts: Facts) -> Iterator[Finding]:
     if len(facts.paddles) > 1:
-        names = " ".join(each.split()[0] for each in facts.paddles)
+        names = " ".join(paddle.split()[0] for paddle in facts.paddles)
         yield _found(
             "Paddle", "broken", f"{' and '.join(facts.paddles)} lie over each other in one folder",
             (
@@ -125,20 +125,19 @@ def _companions(facts: Facts) -> Iterator[Finding]:
 
     if len(facts.paddles) != 1:
         return
-    for each in map(Requirement, companions(facts.paddles[0].split()[1])):
-        there = facts.packages.get(each.name)
+    for requirement in map(Requirement, companions(facts.paddles[0].split()[1])):
+        there = facts.packages.get(requirement.name)
         if there is None:
             yield _found(
-                each.name, "broken", "missing, and Paddle imports it",
-                (f"devkit env doctor {facts.name} --fix",), (str(each),),
+                requirement.name, "broken", "missing, and Paddle imports it",
+                (f"devkit env doctor {facts.name} --fix",), (str(requirement),),
             )  # fmt: skip
-        elif not each.specifier.contains(there, prereleases=True):
-            yield _found(
-                each.name, "broken", f"{there} is too new for {facts.paddles[0]}, which wants {each.specifier}",
-                (f"devkit env doctor {facts.name} --fix",), (str(each),),
-            )  # fmt: skip
+        elif not requirement.specifier.contains(there, prereleases=True):
+            text = f"{there} is too new for {facts.paddles[0]}, which wants {requirement.specifier}"
+            line = f"devkit env doctor {facts.name} --fix"
+            yield _found(requirement.name, "broken", text, (line,), (str(requirement),))
         else:
-            yield _found(each.name, "fine", there)
+            yield _found(requirement.name, "fine", there)
 
 
 def _cuda(facts: Facts) -> Iterator[Finding]:
@@ -247,7 +246,7 @@ def explain(name: str, error: DevkitError) -> Finding:
         matched = re.search(pattern, said)
         if matched:
             names = {**matched.groupdict(), "name": name}
-            lines = tuple(each.replace("NAME", name).format(**names) for each in remedies)
+            lines = tuple(remedy.replace("NAME", name).format(**names) for remedy in remedies)
             text = f"{meaning.format(**names)} ({_last_line(error)})"
             return _found("computes", "broken", text, lines, fix)
     lines = (f"devkit env run {name} -- python -c 'import paddle'   shows all that it says",)
@@ -365,7 +364,7 @@ def _glibcxx(library: Path) -> int:
 
 def _libraries(folder: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, int]]:
     """Yield the libstdc++ of each place, in the order of the dynamic linker: conda's Pythons look beside themselves."""
-    places = [Path(each) for each in environ.get("LD_LIBRARY_PATH", "").split(":") if each]
+    places = [Path(word) for word in environ.get("LD_LIBRARY_PATH", "").split(":") if word]
     base = (folder / "bin" / "python").resolve().parent.parent
     if (base / "conda-meta").is_dir():
         places.append(base / "lib")
@@ -394,8 +393,8 @@ def _shadowing(directory: Path, *, has_paddle: bool) -> Iterator[str]:
 
 
 def _path_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for each in filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)):
-        yield each, tuple(name for name in SHADOWED if (Path(each) / name / "__init__.py").is_file())
+    for word in filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)):
+        yield word, tuple(name for name in SHADOWED if (Path(word) / name / "__init__.py").is_file())
 
 
 def _device_state(packages: Path) -> str:
@@ -418,7 +417,7 @@ def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[
     """
     from devkit.envs import packages as changes
 
-    wanted = [each for finding in findings for each in finding.fix]
+    wanted = [word for finding in findings for word in finding.fix]
     done = []
     if RECREATE in wanted:
         made = changes.recreate(app, name, folder)
@@ -428,7 +427,7 @@ def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[
     if DEVICE_SIDE in wanted:
         store.put_device_side(folder)
         done.append("devkit's device side put in")
-    packages = list(dict.fromkeys(each for each in wanted if each not in {RECREATE, RELOCATE, DEVICE_SIDE}))
+    packages = list(dict.fromkeys(word for word in wanted if word not in {RECREATE, RELOCATE, DEVICE_SIDE}))
     if packages:
         request = changes.PackageRequest("install", tuple(packages))
         changes.execute(app, changes.plan(app, name, folder, request, folder))

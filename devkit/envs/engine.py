@@ -173,11 +173,11 @@ def of_api(error: Any, what: str) -> DevkitError:
         if matched:
             names = {"what": what, **matched.groupdict()}
             name = what.partition(":")[0] if ":" in what and "/" in what.partition(":")[2][:1] else ""
-            lines = [each.replace("{name}", shlex.quote(str(names.get("name")))) for each in remedies]
+            lines = [remedy.replace("{name}", shlex.quote(str(names.get("name")))) for remedy in remedies]
             return DevkitError(
                 happened.format(**names),
                 said,
-                *[each.replace("run NAME", f"run {name}" if name else "run NAME") for each in lines],
+                *[line.replace("run NAME", f"run {name}" if name else "run NAME") for line in lines],
             )
     return DevkitError(f"the engine refuses {what}", said)
 
@@ -215,7 +215,7 @@ def has_nvidia(client: Any) -> bool:
 def is_rootless(client: Any) -> bool:
     """Tell whether the engine runs as the user: root inside its containers is then the user outside."""
     with explained("the engine"):
-        return any("rootless" in str(each) for each in client.info().get("SecurityOptions") or ())
+        return any("rootless" in str(option) for option in client.info().get("SecurityOptions") or ())
 
 
 def _seen(raw: Any) -> Seen:
@@ -241,8 +241,8 @@ def survey(client: Any, owner: Owner) -> list[Seen]:
     except (TypeError, KeyError, AttributeError) as error:
         address = host(os.environ) or f"unix://{DEFAULT_SOCKET}"
         raise DevkitError(f"what answers at {address} is not a docker engine", str(error), "docker info") from error
-    made = [each for each in found if each.raw.name == owner.container(each.name)]
-    names = {each.name for each in made}
+    made = [seen for seen in found if seen.raw.name == owner.container(seen.name)]
+    names = {seen.name for seen in made}
     noted = [each for name, note in notes().items() if name not in names and (each := _adopted(client, name, note))]
     return sorted([*made, *noted], key=lambda each: each.name)
 
@@ -268,13 +268,13 @@ def _adopted(client: Any, name: str, note: Mapping[str, Any]) -> Seen | None:
 
 def adopted(raw: Any, name: str, note: Mapping[str, Any]) -> Seen:
     """Return a container that something else made as devkit knows it."""
-    mounts = [each for each in raw.attrs.get("Mounts", ()) if each.get("Type") == "bind"]
-    project = next((each["Source"] for each in mounts if each["Destination"] == container.SOURCE), "")
+    mounts = [mount for mount in raw.attrs.get("Mounts", ()) if mount.get("Type") == "bind"]
+    project = next((mount["Source"] for mount in mounts if mount["Destination"] == container.SOURCE), "")
     return Seen(
         name,
         raw.status,
         str(raw.attrs.get("Config", {}).get("Image", "")),
-        project or next((each["Source"] for each in mounts), ""),
+        project or next((mount["Source"] for mount in mounts), ""),
         str(note.get("adopted", "")),
         f"adopted: {raw.name}",
         raw.attrs.get("HostConfig", {}).get("NetworkMode", "host"),
@@ -285,7 +285,7 @@ def adopted(raw: Any, name: str, note: Mapping[str, Any]) -> Seen:
 
 def find(client: Any, owner: Owner, name: str) -> Seen | None:
     """Return this user's container of this name, or None."""
-    return next((each for each in survey(client, owner) if each.name == name), None)
+    return next((seen for seen in survey(client, owner) if seen.name == name), None)
 
 
 def create(client: Any, spec: Spec, owner: Owner) -> Any:
@@ -300,7 +300,7 @@ def create(client: Any, spec: Spec, owner: Owner) -> Any:
     try:
         with explained(spec.image):
             inside = container.inside_owner(owner, spec.user)
-            for volume in (each.source for each in spec.mounts if each.kind == "volume"):
+            for volume in (mount.source for mount in spec.mounts if mount.kind == "volume"):
                 client.volumes.create(volume, labels={LABEL: "volume", f"{LABEL}.user": owner.label})
             raw = client.containers.create(
                 spec.image,
@@ -309,7 +309,7 @@ def create(client: Any, spec: Spec, owner: Owner) -> Any:
                 name=f"{spec.name}.creating",
                 labels=dict(spec.labels),
                 environment=dict(spec.environment),
-                mounts=[types.Mount(each.target, each.source, each.kind, each.read_only) for each in spec.mounts],
+                mounts=[types.Mount(mount.target, mount.source, mount.kind, mount.read_only) for mount in spec.mounts],
                 user=spec.user,
                 network_mode=spec.network,
                 extra_hosts=dict(spec.hosts),

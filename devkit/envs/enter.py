@@ -37,7 +37,7 @@ def activated(environment: Environment, environ: Mapping[str, str]) -> dict[str,
     ours = [str(folder / "bin")]
     with contextlib.suppress(DevkitError):  # a full disk; the environment's own pip and uv still serve
         ours.append(str(shims()))
-    path = [each for each in environ.get("PATH", os.defpath).split(os.pathsep) if each not in ours]
+    path = [word for word in environ.get("PATH", os.defpath).split(os.pathsep) if word not in ours]
     changed["PATH"] = os.pathsep.join((*ours, *path))
     if (folder / "conda-meta").is_dir():
         changed["CONDA_PREFIX"] = str(folder)

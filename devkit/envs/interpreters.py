@@ -183,12 +183,12 @@ def find(runner: Runner, wanted: str, minors: tuple[int, int]) -> Interpreter:
         )
     all_of_them = candidates(os.environ, user_home())
     suitable = range(int(minor), int(minor) + 1) if minor else range(minors[1], minors[0] - 1, -1)
-    for each in suitable:
-        alive = [inspect(runner, it.path, it.source) for it in all_of_them if it.minor == each]
-        fitting = [it for it in alive if it and it.version[1] == each and patch in (None, str(it.version[2]))]
+    for number in suitable:
+        alive = [inspect(runner, it.path, it.source) for it in all_of_them if it.minor == number]
+        fitting = [it for it in alive if it and it.version[1] == number and patch in (None, str(it.version[2]))]
         if fitting:
             return max(fitting, key=lambda it: (it.source != "conda", it.version))
-    there = ", ".join(f"3.{each}" for each in sorted({it.minor for it in all_of_them}))
+    there = ", ".join(f"3.{number}" for number in sorted({it.minor for it in all_of_them}))
     version = wanted.removeprefix("python") or f"3.{minors[0]} to 3.{minors[1]}"
     raise DevkitError(
         f"there is no Python {version} here",

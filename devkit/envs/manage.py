@@ -69,8 +69,8 @@ def survey(directory: Path) -> list[Seen]:
     """Return the virtual environments: the project's first, then the named ones."""
     project = project_environment(directory)
     found = [look(PROJECT_ENVIRONMENT, project)] if project else []
-    named = [each for each in sorted(home().glob("*")) if not each.name.startswith(".")]
-    return found + [look(each.name, each) for each in named if _is_one(each) or store.unfinished(each)]
+    named = [path for path in sorted(home().glob("*")) if not path.name.startswith(".")]
+    return found + [look(path.name, path) for path in named if _is_one(path) or store.unfinished(path)]
 
 
 def _is_one(folder: Path) -> bool:
@@ -86,7 +86,7 @@ def folder_of(name: str, directory: Path) -> Path:
     """
     folder = Path(name).expanduser().absolute() if "/" in name else store.place(name, directory)
     if not os.path.lexists(folder):
-        known = ", ".join(each.name for each in survey(directory))
+        known = ", ".join(seen.name for seen in survey(directory))
         raise DevkitError(
             f"there is no environment named {name}", f"There is {known}." if known else "There are none yet.",
             "devkit env list",
@@ -116,7 +116,7 @@ class Removal:
         words = [("rm", "-f", "--", *map(str, self.ours))] if self.ours else []
         words += [("rm", "--", str(self.link))] if self.link else []
         words += [("rm", "-r", "--", str(self.folder))] if self.folder else []
-        return [shlex.join(each) for each in words]
+        return [shlex.join(word) for word in words]
 
 
 def plan_removal(folder: Path, name: str) -> Removal:

@@ -129,9 +129,9 @@ def execute(app: App, planned: Plan, *, log: Path | None = None) -> PackageChang
                 install(app, planned.line, log=log)
         except DevkitError as error:
             error.hints = tuple(
-                replace(each, command=each.command.replace("devkit env create", f"devkit env {planned.action}"))
-                for each in error.hints
-                if "--paddle" not in each.command and "--python" not in each.command
+                replace(hint, command=hint.command.replace("devkit env create", f"devkit env {planned.action}"))
+                for hint in error.hints
+                if "--paddle" not in hint.command and "--python" not in hint.command
             )
             raise
         after = _versions(planned.folder)
@@ -158,7 +158,7 @@ def recreate(app: App, name: str, folder: Path) -> create.Made:
         DevkitError: there is no such Python, or a package cannot be had for it.
     """
     held = lock.freeze(folder, in_place=True)
-    minors = {each.minor for each in interpreters.candidates(os.environ, user_home())}
+    minors = {candidate.minor for candidate in interpreters.candidates(os.environ, user_home())}
     minor = int(held.python.split(".")[1])
     python = f"3.{minor}" if minor in minors else ""
     aside = folder.with_name(f".replaced-{folder.name}-{os.getpid()}")

@@ -35,7 +35,7 @@ class PipSettings:
         found = {}
         for name, (value, _) in self.values.items():
             names = READ[name]
-            if any(environ.get(each) for each in names):
+            if any(environ.get(word) for word in names):
                 continue
             if name == "no-index":
                 if value.lower() in TRUE:

@@ -21,9 +21,9 @@ def home() -> Path:
 
 def project_environment(directory: Path) -> Path | None:
     """Return the ``.venv`` of the project that holds ``directory``, or None."""
-    for each in (directory, *directory.parents):
-        if os.path.lexists(each / PROJECT_ENVIRONMENT / "bin" / "python"):
-            return each / PROJECT_ENVIRONMENT
-        if any((each / mark).exists() for mark in PROJECT_MARKS):
+    for path in (directory, *directory.parents):
+        if os.path.lexists(path / PROJECT_ENVIRONMENT / "bin" / "python"):
+            return path / PROJECT_ENVIRONMENT
+        if any((path / mark).exists() for mark in PROJECT_MARKS):
             return None
     return None

@@ -71,9 +71,9 @@ def look(runner: Runner, python: Path, version: str) -> Portable:
     library = prefix / "lib" / f"python{short}"
     if not (library / "os.py").is_file():
         raise DevkitError(f"{python} cannot be packed", f"Its library is not in {library}.")
-    modules = [each for each in sorted(library.glob("lib-dynload/*.so")) if not any(map(each.match, UNNEEDED))]
+    modules = [path for path in sorted(library.glob("lib-dynload/*.so")) if not any(map(path.match, UNNEEDED))]
     binaries = [python.resolve(), *modules, *sorted(prefix.glob("lib/libpython3*.so.*"))]
-    glibc = max((_glibc(each) for each in binaries), default=(2, 17))
+    glibc = max((_glibc(binary) for binary in binaries), default=(2, 17))
     return Portable(prefix, version, glibc, tuple(_needs(runner, prefix, binaries)))
 
 

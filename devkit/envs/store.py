@@ -76,9 +76,9 @@ def check_name(name: str) -> str:
 
 def project_folder(directory: Path) -> Path:
     """Return the project that holds ``directory``; the folder itself where none does."""
-    for each in (directory, *directory.parents):
-        if any((each / mark).exists() for mark in PROJECT_MARKS):
-            return each
+    for path in (directory, *directory.parents):
+        if any((path / mark).exists() for mark in PROJECT_MARKS):
+            return path
     return directory
 
 
@@ -126,7 +126,7 @@ def made_for(folder: Path) -> int | None:
             if key.strip() in {"version_info", "version"} and matched:
                 return int(matched[1])
     found = {MINOR.search(path.parent.name) for path in folder.glob("lib/python3*/site-packages")}
-    minors = {int(each[1]) for each in found if each}
+    minors = {int(match[1]) for match in found if match}
     return next(iter(minors)) if len(minors) == 1 else runs(folder)
 
 
@@ -137,7 +137,7 @@ def site_packages(folder: Path) -> Path | None:
     """
     found = sorted(folder.glob("lib/python3*/site-packages"))
     minor = runs(folder)
-    ours = [each for each in found if each.parent.name == f"python3.{minor}"]
+    ours = [path for path in found if path.parent.name == f"python3.{minor}"]
     return next(iter(ours or found), None)
 
 

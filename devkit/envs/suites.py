@@ -167,7 +167,11 @@ def clashes(pins: Pins, ours: Sequence[str]) -> list[str]:
         for theirs in pins.requirements:
             if canonicalize_name(theirs.name) != canonicalize_name(own.name):
                 continue
-            exact = [each.version for each in theirs.specifier if each.operator == "==" and "*" not in each.version]
+            exact = [
+                specifier.version
+                for specifier in theirs.specifier
+                if specifier.operator == "==" and "*" not in specifier.version
+            ]
             if any(not own.specifier.contains(version, prereleases=True) for version in exact):
                 found.append(f"{pins.name} asks for {theirs}, and this Paddle for {own}")
     return found

@@ -263,8 +263,8 @@ def _specific(sign: _Sign, said: str) -> tuple[Hint | str, ...]:
     if version and sign.what == "there is no such version" and not version[1].startswith("paddlepaddle"):
         name = version[1]
         return (Hint.of("devkit", "env", "create", "--with", name, purpose=f"takes the newest {name} that there is"),)
-    tags = sorted({int(each) for each in re.findall(r"`cp3(\d+)`", said.partition("we only found wheels")[2])})
-    suitable = [each for each in tags if each >= OLDEST_MINOR]
+    tags = sorted({int(found) for found in re.findall(r"`cp3(\d+)`", said.partition("we only found wheels")[2])})
+    suitable = [tag for tag in tags if tag >= OLDEST_MINOR]
     if sign.what == "it has no wheel for this Python" and suitable:
         return (f"devkit env create --python 3.{suitable[-1]}",)
     return sign.remedies

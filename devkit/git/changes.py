@@ -74,12 +74,12 @@ def changes_along(git: Git, range_: str) -> tuple[Change, ...]:
         range_,
         "--",
     )
-    return tuple({each.path: each for each in parse_raw(data)}.values())
+    return tuple({change.path: change for change in parse_raw(data)}.values())
 
 
 def parse_raw(data: bytes) -> tuple[Change, ...]:
     """Return what ``--raw -z`` says."""
-    fields = [each for each in os.fsdecode(data).split("\0") if each.strip("\n")]
+    fields = [word for word in os.fsdecode(data).split("\0") if word.strip("\n")]
     found = []
     for head, path in zip(fields[::2], fields[1::2], strict=True):
         mode_before, mode_after, before, after, _ = head.lstrip("\n:").split(" ")
@@ -95,7 +95,7 @@ def obstacles(
     ``tracked`` are paths that HEAD has, where the changes are not all from HEAD.
     """
     changes = tuple(changes)
-    dirty = {each.path for each in status.dirty}
+    dirty = {status_entry.path for status_entry in status.dirty}
     untracked = set(status.untracked)
     removed = {each.path for each in changes if each.removed}
     written = {each.path for each in changes if not each.removed}
@@ -191,6 +191,6 @@ def lstat(path: str | Path) -> os.stat_result | None:
 
 def rebuilt(changes: Iterable[Change]) -> tuple[int, int]:
     """Return how many of the changed paths a compiler reads, and how many of these are headers."""
-    names = [each.path.lower() for each in changes]
-    compiled = [each for each in names if os.path.splitext(each)[1] in COMPILED]  # noqa: PTH122
-    return len(compiled), sum(each.endswith((".h", ".hpp", ".cuh")) for each in compiled)
+    names = [change.path.lower() for change in changes]
+    compiled = [name for name in names if os.path.splitext(name)[1] in COMPILED]  # noqa: PTH122
+    return len(compiled), sum(word.endswith((".h", ".hpp", ".cuh")) for word in compiled)

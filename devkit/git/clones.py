@@ -25,13 +25,13 @@ def check_clones(git: Git, folder: Path, instead: str) -> None:
     inside = git.at(folder)
     status = parse_status(inside.read(*STATUS, "--ignore-submodules=none"))
     ignored = os.fsdecode(inside.read("ls-files", "-z", "-o", "-i", "--exclude-standard")).split("\0")
-    loose = [each for each in (*status.untracked, *ignored) if each]
-    found = [each.rstrip("/") for each in loose if each.endswith("/") or not is_path(each)]  # clones are not followed
+    loose = [word for word in (*status.untracked, *ignored) if word]
+    found = [word.rstrip("/") for word in loose if word.endswith("/") or not is_path(word)]  # clones are not followed
     for record in os.fsdecode(inside.read("ls-files", "-z", "--stage")).split("\0"):
         facts, _, path = record.partition("\t")
         if facts.startswith(GITLINK) and (folder / path / ".git").exists():
             words = ("rev-list", "--max-count=1", "--all", "HEAD", "--not", "--remotes", facts.split(" ")[1])
-            edited = any(each.path == path and each.submodule.strip("SN.") for each in status.entries)
+            edited = any(entry.path == path and entry.submodule.strip("SN.") for entry in status.entries)
             if edited or git.at(folder / path).ask(*words).stdout:
                 found.append(path)
     if found:

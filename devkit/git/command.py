@@ -142,7 +142,9 @@ def lines_of(data: bytes) -> list[str]:
 
 def quoted(path: str) -> bytes:
     """Return a path as git reads it from a list of lines: in C's quotes."""
-    escaped = (b"\\%03o" % each if each < ord(" ") or each in b'"\\' else bytes([each]) for each in os.fsencode(path))
+    escaped = (
+        b"\\%03o" % number if number < ord(" ") or number in b'"\\' else bytes([number]) for number in os.fsencode(path)
+    )
     return b'"' + b"".join(escaped) + b'"'
 
 

@@ -127,7 +127,7 @@ def _entry(data: Mapping[str, Any]) -> JournalEntry:
 def file_marks(top: Path, status: Status) -> dict[str, str]:
     """Return, for each dirty or untracked path, what tells an edit of it."""
     marks = {}
-    staged = {each.path: f"{each.xy} {each.index[1]} {each.stages}" for each in status.entries}
+    staged = {entry.path: f"{entry.xy} {entry.index[1]} {entry.stages}" for entry in status.entries}
     for path in (*staged, *status.untracked):
         found = lstat(top / path)
         mark = f"{found.st_mode} {found.st_size} {found.st_mtime_ns}" if found else "gone"
@@ -160,12 +160,12 @@ def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statu
     changed = {name for name in {*then, *since} if then.get(name) != since.get(name)}
     return After(
         refs,
-        {name: [list(each) for each in since.get(name, ())] for name in sorted(changed)},
-        {each.git_dir: head_of(Path(each.path)) for each in snapshot.checkouts},
+        {name: [list(pair) for pair in since.get(name, ())] for name in sorted(changed)},
+        {checkout.git_dir: head_of(Path(checkout.path)) for checkout in snapshot.checkouts},
         {
-            each.git_dir: file_marks(Path(each.path), statuses[each.git_dir])
-            for each in snapshot.checkouts
-            if each.git_dir in statuses
+            checkout.git_dir: file_marks(Path(checkout.path), statuses[checkout.git_dir])
+            for checkout in snapshot.checkouts
+            if checkout.git_dir in statuses
         },
     )
 

@@ -82,14 +82,14 @@ class RunningChange:
     def finish(self) -> None:
         """Write down what was left behind."""
         top = self.session.place.top
-        looks = any(Path(each.path) == top for each in self.before.checkouts)
+        looks = any(Path(checkout.path) == top for checkout in self.before.checkouts)
         now = self.session.state(status=looks, since=self.state)
         statuses = {}
-        for each in self.before.checkouts:
-            if Path(each.path) == top:
-                statuses[each.git_dir] = now.status
-            elif (Path(each.path) / ".git").exists():
-                statuses[each.git_dir] = read_status(self.session.git.at(Path(each.path)))
+        for checkout in self.before.checkouts:
+            if Path(checkout.path) == top:
+                statuses[checkout.git_dir] = now.status
+            elif (Path(checkout.path) / ".git").exists():
+                statuses[checkout.git_dir] = read_status(self.session.git.at(Path(checkout.path)))
         refs = moved(self.before, now.own_refs, self.writes.refs)
         after = journal.what_was_left(self.before, now, refs, statuses)
         for name in self.entry.creates:
@@ -122,12 +122,12 @@ def return_to(
         keep: refs that stay as they are.
     """
     git = session.git
-    found = {each.path: differences(git, each) for each in before.checkouts}
+    found = {checkout.path: differences(git, checkout) for checkout in before.checkouts}
     now = refs_now(git)
     names = entry.after.refs if entry.after else moved(before, now)
     wanted = {name: before.refs.get(name, "") for name in names}
-    for each in before.checkouts:  # the branch that is checked out must be what its index and files belong to
-        name = each.head.strip().removeprefix("ref: ")
+    for checkout in before.checkouts:  # the branch that is checked out must be what its index and files belong to
+        name = checkout.head.strip().removeprefix("ref: ")
         if name.startswith("refs/heads/"):
             wanted[name] = before.refs.get(name, "")
     wanted = {name: oid for name, oid in wanted.items() if now.get(name, "") != oid and name not in keep}

@@ -81,7 +81,7 @@ def safe_path(path: str) -> str:
 
 
 def _shared(checkout: Checkout) -> list[File]:
-    return [each for each in checkout.operation if each.path.startswith(SHARED) and "/" not in each.path]
+    return [file for file in checkout.operation if file.path.startswith(SHARED) and "/" not in file.path]
 
 
 @contextlib.contextmanager
@@ -112,9 +112,9 @@ def differences(git: Git, checkout: Checkout) -> Differences:
     now = _names(inside.read("ls-files", "-z"))
     then: set[str] = set()
     stale: set[str] = set()
-    held = {each.path for each in checkout.files}
+    held = {file.path for file in checkout.files}
     if checkout.index:
-        blob = blobs_of(inside, [checkout.index, *(each.oid for each in _shared(checkout))])
+        blob = blobs_of(inside, [checkout.index, *(file.oid for file in _shared(checkout))])
         with index_of(place, checkout, blob) as path:
             env = {"GIT_INDEX_FILE": str(path)}
             inside.ask("update-index", "-q", "--refresh", "--unmerged", "--ignore-submodules", env=env)
@@ -132,8 +132,8 @@ def differences(git: Git, checkout: Checkout) -> Differences:
 def _special(git: Git) -> tuple[set[str], set[str]]:
     """Return the submodules and the unmerged paths of the index."""
     links, unmerged = set(), set()
-    for each in os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0"):
-        facts, _, path = each.partition("\t")
+    for word in os.fsdecode(git.read("ls-files", "-z", "--stage")).split("\0"):
+        facts, _, path = word.partition("\t")
         if facts.startswith(GITLINK):
             links.add(path)
         if facts and not facts.endswith(" 0"):
@@ -142,7 +142,7 @@ def _special(git: Git) -> tuple[set[str], set[str]]:
 
 
 def _names(data: bytes) -> set[str]:
-    return {each for each in os.fsdecode(data).split("\0") if each}
+    return {word for word in os.fsdecode(data).split("\0") if word}
 
 
 def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], refs: Mapping[str, str]) -> Restored:
@@ -156,8 +156,8 @@ def put_back(git: Git, snapshot: Snapshot, found: Mapping[str, Differences], ref
     """
     restored = Restored(refs=tuple(refs))
     for checkout in snapshot.checkouts:
-        for each in checkout.files:
-            safe_path(each.path)
+        for file in checkout.files:
+            safe_path(file.path)
     for checkout in snapshot.checkouts:
         if found[checkout.path].missing:
             git.execute(
@@ -197,21 +197,21 @@ def _own_files(git: Git, checkout: Checkout) -> None:
 def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restored) -> None:
     top = Path(checkout.path)
     place = find_place(git)
-    remove(top, [*found.extra, *(each.path for each in checkout.files if not each.mode), *_litter(git, checkout)])
-    stale_files = [each for each in checkout.files if each.mode and not _same(top, each)]
-    odd = [each for each in stale_files if not (is_content(each.mode) or _is_made_anew(each.mode))]
-    restored.left += [f"{each.path} was a socket or a device" for each in odd]
-    for batch in _batches([each for each in stale_files if each not in odd]):
-        blob = blobs_of(git, (each.oid for each in batch))
-        for each in batch:
-            _write(top, each, blob)
+    remove(top, [*found.extra, *(file.path for file in checkout.files if not file.mode), *_litter(git, checkout)])
+    stale_files = [file for file in checkout.files if file.mode and not _same(top, file)]
+    odd = [file for file in stale_files if not (is_content(file.mode) or _is_made_anew(file.mode))]
+    restored.left += [f"{file.path} was a socket or a device" for file in odd]
+    for batch in _batches([file for file in stale_files if file not in odd]):
+        blob = blobs_of(git, (file.oid for file in batch))
+        for file in batch:
+            _write(top, file, blob)
             restored.files += 1
-    blob = blobs_of(git, [checkout.index, *(each.oid for each in checkout.operation)])
+    blob = blobs_of(git, [checkout.index, *(file.oid for file in checkout.operation)])
     if checkout.index:
         with index_of(place, checkout, blob) as path:
             stale = [*found.stale]
             if found.missing:
-                held = {each.path for each in checkout.files}
+                held = {file.path for file in checkout.files}
                 stale = sorted(_names(git.read("ls-files", "-z", env={"GIT_INDEX_FILE": str(path)})) - held)
             for name in stale:
                 there = lstat(top / name)
@@ -219,7 +219,7 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
                     _remove_folder(top / name)
             if stale:
                 restored.files += len(stale)
-                data = b"".join(os.fsencode(each) + b"\0" for each in stale)
+                data = b"".join(os.fsencode(word) + b"\0" for word in stale)
                 git.ask(
                     "checkout-index",
                     "--force",
@@ -239,11 +239,11 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
 
 def _litter(git: Git, checkout: Checkout) -> list[str]:
     """Return what a merge wrote beside a file that met a folder (``name~HEAD``), and half-written files."""
-    held = {each.path for each in checkout.files}
+    held = {file.path for file in checkout.files}
     untracked = _names(git.read("ls-files", "-z", "--others", "--exclude-standard"))
     loose = untracked - held
-    beside = [each for each in loose if (match := _BESIDE.fullmatch(each)) and match[1] in held]
-    return [*beside, *(each for each in loose if _HALF_WRITTEN.search(each))]
+    beside = [word for word in loose if (match := _BESIDE.fullmatch(word)) and match[1] in held]
+    return [*beside, *(word for word in loose if _HALF_WRITTEN.search(word))]
 
 
 def remove(top: Path, paths: Iterable[str]) -> None:
@@ -274,12 +274,12 @@ def _stands_in(folder: Path) -> bool:
 def _batches(files: list[File]) -> Iterator[list[File]]:
     batch: list[File] = []
     total = 0
-    for each in files:
-        if batch and total + each.size > BATCH_BYTES:
+    for file in files:
+        if batch and total + file.size > BATCH_BYTES:
             yield batch
             batch, total = [], 0
-        batch.append(each)
-        total += each.size
+        batch.append(file)
+        total += file.size
     if batch:
         yield batch
 
@@ -372,23 +372,23 @@ def _remove_folder(place: Path) -> None:
 
 
 def _operation(place: CloneDirs, files: tuple[File, ...], blob: Callable[[str], bytes]) -> None:
-    wanted = {each.path: each for each in files}
+    wanted = {file.path: file for file in files}
     for name in OPERATION_FILES:
         root = place.git_dir / name
         if root.is_dir() and not root.is_symlink():
             shutil.rmtree(root)
         elif name not in wanted:
             root.unlink(missing_ok=True)
-    for each in files:
-        path = place.git_dir / each.path
-        if each.path.startswith(SHARED):
+    for file in files:
+        path = place.git_dir / file.path
+        if file.path.startswith(SHARED):
             continue  # it is there since the index was read
-        if each.path.split("/")[0] not in OPERATION_FILES or ".." in each.path.split("/"):
+        if file.path.split("/")[0] not in OPERATION_FILES or ".." in file.path.split("/"):
             raise DevkitError(
-                f"the snapshot names {each.path!r} in git's folder", "It is no file of a rebase or merge."
+                f"the snapshot names {file.path!r} in git's folder", "It is no file of a rebase or merge."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, blob(each.oid), each.mode)
+        write_file(path, blob(file.oid), file.mode)
 
 
 def _head(git: Git, place: CloneDirs, head: str) -> None:
@@ -445,8 +445,8 @@ def set_refs(git: Git, refs: Mapping[str, str]) -> None:
     """Set refs, all or none; an empty object deletes."""
     if git.private:
         _set_private(git, {name: oid for name, oid in refs.items() if name.startswith(PRIVATE)})
-    for each in ref_lines(refs):
-        git.execute(each)
+    for ref_line in ref_lines(refs):
+        git.execute(ref_line)
 
 
 def ref_lines(refs: Mapping[str, str]) -> list[Line]:
@@ -565,7 +565,8 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
 def remove_worktree(git: Git, path: Path) -> None:
     """Remove a worktree and its folder, wherever its making was cut off."""
     if any(
-        each.path == path for each in parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
+        worktree.path == path
+        for worktree in parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
     ):
         git.execute(line("worktree", "remove", "--force", "--force", "--", str(path)), check=False)
     if path.is_dir():

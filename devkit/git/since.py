@@ -32,27 +32,27 @@ def since(session: Session, before: Snapshot, entry: journal.JournalEntry, now: 
             found.append(f"{short(name)} moved{_commits(session.git, oid, now.refs.get(name, ''))}")
     found += _settings_since(entry.after, now)
     later = [run.after.files for run in journal.entries(session.place) if run.after]
-    for each in before.checkouts:
-        top = Path(each.path)
-        name = each.head.strip().removeprefix("ref: ")
+    for checkout in before.checkouts:
+        top = Path(checkout.path)
+        name = checkout.head.strip().removeprefix("ref: ")
         if name not in entry.after.refs and now.refs.get(name, "") != before.refs.get(name, ""):
             found.append(
                 f"{short(name)} moved{_commits(session.git, before.refs.get(name, ''), now.refs.get(name, ''))}"
             )
         if not (top / ".git").exists():
             continue
-        if journal.head_of(top) != entry.after.heads.get(each.git_dir):
+        if journal.head_of(top) != entry.after.heads.get(checkout.git_dir):
             found.append(f"another commit or branch was checked out in {top}")
         marks = journal.file_marks(top, read_status(session.git.at(top)))
-        then = entry.after.files.get(each.git_dir, {})
+        then = entry.after.files.get(checkout.git_dir, {})
         # an undo before this one may have written the files anew
-        left = next((files[each.git_dir] for files in later if each.git_dir in files), {})
+        left = next((files[checkout.git_dir] for files in later if checkout.git_dir in files), {})
         edited = sorted(
             path
             for path in {*marks, *then}
             if marks.get(path) != then.get(path) and (path not in left or marks.get(path) != left[path])
         )
-        held = {file.path for file in each.files}
+        held = {file.path for file in checkout.files}
         new = [path for path in edited if path not in then and path not in held and marks[path].startswith(" ")]
         found += [f"{path} was edited" for path in edited if path not in new]
         found += [f"{path} was edited, which git was told to overlook" for path in overlooked(session.git.at(top))]
@@ -90,13 +90,13 @@ def _made_since(session: Session, creates: Iterable[str], after: journal.After) 
             marks = journal.file_marks(path, read_status(session.git.at(path)))
             then = after.files.get(name, {})
             found += [
-                f"{path / each} was edited" for each in sorted({*marks, *then}) if marks.get(each) != then.get(each)
+                f"{path / mark} was edited" for mark in sorted({*marks, *then}) if marks.get(mark) != then.get(mark)
             ]
     return found
 
 
 def _own_settings(config: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return [each for each in config if not each[0].endswith(".devkitfetched")]
+    return [pair for pair in config if not pair[0].endswith(".devkitfetched")]
 
 
 def short(name: str) -> str:

@@ -377,7 +377,7 @@ def _checkout(
     top = place.top
     if top is None:
         raise DevkitError(f"{git.directory} is no checkout")
-    entries = {each.path: each for each in status.entries}
+    entries = {status_entry.path: status_entry for status_entry in status.entries}
     loose = [*filter(is_path, status.untracked)]
     wanted = dict.fromkeys([*entries, *(loose if whole else _spare(top, loose, paths)), *paths])
     if whole:
@@ -395,10 +395,10 @@ def _checkout(
                 if mode not in {"000000", GITLINK}:
                     blobs.kept.add(oid)
         blocking = in_the_way(top, path) if path in paths and not folders.is_file(path) else []
-        for each in dict.fromkeys([*blocking, path]):
-            if each not in seen:
-                seen.add(each)
-                files.append(capture(top, each.rstrip("/"), blobs, known, folders))
+        for fromkey in dict.fromkeys([*blocking, path]):
+            if fromkey not in seen:
+                seen.add(fromkey)
+                files.append(capture(top, fromkey.rstrip("/"), blobs, known, folders))
     index = place.git_dir / "index"
     found = lstat(index)
     submodules = tuple(_submodules(git, top))
@@ -483,7 +483,7 @@ def _operation(place: CloneDirs, blobs: Blobs) -> Iterator[File]:
     for name in OPERATION_FILES:
         root = place.git_dir / name
         if root.is_dir():
-            inside = [Path(folder, each) for folder, _, names in os.walk(root) for each in names]
+            inside = [Path(folder, word) for folder, _, names in os.walk(root) for word in names]
         else:
             inside = [root] if root.is_file() else []
         for path in sorted(inside):
@@ -505,7 +505,7 @@ def _names(data: bytes, place: CloneDirs) -> list[str]:
     """Return what in a file of git's looks like the name of an object."""
     length = len(place.null)
     words = data.decode("ascii", "replace").split()
-    return [each for each in words if len(each) == length and set(each) <= set("0123456789abcdef")]
+    return [word for word in words if len(word) == length and set(word) <= set("0123456789abcdef")]
 
 
 def _log(path: Path, blobs: Blobs) -> tuple[str, list[str]]:
@@ -514,22 +514,22 @@ def _log(path: Path, blobs: Blobs) -> tuple[str, list[str]]:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return "", []
-    commits = [word.decode() for each in data.splitlines() for word in each.split(b" ", 2)[:2]]
-    return blobs.add(data), [each for each in commits if set(each) != {"0"}]
+    commits = [word.decode() for line in data.splitlines() for word in line.split(b" ", 2)[:2]]
+    return blobs.add(data), [commit for commit in commits if set(commit) != {"0"}]
 
 
 def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
     """Return which of the names are commits that are here."""
-    asked = [each for each in dict.fromkeys(names) if each not in known]
+    asked = [fromkey for fromkey in dict.fromkeys(names) if fromkey not in known]
     if not asked:
         return []
     answer = git.read(
         "cat-file",
         "--batch-check=%(objectname) %(objecttype)",
-        data="".join(f"{each}\n" for each in asked).encode(),
+        data="".join(f"{word}\n" for word in asked).encode(),
         env={"GIT_NO_LAZY_FETCH": "1"},
     )
-    return [each.split()[0] for each in answer.decode().splitlines() if each.endswith(" commit")]
+    return [line.split()[0] for line in answer.decode().splitlines() if line.endswith(" commit")]
 
 
 def write_commit(
@@ -559,7 +559,7 @@ def write_commit(
         said = os.fsencode(message + "\n")
         yield b"commit %s\nmark :1\ncommitter devkit <devkit> %d +0000\n" % (ref.encode(), int(time.time()))
         yield b"data %d\n%s" % (len(said), said)
-        yield from (b"merge %s\n" % each.encode() for each in parents_)
+        yield from (b"merge %s\n" % parent.encode() for parent in parents_)
         yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
         yield from (b"M 100644 %s o/%s\n" % (oid.encode(), oid.encode()) for oid in sorted(blobs.kept - {name}))
         yield b"get-mark :1\ndone\n"
@@ -589,7 +589,7 @@ def encode(snapshot: Snapshot) -> dict[str, Any]:
     """Return a snapshot as plain data."""
 
     def files(all_: Iterable[File]) -> list[list[Any]]:
-        return [[each.path, each.mode, each.oid, each.size] for each in all_]
+        return [[file.path, file.mode, file.oid, file.size] for file in all_]
 
     return {
         "version": VERSION,
@@ -602,19 +602,19 @@ def encode(snapshot: Snapshot) -> dict[str, Any]:
         "config_file": snapshot.config_file,
         "checkouts": [
             {
-                "path": each.path,
-                "git_dir": each.git_dir,
-                "head": each.head,
-                "commit": each.commit,
-                "index": each.index,
-                "index_time": each.index_time,
-                "files": files(each.files),
-                "operation": files(each.operation),
-                "submodules": [[path, head, branch] for path, head, branch in each.submodules],
-                "refs": None if each.refs is None else [[name, oid] for name, oid in each.refs],
-                "own": files(each.own),
+                "path": checkout.path,
+                "git_dir": checkout.git_dir,
+                "head": checkout.head,
+                "commit": checkout.commit,
+                "index": checkout.index,
+                "index_time": checkout.index_time,
+                "files": files(checkout.files),
+                "operation": files(checkout.operation),
+                "submodules": [[path, head, branch] for path, head, branch in checkout.submodules],
+                "refs": None if checkout.refs is None else [[name, oid] for name, oid in checkout.refs],
+                "own": files(checkout.own),
             }
-            for each in snapshot.checkouts
+            for checkout in snapshot.checkouts
         ],
     }
 
@@ -673,7 +673,9 @@ def load(git: Git, entry: JournalEntry, state: State) -> Snapshot:
     if answer.status:
         raise DevkitError(f"the snapshot of run {entry.id} is gone", answer.complaint, "devkit undo --list")
     found = decode(json.loads(answer.stdout))
-    return replace(found, checkouts=tuple(replace(each, path=_moved_to(each, state)) for each in found.checkouts))
+    return replace(
+        found, checkouts=tuple(replace(checkout, path=_moved_to(checkout, state)) for checkout in found.checkouts)
+    )
 
 
 def _moved_to(checkout: Checkout, state: State) -> str:
@@ -688,7 +690,7 @@ def _moved_to(checkout: Checkout, state: State) -> str:
 def blobs_of(git: Git, oids: Iterable[str]) -> Callable[[str], bytes]:
     """Read blobs in one go and return what finds each."""
     names = list(dict.fromkeys(filter(None, oids)))
-    data = git.read("cat-file", "--batch", data="".join(f"{each}\n" for each in names).encode()) if names else b""
+    data = git.read("cat-file", "--batch", data="".join(f"{name}\n" for name in names).encode()) if names else b""
     found = {}
     at = 0
     for oid in names:

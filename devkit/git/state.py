@@ -98,12 +98,12 @@ class Status:
     @property
     def dirty(self) -> tuple[StatusEntry, ...]:
         """The tracked paths with uncommitted work; a submodule whose files alone changed is not among them."""
-        return tuple(each for each in self.entries if not each.is_submodule or each.xy[0] != "." or each.unmerged)
+        return tuple(entry for entry in self.entries if not entry.is_submodule or entry.xy[0] != "." or entry.unmerged)
 
     @property
     def unmerged(self) -> tuple[StatusEntry, ...]:
         """The paths in conflict."""
-        return tuple(each for each in self.entries if each.unmerged)
+        return tuple(entry for entry in self.entries if entry.unmerged)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,9 @@ class State:
 
     def worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree where a branch is checked out, or None."""
-        return next((each for each in self.worktrees if each.branch == branch and not each.prunable), None)
+        return next(
+            (worktree for worktree in self.worktrees if worktree.branch == branch and not worktree.prunable), None
+        )
 
     @property
     def checkout(self) -> Path:
@@ -308,8 +310,8 @@ def head_text(git_dir: Path) -> str:
 def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Return every ref's object, kind of object, and where the symbolic ones lead."""
     names, kinds, symrefs = {}, {}, {}
-    for each in lines_of(data):
-        name, oid, kind, symref = each.split("\0")
+    for word in lines_of(data):
+        name, oid, kind, symref = word.split("\0")
         names[name] = oid
         kinds[name] = kind
         if symref:
@@ -347,7 +349,7 @@ def parse_worktrees(data: bytes) -> tuple[Worktree, ...]:
     """Return the worktrees, the main one first."""
     found = []
     for block in os.fsdecode(data).split("\0\0"):
-        facts = dict(each.partition(" ")[::2] for each in block.split("\0") if each)
+        facts = dict(word.partition(" ")[::2] for word in block.split("\0") if word)
         if "worktree" in facts:
             found.append(
                 Worktree(

@@ -234,7 +234,7 @@ def _stand_clear(session: Session, state: State, before: Snapshot, entry: journa
             )
     names = entry.after.refs if entry.after else moved(before, state.own_refs)
     changed = {name for name in names if state.refs.get(name, "") != before.refs.get(name, "")}
-    ours = {*entry.creates, *(each.path for each in before.checkouts)}
+    ours = {*entry.creates, *(checkout.path for checkout in before.checkouts)}
     for tree in state.worktrees:
         if f"refs/heads/{tree.branch}" in changed and str(tree.path) not in ours:
             raise DevkitError(
@@ -267,20 +267,20 @@ def touched(session: Session, before: Snapshot, entry: journal.JournalEntry) -> 
     top = session.place.top
     here: dict[str, str] = {}
     others: dict[Path, dict[str, str]] = {}
-    for each in before.checkouts:
-        found = differences(git, each)
-        paths = dict.fromkeys((*(file.path for file in each.files), *found.stale, *found.extra), "")
+    for checkout in before.checkouts:
+        found = differences(git, checkout)
+        paths = dict.fromkeys((*(file.path for file in checkout.files), *found.stale, *found.extra), "")
         if found.missing:
             continue
-        if Path(each.path) == top:
+        if Path(checkout.path) == top:
             here = paths
         else:
-            others[Path(each.path)] = paths
+            others[Path(checkout.path)] = paths
     for name in entry.creates:
         if (Path(name) / ".git").exists():
             others[Path(name)] = tracked(session, Path(name))
     return WriteSet(
-        checkout=any(Path(each.path) == top for each in before.checkouts),
+        checkout=any(Path(checkout.path) == top for checkout in before.checkouts),
         paths=here,
         refs=frozenset(name for name in {*before.refs, *(entry.after.refs if entry.after else ())}),
         deletes=frozenset(

@@ -101,9 +101,9 @@ class Wip:
 
     def __str__(self) -> str:
         counts = (
-            (sum(each.staged for each in self.items), "staged"),
-            (sum(each.unstaged for each in self.items), "unstaged"),
-            (sum(each.untracked for each in self.items), "untracked"),
+            (sum(item.staged for item in self.items), "staged"),
+            (sum(item.unstaged for item in self.items), "unstaged"),
+            (sum(item.untracked for item in self.items), "untracked"),
         )
         return ", ".join(f"{count} {what}" for count, what in counts if count) or counted(len(self.items), "file")
 
@@ -143,20 +143,20 @@ def collect(
     """
     top = state.checkout
     status = state.status
-    chosen = [each for each in status.entries if within(each.path, paths)]
-    loose = [each for each in status.untracked if within(each, paths) and is_path(each)] if untracked else []
-    odd = {path for path in (*(each.path for each in chosen), *loose) if is_odd(top, path)}
-    chosen = [each for each in chosen if each.path not in odd]
+    chosen = [status_entry for status_entry in status.entries if within(status_entry.path, paths)]
+    loose = [word for word in status.untracked if within(word, paths) and is_path(word)] if untracked else []
+    odd = {path for path in (*(status_entry.path for status_entry in chosen), *loose) if is_odd(top, path)}
+    chosen = [status_entry for status_entry in chosen if status_entry.path not in odd]
     loose = [path for path in loose if path not in odd]
     if odd:
         git.app.console.look(f"left where they are, as pipes, sockets or devices: {', '.join(sorted(odd))}")
-    conflicts = [each.path for each in chosen if each.unmerged]
+    conflicts = [status_entry.path for status_entry in chosen if status_entry.unmerged]
     if conflicts:
         raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")
     blobs = Blobs(state.place.object_format)
-    entries = [each for each in chosen if not each.is_submodule]
-    _check_sizes(git, top, [*(each.path for each in entries), *loose])
-    cleaned = _as_stored(git, top, [*(each.path for each in entries), *loose])
+    entries = [status_entry for status_entry in chosen if not status_entry.is_submodule]
+    _check_sizes(git, top, [*(status_entry.path for status_entry in entries), *loose])
+    cleaned = _as_stored(git, top, [*(status_entry.path for status_entry in entries), *loose])
     items = []
     for entry in entries:
         known = [entry.head[1], entry.index[1]]
@@ -179,7 +179,7 @@ def collect(
         for path in loose
         if not path.endswith("/")
     ]
-    standing = standing_in([each.path for each in items if not each.untracked], {each.path for each in items}, top)
+    standing = standing_in([item.path for item in items if not item.untracked], {each.path for each in items}, top)
     if standing:
         raise DevkitError(
             f"{counted(len(standing), 'file')} stand where HEAD has something else", "\n".join(standing), "git status"
@@ -197,7 +197,7 @@ def _check_sizes(git: Git, top: Path, paths: Iterable[str]) -> None:
 
 def within(path: str, paths: Collection[str]) -> bool:
     """Tell whether ``path`` is one of ``paths`` or below one; there being none, all is."""
-    return not paths or any(path == each or path.startswith(each.rstrip("/") + "/") or each == "." for each in paths)
+    return not paths or any(path == word or path.startswith(word.rstrip("/") + "/") or word == "." for word in paths)
 
 
 def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> list[str]:
@@ -364,9 +364,9 @@ def over(git: Git, state: State, items: Sequence[Item], base: str = "") -> tuple
 
 
 def _over(git: Git, state: State, items: Sequence[Item]) -> tuple[list[Write], list[str]]:
-    writes, conflicts = resolve(git, items, here(git, state, [each.path for each in items]))
-    gone = {each.path for each in writes if each.work == NOTHING}
-    written = [each.path for each in writes if each.work not in {None, NOTHING}]
+    writes, conflicts = resolve(git, items, here(git, state, [item.path for item in items]))
+    gone = {write.path for write in writes if write.work == NOTHING}
+    written = [write.path for write in writes if write.work not in {None, NOTHING}]
     return writes, conflicts + standing_in(written, gone, state.checkout)
 
 
@@ -383,8 +383,8 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
             index[path] = (mode, oid)
     cleaned = _as_stored(git, top, paths)
     modes = _modes(state)
-    dirty = {each.path for each in state.status.entries}
-    unmerged = {each.path for each in state.status.unmerged}
+    dirty = {status_entry.path for status_entry in state.status.entries}
+    unmerged = {status_entry.path for status_entry in state.status.unmerged}
 
     def now(path: str) -> Now:
         if path in unmerged:
@@ -409,7 +409,7 @@ def here(git: Git, state: State, paths: Sequence[str]) -> Callable[[str], Now]:
 
 def after(changes: Iterable[Change]) -> Callable[[str], Now]:
     """Return what will be at each path when a checkout with nothing uncommitted there has made the changes."""
-    sides = {each.path: _side(*each.after) for each in changes}
+    sides = {change.path: _side(*change.after) for change in changes}
     return lambda path: Now(sides.get(path, NO_FILE), sides.get(path, NO_FILE), clean=True)  # a folder came, or went
 
 
@@ -418,33 +418,33 @@ def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
     top = state.checkout
     inside = git.at(top)
     info = []
-    for each in writes:
-        if each.index is not None:
-            mode, oid = each.index
+    for write in writes:
+        if write.index is not None:
+            mode, oid = write.index
             info.append(
-                os.fsencode(f"{'0' if each.index == NOTHING else mode} {oid or state.place.null}\t{each.path}\0")
+                os.fsencode(f"{'0' if write.index == NOTHING else mode} {oid or state.place.null}\t{write.path}\0")
             )
-    blob = blobs_of(inside, (each.raw for each in writes if each.work not in {None, NOTHING} and each.raw))
-    remove(top, [each.path for each in writes if each.work == NOTHING])
-    for each in writes:
-        if each.work is None or each.work == NOTHING:
+    blob = blobs_of(inside, (write.raw for write in writes if write.work not in {None, NOTHING} and write.raw))
+    remove(top, [write.path for write in writes if write.work == NOTHING])
+    for write in writes:
+        if write.work is None or write.work == NOTHING:
             continue
-        place = top / safe_path(each.path)
-        make_folders(top, each.path)
-        if each.raw:
-            write_file(place, blob(each.raw), each.mode)
+        place = top / safe_path(write.path)
+        make_folders(top, write.path)
+        if write.raw:
+            write_file(place, blob(write.raw), write.mode)
             continue
-        mode, oid = each.work
+        mode, oid = write.work
         if mode == "120000":
             write_file(place, inside.read("cat-file", "blob", oid), stat.S_IFLNK)
             continue
-        data = inside.read("cat-file", "--filters", f"--path={each.path}", oid)
+        data = inside.read("cat-file", "--filters", f"--path={write.path}", oid)
         found = lstat(place)
         kept = stat.S_IMODE(found.st_mode) if found else 0o644
         write_file(place, data, stat.S_IFREG | (kept | 0o111 if mode == "100755" else kept & ~0o111))
     if info:
         git.execute(line("update-index", "-z", "--index-info", data=b"".join(info), directory=top))
-    intents = [each.path for each in writes if each.intent]
+    intents = [write.path for write in writes if write.intent]
     if intents:
         git.execute(line("add", "--intent-to-add", "--", *intents, directory=top))
 
@@ -454,11 +454,11 @@ def stash(changing: RunningChange, state: State, items: Sequence[Item], blobs: B
     git = changing.session.git
     entry = keep(git, state, items, blobs, message)
     top = state.checkout
-    for each in items:
-        if each.untracked:
-            (top / each.path).unlink()
-            remove_empty(top, each.path)
-    tracked = [each.path for each in items if not each.untracked]
+    for item in items:
+        if item.untracked:
+            (top / item.path).unlink()
+            remove_empty(top, item.path)
+    tracked = [item.path for item in items if not item.untracked]
     if tracked:
         changing.run(head_line(tracked))
     return entry
@@ -501,7 +501,7 @@ def find(git: Git, state: State, number: int = 0) -> Wip:
         DevkitError: there is none.
     """
     found = entries(git, state)
-    chosen = [each for each in found if number in {0, each.number}]
+    chosen = [wip for wip in found if number in {0, wip.number}]
     if not chosen:
         if number and f"{NAMESPACE}{number}" in state.refs:
             name = f"{NAMESPACE}{number}"
@@ -533,16 +533,16 @@ def restore(changing: RunningChange, entry: Wip, state: State, paths: Collection
         The paths that conflict; there being some, nothing was changed.
     """
     git = changing.session.git
-    items = [each for each in entry.items if within(each.path, paths)]
+    items = [item for item in entry.items if within(item.path, paths)]
     writes, conflicts = over(git, state, items, entry.base)
     if conflicts:
         return conflicts
     apply(git, state, writes)
-    rest = [each for each in entry.items if each not in items]
+    rest = [item for item in entry.items if item not in items]
     if rest:
         blobs = Blobs(state.place.object_format)
-        for each in rest:
-            blobs.kept |= {oid for oid in (each.base[1], each.index[1], each.work[1], each.raw) if oid}
+        for item in rest:
+            blobs.kept |= {oid for oid in (item.base[1], item.index[1], item.work[1], item.raw) if oid}
         left = replace(entry, items=tuple(rest))
         write_commit(
             git,

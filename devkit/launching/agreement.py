@@ -98,7 +98,7 @@ def differing(told: dict[int, Event]) -> Disagreement | None:
     """Compare what each rank told of its parameters after one step; ranks that are meant to differ are not compared."""
     events = [told[rank] for rank in sorted(told)]
     shapes = [[(name, tuple(shape)) for name, shape, _ in event["values"]] for event in events]
-    if not all(event["comparable"] for event in events) or any(each != shapes[0] for each in shapes):
+    if not all(event["comparable"] for event in events) or any(row != shapes[0] for row in shapes):
         return None
     together = all(event["data_parallel"] for event in events)
     if not together and not all(event["alone"] for event in events):

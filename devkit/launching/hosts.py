@@ -124,7 +124,7 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     Raises:
         UsageError: a name is none, or there is one only.
     """
-    hosts = tuple(filter(None, (each.strip() for each in text.split(","))))
+    hosts = tuple(filter(None, (word.strip() for word in text.split(","))))
     for host in hosts:
         if not HOST.fullmatch(host):
             raise UsageError(f"{host} is no name of a machine", "It is what ssh is given.", "--hosts node1,node2")

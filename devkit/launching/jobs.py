@@ -57,7 +57,7 @@ def render(kind: str, job: Job) -> str:
 
     if kind not in KINDS:
         raise UsageError(f"--emit is {kind}", f"It is {' or '.join(KINDS)}.", "--emit slurm")
-    if any("\n" in each or "\0" in each for each in (*job.words, *job.script, job.directory, job.image)):
+    if any("\n" in word or "\0" in word for word in (*job.words, *job.script, job.directory, job.image)):
         raise UsageError("a word has a line's end in it", "A job's file cannot hold it.")
     folder = Path(devkit.__file__).parent / "templates" / "jobs"
     templates = Environment(

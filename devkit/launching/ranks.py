@@ -66,7 +66,7 @@ def interface_towards(host: str) -> str:
     except OSError:
         return ""
     addresses = psutil.net_if_addrs()
-    return next((name for name, all_ in addresses.items() if any(each.address == own for each in all_)), "")
+    return next((name for name, all_ in addresses.items() if any(address.address == own for address in all_)), "")
 
 
 def free_port() -> int:
@@ -106,7 +106,7 @@ def rank_environment(
         host: the first machine.
         local: the rank among this machine's.
     """
-    endpoints = [f"{host}:{port + each}" for each in range(world_size)]
+    endpoints = [f"{host}:{port + index}" for index in range(world_size)]
     device = {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
     if host == LOOPBACK:
         device["GLOO_SOCKET_IFNAME"] = "lo"

@@ -279,10 +279,10 @@ def _marked(
     events: Iterator[tuple[Rank, Event | Ended] | None], board: Board | None
 ) -> Iterator[tuple[Rank, Event | Ended] | None]:
     """Yield events, and tell the board of each rank that has ended well: who waits for it waits in vain."""
-    for each in events:
-        if each and board is not None and isinstance(each[1], Ended) and not each[1].status:
-            board.leave(each[0].number)
-        yield each
+    for event in events:
+        if event and board is not None and isinstance(event[1], Ended) and not event[1].status:
+            board.leave(event[0].number)
+        yield event
 
 
 def common_variables(app: App, request: LaunchRequest, restart: int) -> dict[str, str]:

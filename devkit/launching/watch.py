@@ -416,7 +416,7 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", m
 
 
 def _waits(rank: Rank, stacks: dict[int, str]) -> bool:
-    return rank.waiting or any(each in stacks[rank.number] for each in COLLECTIVES)
+    return rank.waiting or any(collective in stacks[rank.number] for collective in COLLECTIVES)
 
 
 def _first_line(stack: str) -> str:
@@ -445,7 +445,9 @@ def _stacks(ranks: list[Rank]) -> dict[int, str]:
 def own_stack(text: str) -> str:
     """Return the stack of the thread that trains, of all that a rank's faulthandler has written."""
     threads = re.split(r"^(?=(?:Current thread|Thread) 0x)", text, flags=re.MULTILINE)
-    main = [each for each in threads if "__main__" in each or "<module>" in each or each.startswith("Current")]
+    main = [
+        thread for thread in threads if "__main__" in thread or "<module>" in thread or thread.startswith("Current")
+    ]
     return "\n".join(line.strip() for line in (main or threads)[-1].splitlines()[1:] if _is_told(line))
 
 
@@ -478,7 +480,7 @@ def _died(rank: Rank, remedy: str) -> Exception:
     tail = _read(rank.log, 0)
     if rank.number == 0 and rank.step == 0 and "uv__finish_close" in tail:  # Paddle's store, when its port is taken
         return PortTaken()
-    said = [each for each in tail.strip().splitlines() if each.strip()][-6:]
+    said = [line for line in tail.strip().splitlines() if line.strip()][-6:]
     crash = re.search(r"^Fatal Python error: (?P<what>.+)$", tail, re.MULTILINE)
     if crash:
         said = [f"{crash['what']}; the innermost call first:", *own_stack(tail[crash.end() :]).splitlines()[:8]]

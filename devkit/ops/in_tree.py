@@ -81,7 +81,7 @@ class Edit:
 def insert_entry(text: str, name: str, entry: str) -> str:
     """Return a YAML file of operators with one more entry, before the first whose name comes after it."""
     rows = text.split("\n")
-    following = next((each for each in parse_entries(text, "") if each.name > name), None)
+    following = next((entry for entry in parse_entries(text, "") if entry.name > name), None)
     place = following.first - 1 if following else len(rows)
     while place and rows[place - 1].lstrip().startswith("#") and following:
         place -= 1
@@ -107,7 +107,7 @@ def plan(root: Path, name: str) -> Sequence[Edit]:
     forward, backward = folder / "ops.yaml", folder / "backward.yaml"
     texts = {path: path.read_text("utf-8") for path in (forward, backward)}
     for path, text in texts.items():
-        taken = [each for each in parse_entries(text, path.name) if each.name in {name, f"{name}_grad"}]
+        taken = [entry for entry in parse_entries(text, path.name) if entry.name in {name, f"{name}_grad"}]
         if taken:
             raise DevkitError(f"there is an operator {name}", f"{path}:{taken[0].first}", f"devkit op show {name}")
     words = {"name": name}
@@ -122,15 +122,15 @@ def plan(root: Path, name: str) -> Sequence[Edit]:
         raise DevkitError(f"{API_FILE} has a function {name}", "")
     edits.append(Edit(api, held.rstrip("\n") + "\n" + API.format(**words), "edit", "the Python API"))
     camel = "".join(word.capitalize() for word in name.split("_"))
-    for each in render("op_in_tree", root, name=name, camel=camel):
-        if each.path.exists():
-            raise DevkitError(f"{each.path} is there already", "Nothing was written.")
-        edits.append(Edit(each.path, each.text, "write", "new"))
+    for new_file in render("op_in_tree", root, name=name, camel=camel):
+        if new_file.path.exists():
+            raise DevkitError(f"{new_file.path} is there already", "Nothing was written.")
+        edits.append(Edit(new_file.path, new_file.text, "write", "new"))
     return edits
 
 
 def execute(edits: Sequence[Edit]) -> None:
     """Write what was planned."""
-    for each in edits:
-        mode = each.path.stat().st_mode & 0o777 if each.verb == "edit" else 0o644
-        write_atomically(each.path, each.text.encode(), mode=mode)
+    for edit in edits:
+        mode = edit.path.stat().st_mode & 0o777 if edit.verb == "edit" else 0o644
+        write_atomically(edit.path, edit.text.encode(), mode=mode)

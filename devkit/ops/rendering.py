@@ -83,7 +83,7 @@ def check_new(files: list[NewFile]) -> None:
     Raises:
         DevkitError: one is.
     """
-    there = [each.path for each in files if os.path.lexists(each.path)]
+    there = [file.path for file in files if os.path.lexists(file.path)]
     if there:
         raise DevkitError(
             f"{there[0]} is there already",
@@ -99,10 +99,10 @@ def write(files: list[NewFile]) -> None:
         DevkitError: one is there already; then none is written.
     """
     check_new(files)
-    for each in files:
-        write_atomically(each.path, each.text.encode(), mode=0o755 if each.executable else 0o644)
+    for file in files:
+        write_atomically(file.path, file.text.encode(), mode=0o755 if file.executable else 0o644)
 
 
 def outcome(files: list[NewFile]) -> Mapping[str, object]:
     """Return what ``--json`` says."""
-    return {"files": [str(each.path) for each in files]}
+    return {"files": [str(file.path) for file in files]}

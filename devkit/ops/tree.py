@@ -123,10 +123,10 @@ def touched(changes: dict[str, frozenset[int]], texts: dict[str, str]) -> list[s
 def locate(root: Path, name: str) -> Lives:
     """Return where an operator lives in a tree."""
     every = entries(root)
-    own = [each for each in every if each.name == name]
-    own += [each for each in every if each.forward == name and each not in own]
-    metas = {each.infer_meta for each in own if each.infer_meta}
-    kernels = {word for each in own for word in each.kernels} | {name, f"{name}_grad"}
+    own = [operator_entry for operator_entry in every if operator_entry.name == name]
+    own += [operator_entry for operator_entry in every if operator_entry.forward == name and operator_entry not in own]
+    metas = {operator_entry.infer_meta for operator_entry in own if operator_entry.infer_meta}
+    kernels = {word for operator_entry in own for word in operator_entry.kernels} | {name, f"{name}_grad"}
     return Lives(
         tuple(own),
         tuple(

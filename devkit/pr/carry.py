@@ -35,7 +35,7 @@ def check_obstacles(found: Sequence[Obstacle], what: str, *remedies: Hint | str)
     """
     if not found:
         return
-    lines = [f"{each.path}   {each.kind}" for each in found[:SHOWN]]
+    lines = [f"{obstacle.path}   {obstacle.kind}" for obstacle in found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"… and {len(found) - SHOWN} more")
     raise DevkitError(
@@ -58,16 +58,16 @@ def carried(
     from devkit.git import wip
 
     found = obstacles(changes, state.status, state.checkout)
-    check_obstacles([each for each in found if each.kind != "changed here"], what, *remedies)
+    check_obstacles([obstacle for obstacle in found if obstacle.kind != "changed here"], what, *remedies)
     if not found:
         return None
-    items, blobs = wip.collect(git, state, [each.path for each in found], untracked=False)
+    items, blobs = wip.collect(git, state, [obstacle.path for obstacle in found], untracked=False)
     _, conflicts = wip.resolve(git, items, wip.after(changes))
     moved = wip.relocated(git, items, conflicts, state.head, tip)
     if moved != list(items):
         _, left = wip.resolve(git, moved, wip.after(changes))
         conflicts = [item.path for item, other in zip(items, moved, strict=True) if other.path in left]
-    check_obstacles([each for each in found if each.path in conflicts], what, *remedies)
+    check_obstacles([obstacle for obstacle in found if obstacle.path in conflicts], what, *remedies)
     return items, blobs
 
 

@@ -122,8 +122,8 @@ def numbers_in(git: Git, base: str, tips: Sequence[str]) -> dict[int, str]:
     fork = os.fsdecode(git.ask("merge-base", "--octopus", base, *tips).stdout).strip()
     words = ("log", "--format=%H %s", base, *([f"^{fork}"] if fork else []), "--")
     found = {}
-    for each in lines_of(git.read(*words)):
-        oid, _, subject = each.partition(" ")
+    for word in lines_of(git.read(*words)):
+        oid, _, subject = word.partition(" ")
         match = NUMBERED.search(subject)
         if match:
             found[int(match[1])] = oid

@@ -297,7 +297,7 @@ def _elsewhere(git: Git, state: State, arrivals: Sequence[Arrival]) -> dict[Path
                 f"in {tree.path}, pull request {number}",
                 f"cd {shlex.quote(str(tree.path))} && devkit pr fetch {number}",
             )
-            found[tree.path] = {each.path: each.before[1] for each in changes}
+            found[tree.path] = {change.path: change.before[1] for change in changes}
     return found
 
 

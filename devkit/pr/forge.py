@@ -288,8 +288,8 @@ def review_of(data: Any) -> str:
 def summary_of_checks(data: Any) -> str:
     """Return how checks stand: ``12 passed, 1 failed (CI-Build), 2 running``."""
     runs = data.get("check_runs", []) if isinstance(data, dict) else []
-    failed = [str(each.get("name")) for each in runs if each.get("conclusion") in {"failure", "timed_out", "cancelled"}]
-    running = sum(each.get("status") != "completed" for each in runs)
+    failed = [str(run.get("name")) for run in runs if run.get("conclusion") in {"failure", "timed_out", "cancelled"}]
+    running = sum(run.get("status") != "completed" for run in runs)
     passed = len(runs) - len(failed) - running
     parts = [f"{passed} passed"] if passed else []
     parts += [f"{len(failed)} failed ({', '.join(failed[:3])})"] if failed else []

@@ -290,12 +290,12 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
 def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[Change]:
     """Return every path that the rebase can touch on its way."""
     head = state.head or empty_tree(git)
-    first = {each.path: each for each in changes_between(git, head, oid)}
-    for each in (
+    first = {change.path: change for change in changes_between(git, head, oid)}
+    for change in (
         *(changes_between(git, head, tip) if tip != head else ()),
         *changes_along(git, f"{fork}..{tip}" if fork else tip),
     ):
-        first.setdefault(each.path, each)
+        first.setdefault(change.path, change)
     return list(first.values())
 
 
@@ -413,7 +413,9 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
     branch = (
         str(mark.get("branch", "")) or said("head-name").removeprefix("refs/heads/") or read_head(session.git, place)
     )
-    conflicts = [(each.path, CONFLICTS.get(each.xy, each.xy)) for each in state.status.unmerged]
+    conflicts = [
+        (status_entry.path, CONFLICTS.get(status_entry.xy, status_entry.xy)) for status_entry in state.status.unmerged
+    ]
     at, of = said("msgnum", "next"), said("end", "last")
     return RebaseOutcome(
         branch,

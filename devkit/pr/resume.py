@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from devkit.pr.rebase import RebaseOutcome
 
 
+SHOWN = 3  # paths in an error, as many as fit
+
+
 @dataclass(frozen=True)
 class ResumePlan:
     """How what is in progress goes on.
@@ -120,17 +123,20 @@ def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
 def _resolved(session: Session, state: State) -> None:
     left: tuple[Changed, ...] = state.status.unmerged
     if left:
-        names = " ".join(typed(state.checkout, each.path) for each in left[:3]) + (" …" if len(left) > 3 else "")  # noqa: PLR2004 - as many as fit
+        names = " ".join(typed(state.checkout, entry.path) for entry in left[:SHOWN])
+        names += " …" if len(left) > SHOWN else ""
         raise DevkitError(
             f"{counted(len(left), 'file')} still in conflict",
-            "\n".join(f"{each.path}   {CONFLICTS.get(each.xy, each.xy)}" for each in left),
+            "\n".join(
+                f"{status_entry.path}   {CONFLICTS.get(status_entry.xy, status_entry.xy)}" for status_entry in left
+            ),
             f"git add -- {names}   once they are right",
             "devkit pr abort   back to where you were",
         )
     said = os.fsdecode(session.git.ask("diff", "--cached", "--check", "--no-ext-diff").stdout)
-    for each in said.splitlines():
-        if "leftover conflict marker" in each:
-            session.app.console.look(each)
+    for word in said.splitlines():
+        if "leftover conflict marker" in word:
+            session.app.console.look(word)
 
 
 def _rest(git: Git, state: State) -> list[Change]:
@@ -139,9 +145,9 @@ def _rest(git: Git, state: State) -> list[Change]:
     if state.place.operation != "rebase":
         return []
     tip, onto = ((folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto"))
-    changes = {each.path: each for each in changes_between(git, state.head, tip)}
-    for each in changes_along(git, f"{onto}..{tip}"):
-        changes.setdefault(each.path, each)
+    changes = {change.path: change for change in changes_between(git, state.head, tip)}
+    for change in changes_along(git, f"{onto}..{tip}"):
+        changes.setdefault(change.path, change)
     return list(changes.values())
 
 
@@ -187,10 +193,10 @@ def abort(session: Session, state: State, plan: AbortPlan) -> str:
 def _spare_loose(session: Session, state: State, mark: Mapping[str, str | int], before: Snapshot) -> Snapshot:
     """Return the snapshot without the files that git does not track: no rebase goes over one, and they may be newer."""
     number = kept_aside(state, mark)
-    aside = {each.path for each in wip.find(session.git, state, number).items} if number else set()
+    aside = {item.path for item in wip.find(session.git, state, number).items} if number else set()
     loose = set(state.status.untracked) - aside
     checkouts = [
-        replace(each, files=tuple(file for file in each.files if not file.mode or file.path not in loose))
-        for each in before.checkouts
+        replace(checkout, files=tuple(file for file in checkout.files if not file.mode or file.path not in loose))
+        for checkout in before.checkouts
     ]
     return replace(before, checkouts=tuple(checkouts))

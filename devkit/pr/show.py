@@ -66,7 +66,8 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
     requests = requests_here(state)
     own = own_branches(session, state)
     forges = {
-        each.remote: Forge.of(session.app, state.remotes[each.remote]) if api else None for each in requests.values()
+        pull_request.remote: Forge.of(session.app, state.remotes[pull_request.remote]) if api else None
+        for pull_request in requests.values()
     }
 
     def row(name: str) -> Row:
@@ -148,7 +149,7 @@ def page(session: Session, state: State, which: str) -> Page:
     )
     forge = Forge.of(session.app, state.remotes[request.remote]) if request else None
     known = forge.request(request.number, checks=True) if forge and request else None
-    names = [each.path for each in files]
+    names = [file.path for file in files]
     return Page(
         branch,
         known.title if known else title(session.git, tip, oid),
@@ -157,7 +158,7 @@ def page(session: Session, state: State, which: str) -> Page:
         session.git.commits(f"{oid}..{tip}", COMMITS_SHOWN),
         files,
         operators(session.git, oid, tip, names),
-        [each for each in names if _TEST.search(each)],
+        [name for name in names if _TEST.search(name)],
         merged_branches(session, state).get(branch, ""),
         known,
     )
@@ -176,7 +177,7 @@ def parse_numstat(data: bytes) -> list[FileChange]:
     found = []
     for record in filter(None, os.fsdecode(data).split("\0")):
         added, removed, path = record.split("\t", 2)
-        found.append(FileChange(path, *(None if each == "-" else int(each) for each in (added, removed))))
+        found.append(FileChange(path, *(None if word == "-" else int(word) for word in (added, removed))))
     return found
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def submodule_changes(changes: Sequence[Change]) -> list[Change]:
     """Return the submodules that stay and move."""
-    return [each for each in changes if each.before[0] == GITLINK and each.after[0] == GITLINK]
+    return [change for change in changes if change.before[0] == GITLINK and change.after[0] == GITLINK]
 
 
 def follow_submodules(changing: RunningChange, state: State, moved: Sequence[Change]) -> list[str]:
@@ -31,17 +31,17 @@ def follow_submodules(changing: RunningChange, state: State, moved: Sequence[Cha
     """
     notes = []
     follow = []
-    for each in moved:
-        folder = state.checkout / each.path
+    for change in moved:
+        folder = state.checkout / change.path
         if not (folder / ".git").exists():
             continue
         inside = changing.session.git.at(folder)
-        if inside.text("rev-parse", "HEAD") != each.before[1]:
-            notes.append(f"the submodule {each.path} is at a commit of your own and stays there")
+        if inside.text("rev-parse", "HEAD") != change.before[1]:
+            notes.append(f"the submodule {change.path} is at a commit of your own and stays there")
         elif inside.read("status", "--porcelain", "--untracked-files=no"):
-            notes.append(f"the submodule {each.path} has uncommitted work and stays where it is")
+            notes.append(f"the submodule {change.path} has uncommitted work and stays where it is")
         else:
-            follow.append(each.path)
+            follow.append(change.path)
     if follow:
         words = ("submodule", "update", "--checkout", "--recursive", "--", *follow)
         if changing.run(line(*words, slow=True), check=False, title="submodules").status:

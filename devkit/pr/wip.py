@@ -30,12 +30,12 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
         UsageError: one is outside of it.
     """
     found = []
-    for each in paths:
-        folder, name = os.path.split(os.path.normpath(os.path.join(os.path.realpath(start), each)))  # noqa: PTH118 - as below
+    for word in paths:
+        folder, name = os.path.split(os.path.normpath(os.path.join(os.path.realpath(start), word)))  # noqa: PTH118 - as below
         path = os.path.join(os.path.realpath(folder), name)  # noqa: PTH118 - where the path itself is a link, it is meant
         relative = os.path.relpath(path, state.checkout)
         if relative.split("/")[0] == "..":
-            raise UsageError(f"{each} is not in this checkout", f"That is {session.place.top}.")
+            raise UsageError(f"{word} is not in this checkout", f"That is {session.place.top}.")
         found.append(relative)
     return found
 

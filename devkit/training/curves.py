@@ -123,10 +123,10 @@ def side(runs: RunStore, word: str) -> Side:
 
 def cost(entry: RecordedRun) -> Cost:
     """Return what a run took, from the events that it left."""
-    steps = [each for each in events(entry) if each.get("event") == "step"]
-    start = next((each for each in events(entry) if each.get("event") == "start"), {})
-    peaks = [each[key] for each in steps for key in ("peak_mib", "rss_mib") if each.get(key)]
-    speeds = [each["tokens_per_s"] for each in steps if each.get("tokens_per_s")]
+    steps = [event for event in events(entry) if event.get("event") == "step"]
+    start = next((event for event in events(entry) if event.get("event") == "start"), {})
+    peaks = [step[key] for step in steps for key in ("peak_mib", "rss_mib") if step.get(key)]
+    speeds = [step["tokens_per_s"] for step in steps if step.get("tokens_per_s")]
     return Cost(
         tuple(speeds[SETTLED:] or speeds),
         max(peaks, default=None),
@@ -142,7 +142,7 @@ def find(runs: RunStore, word: str) -> RecordedRun:
         DevkitError: there is none of that id.
     """
     if word == "last":
-        latest = next((each for each in runs.entries() if each.record["command"] in COMMANDS), None)
+        latest = next((entry for entry in runs.entries() if entry.record["command"] in COMMANDS), None)
         if latest is not None:
             return latest
     try:
@@ -208,5 +208,5 @@ def compare(left: Curve, right: Curve, tolerance: float) -> Comparison:
         raise DevkitError("the two runs have no step in common", f"One ends at {max(left)}, the other at {max(right)}.")
     apart = {step: abs(left[step] - right[step]) for step in steps}
     parted = next((step for step in steps if not apart[step] <= tolerance), None)
-    largest = max(apart.values()) if all(math.isfinite(each) for each in apart.values()) else None
+    largest = max(apart.values()) if all(math.isfinite(value) for value in apart.values()) else None
     return Comparison(left, right, tolerance, parted, largest)

@@ -44,7 +44,7 @@ def bad_step(entry: RecordedRun) -> Event:
     """
     from devkit.training.curves import events
 
-    told = next((each for each in events(entry) if each.get("event") == "bad_step"), None)
+    told = next((event for event in events(entry) if event.get("event") == "bad_step"), None)
     if told is None:
         raise DevkitError(
             f"run {entry.id} kept no bad step",

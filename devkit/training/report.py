@@ -53,7 +53,7 @@ class Series:
 
     def points(self, figure: str) -> list[tuple[int, float]]:
         """Return a figure by step, where it is told and finite."""
-        found = [(each["step"], each.get(figure)) for each in self.steps]
+        found = [(entry["step"], entry.get(figure)) for entry in self.steps]
         return [(step, float(value)) for step, value in found if value is not None and math.isfinite(value)]
 
 
@@ -113,15 +113,15 @@ def page(runs: Sequence[Series]) -> str:
     loader = jinja2.FileSystemLoader(folder)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     charts = [
-        (name, chart([each.points(figure) for each in runs]))
+        (name, chart([run.points(figure) for run in runs]))
         for figure, name in FIGURES.items()
-        if any(each.points(figure) for each in runs)
+        if any(run.points(figure) for run in runs)
     ]
-    differing = sorted({key for each in runs for key in each.options})
+    differing = sorted({key for run in runs for key in run.options})
     rows = [
-        (name, [each.options.get(name, "") for each in runs])
+        (name, [run.options.get(name, "") for run in runs])
         for name in differing
-        if len(runs) == 1 or len({repr(each.options.get(name)) for each in runs}) > 1
+        if len(runs) == 1 or len({repr(run.options.get(name)) for run in runs}) > 1
     ]
     return environment.get_template("report.html.j2").render(
         runs=runs, charts=charts, rows=rows, colours=COLOURS, only=len(runs) == 1
@@ -130,7 +130,7 @@ def page(runs: Sequence[Series]) -> str:
 
 def chart(curves: Sequence[list[tuple[int, float]]]) -> dict[str, Any]:
     """Return what draws curves over their steps: a path each, and the ends of both axes."""
-    points = [point for each in curves for point in each]
+    points = [point for curve in curves for point in curve]
     first, last = min(step for step, _ in points), max(step for step, _ in points)
     low, high = min(value for _, value in points), max(value for _, value in points)
     across, up = max(last - first, 1), (high - low) or abs(high) or 1.0
@@ -141,7 +141,7 @@ def chart(curves: Sequence[list[tuple[int, float]]]) -> dict[str, Any]:
         return f"{x:.1f},{y:.1f}"
 
     return {
-        "paths": [" ".join(place(*point) for point in thinned(each)) for each in curves],
+        "paths": [" ".join(place(*point) for point in thinned(curve)) for curve in curves],
         "low": f"{low:.4g}",
         "high": f"{high:.4g}",
         "first": first,
@@ -162,12 +162,12 @@ def thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
 def table(runs: Sequence[Series]) -> str:
     """Return the steps of all runs as CSV, a column a figure; what is not finite is empty."""
     out = io.StringIO()
-    named = [figure for figure in FIGURES if any(figure in step for each in runs for step in each.steps)]
+    named = [figure for figure in FIGURES if any(figure in step for run in runs for step in run.steps)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "step", *named])
-    for each in runs:
-        for step in each.steps:
-            writer.writerow([each.run, step["step"], *("" if step.get(f) is None else step[f] for f in named)])
+    for run in runs:
+        for step in run.steps:
+            writer.writerow([run.run, step["step"], *("" if step.get(f) is None else step[f] for f in named)])
     return out.getvalue()
 
 
@@ -178,8 +178,8 @@ def tensorboard(run: Series) -> bytes:
     for figure, name in FIGURES.items():
         for step, value in run.points(figure):
             records.append(_event(began, step, f"train/{name.replace(' ', '_')}", value))
-    held = [each for each in run.validation if each.get("loss") is not None]
-    records += [_event(began, each["step"], "validation/loss", each["loss"]) for each in held]
+    held = [entry for entry in run.validation if entry.get("loss") is not None]
+    records += [_event(began, entry["step"], "validation/loss", entry["loss"]) for entry in held]
     return b"".join(map(_record, records))
 
 

@@ -305,7 +305,7 @@ def reaching(
     with contextlib.ExitStack() as stack:
         if len(remotes) > 1 and console.interactive:
             _connect_in_turn(stack, remotes)
-        elif all(os.path.lexists(each) or has_magic(each) for each in request.sources):
+        elif all(os.path.lexists(source) or has_magic(source) for source in request.sources):
             for remote in remotes:
                 stack.callback(remote.close)
                 remote.begin()

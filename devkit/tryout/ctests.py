@@ -65,7 +65,7 @@ def _known(work: TryWork, side: Side, build: str) -> dict[str, list[str]]:
     line = ["ctest", "--show-only=json-v1", "--test-dir", str(side.folder / build)]
     try:
         done = work.app.runner.run(line, cwd=side.folder, env=side.environ, timeout_s=LISTING_LIMIT_S, check=False)
-        return {each["name"]: [*each.get("command", [])] for each in json.loads(done.stdout)["tests"]}
+        return {load["name"]: [*load.get("command", [])] for load in json.loads(done.stdout)["tests"]}
     except DevkitError as error:
         work.notes.append(f"{side.name}: ctest could not be asked: {error.what}")
     except (ValueError, KeyError):
@@ -75,8 +75,8 @@ def _known(work: TryWork, side: Side, build: str) -> dict[str, list[str]]:
 
 def _concerned(work: TryWork, name: str, command: list[str]) -> bool:
     """Tell whether a test runs a file that the request changes, or is named after one."""
-    words = {name.lower(), *(each.rpartition("/")[2].partition(".")[0].lower() for each in command)}
-    return bool(words & {each.path.rpartition("/")[2].partition(".")[0].lower() for each in work.changed})
+    words = {name.lower(), *(word.rpartition("/")[2].partition(".")[0].lower() for word in command)}
+    return bool(words & {changed.path.rpartition("/")[2].partition(".")[0].lower() for changed in work.changed})
 
 
 def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Limits) -> FileRuns:
@@ -135,7 +135,7 @@ def run_line(
     log = logs / f"{side.name}-{stem}.log"
     for number in range(max(limits.repeat, 1)):
         report = logs / f"{side.name}-{stem}-{number}.xml"
-        words = [each.replace("{file}", path).replace("{report}", str(report)) for each in shlex.split(line)]
+        words = [word.replace("{file}", path).replace("{report}", str(report)) for word in shlex.split(line)]
         words = [python, *words[1:]] if words[0] == "python" else words
         report.unlink(missing_ok=True)
         try:
@@ -157,7 +157,7 @@ def run_line(
             last = said.strip().splitlines()[-1:] or [fate(done.status)]
             state: State = "killed" if done.status in KILLED else "failed"
             runs.append({path: TestOutcome(state, last[0]) if done.status else TestOutcome("passed")})
-        if not runs[-1] or not (own or any(each.state in WRONG for each in runs[-1].values())):
+        if not runs[-1] or not (own or any(test_outcome.state in WRONG for test_outcome in runs[-1].values())):
             break
     return FileRuns(tuple(runs), 0.0, str(log))
 

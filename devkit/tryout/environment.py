@@ -87,7 +87,7 @@ def declared(folder: Path) -> list[str]:
     project = data.get("project", {})
     found += project.get("dependencies", [])
     for table in (project.get("optional-dependencies", {}), data.get("dependency-groups", {})):
-        found += [each for name, rows in table.items() if name in GROUPS for each in rows if isinstance(each, str)]
+        found += [row for name, rows in table.items() if name in GROUPS for row in rows if isinstance(row, str)]
     for name in LISTS:
         if (folder / name).is_file():
             found += requirement_lines((folder / name).read_text("utf-8", "replace"))
@@ -100,7 +100,7 @@ def modules_of(texts: Mapping[str, str]) -> set[str]:
     for path, text in texts.items():
         tree = parse(text)
         if tree is not None:
-            found |= {each.partition(".")[0] for each in imports_of(tree, module_of(path)).modules if each}
+            found |= {module.partition(".")[0] for module in imports_of(tree, module_of(path)).modules if module}
     return found
 
 
@@ -115,7 +115,7 @@ def package_of(module: str, lists: Iterable[str]) -> str:
     """Return the requirement that brings a module, from the project's lists and what is known here; else nothing."""
     top = module.partition(".")[0]
     distribution = DISTRIBUTIONS.get(top, top)
-    named = next((each for each in lists if name_of(each) == name_of(distribution)), "")
+    named = next((list_ for list_ in lists if name_of(list_) == name_of(distribution)), "")
     return named or DISTRIBUTIONS.get(top, "")
 
 
@@ -138,7 +138,7 @@ def with_runtime(folder: Path, environment: Environment, wanted: Needs) -> Needs
     }
     wheel = {"paddlepaddle", "paddlepaddle-gpu"}
     lines = requirement_lines(_text(folder / PADDLE_RUNTIME)) if there & wheel else []
-    more = [each for each in lines if name_of(each) not in there | {name_of(one) for one in wanted.packages}]
+    more = [line for line in lines if name_of(line) not in there | {name_of(one) for one in wanted.packages}]
     return Needs((*wanted.packages, *more), wanted.missing)
 
 
@@ -154,7 +154,7 @@ def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable
     """
     import sys
 
-    by_name = {name_of(each): each for each in listed(folder, paddle=paddle)}
+    by_name = {name_of(word): word for word in listed(folder, paddle=paddle)}
     packages = {} if paddle else dict(by_name)
     outside = modules_of(texts) - set(own) - set(sys.stdlib_module_names) - {"paddle"}
     missing = []
@@ -165,8 +165,8 @@ def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable
         else:
             missing.append(module)
     for text in texts.values():
-        packages.update((name_of(each), by_name.get(name_of(each), each)) for each in plugins(text))
-    packages.update({name_of(each): each for each in asked})
+        packages.update((name_of(plugin), by_name.get(name_of(plugin), plugin)) for plugin in plugins(text))
+    packages.update({name_of(word): word for word in asked})
     for tool in TOOLS:
         packages[tool] = packages.get(tool, tool) if not paddle else tool
     return Needs(tuple(packages.values()), tuple(missing))
@@ -211,7 +211,7 @@ def install(app: App, environment: Environment, wanted: Needs, run: Run) -> list
             have = json.loads(stamp.read_text("utf-8"))
         except ValueError:
             have = []
-    todo = [each for each in wanted.packages if each not in have]
+    todo = [package for package in wanted.packages if package not in have]
     if not todo:
         return []
     source = uv.Source(default_index=uv.check_url("env.index-url", app.config.get("env.index-url")))
@@ -229,12 +229,12 @@ def install(app: App, environment: Environment, wanted: Needs, run: Run) -> list
 
     with app.console.progress(f"installing {', '.join(todo)}"):
         if add(todo) is not None:
-            for each in todo:  # one that cannot be had must not keep the others out
-                plain = name_of(each)
-                failed = add([each])
-                if failed is not None and plain != each:
+            for word in todo:  # one that cannot be had must not keep the others out
+                plain = name_of(word)
+                failed = add([word])
+                if failed is not None and plain != word:
                     failed = add([plain])
                 if failed is not None:
-                    notes.append(f"{each} could not be installed: {failed.what}")
+                    notes.append(f"{word} could not be installed: {failed.what}")
     write_atomically(stamp, json.dumps(done).encode())
     return notes

@@ -51,7 +51,7 @@ class Report:
 
 def last_line(error: BaseException) -> str:
     """Return the line that names an exception, and what it says."""
-    lines = [each for each in traceback.format_exception_only(type(error), error) if not each.startswith(" ")]
+    lines = [word for word in traceback.format_exception_only(type(error), error) if not word.startswith(" ")]
     return (lines[-1] if lines else repr(error)).strip().split("\n")[0]
 
 
@@ -64,7 +64,7 @@ class Recorder:
         self.states: dict[str, tuple[str, str]] = {}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = [each for each in items if short(each.nodeid) not in self.skip]
+        items[:] = [item for item in items if short(item.nodeid) not in self.skip]
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.report.start(short(nodeid))
@@ -96,7 +96,7 @@ def reason_of(report: Any) -> str:
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
         return str(crash.message).split("\n")[0]
-    lines = [each[1:].strip() for each in str(longrepr).split("\n") if each.startswith("E ")]
+    lines = [word[1:].strip() for word in str(longrepr).split("\n") if word.startswith("E ")]
     return next(iter(lines), "") or str(longrepr).strip().split("\n")[-1]
 
 
@@ -260,12 +260,12 @@ def main(style: str, path: str, report_path: str, asked_path: str = "") -> None:
         by_unittest(path, report, skip, script=style == "script")
     if counting is not None:
         counting.stop()
-        for each in paths:
+        for word in paths:
             try:
-                _, statements, _, missing, _ = counting.analysis2(each)
+                _, statements, _, missing, _ = counting.analysis2(word)
             except Exception:  # noqa: BLE001, S112 - a file that does not parse has no lines to count
                 continue
-            report.event(event="lines", file=each, statements=statements, missing=missing)
+            report.event(event="lines", file=word, statements=statements, missing=missing)
     report.event(event="done")
     sys.stdout.flush()
     sys.stderr.flush()

@@ -48,9 +48,9 @@ class Result:
             "number": self.number,
             "verdict": self.verdict.kind,
             "reason": self.verdict.reason,
-            "tests": [asdict(each) for each in self.verdict.tests],
+            "tests": [asdict(test) for test in self.verdict.tests],
             "coverage": self.coverage,
-            "bench": [asdict(each) for each in self.bench],
+            "bench": [asdict(timing) for timing in self.bench],
             "overlay": self.over,
             "folder": self.folder,
             "environment": self.environment,
@@ -95,7 +95,7 @@ def from_dict(data: dict[str, Any]) -> Result:
 def counts(result: Result) -> dict[str, int]:
     """Return word → how many tests have it, in the order of what matters."""
     tests = result.verdict.tests
-    return {word: number for word in ORDER if (number := sum(each.verdict == word for each in tests))}
+    return {word: number for word in ORDER if (number := sum(test.verdict == word for test in tests))}
 
 
 def markdown(result: Result) -> str:
@@ -109,10 +109,10 @@ def markdown(result: Result) -> str:
     if result.verdict.tests:
         lines += ["| test | base | request | verdict |", "|---|---|---|---|"]
         shown = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
-        for each in shown[:ROWS]:
-            name = f"`{each.file}`" + (f" `{each.test}`" if each.test else "")
-            why = f": {_plain(each.reason)}" if each.reason and each.verdict != "fixed" else ""
-            lines.append(f"| {name} | {each.base} | {each.request} | **{each.verdict}**{why} |")
+        for judged in shown[:ROWS]:
+            name = f"`{judged.file}`" + (f" `{judged.test}`" if judged.test else "")
+            why = f": {_plain(judged.reason)}" if judged.reason and judged.verdict != "fixed" else ""
+            lines.append(f"| {name} | {judged.base} | {judged.request} | **{judged.verdict}**{why} |")
         lines += [f"| … and {len(shown) - ROWS} more | | | |"] if len(shown) > ROWS else []
         lines.append("")
     if result.coverage and result.coverage["changed"]:
@@ -125,9 +125,9 @@ def markdown(result: Result) -> str:
             lines.append(
                 f"- benchmark {timing.name}: {timing.verdict} ({significant(timing.ratio)} times the base's time)"
             )
-    lines += [f"- {_plain(each)}" for each in result.notes]
+    lines += [f"- {_plain(note)}" for note in result.notes]
     if result.left:
-        lines.append(f"- not run, though concerned: {', '.join(f'`{each}`' for each in result.left)}")
+        lines.append(f"- not run, though concerned: {', '.join(f'`{word}`' for word in result.left)}")
     return "\n".join(lines).rstrip() + "\n"
 
 

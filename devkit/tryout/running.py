@@ -230,7 +230,7 @@ def run_file(
 
         told = run_through(once)
         runs.append(told)
-        wrong = any(each.state in WRONG for run in runs for each in run.outcomes.values())
+        wrong = any(outcome.state in WRONG for run in runs for outcome in run.outcomes.values())
         loaded = set(told.outcomes) - {""}
         if not (own or wrong) or not loaded or told.seconds > LONG_S:
             break

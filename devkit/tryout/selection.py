@@ -96,8 +96,8 @@ def beside(changed: Mapping[str, Collection[str]], tests: Iterable[str], read: C
             folder = conftest.rpartition("/")[0]
             if folder and not path.startswith(f"{folder}/"):
                 continue
-            words = [each.rpartition(".")[2] for each in names]
-            hit = next((each for each in words if re.search(rf"\b{re.escape(each)}\b", read(path))), "")
+            words = [name.rpartition(".")[2] for name in names]
+            hit = next((word for word in words if re.search(rf"\b{re.escape(word)}\b", read(path))), "")
             if hit or not words:
                 found.append(Chosen(path, "fixture", hit or conftest))
                 break
@@ -106,7 +106,7 @@ def beside(changed: Mapping[str, Collection[str]], tests: Iterable[str], read: C
 
 def naming(files: Iterable[str], tests: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
     """Return the test files that name one of the changed files, as a test that reads its data does."""
-    names = sorted({each.rpartition("/")[2] for each in files})
+    names = sorted({file.rpartition("/")[2] for file in files})
     if not names:
         return []
     wanted = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
@@ -141,7 +141,7 @@ def definitions(tree: ast.Module) -> Iterator[tuple[str, int, int, ast.AST]]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 name = f"{prefix}{child.name}"
-                first = min([child.lineno, *(each.lineno for each in child.decorator_list)])
+                first = min([child.lineno, *(expr.lineno for expr in child.decorator_list)])
                 yield name, first, child.end_lineno or child.lineno, child
                 if isinstance(child, ast.ClassDef):
                     yield from below(child, f"{name}.")
@@ -202,13 +202,13 @@ def is_prose(text: str, lines: Collection[int]) -> bool:
 def uses(node: ast.AST) -> set[str]:
     """Return the names that code reads, calls or imports: bare ones, and the last part of dotted ones."""
     found = set()
-    for each in ast.walk(node):
-        if isinstance(each, ast.Name):
-            found.add(each.id)
-        elif isinstance(each, ast.Attribute):
-            found.add(each.attr)
-        elif isinstance(each, ast.ImportFrom):
-            found.update(alias.name for alias in each.names)
+    for a_s_t in ast.walk(node):
+        if isinstance(a_s_t, ast.Name):
+            found.add(a_s_t.id)
+        elif isinstance(a_s_t, ast.Attribute):
+            found.add(a_s_t.attr)
+        elif isinstance(a_s_t, ast.ImportFrom):
+            found.update(alias.name for alias in a_s_t.names)
     return found
 
 
@@ -218,14 +218,14 @@ def users_in_module(text: str, changed: Collection[str]) -> set[str]:
     if tree is None:
         return set()
     defined = [(name, uses(node)) for name, _, _, node in definitions(tree)]
-    known = {each.rpartition(".")[2] for each in changed} - {""}
+    known = {word.rpartition(".")[2] for word in changed} - {""}
     found: set[str] = set()
     while True:
         more = {name for name, used in defined if name not in found and name not in changed and used & known}
         if not more:
             return found
         found |= more
-        known |= {each.rpartition(".")[2] for each in more if not each.rpartition(".")[2].startswith("__")}
+        known |= {word.rpartition(".")[2] for word in more if not word.rpartition(".")[2].startswith("__")}
 
 
 @dataclass(frozen=True)
@@ -359,7 +359,7 @@ def select(
                 best = min(best, candidate, key=lambda each: each[:3]) if best else candidate
         if best:
             rated.append(best)
-    return found + [each[3] for each in sorted(rated, key=lambda each: each[:3])]
+    return found + [pair[3] for pair in sorted(rated, key=lambda each: each[:3])]
 
 
 def _needles(wanted: Iterable[tuple[str, Names]]) -> re.Pattern[str] | None:
@@ -393,7 +393,7 @@ def _reached(wanted: Iterable[tuple[str, Names]], sources: Collection[str], read
                 continue
             hits = [names for names in frontier if concern(read_imports[path], names)[0]]
             if hits:
-                words = {each.rpartition(".")[2] for names in hits for each in names.changed}
+                words = {word.rpartition(".")[2] for names in hits for word in names.changed}
                 words |= {alias for alias, name in read_imports[path].names.items() if name.rpartition(".")[2] in words}
                 users = {name for name, _, _, node in definitions(tree) if uses(node) & words}
                 following.append(Names(module, frozenset(users)))
@@ -455,8 +455,8 @@ def defined_tests(text: str) -> set[str]:
         elif isinstance(node, ast.ClassDef):
             found.add(f"{node.name}::")
             found |= {
-                f"{node.name}::{each.name}"
-                for each in node.body
-                if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name.startswith("test")
+                f"{node.name}::{stmt.name}"
+                for stmt in node.body
+                if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name.startswith("test")
             }
     return found

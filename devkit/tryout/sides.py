@@ -86,7 +86,7 @@ def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = 
 
 def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
     """Return the top-level modules of a tree, and those beside its tests."""
-    places = {folder, *(folder / each for each in ("src", "python", "lib", "test", "tests", "test/legacy_test"))}
+    places = {folder, *(folder / name for name in ("src", "python", "lib", "test", "tests", "test/legacy_test"))}
     places |= {(folder / path).parent for path in tests}
     found = set()
     for place in places:
@@ -110,7 +110,7 @@ def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
     folder = work.trial.side(name)
     asked = [folder / each for each in work.config.get("try.path")]
-    paths = asked or [each for each in (folder / "src", folder / "python", folder) if each.is_dir()]
+    paths = asked or [path for path in (folder / "src", folder / "python", folder) if path.is_dir()]
     environ = _environ(work, env, paths)
     line = shlex.split(work.config.get("try.build"))
     problem = ""
@@ -152,7 +152,7 @@ class _Code:
 
 def _paddle_sides(work: TryWork, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
     """Return both sides of a tree of Paddle: its Python over a wheel, or built."""
-    compiled = sorted(each.path for each in work.changed if overlay.is_compiled(each.path))
+    compiled = sorted(changed.path for changed in work.changed if overlay.is_compiled(changed.path))
     over: dict[str, Any] = {"compiled": compiled}
     codes = {name: _Code() for name in (("request",) if alone else ("base", "request"))}
     if alone:

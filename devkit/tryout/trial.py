@@ -143,8 +143,8 @@ class Trial:
         """
         with explained(self.repository):
             self.home.mkdir(parents=True, exist_ok=True)
-            for each in self.init_lines():
-                Git(self.app, self.home).execute(each)
+            for init_line in self.init_lines():
+                Git(self.app, self.home).execute(init_line)
             self._borrow()
 
     def fetch(self, sources: Sources, lines: Sequence[Line]) -> Commits:
@@ -181,7 +181,7 @@ class Trial:
         theirs = [f"{common / 'objects'}"]
         with contextlib.suppress(OSError):  # what the clone borrows itself
             theirs += (common / "objects" / "info" / "alternates").read_text("utf-8").splitlines()
-        (info / "alternates").write_text("".join(f"{each}\n" for each in theirs), "utf-8")
+        (info / "alternates").write_text("".join(f"{their}\n" for their in theirs), "utf-8")
         if (common / "shallow").is_file():
             shutil.copyfile(common / "shallow", self.repository / "shallow")
         config = self.repository / "config"
@@ -255,7 +255,7 @@ class Trial:
         raw = ("-U0", "--inter-hunk-context=0", "--patch-with-raw", "-z")
         patch = self.git.read(*words, *raw, commits.base, commits.head)
         before, after = hunks(patch)
-        renamed = {} if not {"A", "D"} <= {each[:1] for each in statuses.values()} else self._renamed(commits)
+        renamed = {} if not {"A", "D"} <= {word[:1] for word in statuses.values()} else self._renamed(commits)
         return [
             Changed(
                 path, status[:1], before.get(path, frozenset()), after.get(path, frozenset()), renamed.get(path, "")
@@ -288,9 +288,9 @@ class Trial:
         """Remove the work trees of the oldest trials beyond ``keep``, those asked to be kept apart."""
         os.utime(self.folder, (time.time(), time.time()))
         others = [each for each in self.home.iterdir() if each.is_dir() and each.name.isdigit() and each != self.folder]
-        others = [each for each in others if not (each / KEPT).exists()]
-        for each in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
-            shutil.rmtree(each, ignore_errors=True)
+        others = [other for other in others if not (other / KEPT).exists()]
+        for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def fetch_line(sources: Sources, number: str, repository: Path) -> Line:
@@ -345,7 +345,7 @@ def hunks(patch: bytes) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[
     import re
 
     raw, _, text = patch.partition(b"\0\0")
-    names = [os.fsdecode(each) for each in raw.split(b"\0")[1::2]]
+    names = [os.fsdecode(word) for word in raw.split(b"\0")[1::2]]
     header = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
     before: list[set[int]] = []
     after: list[set[int]] = []

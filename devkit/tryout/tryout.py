@@ -183,15 +183,19 @@ def removed_tests(work: TryWork) -> list[str]:
     """Return which tests the request takes away, as notes: no run can say anything of them."""
     before: dict[str, set[str]] = {}
     after: set[str] = set()
-    for each in work.changed:
-        if selection.is_test(each.path):
+    for changed in work.changed:
+        if selection.is_test(changed.path):
             old = (
-                selection.defined_tests(work.trial.text(work.commits.base, each.path)) if each.status != "A" else set()
+                selection.defined_tests(work.trial.text(work.commits.base, changed.path))
+                if changed.status != "A"
+                else set()
             )
             new = (
-                selection.defined_tests(work.trial.text(work.commits.head, each.path)) if each.status != "D" else set()
+                selection.defined_tests(work.trial.text(work.commits.head, changed.path))
+                if changed.status != "D"
+                else set()
             )
-            before[each.path] = {name for name in old - new if not name.endswith("::")}
+            before[changed.path] = {name for name in old - new if not name.endswith("::")}
             after |= new
     notes = []
     for path, names in before.items():
@@ -248,8 +252,8 @@ def remembered(work: TryWork) -> Result | None:
 
 def remember(work: TryWork, result: Result) -> None:
     """Write a result down for the next trial, unless what it says may change by itself."""
-    doubtful = {"flaky"} & {each.verdict for each in result.verdict.tests}
-    waiting = any(each.verdict == "not run" and "GPU" not in each.reason for each in result.verdict.tests)
+    doubtful = {"flaky"} & {test.verdict for test in result.verdict.tests}
+    waiting = any(test.verdict == "not run" and "GPU" not in test.reason for test in result.verdict.tests)
     if not doubtful and not (waiting and result.verdict.kind == "undecided") and not result.bench:
         text = json.dumps({"key": key(work), "result": result.as_dict()})
         write_atomically(work.trial.folder / LAST, text.encode())
@@ -259,8 +263,8 @@ def choose(work: TryWork) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     folder, trial, commits = work.trial.side("request"), work.trial, work.commits
     listed = trial.git.at(folder).text("ls-files", "-z", "--", ".").split("\0")
-    python = [each for each in listed if each.endswith(".py") and (folder / each).is_file()]
-    tests = [each for each in python if selection.is_test(each)]
+    python = [word for word in listed if word.endswith(".py") and (folder / word).is_file()]
+    tests = [word for word in python if selection.is_test(word)]
     texts: dict[str, str] = {}
 
     def read(path: str) -> str:
@@ -272,32 +276,32 @@ def choose(work: TryWork) -> list[selection.Chosen]:
     names: dict[str, selection.Names] = {}
     fixtures: dict[str, frozenset[str]] = {}
     own, data = [], []
-    for each in work.changed:
-        if not each.path.endswith(".py"):
-            data += [each.path] if not selection.is_prose_file(each.path) else []
-        elif selection.is_test(each.path):
-            own += [each.path] if each.status != "D" and (folder / each.path).is_file() else []
-        elif (found := _names(work, each, read)) is not None:
-            names[each.path] = found
-            if selection.TEST_SUPPORT.search(each.path):
-                fixtures[each.path] = found.changed
-    sources: Iterable[str] = [each for each in python if not selection.belongs_to_tests(each)]
+    for changed in work.changed:
+        if not changed.path.endswith(".py"):
+            data += [changed.path] if not selection.is_prose_file(changed.path) else []
+        elif selection.is_test(changed.path):
+            own += [changed.path] if changed.status != "D" and (folder / changed.path).is_file() else []
+        elif (found := _names(work, changed, read)) is not None:
+            names[changed.path] = found
+            if selection.TEST_SUPPORT.search(changed.path):
+                fixtures[changed.path] = found.changed
+    sources: Iterable[str] = [word for word in python if not selection.belongs_to_tests(word)]
     few = not work.paddle and len(list(sources)) <= FEW_SOURCES
     ranked = selection.select(names, own, tests, read, list(sources) if few else ())
-    seen = {each.path for each in ranked}
-    rest = [each for each in tests if each not in seen]
+    seen = {chosen.path for chosen in ranked}
+    rest = [test for test in tests if test not in seen]
     more = selection.beside(fixtures, rest, read)
     if work.paddle:
         more += _of_operators(work, rest)
-    seen |= {each.path for each in more}
-    return [*ranked, *more, *selection.naming(data, [each for each in rest if each not in seen], read)]
+    seen |= {chosen.path for chosen in more}
+    return [*ranked, *more, *selection.naming(data, [word for word in rest if word not in seen], read)]
 
 
 def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]:
     """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
     from devkit.ops.tree import YAML, touched
 
-    changes = {each.path: each.after for each in work.changed if not each.path.endswith(".py")}
+    changes = {changed.path: changed.after for changed in work.changed if not changed.path.endswith(".py")}
     side = work.trial.side("request")
     yaml = [path for path in changes if path.startswith(YAML) and path.endswith(".yaml") and (side / path).is_file()]
     texts = {path: (side / path).read_text("utf-8", "replace") for path in yaml}
@@ -332,11 +336,11 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     request = work.trial.side("request")
     own = sides.own_modules(request, [each.path for each in chosen])
     counted_files = [
-        each for each in work.changed
-        if each.path.endswith(".py") and each.status != "D" and not selection.belongs_to_tests(each.path)
+        changed for changed in work.changed
+        if changed.path.endswith(".py") and changed.status != "D" and not selection.belongs_to_tests(changed.path)
     ]  # fmt: skip
     testing = Testing(work, ready, is_pytest_project(request))
-    testing.cover = [str((request / each.path).resolve()) for each in counted_files]
+    testing.cover = [str((request / file.path).resolve()) for file in counted_files]
     pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
     testing.run([(side, each) for each in chosen for side in pair])
     for _ in range(INSTALLS):
@@ -347,7 +351,7 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     testing.run([(side, each) for side, each in _uneven(work, testing.runs, chosen, pair)], repeat=True)
     tests: list[Judged] = []
     added: set[tuple[str, str]] = set()
-    renamed = {each.path: each.old for each in work.changed if each.old}
+    renamed = {changed.path: changed.old for changed in work.changed if changed.old}
     for each in chosen:
         before = selection.defined_tests(work.trial.text(work.commits.base, renamed.get(each.path, each.path)))
         two = testing.runs["request", each.path]
@@ -497,7 +501,7 @@ def _old_style(path: str, found: FileRuns) -> dict[str, Any]:
     """Return how a file went on the request as ``build test --json`` says it."""
     first = found.runs[0]
     ran = {name: each for name, each in first.items() if name and each.state != "skipped"}
-    wrong = [each for each in first.values() if each.state in running.WRONG]
+    wrong = [test_outcome for test_outcome in first.values() if test_outcome.state in running.WRONG]
     return {
         "name": path,
         "passed": bool(ran) and not wrong,
@@ -527,15 +531,15 @@ def coverage_of(
     if not any(lines):
         return None
     found: list[dict[str, Any]] = []
-    for each in files:
-        name = str((folder / each.path).resolve())
+    for file in files:
+        name = str((folder / file.path).resolve())
         told = [by[name] for by in lines if name in by]
         if not told:
             continue
-        able = each.after & frozenset().union(*(one.statements for one in told))
+        able = file.after & frozenset().union(*(one.statements for one in told))
         missed = able & frozenset.intersection(*(one.missing for one in told))
-        found.append({"file": each.path, "changed": len(able), "covered": len(able - missed), "missed": sorted(missed)})
-    totals: dict[str, Any] = {name: sum(int(each[name]) for each in found) for name in ("changed", "covered")}
+        found.append({"file": file.path, "changed": len(able), "covered": len(able - missed), "missed": sorted(missed)})
+    totals: dict[str, Any] = {name: sum(int(entry[name]) for entry in found) for name in ("changed", "covered")}
     return {**totals, "files": found}
 
 
@@ -547,22 +551,24 @@ def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
     else:
         folder = work.trial.side("request")
         listed = work.trial.git.at(folder).text("ls-files", "-z", "--", ".").split("\0")
-        known = [each for each in listed if benchmarks.is_benchmark(each) and (folder / each).is_file()]
-        commands = {each: shlex.join(["python", each]) for each in _concerned(work, known)}
+        known = [word for word in listed if benchmarks.is_benchmark(word) and (folder / word).is_file()]
+        commands = {word: shlex.join(["python", word]) for word in _concerned(work, known)}
     if not commands:
         return replace(result, notes=(*result.notes, "no benchmark concerns what the request changes"))
-    if result.over and any("CI built" in each for each in result.notes):
+    if result.over and any("CI built" in note for note in result.notes):
         return replace(result, notes=(*result.notes, "a wheel of the project's CI is not used for speed"))
     sides = (ready.base, ready.request)
     found = benchmarks.run(work.app, sides, commands, ready.told.executable, limit_s=work.options.limits.limit_s)
-    slower = [each.sentence for each in found if each.verdict == "slower"]
+    slower = [timing.sentence for timing in found if timing.verdict == "slower"]
     verdict = result.verdict
     if slower and verdict.kind != "bad":
         verdict = replace(verdict, kind="bad", reason=slower[0])
     elif (
-        verdict.kind == "undecided" and not verdict.tests and any(each.verdict in {"same", "faster"} for each in found)
+        verdict.kind == "undecided"
+        and not verdict.tests
+        and any(timing.verdict in {"same", "faster"} for timing in found)
     ):
-        names = ", ".join(each.name for each in found)
+        names = ", ".join(timing.name for timing in found)
         verdict = replace(verdict, reason=f"{verdict.reason}; {names} is not slower")
     return replace(result, verdict=verdict, bench=tuple(found))
 
@@ -575,16 +581,16 @@ def _concerned(work: TryWork, paths: Sequence[str]) -> list[str]:
         return file.read_text("utf-8", "replace") if file.is_file() else work.trial.text(work.commits.base, path)
 
     names = {
-        each.path: found
-        for each in work.changed
-        if each.path.endswith(".py") and not selection.belongs_to_tests(each.path)
-        and (found := _names(work, each, read)) is not None
+        changed.path: found
+        for changed in work.changed
+        if changed.path.endswith(".py") and not selection.belongs_to_tests(changed.path)
+        and (found := _names(work, changed, read)) is not None
     }  # fmt: skip
-    own = [each.path for each in work.changed if each.path in paths and each.status != "D"]
+    own = [changed.path for changed in work.changed if changed.path in paths and changed.status != "D"]
     listed = work.trial.git.at(folder).text("ls-files", "-z", "--", "*.py").split("\0")
-    sources = [each for each in listed if not selection.belongs_to_tests(each)]
+    sources = [word for word in listed if not selection.belongs_to_tests(word)]
     few = sources if not work.paddle and len(sources) <= FEW_SOURCES else ()
-    return [each.path for each in selection.select(names, own, paths, read, few)]
+    return [chosen.path for chosen in selection.select(names, own, paths, read, few)]
 
 
 def try_request(work: TryWork) -> Result:
@@ -634,7 +640,7 @@ def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | 
 
 def _unready(work: TryWork, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
     """Return the result where there is nothing to run the tests in."""
-    work.notes += [f"{each.command}  {each.purpose}".rstrip() for each in error.hints]
+    work.notes += [f"{hint.command}  {hint.purpose}".rstrip() for hint in error.hints]
     return _without_runs(work, chosen, f"nothing could be run: {sides.said(error)}")
 
 

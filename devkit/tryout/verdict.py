@@ -92,15 +92,15 @@ class Verdict:
 
 def merged(runs: Sequence[TestOutcome]) -> TestOutcome:
     """Return what several runs of one test come to: one state, or ``flaky`` where they differ."""
-    reached = [each for each in runs if each.state != "cut"] or list(runs)
-    states = {each.state for each in reached}
+    reached = [run for run in runs if run.state != "cut"] or list(runs)
+    states = {test_outcome.state for test_outcome in reached}
     if len(states) == 1:
         return reached[0]
     if states <= {"passed", "failed", "error", "time", "absent"} and "passed" in states:
-        wrong = next(each for each in reached if each.state != "passed")
-        bad = sum(each.state != "passed" for each in reached)
+        wrong = next(test_outcome for test_outcome in reached if test_outcome.state != "passed")
+        bad = sum(test_outcome.state != "passed" for test_outcome in reached)
         return TestOutcome("flaky", f"{bad} of {counted(len(reached), 'run')} failed: {wrong.reason}".rstrip(": "))
-    return next(each for each in reached if each.state != "passed")
+    return next(test_outcome for test_outcome in reached if test_outcome.state != "passed")
 
 
 def outcomes(side: FileRuns) -> dict[str, TestOutcome]:
@@ -199,7 +199,7 @@ def existed(name: str, before: Collection[str]) -> bool:
     if plain in before:
         return True
     owner, _, method = plain.partition("::")
-    return bool(method) and f"{owner}::" in before and not any(each.endswith(f"::{method}") for each in before)
+    return bool(method) and f"{owner}::" in before and not any(word.endswith(f"::{method}") for word in before)
 
 
 def _judge(
@@ -244,7 +244,7 @@ def decide(
     """
 
     def of(word: Word) -> list[Judged]:
-        return [each for each in tests if each.verdict == word]
+        return [test for test in tests if test.verdict == word]
 
     def verdict(kind: Kind, reason: str) -> Verdict:
         return Verdict(kind, reason, tuple(tests))
@@ -257,8 +257,8 @@ def decide(
         verb = "fails" if len(broken) == 1 else "fail"
         return verdict("bad", f"{_named(broken)} passed before and {verb} with the request")
     # Where the base could not even load the test, both sides do not fail for one reason: the request's test fails.
-    theirs = [each for each in of("still failing") if (each.file, each.test) in added]
-    wrong = [each for each in theirs if each.base in {"error", "absent"} and each.request == "failed"]
+    theirs = [judged for judged in of("still failing") if (judged.file, judged.test) in added]
+    wrong = [their for their in theirs if their.base in {"error", "absent"} and their.request == "failed"]
     if wrong:
         return verdict("bad", f"{_named(wrong)}, which the request adds, {'fails' if len(wrong) == 1 else 'fail'}")
     if slower:
@@ -269,8 +269,8 @@ def decide(
 
 def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> str:
     """Return why what would decide did not run, or said two things; empty where nothing is in doubt."""
-    theirs = [each for each in tests if (each.file, each.test) in added]
-    open_ = [each for each in theirs if each.verdict in {"flaky", "still failing", "not run"}]
+    theirs = [test for test in tests if (test.file, test.test) in added]
+    open_ = [their for their in theirs if their.verdict in {"flaky", "still failing", "not run"}]
     if open_:
         first = open_[0]
         one = len(open_) == 1
@@ -280,10 +280,10 @@ def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> s
             "not run": f"did not run: {first.reason}",
         }
         return f"{_named(open_)}, which the request adds, {what[first.verdict]}"
-    lost = [each for each in tests if each.verdict == "not run" and each.base == "passed"]
+    lost = [test for test in tests if test.verdict == "not run" and test.base == "passed"]
     if lost:
         return f"{_named(lost)} passed before and did not run with the request: {lost[0].reason}"
-    parted = [each for each in tests if each.verdict == "flaky" and each.base == "passed"]
+    parted = [test for test in tests if test.verdict == "flaky" and test.base == "passed"]
     if parted:
         return f"{_named(parted)} {'is' if len(parted) == 1 else 'are'} flaky with the request: {parted[0].reason}"
     return ""
@@ -296,12 +296,12 @@ def _rest(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> tuple[
     doubt = _undecided(tests, added)
     if doubt:
         return "undecided", doubt
-    good = [each for each in tests if each.verdict in {"fixed", "new", "still passing"}]
-    fixed = [each for each in tests if each.verdict == "fixed"]
-    new = [each for each in tests if each.verdict == "new"]
-    flaky = [each for each in tests if each.verdict == "flaky"]
-    failing = [each for each in tests if each.verdict == "still failing"]
-    idle = [each for each in tests if each.verdict == "not run"]
+    good = [test for test in tests if test.verdict in {"fixed", "new", "still passing"}]
+    fixed = [test for test in tests if test.verdict == "fixed"]
+    new = [test for test in tests if test.verdict == "new"]
+    flaky = [test for test in tests if test.verdict == "flaky"]
+    failing = [test for test in tests if test.verdict == "still failing"]
+    idle = [test for test in tests if test.verdict == "not run"]
     if not good:
         if flaky:
             verb = "is" if len(flaky) == 1 else "are"
@@ -321,6 +321,6 @@ def _rest(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> tuple[
 
 
 def _named(tests: Sequence[Judged]) -> str:
-    names = [each.test or each.file for each in tests[:NAMED]]
+    names = [test.test or test.file for test in tests[:NAMED]]
     more = f" and {len(tests) - NAMED} more" if len(tests) > NAMED else ""
     return f"{', '.join(names)}{more}"

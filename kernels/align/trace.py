@@ -149,7 +149,7 @@ def trace(model: Any, inputs: Any, dtype: str) -> Tuple[List[str], Dict[str, np.
     for name, layer in sublayers(model):
         hook = layer.register_forward_hook if torch_side else layer.register_forward_post_hook
         hook(lambda _layer, _given, value, name=name: note(name, value))
-    output = model(*[_tensor(each, dtype, torch_side=torch_side) for each in inputs])
+    output = model(*[_tensor(input_, dtype, torch_side=torch_side) for input_ in inputs])
     note(ROOT, output)
     tensor = first(output)
     weights = np.random.default_rng(5).uniform(0.5, 1.5, tuple(tensor.shape))

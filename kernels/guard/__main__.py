@@ -137,7 +137,7 @@ def tidy_path(user_path: str | None) -> None:
     os.environ.pop("PYTHONPATH", None)
     if user_path:
         os.environ["PYTHONPATH"] = user_path
-        own = [str(Path(each).absolute()) for each in user_path.split(os.pathsep) if each]
+        own = [str(Path(word).absolute()) for word in user_path.split(os.pathsep) if word]
         sys.path[:0] = [each for each in own if each not in sys.path]
 
 

@@ -20,7 +20,7 @@ def is_float(value: Any) -> bool:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether all are finite, with one wait for the device: the sum of all sums is."""
-    sums = [each.detach().astype("float32").sum() for each in tensors if is_float(each) and is_dense(each)]
+    sums = [tensor.detach().astype("float32").sum() for tensor in tensors if is_float(tensor) and is_dense(tensor)]
     return not sums or bool(paddle.isfinite(paddle.add_n(sums)))
 
 

@@ -72,7 +72,7 @@ def message(error: BaseException) -> str:
 def where(trace: TracebackType | None) -> str:
     """Return the innermost line of the user's own files on a trace, else its innermost line."""
     frames = traceback.extract_tb(trace)
-    own = [each for each in frames if is_users(each.filename)]
+    own = [frame for frame in frames if is_users(frame.filename)]
     chosen = (own or list(frames))[-1:]
     return f"{chosen[0].filename}:{chosen[0].lineno} in {chosen[0].name}" if chosen else ""
 

@@ -360,22 +360,22 @@ class Signature:
 
 def signature(name: str, args: tuple[Any, ...], named: dict[str, Any], world_size: int) -> Signature:
     """Return what a call of a collective says of itself."""
-    group = named.get("group") or next((each for each in args if hasattr(each, "ranks") and hasattr(each, "id")), None)
+    group = named.get("group") or next((arg for arg in args if hasattr(arg, "ranks") and hasattr(arg, "id")), None)
     ranks = tuple(group.ranks) if group is not None else tuple(range(world_size))
     number = int(group.id) if group is not None else 0
-    own = [each for each in (*args, *named.values()) if isinstance(each, paddle.Tensor)]
+    own = [arg for arg in (*args, *named.values()) if isinstance(arg, paddle.Tensor)]
     alike: tuple[Any, ...] = (name,)
     text = name
     if name in {"all_reduce", "broadcast", "reduce", "all_gather"} and own:
         tensor = own[-1]
-        ops = [named.get("op"), *(each for each in args[1:2] if type(each) is int)]
+        ops = [named.get("op"), *(arg for arg in args[1:2] if type(arg) is int)]
         alike = (name, str(tensor.dtype), int(tensor.size), ops[-1] or 0)
         text = f"{name} of {str(tensor.dtype).rpartition('.')[2]} {list(tensor.shape)}"
     role = ROOTED.get(name) or GATHERED.get(name)
     root = None
-    waits = bool(named.get("sync_op", True)) and not any(each is False for each in args[1:]) and not on_gpu()
+    waits = bool(named.get("sync_op", True)) and not any(arg is False for arg in args[1:]) and not on_gpu()
     if role:
-        root = int(named.get(role, next((each for each in args[1:] if type(each) is int), 0)))
+        root = int(named.get(role, next((arg for arg in args[1:] if type(arg) is int), 0)))
         alike, text = (*alike[:3], root), f"{text} {'from' if role == 'src' else 'to'} rank {root}"
         waits = waits and not any(key.endswith("_in_group") for key in named)
     return Signature(ranks, digest_of(number, ranks), digest_of(*alike), text, root, waits)

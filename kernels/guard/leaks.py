@@ -109,15 +109,15 @@ def device_left() -> int:
 
 def sizes() -> dict[int, int]:
     """Return the length of each list, dict, set and queue that the collector knows."""
-    return {id(each): len(each) for each in gc.get_objects() if type(each) in CONTAINERS}
+    return {id(object_): len(object_) for object_ in gc.get_objects() if type(object_) in CONTAINERS}
 
 
 def growing(before: dict[int, int], steps: int) -> Any | None:
     """Return the container that a script's own names lead to and that grew in nearly each step."""
     found = [
-        each
-        for each in gc.get_objects()
-        if type(each) in CONTAINERS and len(each) - before.get(id(each), len(each)) >= steps - 1
+        object_
+        for object_ in gc.get_objects()
+        if type(object_) in CONTAINERS and len(object_) - before.get(id(object_), len(object_)) >= steps - 1
     ]
     named = [each for each in found if _named(each)]
     return max(named, key=len) if named else None

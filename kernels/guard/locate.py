@@ -87,7 +87,7 @@ def _run_again(call: Call, names: Names) -> Origin | None:
                 Origin(path, "output", f"{path} is the first layer: {checks.what_is_in(bad)} in its output, {how}.")
             )
 
-    hooks = [each.register_forward_post_hook(look) for each in model.sublayers(include_self=True)]
+    hooks = [sublayer.register_forward_post_hook(look) for sublayer in model.sublayers(include_self=True)]
     try:
         with paddle.no_grad():
             model(*call.inputs, **call.named)
@@ -96,6 +96,6 @@ def _run_again(call: Call, names: Names) -> Origin | None:
     except Exception:  # noqa: BLE001 - a second call may not be possible; then nothing is known
         return None
     finally:
-        for each in hooks:
-            each.remove()
+        for hook in hooks:
+            hook.remove()
     return None

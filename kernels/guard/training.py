@@ -111,7 +111,7 @@ class Watch:
     @property
     def steps(self) -> int:
         """Steps that were taken, of the optimizer that took most."""
-        return max((each.steps for each in self.optimizers.values()), default=0)
+        return max((optimizer.steps for optimizer in self.optimizers.values()), default=0)
 
     def of(self, optimizer: Any) -> Stepped:
         """Return what is known of an optimizer."""
@@ -158,7 +158,7 @@ class Watch:
         if found is not None and bool(found):
             self._skip("the GradScaler")
             return False
-        losses = [float(each) for each in self.losses]
+        losses = [float(loss) for loss in self.losses]
         if not all(map(math.isfinite, losses)) or not checks.all_finite(grad for _, grad in gradients):
             self._not_finite(optimizer, losses, gradients)
         self.skipped = self.bad_losses = 0
@@ -191,7 +191,7 @@ class Watch:
         if not self.pending or self.within:
             return
         self.pending = False
-        if self.losses and not all(math.isfinite(float(each)) for each in self.losses):
+        if self.losses and not all(math.isfinite(float(loss)) for loss in self.losses):
             self._skip("the script")
         else:
             self.cycles += 1
@@ -293,7 +293,7 @@ class Watch:
     def _not_finite(self, optimizer: Any, losses: list[float], gradients: list[tuple[Tensor, Tensor]]) -> None:
         step = self.progress.step
         line = user_line()
-        bad = next((each for each in losses if not math.isfinite(each)), None)
+        bad = next((loss for loss in losses if not math.isfinite(loss)), None)
         named = [(self.names.of(each), grad) for each, grad in gradients if not checks.is_finite(grad)]
         if bad is None and not named:  # the sum of all overflowed, and no value did
             return
@@ -418,7 +418,7 @@ class Watch:
         step = self.steps
         fields: dict[str, Any] = {}
         if self.losses:
-            fields["loss"] = sum(float(each) for each in self.losses) / len(self.losses)
+            fields["loss"] = sum(float(loss) for loss in self.losses) / len(self.losses)
             self.history = [*self.history[-7:], (step, fields["loss"])]
         rate = getattr(optimizer, "get_lr", lambda: None)()
         used = self.leaks.step(step)

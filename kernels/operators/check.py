@@ -66,17 +66,18 @@ def is_array(value: Any) -> bool:
 def cast(arguments: Sequence[Any], dtype: str) -> List[Any]:
     """Return arguments whose floating arrays have a dtype."""
     return [
-        each.astype(dtype) if is_array(each) and np.issubdtype(each.dtype, np.floating) else each for each in arguments
+        argument.astype(dtype) if is_array(argument) and np.issubdtype(argument.dtype, np.floating) else argument
+        for argument in arguments
     ]
 
 
 def tensors(arguments: Sequence[Any], *, differentiable: bool = False) -> List[Any]:
     """Return arguments with tensors in place of arrays."""
     return [
-        paddle.to_tensor(each, stop_gradient=not (differentiable and np.issubdtype(each.dtype, np.floating)))
-        if is_array(each)
-        else each
-        for each in arguments
+        paddle.to_tensor(argument, stop_gradient=not (differentiable and np.issubdtype(argument.dtype, np.floating)))
+        if is_array(argument)
+        else argument
+        for argument in arguments
     ]
 
 
@@ -130,7 +131,9 @@ def reshaped(operator: Operator, shape: Tuple[int, ...], seed: int = 1) -> Argum
     if not operator.elementwise:
         return None
     generator = np.random.default_rng(seed)
-    return [np.asarray(generator.uniform(-2, 2, shape)) if is_array(each) else each for each in operator.samples[0]]
+    return [
+        np.asarray(generator.uniform(-2, 2, shape)) if is_array(sample) else sample for sample in operator.samples[0]
+    ]
 
 
 def large(operator: Operator) -> List[Any]:
@@ -207,7 +210,7 @@ def numeric(
     """Return the derivative of the weighted outputs by one element, by central differences."""
     sums = []
     for step in (STEP, -STEP):
-        moved = [each.copy() if is_array(each) else each for each in arguments]
+        moved = [argument.copy() if is_array(argument) else argument for argument in arguments]
         moved[place][index] += step
         outputs = expected(operator, moved) or run(operator, moved)
         sums.append(sum(float((np.asarray(out, "float64") * up).sum()) for out, up in zip(outputs, upstream)))
@@ -282,13 +285,13 @@ def check_aliasing(operator: Operator) -> List[Finding]:
     held = [each for each in given if hasattr(each, "stop_gradient")]
     before = [each.numpy().copy() for each in held]
     outputs = listed(operator.call(*given))
-    results = [each.numpy().copy() for each in outputs]
+    results = [output.numpy().copy() for output in outputs]
     for number, out in enumerate(outputs):
         if any(out.size and out.data_ptr() == each.data_ptr() for each in held):
             found.append(Finding("aliasing", False, f"output {number} shares its memory with an input"))
     if any((each.numpy() != old).any() for each, old in zip(held, before)):
         found.append(Finding("aliasing", False, "the forward changes an input"))
-    able = [each for each in outputs if not each.stop_gradient]
+    able = [output for output in outputs if not output.stop_gradient]
     if able:
         ups: List[Tuple[Any, np.ndarray]] = []
         for each in able:  # paddle.grad copies what it is given: a hook sees what the backward gets
@@ -307,14 +310,14 @@ def check_contiguous(operator: Operator) -> List[Finding]:
     """Transposed and strided inputs give what contiguous ones give."""
     found = []
     arguments = reshaped(operator, (3, 4)) or list(operator.samples[0])
-    arrays = [each for each in arguments if is_array(each)]
-    if not arrays or any(each.ndim != 2 for each in arrays):  # noqa: PLR2004 - a matrix is what is transposed
+    arrays = [argument for argument in arguments if is_array(argument)]
+    if not arrays or any(array.ndim != 2 for array in arrays):  # noqa: PLR2004 - a matrix is what is transposed
         return []
     plain = run(operator, arguments)
     with paddle.no_grad():
         strided = [
-            paddle.to_tensor(np.ascontiguousarray(each.T)).transpose([1, 0]) if is_array(each) else each
-            for each in arguments
+            paddle.to_tensor(np.ascontiguousarray(argument.T)).transpose([1, 0]) if is_array(argument) else argument
+            for argument in arguments
         ]
         got = [each.numpy() for each in listed(operator.call(*strided))]
     for number, (one, right) in enumerate(zip(got, plain)):
@@ -363,10 +366,10 @@ def static_meta(operator: Operator, arguments: Sequence[Any]) -> List[Tuple[Tupl
             outputs = listed(operator.call(*given))
             return [
                 (
-                    tuple(each.shape),
-                    str(each.dtype).rpartition(".")[2].lower().replace("fp", "float").replace("datatype", ""),
+                    tuple(output.shape),
+                    str(output.dtype).rpartition(".")[2].lower().replace("fp", "float").replace("datatype", ""),
                 )
-                for each in outputs
+                for output in outputs
             ]
     finally:
         paddle.disable_static()
@@ -390,7 +393,7 @@ def check_determinism(operator: Operator) -> List[Finding]:
 def check_threads(operator: Operator) -> List[Finding]:
     """Calls from several threads at once give what calls in a row give."""
     cases = [reshaped(operator, (LARGE // 8,), seed=seed) or list(operator.samples[0]) for seed in range(THREADS)]
-    right = [run(operator, each) for each in cases]
+    right = [run(operator, case) for case in cases]
     wrong: List[str] = []
     gate = threading.Barrier(THREADS)
 
@@ -419,7 +422,7 @@ def check_special(operator: Operator) -> List[Finding]:
     if not operator.elementwise or operator.reference is None:
         return []
     values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, 700.0, -700.0])
-    arguments = [np.ones_like(values) if is_array(each) else each for each in operator.samples[0]]
+    arguments = [np.ones_like(values) if is_array(sample) else sample for sample in operator.samples[0]]
     found = []
     for place, each in enumerate(arguments):
         if not is_array(each):
@@ -451,8 +454,8 @@ NEED_REFERENCE = frozenset({"forward", "shapes", "special values"})
 
 def first_line(error: BaseException) -> str:
     """Return the line of an exception that says what happened: Paddle's stand below a long trace."""
-    lines = [each.strip() for each in str(error).splitlines() if each.strip()]
-    marked = [each for each in lines if "Error:" in each or each.startswith("[")]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    marked = [line for line in lines if "Error:" in line or line.startswith("[")]
     return (marked or lines or [type(error).__name__])[-1 if marked else 0][:300]
 
 
@@ -483,7 +486,7 @@ def check(operator: Operator, name: str) -> List[Finding]:
 def is_elementwise(reference: Reference, sample: Sequence[Any]) -> bool:
     """Tell whether an operator takes any common shape of its arrays and returns it, as far as its reference says."""
     arrays = [each for each in sample if is_array(each)]
-    if not arrays or len({each.shape for each in arrays}) != 1:
+    if not arrays or len({array.shape for array in arrays}) != 1:
         return False
     if reference is None:
         return False
@@ -503,4 +506,10 @@ def arity(call: Callable[..., Any]) -> int:
         parameters = inspect.signature(call).parameters.values()
     except (TypeError, ValueError):
         return 1
-    return max(sum(each.default is each.empty and each.kind == each.POSITIONAL_OR_KEYWORD for each in parameters), 1)
+    return max(
+        sum(
+            parameter.default is parameter.empty and parameter.kind == parameter.POSITIONAL_OR_KEYWORD
+            for parameter in parameters
+        ),
+        1,
+    )

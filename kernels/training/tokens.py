@@ -32,7 +32,7 @@ def vocabulary(path: str) -> int:
         told = json.loads(Path(path).read_text(encoding="utf-8"))
         known = told["model"]["vocab"]
         largest = max(known.values()) if isinstance(known, dict) else len(known) - 1
-        return 1 + max([largest, *(each["id"] for each in told.get("added_tokens") or [])])
+        return 1 + max([largest, *(token["id"] for token in told.get("added_tokens") or [])])
     except OSError as error:
         raise Refusal(f"the tokenizer {path} cannot be read", f"{error.strerror}.", "--tokenizer FILE") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -79,7 +79,7 @@ class Tokens:
 
     def decode(self, tokens: list[int]) -> str:
         """Return the text of tokens; those that are none of the tokenizer's are left out."""
-        return str(self._tokenizer.decode([each for each in tokens if each < self._tokenizer.get_vocab_size()]))
+        return str(self._tokenizer.decode([token for token in tokens if token < self._tokenizer.get_vocab_size()]))
 
     def array(self, data: bytes) -> np.ndarray:
         """Return the tokens of a text of any size, int32 [tokens], encoded in pieces that end with a line."""

@@ -83,7 +83,7 @@ def test_one_model_at_two_revisions(devkit: Devkit, tmp_path: Path) -> None:
     line = ("align", "../model.py:model@HEAD~1", "../model.py:model@HEAD", *ENV)
     dry = devkit(*line, "--dry-run", cwd=clone).out.splitlines()
     assert len(dry) == 4
-    assert all("-m devkit.kernels.align" in each for each in dry[2:])
+    assert all("-m devkit.kernels.align" in word for word in dry[2:])
     parted = devkit(*line, "--json", cwd=clone)
     assert parted.status == 4, parted.err
     assert json.loads(parted.out)["first"]["layer"] == "act"

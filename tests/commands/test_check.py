@@ -104,9 +104,9 @@ def found(devkit: Devkit, clone: Path, *words: str) -> tuple[int, dict[str, list
     said = devkit("check", "--json", *words, cwd=clone)
     assert said.out, said.err
     by: dict[str, list[str]] = {}
-    for each in json.loads(said.out)["findings"]:
-        by.setdefault(each["check"], []).append(each["message"])
-        assert each["hint"]
+    for load in json.loads(said.out)["findings"]:
+        by.setdefault(load["check"], []).append(load["message"])
+        assert load["hint"]
     return said.status, by
 
 

@@ -303,7 +303,7 @@ def test_a_signal_ends_all_below_and_says_what_was_restored(room: Room, number: 
     room.write("long", LONG)
     process = room.start("long")
     assert process.stdout is not None
-    pids = [int(each) for each in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
     assert len(pids) == 2
     process.send_signal(number)
     _, err = process.communicate(timeout=LIMIT_S)
@@ -360,7 +360,7 @@ def test_a_second_signal_does_not_disturb_the_end_that_the_first_one_began(room:
     room.write("long", LONG)
     process = room.start("long")
     assert process.stdout is not None
-    pids = [int(each) for each in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         process.send_signal(number)
     _, err = process.communicate(timeout=LIMIT_S)
@@ -375,7 +375,7 @@ def test_ctrl_c_of_a_terminal_ends_all_below(room: Room) -> None:
     room.write("long", LONG)
     process = room.start("long", start_new_session=True)
     assert process.stdout is not None
-    pids = [int(each) for each in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=LIMIT_S)
     assert process.returncode == 130
@@ -407,7 +407,7 @@ def test_a_second_ctrl_c_does_not_stop_the_tidying_up(room: Room) -> None:
     room.write("long", LONG)
     process = room.start("long")
     assert process.stdout is not None
-    pids = [int(each) for each in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
     for _ in range(3):
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
@@ -421,7 +421,7 @@ def test_death_of_devkit_by_sigkill_leaves_no_orphan_and_a_killed_run(room: Room
     room.write("long", LONG)
     process = room.start("long")
     assert process.stdout is not None
-    pids = [int(each) for each in process.stdout.readline().split()]
+    pids = [int(word) for word in process.stdout.readline().split()]
     process.kill()
     assert until(lambda: all(map(gone, pids)))
     (run,) = json.loads(devkit("runs", "list", "--json").out)

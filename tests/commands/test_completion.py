@@ -140,7 +140,7 @@ def test_every_candidate_has_one_line_of_help(devkit: Devkit, line: str) -> None
     )
     lines = told.out.splitlines()
     assert len(lines) > 3
-    assert [each for each in lines if "\t" not in each] == []
+    assert [word for word in lines if "\t" not in word] == []
 
 
 def test_a_container_is_a_candidate_too(devkit: Devkit, home: Path) -> None:

@@ -46,7 +46,7 @@ def test_set_says_what_still_overrules_it(devkit: Devkit) -> None:
 def test_a_password_comes_by_standard_input_and_is_never_shown(devkit: Devkit, home: Path) -> None:
     told = devkit("config", "set", "proxy.url", "-", data="http://me:geheim@proxy:8080\n")
     shown = [devkit("config", *words) for words in (["show"], ["get", "proxy.url"], ["show", "--json"])]
-    assert all("geheim" not in each.out + each.err for each in [told, *shown])
+    assert all("geheim" not in result.out + result.err for result in [told, *shown])
     file = home / ".config/devkit/config.toml"
     assert "geheim" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0

@@ -51,20 +51,20 @@ def test_json_has_every_check_and_a_dead_proxy_is_a_bad_verdict(devkit: Devkit) 
     checks = answer["checks"]
     assert told.status == 4
     assert "geheim" not in told.out + told.err
-    assert all({"name", "state", "text", "remedy"} <= set(each) for each in checks)
+    assert all({"name", "state", "text", "remedy"} <= set(check) for check in checks)
     words = {"open files": "open_files", "/dev/shm": "shm"}  # noqa: S108 - the name of a check
-    names = list(dict.fromkeys(words.get(each["name"], each["name"].split(" ")[0]) for each in checks))
+    names = list(dict.fromkeys(words.get(check["name"], check["name"].split(" ")[0]) for check in checks))
     assert names == [name for name in CHECKS if name in names]
     assert {"processor", "Paddle", "compiler", "network", "ranks", "proxy", "no_proxy"} <= set(names)
     assert answer["summary"] == {
-        state: sum(each["state"] == state for each in checks) for state in ("fine", "warning", "broken")
+        state: sum(check["state"] == state for check in checks) for state in ("fine", "warning", "broken")
     }
-    by_name = {each["name"]: each for each in checks}
+    by_name = {check["name"]: check for check in checks}
     assert by_name["proxy"]["state"] == "broken"
     assert "***@127.0.0.1" in by_name["proxy"]["text"]
     assert by_name["Paddle"]["state"] == "fine"
     assert "1 + 1 = 2" in by_name["Paddle"]["text"]
-    assert all(each["remedy"] for each in checks if each["state"] == "broken")
+    assert all(check["remedy"] for check in checks if check["state"] == "broken")
 
 
 def test_screen_fits_80_columns_without_colour(devkit: Devkit) -> None:
@@ -119,7 +119,7 @@ def test_an_interruption_ends_the_probes(tmp_path: Path, number: signal.Signals,
     assert "interrupted" in err
     assert "Traceback" not in err
     assert out == ""
-    assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in probes)
+    assert not any(probe.is_running() and probe.status() != psutil.STATUS_ZOMBIE for probe in probes)
     assert not list(tmp_path.glob("devkit-doctor-*"))
 
 

@@ -148,9 +148,9 @@ def as_anybody() -> None:
 
 def read_only_home() -> None:
     home = Path(os.environ["HOME"])
-    for each in (home, home / ".cache", home / ".local"):
-        each.mkdir(exist_ok=True)
-        each.chmod(0o555)
+    for path in (home, home / ".cache", home / ".local"):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o555)
     as_anybody()
 
 
@@ -261,7 +261,7 @@ def sweep(names: Sequence[str], place: Callable[[], None], clone: Path, folder: 
         here = folder / name.replace(" ", "-")
         shutil.copytree(clone, here)
         status, said = run(words_of(ALL[name]), place, here)
-        if status in {3, RAISED} or any(each in said for each in ("bug in devkit", "Traceback", NEVER_ENDED)):
+        if status in {3, RAISED} or any(word in said for word in ("bug in devkit", "Traceback", NEVER_ENDED)):
             wrong.append(f"devkit {shlex.join(words_of(ALL[name]))}: status {status}\n{said}")
         if place is unreadable_folder:
             (here / "closed").chmod(0o700)

@@ -153,7 +153,7 @@ def test_one_process_is_guarded_and_its_curve_kept(script: Path, devkit: Devkit)
     events = [json.loads(line) for line in result.out.splitlines()]
 
     assert result.status == 0, result.err
-    assert [each["step"] for each in events if each["event"] == "step"] == list(range(1, 9))
+    assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, 9))
     done = events[-1]
     assert (done["event"], done["steps"], done["findings"]) == ("done", list(range(1, 9)), [])
     assert json.loads(devkit("runs", "show", done["run"], "--json", cwd=script.parent).out)["command"] == "launch"
@@ -192,7 +192,7 @@ def test_what_would_be_run_is_shown_and_refused_as_the_run_would(tmp_path: Path,
 
     assert (planned.status, run.status) == (0, 0)
     shown = [line.rpartition("$ ")[2] for line in run.err.splitlines() if "devkit.kernels.guard" in line]
-    assert [line.partition("/")[2] for line in planned.out.splitlines()] == [each.partition("/")[2] for each in shown]
+    assert [line.partition("/")[2] for line in planned.out.splitlines()] == [word.partition("/")[2] for word in shown]
     assert "PADDLE_TRAINER_ID=1" in planned.out
     for refused in (["nothing.py"], [], ["--nproc", "0", "train.py"], ["--show", "no", "train.py"]):
         answer = devkit("launch", *refused)

@@ -34,7 +34,7 @@ def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> No
     lines = told.out.splitlines()
     words = ["run", "started", f"({zone()})", "command", "with", "state", "took", "size", "holds"]
     assert lines[0].split() == words
-    assert [each.record["command"] for each in store.entries()] == ["train", "bench attn", "pr fetch"]
+    assert [entry.record["command"] for entry in store.entries()] == ["train", "bench attn", "pr fetch"]
     assert "done" in lines[2]
     assert lines[2].endswith("checkpoint")
     assert "failed" in lines[4]
@@ -43,11 +43,11 @@ def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> No
 
 @pytest.mark.usefixtures("store")
 def test_list_by_command_and_number(devkit: Devkit) -> None:
-    assert [each["command"] for each in json.loads(devkit("runs", "list", "--json", "-n", "2").out)] == [
+    assert [load["command"] for load in json.loads(devkit("runs", "list", "--json", "-n", "2").out)] == [
         "train",
         "bench attn",
     ]
-    assert [each["command"] for each in json.loads(devkit("runs", "list", "--json", "--command", "pr").out)] == [
+    assert [load["command"] for load in json.loads(devkit("runs", "list", "--json", "--command", "pr").out)] == [
         "pr fetch"
     ]
 
@@ -60,7 +60,7 @@ def test_no_runs_yet(devkit: Devkit) -> None:
 
 
 def test_show_tells_the_line_the_machine_and_the_error(devkit: Devkit, store: RunStore) -> None:
-    failed = next(each for each in store.entries() if each.state == "failed")
+    failed = next(entry for entry in store.entries() if entry.state == "failed")
     told = devkit("runs", "show", failed.id)
     assert told.status == 0
     assert "devkit pr fetch 7" in told.out
@@ -93,7 +93,7 @@ def test_clean_shows_its_plan_then_does_it_and_spares_what_is_held(devkit: Devki
     assert len(list(store.entries())) == 3
     told = devkit("runs", "clean", "--keep", "0")
     assert told.err.startswith("✓ removed 2 runs, ")
-    assert [each.record["command"] for each in store.entries()] == ["train"]
+    assert [entry.record["command"] for entry in store.entries()] == ["train"]
 
 
 @pytest.mark.usefixtures("store")

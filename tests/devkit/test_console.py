@@ -111,7 +111,7 @@ def without_colour(text: str) -> str:
 
 
 def test_answer_and_conversation_are_kept_apart() -> None:
-    out, err = (each.decode() for each in ran())
+    out, err = (line.decode() for line in ran())
     assert out.splitlines()[:2] == ["answer − naïve ✓ · 3 × 4", "part type"]
     assert err.splitlines() == [
         "note…",
@@ -144,7 +144,7 @@ def test_force_color_colours_a_pipe() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_locale_without_the_symbols_gets_ascii_ones(encoding: str) -> None:
-    out, err = (each.decode(encoding) for each in ran(PYTHONIOENCODING=encoding))
+    out, err = (line.decode(encoding) for line in ran(PYTHONIOENCODING=encoding))
     assert "3 x 4" in out
     assert {"+ it was done", "x it failed", "  -> devkit doctor   finds why", "note..."} <= set(err.splitlines())
     assert not (set(SYMBOLS) - {"!"}) & set(out + err)

@@ -27,7 +27,7 @@ def test_collectives_take_what_is_named_or_the_default_routes_interface() -> Non
 
 
 def test_the_loopback_is_there_and_a_taken_port_is_not_free() -> None:
-    assert any("127.0.0.1" in each.addresses for each in interfaces())
+    assert any("127.0.0.1" in interface.addresses for interface in interfaces())
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

@@ -81,7 +81,7 @@ def test_an_answer_comes_after_the_events_before_it(worker: Worker) -> None:
     events: list[launch.Event] = []
     answer = worker.ask({"do": "x", "steps": 3}, "answer", on_event=events.append)
     assert answer["do"] == "x"
-    assert [each["event"] for each in events] == ["hello", "step", "step", "step"]
+    assert [event["event"] for event in events] == ["hello", "step", "step", "step"]
     assert events[0]["protocol"] == PROTOCOL
     assert events[1] == {"event": "step", "step": 0, "loss": None}
 

@@ -234,7 +234,7 @@ def test_death_by_sigkill_ends_all_below(tmp_path: Path) -> None:
     with devkit:
         assert devkit.stdout is not None
         grandchild = int(devkit.stdout.readline())
-        below = [each.pid for each in psutil.Process(devkit.pid).children(recursive=True)]
+        below = [child.pid for child in psutil.Process(devkit.pid).children(recursive=True)]
         assert grandchild in below
         devkit.kill()
         devkit.wait(LIMIT_S)

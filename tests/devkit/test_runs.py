@@ -228,7 +228,7 @@ def test_a_run_that_is_not_there_or_not_one_is_an_error(store: RunStore) -> None
         store.find("zzzz")
     with pytest.raises(DevkitError, match="not one run") as caught:
         store.find("")
-    assert all(each in caught.value.why for each in ids(store))
+    assert all(id_ in caught.value.why for id_ in ids(store))
 
 
 def test_the_last_run_is_the_newest_even_within_a_second(store: RunStore) -> None:
@@ -293,7 +293,7 @@ def test_a_folder_without_a_record_is_cleaned_first(store: RunStore) -> None:
     orphan = store.root / "20200101T000000.000-train-dead"
     orphan.mkdir()
     (orphan / "log").write_text("x")
-    assert [each.folder for each in store.orphans()] == [orphan]
+    assert [recorded_run.folder for recorded_run in store.orphans()] == [orphan]
     store.keep = 1
     store.prune()
     assert not orphan.exists()

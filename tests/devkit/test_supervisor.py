@@ -59,7 +59,7 @@ def alive(pid: int) -> bool:
 def family(folder: Path) -> list[int]:
     """Return the ids that ``FAMILY`` wrote."""
     assert until((folder / "ids").exists)
-    return [int(each) for each in (folder / "ids").read_text().split()]
+    return [int(word) for word in (folder / "ids").read_text().split()]
 
 
 class Supervised:
@@ -96,8 +96,8 @@ def supervise() -> Iterator[Callable[..., Supervised]]:
         return started[-1]
 
     yield start
-    for each in started:
-        each.close()
+    for supervised in started:
+        supervised.close()
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 255])

@@ -78,7 +78,7 @@ def test_serve_says_hello_answers_and_ends_with_the_input(monkeypatch: pytest.Mo
     assert serve(lambda request: emit("answer", n=request["n"])) == 0
     hello, *answers = pipe.events()
     assert (hello["event"], hello["protocol"], hello["pid"]) == ("hello", PROTOCOL, os.getpid())
-    assert [each["n"] for each in answers] == [1, 2]
+    assert [answer["n"] for answer in answers] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -93,4 +93,4 @@ def test_what_a_handler_raises_is_an_event_and_a_status(
 
     asked(monkeypatch, {"protocol": PROTOCOL})
     assert serve(handle) == status
-    assert [each["event"] for each in pipe.events()[1:]] == ([event] if event else [])
+    assert [entry["event"] for entry in pipe.events()[1:]] == ([event] if event else [])

@@ -37,7 +37,7 @@ def _set(reading: Reading, words: Sequence[Text]) -> None:
     if not values and len(words) == 1:
         scope.pop(name, None)
     else:
-        scope[name] = None if None in values else ";".join(each or "" for each in values)
+        scope[name] = None if None in values else ";".join(value or "" for value in values)
 
 
 def _unset(reading: Reading, words: Sequence[Text]) -> None:
@@ -88,7 +88,7 @@ def _list(reading: Reading, words: Sequence[Text]) -> None:
 
 
 def _unknown(reading: Reading, words: Sequence[Text]) -> None:
-    reading.forget([Word(each) for each in words if each])
+    reading.forget([Word(word) for word in words if word])
 
 
 def _file(reading: Reading, words: Sequence[Text]) -> None:
@@ -127,19 +127,19 @@ def _fetched(reading: Reading, name: str, rest: Sequence[Text], beside: Text) ->
     """Note a project's archive: its address, or the line that fetches it."""
     sections: dict[str, list[Text]] = {}
     current: list[Text] = []
-    for each in rest:
-        if each and SECTIONS.fullmatch(each):
-            current = sections.setdefault(each, [])
+    for word in rest:
+        if word and SECTIONS.fullmatch(word):
+            current = sections.setdefault(word, [])
         else:
-            current.append(each)
+            current.append(word)
     values: dict[Text, Text] = {key: found[0] for key, found in sections.items() if found}
     prefix = values.get("PREFIX", beside)
     stamp = f"{prefix}/src/{name}-stamp/{name}-download" if prefix else ""
     folder = values.get("DOWNLOAD_DIR", f"{prefix}/src" if prefix else None)
     line = sections.get("DOWNLOAD_COMMAND", [])
-    fetcher = next((each for each in line if each in FETCHERS), None)
+    fetcher = next((word for word in line if word in FETCHERS), None)
     line = line[line.index(fetcher) :] if fetcher else line
-    url = next((each for each in line if each and ADDRESS.fullmatch(each)), None) if fetcher else values.get("URL")
+    url = next((word for word in line if word and ADDRESS.fullmatch(word)), None) if fetcher else values.get("URL")
     if url is None or ("DOWNLOAD_COMMAND" in sections and not fetcher):
         return
     file_name = values.get("DOWNLOAD_NAME") or url.rpartition("/")[2]
@@ -153,19 +153,19 @@ def _parsed(reading: Reading, words: Sequence[Text]) -> None:
     """cmake_parse_arguments: the values after each keyword, under a prefix."""
     if len(words) < 4 or None in words[:4]:  # noqa: PLR2004 - prefix, options, keywords of one and of several values
         return
-    prefix, *kinds = [str(each) for each in words[:4]]
-    options, one, several = (set(each.split(";")) - {""} for each in kinds)
+    prefix, *kinds = [str(word) for word in words[:4]]
+    options, one, several = (set(kind.split(";")) - {""} for kind in kinds)
     found: dict[str, list[Text]] = {}
     current = ""
-    for each in words[4:]:
-        if each in options:
-            found[str(each)] = ["TRUE"]
+    for word in words[4:]:
+        if word in options:
+            found[str(word)] = ["TRUE"]
             current = ""
-        elif each in one | several:
-            current = str(each)
+        elif word in one | several:
+            current = str(word)
             found[current] = []
         elif current:
-            found[current].append(each)
+            found[current].append(word)
             current = "" if current in one else current
     for key in options | one | several:
         values = found.get(key, ["FALSE"] if key in options else [])

@@ -115,20 +115,20 @@ class Reading:
 
     def run(self, body: Sequence[Call]) -> None:
         """Go through commands."""
-        for each in body:
-            if each.name == "if":
-                self.choose(each.bodies)
-            elif each.name in {"foreach", "while"}:
-                self.loop(each)
-            elif each.name in {"function", "macro"}:
-                if each.words:
-                    self.functions[each.words[0].text.lower()] = each
-            elif each.name in {"return", "break", "continue"}:
+        for call in body:
+            if call.name == "if":
+                self.choose(call.bodies)
+            elif call.name in {"foreach", "while"}:
+                self.loop(call)
+            elif call.name in {"function", "macro"}:
+                if call.words:
+                    self.functions[call.words[0].text.lower()] = call
+            elif call.name in {"return", "break", "continue"}:
                 raise Stop
-            elif each.name in self.functions:
-                self.called(self.functions[each.name], each.words)
+            elif call.name in self.functions:
+                self.called(self.functions[call.name], call.words)
             else:
-                self.command(each)
+                self.command(call)
 
     def choose(self, bodies: Sequence[tuple[tuple[Word, ...] | None, tuple[Call, ...]]]) -> None:
         """Go through the body whose condition holds, and through each that may."""
@@ -159,9 +159,9 @@ class Reading:
             except Stop:
                 stopped = True
             results.append(self.values)
-        merged = {name: results[0].get(name) for each in results for name in each}
+        merged = {name: results[0].get(name) for result in results for name in result}
         for name in merged:
-            if any(each.get(name, "") != results[0].get(name, "") for each in results):
+            if any(result.get(name, "") != results[0].get(name, "") for result in results):
                 merged[name] = None
         self.values, self.certain = merged, certain and not stopped
 
@@ -190,7 +190,7 @@ class Reading:
     def listed(self, name: Text) -> list[Text]:
         """Return the values of a list."""
         value = None if name is None else self.values.get(name, "")
-        return [None] if value is None else [each for each in value.split(";") if each]
+        return [None] if value is None else [word for word in value.split(";") if word]
 
     def called(self, function: Call, given: Sequence[Word]) -> None:
         """Go through a function of the tree's, or a macro."""
@@ -286,8 +286,8 @@ def downloads(
     reading = Reading(root, build, options, facts, environ)
     reading.file(root / "CMakeLists.txt")
     found: dict[tuple[str, str], Download] = {}
-    for each in reading.downloads:
-        before = found.get((each.url, each.place))
-        if before is None or (each.certain and not before.certain):
-            found[each.url, each.place] = each
+    for download in reading.downloads:
+        before = found.get((download.url, download.place))
+        if before is None or (download.certain and not before.certain):
+            found[download.url, download.place] = download
     return list(found.values())

@@ -74,23 +74,23 @@ def blocks(flat: Sequence[Call]) -> tuple[Call, ...]:
 
     def body(ends: set[str]) -> tuple[list[Call], Call | None]:
         found: list[Call] = []
-        for each in left:
-            if each.name in ends:
-                return found, each
-            if each.name not in BLOCKS:
-                found.append(each)
+        for call in left:
+            if call.name in ends:
+                return found, call
+            if call.name not in BLOCKS:
+                found.append(call)
                 continue
-            end = BLOCKS[each.name]
-            stops = {end, "elseif", "else"} if each.name == "if" else {end}
+            end = BLOCKS[call.name]
+            stops = {end, "elseif", "else"} if call.name == "if" else {end}
             bodies: list[tuple[tuple[Word, ...] | None, tuple[Call, ...]]] = []
-            condition: tuple[Word, ...] | None = each.words
+            condition: tuple[Word, ...] | None = call.words
             while True:
                 inside, stop = body(stops)
                 bodies.append((condition, tuple(inside)))
                 if stop is None or stop.name == end:
                     break
                 condition = stop.words if stop.name == "elseif" else None
-            found.append(Call(each.name, each.words, tuple(bodies)))
+            found.append(Call(call.name, call.words, tuple(bodies)))
         return found, None
 
     return tuple(body(set())[0])

@@ -74,7 +74,9 @@ def reason(need: configure.Need) -> str:
     def value(text: str | None) -> str:
         return "unset" if text is None else text or "empty"
 
-    shown_changes = [f"{each.name} {value(each.before)} → {value(each.after)}" for each in need.changes[:CHANGES_SHOWN]]
+    shown_changes = [
+        f"{change.name} {value(change.before)} → {value(change.after)}" for change in need.changes[:CHANGES_SHOWN]
+    ]
     more = len(need.changes) - len(shown_changes)
     if more > 0:
         shown_changes.append(f"{more} more")

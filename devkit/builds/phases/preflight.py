@@ -32,10 +32,12 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
         return Step("preflight", skip="the tools are those of the last time")
     with app.console.progress("preflight"):
         facts = inventory.facts
-        if any(each.missing for each in facts.submodules) and not request.offline:
+        if any(submodule.missing for submodule in facts.submodules) and not request.offline:
             inventory.facts = facts = preflight.with_network(app, facts)
     fetched = {"submodules"} if "submodules" in request.phases else set()
-    broken = [each for each in preflight.judge(facts) if each.state == "broken" and each.name not in fetched]
+    broken = [
+        finding for finding in preflight.judge(facts) if finding.state == "broken" and finding.name not in fetched
+    ]
     if broken:
         first = broken[0]
         rest = (

@@ -48,7 +48,7 @@ class Step:
 
 def lines(*given: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return lines as a step holds them."""
-    return tuple(tuple(each) for each in given)
+    return tuple(tuple(sequence) for sequence in given)
 
 
 @dataclass

@@ -23,9 +23,9 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
     root = inventory.request.root
     if inventory.submodules_known:
         return Step("submodules", skip="all are there")
-    missing = [each for each in inventory.submodules if each.missing]
+    missing = [submodule for submodule in inventory.submodules if submodule.missing]
     if not missing:
-        there = checkout.state(root, [each.path for each in inventory.submodules])
+        there = checkout.state(root, [submodule.path for submodule in inventory.submodules])
         return Step("submodules", skip="all are there", keep={"submodules": {"state": there}})
     return Step("submodules", lines(*checkout.fetch_lines(root, missing, jobs=FETCHERS)))
 
@@ -33,7 +33,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
 def execute(work: BuildWork, step: Step) -> Said:
     """Fetch them."""
     request, inventory = work.request, work.inventory
-    paths = {each.path for each in inventory.submodules if each.missing}
+    paths = {submodule.path for submodule in inventory.submodules if submodule.missing}
     with work.app.console.progress(f"fetching {counted(len(paths), 'submodule')}", total=len(paths)) as progress:
         fetched: set[str] = set()
         settings = deps.git_variables(work.app, inventory.environ)

@@ -52,11 +52,13 @@ def reachable(address: str) -> list[str]:
     import psutil
 
     families = (socket.AF_INET,) if address == "0.0.0.0" else (socket.AF_INET, socket.AF_INET6)  # noqa: S104
-    found = [each for many in psutil.net_if_addrs().values() for each in many if each.family in families]
+    found = [address for many in psutil.net_if_addrs().values() for address in many if address.family in families]
     # Link-local addresses need the name of an interface, which is another one at the other end.
-    outside = [each for each in found if not is_loopback(each.address) and not each.address.startswith("fe80:")]
+    outside = [
+        address for address in found if not is_loopback(address.address) and not address.address.startswith("fe80:")
+    ]
     outside.sort(key=lambda each: families.index(each.family))
-    return [each.address.partition("%")[0] for each in outside] or ["127.0.0.1"]
+    return [address.address.partition("%")[0] for address in outside] or ["127.0.0.1"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Announcement:
         lines = [f"devkit get {shlex.quote(url)}", curl]
         if server.inbox is not None:
             lines.append(f"curl {pin}-T FILE {shlex.quote(f'{base}{UPLOADS.decode()}/')}")
-        return cls(url, tuple(lines), server.secret, tuple(f"{server.url(each)}{fragment}" for each in more))
+        return cls(url, tuple(lines), server.secret, tuple(f"{server.url(word)}{fragment}" for word in more))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -43,7 +43,7 @@ def members(entries: Sequence[ManifestEntry], folder: bytes) -> list[Member]:
 
 def length(of: Sequence[Member]) -> int:
     """Return the archive's length in bytes."""
-    return sum(len(each.header) + each.size + each.padding for each in of) + len(END)
+    return sum(len(member.header) + member.size + member.padding for member in of) + len(END)
 
 
 def _header(entry: ManifestEntry, entries: Sequence[ManifestEntry], folder: bytes) -> bytes:

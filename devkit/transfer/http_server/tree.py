@@ -87,12 +87,12 @@ class Tree:
             self.name = os.path.basename(resolved[0]) or self.name
             self._root = os.open(resolved[0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             return
-        for each in resolved:
-            name = os.path.basename(each)
+        for line in resolved:
+            name = os.path.basename(line)
             if name in self._entries or not name:
-                raise DevkitError(f"{os.fsdecode(each)} cannot be shared", "Another path of the share has its name.")
-            above = os.open(os.path.dirname(each), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._entries[name] = (above, each)
+                raise DevkitError(f"{os.fsdecode(line)} cannot be shared", "Another path of the share has its name.")
+            above = os.open(os.path.dirname(line), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._entries[name] = (above, line)
 
     @property
     def names(self) -> list[bytes]:

@@ -101,7 +101,7 @@ class Inbox:
         for number in range(1, 1000):
             tried = name if number == 1 else f"{stem} ({number}){dot}{extension}"
             with self._lock:
-                taken = {folded(os.fsencode(each)) for each in os.listdir(self.descriptor)}
+                taken = {folded(os.fsencode(word)) for word in os.listdir(self.descriptor)}
                 if folded(tried.encode()) in taken:
                     continue
                 with contextlib.suppress(FileExistsError):

@@ -112,7 +112,11 @@ class Commit:
         there = os.open(name, OPEN_FOLDER, dir_fd=parent)
         into = Folders(there, make=True)
         inside = path + b"/" if path else b""
-        within = [each for each in enumerate(self._entries) if (each[1].path + b"/").startswith(inside)]
+        within = [
+            manifest_entry
+            for manifest_entry in enumerate(self._entries)
+            if (manifest_entry[1].path + b"/").startswith(inside)
+        ]
         try:
             for index, entry in within:
                 if index not in self._failures:

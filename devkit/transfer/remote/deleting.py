@@ -73,11 +73,11 @@ def _remove_folder(parent: int, name: bytes, backup: bool) -> int:
     folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     count = 1
     try:
-        for each in map(os.fsencode, os.listdir(folder)):
-            if stat.S_ISDIR(os.stat(each, dir_fd=folder, follow_symlinks=False).st_mode):
-                count += _remove_folder(folder, each, backup)
-            elif not (backup and each.endswith(b"~")):
-                _drop(folder, each, backup)
+        for line in map(os.fsencode, os.listdir(folder)):
+            if stat.S_ISDIR(os.stat(line, dir_fd=folder, follow_symlinks=False).st_mode):
+                count += _remove_folder(folder, line, backup)
+            elif not (backup and line.endswith(b"~")):
+                _drop(folder, line, backup)
                 count += 1
     finally:
         os.close(folder)

@@ -281,16 +281,16 @@ class Syncer:
                 os.close(each.part)
 
     def _rename(self, batch: List[Finished]) -> None:
-        for each in batch:
+        for finished in batch:
             try:
-                above, _, name = each.path.rpartition(b"/")
+                above, _, name = finished.path.rpartition(b"/")
                 folder = self._folders.folder(above)
                 if self._backup:
                     keep_aside(folder, name)
-                os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.rename(finished.name, name, src_dir_fd=folder, dst_dir_fd=folder)
                 self.folders.add(above)
             except OSError as error:
-                self.failures.append((each.path, error))
+                self.failures.append((finished.path, error))
 
 
 def _fsync(folder: int, finished: Finished) -> None:

@@ -123,8 +123,8 @@ class Staging:
 
         The kernel says once for each descriptor that it could not write, and these have not been asked before.
         """
-        one_of_each = {os.fstat(each).st_dev: each for each in (root, *self._held)}
-        return all(sync_all_of(each) for each in one_of_each.values())
+        one_of_each = {os.fstat(number).st_dev: number for number in (root, *self._held)}
+        return all(sync_all_of(number) for number in one_of_each.values())
 
     def publish(self, parent: int, path: bytes, name: bytes) -> None:
         """Give a folder its name.

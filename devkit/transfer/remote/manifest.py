@@ -155,7 +155,7 @@ def take_revised(entry: ManifestEntry, said: Dict[str, Any]) -> ManifestEntry:
         ProtocolError: it says what is not one.
     """
     numbers = [said.get(key) for key in ("size", "allocated", "mtime_ns", "mode")]
-    if entry.kind != FILE or any(type(each) is not int for each in numbers):
+    if entry.kind != FILE or any(type(number) is not int for number in numbers):
         raise ProtocolError("a version that is none")
     packed = "{} {} {} {} {}".format(FILE, *numbers).encode()
     return _proven(packed, entry.path, b"", [])
@@ -177,7 +177,7 @@ def describe(paths: List[bytes], choice: Choice) -> Offer:
         if len(paths) != 1 or not os.path.isdir(paths[0]):
             raise Stopped("a list of files needs one folder that they are in", "Its paths begin there.")
         paths = [paths[0].rstrip(b"/") + b"/"]
-    found = [each for path in paths for each in expand(path)]
+    found = [line for path in paths for line in expand(path)]
     for path in found:
         try:
             walk.add(path)

@@ -90,8 +90,8 @@ class Copy:
         """Return the temporary names, in a file's folder, of any version of it; each folder is listed once."""
         folder, _, name = entry.path.rpartition(b"/")
         if folder not in self._parts:
-            self._parts[folder] = [each for each in listing() if PART.match(each)]
-        return [each for each in self._parts[folder] if each[:-8] == part_name(name)[:-8]]
+            self._parts[folder] = [line for line in listing() if PART.match(line)]
+        return [part for part in self._parts[folder] if part[:-8] == part_name(name)[:-8]]
 
     def have(self, entry: ManifestEntry) -> None:
         """Note a file that was there before."""

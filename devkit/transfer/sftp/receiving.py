@@ -78,20 +78,20 @@ class _Receiving(Copy):
 
     def add(self, path: bytes) -> None:
         """Add what a path names there: a file, a folder, or what is in one; wildcards may name several."""
-        for each in self._matching(path):
-            there = self._sftp.stat(each)
+        for line in self._matching(path):
+            there = self._sftp.stat(line)
             if there is None:
-                raise DevkitError(f"{self._host}: {shown(each)} cannot be read", "It is not there.")
+                raise DevkitError(f"{self._host}: {shown(line)} cannot be read", "It is not there.")
             if not there.is_folder and not there.is_file:
-                raise DevkitError(f"{self._host}: {shown(each)} cannot be read", f"It is {NO_FILE}.")
+                raise DevkitError(f"{self._host}: {shown(line)} cannot be read", f"It is {NO_FILE}.")
             self._named.append(there)
-            name = os.path.basename(each)  # noqa: PTH119 - names are bytes
+            name = os.path.basename(line)  # noqa: PTH119 - names are bytes
             if there.is_folder:
                 name = b"" if name in (b".", b"..") else name
-                if not name or self._keep(name, each, there):
-                    self._walk(name, each)
+                if not name or self._keep(name, line, there):
+                    self._walk(name, line)
             else:
-                self._keep(name, each, there)
+                self._keep(name, line, there)
 
     def _matching(self, path: bytes) -> list[bytes]:
         if not has_magic(path) or self._sftp.lstat(path) is not None:
@@ -111,7 +111,7 @@ class _Receiving(Copy):
                     ]
             found = matched
         end = None if path.endswith(b"/") else -1
-        found = [each[:end] for each in found if self._sftp.stat(each[:end]) is not None]
+        found = [line[:end] for line in found if self._sftp.stat(line[:end]) is not None]
         if not found:
             raise DevkitError(f"{self._host}: nothing matches {shown(path)}", "No name there fits the pattern.")
         return found
@@ -278,9 +278,9 @@ class _Receiving(Copy):
         folder, name = folders.of(entry.path)
         left = self.left(entry, lambda: map(os.fsencode, os.listdir(folder)))  # noqa: PTH208 - folder is a descriptor
         part = version_name(name, entry)
-        for each in left:
-            if each != part:
-                _remove(folder, each)
+        for line in left:
+            if line != part:
+                _remove(folder, line)
         return part in left
 
     def _complete(

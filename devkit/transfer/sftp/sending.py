@@ -65,8 +65,8 @@ def send(
                     sending.fail(entry.path, "sftp sends no links")
             sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
         finally:
-            for each in opened.values():
-                each.close()
+            for folders in opened.values():
+                folders.close()
     return sending.outcome()
 
 
@@ -151,10 +151,10 @@ class _Sending(Copy):
         part_name = version_name(name, entry)
         part = folder + part_name
         listed = self._listed(above)
-        for each in self.left(entry, lambda: listed):
-            if each != part_name:
+        for line in self.left(entry, lambda: listed):
+            if line != part_name:
                 with contextlib.suppress(Refused):
-                    self._sftp.remove(folder + each)
+                    self._sftp.remove(folder + line)
         left = listed.get(part_name)
         if left is not None and (not left.is_file or (left.size or 0) > entry.size):
             self._sftp.remove(part)

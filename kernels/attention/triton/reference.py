@@ -25,7 +25,7 @@ def visible(seqlen_q: int, seqlen_k: int, *, causal: bool, bounds: Array = None)
     if bounds is None:
         return mask
     rows = np.arange(seqlen_q)[:, None]
-    columns = [bounds[:, each][None, :] for each in range(bounds.shape[1])]
+    columns = [bounds[:, index][None, :] for index in range(bounds.shape[1])]
     if len(columns) == 1:
         return mask & ~(rows >= columns[0])
     if len(columns) == 2:  # noqa: PLR2004 - FlashMask's forms

@@ -40,7 +40,7 @@ class Split:
     def shared(self, size: int) -> tuple[int, int]:
         """Return where on a rank the sections begin that others have too, and how many ranks have the same."""
         parts = self.parts(size)
-        alone = [each for each in parts if each == size]
+        alone = [part for part in parts if part == size]
         return sum(self.lengths(size)[: len(alone)]), size // min(parts)
 
     def local(self, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ class Split:
         """Return a rank's part of an array."""
         import numpy as np
 
-        parts = [np.take(value, range(*each), axis=self.axis) for each in self.ranges(rank, size)]
+        parts = [np.take(value, range(*range_), axis=self.axis) for range_ in self.ranges(rank, size)]
         return np.ascontiguousarray(np.concatenate(parts, axis=self.axis))
 
     def join(self, shards: list[Any]) -> Any:

@@ -67,8 +67,8 @@ def replay(trainer: Trainer) -> None:
     except NotFinite as error:
         fault = error
     finally:
-        for each in hooks:
-            each.remove()
+        for hook in hooks:
+            hook.remove()
     for each in found[:1]:
         emit("located", rank=trainer.comm.rank, step=step, **each)
     trainer.comm.meet()

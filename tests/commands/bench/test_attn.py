@@ -77,7 +77,7 @@ def test_the_table_and_the_record_say_the_same(devkit: Devkit, home: Path) -> No
     assert done.status == 0, done.err
     assert "head_dim 32" in done.out
     assert "\x1b" not in done.out + done.err
-    assert all(len(each) <= 100 for each in done.out.splitlines())
+    assert all(len(word) <= 100 for word in done.out.splitlines())
     (folder,) = (home / ".local/state/devkit/runs").glob("*-bench-attn-*")
     record = json.loads((folder / "record.json").read_text())
     assert (record["status"], record["reproduce"]) == (0, "devkit " + " ".join(line))
@@ -114,7 +114,7 @@ def test_a_result_that_is_wrong_gets_no_speed_and_status_4(devkit: Devkit, tmp_p
     line = ("bench", "attn", *SMALL, "--impl", "naive,devkit_cpu", "--full", "--pass", "fwd", "--env", str(environment))
     done = devkit(*line, "--json")
     assert done.status == 4, done.err
-    results = {each["impl"]: each for each in json.loads(done.out)["results"]}
+    results = {load["impl"]: load for load in json.loads(done.out)["results"]}
     assert results["naive"]["status"] == "wrong"
     assert results["naive"]["median_ms"] is None
     assert results["naive"]["max_error"] > 0.01

@@ -45,7 +45,7 @@ def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit, home: Path
     line = ("bench", "sparse", *SMALL, "--op", "spmm", "--density", "20%", "--format", "csr")
     first = devkit(*line)
     assert first.status == 0, first.err
-    assert all(len(each) <= 100 for each in first.out.splitlines())
+    assert all(len(word) <= 100 for word in first.out.splitlines())
     (folder,) = (home / ".local/state/devkit/runs").glob("*-bench-sparse-*")
     path = folder / "record.json"
     record = json.loads(path.read_text())

@@ -20,9 +20,9 @@ def test_stages_are_measured_in_turns(devkit: Devkit) -> None:
 
     assert answer.status == 0, answer.err
     stages = json.loads(answer.out)["stages"]
-    assert [each["stage"] for each in stages] == [0, 3]
-    assert all(each["tokens_per_s"]["devkit"]["median"] > 0 for each in stages)
-    assert all(each["ratio"] is None for each in stages)
+    assert [stage["stage"] for stage in stages] == [0, 3]
+    assert all(stage["tokens_per_s"]["devkit"]["median"] > 0 for stage in stages)
+    assert all(stage["ratio"] is None for stage in stages)
 
 
 @pytest.mark.parametrize("stages", ["4", "", "one", "0;1"])
@@ -64,6 +64,6 @@ def test_every_stage_is_as_fast_as_torch(devkit: Devkit) -> None:
     answer = devkit(*words, env={"XDG_CACHE_HOME": CACHE}, limit_s=900)
 
     assert answer.status == 0, answer.err
-    assert {each["stage"]: each["ratio"]["median"] >= 1 for each in json.loads(answer.out)["stages"]} == dict.fromkeys(
+    assert {load["stage"]: load["ratio"]["median"] >= 1 for load in json.loads(answer.out)["stages"]} == dict.fromkeys(
         range(4), True
     )

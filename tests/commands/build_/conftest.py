@@ -116,9 +116,9 @@ def bare_env(tmp_path: Path) -> Path:
     run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, folder, cwd=tmp_path)
     (packages,) = folder.glob("lib/python*/site-packages")
     theirs = Path(np.__file__).parent
-    for each in (theirs, theirs.parent / "numpy.libs", *theirs.parent.glob("numpy-*.dist-info")):
-        if each.exists():
-            (packages / each.name).symlink_to(each)
+    for path in (theirs, theirs.parent / "numpy.libs", *theirs.parent.glob("numpy-*.dist-info")):
+        if path.exists():
+            (packages / path.name).symlink_to(path)
     return folder
 
 

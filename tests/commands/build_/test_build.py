@@ -120,7 +120,7 @@ def test_a_second_worktree_hits_what_the_first_compiled_third_parties_too(
         told = devkit(*line, cwd=root, env=cache)
         assert told.status == 0, told.err
         said = run("env", f"CCACHE_DIR={cache['CCACHE_DIR']}", "ccache", "--print-stats", cwd=root)
-        stats = {name: int(value) for name, value in (each.split("\t") for each in said.splitlines())}
+        stats = {name: int(value) for name, value in (word.split("\t") for word in said.splitlines())}
         counted.append((stats["direct_cache_hit"] + stats["preprocessed_cache_hit"], stats["cache_miss"]))
     (_, compiled), (hits, misses) = counted
     assert compiled > 2  # those of common alone
@@ -139,7 +139,7 @@ def test_a_compile_error_is_named_and_the_next_build_goes_on(devkit: Devkit, pro
     assert f"→ $EDITOR {project.root}/paddle/phi/add_kernel.cc:4" in failed.err
     asked = devkit("build", "doctor", "--json")
     assert asked.status == 4
-    assert [each["id"] for each in json.loads(asked.out)["causes"]] == ["compile-error"]
+    assert [load["id"] for load in json.loads(asked.out)["causes"]] == ["compile-error"]
     project.edit("paddle/phi/add_kernel.cc", "x + z", "y + x")
     mended = build("--from", "compile", "--json")
     assert states(mended) == {"compile": "done"}
@@ -246,9 +246,9 @@ def test_a_build_that_was_ended_ends_its_programs_and_the_next_goes_on(
 def sleeping() -> list[str]:
     """The sleeps of this test's build that still run."""
     return [
-        str(each.pid)
-        for each in psutil.process_iter(["cmdline", "cwd"])
-        if each.info["cmdline"] == ["sleep", "60"] and "Paddle/build" in str(each.info["cwd"])
+        str(process.pid)
+        for process in psutil.process_iter(["cmdline", "cwd"])
+        if process.info["cmdline"] == ["sleep", "60"] and "Paddle/build" in str(process.info["cwd"])
     ]
 
 

@@ -125,7 +125,7 @@ def test_the_change_is_counted_from_the_base_and_with_changed_the_tests_are_foun
     told = devkit("build", "test", "--changed", "--cov", "--json", "--env", str(built.env), cwd=built.root)
     assert told.status == 4, told.err
     coverage = found(told.out)
-    assert [each["name"] for each in json.loads(told.out)["tests"]] == ["test/test_nn.py"]
+    assert [load["name"] for load in json.loads(told.out)["tests"]] == ["test/test_nn.py"]
     assert coverage["base"]["name"] == "upstream/develop"
     (file,) = coverage["files"]
     assert (file["changed"], file["covered"], file["uncovered"]) == (4, 1, [[8, 8], [10, 11]])
@@ -191,20 +191,20 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     why = {each["path"]: each["why"] for each in found(told.out)["unmeasured"]}
     names = ["paddle/common/errors.cc", "paddle/common/errors.h", "paddle/phi/extra.cu"]
     assert why == dict.fromkeys(names, "the build has no WITH_COVERAGE")
-    shown = devkit(*[each for each in test if each != "--json"], cwd=project.root)
+    shown = devkit(*[word for word in test if word != "--json"], cwd=project.root)
     assert "! not measured: paddle/common/errors.cc, paddle/common/errors.h, paddle/phi/extra.cu" in shown.out
     assert "→ devkit build --profile coverage" in shown.err
 
     counted = devkit("build", "--profile", "coverage", "--env", str(counted_env), cwd=project.root)
     assert counted.status == 0, counted.err
-    left = sorted((each, each.stat().st_mtime_ns) for each in project.build.rglob("*.gcda"))  # verify's
+    left = sorted((path, path.stat().st_mtime_ns) for path in project.build.rglob("*.gcda"))  # verify's
     told = devkit(*test, cwd=project.root)
     assert told.status == 4, told.out
     coverage = found(told.out)
     lines = {each["path"]: (each["covered"], each["changed"], each["uncovered"]) for each in coverage["files"]}
     assert lines == {"paddle/common/errors.cc": (3, 4, [[10, 10]]), "paddle/common/errors.h": (0, 2, [[6, 7]])}
     assert [each["why"] for each in coverage["unmeasured"]] == ["nothing in the build folder was compiled from it"]
-    assert sorted((each, each.stat().st_mtime_ns) for each in project.build.rglob("*.gcda")) == left
+    assert sorted((path, path.stat().st_mtime_ns) for path in project.build.rglob("*.gcda")) == left
 
     (project.root / "test/test_describe.py").write_text(
         "import unittest\n\nimport paddle.base.libpaddle as l\n\n\nclass TestDescribe(unittest.TestCase):\n"

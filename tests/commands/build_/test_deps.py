@@ -22,7 +22,7 @@ def test_what_was_fetched_builds_in_another_worktree_and_on_another_machine_with
 ) -> None:
     told = devkit("build", "deps", "--json", cwd=project.root)
     assert told.status == 0, told.err
-    got = {each["name"]: each["state"] for each in json.loads(told.out)["got"]}
+    got = {load["name"]: load["state"] for load in json.loads(told.out)["got"]}
     assert got == {"lapack_lnx_v1.tar.gz": "fetched", "third_party/greet": "fetched"}
     assert (project.root / "third_party/lapack/Linux/lapack_lnx_v1.tar.gz").is_file()
     again = devkit("build", "deps", cwd=project.root)
@@ -54,7 +54,7 @@ def test_what_cannot_be_fetched_is_told_and_the_rest_is_kept(devkit: Devkit, pro
     (project.store / "lapack_lnx_v1.tar.gz").write_bytes(b"an error page")
     told = devkit("build", "deps", "--json", cwd=project.root)
     assert told.status == 1
-    got = {each["name"]: each for each in json.loads(told.out)["got"]}
+    got = {load["name"]: load for load in json.loads(told.out)["got"]}
     assert got["third_party/greet"]["state"] == "fetched"
     assert "its MD5 is" in got["lapack_lnx_v1.tar.gz"]["complaint"]
     assert "1 thing of 2 could not be fetched" in told.err
@@ -145,7 +145,7 @@ def test_an_archive_that_other_options_take_is_neither_fetched_nor_missed(devkit
 def test_the_profile_of_the_settings_is_that_of_deps_too(devkit: Devkit, project: Project) -> None:
     (project.root / "devkit.toml").write_text('[build]\nprofile = "distributed"\n')
     told = devkit("build", "deps", "--offline", "--json", cwd=project.root)
-    names = {each["name"] for each in json.loads(told.out)["missing"]}
+    names = {load["name"] for load in json.loads(told.out)["missing"]}
     assert {"allocator-5.tar.bz2", "tables.tar.gz", "storage.tar.gz", "messages.tar.gz"} <= names
     assert devkit("build", "deps", "--profile", "distribute", cwd=project.root).status == 2
 
@@ -191,7 +191,7 @@ def test_an_address_with_a_space_is_one(devkit: Devkit, project: Project) -> Non
     project.edit("cmake/external/lapack.cmake", str(project.store), str(store))
     told = devkit("build", "deps", "--json", cwd=project.root)
     assert told.status == 0, told.err
-    assert [each["name"] for each in json.loads(told.out)["got"]] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
+    assert [load["name"] for load in json.loads(told.out)["got"]] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
 
 
 def test_a_later_export_adds_to_what_an_earlier_one_brought(

@@ -53,19 +53,19 @@ def test_a_build_runs_the_lines_that_it_shows_and_then_those_that_are_left(devki
     line = ("build", "--env", str(project.env), "-j", "2")
     dry, real = both(devkit, project, *line)
     lines = planned(dry)
-    assert [each.split()[0].rpartition("/")[2] for each in lines] == ["cmake", "ninja", "ninja", "uv", "python"]
+    assert [word.split()[0].rpartition("/")[2] for word in lines] == ["cmake", "ninja", "ninja", "uv", "python"]
     ran = started(real)
-    for each in lines[:4]:
-        assert any(fnmatch(one, each.replace("[", "[[]")) for one in ran), (each, ran)
+    for word in lines[:4]:
+        assert any(fnmatch(one, word.replace("[", "[[]")) for one in ran), (word, ran)
     again, real = both(devkit, project, *line)
-    assert [each.split()[0] for each in planned(again)] == ["ninja"]
+    assert [word.split()[0] for word in planned(again)] == ["ninja"]
     assert "wheel      " in again.err
-    assert not [each for each in started(real) if each.startswith(("cmake", "ninja -C")) and each not in planned(again)]
+    assert not [word for word in started(real) if word.startswith(("cmake", "ninja -C")) and word not in planned(again)]
     (project.root / "python" / "paddle" / "new.py").write_text("x = 1\n")
     edited = devkit(*line, "--dry-run", "--json", cwd=project.root)
-    assert [each.split()[0].rpartition("/")[2] for each in planned(edited)] == ["ninja", "ninja", "uv", "python"]
+    assert [word.split()[0].rpartition("/")[2] for word in planned(edited)] == ["ninja", "ninja", "uv", "python"]
     fresh = devkit(*line, "--fresh", "--dry-run", "--json", cwd=project.root)
-    assert [each.split()[0] for each in planned(fresh)[:2]] == ["rm", "cmake"]
+    assert [word.split()[0] for word in planned(fresh)[:2]] == ["rm", "cmake"]
     copies = project.build / "python" / "paddle"
     (copies / "new.py").unlink(missing_ok=True)
     dry, _ = both(devkit, project, "build", "sync")
@@ -73,7 +73,7 @@ def test_a_build_runs_the_lines_that_it_shows_and_then_those_that_are_left(devki
     assert (copies / "new.py").is_file()
     dry, _ = both(devkit, project, "build", "clean", "objects")
     assert planned(dry)
-    assert not [path for path in (each.removeprefix("rm -r ") for each in planned(dry)) if Path(path).exists()]
+    assert not [path for path in (word.removeprefix("rm -r ") for word in planned(dry)) if Path(path).exists()]
 
 
 def refused_by_preflight(project: Project) -> None:

@@ -58,7 +58,7 @@ def test_a_nested_submodule_that_is_not_there_is_broken_and_fetched_by_fix_and_b
 
     empty(nesting)
     told = devkit(*line, "--json", cwd=nesting.root)
-    (found,) = [each for each in json.loads(told.out)["checks"] if each["state"] == "broken"]
+    (found,) = [load for load in json.loads(told.out)["checks"] if load["state"] == "broken"]
     assert (told.status, found["name"], found["why"]) == (4, "submodules", f"1 is not there: {DEEP}")
     planned = devkit(*line, "--fix", "--dry-run", cwd=nesting.root)
     parent = nesting.root / "third_party" / "greet"
@@ -88,7 +88,7 @@ def test_a_nested_submodule_at_another_commit_is_looked_at_and_left_alone(devkit
 
 
 def test_the_walk_knows_addresses_parents_and_what_is_left_out(nesting: Project, tmp_path: Path) -> None:
-    found = {each.path: each for each in checkout.all_submodules(App().runner, nesting.root)}
+    found = {submodule.path: submodule for submodule in checkout.all_submodules(App().runner, nesting.root)}
     assert list(found) == ["third_party/greet", DEEP, "third_party/greet/docs"]
     assert found[DEEP].url == f"file://{tmp_path}/deep"
     assert found[DEEP].parent == "third_party/greet"
@@ -100,4 +100,4 @@ def test_the_walk_knows_addresses_parents_and_what_is_left_out(nesting: Project,
 def test_a_submodule_without_its_git_folder_ends_the_walk_there(nesting: Project) -> None:
     shutil.rmtree(nesting.root / ".git" / "modules")
     found = checkout.all_submodules(App().runner, nesting.root)
-    assert [(each.path, each.present) for each in found] == [("third_party/greet", "")]
+    assert [(submodule.path, submodule.present) for submodule in found] == [("third_party/greet", "")]

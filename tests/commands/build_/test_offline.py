@@ -134,14 +134,14 @@ def test_a_nested_submodule_and_a_broken_archive_of_the_cache_are_missing_too(
     run("git", "submodule", "--quiet", "deinit", "-f", "--all", cwd=second)
 
     cache = home / ".cache" / "devkit" / "paddle-deps"
-    (own,) = [each.parent for each in cache.glob("git/*.git/devkit-url") if each.read_text().endswith("/deep\n")]
+    (own,) = [path.parent for path in cache.glob("git/*.git/devkit-url") if path.read_text().endswith("/deep\n")]
     shutil.rmtree(own)
     (archive,) = (cache / "archives").iterdir()
     archive.write_bytes(b"half")
     shutil.rmtree(second / "third_party" / "lapack")
     told = devkit("build", "deps", "--offline", "--json", cwd=second)
     assert told.status == 1
-    found = {each["name"]: each for each in json.loads(told.out)["missing"]}
+    found = {load["name"]: load for load in json.loads(told.out)["missing"]}
     assert set(found) == {"third_party/greet/deep", "lapack_lnx_v1.tar.gz"}
     assert found["lapack_lnx_v1.tar.gz"]["why"].startswith(f"{archive} is broken: its MD5 is ")
 

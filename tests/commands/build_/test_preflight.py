@@ -29,7 +29,7 @@ CONNECTIONS = 2  # a run tries the proxy itself and, through it, git's host
 
 
 def broken(out: str) -> dict[str, Any]:
-    return {each["name"]: each for each in json.loads(out)["checks"] if each["state"] == "broken"}
+    return {load["name"]: load for load in json.loads(out)["checks"] if load["state"] == "broken"}
 
 
 def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
@@ -54,7 +54,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     assert all(each["remedy"] for each in found.values())
 
     planned = devkit(*line, "--fix", "--dry-run", cwd=project.root)
-    assert [each.split()[0].rpartition("/")[2] for each in planned.out.splitlines()] == ["uv", "rm", "git"]
+    assert [word.split()[0].rpartition("/")[2] for word in planned.out.splitlines()] == ["uv", "rm", "git"]
     assert archive.exists()
 
     refused = devkit("build", "--env", str(bare_env), cwd=project.root)
@@ -82,7 +82,7 @@ def test_the_screen_names_each_check_once(devkit: Devkit, project: Project) -> N
 def test_a_tag_that_the_configure_checked_out_is_nothing_to_look_at(devkit: Devkit, project: Project) -> None:
     def submodules() -> str:
         told = devkit("build", "preflight", "--offline", "--json", "--env", str(project.env), cwd=project.root)
-        (found,) = (each for each in json.loads(told.out)["checks"] if each["name"] == "submodules")
+        (found,) = (load for load in json.loads(told.out)["checks"] if load["name"] == "submodules")
         return f"{found['state']}: {found['text']} {found['why']}"
 
     configured = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)

@@ -76,7 +76,7 @@ def through(address: str) -> dict[str, str]:
 
 
 def complaints(out: str) -> dict[str, str]:
-    return {each["name"]: each["complaint"] for each in json.loads(out)["got"]}
+    return {load["name"]: load["complaint"] for load in json.loads(out)["got"]}
 
 
 def test_with_the_password_everything_comes_and_it_is_shown_nowhere(
@@ -92,7 +92,7 @@ def test_with_the_password_everything_comes_and_it_is_shown_nowhere(
         built = devkit(*line, cwd=project.root, env=env)
         assert built.status == 0, built.err
     assert (project.root / "third_party" / "greet" / "greet.h").is_file()
-    said = "".join(each.out + each.err for each in (looked, fetched, built))
+    said = "".join(result.out + result.err for result in (looked, fetched, built))
     assert "geheim" not in said
     kept = [path for path in home.rglob("*") if path.is_file() and b"geheim" in path.read_bytes()]
     assert kept == []
@@ -112,7 +112,7 @@ def test_a_proxy_that_lets_nothing_pass_is_named_before_anything_is_built(
         fetched = devkit("build", "deps", "--json", cwd=project.root, env=env)
         assert fetched.status == 1
         assert set(complaints(fetched.out)) == {"lapack_lnx_v1.tar.gz", "third_party/greet"}
-        assert all(why in each for each in complaints(fetched.out).values()), fetched.out
+        assert all(why in complaint for complaint in complaints(fetched.out).values()), fetched.out
         looked = devkit("build", "preflight", "--env", str(project.env), cwd=project.root, env=env)
         assert looked.status != 0
         assert why in looked.out

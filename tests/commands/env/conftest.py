@@ -254,14 +254,14 @@ def python_image(engine: Engine) -> str:
 def bare_image(engine: Engine) -> str:
     """An image with the libraries that this machine's Python is linked with, and with Python 3.7, if that is here."""
     prefix, short = Path(sys.base_prefix), f"python3.{sys.version_info[1]}"
-    modules = [each for each in (prefix / "lib" / short / "lib-dynload").glob("*.so") if "tkinter" not in each.name]
+    modules = [path for path in (prefix / "lib" / short / "lib-dynload").glob("*.so") if "tkinter" not in path.name]
     linked = subprocess.run(
         ["ldd", find_uv_bin(), prefix / "bin" / short, *modules], capture_output=True, text=True, check=True
     ).stdout
     old = next(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv"), "versions").glob("3.7.*"), None)
     with tempfile.TemporaryDirectory() as made:
         root = _root_file_system(Path(made) / "root")
-        for each in {each for each in re.findall(r"(/\S+)", linked) if ".so" in each and "python" not in each}:
+        for each in {found for found in re.findall(r"(/\S+)", linked) if ".so" in found and "python" not in found}:
             (root / each[1:]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(each, root / each[1:])
         (root / "tmp").chmod(0o1777)

@@ -312,7 +312,7 @@ def test_what_cannot_be_made_says_what_to_type_and_leaves_nothing(
     assert devkit("env", "create", "work", "--image", engine.image).status == 2
     assert devkit("env", "create", "work", "--docker", "--python", "3.11").status == 2
     assert engine.docker("ps", "-aq") == ""
-    assert all("Traceback" not in each.err for each in (unknown, dead, absent))
+    assert all("Traceback" not in result.err for result in (unknown, dead, absent))
 
 
 def test_name_is_taken_once_whatever_its_kind(devkit: Devkit, work: str, engine: Engine) -> None:
@@ -366,7 +366,7 @@ def test_container_of_somebody_elses_is_used_and_let_go_of(devkit: Devkit, engin
     assert devkit("env", "adopt", "mine").status == 0
     assert devkit("env", "run", "mine", "--", "pwd").out == "/work\n"
     assert "known as mine" in devkit("env", "adopt", "mine", "--name", "other").err
-    assert [each["name"] for each in json.loads(devkit("env", "list", "--json").out)] == ["mine"]
+    assert [load["name"] for load in json.loads(devkit("env", "list", "--json").out)] == ["mine"]
     assert devkit("env", "remove", "mine").status == 0
     assert json.loads(devkit("env", "list", "--json").out) == []
     assert inspected(engine, "mine")["State"]["Running"]
@@ -378,7 +378,7 @@ def test_stop_and_root_and_images(devkit: Devkit, work: str, engine: Engine) -> 
     assert "was stopped already" in devkit("env", "stop", work).err
     assert devkit("env", "run", work, "--", "echo", "up").out == "up\n"
     assert devkit("env", "commit", work, "mine:1").status == 0
-    assert [each["image"] for each in json.loads(devkit("env", "images", "--json").out)] == ["mine:1"]
+    assert [load["image"] for load in json.loads(devkit("env", "images", "--json").out)] == ["mine:1"]
     made = json.loads(engine.docker("image", "inspect", "mine:1"))[0]["Config"]
     assert not made["Entrypoint"]  # the image's own, which has none, and not what holds the container open
 
@@ -390,7 +390,7 @@ def test_volumes_of_its_own_go_with_a_container_and_shared_ones_stay(
     (tmp_path / "large").write_bytes(bytes(1 << 20))  # not sent: nothing is copied from the folder
     assert devkit("env", "create", "v", "--docker", "--build", "Dockerfile").status == 0
     assert devkit("env", "remove", "v", "--yes").status == 0
-    assert [each for each in engine.docker("volume", "ls", "-q").split() if "ccache" not in each] == []
+    assert [word for word in engine.docker("volume", "ls", "-q").split() if "ccache" not in word] == []
 
 
 def test_engine_is_the_one_that_docker_would_ask(

@@ -30,7 +30,7 @@ def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: I
     (packages / "devkit-device-side.pth").unlink()
     sick = devkit("env", "doctor", "work", "--json", env=CLEAN)
     assert sick.status == 4
-    assert {each["about"]: each["state"] for each in json.loads(sick.out)} == {
+    assert {load["about"]: load["state"] for load in json.loads(sick.out)} == {
         "interpreter": "fine", "Paddle": "fine", "setuptools": "fine", "numpy": "broken", "devkit": "look",
         "computes": "broken",
     }  # fmt: skip

@@ -19,7 +19,7 @@ NO_RECORD = "! no record of this run is kept ("
 
 
 def lives_in(home: Path | str) -> dict[str, str]:
-    return {"HOME": str(home), **{f"XDG_{each}_HOME": "" for each in ("CONFIG", "STATE", "DATA", "CACHE")}}
+    return {"HOME": str(home), **{f"XDG_{name}_HOME": "" for name in ("CONFIG", "STATE", "DATA", "CACHE")}}
 
 
 def check_the_work(devkit: Devkit, index: Index, env: dict[str, str]) -> None:

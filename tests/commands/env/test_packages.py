@@ -131,7 +131,7 @@ def test_upgraded_interpreter_is_seen_and_the_environment_made_again(
     mended = devkit("env", "doctor", "work", "--fix", env=at)
     assert mended.status == 0, mended.out + mended.err
     assert devkit("env", "run", "work", "--", "python", "-c", "import tiny").status == 0
-    assert [each.name for each in work.parent.iterdir() if each.name.startswith(".replaced")] == []
+    assert [path.name for path in work.parent.iterdir() if path.name.startswith(".replaced")] == []
 
 
 def test_environment_that_cannot_be_made_again_stays_as_it_was(devkit: Devkit, index: Index, work: Path) -> None:

@@ -52,7 +52,7 @@ Tensor empty(const std::vector<int64_t>&, int, int);
 def run(*words: str | Path, cwd: Path) -> str:
     path = os.pathsep.join([str(PYTHON.parent), os.environ["PATH"]])
     done = subprocess.run(
-        [str(each) for each in words], cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+        [str(word) for word in words], cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True,
         timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,7 +72,7 @@ def test_a_new_operator_builds_passes_and_is_clean(devkit: Devkit, tmp_path: Pat
 def test_a_new_operator_is_planned_written_once_and_never_replaced(devkit: Devkit, tmp_path: Path) -> None:
     planned = devkit("op", "new", "gate", "--dry-run")
     assert planned.out.splitlines() == [
-        f"write gate/{each}" for each in ("gate.cc", "gate.cu", "gate.py", "test_gate.py")
+        f"write gate/{name}" for name in ("gate.cc", "gate.cu", "gate.py", "test_gate.py")
     ]
     assert not (tmp_path / "gate").exists()
     assert devkit("op", "new", "gate").status == 0

@@ -71,8 +71,8 @@ class Clone:
         """Return the whole graph of commits as text, with the refs that a user sees and devkit's tracking refs."""
         names = ["--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old"]
         shown = self.git("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "HEAD", *names)
-        lines = [each.rstrip() for each in shown.splitlines()]
-        return "\n".join(each.replace("refs/devkit/", "devkit/") for each in lines)
+        lines = [line.rstrip() for line in shown.splitlines()]
+        return "\n".join(line.replace("refs/devkit/", "devkit/") for line in lines)
 
 
 @dataclass
@@ -152,7 +152,7 @@ def warm() -> None:
 def nobody() -> Iterator[None]:
     """git without a user's settings, for what is made before a test has its home."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in [each for each in os.environ if each.startswith("GIT_")]:
+        for name in [word for word in os.environ if word.startswith("GIT_")]:
             patch.delenv(name)
         patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         }
         done = subprocess.run(["git", "http-backend"], env=environ, input=data, capture_output=True, check=False)
         head, _, answer = done.stdout.partition(b"\r\n\r\n")
-        fields = dict(each.split(": ", 1) for each in head.decode().split("\r\n") if ": " in each)
+        fields = dict(word.split(": ", 1) for word in head.decode().split("\r\n") if ": " in word)
         self._send(int(fields.get("Status", "200").split()[0]), fields.get("Content-Type", "text/plain"), answer)
 
     def _chunked(self) -> bytes:

@@ -371,7 +371,7 @@ class Case:
     def entries(self) -> list[str]:
         """Return the ids of what can be undone, newest first."""
         folder = self.clone / ".git" / "devkit" / "undo"
-        return [each.stem for each in sorted(folder.glob("*.json"), key=_started, reverse=True)]
+        return [path.stem for path in sorted(folder.glob("*.json"), key=_started, reverse=True)]
 
     # What it looks like.
 
@@ -396,7 +396,7 @@ class Case:
         """Return the settings of branches, but when a request was fetched last."""
         words = ("config", "--local", "-z", "--get-regexp", "^branch")
         found = git(self.clone, *words, check=False).split(b"\0")
-        return sorted(each for each in found if b".devkitfetched\n" not in each)
+        return sorted(line for line in found if b".devkitfetched\n" not in line)
 
 
 def _started(path: Path) -> tuple[int, float]:
@@ -503,7 +503,7 @@ def checkout(top: Path, git_dir: Path) -> dict[str, Any]:
     for folder, folders, names in os.walk(top):
         if ".git" in folders:
             folders.remove(".git")
-        for name in [*names, *(each for each in folders if Path(folder, each).is_symlink())]:
+        for name in [*names, *(word for word in folders if Path(folder, word).is_symlink())]:
             path = Path(folder, name)
             if name != ".git":
                 files[str(path.relative_to(top))] = _file(path)
@@ -541,7 +541,7 @@ def _git_dir(top: Path) -> Path:
 def refs(repository: Path) -> list[str]:
     """Return every ref but devkit's way back."""
     lines = git(repository, "for-each-ref", "--format=%(refname) %(objectname) %(symref)").decode().splitlines()
-    return [each for each in lines if not each.startswith(("refs/devkit/undo/", "refs/devkit/incoming/", WIP))]
+    return [line for line in lines if not line.startswith(("refs/devkit/undo/", "refs/devkit/incoming/", WIP))]
 
 
 def saved(repository: Path) -> list[str]:
@@ -605,7 +605,7 @@ def _run(case: Case, rng: random.Random) -> tuple[str, list[str]]:
     before = case.look()
     status = case.devkit(*words, end=end)
     after = case.look()
-    new = [each for each in case.entries() if each not in known]
+    new = [entry for entry in case.entries() if entry not in known]
     if new:
         if rng.random() < 0.2:
             case.devkit("undo", new[0], "--yes", end=(rng.choice(["before", "during"]), rng.randrange(1, 40)))

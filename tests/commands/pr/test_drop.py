@@ -20,7 +20,7 @@ def test_the_list_says_what_is_merged_dirty_and_where(clone: Clone) -> None:
     clone.git("worktree", "add", "-q", str(clone.folder.parent / "eight"), "pr/8")
     clone.git("switch", "-q", "pr/7")
     clone.write("a.cc", "dirty\n")
-    found = {each["number"]: each for each in json.loads(clone.devkit("pr", "list", "--json").text)}
+    found = {load["number"]: load for load in json.loads(clone.devkit("pr", "list", "--json").text)}
     assert [each["title"] for each in found.values()] == ["Mend the op", "Other words", "Half"]
     assert [each["merged"] for each in found.values()] == [None, None, "squash-merged"]
     assert [(each["ahead"], each["behind"]) for each in found.values()] == [(2, 2), (1, 2), (2, 2)]
@@ -59,7 +59,7 @@ def test_merges_of_every_kind_are_seen(clone: Clone, forge: Forge) -> None:
 
 
 def _merged(clone: Clone) -> dict[int, str | None]:
-    return {each["number"]: each["merged"] for each in json.loads(clone.devkit("pr", "list", "--json").text)}
+    return {load["number"]: load["merged"] for load in json.loads(clone.devkit("pr", "list", "--json").text)}
 
 
 def test_clean_removes_what_is_merged_the_forks_branch_too_and_undo_brings_it_back(clone: Clone, forge: Forge) -> None:
@@ -95,7 +95,7 @@ def test_drop_takes_the_worktree_and_asks_before_work_goes_with_it(clone: Clone)
     assert clone.devkit("pr", "drop", "7", "--yes").status == 0
     assert not folder.exists()
     assert clone.git("branch", "--list", "pr/*") == ""
-    assert not [each for each in refs(clone.folder) if "devkit" in each]
+    assert not [ref for ref in refs(clone.folder) if "devkit" in ref]
     assert clone.devkit("undo").status == 0
     assert differences(before, checkout(folder, clone.folder / ".git/worktrees/Paddle-pr-7")) == []
     assert git(folder, "status", "-sb") == b"## pr/7\n M a.cc\n"

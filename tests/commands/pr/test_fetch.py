@@ -42,8 +42,8 @@ def test_a_request_comes_to_its_branch_and_is_checked_out(clone: Clone, forge: F
         * Begin (fork/develop)
         """)
     assert clone.git("rev-parse", "devkit/pull/upstream/7") == clone.git("rev-parse", "pr/7")
-    assert not [each for each in clone.git("for-each-ref").splitlines() if "incoming" in each]
-    assert len([each for each in forge.requests() if "info/refs" in each]) == 1
+    assert not [line for line in clone.git("for-each-ref").splitlines() if "incoming" in line]
+    assert len([request for request in forge.requests() if "info/refs" in request]) == 1
 
 
 def test_a_rewritten_request_shows_what_became_of_its_commits_and_keeps_the_old_tip(clone: Clone, forge: Forge) -> None:
@@ -186,7 +186,7 @@ def test_several_requests_take_one_round_trip(clone: Clone, forge: Forge) -> Non
     before = len(forge.requests())
     said = clone.devkit("pr", "fetch", "7", "8", "9")
     assert said.status == 0
-    assert len([each for each in forge.requests()[before:] if "info/refs" in each]) == 1
+    assert len([request for request in forge.requests()[before:] if "info/refs" in request]) == 1
     assert clone.status() == ["## develop...upstream/develop"]
     assert clone.git("branch", "--list", "pr/*").split() == ["pr/7", "pr/8", "pr/9"]
 
@@ -247,8 +247,8 @@ def test_a_dry_run_prints_the_exact_lines_and_changes_nothing(clone: Clone, forg
     assert f"git switch --no-recurse-submodules --no-track -c pr/7 {oid}\n" in said.text
     assert clone.git("for-each-ref") == refs
     assert clone.status() == ["## develop...upstream/develop"]
-    for each in [line for line in said.text.splitlines() if line.startswith("git ")]:  # the lines do what they say
-        assert os.system(f"cd '{clone.folder}' && {each} 2> /dev/null") == 0  # noqa: S605 - typed as a user would
+    for word in [line for line in said.text.splitlines() if line.startswith("git ")]:  # the lines do what they say
+        assert os.system(f"cd '{clone.folder}' && {word} 2> /dev/null") == 0  # noqa: S605 - typed as a user would
     assert clone.git("rev-parse", "HEAD") == oid
 
 

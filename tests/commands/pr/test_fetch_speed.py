@@ -78,7 +78,7 @@ def test_a_fetch_takes_at_most_half_as_long_again_as_by_hand(
         ours.append(run(*devkit, "pr", "fetch", str(mine), folder=clone))
         git(clone, "switch", "-q", "develop")
         start_up.append(run(*devkit, "runs", "list", "-q", folder=tmp_path))
-    hand, own, start = (statistics.median(each) for each in (by_hand, ours, start_up))
+    hand, own, start = (statistics.median(row) for row in (by_hand, ours, start_up))
     ratio = (own - start) / hand
     with capsys.disabled():
         print(  # noqa: T201

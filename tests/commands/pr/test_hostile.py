@@ -106,10 +106,10 @@ def test_titles_and_file_names_are_shown_as_what_they_are(clone: Clone, forge: F
     said = clone.devkit("pr", "fetch", "66")
     assert said.status == 0
     texts = [said, clone.devkit("pr", "show"), clone.devkit("pr", "list"), clone.devkit("undo", "--list")]
-    for each in texts:
-        _plain(each)
+    for text in texts:
+        _plain(text)
     assert "[red]no[/red]" in texts[1].text
-    assert sorted(each["path"] for each in json.loads(clone.devkit("pr", "show", "--json").text)["files"]) == sorted(
+    assert sorted(load["path"] for load in json.loads(clone.devkit("pr", "show", "--json").text)["files"]) == sorted(
         files
     )
     for name in files:
@@ -177,7 +177,7 @@ def test_what_is_shown_to_type_runs_nothing_of_a_file_name(clone: Clone, forge: 
     clone.devkit("pr", "fetch", "70")
     clone.devkit("pr", "rebase")
     said = clone.devkit("pr", "continue", folder=clone.folder / "sub")
-    line = next(each for each in said.text.splitlines() if "→ git add" in each).strip().removeprefix("→ ")
+    line = next(word for word in said.text.splitlines() if "→ git add" in word).strip().removeprefix("→ ")
     subprocess.run(["sh", "-c", line.partition("   once")[0]], cwd=clone.folder / "sub", check=True)
     assert clone.git("ls-files", "-u") == ""
     assert clone.git("ls-files", "-z", "sub").strip("\0") == f"sub/{name}"

@@ -88,7 +88,7 @@ def test_an_earlier_run_is_undone_by_its_name(clone: Clone) -> None:
     assert said.status == 0 or "--yes" in said.text
     assert clone.devkit("undo", run, "--yes").status == 0
     found = look(clone)
-    found["refs"] = [each for each in refs(clone.folder) if "devkit/wip" not in each]
+    found["refs"] = [ref for ref in refs(clone.folder) if "devkit/wip" not in ref]
     assert differences(before, found) == []
     said = clone.devkit("undo", "nosuchrun")
     assert said.text.startswith("✗ there is no run nosuchrun to undo in this repository")
@@ -326,7 +326,7 @@ def test_variables_of_a_hook_do_not_send_it_elsewhere(clone: Clone, tmp_path: Pa
     assert clone.devkit("pr", "fetch", "7", env=env).status == 0
     assert clone.devkit("pr", "show", env=env).status == 0
     assert clone.status() == ["## pr/7"]
-    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == [".git"]
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [".git"]
 
 
 # The screen and the lock.
@@ -515,7 +515,7 @@ def test_a_lock_that_another_git_left_is_named_with_the_line_that_removes_it(clo
     assert said.status == 1
     assert "could not be put back at once" in said.text
     lock.unlink()
-    line = next(each for each in said.text.splitlines() if "→ devkit undo" in each)
+    line = next(word for word in said.text.splitlines() if "→ devkit undo" in word)
     assert clone.devkit(*line.split()[2:5]).status == 0
     assert differences(before, look(clone)) == []
 

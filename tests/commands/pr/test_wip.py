@@ -142,7 +142,7 @@ def test_a_ref_that_others_keep_below_the_same_name_is_no_entry(clone: Clone) ->
     clone.git("update-ref", "refs/devkit/wip/7", "HEAD")
     dirty(clone)
     assert "put aside as 8" in clone.devkit("wip", "save").text
-    assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [8]
+    assert [load["wip"] for load in json.loads(clone.devkit("wip", "list", "--json").text)] == [8]
     said = clone.devkit("wip", "restore", "--from", "7")
     assert said.status == 1
     assert "refs/devkit/wip/7 is not an entry" in said.text
@@ -196,7 +196,7 @@ def test_what_does_not_fit_comes_with_conflict_markers_when_asked(clone: Clone) 
     assert "<<<<<<< here\ndeux\n" in text
     assert "two\n>>>>>>> wip 1\n" in text
     assert (clone.folder / "b.py").read_text() == numbered(9, l5="five", l9="nine")
-    assert [each["wip"] for each in json.loads(clone.devkit("wip", "list", "--json").text)] == [1]
+    assert [load["wip"] for load in json.loads(clone.devkit("wip", "list", "--json").text)] == [1]
     assert clone.devkit("undo").status == 0
     assert (clone.folder / "a.cc").read_text() == numbered(9, l2="deux")
 

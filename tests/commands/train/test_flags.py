@@ -25,19 +25,19 @@ NO_FLAGS = {"world_size", "device", "checkpoints", "resume", "replay"}
 
 def flags(words: str) -> dict[str, Any]:
     command = load(tree.resolve(words.split())[0])
-    return {each.name or "": each for each in command.params}
+    return {param.name or "": param for param in command.params}
 
 
 def test_every_option_of_training_is_a_flag_with_its_own_default_and_help() -> None:
     train, plan = flags("train"), flags("train plan")
 
-    assert {each.name for each in fields(Options)} - {each.name for each in flags_of(Options)} == NO_FLAGS
+    assert {field.name for field in fields(Options)} - {each.name for each in flags_of(Options)} == NO_FLAGS
     for kind in (Options, Setup, Launching):
-        for each in flags_of(kind):
-            assert train[each.name].default == each.default, each.name
-            assert train[each.name].help == each.metadata["help"]
-            assert f"--{each.name.replace('_', '-')}" in train[each.name].opts
-    assert {each.name for each in flags_of(Options)} | {each.name for each in flags_of(Setup)} <= plan.keys()
+        for field in flags_of(kind):
+            assert train[field.name].default == field.default, field.name
+            assert train[field.name].help == field.metadata["help"]
+            assert f"--{field.name.replace('_', '-')}" in train[field.name].opts
+    assert {field.name for field in flags_of(Options)} | {each.name for each in flags_of(Setup)} <= plan.keys()
     assert "batch" in flags("bench train")
     assert "lora" not in flags("bench train")
 

@@ -61,7 +61,7 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
         assert row["predicted_mib"] == pytest.approx(parts)
         assert row["measured_mib"] == pytest.approx(parts, rel=0.02)
 
-    records = [json.loads((each / "record.json").read_text()) for each in (home / ".local/state/devkit/runs").iterdir()]
+    records = [json.loads((path / "record.json").read_text()) for path in (home / ".local/state/devkit/runs").iterdir()]
     record = next(each for each in records if each["arguments"]["options"]["stage"] == 3)
     assert record["result"]["losses"] == list(sharded.losses.values())
     assert len(record["result"]["memory"]) == 2
@@ -108,7 +108,7 @@ def test_a_rank_that_stands_still_is_named_with_its_stack(start_training: StartT
 
     assert status == 1
     assert "rank 1 has made no progress for 6 s, in step" in err
-    assert [(each["rank"], each["stopped"]) for each in session.events if each["event"] == "late"] == [(1, True)]
+    assert [(event["rank"], event["stopped"]) for event in session.events if event["event"] == "late"] == [(1, True)]
     assert "stopped by a signal" in err
     assert "trainer.py" in err
     assert gone(session, list(ranks.values()))
@@ -146,7 +146,7 @@ def test_a_run_whose_devkit_was_killed_goes_on_bit_for_bit_past_a_damaged_checkp
     run = newest_run(home)
     name = json.loads((run / "record.json").read_text())["id"]
     listed = devkit("runs", "list", "--json", "--command", "train").out
-    assert [each["state"] for each in json.loads(listed) if each["id"] == name] == ["killed"]
+    assert [load["state"] for load in json.loads(listed) if load["id"] == name] == ["killed"]
 
     shards = sorted(path for path in (run / "checkpoints").iterdir() if path.suffix != ".partial")
     assert len(shards) == 2
@@ -304,7 +304,7 @@ def test_machines_each_keep_their_part_of_a_checkpoint_and_go_on_together(
 
     whole = both(6, (), ())
     saved = both(6, *[("--save-every", "2", "--steps", "4")] * 2)
-    assert [each["step"] for each in saved[1].events if each["event"] == "checkpoint"] == [2, 4]
+    assert [event["step"] for event in saved[1].events if event["event"] == "checkpoint"] == [2, 4]
     runs = sorted((home / ".local/state/devkit/runs").glob("*-train-*"))
     held = sorted((run for run in runs if (run / "checkpoints").is_dir()), key=_node_rank)
     ids = [each.name.rpartition("-")[2] for each in held]
@@ -317,7 +317,7 @@ def test_machines_each_keep_their_part_of_a_checkpoint_and_go_on_together(
     assert alone.status == 1
     assert "on none of these machines" in alone.err
     assert "--nnodes 2" in alone.err
-    resumed = both(6, *[("--resume", each) for each in ids])
+    resumed = both(6, *[("--resume", id_) for id_ in ids])
     assert resumed[0].losses == {step: loss for step, loss in whole[0].losses.items() if step > 2}
     assert (held[0] / "checkpoints/step-00000002/rank-00001.safetensors").is_file(), "now each has it whole"
 

@@ -29,7 +29,9 @@ def test_a_preset_is_a_models_shape_and_what_is_given_beside_it_comes_first() ->
     assert (first.seqlen_q, second.seqlen_q) == (1024, 4096)
     (case,) = attention_cases(AttentionOptions(preset="qwen2-vl-vision", seqlen="77", heads="4"))
     assert (case.heads, case.kv_heads, case.head_dim, case.causal, case.case) == (4, 4, 80, False, "varlen")
-    assert {each.causal for each in attention_cases(AttentionOptions(preset="gpt-2", both=True))} == {True, False}
+    assert {
+        attention_case.causal for attention_case in attention_cases(AttentionOptions(preset="gpt-2", both=True))
+    } == {True, False}
 
 
 def test_every_preset_is_a_case_that_the_device_side_takes() -> None:

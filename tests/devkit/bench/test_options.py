@@ -22,13 +22,13 @@ COMMANDS: list[tuple[Any, type[Any]]] = [
 @pytest.mark.parametrize(("module", "configuration"), COMMANDS)
 def test_each_field_is_a_flag_with_its_default_and_help(module: Any, configuration: type[Any]) -> None:
     parameters = inspect.signature(module.command).parameters
-    assert list(parameters) == ["ctx", *(each.name for each in fields(configuration)), "env", "as_json"]
-    for each in fields(configuration):
-        flag = flag_of(each)
-        assert parameters[each.name].default == each.default
+    assert list(parameters) == ["ctx", *(field.name for field in fields(configuration)), "env", "as_json"]
+    for field in fields(configuration):
+        flag = flag_of(field)
+        assert parameters[field.name].default == field.default
         assert flag.name.startswith("--")
         assert flag.help.endswith(".")
-        (option,) = parameters[each.name].annotation.__metadata__
+        (option,) = parameters[field.name].annotation.__metadata__
         assert option.help == flag.help
         assert (option.min, option.max) == (flag.least, flag.most)
 

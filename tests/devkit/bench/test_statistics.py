@@ -7,7 +7,7 @@ import pytest
 from devkit.bench.statistics import summarize
 
 
-@pytest.mark.parametrize("sample", [[3.0], [1.0, 2.0], [5.0, 1.0, 3.0], [0.1 * each**2 for each in range(17)]])
+@pytest.mark.parametrize("sample", [[3.0], [1.0, 2.0], [5.0, 1.0, 3.0], [0.1 * index**2 for index in range(17)]])
 def test_median_and_quartiles_are_those_of_the_standard_library(sample: list[float]) -> None:
     summary = summarize(sample)
     assert summary.median == pytest.approx(statistics.median(sample))

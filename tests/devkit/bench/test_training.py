@@ -33,8 +33,8 @@ def test_a_rank_that_was_killed_is_named_and_not_the_one_that_waited_for_it() ->
     team = Team.__new__(Team)
     team.library = "devkit"
     ranks: list[Any] = [
-        SimpleNamespace(child=SimpleNamespace(process=each), inbox=inbox, log=Path("x"), send=lambda _: None)
-        for each in sleeping
+        SimpleNamespace(child=SimpleNamespace(process=popen), inbox=inbox, log=Path("x"), send=lambda _: None)
+        for popen in sleeping
     ]
     team.workers = ranks
     sleeping[1].kill()
@@ -42,6 +42,6 @@ def test_a_rank_that_was_killed_is_named_and_not_the_one_that_waited_for_it() ->
         with pytest.raises(DevkitError, match="rank 1 of devkit was ended by SIGKILL"):
             team.ask({"do": "round"}, "round")
     finally:
-        for each in sleeping:
-            each.kill()
-            each.communicate()
+        for popen in sleeping:
+            popen.kill()
+            popen.communicate()

@@ -79,7 +79,7 @@ def test_a_condition_is_true_or_false_or_known_to_a_configure_only(
     (tmp_path / "third_party" / "a.tgz").touch()
     text = f"set(WITH_Y ON)\nset(NAME linux)\nset(LIST x y)\nif({condition})\n{FETCH}\nendif()"
     found = read(tmp_path, text)
-    assert [each.certain for each in found] == {True: [True], False: [], None: [False]}[truth]
+    assert [download.certain for download in found] == {True: [True], False: [], None: [False]}[truth]
 
 
 @pytest.mark.parametrize(

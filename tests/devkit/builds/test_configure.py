@@ -156,7 +156,7 @@ def test_ninjas_log_gives_what_an_edge_took(version: int) -> None:
     rows = ["0 2000 1 a.o aa", "0 4000 1 b.o bb", "0 4000 1 b.d bb", "10 1010 2 a.o ac", "3 "]
     text = f"# ninja log v{version}\n" + "\n".join(row.replace(" ", "\t") for row in rows)
     edges = ninja.parse_log(text)
-    assert [each.output for each in edges] == ["a.o", "b.o", "b.d"]
+    assert [edge.output for edge in edges] == ["a.o", "b.o", "b.d"]
     assert ninja.seconds_an_edge(edges) == pytest.approx((1.0 + 4.0) / 2)
 
 

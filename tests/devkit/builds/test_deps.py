@@ -73,7 +73,7 @@ def test_two_that_fetch_the_same_into_the_cache_do_not_write_into_each_other(
     with archive_server(ranges=True, pause_s=0.3) as (url, asked), ThreadPoolExecutor(2) as pool:
         archive = Archive("a.tgz", url, expected, by="wget")
         both = [pool.submit(Fetcher(App(), tmp_path, 1)._archive, archive) for _ in range(2)]
-        assert sorted(each.result()[0].state for each in both) == ["fetched", "kept"]
+        assert sorted(future.result()[0].state for future in both) == ["fetched", "kept"]
     assert len(asked) == 1
     assert archive.kept.read_bytes() == DATA
 

@@ -43,7 +43,7 @@ def test_a_rule_finds_its_cause_first_in_an_excerpt_of_a_whole_log(rule: str) ->
 def test_the_table_is_whole() -> None:
     ids = [rule.id for rule in rules()]
     assert len(ids) == len(set(ids)) > 20
-    assert {each for rule in rules() for each in rule.explains} <= set(ids) | {""}
+    assert {explain for rule in rules() for explain in rule.explains} <= set(ids) | {""}
     assert {rule.fix for rule in rules()} == {"", *REMEDIES}
     assert {*WORDS, *(path.stem for path in LOGS.glob("[!_]*.log"))} <= set(ids)
     assert {*ids} == {*WORDS}
@@ -56,7 +56,7 @@ def test_a_clean_log_has_no_causes_though_it_tried_twice() -> None:
 
 def test_the_owner_of_a_folder_is_the_cause_and_the_network_only_its_consequence() -> None:
     found = diagnose(log("_misleading"))
-    assert [each.id for each in found.causes] == ["dubious-ownership"]
+    assert [cause.id for cause in found.causes] == ["dubious-ownership"]
     assert found.causes[0].line == 2
     assert found.causes[0].consequences == (5, 7)
     assert found.causes[0].remedy == "git config --global --add safe.directory /paddle/third_party/glog"
@@ -64,8 +64,8 @@ def test_the_owner_of_a_folder_is_the_cause_and_the_network_only_its_consequence
 
 def test_the_first_of_two_causes_comes_first_whatever_the_table_says() -> None:
     both = log("compile-error") + log("out-of-memory")
-    assert [each.id for each in diagnose(both).causes] == ["compile-error", "out-of-memory"]
-    assert [each.id for each in diagnose(log("out-of-memory") + log("compile-error")).causes] == ["out-of-memory"]
+    assert [cause.id for cause in diagnose(both).causes] == ["compile-error", "out-of-memory"]
+    assert [cause.id for cause in diagnose(log("out-of-memory") + log("compile-error")).causes] == ["out-of-memory"]
 
 
 def test_what_no_rule_knows_shows_its_first_error() -> None:
@@ -79,7 +79,7 @@ def test_colours_and_carriage_returns_do_not_hide_a_cause() -> None:
     painted = (
         "\x1b[31mCMake Error\x1b[0m at x:1 (message):\r\n  \x1b[1mpatchelf\x1b[0m not found, please install it.\r\n"
     )
-    assert [(each.id, each.line) for each in diagnose(painted).causes] == [("patchelf", 2)]
+    assert [(cause.id, cause.line) for cause in diagnose(painted).causes] == [("patchelf", 2)]
 
 
 def test_words_of_the_log_stand_in_cause_and_remedy() -> None:
@@ -110,7 +110,7 @@ def test_a_long_log_is_read_in_little_time() -> None:
     line = "[1/9] Building CXX object paddle/phi/kernels/CMakeFiles/phi.dir/cpu/abs_kernel.cc.o\n"
     begin = time.process_time()
     found = diagnose(line * 50_000 + log("out-of-memory"))
-    assert [each.line for each in found.causes] == [50_004]
+    assert [cause.line for cause in found.causes] == [50_004]
     assert time.process_time() - begin < 3
 
 

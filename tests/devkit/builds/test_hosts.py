@@ -87,7 +87,7 @@ def test_each_host_is_asked_once_by_each_that_needs_it() -> None:
         ["https://github.com/a/b.git", "git@github.com:c/d.git", "ssh://git@other/x", "../relative"],
         ["https://store.example/x.tar.gz", "https://github.com/e.zip"],
     )
-    assert [(each.name, each.by) for each in found] == [
+    assert [(host.name, host.by) for host in found] == [
         ("github.com", "git"),
         ("other", "git"),
         ("../relative", "git"),

@@ -36,7 +36,7 @@ NEARS = {
     ],
 )
 def test_compiled_code_counts_before_commits_and_what_is_not_known_last(commits: list[str], best: str) -> None:
-    assert choose([at(each, each) for each in commits], NEARS).candidate.commit == best
+    assert choose([at(commit, commit) for commit in commits], NEARS).candidate.commit == best
 
 
 def test_of_equals_the_environments_own_is_taken_and_else_the_newest() -> None:

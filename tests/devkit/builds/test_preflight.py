@@ -58,11 +58,11 @@ def facts() -> Facts:
 
 
 def without(name: str, version: str = "") -> tuple[Found, ...]:
-    return tuple(tool(name, version) if each.tool.name == name else each for each in facts().tools)
+    return tuple(tool(name, version) if found.tool.name == name else found for found in facts().tools)
 
 
 def wrong(found: Facts) -> list[Finding]:
-    return [each for each in judge(found) if each.state != "fine"]
+    return [finding for finding in judge(found) if finding.state != "fine"]
 
 
 def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
@@ -164,21 +164,21 @@ def test_the_compiler_that_is_judged_is_the_one_that_a_build_takes(
     gcc: str, variables: list[Named], state: str, said: str
 ) -> None:
     compilers = Compilers(tool("g++", gcc), Found(tool("clang++").tool), "", ("g++-12",), tuple(variables))
-    found = next(each for each in judge(replace(facts(), compilers=compilers)) if each.name == "compiler")
+    found = next(finding for finding in judge(replace(facts(), compilers=compilers)) if finding.name == "compiler")
     assert found.state == state
     assert said in f"{found.text} {found.why}"
 
 
 def test_what_a_checkout_from_windows_or_from_the_future_has_is_said() -> None:
     strange = Tree(("tools/x.sh",), ("a/link",), ("CMakeLists.txt",), "9p")
-    found = {each.name: each for each in wrong(replace(facts(), tree=strange))}
+    found = {finding.name: finding for finding in wrong(replace(facts(), tree=strange))}
     assert {name: each.state for name, each in found.items()} == {
         "line ends": "broken",
         "links": "broken",
         "clock": "warning",
         "checkout's disk": "warning",
     }
-    assert all(each.remedy for each in found.values())
+    assert all(finding.remedy for finding in found.values())
 
 
 def test_a_proxy_of_gits_own_and_a_mirror_for_a_whole_host_are_named() -> None:
@@ -186,7 +186,7 @@ def test_a_proxy_of_gits_own_and_a_mirror_for_a_whole_host_are_named() -> None:
     (found,) = wrong(replace(facts(), hosts=(host,)))
     assert found.remedy.endswith("insteadOf https://h/")
     proxied = wrong(replace(facts(), hosts=(host,), git_proxy="http://127.0.0.1:7890"))
-    assert [each.name for each in proxied] == ["git's proxy", "host"]
+    assert [finding.name for finding in proxied] == ["git's proxy", "host"]
     assert proxied[0].remedy == "git config --global --unset http.proxy"
 
 

@@ -44,7 +44,7 @@ def test_the_profile_fits_the_machine_unless_one_is_named(tmp_path: Path) -> Non
 def test_every_profile_says_what_it_is_for(tmp_path: Path) -> None:
     found = profiles(Config(tmp_path / "none.toml", None, {}))
     assert {"cpu", "gpu", "debug", "test", "minimal"} <= set(found)
-    assert all(each.purpose and each.options for each in found.values())
+    assert all(profile.purpose and profile.options for profile in found.values())
 
 
 def test_a_define_may_name_cmakes_type() -> None:

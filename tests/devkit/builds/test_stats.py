@@ -54,7 +54,7 @@ def test_a_header_costs_what_all_that_include_it_took() -> None:
 def test_what_lies_in_the_build_folder_is_named_from_there_and_headers_of_the_system_are_left_out() -> None:
     stamp = "third_party/glog/src/extern_glog-stamp/extern_glog-build"
     edges = [Edge(0, 1000, f"/p/build/{stamp}", "g"), Edge(0, 1000, "/elsewhere/x", "e"), EDGES[0]]
-    assert [each.output for each in relative(edges, Path("/p/build"))] == [stamp, "/elsewhere/x", EDGES[0].output]
+    assert [edge.output for edge in relative(edges, Path("/p/build"))] == [stamp, "/elsewhere/x", EDGES[0].output]
     deps = {EDGES[0].output: ["../core.h", "/p/paddle/enforce.h", "/usr/include/stdio.h", "gen/x.h", "/px/y.h"]}
     assert own_files(deps, Path("/p/build"), Path("/p")) == {
         EDGES[0].output: ["core.h", "paddle/enforce.h", "build/gen/x.h"]
@@ -63,7 +63,7 @@ def test_what_lies_in_the_build_folder_is_named_from_there_and_headers_of_the_sy
 
 def test_a_trace_has_a_lane_a_job() -> None:
     events = trace([EDGES[0], EDGES[2], EDGES[3]])
-    assert [(each["tid"], each["ts"], each["dur"]) for each in events] == [
+    assert [(event["tid"], event["ts"], event["dur"]) for event in events] == [
         (0, 0, 2_000_000), (1, 0, 4_000_000), (0, 4_000_000, 3_000_000),
     ]  # fmt: skip
 

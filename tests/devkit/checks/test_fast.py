@@ -31,7 +31,7 @@ FINE = Branch(
 
 
 def said(branch: Branch) -> list[tuple[str, str, str]]:
-    return [(each.check, each.level, each.message) for each in check(branch)]
+    return [(check_finding.check, check_finding.level, check_finding.message) for check_finding in check(branch)]
 
 
 def with_lines(file: str, *lines: str) -> Branch:
@@ -52,10 +52,10 @@ def test_every_finding_has_the_line_that_mends_it() -> None:
         owners=(("*.h", "@them"),),
     )
     found = check(bad)
-    assert {each.check for each in found} == {
+    assert {check_finding.check for check_finding in found} == {
         "conflict markers", "secrets", "large files", "line endings", "identity", "request", "approvals", "Windows"
     }  # fmt: skip
-    assert all(each.hint for each in found)
+    assert all(check_finding.hint for check_finding in found)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_every_finding_has_the_line_that_mends_it() -> None:
     ],
 )
 def test_a_secret_is_found_and_not_repeated(line: str) -> None:
-    (found,) = [each for each in check(with_lines("a.py", line)) if each.check == "secrets"]
+    (found,) = [check_finding for check_finding in check(with_lines("a.py", line)) if check_finding.check == "secrets"]
     assert line not in found.message + found.hint
 
 
@@ -85,7 +85,9 @@ def test_a_secret_is_found_and_not_repeated(line: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_not_found(line: str) -> None:
-    assert [each for each in check(with_lines("a.py", line)) if each.check == "secrets"] == []
+    assert [
+        check_finding for check_finding in check(with_lines("a.py", line)) if check_finding.check == "secrets"
+    ] == []
 
 
 def test_markers_come_together_and_a_heading_is_none() -> None:
@@ -167,7 +169,7 @@ def test_failed_hooks_are_read_with_their_words() -> None:
         "- hook id: ruff\n- exit code: 1\n\na.py:1:1: F401 `os` imported but unused\n"
         "trim.....................................................................Passed\n"
     )
-    assert [(each.id, each.said, each.modified) for each in failed_hooks(text)] == [
+    assert [(hook.id, hook.said, hook.modified) for hook in failed_hooks(text)] == [
         ("end-of-file-fixer", "Fixing a.txt", True),
         ("ruff", "a.py:1:1: F401 `os` imported but unused", False),
     ]

@@ -403,7 +403,7 @@ def test_paddle_that_dies_says_what_that_means_and_names_no_log_that_is_gone() -
     died = DevkitError("the device side (probe0) was ended by SIGILL", "", "less /tmp/x/probe0.log   shows all")
     finding = paddle.check(paddle.Proof("x", error=died))
     assert "lacks an instruction" in finding.why
-    assert not any("less" in each for each in finding.remedies)
+    assert not any("less" in remedy for remedy in finding.remedies)
 
 
 def test_a_proof_without_an_answer_is_broken() -> None:

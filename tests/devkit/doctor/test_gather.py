@@ -114,23 +114,23 @@ def test_this_machine_has_a_processor_memory_disks_and_limits() -> None:
     memory = machine.gather_memory()
     assert 0 < memory.available <= memory.total
     disks = machine.gather_disks()
-    assert [each.purpose for each in disks] == ["home", "cache", "environments", "temporary files"]
-    assert all(each.free > 0 and each.writable for each in disks)
+    assert [disk.purpose for disk in disks] == ["home", "cache", "environments", "temporary files"]
+    assert all(disk.free > 0 and disk.writable for disk in disks)
     limits = machine.gather_limits()
     assert limits.open_files <= limits.open_files_hard
 
 
 def test_a_cache_that_cannot_be_written_is_broken(home: Path) -> None:
     (home / ".cache").symlink_to("/proc")
-    cache = next(each for each in machine.gather_disks() if each.purpose == "cache")
+    cache = next(disk for disk in machine.gather_disks() if disk.purpose == "cache")
     assert machine.check_disks([cache])[0].state == "broken"
 
 
 def test_this_machine_has_a_network() -> None:
     facts = network.gather()
-    assert any(each.loopback and "127.0.0.1" in each.addresses for each in facts.interfaces)
+    assert any(interface.loopback and "127.0.0.1" in interface.addresses for interface in facts.interfaces)
     assert facts.host == socket.gethostname()
-    assert network.gloo_interface(facts) in {each.name for each in facts.interfaces}
+    assert network.gloo_interface(facts) in {interface.name for interface in facts.interfaces}
 
 
 def test_interface_that_gloo_picks_is_the_one_that_the_host_name_can_bind() -> None:
@@ -146,7 +146,7 @@ def test_interface_that_gloo_picks_is_the_one_that_the_host_name_can_bind() -> N
             bound = str(address[0])
             break
     name = network.gloo_interface(facts)
-    addresses = next(each.addresses for each in facts.interfaces if each.name == name)
+    addresses = next(interface.addresses for interface in facts.interfaces if interface.name == name)
     assert bound in addresses or (bound.startswith("127.") and "127.0.0.1" in addresses)
 
 

@@ -26,9 +26,9 @@ def test_wsl_says_what_windows_does_to_a_checkout() -> None:
     assert fine.state == "fine"
     settings = {"core.autocrlf": "true", "core.symlinks": "false"}
     found = check(Surroundings(wsl=2, directory="/mnt/c/Users/ada/Paddle", git=settings))
-    assert [each.name for each in found] == ["WSL", "disk of Windows", "line ends", "links"]
-    assert all(each.remedy for each in found[1:])
-    assert [each.name for each in check(Surroundings(wsl=2, directory="/mnt/cache"))] == ["WSL"]
+    assert [finding.name for finding in found] == ["WSL", "disk of Windows", "line ends", "links"]
+    assert all(finding.remedy for finding in found[1:])
+    assert [finding.name for finding in check(Surroundings(wsl=2, directory="/mnt/cache"))] == ["WSL"]
 
 
 def test_limits_of_a_control_group_are_shown() -> None:

@@ -184,10 +184,10 @@ def test_what_the_engine_answers_is_named(status: int | None, said: str, what: s
 def test_engine_that_cannot_be_reached_is_named() -> None:
     absent = _of_connection("Error while fetching server API version: FileNotFoundError(2)", "unix:///x.sock")
     assert "no docker engine" in absent.what
-    assert any("systemctl start docker" in each for each in absent.remedies)
+    assert any("systemctl start docker" in remedy for remedy in absent.remedies)
     refused = _of_connection("PermissionError(13, 'Permission denied')", "unix:///x.sock")
     assert "refuses permission" in refused.what
-    assert any("usermod" in each for each in refused.remedies)
+    assert any("usermod" in remedy for remedy in refused.remedies)
     assert "in time" in _of_connection("Read timed out.", "x").what
 
 

@@ -38,7 +38,7 @@ def link(path: Path) -> Path:
 def test_pythons_of_every_installer_are_found(place: str, source: str, tmp_path: Path) -> None:
     path = link(tmp_path / place / f"python3.{MINOR}")
     found = interpreters.candidates({"PATH": ""}, tmp_path)
-    ours = [each for each in found if each.path.resolve() == REAL]
+    ours = [candidate for candidate in found if candidate.path.resolve() == REAL]
     assert len(ours) == 1
     assert (ours[0].path == path and ours[0].source == source) or str(ours[0].path).startswith(("/usr/", "/opt/"))
 
@@ -50,7 +50,7 @@ def test_shims_and_oddly_named_pythons_are_passed_over(tmp_path: Path) -> None:
         (folder / name).write_text("#!/bin/sh\nexit 1\n")
         (folder / name).chmod(0o755)
     found = interpreters.candidates({"PATH": f"{shims}:{tmp_path}"}, tmp_path / "nobody")
-    assert not [each for each in found if tmp_path in each.path.parents]
+    assert not [candidate for candidate in found if tmp_path in candidate.path.parents]
 
 
 def test_newest_suitable_python_is_chosen_and_a_broken_one_passed_over(
@@ -62,7 +62,7 @@ def test_newest_suitable_python_is_chosen_and_a_broken_one_passed_over(
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setattr(
-        interpreters, "folders", lambda *_: [(each, "pyenv") for each in tmp_path.glob(".pyenv/*/*/bin")]
+        interpreters, "folders", lambda *_: [(path, "pyenv") for path in tmp_path.glob(".pyenv/*/*/bin")]
     )
     found = interpreters.find(app.runner, "", (9, MINOR + 1))
     assert found.version == sys.version_info[:3]

@@ -105,7 +105,7 @@ def test_what_is_in_the_way(tmp_path: Path) -> None:
     status = Status((dirty,), ("loose", "folder/deep"))
     added = [change(name, "") for name in ("loose", "ignored", "folder", "file/below", "free")]
     found = obstacles([change("changed"), *added], status, tmp_path)
-    assert [(each.path, each.kind) for each in found] == [
+    assert [(obstacle.path, obstacle.kind) for obstacle in found] == [
         ("changed", "changed here"),
         ("file", "ignored"),
         ("folder/deep", "not tracked"),
@@ -150,7 +150,7 @@ def test_what_comes_back_over_what_is_there(item: str, now: str, wanted: str) ->
         assert write is None
         return
     assert write is not None
-    assert " ".join("-" if each is None else each[1] for each in (write.index, write.work)) == wanted
+    assert " ".join("-" if pair is None else pair[1] for pair in (write.index, write.work)) == wanted
 
 
 def test_an_untracked_file_only_comes_back_where_nothing_is() -> None:
@@ -223,13 +223,13 @@ def test_status_names_with_every_byte() -> None:
         b"? \xff\xfe\0"
     )
     status = parse_status(data)
-    assert [(each.path, each.xy, each.unmerged, each.is_submodule) for each in status.entries] == [
+    assert [(entry.path, entry.xy, entry.unmerged, entry.is_submodule) for entry in status.entries] == [
         ("a b", "MM", False, False),
         ("new\nline", "UU", True, False),
         ("sub", ".M", False, True),
     ]
     assert status.untracked == ("\udcff\udcfe",)
-    assert [each.path for each in status.dirty] == ["a b", "new\nline"]
+    assert [status_entry.path for status_entry in status.dirty] == ["a b", "new\nline"]
 
 
 def test_config_worktrees_raw_changes_and_counts() -> None:

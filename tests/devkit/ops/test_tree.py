@@ -75,13 +75,13 @@ def test_entries_tell_infer_meta_kernels_and_backward() -> None:
 
 def test_an_operator_is_found_in_all_its_places(root: Path) -> None:
     found = locate(root, "relu")
-    assert [(each.name, each.file.rpartition("/")[2], each.first) for each in found.entries] == [
+    assert [(entry.name, entry.file.rpartition("/")[2], entry.first) for entry in found.entries] == [
         ("relu", "ops.yaml", 14), ("relu_grad", "backward.yaml", 1)
     ]  # fmt: skip
-    assert [each.line for each in found.infer_meta] == [2]
-    assert [each.text for each in found.kernels] == ["relu CPU float double"]
-    assert [each.line for each in found.api] == [1, 2]
-    assert [(each.file, each.line) for each in found.tests] == [("test/legacy_test/test_activation_op.py", 3)]
+    assert [source_line.line for source_line in found.infer_meta] == [2]
+    assert [kernel.text for kernel in found.kernels] == ["relu CPU float double"]
+    assert [source_line.line for source_line in found.api] == [1, 2]
+    assert [(test.file, test.line) for test in found.tests] == [("test/legacy_test/test_activation_op.py", 3)]
 
 
 def test_a_change_of_an_entry_or_of_a_kernel_touches_its_operator() -> None:
@@ -93,15 +93,15 @@ def test_a_change_of_an_entry_or_of_a_kernel_touches_its_operator() -> None:
 
 
 def test_an_entry_goes_where_the_alphabet_wants_it() -> None:
-    names = [each.name for each in parse_entries(insert_entry(OPS, "gate", "- op : gate\n"), "")]
+    names = [entry.name for entry in parse_entries(insert_entry(OPS, "gate", "- op : gate\n"), "")]
     assert names == ["abs", "gate", "relu"]
-    assert [each.name for each in parse_entries(insert_entry(OPS, "zeta", "- op : zeta\n"), "")][-1] == "zeta"
+    assert [entry.name for entry in parse_entries(insert_entry(OPS, "zeta", "- op : zeta\n"), "")][-1] == "zeta"
     assert "\n\n# What follows is an activation.\n- op : relu" in insert_entry(OPS, "gate", "- op : gate\n")
 
 
 def test_a_new_operator_is_written_at_the_places_of_the_tree(root: Path) -> None:
     edits = plan(root, "gated_unit")
-    assert sorted(str(each.path.relative_to(root)) for each in edits) == [
+    assert sorted(str(edit.path.relative_to(root)) for edit in edits) == [
         "paddle/phi/kernels/cpu/gated_unit_kernel.cc",
         "paddle/phi/kernels/gated_unit_kernel.h",
         "paddle/phi/kernels/gpu/gated_unit_kernel.cu",
@@ -112,7 +112,7 @@ def test_a_new_operator_is_written_at_the_places_of_the_tree(root: Path) -> None
     ]
     assert not edits[3].path.exists()
     execute(edits)
-    assert [each.name for each in entries(root)] == ["gated_unit_grad", "relu_grad", "abs", "gated_unit", "relu"]
+    assert [entry.name for entry in entries(root)] == ["gated_unit_grad", "relu_grad", "abs", "gated_unit", "relu"]
     assert len(locate(root, "gated_unit").kernels) == 4
     with pytest.raises(DevkitError, match="there is an operator gated_unit"):
         plan(root, "gated_unit")
@@ -124,7 +124,7 @@ def test_the_kernels_of_a_new_operator_compile_against_the_headers_of_a_wheel(ro
     include = package / "include"
     kernel = root / "paddle" / "phi" / "kernels" / "cpu" / "gated_unit_kernel.cc"
     line = ["g++", "-std=c++17", "-fsyntax-only", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL"]
-    folders = [f"-I{each}" for each in (root, include, include / "third_party")]
+    folders = [f"-I{path}" for path in (root, include, include / "third_party")]
     done = subprocess.run([*line, *folders, str(kernel)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[:2000]
     kernel.write_text(kernel.read_text().replace("phi::GatedUnitKernel,", "phi::GatedUnitKernels,"))

@@ -95,8 +95,10 @@ def test_tensorboards_records_are_whole(tmp_path: Path) -> None:
 
     assert at == len(data)
     assert records[0].endswith(b"brain.Event:2")
-    assert sum(b"train/loss" in each for each in records) == 3
-    assert struct.pack("<f", 2.0) in next(each for each in records if b"train/loss" in each and b"\x10\x02" in each)
+    assert sum(b"train/loss" in record for record in records) == 3
+    assert struct.pack("<f", 2.0) in next(
+        record for record in records if b"train/loss" in record and b"\x10\x02" in record
+    )
     assert crc32c(b"123456789") == 0xE3069283
 
 

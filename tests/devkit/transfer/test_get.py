@@ -57,7 +57,7 @@ def part_of(path: Path) -> Path:
 
 def left_behind(folder: Path) -> list[str]:
     """Return the temporary names in a folder."""
-    return [each.name for each in folder.iterdir() if "devkit-part" in each.name]
+    return [path.name for path in folder.iterdir() if "devkit-part" in path.name]
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
@@ -412,7 +412,7 @@ def test_the_secret_is_in_no_record_and_no_line(devkit: Devkit, big: Path, tmp_p
     assert (typed.status, piped.status, missing_file.status) == (0, 0, 1)
     assert "404" in missing_file.err
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == big.read_bytes()
-    said = "".join(each.out + each.err for each in (typed, piped, missing_file))
+    said = "".join(result.out + result.err for result in (typed, piped, missing_file))
     assert secret not in said
     written = [path for path in home.rglob("*") if path.is_file()]
     assert len(written) >= 3

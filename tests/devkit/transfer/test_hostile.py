@@ -94,7 +94,7 @@ def test_a_link_in_the_destination_is_not_written_through(tmp_path: Path) -> Non
     (tmp_path / "there" / "plain").symlink_to(outside / "plain")
     pair = transfer(offer(f"{tmp_path}/source/"), tmp_path / "there")
     assert {name for name, _ in pair.result["failed"]} == {"sub", "sub/file"}
-    assert sorted(each.name for each in outside.iterdir()) == ["plain"]
+    assert sorted(path.name for path in outside.iterdir()) == ["plain"]
     assert (outside / "plain").read_text() == "precious"
     assert (tmp_path / "there" / "plain").read_text() == "new"
 
@@ -132,7 +132,7 @@ def test_devices_pipes_and_sockets_are_left_out(tmp_path: Path) -> None:
     offered = offer(f"{tmp_path}/source/")
     assert offered.left_out == [(b"pipe", "a device, pipe or socket")]
     transfer(offered, tmp_path / "there")
-    assert [each.name for each in (tmp_path / "there").iterdir()] == ["file"]
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
 
 
 def test_a_file_replaced_by_a_link_or_a_pipe_after_the_walk_is_not_read(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_names_that_differ_in_case_alone_are_refused_where_they_would_collide(
     monkeypatch.setattr("devkit.transfer.remote.receiver.ignores_case", lambda _folder: True)
     pair = transfer(offer(f"{tmp_path}/source/"), tmp_path / "one")
     assert pair.result["failed"] == [["makefile", "this file system takes its name for another's"]]
-    assert [each.read_text() for each in (tmp_path / "one").iterdir()] == ["one"]
+    assert [path.read_text() for path in (tmp_path / "one").iterdir()] == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_names_that_differ_in_case_alone_are_refused_where_they_would_collide(
     ],
 )
 def test_patterns_mean_what_gitignore_says(patterns: list[str], path: bytes, is_folder: bool, left_out: bool) -> None:
-    assert Ignore(each.encode() for each in patterns).leaves_out(path, is_folder) is left_out
+    assert Ignore(pattern.encode() for pattern in patterns).leaves_out(path, is_folder) is left_out
 
 
 # A receiver that asks for what is not offered, an sender that sends what was not asked for.
@@ -254,7 +254,7 @@ def _sockets() -> tuple[int, int]:
 )
 def test_a_request_for_what_is_not_offered_ends_the_transfer(frame: tuple[int, bytes], tmp_path: Path) -> None:
     raised = _requests(tmp_path, frame)
-    assert [type(each) for each in raised] == [wire.ProtocolError]
+    assert [type(base_exception) for base_exception in raised] == [wire.ProtocolError]
 
 
 def _answers(
@@ -374,7 +374,7 @@ def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: p
                 taken += 1
             except wire.ProtocolError:
                 refused += 1
-        unique = list({each.path: each for each in manifest}.values())
+        unique = list({manifest_entry.path: manifest_entry for manifest_entry in manifest}.values())
         _answers(tmp_path, unique)
     outside = sorted(each.name for each in tmp_path.iterdir())
     with capsys.disabled():

@@ -73,10 +73,10 @@ class Browser:
         return [each[ELEMENT] for each in found]
 
     def texts(self, css: str) -> list[str]:
-        return [self.do("GET", f"/element/{each}/text") for each in self.find(css)]
+        return [self.do("GET", f"/element/{word}/text") for word in self.find(css)]
 
     def click(self, css: str, text: str = "") -> None:
-        (chosen,) = [each for each in self.find(css) if not text or self.do("GET", f"/element/{each}/text") == text]
+        (chosen,) = [word for word in self.find(css) if not text or self.do("GET", f"/element/{word}/text") == text]
         self.do("POST", f"/element/{chosen}/click")
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -175,7 +175,7 @@ def test_files_are_dropped_and_picked_with_their_progress(driver: int, server: S
     finally:
         browser.quit()
     assert (tmp_path / "inbox" / "picked.bin").read_bytes() == data
-    assert sorted(each.name for each in (tmp_path / "inbox").iterdir()) == ["dropped & i.txt", "picked.bin"]
+    assert sorted(path.name for path in (tmp_path / "inbox").iterdir()) == ["dropped & i.txt", "picked.bin"]
 
 
 def test_it_reads_without_scripts(driver: int, server: Server, tmp_path: Path) -> None:

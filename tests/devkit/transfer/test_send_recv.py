@@ -45,7 +45,7 @@ def test_recv_brings_what_wildcards_name(devkit: Devkit, remote: Hosts, tmp_path
     for name in ("a.whl", "b.whl", "c.txt"):
         (remote.home / name).write_text(name)
     assert devkit("recv", "h:*.whl", "h:c.txt", "here").status == 0
-    assert sorted(each.name for each in (tmp_path / "here").iterdir()) == ["a.whl", "b.whl", "c.txt"]
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["a.whl", "b.whl", "c.txt"]
     missing = devkit("recv", "h:*.zip", "here")
     assert missing.status == 1
     assert "h: nothing matches *.zip" in missing.err
@@ -67,7 +67,7 @@ def test_several_hosts_get_the_same_and_one_that_fails_stops_no_other(
 ) -> None:
     done = devkit("send", f"{source}/", "h:x,g:y", "--json")
     assert done.status == 0
-    assert [each["host"] for each in json.loads(done.out)] == ["h", "g"]
+    assert [load["host"] for load in json.loads(done.out)] == ["h", "g"]
     assert tree(remote.home / "x") == tree(remote.other / "y") == tree(source)
     failed = devkit("send", f"{source}/script.sh", "h:z/,unreachable:z/")
     assert failed.status == 1
@@ -305,7 +305,7 @@ def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: in
 
 def _below(pid: int) -> list[int]:
     try:
-        return [each.pid for each in psutil.Process(pid).children(recursive=True)]
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 

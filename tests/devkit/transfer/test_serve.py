@@ -151,11 +151,11 @@ def test_a_name_is_text_on_the_page_and_nothing_else(tmp_path: Path) -> None:
 
 def test_the_page_sorts_as_asked_folders_first() -> None:
     items = [Item(b"b", False, 1, 30), Item(b"A", False, 2, 20), Item(b"z", True, 0, 10)]
-    assert [each.name for each in ordered(items, {})] == [b"z", b"A", b"b"]
-    assert [each.name for each in ordered(items, {"sort": "size", "order": "down"})] == [b"z", b"A", b"b"]
-    assert [each.name for each in ordered(items, {"sort": "size"})] == [b"z", b"b", b"A"]
-    assert [each.name for each in ordered(items, {"sort": "date"})] == [b"z", b"A", b"b"]
-    assert [each.name for each in ordered(items, {"sort": "name", "order": "down"})] == [b"z", b"b", b"A"]
+    assert [item.name for item in ordered(items, {})] == [b"z", b"A", b"b"]
+    assert [item.name for item in ordered(items, {"sort": "size", "order": "down"})] == [b"z", b"A", b"b"]
+    assert [item.name for item in ordered(items, {"sort": "size"})] == [b"z", b"b", b"A"]
+    assert [item.name for item in ordered(items, {"sort": "date"})] == [b"z", b"A", b"b"]
+    assert [item.name for item in ordered(items, {"sort": "name", "order": "down"})] == [b"z", b"b", b"A"]
 
 
 def test_links_are_followed_inside_and_never_outside(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ REFUSALS = (400, 403, 404, 405, 411, 501)
 def test_a_request_that_is_none_is_refused_once_and_ends_the_connection(raw: bytes, server: Server) -> None:
     named = raw.replace(b" /", f" /{server.secret}/".encode(), 1)
     answer = say(server, named + b"\r\n\r\n" + f"GET /{server.secret}/zero HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert (int(answer[9:12] or b"400"), answer.count(b"HTTP/1.1 ") <= 1) in [(each, True) for each in REFUSALS]
+    assert (int(answer[9:12] or b"400"), answer.count(b"HTTP/1.1 ") <= 1) in [(refusal, True) for refusal in REFUSALS]
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_client_that_reads_nothing_is_let_go(source: Path, monkeypatch: pytest
         deadline = time.monotonic() + 60
         while not told and time.monotonic() < deadline:
             time.sleep(0.05)
-    assert [each.complete for each in told] == [False]
+    assert [served.complete for served in told] == [False]
 
 
 def test_a_client_that_has_no_more_to_ask_is_answered(server: Server, source: Path) -> None:
@@ -437,7 +437,7 @@ def test_uploads_have_a_quota_and_leave_room(open_server: Server, source: Path, 
     assert ask(open_server, "upload/big", method="PUT", data=bytes(5_000_001))[0] == 413
     assert ask(open_server, "upload/a", method="PUT", data=bytes(4_000_000))[0] == 201
     assert ask(open_server, "upload/b", method="PUT", data=bytes(4_000_000))[0] == 413
-    assert sorted(each.name for each in (tmp_path / "inbox").iterdir()) == ["a"]
+    assert sorted(path.name for path in (tmp_path / "inbox").iterdir()) == ["a"]
     with sharing(source, upload=tmp_path / "full", reserve=1 << 60) as server:
         assert ask(server, "upload/a", method="PUT", data=b"x")[0] == 507
 
@@ -508,7 +508,7 @@ def test_once_ends_after_the_first_whole_fetch(source: Path) -> None:
             break
         with pytest.raises(ConnectionRefusedError):
             ask(server, "zero")
-    assert [(each.what, each.sent, each.complete) for each in told] == [("big.bin", 3_000_001, True)]
+    assert [(served.what, served.sent, served.complete) for served in told] == [("big.bin", 3_000_001, True)]
 
 
 def test_a_file_that_came_in_ranges_took_as_long_as_they_did(source: Path) -> None:

@@ -67,7 +67,7 @@ def holds(folder: Path, count: int) -> Callable[[], bool]:
 
     def check() -> bool:
         with contextlib.suppress(OSError):
-            return any(each.stat().st_size >= count for each in parts(folder) if each.is_file())
+            return any(part.stat().st_size >= count for part in parts(folder) if part.is_file())
         return False
 
     return check
@@ -108,7 +108,7 @@ def test_half_of_another_version_is_thrown_away(devkit: Devkit, tmp_path: Path) 
     again = devkit("recv", f"box:{big}", f"{here}/", "--json")
     assert again.status == 0, again.err
     assert answer(again)["result"]["same_bytes"] == 0
-    assert [each.name for each in here.iterdir()] == ["big"]
+    assert [path.name for path in here.iterdir()] == ["big"]
     assert (here / "big").read_bytes() == big.read_bytes()
 
 
@@ -153,7 +153,7 @@ def test_any_name_goes_and_comes_back(devkit: Devkit, tmp_path: Path) -> None:
     assert files(tmp_path / "back") == files(root)
     named = devkit("recv", *(f"box:{tmp_path}/odd/{os.fsdecode(name)}" for name in NAMES), "named")
     assert named.status == 0, named.err
-    assert {os.fsencode(each) for each in os.listdir(tmp_path / "named")} == set(NAMES)  # noqa: PTH208 - names are bytes
+    assert {os.fsencode(word) for word in os.listdir(tmp_path / "named")} == set(NAMES)  # noqa: PTH208 - names are bytes
     assert not list(tmp_path.rglob("pwned"))
 
 
@@ -323,7 +323,7 @@ def test_two_at_once_make_whole_files(word: str, devkit: Devkit, tmp_path: Path)
     line = [sys.executable, "-m", "devkit", word, *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     both = [subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert {each.wait(60) for each in both} <= {0, 1}
+    assert {popen.wait(60) for popen in both} <= {0, 1}
     assert devkit(word, *words).status == 0
     assert files(to) == files(tmp_path / "from")
     assert not parts(to)
@@ -336,8 +336,8 @@ def test_with_checksum_what_looks_the_same_is_copied_again(word: str, devkit: De
     to = tmp_path / "to"
     to.mkdir()
     (to / "file").write_text("bitsX")
-    for each in (to / "file", tmp_path / "from" / "file"):
-        os.utime(each, (1_600_000_000, 1_600_000_000))
+    for path in (to / "file", tmp_path / "from" / "file"):
+        os.utime(path, (1_600_000_000, 1_600_000_000))
     words = [f"{tmp_path}/from/", f"box:{to}"] if word == "send" else [f"box:{tmp_path}/from/", str(to)]
     assert devkit(word, *words).status == 0
     assert (to / "file").read_text() == "bitsX"

@@ -137,8 +137,8 @@ def test_no_name_leads_out(name: bytes, ssh: list[str], tmp_path: Path, monkeypa
     else:
         with pytest.raises(ProtocolError, match="a name that leads out"):
             received(ssh, "folder", tmp_path / "here")
-    assert not [each for each in (tmp_path / "here").rglob("*") if not each.is_dir()]
-    assert sorted(each.name for each in tmp_path.iterdir()) in (["here", "ssh"], ["ssh"])
+    assert not [path for path in (tmp_path / "here").rglob("*") if not path.is_dir()]
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["here", "ssh"], ["ssh"])
 
 
 def test_a_whole_part_that_was_not_renamed_is_not_fetched_again(

@@ -346,7 +346,7 @@ def test_the_far_sides_memory_is_flat(sshd: Path, tmp_path: Path) -> None:
         sending.start()
         peak = 0
         while sending.is_alive():
-            peak = max([peak, *(_resident(each) for each in psutil.process_iter(["cmdline"]))])
+            peak = max([peak, *(_resident(process) for process in psutil.process_iter(["cmdline"]))])
             time.sleep(0.02)
         peaks[mib] = peak / MIB
     print(f"\n  receiver's peak resident memory: {', '.join(f'{p:.0f} MiB for {m} MiB' for m, p in peaks.items())}")  # noqa: T201

@@ -69,7 +69,7 @@ def test_a_link_that_is_cut_is_gone_on_from(sshd: Path, devkit: Devkit, tmp_path
     while part is None or part.stat().st_size < 40 << 20:
         time.sleep(0.05)
         part = next(iter((tmp_path / "there").glob(".devkit-part-*")), None)
-    (ssh,) = [each for each in psutil.Process(process.pid).children() if each.name() == "ssh"]
+    (ssh,) = [child for child in psutil.Process(process.pid).children() if child.name() == "ssh"]
     ssh.kill()
     _, said = process.communicate(timeout=30)
     assert process.returncode == 1
@@ -233,7 +233,7 @@ def test_half_of_another_version_is_removed_and_not_gone_on_from(devkit: Devkit,
         (tmp_path / "there" / os.fsdecode(version_name(b"file", entry))).write_text("sec")
     again = devkit("send", str(file), f"box:{tmp_path}/there/")
     assert again.status == 0, again.err
-    assert [each.name for each in (tmp_path / "there").iterdir()] == ["file"]
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
     assert (tmp_path / "there" / "file").read_text() == "second"
 
 

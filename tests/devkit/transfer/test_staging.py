@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def named(folder: Path) -> list[str]:
-    return sorted(each.name for each in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir())
 
 
 def hidden(folder: Path) -> Path:
@@ -348,7 +348,7 @@ def test_new_folders_on_other_file_systems_are_synced_too(tmp_path: Path, monkey
         staging.begin(root, b"a", b"a")
         staging.begin(there, b"mounted/b", b"b")
         assert staging.sync(root)
-        assert sorted(synced) == sorted(os.fstat(each).st_dev for each in (root, there))
+        assert sorted(synced) == sorted(os.fstat(number).st_dev for number in (root, there))
         staging.close()
         os.close(there)
     os.close(root)

@@ -312,7 +312,7 @@ def test_a_folder_in_the_way_of_a_file_costs_nothing_and_is_said(tmp_path: Path)
     pair = transfer(offer(tmp_path / "weights"), f"{tmp_path}/there/")
     assert pair.result["failed"] == [["weights", "a folder is in its way"]]
     assert (pair.result["files"], pair.result["bytes"]) == (0, 0)
-    assert [each.name for each in (tmp_path / "there").iterdir()] == ["weights"]
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["weights"]
 
 
 def test_a_read_only_folder_is_updated_and_stays_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,8 @@ def frame_of(path: Path, data: bytes, offset: int) -> bytes:
         assert bytes(taking.expect(wire.GONE)) == b"after"
     finally:
         giving.join(10)
-        for each in (read, write, descriptor):
-            os.close(each)
+        for number in (read, write, descriptor):
+            os.close(number)
     assert channel.sent == taking.received
     assert body.startswith(b"head")
     return body[4:]
@@ -87,8 +87,8 @@ def test_a_pipe_is_widened_and_a_socket_left_alone() -> None:
         wire.widen(pair[0].fileno())
         assert os.write(write, bytes(1 << 20)) == 1 << 20
     finally:
-        for each in (read, write):
-            os.close(each)
+        for number in (read, write):
+            os.close(number)
         for end in pair:
             end.close()
 

@@ -117,7 +117,7 @@ def test_an_error_is_told_while_the_rest_of_the_file_still_arrives(
 
 def descriptors() -> set[str]:
     """Return what is open, but for what lists it."""
-    return {each.name for each in Path("/proc/self/fd").iterdir() if each.exists()}
+    return {path.name for path in Path("/proc/self/fd").iterdir() if path.exists()}
 
 
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_big_file_is_resumed_updated_and_mended_as_a_small_one_is(
         file.write(b"end")
     transfer(offer(tmp_path / "file"), f"{there}/")
     assert (there / "file").read_bytes() == (tmp_path / "file").read_bytes()
-    assert [each.name for each in there.iterdir()] == ["file"]
+    assert [path.name for path in there.iterdir()] == ["file"]
 
 
 def test_a_full_disk_stops_a_big_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,9 +96,9 @@ def test_tests_that_a_crash_kept_from_running_are_not_lost() -> None:
     base = FileRuns(({"test_a": PASSED, "test_b": PASSED},))
     request = FileRuns(({"test_a": TestOutcome("failed", "was ended by SIGSEGV")},), cut="was ended by SIGSEGV")
     found = judge_file("t.py", base, request, before={"test_a", "test_b"}, own=())
-    assert [(each.test, each.verdict) for each in found] == [("test_a", "broken"), ("test_b", "not run")]
+    assert [(judged.test, judged.verdict) for judged in found] == [("test_a", "broken"), ("test_b", "not run")]
     whole = FileRuns(({"test_a": PASSED},))
-    assert [each.test for each in judge_file("t.py", base, whole, before=(), own=())] == ["test_a"]
+    assert [judged.test for judged in judge_file("t.py", base, whole, before=(), own=())] == ["test_a"]
 
 
 def test_a_file_that_ran_no_test_is_not_run() -> None:

@@ -51,7 +51,7 @@ def answers(
         os.close(write_end)
     with process, os.fdopen(read_end) as events:
         assert process.stdin is not None
-        process.stdin.write("".join(json.dumps({"protocol": 1, **each}) + "\n" for each in requests).encode())
+        process.stdin.write("".join(json.dumps({"protocol": 1, **request}) + "\n" for request in requests).encode())
         process.stdin.close()
         told = [json.loads(line) for line in events]
         return process.wait(60), told

@@ -15,9 +15,9 @@ from tests.conftest import once
 
 PROGRAM = Path(__file__).parent / "programs" / "loops.py"
 NAMES = [
-    each.name
-    for each in ast.parse(PROGRAM.read_text("utf-8")).body
-    if isinstance(each, ast.FunctionDef) and each.decorator_list
+    stmt.name
+    for stmt in ast.parse(PROGRAM.read_text("utf-8")).body
+    if isinstance(stmt, ast.FunctionDef) and stmt.decorator_list
 ]
 HEALTHY = [name for name in NAMES if name.startswith("healthy_")]
 
@@ -65,11 +65,11 @@ def test_a_healthy_loop_raises_no_alarm(name: str, loops: dict[str, Any]) -> Non
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(HEALTHY)))
 def test_a_broken_loop_is_found_and_named(name: str, loops: dict[str, Any]) -> None:
     verdict, kind, where = BROKEN[name]
-    found = [each for each in loops[name]["found"] if (each["verdict"], each["kind"]) == (verdict, kind)]
+    found = [loop for loop in loops[name]["found"] if (loop["verdict"], loop["kind"]) == (verdict, kind)]
 
     assert found, loops[name]
     assert where.items() <= found[0].items()
-    others = {each["kind"] for each in loops[name]["found"]} - {kind, "rate-zero"}
+    others = {loop["kind"] for loop in loops[name]["found"]} - {kind, "rate-zero"}
     assert not others
 
 

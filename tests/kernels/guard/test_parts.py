@@ -18,8 +18,8 @@ REPOSITORY = Path(__file__).parent.parent.parent.parent
 
 def grown(*used: float) -> float | None:
     growth = Growth()
-    for each in used:
-        growth.add(int(each * MIB))
+    for value in used:
+        growth.add(int(value * MIB))
     return growth.a_step
 
 
@@ -137,12 +137,12 @@ def test_a_script_runs_as_python_would_run_it(tmp_path: Path) -> None:
 
     assert status == 0
     assert out.splitlines() == ["['script.py', '--lr', '3'] script.py True False", "[2, 4]"]
-    assert [each["event"] for each in events if each["event"] != "heartbeat"] == ["hello", "ended"]
+    assert [event["event"] for event in events if event["event"] != "heartbeat"] == ["hello", "ended"]
 
 
 def test_a_failure_is_told_and_printed_without_our_own_frames(tmp_path: Path) -> None:
     status, _, err, events = run(tmp_path, "def f():\n    raise ValueError('wrong')\nf()\n")
-    (failed,) = [each for each in events if each["event"] == "failed"]
+    (failed,) = [event for event in events if event["event"] == "failed"]
 
     assert status == 1
     assert failed["what"] == "ValueError: wrong"
@@ -158,7 +158,7 @@ def test_an_exit_with_a_status_is_a_failure_that_names_its_line(
     line: str, status: int, told: str, tmp_path: Path
 ) -> None:
     ended, _, _, events = run(tmp_path, f"import sys\n{line}\n")
-    (failed,) = [each for each in events if each["event"] == "failed"]
+    (failed,) = [event for event in events if event["event"] == "failed"]
 
     assert (ended, failed["what"]) == (status, told)
     assert str(failed["where"]).endswith("script.py:2 in <module>")
@@ -168,4 +168,4 @@ def test_a_syntax_error_and_a_missing_module_are_the_scripts(tmp_path: Path) -> 
     for source, what in (("def f(:\n", "SyntaxError"), ("import not_there\n", "ModuleNotFoundError")):
         status, _, _, events = run(tmp_path, source)
         assert status == 1
-        assert str(next(each["what"] for each in events if each["event"] == "failed")).startswith(what)
+        assert str(next(event["what"] for event in events if event["event"] == "failed")).startswith(what)

@@ -32,7 +32,7 @@ def written_out(text: str) -> tuple[str, list[str]]:
     """Return the source with every operator written out, and the operators' names."""
     parts, names = [text], []
     for kind, inside in re.findall(r"^//@ (\w+)\(([^)]*)\)", text, re.MULTILINE):
-        words = [each.strip() for each in inside.split(",")]
+        words = [word.strip() for word in inside.split(",")]
         if kind == "OPERATOR":
             fields = dict(zip(("name", "forward", "backward", "shape", "dtype"), words, strict=True))
         else:
@@ -57,8 +57,8 @@ def main(source: str, folder: str) -> None:
     for name in names:
         call = getattr(ops, name)
         operator = check.Operator(name, call, reference, samples, elementwise=True)
-        found = [each for one in check.CHECKS for each in check.check(operator, one)]
-        said = {"name": name, "findings": [[each.check, each.message] for each in found]}
+        found = [finding for one in check.CHECKS for finding in check.check(operator, one)]
+        said = {"name": name, "findings": [[finding.check, finding.message] for finding in found]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")
         sys.stdout.flush()
 

@@ -80,9 +80,9 @@ def main() -> None:
     for name, call in calls.items():
         free = check.is_elementwise(reference, samples[0])
         operator = check.Operator(name, call, reference, samples, elementwise=free)
-        chosen = [each for each in check.CHECKS if name == "right" or each != "threads"]
-        found = [each for one in chosen for each in check.check(operator, one)]
-        said = {"name": name, "findings": [[each.check, each.message] for each in found]}
+        chosen = [word for word in check.CHECKS if name == "right" or word != "threads"]
+        found = [finding for one in chosen for finding in check.check(operator, one)]
+        said = {"name": name, "findings": [[finding.check, finding.message] for finding in found]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")
 
 

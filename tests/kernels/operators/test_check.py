@@ -57,7 +57,7 @@ def test_nothing_is_found_on_a_right_operator(python: Found) -> None:
     ],
 )
 def test_a_wrong_operator_is_found_by_the_check_that_is_for_it(python: Found, name: str, checks: set[str]) -> None:
-    found = {each[0] for each in python[name]}
+    found = {row[0] for row in python[name]}
     assert found & checks, python[name]
 
 

@@ -88,10 +88,10 @@ def dense_of(x: Any) -> Array:
         places = tuple(x.indices().numpy())
     else:
         crows = x.crows().numpy().reshape(-1, x.shape[-2] + 1)
-        rows = [np.repeat(np.arange(x.shape[-2]), np.diff(each)) for each in crows]
+        rows = [np.repeat(np.arange(x.shape[-2]), np.diff(crow)) for crow in crows]
         places = (np.concatenate(rows), x.cols().numpy())
         if x.ndim == 3:
-            places = (np.repeat(np.arange(x.shape[0]), [len(each) for each in rows]), *places)
+            places = (np.repeat(np.arange(x.shape[0]), [len(row) for row in rows]), *places)
     np.add.at(array, places, sparse.values(x).numpy())
     return array
 

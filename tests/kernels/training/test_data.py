@@ -132,7 +132,7 @@ def test_many_files_are_split_by_file_as_before() -> None:
     texts = [(f"{number}.txt", bytes([65 + number % 26]) * 100) for number in range(200)]
     train, held = data.split(texts)
 
-    assert all(len(each) == 100 for each in (*train, *held))
+    assert all(len(line) == 100 for line in (*train, *held))
     assert 10 <= len(held) <= 40
 
 

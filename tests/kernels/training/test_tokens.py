@@ -20,7 +20,7 @@ PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"
 
 
 def written(folder: Path, vocabulary: Any, *added: int) -> str:
-    told = {"model": {"vocab": vocabulary}, "added_tokens": [{"id": each} for each in added]}
+    told = {"model": {"vocab": vocabulary}, "added_tokens": [{"id": number} for number in added]}
     (folder / tokens.FILE).write_text(json.dumps(told))
     return str(folder / tokens.FILE)
 

@@ -96,8 +96,8 @@ def healthy_lora_and_frozen_parameters() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.base = Net()
-            for each in self.base.parameters():
-                each.stop_gradient = True
+            for parameter in self.base.parameters():
+                parameter.stop_gradient = True
             self.down = nn.Linear(8, 2, bias_attr=False)
             self.up = nn.Linear(2, 4, weight_attr=nn.initializer.Constant(0.0), bias_attr=False)
 
@@ -150,8 +150,8 @@ def healthy_scaler_skips_an_infinite_step() -> None:
 
     scaler = paddle.amp.GradScaler(init_loss_scaling=1024)
     scaler._enable = True  # Paddle turns it off on CPU
-    for each in ("_found_inf", "_temp_found_inf_value_false", "_temp_found_inf_fp16", "_temp_found_inf_bf16"):
-        setattr(scaler, each, paddle.to_tensor(np.array([0]).astype(np.bool_)))
+    for name in ("_found_inf", "_temp_found_inf_value_false", "_temp_found_inf_fp16", "_temp_found_inf_bf16"):
+        setattr(scaler, name, paddle.to_tensor(np.array([0]).astype(np.bool_)))
     scaler._temp_found_inf_fp32 = paddle.to_tensor(np.array([0]).astype(np.bool_))
     scaler._scale = paddle.to_tensor(np.array([1024.0], dtype=np.float32))
     scaler._cache_found_inf, scaler._optimizer_states = None, defaultdict(_refresh_optimizer_state)
@@ -172,7 +172,11 @@ def healthy_script_skips_a_step_of_its_own() -> None:
         x, y = batch()
         loss = F.cross_entropy(model(x), y) * (float("nan") if step in (3, 4) else 1.0)
         loss.backward()
-        if all(bool(paddle.isfinite(each.grad).all()) for each in model.parameters() if each.grad is not None):
+        if all(
+            bool(paddle.isfinite(parameter.grad).all())
+            for parameter in model.parameters()
+            if parameter.grad is not None
+        ):
             optimizer.step()
         optimizer.clear_grad()
 
@@ -285,9 +289,9 @@ def healthy_no_optimizer_of_paddles() -> None:
         x, y = batch()
         F.cross_entropy(model(x), y).backward()
         with paddle.no_grad():
-            for each in model.parameters():
-                if each.grad is not None:
-                    each.set_value(each - 1e-3 * each.grad)
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.set_value(parameter - 1e-3 * parameter.grad)
         model.clear_gradients()
 
 
@@ -471,8 +475,8 @@ def broken_optimizer_of_another_model() -> None:
 def broken_all_frozen() -> None:
     model = Net()
     optimizer = adam(model)
-    for each in model.parameters():
-        each.stop_gradient = True
+    for parameter in model.parameters():
+        parameter.stop_gradient = True
     weight = paddle.ones([1])
     weight.stop_gradient = False
     for _ in range(6):
@@ -514,8 +518,8 @@ def healthy_gradients_cleared_by_hand() -> None:
         if step < 8:
             model.clear_gradients()
         else:
-            for each in model.parameters():
-                each.clear_gradient()
+            for parameter in model.parameters():
+                parameter.clear_gradient()
 
 
 @loop

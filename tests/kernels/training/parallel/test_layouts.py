@@ -141,8 +141,8 @@ def test_every_layout_that_a_run_can_have_loses_as_one_process(start_ranks: Star
     """All that ``devkit train plan --sweep`` lists."""
     base = Options(world_size=count, size="tiny", layers=4, batch=4, seqlen=32)
     requests = [
-        {"layers": 4, "accumulate": 2 if each.pp > 1 else 1, **{name: getattr(each, name) for name in AXES}}
-        for each in (candidate.options for candidate in layouts(base))
+        {"layers": 4, "accumulate": 2 if options.pp > 1 else 1, **{name: getattr(options, name) for name in AXES}}
+        for options in (candidate.options for candidate in layouts(base))
     ]
     ranks = start_ranks(count, *steps(requests))
     assert ranks.wait(500) == [0] * count, "".join(ranks.said(rank) for rank in range(count))

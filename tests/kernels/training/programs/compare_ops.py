@@ -64,7 +64,7 @@ def compare_differentiable() -> None:
             tensor(batch, seqlen, wide),
             tensor(wide),
         )
-        qkv = (tensor(batch, seqlen, each, dim) for each in (heads, kv_heads, kv_heads))
+        qkv = (tensor(batch, seqlen, number, dim) for number in (heads, kv_heads, kv_heads))
         compare(f"attend {seqlen} {dim}", lambda ops, q, k, v: ops.attend(q, k, v), *qkv)
 
 

@@ -100,7 +100,7 @@ def test_training_goes_on_while_a_checkpoint_is_written_that_is_of_its_own_step(
     ranks = start_ranks(1, *wanted, script=SLOW)
 
     assert ranks.wait() == [0], ranks.said(0)
-    told = [(each["event"], each["step"]) for each in ranks.events(0, "step", "checkpoint")]
+    told = [(event["event"], event["step"]) for event in ranks.events(0, "step", "checkpoint")]
     assert told.index(("checkpoint", 6)) > told.index(("step", 9))
     files = [tmp_path / name / "step-00000006" / checkpoint.file_of(0) for name in ("slow", "quick")]
     assert files[0].read_bytes() == files[1].read_bytes()
