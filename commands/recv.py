@@ -1,7 +1,7 @@
 """Receive files and folders from other machines over ssh.
 
 What the PATHs name on the hosts, wildcards included, is put into the folder DST, made if it is missing; a folder
-that ends in a slash gives what is in it. One file to a DST that is no folder gets that name. Several hosts send at
+that ends in a slash gives what is in it. One file to a DST that is not a folder gets that name. Several hosts send at
 once; of files that would get one name, the first host's comes. The remote side needs ssh and Python 3.6 or later
 (without, sftp does what it can). Stopped anywhere, the same line goes on from where it was; what is here already is
 not sent again. A folder that is new here appears when it is whole.

@@ -1,7 +1,7 @@
 """Send files and folders to other machines over ssh.
 
 SRC… are put into the folder PATH of each host, made if it is missing; a folder that ends in a slash sends what is
-in it. One file to a PATH that is no folder gets that name. Several hosts get the same at once: a:,b:,c:data/. The
+in it. One file to a PATH that is not a folder gets that name. Several hosts get the same at once: a:,b:,c:data/. The
 remote side needs ssh and Python 3.6 or later (without, sftp does what it can). Stopped anywhere, the same line goes
 on from where it was; what is there already is not sent again. A folder that is new there appears when it is whole.
 

@@ -98,7 +98,7 @@ def plan(app: App, host: str, address: str = "") -> Plan:
         address: where ranks reach it, if that is another than ssh's.
 
     Raises:
-        UsageError: it is no name of a machine.
+        UsageError: it is not a name of a machine.
     """
     if not host or host.startswith("-") or any(letter.isspace() for letter in host):
         raise UsageError(f"{host!r} is not a name of a machine", "It is what ssh is given.", "devkit net HOST")

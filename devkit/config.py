@@ -273,13 +273,13 @@ class Config:
             text = _text(path)
             for section, table in _parsed(path, text).unwrap().items() if text else ():
                 if not isinstance(table, dict):
-                    found.append(f"{section} in {path} is no setting")
+                    found.append(f"{section} in {path} is not a setting")
                     continue
                 for name in table:
                     key = f"{section}.{name}"
                     near = difflib.get_close_matches(key, SETTINGS, n=1)
                     if key not in SETTINGS:
-                        found.append(f"{key} in {path} is no setting" + (f"; {near[0]} is" if near else ""))
+                        found.append(f"{key} in {path} is not a setting" + (f"; {near[0]} is" if near else ""))
                     elif path == self.project_file and not SETTINGS[key].project_sets:
                         found.append(f"{key} in {path} is ignored: a project cannot set it")
         return found

@@ -1,4 +1,4 @@
-"""The screen: answers on standard output, the conversation on standard error, one voice for all commands.
+"""The screen: answers on standard output, progress and messages on standard error, one voice for all commands.
 
 Nothing else in devkit prints. What a user or a forge wrote is never read as markup, and its control characters are
 written out.

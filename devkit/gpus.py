@@ -99,11 +99,11 @@ def _gpu(nvml: Any, handle: Any, index: int, driver: str, cuda: str) -> Gpu:
 def choose(present: Sequence[Gpu], asked: str, environ: Mapping[str, str] | None = None) -> list[Gpu]:
     """Return the GPUs that ``--gpus`` or else ``CUDA_VISIBLE_DEVICES`` names; all that are present by default.
 
-    The variable is read as CUDA reads it: what comes after a name that is no GPU (-1, say) is hidden too, so a value
+    The variable is read as CUDA reads it: what comes after a name that is not a GPU (-1, say) is hidden too, so a value
     that hides all GPUs from Paddle hides them from us.
 
     Raises:
-        UsageError: ``--gpus`` is no list of GPUs of this machine.
+        UsageError: ``--gpus`` is not a list of GPUs of this machine.
     """
     visible = (os.environ if environ is None else environ).get("CUDA_VISIBLE_DEVICES")
     if not asked:

@@ -1,7 +1,7 @@
 """Let devkit use what something else made: a venv, virtualenv or conda environment, or a container.
 
 devkit's device side goes in, and nothing else is changed; one that devkit knows already gets that of this devkit. What
-is no folder here is looked for among the engine's containers.
+is not a folder here is looked for among the engine's containers.
 
 Example:  devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
 """

@@ -133,7 +133,7 @@ def attention_cases(options: AttentionOptions, *, default_dtype: str = "fp32") -
     """Return every combination of the flags, in the order of the table.
 
     Raises:
-        UsageError: a flag is no list of numbers, or flags do not fit together.
+        UsageError: a flag is not a list of numbers, or flags do not fit together.
     """
     preset = PRESETS[one_of(options.preset, tuple(PRESETS), "--preset")] if options.preset else None
     dtype = one_of(options.dtype or default_dtype, tuple(DTYPES), "--dtype")

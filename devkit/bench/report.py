@@ -47,7 +47,7 @@ def load(runs: RunStore, name: str) -> Loaded:
     """Return a run by its id, or a report by its file.
 
     Raises:
-        DevkitError: there is no such run, it has no result, or the file is no report.
+        DevkitError: there is no such run, it has no result, or the file is not a report.
     """
     path = Path(name)
     if path.suffix == ".json" and path.is_file():

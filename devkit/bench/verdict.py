@@ -86,7 +86,7 @@ def compare(old: Sample, new: Sample, *, drift: float = USUAL_DRIFT, material: f
             why = f"the {name} has {len(sample.times)} rounds, and {LEAST_ROUNDS} are needed"
             return Verdict(Word.UNSURE, None, None, None, None, why)
         if not all(math.isfinite(time) and time > 0 for time in sample.times):
-            return Verdict(Word.UNSURE, None, None, None, None, f"the {name} holds times that are no numbers")
+            return Verdict(Word.UNSURE, None, None, None, None, f"the {name} holds times that are not numbers")
     difference, half = _log_interval((old.times, new.times))
     half = math.hypot(half, normal(1 - FALSE_ALARM_RATE / 2) * drift)
     ratio, low, high = (math.exp(x) for x in (difference, difference - half, difference + half))

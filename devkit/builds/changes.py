@@ -48,13 +48,15 @@ def base(app: App, root: Path, asked: str = "") -> Base:
         asked: a commit or branch to take instead.
 
     Raises:
-        UsageError: what was asked for is no commit, or has nothing in common with this branch.
+        UsageError: what was asked for is not a commit, or has nothing in common with this branch.
     """
     if asked:
         words = ("merge-base", "--", "HEAD", f"{asked}^{{commit}}")
         done = git(app.runner, root, *words, check=False)
         if asked.startswith("-") or done.status:
-            raise UsageError(f"--base {asked} is no commit that this branch comes from", "", "--base upstream/develop")
+            raise UsageError(
+                f"--base {asked} is not a commit that this branch comes from", "", "--base upstream/develop"
+            )
         return Base(done.text.strip(), asked)
     line = ("log", "--first-parent", "-n", str(LOOKED_BACK), f"--committer={FORGE}", "-F", "--format=%H %s")
     merged = [word.partition(" ") for word in git(app.runner, root, *line, check=False).text.split("\n")]

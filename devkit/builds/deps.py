@@ -71,7 +71,7 @@ class Got:
     """What became of one thing to fetch: ``kept``, ``fetched``, ``left`` or ``failed``.
 
     Attributes:
-        complaint: why it could not be had.
+        complaint: why it could not be downloaded.
         note: what there is to know of it besides.
         optional: whether the build may do without it.
     """
@@ -359,7 +359,7 @@ class Fetcher:
         """Download an archive, from where an earlier try ended.
 
         Raises:
-            DevkitError: it could not be had, or is not the one that the tree names.
+            DevkitError: it could not be downloaded, or is not the one that the tree names.
         """
         part = kept.with_name(f"{kept.name}.part")
         if not archive.expected:  # nothing would tell that the two halves are of two files
@@ -380,17 +380,20 @@ class Fetcher:
         except urllib.error.HTTPError as error:
             with error:
                 raise DevkitError(
-                    f"{archive.name} could not be had", reason(f"HTTP Error {error.code}: {error.reason}", READ_LIMIT_S)
+                    f"{archive.name} could not be downloaded",
+                    reason(f"HTTP Error {error.code}: {error.reason}", READ_LIMIT_S),
                 ) from error
         except (OSError, ValueError) as error:
-            raise DevkitError(f"{archive.name} could not be had", reason(str(error), READ_LIMIT_S)) from error
+            raise DevkitError(f"{archive.name} could not be downloaded", reason(str(error), READ_LIMIT_S)) from error
         if came < announced:
             why = f"the connection ended after {came} of {announced} bytes"
-            raise DevkitError(f"{archive.name} could not be had", why)
+            raise DevkitError(f"{archive.name} could not be downloaded", why)
         found = archives.digest_of(part)
         if not archive.expected:
             archives.note(kept, found)
         elif found not in archive.expected:
             part.unlink()
-            raise DevkitError(f"{archive.name} is another", f"its MD5 is {found}, the tree names {archive.expected[0]}")
+            raise DevkitError(
+                f"{archive.name} has the wrong checksum", f"its MD5 is {found}, the tree names {archive.expected[0]}"
+            )
         part.replace(kept)

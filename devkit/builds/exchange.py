@@ -88,7 +88,7 @@ def take_in(app: App, source: Path) -> tuple[int, int]:
         return _sorted_in(app, room)
     except (OSError, tarfile.TarError) as error:
         raise DevkitError(
-            f"{source} is no export of devkit's", redact(str(error)), "devkit build deps export FILE"
+            f"{source} is not an export of devkit's", redact(str(error)), "devkit build deps export FILE"
         ) from error
     finally:
         shutil.rmtree(room, ignore_errors=True)

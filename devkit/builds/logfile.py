@@ -130,7 +130,7 @@ def _bounded(file: IO[bytes], name: str) -> bytes:
     while piece := file.read(PIECE):
         size += len(piece)
         if size > LARGEST:
-            raise DevkitError(f"{name} holds more than {LARGEST >> 30} GiB", "That is no log.")
+            raise DevkitError(f"{name} holds more than {LARGEST >> 30} GiB", "That is not a log.")
         pieces.append(piece)
     return b"".join(pieces)
 

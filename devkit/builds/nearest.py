@@ -257,7 +257,9 @@ def _packed(origin: str, path: Path) -> Candidate:
             names = archive.namelist()
             text = archive.read(overlay.VERSION).decode(errors="replace") if overlay.VERSION in names else ""
     except (OSError, zipfile.BadZipFile) as error:
-        return Candidate(origin, path, unusable="it is not there" if isinstance(error, OSError) else "it is no wheel")
+        return Candidate(
+            origin, path, unusable="it is not there" if isinstance(error, OSError) else "it is not a wheel"
+        )
     if match is None or overlay.COMPILED not in names:
         return Candidate(origin, path, unusable="there is no compiled Paddle in it")
     version, commit = overlay.told_version(text)

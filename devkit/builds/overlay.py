@@ -217,7 +217,7 @@ def unpacked(app: App, path: Path) -> Wheel:
     """Return a wheel's file as it lies unpacked in the cache.
 
     Raises:
-        DevkitError: it is not there, or is no wheel of Paddle.
+        DevkitError: it is not there, or is not a wheel of Paddle.
     """
     with app.console.progress(f"unpacking {path.name}"):
         return installed(_unpacked(path) / "paddle")
@@ -240,7 +240,7 @@ def _unpacked(path: Path) -> Path:
             archive.extractall(unfinished)  # which keeps members inside
             unfinished.rename(folder)
     except zipfile.BadZipFile as error:
-        raise DevkitError(f"{path} is no wheel", str(error)) from error
+        raise DevkitError(f"{path} is not a wheel", str(error)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -214,7 +214,7 @@ def prepend_path(environment: Environment) -> None:
 
 def _target(name: str) -> str:
     if not name or name.startswith("-"):
-        raise UsageError(f"--target {name} is no target", "", "devkit build --target common")
+        raise UsageError(f"--target {name} is not a target", "", "devkit build --target common")
     return name
 
 
@@ -261,7 +261,7 @@ def architectures(asked: str) -> tuple[str, ...]:
     found = tuple(filter(None, re.split(r"[,; ]+", asked)))
     for each in found:
         if re.fullmatch(r"\d{1,2}\.\d[a-z]?", each) is None:
-            raise UsageError(f"--cuda-arch {each} is no architecture", "", "devkit build --cuda-arch 8.0,9.0")
+            raise UsageError(f"--cuda-arch {each} is not an architecture", "", "devkit build --cuda-arch 8.0,9.0")
     return found
 
 

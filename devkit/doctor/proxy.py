@@ -90,7 +90,7 @@ def _try(url: str) -> str:
     except OSError as error:
         return f"it does not answer: {error.strerror or error}"
     except ValueError as error:
-        return f"it is no URL of a proxy: {error}"
+        return f"it is not a URL of a proxy: {error}"
 
 
 def check(facts: Proxies) -> list[Finding]:

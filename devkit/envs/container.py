@@ -105,7 +105,7 @@ class Spec:
     pull: bool = False
 
     def image_labels(self) -> dict[str, str]:
-        """Return the labels of an image that is built for it: whose it is, and that it is no environment."""
+        """Return the labels of an image that is built for it: whose it is, and that it is not an environment."""
         return {LABEL: "image", **{key: self.labels[key] for key in (f"{LABEL}.user", f"{LABEL}.project")}}
 
     def shown(self) -> str:
@@ -132,7 +132,7 @@ def choose_image(paddle: str, driver: Driver | None, *, nvidia_runtime: bool) ->
 
     Raises:
         UsageError: ``--paddle`` asks for something else.
-        DevkitError: a GPU was asked for and cannot be had.
+        DevkitError: a GPU was asked for and cannot be downloaded.
     """
     device = paddle.partition("==")[0] or AUTO
     if device != AUTO and device not in {CPU, GPU, *IMAGES}:

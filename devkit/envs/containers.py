@@ -99,7 +99,7 @@ def plan(app: App, client: Any, request: ContainerRequest, directory: Path) -> S
     project = store.project_folder(directory)
     if project in {Path("/"), user_home()}:
         raise DevkitError(
-            f"{project} is no source tree", "It would be mounted whole.", "cd SOURCE-TREE   and there again"
+            f"{project} is not a source tree", "It would be mounted whole.", "cd SOURCE-TREE   and there again"
         )
     spec = container.plan(
         request.name,
@@ -141,7 +141,7 @@ def make(app: App, client: Any, request: ContainerRequest, spec: Spec) -> Any:
     owner = engine.me()
     with store.creating(home() / f"{request.name}.container"):
         for left in engine.leftovers(client, owner, request.name):
-            app.console.look(f"an earlier making of {request.name} was cut off; begun anew")
+            app.console.look(f"{request.name} was left half-made; starting over")
             left.remove(force=True)
         check_free(client, request.name)
         _provide_image(app, client, request, spec)
@@ -372,7 +372,7 @@ def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str
     """Return the Dockerfile of a development image.
 
     Raises:
-        UsageError: one of the packages is no requirement.
+        UsageError: one of the packages is not a requirement.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from packaging.requirements import InvalidRequirement, Requirement
@@ -380,11 +380,11 @@ def template(name: str, image: str, reason: str, packages: Sequence[str]) -> str
     try:
         checked = [str(Requirement(package)) for package in packages]
     except InvalidRequirement as error:
-        raise UsageError("--with has something that is no package", str(error)) from error
+        raise UsageError("--with has something that is not a package", str(error)) from error
     folder = Path(__file__).resolve().parent.parent / "templates" / "container"
     templates = Environment(
         loader=FileSystemLoader(folder), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
-        autoescape=False,  # noqa: S701 - a Dockerfile is no HTML; what goes in is checked above
+        autoescape=False,  # noqa: S701 - a Dockerfile is not HTML; what goes in is checked above
     )  # fmt: skip
     return templates.get_template("Dockerfile.j2").render(
         name=name,

@@ -105,7 +105,9 @@ def words_of(packages: Sequence[str]) -> tuple[str, ...]:
     found = tuple(word for package in packages for word in ([package] if _is_one(package) else package.split()))
     for word in found:
         if word.startswith("-"):
-            raise UsageError(f"--with {word} is no package", "Flags of uv are not taken.", "devkit env create -r FILE")
+            raise UsageError(
+                f"--with {word} is not a package", "Flags of uv are not taken.", "devkit env create -r FILE"
+            )
     return found
 
 
@@ -260,7 +262,7 @@ def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
     folder = planned.folder
     with store.creating(folder) as cut_off:
         if cut_off and os.path.lexists(folder):
-            app.console.look(f"an earlier making of {planned.name} was cut off; begun anew")
+            app.console.look(f"{planned.name} was left half-made; starting over")
             shutil.rmtree(folder)
         refuse_taken_now(planned)
         store.begin(folder)

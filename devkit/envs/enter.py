@@ -62,7 +62,7 @@ def become(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
 
 
 def cannot_start(program: str, refused: OSError, environment: Environment) -> tuple[DevkitError, int]:
-    """Return the error for a file that is no program for this machine, and the status that env(1) and shells give."""
+    """Return the error for a file that no program of this machine is, and the status that env(1) and shells give."""
     try:
         with Path(program).open("rb") as file:
             first = file.readline(256).decode(errors="replace").strip()
@@ -78,7 +78,9 @@ def cannot_start(program: str, refused: OSError, environment: Environment) -> tu
             "devkit", "env", "run", environment.name, "--", "python", program, purpose="if it is Python"
         )
         by_shell = Hint.of("devkit", "env", "run", environment.name, "--", "sh", program, purpose="if it is a shell's")
-        return DevkitError(what, "It has no #! line, and is no program for this machine.", by_python, by_shell), CANNOT
+        return DevkitError(
+            what, "It has no #! line, and is not a program for this machine.", by_python, by_shell
+        ), CANNOT
     return DevkitError(what, f"{refused.strerror or refused}.", Hint.of("ls", "-l", program)), CANNOT
 
 

@@ -166,14 +166,14 @@ def find(runner: Runner, wanted: str, minors: tuple[int, int]) -> Interpreter:
         minors: the oldest and newest minor version of Python 3 that will do.
 
     Raises:
-        UsageError: ``wanted`` is no version and no path.
+        UsageError: ``wanted`` is not a version and no path.
         DevkitError: there is no such Python, or it does not suit.
     """
     if "/" in wanted:
         return _at_path(runner, Path(wanted).expanduser(), minors)
     asked = WANTED.fullmatch(wanted) if wanted else None
     if wanted and asked is None:
-        raise UsageError(f"--python {wanted} is no version and no path", "", "devkit env create --python 3.11")
+        raise UsageError(f"--python {wanted} is not a version and no path", "", "devkit env create --python 3.11")
     minor, patch = (asked["minor"], asked["patch"]) if asked else (None, None)
     if minor and not minors[0] <= int(minor) <= minors[1]:
         raise DevkitError(
@@ -206,7 +206,7 @@ def _at_path(runner: Runner, path: Path, minors: tuple[int, int]) -> Interpreter
         path = path / "bin" / "python"
     found = inspect(runner, path, "asked for")
     if found is None:
-        raise DevkitError(f"{path} is no CPython that Paddle could run in", "It did not answer as one would.")
+        raise DevkitError(f"{path} is not a CPython that Paddle could run in", "It did not answer as one would.")
     if not minors[0] <= found.version[1] <= minors[1] or found.version[0] != 3:  # noqa: PLR2004 - Python 3
         raise DevkitError(
             f"{path} is Python {found.dotted}",

@@ -100,7 +100,7 @@ def freeze(folder: Path, *, in_place: bool = False) -> Lock:
 
 
 def write(app: App, folder: Path) -> Path | None:
-    """Write what an environment holds beside its record; None where that cannot be: a lock is no condition of the work.
+    """Write what an environment holds beside its record; None where that cannot be: the work goes on without.
 
     From it the environment is made again when its Python is gone.
     """
@@ -151,7 +151,7 @@ def read(path: Path) -> Lock:
         raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
     except (TOMLKitError, UnicodeDecodeError) as error:
         raise DevkitError(
-            f"{path} is no lock of an environment", str(error), "devkit env freeze NAME -o FILE"
+            f"{path} is not a lock of an environment", str(error), "devkit env freeze NAME -o FILE"
         ) from error
     python, packages, index = values.get("python"), values.get("packages"), values.get("index")
     if (
@@ -161,12 +161,12 @@ def read(path: Path) -> Lock:
         or not (index is None or isinstance(index, str))
         or not isinstance(values.get("sha256", {}), dict)
     ):
-        raise DevkitError(f"{path} is no lock of an environment", "", "devkit env freeze NAME -o FILE")
+        raise DevkitError(f"{path} is not a lock of an environment", "", "devkit env freeze NAME -o FILE")
     lock = Lock(python, str(values.get("paddle", "")), index, tuple(packages), values.get("sha256", {}))
     for package in lock.packages:
         file = _file(package)
         if file is not None and _sha256(file) != lock.sha256.get(package.partition(" @ ")[2]):
-            raise DevkitError(f"{file} is not the wheel that was locked", "Its SHA-256 is another.")
+            raise DevkitError(f"{file} is not the wheel that was locked", "Its SHA-256 is a different one.")
     return lock
 
 

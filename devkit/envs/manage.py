@@ -246,7 +246,7 @@ def plan_adoption(app: App, path: Path, name: str, directory: Path) -> Adoption:
     answered = interpreters.inspect(app.runner, python, "adopted") if python.exists() else None
     if answered is None or packages is None:
         raise DevkitError(
-            f"{path} is no environment", "There is no bin/python in it that answers, or no site-packages.",
+            f"{path} is not an environment", "There is no bin/python in it that answers, or no site-packages.",
             "devkit env create NAME   makes one",
         )  # fmt: skip
     if answered.version[1] < 9:  # noqa: PLR2004 - the oldest Python of the device side

@@ -155,7 +155,7 @@ def recreate(app: App, name: str, folder: Path) -> create.Made:
     Until the new one is whole the old one lies beside it; what stops the making brings it back.
 
     Raises:
-        DevkitError: there is no such Python, or a package cannot be had for it.
+        DevkitError: there is no such Python, or a package cannot be downloaded for it.
     """
     held = lock.freeze(folder, in_place=True)
     minors = {candidate.minor for candidate in interpreters.candidates(os.environ, user_home())}

@@ -67,7 +67,7 @@ def check_name(name: str) -> str:
     if name.startswith("-"):
         why = "A name that begins with - would read as a flag."
     elif "/" in name:
-        why = "A name is no path: environments lie in devkit's own folder, or in .venv of the project."
+        why = "A name is not a path: environments lie in devkit's own folder, or in .venv of the project."
     else:
         why = "A name has letters, digits, and . _ - inside, at most 63."
     better = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:63] or "paddle"
@@ -151,7 +151,7 @@ def put_device_side(folder: Path) -> None:
 
     packages = site_packages(folder)
     if packages is None:
-        raise DevkitError(f"{folder} has no site-packages", "It is no environment of a Python 3.")
+        raise DevkitError(f"{folder} has no site-packages", "It is not an environment of a Python 3.")
     write_atomically(packages / DEVICE_SIDE, f"{device_side()}\n".encode())
 
 

@@ -118,7 +118,7 @@ def check_url(flag: str, url: str) -> str:
     except ValueError:
         good = None
     if url and not good:
-        raise UsageError(f"{flag} {url} is no address", "It begins with http:// or https://.")
+        raise UsageError(f"{flag} {url} is not an address", "It begins with http:// or https://.")
     return url
 
 

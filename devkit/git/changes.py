@@ -134,7 +134,7 @@ def _is_clone(path: Path) -> bool:
 
 
 def in_the_way(top: Path, path: str) -> list[str]:
-    """Return the files that stand where ``path`` shall be: itself, a parent that is no folder, or what is below it.
+    """Return the files that stand where ``path`` shall be: itself, a parent that is not a folder, or what is below it.
 
     A clone of its own, as a submodule is, stands there as a whole.
     """

@@ -167,7 +167,7 @@ def branch_name(text: str) -> str:
     """
     word(text, "name of a branch")
     if _REF_FORBIDDEN.search(text) or text == "HEAD":
-        raise UsageError(f"{text!r} is no name of a branch", "git check-ref-format says what is.")
+        raise UsageError(f"{text!r} is not a name of a branch", "git check-ref-format says what is.")
     return text
 
 

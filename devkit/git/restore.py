@@ -76,7 +76,7 @@ def safe_path(path: str) -> str:
         DevkitError: it is not.
     """
     if not is_path(path):
-        raise DevkitError(f"the snapshot names {path!r}", "That is no path inside a checkout; nothing was changed.")
+        raise DevkitError(f"the snapshot names {path!r}", "That is not a path inside a checkout; nothing was changed.")
     return path
 
 
@@ -385,7 +385,7 @@ def _operation(place: CloneDirs, files: tuple[File, ...], blob: Callable[[str], 
             continue  # it is there since the index was read
         if file.path.split("/")[0] not in OPERATION_FILES or ".." in file.path.split("/"):
             raise DevkitError(
-                f"the snapshot names {file.path!r} in git's folder", "It is no file of a rebase or merge."
+                f"the snapshot names {file.path!r} in git's folder", "It is not a file of a rebase or merge."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, blob(file.oid), file.mode)

@@ -125,7 +125,7 @@ def known_remote(state: State, name: str) -> str:
     """Return a remote's name if there is one of this name.
 
     Raises:
-        UsageError: the word is no name of a remote.
+        UsageError: the word is not a name of a remote.
         DevkitError: there is no such remote, or its URL names a program.
     """
     word(name, "name of a remote")

@@ -2,7 +2,7 @@
 
 A snapshot is a commit. A ref below ``refs/devkit/undo/`` names it while its run lasts; then a pack of devkit's keeps it
 (``store.py``). Its tree holds ``snapshot.json`` and, in ``o/``, the blobs that it
-names: the raw index (an unmerged one is no tree), files byte for byte (no filter and no line ending conversion), the
+names: the raw index (an unmerged one is not a tree), files byte for byte (no filter and no line ending conversion), the
 files of a rebase or merge that goes on, the stash's log. Its parents keep alive every commit that the command could
 let go of.
 """
@@ -376,7 +376,7 @@ def _checkout(
 ) -> Checkout:
     top = place.top
     if top is None:
-        raise DevkitError(f"{git.directory} is no checkout")
+        raise DevkitError(f"{git.directory} is not a checkout")
     entries = {status_entry.path: status_entry for status_entry in status.entries}
     loose = [*filter(is_path, status.untracked)]
     wanted = dict.fromkeys([*entries, *(loose if whole else _spare(top, loose, paths)), *paths])

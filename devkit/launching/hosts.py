@@ -127,7 +127,7 @@ def parse_hosts(text: str) -> tuple[str, ...]:
     hosts = tuple(filter(None, (word.strip() for word in text.split(","))))
     for host in hosts:
         if not HOST.fullmatch(host):
-            raise UsageError(f"{host} is no name of a machine", "It is what ssh is given.", "--hosts node1,node2")
+            raise UsageError(f"{host} is not a name of a machine", "It is what ssh is given.", "--hosts node1,node2")
     if len(hosts) < 2:  # noqa: PLR2004 - of one machine nothing is asked
         raise UsageError("--hosts names one machine", "It is for several.", "--hosts node1,node2")
     return hosts

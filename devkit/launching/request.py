@@ -47,7 +47,7 @@ class Script:
             return cls(tuple(given))
         if given[0].startswith("-"):
             raise UsageError(
-                f"{given[0]} is no script",
+                f"{given[0]} is not a script",
                 "The script comes before its own flags.",
                 "devkit launch -- train.py --lr 1e-3",
             )
@@ -61,7 +61,7 @@ class Script:
         first = _first_line(path)
         if first.startswith("#!") and "python" not in first and path.suffix != ".py":
             raise DevkitError(
-                f"{given[0]} is no Python script",
+                f"{given[0]} is not a Python script",
                 f"It begins with {first}. Ranks are processes of Python; a shell script would start them unseen.",
                 "devkit launch -- train.py   the script that it starts",
             )
@@ -77,7 +77,7 @@ def ranks_here(nproc: int | None, gpus: int) -> int:
     """Return how many ranks this machine has: a GPU each, else one on the CPU.
 
     Raises:
-        UsageError: there are not as many GPUs, or it is no number of ranks.
+        UsageError: there are not as many GPUs, or it is not a number of ranks.
     """
     if nproc is None:
         return gpus or 1

@@ -123,7 +123,7 @@ def run(
 def _with_restarts(
     request: LaunchRequest, start: Callable[[int], None], result: Result, keep: Callable[[Event], None]
 ) -> None:
-    """Start the ranks, and again after a failure, as often as was asked; a verdict is no failure."""
+    """Start the ranks, and again after a failure, as often as was asked; a verdict is not a failure."""
     for restart in range(request.max_restarts + 1):
         result.values["restarts"] = restart
         try:

@@ -30,7 +30,7 @@ COLLECTIVES = ('training/parallel/comm.py"', "paddle/distributed/communication/"
 STARTING_CPU_S = 0.2
 """Before its first step a rank imports Paddle: while it computes so much from beat to beat, it gets on."""
 BUSY_S = 600.0
-"""The least time that is given to what may be slow and is no hang: imports from a cold disk, a checkpoint's files."""
+"""The least time for what may be slow and is not a hang: imports from a cold disk, a checkpoint's files."""
 STACK_S = 1.0
 TICK_S = 0.2
 LOOK_S = 1.0

@@ -82,7 +82,7 @@ def ranks_here(nproc: int | None, chosen: Sequence[Gpu], options: Options | None
     """Return how many ranks this machine has: a GPU each, else two on the CPU, or as many as the layout needs.
 
     Raises:
-        UsageError: there are not as many GPUs, or it is no number of ranks.
+        UsageError: there are not as many GPUs, or it is not a number of ranks.
     """
     if nproc is None:
         return len(chosen) or _cpu_ranks(options, nodes)
@@ -141,7 +141,7 @@ def resumed(entry: RecordedRun, options: Options, given: Collection[str]) -> Opt
     before = entry.record.get("arguments", {}).get("options")
     if entry.record.get("command") != "train" or not isinstance(before, dict):
         raise DevkitError(
-            f"run {entry.id} is no training",
+            f"run {entry.id} is not a training",
             f"It is {entry.record.get('command')}.",
             "devkit runs list --command train",
         )

@@ -46,7 +46,7 @@ class CopyRequest:
         checksum: whether the content of files whose size and time are the same is compared.
         unsafe_links: whether symbolic links that point out are copied.
         compress: whether blocks may be deflated where that is sooner.
-        rate: the most bytes a second, all hosts together; 0 is no limit.
+        rate: the most bytes a second, all hosts together; 0 is not a limit.
         dry_run: stop after the plan.
         delete: remove what is not offered from the folders that are offered whole.
         update: leave what is newer at the destination.
@@ -227,7 +227,7 @@ def parse_rate(word: str) -> int:
     """Return the bytes a second that ``10M``, ``1.5GiB`` or ``500k`` mean, all binary; 0 for no word.
 
     Raises:
-        UsageError: it is no rate.
+        UsageError: it is not a rate.
     """
     rate = _bytes(word.strip().removesuffix("/s"))
     if word and rate < 1:
@@ -239,7 +239,7 @@ def parse_size(word: str) -> int:
     """Return the bytes that ``10M``, ``1.5GiB`` or ``0`` mean, all binary.
 
     Raises:
-        UsageError: it is no size.
+        UsageError: it is not a size.
     """
     found = _bytes(word)
     if found < 0:
@@ -248,7 +248,7 @@ def parse_size(word: str) -> int:
 
 
 def _bytes(word: str) -> int:
-    """Return the bytes that a word means; none mean 0, and one that is no number -1."""
+    """Return the bytes that a word means; none mean 0, and one that is not a number -1."""
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", word.strip(), re.IGNORECASE | re.ASCII)
     if not found:
         return -1 if word.strip() else 0

@@ -229,7 +229,7 @@ def install(app: App, environment: Environment, wanted: Needs, run: Run) -> list
 
     with app.console.progress(f"installing {', '.join(todo)}"):
         if add(todo) is not None:
-            for word in todo:  # one that cannot be had must not keep the others out
+            for word in todo:  # one that cannot be downloaded must not keep the others out
                 plain = name_of(word)
                 failed = add([word])
                 if failed is not None and plain != word:

@@ -324,7 +324,7 @@ def sources_of(state: State, config: Config, request: PullRequest, base: str, gi
         git: in the clone.
 
     Raises:
-        DevkitError: ``base`` is no commit.
+        DevkitError: ``base`` is not a commit.
     """
     url = safe_url(state.remotes[request.remote])
     local = "://" not in url and not Path(url).is_absolute() and (state.place.top is not None)

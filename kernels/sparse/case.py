@@ -69,7 +69,7 @@ def parse_case(request: Any) -> Case:
         raise Refusal("a case is incomplete", str(error)) from error
     known = case.op in OPS and case.format in FORMATS and case.index in INDICES
     if not known or min(case.rows, case.columns, case.width) < 1 or not 0 < case.density <= 1:
-        raise Refusal("a case is no case", str(case))
+        raise Refusal("a case is not a case", str(case))
     return case
 
 

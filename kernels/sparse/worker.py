@@ -146,7 +146,7 @@ def _without_place(words: str) -> str:
 
 
 def compared(found: Any, right: Any) -> dict[str, Any]:
-    """Return status, reason and max_error of a result beside the reference. What is no number is never right."""
+    """Return status, reason and max_error of a result beside the reference. What is not a number is never right."""
     if found.shape != right.shape:
         why = f"its shape is {list(found.shape)}, and {list(right.shape)} is right"
         return {"status": "wrong", "reason": why, "max_error": None}

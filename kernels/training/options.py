@@ -281,7 +281,7 @@ def _check_lora(options: Options) -> None:
         re.compile(options.lora_targets or "")
     except re.error as error:
         raise Refusal(
-            "--lora-targets is no regular expression", f"{error}.", "--lora-targets 'attention|mlp'"
+            "--lora-targets is not a regular expression", f"{error}.", "--lora-targets 'attention|mlp'"
         ) from error
     if not options.shape.trained_parameters():
         layer = options.shape.layer_parameters()

@@ -25,7 +25,7 @@ class Progress:
         """In a collective, so it may be waiting for another rank."""
 
         self.busy = "starting"
-        """What it does that may take long and is no hang, or ""."""
+        """What it does that may take long and is not a hang, or ""."""
 
     def move(self) -> None:
         """Count something finished."""

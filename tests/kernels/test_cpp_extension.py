@@ -213,11 +213,11 @@ def test_no_compiler_is_refused_with_how_to_get_one(cache: Path, monkeypatch: py
 def test_a_compiler_that_fails_is_refused_with_its_first_error_and_a_log(
     cache: Path, compiler: Callable[[str], Path]
 ) -> None:
-    compiler('echo "note: hm"; echo "x.cc:1: error: this is no language" >&2; exit 4')
+    compiler('echo "note: hm"; echo "x.cc:1: error: this is not a language" >&2; exit 4')
     with pytest.raises(Refusal, match="the compiler failed") as refusal:
         built()
     complaint, log = refusal.value.why.splitlines()
-    assert complaint == "x.cc:1: error: this is no language"
+    assert complaint == "x.cc:1: error: this is not a language"
     assert "note: hm" in Path(log).read_text()
     assert entries(cache) == [Path(log).name]
 

@@ -107,7 +107,7 @@ def take_stock(app: App, root: Path, taken: Sequence[Archive], words: Sequence[s
         app.console.json({"cache": str(home()), **found.as_dict()})
     optional = [each for each in found.missing if each.optional]
     if optional:
-        app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be had:")
+        app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be downloaded:")
         for line in offline.listed(optional).splitlines():
             app.console.note(f"  {line}", "dim")
     offline.refuse(found, words)

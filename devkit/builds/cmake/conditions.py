@@ -78,7 +78,7 @@ class Condition:
                 return None
             try:
                 return compare(first, second)
-            except ValueError:  # what is no number is neither less nor more
+            except ValueError:  # what is not a number is neither less nor more
                 return False
         return self._holds(word)
 

@@ -22,7 +22,7 @@ BLOCKS = {"if": "endif", "foreach": "endforeach", "while": "endwhile", "function
 
 @dataclass(frozen=True)
 class Word:
-    """An argument as it is written; ``exact`` is one in quotes or brackets, which is no keyword and stays whole."""
+    """An argument as it is written; ``exact`` is one in quotes or brackets, which is not a keyword and stays whole."""
 
     text: str
     exact: bool = False
@@ -39,7 +39,7 @@ class Call:
 
 
 def calls(text: str) -> list[Call]:
-    """Return the commands of a text, in order; what is no CMake is passed over."""
+    """Return the commands of a text, in order; what is not a CMake is passed over."""
     found: list[Call] = []
     words: list[Word] = []
     name, depth, last = "", 0, ""

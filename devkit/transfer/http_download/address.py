@@ -64,7 +64,7 @@ def parse_address(url: str) -> Address:
     """Return the parts of a URL, and mask its secrets from now on.
 
     Raises:
-        UsageError: it is no address that can be fetched.
+        UsageError: it is not an address that can be fetched.
     """
     try:
         parts = urlsplit(url.strip())

@@ -118,7 +118,7 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyO
 async def _pour(
     stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int
 ) -> CopyOutcome:
-    """Write a file into what is no file: a device, a pipe, standard output; in one stream, as it comes."""
+    """Write a file into what is not a file: a device, a pipe, standard output; in one stream, as it comes."""
     outcome = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
     digest = hashlib.sha256()

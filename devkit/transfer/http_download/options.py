@@ -21,7 +21,7 @@ class FetchOptions:
     Attributes:
         destination: a folder, or for one file its new name; ``-`` is standard output.
         connections: how many are used at once.
-        rate: the most bytes a second; 0 is no limit.
+        rate: the most bytes a second; 0 is not a limit.
         checksum: compare the content of files whose size and time are the same (from ``devkit serve``).
         sha256: what the file must hash to, hexadecimal; empty is not checked.
         dry_run: stop after the plan.

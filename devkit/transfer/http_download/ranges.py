@@ -53,7 +53,7 @@ class Download:
         mark: notes on the part that it was fetched.
         prove: looks at the whole part before it gets its name, and raises what is wrong with it.
         connections: how many are used at once, at most.
-        rate: the most bytes a second; 0 is no limit.
+        rate: the most bytes a second; 0 is not a limit.
         on_done: called with bytes that arrived, or were here from before.
     """
 

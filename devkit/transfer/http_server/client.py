@@ -102,7 +102,7 @@ class Client(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Refuse what is no request; a bug of ours is logged."""
+        """Refuse what is not a request; a bug of ours is logged."""
         request._version = HttpVersion11  # noqa: SLF001 - what could not be read has none
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return super().handle_error(request, status, exc, message)

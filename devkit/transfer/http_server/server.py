@@ -45,7 +45,7 @@ class Server:
         inbox: where uploads go; None takes none.
         certificate: its side of TLS; None speaks plainly.
         once: stop after one file, archive or stream was fetched whole.
-        rate: the most bytes a second a connection; 0 is no limit.
+        rate: the most bytes a second a connection; 0 is not a limit.
         on_served: called after each answer that carried a file.
 
     Raises:

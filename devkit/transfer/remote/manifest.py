@@ -144,7 +144,7 @@ def _proven(numbers: bytes, path: bytes, target: bytes, known: List[ManifestEntr
     if kind == LINK and not target:
         raise ProtocolError("a link that points nowhere")
     if kind == HARD_LINK and not (target.isdigit() and int(target) < len(known) and known[int(target)].kind == FILE):
-        raise ProtocolError("a hard link to what is no file")
+        raise ProtocolError("a hard link to what is not a file")
     return entry
 
 

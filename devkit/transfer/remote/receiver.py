@@ -241,7 +241,7 @@ class Receiver:
                 return -1
             raise
         except (FileExistsError, NotADirectoryError) as error:
-            raise Stopped(f"{os.fsdecode(path)} is no folder", "A file is in its way.") from error
+            raise Stopped(f"{os.fsdecode(path)} is not a folder", "A file is in its way.") from error
         except OSError as error:
             what = "{} cannot be written".format(os.fsdecode(path or b"."))
             raise Stopped(what, f"{error.strerror}.") from error

@@ -170,7 +170,7 @@ def _open_basis(folders: Folders, entry: ManifestEntry) -> Basis:
             part = open_part(folder, part_name(name), keep=True)
         if regular_size(folder, name):
             old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    except OSError:  # what cannot be read is no help; whether it can be written shows when it arrives
+    except OSError:  # what cannot be read does not help; whether it can be written shows when it arrives
         pass
     return Basis(part, os.fstat(part).st_size if part >= 0 else 0, old, os.fstat(old).st_size if old >= 0 else 0)
 

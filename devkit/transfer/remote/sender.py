@@ -116,7 +116,7 @@ class Sender:
         offer: what is offered; its entries are sent first.
         digest: the name of the hash that blocks are compared by.
         checksum: the name of the checksum that blocks carry.
-        rate: the most bytes a second that are sent; 0 is no limit.
+        rate: the most bytes a second that are sent; 0 is not a limit.
         compress: whether blocks may be deflated.
         on_plan: called with what the receiver means to do.
         on_sent: called with the bytes of the files that were sent or found the same.
@@ -225,7 +225,7 @@ class Sender:
     def _entry(self, index: int, offset: int, length: int) -> ManifestEntry:
         """Return the entry that a request is about."""
         if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
-            raise ProtocolError("a request for what is no file")
+            raise ProtocolError("a request for what is not a file")
         entry = self._as_sent(index)
         if offset + length > entry.size:
             raise ProtocolError("a request beyond the end of a file")
@@ -269,7 +269,7 @@ class Sender:
         return file
 
     def _revise(self, index: int, file: int) -> bool:
-        """Say what a file, of which nothing was sent yet, is by now; False where it is no file any more."""
+        """Say what a file, of which nothing was sent yet, is by now; False where it is not a file any more."""
         status = os.fstat(file)
         entry = self._as_sent(index)
         if not stat.S_ISREG(status.st_mode):

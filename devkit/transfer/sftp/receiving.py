@@ -163,7 +163,7 @@ class _Receiving(Copy):
     # What is taken.
 
     def take(self, destination: bytes) -> None:
-        """Fetch what is offered into a folder; one file to what is no folder gets that name."""
+        """Fetch what is offered into a folder; one file to what is not a folder gets that name."""
         path = destination
         offered = list(self._offered.values())
         one_file = len(self._named) == len(offered) == 1 and self._named[0].is_file

@@ -127,7 +127,7 @@ def reason(error: BaseException) -> str:
 def visible(case: Case) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return which key each query sees, [batch or 1, 1, seqlen_q, seqlen_k]; a query that sees none is shown all.
 
-    The softmax over nothing is no number, in Paddle as in torch: what such a query gets is to be multiplied by 0 (see
+    The softmax over nothing is not a number, in Paddle as in torch: what such a query gets is multiplied by 0 (see
     ``seeing``).
     """
     mask = _seen(case)

@@ -166,7 +166,7 @@ def plain(case: Case, made: Tensors) -> dict[str, Any]:
 
 
 def errors(found: dict[str, Any], right: dict[str, Any]) -> dict[str, float]:
-    """Return the largest difference of each tensor, of the reference's largest value; what is no number is infinite."""
+    """Return the largest difference of each tensor, of the reference's largest value; NaN is infinite."""
     result = {}
     for name, wanted in right.items():
         with np.errstate(invalid="ignore"):

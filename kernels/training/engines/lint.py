@@ -109,7 +109,7 @@ def _pipeline(
         elif len(children) % axes["pp"]:
             found.append(f"{len(children)} layers of {spec} do not divide into pp {axes['pp']} stages")
     elif isinstance(spec, Mapping):
-        found += [f"split_spec names {name!r}, which is no layer" for name in spec if name not in layers]
+        found += [f"split_spec names {name!r}, which is not a layer" for name in spec if name not in layers]
         found += [
             f"split_spec has SplitPoint.BEGINNING at {name!r}, which Paddle does not implement: END of the one before"
             for name, point in spec.items()

@@ -35,7 +35,7 @@ class Lora:
     quick: bool = False
 
     def adapters(self, name: str, weight: Param) -> dict[str, Param]:
-        """Return A and B of a product by their names, or nothing where ``name`` is no target."""
+        """Return A and B of a product by their names, or nothing where ``name`` is not a target."""
         if not re.search(self.targets, name):
             return {}
         by_column = weight.split is not None and weight.split.axis == 1

@@ -286,8 +286,8 @@ def test_what_cannot_be_asked_for_is_refused_with_a_remedy(devkit: Devkit, proje
         (("--only", "wheel", "--from", "wheel"), 2, "exclude each other"),
         (("-D", "WITH_X"), 2, "-D WITH_X is not NAME=VALUE"),
         (("--profile", "cpuu"), 2, "→ devkit build --profile cpu"),
-        (("--cuda-arch", "eight"), 2, "--cuda-arch eight is no architecture"),
-        (("--target=-x",), 2, "is no target"),
+        (("--cuda-arch", "eight"), 2, "--cuda-arch eight is not an architecture"),
+        (("--target=-x",), 2, "is not a target"),
         (("--only", "compile"), 1, "is not configured"),
     ):
         told = devkit("build", "--env", str(project.env), *words, cwd=project.root)

@@ -66,7 +66,7 @@ def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> 
     (tmp_path / "x.tar").write_text("nothing")
     told = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
     assert told.status == 1
-    assert "✗ x.tar is no export of devkit's" in told.err
+    assert "✗ x.tar is not an export of devkit's" in told.err
 
 
 def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tmp_path: Path) -> None:

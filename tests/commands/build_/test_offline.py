@@ -212,7 +212,7 @@ def test_an_archive_that_only_a_configure_knows_of_is_told_and_stops_nothing(dev
     remote.edit("cmake/third_party.cmake", "message(STATUS", f"{project}message(STATUS")
     told = devkit("build", "deps", "--offline", cwd=remote.root)
     assert told.status == 0, told.err
-    assert "! 1 archive that the build may do without cannot be had:\n  xpu_lnx_v1.tar.gz: MD5 " in told.err
+    assert "! 1 archive that the build may do without cannot be downloaded:\n  xpu_lnx_v1.tar.gz: MD5 " in told.err
     fetched = devkit("build", "deps", cwd=remote.root)
     assert fetched.status == 0, fetched.err
     assert "! xpu_lnx_v1.tar.gz: it answers, but has not what is asked for" in fetched.err

@@ -146,7 +146,7 @@ def test_the_nearest_wheel_at_hand_is_taken_by_compiled_code_and_then_by_commits
         "9.9.4": "its commit is not in this clone",
         "9.9.3": "it wants an NVIDIA driver",
         "9.9.1": "it is for cp27-cp27mu-linux_x86_64",
-        "paddlepaddle-9.9.6-py3-none-any.whl": "it is no wheel",
+        "paddlepaddle-9.9.6-py3-none-any.whl": "it is not a wheel",
         "none.whl": "it is not there",
     }
     assert project.python("import paddle.nn.more as m, paddle; print(m.WORD, paddle.__version__)") == "// one 9.9.1"
@@ -191,7 +191,7 @@ def test_a_wheel_that_is_neither_a_file_nor_a_version_is_refused(devkit: Devkit,
 def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
     devkit: Devkit, tmp_path: Path, bare_env: Path
 ) -> None:
-    """The wheel's Python stands for the tree: Paddle's own cannot be had here."""
+    """The wheel's Python stands for the tree: Paddle's own cannot be downloaded here."""
     import paddle
 
     package = Path(paddle.__file__).parent

@@ -330,7 +330,7 @@ def test_making_that_was_cut_off_is_begun_anew(devkit: Devkit, work: str, engine
     assert json.loads(devkit("env", "list", "--json").out) == []
     made = devkit("env", "create", work, "--docker", "--image", engine.image)
     assert made.status == 0, made.err
-    assert "begun anew" in made.err
+    assert "starting over" in made.err
     assert engine.docker("ps", "-a", "--format", "{{.Names}}") == f"{name}\n"
 
 

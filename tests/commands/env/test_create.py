@@ -153,7 +153,7 @@ def test_offline_without_a_cache_is_named(devkit: Devkit, home: Path, tmp_path: 
 def test_unknown_python_and_missing_files_are_named(devkit: Devkit, home: Path) -> None:
     assert "there is no Python 3.9.99" in failing(devkit, home, "--python", "3.9.99", "--paddle", "none")
     assert "there is no absent.txt" in failing(devkit, home, *BARE, "-r", "absent.txt")
-    assert "is no package" in failing(devkit, home, *BARE, "--with=--upgrade", status=2)
+    assert "is not a package" in failing(devkit, home, *BARE, "--with=--upgrade", status=2)
     assert "not understood" in failing(devkit, home, *HERE, "--paddle", "tpu", status=2)
 
 
@@ -250,7 +250,7 @@ def test_killed_creation_is_no_environment_and_is_begun_anew(
     assert "not whole" in used.err
     again = devkit("env", "create", "work", *BARE)
     assert again.status == 0, again.err
-    assert "begun anew" in again.err
+    assert "starting over" in again.err
     assert whole(home) == ["work"]
 
 

@@ -205,7 +205,7 @@ def test_lock_knows_a_wheel_by_its_bytes(devkit: Devkit, tmp_path: Path, index: 
     assert refused.status == 1
     assert "is not the wheel that was locked" in refused.err
     (tmp_path / "other.toml").write_text("format = 1\npython = '3.11'\npackages = ['--upgrade']\n")
-    assert "is no lock" in devkit("env", "create", "four", "--from", "other.toml").err
+    assert "is not a lock" in devkit("env", "create", "four", "--from", "other.toml").err
     assert devkit("env", "create", "four", "--from", "lock.toml", "--paddle", "cpu").status == 2
 
 
@@ -276,7 +276,7 @@ def test_adopting_again_brings_the_device_side_up_to_date(devkit: Devkit, work: 
 
 def test_what_is_no_environment_is_not_adopted(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    assert "is no environment" in devkit("env", "adopt", "folder").err
+    assert "is not an environment" in devkit("env", "adopt", "folder").err
     assert devkit("env", "adopt", "/usr").status == 1
 
 

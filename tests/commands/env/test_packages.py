@@ -68,7 +68,7 @@ def test_paths_are_the_users_and_no_name_is_the_projects_environment(
         (["install", "work"], "there is no"),
         (["install", "work", "-r", "absent.txt"], "there is no absent.txt"),
         (["install", "work", "-e", "absent"], "not the folder of a package"),
-        (["install", "work", "--", "--target=/x"], "is no package"),
+        (["install", "work", "--", "--target=/x"], "is not a package"),
     ],
 )
 @pytest.mark.usefixtures("work")

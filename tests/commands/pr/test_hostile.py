@@ -59,7 +59,7 @@ def test_a_hostile_word_is_refused_everywhere(clone: Clone, word: str) -> None:
     for line in lines if word in WORDS[:6] else lines[1:5:2]:
         said = clone.devkit(*line)
         if word == "" and line[-1] in {"--remote=", "--onto=", ""}:
-            continue  # an empty word is no word at all
+            continue  # an empty word is not a word at all
         if line[1] == "rebase" and word == "@{u}":
             continue  # that is a commit, and rightly so
         assert said.status in {1, 2}, (line, said.text)

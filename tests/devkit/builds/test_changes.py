@@ -111,7 +111,7 @@ def test_the_base_is_where_the_branch_left_a_remotes_develop_or_the_last_that_th
     assert changes.base(App(), tree) == changes.Base(second, "up/release/3.0")
     assert changes.base(App(), tree, "HEAD~4") == changes.Base(first, "HEAD~4")
     for word in ("nothing", "--all"):
-        with pytest.raises(UsageError, match="is no commit that this branch comes from"):
+        with pytest.raises(UsageError, match="is not a commit that this branch comes from"):
             changes.base(App(), tree, word)
 
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     [
         ('[build.profiles.x]\nextends = "nosuch"\n', "extends nosuch, which is none"),
         ('[build.profiles.x]\nextends = "x"\n', "extends itself"),
-        ("[build.profiles.x]\nflags = 3\n", "is no profile"),
-        ('[build.profiles.x]\noptions = { "A B" = "1" }\n', "is no profile"),
-        ("[build]\nprofiles = 3\n", "is no section"),
+        ("[build.profiles.x]\nflags = 3\n", "is not a profile"),
+        ('[build.profiles.x]\noptions = { "A B" = "1" }\n', "is not a profile"),
+        ("[build]\nprofiles = 3\n", "is not a section"),
         ("[build", "does not parse"),
     ],
 )

@@ -186,7 +186,7 @@ def test_a_proxy_that_is_silent_does_not_hold_up_the_doctor(monkeypatch: pytest.
 
 def test_a_proxy_that_is_no_url_is_told() -> None:
     (one,) = proxy.gather({"http_proxy": "http://h:port"}).proxies
-    assert one.complaint.startswith("it is no URL of a proxy")
+    assert one.complaint.startswith("it is not a URL of a proxy")
 
 
 class _Version(http.server.BaseHTTPRequestHandler):

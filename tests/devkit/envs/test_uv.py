@@ -83,7 +83,7 @@ def test_gpu_build_asks_paddles_index_first_and_a_given_index_alone() -> None:
 
 @pytest.mark.parametrize("url", ["index.example", "ftp://x/", "https://", "http://[::1", "http://h:port/"])
 def test_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         uv.check_url("--index-url", url)
 
 

@@ -76,7 +76,7 @@ def test_a_resumed_run_keeps_its_options_but_for_what_is_given_and_the_layout_of
 
 
 def test_only_training_is_resumed(tmp_path: Path) -> None:
-    with pytest.raises(DevkitError, match="is no training"):
+    with pytest.raises(DevkitError, match="is not a training"):
         resumed(RecordedRun(tmp_path, {"id": "a", "command": "bench attn", "arguments": {}}), OPTIONS, set())
 
 

@@ -1,4 +1,4 @@
-"""``devkit get`` from servers that are not alike, through proxies, and into what is no file or somebody's."""
+"""``devkit get`` from servers that are not alike, through proxies, and into what is not a file or somebody's."""
 
 from __future__ import annotations
 

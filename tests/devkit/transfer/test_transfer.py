@@ -286,7 +286,7 @@ def test_no_room_is_said_before_anything_is_sent(tmp_path: Path) -> None:
 def test_a_destination_that_is_none_says_so(source: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for destination in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(wire.Stopped, match="is no folder"):
+        with pytest.raises(wire.Stopped, match="is not a folder"):
             transfer(offer(source), destination)
     assert (tmp_path / "file").read_text() == "in the way"
 

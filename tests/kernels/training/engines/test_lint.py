@@ -56,7 +56,7 @@ def test_a_good_configuration_raises_no_alarm() -> None:
             lint(LAYERS, AXES, {**GOOD, "pp_config": {"split_spec": {"layers.1": "SplitPoint.BEGINNING"}}}),
             "SplitPoint.BEGINNING at 'layers.1'",
         ),
-        (lint(LAYERS, AXES, {**GOOD, "pp_config": {"split_spec": {"layers.9": "SplitPoint.END"}}}), "is no layer"),
+        (lint(LAYERS, AXES, {**GOOD, "pp_config": {"split_spec": {"layers.9": "SplitPoint.END"}}}), "is not a layer"),
     ],
 )
 def test_each_trap_is_named(found: list[str], complaint: str) -> None:
