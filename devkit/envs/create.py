@@ -18,6 +18,7 @@ from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_req
 from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.envs.resolve import Environment
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.files import explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -267,7 +268,8 @@ def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
         refuse_taken_now(planned)
         store.begin(folder)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            with explained(folder):
+                folder.parent.mkdir(parents=True, exist_ok=True)
             with _unpacked(app, planned):
                 made = _make(app, planned, run, verify=verify, begin=begin)
         except BaseException:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.process import TimedOut, fate
 from devkit.tryout.running import KILLED, WRONG
-from devkit.tryout.verdict import FileRuns, Judged, TestOutcome, judge_file
+from devkit.tryout.verdict import CaseOutcome, FileRuns, Judged, judge_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def _concerned(work: TryWork, name: str, command: list[str]) -> bool:
 
 def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Limits) -> FileRuns:
     if side.problem:
-        return FileRuns(({name: TestOutcome("not built", side.problem)},))
+        return FileRuns(({name: CaseOutcome("not built", side.problem)},))
     runs = []
     log = logs / f"{side.name}-ctest-{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.log"
     line = ["ctest", "--test-dir", str(side.folder / build), "--output-on-failure", "-R", f"^{re.escape(name)}$"]
@@ -91,10 +91,10 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
                 line, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
             )
         except TimedOut:
-            runs.append({name: TestOutcome("time", f"time: not done after {limits.limit_s:g} s")})
+            runs.append({name: CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
         except DevkitError as error:
-            runs.append({name: TestOutcome("refused", error.what)})
+            runs.append({name: CaseOutcome("refused", error.what)})
             break
         runs.append({name: outcome_of((done.stdout + done.stderr).decode(errors="replace"), done.status)})
         if runs[-1][name].state != "failed":
@@ -102,17 +102,17 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
     return FileRuns(tuple(runs), 0.0, str(log))
 
 
-def outcome_of(said: str, status: int) -> TestOutcome:
+def outcome_of(said: str, status: int) -> CaseOutcome:
     """Return how ctest says that a test went."""
     if "No tests were found" in said:
-        return TestOutcome("absent", "ctest does not know it")
+        return CaseOutcome("absent", "ctest does not know it")
     if NOT_RUN.search(said):
-        return TestOutcome("refused", "ctest found no program to run")
+        return CaseOutcome("refused", "ctest found no program to run")
     if SKIPPED.search(said):
-        return TestOutcome("skipped", "it skips itself")
+        return CaseOutcome("skipped", "it skips itself")
     if TIMEOUT.search(said):
-        return TestOutcome("time", "time: its own limit, as CMake holds it")
-    return TestOutcome("failed", _reason(said)) if status else TestOutcome("passed")
+        return CaseOutcome("time", "time: its own limit, as CMake holds it")
+    return CaseOutcome("failed", _reason(said)) if status else CaseOutcome("passed")
 
 
 def _reason(said: str) -> str:
@@ -126,12 +126,12 @@ def run_line(
 ) -> FileRuns:
     """Run a test file by the project's own line: ``{file}`` is the file, ``{report}`` a JUnit report that it writes."""
     if side.problem:
-        return FileRuns(({"": TestOutcome("not built", side.problem)},))
+        return FileRuns(({"": CaseOutcome("not built", side.problem)},))
     if not (side.folder / path).is_file():
-        return FileRuns(({"": TestOutcome("absent", "the file is not there")},))
+        return FileRuns(({"": CaseOutcome("absent", "the file is not there")},))
     logs.mkdir(parents=True, exist_ok=True)
     stem = path.replace("/", "-")
-    runs: list[dict[str, TestOutcome]] = []
+    runs: list[dict[str, CaseOutcome]] = []
     log = logs / f"{side.name}-{stem}.log"
     for number in range(max(limits.repeat, 1)):
         report = logs / f"{side.name}-{stem}-{number}.xml"
@@ -143,10 +143,10 @@ def run_line(
                 words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
             )
         except TimedOut:
-            runs.append({"": TestOutcome("time", f"time: not done after {limits.limit_s:g} s")})
+            runs.append({"": CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})
             break
         except DevkitError as error:
-            runs.append({"": TestOutcome("refused", error.what)})
+            runs.append({"": CaseOutcome("refused", error.what)})
             break
         said = (done.stdout + done.stderr).decode(errors="replace")
         if report.is_file():
@@ -156,29 +156,29 @@ def run_line(
         else:
             last = said.strip().splitlines()[-1:] or [fate(done.status)]
             state: State = "killed" if done.status in KILLED else "failed"
-            runs.append({path: TestOutcome(state, last[0]) if done.status else TestOutcome("passed")})
+            runs.append({path: CaseOutcome(state, last[0]) if done.status else CaseOutcome("passed")})
         if not runs[-1] or not (own or any(test_outcome.state in WRONG for test_outcome in runs[-1].values())):
             break
     return FileRuns(tuple(runs), 0.0, str(log))
 
 
-def parse_junit(text: str) -> dict[str, TestOutcome]:
+def parse_junit(text: str) -> dict[str, CaseOutcome]:
     """Return the tests of a JUnit report, which a test may have written: an unreadable one holds none."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        return {"": TestOutcome("error", "its report declares entities")}
+        return {"": CaseOutcome("error", "its report declares entities")}
     try:
         root = ET.fromstring(text)  # noqa: S314 - without a DOCTYPE there is nothing to expand
     except ET.ParseError as error:
-        return {"": TestOutcome("error", f"its report does not parse: {error}")}
+        return {"": CaseOutcome("error", f"its report does not parse: {error}")}
     found = {}
     for case in root.iter("testcase"):
         owner = case.get("classname", "").rpartition(".")[2]
         name = f"{owner}::{case.get('name')}" if owner[:1].isupper() else str(case.get("name"))
-        state = TestOutcome("passed")
+        state = CaseOutcome("passed")
         for child in case:
             if child.tag in {"failure", "error"}:
-                state = TestOutcome("failed", (child.get("message") or "").split("\n")[0])
+                state = CaseOutcome("failed", (child.get("message") or "").split("\n")[0])
             elif child.tag == "skipped":
-                state = TestOutcome("skipped", child.get("message") or "")
+                state = CaseOutcome("skipped", child.get("message") or "")
         found[name] = state
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.process import TimedOut, fate
-from devkit.tryout.verdict import FileRuns, TestOutcome
+from devkit.tryout.verdict import CaseOutcome, FileRuns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ CRASHES, LATE = 5, 1
 """How often a file is run on without a test that ended its process, or that took all the time."""
 KILLED = frozenset({-9, 137})
 """By whom, nobody knows: the kernel, for want of memory, most often."""
-UNENDED = TestOutcome("error", "it did not come to its end")
+UNENDED = CaseOutcome("error", "it did not come to its end")
 WRONG = frozenset({"failed", "error", "time", "killed"})
 
 
@@ -82,7 +82,7 @@ class Told:
         at: the test at which it ended.
     """
 
-    outcomes: dict[str, TestOutcome] = field(default_factory=dict)
+    outcomes: dict[str, CaseOutcome] = field(default_factory=dict)
     lines: dict[str, Lines] = field(default_factory=dict)
     done: bool = False
     seconds: float = 0.0
@@ -102,9 +102,9 @@ def parse_report(text: str) -> Told:
         if kind == "start":
             told.outcomes[event["test"]] = UNENDED
         elif kind == "end":
-            told.outcomes[event["test"]] = TestOutcome(event["state"], event["reason"])
+            told.outcomes[event["test"]] = CaseOutcome(event["state"], event["reason"])
         elif kind == "file":
-            told.outcomes[""] = TestOutcome(event["state"], event["reason"])
+            told.outcomes[""] = CaseOutcome(event["state"], event["reason"])
         elif kind == "lines":
             told.lines[event["file"]] = Lines(frozenset(event["statements"]), frozenset(event["missing"]))
         elif kind == "done":
@@ -161,10 +161,10 @@ def run_once(
         told.cut = why or "the process ended before its tests did"
         for name, outcome in told.outcomes.items():
             if outcome == UNENDED:
-                told.outcomes[name] = TestOutcome("failed" if state == "error" else state, told.cut)
+                told.outcomes[name] = CaseOutcome("failed" if state == "error" else state, told.cut)
                 told.at = name
         if not told.outcomes:
-            told.outcomes[""] = TestOutcome(state, told.cut)
+            told.outcomes[""] = CaseOutcome(state, told.cut)
     return told
 
 
@@ -214,9 +214,9 @@ def run_file(
         cover: the files whose lines are counted in the first run.
     """
     if side.problem:
-        return FileRuns(({"": TestOutcome("not built", side.problem)},)), {}
+        return FileRuns(({"": CaseOutcome("not built", side.problem)},)), {}
     if not (side.folder / path).is_file():
-        return FileRuns(({"": TestOutcome("absent", "the file is not there")},)), {}
+        return FileRuns(({"": CaseOutcome("absent", "the file is not there")},)), {}
     folder.mkdir(parents=True, exist_ok=True)
     stem = path.replace("/", "-").removesuffix(".py")[-STEM:]
     runs: list[Told] = []
@@ -237,7 +237,7 @@ def run_file(
     known = dict.fromkeys(name for told in runs for name in told.outcomes if name)
     for told in runs:
         for name in known if told.cut else ():
-            told.outcomes.setdefault(name, TestOutcome("cut", f"not reached: {told.cut}"))
+            told.outcomes.setdefault(name, CaseOutcome("cut", f"not reached: {told.cut}"))
     log = folder / f"{side.name}-{stem}-0a.log"
     cut = next((told.cut for told in runs if told.cut), "")
     return FileRuns(tuple(told.outcomes for told in runs), runs[0].seconds, str(log), cut), runs[0].lines

@@ -45,7 +45,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class TestOutcome:
+class CaseOutcome:
     """How a test went on one side, over all its runs."""
 
     state: State
@@ -63,7 +63,7 @@ class FileRuns:
         cut: why a run ended before all its tests had run.
     """
 
-    runs: tuple[Mapping[str, TestOutcome], ...]
+    runs: tuple[Mapping[str, CaseOutcome], ...]
     seconds: float = 0.0
     log: str = ""
     cut: str = ""
@@ -90,7 +90,7 @@ class Verdict:
     tests: tuple[Judged, ...] = field(default=())
 
 
-def merged(runs: Sequence[TestOutcome]) -> TestOutcome:
+def merged(runs: Sequence[CaseOutcome]) -> CaseOutcome:
     """Return what several runs of one test come to: one state, or ``flaky`` where they differ."""
     reached = [run for run in runs if run.state != "cut"] or list(runs)
     states = {test_outcome.state for test_outcome in reached}
@@ -99,14 +99,14 @@ def merged(runs: Sequence[TestOutcome]) -> TestOutcome:
     if states <= {"passed", "failed", "error", "time", "absent"} and "passed" in states:
         wrong = next(test_outcome for test_outcome in reached if test_outcome.state != "passed")
         bad = sum(test_outcome.state != "passed" for test_outcome in reached)
-        return TestOutcome("flaky", f"{bad} of {counted(len(reached), 'run')} failed: {wrong.reason}".rstrip(": "))
+        return CaseOutcome("flaky", f"{bad} of {counted(len(reached), 'run')} failed: {wrong.reason}".rstrip(": "))
     return next(test_outcome for test_outcome in reached if test_outcome.state != "passed")
 
 
-def outcomes(side: FileRuns) -> dict[str, TestOutcome]:
+def outcomes(side: FileRuns) -> dict[str, CaseOutcome]:
     """Return test → what its runs come to."""
     names = dict.fromkeys(name for run in side.runs for name in run)
-    absent = TestOutcome("absent")
+    absent = CaseOutcome("absent")
     return {name: merged([run.get(name) or run.get("") or absent for run in side.runs]) for name in names}
 
 
@@ -136,19 +136,19 @@ def judge_file(
     return found
 
 
-def _unreached(side: FileRuns) -> TestOutcome:
-    return TestOutcome("cut", f"not reached: {side.cut}") if side.cut else TestOutcome("absent")
+def _unreached(side: FileRuns) -> CaseOutcome:
+    return CaseOutcome("cut", f"not reached: {side.cut}") if side.cut else CaseOutcome("absent")
 
 
-def _of_file(path: str, base: TestOutcome | None, request: TestOutcome | None, own: Collection[str]) -> Judged:
-    nothing = TestOutcome("none")
+def _of_file(path: str, base: CaseOutcome | None, request: CaseOutcome | None, own: Collection[str]) -> Judged:
+    nothing = CaseOutcome("none")
     one, two = base or nothing, request or nothing
     if two.state == "none":
         return Judged(path, "", one.state, two.state, "not run", "no test in it")
     return _judge(path, "", one, two, before={""}, own=own)
 
 
-def could_not_run(outcome: TestOutcome, own: Collection[str]) -> str:
+def could_not_run(outcome: CaseOutcome, own: Collection[str]) -> str:
     """Return why a test did not run; empty where it passed or failed."""
     if outcome.state in {"failed", "error"}:
         missing = MISSING.search(outcome.reason)
@@ -168,7 +168,7 @@ def could_not_run(outcome: TestOutcome, own: Collection[str]) -> str:
     return "" if ran else said.get(outcome.state, outcome.reason or outcome.state)
 
 
-def missing_module(outcome: TestOutcome, own: Collection[str]) -> tuple[str, str]:
+def missing_module(outcome: CaseOutcome, own: Collection[str]) -> tuple[str, str]:
     """Return the module that a test missed, and the package of the plugin; empty where it missed none."""
     if not could_not_run(outcome, own).startswith("missing "):
         return "", ""
@@ -184,7 +184,7 @@ def missing_plugin(reason: str) -> str:
     return "pytest-asyncio" if ASYNC in reason else ""
 
 
-def lacking(base: TestOutcome, request: TestOutcome) -> str:
+def lacking(base: CaseOutcome, request: CaseOutcome) -> str:
     """Return what this machine lacks where a test fails for want of it on both sides; empty otherwise."""
     if {base.state, request.state} <= {"failed", "error"}:
         for pattern, what in ((NO_GPU, "needs a GPU"), (NO_NETWORK, "needs the network")):
@@ -203,7 +203,7 @@ def existed(name: str, before: Collection[str]) -> bool:
 
 
 def _judge(
-    path: str, name: str, base: TestOutcome, request: TestOutcome, *, before: Collection[str], own: Collection[str]
+    path: str, name: str, base: CaseOutcome, request: CaseOutcome, *, before: Collection[str], own: Collection[str]
 ) -> Judged:
     why = could_not_run(request, own) or lacking(base, request)
     word: Word

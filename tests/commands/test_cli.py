@@ -342,11 +342,12 @@ def test_under_nohup_a_hangup_changes_nothing(room: Room) -> None:
 @pytest.mark.parametrize(("ignored", "ends"), [([signal.SIGINT, signal.SIGQUIT], True), ([signal.SIGINT], False)])
 def test_an_interrupt_ends_what_a_script_put_in_the_background(room: Room, ignored: list[int], ends: bool) -> None:
     room.write("long", "import time\n\n\ndef command(ctx):\n    print('here', flush=True)\n    time.sleep(2)\n")
-    before = [signal.signal(number, signal.SIG_IGN) for number in ignored]
+    numbers = (signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL) for number in numbers]
     try:
         process = room.start("long")
     finally:
-        for number, handler in zip(ignored, before, strict=True):
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"

@@ -77,7 +77,7 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     assert "the curves part at step 1" in parted.err
     told = json.loads(devkit("train", "compare", ids[1, 0], ids[1, 1], "--json").out)
     assert (told["parted_at"], len(told["steps"])) == (1, 4)
-    assert told["cost"][0]["trained"] == told["cost"][0]["parameters"] == 135_008
+    assert told["cost"][0]["trained"] == told["cost"][0]["parameters"] == 109_120
     assert told["cost"][1]["tokens_per_s"] > 0
     assert "peak MiB of a rank" in parted.out
 

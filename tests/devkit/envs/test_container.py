@@ -246,7 +246,7 @@ def test_dockerfile_holds_what_was_asked_and_nothing_else() -> None:
     assert "pip install --no-cache-dir 'einops>=0.8' pytest" in text
     assert "proxy=" not in text.lower()
     assert "pip install" not in containers.template("work", "image:1", "as asked", [])
-    with pytest.raises(UsageError, match="no package"):
+    with pytest.raises(UsageError, match="not a package"):
         containers.template("work", "image:1", "as asked", ["x\nRUN rm -rf /"])
 
 

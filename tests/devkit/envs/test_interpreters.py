@@ -82,11 +82,11 @@ def test_unknown_pythons_say_what_there_is_and_what_to_type(app: App, tmp_path: 
     assert any("pyenv install 3.9.99" in remedy for remedy in none.value.remedies)
     with pytest.raises(DevkitError, match=r"3\.8 does not suit"):
         interpreters.find(app.runner, "3.8", (9, 13))
-    with pytest.raises(UsageError, match="no version and no path"):
+    with pytest.raises(UsageError, match="not a version and no path"):
         interpreters.find(app.runner, "snake", (9, 13))
     with pytest.raises(DevkitError, match="there is no"):
         interpreters.find(app.runner, str(tmp_path / "python"), (9, 13))
-    with pytest.raises(DevkitError, match="no CPython"):
+    with pytest.raises(DevkitError, match="not a CPython"):
         interpreters.find(app.runner, "/bin/true", (9, 13))
     with pytest.raises(DevkitError, match="is Python 3"):
         interpreters.find(app.runner, sys.executable, (MINOR + 1, MINOR + 1))

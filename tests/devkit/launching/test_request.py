@@ -37,7 +37,7 @@ def test_what_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("#!/bin/bash\npython train.py\n")
     with pytest.raises(DevkitError, match="there is no script"):
         Script.parse(["train.py"], tmp_path)
-    with pytest.raises(DevkitError, match="no Python script"):
+    with pytest.raises(DevkitError, match="not a Python script"):
         Script.parse(["run.sh"], tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from devkit.app import App
 from devkit.tryout.ctests import EMPTY, outcome_of
 from devkit.tryout.running import Limits, Side, Told, run_file, run_through
-from devkit.tryout.verdict import TestOutcome, missing_module, outcomes
+from devkit.tryout.verdict import CaseOutcome, missing_module, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -84,9 +84,9 @@ def test_a_test_that_hangs_leaves_the_others_their_word() -> None:
         del attempt
         attempts.append(list(skip))
         if not skip:
-            late = {"test_a": TestOutcome("passed"), "test_b": TestOutcome("time", "time: not done after 9 s")}
+            late = {"test_a": CaseOutcome("passed"), "test_b": CaseOutcome("time", "time: not done after 9 s")}
             return Told(late, cut="time: not done after 9 s", at="test_b")
-        return Told({"test_c": TestOutcome("passed")}, done=True)
+        return Told({"test_c": CaseOutcome("passed")}, done=True)
 
     whole = run_through(once)
     assert attempts == [[], ["test_a", "test_b"]]

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.tryout.verdict import FileRuns, Judged, TestOutcome, decide, judge_file, merged
+from devkit.tryout.verdict import CaseOutcome, FileRuns, Judged, decide, judge_file, merged
 
 if TYPE_CHECKING:
     from devkit.tryout.verdict import State
 
-PASSED, FAILED = TestOutcome("passed"), TestOutcome("failed", "AssertionError: 1 != 2")
-IMPORT = TestOutcome("error", "ImportError: cannot import name 'more' from 'ledger'")
+PASSED, FAILED = CaseOutcome("passed"), CaseOutcome("failed", "AssertionError: 1 != 2")
+IMPORT = CaseOutcome("error", "ImportError: cannot import name 'more' from 'ledger'")
 
 
-def words(base: TestOutcome, request: TestOutcome, *, before: set[str] | None = None) -> tuple[str, str]:
+def words(base: CaseOutcome, request: CaseOutcome, *, before: set[str] | None = None) -> tuple[str, str]:
     (found,) = judge_file(
         "test_a.py",
         FileRuns(({"test_a": base} if base.state != "error" else {"": base},)),
@@ -34,16 +34,16 @@ def words(base: TestOutcome, request: TestOutcome, *, before: set[str] | None = 
         (PASSED, FAILED, "broken"),
         (FAILED, FAILED, "still failing"),
         (IMPORT, PASSED, "fixed"),
-        (TestOutcome("flaky", "1 of 3 runs failed"), PASSED, "flaky"),
-        (PASSED, TestOutcome("flaky", "1 of 3 runs failed"), "flaky"),
+        (CaseOutcome("flaky", "1 of 3 runs failed"), PASSED, "flaky"),
+        (PASSED, CaseOutcome("flaky", "1 of 3 runs failed"), "flaky"),
     ],
 )
-def test_the_word_of_a_test_that_was_there(base: TestOutcome, request_: TestOutcome, word: str) -> None:
+def test_the_word_of_a_test_that_was_there(base: CaseOutcome, request_: CaseOutcome, word: str) -> None:
     assert words(base, request_)[0] == word
 
 
 @pytest.mark.parametrize(("base", "word"), [(FAILED, "fixed"), (PASSED, "new"), (IMPORT, "new")])
-def test_the_word_of_a_test_that_the_request_adds(base: TestOutcome, word: str) -> None:
+def test_the_word_of_a_test_that_the_request_adds(base: CaseOutcome, word: str) -> None:
     assert words(base, PASSED, before=set())[0] == word
 
 
@@ -63,11 +63,11 @@ def test_the_word_of_a_test_that_the_request_adds(base: TestOutcome, word: str) 
     ],
 )
 def test_what_did_not_run_says_why(state: State, reason: str, told: str) -> None:
-    assert words(PASSED, TestOutcome(state, reason)) == ("not run", told)
+    assert words(PASSED, CaseOutcome(state, reason)) == ("not run", told)
 
 
 def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
-    wrong = TestOutcome("failed", "ModuleNotFoundError: No module named 'ledger.money'")
+    wrong = CaseOutcome("failed", "ModuleNotFoundError: No module named 'ledger.money'")
     assert words(PASSED, wrong)[0] == "broken"
 
 
@@ -80,7 +80,7 @@ def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
     ],
 )
 def test_what_the_machine_lacks_on_both_sides_is_not_run_and_on_one_it_is_broken(reason: str, told: str) -> None:
-    lacks = TestOutcome("failed", reason)
+    lacks = CaseOutcome("failed", reason)
     assert words(lacks, lacks) == ("not run", told)
     assert words(PASSED, lacks) == ("broken", reason)
 
@@ -89,12 +89,12 @@ def test_what_the_machine_lacks_on_both_sides_is_not_run_and_on_one_it_is_broken
     ("state", "word"), [("time", "fixed"), ("killed", "fixed"), ("not built", "fixed"), ("skipped", "new")]
 )
 def test_what_did_not_run_before_and_passes_now(state: State, word: str) -> None:
-    assert words(TestOutcome(state, "why"), PASSED)[0] == word
+    assert words(CaseOutcome(state, "why"), PASSED)[0] == word
 
 
 def test_tests_that_a_crash_kept_from_running_are_not_lost() -> None:
     base = FileRuns(({"test_a": PASSED, "test_b": PASSED},))
-    request = FileRuns(({"test_a": TestOutcome("failed", "was ended by SIGSEGV")},), cut="was ended by SIGSEGV")
+    request = FileRuns(({"test_a": CaseOutcome("failed", "was ended by SIGSEGV")},), cut="was ended by SIGSEGV")
     found = judge_file("t.py", base, request, before={"test_a", "test_b"}, own=())
     assert [(judged.test, judged.verdict) for judged in found] == [("test_a", "broken"), ("test_b", "not run")]
     whole = FileRuns(({"test_a": PASSED},))
@@ -108,7 +108,7 @@ def test_a_file_that_ran_no_test_is_not_run() -> None:
 
 def test_runs_that_differ_are_flaky_and_a_crash_beside_failures_is_none() -> None:
     assert merged([PASSED, FAILED, PASSED]).state == "flaky"
-    assert merged([FAILED, TestOutcome("error", "was ended by SIGSEGV")]).state == "failed"
+    assert merged([FAILED, CaseOutcome("error", "was ended by SIGSEGV")]).state == "failed"
 
 
 def test_an_inherited_test_was_there_where_its_class_was() -> None:

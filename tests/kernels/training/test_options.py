@@ -41,7 +41,7 @@ from devkit.kernels.training.run import memory
         ({"mp": 2, "sequence_parallel": True, "seqlen": 33}, "does not divide over 2 ranks"),
         ({"mp": 0}, "--mp is 0"),
         ({"lora": 4, "lora_targets": "q_proj"}, "matches no product"),
-        ({"lora": 4, "lora_targets": "("}, "no regular expression"),
+        ({"lora": 4, "lora_targets": "("}, "not a regular expression"),
         ({"quick_lora": True}, "--quick-lora without --lora"),
         ({"lora": 4, "lora_alpha": -1.0}, "--lora-alpha is -1"),
         ({"init_from": "/nowhere"}, "/nowhere holds no model"),
