@@ -1,7 +1,7 @@
 """Show where a build's time went: the edges that all waited for, time by folder, what one header costs.
 
 Without a run it is the log of the build folder: the last time that each output was made. A run is what that build did,
-with what ccache spared and the memory that it took; two runs stand side by side, with the outputs that differ most.
+with what came from ccache and the memory that it took; two runs stand side by side, with the outputs that differ most.
 --trace writes Chrome's trace format (chrome://tracing, Perfetto).
 
 Example:  devkit build stats last
@@ -170,12 +170,12 @@ def took_cell(took: BuildMemory | None, field: str) -> str:
 
 
 def spared_text(spared: Ccache | None) -> str:
-    """Say what ccache spared."""
+    """Say how many compilations came from ccache."""
     if spared is None:
         return "this run's record has none: nothing went through ccache, or it is of an older devkit"
     share = f" ({significant(100 * spared.hits / spared.compilations)} %)" if spared.compilations else ""
     kinds = f"{spared.direct} direct and {spared.preprocessed} preprocessed hits, {spared.missed} missed"
-    text = f"{spared.hits} of {counted(spared.compilations, 'compilation')} spared{share}: {kinds}"
+    text = f"{spared.hits} cache hits of {counted(spared.compilations, 'compilation')}{share}: {kinds}"
     if spared.uncacheable:
         reasons = ", ".join(f"{name} {count}" for name, count in sorted(spared.uncacheable.items()))
         text += f"; {sum(spared.uncacheable.values())} uncacheable ({reasons})"

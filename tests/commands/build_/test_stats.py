@@ -45,7 +45,9 @@ def test_a_run_tells_what_ccache_spared_and_what_memory_it_took(devkit: Devkit, 
     }  # fmt: skip
     assert told["memory"]["largest_mib"] > 5
     shown = devkit("build", "stats", second["run"]).out
-    assert re.search(r"ccache  4 of 4 cache hits \(100 %\): \d direct and \d preprocessed hits, 0 missed", shown)
+    assert re.search(
+        r"ccache  4 cache hits of 4 compilations \(100 %\): \d direct and \d preprocessed hits, 0 missed", shown
+    )
     assert re.search(r"memory  .*the largest program [\d.]+ MiB \(as (the kernel counts|sampled)", shown)
     assert any("4 of 4 compilations from ccache" in each["text"] for each in second["outcomes"])
 

@@ -375,7 +375,7 @@ def test_container_of_somebody_elses_is_used_and_let_go_of(devkit: Devkit, engin
 def test_stop_and_root_and_images(devkit: Devkit, work: str, engine: Engine) -> None:
     assert devkit("env", "run", work, "--root", "--", "id", "-u").out == "0\n"
     assert devkit("env", "stop", work).err.endswith(f"✓ {work} stopped\n")
-    assert "was stopped already" in devkit("env", "stop", work).err
+    assert "is stopped already" in devkit("env", "stop", work).err
     assert devkit("env", "run", work, "--", "echo", "up").out == "up\n"
     assert devkit("env", "commit", work, "mine:1").status == 0
     assert [load["image"] for load in json.loads(devkit("env", "images", "--json").out)] == ["mine:1"]

@@ -96,7 +96,7 @@ def handle(request):
     if request["op"] != "gradients":
         return rank.handle(request)
     folder = Path(request["model"])
-    shape, model = shape_of(folder), model_of(folder, 8)
+    shape, model = shape_of(folder), model_of(folder, 64)
     vision, draw = shape.vision, np.random.default_rng(0)
     grids = [(4, 6), (2, 2), (4, 4)]  # two images in the first sequence, one in the second
     def image(grid):
