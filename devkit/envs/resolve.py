@@ -96,8 +96,8 @@ def _named(name: str, origin: str) -> Environment:
 
     if name == PROJECT_ENVIRONMENT:
         folder = project_environment(Path.cwd()) or Path.cwd() / name
-    else:
-        folder = Path(name).expanduser() if "/" in name or name in {".", ".."} else home() / name
+    else:  # no environment's name begins with a dot
+        folder = Path(name).expanduser() if "/" in name or name.startswith(".") else home() / name
     python = folder / "bin" / "python"
     if unfinished(folder):
         raise DevkitError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from devkit.app import App
 from devkit.envs import store
 from devkit.envs.places import home as envs
+from devkit.envs.resolve import resolve
 from devkit.errors import DevkitError, UsageError
 
 if TYPE_CHECKING:
@@ -88,3 +91,13 @@ def test_size_counts_what_is_not_shared(tmp_path: Path) -> None:
     assert alone >= 1_000_000
     (tmp_path / "two" / "big").hardlink_to(tmp_path / "one" / "big")
     assert store.own_size(tmp_path / "two") < 100_000
+
+
+def test_a_name_that_begins_with_a_dot_is_a_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / ".venv-peers" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    assert resolve(App().config, ".venv-peers").python == program
+    with pytest.raises(DevkitError, match=r"no environment named \.other"):
+        resolve(App().config, ".other")
