@@ -65,7 +65,7 @@ def make_plan(kinds: Sequence[str], build: Path) -> Plan:
     names = [each.name for each in KINDS]
     for kind in kinds:
         if kind not in names:
-            what = f"there is no kind {kind}"
+            what = f"unknown kind {kind}"
             raise UsageError(what, f"There is {', '.join(names)}.", "devkit build clean   shows each")
     paths = {kind: tuple(found(kind, build)) for kind in kinds}
     check_free(build)

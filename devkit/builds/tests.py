@@ -336,10 +336,10 @@ def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: 
     """Run a test that crashed once more under gdb, and return where: the frames of C++, then those of Python.
 
     Raises:
-        DevkitError: there is no gdb.
+        DevkitError: gdb is not installed.
     """
     if shutil.which("gdb", path=env.get("PATH")) is None:
-        raise DevkitError("there is no gdb", "It reads the stack of a crash.", "sudo apt install gdb")
+        raise DevkitError("gdb is not installed", "It reads the stack of a crash.", "sudo apt install gdb")
     if argv[0] == "ctest":
         return ""
     line = ["gdb", *GDB, "--args", argv[0], "-X", "faulthandler", *argv[1:]]

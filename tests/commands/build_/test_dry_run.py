@@ -102,7 +102,7 @@ def nothing(_project: Project) -> None:
         (("build", "--only", "verify"), nothing, "there is no"),
         (("build", "--from", "submodules", "-D", "WITH_PYTHON=OFF"), nothing, "this build makes no wheel"),
         (("build", "--offline"), nothing, "neither in the tree nor in the cache"),
-        (("build", "clean", "nonsense"), nothing, "there is no kind nonsense"),
+        (("build", "clean", "nonsense"), nothing, "unknown kind nonsense"),
         (("build", "sync"), nothing, "there is no"),
         (("build", "overlay", "--wheel", "installed"), nothing, ""),
         (("build", "overlay", "--remove"), nothing, ""),

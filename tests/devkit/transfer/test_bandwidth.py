@@ -21,7 +21,7 @@ def devkit(tmp_path: Path) -> Devkit:
     return starter(tmp_path)
 
 
-# Drops ssh's own words and gives the rest to a shell: what runs is this machine's python3.
+# Drops ssh's own words and gives the rest to a shell, as sshd does: what runs is this machine's python3.
 STAND_IN = (
     'import subprocess, sys\nrest = sys.argv[sys.argv.index("--") + 2:]\nsys.exit(subprocess.call(rest, shell=True))\n'
 )
