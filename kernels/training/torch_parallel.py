@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import nn
 
 from . import data
-from .torch_peer import Peer, attend, rotary
+from .torch_peer import Peer, attend, draw, rotary
 
 if TYPE_CHECKING:
     from .models.parameters import Shape
@@ -58,13 +58,7 @@ class Stage(nn.Module):
             self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         if self.part.last:
             self.norm = nn.RMSNorm(shape.width, shape.epsilon)
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
-        rates = shape.rope_base ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
-        angles = torch.outer(torch.arange(seqlen), rates)[None, :, None, :]
-        self.register_buffer("cos", torch.cos(angles), persistent=False)
-        self.register_buffer("sin", torch.sin(angles), persistent=False)
+        draw(self, shape, seqlen)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the stream, or logits."""

@@ -36,6 +36,17 @@ def attend(q_BSHD: Tensor, k_BSHD: Tensor, v_BSHD: Tensor) -> Tensor:
     return out.transpose(1, 2).flatten(2)
 
 
+def draw(model: nn.Module, shape: Shape, seqlen: int) -> None:
+    """Draw a model's weights, and give it the rotary tables cos and sin [1, S, 1, D / 2]."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, std=0.02)
+    rates = shape.rope_base ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
+    angles = torch.outer(torch.arange(seqlen), rates)[None, :, None, :]
+    model.register_buffer("cos", torch.cos(angles), persistent=False)
+    model.register_buffer("sin", torch.sin(angles), persistent=False)
+
+
 class Layer(nn.Module):
     """Attention and MLP, each added to the stream that it reads a norm of."""
 
@@ -69,13 +80,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList([Layer(shape) for _ in range(shape.layers)])
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.norm = nn.RMSNorm(shape.width, shape.epsilon)
-        for parameter in self.parameters():
-            if parameter.ndim > 1:
-                nn.init.normal_(parameter, std=0.02)
-        rates = shape.rope_base ** (-torch.arange(0, shape.head_dim, 2) / shape.head_dim)
-        angles = torch.outer(torch.arange(seqlen), rates)[None, :, None, :]
-        self.register_buffer("cos", torch.cos(angles), persistent=False)
-        self.register_buffer("sin", torch.sin(angles), persistent=False)
+        draw(self, shape, seqlen)
 
     def forward(self, tokens_BS: Tensor, labels_BS: Tensor) -> Tensor:
         """Return the mean cross entropy."""
