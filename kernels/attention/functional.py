@@ -4,8 +4,9 @@ Common to all: the dtype is float32, bfloat16 or float16, one for q, k and v; th
 AVX512_BF16, products are of bfloat16). head_dim is 1 to 256. Query head h reads key head h // (heads // kv_heads).
 A query that sees no key gives 0, moves nothing, and has a logsumexp of -inf. What is not a number stays so, in the rows
 that see it. Neither the number of threads nor their order changes a bit; another instruction set may. ``threads``
-defaults to OMP_NUM_THREADS, or to the processors this process may use. Gradients are those of q, k, v and through the
-logsumexp; a gradient of the second order, or of a mask, is refused. Under ``paddle.no_grad`` no history is kept.
+defaults to OMP_NUM_THREADS, or to the processors this process may use. Gradients are those of q, k, v, sinks and an
+added mask, through the logsumexp too; a gradient of the second order is refused. Under ``paddle.no_grad`` no history is
+kept.
 
 Sources: "FlashAttention-2" (Dao, 2023), algorithms 1 and 2; "FlashMask" (Wang et al., 2024).
 """
@@ -69,7 +70,8 @@ def flash_attention(
         causal: a query sees no key after the one opposite to it.
         scale: 1 / sqrt(head_dim) by default.
         mask: what fits [batch, heads, seqlen_q, seqlen_k] by broadcasting: of bool, where True means seen, or a float
-            that is added.
+            that is added. The gradient of what is added is summed in float32 over the batch and the heads that share
+            it; it takes [batch or 1, heads or 1, seqlen_q, seqlen_k] of memory.
         window: a query sees (left, right) keys beside the one opposite to it, or as many on both sides; -1 for all.
         align: which key is opposite to query i: i + seqlen_k - seqlen_q ("bottom_right", the last to the last, as in
             FlashAttention), or i ("top_left", as in Paddle's scaled_dot_product_attention).
@@ -194,8 +196,11 @@ def _attend(tensors: tuple[Tensor, ...], options: _Options, sinks: Tensor | None
         # A custom operator records its gradient under no_grad too.
         history = paddle.is_grad_enabled()
         tensors = tuple(None if x is None else _contiguous(x if history else x.detach()) for x in tensors)
+    operator, bias = OPERATOR, tensors[3]
+    if bias is not None and not bias.stop_gradient and _dtype(bias) in DTYPES:
+        operator, tensors = f"{OPERATOR}_biased", tensors[:4]
     run = paddle._C_ops._run_custom_op  # noqa: SLF001 - as Paddle's own generated wrappers do
-    out, lse, _ = run(OPERATOR, *tensors, options.scale, options.left, options.right, options.top_left, options.threads)
+    out, lse, _ = run(operator, *tensors, options.scale, options.left, options.right, options.top_left, options.threads)
     if sinks is not None:
         out, lse = _with_sinks(out, lse, sinks)
     return (out, lse) if return_lse else out
@@ -351,11 +356,6 @@ def _bias(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
     """Return a mask with four dimensions, each of size 1 or whole."""
     if _dtype(mask) not in ("bool", *DTYPES) or not _on_cpu(mask):
         raise Refusal(f"a mask must be bool, {' or '.join(DTYPES)}, on the CPU", f"It is {_dtype(mask)}.")
-    if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not mask.stop_gradient:
-        raise Refusal(
-            "devkit_cpu has no gradient of a mask",
-            "The mask asks for one (stop_gradient is False), and it would be dropped in silence.",
-        )
     whole = [q.shape[0], q.shape[2], q.shape[1], k.shape[1]]
     shape = [1] * (len(whole) - mask.ndim) + list(mask.shape)
     if len(shape) != len(whole) or not all(size == 1 or _same(size, full) for size, full in zip(shape, whole)):

@@ -1,7 +1,7 @@
 """``enable()``: Paddle's own functions compute with ours on CPUs, ``disable()``: as before.
 
-What ours do not take goes to Paddle's function as it came: tensors elsewhere or of another dtype, dropout, a mask that
-asks for a gradient, a result that only Paddle's gives.
+What ours do not take goes to Paddle's function as it came: tensors elsewhere or of another dtype, dropout, a result
+that only Paddle's gives.
 """
 
 from __future__ import annotations

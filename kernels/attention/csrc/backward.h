@@ -51,20 +51,67 @@ class Turns {
   std::atomic<int64_t>* turn_;
 };
 
+// The heads that share a bias add their shares to its gradient in turn, the batch's first sequence first: a turn for
+// each of its slices, tiles of queries and blocks of keys.
+class BiasTurns {
+ public:
+  BiasTurns(const Problem& p, const BiasGradient& gradient)
+      : gradient_(gradient),
+        heads_(p.heads),
+        slices_of_batch_(gradient.head_stride == 0 ? 1 : p.heads),
+        tiles_(DivideUp(p.seqlen_q, kQueries)),
+        blocks_(DivideUp(p.seqlen_k, kKeys)),
+        shared_(gradient.data != nullptr && (gradient.batch_stride == 0 || gradient.head_stride == 0)),
+        count_(shared_ ? (gradient.batch_stride == 0 ? 1 : p.batch) * slices_of_batch_ * tiles_ * blocks_ : 0),
+        memory_(count_ * 2),
+        turn_(reinterpret_cast<std::atomic<int64_t>*>(memory_.get())) {
+    for (int64_t i = 0; i < count_; ++i) turn_[i].store(0, std::memory_order_relaxed);
+  }
+
+  void WaitFor(int64_t b, int64_t h, int64_t tile, int64_t block) {
+    if (!shared_) return;
+    const int64_t before = gradient_.head_stride != 0 ? b : gradient_.batch_stride != 0 ? h : b * heads_ + h;
+    const std::atomic<int64_t>& turn = turn_[At(b, h, tile, block)];
+    for (int64_t spins = 1; turn.load(std::memory_order_acquire) != before; ++spins) {
+      if (spins % 1024 == 0) sched_yield();
+      Pause();
+    }
+  }
+  void Next(int64_t b, int64_t h, int64_t tile, int64_t block) {
+    if (shared_) turn_[At(b, h, tile, block)].fetch_add(1, std::memory_order_release);
+  }
+
+ private:
+  int64_t At(int64_t b, int64_t h, int64_t tile, int64_t block) const {
+    const int64_t slice =
+        (gradient_.batch_stride == 0 ? 0 : b * slices_of_batch_) + (gradient_.head_stride == 0 ? 0 : h);
+    return (slice * tiles_ + tile) * blocks_ + block;
+  }
+  const BiasGradient& gradient_;
+  const int64_t heads_, slices_of_batch_, tiles_, blocks_;
+  const bool shared_;
+  const int64_t count_;
+  Buffer memory_;
+  std::atomic<int64_t>* turn_;
+};
+
 struct QueryHead {
   View view;
+  int64_t index;
   int64_t turn;  // of its first tile
   Rows q, dout;
   const float *shift, *reciprocal, *delta;
   float* dq;
+  float* dbias;  // [seqlen_q, seqlen_k], or null
 };
 
 template <class Word>
 class KeyBlock {
  public:
-  KeyBlock(const Problem& problem, Turns& turns)
+  KeyBlock(const Problem& problem, Turns& turns, BiasTurns& bias_turns)
       : problem_(problem),
         turns_(turns),
+        bias_turns_(bias_turns),
         scale_(problem.scale),
         dim_(problem.head_dim),
         words_(DivideUp(dim_, Word::kPerWord)),
@@ -129,7 +176,10 @@ class KeyBlock {
     for (int64_t strip = 0; strip < rows; strip += kRows)
       strips_[strip / kRows] =
           view_->OfStrip(row + strip, row + Least(strip + kRows, rows), key_, key_ + count_);
-    WeightsAndScoreGradients(row, rows);
+    const int64_t batch = view_->sequence.index;
+    bias_turns_.WaitFor(batch, head.index, tile, block_);
+    WeightsAndScoreGradients(row, rows, head.dbias);
+    bias_turns_.Next(batch, head.index, tile, block_);
     AddToKeys(row, rows);
     QueryGradients(rows);
 
@@ -156,7 +206,7 @@ class KeyBlock {
   }
 
   // p = exp(s - shift) / sum and ds = p (dp - delta), where dp = dout v^T; 0 where a query does not see a key.
-  void WeightsAndScoreGradients(int64_t row, int64_t rows) {
+  void WeightsAndScoreGradients(int64_t row, int64_t rows, float* dbias) {
     const bool biased = view_->bias.Any();
     const Vec scale = Broadcast(biased ? 1.0f : scale_.sign * scale_.size);
     for (int64_t column = 0; column < count_; column += kColumns) {
@@ -192,7 +242,18 @@ class KeyBlock {
         }
         if (seen == Seen::kSome) tile = OfSeen(tile, row + strip, column);
         KeepScoreGradients(tile, strip, column);
+        if (dbias != nullptr) AddToBias(tile, row + strip, Least(kRows, rows - strip), column, dbias);
       }
+    }
+  }
+
+  void AddToBias(const MicroTile& ds, int64_t row, int64_t rows, int64_t column, float* dbias) const {
+    const int64_t seqlen_k = view_->sequence.seqlen_k, count = Least(kColumns, count_ - column);
+    for (int64_t r = 0; r < rows; ++r) {
+      float* to = dbias + (row + r) * seqlen_k + key_ + column;
+      float values[kColumns];
+      for (int64_t half = 0; half < kHalves; ++half) Store(values + half * kLanes, ds.at[r][half]);
+      for (int64_t c = 0; c < count; ++c) to[c] += values[c];
     }
   }
 
@@ -312,6 +373,7 @@ class KeyBlock {
 
   const Problem& problem_;
   Turns& turns_;
+  BiasTurns& bias_turns_;
   const Scale scale_;
   const int64_t dim_, words_, padded_;
   const View* view_ = nullptr;
@@ -343,7 +405,8 @@ void RowSums(const Problem& p, const T* out, const T* dout, const float* dlse, f
 }
 
 inline void Backward(const Problem& p, const void* q, const void* k, const void* v, const void* out,
-                     const float* statistics, const void* dout, const float* dlse, void* dq, void* dk, void* dv) {
+                     const float* statistics, const void* dout, const float* dlse, void* dq, void* dk, void* dv,
+                     const BiasGradient& dbias) {
   const int64_t rows = p.heads * p.total_q, count = rows * p.head_dim, group = p.heads / p.kv_heads;
   const int64_t query_stride = p.heads * p.head_dim, key_stride = p.kv_heads * p.head_dim;
   const Buffer delta(rows);
@@ -377,6 +440,7 @@ inline void Backward(const Problem& p, const void* q, const void* k, const void*
       if (block * kKeys < SequenceOf(p, b).seqlen_k) item_at[at++] = {b, block, 0};
 
   Turns turns(tiles);
+  BiasTurns bias_turns(p, dbias);
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(p.threads)
   {
@@ -392,7 +456,7 @@ inline void Backward(const Problem& p, const void* q, const void* k, const void*
           turns.Start(first_tile[b] + h * count_of_tiles + tile, view, tile);
       }
     }
-    KeyBlock<ChosenWord> worker(p, turns);
+    KeyBlock<ChosenWord> worker(p, turns, bias_turns);
     for (int64_t item = next++; item < items * p.kv_heads; item = next++) {
       const Item& work = item_at[item / p.kv_heads];
       const int64_t kv_head = item % p.kv_heads;
@@ -401,9 +465,11 @@ inline void Backward(const Problem& p, const void* q, const void* k, const void*
       worker.Start(s, work.block, Rows::In(k, kv, key_stride, p.dtype), Rows::In(v, kv, key_stride, p.dtype));
       for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
         const int64_t at = s.first_q * query_stride + h * p.head_dim, row = RowOf(p, s, h);
-        worker.Visit({columns.Of(p, s, h), first_tile[work.sequence] + h * DivideUp(s.seqlen_q, kQueries),
-                      Rows::In(q, at, query_stride, p.dtype), Rows::In(dout, at, query_stride, p.dtype), statistics + row, statistics + rows + row,
-                      delta.get() + row, sums + at});
+        float* gradient = dbias.data;
+        if (gradient != nullptr) gradient += s.index * dbias.batch_stride + h * dbias.head_stride;
+        worker.Visit({columns.Of(p, s, h), h, first_tile[work.sequence] + h * DivideUp(s.seqlen_q, kQueries),
+                      Rows::In(q, at, query_stride, p.dtype), Rows::In(dout, at, query_stride, p.dtype),
+                      statistics + row, statistics + rows + row, delta.get() + row, sums + at, gradient});
       }
       worker.Finish(Rows::In(dk, kv, key_stride, p.dtype), Rows::In(dv, kv, key_stride, p.dtype));
     }

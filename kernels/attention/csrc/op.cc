@@ -195,12 +195,12 @@ std::vector<Tensor> AttentionForward(const Tensor& q, const Tensor& k, const Ten
   return {out, lse, statistics};
 }
 
-std::vector<Tensor> AttentionBackward(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& bias,
-                                      const MaybeTensor& columns, const MaybeTensor& cu_q, const MaybeTensor& cu_k,
-                                      const Tensor& out, const Tensor& statistics, const Tensor& dout,
-                                      const Tensor& dlse, float scale, int64_t left, int64_t right, bool top_left,
-                                      int threads) {
-  const auto p = ProblemOf(q, k, v, bias, columns, cu_q, cu_k, {scale, left, right, top_left, threads});
+// The gradients of q, k and v; that of the bias is added to dbias, where there is one.
+std::vector<Tensor> Gradients(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& bias,
+                              const MaybeTensor& columns, const MaybeTensor& cu_q, const MaybeTensor& cu_k,
+                              const Tensor& out, const Tensor& statistics, const Tensor& dout, const Tensor& dlse,
+                              const Options& options, const devkit::BiasGradient& dbias) {
+  const auto p = ProblemOf(q, k, v, bias, columns, cu_q, cu_k, options);
   // Paddle gives nothing for what has no gradient.
   const Tensor given = dout.defined() ? dout : paddle::full(q.shape(), 0, q.dtype(), q.place());
   PD_CHECK(given.shape() == q.shape() && given.dtype() == q.dtype(), "The gradient of out must be like out.");
@@ -212,8 +212,44 @@ std::vector<Tensor> AttentionBackward(const Tensor& q, const Tensor& k, const Te
     Clear(dv);
   }
   Chosen(p.dtype).backward(p, Data(q), Data(k), Data(v), Data(out), statistics.data<float>(), Data(given),
-                           dlse.defined() ? dlse.data<float>() : nullptr, Data(dq), Data(dk), Data(dv));
+                           dlse.defined() ? dlse.data<float>() : nullptr, Data(dq), Data(dk), Data(dv), dbias);
   return {dq, dk, dv};
+}
+
+std::vector<Tensor> AttentionBackward(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& bias,
+                                      const MaybeTensor& columns, const MaybeTensor& cu_q, const MaybeTensor& cu_k,
+                                      const Tensor& out, const Tensor& statistics, const Tensor& dout,
+                                      const Tensor& dlse, float scale, int64_t left, int64_t right, bool top_left,
+                                      int threads) {
+  return Gradients(q, k, v, bias, columns, cu_q, cu_k, out, statistics, dout, dlse,
+                   {scale, left, right, top_left, threads}, {});
+}
+
+// The sums over the dimensions of [batch, heads, seqlen_q, seqlen_k] that are 1 in `shape`.
+Tensor SummedTo(const std::vector<int64_t>& shape, Tensor whole) {
+  for (int64_t axis = 0; axis < 4; ++axis)
+    if (shape[axis] == 1 && whole.shape()[axis] != 1)
+      whole = paddle::experimental::sum(whole, {axis}, whole.dtype(), true);
+  return whole;
+}
+
+std::vector<Tensor> BiasedForward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias, float scale,
+                                  int64_t left, int64_t right, bool top_left, int threads) {
+  return AttentionForward(q, k, v, bias, {}, {}, {}, scale, left, right, top_left, threads);
+}
+
+std::vector<Tensor> BiasedBackward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& bias,
+                                   const Tensor& out, const Tensor& statistics, const Tensor& dout, const Tensor& dlse,
+                                   float scale, int64_t left, int64_t right, bool top_left, int threads) {
+  const auto shape = bias.shape();
+  const int64_t slice = q.shape()[1] * k.shape()[1];
+  Tensor dbias = paddle::full({shape[0], shape[1], q.shape()[1], k.shape()[1]}, 0, paddle::DataType::FLOAT32, q.place());
+  auto gradients = Gradients(q, k, v, bias, {}, {}, {}, out, statistics, dout, dlse,
+                             {scale, left, right, top_left, threads},
+                             {dbias.data<float>(), shape[0] == 1 ? 0 : shape[1] * slice, shape[1] == 1 ? 0 : slice});
+  dbias = SummedTo(shape, dbias);
+  gradients.push_back(bias.dtype() == dbias.dtype() ? dbias : paddle::experimental::cast(dbias, bias.dtype()));
+  return gradients;
 }
 
 // Backward with the logsumexp of a wider attention.
@@ -229,13 +265,20 @@ std::vector<Tensor> PartBackward(const Tensor& q, const Tensor& k, const Tensor&
     statistics.data<float>()[i] = blind ? -x : x * 1.4426950408889634f;
     statistics.data<float>()[lse.numel() + i] = blind ? 0.0f : 1.0f;
   }
-  return AttentionBackward(q, k, v, {}, {}, {}, {}, out, statistics, dout, Tensor(), scale, left, right, top_left,
-                           threads);
+  return Gradients(q, k, v, {}, {}, {}, {}, out, statistics, dout, Tensor(), {scale, left, right, top_left, threads},
+                   {});
 }
 
 std::vector<Tensor> NoSecondOrder(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                   const Tensor&, const Tensor&, float, int64_t, int64_t, bool, int) {
   PD_THROW("devkit_cpu has no gradient of the second order: where create_graph=True is needed, use Paddle's attention.");
+}
+
+std::vector<Tensor> NoSecondOrderBiased(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor&,
+                                        const Tensor& dout, const Tensor& ddq, const Tensor& ddk, const Tensor& ddv,
+                                        const Tensor&, float scale, int64_t left, int64_t right, bool top_left,
+                                        int threads) {
+  return NoSecondOrder(q, k, v, dout, ddq, ddk, ddv, scale, left, right, top_left, threads);
 }
 
 using Shape = std::vector<int64_t>;
@@ -254,6 +297,14 @@ std::vector<Type> InferTypes(const Type& q, const Type&, const Type&, const padd
                              const paddle::optional<Type>&, const paddle::optional<Type>&,
                              const paddle::optional<Type>&) {
   return {q, Type::FLOAT32, Type::FLOAT32};
+}
+
+std::vector<Shape> InferBiasedShapes(const Shape& q, const Shape& k, const Shape& v, const Shape&) {
+  return InferShapes(q, k, v, {}, {}, {}, {});
+}
+
+std::vector<Type> InferBiasedTypes(const Type& q, const Type& k, const Type& v, const Type&) {
+  return InferTypes(q, k, v, {}, {}, {}, {});
 }
 
 std::vector<std::vector<int64_t>> InferGradShapes(const std::vector<int64_t>& q, const std::vector<int64_t>& k,
@@ -301,6 +352,28 @@ PD_BUILD_DOUBLE_GRAD_OP(devkit_flash_attention)
     .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad(paddle::Grad("Out"))})
     .Attrs({"scale: float", "left: int64_t", "right: int64_t", "top_left: bool", "threads: int"})
     .SetKernelFn(PD_KERNEL(NoSecondOrder));
+
+// The same with a bias that has a gradient.
+PD_BUILD_OP(devkit_flash_attention_biased)
+    .Inputs({"Q", "K", "V", "Bias"})
+    .Outputs({"Out", "Lse", "Statistics"})
+    .Attrs({"scale: float", "left: int64_t", "right: int64_t", "top_left: bool", "threads: int"})
+    .SetKernelFn(PD_KERNEL(BiasedForward))
+    .SetInferShapeFn(PD_INFER_SHAPE(InferBiasedShapes))
+    .SetInferDtypeFn(PD_INFER_DTYPE(InferBiasedTypes));
+
+PD_BUILD_GRAD_OP(devkit_flash_attention_biased)
+    .Inputs({"Q", "K", "V", "Bias", "Out", "Statistics", paddle::Grad("Out"), paddle::Grad("Lse")})
+    .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad("Bias")})
+    .Attrs({"scale: float", "left: int64_t", "right: int64_t", "top_left: bool", "threads: int"})
+    .SetKernelFn(PD_KERNEL(BiasedBackward));
+
+PD_BUILD_DOUBLE_GRAD_OP(devkit_flash_attention_biased)
+    .Inputs({"Q", "K", "V", "Bias", paddle::Grad("Out"), paddle::Grad(paddle::Grad("Q")),
+             paddle::Grad(paddle::Grad("K")), paddle::Grad(paddle::Grad("V")), paddle::Grad(paddle::Grad("Bias"))})
+    .Outputs({paddle::Grad("Q"), paddle::Grad("K"), paddle::Grad("V"), paddle::Grad(paddle::Grad("Out"))})
+    .Attrs({"scale: float", "left: int64_t", "right: int64_t", "top_left: bool", "threads: int"})
+    .SetKernelFn(PD_KERNEL(NoSecondOrderBiased));
 
 // What Python calls directly. A dtype is a devkit::Dtype.
 

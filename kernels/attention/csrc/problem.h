@@ -19,6 +19,13 @@ struct Bias {
   int64_t strides[4];
 };
 
+// The gradient of a Bias of floats, [batch or 1, heads or 1, seqlen_q, seqlen_k]: zeros that backward adds to, in one
+// order whatever the threads. A stride of 0 is that of a dimension that the bias does not have.
+struct BiasGradient {
+  float* data;  // or null
+  int64_t batch_stride, head_stride;
+};
+
 // FlashMask: column j hides the rows from columns[j][0] to before [j][1], and those from [j][2] to before [j][3].
 // [batch, heads, seqlen_k, 4], where heads is 1, kv_heads or heads.
 struct Columns {
@@ -63,14 +70,15 @@ struct Decode {
 // lse [batch, heads, seqlen_q] or [heads, total_q]: each row's logarithm of the sum of exponentials, -inf for a row
 // that sees nothing, whose out is 0. statistics, two such arrays: what forward subtracted from a row's scores (times
 // log2 e), and the reciprocal of the sum of what was left, so that backward finds the very weights of forward; an lse
-// of whatever origin gives them too, as (lse * log2 e, 1). dlse is the gradient of lse, or null. Neither the number of
-// threads nor their order changes a bit.
+// of whatever origin gives them too, as (lse * log2 e, 1). dlse is the gradient of lse, or null. A gradient of the bias
+// goes without columns and cu_q. Neither the number of threads nor their order changes a bit.
 struct Kernels {
   const char* name;
   void (*forward)(const Problem& problem, const void* q, const void* k, const void* v, void* out, float* lse,
                   float* statistics);
   void (*backward)(const Problem& problem, const void* q, const void* k, const void* v, const void* out,
-                   const float* statistics, const void* dout, const float* dlse, void* dq, void* dk, void* dv);
+                   const float* statistics, const void* dout, const float* dlse, void* dq, void* dk, void* dv,
+                   const BiasGradient& dbias);
   void (*decode)(const Decode& problem, const void* q, const void* keys, const void* values, void* out, float* lse);
   // GFLOP/s of `threads` threads together on registers alone.
   double (*peak)(int threads, double seconds);
