@@ -31,6 +31,10 @@ class Bias(ctypes.Structure):
     _fields_ = [("data", Address), ("dtype", ctypes.c_int32), ("strides", ctypes.c_int64 * 4)]
 
 
+class BiasGradient(ctypes.Structure):
+    _fields_ = [("data", Address), ("batch_stride", ctypes.c_int64), ("head_stride", ctypes.c_int64)]
+
+
 class Columns(ctypes.Structure):
     _fields_ = [("data", Address), ("heads", ctypes.c_int64)]
 
@@ -54,7 +58,7 @@ class Kernels(ctypes.Structure):
     _fields_ = [
         ("name", ctypes.c_char_p),
         ("forward", ctypes.CFUNCTYPE(None, *[Address] * 7)),
-        ("backward", ctypes.CFUNCTYPE(None, *[Address] * 11)),
+        ("backward", ctypes.CFUNCTYPE(None, *[Address] * 12)),
         ("decode", Address),
         ("peak", ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_int, ctypes.c_double)),
         ("read", Address),
@@ -78,7 +82,10 @@ def wide(x: np.ndarray[Any, Any], dtype: str) -> np.ndarray[Any, Any]:
     return (x.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else x.astype(np.float32)
 
 
-def run(kernels: Kernels, case: Case, threads: int = 2, left: int = UNBOUNDED) -> Result:
+def run(
+    kernels: Kernels, case: Case, threads: int = 2, left: int = UNBOUNDED, dbias: np.ndarray[Any, Any] | None = None
+) -> Result:
+    """Run both passes; ``dbias``, [seqlen_q, seqlen_k] of zeros, gets the gradient of what would be added."""
     inputs = arrays(case)
     q, k, v, dout = (narrow(x, case.dtype) for x in (inputs.q, inputs.k, inputs.v, inputs.dout))
     problem = Problem(
@@ -103,7 +110,8 @@ def run(kernels: Kernels, case: Case, threads: int = 2, left: int = UNBOUNDED) -
     address = ctypes.byref(problem)
     kernels.forward(address, *(x.ctypes.data for x in (q, k, v, out, lse, statistics)))
     given = [x.ctypes.data for x in (q, k, v, out, statistics, dout)]
-    kernels.backward(address, *given, None, *(x.ctypes.data for x in (dq, dk, dv)))
+    gradient = BiasGradient(None if dbias is None else dbias.ctypes.data, 0, 0)
+    kernels.backward(address, *given, None, *(x.ctypes.data for x in (dq, dk, dv)), ctypes.byref(gradient))
     return Result(*(wide(x, case.dtype) for x in (out, dq, dk, dv)))
 
 
@@ -122,7 +130,28 @@ def test_sixteen_lanes_and_pairs_of_bfloat16_are_right(tmp_path: Path, name: str
             assert compare(found, expected(case, arrays(case))).complaint == ""
             again = run(kernels, case, threads=5)
             assert all(np.array_equal(getattr(found, part), getattr(again, part)) for part in ("out", "dq", "dk", "dv"))
+    case = replace(CASE, heads=2, dtype=dtypes[0])
+    dbias = np.zeros((case.seqlen_q, case.seqlen_k), np.float32)
+    run(kernels, case, dbias=dbias)
+    exact = shared_bias_gradient(case)
+    assert np.abs(dbias - exact).max() <= (1e-2 if name == "pairs" else 1e-5) * np.abs(exact).max()
     assert kernels.peak(1, 0.01) > 0
+
+
+def shared_bias_gradient(case: Case) -> np.ndarray[Any, Any]:
+    """Return the gradient, in float64, of what would be added to the scores of all heads of a batch alike."""
+    inputs = arrays(case)
+    q, k, v, dout = (
+        rounded(x, case.dtype).astype(np.float64).transpose(0, 2, 1, 3)
+        for x in (inputs.q, inputs.k, inputs.v, inputs.dout)
+    )
+    scores = q @ k.transpose(0, 1, 3, 2) * case.head_dim**-0.5
+    rows, keys = np.indices(scores.shape[2:])
+    scores = np.where(keys > rows + case.seqlen_k - case.seqlen_q, -np.inf, scores)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    slopes = dout @ v.transpose(0, 1, 3, 2)
+    return (weights * (slopes - (weights * slopes).sum(-1, keepdims=True))).sum((0, 1))
 
 
 @pytest.fixture
