@@ -186,8 +186,8 @@ def ci_variables(app: App) -> dict[str, str]:
 def changed_operators(runner: Runner, root: Path, commit: str) -> list[str]:
     """Return the operators whose kernels or YAML entries differ from a commit."""
     found = changes.lines(runner, root, commit, ("paddle/",))
-    yaml = [path for path in found if path.startswith(tree.YAML) and path.endswith(".yaml")]
-    return tree.touched(found, {path: (root / path).read_text("utf-8", "replace") for path in yaml})
+    read = [path for path in found if tree.is_read(path)]
+    return tree.touched(found, {path: (root / path).read_text("utf-8", "replace") for path in read})
 
 
 def choose(

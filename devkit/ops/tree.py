@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
 YAML = ("paddle/phi/ops/yaml", "paddle/phi/api/yaml")
@@ -18,6 +18,10 @@ TESTS = ("test", "python/paddle/fluid/tests/unittests")
 SHOWN = 40
 ENTRY = re.compile(r"^- (?P<kind>op|backward_op|api|backward_api)\s*:\s*(?P<name>\w+)", re.MULTILINE)
 KERNEL_FILE = re.compile(r"(?:^|/)kernels/(?:.*/)?(?P<op>\w+?)(?:_grad)?_kernel(?:_impl)?\.\w+$")
+TABLE = re.compile(r"(?:^|/)[\w.]*(?:ops|backward)\w*\.ya?ml$")
+KERNEL_FUNCTION = re.compile(r"^\s*(?:PADDLE_API\s+)?(?:inline\s+)?void (?P<name>[A-Z]\w*)Kernel\(")
+REGISTRATION = re.compile(r"PD_REGISTER_(?:STRUCT_)?KERNEL(?:_FOR_ALL_DTYPE)?\(\s*(?P<name>\w+)", re.DOTALL)
+GRADIENT = re.compile(r"(?:_double|_triple)?(?:_grad)+$")
 
 
 @dataclass(frozen=True)
@@ -104,20 +108,49 @@ def entries(root: Path) -> list[OperatorEntry]:
     return found
 
 
-def touched(changes: dict[str, frozenset[int]], texts: dict[str, str]) -> list[str]:
+def is_read(path: str) -> bool:
+    """Tell whether ``touched`` reads a file: a table of operators, or the source of a kernel."""
+    return bool(TABLE.search(path) or KERNEL_FILE.search(path))
+
+
+def touched(changes: Mapping[str, Collection[int]], texts: Mapping[str, str]) -> list[str]:
     """Return the operators whose kernels or YAML entries are among changed lines.
 
+    A kernel's file stands for the operator of its name where its text is not given, or no kernel is at those lines.
+
     Args:
-        changes: file → its changed lines, as they stand now.
-        texts: YAML file → what it holds now.
+        changes: file → its changed lines, on one side of the change.
+        texts: file → what it holds on that side.
     """
-    found = {match["op"] for path in changes if (match := KERNEL_FILE.search(path))}
-    for path, text in texts.items():
-        lines = changes.get(path, frozenset())
-        for entry in parse_entries(text, path):
-            if any(entry.first <= number <= entry.last for number in lines):
-                found.add(entry.forward or entry.name)
+    found: set[str] = set()
+    for path, lines in changes.items():
+        text = texts.get(path, "")
+        if match := KERNEL_FILE.search(path):
+            found |= _kernels_at(text, lines) or {match["op"]}
+        elif TABLE.search(path):
+            for entry in parse_entries(text, path):
+                if any(entry.first <= number <= entry.last for number in lines):
+                    found.add(GRADIENT.sub("", entry.forward or entry.name))
     return sorted(found)
+
+
+def _kernels_at(text: str, lines: Collection[int]) -> set[str]:
+    """Return the operators of the kernels' functions and registrations that hold some lines of a file."""
+    rows = text.split("\n")
+    starts: list[tuple[int, str]] = []
+    for number, row in enumerate(rows, 1):
+        if match := KERNEL_FUNCTION.match(row):
+            name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", match["name"]).lower()
+        elif match := REGISTRATION.match("\n".join(rows[number - 1 : number + 1])):
+            name = match["name"]
+        else:
+            continue
+        starts.append((number, GRADIENT.sub("", name)))
+    found = set()
+    for line in lines:
+        above = [name for number, name in starts if number <= line]
+        found |= {above[-1]} if above else set()
+    return found
 
 
 def locate(root: Path, name: str) -> Lives:

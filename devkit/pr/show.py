@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.git import hunks
 from devkit.git.command import lines_of
 from devkit.git.roles import base_of, request_of, requests_here
 from devkit.git.state import read_status
+from devkit.ops import tree
 from devkit.pr.branches import chosen_branch
 from devkit.pr.drop import merged_branches, own_branches
 from devkit.pr.forge import Forge
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 READERS = 4
 COMMITS_SHOWN = 50
-_KERNEL = re.compile(r"(?:^|/)kernels/(?:.*/)?(?P<op>\w+?)(?:_grad)?_kernel(?:_impl)?\.\w+$")
-_OPS_TABLE = re.compile(r"(?:^|/)[\w.]*(?:ops|backward)\w*\.ya?ml$")
-_OPS_ENTRY = re.compile(r"-\s+(?:backward_)?(?:op|api)\s*:\s*(\w+)")
 _TEST = re.compile(r"(?:^|/)(?:tests?|unittests)/|(?:^|/)test_[^/]*$|_test\.\w+$")
 
 
@@ -182,68 +181,20 @@ def parse_numstat(data: bytes) -> list[FileChange]:
 
 
 def operators(git: Git, base: str, tip: str, paths: list[str]) -> list[str]:
-    """Return the operators that a request changes: by the entries of YAML and the kernels that its lines are in.
-
-    A kernel's file stands for its operator where no function of that shape is named in it.
-    """
-    kernels = [path for path in paths if _KERNEL.search(path)]
-    tables = [path for path in paths if _OPS_TABLE.search(path)]
-    if not kernels and not tables:
+    """Return the operators that a request changes: by the YAML entries and the kernels that its lines are in."""
+    wanted = [path for path in paths if tree.is_read(path)]
+    if not wanted:
         return []
-    words = ("diff", "-U0", "--no-ext-diff", "--no-color", "--no-renames", f"{base}...{tip}", "--", *kernels, *tables)
-    hunks = parse_hunks(git.read(*words).decode(errors="replace"))
+    fork = git.text("merge-base", base, tip)
+    removed, added = hunks.hunks(git.read(*hunks.WORDS, "--no-renames", fork, tip, "--", *wanted))
     found: set[str] = set()
-    for path in kernels:
-        named = {name for hunk in hunks.get(path, ()) for name in kernels_in(hunk.text)}
-        found |= named or set(ops_of([path]))
-    for path in tables:
-        answer = git.ask("cat-file", "blob", f"{tip}:{path}")
-        rows = [row for hunk in hunks.get(path, ()) for row in hunk.rows]
-        found |= entries_at(answer.stdout.decode(errors="replace"), rows)
+    for commit, changes in ((fork, removed), (tip, added)):
+        there = {path: lines for path, lines in changes.items() if lines}
+        texts = {
+            path: git.ask("cat-file", "blob", f"{commit}:{path}").stdout.decode(errors="replace") for path in there
+        }
+        found |= set(tree.touched(there, texts))
     return sorted(found)
-
-
-@dataclass(frozen=True)
-class Hunk:
-    """A changed place of a file: the rows in the new version, from 1, and the changed lines with git's context."""
-
-    rows: range
-    text: str
-
-
-def parse_hunks(text: str) -> dict[str, list[Hunk]]:
-    """Return the hunks of each file of a difference without context."""
-    found: dict[str, list[Hunk]] = {}
-    path = ""
-    for part in re.split(r"(?m)^(?=diff --git |@@ )", text):
-        if part.startswith("diff --git"):
-            match = re.search(r"(?m)^\+\+\+ b/(.+)$", part) or re.search(r"(?m)^--- a/(.+)$", part)
-            path = match[1] if match else ""
-        elif part.startswith("@@") and (match := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))? @@", part)):
-            start, count = int(match[1]), int(match[2] or 1)
-            found.setdefault(path, []).append(Hunk(range(start, start + max(count, 1)), part))
-    return found
-
-
-def kernels_in(text: str) -> set[str]:
-    """Return the operators whose kernels are named in a text: ``SoftplusGradKernel`` is softplus's."""
-    names = {match[1] for match in re.finditer(r"\b([A-Z]\w*?)(?:Grad)*Kernel\b", text)}
-    return {re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower() for name in names}
-
-
-def entries_at(text: str, rows: list[int]) -> set[str]:
-    """Return the operators of a YAML table whose entries hold the rows."""
-    starts = [(number, match[1]) for number, row in enumerate(text.split("\n"), 1) if (match := _OPS_ENTRY.match(row))]
-    found = set()
-    for row in rows:
-        above = [name for number, name in starts if number <= row]
-        found |= {above[-1]} if above else set()
-    return found
-
-
-def ops_of(paths: list[str]) -> list[str]:
-    """Return the operators whose kernels are among the paths, by the names of the files."""
-    return sorted({match["op"] for path in paths if (match := _KERNEL.search(path))})
 
 
 def diff(session: Session, state: State, which: str, *, stat: bool, name_only: bool) -> int:

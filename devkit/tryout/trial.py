@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.git.command import Git, GitFailed, line, safe_url
+from devkit.git.hunks import WORDS, hunks
 from devkit.git.roles import base_branch
 from devkit.paths import cache_home
 from devkit.tryout.selection import belongs_to_tests
@@ -252,8 +253,7 @@ class Trial:
         words = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--ignore-submodules=none")
         names = self.git.read(*words, "--name-status", "-z", commits.base, commits.head).split(b"\0")
         statuses = {os.fsdecode(path): status.decode() for status, path in zip(names[::2], names[1::2], strict=False)}
-        raw = ("-U0", "--inter-hunk-context=0", "--patch-with-raw", "-z")
-        patch = self.git.read(*words, *raw, commits.base, commits.head)
+        patch = self.git.read(*WORDS, "--no-renames", "--ignore-submodules=none", commits.base, commits.head)
         before, after = hunks(patch)
         renamed = {} if not {"A", "D"} <= {word[:1] for word in statuses.values()} else self._renamed(commits)
         return [
@@ -338,27 +338,3 @@ def sources_of(state: State, config: Config, request: PullRequest, base: str, gi
     branch = base_branch(state, config, request.remote)
     known = f"refs/remotes/{request.remote}/{branch}" in state.refs or bool(config.get("pr.base-branch"))
     return Sources(remote, request.source, f"refs/heads/{branch}" if known else "HEAD")
-
-
-def hunks(patch: bytes) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[int]]]:
-    """Return file → removed lines, and file → added lines, of ``git diff --patch-with-raw -z -U0``."""
-    import re
-
-    raw, _, text = patch.partition(b"\0\0")
-    names = [os.fsdecode(word) for word in raw.split(b"\0")[1::2]]
-    header = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-    before: list[set[int]] = []
-    after: list[set[int]] = []
-    for row in text.split(b"\n"):
-        if row.startswith(b"diff --git "):
-            before.append(set())
-            after.append(set())
-        elif before and (match := header.match(row)):
-            old, new = (int(match[1]), int(match[2] or 1)), (int(match[3]), int(match[4] or 1))
-            before[-1].update(range(old[0], old[0] + old[1]))
-            after[-1].update(range(new[0], new[0] + new[1]))
-    return _by_name(names, before), _by_name(names, after)
-
-
-def _by_name(names: Sequence[str], lines: Sequence[set[int]]) -> dict[str, frozenset[int]]:
-    return {name: frozenset(each) for name, each in zip(names, lines, strict=False)}

@@ -299,16 +299,21 @@ def choose(work: TryWork) -> list[selection.Chosen]:
 
 def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]:
     """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
-    from devkit.ops.tree import YAML, touched
+    from devkit.ops.tree import is_read, touched
 
-    changes = {changed.path: changed.after for changed in work.changed if not changed.path.endswith(".py")}
-    side = work.trial.side("request")
-    yaml = [path for path in changes if path.startswith(YAML) and path.endswith(".yaml") and (side / path).is_file()]
-    texts = {path: (side / path).read_text("utf-8", "replace") for path in yaml}
+    trial, commits = work.trial, work.commits
+    read = [changed for changed in work.changed if is_read(changed.path)]
+    found: set[str] = set()
+    for commit, changes in (
+        (commits.base, {changed.path: changed.before for changed in read}),
+        (commits.head, {changed.path: changed.after for changed in read}),
+    ):
+        there = {path: lines for path, lines in changes.items() if lines}
+        found |= set(touched(there, {path: trial.text(commit, path) for path in there}))
     by_stem = {path.rpartition("/")[2]: path for path in tests}
     return [
         selection.Chosen(by_stem[name], "operator", operator)
-        for operator in touched(changes, texts)
+        for operator in sorted(found)
         for name in (f"test_{operator}_op.py", f"test_{operator}.py", f"test_{operator}_api.py")
         if name in by_stem
     ]

@@ -117,6 +117,36 @@ def test_show_names_commits_files_operators_and_tests(clone: Clone, forge: Forge
     assert "operators  top_k" in text
 
 
+OPERATORS = "- op : abs\n  args : (Tensor x)\n\n- op : acos\n  args : (Tensor x)\n  backward : acos_grad\n"
+SOFTPLUS = """template <typename T>
+void SoftplusGradKernel(const T* x) {
+  a();
+}
+
+template <typename T>
+void ReluKernel(const T* x) {
+  b();
+}
+
+PD_REGISTER_KERNEL(
+    hard_swish_grad, CPU, ALL_LAYOUT, phi::HardSwishGradKernel, float) {}
+"""
+
+
+def test_show_reads_tables_and_kernels_as_op_show_does(clone: Clone, forge: Forge) -> None:
+    table, kernels = "paddle/phi/ops/yaml/ops.yaml", "paddle/phi/kernels/cpu/activation_grad_kernel.cc"
+    before = {table: OPERATORS, kernels: SOFTPLUS}
+    forge.commit(PROJECT, "refs/heads/develop", "Tables", before, on="refs/heads/develop")
+    after = {
+        table: OPERATORS.replace("  backward : acos_grad\n", ""),  # a line that is taken away, and no other
+        kernels: SOFTPLUS.replace("a();", "c();").replace("float)", "float, double)"),
+    }
+    forge.commit(PROJECT, "refs/pull/12/head", "Change", after, on="refs/heads/develop")
+    clone.devkit("pr", "fetch", "12", "--no-switch")
+    found = json.loads(clone.devkit("pr", "show", "12", "--json").text)
+    assert found["ops"] == ["acos", "hard_swish", "softplus"]
+
+
 def test_diff_is_against_the_merge_base(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "7", "--no-switch")
     assert clone.devkit("pr", "diff", "7", "--name-only").text == "a.cc\ntest_op.py\n"
