@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -579,3 +580,41 @@ def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
     assert (status, found["verdict"]) == (0, "good"), found
     assert words(found) == {"Word::test_word": "still passing", "Word::test_value": "fixed"}
     assert any("CI built" in each for each in found["notes"])
+
+
+def wheel_of(name: str, folder: Path) -> None:
+    """Make a wheel of a package that is installed beside these tests."""
+    found = importlib.metadata.distribution(name)
+    told = (found.read_text("WHEEL") or "").splitlines()
+    tag = next(row.partition(": ")[2] for row in told if row.startswith("Tag: "))
+    place = folder / name / f"{name}-{found.version}-{tag}.whl"
+    place.parent.mkdir(parents=True)
+    with zipfile.ZipFile(place, "w") as archive:
+        for path in found.files or ():
+            if path.suffix != ".pyc" and ".." not in path.parts and path.name not in {"INSTALLER", "REQUESTED"}:
+                archive.write(path.locate(), str(path))
+
+
+def test_what_turns_out_to_be_missing_is_installed_and_the_tests_that_lacked_it_run_again(
+    ledger: Ledger, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pytest", "coverage", "iniconfig", "packaging", "pluggy", "pygments"):
+        wheel_of(name, shelf[0] / "simple")
+    about, files = "prettytable-1.0.dist-info", {"prettytable.py": "def rows():\n    return 3\n"}
+    files[f"{about}/METADATA"] = "Metadata-Version: 2.1\nName: prettytable\nVersion: 1.0\n"
+    files[f"{about}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    files[f"{about}/RECORD"] = ""
+    (shelf[0] / "simple" / "prettytable").mkdir()
+    with zipfile.ZipFile(shelf[0] / "simple" / "prettytable" / "prettytable-1.0-py3-none-any.whl", "w") as archive:
+        for place, text in files.items():
+            archive.writestr(place, text)
+    monkeypatch.setenv("DEVKIT_ENV_INDEX_URL", f"{shelf[1]}/simple")
+    # The tests themselves import nothing that is missing: only running them tells.
+    lacks = MONEY.replace("    return a + b", "    import prettytable\n\n    return a + b + prettytable.rows() - 3")
+    ledger.request(1, ledger__money_DOT_py=lacks)
+    status, found = ledger.tried("1", env="")
+    assert (status, found["verdict"]) == (0, "good"), found
+    assert words(found) == {"Money::test_total": "still passing", "Money::test_mean_of_nothing": "still failing"}
+    assert found["environment"] == "try-1"
+    log = "".join(path.read_text() for path in (ledger.folder / "state").rglob("*uv*.log"))
+    assert "prettytable" in log
