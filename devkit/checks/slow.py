@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import shutil
@@ -24,7 +25,7 @@ from devkit.tryout import selection, tryout
 from devkit.tryout.trial import Commits, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from devkit.app import App
     from devkit.git.session import Session
@@ -252,12 +253,12 @@ def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckF
     log = work.run.log("examples")
     with work.app.console.progress("examples in docstrings"):
         done = work.app.runner.run(
-            [python, str(EXAMPLES), str(listed)], cwd=work.run.folder, env=environ, timeout_s=LIMIT_S, check=False,
-            log=log, keep=None,
+            [python, str(EXAMPLES), str(listed)], cwd=work.run.folder, timeout_s=LIMIT_S, check=False,
+            env=with_xdoctest(work.run.folder, environ), log=log, keep=None,
         )  # fmt: skip
     answers = [json.loads(row.partition("EXAMPLE ")[2]) for row in done.text.splitlines() if "EXAMPLE {" in row]
     findings = [
-        CheckFinding("examples", "wrong", f"{name}: {_gist(answer['said'])}", edit(file, row), file, row)
+        CheckFinding("examples", "wrong", f"{name}: {answer['said'][:200]}", edit(file, row), file, row)
         for answer in answers
         if answer["failed"]
         for name, file, row in [(answer["name"], answer["file"], answer["line"])]
@@ -269,16 +270,16 @@ def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckF
     return findings
 
 
-def _gist(said: str) -> str:
-    rows = [row.strip() for row in said.splitlines() if row.strip()]
-    error = next((row for row in reversed(rows) if re.match(r"\w*(?:Error|Exception)\b", row)), "")
-    if error:
-        return error[:200]
-    for mark in ("Got:", "Expected:"):
-        if mark in rows:
-            place = rows.index(mark)
-            return f"{mark.lower()} {rows[place + 1]}"[:200] if place + 1 < len(rows) else mark
-    return rows[-1][:200] if rows else "it failed"
+def with_xdoctest(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which Python finds devkit's xdoctest, and nothing else of devkit's."""
+    import xdoctest
+
+    beside = folder / "xdoctest"
+    beside.mkdir(exist_ok=True)
+    link = beside / "xdoctest"
+    if not link.is_symlink():
+        link.symlink_to(Path(xdoctest.__file__).parent)
+    return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, [environ.get("PYTHONPATH", ""), str(beside)]))}
 
 
 def hook_file(session: Session) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.forking import starter
 
 if TYPE_CHECKING:
@@ -130,7 +131,36 @@ def test_tests_coverage_and_examples_of_what_is_not_committed_too(devkit: Devkit
     assert status == 4
     assert by["tests"] == ["T::test_add passed before and fails with the change"]
     assert by["coverage"] == ["1 of 2 changed lines ran in no test: 11"]
-    assert by["examples"] == ["add: got: -1"]
+    assert by["examples"] == ["add: got -1, not 3"]
+
+
+EXAMPLES = {
+    "value_that_no_line_awaits": (">>> {}.setdefault(1, 2)", ""),
+    "digits_past_the_fifth": (">>> print([0.333333343])\n[0.33333331]", ""),
+    "another_place": (">>> print('Tensor(shape=[1], place=Place(cpu))')\nTensor(shape=[1], place=Place(gpu:0))", ""),
+    "passed_over": (">>> # doctest: +REQUIRES(env:GPU)\n>>> 1 / 0", ""),
+    "in_part": (">>> # doctest: +SKIP('no')\n>>> 1 / 0\n>>> # doctest: -SKIP\n>>> print(1)\n2", "got 1, not 2"),
+    "raises": (">>> 1 / 0", "ZeroDivisionError: division by zero"),
+    "raises_as_told": (">>> 1 / 0\nTraceback (most recent call last):\nZeroDivisionError: division by zero", ""),
+    "other": (">>> 1 + 1\n3", "got 2, not 3"),
+    "no_whole_python": (">>> def f(\n>>> x", "the example is no whole Python"),
+}  # fmt: skip
+
+
+def test_examples_are_run_as_the_documentation_job_runs_them(tmp_path: Path) -> None:
+    rows = [
+        {"file": "a.py", "module": "module_of_nobody", "name": name, "line": 1, "text": f"Say.\n\n{text}\n"}
+        for name, (text, _) in EXAMPLES.items()
+    ]
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    program = str(REPOSITORY / "devkit" / "checks" / "examples.py")
+    done = subprocess.run(
+        [sys.executable, program, str(tmp_path / "list.json")], capture_output=True, text=True, check=True, timeout=120
+    )
+    told = [json.loads(row[8:]) for row in done.stdout.splitlines() if row.startswith("EXAMPLE ")]
+    assert {each["name"]: each["said"] if each["failed"] else "" for each in told} == {
+        name: said for name, (_, said) in EXAMPLES.items()
+    }
 
 
 @pytest.mark.engine
