@@ -2,13 +2,14 @@
 
 There, devkit env create NAME --from FILE makes it again. Where devkit is missing too, unpack the file: sh
 NAME.bundle/install.sh installs it, without root and whatever Python is there. The Python is uv's own build, which needs
-glibc 2.17; with --offline it is this machine's.
+glibc 2.17; with --offline it is this machine's. Fetching uv's was tried from a mirror on loopback only.
 
 Example:  devkit env bundle try-311 -o try-311.tar
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,4 +78,6 @@ def command(
     app.console.done(f"{made.output}  {what}, {size(made.size)}; for glibc {result['glibc']} or newer")
     if made.needs:
         app.console.look(f"this machine's Python takes from the system: {', '.join(made.needs)}")
-    app.console.next(f"devkit env create {called} --from {made.output.name}", "sh NAME.bundle/install.sh")
+    unpack = f"tar -xf {shlex.quote(made.output.name)} && sh {called}.bundle/install.sh"
+    again = f"devkit env create {called} --from {shlex.quote(made.output.name)}"
+    app.console.next(again, f"{unpack}   where devkit is not installed")

@@ -206,6 +206,8 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
     with explained(folder):
         for name in ("python", "wheels", "devkit"):
             (folder / name).mkdir(parents=True)
+    for source in planned.pythons:  # what may fail for want of a network comes before minutes of packing
+        _fetch_python(app, source, log)
     for line in planned.lines:
         uv.run(app, line, log=log)
     packages = store.site_packages(planned.folder)
@@ -218,7 +220,7 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
                 progress.update(done=count, text=f"packing {package.name}")
                 repack.pack(package, target)
                 count += 1
-    pythons = [_pack_python(app, python, folder / "python", log) for python in planned.pythons]
+    pythons = [_pack_python(app, source, folder / "python") for source in planned.pythons]
     lock = replace(
         planned.lock,
         packages=tuple(f"{installed.name}=={installed.version}" for installed in found.values()),
@@ -264,20 +266,32 @@ def _write_archive(archive: Path, folder: Path, files: list[Path]) -> None:
         os.fsync(written.fileno())
 
 
-def _pack_python(app: App, source: PythonSource, folder: Path, log: Path | None) -> portable.Portable:
-    if source.line is not None:
-        try:
-            with explained(source.path):
-                source.line.folder.mkdir(parents=True, exist_ok=True)
-            uv.run(app, source.line, log=log, meanwhile="fetching a Python")
-        except DevkitError as error:
+def _fetch_python(app: App, source: PythonSource, log: Path | None) -> None:
+    """Fetch uv's Python, where it is that one that is packed.
+
+    Raises:
+        DevkitError: it could not be downloaded, or the disk is full.
+    """
+    if source.line is None:
+        return
+    with explained(source.path):
+        source.line.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        uv.run(app, source.line, log=log, meanwhile=f"fetching Python {source.line.words[-1]}")
+    except DevkitError as error:
+        if error.what.startswith("uv failed: the index"):
+            error.what = f"uv's Python {source.line.words[-1]} could not be downloaded"
+        if "disk" not in error.what:
             error.hints = (
                 Hint("export UV_PYTHON_INSTALL_MIRROR=URL", "where a mirror of uv's Pythons is"),
                 Hint(
                     "devkit env bundle --offline", "packs this machine's own Python, which needs a glibc as new as here"
                 ),
             )
-            raise
+        raise
+
+
+def _pack_python(app: App, source: PythonSource, folder: Path) -> portable.Portable:
     found = interpreters.inspect(app.runner, source.path, "bundle")
     if found is None:
         raise DevkitError(f"{source.path} is not a CPython", "It did not answer as one would.")

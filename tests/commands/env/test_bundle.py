@@ -119,6 +119,25 @@ def test_what_cannot_be_packed_is_said_before_anything_is_made(devkit: Devkit, i
         assert (told.status, told.err.splitlines()[0]) == (1, "✗ here holds what cannot be packed")
 
 
+def write_lock(folder: Path) -> Path:
+    """Write a lock of one package for this Python."""
+    lock = folder / "one.lock.toml"
+    lock.write_text(f'format = 1\npython = "{platform.python_version()}"\npaddle = ""\npackages = ["one==1.0"]\n')
+    return lock
+
+
+def test_a_python_that_cannot_be_fetched_is_named_before_anything_is_packed(devkit: Devkit, tmp_path: Path) -> None:
+    short = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    unreachable = {"UV_PYTHON_INSTALL_MIRROR": "http://127.0.0.1:9", "UV_HTTP_RETRIES": "0"}
+    told = devkit("env", "bundle", "small", "--from", str(write_lock(tmp_path)), env=unreachable)
+    assert (told.status, told.err.splitlines()[:2]) == (
+        1,
+        [f"fetching Python {short}…", f"✗ uv's Python {short} could not be downloaded"],
+    )
+    assert "  → export UV_PYTHON_INSTALL_MIRROR=URL   where a mirror of uv's Pythons is" in told.err.splitlines()
+    assert [path.name for path in tmp_path.iterdir()] == ["one.lock.toml"]
+
+
 class Person:
     """A user who is not root, where the tests run as root, with a folder of their own."""
 
@@ -215,6 +234,26 @@ def mirror(bundled: Bundled, tmp_path: Path) -> Iterator[dict[str, str]]:
     server.shutdown()
     server.server_close()
     thread.join(5)
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_lock_holds_the_python_that_a_mirror_has(
+    devkit: Devkit, index: Index, mirror: dict[str, str], elsewhere: dict[str, str], tmp_path: Path, home: Path
+) -> None:
+    """The mirror on loopback has this machine's Python; only the real one can show that uv's needs glibc 2.17."""
+    index.add("one", "1.0")
+    lock = write_lock(tmp_path)
+    words = ("env", "bundle", "small", "--from", str(lock), "--index-url", index.url)
+    planned = devkit(*words, "--dry-run", env=elsewhere | mirror)
+    assert planned.out.splitlines()[0].endswith(f" {sys.version_info[0]}.{sys.version_info[1]}"), planned.err
+    told = devkit(*words, env=elsewhere | mirror)
+    assert told.status == 0, told.err
+    # Packed is what was fetched, and not what runs devkit.
+    assert list((home / ".cache/devkit/pythons").glob("cpython-*/bin/python3"))
+    told = devkit("env", "create", "again", "--from", "small.tar", env=elsewhere)
+    assert told.status == 0, told.err
+    ran = devkit("env", "run", "again", "--", "python", "-c", "import one, sys; print(one.VALUE, sys.base_prefix)")
+    assert ran.out.startswith(f"1 {home}/.local/share/devkit/pythons/cpython-"), ran.err
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
