@@ -186,7 +186,8 @@ install() {
   say "installed $version: $bin/devkit"
   case :$PATH: in
     *:"$bin":*) ;;
-    *) say "  put it on your PATH: echo $(quoted "export PATH=$(quoted "$bin"):\$PATH") >> ~/.profile" ;;
+    *) [ -z "$stays" ] || say "  in each new shell, and after a restart: export PATH=$(quoted "$bin"):\$PATH"
+       [ -n "$stays" ] || say "  put it on your PATH: echo $(quoted "export PATH=$(quoted "$bin"):\$PATH") >> ~/.profile" ;;
   esac
   if is_bundle "$here"; then
     say "  make the environment: devkit env create NAME --from $(quoted "$here")"

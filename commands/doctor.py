@@ -27,12 +27,13 @@ WIDEST = 100
 
 
 def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> int:
+    from devkit import rights
     from devkit.doctor.examine import examine
-    from devkit.doctor.finding import tally
+    from devkit.doctor.finding import for_user, tally
 
     app = ctx.obj
     with app.console.progress("examining this machine and its Paddle"):
-        findings = examine(app, env)
+        findings = for_user(examine(app, env), rights.here())
     counts = tally(findings)
     if as_json:
         app.console.json({"checks": [asdict(finding) for finding in findings], "summary": counts})

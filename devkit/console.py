@@ -160,6 +160,13 @@ class Bars:
         self._bar.update(self._tasks[part], completed=done, total=total, description=shown)
 
 
+def _for_user(hint: Hint) -> Hint:
+    """Return the hint that a user with the rights of this one can follow."""
+    from devkit import rights
+
+    return Hint.parse(rights.adapted(str(hint), rights.here())) if rights.NEEDS_ROOT.match(hint.command) else hint
+
+
 class Console:
     """Where devkit speaks.
 
@@ -399,7 +406,7 @@ class Console:
             self._say(self.err, (f"  {reason}", ""))
         for hint in error.hints:
             flag = line and hint.command.startswith("--")
-            self._hint(replace(hint, command=f"{line} {hint.command}") if flag else hint)
+            self._hint(replace(hint, command=f"{line} {hint.command}") if flag else _for_user(hint))
 
     def _hint(self, hint: Hint, *, dim: bool = False) -> None:
         purpose = f"{GAP}{hint.purpose}" if hint.purpose else ""

@@ -38,12 +38,13 @@ def command(
 
     from uv import find_uv_bin
 
+    from devkit import rights
     from devkit.builds.checkout import find
     from devkit.builds.configure import is_on
     from devkit.builds.preflight import apply, fixes, gather, judge, left_after
     from devkit.builds.request import configuration, job_counts, prepend_path
     from devkit.commands.doctor import show
-    from devkit.doctor.finding import tally
+    from devkit.doctor.finding import for_user, tally
     from devkit.envs.resolve import resolve
 
     app = ctx.obj
@@ -72,7 +73,7 @@ def command(
                     failed.append(error)
         with app.console.progress("looking again"):
             facts = gather(app, *arguments, network=not offline)
-    findings = judge(facts)
+    findings = for_user(judge(facts), rights.here())
     tallied = tally(findings)
     if as_json:
         app.console.json({"checks": [asdict(each) for each in findings], "fixed": done, "summary": tallied})

@@ -31,6 +31,8 @@ def command(
     fix: Annotated[bool, typer.Option("--fix", help="Do what is safe about it.")] = False,
     as_json: Json = False,
 ) -> int:
+    from devkit import rights
+    from devkit.doctor.finding import for_user
     from devkit.envs import doctor
     from devkit.envs.containers import look_up
     from devkit.envs.manage import folder_of
@@ -46,6 +48,7 @@ def command(
         for line in doctor.fix(app, name, folder, findings):
             app.console.done(line)
         findings = doctor.examine(app, name, folder, here, os.environ)
+    findings = for_user(findings, rights.here())
     broken = sum(finding.state == "broken" for finding in findings)
     if as_json:
         app.console.json([doctor.as_json(finding) for finding in findings])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import overlay
 from devkit.builds.coverage import Lines
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.text import counted
 
@@ -110,7 +110,7 @@ def require(app: App, told: Python) -> None:
         raise DevkitError(
             f"lines cannot be counted in {told.environment}: {has}",
             f"The Python package coverage, {OLDEST} or later, counts them in the Python that the tests run in.",
-            f"uv pip install --python {told.executable} 'coverage>={OLDEST}'",
+            Hint.of("devkit", "env", "install", str(Path(told.executable).parent.parent), f"coverage>={OLDEST}"),
         )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from devkit import rights
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 State = Literal["fine", "warning", "broken"]
 
@@ -37,6 +39,18 @@ class Finding:
     def remedies(self) -> tuple[str, ...]:
         """All lines to type, the best first."""
         return tuple(filter(None, (self.remedy, *self.more)))
+
+
+def for_user(findings: Iterable[Finding], user: rights.Rights) -> list[Finding]:
+    """Return the findings with remedies that a user with these rights can type."""
+    return [
+        replace(
+            finding,
+            remedy=rights.adapted(finding.remedy, user),
+            more=tuple(rights.adapted(line, user) for line in finding.more),
+        )
+        for finding in findings
+    ]
 
 
 def tally(findings: Sequence[Finding]) -> dict[State, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,13 +45,21 @@ class Python:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the probe answered, or why it did not; ``slow_gflops`` is the product's speed without MKL's fast path."""
+    """What the probe answered, or why it did not.
+
+    Attributes:
+        slow_gflops: the product's speed without MKL's fast path.
+        absent: whether there is no Paddle in the Python that runs devkit, which is looked at where nothing is chosen.
+        others: the environments that could be chosen.
+    """
 
     environment: str
     answer: dict[str, Any] | None = None
     error: DevkitError | None = None
     slow_gflops: float | None = None
     mkl: str | None = None
+    absent: bool = False
+    others: tuple[str, ...] = ()
 
 
 def gather_python(app: App, environment: Environment) -> Python:
@@ -93,8 +102,11 @@ def gather(app: App, environment: Environment, folder: Path) -> Proof:
         environment: whose Paddle is proved.
         folder: where their logs go.
     """
+    from devkit.envs.resolve import names
     from devkit.launch import Worker, device_environment
 
+    if environment.name == OWN and importlib.util.find_spec("paddle") is None:
+        return Proof(environment.name, absent=True, others=tuple(names()))
     try:
         environ = device_environment(app, python=None if environment.container else environment.python)
     except DevkitError as error:
@@ -145,6 +157,12 @@ def check_python(facts: Python) -> Finding:
 
 def check(facts: Proof) -> Finding:
     """Judge Paddle by what it computed."""
+    if facts.absent:
+        text, create = "none here: no environment is chosen", "devkit env create   makes one with Paddle in it"
+        if not facts.others:
+            return Finding("Paddle", text, "broken", "and devkit's own Python has none", create)
+        choose = (f"devkit doctor --env {name}" for name in facts.others[:3])
+        return Finding("Paddle", text, "warning", "", "devkit env list   names those that are there", tuple(choose))
     if facts.error is not None or facts.answer is None:
         error = facts.error or DevkitError(f"Paddle in {facts.environment} did not answer")
         return _broken(facts.environment, error)

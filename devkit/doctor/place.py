@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit import paths
+from devkit.builds.tree import disk_of
 from devkit.doctor.finding import Finding
+from devkit.doctor.machine import LITTLE_MEMORY
 from devkit.errors import DevkitError
 from devkit.kernels import machine
 from devkit.text import significant, size
@@ -34,6 +36,8 @@ class Surroundings:
         quota: how many processors' time the control group allows; None without a limit.
         memory: bytes that it allows; None without a limit.
         version: of the control groups, 1 or 2.
+        file_system: of the disk where the user stands, where that is another system's (9p, drvfs).
+        installed: bytes of memory that the machine has.
     """
 
     ai_studio: bool = False
@@ -44,14 +48,13 @@ class Surroundings:
     quota: float | None = None
     memory: int | None = None
     version: int = 2
+    file_system: str = ""
+    installed: int = 0
 
 
 def gather(runner: Runner) -> Surroundings:
     """Read the facts."""
-    try:
-        kernel = Path("/proc/version").read_text("utf-8", errors="replace")
-    except OSError:
-        kernel = ""
+    kernel = _text(Path("/proc/version"))
     wsl = 0 if "microsoft" not in kernel.lower() else 2 if "WSL2" in kernel or "microsoft-standard" in kernel else 1
     limits = machine.limits()
     return Surroundings(
@@ -63,7 +66,16 @@ def gather(runner: Runner) -> Surroundings:
         limits.cores,
         limits.memory,
         limits.version,
+        disk_of(Path.cwd().resolve(), _text(Path("/proc/mounts"))) if wsl else "",
+        machine.memory_mib() << 20,
     )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _git(runner: Runner, name: str) -> str:
@@ -104,7 +116,11 @@ def _wsl(facts: Surroundings) -> list[Finding]:
         why = "it has no Linux kernel: containers, GPUs and locks do not work"
         return [Finding("WSL", "version 1", "broken", why, "wsl --set-version DISTRIBUTION 2   in PowerShell")]
     found = [Finding("WSL", "version 2")]
-    if re.match(r"/mnt/[a-z](/|$)", facts.directory):
+    if 0 < facts.installed < LITTLE_MEMORY:
+        why = "Windows gives WSL half of what it has; a compiler that is killed wants more"
+        remedy = r"notepad %UserProfile%\.wslconfig   [wsl2] memory=12GB swap=16GB; and then: wsl --shutdown"
+        found.append(Finding("memory of WSL", size(facts.installed), "warning", why, remedy))
+    if facts.file_system or re.match(r"/mnt/[a-z](/|$)", facts.directory):
         why = "it is slow there, case is ignored, and links may become files"
         remedy = "git clone URL ~/Paddle   on WSL's own disk"
         found.append(Finding("disk of Windows", facts.directory, "warning", why, remedy))

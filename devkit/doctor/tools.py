@@ -137,7 +137,7 @@ def check(found: Found) -> Finding:
     version = numbers(found.version)
     if name == "cmake" and not CMAKE_FIRST <= version < CMAKE_BEFORE:
         return Finding(
-            name, found.version, "warning", "Paddle configures with 3.18 to 3.x", "uv tool install 'cmake<4'"
+            name, found.version, "warning", "Paddle configures with 3.18 to 3.x", "devkit env install 'cmake<4'"
         )
     if name == "git" and version < GIT_FIRST:
         return Finding(name, found.version, "warning", "devkit needs 2.25 or later", "apt install git")

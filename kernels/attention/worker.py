@@ -252,7 +252,7 @@ def _import(name: str, device: str, threads: int, request: dict[str, Any]) -> Li
         raise Refusal(
             f"this environment has no {package} that can be imported",
             str(error),
-            f"uv pip install {package}",
+            f"devkit env install {package}",
         ) from error
 
 

@@ -310,4 +310,4 @@ def library(name: str, threads: int) -> Any:
     except ImportError as error:
         package = packages.get(name, name)
         what = f"this environment has no {package} that can be imported"
-        raise Refusal(what, str(error), f"uv pip install {package}") from error
+        raise Refusal(what, str(error), f"devkit env install {package}") from error

@@ -146,7 +146,7 @@ def test_without_coverage_in_the_environment_it_says_what_installs_it_and_runs_n
     told = devkit("build", "test", "test_nn", "--cov", "--env", str(bare_env), cwd=project.root)
     assert told.status == 1
     assert "it has no coverage" in told.err
-    assert f"→ uv pip install --python {bare_env}/bin/python 'coverage>=6'" in told.err
+    assert f"→ devkit env install {bare_env} 'coverage>=6'" in told.err
     assert "test_nn" not in told.out
 
 

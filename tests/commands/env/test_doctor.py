@@ -38,7 +38,7 @@ def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: I
     assert mended.status == 4, mended.out + mended.err
     assert "0 to look at, 1 broken" in mended.out
     assert "libgomp is missing" in mended.out
-    assert "→ apt install libgomp1" in mended.out
+    assert "apt install libgomp1" in mended.out
     assert devkit("env", "run", "work", "--", "python", "-c", "import devkit.kernels.protocol").status == 0
     assert (packages / "numpy-2.3.0.dist-info").is_dir()
 

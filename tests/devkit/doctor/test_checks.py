@@ -406,6 +406,13 @@ def test_paddle_that_dies_says_what_that_means_and_names_no_log_that_is_gone() -
     assert not any("less" in remedy for remedy in finding.remedies)
 
 
+def test_a_paddle_that_nobody_chose_is_broken_only_where_there_is_none_to_choose() -> None:
+    none = paddle.check(paddle.Proof(paddle.OWN, absent=True))
+    assert (none.state, none.remedy) == ("broken", "devkit env create   makes one with Paddle in it")
+    some = paddle.check(paddle.Proof(paddle.OWN, absent=True, others=("pd", "try-311")))
+    assert (some.state, some.more) == ("warning", ("devkit doctor --env pd", "devkit doctor --env try-311"))
+
+
 def test_a_proof_without_an_answer_is_broken() -> None:
     assert paddle.check(paddle.Proof("x")).state == "broken"
 

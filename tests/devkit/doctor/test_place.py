@@ -31,6 +31,13 @@ def test_wsl_says_what_windows_does_to_a_checkout() -> None:
     assert [finding.name for finding in check(Surroundings(wsl=2, directory="/mnt/cache"))] == ["WSL"]
 
 
+def test_wsl_knows_a_disk_of_windows_wherever_it_is_mounted_and_little_memory() -> None:
+    found = check(Surroundings(wsl=2, directory="/win/c/Paddle", file_system="9p", installed=4 << 30))
+    assert [finding.name for finding in found] == ["WSL", "memory of WSL", "disk of Windows"]
+    assert found[1].remedy.startswith(r"notepad %UserProfile%\.wslconfig   [wsl2] memory=")
+    assert len(check(Surroundings(wsl=2, directory="/home/ada", installed=16 << 30))) == 1
+
+
 def test_limits_of_a_control_group_are_shown() -> None:
     (limits,) = check(Surroundings(quota=1.5, memory=8 << 30, version=1))
     assert limits.text == "control group v1: 1.50 cores, 8.00 GiB"

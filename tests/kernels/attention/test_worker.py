@@ -239,7 +239,7 @@ def test_a_worker_says_which_package_is_missing(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delitem(sys.modules, "devkit.kernels.attention.backends.torch", raising=False)
     with pytest.raises(Refusal, match="this environment has no torch") as refusal:
         Worker().handle({**DESCRIBE, "library": "torch"})
-    assert refusal.value.remedies == ("uv pip install torch",)
+    assert refusal.value.remedies == ("devkit env install torch",)
 
 
 def test_a_missing_compiler_ends_the_worker_with_what_to_type(tmp_path: Path) -> None:
