@@ -305,3 +305,21 @@ def test_a_bundle_installs_devkit_in_a_container_without_a_suitable_python(
         f"{lines} && /tmp/stays/bin/devkit env run t -- python -c 'import one; print(one.VALUE)'",
     )  # fmt: skip
     assert told.splitlines()[-1] == "1"
+
+
+@pytest.mark.engine
+def test_the_script_from_a_pipe_installs_devkit_from_a_mirror_in_a_container(
+    engine: Engine, bare_image: str, mirror: dict[str, str], tmp_path: Path
+) -> None:
+    """As a user without root, whose Python, if there is one, is 3.7; the mirror is on the host's loopback."""
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    script = tmp_path / "script.sh"
+    script.write_text((REPOSITORY / "install.sh").read_text().replace("3.11", version))
+    variables = [word for name, value in mirror.items() for word in ("-e", f"{name}={value}")]
+    told = engine.docker(
+        "run", "--rm", "--network", "host", "--user", f"{NOBODY}:{NOBODY}", "-e", "HOME=/tmp/home", *variables,
+        "-v", f"{script}:/script.sh:ro", bare_image, "sh", "-ec",
+        "mkdir /tmp/home && cd /tmp && sh -s -- --dir /tmp/stays < /script.sh && /tmp/stays/bin/devkit --version",
+    )  # fmt: skip
+    assert told.splitlines()[-1] == "devkit 0.1.0"
+    assert "in each new shell, and after a restart: export PATH='/tmp/stays/bin':$PATH" in told
