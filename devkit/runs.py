@@ -185,12 +185,18 @@ class RecordedRun:
     @cached_property
     def size(self) -> int:
         """What the folder takes on the disk, in bytes."""
-        total = 0
-        for directory, _, names in os.walk(self.folder):
-            for name in names:
-                with contextlib.suppress(OSError):
-                    total += (Path(directory) / name).lstat().st_blocks * 512
-        return total
+        return _disk_use(self.folder)
+
+
+def _disk_use(folder: str | Path) -> int:
+    """Return what the files below a folder take on the disk, in bytes; what cannot be read counts as nothing."""
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            with contextlib.suppress(OSError):
+                deeper = entry.is_dir(follow_symlinks=False)
+                total += _disk_use(entry.path) if deeper else entry.stat(follow_symlinks=False).st_blocks * 512
+    return total
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -297,18 +303,20 @@ class RunStore:
 
     def excess(self, *, spare: Path | None = None) -> list[RecordedRun]:
         """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""
-        entries = [*self.entries(), *self.orphans()]  # the oldest are the last
-        total = sum(entry.size for entry in entries)
-        count = len(entries)
-        chosen = []
-        for entry in reversed(entries):
+        # Every command ends with this: records are read only where some must go.
+        folders = sorted(self.root.glob("[!.]*/"), key=lambda path: path.name)
+        sizes = [_disk_use(folder) for folder in folders]
+        count, total = len(folders), sum(sizes)
+        chosen: list[RecordedRun] = []
+        for folder, size in zip(folders, sizes, strict=True):
             if count <= self.keep and total <= self.max_mib * MIB:
                 break
-            if entry.folder == spare or entry.record.get("holds") or entry.running:
+            entry = RecordedRun(folder, _record(folder))
+            if folder == spare or entry.record.get("holds") or entry.running:
                 continue
             chosen.append(entry)
             count -= 1
-            total -= entry.size
+            total -= size
         return chosen
 
     def prune(self, *, spare: Path | None = None) -> list[RecordedRun]:

@@ -235,10 +235,15 @@ def test_one_big_file_over_ssh_beside_scp(random_file: Path, sshd: Path, tmp_pat
         emptied(there)
         devkit("send", random_file, f"box:{there}/")()
 
+    def disk() -> None:
+        emptied(there)
+        line("dd", f"if={random_file}", f"of={there}/random", "bs=4M", "conv=fsync")()
+
     ours()
     assert (there / "random").read_bytes() == random_file.read_bytes()
     taken = interleaved(
         {
+            "the disk alone (dd conv=fsync)": disk,
             "scp, its own cipher, then sync": scp(),
             "scp -c aes128-gcm@openssh.com, then sync": scp("-c", "aes128-gcm@openssh.com"),
             "devkit send (aes128-gcm@openssh.com)": ours,
