@@ -21,6 +21,7 @@ from devkit.git.state import head_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from devkit.git.command import Git
     from devkit.git.snapshot import Snapshot
     from devkit.git.state import CloneDirs, State, Status
 
@@ -147,10 +148,13 @@ def moved_refs(before: Snapshot, now: Mapping[str, str], known: Mapping[str, str
     return {name: now.get(name, "") for name in sorted(names) if now.get(name, "") != before.refs.get(name, "")}
 
 
-def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statuses: Mapping[str, Status]) -> After:
+def what_was_left(
+    git: Git, snapshot: Snapshot, now: State, refs: Mapping[str, str], statuses: Mapping[str, Status]
+) -> After:
     """Return what a run left behind.
 
     Args:
+        git: in the repository.
         snapshot: the state before it.
         now: the state after it.
         refs: the refs that it moved.
@@ -161,7 +165,7 @@ def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statu
     return After(
         refs,
         {name: [list(pair) for pair in since.get(name, ())] for name in sorted(changed)},
-        {checkout.git_dir: head_of(Path(checkout.path)) for checkout in snapshot.checkouts},
+        {checkout.git_dir: head_of(git, Path(checkout.path)) for checkout in snapshot.checkouts},
         {
             checkout.git_dir: file_marks(Path(checkout.path), statuses[checkout.git_dir])
             for checkout in snapshot.checkouts
@@ -170,13 +174,13 @@ def what_was_left(snapshot: Snapshot, now: State, refs: Mapping[str, str], statu
     )
 
 
-def head_of(top: Path) -> str:
+def head_of(git: Git, top: Path) -> str:
     """Return the bytes of a checkout's ``HEAD`` as text, or nothing where it is gone."""
     git_dir = top / ".git"
     with contextlib.suppress(OSError):
         if git_dir.is_file():
             git_dir = top / os.fsdecode(git_dir.read_bytes()).strip().removeprefix("gitdir: ")
-        return head_text(git_dir)
+        return head_text(git, git_dir)
     return ""
 
 

@@ -91,7 +91,7 @@ class RunningChange:
             elif (Path(checkout.path) / ".git").exists():
                 statuses[checkout.git_dir] = read_status(self.session.git.at(Path(checkout.path)))
         refs = moved(self.before, now.own_refs, self.writes.refs)
-        after = journal.what_was_left(self.before, now, refs, statuses)
+        after = journal.what_was_left(self.session.git, self.before, now, refs, statuses)
         for name in self.entry.creates:
             if (Path(name) / ".git").exists():
                 marks = journal.file_marks(Path(name), read_status(self.session.git.at(Path(name))))
@@ -173,12 +173,6 @@ def change(
     arguments: Mapping[str, Any],
 ) -> Iterator[RunningChange]:
     """Do a change, as ``Session.change`` says."""
-    if state.setting("extensions.refstorage") == "reftable":
-        raise DevkitError(
-            "this repository keeps its refs in reftables",
-            "devkit cannot keep and restore those yet.",
-            "git refs migrate --ref-format=files",
-        )
     for path in (*([session.place.git_dir] if writes.checkout else []), *writes.checkouts):
         _free(session, path)
     known = None

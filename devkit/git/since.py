@@ -41,7 +41,7 @@ def since(session: Session, before: Snapshot, entry: journal.JournalEntry, now: 
             )
         if not (top / ".git").exists():
             continue
-        if journal.head_of(top) != entry.after.heads.get(checkout.git_dir):
+        if journal.head_of(session.git, top) != entry.after.heads.get(checkout.git_dir):
             found.append(f"another commit or branch was checked out in {top}")
         marks = journal.file_marks(top, read_status(session.git.at(top)))
         then = entry.after.files.get(checkout.git_dir, {})

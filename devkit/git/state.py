@@ -20,6 +20,8 @@ GITLINK = "160000"
 INCOMING = "refs/devkit/incoming/"  # what a fetch brought, until the command ends
 NO_VALUE = "true"  # what a key without a value means
 REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
+PICKS = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
+NOT_HERE = "ref: refs/heads/.invalid"  # in HEAD, where refs are in a table
 # The file or folder in a checkout's git directory that says what is going on, and what to type.
 OPERATIONS = {
     "rebase-merge": "rebase",
@@ -40,6 +42,8 @@ class CloneDirs:
         common_dir: the one that all its worktrees share.
         top: the checkout's folder; None in a bare repository.
         object_format: ``sha1`` or ``sha256``.
+        ref_format: ``files``, or ``reftable``: git alone knows the refs then, ``HEAD`` and ``CHERRY_PICK_HEAD`` too.
+        picking: which of ``CHERRY_PICK_HEAD`` and ``REVERT_HEAD`` there are, where refs are in a table.
     """
 
     git_dir: Path
@@ -47,6 +51,8 @@ class CloneDirs:
     top: Path | None
     object_format: str = "sha1"
     shallow: bool = False
+    ref_format: str = "files"
+    picking: frozenset[str] = frozenset()
 
     @property
     def null(self) -> str:
@@ -56,7 +62,8 @@ class CloneDirs:
     @property
     def operation(self) -> str:
         """The rebase, am, merge, cherry-pick, revert or bisect that is going on, or nothing."""
-        found = next((name for mark, name in OPERATIONS.items() if (self.git_dir / mark).exists()), "")
+        marks = OPERATIONS.items()
+        found = next((name for mark, name in marks if mark in self.picking or (self.git_dir / mark).exists()), "")
         return "am" if found == "rebase" and (self.git_dir / "rebase-apply" / "applying").exists() else found
 
 
@@ -205,6 +212,7 @@ def find_place(git: Git) -> CloneDirs:
         "--git-common-dir",
         "--is-shallow-repository",
         "--show-object-format",
+        "--show-ref-format",  # before git 2.45 it is only repeated
         "--is-inside-work-tree",
         "--show-cdup",
     )
@@ -215,16 +223,26 @@ def find_place(git: Git) -> CloneDirs:
         raise DevkitError(f"git cannot work at {git.directory}", answer.complaint, "git status   once that is mended")
     lines = os.fsdecode(answer.stdout).split("\n")
     base = git.directory
-    if len(lines) < len(words) or not {lines[2], lines[4]} <= {"true", "false"}:
+    if len(lines) < len(words) or not {lines[2], lines[5]} <= {"true", "false"}:
         raise DevkitError(f"the folder of the clone at {base} has a line break in its name")
-    git_dir, common_dir, shallow, object_format, inside, up = lines[: len(words)]  # up is a folder only when inside
+    git_dir, common_dir, shallow, object_format, ref_format, inside, up = lines[: len(words)]
+    table = ref_format == "reftable"
     return CloneDirs(
         Path(os.path.realpath(base / git_dir)),
         Path(os.path.realpath(base / common_dir)),
-        Path(os.path.realpath(base / up)) if inside == "true" else None,
+        Path(os.path.realpath(base / up)) if inside == "true" else None,  # up is a folder only when inside
         object_format,
         shallow == "true",
+        "reftable" if table else "files",
+        frozenset(name for name in PICKS if not git.ask("rev-parse", "--quiet", "--verify", name).status)
+        if table
+        else frozenset(),
     )
+
+
+def again(git: Git, place: CloneDirs) -> CloneDirs:
+    """Return the place after a line that may have ended a cherry-pick or a revert."""
+    return find_place(git) if place.picking else place
 
 
 def linked_worktree(admin: Path) -> Path:
@@ -293,18 +311,19 @@ def read_status(git: Git) -> Status:
 
 
 def read_head(git: Git, place: CloneDirs) -> str:
-    """Return the branch that HEAD names, or nothing when it is detached: asked of git where refs are in a table."""
-    text = head_text(place.git_dir).strip()
-    if text == "ref: refs/heads/.invalid":
-        answer = git.ask(f"--git-dir={place.git_dir}", "symbolic-ref", "--quiet", "HEAD")
-        text = f"ref: {os.fsdecode(answer.stdout).strip()}"
+    """Return the branch that HEAD names, or nothing when it is detached."""
+    text = head_text(git, place.git_dir).strip()
     return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
 
 
-def head_text(git_dir: Path) -> str:
-    """Return what is in ``HEAD``, where it is a symbolic link too (``core.preferSymlinkRefs``)."""
+def head_text(git: Git, git_dir: Path) -> str:
+    """Return what is in ``HEAD``, a symbolic link (``core.preferSymlinkRefs``) or not; what would be, with a table."""
     head = git_dir / "HEAD"
-    return f"ref: {os.readlink(head)}\n" if head.is_symlink() else os.fsdecode(head.read_bytes())  # noqa: PTH115 - its very words
+    text = f"ref: {os.readlink(head)}\n" if head.is_symlink() else os.fsdecode(head.read_bytes())  # noqa: PTH115 - its very words
+    if text.strip() != NOT_HERE:
+        return text
+    named = git.ask(f"--git-dir={git_dir}", "symbolic-ref", "--quiet", "HEAD").stdout
+    return f"ref: {os.fsdecode(named)}" if named else os.fsdecode(git.read(f"--git-dir={git_dir}", "rev-parse", "HEAD"))
 
 
 def parse_refs(data: bytes) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

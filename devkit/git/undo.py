@@ -335,6 +335,6 @@ def _pushes_to_take_back(session: Session, state: State, entry: journal.JournalE
 def _where(session: Session) -> str:
     if session.place.top is None:
         return "refs as they were"
-    head = head_text(session.place.git_dir).strip()
+    head = head_text(session.git, session.place.git_dir).strip()
     name = head.removeprefix("ref: refs/heads/")
     return f"on {name}" if head.startswith("ref:") else f"detached at {name[:10]}"

@@ -53,6 +53,27 @@ WANTED = (
     "back",
 )
 FROM_A_BRANCH = frozenset({"rebase", "push", "squash"})
+KINDS = (
+    "sparse",
+    "sparse index",
+    "split",
+    "version",
+    "cache",
+    "locked",
+    "away",
+    "relative",
+    "worktree settings",
+    "shallow",
+    "stacked",
+    "stacked",
+    "packed",
+    "gc",
+    "reftable",
+    "renamed",
+    "renamed",
+    "clone inside",
+    "hook",
+)
 IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
 
 
@@ -215,21 +236,65 @@ class Case:
 
     def arrange(self, rng: random.Random) -> None:
         """Set up a clone as some are: sparse, with another index, a locked worktree, a stack, packed, after a gc."""
-        kind = rng.choice(["", "", "", "sparse", "split", "version", "cache", "locked", "stacked", "packed", "gc"])
+        kind = rng.choice(["", "", *KINDS])
         self.told.append(kind)
         lines = {
             "sparse": [["sparse-checkout", "set", "dir"]],
+            "sparse index": [["sparse-checkout", "set", "--cone", "--sparse-index", "dir"]],
             "split": [["update-index", "--split-index"]],
             "version": [["update-index", "--index-version", "4"]],
             "cache": [["config", "core.untrackedCache", "true"], ["update-index", "--untracked-cache"]],
             "locked": [["worktree", "add", "-q", "-b", "kept", "../kept"], ["worktree", "lock", "../kept"]],
+            "away": [["worktree", "add", "-q", "-b", "kept", "../kept"], ["worktree", "lock", "../kept"]],
+            "relative": [["worktree", "add", "-q", "-b", "kept", "../kept"]],
+            "worktree settings": [
+                ["config", "extensions.worktreeConfig", "true"],
+                ["config", "--worktree", "user.name", "Of this checkout"],
+            ],
+            "shallow": [["fetch", "-q", "--depth=1", "upstream", "develop"]],
             "packed": [["pack-refs", "--all"]],
             "gc": [["gc", "-q", "--prune=now"]],
+            "reftable": [["refs", "migrate", "--ref-format=reftable"]],  # a git that knows none refuses, and all stays
         }
         for words in lines.get(kind, []):
             git(self.clone, *words, check=False)
         if kind == "stacked":
             self.devkit("pr", "start", "upper", "--on", "feature")
+            if rng.random() < 0.5:  # its parent was amended since
+                git(self.clone, "switch", "-q", "feature", check=False)
+                git(self.clone, "commit", "-q", "--amend", "-m", "Feature, better", check=False)
+                git(self.clone, "switch", "-q", "upper", check=False)
+        elif kind == "away":
+            (self.folder / "kept").rename(self.folder / "elsewhere")
+        elif kind == "relative":
+            admin = self.clone / ".git" / "worktrees" / "kept"
+            (admin / "gitdir").write_text("../../../../kept/.git\n")
+            (self.folder / "kept" / ".git").write_text("gitdir: ../clone/.git/worktrees/kept\n")
+        elif kind == "renamed":  # the base renames a file that is edited here: the edit follows it
+            name = rng.choice(["a.cc", "dir/b.py"])
+            self._upstream_renames(name)
+            self._append(self.clone / name, "edited here\n", at_end=rng.random() < 0.5)
+            if rng.random() < 0.5:
+                git(self.clone, "add", "--", name, check=False)
+        elif kind == "clone inside":
+            git(self.clone, "init", "-q", "--template=", "inside", check=False)
+            (self.clone / "inside" / "own.txt").write_text("its own\n")
+        elif kind == "hook":
+            hook = (
+                self.clone / ".git" / "hooks" / rng.choice(["post-checkout", "pre-push", "pre-rebase", "post-rewrite"])
+            )
+            hook.parent.mkdir(exist_ok=True)
+            hook.write_text("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8 9; do echo line $i; done >&2\nexit 1\n")
+            hook.chmod(0o755)
+
+    def _upstream_renames(self, name: str) -> None:
+        """Rename a file on the project's develop, as a maintainer would."""
+        work = self.folder / "maintainer"
+        git(self.folder, "clone", "-q", "--template=", str(self.folder / "project.git"), str(work))
+        git(work, "mv", "--", name, f"{name}.moved")
+        git(work, "commit", "-q", "-m", "Rename a file")
+        git(work, "push", "-q", "origin", "develop")
+        shutil.rmtree(work)
 
     def fetch(self, rng: random.Random, wanted: str) -> None:
         """Fetch requests beforehand; the author may push again since."""
@@ -344,6 +409,7 @@ class Case:
                 ["pr", "rebase"],
                 ["pr", "rebase", "--onto", rng.choice(["upstream/develop", "HEAD~1", "feature"])],
                 ["pr", "rebase", "7"],
+                ["pr", "rebase", "feature", "--stack"],
             ],
             "go on": [["pr", "continue"], ["pr", "continue"], ["pr", "skip"], ["pr", "abort"]],
             "sync": [["pr", "sync"], ["pr", "sync", "--yes"]],
@@ -355,7 +421,12 @@ class Case:
             "start": [["pr", "start", "fresh"], ["pr", "start", "fresh", "--on", "feature"]],
             "squash": [["pr", "squash"], ["pr", "squash", "7"]],
             "back": [["undo"], ["undo", "--yes"], ["redo"], ["redo", "--yes"]],
-            "restore": [["wip", "restore"], ["wip", "restore", "dir"], ["wip", "restore", "a.cc"]],
+            "restore": [
+                ["wip", "restore"],
+                ["wip", "restore", "dir"],
+                ["wip", "restore", "a.cc"],
+                ["wip", "restore", "--markers"],
+            ],
         }
         return rng.choice(choices[wanted])
 
@@ -381,12 +452,12 @@ class Case:
             "clone": checkout(self.clone, self.clone / ".git"),
             "worktrees": {
                 str(path): checkout(path, _git_dir(path))
-                for path in sorted(self.folder.glob("clone-*"))
+                for path in sorted([*self.folder.glob("clone-*"), self.folder / "kept"])
                 if path.is_dir()
             },
             "refs": refs(self.clone),
             "saved work": saved(self.clone),
-            "stash": _bytes(self.clone / ".git" / "logs" / "refs" / "stash"),
+            "stash": _stash(self.clone),
             "config": self.branch_settings(),
             "project": refs(self.folder / "project.git"),
             "fork": refs(self.folder / "fork.git"),
@@ -513,7 +584,7 @@ def checkout(top: Path, git_dir: Path) -> dict[str, Any]:
         for path in [root, *root.rglob("*")]:
             if path.is_file():
                 state[str(path.relative_to(git_dir))] = _bytes(path)
-    return {"HEAD": _bytes(git_dir / "HEAD"), "index": _bytes(git_dir / "index"), "files": files, "operation": state}
+    return {"HEAD": _head(top, git_dir), "index": _bytes(git_dir / "index"), "files": files, "operation": state}
 
 
 def _file(path: Path) -> tuple[int, bytes | str]:
@@ -535,12 +606,35 @@ def _bytes(path: Path) -> str | None:
 
 def _git_dir(top: Path) -> Path:
     text = (top / ".git").read_text().strip() if (top / ".git").is_file() else ""
-    return Path(text.removeprefix("gitdir: ")) if text else top / ".git"
+    return top / text.removeprefix("gitdir: ") if text else top / ".git"
+
+
+def _has_table(repository: Path) -> bool:
+    return (repository / ".git" / "reftable").is_dir()
+
+
+def _head(top: Path, git_dir: Path) -> str | None:
+    """Return what HEAD is: git alone knows where refs are in a table."""
+    text = _bytes(git_dir / "HEAD")
+    if text != "ref: refs/heads/.invalid\n":
+        return text
+    return (git(top, "symbolic-ref", "-q", "HEAD", check=False) or git(top, "rev-parse", "HEAD")).decode()
+
+
+def _stash(clone: Path) -> str | None:
+    """Return the stash, its log byte for byte."""
+    if _has_table(clone):
+        return git(
+            clone, "log", "-g", "--format=%H %gD %gn %ge %gs", "--date=raw", "refs/stash", "--", check=False
+        ).decode()
+    return _bytes(clone / ".git" / "logs" / "refs" / "stash")
 
 
 def refs(repository: Path) -> list[str]:
-    """Return every ref but devkit's way back."""
-    lines = git(repository, "for-each-ref", "--format=%(refname) %(objectname) %(symref)").decode().splitlines()
+    """Return every ref but devkit's way back; where refs are in a table, what goes on is among them."""
+    roots = ["--include-root-refs"] if _has_table(repository) else []
+    words = ["for-each-ref", *roots, "--format=%(refname) %(objectname) %(symref)"]
+    lines = git(repository, *words).decode().splitlines()
     return [line for line in lines if not line.startswith(("refs/devkit/undo/", "refs/devkit/incoming/", WIP))]
 
 
