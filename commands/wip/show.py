@@ -17,7 +17,7 @@ from devkit.git.wip import find
 from devkit.text import ago
 
 if TYPE_CHECKING:
-    from devkit.git.wip import Item
+    from devkit.git.wip_entry import Item
 
 
 def command(ctx: typer.Context, number: Entry = 0, as_json: Json = False) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.files import write_atomically
+from devkit.git.branch_config import sections
 from devkit.git.changes import lstat
-from devkit.git.restore import sections
 from devkit.git.state import head_text
 
 if TYPE_CHECKING:

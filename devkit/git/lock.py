@@ -8,15 +8,17 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from devkit.git.command import Git
     from devkit.git.state import CloneDirs
 
 LOCK_WAIT_S = 10.0
+TABLE_WAIT_S = 2.0
 
 
 @contextlib.contextmanager
@@ -50,6 +52,29 @@ def locked(git: Git, place: CloneDirs) -> Iterator[None]:
             yield
         finally:
             git.holds.remove(file.fileno())
+
+
+def check_table(place: CloneDirs) -> None:
+    """Refuse to write refs that are in a table whose lock a killed git left: git's own refusal does not name it.
+
+    Raises:
+        DevkitError: it is there.
+    """
+    if place.ref_format == "files":
+        return
+    for folder in {place.git_dir, place.common_dir}:
+        lock = folder / "reftable" / "tables.list.lock"
+        deadline = time.monotonic() + TABLE_WAIT_S
+        while lock.exists():
+            if time.monotonic() > deadline:
+                raise left_lock(lock)
+            time.sleep(0.02)
+
+
+def left_lock(lock: Path) -> DevkitError:
+    """Return the error for a lock of git's."""
+    why = "Another git works in this checkout, or was killed in it."
+    return DevkitError(f"{lock} is there", why, Hint.of("rm", "--", str(lock)))
 
 
 def _gone(pid: bytes) -> bool:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git import journal, snapshot, store
-from devkit.git.restore import differences, put_back, remove_worktree, sections, set_branch_config
+from devkit.git.blobs import MIB, blobs_of
+from devkit.git.branch_config import sections, set_branch_config
+from devkit.git.lock import left_lock
+from devkit.git.restore import differences, put_back, remove_worktree
 from devkit.git.roles import USUAL_BASE_BRANCHES
-from devkit.git.snapshot import MIB, WriteSet, blobs_of
 from devkit.git.state import find_place, read_status, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Answer, Git, Line
     from devkit.git.restore import Restored
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot
+    from devkit.git.snapshot import Snapshot, WriteSet
     from devkit.git.state import State
     from devkit.runs import Run
 
@@ -222,13 +224,10 @@ def _packed(session: Session, state: State, oid: str) -> Iterator[tuple[str, sto
 
 def _free(session: Session, path: Path) -> None:
     """Refuse to work beside another git."""
-    lock = (path if path == session.place.git_dir else find_place(session.git.at(path)).git_dir) / "index.lock"
+    place = session.place if path == session.place.git_dir else find_place(session.git.at(path))
+    lock = place.git_dir / "index.lock"
     if lock.exists():
-        raise DevkitError(
-            f"{lock} is there",
-            "Another git works in this checkout, or was killed in it.",
-            f"rm -- {shlex.quote(str(lock))}",
-        )
+        raise left_lock(lock)
 
 
 def _roll_back(session: Session, change: RunningChange, run: Run, error: BaseException) -> None:

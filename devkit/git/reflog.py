@@ -9,8 +9,8 @@ import contextlib
 import re
 from typing import TYPE_CHECKING
 
+from devkit.git.checkout_files import write_file
 from devkit.git.command import line
-from devkit.git.snapshot import write_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ def read(git: Git, place: CloneDirs, ref: str) -> bytes:
     before = place.null.encode()
     for oid, name, email, selector, message in reversed(entries):
         when = _WHEN.search(selector)
-        oid = oid.strip()
-        lines.append(b"%s %s %s <%s> %s\t%s\n" % (before, oid, name, email, when[1] if when else b"0 +0000", message))
-        before = oid
+        then, before = before, oid.strip()
+        seconds = when[1] if when else b"0 +0000"
+        lines.append(b"%s %s %s <%s> %s\t%s\n" % (then, before, name, email, seconds, message))
     return b"".join(lines)
 
 
@@ -51,16 +51,25 @@ def write(git: Git, place: CloneDirs, ref: str, log: bytes) -> None:
         return
     if read(git, place, ref) == log:
         return
-    if ref == "HEAD":
-        git.ask("reflog", "expire", "--expire=all", "--expire-unreachable=all", ref)
-    else:
+    git.ask("reflog", "expire", "--expire=all", "--expire-unreachable=all", ref)
+    entries = [match.groups() for row in log.splitlines() if (match := _ENTRY.fullmatch(row))]
+    if all(_added(git, ref, entry) for entry in entries):
+        return
+    # before git 2.51: the ref goes the way again; what left it where it was is not told
+    if ref != "HEAD":
         git.execute(line("update-ref", "--no-deref", "-d", ref))
-    for row in log.splitlines():
-        match = _ENTRY.fullmatch(row)
-        if match:
-            _, oid, name, email, when, message = (word.decode(errors="surrogateescape") for word in match.groups())
-            env = {"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email, "GIT_COMMITTER_DATE": f"@{when}"}
-            git.ask("update-ref", "--no-deref", "--create-reflog", "-m", message, ref, oid, env=env)
+    for entry in entries:
+        _added(git, ref, entry, moves=True)
+
+
+def _added(git: Git, ref: str, entry: tuple[bytes, ...], *, moves: bool = False) -> bool:
+    """Add an entry to a log, the ref moved there or not; return whether that was done."""
+    old, new, name, email, when, message = (word.decode(errors="surrogateescape") for word in entry)
+    env = {"GIT_COMMITTER_NAME": name, "GIT_COMMITTER_EMAIL": email, "GIT_COMMITTER_DATE": f"@{when}"}
+    words = ("reflog", "write", ref, old, new, message)
+    if moves:
+        words = ("update-ref", "--no-deref", "--create-reflog", *(("-m", message) if message else ()), ref, new)
+    return not git.ask(*words, env=env).status
 
 
 def commits(log: bytes) -> list[str]:

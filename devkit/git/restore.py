@@ -16,30 +16,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from devkit.errors import DevkitError
-from devkit.git.changes import is_path, lstat, parents
-from devkit.git.command import line
-from devkit.git.snapshot import (
-    OPERATION_FILES,
-    OWN_FILES,
-    SHARED,
-    Snapshot,
-    blobs_of,
+from devkit.git import reflog
+from devkit.git.blobs import File, blobs_of
+from devkit.git.changes import lstat
+from devkit.git.checkout_files import (
+    SCRATCH,
     link_bytes,
-    own_worktree_refs,
+    make_folders,
     real_parents,
+    remove,
+    remove_folder,
+    safe_path,
+    write_file,
 )
-from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_config, parse_refs, parse_worktrees
+from devkit.git.command import line
+from devkit.git.snapshot import HEAD_LOG, OPERATION_FILES, OWN_FILES, ROOT_REFS, SHARED, Snapshot, own_worktree_refs
+from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git, Line
-    from devkit.git.snapshot import Checkout, File
+    from devkit.git.snapshot import Checkout
     from devkit.git.state import CloneDirs
 
 BATCH_BYTES = 64 << 20
-SCRATCH = ".devkit-"
 LOCK_WAIT_S = 2.0
 # HEAD, or a commit and its subject as a rebase names it; an editor's own ``name~`` is the user's.
 _BESIDE = re.compile(r"(.+)~(?:HEAD|[0-9a-f]{4,64} \(.*\))(?:_\d+)?", re.DOTALL)
@@ -67,17 +69,6 @@ class Restored:
     files: int = 0
     refs: tuple[str, ...] = ()
     left: list[str] = field(default_factory=list)
-
-
-def safe_path(path: str) -> str:
-    """Return a path of a snapshot if it is inside a checkout, and no part of git's own folder.
-
-    Raises:
-        DevkitError: it is not.
-    """
-    if not is_path(path):
-        raise DevkitError(f"the snapshot names {path!r}", "That is not a path inside a checkout; nothing was changed.")
-    return path
 
 
 def _shared(checkout: Checkout) -> list[File]:
@@ -188,7 +179,9 @@ def _own_files(git: Git, checkout: Checkout) -> None:
     place = find_place(git)
     blob = blobs_of(git, (file.oid for file in checkout.own))
     for file in checkout.own:
-        if file.path in OWN_FILES:
+        if file.path == HEAD_LOG and place.ref_format != "files":
+            reflog.write(git, place, "HEAD", blob(file.oid))
+        elif file.path in OWN_FILES:
             path = place.git_dir / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, blob(file.oid), file.mode)
@@ -216,7 +209,7 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
             for name in stale:
                 there = lstat(top / name)
                 if there is not None and stat.S_ISDIR(there.st_mode):
-                    _remove_folder(top / name)
+                    remove_folder(top / name)
             if stale:
                 restored.files += len(stale)
                 data = b"".join(os.fsencode(word) + b"\0" for word in stale)
@@ -229,9 +222,12 @@ def _checkout(git: Git, checkout: Checkout, found: Differences, restored: Restor
                     data=data,
                     env={"GIT_INDEX_FILE": str(path)},
                 )
-    _operation(place, checkout.operation, blob)
+    table = place.ref_format != "files"
+    roots = [file for file in checkout.operation if table and file.path in ROOT_REFS]  # kept before it had a table
+    _operation(place, [file for file in checkout.operation if file not in roots], blob)
     if checkout.refs is not None:
-        wanted, now = dict(checkout.refs), own_worktree_refs(git)
+        own = {file.path: blob(file.oid).decode("ascii", "replace").strip() for file in roots}
+        wanted, now = {**dict(checkout.refs), **own}, own_worktree_refs(git, place)
         set_refs(git, {name: wanted.get(name, "") for name in {*wanted, *now} if wanted.get(name) != now.get(name)})
     _head(git, place, checkout.head)
     _index(place, checkout, blob)
@@ -244,31 +240,6 @@ def _litter(git: Git, checkout: Checkout) -> list[str]:
     loose = untracked - held
     beside = [word for word in loose if (match := _BESIDE.fullmatch(word)) and match[1] in held]
     return [*beside, *(word for word in loose if _HALF_WRITTEN.search(word))]
-
-
-def remove(top: Path, paths: Iterable[str]) -> None:
-    """Remove files, and the folders that hold nothing then."""
-    for path in sorted(paths, reverse=True):
-        place = top / safe_path(path)
-        found = lstat(place) if real_parents(top, path) else None
-        if found is None or stat.S_ISDIR(found.st_mode):
-            continue
-        place.unlink()
-        remove_empty(top, path)
-
-
-def remove_empty(top: Path, path: str) -> None:
-    """Remove the folders above a path that hold nothing, but for that which the user's shell stands in."""
-    for parent in reversed(parents(path)):
-        if any((top / parent).iterdir()) or _stands_in(top / parent):
-            break
-        (top / parent).rmdir()
-
-
-def _stands_in(folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return folder.samefile(".")
-    return False
 
 
 def _batches(files: list[File]) -> Iterator[list[File]]:
@@ -319,7 +290,7 @@ def _write(top: Path, file: File, blob: Callable[[str], bytes]) -> None:
     found = lstat(place)
     if stat.S_ISFIFO(file.mode):
         if found is not None and stat.S_ISDIR(found.st_mode):
-            _remove_folder(place)
+            remove_folder(place)
         elif found is not None:
             place.unlink()
         os.mkfifo(place, stat.S_IMODE(file.mode))
@@ -331,47 +302,11 @@ def _write(top: Path, file: File, blob: Callable[[str], bytes]) -> None:
         place.mkdir(exist_ok=True)
         return
     if found is not None and stat.S_ISDIR(found.st_mode):
-        _remove_folder(place)
+        remove_folder(place)
     write_file(place, blob(file.oid), file.mode)
 
 
-def make_folders(top: Path, path: str) -> None:
-    """Make the folders above ``path``; what stands in their way, a file or a link, is removed."""
-    for parent in parents(path):
-        above = top / parent
-        found = lstat(above)
-        if found is not None and not stat.S_ISDIR(found.st_mode):
-            above.unlink()
-            found = None
-        if found is None:
-            above.mkdir()
-
-
-def write_file(place: Path, data: bytes, mode: int) -> None:
-    """Write a file or a symbolic link whole, over what was there."""
-    with contextlib.ExitStack() as stack:
-        folder = tempfile.mkdtemp(prefix=SCRATCH, dir=place.parent)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        temporary = Path(folder) / "file"
-        if stat.S_ISLNK(mode):
-            temporary.symlink_to(os.fsdecode(data))
-        else:
-            temporary.write_bytes(data)
-            temporary.chmod(stat.S_IMODE(mode))
-        temporary.replace(place)
-
-
-def _remove_folder(place: Path) -> None:
-    if any(".git" in names for _, folders, files in os.walk(place) for names in (folders, files)):
-        raise DevkitError(
-            f"{place} holds a clone of its own",
-            "The snapshot has a file there.",
-            f"mv -- {shlex.quote(str(place))} {shlex.quote(f'{place}.kept')}",
-        )
-    shutil.rmtree(place)
-
-
-def _operation(place: CloneDirs, files: tuple[File, ...], blob: Callable[[str], bytes]) -> None:
+def _operation(place: CloneDirs, files: Sequence[File], blob: Callable[[str], bytes]) -> None:
     wanted = {file.path: file for file in files}
     for name in OPERATION_FILES:
         root = place.git_dir / name
@@ -392,7 +327,7 @@ def _operation(place: CloneDirs, files: tuple[File, ...], blob: Callable[[str], 
 
 
 def _head(git: Git, place: CloneDirs, head: str) -> None:
-    if head_text(place.git_dir) != head:
+    if head_text(git, place.git_dir) != head:
         git.execute(head_line(head))
 
 
@@ -469,77 +404,14 @@ def _set_private(git: Git, refs: Mapping[str, str]) -> None:
 
 
 def _logs(git: Git, snapshot: Snapshot, refs: Mapping[str, str]) -> None:
-    common = find_place(git).common_dir
+    place = find_place(git)
     logs = {f"refs/heads/{branch}": oid for branch, oid in snapshot.logs.items() if oid}
     if "refs/stash" in refs and snapshot.stash:
         logs["refs/stash"] = snapshot.stash
     logs = {name: oid for name, oid in logs.items() if refs.get(name)}
     blob = blobs_of(git, logs.values())
     for name, oid in logs.items():
-        path = common / "logs" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, blob(oid), 0o100644)
-
-
-def set_branch_config(
-    git: Git, common_dir: Path, name: str, wanted: Collection[tuple[str, str]], then: bytes = b""
-) -> None:
-    """Make the settings of a branch what ``wanted`` says: keys as git lists them; what is right already stays as it is.
-
-    Args:
-        git: in the repository.
-        common_dir: its folder.
-        name: the branch.
-        wanted: its settings.
-        then: the bytes of the configuration that had them: a section that is gone comes back with its comments.
-    """
-    _, local = parse_config(git.read("config", "--list", "-z", "--show-scope"))
-    now = sections(local).get(name, ())
-    text = _section(then, name) if wanted and not now else b""
-    if text and _append(common_dir / "config", text):
-        return
-    for key in dict.fromkeys(key for key, _ in (*now, *wanted)):
-        values = [value for other, value in wanted if other == key]
-        if values == [value for other, value in now if other == key]:
-            continue
-        git.ask("config", "--local", "--unset-all", key)
-        for value in values:
-            git.execute(line("config", "--local", "--add", key, value))
-    if not wanted and now:
-        git.ask("config", "--local", "--remove-section", f"branch.{name}")
-
-
-def _section(config: bytes, name: str) -> bytes:
-    """Return the lines of a branch's section in a configuration, byte for byte; nothing where it has not just one."""
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    header = os.fsencode(f'[branch "{quoted}"]')
-    parts = re.split(rb"(?m)^(?=[ \t]*\[)", config)
-    found = [part for part in parts if part.strip().startswith(header)]
-    return found[0] if len(found) == 1 else b""
-
-
-def _append(config: Path, text: bytes) -> bool:
-    """Append a section to a configuration under git's own lock; return whether that was done."""
-    lock = config.with_name(config.name + ".lock")
-    try:
-        with lock.open("xb") as file:
-            data = config.read_bytes()
-            file.write(data + (b"" if data.endswith(b"\n") or not data else b"\n") + text)
-        lock.chmod(stat.S_IMODE(config.stat().st_mode))
-        lock.replace(config)
-    except OSError:
-        return False
-    return True
-
-
-def sections(config: Iterable[tuple[str, str]]) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the settings of each branch."""
-    found: dict[str, tuple[tuple[str, str], ...]] = {}
-    for key, value in config:
-        if key.startswith("branch.") and key.count(".") > 1:
-            name = key[len("branch.") : key.rindex(".")]
-            found[name] = (*found.get(name, ()), (key, value))
-    return found
+        reflog.write(git, place, name, blob(oid))
 
 
 def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.git.command import Git, line
-from devkit.git.lock import locked
+from devkit.git.lock import check_table, locked
 from devkit.git.state import INCOMING, State, find_place, read_head, read_state, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
 
@@ -116,6 +116,8 @@ def open_session(app: App, *, changes: bool, dry: bool = False, directory: Path 
     git.directory = place.top or place.git_dir
     try:
         with locked(git, place) if changes else contextlib.nullcontext():
+            if changes and not dry:
+                check_table(place)
             git.private = PrivateRefs(place.common_dir)
             session = Session(app, git, place, dry=dry)
             try:

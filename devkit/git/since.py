@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.git import journal
+from devkit.git.branch_config import sections
 from devkit.git.changes import lstat
 from devkit.git.command import lines_of, quoted
-from devkit.git.restore import sections
 from devkit.git.state import read_status
 
 if TYPE_CHECKING:

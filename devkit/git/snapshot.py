@@ -9,20 +9,18 @@ let go of.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
-import shlex
 import stat
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.git import reflog
+from devkit.git.blobs import MIB, Blobs, File, capture, too_large, write_commit
 from devkit.git.changes import in_the_way, is_path, lstat
-from devkit.git.command import GitFailed
+from devkit.git.checkout_files import Folders, real_parents
 from devkit.git.state import (
     GITLINK,
     INCOMING,
@@ -34,10 +32,9 @@ from devkit.git.state import (
     parse_refs,
     read_status,
 )
-from devkit.text import size as size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git
     from devkit.git.journal import JournalEntry
@@ -45,13 +42,11 @@ if TYPE_CHECKING:
 
 NAMESPACE = "refs/devkit/undo/"
 VERSION = 1
-CHUNK = 1 << 20
-MIB = 1 << 20
-LARGEST_SHOWN = 3
 SPARE_BYTES, SPARE_LARGEST, SPARE_FILES = 32 * MIB, 4 * MIB, 2000
 WORKTREE_REFS = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
 # What says in a linked worktree's own git directory what it is, and what was done in it.
-OWN_FILES = ("config.worktree", "info/sparse-checkout", "logs/HEAD")
+HEAD_LOG = "logs/HEAD"
+OWN_FILES = ("config.worktree", "info/sparse-checkout", HEAD_LOG)
 # What git keeps in a checkout's git directory about work that goes on; the last is ours.
 OPERATION_FILES = (
     "ORIG_HEAD",
@@ -79,26 +74,18 @@ OPERATION_FILES = (
     "sequencer",
     "devkit-rebase.json",
 )
-
-
+# Those among them that are refs; where refs are in a table no file has them.
+ROOT_REFS = (
+    "ORIG_HEAD",
+    "MERGE_AUTOSTASH",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "REBASE_HEAD",
+    "AUTO_MERGE",
+    "BISECT_EXPECTED_REV",
+    "BISECT_HEAD",
+)
 SHARED = "sharedindex."
-_CRASH_REPORT = re.compile(rb"fast_import_crash_\d+")
-
-
-@dataclass(frozen=True)
-class File:
-    """A path of a checkout as it was.
-
-    Attributes:
-        mode: its kind and permissions as ``lstat`` has them; 0: nothing was there.
-        oid: the blob with its bytes, or a symbolic link's target; empty for a folder and for nothing.
-        size: in bytes.
-    """
-
-    path: str
-    mode: int
-    oid: str = ""
-    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,98 +169,6 @@ class WriteSet:
     whole: frozenset[Path] = frozenset()
 
 
-class TooLarge(DevkitError):
-    """The snapshot would take more than the user allowed without being asked."""
-
-
-@dataclass
-class Blobs:
-    """The objects of a snapshot: blobs that must be written, blobs and names (commits or not) that must be kept."""
-
-    object_format: str
-    written: dict[str, tuple[int, Path | bytes]] = field(default_factory=dict)
-    kept: set[str] = field(default_factory=set)
-    sources: dict[str, str] = field(default_factory=dict)
-    commits: list[str] = field(default_factory=list)
-
-    def add(self, data: bytes) -> str:
-        """Add bytes and return the blob's name."""
-        oid = self._hash(len(data), [data])
-        self.kept.add(oid)
-        self.written[oid] = (len(data), data)
-        return oid
-
-    def add_file(self, path: Path, size: int, known: Iterable[str], name: str) -> str:
-        """Add a file and return the blob's name; one of the ``known`` blobs is in the repository already."""
-        with path.open("rb") as file:
-            oid = self._hash(size, iter(lambda: file.read(CHUNK), b""))
-        self.kept.add(oid)
-        if oid not in known:
-            self.written[oid] = (size, path)
-            self.sources[oid] = name
-        return oid
-
-    def _hash(self, size: int, chunks: Iterable[bytes]) -> str:
-        digest = hashlib.new(self.object_format, b"blob %d\0" % size, usedforsecurity=False)
-        for chunk in chunks:
-            digest.update(chunk)
-        return digest.hexdigest()
-
-
-class Folders:
-    """Which paths of a checkout are folders and no symbolic links, each looked at once."""
-
-    def __init__(self, top: Path) -> None:
-        self._top = os.fspath(top)
-        self._known: dict[str, bool] = {"": True}
-
-    def above(self, path: str) -> bool:
-        """Tell whether every folder above ``path`` is one."""
-        return self._is_folder(path.rpartition("/")[0])
-
-    def is_file(self, path: str) -> bool:
-        """Tell whether a file or a symbolic link is at ``path``, and folders are above it."""
-        if not self.above(path):
-            return False
-        found = lstat(os.path.join(self._top, path))  # noqa: PTH118 - there may be thousands
-        return found is not None and not stat.S_ISDIR(found.st_mode)
-
-    def _is_folder(self, folder: str) -> bool:
-        if folder not in self._known:
-            found = lstat(os.path.join(self._top, folder)) if self.above(folder) else None  # noqa: PTH118
-            self._known[folder] = found is not None and stat.S_ISDIR(found.st_mode)
-        return self._known[folder]
-
-
-def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = (), folders: Folders | None = None) -> File:
-    """Return what is at a path of a checkout, its bytes added to ``blobs``."""
-    place = top / path
-    found = lstat(place) if (folders or Folders(top)).above(path) else None
-    if found is None:
-        return File(path, 0)
-    if stat.S_ISLNK(found.st_mode):
-        target = link_bytes(place)
-        return File(path, found.st_mode, blobs.add(target), len(target))
-    if stat.S_ISREG(found.st_mode):
-        try:
-            return File(path, found.st_mode, blobs.add_file(place, found.st_size, known, str(place)), found.st_size)
-        except PermissionError as error:
-            raise DevkitError(
-                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r -- {shlex.quote(str(place))}"
-            ) from error
-    return File(path, found.st_mode)
-
-
-def link_bytes(place: Path) -> bytes:
-    """Return where a symbolic link leads, byte for byte."""
-    return os.fsencode(os.readlink(place))  # noqa: PTH115 - a Path would normalize it
-
-
-def real_parents(top: Path, path: str) -> bool:
-    """Tell whether every folder above ``path`` is one, and no symbolic link."""
-    return Folders(top).above(path)
-
-
 def take(
     git: Git,
     state: State,
@@ -301,28 +196,27 @@ def take(
     checkouts = []
     if writes.checkout and place.top:
         own = {name: oid for name, oid in state.own_refs.items() if name.startswith(WORKTREE_REFS)}
+        if place.ref_format != "files":
+            own = own_worktree_refs(git, place)
         checkouts.append(_checkout(git, place, state.status, writes.paths, blobs, head=(state.head, own)))
     for path, paths in writes.checkouts.items():
         if path == place.top:
             continue
         other = git.at(path)
+        there = find_place(other)
         checkouts.append(
             _checkout(
                 other,
-                find_place(other),
+                there,
                 read_status(other),
                 paths,
                 blobs,
-                head=_head_of(other),
+                head=_head_of(other, there),
                 whole=path in writes.whole,
             )
         )
-    stash, stash_commits = _log(place.common_dir / "logs" / "refs" / "stash", blobs)
-    blobs.commits += stash_commits
-    logs = {}
-    for branch in writes.deletes:
-        logs[branch], commits = _log(place.common_dir / "logs" / "refs" / "heads" / branch, blobs)
-        blobs.commits += commits
+    stash = _log(git, place, "refs/stash", blobs)
+    logs = {branch: _log(git, place, f"refs/heads/{branch}", blobs) for branch in writes.deletes}
     refs = {name: oid for name, oid in state.own_refs.items() if is_kept(name) or name in writes.refs}
     refs.update(dict.fromkeys(writes.refs - refs.keys(), ""))
     tips = [oid for name, oid in refs.items() if state.kinds.get(name) == "commit"]
@@ -349,19 +243,6 @@ def take(
 def is_kept(name: str) -> bool:
     """Tell whether every snapshot holds a ref of this name."""
     return name.startswith(("refs/heads/", "refs/stash", "refs/devkit/")) and not name.startswith((NAMESPACE, INCOMING))
-
-
-def too_large(sizes: Iterable[tuple[int, str]], limit: int) -> TooLarge:
-    """Return the error for files, each with its size and name, that together are more than ``limit`` bytes."""
-    found = sorted(sizes, reverse=True)
-    total = sum(size for size, _ in found)
-    names = ", ".join(f"{name} ({size_text(size)})" for size, name in found[:LARGEST_SHOWN])
-    return TooLarge(
-        f"keeping your uncommitted files would take {size_text(total)}",
-        f"That is over undo.max-mib, {limit // MIB}. The largest: {names}.",
-        "echo NAME >> .git/info/exclude   if a file is not worth keeping",
-        f"devkit config set undo.max-mib {-(-total // MIB)}   allows it",
-    )
 
 
 def _checkout(
@@ -406,11 +287,11 @@ def _checkout(
     operation = (*_operation(place, blobs), *_shared(place, data, blobs))
     commit, refs = head
     blobs.commits += [*refs.values(), *([commit] if commit else [])]
-    own = tuple(_own_files(place, blobs)) if whole else ()
+    own = tuple(_own_files(git, place, blobs)) if whole else ()
     return Checkout(
         str(top),
         os.path.relpath(place.git_dir, place.common_dir),
-        head_text(place.git_dir),
+        head_text(git, place.git_dir),
         commit,
         blobs.add(data) if found else "",
         found.st_mtime_ns if found else 0,
@@ -444,19 +325,26 @@ def _spare(top: Path, loose: Sequence[str], paths: Mapping[str, str]) -> list[st
     return kept
 
 
-def _head_of(git: Git) -> tuple[str, dict[str, str]]:
+def _head_of(git: Git, place: CloneDirs) -> tuple[str, dict[str, str]]:
     """Return the commit that is checked out, or nothing, and the refs of the checkout alone."""
     commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
-    return commit, own_worktree_refs(git)
+    return commit, own_worktree_refs(git, place)
 
 
-def own_worktree_refs(git: Git) -> dict[str, str]:
-    """Return the refs that belong to one checkout alone."""
-    names, _, symrefs = parse_refs(git.read(*REFS, "--", *WORKTREE_REFS))
-    return own_refs(names, symrefs)
+def own_worktree_refs(git: Git, place: CloneDirs) -> dict[str, str]:
+    """Return the refs that belong to one checkout alone; ``ORIG_HEAD`` and its like too where they are no files."""
+    if place.ref_format == "files":
+        names, _, symrefs = parse_refs(git.read(*REFS, "--", *WORKTREE_REFS))
+        return own_refs(names, symrefs)
+    names, _, symrefs = parse_refs(git.read(*REFS, "--include-root-refs"))
+    own = own_refs(names, symrefs)
+    return {name: oid for name, oid in own.items() if name.startswith(WORKTREE_REFS) or name in ROOT_REFS}
 
 
-def _own_files(place: CloneDirs, blobs: Blobs) -> Iterator[File]:
+def _own_files(git: Git, place: CloneDirs, blobs: Blobs) -> Iterator[File]:
+    if place.ref_format != "files" and place.git_dir != place.common_dir:
+        log = reflog.read(git, place, "HEAD")
+        yield File(HEAD_LOG, stat.S_IFREG | 0o644, blobs.add(log), len(log))
     for name in OWN_FILES:
         path = place.git_dir / name
         if place.git_dir != place.common_dir and path.is_file():
@@ -508,14 +396,11 @@ def _names(data: bytes, place: CloneDirs) -> list[str]:
     return [word for word in words if len(word) == length and set(word) <= set("0123456789abcdef")]
 
 
-def _log(path: Path, blobs: Blobs) -> tuple[str, list[str]]:
-    """Return the blob of a ref's log, and the commits that it names."""
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return "", []
-    commits = [word.decode() for line in data.splitlines() for word in line.split(b" ", 2)[:2]]
-    return blobs.add(data), [commit for commit in commits if set(commit) != {"0"}]
+def _log(git: Git, place: CloneDirs, ref: str, blobs: Blobs) -> str:
+    """Return the blob of a ref's log, or nothing; the commits that it names are kept."""
+    log = reflog.read(git, place, ref)
+    blobs.commits += reflog.commits(log)
+    return blobs.add(log) if log else ""
 
 
 def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
@@ -530,59 +415,6 @@ def _commits(git: Git, names: Sequence[str], known: set[str]) -> list[str]:
         env={"GIT_NO_LAZY_FETCH": "1"},
     )
     return [line.split()[0] for line in answer.decode().splitlines() if line.endswith(" commit")]
-
-
-def write_commit(
-    git: Git, ref: str, document: tuple[str, Any], blobs: Blobs, parents_: Sequence[str], message: str
-) -> str:
-    """Write a commit below a private ref, with one git process, and return its name.
-
-    Args:
-        git: in the repository.
-        ref: the ref.
-        document: the name of a JSON file in the commit's tree, and what it holds.
-        blobs: what the tree keeps beside it, in ``o/``.
-        parents_: the commits that it keeps.
-        message: the commit's message.
-    """
-    name = blobs.add(json.dumps(document[1], separators=(",", ":")).encode())
-
-    def chunks() -> Iterator[bytes]:
-        yield b"feature done\n"
-        for size, source in blobs.written.values():
-            yield b"blob\ndata %d\n" % size
-            if isinstance(source, bytes):
-                yield source
-            else:
-                yield from _exactly(source, size)
-            yield b"\n"
-        said = os.fsencode(message + "\n")
-        yield b"commit %s\nmark :1\ncommitter devkit <devkit> %d +0000\n" % (ref.encode(), int(time.time()))
-        yield b"data %d\n%s" % (len(said), said)
-        yield from (b"merge %s\n" % parent.encode() for parent in parents_)
-        yield b"M 100644 %s %s\n" % (name.encode(), document[0].encode())
-        yield from (b"M 100644 %s o/%s\n" % (oid.encode(), oid.encode()) for oid in sorted(blobs.kept - {name}))
-        yield b"get-mark :1\ndone\n"
-
-    words = ("-c", "core.compression=1", "fast-import", "--quiet", "--force", "--depth=0", "--date-format=raw")
-    try:
-        return git.stream(*words, chunks=chunks()).decode().strip()
-    except GitFailed as error:
-        report = _CRASH_REPORT.search(error.answer.stderr)
-        if report:  # which git leaves in the repository for ever
-            Path(git.text("rev-parse", "--absolute-git-dir"), os.fsdecode(report[0])).unlink(missing_ok=True)
-        raise
-
-
-def _exactly(path: Path, size: int) -> Iterator[bytes]:
-    left = size
-    with path.open("rb") as file:
-        while left:
-            chunk = file.read(min(CHUNK, left))
-            if not chunk:
-                raise DevkitError(f"{path} changed while it was being kept", "", "nothing was changed: run it again")
-            left -= len(chunk)
-            yield chunk
 
 
 def encode(snapshot: Snapshot) -> dict[str, Any]:
@@ -685,20 +517,3 @@ def _moved_to(checkout: Checkout, state: State) -> str:
         return str(linked_worktree(state.place.common_dir / checkout.git_dir))
     except OSError:
         return checkout.path
-
-
-def blobs_of(git: Git, oids: Iterable[str]) -> Callable[[str], bytes]:
-    """Read blobs in one go and return what finds each."""
-    names = list(dict.fromkeys(filter(None, oids)))
-    data = git.read("cat-file", "--batch", data="".join(f"{name}\n" for name in names).encode()) if names else b""
-    found = {}
-    at = 0
-    for oid in names:
-        end = data.index(b"\n", at)
-        header = data[at:end].split(b" ")
-        if header[-1] == b"missing":
-            raise DevkitError(f"the object {oid} of a snapshot is missing", "The repository is damaged.", "git fsck")
-        length = int(header[2])
-        found[oid] = data[end + 1 : end + 1 + length]
-        at = end + length + 2
-    return found.__getitem__

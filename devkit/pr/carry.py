@@ -12,11 +12,11 @@ from devkit.text import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devkit.git.blobs import Blobs
     from devkit.git.changes import Change, Obstacle
     from devkit.git.command import Git
-    from devkit.git.snapshot import Blobs
     from devkit.git.state import State
-    from devkit.git.wip import Item
+    from devkit.git.wip_entry import Item
 
 SHOWN = 8
 Carried = tuple[tuple["Item", ...], "Blobs"]
@@ -55,17 +55,17 @@ def carried(
     Raises:
         DevkitError: something would be overwritten, or would conflict.
     """
-    from devkit.git import wip
+    from devkit.git import wip_entry, wip_merge
 
     found = obstacles(changes, state.status, state.checkout)
     check_obstacles([obstacle for obstacle in found if obstacle.kind != "changed here"], what, *remedies)
     if not found:
         return None
-    items, blobs = wip.collect(git, state, [obstacle.path for obstacle in found], untracked=False)
-    _, conflicts = wip.resolve(git, items, wip.after(changes))
-    moved = wip.relocated(git, items, conflicts, state.head, tip)
+    items, blobs = wip_entry.collect(git, state, [obstacle.path for obstacle in found], untracked=False)
+    _, conflicts = wip_merge.resolve(git, items, wip_merge.after(changes))
+    moved = wip_merge.relocated(git, items, conflicts, state.head, tip)
     if moved != list(items):
-        _, left = wip.resolve(git, moved, wip.after(changes))
+        _, left = wip_merge.resolve(git, moved, wip_merge.after(changes))
         conflicts = [item.path for item, other in zip(items, moved, strict=True) if other.path in left]
     check_obstacles([obstacle for obstacle in found if obstacle.path in conflicts], what, *remedies)
     return items, blobs

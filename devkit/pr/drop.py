@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.git import wip
+from devkit.git.blobs import MIB
 from devkit.git.changes import Change, changes_between, lstat
 from devkit.git.clones import check_clones
 from devkit.git.command import line, lines_of
 from devkit.git.journal import Push
 from devkit.git.roles import KEPT, USUAL_BASE_BRANCHES, PullRequest, push_address, request_of, requests_here, roles
-from devkit.git.snapshot import MIB, WriteSet
+from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_status
 from devkit.git.undo import tracked
 from devkit.pr.carry import Carried, carried, carry_steps

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
-from devkit.git import wip
+from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
 from devkit.git.command import GitFailed, line, word
 from devkit.git.roles import TRACKING, base_of, base_remote, known_remote, request_of, roles
@@ -219,7 +219,7 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
     tracked = frozenset(filter(None, os.fsdecode(git.read("ls-files", "-z")).split("\0")))
     found = obstacles(changes, state.status, state.checkout, tracked)
     check_obstacles([one for one in found if one.kind != "changed here"], f"rebasing {branch}", "devkit wip save FILE…")
-    work = wip.collect(git, state, untracked=False) if changes else None
+    work = wip_entry.collect(git, state, untracked=False) if changes else None
     updates = []
     if base.source and state.refs.get(base.tracking) != oid:
         previous = state.refs.get(base.tracking) or state.place.null
@@ -385,7 +385,7 @@ def operation_folder(place: CloneDirs) -> Path:
 def kept_aside(state: State, mark: Mapping[str, str | int]) -> int:
     """Return the entry that keeps the work of before the rebase; 0: there is none, or it was taken back by hand."""
     number = int(mark.get("wip") or 0)
-    return number if f"{wip.NAMESPACE}{number}" in state.refs else 0
+    return number if f"{wip_entry.NAMESPACE}{number}" in state.refs else 0
 
 
 def left_aside(place: CloneDirs) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from devkit.git.changes import Change, changes_along, changes_between, typed
 from devkit.git.command import GitFailed, Line, line
 from devkit.git.operation import return_to
 from devkit.git.snapshot import WriteSet
-from devkit.git.state import read_head
+from devkit.git.state import again, read_head
 from devkit.pr.rebase import CONFLICTS, after, kept_aside, left_aside, mark_of_this, operation_folder
 from devkit.text import counted
 
@@ -113,9 +113,10 @@ def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
     """Continue or skip as planned."""
     with session.change(f"pr {plan.how}", state, plan.writes, operation=plan.operation) as change:
         answer = change.run(plan.step, check=False, title=plan.operation)
-        if answer.status and not state.place.operation:
+        place = again(session.git, state.place)
+        if answer.status and not place.operation:
             raise GitFailed(plan.step.words, answer)
-        outcome = after(change, state.place, plan.mark, answer.complaint, plan.operation)
+        outcome = after(change, place, plan.mark, answer.complaint, plan.operation)
     outcome.notes += [f"your edit of {path} went with the commit; devkit undo brings it back" for path in plan.edited]
     return outcome
 

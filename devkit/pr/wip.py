@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.git import wip
+from devkit.git import wip, wip_entry, wip_merge
 from devkit.git.changes import typed
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_idle
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from devkit.git.blobs import Blobs
     from devkit.git.session import Session
-    from devkit.git.snapshot import Blobs
     from devkit.git.state import State
 
 
@@ -44,7 +44,7 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
 class SavePlan:
     """Work that will be put aside, and what it will be called."""
 
-    items: tuple[wip.Item, ...]
+    items: tuple[wip_entry.Item, ...]
     blobs: Blobs
     message: str
     number: int
@@ -67,8 +67,8 @@ class RestorePlan:
         paths: every path that is written.
     """
 
-    entry: wip.Wip
-    items: tuple[wip.Item, ...]
+    entry: wip_entry.Wip
+    items: tuple[wip_entry.Item, ...]
     markers: Mapping[str, bytes]
     paths: frozenset[str]
 
@@ -86,7 +86,7 @@ def plan_save(session: Session, state: State, paths: Sequence[str], message: str
         DevkitError: there is none.
     """
     check_idle(state)
-    items, blobs = wip.collect(session.git, state, paths)
+    items, blobs = wip_entry.collect(session.git, state, paths)
     if not items:
         raise DevkitError(
             "there is no uncommitted work" + (f" at {' '.join(paths)}" if paths else ""), "", "git status"
@@ -94,7 +94,7 @@ def plan_save(session: Session, state: State, paths: Sequence[str], message: str
     return SavePlan(items, blobs, message, wip.next_number(state))
 
 
-def save(session: Session, state: State, plan: SavePlan, paths: Sequence[str]) -> wip.Wip:
+def save(session: Session, state: State, plan: SavePlan, paths: Sequence[str]) -> wip_entry.Wip:
     """Put work aside as planned."""
     writes = WriteSet(checkout=True, paths={item.path: "" for item in plan.items})
     with session.change("wip save", state, writes, paths=list(paths)) as change:
@@ -119,11 +119,11 @@ def plan_restore(
         DevkitError: it conflicts with what is here, and no markers are wanted, or cannot be.
     """
     entry = wip.find(session.git, state, number)
-    items = tuple(item for item in entry.items if wip.within(item.path, paths))
+    items = tuple(item for item in entry.items if wip_entry.within(item.path, paths))
     if not items:
         raise DevkitError(f"entry {entry.number} has nothing at {' '.join(paths)}", "", "devkit wip list")
-    writes, conflicts = wip.over(session.git, state, items, entry.base)
-    marked = wip.marked(session.git, state, entry, conflicts) if markers else {}
+    writes, conflicts = wip_merge.over(session.git, state, items, entry.base)
+    marked = wip_merge.marked(session.git, state, entry, conflicts) if markers else {}
     left = [path for path in conflicts if path not in marked]
     if left:
         fits = [typed(state.checkout, item.path) for item in items if item.path not in conflicts]
@@ -140,15 +140,15 @@ def plan_restore(
     return RestorePlan(entry, items, marked, frozenset(written))
 
 
-def restore(session: Session, state: State, plan: RestorePlan, paths: Sequence[str]) -> tuple[wip.Wip, int]:
+def restore(session: Session, state: State, plan: RestorePlan, paths: Sequence[str]) -> tuple[wip_entry.Wip, int]:
     """Restore work as planned; return the entry and how many files."""
     entry, items = plan.entry, plan.items
     writes = WriteSet(checkout=True, paths=dict.fromkeys(sorted(plan.paths), ""))
     with session.change("wip restore", state, writes, number=entry.number, paths=list(paths)) as change:
         if plan.markers:
             fitting = [item for item in items if item.path not in plan.markers]
-            wip.apply(session.git, state, wip.over(session.git, state, fitting, entry.base)[0])
-            wip.write_marked(state, plan.markers)
+            wip_merge.apply(session.git, state, wip_merge.over(session.git, state, fitting, entry.base)[0])
+            wip_merge.write_marked(state, plan.markers)
         else:
             left = wip.restore(change, entry, state, paths)
             if left:
@@ -157,7 +157,7 @@ def restore(session: Session, state: State, plan: RestorePlan, paths: Sequence[s
     return entry, len(items)
 
 
-def drop(session: Session, state: State, numbers: Sequence[int]) -> list[wip.Wip]:
+def drop(session: Session, state: State, numbers: Sequence[int]) -> list[wip_entry.Wip]:
     """Let entries go."""
     entries = [wip.find(session.git, state, number) for number in numbers]
     with session.change("wip drop", state, WriteSet(), numbers=list(numbers)) as change:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.random_clones import fork_devkit, git, warm_up
+from tests.commands.pr.random_clones import checkout, fork_devkit, git, refs, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -140,6 +140,12 @@ class Forge:
 def numbered(count: int, **changed: str) -> str:
     """Return lines 1 to ``count``, some of them changed: ``numbered(9, l3="three")``."""
     return "".join(f"{changed.get(f'l{number}', number)}\n" for number in range(1, count + 1))
+
+
+def look(clone: Clone) -> dict[str, object]:
+    """Return a checkout bit for bit, and the refs of its repository."""
+    inside = clone.git("rev-parse", "--absolute-git-dir")
+    return {**checkout(clone.folder, Path(inside)), "refs": refs(clone.folder)}
 
 
 @pytest.fixture(scope="session")

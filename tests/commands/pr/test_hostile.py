@@ -129,7 +129,7 @@ def _plain(said: Said) -> None:
 @pytest.mark.parametrize("path", ["../../outside.txt", ".git/hooks/post-checkout", ".GIT/config", "a/../../x", "/HIT"])
 def test_a_path_that_leaves_the_checkout_is_refused(path: str) -> None:
     from devkit.errors import DevkitError
-    from devkit.git.restore import safe_path
+    from devkit.git.checkout_files import safe_path
 
     with pytest.raises(DevkitError, match="the snapshot names"):
         safe_path(path)

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from devkit.errors import UsageError
+from devkit.git.blobs import File
 from devkit.git.changes import Change, obstacles, parse_raw, rebuilt
 from devkit.git.command import branch_name, environment, line, quoted, word
 from devkit.git.roles import PullRequest
-from devkit.git.snapshot import Checkout, File, Snapshot, decode, encode
+from devkit.git.snapshot import Checkout, Snapshot, decode, encode
 from devkit.git.state import (
     CloneDirs,
     State,
@@ -22,7 +23,8 @@ from devkit.git.state import (
     parse_status,
     parse_worktrees,
 )
-from devkit.git.wip import NOTHING, Item, Now, Side, decide
+from devkit.git.wip_entry import NOTHING, Item, Side
+from devkit.git.wip_merge import Now, decide
 from devkit.pr.arrival import Arrival, CheckoutMode, FetchOptions, Relation
 from devkit.pr.fetch import plan
 from devkit.pr.forge import summary_of_checks
