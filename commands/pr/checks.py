@@ -1,6 +1,7 @@
 """Show a request's checks, and of a failed one its first true cause and whose it is.
 
-Logs are fetched with a token (GH_TOKEN, or gh) or given as files. The exit status is 4 where a check failed.
+Logs are fetched with a token (GH_TOKEN or gh; GITLAB_TOKEN), or given as files. The exit status is 4 where a
+check failed.
 
 Example:  devkit pr checks 1007
 
@@ -65,6 +66,9 @@ def command(
         _show(app.console, branch, found)
         if examined.review:
             app.console.note(f"  {examined.review}")
+        left = [finding.check.name for finding in failed if rerun and finding.check.name not in again]
+        if left:
+            app.console.look(f"the forge's API did not start again: {', '.join(left)}; their pages can")
         if again:
             app.console.done(f"running again: {', '.join(again)}")
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE

@@ -1,6 +1,7 @@
 """Open a request from a branch that was pushed, with the project's template filled from its commits.
 
-With a token (GH_TOKEN, or gh) and --yes it is opened at once; else the page that opens it is shown.
+With a token (GH_TOKEN or gh; GITLAB_TOKEN; GITEE_TOKEN) and --yes it is opened at once; else the page that opens it
+is shown.
 
 Example:  devkit pr create --draft
 """
@@ -34,16 +35,15 @@ def command(
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         plan = plan_create(session, state, which, title=title, base=base, draft=draft)
+        new = plan.new
         forge = Forge.of(app, state.remotes[base_remote(state, app.config)])
         if dry_run:
-            how = f"POST {forge.address}/repos/{forge.place}/pulls" if forge and yes else plan.page
-            app.console.plan([f"# {how}", f"# {plan.head} into {plan.base}: {plan.title}", *plan.body.splitlines()])
+            how = f"POST {forge.address}/{forge.new_requests}" if forge and yes else plan.page
+            app.console.plan([f"# {how}", f"# {plan.head} into {new.base}: {new.title}", *new.body.splitlines()])
             return
         opened = None
-        if forge and (yes or (app.console.interactive and app.console.confirm(f"open {plan.title!r} now?"))):
-            opened = forge.create(
-                {"title": plan.title, "head": plan.head, "base": plan.base, "body": plan.body, "draft": plan.draft}
-            )
+        if forge and (yes or (app.console.interactive and app.console.confirm(f"open {new.title!r} now?"))):
+            opened = forge.create(new)
             if opened is None:
                 raise DevkitError(
                     "the forge did not open the request", "It said so above, or did not answer.", plan.page
@@ -53,20 +53,20 @@ def command(
             {
                 "branch": plan.branch,
                 "head": plan.head,
-                "base": plan.base,
-                "title": plan.title,
-                "body": plan.body,
+                "base": new.base,
+                "title": new.title,
+                "body": new.body,
                 "page": opened.page if opened else plan.page,
                 "number": opened.number if opened else None,
             }
         )
         return
     if opened:
-        app.console.done(f"opened {opened.number}: {plan.title}")
+        app.console.done(f"opened {opened.number}: {new.title}")
         app.console.note(f"  {opened.page}")
         app.console.next(f"devkit pr fetch {opened.number}", f"devkit pr checks {plan.branch}")
         return
-    app.console.note(f"{plan.head} into {plan.base}: {plan.title}")
+    app.console.note(f"{plan.head} into {new.base}: {new.title}")
     if plan.page:
         app.console.answer(plan.page)
     else:

@@ -63,15 +63,16 @@ def command(
 def _open_requests(app: App, *, as_json: bool) -> None:
     """List what is open on the forge; that which is here is marked."""
     from devkit.git.roles import base_remote, requests_here
-    from devkit.pr.forge import Forge
+    from devkit.pr.forge import Forge, needs_token
 
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
-        api = Forge.of(app, state.remotes[base_remote(state, app.config)], timeout_s=FORGE_S)
+        url = state.remotes[base_remote(state, app.config)]
+        api = Forge.of(app, url, timeout_s=FORGE_S)
         here = {request.number: name for name, request in requests_here(state).items()}
     if api is None:
-        why = "It is asked with a token, in GH_TOKEN or GITHUB_TOKEN, or through gh."
-        raise DevkitError("the open requests are known to the forge alone", why, "gh auth login")
+        why, hints = needs_token(app, url)
+        raise DevkitError("the open requests are known to the forge alone", why, *hints)
     found = api.open_requests()
     if found is None:
         raise DevkitError(f"{api.address} did not answer", "", "devkit pr list --forge -v")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.command import safe_url, word
@@ -20,6 +20,7 @@ TRACKING = "refs/devkit/pull/"
 KEPT = "refs/devkit/old/"
 BASE = "devkitBase"
 USUAL_BASE_BRANCHES = ("develop", "main", "master")
+ForgeKind = Literal["github", "gitlab", "gitee"]
 _SCP = re.compile(r"^(?:[^@/:]+@)?(?P<host>[^/:]+):(?P<path>.+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^@/]*@)?(?P<host>[^/:]*)(?::\d+)?/(?P<path>.+)$", re.IGNORECASE)
 _REQUEST = re.compile(r"^(?P<repository>.+?)/(?:-/)?(?:pull|pulls|merge_requests)/(?P<number>\d+)(?:[/?#].*)?$")
@@ -94,6 +95,23 @@ def locate(url: str) -> Location:
     host, path = (match["host"].lower(), match["path"]) if match else ("", url)
     parts = [part for part in path.rstrip("/").removesuffix(".git").split("/") if part]
     return Location(host, parts[-2] if len(parts) > 1 else "", parts[-1] if parts else "")
+
+
+def repository_path(kind: ForgeKind, url: str, root: str = "") -> str:
+    """Return the path of a repository on its forge: on a GitLab its groups too, below the path that it is at."""
+    match = _URL.match(url) or _SCP.match(url)
+    if not match or kind != "gitlab":
+        return str(locate(url))
+    path = "/".join(part for part in match["path"].removesuffix(".git").split("/") if part)
+    return path.removeprefix(f"{root}/") if root else path
+
+
+def forge_kind(host: str, api: str = "") -> ForgeKind:
+    """Return what kind of forge a host is: by the address of its API where that is set, else by its name."""
+    path = api.rstrip("/")
+    if path.endswith("/api/v4") or (not api and "gitlab" in host):
+        return "gitlab"
+    return "gitee" if path.endswith("/api/v5") or (not api and "gitee" in host) else "github"
 
 
 def resolved(state: State, url: str) -> str:
@@ -236,7 +254,7 @@ def parse_request(
     digits = text.removeprefix("#")
     if re.fullmatch(r"[0-9]{1,12}", digits):
         chosen = base_remote(state, config, remote)
-        return PullRequest(_positive(digits), chosen, _style(state, chosen), merge)
+        return PullRequest(_positive(digits), chosen, _style(state, chosen, config), merge)
     made_for = request_of(state, text)
     if made_for:
         return replace(made_for, merge=merge)
@@ -256,7 +274,7 @@ def parse_request(
             Hint.of("git", "remote", "add", word(wanted.owner, "owner"), match["repository"]),
         )
     chosen = known_remote(state, found[0])
-    style = "merge-requests" if "merge_requests" in text else _style(state, chosen)
+    style = "merge-requests" if "merge_requests" in text else _style(state, chosen, config)
     return PullRequest(_positive(match["number"]), chosen, style, merge)
 
 
@@ -313,14 +331,15 @@ def _positive(digits: str) -> int:
     return int(digits)
 
 
-def _style(state: State, remote: str) -> str:
+def _style(state: State, remote: str, config: Config) -> str:
     """Return how a forge names its requests' refs: by its host, or by what was fetched from it before."""
     used = any(
         values[-1].startswith("refs/merge-requests/") and state.setting(key[: -len("merge")] + "remote") == remote
         for key, values in state.config.items()
         if key.startswith("branch.") and key.endswith(".merge")
     )
-    return "merge-requests" if used or "gitlab" in locate(state.remotes[remote]).host else "pull"
+    kind = forge_kind(locate(state.remotes[remote]).host, str(config.get("pr.api")))
+    return "merge-requests" if used or kind == "gitlab" else "pull"
 
 
 def request_of(state: State, branch: str) -> PullRequest | None:

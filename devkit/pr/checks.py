@@ -10,7 +10,7 @@ from devkit.builds.diagnosis import diagnose
 from devkit.errors import DevkitError, Hint
 from devkit.git.roles import base_of, base_remote, request_of
 from devkit.pr.branches import chosen_branch
-from devkit.pr.forge import Check, Forge
+from devkit.pr.forge import Check, Forge, needs_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,17 +101,23 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
         if texts:
             found = [judge(Check(name, "failed"), text, {}) for name, text in texts.items()]
             return Examined(branch, [replace(one, log=str(logs[one.check.name])) for one in found])
+        why, hints = needs_token(session.app, state.remotes[remote])
         raise DevkitError(
             f"the checks of {branch} are known to the forge alone",
-            "It is asked with a token, in GH_TOKEN or GITHUB_TOKEN, or through gh.",
-            Hint("gh auth login"),
+            why,
+            *hints,
             Hint("devkit pr checks --log NAME=FILE", "reads a log that you saved from the check's page"),
         )
     known = forge.request(request.number, review=True) if request else None
     commit = known.head if known else state.branches[branch]
-    checks = forge.checks(commit)
+    checks = forge.checks(commit, known.head_repository if known else "")
     if checks is None:
-        raise DevkitError(f"{forge.address} did not answer", "", "devkit pr checks -v")
+        raise DevkitError(
+            f"{forge.address} did not tell the checks of {branch}",
+            "It did not answer, or has none for this token.",
+            Hint.of("devkit", "pr", "checks", which or branch, "-v", purpose="shows what it answered"),
+            Hint("devkit pr checks --log NAME=FILE", "reads a log that you saved from the check's page"),
+        )
     base = state.refs.get(base_of(state, session.app.config, branch).tracking, "")
     bad = [check for check in checks if check.state in {"failed", "waiting", "cancelled"}]
     on_base = {check.name: check.state for check in (forge.checks(base) or [] if bad and base else [])}
@@ -122,9 +128,9 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
             found.append(CiFinding(check))
             continue
         text, name = texts.get(check.name, ""), str(logs.get(check.name, ""))
-        if not text and check.job and check.state == "failed" and read < LOGS:
+        if not text and forge.logs and check.job and check.state == "failed" and read < LOGS:
             read += 1
-            text, name = forge.log(check.job), f"the log of job {check.job}"
+            text, name = forge.log(check), f"the log of job {check.job}"
         found.append(replace(judge(check, text, on_base), log=name if text else ""))
     return Examined(branch, found, forge, known.review if known else "")
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from devkit.errors import DevkitError, Hint
 from devkit.git.command import GitFailed, line, lines_of
-from devkit.git.roles import base_of, locate, push_address, request_of
+from devkit.git.roles import base_of, forge_kind, locate, push_address, repository_path, request_of, resolved
 from devkit.pr.branches import chosen_branch
+from devkit.pr.forge import NewRequest
+from devkit.pr.pages import Opening, opening_page
 from devkit.pr.push import web_host
 from devkit.pr.target import target_of
 
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 TEMPLATES = (
+    ".gitlab/merge_request_templates/Default.md",
+    ".gitee/PULL_REQUEST_TEMPLATE.md",
     ".github/PULL_REQUEST_TEMPLATE.md",
     ".github/pull_request_template.md",
     "PULL_REQUEST_TEMPLATE.md",
     "docs/PULL_REQUEST_TEMPLATE.md",
 )
 MOST = 100
-LONGEST = 6000  # characters of an address that browsers and forges take
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _DESCRIPTION = re.compile(r"(?im)^#+\s*(description|描述).*$")
 
@@ -37,17 +39,14 @@ class CreatePlan:
 
     Attributes:
         head: where it comes from: ``owner:branch``.
-        base: the project's branch that it goes to.
+        new: what the forge's API is told.
         page: the forge's page that opens it, with the title and the text filled in.
     """
 
     branch: str
     head: str
-    base: str
-    title: str
-    body: str
     page: str
-    draft: bool = False
+    new: NewRequest
 
 
 def described(template: str, commits: list[Commit]) -> str:
@@ -94,20 +93,20 @@ def plan_create(
             "A request shows what is there.",
             Hint.of("devkit", "pr", "push", branch),
         )
-    project, fork = (locate(state.remotes.get(name, name)) for name in (goes.base, address))
-    host = web_host(session, project.host)
+    project, fork = (resolved(state, state.remotes.get(name, name)) for name in (goes.base, address))
+    place = locate(project)
+    host = web_host(session, place.host)
+    kind = forge_kind(place.host, str(session.app.config.get("pr.api")))
     template = next(
         (text for name in TEMPLATES if (text := session.git.ask("cat-file", "blob", f"{tip}:{name}").stdout)), b""
     )
     subject = title or commits[-1].subject
     body = described(template.decode(errors="replace"), commits)
     into = base or goes.branch
-    head = quote(f"{fork.owner}:{target.name}", safe=":/")
-    page = f"https://{host}/{quote(str(project))}/compare/{quote(into, safe='')}...{head}"
-    page += f"?expand=1&title={quote(subject, safe='')}"
-    filled = f"{page}&body={quote(body, safe='')}"
-    shown = filled if len(filled) <= LONGEST else page
-    return CreatePlan(branch, f"{fork.owner}:{target.name}", into, subject, body, shown if host else "", draft)
+    opening = Opening(repository_path(kind, fork), target.name, repository_path(kind, project), into)
+    page = opening_page(kind, host, opening, subject, body) if host else ""
+    new = NewRequest(subject, body, opening.fork, target.name, into, draft)
+    return CreatePlan(branch, f"{locate(fork).owner}:{target.name}", page, new)
 
 
 def _tip_there(session: Session, address: str, ref: str) -> str:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import shutil
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from devkit.errors import DevkitError
-from devkit.git.roles import locate
-from devkit.redact import remember_secret
+from devkit.errors import DevkitError, Hint
+from devkit.git.roles import forge_kind, locate, repository_path
+from devkit.redact import redact, remember_secret
 from devkit.web import LOOPBACK, opener
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from devkit.app import App
-    from devkit.git.roles import Location
+    from devkit.git.roles import ForgeKind, Location
 
 TIMEOUT_S = 2.0  # in all: a list is not kept waiting for what only adds to it
 LOG_S = 30.0  # for a log, and for what changes something
 LARGEST = 32 << 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SILENT: set[str] = set()
-TOKENS = ("GH_TOKEN", "GITHUB_TOKEN")
+TOKENS = {
+    "github": ("GH_TOKEN", "GITHUB_TOKEN"),
+    "gitlab": ("GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN"),
+    "gitee": ("GITEE_TOKEN", "GITEE_ACCESS_TOKEN"),
+}
+ORDER = ("failed", "waiting", "running", "cancelled", "passed", "skipped")
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Check:
         job: the number of the job whose log can be asked for, or nothing.
         text: what the check itself says of its end.
         page: where it is shown.
+        repository: where its job is, when not in the project.
     """
 
     name: str
@@ -73,23 +79,45 @@ class Check:
     job: str = ""
     text: str = ""
     page: str = ""
+    repository: str = ""
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """A request to be opened: from a branch of ``head_repository`` (``owner/name``) into one of the project's."""
+
+    title: str
+    body: str
+    head_repository: str
+    head_branch: str
+    base: str
+    draft: bool = False
 
 
 @dataclass(frozen=True)
 class Forge:
-    """A forge's API and the token for it."""
+    """A forge's API and the token for it; what a forge's API does not tell is None, or nothing.
+
+    Attributes:
+        address: where the API begins.
+        path: the repository's path there, groups included.
+        logs: whether its API gives the logs of checks.
+    """
 
     app: App
     address: str
     place: Location
+    path: str
     token: str
     deadline: float = 0.0
+    logs: ClassVar[bool] = True
 
     @classmethod
     def of(cls, app: App, url: str, *, timeout_s: float = TIMEOUT_S) -> Forge | None:
         """Return the forge of a remote, or None where it is not known or there is no token."""
         place = locate(url)
-        address = app.config.get("pr.api") or ("https://api.github.com" if place.host == "github.com" else "")
+        kind = forge_kind(place.host, str(app.config.get("pr.api")))
+        address = str(app.config.get("pr.api")) or default_api(kind, place.host)
         if not address or not place.owner:
             return None
         parts = urllib.parse.urlsplit(address)
@@ -97,103 +125,74 @@ class Forge:
             raise DevkitError(
                 f"pr.api is {address}", "A token only goes over https.", "devkit config set pr.api https://…"
             )
-        token = next((os.environ[name] for name in TOKENS if os.environ.get(name)), "") or _gh_token(app, place.host)
+        token = next((os.environ[name] for name in TOKENS[kind] if os.environ.get(name)), "")
+        if not token and kind == "github":
+            token = _gh_token(app, place.host)
         if not token:
             return None
         remember_secret(token)
-        return cls(app, address.rstrip("/"), place, token, time.monotonic() + timeout_s)
+        path = repository_path(kind, url, parts.path.partition("/api/v4")[0].strip("/"))
+        return _dialect(kind)(app, address.rstrip("/"), place, path, token, time.monotonic() + timeout_s)
+
+    @property
+    def new_requests(self) -> str:
+        """Where ``create`` posts."""
+        raise NotImplementedError
 
     def request(self, number: int, *, checks: bool = False, review: bool = False) -> Known | None:
         """Ask for a request, with how its checks and reviews stand; None where the forge does not answer."""
-        data = self._get(f"pulls/{number}")
-        try:
-            known = self._known(data, checks=checks) if isinstance(data, dict) else None
-        except (KeyError, TypeError):
-            return None
-        if known and review and known.state in {"open", "draft"}:
-            return replace(known, review=review_of(self._get(f"pulls/{number}/reviews?per_page=100")))
-        return known
+        raise NotImplementedError
 
     def open_requests(self) -> list[Known] | None:
         """Return the open requests, the newest first; None where the forge does not answer."""
-        data = self._get("pulls?state=open&per_page=50&sort=updated&direction=desc")
-        if not isinstance(data, list):
-            return None
-        found = []
-        with contextlib.suppress(KeyError, TypeError):
-            found += [self._known(row, checks=False) for row in data]
-        return found
+        raise NotImplementedError
 
-    def checks(self, commit: str) -> list[Check] | None:
-        """Return the checks of a commit, those of older interfaces too; None where the forge does not answer."""
-        runs = self._get(f"commits/{commit}/check-runs?per_page=100")
-        statuses = self._get(f"commits/{commit}/status?per_page=100")
-        if runs is None and statuses is None:
-            return None
-        return parse_checks(runs, statuses)
+    def checks(self, commit: str, repository: str = "") -> list[Check] | None:
+        """Return the checks of a commit; None where the forge does not tell.
 
-    def log(self, job: str) -> str:
-        """Return the log of a job, or nothing; its address is another host's, which gets no token."""
-        found = self._request(f"actions/jobs/{urllib.parse.quote(job)}/logs", raw=True)
-        return found if isinstance(found, str) else ""
+        ``repository`` is where the request comes from, whose own checks count where the project has none.
+        """
+        raise NotImplementedError
+
+    def log(self, check: Check) -> str:
+        """Return the log of a check, or nothing."""
+        raise NotImplementedError
 
     def rerun(self, check: Check) -> bool:
         """Ask for a check to be run again; return whether the forge took it."""
-        path = f"actions/jobs/{check.job}/rerun" if check.job else f"check-runs/{check.id}/rerequest"
-        return self._request(path, body={}) is not None
+        raise NotImplementedError
 
-    def create(self, body: dict[str, Any]) -> Known | None:
+    def create(self, new: NewRequest) -> Known | None:
         """Open a request; None where the forge did not."""
-        data = self._request("pulls", body=body)
-        try:
-            return self._known(data, checks=False) if isinstance(data, dict) else None
-        except (KeyError, TypeError):
-            return None
+        raise NotImplementedError
 
-    def _known(self, data: dict[str, Any], *, checks: bool) -> Known:
-        head = data["head"]
-        state = "merged" if data.get("merged") else "draft" if data.get("draft") else str(data["state"])
-        return Known(
-            str(data["title"]),
-            state,
-            str(data["user"]["login"]),
-            str(data["base"]["ref"]),
-            str((head.get("repo") or {}).get("full_name", "")),
-            str(head["ref"]),
-            str(head["sha"]),
-            summary_of_checks(self._get(f"commits/{head['sha']}/check-runs?per_page=100")) if checks else "",
-            int(data.get("number") or 0),
-            str(data.get("html_url") or ""),
-        )
+    def headers(self) -> dict[str, str]:
+        """Return the headers that carry the token."""
+        raise NotImplementedError
 
-    def _get(self, path: str) -> Any:
-        return self._request(path)
-
-    def _request(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
+    def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
         """Ask the forge, or tell it something; None where it does not answer in time or refuses."""
-        url = f"{self.address}/repos/{urllib.parse.quote(str(self.place))}/{path}"
-        headers = {
-            "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {self.token}",
-            "User-Agent": "devkit",
-        }
+        url = f"{self.address}/{path}"
+        headers = {**self.headers(), "User-Agent": "devkit"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         found: list[Any] = []
         left = max(self.deadline - time.monotonic(), 0.01) if body is None and not raw else LOG_S
 
-        def ask() -> None:
+        def answer() -> None:
             data = None if body is None else json.dumps(body).encode()
             try:
                 found.append(self._answer(urllib.request.Request(url, data, headers), left, raw=raw))  # noqa: S310 - checked in ``of``
             except urllib.error.HTTPError as error:  # it answered
                 found.append(None)
                 if self.app.console.verbose or body is not None:
-                    self.app.console.look(f"{url}: {error}")
+                    self.app.console.look(f"{redact(url)}: {error}{_reason(error)}")
             except (OSError, ValueError) as error:
                 if self.app.console.verbose:
-                    self.app.console.look(f"{url}: {error}")
+                    self.app.console.look(f"{redact(url)}: {error}")
 
         # In a thread: the look-up of a name heeds no time-out.
-        thread = threading.Thread(target=ask, daemon=True)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         thread.join(left)
         if not found:
@@ -233,68 +232,57 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
-STATES = {
-    "success": "passed",
-    "neutral": "passed",
-    "failure": "failed",
-    "error": "failed",
-    "timed_out": "failed",
-    "startup_failure": "failed",
-    "action_required": "waiting",
-    "cancelled": "cancelled",
-    "stale": "cancelled",
-    "skipped": "skipped",
-}
-_JOB = re.compile(r"/job/(\d+)")
+def default_api(kind: ForgeKind, host: str) -> str:
+    """Return where the API of a forge is, by its kind and host; nothing where that is not known."""
+    if kind == "github":
+        return "https://api.github.com" if host == "github.com" else ""
+    return f"https://{host}/api/{'v4' if kind == 'gitlab' else 'v5'}"
 
 
-def parse_checks(runs: Any, statuses: Any) -> list[Check]:
-    """Return what two interfaces of a forge say of a commit's checks: check runs and statuses."""
-    found = []
-    for run in runs.get("check_runs", []) if isinstance(runs, dict) else []:
-        ended = run.get("status") == "completed"
-        page = str(run.get("details_url") or run.get("html_url") or "")
-        job = _JOB.search(page)
-        output = run.get("output") or {}
-        found.append(
-            Check(
-                str(run.get("name") or "?"),
-                STATES.get(str(run.get("conclusion")), "failed") if ended else "running",
-                str(run.get("id") or ""),
-                job[1] if job else "",
-                str(output.get("title") or ""),
-                page,
-            )
-        )
-    for status in statuses.get("statuses", []) if isinstance(statuses, dict) else []:
-        state = str(status.get("state"))
-        text, page = str(status.get("description") or ""), str(status.get("target_url") or "")
-        found.append(Check(str(status.get("context") or "?"), STATES.get(state, "running"), "", "", text, page))
-    order = ["failed", "waiting", "running", "cancelled", "passed", "skipped"]
-    return sorted(found, key=lambda check: (order.index(check.state), check.name.lower()))
+def needs_token(app: App, url: str) -> tuple[str, list[Hint]]:
+    """Return what to say where a forge's API was not asked for want of a token: why, and what to type."""
+    kind = forge_kind(locate(url).host, str(app.config.get("pr.api")))
+    names = " or ".join(TOKENS[kind])
+    if kind == "github":
+        return f"It is asked with a token, in {names}, or through gh.", [Hint("gh auth login")]
+    return f"It is asked with a token, in {names}.", [
+        Hint(f"read -rs {TOKENS[kind][0]} && export {TOKENS[kind][0]}", "takes one that the forge's settings make")
+    ]
 
 
-def review_of(data: Any) -> str:
-    """Return what the reviewers' last words come to: ``changes requested by …``, ``approved`` or nothing."""
-    last: dict[str, str] = {}
-    for review in data if isinstance(data, list) else []:
-        if isinstance(review, dict) and review.get("state") in {"APPROVED", "CHANGES_REQUESTED", "DISMISSED"}:
-            last[str((review.get("user") or {}).get("login"))] = str(review["state"])
-    if "CHANGES_REQUESTED" in last.values():
-        return f"changes requested by {', '.join(who for who, state in last.items() if state == 'CHANGES_REQUESTED')}"
-    return "approved" if "APPROVED" in last.values() else ""
-
-
-def summary_of_checks(data: Any) -> str:
+def summary(checks: Iterable[Check]) -> str:
     """Return how checks stand: ``12 passed, 1 failed (CI-Build), 2 running``."""
-    runs = data.get("check_runs", []) if isinstance(data, dict) else []
-    failed = [str(run.get("name")) for run in runs if run.get("conclusion") in {"failure", "timed_out", "cancelled"}]
-    running = sum(run.get("status") != "completed" for run in runs)
-    passed = len(runs) - len(failed) - running
-    parts = [f"{passed} passed"] if passed else []
-    parts += [f"{len(failed)} failed ({', '.join(failed[:3])})"] if failed else []
-    parts += [f"{running} running"] if running else []
-    return ", ".join(parts)
+    states = [check.state for check in checks]
+    failed = [check.name for check in checks if check.state in {"failed", "cancelled"}]
+    counts = [(sum(state in {"passed", "skipped", "waiting"} for state in states), "passed", "")]
+    counts += [(len(failed), "failed", f" ({', '.join(failed[:3])})"), (states.count("running"), "running", "")]
+    return ", ".join(f"{count} {what}{which}" for count, what, which in counts if count)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """Return what a forge says of a refusal: its API answers in JSON."""
+    try:
+        data = json.loads(error.read(LARGEST))
+    except (OSError, ValueError):
+        return ""
+    said = data.get("message") or data.get("error") if isinstance(data, dict) else ""
+    if isinstance(data, dict) and isinstance(data.get("errors"), list):
+        said = "; ".join([str(said), *(str(one.get("message")) for one in data["errors"] if isinstance(one, dict))])
+    return f": {redact(said if isinstance(said, str) else json.dumps(said))}" if said else ""
+
+
+def _dialect(kind: ForgeKind) -> type[Forge]:
+    if kind == "gitlab":
+        from devkit.pr.gitlab import GitLab
+
+        return GitLab
+    if kind == "gitee":
+        from devkit.pr.gitee import Gitee
+
+        return Gitee
+    from devkit.pr.github import GitHub
+
+    return GitHub
 
 
 def _gh_token(app: App, host: str) -> str:

@@ -9,7 +9,16 @@ from devkit.errors import DevkitError, Hint
 from devkit.git import journal
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.journal import Push
-from devkit.git.roles import base_remote, locate, push_address, request_of, resolved
+from devkit.git.roles import (
+    base_branch,
+    base_remote,
+    forge_kind,
+    locate,
+    push_address,
+    repository_path,
+    request_of,
+    resolved,
+)
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import chosen_branch
@@ -186,16 +195,19 @@ def listed(session: Session, remote: str, ref: str) -> str:
 
 
 def _page(session: Session, state: State, target: Target) -> str:
-    from urllib.parse import quote
+    from devkit.pr.pages import Opening, opening_page
 
     base = base_remote(state, session.app.config)
     address = push_address(session.git, state, target.remote)
-    places = [locate(resolved(state, url)) for url in (state.remotes[base], state.remotes.get(address, address))]
-    project, fork = (replace(place, host=web_host(session, place.host)) for place in places)
+    urls = [resolved(state, url) for url in (state.remotes[base], state.remotes.get(address, address))]
+    project, fork = (replace(place, host=web_host(session, place.host)) for place in map(locate, urls))
     if not project.host or project.host != fork.host or not project.owner:
         return ""
-    head = quote(f"{fork.owner}:{target.name}", safe="/:")
-    return f"https://{project.host}/{quote(str(project))}/compare/{head}?expand=1"
+    kind = forge_kind(project.host, str(session.app.config.get("pr.api")))
+    opening = Opening(repository_path(kind, urls[1]), target.name, repository_path(kind, urls[0]))
+    if kind == "gitee":
+        opening = replace(opening, base=base_branch(state, session.app.config, base))
+    return opening_page(kind, project.host, opening)
 
 
 def web_host(session: Session, host: str) -> str:

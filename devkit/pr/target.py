@@ -15,6 +15,7 @@ from devkit.git.roles import (
     locate,
     push_address,
     remotes_at,
+    repository_path,
     request_of,
     roles,
 )
@@ -184,7 +185,8 @@ def _asked(session: Session, state: State, request: PullRequest) -> Target | Non
     if found is None:
         return None
     for name, url in state.remotes.items():
-        if str(locate(url)).lower() == found.head_repository.lower():
+        path = repository_path("gitlab", url).lower()  # in full, as a GitLab tells it
+        if found.head_repository and f"/{path}".endswith(f"/{found.head_repository.lower()}"):
             return Target(known_remote(state, name), branch_name(found.head_branch))
     return None
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -30,15 +30,27 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         forge = parts.path.strip("/").split("/")[0]
         with (self.root / forge / "requests.log").open("a", encoding="utf-8") as log:
-            log.write(f"{self.command} {self.path} {self.headers.get('Authorization', '-')}\n")
-        if parts.path.startswith(f"/{forge}/api/"):
-            self._api(forge, parts.path.removeprefix(f"/{forge}"))
+            api = parts.path.startswith(f"/{forge}/api/")
+            token = self.headers.get("Authorization") or self.headers.get("PRIVATE-TOKEN") or "-"
+            data = self.rfile.read(int(self.headers.get("Content-Length") or 0)) if api else b""
+            log.write(f"{self.command} {self.path} {token} {data.decode()}".strip() + "\n")
+        if api:
+            self._api(forge, parts.path.removeprefix(f"/{forge}"), parse_qs(parts.query), data)
         else:
             self._git(parts.path, parts.query)
 
-    def _api(self, forge: str, path: str) -> None:
-        file = self.root / forge / (path.strip("/").replace("/", "_") + ".json")
-        known = self.headers.get("Authorization") == "Bearer a-token-of-tests" and file.is_file()
+    def _api(self, forge: str, path: str, query: dict[str, list[str]], data: bytes) -> None:
+        name = path.strip("/").replace("/", "_") + ".json"
+        file = self.root / forge / name
+        if self.command == "POST" and (self.root / forge / f"POST_{name}").is_file():
+            file = self.root / forge / f"POST_{name}"
+        given = {  # GitHub's way, GitLab's, and Gitee's two
+            self.headers.get("Authorization", "").removeprefix("Bearer "),
+            self.headers.get("PRIVATE-TOKEN", ""),
+            *query.get("access_token", []),
+            str((json.loads(data) if data else {}).get("access_token")),
+        }
+        known = "a-token-of-tests" in given and file.is_file()
         self._send(200 if known else 404, "application/json", file.read_bytes() if known else json.dumps({}).encode())
 
     def _git(self, path: str, query: str) -> None:

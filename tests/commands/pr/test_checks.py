@@ -10,7 +10,8 @@ import pytest
 from devkit.git.command import Commit
 from devkit.pr.checks import judge
 from devkit.pr.create import described
-from devkit.pr.forge import Check, parse_checks
+from devkit.pr.forge import Check
+from devkit.pr.github import parse_checks
 
 if TYPE_CHECKING:
     from tests.commands.pr.conftest import Clone, Forge

@@ -27,7 +27,8 @@ from devkit.git.wip_entry import NOTHING, Item, Side
 from devkit.git.wip_merge import Now, decide
 from devkit.pr.arrival import Arrival, CheckoutMode, FetchOptions, Relation
 from devkit.pr.fetch import plan
-from devkit.pr.forge import summary_of_checks
+from devkit.pr.forge import summary
+from devkit.pr.github import parse_checks
 from devkit.pr.summary import parse_shortstat
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
@@ -265,5 +266,11 @@ def test_a_path_in_a_list_of_lines_is_quoted() -> None:
 
 
 def test_checks_are_summed_up() -> None:
-    assert summary_of_checks({"check_runs": []}) == ""
-    assert summary_of_checks(None) == ""
+    ended = {"status": "completed"}
+    runs = [
+        {"name": "a", "conclusion": "failure", **ended},
+        {"name": "b", "conclusion": "success", **ended},
+        {"name": "c"},
+    ]
+    assert summary(parse_checks({"check_runs": runs}, None)) == "1 passed, 1 failed (a), 1 running"
+    assert summary(parse_checks(None, None)) == ""
