@@ -18,7 +18,7 @@ from devkit.errors import DevkitError
 from devkit.git.roles import base_remote
 from devkit.git.session import open_session
 from devkit.pr.create import plan_create
-from devkit.pr.forge import Forge
+from devkit.pr.forges import forge_of
 
 
 def command(
@@ -36,7 +36,7 @@ def command(
         state = session.state(status=False)
         plan = plan_create(session, state, which, title=title, base=base, draft=draft)
         new = plan.new
-        forge = Forge.of(app, state.remotes[base_remote(state, app.config)])
+        forge = forge_of(app, state.remotes[base_remote(state, app.config)])
         if dry_run:
             how = f"POST {forge.address}/{forge.new_requests}" if forge and yes else plan.page
             app.console.plan([f"# {how}", f"# {plan.head} into {new.base}: {new.title}", *new.body.splitlines()])

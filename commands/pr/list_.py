@@ -63,12 +63,12 @@ def command(
 def _open_requests(app: App, *, as_json: bool) -> None:
     """List what is open on the forge; that which is here is marked."""
     from devkit.git.roles import base_remote, requests_here
-    from devkit.pr.forge import Forge, needs_token
+    from devkit.pr.forges import forge_of, needs_token
 
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         url = state.remotes[base_remote(state, app.config)]
-        api = Forge.of(app, url, timeout_s=FORGE_S)
+        api = forge_of(app, url, timeout_s=FORGE_S)
         here = {request.number: name for name, request in requests_here(state).items()}
     if api is None:
         why, hints = needs_token(app, url)

@@ -10,7 +10,8 @@ from devkit.builds.diagnosis import diagnose
 from devkit.errors import DevkitError, Hint
 from devkit.git.roles import base_of, base_remote, request_of
 from devkit.pr.branches import chosen_branch
-from devkit.pr.forge import Check, Forge, needs_token
+from devkit.pr.forge import Check, Forge
+from devkit.pr.forges import forge_of, needs_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +96,7 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
     branch = chosen_branch(state, which)
     request = request_of(state, branch)
     remote = base_remote(state, session.app.config, request.remote if request else "")
-    forge = Forge.of(session.app, state.remotes[remote], timeout_s=ANSWER_S)
+    forge = forge_of(session.app, state.remotes[remote], timeout_s=ANSWER_S)
     texts = {name: _read(path) for name, path in logs.items()}
     if forge is None:
         if texts:

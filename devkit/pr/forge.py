@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import threading
 import time
 import urllib.error
@@ -13,27 +11,20 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from devkit.errors import DevkitError, Hint
-from devkit.git.roles import forge_kind, locate, repository_path
-from devkit.redact import redact, remember_secret
+from devkit.redact import redact
 from devkit.web import LOOPBACK, opener
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from devkit.app import App
-    from devkit.git.roles import ForgeKind, Location
+    from devkit.git.roles import Location
 
 TIMEOUT_S = 2.0  # in all: a list is not kept waiting for what only adds to it
 LOG_S = 30.0  # for a log, and for what changes something
 LARGEST = 32 << 20
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SILENT: set[str] = set()
-TOKENS = {
-    "github": ("GH_TOKEN", "GITHUB_TOKEN"),
-    "gitlab": ("GITLAB_TOKEN", "GITLAB_ACCESS_TOKEN"),
-    "gitee": ("GITEE_TOKEN", "GITEE_ACCESS_TOKEN"),
-}
 ORDER = ("failed", "waiting", "running", "cancelled", "passed", "skipped")
 
 
@@ -111,28 +102,6 @@ class Forge:
     token: str
     deadline: float = 0.0
     logs: ClassVar[bool] = True
-
-    @classmethod
-    def of(cls, app: App, url: str, *, timeout_s: float = TIMEOUT_S) -> Forge | None:
-        """Return the forge of a remote, or None where it is not known or there is no token."""
-        place = locate(url)
-        kind = forge_kind(place.host, str(app.config.get("pr.api")))
-        address = str(app.config.get("pr.api")) or default_api(kind, place.host)
-        if not address or not place.owner:
-            return None
-        parts = urllib.parse.urlsplit(address)
-        if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-            raise DevkitError(
-                f"pr.api is {address}", "A token only goes over https.", "devkit config set pr.api https://…"
-            )
-        token = next((os.environ[name] for name in TOKENS[kind] if os.environ.get(name)), "")
-        if not token and kind == "github":
-            token = _gh_token(app, place.host)
-        if not token:
-            return None
-        remember_secret(token)
-        path = repository_path(kind, url, parts.path.partition("/api/v4")[0].strip("/"))
-        return _dialect(kind)(app, address.rstrip("/"), place, path, token, time.monotonic() + timeout_s)
 
     @property
     def new_requests(self) -> str:
@@ -232,24 +201,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
-def default_api(kind: ForgeKind, host: str) -> str:
-    """Return where the API of a forge is, by its kind and host; nothing where that is not known."""
-    if kind == "github":
-        return "https://api.github.com" if host == "github.com" else ""
-    return f"https://{host}/api/{'v4' if kind == 'gitlab' else 'v5'}"
-
-
-def needs_token(app: App, url: str) -> tuple[str, list[Hint]]:
-    """Return what to say where a forge's API was not asked for want of a token: why, and what to type."""
-    kind = forge_kind(locate(url).host, str(app.config.get("pr.api")))
-    names = " or ".join(TOKENS[kind])
-    if kind == "github":
-        return f"It is asked with a token, in {names}, or through gh.", [Hint("gh auth login")]
-    return f"It is asked with a token, in {names}.", [
-        Hint(f"read -rs {TOKENS[kind][0]} && export {TOKENS[kind][0]}", "takes one that the forge's settings make")
-    ]
-
-
 def summary(checks: Iterable[Check]) -> str:
     """Return how checks stand: ``12 passed, 1 failed (CI-Build), 2 running``."""
     states = [check.state for check in checks]
@@ -269,27 +220,3 @@ def _reason(error: urllib.error.HTTPError) -> str:
     if isinstance(data, dict) and isinstance(data.get("errors"), list):
         said = "; ".join([str(said), *(str(one.get("message")) for one in data["errors"] if isinstance(one, dict))])
     return f": {redact(said if isinstance(said, str) else json.dumps(said))}" if said else ""
-
-
-def _dialect(kind: ForgeKind) -> type[Forge]:
-    if kind == "gitlab":
-        from devkit.pr.gitlab import GitLab
-
-        return GitLab
-    if kind == "gitee":
-        from devkit.pr.gitee import Gitee
-
-        return Gitee
-    from devkit.pr.github import GitHub
-
-    return GitHub
-
-
-def _gh_token(app: App, host: str) -> str:
-    if not shutil.which("gh"):
-        return ""
-    try:
-        done = app.runner.run(["gh", "auth", "token", "--hostname", host], check=False, timeout_s=TIMEOUT_S)
-    except DevkitError:
-        return ""
-    return done.text.strip() if done.status == 0 else ""

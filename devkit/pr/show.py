@@ -17,7 +17,7 @@ from devkit.git.state import read_status
 from devkit.ops import tree
 from devkit.pr.branches import chosen_branch
 from devkit.pr.drop import merged_branches, own_branches
-from devkit.pr.forge import Forge
+from devkit.pr.forges import forge_of
 from devkit.pr.summary import Summary, summarize
 from devkit.text import counted
 
@@ -65,7 +65,7 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
     requests = requests_here(state)
     own = own_branches(session, state)
     forges = {
-        pull_request.remote: Forge.of(session.app, state.remotes[pull_request.remote]) if api else None
+        pull_request.remote: forge_of(session.app, state.remotes[pull_request.remote]) if api else None
         for pull_request in requests.values()
     }
 
@@ -146,7 +146,7 @@ def page(session: Session, state: State, which: str) -> Page:
     files = parse_numstat(
         session.git.read("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", f"{oid}...{tip}", "--")
     )
-    forge = Forge.of(session.app, state.remotes[request.remote]) if request else None
+    forge = forge_of(session.app, state.remotes[request.remote]) if request else None
     known = forge.request(request.number, checks=True) if forge and request else None
     names = [file.path for file in files]
     return Page(

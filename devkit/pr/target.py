@@ -178,9 +178,9 @@ def request_target(session: Session, state: State, branch: str, request: PullReq
 
 def _asked(session: Session, state: State, request: PullRequest) -> Target | None:
     """Ask the forge's API where a request comes from; known only where a remote of this clone leads there."""
-    from devkit.pr.forge import Forge
+    from devkit.pr.forges import forge_of
 
-    forge = Forge.of(session.app, state.remotes[request.remote])
+    forge = forge_of(session.app, state.remotes[request.remote])
     found = forge.request(request.number) if forge else None
     if found is None:
         return None
