@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shlex
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
+from .locks import ExclusiveFile, flock
 from .machine import features
 from .protocol import Refusal
 
@@ -140,9 +140,17 @@ def _key(compiler: list[str], sources: Path, variants: tuple[Variant, ...]) -> s
 def _alone(entry: Path) -> Iterator[None]:
     """Hold the entry's lock. The kernel drops it when its holder dies, however it dies."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with (entry.parent / f"{entry.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    path = entry.parent / f"{entry.name}.lock"
+    with path.open("w") as lock:
+        if flock(lock.fileno(), wait=True):
+            yield
+            return
+    beside = ExclusiveFile(path.with_name(f"{path.name}.held"))
+    beside.wait()
+    try:
         yield
+    finally:
+        beside.release()
 
 
 @contextlib.contextmanager

@@ -73,12 +73,14 @@ def limits(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> Limi
         for name in controllers.split(","):
             paths[name] = path
     if os.access(f"{root}/memory", os.F_OK) or os.access(f"{root}/cpu", os.F_OK):  # version 1
-        memory = [_number(each, "memory.limit_in_bytes") for each in _above(f"{root}/memory", paths.get("memory", ""))]
+        memory = [
+            _number(folder, "memory.limit_in_bytes") for folder in _above(f"{root}/memory", paths.get("memory", ""))
+        ]
         quotas = []
-        for each in _above(f"{root}/cpu", paths.get("cpu", "")):
-            quota, period = _number(each, "cpu.cfs_quota_us"), _number(each, "cpu.cfs_period_us")
+        for folder in _above(f"{root}/cpu", paths.get("cpu", "")):
+            quota, period = _number(folder, "cpu.cfs_quota_us"), _number(folder, "cpu.cfs_period_us")
             quotas.append(quota / period if quota and period else None)
-        return Limits(_least(quotas), _least([each for each in memory if each and each < NO_LIMIT]), 1)
+        return Limits(_least(quotas), _least([limit for limit in memory if limit and limit < NO_LIMIT]), 1)
     folders = _above(root, paths.get("", ""))
     quotas = []
     for folder in folders:
@@ -138,6 +140,17 @@ def cores() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = limits().cores
     return max(1, min(allowed, math.ceil(quota))) if quota else allowed
+
+
+def default_threads() -> int:
+    """Return OMP_NUM_THREADS, or the number of processors that this process may use."""
+    words = os.environ.get("OMP_NUM_THREADS", "")
+    return int(words) if words.isdigit() and int(words) > 0 else _cores_at_start()
+
+
+@cache
+def _cores_at_start() -> int:
+    return cores()  # it reads files, and an operator asks each time that it is called
 
 
 def memory_mib() -> int:

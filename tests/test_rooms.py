@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import py_compile
+import re
 import subprocess
 import sys
 import tarfile
@@ -150,6 +151,7 @@ MACHINE_FACTS = (
     "SC_PHYS_PAGES",
     ".virtual_memory(",
     "os.cpu_count(",
+    "sched_getaffinity(",
 )
 
 
@@ -160,6 +162,33 @@ def test_what_a_machine_has_is_read_in_one_module() -> None:
         for fact in MACHINE_FACTS
         if fact in path.read_text("utf-8") and path != REPOSITORY / "kernels" / "machine.py"
     ] == []
+
+
+GPU_FACTS = ("pynvml", "nvidia-smi --", "/proc/driver/nvidia", "/dev/nvidia", "/sys/bus/pci")
+
+
+def test_gpus_are_read_in_one_module() -> None:
+    assert [
+        f"{path.relative_to(REPOSITORY)} reads {fact}"
+        for path in [*CORE, *COMMANDS, *KERNELS]
+        for fact in GPU_FACTS
+        if fact in path.read_text("utf-8") and path != REPOSITORY / "devkit" / "gpus.py"
+    ] == []
+
+
+# Both sides' primitives, and the module that Python on another machine runs from its text alone.
+MAY_LOCK = {"kernels/locks.py", "devkit/transfer/remote/locks.py"}
+
+
+def test_files_are_locked_by_one_module() -> None:
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line}"
+        for path in [*CORE, *COMMANDS, *KERNELS]
+        if str(path.relative_to(REPOSITORY)) not in MAY_LOCK
+        for line, text in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(r"fcntl\.(flock|lockf)\(|\bLOCK_(EX|SH)\b|import (filelock|portalocker)", text)
+    ]
+    assert found == []
 
 
 def test_the_variables_of_git_are_sorted_in_one_place() -> None:

@@ -50,7 +50,7 @@ def command(
     if dry_run:
         app.console.plan(plan.lines)
         return
-    execute(plan)
+    execute(plan, app.console.look)
     if as_json:
         app.console.json({"freed": plan.sizes})
     app.console.done(", ".join(f"{kind}: {size(plan.sizes[kind])} freed" for kind in kinds))

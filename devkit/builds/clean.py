@@ -17,7 +17,7 @@ from devkit.files import explained
 from devkit.paths import cache_home, data_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 BLOCK = 512
 OBJECTS = {".o", ".a", ".d", ".gch"}
@@ -72,13 +72,13 @@ def make_plan(kinds: Sequence[str], build: Path) -> Plan:
     return Plan(build, paths, {kind: size_of(each) for kind, each in paths.items()})
 
 
-def execute(plan: Plan) -> None:
-    """Remove it.
+def execute(plan: Plan, say: Callable[[str], None]) -> None:
+    """Remove it; ``say`` takes a warning.
 
     Raises:
         DevkitError: a build has the folder, or something cannot be removed.
     """
-    with locked(plan.build, "clean") if is_build(plan.build) else contextlib.nullcontext():
+    with locked(plan.build, "clean", say) if is_build(plan.build) else contextlib.nullcontext():
         for paths in plan.paths.values():
             remove(paths)
 

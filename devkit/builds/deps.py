@@ -7,8 +7,9 @@ A submodule's repository is a bare one with only the pinned commits and the tags
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
+import math
+import os
 import re
 import shutil
 import threading
@@ -25,6 +26,7 @@ from devkit.builds import archives, checkout
 from devkit.builds.hosts import reason
 from devkit.errors import DevkitError
 from devkit.files import explained, write_atomically
+from devkit.locks import hold
 from devkit.paths import cache_home
 from devkit.web import opener
 
@@ -42,7 +44,6 @@ FETCH_LIMIT_S = 1800.0
 READ_LIMIT_S = 60.0
 SETTINGS_LIMIT_S = 20.0
 NO = {"", "0", "false", "no", "off"}
-WAIT_S = 0.1
 CHUNK = 1 << 18
 ANEW = "the tree names no MD5, so that CMake fetches it anew each time"
 PARTIAL_CONTENT = 206
@@ -342,18 +343,17 @@ class Fetcher:
             DevkitError: the wait was ended, or the cache cannot be written.
         """
         path = home() / "locks" / name
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        with file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self.ended.wait(WAIT_S):
-                        raise DevkitError(f"the wait for {name} was ended") from None
+        with contextlib.ExitStack() as stack:
+            with explained(path):
+                lock = hold(
+                    path, str(os.getpid()), say=self.app.console.look, wait_s=math.inf, pause=partial(self._pause, name)
+                )
+                stack.enter_context(lock)
             yield
+
+    def _pause(self, name: str, seconds: float) -> None:
+        if self.ended.wait(seconds):
+            raise DevkitError(f"the wait for {name} was ended")
 
     def _download(self, archive: archives.Archive, kept: Path) -> None:
         """Download an archive, from where an earlier try ended.

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from typing import TYPE_CHECKING
 
 from devkit.builds.state import STATE
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import explained
+from devkit.locks import Busy, hold, holder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @contextlib.contextmanager
-def locked(build: Path, run_id: str) -> Iterator[int]:
+def locked(build: Path, run_id: str, say: Callable[[str], None]) -> Iterator[int]:
     """Hold a build folder, and yield the descriptor that holds it.
 
     Given to the programs of the build, it keeps the folder held until the last of them has ended, should this process
@@ -27,19 +27,13 @@ def locked(build: Path, run_id: str) -> Iterator[int]:
         DevkitError: another build has it.
     """
     path = build / STATE / "lock"
-    with explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise _held(build, descriptor) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} {run_id}\n".encode(), 0)
+            with explained(path):
+                descriptor = stack.enter_context(hold(path, f"{os.getpid()} {run_id}", say=say))
+        except Busy as busy:
+            raise _held(build, busy.note, *busy.hints) from busy
         yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def check_free(build: Path) -> None:
@@ -49,23 +43,18 @@ def check_free(build: Path) -> None:
         DevkitError: one has.
     """
     try:
-        descriptor = os.open(build / STATE / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        note = holder(build / STATE / "lock")
     except OSError:
         return  # never built, or not to be read: the build itself says so
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise _held(build, descriptor) from error
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)
+    if note is not None:
+        raise _held(build, note)
 
 
-def _held(build: Path, descriptor: int) -> DevkitError:
-    who = os.read(descriptor, 200).decode(errors="replace").split()
+def _held(build: Path, note: str, *hints: Hint) -> DevkitError:
+    who = note.split()
     why = f"Process {who[0]} holds it (run {who[1]})." if len(who) > 1 else ""
     return DevkitError(
-        f"another build of {build} goes on", why, *([f"devkit runs show {who[1]}"] if len(who) > 1 else []),
-        "devkit build --build-dir build-2   builds beside it",
+        f"another build of {build} goes on", why,
+        *([Hint.of("devkit", "runs", "show", who[1])] if len(who) > 1 else []),
+        *hints, Hint("devkit build --build-dir build-2", "builds beside it"),
     )  # fmt: skip

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import changes, overlay
 from devkit.builds.checkout import git
-from devkit.builds.request import DRIVERS
 from devkit.builds.wheel import NAME
 from devkit.errors import DevkitError
+from devkit.gpus import driver_shows
 from devkit.paths import cache_home
 from devkit.text import counted
 
@@ -130,7 +130,7 @@ def find(app: App, root: Path, told: Python, own: tuple[str, ...]) -> Choice:
         DevkitError: there is none that could serve.
     """
     found = candidates(app, root, told)
-    gpu = any(Path(driver).exists() for driver in DRIVERS)
+    gpu = driver_shows()
     unusable = {
         candidate: why for candidate in found if (why := unfit(candidate, told.short, platform.machine(), gpu=gpu))
     }

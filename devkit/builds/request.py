@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devkit import gpus
 from devkit.builds import configure, python
 from devkit.builds.checkout import find, git
 from devkit.builds.configure import Jobs, jobs
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from devkit.app import App
 
-DRIVERS = ("/dev/nvidiactl", "/dev/dxg")  # without which there is no driver to ask, and NVML takes its time to load
 UNFIT = {"\n": "line break", ";": "semicolon"}
 PHASES = ("preflight", "submodules", "configure", "compile", "wheel", "install", "verify")
 
@@ -116,7 +115,7 @@ def make(
     told = python.gather(app.runner, environment, root)
     if told.complaint:
         raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    architectures_here = present()
+    architectures_here = gpus.architectures()
     chosen = choose(app.config, profile, gpus=bool(architectures_here))
     given = defines(define)
     gpu = configure.is_on(given.get("WITH_GPU", chosen.options.get("WITH_GPU", "OFF")))
@@ -196,7 +195,7 @@ def configuration(app: App, profile: str, define: Sequence[str]) -> tuple[Profil
     Raises:
         UsageError: there is no such profile, or ``define`` is not NAME=VALUE.
     """
-    chosen = choose(app.config, profile, gpus=bool(present()))
+    chosen = choose(app.config, profile, gpus=bool(gpus.architectures()))
     return chosen, {**chosen.options, **defines(define)}
 
 
@@ -257,27 +256,9 @@ def architectures(asked: str) -> tuple[str, ...]:
         UsageError: what was asked for is none.
     """
     if not asked:
-        return present()
+        return gpus.architectures()
     found = tuple(filter(None, re.split(r"[,; ]+", asked)))
     for each in found:
         if re.fullmatch(r"\d{1,2}\.\d[a-z]?", each) is None:
             raise UsageError(f"--cuda-arch {each} is not an architecture", "", "devkit build --cuda-arch 8.0,9.0")
     return found
-
-
-def present() -> tuple[str, ...]:
-    """Return the architectures of this machine's GPUs, each once."""
-    if not any(Path(device).exists() for device in DRIVERS):
-        return ()
-    import pynvml
-
-    found = []
-    with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlInit()
-        try:
-            for index in range(pynvml.nvmlDeviceGetCount()):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                found.append(".".join(map(str, pynvml.nvmlDeviceGetCudaComputeCapability(handle))))
-        finally:
-            pynvml.nvmlShutdown()
-    return tuple(dict.fromkeys(found))

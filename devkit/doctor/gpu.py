@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from devkit.doctor.finding import Finding
 from devkit.errors import DevkitError
-from devkit.gpus import gpus_present
+from devkit.gpus import ask_driver, cards_on_bus
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
     from devkit.gpus import Gpu
     from devkit.process import Runner
 
-NVIDIA = "0x10de"
-DISPLAY_CLASS = "0x03"
 NVCC_LIMIT_S = 10.0
 
 
@@ -44,27 +42,8 @@ class Library:
 
 def gather_cards() -> Cards:
     """Ask the driver, and look on the bus."""
-    import pynvml
-
-    on_bus, visible = _on_bus(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    try:
-        pynvml.nvmlInit()
-        pynvml.nvmlShutdown()
-        return Cards(tuple(gpus_present()), "", on_bus, visible)
-    except pynvml.NVMLError as error:
-        missing = isinstance(error, pynvml.NVMLError_LibraryNotFound)
-        return Cards((), "" if missing else str(error), on_bus, visible)
-
-
-def _on_bus() -> int:
-    found = 0
-    for device in Path("/sys/bus/pci/devices").glob("*"):
-        try:
-            vendor, kind = ((device / name).read_text("ascii").strip() for name in ("vendor", "class"))
-        except OSError:
-            continue
-        found += vendor == NVIDIA and kind.startswith(DISPLAY_CLASS)
-    return found
+    gpus, complaint = ask_driver()
+    return Cards(tuple(gpus), complaint, cards_on_bus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def gather_toolkit(runner: Runner) -> Library:

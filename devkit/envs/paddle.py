@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from devkit.errors import DevkitError, UsageError
+from devkit.gpus import driver_shows, gpus_present
 
 DEFAULT_VERSION = "3.3.*"
 CPU, GPU, NONE, AUTO, WHEEL = "cpu", "gpu", "none", "auto", "wheel"
@@ -16,8 +15,6 @@ INDEX = "https://www.paddlepaddle.org.cn/packages/stable/{build}/"
 
 # The CUDA builds in Paddle's index, newest first, and the first version of Paddle that each holds.
 CUDA_BUILDS = {"cu130": (3, 2, 1), "cu129": (3, 1, 0), "cu126": (3, 0, 0), "cu118": (3, 0, 0)}
-# Where a driver shows itself, under Windows' Linux too; asking its library takes 30 ms.
-DRIVER_SIGNS = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
 CUDA = re.compile(r"cu(\d\d)(\d)")
 VERSION = re.compile(r"\d+(\.\d+)*(\.\*|(a|b|rc|\.post|\.dev)\d+)?")
 WHEEL_NAME = re.compile(r"paddlepaddle(_gpu|_xpu|_dcu)?-(?P<version>[^-]+)-(cp3\d+|py3)-[^-]+-[^-]+")
@@ -216,11 +213,7 @@ def _dotted(cuda: tuple[int, int]) -> str:
 
 def probe_driver() -> tuple[Driver | None, str]:
     """Return this machine's NVIDIA driver, or None and why there is none."""
-    if sys.platform == "linux" and not any(map(os.path.exists, DRIVER_SIGNS)):
-        return None, "no NVIDIA driver here"
-    from devkit.gpus import gpus_present
-
-    gpus = gpus_present()
+    gpus = gpus_present() if driver_shows() else []
     if not gpus:
         return None, "no NVIDIA driver here"
     major, _, minor = gpus[0].cuda.partition(".")

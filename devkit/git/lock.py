@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.locks import Busy, hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,29 +29,20 @@ def locked(git: Git, place: CloneDirs) -> Iterator[None]:
         DevkitError: another run holds it.
     """
     path = place.common_dir / "devkit" / "lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("ab+") as file:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    file.seek(0)
-                    if _gone(file.read()):  # a program that a hook left running has inherited the lock
-                        break
-                    why = f"It has held {path} for {LOCK_WAIT_S:g} s."
-                    raise DevkitError("another devkit is changing this repository", why, "devkit runs list") from error
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-        file.flush()
-        git.holds.append(file.fileno())
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = hold(path, str(os.getpid()), say=git.app.console.look, wait_s=LOCK_WAIT_S, left=_gone)
+            descriptor = stack.enter_context(lock)
+        except Busy as busy:
+            why = f"It has held {path} for {LOCK_WAIT_S:g} s."
+            raise DevkitError(
+                "another devkit is changing this repository", why, *busy.hints, "devkit runs list"
+            ) from busy
+        git.holds.append(descriptor)
         try:
             yield
         finally:
-            git.holds.remove(file.fileno())
+            git.holds.remove(descriptor)
 
 
 def check_table(place: CloneDirs) -> None:
@@ -77,8 +68,8 @@ def left_lock(lock: Path) -> DevkitError:
     return DevkitError(f"{lock} is there", why, Hint.of("rm", "--", str(lock)))
 
 
-def _gone(pid: bytes) -> bool:
-    """Tell whether a process that held the lock has ended."""
+def _gone(pid: str) -> bool:
+    """Tell whether a process that held the lock has ended: a program that a hook left running has inherited it."""
     if not pid.isdigit():
         return False
     try:

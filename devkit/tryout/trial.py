@@ -7,7 +7,6 @@ that a fetch brings only what is new, by the same proxies, rewritten addresses a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -21,6 +20,7 @@ from devkit.files import explained
 from devkit.git.command import Git, GitFailed, line, safe_url
 from devkit.git.hunks import WORDS, hunks
 from devkit.git.roles import base_branch
+from devkit.locks import Busy, hold
 from devkit.paths import cache_home
 from devkit.tryout.selection import belongs_to_tests
 
@@ -111,18 +111,16 @@ class Trial:
         Raises:
             DevkitError: another one does.
         """
-        with explained(self.home):
-            self.home.mkdir(parents=True, exist_ok=True)
-            file = (self.home / ".lock").open("wb")
-        with file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                with explained(self.home):
+                    stack.enter_context(hold(self.home / ".lock", str(os.getpid()), say=self.app.console.look))
+            except Busy as busy:
                 raise DevkitError(
-                    "another devkit pr try is at work for this clone", "They share the work trees of its trials."
-                ) from error
-            except OSError:
-                self.app.console.look("this disk has no locks: start one devkit pr try at a time")
+                    "another devkit pr try is at work for this clone",
+                    "They share the work trees of its trials.",
+                    *busy.hints,
+                ) from busy
             yield
 
     def lines(self, sources: Sources) -> list[Line]:

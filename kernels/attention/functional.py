@@ -20,8 +20,9 @@ from typing import Any, Tuple, Union
 
 import paddle
 
+from ..machine import default_threads
 from ..protocol import Refusal
-from .op import DTYPES, LARGEST_HEAD_DIM, default_threads, isa, load
+from .op import DTYPES, LARGEST_HEAD_DIM, isa, load
 
 OPERATOR = "devkit_flash_attention"
 ALIGNMENTS = ("bottom_right", "top_left")

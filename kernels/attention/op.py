@@ -85,12 +85,6 @@ def fma_gflops(dtype: str, threads: int, seconds: float) -> float | None:
     return rate or None
 
 
-def default_threads() -> int:
-    """Return OMP_NUM_THREADS, or how many processors this process may use."""
-    words = os.environ.get("OMP_NUM_THREADS", "")
-    return int(words) if words.isdigit() and int(words) > 0 else len(os.sched_getaffinity(0))
-
-
 def _report() -> Report:
     return emit if "DEVKIT_EVENTS_FD" in os.environ else _silent
 

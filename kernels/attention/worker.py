@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..machine import cores
 from ..protocol import Refusal, emit
 from .backends.base import DECLINES, Call, Calls, Library, reason
 from .case import ITEMSIZE, PASSES, Arrays, Case, arrays, parse_case, trials
@@ -75,7 +76,7 @@ class Worker:
             raise Refusal(f"library {name!r} is unknown", "Known are paddle and torch.")
         if device not in ("auto", "cpu", "gpu"):
             raise Refusal(f"device {device!r} is unknown", "Known are auto, cpu and gpu.")
-        self._threads = int(request.get("threads") or len(os.sched_getaffinity(0)))
+        self._threads = int(request.get("threads") or cores())
         self._scratch = Path(request["scratch"]) if request.get("scratch") else None
         if request.get("isa"):
             os.environ["DEVKIT_ISA"] = str(request["isa"])

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ..machine import default_threads
 from ..protocol import Refusal
-from .op import Places, call, default_threads
+from .op import Places, call
 
 DTYPES = ("float32", "float64")
 INDEX_DTYPES = ("int32", "int64")

@@ -72,12 +72,6 @@ def call(name: str, *arguments: Any) -> Any:
     return results[0] if len(results) == 1 else results
 
 
-def default_threads() -> int:
-    """Return OMP_NUM_THREADS, or how many processors this process may use."""
-    words = os.environ.get("OMP_NUM_THREADS", "")
-    return int(words) if words.isdigit() and int(words) > 0 else len(os.sched_getaffinity(0))
-
-
 def _reason(error: OSError) -> str:
     """Return what PD_CHECK said, without the stack around it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

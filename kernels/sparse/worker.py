@@ -14,6 +14,7 @@ import numpy as np
 
 from ..attention.backends.base import DECLINES, reason
 from ..attention.clock import host_times_ms, iterations_for
+from ..machine import cores
 from ..protocol import Refusal, emit
 from .case import Case, Inputs, expected, inputs, parse_case
 from .libraries import Calls, Unsupported, library
@@ -47,7 +48,7 @@ class Worker:
     def _describe(self, request: dict[str, Any]) -> None:
         name, threads = (
             str(request.get("library", "paddle")),
-            int(request.get("threads") or len(os.sched_getaffinity(0))),
+            int(request.get("threads") or cores()),
         )
         self._library = library(name, threads)
         self._scratch = Path(request["scratch"]) if request.get("scratch") else None

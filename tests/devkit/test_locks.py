@@ -1,17 +1,43 @@
-"""Locks, and the file that stands in where the file system has none."""
+"""Locks: one holder, who is named; and the file that is used where the file system has none."""
 
 from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
-from devkit.locks import ExclusiveFile, flock
+import pytest
+
+from devkit import locks
+from devkit.locks import Busy, ExclusiveFile, flock, hold, holder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    import pytest
+DEAD = f"4194999 {os.uname().nodename}\n"  # beyond the largest process id
+
+
+def silent(_: str) -> None:
+    """Take a warning."""
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return what makes the file system refuse locks with an error's number."""
+
+    def refuse(number: int) -> None:
+        def refused(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("fcntl.flock", refused)
+        monkeypatch.setattr(locks, "_said", set())
+
+    return refuse
 
 
 def test_second_holder_is_refused_and_readers_share(tmp_path: Path) -> None:
@@ -24,24 +50,136 @@ def test_second_holder_is_refused_and_readers_share(tmp_path: Path) -> None:
         assert flock(third.fileno(), shared=True) is True
 
 
-def test_file_system_without_locks_is_told_from_a_lock_that_is_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def test_a_holder_is_named_to_others_and_gone_when_it_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "lock"
+    with hold(path, "4711 build", say=silent):
+        assert holder(path) == "4711 build"
+        with pytest.raises(Busy) as busy, hold(path, "mine", say=silent):
+            pytest.fail("two hold it")
+        assert busy.value.note == "4711 build"
+    assert holder(path) is None
+    with hold(path, "x", say=silent):
+        assert holder(path) == "x"  # nothing is left of the longer note
 
-    monkeypatch.setattr("fcntl.flock", refused)
-    with (tmp_path / "lock").open("w") as file:
-        assert flock(file.fileno()) is None
+
+def test_a_holder_is_waited_for_and_the_wait_can_be_ended(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    taken, free = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with hold(path, "first", say=silent):
+            taken.set()
+            free.wait(60)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert taken.wait(60)
+
+    def pause(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), hold(path, "second", say=silent, wait_s=60, pause=pause):
+        pytest.fail("two hold it")
+
+    def let_go(_: float) -> None:
+        free.set()
+        thread.join(60)
+
+    with hold(path, "second", say=silent, wait_s=60, pause=let_go):
+        assert holder(path) == "second"
+
+
+def test_a_program_that_inherits_the_descriptor_holds_on(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with hold(path, "4194999", say=silent) as descriptor:
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(descriptor,))
+    try:
+        assert holder(path) == "4194999"
+        with hold(path, "mine", say=silent, left=lambda note: note == "4194999"):
+            assert path.read_text() == "mine\n"
+    finally:
+        child.communicate(b"\n", timeout=60)
+    assert holder(path) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_a_file_beside_is_held_and_that_is_said_once(
+    number: int, tmp_path: Path, refuse: Callable[[int], None]
+) -> None:
+    refuse(number)
+    path, said = tmp_path / "lock", list[str]()
+    with hold(path, "first", say=said.append):
+        assert holder(path) == "first"
+        with pytest.raises(Busy) as busy, hold(path, "second", say=said.append):
+            pytest.fail("two hold it")
+        assert busy.value.note == "first"
+    assert holder(path) is None
+    with hold(path, "third", say=said.append):
+        pass
+    assert said == [f"this file system has no locks: {path}.held is used as one"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_holder_of_another_machine_is_told_with_what_ends_it(tmp_path: Path, refuse: Callable[[int], None]) -> None:
+    refuse(errno.ENOLCK)
+    path = tmp_path / "lock"
+    (tmp_path / "lock.held").write_text("17 node-2\n")
+    with pytest.raises(Busy) as busy, hold(path, "mine", say=silent):
+        pytest.fail("two hold it")
+    assert [str(hint) for hint in busy.value.hints] == [f"rm -- {path}.held   if process 17 on node-2 has ended"]
+    assert (tmp_path / "lock.held").exists()
+
+
+def test_where_no_file_can_be_made_beside_it_the_work_goes_on(tmp_path: Path, refuse: Callable[[int], None]) -> None:
+    refuse(errno.ENOLCK)
+    with hold(tmp_path / ("l" * 253), "mine", say=silent) as descriptor:  # no room for a longer name beside it
+        assert descriptor > 0
+
+
+def test_any_other_error_is_the_callers(tmp_path: Path, refuse: Callable[[int], None]) -> None:
+    refuse(errno.EBADF)
+    with pytest.raises(OSError, match="Bad file descriptor"), hold(tmp_path / "lock", "mine", say=silent):
+        pytest.fail("it is held")
 
 
 def test_exclusive_file_has_one_holder_and_a_dead_ones_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "held"
-    with ExclusiveFile(path) as held:
-        assert held.take()
-        assert not ExclusiveFile(path).take()
+    held = ExclusiveFile(path)
+    assert held.take()
+    assert not ExclusiveFile(path).take()
+    held.release()
     assert not path.exists()
-    path.write_text(f"4194999 {os.uname().nodename}\n")  # beyond the largest process id
+    path.write_text(DEAD)
     assert ExclusiveFile(path).take()
     path.write_text("1 another-machine\n")
     assert not ExclusiveFile(path).take()
+
+
+def test_exclusive_file_is_its_makers_before_the_name_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    path.touch()
+    assert not ExclusiveFile(path).take()
+    assert ExclusiveFile(path).is_held()
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    assert not ExclusiveFile(path).is_held()
+    assert ExclusiveFile(path).take()
+
+
+def test_of_many_that_find_a_dead_ones_file_one_takes_it_over(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    for _ in range(20):
+        path.write_text(DEAD)
+        start, won = threading.Barrier(4), list[bool]()
+
+        def take(start: threading.Barrier = start, won: list[bool] = won) -> None:
+            start.wait(60)
+            won.append(ExclusiveFile(path).take())
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sum(won) == 1
+        path.unlink()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import time
@@ -15,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.locks import flock
 from devkit.transfer.remote.attributes import Attributes
 from devkit.transfer.remote.durability import open_part, sync_folders
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write, sync_file_system
@@ -377,7 +377,7 @@ def _remove(folder: int, part: bytes) -> None:
     with contextlib.suppress(OSError):
         descriptor = os.open(part, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(part, dir_fd=folder)
+            if flock(descriptor):
+                os.unlink(part, dir_fd=folder)
         finally:
             os.close(descriptor)
