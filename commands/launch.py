@@ -12,53 +12,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from devkit.commands._cli.flags import configured
 from devkit.commands._cli.options import DryRun, Env, Json
+from devkit.launching.request import Options
 
 CONTEXT_SETTINGS = {"allow_interspersed_args": False}
 
 
+@configured()
 def command(
     ctx: typer.Context,
+    options: Options,
     script: Annotated[
         list[str] | None,
         typer.Argument(metavar="SCRIPT ARGS…", help="A Python script, or -- -m MODULE, and its arguments."),
     ] = None,
-    nproc: Annotated[
-        int | None, typer.Option(metavar="N", help="Ranks of this machine; a GPU each, or 1 on the CPU.")
-    ] = None,
-    gpus: Annotated[
-        str, typer.Option(metavar="N,…", help="GPUs by index or UUID; all that are visible by default.")
-    ] = "",
-    nnodes: Annotated[int, typer.Option("--nnodes", help="Machines; each runs this line with its --node-rank.")] = 1,
-    node_rank: Annotated[int, typer.Option("--node-rank", help="Which of the machines this is, from 0.")] = 0,
-    master: Annotated[
-        str, typer.Option("--master", metavar="HOST:PORT", help="Where machines meet: the first one's address.")
-    ] = "",
-    hosts: Annotated[
-        str, typer.Option("--hosts", metavar="A,B", help="Machines as ssh knows them; this line starts all of them.")
-    ] = "",
-    emit: Annotated[
-        str,
-        typer.Option("--emit", metavar="slurm|kubernetes", help="Print the file of a cluster's job, and run nothing."),
-    ] = "",
-    image: Annotated[str, typer.Option("--image", help="The container's image in that file, with devkit in it.")] = "",
-    max_restarts: Annotated[
-        int, typer.Option("--max-restarts", min=0, metavar="N", help="Start all ranks again after a failure, so often.")
-    ] = 0,
-    hang_timeout: Annotated[
-        float, typer.Option("--hang-timeout", min=1, metavar="S", help="Seconds without progress that are a hang.")
-    ] = 120.0,
-    guard: Annotated[
-        bool, typer.Option("--guard/--no-guard", help="Watch the training, or only failures and hangs.")
-    ] = True,
-    show: Annotated[
-        str,
-        typer.Option("--show", metavar="0|all", help="Whose output is shown: the first rank's, or all, each marked."),
-    ] = "0",
     env: Env = "",
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -71,41 +43,43 @@ def command(
     from devkit.launching.session import plan, run
 
     app = ctx.obj
+    options.check()
     directory = Path.cwd()
     parsed = Script.parse(script or [], directory)
-    own = _flags(nproc=nproc, gpus=gpus, hang_timeout=hang_timeout, guard=guard, env=env)
-    if emit:
+    own = (*options.words(), *(("--env", env) if env else ()))
+    if options.emit:
         from devkit.launching.jobs import IMAGE, Job, render
 
-        count = (nproc or 1) if gpus else 0
-        sys.stdout.write(render(emit, Job(own, parsed.argv, nnodes, count, str(directory), image or IMAGE)))
+        count = (options.nproc or 1) if options.gpus else 0
+        job = Job(own, parsed.argv, options.nnodes, count, str(directory), options.image or IMAGE)
+        sys.stdout.write(render(options.emit, job))
         return
-    if hosts:
+    if options.hosts:
         over_ssh(
             app,
-            several(hosts, master, own, parsed.argv, directory),
-            max_restarts=max_restarts,
-            show=show,
+            several(options.hosts, options.master, own, parsed.argv, directory),
+            max_restarts=options.max_restarts,
+            show=options.show,
             dry_run=dry_run,
         )
         return
-    check_nodes(nnodes, node_rank, master)
-    chosen = choose(gpus_present(), gpus)
-    count = ranks_here(nproc, len(chosen))
+    check_nodes(options.nnodes, options.node_rank, options.master)
+    chosen = choose(gpus_present(), options.gpus)
+    count = ranks_here(options.nproc, len(chosen))
     request = LaunchRequest(
         environment=resolve(app.config, env),
         script=parsed,
         nproc=count,
         gpus=names(chosen[:count]),
-        nodes=nnodes,
-        node_rank=node_rank,
-        master=master,
-        max_restarts=max_restarts,
-        hang_timeout_s=hang_timeout,
-        guard=guard,
+        nodes=options.nnodes,
+        node_rank=options.node_rank,
+        master=options.master,
+        max_restarts=options.max_restarts,
+        hang_timeout_s=options.hang_timeout,
+        guard=options.guard,
         directory=directory,
     )
-    screen = Screen(app.console, request, show)
+    screen = Screen(app.console, request, options.show)
     planned = plan(request)
     if dry_run:
         app.console.plan([start.line for start in planned])
@@ -115,14 +89,3 @@ def command(
         screen.ended(record)
         if as_json:
             app.console.json({"event": "done", "run": record.id, **record.record["result"]}, one_line=True)
-
-
-def _flags(**given: Any) -> tuple[str, ...]:
-    """Return the flags that every machine's line has."""
-    words: list[str] = []
-    for name, value in given.items():
-        if name == "guard":
-            words += [] if value else ["--no-guard"]
-        elif value not in {None, ""}:
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
-    return tuple(words)

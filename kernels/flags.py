@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import Field, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .protocol import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def flag(default: Any, text: str, *, metavar: str = "", least: float | None = None) -> Any:
@@ -22,7 +25,21 @@ def flag(default: Any, text: str, *, metavar: str = "", least: float | None = No
 
 def flags_of(kind: Any) -> list[Field[Any]]:
     """Return the fields of a dataclass that are flags, in order."""
-    return [each for each in fields(kind) if "help" in each.metadata]
+    return [setting for setting in fields(kind) if "help" in setting.metadata]
+
+
+def words_of(settings: Any, names: Collection[str]) -> tuple[str, ...]:
+    """Return the words of a command line that give fields their values; those that have their defaults need none."""
+    words: list[str] = []
+    for setting in flags_of(type(settings)):
+        value = getattr(settings, setting.name)
+        if setting.name not in names or value == setting.default:
+            continue
+        if isinstance(value, bool):
+            words.append(spelled(setting.name) if value else f"--no-{spelled(setting.name)[2:]}")
+        else:
+            words += [spelled(setting.name), f"{value:g}" if isinstance(value, float) else str(value)]
+    return tuple(words)
 
 
 def spelled(name: str) -> str:
@@ -36,8 +53,8 @@ def check_least(settings: Any) -> None:
     Raises:
         Refusal: one is.
     """
-    for each in flags_of(type(settings)):
-        least, value = each.metadata["least"], getattr(settings, each.name)
+    for setting in flags_of(type(settings)):
+        least, value = setting.metadata["least"], getattr(settings, setting.name)
         if least is not None and value is not None and value < least:
-            name = spelled(each.name)
+            name = spelled(setting.name)
             raise Refusal(f"{name} is {value}", f"It counts from {least}.", f"{name} {least}")

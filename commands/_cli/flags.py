@@ -13,6 +13,7 @@ from devkit.kernels.flags import flags_of, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from dataclasses import Field
 
 
 def configured(**only: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -54,12 +55,18 @@ def parameters(kind: Any, only: Collection[str] | None = None) -> list[inspect.P
             default=each.default,
             annotation=Annotated[
                 types[each.name],
-                typer.Option(spelled(each.name), metavar=each.metadata["metavar"], help=each.metadata["help"]),
+                typer.Option(_declared(each), metavar=each.metadata["metavar"], help=each.metadata["help"]),
             ],
         )
         for each in flags_of(kind)
         if only is None or each.name in only
     ]
+
+
+def _declared(each: Field[Any]) -> str:
+    """Return how a flag is typed; one that is on by default has a word that turns it off."""
+    name = spelled(each.name)
+    return f"{name}/--no-{name[2:]}" if each.default is True else name
 
 
 def given(ctx: typer.Context) -> frozenset[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.kernels.flags import check_least, flag, words_of
+from devkit.kernels.protocol import Refusal
 from devkit.launching.ranks import LOOPBACK
 
 if TYPE_CHECKING:
@@ -18,6 +20,39 @@ if TYPE_CHECKING:
 
 PYTHON = re.compile(r"(?:.*/)?python(?:\d(?:\.\d+)?)?")
 """The word that people put before their script; the environment's own Python is used."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags of ``devkit launch``."""
+
+    nproc: int | None = flag(None, "Ranks of this machine; a GPU each, or 1 on the CPU.", metavar="N", least=1)
+    gpus: str = flag("", "GPUs by index or UUID; all that are visible by default.", metavar="N,…")
+    nnodes: int = flag(1, "Machines; each runs this line with its --node-rank.", metavar="N")
+    node_rank: int = flag(0, "Which of the machines this is, from 0.", metavar="N")
+    master: str = flag("", "Where machines meet: the first one's address.", metavar="HOST:PORT")
+    hosts: str = flag("", "Machines as ssh knows them; this line starts all of them.", metavar="A,B")
+    emit: str = flag("", "Print the file of a cluster's job, and run nothing.", metavar="slurm|kubernetes")
+    image: str = flag("", "The container's image in that file, with devkit in it.", metavar="IMAGE")
+    max_restarts: int = flag(0, "Start all ranks again after a failure, so often.", metavar="N", least=0)
+    hang_timeout: float = flag(120.0, "Seconds without progress that are a hang.", metavar="S", least=1)
+    guard: bool = flag(True, "Watch the training, or only failures and hangs.")
+    show: str = flag("0", "Whose output is shown: the first rank's, or all, each marked.", metavar="0|all")
+
+    def check(self) -> None:
+        """Refuse numbers that are too small.
+
+        Raises:
+            UsageError: one is.
+        """
+        try:
+            check_least(self)
+        except Refusal as refusal:
+            raise UsageError(refusal.what, refusal.why, *refusal.remedies) from refusal
+
+    def words(self) -> tuple[str, ...]:
+        """Return the flags that the line of each machine has."""
+        return words_of(self, ("nproc", "gpus", "hang_timeout", "guard"))
 
 
 @dataclass(frozen=True)
@@ -149,9 +184,9 @@ class LaunchRequest:
     nodes: int = 1
     node_rank: int = 0
     master: str = ""
-    max_restarts: int = 0
-    hang_timeout_s: float = 120.0
-    guard: bool = True
+    max_restarts: int = Options.max_restarts
+    hang_timeout_s: float = Options.hang_timeout
+    guard: bool = Options.guard
     directory: Path = Path()
 
     @property

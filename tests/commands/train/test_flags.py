@@ -11,9 +11,11 @@ import pytest
 from devkit.commands._cli import tree
 from devkit.commands._cli.flags import configured
 from devkit.commands._cli.typer_command import load
+from devkit.errors import UsageError
 from devkit.kernels.flags import check_least, flag, flags_of
 from devkit.kernels.protocol import Refusal
 from devkit.kernels.training.options import Options
+from devkit.launching.request import Options as LaunchOptions
 from devkit.training.asked import Launching, Setup
 
 if TYPE_CHECKING:
@@ -40,6 +42,19 @@ def test_every_option_of_training_is_a_flag_with_its_own_default_and_help() -> N
     assert {field.name for field in flags_of(Options)} | {each.name for each in flags_of(Setup)} <= plan.keys()
     assert "batch" in flags("bench train")
     assert "lora" not in flags("bench train")
+
+
+def test_every_option_of_a_launch_is_a_flag_and_some_go_on_each_machines_line() -> None:
+    launch = flags("launch")
+
+    for field in flags_of(LaunchOptions):
+        assert (launch[field.name].default, launch[field.name].help) == (field.default, field.metadata["help"])
+    assert launch["guard"].secondary_opts == ["--no-guard"]
+    assert LaunchOptions().words() == ()
+    asked = LaunchOptions(nproc=2, gpus="0,1", nnodes=3, hang_timeout=2.5, guard=False, show="all")
+    assert asked.words() == ("--nproc", "2", "--gpus", "0,1", "--hang-timeout", "2.5", "--no-guard")
+    with pytest.raises(UsageError, match="--max-restarts is -1"):
+        LaunchOptions(max_restarts=-1).check()
 
 
 def test_a_command_gets_its_configuration_whole() -> None:
