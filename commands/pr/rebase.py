@@ -20,7 +20,7 @@ from devkit.commands.pr._options import Which
 from devkit.console import Console
 from devkit.git.session import open_session
 from devkit.pr.branches import chosen_branch
-from devkit.pr.rebase import RebaseOptions, RebaseOutcome, plan_rebase, rebase, switch_to
+from devkit.pr.rebase import RebaseOptions, RebaseOutcome, plan_rebase, plan_stack, rebase, switch_to
 from devkit.pr.stack import above
 
 
@@ -52,17 +52,17 @@ def _stack(app: App, options: RebaseOptions, *, dry_run: bool, as_json: bool) ->
     """Rebase a branch and then, one after another, those that stand on it; where one stops, so does this."""
     with open_session(app, changes=True, dry=dry_run) as session:
         state = session.state()
+        if dry_run:
+            plans, back = plan_stack(session, state, options)
+            app.console.plan([*(step for plan in plans for step in plan.steps), *back])
+            return 0
         began = state.branch
         first = chosen_branch(state, options.which)
         outcomes = []
         for name in (first, *above(state, first)):
             state = session.state()
             chosen = RebaseOptions(name, options.onto if name == first else "", options.remote)
-            plan = plan_rebase(session, state, chosen)
-            if dry_run:
-                app.console.plan(plan.steps)
-                continue
-            outcomes.append(rebase(session, state, plan))
+            outcomes.append(rebase(session, state, plan_rebase(session, state, chosen)))
             if outcomes[-1].stopped:
                 app.console.next("devkit pr rebase --stack   once it is through, for those above")
                 break

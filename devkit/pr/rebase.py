@@ -22,12 +22,12 @@ from devkit.pr.branches import branch_named, check_idle, chosen_branch
 from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.drop import merged_branches
 from devkit.pr.remote import unreachable
-from devkit.pr.stack import forget_lines, old_tip, parent_lines, parent_of
+from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from devkit.git.command import Git, Line
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from devkit.git.state import CloneDirs, State
 
 MARK = "devkit-rebase.json"
+NEW = "NEW"  # in a plan: a commit that is still to be made
 CONFLICTS = {
     "UU": "both changed it",
     "AA": "both added it",
@@ -101,7 +102,13 @@ class RebasePlan:
     def steps(self) -> list[str]:
         """What will be run, as lines."""
         stash, restore = carry_steps(self.work)
-        return [*map(str, self.updates), *stash, *([str(self.last)] if self.last else []), *restore]
+        rebase = [str(self.last), *map(str, _stacked(self.branch, self.standing))] if self.last else []
+        return [*map(str, self.updates), *stash, *rebase, *restore]
+
+    @property
+    def standing(self) -> dict[str, str | int]:
+        """What the branch stands on afterwards, as the mark of a rebase keeps it."""
+        return {"onto": self.oid, "parent": self.parent, "was_on": int(self.was_on)}
 
 
 @dataclass
@@ -183,8 +190,28 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
     return branch, find_base(state, session.git, onto, roles_.base, roles_.branch)
 
 
-def plan_rebase(session: Session, state: State, options: RebaseOptions) -> RebasePlan:
+def plan_stack(session: Session, state: State, options: RebaseOptions) -> tuple[list[RebasePlan], list[str]]:
+    """Return the rebases of a branch and of those that stand on it, one after another, and the lines that go back.
+
+    Each is planned once more when its turn comes: what its parent will be, NEW here, is only known then.
+
+    Raises:
+        DevkitError: one cannot be done.
+    """
+    plans: list[RebasePlan] = []
+    first = chosen_branch(state, options.which)
+    for name in (first, *above(state, first)):
+        moved = {plan.branch for plan in plans if plan.last}
+        chosen = options if name == first else RebaseOptions(name, "", options.remote)
+        plans.append(plan_rebase(session, state, chosen, moved=moved))
+    last = next((plan.branch for plan in reversed(plans) if plan.last), state.branch)
+    return plans, [str(_switch_line(state.branch))] if state.branch and last != state.branch else []
+
+
+def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved: Collection[str] = ()) -> RebasePlan:
     """Return the rebase of a request's branch, or of the one that is checked out, onto its base as the remote has it.
+
+    Of a base among those that are ``moved`` before it, the commit is NEW.
 
     Raises:
         DevkitError: it cannot be done, or would overwrite something of the user's.
@@ -225,6 +252,8 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions) -> Rebas
         previous = state.refs.get(base.tracking) or state.place.null
         updates.append(line("update-ref", "-m", "devkit: fetched", base.tracking, oid, previous))
     names = [branch] if branch != state.branch else []
+    if parent in moved:
+        oid = NEW
     where = ["--onto", oid, old] if old and old != oid else [oid]
     last = line("rebase", "--no-autostash", "--no-autosquash", *where, *names, slow=True)
     return RebasePlan(
@@ -276,9 +305,7 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
             "base": plan.base.name,
             "head": state.head,
             "tip": plan.tip,
-            "onto": plan.oid,
-            "parent": plan.parent,
-            "was_on": int(plan.was_on),
+            **plan.standing,
         }
         write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())
         answer = change.run(plan.last, check=False, title=f"rebasing {plan.branch}")
@@ -430,6 +457,10 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
     )
 
 
+def _switch_line(branch: str) -> Line:
+    return line("switch", "--no-recurse-submodules", branch, slow=True)
+
+
 def switch_to(session: Session, state: State, branch: str) -> None:
     """Go back to a branch after others were rebased."""
     if state.branch == branch or branch not in state.branches:
@@ -439,6 +470,6 @@ def switch_to(session: Session, state: State, branch: str) -> None:
     writes = WriteSet(checkout=True, paths={change.path: change.before[1] for change in changes})
     with session.change(f"pr rebase: back to {branch}", state, writes, branch=branch) as change:
         aside = wip.stash(change, state, *work, f"carried to {branch}") if work else None
-        change.run(line("switch", "--no-recurse-submodules", branch, slow=True))
+        change.run(_switch_line(branch))
         if aside:
             wip.restore(change, aside, session.state())

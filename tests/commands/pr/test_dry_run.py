@@ -94,6 +94,27 @@ def moved(clone: Clone, forge: Forge) -> None:
     clone.commit("On top again", top_txt="2")
 
 
+def stacked(clone: Clone, forge: Forge) -> None:
+    del forge
+    clone.devkit("pr", "start", "lower")
+    clone.commit("Lower", lower_txt="1")
+    clone.devkit("pr", "start", "upper", "--on", "lower")
+    clone.commit("Upper", upper_txt="1")
+    clone.git("switch", "-q", "lower")
+    clone.write("lower.txt", "better\n")
+    clone.git("commit", "-q", "-a", "--amend", "-m", "Lower, better")
+
+
+def tall(clone: Clone, forge: Forge) -> None:
+    forge.commit("project/Paddle", "refs/heads/develop", "Meanwhile", {"meanwhile.txt": "\n"})
+    stacked(clone, forge)
+    clone.git("switch", "-q", "upper")
+    clone.devkit("pr", "start", "top", "--on", "upper")
+    clone.commit("Top", top_txt="1")
+    clone.git("switch", "-q", "lower")
+    forge.commit("project/Paddle", "refs/heads/develop", "Since", {"since.txt": "\n"})
+
+
 CASES: list[tuple[Callable[[Clone, Forge], None], str]] = [
     (plain, "pr fetch 7"),
     (dirty, "pr fetch 7"),
@@ -106,6 +127,10 @@ CASES: list[tuple[Callable[[Clone, Forge], None], str]] = [
     (stopped, "pr rebase"),
     (plain, "pr rebase"),
     (fetched, "pr rebase --onto nowhere"),
+    (stacked, "pr rebase --stack"),
+    (stacked, "pr rebase upper"),
+    (tall, "pr rebase --stack"),
+    (plain, "pr rebase --stack"),
     (stopped, "pr continue"),
     (resolved, "pr continue"),
     (plain, "pr continue"),
