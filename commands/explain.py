@@ -30,5 +30,5 @@ def command(
     from devkit.commands.build_._causes import examine
 
     app = ctx.obj
-    name, data = read(app.runs, log)
+    name, data = read(app.runs, log, "devkit explain")
     return examine(app.console, name, data, as_json=as_json, look=partial(look, app, Path.cwd(), env))

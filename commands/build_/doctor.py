@@ -1,4 +1,4 @@
-"""Read the log of a build that failed and name the first true cause, and what fixes it.
+"""Read the log of a failed build, and name the first true cause and what fixes it.
 
 LOG is a file (also packed: .gz .xz .bz2 .zst .zip), or - for standard input; without one it is the log of the last
 build of this checkout that failed. The exit status is 4 where the log is of a build that failed, 0 where it says that
@@ -25,5 +25,5 @@ def command(
     from devkit.commands.build_._causes import examine
 
     app = ctx.obj
-    name, data = read(app.runs, log)
+    name, data = read(app.runs, log, "devkit build doctor")
     return examine(app.console, name, data, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from devkit.builds.checkout import find
 from devkit.builds.logfile import load, text_of
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -18,20 +18,21 @@ COMMAND = "build"
 PHASE_LOGS = ("submodules", "configure", "compile", "wheel", "install", "verify")
 
 
-def read(runs: RunStore, name: str) -> tuple[str, bytes]:
+def read(runs: RunStore, name: str, command: str) -> tuple[str, bytes]:
     """Return a log's name and its text, unpacked.
 
     Args:
         runs: where builds of devkit's left theirs.
         name: a file, ``-`` for standard input, or nothing for the last build's that failed, of this checkout
             where the current folder is in one.
+        command: the one that reads it, as one types it.
 
     Raises:
         DevkitError: the file cannot be read, is empty or no text, or no build failed.
     """
     if name == "-":
         return "standard input", text_of(sys.stdin.buffer.read(), "standard input")
-    path = Path(name) if name else last_failed(runs, here())
+    path = Path(name) if name else last_failed(runs, command, here())
     return str(path), load(path)
 
 
@@ -43,7 +44,7 @@ def here() -> Path | None:
         return None
 
 
-def last_failed(runs: RunStore, root: Path | None = None) -> Path:
+def last_failed(runs: RunStore, command: str, root: Path | None = None) -> Path:
     """Return the log of the phase in which the last failed build of a checkout ended.
 
     Raises:
@@ -63,6 +64,6 @@ def last_failed(runs: RunStore, root: Path | None = None) -> Path:
     raise DevkitError(
         f"no build{where} failed that devkit ran",
         f"A log from elsewhere must be named.{elsewhere}",
-        "devkit build doctor LOG",
+        Hint(f"{command} LOG"),
         "devkit runs list   shows what is kept",
     )
