@@ -64,6 +64,7 @@ def test_models_that_agree_and_the_layer_where_others_part(devkit: Devkit, tmp_p
     assert (first["layer"], first["kind"]) == ("act", "output")
 
 
+@pytest.mark.both_ways("align")
 def test_one_model_at_two_revisions(devkit: Devkit, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     clone.mkdir()

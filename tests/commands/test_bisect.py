@@ -101,6 +101,7 @@ def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[
     assert json.loads(said.out)["first_bad"] == bad
 
 
+@pytest.mark.both_ways("bisect")
 def test_the_dry_run_is_the_plan_and_refuses_as_the_run_does(
     devkit: Devkit, history: tuple[Path, list[str]], home: Path
 ) -> None:

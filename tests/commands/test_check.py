@@ -182,6 +182,7 @@ def test_hooks_run_on_a_copy_and_fix_takes_over_what_they_mended(devkit: Devkit,
     assert (clone / "money.py").read_text().endswith("# the end\n")
 
 
+@pytest.mark.both_ways("check")
 def test_the_dry_run_prints_what_would_be_run_and_refuses_as_the_run_does(devkit: Devkit, clone: Path) -> None:
     (clone / "money.py").write_text(MONEY + "# teh end\n")
     before = everything(clone)

@@ -420,6 +420,7 @@ def test_more_concerned_files_than_asked_for_are_named(ledger: Ledger) -> None:
     assert found["not_chosen"] == [f"tests/test_money{number}.py" for number in range(3)]
 
 
+@pytest.mark.both_ways("pr try")
 def test_the_dry_run_is_the_plan_of_the_run_and_makes_nothing(ledger: Ledger, home: Path) -> None:
     ledger.request(1, NOTES_DOT_md="one\n")
     for _ in range(2):  # where nothing is there yet, and where all is

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.commands.train.conftest import Here, StartTraining
 
 
+@pytest.mark.both_ways("train export")
 def test_a_runs_weights_are_exported_sampled_and_trained_on(
     start_training: StartTraining, here: Here, tmp_path: Path
 ) -> None:

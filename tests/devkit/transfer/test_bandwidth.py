@@ -55,6 +55,7 @@ def test_an_address_that_does_not_answer_is_told_with_its_reason(devkit: Devkit)
 
 
 @pytest.mark.usefixtures("ssh")
+@pytest.mark.both_ways("net")
 def test_the_dry_run_prints_ssh_and_refuses_as_the_run_does(devkit: Devkit) -> None:
     assert "-o BatchMode=yes -- gpu7 'python3 -c PROGRAM'" in devkit("net", "gpu7", "--dry-run").out
     for words in (("net", "gpu 7"), ("net", "--address", "127.0.0.1")):
