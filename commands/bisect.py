@@ -35,7 +35,9 @@ def command(
     test: Annotated[str, typer.Option("--test", metavar="FILE", help="A test file that answers.")] = "",
     bench: Annotated[str, typer.Option("--bench", metavar="LINE", help="A line whose time answers.")] = "",
     env: Env = "",
-    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each answer.")] = 600,
+    limit_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest that an answer may take.")
+    ] = 600,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:

@@ -42,7 +42,7 @@ def command(
     fix: Annotated[bool, typer.Option("--fix", help="Take over what the hooks fixed.")] = False,
     install: Annotated[bool, typer.Option("--install", help="Let git run the fast checks before each push.")] = False,
     title: Annotated[
-        str, typer.Option("--title", metavar="TEXT", help="The request's; the first commit's subject.")
+        str, typer.Option("--title", metavar="TEXT", help="The request's title; the first commit's subject by default.")
     ] = "",
     body: Annotated[Path | None, typer.Option("--body", metavar="FILE", help="The request's text.")] = None,
     env: Env = "",

@@ -1,4 +1,4 @@
-"""Print what makes a shell complete devkit's words.
+"""Print the completion script of a shell.
 
 Example:  devkit completion bash >> ~/.bashrc
 """

@@ -1,4 +1,4 @@
-"""Look at this machine and its Paddle: what works, what deserves a look, what is broken and what mends it.
+"""Check this machine and its Paddle: what works, what deserves a look, what is broken and what fixes it.
 
 Each line is fine (✓), to look at (!) or broken (✗); the exit status is 4 where something is broken. Nothing is
 connected to but a proxy that is set and the Docker engine. The lines about GPUs have not yet been run on one.

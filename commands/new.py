@@ -1,4 +1,4 @@
-"""Make a new file from a template: a trainer, a layer, a kernel, a container, pre-commit, a job, an editor's settings.
+"""Create a file from a template: a trainer, a layer, a kernel, a container, pre-commit, a job, an editor's settings.
 
 trainer is a training script of Paddle in six commented steps that runs at once. layer is a Layer with its test. kernel
 is a CUDA kernel with a program that checks it against the CPU. container is a Dockerfile with a devcontainer. precommit

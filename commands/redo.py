@@ -1,4 +1,4 @@
-"""Take the last undo back: forward again to what this repository was before it, one undo at a time.
+"""Redo what the last undo took back, one undo at a time.
 
 Example:  devkit redo
 """

@@ -1,4 +1,4 @@
-"""Return this repository to what it was before the last changing command of devkit, bit for bit.
+"""Undo the last changing command of devkit: this repository is bit for bit what it was before.
 
 Typed again it goes one command further back; devkit redo comes forward again.
 

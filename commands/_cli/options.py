@@ -30,7 +30,7 @@ Env = Annotated[
         "--env",
         metavar="NAME",
         autocompletion=_environments,
-        help="The environment of the device side: a name, or a folder; the project's .venv by default.",
+        help="The environment that it runs in: a name or a folder; the project's .venv by default.",
     ),
 ]
 RunId = Annotated[

@@ -38,6 +38,8 @@ def load(node: Node) -> TyperCommand:
     for param in command.params:
         if param.metavar is None and param.type.name.startswith(NUMBERS):
             param.metavar = "N"  # Typer would say <int range>
+        if param.param_type_name == "argument":
+            param.metavar = form_of(param)
     return command
 
 
@@ -84,6 +86,7 @@ def form_of(argument: Any) -> str:
     form = str(argument.metavar or argument.name.upper())
     if form.startswith("[") and form.endswith("]"):
         form = form[1:-1]
+    form += "…" if argument.nargs < 0 and "…" not in form else ""
     return form if argument.required or form.startswith(("[", "--")) else f"[{form}]"
 
 

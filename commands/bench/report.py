@@ -1,4 +1,4 @@
-"""Show benchmark runs again: in the terminal, as one HTML page, as Markdown, or as a picture of the screen.
+"""Show benchmark runs: in the terminal, as one HTML page, as Markdown, or as a picture of the screen.
 
 The page needs nothing beside it: plots with quartiles, a roofline where the bytes are known, every figure, the machine,
 and the line that makes it again, in light and dark. RUN may also be a file that make gpu-check wrote.

@@ -23,8 +23,12 @@ def command(
     ctx: typer.Context,
     words: Annotated[list[str], typer.Argument(metavar="-- SCRIPT[:FUNCTION] …", help="The script and its arguments.")],
     rounds: Annotated[int, typer.Option(min=0, max=100_000, help="Rounds; 0 goes on until they settle.")] = 0,
-    budget: Annotated[float, typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="For the rounds.")] = 5.0,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Of its libraries; their own choice.")] = None,
+    budget: Annotated[
+        float, typer.Option(min=0.1, max=86_400, metavar="SECONDS", help="Seconds for all rounds.")
+    ] = 5.0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads of its libraries; by default as many as they choose.")
+    ] = None,
     baseline: Annotated[str, typer.Option(metavar="RUN", help="Compare with an earlier run; SLOWER exits 4.")] = "",
     env: Env = "",
     as_json: Json = False,  # noqa: ARG001 - of the console

@@ -15,12 +15,18 @@ def _profiles(incomplete: str) -> list[tuple[str, str]]:
     return [(each.name, each.purpose) for each in found if each.name.startswith(incomplete)]
 
 
-Checkout = Annotated[str, typer.Option("-C", metavar="PATH", help="The checkout of Paddle; the current directory's.")]
+Checkout = Annotated[
+    str,
+    typer.Option("-C", metavar="PATH", show_default=False, help="The checkout of Paddle; the current one by default."),
+]
 BuildDir = Annotated[str, typer.Option("--build-dir", metavar="PATH", help="The build folder, from the checkout.")]
 ProfileName = Annotated[
     str,
     typer.Option(
-        "--profile", metavar="NAME", autocompletion=_profiles, help="Of devkit build profiles; gpu or cpu by default."
+        "--profile",
+        metavar="NAME",
+        autocompletion=_profiles,
+        help="One of devkit build profiles; gpu or cpu by default.",
     ),
 ]
 Defines = Annotated[

@@ -1,4 +1,4 @@
-"""Free the room that builds take, by kind; without a kind, show what each would free.
+"""Remove what builds leave on the disk, by kind; without a kind, show what each takes.
 
 wheels, objects, third-party and build are of this checkout's build folder; overlays and deps are shared by all.
 
@@ -27,7 +27,12 @@ def _kinds(incomplete: str) -> list[tuple[str, str]]:
 def command(
     ctx: typer.Context,
     kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="KIND", autocompletion=_kinds, help="What to free.")
+        list[str] | None,
+        typer.Argument(
+            metavar="KIND…",
+            autocompletion=_kinds,
+            help="What to remove: wheels, objects, third-party, build, overlays or deps.",
+        ),
     ] = None,
     checkout: Checkout = ".",
     build_dir: BuildDir = "build",

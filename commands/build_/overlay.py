@@ -42,7 +42,7 @@ def command(
     near: Annotated[
         bool, typer.Option("--near", help="Take a wheel whose compiled code is not quite the tree's.")
     ] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the environment's overlay away.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the environment's overlay.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Show where a build's time went: the edges that all waited for, time by folder, what one header costs.
+"""Show where a build's time went: the critical path, time by folder, what one header costs.
 
 Without a run it is the log of the build folder: the last time that each output was made. A run is what that build did,
 with what came from ccache and the memory that it took; two runs stand side by side, with the outputs that differ most.
@@ -48,7 +48,7 @@ TOOK = (
 
 def command(
     ctx: typer.Context,
-    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="One run, or two.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="One run, or two.")] = None,
     checkout: Checkout = ".",
     build_dir: BuildDir = "build",
     top: Annotated[int, typer.Option("--top", min=1, max=1000, help="How many rows.")] = 10,

@@ -42,7 +42,7 @@ def command(
     ctx: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Test files, with or without their path, or compiled tests."),
+        typer.Argument(metavar="NAME…", help="Test files, with or without their path, or compiled tests."),
     ] = None,
     checkout: Checkout = ".",
     build_dir: BuildDir = "build",
@@ -52,7 +52,7 @@ def command(
         bool, typer.Option("--affected", help="Those of the operators that the change touches, and --changed.")
     ] = False,
     stack: Annotated[
-        bool, typer.Option("--stack", help="Of a crash, the C++ and the Python stack; it runs again under gdb.")
+        bool, typer.Option("--stack", help="Run what crashed again under gdb: its C++ and its Python stack.")
     ] = False,
     cov: Annotated[bool, typer.Option("--cov", help="Count which changed lines they run.")] = False,
     cov_min: Annotated[
@@ -61,7 +61,9 @@ def command(
     base: Annotated[
         str, typer.Option("--base", metavar="COMMIT", help="What the change is counted from; where it left upstream.")
     ] = "",
-    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each test.")] = 600,
+    limit_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest that a test may take.")
+    ] = 600,
     as_json: Json = False,
 ) -> int:
     from devkit.builds import changes, measure, python, tests

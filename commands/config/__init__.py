@@ -1,1 +1,1 @@
-"""See and change settings."""
+"""Show and change settings."""

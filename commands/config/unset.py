@@ -1,4 +1,4 @@
-"""Take a setting out of your own file or the project's: what stands below it, or the default, holds again.
+"""Remove a setting from your own file or the project's: what stands below it, or the default, holds again.
 
 Example:  devkit config unset runs.keep
 """

@@ -1,1 +1,1 @@
-"""Make, enter and mend environments: virtual ones and containers."""
+"""Create, enter and repair environments: virtual environments and containers."""

@@ -30,7 +30,7 @@ Editables = Annotated[
 IndexUrl = Annotated[
     str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
 ]
-Proxy = Annotated[str, typer.Option("--proxy", metavar="URL", help="For this once.")]
+Proxy = Annotated[str, typer.Option("--proxy", metavar="URL", help="The proxy, for this once.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")]
 
 

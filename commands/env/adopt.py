@@ -1,4 +1,4 @@
-"""Let devkit use what something else made: a venv, virtualenv or conda environment, or a container.
+"""Adopt an environment that something else made: a venv, virtualenv or conda environment, or a container.
 
 devkit's device side goes in, and nothing else is changed; one that devkit knows already gets that of this devkit. What
 is not a folder here is looked for among the engine's containers.

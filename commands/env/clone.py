@@ -1,4 +1,4 @@
-"""Make a second environment with the same Python and the same packages.
+"""Create a second environment with the same Python and the same packages.
 
 Example:  devkit env clone try-311 try-311-numpy1
 """

@@ -1,4 +1,4 @@
-"""Make an image of a container: what was changed in it, without proxies and without devkit's labels.
+"""Create an image from a container: what was changed in it, without proxies and without devkit's labels.
 
 Example:  devkit env commit paddle-dev paddle-dev:with-nccl
 """

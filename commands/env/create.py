@@ -1,4 +1,4 @@
-"""Make an environment with Paddle in it, and prove that it computes.
+"""Create an environment with Paddle in it, and check that it computes.
 
 Without a name, .venv in the current project. The newest suitable Python is found, Paddle chosen for this machine (the
 GPU builds are installed by the same lines, and have not yet been run on a GPU), and devkit's device side put in.
@@ -64,12 +64,15 @@ def command(
     index_url: Annotated[
         str, typer.Option("--index-url", metavar="URL", help="In place of the default index and Paddle's own.")
     ] = "",
-    proxy: Annotated[str, typer.Option("--proxy", metavar="URL", help="For this once.")] = "",
+    proxy: Annotated[str, typer.Option("--proxy", metavar="URL", help="The proxy, for this once.")] = "",
     offline: Annotated[bool, typer.Option("--offline", help="Only what uv has in its cache.")] = False,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compute in it (3 s).")] = False,
     docker: Annotated[bool, typer.Option("--docker", help="A container; the source tree is in it as /paddle.")] = False,
     image: Annotated[
-        str, typer.Option("--image", metavar="IMAGE", help="With --docker; Paddle's development image by default.")
+        str,
+        typer.Option(
+            "--image", metavar="IMAGE", help="The image, with --docker; Paddle's development image by default."
+        ),
     ] = "",
     template: Annotated[
         Path | None, typer.Option("--template", metavar="FILE", help="With --docker: only write the Dockerfile.")
@@ -77,7 +80,9 @@ def command(
     build: Annotated[
         Path | None, typer.Option("--build", metavar="FILE", help="With --docker: build the image from a Dockerfile.")
     ] = None,
-    network: Annotated[str, typer.Option("--network", metavar="NAME", help="With --docker.")] = "host",
+    network: Annotated[
+        str, typer.Option("--network", metavar="NAME", help="The container's network, with --docker.")
+    ] = "host",
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:

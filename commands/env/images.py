@@ -1,4 +1,4 @@
-"""List the images that a container can be made of: those that devkit built or committed, and Paddle's that are here.
+"""List the images for containers: those that devkit built or committed, and Paddle's that are here.
 
 Example:  devkit env images
 """

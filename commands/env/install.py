@@ -1,4 +1,4 @@
-"""Install packages into an environment, and write that into its lock.
+"""Install packages into an environment, and update its lock.
 
 A first word that names an environment chooses it; else it is the project's .venv. Paths are relative to where you
 stand.

@@ -1,4 +1,4 @@
-"""Remove an environment that devkit made; an adopted one is let go of, and stays.
+"""Remove an environment that devkit made; one that was adopted is only forgotten.
 
 A container that holds unsaved changes (docker diff, outside its mounts) is removed when you say so.
 

@@ -1,4 +1,4 @@
-"""Run a program in an environment: its arguments, its signals and its exit status are untouched.
+"""Run a program in an environment, its arguments, signals and exit status untouched.
 
 With nothing before --, or with a program's name that no environment has, it is the environment of this place: the
 project's .venv, unless env.default names another. A script in Python (t.py) is run by the environment's own. In a

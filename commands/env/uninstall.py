@@ -1,4 +1,4 @@
-"""Take packages out of an environment, and out of its lock.
+"""Remove packages from an environment, and update its lock.
 
 Example:  devkit env uninstall try-311 einops
 

@@ -1,4 +1,4 @@
-"""Bring packages of an environment to their newest version, and write that into its lock.
+"""Upgrade packages of an environment to their newest versions, and update its lock.
 
 What else is there stays as far as the packages that are named allow.
 

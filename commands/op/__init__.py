@@ -1,1 +1,1 @@
-"""Operators: make a new one, check one, and see where one lives."""
+"""Operators: create one, check one, and find where one lives."""

@@ -1,6 +1,6 @@
 """Check an operator: what holds of every operator, whatever it computes.
 
-TARGET is a folder made by devkit op new, a Python file with a function of its name (and, where it has them, reference
+It is a folder made by devkit op new, a Python file with a function of its name (and, where it has them, reference
 and samples), or a name in Paddle. Checked are: the forward against the NumPy reference, dtypes, InferMeta against what
 the kernel returns, gradients against finite differences, aliasing (inputs, outputs and upstream gradients that are
 changed or shared), non-contiguous inputs, NaN and infinity, determinism, threads, and 0-size, 0-D, odd and large
@@ -28,10 +28,13 @@ def command(
     ctx: typer.Context,
     target: Annotated[str, typer.Argument(metavar="DIR|FILE|NAME", help="The operator.")],
     function: Annotated[
-        str, typer.Option("--function", metavar="NAME", help="Of the file; the one of its name by default.")
+        str,
+        typer.Option("--function", metavar="NAME", help="The function in the file; the one of its name by default."),
     ] = "",
     env: Env = "",
-    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For each check.")] = 600,
+    limit_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest that a check may take.")
+    ] = 600,
     as_json: Json = False,
 ) -> int:
     from devkit.envs.resolve import resolve

@@ -1,4 +1,4 @@
-"""Make a new custom operator: kernels for CPU and GPU, gradient, InferMeta, Python API and tests.
+"""Create a custom operator: kernels for CPU and GPU, gradient, InferMeta, Python API and tests.
 
 It is written to ./NAME/, whose test builds it and passes at once: cd NAME && pytest. The template gates one tensor by
 another; change compute() and gradient(), then the reference. The GPU kernels are compiled where Paddle has CUDA, and

@@ -1,1 +1,1 @@
-"""Try, rebase and push pull requests, and never lose a byte."""
+"""Check out, try, rebase and push pull requests, and never lose a byte."""

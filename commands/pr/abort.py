@@ -1,4 +1,4 @@
-"""Give up the rebase that stopped: back to where you were, uncommitted work included.
+"""Abort the rebase in progress: back to where you were, uncommitted work included.
 
 Example:  devkit pr abort
 """

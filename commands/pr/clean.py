@@ -1,4 +1,4 @@
-"""Remove the branches that are merged, requests and your own, by squash or rebase too.
+"""Remove merged branches, those of requests and your own; merged by squash or rebase too.
 
 One that cannot go stays and is named, and the others go.
 

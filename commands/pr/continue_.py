@@ -1,4 +1,4 @@
-"""Go on with the rebase that stopped, its conflicts resolved.
+"""Continue the rebase in progress, its conflicts resolved.
 
 Example:  devkit pr continue
 """

@@ -1,4 +1,4 @@
-"""Open a request from a branch that was pushed, with the project's template filled from its commits.
+"""Open a request from a pushed branch, with the project's template filled from its commits.
 
 With a token (GH_TOKEN or gh; GITLAB_TOKEN; GITEE_TOKEN) and --yes it is opened at once; else the page that opens it
 is shown.

@@ -1,4 +1,4 @@
-"""Remove a pull request, or a branch of yours, from here: its branch, its worktree and what devkit keeps of it.
+"""Remove a pull request, or a branch of yours, from this clone: its branch, its worktree and devkit's notes of it.
 
 What no other branch and no remote has is named first, and needs --yes.
 

@@ -1,4 +1,4 @@
-"""Bring pull requests here, each to its branch pr/N, and switch to it; run again, it updates.
+"""Check out pull requests, each in a branch pr/N of its own; run again, it updates them.
 
 Uncommitted work comes along where it fits; where it does not, nothing is changed.
 

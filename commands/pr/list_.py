@@ -1,4 +1,4 @@
-"""List the pull requests that are here, and your own branches: how far from their base, where, merged or not.
+"""List the pull requests that are here, and your own branches: how far from their base, and whether merged.
 
 Example:  devkit pr list
 """

@@ -1,4 +1,4 @@
-"""Show which remote plays which part: the project, your fork, others; and where pushes go.
+"""Show the role of each remote: the project, your fork, others; and where pushes go.
 
 Example:  devkit pr remotes
 """

@@ -1,4 +1,4 @@
-"""Go on with the rebase that stopped, without the commit that does not apply.
+"""Skip the commit that does not apply, and continue the rebase.
 
 Example:  devkit pr skip
 """

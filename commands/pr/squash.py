@@ -1,4 +1,4 @@
-"""Make one commit of a request's commits; no file changes, and uncommitted work stays as it is.
+"""Squash a request's commits into one; files and uncommitted work stay as they are.
 
 Example:  devkit pr squash -m "Fix softmax of empty tensors"
 """

@@ -1,4 +1,4 @@
-"""Begin a change of its own: a fresh branch at the project's newest base, uncommitted work carried.
+"""Start a branch at the project's newest base, and carry uncommitted work to it.
 
 With --on it begins on a branch of yours, and devkit pr rebase keeps it there.
 

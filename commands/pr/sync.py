@@ -1,4 +1,4 @@
-"""Make your fork's base branch, and the local one, what the project's is.
+"""Sync your fork's base branch, and the local one, with the project's.
 
 Example:  devkit pr sync
 """

@@ -49,19 +49,19 @@ def command(
     ctx: typer.Context,
     *,
     request: Annotated[str, typer.Argument(metavar="REQUEST", help="A number, or the address of its page.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="-- CMD…", help="In place of the tests.")] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD…]", help="In place of the tests.")] = None,
     base: Annotated[
         str, typer.Option("--base", metavar="REF", help="A commit of the clone; where it left the base branch.")
     ] = "",
     remote: Annotated[str, typer.Option("--remote", metavar="NAME", help="Another remote than the project's.")] = "",
     env: Annotated[
-        str, typer.Option("--env", metavar="NAME", help="One that is there, used as it is; try-N is made by default.")
+        str, typer.Option("--env", metavar="NAME", help="An environment to use as it is; try-N is made by default.")
     ] = "",
     wheel: Annotated[
         str, typer.Option("--wheel", metavar="VERSION|PATH", help="Another wheel than the environment's own.")
     ] = "",
     near: Annotated[
-        bool, typer.Option("--near", help="Kept from before: both sides run over one wheel, however near it is.")
+        bool, typer.Option("--near", help="Does nothing any more: both sides run over one wheel, however near it is.")
     ] = False,
     build: Annotated[bool, typer.Option("--build", help="Compile both sides where compiled code changes.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the work trees until you remove them.")] = False,
@@ -77,7 +77,9 @@ def command(
     repeat: Annotated[
         int, typer.Option("--repeat", metavar="N", min=1, help="Runs of what the request changes, or what fails.")
     ] = 3,
-    limit_s: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For a test file.")] = 600,
+    limit_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest that a test file may take.")
+    ] = 600,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the report for the review.")] = False,
     dry_run: DryRun = False,
     as_json: Json = False,

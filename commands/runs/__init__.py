@@ -1,1 +1,1 @@
-"""See and clean the records of what devkit ran."""
+"""Show and clean the records of what devkit ran."""

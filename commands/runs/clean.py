@@ -1,4 +1,4 @@
-"""Remove run records beyond the bounds; one that holds a checkpoint, an undo snapshot or an unfinished transfer stays.
+"""Remove old run records; one that holds a checkpoint, an undo snapshot or an unfinished transfer stays.
 
 Example:  devkit runs clean --keep 20
 """

@@ -1,4 +1,4 @@
-"""Open a run's folder in a shell's pager, or print its path.
+"""Open a run's logs in a pager, or print its folder.
 
 Example:  cd "$(devkit runs open last --path)"
 """

@@ -1,4 +1,4 @@
-"""Take a step that was not finite again: from the state before it and its saved batch, each layer looked at.
+"""Run a step again that was not finite: from the state before it and its saved batch, each layer checked.
 
 A run of devkit train whose loss or gradient was not finite keeps both. The exit status is 4 where the step is bad
 again, with the first layer whose output is not finite, and 0 where it is finite this time.

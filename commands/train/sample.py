@@ -1,4 +1,4 @@
-"""Have a run's model go on with a text, a token at a time, with its keys and values kept.
+"""Generate text with a run's model, a token at a time, with a cache of keys and values.
 
 RUN is a run with a checkpoint, or a folder of weights in Hugging Face's names. Tokens are bytes, or
 those of the tokenizer that the run was given, or that lies in the folder.
@@ -25,7 +25,7 @@ def command(
     tokenizer: Annotated[
         str, typer.Option(metavar="FILE", help="A tokenizer.json, or a folder with one; the model's own by default.")
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the draw.")] = 0,
     env: Env = "",
     as_json: Json = False,
 ) -> None:

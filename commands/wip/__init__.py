@@ -1,1 +1,1 @@
-"""Put uncommitted work aside, single files too, and take it back."""
+"""Save uncommitted work, single files too, and restore it."""

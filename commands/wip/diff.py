@@ -1,4 +1,4 @@
-"""Show saved work as a difference from the commit that it was done on.
+"""Show saved work as a diff against the commit that it was done on.
 
 Example:  devkit wip diff 2 --stat
 """

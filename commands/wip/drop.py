@@ -1,4 +1,4 @@
-"""Let saved work go.
+"""Delete saved work.
 
 Example:  devkit wip drop 2
 """

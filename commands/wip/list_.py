@@ -1,4 +1,4 @@
-"""List the work that was put aside, newest first.
+"""List saved work, newest first.
 
 Example:  devkit wip list
 """

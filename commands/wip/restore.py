@@ -1,4 +1,4 @@
-"""Take work back that was put aside: staged comes back staged; where it would conflict, nothing is changed.
+"""Restore saved work: staged comes back staged; where it would conflict, nothing is changed.
 
 Example:  devkit wip restore
 
@@ -23,7 +23,9 @@ def command(
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH…]", help="Files or folders; everything by default.")
     ] = None,
-    number: Annotated[int, typer.Option("--from", metavar="N", min=0, help="The entry; the newest by default.")] = 0,
+    number: Annotated[
+        int, typer.Option("--from", show_default=False, metavar="N", min=0, help="The entry; the newest by default.")
+    ] = 0,
     markers: Annotated[
         bool, typer.Option("--markers", help="Where it does not fit, write conflict markers into the file.")
     ] = False,

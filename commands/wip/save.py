@@ -1,4 +1,4 @@
-"""Put uncommitted work aside: staged, unstaged and untracked, each kept apart; all of it, or some paths.
+"""Save uncommitted work away: staged, unstaged and untracked, each apart; all of it, or some paths.
 
 Example:  devkit wip save python/paddle -m "half a refactoring"
 """

@@ -1,4 +1,4 @@
-"""Show what an entry of saved work holds: its files, and what was staged, unstaged or untracked.
+"""Show an entry of saved work: its files, and what was staged, unstaged or untracked.
 
 Example:  devkit wip show 2
 """

@@ -79,7 +79,7 @@ class AttentionOptions:
     preset: str = option(
         "", "The shapes of a model; what is given beside it comes first.", metavar="NAME", words=tuple(PRESETS)
     )
-    case: str = option("", f"Of {', '.join(CASES)}; dense by default.", metavar="NAMES", words=CASES)
+    case: str = option("", f"Some of {', '.join(CASES)}; dense by default.", metavar="NAMES", words=CASES)
     batch: str = option("1", "Sequences.", metavar=LENGTHS)
     heads: str = option("", "Query heads; 8 by default.", metavar=LENGTHS)
     kv_heads: str = option("", "Key and value heads; as many as query heads.", metavar=LENGTHS)
@@ -89,7 +89,7 @@ class AttentionOptions:
     causal: bool = option(False, "Only with the causal mask.")
     full: bool = option(False, "Only without a mask.")
     both: bool = option(False, "With and without (the default).")
-    scale: float | None = option(None, "Of the scores; 1/sqrt(head_dim).", metavar="X")
+    scale: float | None = option(None, "What the scores are multiplied by; 1/sqrt(head_dim) by default.", metavar="X")
     window: str = option("", "Keys that a query sees before and after its own place; -1: all.", metavar="LEFT,RIGHT")
     align: str = option(
         "bottom_right",
@@ -97,16 +97,18 @@ class AttentionOptions:
         metavar="bottom_right|top_left",
         words=("bottom_right", "top_left"),
     )
-    passes: str = option("fwd,fwdbwd", f"Of {', '.join(PASSES)}.", name="--pass", metavar="NAMES", words=PASSES)
-    dtype: str = option("", f"Of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.", metavar="TYPE", words=tuple(DTYPES))
+    passes: str = option("fwd,fwdbwd", f"Some of {', '.join(PASSES)}.", name="--pass", metavar="NAMES", words=PASSES)
+    dtype: str = option(
+        "", f"One of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.", metavar="TYPE", words=tuple(DTYPES)
+    )
     cache: str = option(
         "warm", "warm, cold (swept before each call) or both.", metavar="STATE", words=("warm", "cold", "both")
     )
     threads: int | None = option(None, "Threads on a CPU; all cores by default.", within=ANY_COUNT)
     isa: str = option("", f"Instruction set of devkit_cpu, of {', '.join(ISAS)}; the best.", metavar="NAME", words=ISAS)
     rounds: int = option(0, "Interleaved rounds of each case; 0 goes on until they settle.", within=ROUNDS)
-    budget: float = option(3.0, "For a case's rounds.", metavar="SECONDS", within=BUDGET)
-    seed: int = option(0, "Of the inputs.", within=(0, None))
+    budget: float = option(3.0, "Seconds for the rounds of a case.", metavar="SECONDS", within=BUDGET)
+    seed: int = option(0, "The seed of the inputs.", within=(0, None))
     gpus: str = option("", "GPUs by index; the first by default.", metavar=LENGTHS)
     force: bool = option(False, "Measure on a GPU where someone else computes.")
     peer: str = option("", "Time torch's attention too, in a process of its own.", metavar="torch", words=("torch",))
@@ -125,11 +127,11 @@ class DecodeOptions:
     heads: int = option(8, "Query heads.", within=(1, None))
     kv_heads: int | None = option(None, "Key and value heads; as many as query heads.", within=(1, None))
     head_dim: int = option(64, "Channels of a head, at most 256.", within=(1, None))
-    dtype: str = option("fp32", f"Of {', '.join(DTYPES)}.", metavar="TYPE", words=tuple(DTYPES))
+    dtype: str = option("fp32", f"One of {', '.join(DTYPES)}.", metavar="TYPE", words=tuple(DTYPES))
     paged: bool = option(False, "Keep the cache in pages of 16 positions.")
     threads: int | None = option(None, "Threads; all cores by default.", within=ANY_COUNT)
     rounds: int = option(5, "Interleaved rounds of each context.", within=(1, 1000))
-    seed: int = option(0, "Of the inputs.", within=(0, None))
+    seed: int = option(0, "The seed of the inputs.", within=(0, None))
     isa: str = option("", f"Instruction set of ours, of {', '.join(ISAS)}; the best.", metavar="NAME", words=ISAS)
     baseline: str = option("", BASELINE, metavar="RUN")
 
@@ -144,19 +146,19 @@ SPARSE_INDICES = ("int32", "int64")
 class SparseOptions:
     """The configuration of ``devkit bench sparse``."""
 
-    op: str = option("spmm,sddmm", f"Of {', '.join(SPARSE_OPS)}.", metavar="NAMES", words=SPARSE_OPS)
+    op: str = option("spmm,sddmm", f"Some of {', '.join(SPARSE_OPS)}.", metavar="NAMES", words=SPARSE_OPS)
     density: str = option("0.1%,1%,5%,20%", "Shares of places with an entry.", metavar="SHARE,…")
     rows: str = option("4096", "Rows of the sparse matrix.", metavar=LENGTHS)
     columns: str = option("", "Its columns; as many as rows.", metavar=LENGTHS)
     width: str = option("64", "Columns of the dense matrix, or the dot products' depth.", metavar=LENGTHS)
     formats: str = option(
-        "csr,dense", f"Of {', '.join(SPARSE_FORMATS)}.", name="--format", metavar="NAMES", words=SPARSE_FORMATS
+        "csr,dense", f"Some of {', '.join(SPARSE_FORMATS)}.", name="--format", metavar="NAMES", words=SPARSE_FORMATS
     )
-    index: str = option("int32", "Of the indices: int32 or int64.", metavar="TYPE", words=SPARSE_INDICES)
+    index: str = option("int32", "The type of the indices: int32 or int64.", metavar="TYPE", words=SPARSE_INDICES)
     threads: str = option("", "Threads, each number in its own processes; all cores.", metavar=LENGTHS)
     rounds: int = option(0, "Interleaved rounds of each case; 0 goes on until they settle.", within=ROUNDS)
-    budget: float = option(5.0, "For a case's rounds.", metavar="SECONDS", within=BUDGET)
-    seed: int = option(0, "Of the matrices.", within=(0, None))
+    budget: float = option(5.0, "Seconds for the rounds of a case.", metavar="SECONDS", within=BUDGET)
+    seed: int = option(0, "The seed of the matrices.", within=(0, None))
     peer: str = option("", f"Time these too: {', '.join(SPARSE_PEERS)}.", metavar="NAMES", words=SPARSE_PEERS)
     peer_env: str = option("", PEER_ENV, metavar="NAME")
     baseline: str = option("", BASELINE, metavar="RUN")
@@ -173,5 +175,5 @@ class CommOptions:
     size: str = option("4KiB,64KiB,1MiB,16MiB", "What each rank puts in.", metavar="SIZE,…")
     nproc: int = option(2, "Ranks.", metavar="N", within=(2, 64))
     rounds: int = option(0, "Rounds; 0 goes on until they settle.", within=ROUNDS)
-    budget: float = option(1.0, "For the rounds of a size.", metavar="SECONDS", within=BUDGET)
+    budget: float = option(1.0, "Seconds for the rounds of a size.", metavar="SECONDS", within=BUDGET)
     baseline: str = option("", BASELINE, metavar="RUN")

@@ -1,4 +1,4 @@
-"""Take what an export holds into the cache of this machine; what is there already stays.
+"""Import what devkit build deps export wrote into this machine's cache; what is there already stays.
 
 Example:  devkit build deps import paddle-deps.tar
 """
