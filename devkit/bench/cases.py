@@ -20,7 +20,7 @@ Pass = Literal["fwd", "bwd", "fwdbwd"]
 
 PASSES: tuple[Pass, ...] = get_args(Pass)
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-ISAS = ("avx512_bf16", "avx512", "avx2", "portable")
+ISAS = ("amx_bf16", "avx512_bf16", "avx512", "avx2", "portable")
 CASES = ("dense", "varlen", "mask", "window", "flashmask")
 OF_DOCUMENTS = ("varlen", "flashmask")
 ALIGNMENTS = ("bottom_right", "top_left")

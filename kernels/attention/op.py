@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from ..cpp_extension import Report, Variant, library
+from ..machine import features
 from ..protocol import Refusal, emit
 
 SOURCES = Path(__file__).parent / "csrc"
 LIBRARY = "devkit_attention.so"
 _AVX512 = ("-DDEVKIT_AVX512", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c")
 PORTABLE = Variant("portable", ())
+AMX = Variant("amx_bf16", ("-DDEVKIT_PAIRS", "-DDEVKIT_TILES", "-mavx512bf16", "-mamx-tile", "-mamx-bf16", *_AVX512))
 X86 = (
     Variant("avx512_bf16", ("-DDEVKIT_PAIRS", "-mavx512bf16", *_AVX512)),
     Variant("avx512", _AVX512),
     Variant("avx2", ("-DDEVKIT_AVX2", "-mavx2", "-mfma", "-mf16c")),
     PORTABLE,
 )
-ISAS = tuple(variant.name for variant in X86)
+ISAS = tuple(variant.name for variant in (AMX, *X86))
 LARGEST_HEAD_DIM = 256
 # In the order of Dtype in problem.h.
 DTYPES = ("float32", "bfloat16", "float16")
@@ -31,7 +33,9 @@ _loaded: list[Path] = []
 
 def variants() -> tuple[Variant, ...]:
     """Return the instruction sets that this machine's operators are compiled for, the fastest first."""
-    return X86 if platform.machine() in ("x86_64", "AMD64") else (PORTABLE,)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return (PORTABLE,)
+    return (AMX, *X86) if "amx_bf16" in features() else X86
 
 
 def load(report: Report | None = None) -> Path:

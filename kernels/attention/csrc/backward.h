@@ -380,6 +380,9 @@ class KeyBlock {
   int64_t block_ = 0, key_ = 0, count_ = 0;
   Strip strips_[kQueries / kRows];
   float weights_of_tile_[kRows * kColumns];
+#ifdef DEVKIT_TILES
+  const TileRegisters registers_;
+#endif
   Buffer keys_transposed_, values_transposed_, keys_, dk_, dv_;
   Buffer queries_left_, dout_left_, queries_, dout_, dq_, shift_, reciprocal_, delta_, weights_, dscores_,
       dscores_pairs_, scratch_;

@@ -257,6 +257,9 @@ class QueryBlock {
   int64_t first_ = 0, key_ = 0, last_ = 0;
   float scaled_later_ = 1;
   bool finite_ = true;
+#ifdef DEVKIT_TILES
+  const TileRegisters registers_;
+#endif
   Buffer queries_, sums_, largest_, weight_, keys_, values_, scores_, tile_largest_, strips_, scratch_;
 };
 

@@ -2,6 +2,9 @@
 #pragma once
 
 #include "simd.h"
+#ifdef DEVKIT_TILES
+#include "tiles.h"
+#endif
 
 namespace devkit {
 namespace DEVKIT_ISA {
@@ -47,6 +50,10 @@ enum class Left { kByRow, kByDepth };
 template <class Word, Left layout>
 DEVKIT_INLINE void MultiplyAdd(const float* __restrict a, int64_t stride, const float* __restrict b, int64_t depth,
                                MicroTile& sums) {
+#ifdef DEVKIT_TILES
+  if constexpr (Word::kPerWord == 2)
+    return MultiplyAddTiles(a, stride, layout == Left::kByRow, b, depth, reinterpret_cast<float*>(sums.at));
+#endif
   Vec s[kRows][kHalves];
 #pragma GCC unroll 12
   for (int64_t r = 0; r < kRows; ++r) {

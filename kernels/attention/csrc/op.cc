@@ -7,6 +7,11 @@
 
 #include "paddle/extension.h"
 #include "problem.h"
+#ifdef DEVKIT_HAS_AMX_BF16
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace devkit {
 // One table an instruction set, each in an object of its own.
@@ -33,6 +38,20 @@ const Kernels* const kTables[] = {
 #undef DEVKIT_TABLE
 };
 
+#ifdef DEVKIT_HAS_AMX_BF16
+// Whether the processor has tiles of bfloat16 and the kernel lets this process use them, which must be asked for.
+bool HasTiles() {
+  static const bool has = [] {
+    constexpr unsigned kTiles = 1u << 24, kBFloat16 = 1u << 22;
+    constexpr long kAskForState = 0x1023, kTileData = 18;
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTiles) && (d & kBFloat16) &&
+           syscall(SYS_arch_prctl, kAskForState, kTileData) == 0;
+  }();
+  return has;
+}
+#endif
+
 bool Runs(const std::string& isa) {
 #ifdef __x86_64__
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -40,6 +59,9 @@ bool Runs(const std::string& isa) {
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   if (isa == "avx2") return avx2;
   if (isa == "avx512") return avx512;
+#ifdef DEVKIT_HAS_AMX_BF16
+  if (isa == "amx_bf16") return avx512 && __builtin_cpu_supports("avx512bf16") && HasTiles();
+#endif
 #ifdef DEVKIT_HAS_AVX512_BF16
   if (isa == "avx512_bf16") return avx512 && __builtin_cpu_supports("avx512bf16");
 #endif
@@ -47,18 +69,21 @@ bool Runs(const std::string& isa) {
   return isa == "portable";
 }
 
-// avx512_bf16 has products of bfloat16 alone; for the other types it means avx512.
+// These have products of bfloat16 alone; for the other types they mean avx512.
+bool IsOfBFloat16(const std::string& isa) { return isa == "amx_bf16" || isa == "avx512_bf16"; }
+
 bool Computes(const std::string& isa, int64_t dtype) {
-  return isa != "avx512_bf16" || static_cast<Dtype>(dtype) == Dtype::kBFloat16;
+  return !IsOfBFloat16(isa) || static_cast<Dtype>(dtype) == Dtype::kBFloat16;
 }
 
 // The fastest that this processor runs, or what DEVKIT_ISA says; null where that is not possible.
 const Kernels* Find(int64_t dtype) {
   const char* wanted = std::getenv("DEVKIT_ISA");
   std::string isa = wanted == nullptr ? "" : wanted;
-  if (isa == "avx512_bf16" && Runs(isa) && !Computes(isa, dtype)) isa = "avx512";
+  if (IsOfBFloat16(isa) && Runs(isa) && !Computes(isa, dtype)) isa = "avx512";
+  // AMX runs where it is asked for: it was never tried on a processor that has it.
   for (const Kernels* table : kTables)
-    if ((isa.empty() || isa == table->name) && Runs(table->name) && Computes(table->name, dtype)) return table;
+    if ((isa == table->name || (isa.empty() && std::strcmp(table->name, "amx_bf16") != 0)) && Runs(table->name) && Computes(table->name, dtype)) return table;
   return nullptr;
 }
 

@@ -8,6 +8,32 @@
 namespace devkit {
 namespace DEVKIT_ISA {
 
+#ifdef DEVKIT_TILES
+
+// Floating-point operations a second of one thread over about `seconds`.
+template <class Word>
+double Rate(double seconds) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t kRounds = 10000;
+  const TileRegisters registers;
+  alignas(64) float words[kTile * kColumns] = {}, sums[kTile * kColumns] = {};
+  const auto started = Clock::now();
+  int64_t operations = 0;
+  double elapsed = 0;
+  LoadSums(sums);
+  while (elapsed < seconds) {
+    for (int64_t round = 0; round < kRounds; ++round) AddTileProduct(words, kTile, words);
+    operations += kRounds * kTile * kTile * kColumns * 2 * Word::kPerWord;
+    elapsed = std::chrono::duration<double>(Clock::now() - started).count();
+  }
+  StoreSums(sums);
+  volatile float used = sums[0];
+  (void)used;
+  return operations / elapsed;
+}
+
+#else
+
 // Floating-point operations a second of one thread over about `seconds`.
 template <class Word>
 double Rate(double seconds) {
@@ -40,6 +66,8 @@ double Rate(double seconds) {
   (void)used;
   return operations / elapsed;
 }
+
+#endif
 
 inline double Peak(int threads, double seconds) {
 #ifdef DEVKIT_PAIRS

@@ -1,4 +1,5 @@
-// Sixteen floats at a time: AVX-512 (F, BW, DQ, VL), and with DEVKIT_PAIRS the products of pairs of AVX512_BF16.
+// Sixteen floats at a time: AVX-512 (F, BW, DQ, VL), and with DEVKIT_PAIRS the products of pairs of AVX512_BF16. With
+// DEVKIT_TILES the products are AMX's (tiles.h).
 #pragma once
 
 #include <immintrin.h>
@@ -10,7 +11,11 @@ namespace DEVKIT_ISA {
 
 using Vec = __m512;
 constexpr int64_t kLanes = 16;
+#ifdef DEVKIT_TILES
+constexpr int64_t kRows = 16;  // of a tile
+#else
 constexpr int64_t kRows = 12;  // twenty-four registers of sums, two of b, one of a
+#endif
 
 [[gnu::always_inline]] inline Vec Load(const float* address) { return _mm512_loadu_ps(address); }
 [[gnu::always_inline]] inline Vec LoadBFloat16(const uint16_t* address) {

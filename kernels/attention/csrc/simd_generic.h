@@ -17,7 +17,9 @@ namespace devkit {
 namespace DEVKIT_ISA {
 
 constexpr int64_t kLanes = DEVKIT_LANES;
-#if DEVKIT_LANES == 16
+#ifdef DEVKIT_TILES
+constexpr int64_t kRows = 16;
+#elif DEVKIT_LANES == 16
 constexpr int64_t kRows = 12;
 #elif DEVKIT_LANES == 8
 constexpr int64_t kRows = 6;
