@@ -102,13 +102,13 @@ def command(
 
 
 def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, retry: bool) -> None:
-    """Build, and with ``retry`` mend and go on.
+    """Build, and with ``retry`` fix what broke it and go on.
 
     Raises:
         DevkitError: the build failed.
     """
-    from devkit.builds.mend import mend
     from devkit.builds.pipeline import BuildFailed, build
+    from devkit.builds.retry import apply_fix
 
     def show(outcome: PhaseOutcome) -> None:
         result["outcomes"].append(asdict(outcome))
@@ -133,12 +133,12 @@ def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, ret
             result["causes"] = []
             return
         result["causes"] = [asdict(cause) for cause in failed.causes]
-        mended = mend(app, request, failed.causes[0]) if tries and failed.causes else None
-        if mended is None:
+        fixed = apply_fix(app, request, failed.causes[0]) if tries and failed.causes else None
+        if fixed is None:
             raise failed
         with contextlib.suppress(OSError):  # the next try's log is read by itself
             run.log(failed.phase).rename(run.log(f"{failed.phase}-{TRIES - tries}"))
-        result["mended"].append({"cause": failed.causes[0].id, "did": mended.did})
-        app.console.look(f"{failed.what}; fixed, going on: {mended.did}")
+        result["mended"].append({"cause": failed.causes[0].id, "did": fixed.did})
+        app.console.look(f"{failed.what}; fixed, going on: {fixed.did}")
         phases = request.phases[request.phases.index(failed.phase) :]
-        request = replace(mended.request, phases=phases)
+        request = replace(fixed.request, phases=phases)

@@ -23,7 +23,7 @@ from devkit.text import counted, duration
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.builds.nearest import Settled
+    from devkit.builds.wheel_choice import Settled
     from devkit.console import Console
     from devkit.envs.resolve import Environment
     from devkit.runs import Run
@@ -48,7 +48,7 @@ def command(
 ) -> None:
     import shlex
 
-    from devkit.builds import nearest, overlay, python
+    from devkit.builds import overlay, python, wheel_choice
     from devkit.builds.checkout import find
     from devkit.envs.resolve import resolve
 
@@ -67,7 +67,7 @@ def command(
         if as_json:
             app.console.json({"removed": str(gone) if gone else None})
         return
-    settled = nearest.settle(app, root, told, wheel, accept=near)
+    settled = wheel_choice.settle(app, root, told, wheel, accept=near)
     source, close = settled.wheel, settled.near
     with app.console.progress("comparing the tree with the wheel"):
         links = overlay.wanted(
@@ -125,7 +125,7 @@ def command(
 
 def show_wheel(console: Console, settled: Settled) -> None:
     """Say where the wheel is from, how near it is, and which were passed over."""
-    from devkit.builds.nearest import distance
+    from devkit.builds.wheel_choice import distance
 
     console.note(f"  the wheel, from {settled.origin}: {distance(settled.near)}", "dim")
     for each, why in settled.passed[:PASSED_SHOWN]:

@@ -55,7 +55,7 @@ def command(
     trace_file: Annotated[str, typer.Option("--trace", metavar="FILE", help="Write Chrome's trace format.")] = "",
     as_json: Json = False,
 ) -> None:
-    from devkit.builds import stats, usage
+    from devkit.builds import build_usage, stats
     from devkit.builds.checkout import find
     from devkit.files import write_atomically
 
@@ -67,7 +67,7 @@ def command(
         show_two(app.console, entries, top)
         return
     deps = {}
-    spared, took = usage.of_record(entries[0].record) if entries else (None, None)
+    spared, took = build_usage.of_record(entries[0].record) if entries else (None, None)
     if entries:
         edges = edges_of_run(entries[0])
     else:
@@ -122,10 +122,10 @@ def show(console: Console, summary: Summary, headers: list[tuple[str, int, float
 
 def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
     """Print two runs side by side: the whole, then the outputs that differ most."""
-    from devkit.builds import stats, usage
+    from devkit.builds import build_usage, stats
 
     before, after = (stats.summarize(edges_of_run(entry)) for entry in entries)
-    used = [usage.of_record(entry.record) for entry in entries]
+    used = [build_usage.of_record(entry.record) for entry in entries]
     rows = stats.compare(before, after)[:top]
     if console.as_json:
         console.json(

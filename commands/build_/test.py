@@ -8,31 +8,34 @@ environment must have, and compiled ones by gcov where the build was configured 
 crashed once more under gdb. The exit status is 4 where a test fails or where the lines do not clear the bar, and 1
 where a file ran no test or lacks a module.
 
+--like-ci keeps more of CI: its variables and time limits, new tests first and three times, what fails run again up to
+four times, by ctest where the build folder has it, and in a container of Paddle's image where an engine here has that.
+In what the run is not as CI's is said.
+
 Example:  devkit build test test_diff_op --changed --cov
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import Env, Json
+from devkit.commands._cli.options import DryRun, Env, Json
 from devkit.commands.build_._options import BuildDir, Checkout
 from devkit.console import Cell, Column
 from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.text import counted, duration, significant
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from devkit.app import App
     from devkit.builds.coverage import Report
+    from devkit.builds.python import Python
     from devkit.builds.tests import Verdict
     from devkit.console import Console, Tone
-    from devkit.runs import Run
+    from devkit.envs.resolve import Environment
 
 RANGES_SHOWN = 6
 CAUSES_SHOWN = 3
@@ -54,6 +57,9 @@ def command(
     stack: Annotated[
         bool, typer.Option("--stack", help="Run what crashed again under gdb: its C++ and its Python stack.")
     ] = False,
+    like_ci: Annotated[
+        bool, typer.Option("--like-ci", help="Image, variables, order, limits and retries as CI has them.")
+    ] = False,
     cov: Annotated[bool, typer.Option("--cov", help="Count which changed lines they run.")] = False,
     cov_min: Annotated[
         float, typer.Option("--cov-min", metavar="PERCENT", min=0, max=100, help="How many of them must.")
@@ -62,11 +68,19 @@ def command(
         str, typer.Option("--base", metavar="COMMIT", help="What the change is counted from; where it left upstream.")
     ] = "",
     limit_s: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="The longest that a test may take.")
-    ] = 600,
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=1,
+            show_default=False,
+            help="The longest that a test may take; 600, or CI's.",
+        ),
+    ] = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
-    from devkit.builds import changes, measure, python, tests
+    from devkit.builds import changes, ci, coverage_run, tests
     from devkit.builds.checkout import find
     from devkit.envs.resolve import resolve
 
@@ -76,27 +90,32 @@ def command(
         raise UsageError("no test is named", "", "devkit build test NAME", "devkit build test --changed")
     root = find(Path(checkout))
     environment = resolve(app.config, env, directory=root)
-    told = python.gather(app.runner, environment)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    left = changes.base(app, root, base) if changed or cov else changes.Base("HEAD", "")
+    told = python_of(app, environment)
+    left = changes.base(app, root, base) if changed or cov or like_ci else changes.Base("HEAD", "")
     difference = changes.files(app.runner, root, left.commit) if changed else ()
     operators = operators_of(app, root, left.commit) if affected else ()
     chosen = tests.choose(app.runner, root, root / build_dir, names or [], difference, operators)
     given = tests.environ(app, told, root, root / build_dir, chosen)
     over = given.get("PYTHONPATH", environment.name)
+    how = ci.UnitTests(app, told, root, root / build_dir, given)
+    if like_ci:
+        how = how.as_ci(chosen, left.commit)
+    turns = how.turns(chosen, limit_s)
+    if dry_run:
+        app.console.plan(how.lines(turns))
+        return ExitStatus.DONE
     with app.start_run("build test", checkout=str(root), environment=environment.name, files=chosen) as run:
         counting = None
         if cov:
-            counting = measure.begin(app, told, root, root / build_dir, left, given, folder=run.folder / "coverage")
-        environ = counting.environ if counting else given
+            folder = run.folder / "coverage"
+            counting = coverage_run.begin(app, told, root, root / build_dir, left, how.environ, folder=folder)
+        environ = counting.environ if counting else how.environ
         verdicts = []
-        with app.console.progress("testing", total=len(chosen) or 1) as progress:
-            for number, path in enumerate(chosen):
-                progress.update(done=number, text=f"testing: {path}")
-                argv, cwd = tests.line(told, root, root / build_dir, path, run.log(Path(path).stem))
-                verdicts.append(run_one(app, run, path, (argv, cwd, environ), limit_s=limit_s, stack=stack))
-        report = measure.end(app, told, counting, minimum=cov_min) if counting else None
+        with app.console.progress("testing", total=len(turns) or 1) as progress:
+            for number, turn in enumerate(turns):
+                progress.update(done=number, text=f"testing: {turn.path}")
+                verdicts.append(how.run(run, turn, environ, stack=stack))
+        report = coverage_run.end(app, told, counting, minimum=cov_min) if counting else None
         failed = [verdict for verdict in verdicts if not verdict.passed and not verdict.not_run]
         unknown = [verdict for verdict in verdicts if verdict.not_run]
         result = {"run": run.id, "over": over, "tests": [asdict(verdict) for verdict in verdicts]}
@@ -111,8 +130,22 @@ def command(
     if report:
         show_coverage(app.console, report)
     for each in (failed or unknown)[:1]:
-        app.console.next(f"less {run.log(Path(each.name).stem)}   shows all that it said")
+        app.console.next(f"less {each.log}   shows all that it said")
     return status
+
+
+def python_of(app: App, environment: Environment) -> Python:
+    """Return what an environment's Python tells.
+
+    Raises:
+        DevkitError: it does not answer.
+    """
+    from devkit.builds import python
+
+    told = python.gather(app.runner, environment)
+    if told.complaint:
+        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    return told
 
 
 def operators_of(app: App, root: Path, commit: str) -> list[str]:
@@ -124,24 +157,11 @@ def operators_of(app: App, root: Path, commit: str) -> list[str]:
     return found
 
 
-def run_one(
-    app: App, run: Run, path: str, line: tuple[list[str], Path, Mapping[str, str]], *, limit_s: float, stack: bool
-) -> Verdict:
-    """Run a test, and with ``stack`` once more under gdb where it crashed; ``line`` is what runs, where, in what."""
-    from devkit.builds import tests
-
-    name, (argv, cwd, environ) = Path(path).stem, line
-    verdict = tests.run(app, path, argv, cwd, environ, log=run.log(name), limit_s=limit_s)
-    if not (stack and verdict.crashed):
-        return verdict
-    where = tests.stack(app, argv, cwd, environ, log=run.log(f"{name}-gdb"), limit_s=limit_s)
-    return replace(verdict, stack=where)
-
-
 def show_tests(console: Console, verdicts: list[Verdict]) -> None:
     """Print how each test file went."""
     for verdict in verdicts:
         count = "" if verdict.tests is None else f"{counted(verdict.tests, 'test')}, "
+        count += f"run {verdict.runs} times, " if verdict.runs > 1 else ""
         symbol: tuple[str, Tone] = ("✓ ", "done") if verdict.passed else ("✗ ", "failed")
         symbol = ("! ", "look") if verdict.not_run else symbol
         console.answer_parts(symbol, (f"{verdict.name}   ", ""), (f"{count}{duration(verdict.seconds)}", "dim"))

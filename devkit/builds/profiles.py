@@ -52,16 +52,16 @@ def _own(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError, TOMLKitError) as error:
-        raise DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to mend it") from error
+        raise DevkitError(f"{path} does not parse as TOML", str(error), f"$EDITOR {path}   to fix it") from error
     section = document.get("build", {})
     found = section.get("profiles", {}) if isinstance(section, dict) else None
     if not isinstance(found, dict):
-        raise DevkitError(f"build.profiles in {path} is not a section", "", f"$EDITOR {path}   to mend it")
+        raise DevkitError(f"build.profiles in {path} is not a section", "", f"$EDITOR {path}   to fix it")
     for name, row in found.items():
         options = row.get("options", {}) if isinstance(row, dict) else None
         if not isinstance(options, dict) or not set(row) <= FIELDS or not all(map(NAME.fullmatch, options)):
             why = 'A profile has purpose, extends and options = { NAME = "VALUE" }, and nothing else.'
-            raise DevkitError(f"build.profiles.{name} in {path} is not a profile", why, f"$EDITOR {path}   to mend it")
+            raise DevkitError(f"build.profiles.{name} in {path} is not a profile", why, f"$EDITOR {path}   to fix it")
     return found
 
 

@@ -18,7 +18,7 @@ Fields of a row:
     foreign      true for code that is not the user's, false for code that is; not given: any
     only_error_block  true where it counts only inside a message of CMake's that begins with CMake Error
     defaults     what {name} is where the log does not say
-    fix          what ``devkit build --retry`` does about it: a name of REMEDIES in devkit/builds/mend.py
+    fix          what ``devkit build --retry`` does about it: a name of REMEDIES in devkit/builds/retry.py
 """
 
 from __future__ import annotations

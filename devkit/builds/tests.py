@@ -53,6 +53,8 @@ class Verdict:
         not_run: why nothing can be said: no test ran in it, or a module is missing; empty where tests ran.
         crashed: whether a signal ended it, as where compiled code reads what it may not.
         stack: where it crashed, C++ first and then Python; empty where that was not asked for.
+        runs: how often it ran, the last run's outcome being this one.
+        log: the file with all that the last run said.
     """
 
     name: str
@@ -63,6 +65,8 @@ class Verdict:
     not_run: str = ""
     crashed: bool = False
     stack: str = ""
+    runs: int = 1
+    log: str = ""
 
 
 def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = ()) -> list[str]:
@@ -175,6 +179,13 @@ def test_files(runner: Runner, root: Path) -> list[str]:
     """Return the test files that git knows or would add."""
     listed = git(runner, root, "ls-files", "-co", "--exclude-standard", "-z", "--", "test/").text.split("\0")
     return [word for word in listed if re.search(r"(?:^|/)test_[^/]*\.py$", word) and (root / word).is_file()]
+
+
+def added_files(runner: Runner, root: Path, commit: str) -> list[str]:
+    """Return the files that came to the tree since a commit, those not committed too."""
+    line = ("diff", "--name-only", "--no-relative", "--no-renames", "--diff-filter=A", "-z", "--ignore-submodules=all")
+    listed = git(runner, root, *line, commit).text.split("\0")
+    return [*filter(None, listed), *changes.untracked(runner, root)]
 
 
 def ci_variables(app: App) -> dict[str, str]:
@@ -292,12 +303,32 @@ def not_the_tree(told: Python, imported: Path | None, active: Path | None, root:
     return DevkitError(what, why, *hints)
 
 
-def line(told: Python, root: Path, build: Path, path: str, log: Path) -> tuple[list[str], Path]:
-    """Return the line that runs a test, and the folder where."""
-    if path.endswith(".py"):
+def line(
+    told: Python,
+    root: Path,
+    build: Path,
+    path: str,
+    log: Path,
+    *,
+    ctest: Collection[str] = (),
+    flags: Iterable[str] = (),
+) -> tuple[list[str], Path]:
+    """Return the line that runs a test, and the folder where.
+
+    Args:
+        told: the environment's Python.
+        root: the checkout.
+        build: its build folder.
+        path: the test.
+        log: where its output goes, beside which a file of Python runs.
+        ctest: the files of Python that ctest runs too, by their names.
+        flags: what ctest is given besides.
+    """
+    name = path.rpartition("/")[2].removesuffix(".py")
+    if path.endswith(".py") and name not in ctest:
         text = (root / path).read_text("utf-8", "replace")
         return [told.executable, "-u", *(PYTEST if in_pytest_style(text) else ()), str(root / path)], log.parent
-    return ["ctest", "--output-on-failure", "-R", f"^{re.escape(path)}$"], build
+    return ["ctest", "--output-on-failure", *flags, "-R", f"^{re.escape(name)}$"], build
 
 
 def in_pytest_style(text: str) -> bool:
@@ -322,14 +353,14 @@ def run(
     try:
         done = app.runner.run(argv, cwd=cwd, env=env, timeout_s=limit_s, check=False, log=log)
     except TimedOut as error:
-        return Verdict(path, False, None, time.monotonic() - begin, error.what)
+        return Verdict(path, False, None, time.monotonic() - begin, error.what, log=str(log))
     said = (done.stdout + done.stderr).decode(errors="replace")
     counts = [int("".join(found)) for found in COUNTED.findall(said)]
     ran = sum(counts) if counts else None
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
     why = not_run(said, ran, passed=done.status == 0)
     crashed = done.status < 0 or "SIGSEGV" in complaint or "SEGFAULT" in said
-    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why, crashed)
+    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why, crashed, log=str(log))
 
 
 def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float) -> str:
@@ -340,7 +371,7 @@ def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: 
     """
     if shutil.which("gdb", path=env.get("PATH")) is None:
         raise DevkitError("gdb is not installed", "It reads the stack of a crash.", "sudo apt install gdb")
-    if argv[0] == "ctest":
+    if argv[0] in {"ctest", "docker"}:
         return ""
     line = ["gdb", *GDB, "--args", argv[0], "-X", "faulthandler", *argv[1:]]
     try:

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     from devkit.builds.archives import archives
     from devkit.builds.checkout import find
-    from devkit.builds.exchange import export, needed
+    from devkit.builds.deps_bundle import export, needed
     from devkit.builds.request import configuration, flags
 
     app = ctx.obj

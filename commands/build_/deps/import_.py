@@ -16,7 +16,7 @@ from devkit.text import counted
 def command(
     ctx: typer.Context, file: Annotated[str, typer.Argument(metavar="FILE", help="What export wrote.")]
 ) -> None:
-    from devkit.builds.exchange import take_in
+    from devkit.builds.deps_bundle import take_in
 
     app = ctx.obj
     with app.console.progress(f"reading {file}"):

@@ -8,7 +8,7 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
-from devkit.builds import checkout, ninja, state, usage, wheel
+from devkit.builds import build_usage, checkout, ninja, state, wheel
 from devkit.builds.phases.step import BuildWork, Said, Step, brief, lines
 from devkit.errors import DevkitError
 from devkit.text import counted, duration
@@ -39,7 +39,7 @@ def execute(work: BuildWork, step: Step) -> Said:
     if not work.request.targets:
         copy_python_again(work)
     edges = run_ninja(work, "compile", step.lines[0], "compiling")
-    saved, _ = usage.of_record(work.run.record)
+    saved, _ = build_usage.of_record(work.run.record)
     hits = f", {saved.hits} of {counted(saved.compilations, 'compilation')} from ccache" if saved else ""
     work.inventory.changed("compile_is_done", "facts")
     return ("done", counted(edges, "edge") + hits) if edges else ("skipped", "nothing to do")
@@ -83,10 +83,10 @@ def run_ninja(work: BuildWork, phase: str, line: Sequence[str], text: str) -> in
             about = f", about {duration(left)} left" if left else ""
             progress.update(done=tick.done, total=tick.total, text=f"{text}{about}: {brief(tick.what)}")
 
-        extra = {**launchers(request.root), **usage.variables(work.run)}
+        extra = {**launchers(request.root), **build_usage.variables(work.run)}
         environ = {**work.inventory.environ, **extra}
         try:
-            with usage.recorded(work.app, work.run, environ, request.build) as on_start:
+            with build_usage.recorded(work.app, work.run, environ, request.build) as on_start:
                 work.run_line(phase, line, extra=extra, on_line=on_line, on_start=on_start)
         finally:
             if phase == "compile":

@@ -92,3 +92,35 @@ def test_another_paddle_than_the_trees_is_refused_by_its_name(devkit: Devkit, pr
     assert f"✗ the tests would not run the Paddle of {project.root}" in told.err
     assert f"imports {wheel}" in told.err
     assert "→ devkit build overlay" in told.err
+
+
+def test_like_ci_a_new_test_runs_first_and_thrice_and_what_fails_is_run_again(devkit: Devkit, project: Project) -> None:
+    compiled(project.build / "python" / "paddle")
+    (project.root / "python" / "paddle" / "__init__.py").write_text("")
+    body = (
+        "import os\nimport paddle\n\nassert os.environ['FLAGS_CI_PIPELINE'] == 'py3'\n"
+        "count = os.environ['COUNTS'] + __file__.rpartition('/')[2]\nwith open(count, 'a') as file:\n"
+        "    file.write('.')\nassert os.path.getsize(count) >= {least}\nprint('Ran 1 test in 0.1s')\n"
+    )
+    counts = project.root.parent / "counts"
+    counts.mkdir()
+    env = {"COUNTS": f"{counts}/"}
+    (project.root / "test" / "test_old.py").write_text(body.format(least=2))
+    commit_all(project.root)
+    (project.root / "test" / "test_new.py").write_text(body.format(least=1))
+    assert devkit("build", "sync", cwd=project.root).status == 0
+    line = ("build", "test", "--env", str(project.env), "test_old", "test_new", "--like-ci")
+    planned = devkit(*line, "--dry-run", cwd=project.root, env=env)
+    assert planned.status == 0, planned.err
+    words = [text.split() for text in planned.out.splitlines()]
+    assert [text[-1].rpartition("/")[2] for text in words] == ["test_new.py"] * 3 + ["test_old.py", "test_new.py"]
+    assert "FLAGS_CI_PIPELINE=py3" in words[0]
+    assert [*counts.iterdir()] == []
+    told = devkit(*line, "--json", cwd=project.root, env=env)
+    assert told.status == 0, told.out
+    tests = json.loads(told.out)["tests"]
+    assert [(test["name"], test["passed"], test["runs"]) for test in tests] == [
+        ("test/test_new.py", True, 3), ("test/test_old.py", True, 2), ("test/test_new.py", True, 1),
+    ]  # fmt: skip
+    assert "not in CI's image: " in told.err
+    assert "CI runs 12 at once" in told.err

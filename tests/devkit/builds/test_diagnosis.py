@@ -12,7 +12,7 @@ import tomllib
 
 from devkit import commands
 from devkit.builds.diagnosis import Cause, diagnose
-from devkit.builds.mend import REMEDIES
+from devkit.builds.retry import REMEDIES
 from devkit.builds.rules import rules
 from devkit.commands._cli.tree import resolve
 

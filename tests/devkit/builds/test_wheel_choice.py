@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from devkit.builds.nearest import Candidate, choose, distance, unfit
 from devkit.builds.overlay import Near
+from devkit.builds.wheel_choice import Candidate, choose, distance, unfit
 
 
 def at(origin: str, commit: str, *, made_ns: int = 0, version: str = "1") -> Candidate:

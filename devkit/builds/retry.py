@@ -26,14 +26,14 @@ OLDEST_POLICY = {"CMAKE_POLICY_VERSION_MINIMUM": "3.5"}
 
 
 @dataclass(frozen=True)
-class Mended:
+class Fixed:
     """The build to go on with, and what was done."""
 
     request: BuildRequest
     did: str
 
 
-def mend(app: App, request: BuildRequest, cause: Cause) -> Mended | None:
+def apply_fix(app: App, request: BuildRequest, cause: Cause) -> Fixed | None:
     """Do what can safely be done about a cause; None where that is nothing, or was done before.
 
     Raises:
@@ -43,14 +43,14 @@ def mend(app: App, request: BuildRequest, cause: Cause) -> Mended | None:
     return remedy(app, request, cause) if remedy else None
 
 
-def fewer_jobs(_app: App, request: BuildRequest, _cause: Cause) -> Mended | None:
+def fewer_jobs(_app: App, request: BuildRequest, _cause: Cause) -> Fixed | None:
     """Let half as many compilers run at once."""
     before = request.jobs.compile
     after = request.with_jobs(before // 2)
-    return Mended(after, f"{after.jobs.compile} at once instead of {before}") if before > 1 else None
+    return Fixed(after, f"{after.jobs.compile} at once instead of {before}") if before > 1 else None
 
 
-def fetch_submodules(app: App, request: BuildRequest, _cause: Cause) -> Mended | None:
+def fetch_submodules(app: App, request: BuildRequest, _cause: Cause) -> Fixed | None:
     """Fetch the submodules that are not there."""
     if request.offline:
         return None
@@ -60,40 +60,40 @@ def fetch_submodules(app: App, request: BuildRequest, _cause: Cause) -> Mended |
     lines = [fix for fix in preflight.fixes(facts, "uv") if fix.name == "submodules"]
     for line in lines:
         preflight.apply(app, line)
-    return Mended(request, "submodules fetched") if lines else None
+    return Fixed(request, "submodules fetched") if lines else None
 
 
-def trust(_app: App, request: BuildRequest, _cause: Cause) -> Mended | None:
+def trust(_app: App, request: BuildRequest, _cause: Cause) -> Fixed | None:
     """Let the git of this build take what belongs to another user: the build runs the code of that tree anyway."""
     did = "git takes the checkout for this build, though another user owns it"
-    return None if request.trusting else Mended(replace(request, trusting=True), did)
+    return None if request.trusting else Fixed(replace(request, trusting=True), did)
 
 
-def more_files(_app: App, request: BuildRequest, _cause: Cause) -> Mended | None:
+def more_files(_app: App, request: BuildRequest, _cause: Cause) -> Fixed | None:
     """Allow this build as many open files as the machine lets it have."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return None
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     allowed = "any number of" if hard == resource.RLIM_INFINITY else str(hard)
-    return Mended(request, f"{allowed} open files instead of {soft}")
+    return Fixed(request, f"{allowed} open files instead of {soft}")
 
 
-def older_policies(_app: App, request: BuildRequest, _cause: Cause) -> Mended | None:
+def older_policies(_app: App, request: BuildRequest, _cause: Cause) -> Fixed | None:
     """Let CMake take projects that were written for one before 3.5, third-party ones of the build too."""
     if OLDEST_POLICY.items() <= request.variables.items():
         return None
     variables = {**request.variables, **OLDEST_POLICY}
-    return Mended(replace(request, variables=variables), "with CMAKE_POLICY_VERSION_MINIMUM=3.5 for this build")
+    return Fixed(replace(request, variables=variables), "with CMAKE_POLICY_VERSION_MINIMUM=3.5 for this build")
 
 
-def remove_half(_app: App, request: BuildRequest, cause: Cause) -> Mended | None:
+def remove_half(_app: App, request: BuildRequest, cause: Cause) -> Fixed | None:
     """Remove the half object that the log names, where it is the build folder's own: ninja makes it again."""
     path = request.build / cause.words.get("path", "")
     if not is_product(path, request.build):
         return None
     path.unlink()
-    return Mended(request, f"{os.path.relpath(path, request.build)} removed, which was half an object")
+    return Fixed(request, f"{os.path.relpath(path, request.build)} removed, which was half an object")
 
 
 def is_product(path: Path, build: Path) -> bool:
@@ -101,7 +101,7 @@ def is_product(path: Path, build: Path) -> bool:
     return path.suffix in OBJECTS and path.is_file() and path.resolve().is_relative_to(build.resolve())
 
 
-REMEDIES: dict[str, Callable[[App, BuildRequest, Cause], Mended | None]] = {
+REMEDIES: dict[str, Callable[[App, BuildRequest, Cause], Fixed | None]] = {
     "jobs": fewer_jobs,
     "submodules": fetch_submodules,
     "ownership": trust,

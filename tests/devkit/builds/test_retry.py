@@ -12,9 +12,9 @@ from devkit.app import App
 from devkit.builds import python
 from devkit.builds.configure import Jobs
 from devkit.builds.diagnosis import Cause
-from devkit.builds.mend import Mended, is_product, mend
 from devkit.builds.profiles import Profile
 from devkit.builds.request import BuildRequest
+from devkit.builds.retry import Fixed, apply_fix, is_product
 from devkit.envs.resolve import Environment
 
 
@@ -33,26 +33,26 @@ def request_(tmp_path: Path) -> BuildRequest:
 
 def test_jobs_are_halved_down_to_one(request_: BuildRequest) -> None:
     did = []
-    mended: Mended | None = Mended(request_, "")
-    while mended is not None:
-        did.append(mended.did)
-        mended = mend(App(), mended.request, cause("jobs"))
+    fixed: Fixed | None = Fixed(request_, "")
+    while fixed is not None:
+        did.append(fixed.did)
+        fixed = apply_fix(App(), fixed.request, cause("jobs"))
     assert did[1:] == ["4 at once instead of 8", "2 at once instead of 4", "1 at once instead of 2"]
 
 
 @pytest.mark.parametrize("fix", ["ownership", "policies"])
 def test_what_was_done_before_is_not_done_again(request_: BuildRequest, fix: str) -> None:
-    mended = mend(App(), request_, cause(fix))
-    assert mended is not None
-    assert mended.request != request_
-    assert mend(App(), mended.request, cause(fix)) is None
+    fixed = apply_fix(App(), request_, cause(fix))
+    assert fixed is not None
+    assert fixed.request != request_
+    assert apply_fix(App(), fixed.request, cause(fix)) is None
 
 
 def test_open_files_end_at_the_hard_limit(request_: BuildRequest) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        assert mend(App(), request_, cause("open-files")) is None
+        assert apply_fix(App(), request_, cause("open-files")) is None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -63,11 +63,11 @@ def test_only_objects_and_libraries_of_the_build_folder_itself_are_removed(reque
         path.write_text("half")
     (request_.build / "link.o").symlink_to(outside)
     for name in ("../mine.o", str(outside), "link.o", "CMakeCache.txt", "gone.o", ""):
-        assert mend(App(), request_, cause("half", path=name)) is None
+        assert apply_fix(App(), request_, cause("half", path=name)) is None
     assert outside.is_file()
-    mended = mend(App(), request_, cause("half", path="half.o"))
-    assert mended is not None
-    assert mended.did == "half.o removed, which was half an object"
+    fixed = apply_fix(App(), request_, cause("half", path="half.o"))
+    assert fixed is not None
+    assert fixed.did == "half.o removed, which was half an object"
     assert not inside.exists()
     assert not is_product(request_.build / "CMakeCache.txt", request_.build)
 
@@ -75,5 +75,5 @@ def test_only_objects_and_libraries_of_the_build_folder_itself_are_removed(reque
 def test_nothing_is_fetched_where_no_network_may_be_used_and_nothing_is_done_about_what_has_no_remedy(
     request_: BuildRequest,
 ) -> None:
-    assert mend(App(), replace(request_, offline=True), cause("submodules")) is None
-    assert mend(App(), request_, cause("")) is None
+    assert apply_fix(App(), replace(request_, offline=True), cause("submodules")) is None
+    assert apply_fix(App(), request_, cause("")) is None
