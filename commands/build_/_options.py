@@ -9,9 +9,10 @@ import typer
 
 def _profiles(incomplete: str) -> list[tuple[str, str]]:
     from devkit.builds.profiles import profiles
+    from devkit.builds.projects import projects
     from devkit.config import Config
 
-    found = profiles(Config.load()).values()
+    found = [*profiles(Config.load()).values(), *projects().values()]
     return [(each.name, each.purpose) for each in found if each.name.startswith(incomplete)]
 
 

@@ -5,13 +5,16 @@ interrupted build goes on. A build that fails has its log read (devkit build doc
 this build alone (fewer jobs, more open files, submodules, git's trust, CMake's old policies, half objects) and goes on.
 The profile gpu and --cuda-arch have not yet been run on a GPU.
 
+The profiles custom-operators, custom-device (PaddleCustomDevice) and fastdeploy build a project of that kind over the
+Paddle of the environment, by the project's own lines: what it needs is looked at first, what it leaves is installed.
+
 Example:  devkit build --profile cpu -D WITH_TESTING=ON
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,9 +68,14 @@ def command(
 ) -> None:
     from devkit.builds.inventory import Inventory
     from devkit.builds.pipeline import make_plan
+    from devkit.builds.projects import projects
     from devkit.builds.request import make, phases
 
     app = ctx.obj
+    if profile in projects():
+        words = ProjectWords(checkout, define or [], env, jobs, cuda_arch)
+        build_project(app, profile, words, dry_run=dry_run, as_json=as_json)
+        return
     request = make(
         app,
         checkout=checkout,
@@ -99,6 +107,52 @@ def command(
             if as_json:
                 app.console.json(result)
     app.console.note(f"  {duration(run.record['seconds'])}, saved as run {run.id}", "dim")
+
+
+@dataclass(frozen=True)
+class ProjectWords:
+    """What the command line says of a project's build."""
+
+    folder: str
+    define: list[str]
+    env: str
+    jobs: int
+    cuda_arch: str
+
+
+def build_project(app: App, name: str, words: ProjectWords, *, dry_run: bool, as_json: bool) -> None:
+    """Build what is built on an installed Paddle.
+
+    Raises:
+        DevkitError: something that it needs is missing, or a line of it failed.
+    """
+    import shlex
+    from pathlib import Path
+
+    from devkit.builds import projects
+
+    request = projects.make(
+        app, name, Path(words.folder), define=words.define, env=words.env, job_count=words.jobs,
+        cuda_arch=words.cuda_arch,
+    )  # fmt: skip
+    projects.check(projects.judge(app, request))
+    if dry_run:
+        app.console.plan([shlex.join(line) for line in projects.lines(request)])
+        return
+    with app.start_run("build", **request.arguments()) as run:
+        result: dict[str, Any] = {"run": run.id, **request.arguments(), "outcomes": [], "causes": []}
+
+        def show(line: str, seconds: float) -> None:
+            result["outcomes"].append({"phase": line, "state": "done", "text": "", "seconds": seconds})
+            app.console.done(f"{line}   {duration(seconds)}")
+
+        try:
+            projects.build(app, request, run, show)
+        finally:
+            result["causes"] = run.record.pop("causes", [])
+            run.record["result"] = result
+            if as_json:
+                app.console.json(result)
 
 
 def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, retry: bool) -> None:

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from devkit.commands._cli.options import DryRun, Env, Json
 from devkit.commands.build_._options import BuildDir, Checkout, Defines, JobCount, ProfileName
 from devkit.errors import DevkitError, ExitStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.console import Console
+    from devkit.doctor.finding import Finding
 
 
 def command(
@@ -42,12 +48,16 @@ def command(
     from devkit.builds.checkout import find
     from devkit.builds.configure import is_on
     from devkit.builds.preflight import apply, fixes, gather, judge, left_after
+    from devkit.builds.projects import judge as judge_project
+    from devkit.builds.projects import make, projects
     from devkit.builds.request import configuration, job_counts, prepend_path
-    from devkit.commands.doctor import show
-    from devkit.doctor.finding import for_user, tally
+    from devkit.doctor.finding import for_user
     from devkit.envs.resolve import resolve
 
     app = ctx.obj
+    if profile in projects():
+        asked = make(app, profile, Path(checkout), define=define or [], env=env, job_count=jobs, cuda_arch="")
+        return say(app.console, for_user(judge_project(app, asked), rights.here()), as_json=as_json)
     root = find(Path(checkout))
     environment = resolve(app.config, env, directory=root)
     prepend_path(environment)
@@ -74,20 +84,27 @@ def command(
         with app.console.progress("looking again"):
             facts = gather(app, *arguments, network=not offline)
     findings = for_user(judge(facts), rights.here())
-    tallied = tally(findings)
-    if as_json:
-        app.console.json({"checks": [asdict(each) for each in findings], "fixed": done, "summary": tallied})
-    else:
-        column = max(len(each.name) for each in findings) + 6
-        for finding in findings:
-            show(app.console, finding, column)
-        app.console.answer(
-            f"  {tallied['fine']} fine, {tallied['warning']} to look at, {tallied['broken']} broken", "dim"
-        )
+    status = say(app.console, findings, as_json=as_json, fixed=done)
     for line in done:
         app.console.done(line)
     for refused in failed:
         app.console.fail(refused)
     if not fix and fixes(facts, "uv"):
         app.console.next("devkit build preflight --fix   fixes what it safely can")
+    return status
+
+
+def say(console: Console, findings: Sequence[Finding], *, as_json: bool, fixed: Sequence[str] = ()) -> int:
+    """Print findings, and return the exit status that follows from them."""
+    from devkit.commands.doctor import show
+    from devkit.doctor.finding import tally
+
+    tallied = tally(findings)
+    if as_json:
+        console.json({"checks": [asdict(each) for each in findings], "fixed": list(fixed), "summary": tallied})
+    else:
+        column = max(len(each.name) for each in findings) + 6
+        for finding in findings:
+            show(console, finding, column)
+        console.answer(f"  {tallied['fine']} fine, {tallied['warning']} to look at, {tallied['broken']} broken", "dim")
     return ExitStatus.VERDICT if tallied["broken"] else ExitStatus.DONE

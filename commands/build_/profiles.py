@@ -1,6 +1,7 @@
 """Explain each profile of a build: what it is for, and the line of CMake that it makes here.
 
-A profile of your own is [build.profiles.NAME] in devkit.toml: purpose, extends, options.
+A profile of your own is [build.profiles.NAME] in devkit.toml: purpose, extends, options. The last three are for what is
+built on an installed Paddle: custom operators, a plugin of PaddleCustomDevice, FastDeploy.
 
 Example:  devkit build profiles
 """
@@ -18,6 +19,7 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> None:
 
     from devkit.builds import configure, python
     from devkit.builds.profiles import profiles
+    from devkit.builds.projects import projects
     from devkit.builds.request import architectures, job_counts
     from devkit.envs.resolve import resolve
 
@@ -41,6 +43,15 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> None:
         app.console.answer_parts(
             (profile.name, "strong"), (f"   {profile.purpose}", ""), (f"   {profile.origin}", "dim")
         )
+        app.console.answer(f"  {line}", "type")
+    for project in projects().values():
+        options = " ".join(f"-D{name}={value}" for name, value in project.options.items())
+        line = " && ".join(" ".join(words) for words in project.lines)
+        line = line.replace("{python}", told.executable).replace("{options}", options)
+        answer[project.name] = {
+            "purpose": project.purpose, "from": "devkit", "options": dict(project.options), "line": line
+        }  # fmt: skip
+        app.console.answer_parts((project.name, "strong"), (f"   {project.purpose}", ""), ("   devkit", "dim"))
         app.console.answer(f"  {line}", "type")
     if as_json:
         app.console.json(answer)

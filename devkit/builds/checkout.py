@@ -71,6 +71,7 @@ def find(directory: Path) -> Path:
         "A CMakeLists.txt with project(paddle …) and python/paddle were looked for, upwards.",
         "devkit build -C PATH   for a checkout that is elsewhere",
         "git clone https://github.com/PaddlePaddle/Paddle.git",
+        "devkit build --profile custom-operators   (or custom-device, fastdeploy) builds what is built on a Paddle",
     )
 
 
