@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from typing import TYPE_CHECKING
 
+from devkit.builds import standstill
 from devkit.builds.state import STATE
 from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 from devkit.locks import Busy, hold, holder
+from devkit.paths import state_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,10 +54,14 @@ def check_free(build: Path) -> None:
 
 
 def _held(build: Path, note: str, *hints: Hint) -> DevkitError:
+    what = f"another build of {build} is running"
+    beside = Hint("devkit build --build-dir build-2", "builds beside it")
     who = note.split()
-    why = f"Process {who[0]} holds it (run {who[1]})." if len(who) > 1 else ""
-    return DevkitError(
-        f"another build of {build} goes on", why,
-        *([Hint.of("devkit", "runs", "show", who[1])] if len(who) > 1 else []),
-        *hints, Hint("devkit build --build-dir build-2", "builds beside it"),
-    )  # fmt: skip
+    if len(who) < 2 or not who[0].isdecimal():  # noqa: PLR2004 - its process and its run
+        return DevkitError(what, "", *hints, beside)
+    folder = next((state_home() / "runs").glob(f"*-{glob.escape(who[1])}"), None)
+    text, still = standstill.of_run(int(who[0]), folder) if folder else ("", False)
+    kill = Hint.of("kill", who[0], purpose="ends it, and devkit build goes on where it was")
+    show = Hint.of("devkit", "runs", "show", who[1])
+    why = f"Process {who[0]} holds it (run {who[1]}). {text}".strip()
+    return DevkitError(what, why, *([kill] if still else []), show, *hints, beside)

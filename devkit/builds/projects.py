@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uv import find_uv_bin
+
 from devkit.builds import python
 from devkit.builds.diagnosis import diagnose
 from devkit.builds.profiles import defines
@@ -183,7 +185,7 @@ def lines(request: ProjectRequest) -> list[list[str]]:
         filled = [part for word in line for part in (options if word == "{options}" else [word.format(**words)])]
         found.append(filled)
     if request.project.wheels:
-        pip = [request.python.executable, "-m", "pip", "install", "--no-deps", "--force-reinstall"]
+        pip = ["uv", "pip", "install", "--python", request.python.executable, "--no-deps", "--reinstall"]
         found.append([*pip, request.project.wheels])
     return found
 
@@ -267,7 +269,7 @@ def _with_wheels(request: ProjectRequest, line: Sequence[str]) -> list[str]:
     wheels = sorted(request.root.glob(request.project.wheels), key=lambda path: path.stat().st_mtime_ns)
     if not wheels:
         raise DevkitError(f"the build left no {request.project.wheels}", str(request.root), "devkit build doctor")
-    return [*line[:-1], str(wheels[-1])]
+    return [find_uv_bin(), *line[1:-1], str(wheels[-1])]
 
 
 def _failed(line: Sequence[str], status: int, causes: Sequence[Any], log: Path) -> DevkitError:

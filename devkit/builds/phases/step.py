@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from devkit.builds import checkout
+from devkit.builds import checkout, standstill
 from devkit.builds.diagnosis import diagnose
 from devkit.builds.failure import BuildFailed
 from devkit.errors import DevkitError
@@ -83,7 +83,13 @@ class BuildWork:
         child = runner.start(argv, cwd=self.request.root, env=environ, pass_fds=(self.lock,), log=log, on_line=on_line)
         if on_start:
             on_start(child.process.pid)
-        status = runner.finish(child)
+
+        def on_standstill(text: str) -> None:
+            self.run.event({"event": "standstill", "phase": phase, "text": text})
+            self.app.console.look(f"{phase}: {text}")
+
+        with standstill.watched(child.process.pid, log, on_standstill):
+            status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
             found = diagnose(log.read_bytes() if log.is_file() else b"")

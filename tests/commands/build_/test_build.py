@@ -190,7 +190,7 @@ def test_a_second_build_of_one_folder_is_refused(devkit: Devkit, project: Projec
         fcntl.flock(file, fcntl.LOCK_EX)
         told = devkit("build", "--env", str(project.env), cwd=project.root)
     assert told.status == 1
-    assert f"✗ another build of {project.build} goes on" in told.err
+    assert f"✗ another build of {project.build} is running" in told.err
     assert "Process 4711 holds it (run ab12)." in told.err
 
 

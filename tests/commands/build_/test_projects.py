@@ -59,7 +59,7 @@ def run(*words: str | Path, cwd: Path) -> str:
 def over_paddle(tmp_path: Path) -> Path:
     """An environment of its own that finds the packages of this one, so that nothing is installed into that."""
     env = tmp_path / "env"
-    run(find_uv_bin(), "venv", "-q", "--offline", "--seed", "-p", sys.executable, env, cwd=tmp_path)
+    run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, env, cwd=tmp_path)
     (packages,) = env.glob("lib/python*/site-packages")
     (theirs,) = Path(sys.prefix).glob("lib/python*/site-packages")
     (packages / "theirs.pth").write_text(f"{theirs}\n")

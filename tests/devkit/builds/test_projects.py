@@ -40,12 +40,14 @@ def test_a_folder_is_known_by_what_its_file_says(tmp_path: Path) -> None:
 
 
 def test_each_kind_runs_the_projects_own_lines(tmp_path: Path) -> None:
-    pip = "/e/bin/python -m pip install --no-deps --force-reinstall"
+    pip = "uv pip install --python /e/bin/python --no-deps --reinstall"
     assert {name: [" ".join(line) for line in lines(request(name, tmp_path))] for name in FILES} == {
         "custom-operators": ["/e/bin/python setup_cuda.py install"],
         "custom-device": [
-            "cmake -S . -B build -DPython_EXECUTABLE=/e/bin/python -DCMAKE_BUILD_TYPE=Release -DWITH_TESTING=OFF "
-            "-DON_INFER=OFF -DX=1",
+            (
+                "cmake -S . -B build -DPython_EXECUTABLE=/e/bin/python -DCMAKE_BUILD_TYPE=Release -DWITH_TESTING=OFF "
+                "-DON_INFER=OFF -DX=1"
+            ),
             "cmake --build build -j 4",
             f"{pip} build/dist/*.whl",
         ],
