@@ -12,8 +12,9 @@ def _profiles(incomplete: str) -> list[tuple[str, str]]:
     from devkit.builds.projects import projects
     from devkit.config import Config
 
-    found = [*profiles(Config.load()).values(), *projects().values()]
-    return [(each.name, each.purpose) for each in found if each.name.startswith(incomplete)]
+    found = {name: each.purpose for name, each in profiles(Config.load()).items()}
+    found |= {name: each.purpose for name, each in projects().items()}
+    return [(name, purpose) for name, purpose in found.items() if name.startswith(incomplete)]
 
 
 Checkout = Annotated[

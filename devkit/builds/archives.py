@@ -123,11 +123,13 @@ def files(archive: Archive) -> list[Path]:
 
 
 def processor() -> dict[str, str]:
-    """Return what Paddle's configure will find out about this processor; nothing where that cannot be told."""
-    if platform.machine() not in MACHINE:
-        return {f"{name}_FOUND": "" for name in FLAGS}
+    """Return what a configure will find out about this processor; of its instructions nothing where nobody tells."""
+    machine = platform.machine()
+    found = {"CMAKE_SYSTEM_PROCESSOR": machine, "CMAKE_HOST_SYSTEM_PROCESSOR": machine}
+    if machine not in MACHINE:
+        return found | {f"{name}_FOUND": "" for name in FLAGS}
     has = features()
-    return {f"{name}_FOUND": "1" if flag in has else "" for name, flag in FLAGS.items()} if has else {}
+    return found | ({f"{name}_FOUND": "1" if flag in has else "" for name, flag in FLAGS.items()} if has else {})
 
 
 def archives(root: Path, build: Path, options: Mapping[str, str]) -> list[Archive]:

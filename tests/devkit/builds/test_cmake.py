@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 import pytest
 
+from devkit.builds.archives import archives
 from devkit.builds.cmake.reading import Download, Reading, downloads
 from devkit.builds.cmake.syntax import blocks, calls
 
@@ -209,3 +211,12 @@ def test_an_address_that_only_a_configure_knows_is_passed_over(tmp_path: Path) -
 )
 def test_what_is_no_cmake_is_passed_over(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == []
+
+
+def test_an_address_that_names_the_processor_is_known_before_any_configure(tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        'if(CMAKE_HOST_SYSTEM_PROCESSOR MATCHES "mips")\n  set(A mips)\nelse()\n  set(A ${CMAKE_SYSTEM_PROCESSOR})\n'
+        "endif()\nExternalProject_Add(x URL https://s/lib-${A}.tgz PREFIX p)\n"
+    )
+    (found,) = archives(tmp_path, tmp_path / "build", {})
+    assert (found.url, found.always) == (f"https://s/lib-{platform.machine()}.tgz", True)
