@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.commands.build_.conftest import commit_all
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def test_another_paddle_than_the_trees_is_refused_by_its_name(devkit: Devkit, pr
     assert "→ devkit build overlay" in told.err
 
 
+@pytest.mark.both_ways("build test")
 def test_like_ci_a_new_test_runs_first_and_thrice_and_what_fails_is_run_again(devkit: Devkit, project: Project) -> None:
     compiled(project.build / "python" / "paddle")
     (project.root / "python" / "paddle" / "__init__.py").write_text("")
