@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.builds import request, tests
+from devkit import gpus
+from devkit.builds import tests
 from devkit.builds.templates import table
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class UnitTests:
             commit: what the change is counted from.
         """
         runner = self.app.runner
-        found = job(gpus=bool(request.present()))
+        found = job(gpus=bool(gpus.architectures()))
         environ = {**self.environ, **found.environment}
         seen = replace(self, environ=environ).variables
         where = place(runner, found, self.told, [self.root, self.build, self.app.runs.root], seen)
