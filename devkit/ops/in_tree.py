@@ -39,7 +39,12 @@ BACKWARD = """- backward_op : {name}_grad
 """
 API = '''
 
-def {name}(x: Tensor, y: Tensor, alpha: float = 1.0, name: str | None = None) -> Tensor:
+def {name}(
+    x: Tensor,
+    y: Tensor,
+    alpha: float = 1.0,
+    name: str | None = None,
+) -> Tensor:
     """
     Gate ``x`` by ``y``: ``x * sigmoid(alpha * y)``.
 
@@ -63,7 +68,7 @@ def {name}(x: Tensor, y: Tensor, alpha: float = 1.0, name: str | None = None) ->
     """
     if in_dynamic_or_pir_mode():
         return _C_ops.{name}(x, y, alpha)
-    raise NotImplementedError('{name} has no kernel for the old static graph.')
+    raise NotImplementedError('the old static graph has no such operator')
 '''
 API_FILE = "python/paddle/tensor/math.py"
 
