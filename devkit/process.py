@@ -284,6 +284,7 @@ class Runner:
         on_line: Callable[[str], None] | None = None,
         on_stderr: Callable[[str], None] | None = None,
         grace_s: float = GRACE_S,
+        ends_rest: bool = False,
     ) -> Child:
         """Start a program and read its output in the background.
 
@@ -299,6 +300,7 @@ class Runner:
             on_line: called with each line, from another thread.
             on_stderr: called with those of standard error in its place.
             grace_s: how long it has between SIGTERM and SIGKILL when it is ended.
+            ends_rest: whether what it leaves running is ended with it.
 
         Raises:
             DevkitError: there is no such program.
@@ -306,12 +308,13 @@ class Runner:
         program = find_program(argv[0], env)
         self.console.command(argv)
         lifeline_read, lifeline_write = os.pipe()
-        supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(lifeline_read), str(grace_s), program, *argv[1:]]
+        flags = ["--end-rest"] if ends_rest else []
+        supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), *flags, str(lifeline_read), str(grace_s)]
         opened = None
         try:
             opened = Log(log) if log else None
             process = subprocess.Popen(
-                supervised,
+                [*supervised, program, *argv[1:]],
                 cwd=cwd,
                 env=None if env is None else dict(env),
                 stdin=stdin,
@@ -344,6 +347,7 @@ class Runner:
         log: Path | None = None,
         keep: int | None = None,
         on_line: Callable[[str], None] | None = None,
+        ends_rest: bool = False,
     ) -> Finished:
         """Run a program to its end; ``data`` is its standard input, and the rest as in ``start``.
 
@@ -352,7 +356,9 @@ class Runner:
             TimedOut: it ran longer than ``timeout_s``, and was ended.
         """
         stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
-        child = self.start(argv, cwd=cwd, env=env, stdin=stdin, log=log, keep=keep, on_line=on_line)
+        child = self.start(
+            argv, cwd=cwd, env=env, stdin=stdin, log=log, keep=keep, on_line=on_line, ends_rest=ends_rest
+        )
         if data is not None:
             child.feed(data)
         try:

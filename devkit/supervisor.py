@@ -1,9 +1,10 @@
 """The process between devkit and what it starts: when devkit is gone, however it went, so is everything below it.
 
-Started as ``python -I -S supervisor.py LIFELINE GRACE COMMAND…``. LIFELINE is the reading end of a pipe whose writing
-end devkit holds: its end means that devkit is gone or wants an end. All descendants, those in sessions of their own
-too (this process is their subreaper), then get SIGTERM, and after GRACE seconds SIGKILL. Where the command ends by
-itself, what it left running is left alone, and its status is passed on: a signal's as that signal.
+Started as ``python -I -S supervisor.py [--end-rest] LIFELINE GRACE COMMAND…``. LIFELINE is the reading end of a pipe
+whose writing end devkit holds: its end means that devkit is gone or wants an end. All descendants, those in sessions of
+their own too (this process is their subreaper), then get SIGTERM, and after GRACE seconds SIGKILL. Where the command
+ends by itself, what it left running is left alone, but for ``--end-rest``, and its status is passed on: a signal's as
+that signal.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def end_all(grace_s: float) -> None:
     while True:
         alive = descendants(os.getpid())
         if not alive:
+            reap(0)
             return
         polite = time.monotonic() < deadline
         for pid in alive:
@@ -111,7 +113,9 @@ def pass_on(status: int) -> int:
 
 def main() -> int:
     """Start the command, wait for it or for the end of the lifeline."""
-    lifeline, grace_s, command = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
+    ends_rest = sys.argv[1] == "--end-rest"
+    words = sys.argv[1 + ends_rest :]
+    lifeline, grace_s, command = int(words[0]), float(words[1]), words[2:]
     os.set_inheritable(lifeline, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
@@ -131,6 +135,8 @@ def main() -> int:
             os.read(wake_read, 4096)
         status = reap(child)
         if status is not None:
+            if ends_rest:
+                end_all(grace_s)
             return pass_on(status)
         if lifeline in ready:
             end_all(grace_s)

@@ -88,7 +88,7 @@ def _several(app: App, side: Side, build: str, name: str, logs: Path, limits: Li
     for _ in range(max(limits.repeat, 1)):
         try:
             done = app.runner.run(
-                line, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
+                line, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log, ends_rest=True
             )
         except TimedOut:
             runs.append({name: CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})
@@ -140,7 +140,7 @@ def run_line(
         report.unlink(missing_ok=True)
         try:
             done = app.runner.run(
-                words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log
+                words, cwd=side.folder, env=side.environ, timeout_s=limits.limit_s, check=False, log=log, ends_rest=True
             )
         except TimedOut:
             runs.append({"": CaseOutcome("time", f"time: not done after {limits.limit_s:g} s")})

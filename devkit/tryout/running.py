@@ -149,7 +149,9 @@ def run_once(
     why, seconds = "", limit_s
     state: State = "time"
     try:
-        done = app.runner.run(argv, cwd=side.folder, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096)
+        done = app.runner.run(
+            argv, cwd=side.folder, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096, ends_rest=True
+        )
         seconds = done.seconds
         state = "killed" if done.status in KILLED else "error"
         why = f"the process {fate(done.status)}" if done.status else ""

@@ -8,16 +8,18 @@ import shlex
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
+from devkit.git.changes import COMPILED
 from devkit.text import counted
 from devkit.tryout import benchmarks, ctests, environment, running, selection, sides
 from devkit.tryout.report import Result, from_dict
 from devkit.tryout.trial import Trial, explain_fetch, sources_of
-from devkit.tryout.verdict import Judged, Verdict, decide, existed, judge_file, missing_module, outcomes
+from devkit.tryout.verdict import Judged, Verdict, decide, existed, judge_changed, judge_file, missing_module, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -356,12 +358,20 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     testing.run([(side, each) for side, each in _uneven(work, testing.runs, chosen, pair)], repeat=True)
     tests: list[Judged] = []
     added: set[tuple[str, str]] = set()
-    renamed = {changed.path: changed.old for changed in work.changed if changed.old}
+    doubtful: set[tuple[str, str]] = set()
+    olds = {
+        changed.path: changed.old or changed.path for changed in work.changed if changed.status != "A" or changed.old
+    }
     for each in chosen:
-        before = selection.defined_tests(work.trial.text(work.commits.base, renamed.get(each.path, each.path)))
+        before = selection.defined_tests(work.trial.text(work.commits.base, olds.get(each.path, each.path)))
         two = testing.runs["request", each.path]
         one = testing.runs.get(("base", each.path), two)
         found = judge_file(each.path, one, two, before=before, own=own)
+        if each.rank == "changed" and each.path in olds and any(it.verdict == "still failing" for it in found):
+            then = testing.as_it_was(each, olds[each.path])
+            found, lost, fresh = judge_changed(found, then, sure=ready.over is None)
+            doubtful |= {(each.path, name) for name in lost}
+            added |= {(each.path, name) for name in fresh}
         tests += found
         if each.rank == "changed":
             means = selection.holds_tests((request / each.path).read_text("utf-8", "replace"))
@@ -371,7 +381,7 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     built = {side.name: side.problem for side in (ready.base, ready.request)}
     # A wheel that could not be found says nothing against the request.
     unbuilt = ready.over is not None and bool(built["request"]) and not work.options.build
-    verdict = decide(tests, built={} if unbuilt else built, added=added | new)
+    verdict = decide(tests, built={} if unbuilt else built, added=added | new, doubtful=doubtful)
     if unbuilt:
         verdict = replace(verdict, kind="undecided", reason=built["request"])
     elif verdict.reason == NOTHING:
@@ -434,6 +444,25 @@ class Testing:
                 progress.update(done=done)
 
             running.run_all(limits.jobs, [partial(one, side, each) for side, each in what])
+
+    def as_it_was(self, each: selection.Chosen, old: str) -> FileRuns:
+        """Run a test file that the request changes once over the base as the base has it."""
+        work, base = self.work, self.ready.base
+        file = base.folder / each.path
+        held, text = file.read_bytes(), work.trial.text(work.commits.base, old)
+        limits, logs = replace(work.options.limits, repeat=1), work.run.folder / "tests" / "as-it-was"
+        file.write_text(text, "utf-8")
+        try:
+            if custom := work.config.get("try.test"):
+                return ctests.run_line(
+                    work.app, base, self.ready.told.executable, custom, each.path, logs, limits, own=False
+                )
+            style = selection.style_of(text, pytest_project=self.by_pytest)
+            return running.run_file(
+                work.app, base, self.ready.told.executable, style, each.path, logs, limits, own=False
+            )[0]
+        finally:
+            file.write_bytes(held)
 
 
 def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
@@ -499,6 +528,10 @@ def _nothing(work: TryWork) -> str:
 
     if all(map(prose, work.changed)):
         return "it changes only documentation, comments and docstrings: there is nothing to run"
+    compiled = [each.path for each in work.changed if PurePosixPath(each.path).suffix in COMPILED]
+    if compiled and not (work.paddle or work.config.get("try.build")):
+        more = f" and {len(compiled) - 1} more" if len(compiled) > 1 else ""
+        return f"{compiled[0]}{more} must be compiled, and no devkit.toml says how (try.build)"
     return NOTHING
 
 

@@ -6,7 +6,7 @@ Base is the code that the request starts from with the request's tests laid over
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.text import counted
@@ -41,6 +41,7 @@ PLUGINS = {
     "subtests": "pytest-subtests", "datadir": "pytest-datadir", "event_loop": "pytest-asyncio",
 }  # fmt: skip
 ASYNC = "async def functions are not natively supported"
+NO_PYTHON = re.compile(r"\b(?:Syntax|Indentation|Tab)Error\b")
 NAMED = 3
 
 
@@ -134,6 +135,38 @@ def judge_file(
         two = here.get(name) or here.get("") or _unreached(request)
         found.append(_judge(path, name, one, two, before=before, own=own))
     return found
+
+
+def judge_changed(judged: Sequence[Judged], then: FileRuns, *, sure: bool) -> tuple[list[Judged], set[str], set[str]]:
+    """Return the words of a test file that the request changes, where some tests fail on both sides.
+
+    The base runs with the request's tests, so that a test which the request spoils fails there too. How the file went
+    as the base has it tells such a test from one that failed before.
+
+    Args:
+        judged: the words so far.
+        then: the runs of the file as the base has it, over the base.
+        sure: whether what passed then and fails now is broken; over a wheel that is not of the request it may lack
+            compiled code, and is in doubt.
+
+    Returns:
+        The words, the tests that are in doubt, and those that the file did not have.
+    """
+    was = {name: each.state for name, each in outcomes(then).items()}
+    found: list[Judged] = []
+    lost: set[str] = set()
+    new: set[str] = set()
+    for one in judged:
+        passed = [name for name, state in was.items() if name and state == "passed" and one.test in {name, ""}]
+        if one.verdict == "still failing" and passed and sure:
+            found += [replace(one, test=name, base="passed", verdict="broken") for name in passed]
+            continue
+        found.append(one)
+        if one.verdict == "still failing" and passed:
+            lost.add(one.test)
+        elif one.verdict == "still failing" and one.test not in was and set(was) - {""}:
+            new.add(one.test)
+    return found, lost, new
 
 
 def _unreached(side: FileRuns) -> CaseOutcome:
@@ -233,6 +266,7 @@ def decide(
     built: Mapping[str, str],
     slower: Sequence[str] = (),
     added: Collection[tuple[str, str]] = (),
+    doubtful: Collection[tuple[str, str]] = (),
 ) -> Verdict:
     """Return the verdict of a request.
 
@@ -241,6 +275,7 @@ def decide(
         built: side (``base``, ``request``) → why it could not be built; empty where it was.
         slower: the benchmarks that became slower, as sentences.
         added: file and test of those that the request adds.
+        doubtful: of those that it changes, and that passed before it did.
     """
 
     def of(word: Word) -> list[Judged]:
@@ -258,16 +293,21 @@ def decide(
         return verdict("bad", f"{_named(broken)} passed before and {verb} with the request")
     # Where the base could not even load the test, both sides do not fail for one reason: the request's test fails.
     theirs = [judged for judged in of("still failing") if (judged.file, judged.test) in added]
-    wrong = [their for their in theirs if their.base in {"error", "absent"} and their.request == "failed"]
+    wrong = [
+        their for their in theirs
+        if their.base in {"error", "absent"} and (their.request == "failed" or NO_PYTHON.search(their.reason))
+    ]  # fmt: skip
     if wrong:
         return verdict("bad", f"{_named(wrong)}, which the request adds, {'fails' if len(wrong) == 1 else 'fail'}")
     if slower:
         return verdict("bad", slower[0])
-    kind, reason = _rest(tests, added)
+    kind, reason = _rest(tests, added, doubtful)
     return verdict(kind, f"{reason} (the base does not build: {built['base']})" if built.get("base") else reason)
 
 
-def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> str:
+def _undecided(
+    tests: Sequence[Judged], added: Collection[tuple[str, str]], doubtful: Collection[tuple[str, str]]
+) -> str:
     """Return why what would decide did not run, or said two things; empty where nothing is in doubt."""
     theirs = [test for test in tests if (test.file, test.test) in added]
     open_ = [their for their in theirs if their.verdict in {"flaky", "still failing", "not run"}]
@@ -280,6 +320,9 @@ def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> s
             "not run": f"did not run: {first.reason}",
         }
         return f"{_named(open_)}, which the request adds, {what[first.verdict]}"
+    spoilt = [test for test in tests if test.verdict == "still failing" and (test.file, test.test) in doubtful]
+    if spoilt:
+        return f"{_named(spoilt)}, which the request changes, {'fails' if len(spoilt) == 1 else 'fail'} on both sides"
     lost = [test for test in tests if test.verdict == "not run" and test.base == "passed"]
     if lost:
         return f"{_named(lost)} passed before and did not run with the request: {lost[0].reason}"
@@ -289,11 +332,13 @@ def _undecided(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> s
     return ""
 
 
-def _rest(tests: Sequence[Judged], added: Collection[tuple[str, str]]) -> tuple[Kind, str]:
+def _rest(
+    tests: Sequence[Judged], added: Collection[tuple[str, str]], doubtful: Collection[tuple[str, str]]
+) -> tuple[Kind, str]:
     """Return the verdict where nothing is broken."""
     if not tests:
         return "undecided", "no test concerns what the request changes"
-    doubt = _undecided(tests, added)
+    doubt = _undecided(tests, added, doubtful)
     if doubt:
         return "undecided", doubt
     good = [test for test in tests if test.verdict in {"fixed", "new", "still passing"}]

@@ -137,6 +137,18 @@ def test_time_out_ends_the_program_and_its_grandchildren(runner: Runner) -> None
     assert runner.children == []
 
 
+@pytest.mark.parametrize("ends_rest", [False, True])
+def test_what_a_program_leaves_running_is_ended_where_that_is_asked_for(runner: Runner, ends_rest: bool) -> None:
+    leaves = FAMILY.replace("time.sleep(60)\n", "sys.exit(3)\n").replace(
+        "start_new_session", "stdout=2, start_new_session"
+    )
+    done = runner.run([sys.executable, "-c", leaves], check=False, ends_rest=ends_rest)
+    left = int(done.stdout)
+    assert (done.status, psutil.pid_exists(left)) == (3, not ends_rest)
+    if not ends_rest:
+        os.kill(left, signal.SIGKILL)
+
+
 def test_end_waits_for_the_grace_that_a_program_was_given(runner: Runner) -> None:
     """A build that cleans up for longer than the usual grace is not cut off."""
     code = (

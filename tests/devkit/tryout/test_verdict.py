@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.tryout.verdict import CaseOutcome, FileRuns, Judged, decide, judge_file, merged
+from devkit.tryout.verdict import CaseOutcome, FileRuns, Judged, decide, judge_changed, judge_file, merged
 
 if TYPE_CHECKING:
     from devkit.tryout.verdict import State
@@ -165,3 +165,30 @@ def test_a_request_that_alone_does_not_build_is_bad() -> None:
 
 def test_a_slower_benchmark_is_bad() -> None:
     assert decide([of("still passing")], built={}, slower=["b takes 2 times as long"]).kind == "bad"
+
+
+def test_a_changed_test_that_fails_on_both_sides_is_told_from_how_it_was() -> None:
+    def failing(name: str) -> Judged:
+        return Judged("test_a.py", name, "failed", "failed", "still failing", "AssertionError")
+
+    judged = [failing("test_spoilt"), failing("test_before"), failing("test_more[2]")]
+    then = FileRuns(({"test_spoilt": PASSED, "test_before": FAILED, "test_more[1]": PASSED},))
+    found, lost, new = judge_changed(judged, then, sure=True)
+    assert [(one.test, one.base, one.verdict) for one in found] == [
+        ("test_spoilt", "passed", "broken"), ("test_before", "failed", "still failing"),
+        ("test_more[2]", "failed", "still failing"),
+    ]  # fmt: skip
+    assert (lost, new) == (set(), {"test_more[2]"})
+    found, lost, new = judge_changed(judged, then, sure=False)
+    assert (found, lost, new) == (judged, {"test_spoilt"}, {"test_more[2]"})
+    told = decide(found, built={}, doubtful={("test_a.py", name) for name in lost})
+    assert (told.kind, told.reason) == ("undecided", "test_spoilt, which the request changes, fails on both sides")
+
+
+def test_a_changed_file_that_cannot_be_loaded_any_more_breaks_what_passed_in_it() -> None:
+    whole = Judged("test_a.py", "", "error", "error", "still failing", "SyntaxError: invalid syntax")
+    found, _, _ = judge_changed([whole], FileRuns(({"test_a": PASSED, "test_b": FAILED},)), sure=True)
+    assert [(one.test, one.verdict) for one in found] == [("test_a", "broken")]
+    assert judge_changed([whole], FileRuns(({"": IMPORT},)), sure=True) == ([whole], set(), set())
+    added = decide([whole], built={}, added={("test_a.py", "")})
+    assert (added.kind, added.reason) == ("bad", "test_a.py, which the request adds, fails")
