@@ -1,7 +1,9 @@
 """Which lines of compiled code the unit tests run, read by gcov from a build that was configured WITH_COVERAGE.
 
 The counters of one run go into a folder of their own (``GCOV_PREFIX``), so that neither those of earlier runs nor the
-build folder are touched.
+build folder are touched. gcovr (8.8, tried) does not read them there, since gcov wants the notes beside them ("cannot
+open notes file"); it reads every object of a build, where a change needs those made from its files alone; and of a file
+that was edited after it was compiled it names the wrong lines without a word.
 """
 
 from __future__ import annotations

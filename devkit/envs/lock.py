@@ -1,8 +1,9 @@
 """Locks: a file that recreates an environment, package by package.
 
-It is ours and not ``pylock.toml``, which uv writes too: that names the address of each file, and so the index, which
-may hold a password and is not everyone's; and it is made by asking the index, so that what is installed cannot be
-locked without a network. Ours is read from what is there, and says nothing of where it came from.
+It is ours and not ``pylock.toml``, which uv writes too: that must name the address of each file (PEP 751), and so the
+index, which may hold a password and is not everyone's; and it is made by asking the index, so that what is installed
+cannot be locked without a network. Ours is read from what is there, and says nothing of where it came from. A
+``pylock.toml`` of others' installs with ``-r``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from devkit.envs import store
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ def read(path: Path) -> Lock:
         raise DevkitError(
             f"{path} is not a lock of an environment", str(error), "devkit env freeze NAME -o FILE"
         ) from error
+    if "lock-version" in values:
+        installs = Hint.of("devkit", "env", "create", "NAME", "-r", str(path), purpose="installs what it locks")
+        raise DevkitError(f"{path} is a pylock.toml", "It names no Paddle build.", installs)
     python, packages, index = values.get("python"), values.get("packages"), values.get("index")
     if (
         values.get("format") != FORMAT

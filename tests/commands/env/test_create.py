@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -88,6 +89,30 @@ def test_packages_come_from_files_and_flags(devkit: Devkit, tmp_path: Path, inde
     assert devkit("env", "create", "work", *BARE, *words).status == 0
     done = devkit("env", "run", "work", "--", "python", "-c", "import first, second, third; print(first.VALUE)")
     assert (done.status, done.out) == (0, "1\n"), done.err
+
+
+PYLOCK = """\
+lock-version = "1.0"
+created-by = "another tool"
+[[packages]]
+name = "first"
+version = "1.0"
+wheels = [{{name = "{name}", path = "{path}", hashes = {{sha256 = "{sha256}"}}}}]
+"""
+
+
+def test_a_pylock_of_others_is_installed_as_requirements_and_its_hashes_hold(
+    devkit: Devkit, tmp_path: Path, index: Index
+) -> None:
+    wheel = index.add("first", "1.0")
+    lock, sha256 = tmp_path / "pylock.toml", hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock.write_text(PYLOCK.format(name=wheel.name, path=wheel, sha256=sha256))
+    refused = devkit("env", "create", "work", "--from", str(lock))
+    assert refused.status == 1
+    assert f"→ devkit env create NAME -r {lock}" in refused.err
+    assert devkit("env", "create", "work", *BARE, "-r", str(lock)).status == 0
+    lock.write_text(PYLOCK.format(name=wheel.name, path=wheel, sha256="0" * 64))
+    assert "a file is not what its lock says" in devkit("env", "create", "other", *BARE, "-r", str(lock)).err
 
 
 def test_second_environment_shares_the_first_ones_files(devkit: Devkit, home: Path, index: Index) -> None:
