@@ -23,7 +23,7 @@ from devkit.text import counted, duration
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.bisecting.search import Step
+    from devkit.bisecting.search import Bisected
 
 
 def command(
@@ -86,7 +86,7 @@ def command(
     return status
 
 
-def say(app: App, step: Step, rest: int) -> None:
+def say(app: App, step: Bisected, rest: int) -> None:
     """Say what a commit answered."""
     left = f", {counted(rest, 'commit')} left before it" if rest else ""
     why = f": {step.reason}" if step.reason else ""

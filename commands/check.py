@@ -131,7 +131,7 @@ def _slow(
     from devkit.tryout.trial import Trial
 
     chosen = environment.chosen(app, state.checkout, env)
-    options = tryout.Options(base, chosen, limits=Limits(repeat=2))
+    options = tryout.TryOptions(base, chosen, limits=Limits(repeat=2))
     findings: list[CheckFinding] = []
     mended: list[str] = []
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))

@@ -18,7 +18,7 @@ import typer
 
 from devkit.commands._cli.flags import configured
 from devkit.commands._cli.options import DryRun, Env, Json
-from devkit.launching.request import Options
+from devkit.launching.request import LaunchOptions
 
 CONTEXT_SETTINGS = {"allow_interspersed_args": False}
 
@@ -26,7 +26,7 @@ CONTEXT_SETTINGS = {"allow_interspersed_args": False}
 @configured()
 def command(
     ctx: typer.Context,
-    options: Options,
+    options: LaunchOptions,
     script: Annotated[
         list[str] | None,
         typer.Argument(metavar="SCRIPT ARGS…", help="A Python script, or -- -m MODULE, and its arguments."),

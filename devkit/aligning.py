@@ -43,7 +43,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AlignPlan:
     """What will run: the two sides, and the weights' names."""
 
     a: Side
@@ -92,7 +92,7 @@ def parse(text: str) -> Model:
     return Model(str(Path(file).resolve()), function or "model", revision)
 
 
-def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str) -> Plan:
+def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str) -> AlignPlan:
     """Return what will run.
 
     Raises:
@@ -111,10 +111,10 @@ def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, pe
                 replace(model, revision=commit_of(session, model.revision, "the revision")) if model.revision else model
                 for model in (a, b)
             )
-    return Plan(Side(a, one), Side(b, two), names)
+    return AlignPlan(Side(a, one), Side(b, two), names)
 
 
-def execute(app: App, planned: Plan, run: Run) -> Aligned:
+def execute(app: App, planned: AlignPlan, run: Run) -> Aligned:
     """Trace both models, each in a process of its own, and compare.
 
     Raises:
@@ -169,7 +169,7 @@ def _at_revision(session: Session, state: State, side: Side, name: str, run: Run
         trial.open()
         folder = trial.side("request")
         trial.check_out_side(folder, commit)
-        options = tryout.Options(env=str(side.environment.folder))
+        options = tryout.TryOptions(env=str(side.environment.folder))
         work = tryout.TryWork(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
         ready = sides.prepare(work, [], alone=True)
     if ready.request.problem:

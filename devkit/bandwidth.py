@@ -81,7 +81,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BandwidthPlan:
     """A measurement: the machine, as ssh knows it, where to connect, and the line that starts the other end."""
 
     host: str
@@ -89,7 +89,7 @@ class Plan:
     line: tuple[str, ...]
 
 
-def plan(app: App, host: str, address: str = "") -> Plan:
+def plan(app: App, host: str, address: str = "") -> BandwidthPlan:
     """Return how a machine will be measured.
 
     Args:
@@ -103,10 +103,10 @@ def plan(app: App, host: str, address: str = "") -> Plan:
     if not host or host.startswith("-") or any(letter.isspace() for letter in host):
         raise UsageError(f"{host!r} is not a name of a machine", "It is what ssh is given.", "devkit net HOST")
     line = f"python3 -c {shlex.quote(PROGRAM)}"
-    return Plan(host, address, (*app.config.get("transfer.ssh"), "-o", "BatchMode=yes", "--", host, line))
+    return BandwidthPlan(host, address, (*app.config.get("transfer.ssh"), "-o", "BatchMode=yes", "--", host, line))
 
 
-def shown(planned: Plan) -> list[str]:
+def shown(planned: BandwidthPlan) -> list[str]:
     """Return the line that a person may read; the program's own text is left out."""
     return [shlex.join([*planned.line[:-1], "python3 -c PROGRAM"])]
 
@@ -118,7 +118,7 @@ def address_of(app: App, host: str) -> str:
     return names[0] if names else host.rpartition("@")[2]
 
 
-def execute(app: App, planned: Plan) -> Measured:
+def execute(app: App, planned: BandwidthPlan) -> Measured:
     """Measure.
 
     Raises:

@@ -31,7 +31,7 @@ from devkit.text import counted, duration, significant
 
 if TYPE_CHECKING:
     from devkit.app import App
-    from devkit.builds.coverage import Report
+    from devkit.builds.coverage import CoverageReport
     from devkit.builds.python import Python
     from devkit.builds.tests import Verdict
     from devkit.console import Console, Tone
@@ -176,7 +176,7 @@ def show_tests(console: Console, verdicts: list[Verdict]) -> None:
         console.done("the change touches no test")
 
 
-def show_coverage(console: Console, report: Report) -> None:
+def show_coverage(console: Console, report: CoverageReport) -> None:
     """Print the changed lines that can run, by file, and the verdict on each language."""
     from devkit.builds.coverage import LANGUAGES, percent
 
@@ -209,7 +209,7 @@ def show_coverage(console: Console, report: Report) -> None:
     show_unmeasured(console, report)
 
 
-def show_unmeasured(console: Console, report: Report) -> None:
+def show_unmeasured(console: Console, report: CoverageReport) -> None:
     """Print of which changed files nothing is known, by the reason."""
     from devkit.builds.gcov import WITHOUT
 

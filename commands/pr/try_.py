@@ -95,7 +95,7 @@ def command(
     if as_json and words:
         raise UsageError("--json goes with the tests", "What a command says is its own.")
     jobs = max(1, min(4, cores() // 2))
-    options = tryout.Options(
+    options = tryout.TryOptions(
         base,
         env,
         wheel,

@@ -14,7 +14,7 @@ SKIP, ABORT = 125, 128
 
 
 @dataclass(frozen=True)
-class Step:
+class Bisected:
     """A commit that was tried, and what came of it."""
 
     commit: str
@@ -36,9 +36,9 @@ class Search:
     bad: str
     good: list[str]
     skipped: set[str] = field(default_factory=set)
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Bisected] = field(default_factory=list)
 
-    def note(self, step: Step) -> None:
+    def note(self, step: Bisected) -> None:
         """Take an answer in."""
         self.steps.append(step)
         if step.answer == "bad":
@@ -75,7 +75,7 @@ def suspects(candidates: Sequence[str], search: Search) -> list[str]:
     return [candidate for candidate in candidates if candidate == search.bad or candidate in search.skipped]
 
 
-def run(search: Search, ask: Callable[[Search], Sequence[str]], test: Callable[[str], Step]) -> list[str]:
+def run(search: Search, ask: Callable[[Search], Sequence[str]], test: Callable[[str], Bisected]) -> list[str]:
     """Search to the end and return the suspects: one commit, or those that could not be told apart.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.bench.statistics import summarize
-from devkit.bisecting.search import Search, Step, answer_of, parse_candidates
+from devkit.bisecting.search import Bisected, Search, answer_of, parse_candidates
 from devkit.bisecting.search import run as search_to_the_end
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
@@ -60,13 +60,13 @@ class Found:
     """
 
     suspects: tuple[str, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Bisected, ...]
     subjects: dict[str, str]
     folder: str
 
 
 @dataclass(frozen=True)
-class Plan:
+class BisectPlan:
     """A bisection before it begins.
 
     Attributes:
@@ -85,7 +85,7 @@ class Plan:
     lines: tuple[str, ...]
 
 
-def plan(session: Session, state: State, good: str, bad: str, question: Question) -> Plan:
+def plan(session: Session, state: State, good: str, bad: str, question: Question) -> BisectPlan:
     """Return what a bisection will do.
 
     Raises:
@@ -107,13 +107,13 @@ def plan(session: Session, state: State, good: str, bad: str, question: Question
     lines = [*trial.init_lines(), trial.side_line(trial.side("request"), ends[0])]
     made = [] if chosen or "try-bisect" in names() else ["devkit env create try-bisect"]
     count = len(session.git.text("rev-list", f"{ends[0]}..{ends[1]}", "--").splitlines())
-    return Plan(*ends, question, count, chosen, (*map(str, lines), *made))
+    return BisectPlan(*ends, question, count, chosen, (*map(str, lines), *made))
 
 
 class Bisection:
     """A bisection's work tree, and what is asked in it."""
 
-    def __init__(self, session: Session, state: State, planned: Plan, run: Run) -> None:
+    def __init__(self, session: Session, state: State, planned: BisectPlan, run: Run) -> None:
         self.app: App = session.app
         self.run = run
         self.planned = planned
@@ -133,21 +133,21 @@ class Bisection:
     def prepare(self, commit: str) -> Ready:
         """Check a commit out and make it ready."""
         self.trial.check_out_side(self.trial.side("request"), commit)
-        options = tryout.Options(env=self.planned.environment)
+        options = tryout.TryOptions(env=self.planned.environment)
         config = Config.load(self.trial.side("request"))
         work = tryout.TryWork(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
         return sides.prepare(work, [], alone=True)
 
-    def try_commit(self, commit: str) -> Step:
+    def try_commit(self, commit: str) -> Bisected:
         """Return what a commit answers; one that cannot be built is skipped."""
         begin = time.monotonic()
         try:
             ready = self.prepare(commit)
         except DevkitError as error:
-            return Step(commit, "skip", error.what, time.monotonic() - begin)
+            return Bisected(commit, "skip", error.what, time.monotonic() - begin)
         side = ready.request
         if side.problem:
-            return Step(commit, "skip", f"it does not build: {side.problem}", time.monotonic() - begin)
+            return Bisected(commit, "skip", f"it does not build: {side.problem}", time.monotonic() - begin)
         if self.question.bench:
             step = self._timed(commit, side, ready)
         elif self.question.test:
@@ -156,7 +156,7 @@ class Bisection:
             step = self._asked(commit, side)
         return replace(step, seconds=round(time.monotonic() - begin, 3))
 
-    def _asked(self, commit: str, side: Side) -> Step:
+    def _asked(self, commit: str, side: Side) -> Bisected:
         log = self.run.log(commit[:10])
         try:
             done = self.app.runner.run(
@@ -168,7 +168,7 @@ class Bisection:
                 log=log,
             )
         except TimedOut as error:
-            return Step(commit, "bad", error.what)
+            return Bisected(commit, "bad", error.what)
         answer = answer_of(done.status)
         if answer is None:
             raise DevkitError(
@@ -176,14 +176,14 @@ class Bisection:
                 "A status of 128 or more, or a signal, ends a bisection; 125 skips a commit.",
                 f"less {log}   shows all that it said",
             )
-        return Step(
+        return Bisected(
             commit, answer, "" if answer == "good" else done.complaint.splitlines()[-1] if done.complaint else ""
         )
 
-    def _tested(self, commit: str, side: Side, ready: Ready) -> Step:
+    def _tested(self, commit: str, side: Side, ready: Ready) -> Bisected:
         path = self.question.test
         if not (side.folder / path).is_file():
-            return Step(commit, "skip", f"{path} is not there")
+            return Bisected(commit, "skip", f"{path} is not there")
         text = (side.folder / path).read_text("utf-8", "replace")
         style = selection.style_of(text, pytest_project=tryout.is_pytest_project(side.folder))
         report = self.run.folder / f"{commit[:10]}.jsonl"
@@ -198,18 +198,18 @@ class Bisection:
         ]
         if wrong:
             name, each = wrong[0]
-            return Step(commit, "bad", f"{name}: {each.reason}".strip(": "))
+            return Bisected(commit, "bad", f"{name}: {each.reason}".strip(": "))
         if not any(outcome.state == "passed" for outcome in told.outcomes.values()):
-            return Step(commit, "skip", "no test ran")
-        return Step(commit, "good")
+            return Bisected(commit, "skip", "no test ran")
+        return Bisected(commit, "good")
 
-    def _timed(self, commit: str, side: Side, ready: Ready) -> Step:
+    def _timed(self, commit: str, side: Side, ready: Ready) -> Bisected:
         sample = self.sample(side, ready)
         if isinstance(sample, str):
-            return Step(commit, "skip", sample)
+            return Bisected(commit, "skip", sample)
         median = summarize(sample).median
         answer = "bad" if median > self.threshold_s else "good"
-        return Step(commit, answer, f"{median * 1e3:.4g} ms")  # type: ignore[arg-type]
+        return Bisected(commit, answer, f"{median * 1e3:.4g} ms")  # type: ignore[arg-type]
 
     def sample(self, side: Side, ready: Ready) -> list[float] | str:
         """Return the benchmark's times, in seconds, or why there are none."""
@@ -258,7 +258,7 @@ def commit_of(session: Session, word: str, flag: str) -> str:
     return said.stdout.decode().strip()
 
 
-def bisect(bisection: Bisection, *, on_step: Callable[[Step, int], None]) -> Found:
+def bisect(bisection: Bisection, *, on_step: Callable[[Bisected, int], None]) -> Found:
     """Find the first bad commit between two.
 
     Raises:
@@ -279,7 +279,7 @@ def bisect(bisection: Bisection, *, on_step: Callable[[Step, int], None]) -> Fou
                 )
     search = Search(bad, [good])
 
-    def test(commit: str) -> Step:
+    def test(commit: str) -> Bisected:
         step = bisection.try_commit(commit)
         on_step(step, len(bisection.candidates(search)))
         return step

@@ -42,7 +42,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class CleanPlan:
     """What is going to be removed: of each kind the files and folders, and the bytes that they take."""
 
     build: Path
@@ -55,7 +55,7 @@ class Plan:
         return [f"rm -r {shlex.quote(str(path))}" for paths in self.paths.values() for path in paths]
 
 
-def make_plan(kinds: Sequence[str], build: Path) -> Plan:
+def make_plan(kinds: Sequence[str], build: Path) -> CleanPlan:
     """Look what each kind is, and what it takes.
 
     Raises:
@@ -69,10 +69,10 @@ def make_plan(kinds: Sequence[str], build: Path) -> Plan:
             raise UsageError(what, f"There is {', '.join(names)}.", "devkit build clean   shows each")
     paths = {kind: tuple(found(kind, build)) for kind in kinds}
     check_free(build)
-    return Plan(build, paths, {kind: size_of(each) for kind, each in paths.items()})
+    return CleanPlan(build, paths, {kind: size_of(each) for kind, each in paths.items()})
 
 
-def execute(plan: Plan, say: Callable[[str], None]) -> None:
+def execute(plan: CleanPlan, say: Callable[[str], None]) -> None:
     """Remove it; ``say`` takes a warning.
 
     Raises:

@@ -53,7 +53,7 @@ class Unmeasured:
 
 
 @dataclass(frozen=True)
-class Report:
+class CoverageReport:
     """What the tests cover of a change.
 
     Attributes:
@@ -131,7 +131,7 @@ def judge(
     changed: Mapping[str, frozenset[int]],
     measured: Mapping[str, Lines],
     unmeasured: Mapping[str, str],
-) -> Report:
+) -> CoverageReport:
     """Lay what was measured over what was changed; lines that cannot run are not counted.
 
     Args:
@@ -141,7 +141,7 @@ def judge(
         measured: file → what is known of its lines.
         unmeasured: file → why nothing is.
     """
-    return Report(
+    return CoverageReport(
         base,
         minimum,
         tuple(_files(changed, measured)),

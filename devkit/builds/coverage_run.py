@@ -67,7 +67,7 @@ def begin(
     return Counting(root, build, base, changed, given, counting, counters)
 
 
-def end(app: App, told: Python, counting: Counting, *, minimum: float) -> coverage.Report:
+def end(app: App, told: Python, counting: Counting, *, minimum: float) -> coverage.CoverageReport:
     """Read what was measured, and judge it.
 
     Raises:

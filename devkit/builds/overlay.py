@@ -48,7 +48,7 @@ WHERE = (
 
 
 @dataclass(frozen=True)
-class Wheel:
+class UnpackedWheel:
     """A wheel as it lies unpacked: its package's folder, its distribution and the commit that it was built from."""
 
     package: Path
@@ -79,7 +79,7 @@ class Near:
 
 
 @dataclass(frozen=True)
-class Step:
+class OverlayStep:
     """What a run of the overlay changes: links to make, by their place in it, and places that go."""
 
     make: Mapping[str, Path]
@@ -115,7 +115,7 @@ def wanted(
     return found | {name: root / name for name in sorted(ours)}
 
 
-def lines(folder: Path, change: Step, told: Python | None) -> list[str]:
+def lines(folder: Path, change: OverlayStep, told: Python | None) -> list[str]:
     """Return the lines that make an overlay what a step says, and let an environment's Python find it."""
     top = folder / "paddle"
     found = [shlex.join(["ln", "-sfn", str(target), str(top / name)]) for name, target in change.make.items()]
@@ -129,10 +129,10 @@ def _line(folder: Path) -> str:
     return f"import sys; sys.path.insert(0, {str(folder)!r})"
 
 
-def step(links: Mapping[str, Path], present: Mapping[str, Path]) -> Step:
+def step(links: Mapping[str, Path], present: Mapping[str, Path]) -> OverlayStep:
     """Return what makes the links that are there into those that are wanted."""
     make = {name: target for name, target in links.items() if present.get(name) != target}
-    return Step(make, tuple(name for name in present if name not in links))
+    return OverlayStep(make, tuple(name for name in present if name not in links))
 
 
 def place(root: Path, package: Path) -> Path:
@@ -141,7 +141,7 @@ def place(root: Path, package: Path) -> Path:
     return data_home() / "overlays" / key
 
 
-def installed(package: Path) -> Wheel:
+def installed(package: Path) -> UnpackedWheel:
     """Return what an unpacked wheel is.
 
     Raises:
@@ -161,7 +161,7 @@ def installed(package: Path) -> Wheel:
     version, commit = told_version(text)
     info = next(iter(sorted(package.parent.glob("paddlepaddle*.dist-info"))), None)
     name = info.name.partition("-")[0].replace("_", "-") if info else "paddlepaddle"
-    return Wheel(package, name, version or "unknown", commit)
+    return UnpackedWheel(package, name, version or "unknown", commit)
 
 
 def told_version(text: str) -> tuple[str, str]:
@@ -171,7 +171,7 @@ def told_version(text: str) -> tuple[str, str]:
     return version[1] if version else "", commit[1] if commit else ""
 
 
-def obtain(app: App, wheel: str, told: Python) -> Wheel:
+def obtain(app: App, wheel: str, told: Python) -> UnpackedWheel:
     """Return the wheel that was asked for: the environment's own (``installed``), a file, or a version of the index.
 
     Raises:
@@ -213,7 +213,7 @@ def _fetch(app: App, version: str, told: Python, folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def unpacked(app: App, path: Path) -> Wheel:
+def unpacked(app: App, path: Path) -> UnpackedWheel:
     """Return a wheel's file as it lies unpacked in the cache.
 
     Raises:
@@ -362,7 +362,7 @@ def present(folder: Path) -> dict[str, Path]:
     return found
 
 
-def apply(folder: Path, change: Step) -> None:
+def apply(folder: Path, change: OverlayStep) -> None:
     """Make the links and drop the others; a folder that is left without any goes too.
 
     Raises:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devkit.builds.request import BuildRequest
     from devkit.runs import Run
 
-__all__ = ["BuildFailed", "PhaseOutcome", "Plan", "build", "make_plan"]
+__all__ = ["BuildFailed", "BuildPlan", "PhaseOutcome", "build", "make_plan"]
 
 PHASES = {
     "preflight": preflight,
@@ -36,7 +36,7 @@ PHASES = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class BuildPlan:
     """What a build is going to do, phase by phase."""
 
     steps: tuple[Step, ...]
@@ -62,7 +62,7 @@ def _word(word: str) -> str:
     return f"{shlex.quote(folder)}{pattern}" if pattern else shlex.quote(word)
 
 
-def make_plan(inventory: Inventory) -> Plan:
+def make_plan(inventory: Inventory) -> BuildPlan:
     """Plan the phases of a build: a later phase counts with what those before it are going to do.
 
     Raises:
@@ -77,7 +77,7 @@ def make_plan(inventory: Inventory) -> Plan:
     for phase in request.phases:
         will = {step.phase for step in steps if step.changes}
         steps.append(PHASES[phase].plan(inventory, will))
-    return Plan(tuple(steps))
+    return BuildPlan(tuple(steps))
 
 
 def build(app: App, request: BuildRequest, run: Run, on_outcome: Callable[[PhaseOutcome], None]) -> list[PhaseOutcome]:

@@ -59,7 +59,7 @@ def check_edited(difference: Difference, tree: Path, copies: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SyncPlan:
     """The files to copy, from the tree and to where the build has its copies."""
 
     names: tuple[str, ...]
@@ -72,7 +72,7 @@ class Plan:
         return [shlex.join(["cp", str(self.tree / name), str(self.copies / name)]) for name in self.names]
 
 
-def make_plan(names: Iterable[str], tree: Path, copies: Path, *, force: bool) -> Plan:
+def make_plan(names: Iterable[str], tree: Path, copies: Path, *, force: bool) -> SyncPlan:
     """Look what is to be copied.
 
     Raises:
@@ -83,7 +83,7 @@ def make_plan(names: Iterable[str], tree: Path, copies: Path, *, force: bool) ->
     difference = compare(names, tree, copies)
     if not force:
         check_edited(difference, tree, copies)
-    return Plan((*difference.copy, *difference.edited), tree, copies)
+    return SyncPlan((*difference.copy, *difference.edited), tree, copies)
 
 
 def apply(names: Iterable[str], tree: Path, copies: Path) -> None:

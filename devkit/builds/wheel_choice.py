@@ -80,7 +80,7 @@ class Choice:
 class Settled:
     """The wheel of an overlay: as it lies unpacked, how near it is, where it is from, and which were passed over."""
 
-    wheel: overlay.Wheel
+    wheel: overlay.UnpackedWheel
     near: Near
     origin: str
     passed: tuple[tuple[Candidate, str], ...] = ()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
-    from devkit.tryout.tryout import Options, TryWork
+    from devkit.tryout.tryout import TryOptions, TryWork
 
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
@@ -55,7 +55,7 @@ class Hook:
     line: int = 0
 
 
-def copy(session: Session, state: State, base: str, options: Options, run: Run) -> TryWork:
+def copy(session: Session, state: State, base: str, options: TryOptions, run: Run) -> TryWork:
     """Return both sides of the branch that is checked out: its base, and a copy with its uncommitted work committed."""
     app, root = session.app, state.checkout
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))

@@ -65,7 +65,7 @@ class EnvironmentRequest:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CreatePlan:
     """What will be done: a bundle is unpacked, if there is one; the lines of uv, in order; and what they make."""
 
     name: str
@@ -90,7 +90,7 @@ class Made:
         proof: what the computation answered; None if it was not asked to compute.
     """
 
-    plan: Plan
+    plan: CreatePlan
     paddles: tuple[str, ...]
     seconds: float
     new_bytes: int
@@ -148,7 +148,7 @@ def naming(name: str) -> Iterator[None]:
         raise
 
 
-def plan(app: App, request: EnvironmentRequest, directory: Path) -> Plan:
+def plan(app: App, request: EnvironmentRequest, directory: Path) -> CreatePlan:
     """Look at the machine and return what will be done; nothing is changed.
 
     Raises:
@@ -194,7 +194,7 @@ def plan(app: App, request: EnvironmentRequest, directory: Path) -> Plan:
     if request.suite:
         at = f" at {request.suite.commit[:12]}" if request.suite.commit else ""
         notes = (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
-    return Plan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
+    return CreatePlan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
 
 
 def _contents(request: EnvironmentRequest) -> tuple[PaddleChoice, tuple[str, ...], str]:
@@ -253,7 +253,7 @@ def refuse_taken(name: str, folder: Path) -> None:
     )
 
 
-def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
+def execute(app: App, planned: CreatePlan, run: Run, *, verify: bool) -> Made:
     """Make the environment; whatever stops that, its folder is gone again.
 
     Raises:
@@ -279,7 +279,7 @@ def execute(app: App, planned: Plan, run: Run, *, verify: bool) -> Made:
     return made
 
 
-def _unpacked(app: App, planned: Plan) -> contextlib.AbstractContextManager[None]:
+def _unpacked(app: App, planned: CreatePlan) -> contextlib.AbstractContextManager[None]:
     if planned.bundle is None:
         return contextlib.nullcontext()
     from devkit.envs.bundle import unpacked
@@ -287,7 +287,7 @@ def _unpacked(app: App, planned: Plan) -> contextlib.AbstractContextManager[None
     return unpacked(app, planned.bundle, python=planned.interpreter.path == planned.bundle.program)
 
 
-def refuse_taken_now(planned: Plan) -> None:
+def refuse_taken_now(planned: CreatePlan) -> None:
     """Refuse again below the lock: another devkit may have made it since the plan.
 
     Raises:
@@ -297,7 +297,7 @@ def refuse_taken_now(planned: Plan) -> None:
         raise DevkitError(f"the name {planned.name} is taken", f"{planned.folder} was made a moment ago.")
 
 
-def _make(app: App, planned: Plan, run: Run, *, verify: bool, begin: float) -> Made:
+def _make(app: App, planned: CreatePlan, run: Run, *, verify: bool, begin: float) -> Made:
     from devkit.envs.uv_progress import install
 
     folder = planned.folder

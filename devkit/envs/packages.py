@@ -47,7 +47,7 @@ class PackageRequest:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PackagesPlan:
     """The line of uv that will be run, in which environment."""
 
     name: str
@@ -80,7 +80,7 @@ def split_name(app: App, words: list[str], directory: Path, *, more: bool) -> tu
     return app.config.get("env.default") or PROJECT_ENVIRONMENT, words
 
 
-def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: Path) -> Plan:
+def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: Path) -> PackagesPlan:
     """Return the line that does what is asked; nothing is changed.
 
     Raises:
@@ -109,10 +109,10 @@ def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: 
         proxy=request.proxy,
         offline=request.offline,
     )
-    return Plan(name, folder, request.action, uv.Line((*words, "--", *packages), source.variables(), directory))
+    return PackagesPlan(name, folder, request.action, uv.Line((*words, "--", *packages), source.variables(), directory))
 
 
-def execute(app: App, planned: Plan, *, log: Path | None = None) -> PackageChange:
+def execute(app: App, planned: PackagesPlan, *, log: Path | None = None) -> PackageChange:
     """Change the environment and write its lock anew.
 
     Raises:

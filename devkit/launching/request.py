@@ -23,7 +23,7 @@ PYTHON = re.compile(r"(?:.*/)?python(?:\d(?:\.\d+)?)?")
 
 
 @dataclass(frozen=True)
-class Options:
+class LaunchOptions:
     """The flags of ``devkit launch``."""
 
     nproc: int | None = flag(None, "Ranks of this machine; a GPU each, or 1 on the CPU.", metavar="N", least=1)
@@ -184,9 +184,9 @@ class LaunchRequest:
     nodes: int = 1
     node_rank: int = 0
     master: str = ""
-    max_restarts: int = Options.max_restarts
-    hang_timeout_s: float = Options.hang_timeout
-    guard: bool = Options.guard
+    max_restarts: int = LaunchOptions.max_restarts
+    hang_timeout_s: float = LaunchOptions.hang_timeout
+    guard: bool = LaunchOptions.guard
     directory: Path = Path()
 
     @property

@@ -48,7 +48,7 @@ RESTART = "DEVKIT_RESTART"
 """How often the ranks were started before, for a script that goes on from its own checkpoint."""
 
 
-class Result:
+class LaunchResult:
     """What of the events goes into the record: rank 0's curve, and what the guards found."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def run(
         DevkitError: a rank failed, died or hung: the first one, truly.
         BadVerdict: a guard ended the run.
     """
-    result = Result()
+    result = LaunchResult()
     agreement = Agreement(request.nproc)
 
     def told(event: Event) -> None:
@@ -121,7 +121,7 @@ def run(
 
 
 def _with_restarts(
-    request: LaunchRequest, start: Callable[[int], None], result: Result, keep: Callable[[Event], None]
+    request: LaunchRequest, start: Callable[[int], None], result: LaunchResult, keep: Callable[[Event], None]
 ) -> None:
     """Start the ranks, and again after a failure, as often as was asked; a verdict is not a failure."""
     for restart in range(request.max_restarts + 1):

@@ -38,7 +38,7 @@ class OperatorFinding:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What was checked of an operator.
 
     Attributes:
@@ -76,7 +76,7 @@ def target_of(text: str, function: str = "") -> Target:
 
 def check(
     app: App, environment: Environment, target: Target, run: Run, *, limit_s: float, on_check: Callable[[str], None]
-) -> Report:
+) -> CheckReport:
     """Make every check.
 
     Raises:
@@ -111,7 +111,7 @@ def check(
     finally:
         worker.end()
     without = () if loaded["reference"] else ("forward", "shapes", "special values")
-    return Report(loaded["name"], loaded["reference"], tuple(done), tuple(findings), without, time_ms)
+    return CheckReport(loaded["name"], loaded["reference"], tuple(done), tuple(findings), without, time_ms)
 
 
 def _load(target: Target) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.training.plan import TrainPlan
 
 
-class Result:
+class TrainResult:
     """What of the events goes into a run's record."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ def run(app: App, planned: TrainPlan, record: Run, tell: Callable[[Event], None]
     Raises:
         DevkitError: a rank failed.
     """
-    result, request = Result(), planned.request
+    result, request = TrainResult(), planned.request
 
     def heard(event: Event) -> None:
         record.event(event)
@@ -82,7 +82,7 @@ def run(app: App, planned: TrainPlan, record: Run, tell: Callable[[Event], None]
         record.record["result"] = result.values
 
 
-def _way_on(record: Run, result: Result) -> list[str]:
+def _way_on(record: Run, result: TrainResult) -> list[str]:
     """Return the line that goes on from the last checkpoint, if there is one."""
     saved, bad = result.values.get("saved"), result.values.get("bad_step")
     ways = [f"devkit train --resume {record.id}   goes on from step {saved}"] if saved else []

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from devkit.builds.overlay import Wheel, unpacked
+from devkit.builds.overlay import UnpackedWheel, unpacked
 from devkit.errors import DevkitError
 from devkit.paths import cache_home
 
@@ -51,7 +51,7 @@ def addresses(templates: Sequence[str], number: int, sha: str, python: str) -> l
     return list(dict.fromkeys(found))
 
 
-def find(app: App, number: int, sha: str, told: Python) -> tuple[Wheel | None, list[str]]:
+def find(app: App, number: int, sha: str, told: Python) -> tuple[UnpackedWheel | None, list[str]]:
     """Return the wheel of a commit from the first address that has a fitting one, and why the others did not do."""
     notes = []
     for url in addresses(app.config.get("try.wheels"), number, sha, told.short):

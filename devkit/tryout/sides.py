@@ -145,7 +145,7 @@ def said(error: DevkitError) -> str:
 class _Code:
     """Where a side's compiled code comes from: a wheel, a package that was built, or nowhere, with the reason."""
 
-    wheel: overlay.Wheel | None = None
+    wheel: overlay.UnpackedWheel | None = None
     package: Path | None = None
     problem: str = ""
 
@@ -239,7 +239,7 @@ def compile_side(work: TryWork, env: Environment, name: str) -> Path:
     return package
 
 
-def _lay(work: TryWork, name: str, wheel: overlay.Wheel) -> Path:
+def _lay(work: TryWork, name: str, wheel: overlay.UnpackedWheel) -> Path:
     """Lay a side's Python over a wheel's compiled files, and return the folder to import from."""
     app, folder = work.app, work.trial.side(name)
     near = overlay.nearness(app.runner, folder, wheel.commit, ())

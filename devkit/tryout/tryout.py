@@ -47,7 +47,7 @@ LAST = "last.json"
 
 
 @dataclass(frozen=True)
-class Options:
+class TryOptions:
     """What the user asks for.
 
     Attributes:
@@ -78,7 +78,7 @@ class TryWork:
     app: App
     run: Run
     trial: Trial
-    options: Options
+    options: TryOptions
     commits: Commits
     changed: list[Changed]
     config: Config
@@ -91,7 +91,7 @@ class TryWork:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TryPlan:
     """A trial before it begins: what ``--dry-run`` prints, and what ``begin`` carries out.
 
     Attributes:
@@ -102,7 +102,7 @@ class Plan:
     """
 
     trial: Trial
-    options: Options
+    options: TryOptions
     sources: Sources
     fetch: tuple[Line, ...]
     check_out: tuple[Line, ...]
@@ -115,7 +115,7 @@ class Plan:
         return [*map(str, self.fetch), *map(str, self.check_out), *made]
 
 
-def plan(session: Session, state: State, request: PullRequest, options: Options) -> Plan:
+def plan(session: Session, state: State, request: PullRequest, options: TryOptions) -> TryPlan:
     """Return what a trial will do.
 
     Raises:
@@ -134,10 +134,10 @@ def plan(session: Session, state: State, request: PullRequest, options: Options)
         raise DevkitError(f"{options.wheel} does not exist", "It was given to --wheel.")
     name = f"try-{request.number}"
     made = () if options.env or name in names() else ("devkit", "env", "create", name)
-    return Plan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines(sources)), made)
+    return TryPlan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines(sources)), made)
 
 
-def check_remote(session: Session, planned: Plan) -> None:
+def check_remote(session: Session, planned: TryPlan) -> None:
     """Check that the remote has the request, as the fetch of a run does.
 
     Raises:
@@ -157,7 +157,7 @@ def check_remote(session: Session, planned: Plan) -> None:
         )
 
 
-def begin(planned: Plan, run: Run) -> TryWork:
+def begin(planned: TryPlan, run: Run) -> TryWork:
     """Fetch the request and check both sides out.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.bisecting.search import Search, Step, answer_of, following, parse_candidates, run, steps_left, suspects
+from devkit.bisecting.search import Bisected, Search, answer_of, following, parse_candidates, run, steps_left, suspects
 from tests.forking import starter
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def test_the_first_bad_of_a_line_of_commits_is_found_in_few_steps(first: int) ->
         return sorted(commits[low + 1 : high + 1], key=lambda each: abs(int(each) - (low + high) / 2))
 
     search = Search("19", ["0"])
-    found = run(search, ask, lambda each: Step(each, "bad" if int(each) >= first else "good"))
+    found = run(search, ask, lambda each: Bisected(each, "bad" if int(each) >= first else "good"))
     assert found == [str(first)]
     assert len(search.steps) <= steps_left(20) + 1
 

@@ -15,7 +15,7 @@ from devkit.errors import UsageError
 from devkit.kernels.flags import check_least, flag, flags_of
 from devkit.kernels.protocol import Refusal
 from devkit.kernels.training.options import Options
-from devkit.launching.request import Options as LaunchOptions
+from devkit.launching.request import LaunchOptions
 from devkit.training.asked import Launching, Setup
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from devkit.builds.changes import Base
-from devkit.builds.coverage import File, Lines, Report, Unmeasured, judge, language
+from devkit.builds.coverage import CoverageReport, File, Lines, Unmeasured, judge, language
 
 BASE = Base("abc", "upstream/develop")
 
@@ -52,8 +52,8 @@ def test_only_changed_lines_that_can_run_count() -> None:
 def test_each_language_must_clear_the_bar_by_itself() -> None:
     python = File("python/paddle/a.py", "Python", 1000, 1000, ())
     compiled = File("paddle/a.cc", "C++", 10, 8, ((1, 2),))
-    assert Report(BASE, 90, (python, compiled)).below() == ["C++"]
-    assert Report(BASE, 80, (python, compiled)).below() == []
-    assert Report(BASE, 90, (File("paddle/a.cc", "C++", 10, 9, ((1, 1),)),)).below() == []
-    assert Report(BASE, 100, ()).below() == []
-    assert Report(BASE, 100, ()).as_dict()["totals"]["Python"]["percent"] is None
+    assert CoverageReport(BASE, 90, (python, compiled)).below() == ["C++"]
+    assert CoverageReport(BASE, 80, (python, compiled)).below() == []
+    assert CoverageReport(BASE, 90, (File("paddle/a.cc", "C++", 10, 9, ((1, 1),)),)).below() == []
+    assert CoverageReport(BASE, 100, ()).below() == []
+    assert CoverageReport(BASE, 100, ()).as_dict()["totals"]["Python"]["percent"] is None

@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_over_an_overlay_a_file_is_the_trees_own_or_refused(root: Path, told: Python, tmp_path: Path) -> None:
     laid = tmp_path / "overlay"
-    overlay.apply(laid, overlay.Step({"a.py": root / A}, ()))
+    overlay.apply(laid, overlay.OverlayStep({"a.py": root / A}, ()))
     overlay.turn_on(told, laid)
     found = places([A], root, told, tmp_path / "ignored")
     assert found == {A: laid / "paddle" / "a.py"}

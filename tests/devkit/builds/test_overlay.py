@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.builds.overlay import Near, Step, apply, check_own, is_compiled, present, refuse, step, wanted
+from devkit.builds.overlay import Near, OverlayStep, apply, check_own, is_compiled, present, refuse, step, wanted
 from devkit.errors import DevkitError
 
 ROOT, PACKAGE = Path("/tree"), Path("/wheel")
@@ -64,11 +64,11 @@ def test_a_step_makes_what_is_new_or_leads_elsewhere_and_drops_the_rest(tmp_path
     apply(folder, step({"x/one.py": a, "two.py": b}, present(folder)))
     assert present(folder) == {"x/one.py": a, "two.py": b}
     change = step({"two.py": c, "three.py": a}, present(folder))
-    assert change == Step({"two.py": c, "three.py": a}, ("x/one.py",))
+    assert change == OverlayStep({"two.py": c, "three.py": a}, ("x/one.py",))
     apply(folder, change)
     assert present(folder) == {"two.py": c, "three.py": a}
     assert not (folder / "paddle" / "x").exists()
-    assert step({"two.py": c, "three.py": a}, present(folder)) == Step({}, ())
+    assert step({"two.py": c, "three.py": a}, present(folder)) == OverlayStep({}, ())
 
 
 def test_ones_own_compiled_change_is_refused() -> None:
