@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from devkit.runs import RecordedRun, RunStore
+    from devkit.training.trace import Traced
 
 Curve = dict[int, float]
 SETTLED = 2
 """Steps before which throughput is not taken: the first ones allocate."""
 COMMANDS = ("train", "launch")
-NO_OPTIONS = {"checkpoints", "resume", "environment"}
+NO_OPTIONS = {"checkpoints", "resume", "environment", "trace", "traces"}
 """Arguments that say where a run was, and not what."""
 
 
@@ -153,6 +154,17 @@ def find(runs: RunStore, word: str) -> RecordedRun:
         except DevkitError:
             error.add_hints("devkit train compare RUN ./train.log   compares with another trainer's log")
             raise error from None
+
+
+def traces(runs: RunStore, left: str, right: str) -> Traced:
+    """Return what the traces of two runs say.
+
+    Raises:
+        DevkitError: one has none.
+    """
+    from devkit.training import trace
+
+    return trace.compare(*(trace.read(find(runs, word)) for word in (left, right)))
 
 
 def events(entry: RecordedRun) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from devkit.runs import RecordedRun
 
 CPU_RANKS = 2
-OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume", "replay"}
+OF_THIS_LAUNCH = {"world_size", "dp", "device", "checkpoints", "resume", "replay", "trace", "traces"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.training import nodes, session
+from devkit.training.trace import TRACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,8 @@ def run(app: App, planned: TrainPlan, record: Run, tell: Callable[[Event], None]
 
     heard(planned.told)
     message = {"op": "train", **asdict(request.options), "checkpoints": str(record.folder / "checkpoints")}
+    if request.options.trace:
+        message["traces"] = str(record.folder / TRACES)
     if planned.told["resume"]:
         message["resume"] = planned.told["resume"]
     try:

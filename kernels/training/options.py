@@ -68,11 +68,14 @@ class Options:
     )
     eval_every: int = flag(0, "Steps between validations; 0: at the end only.", least=0)
     save_every: int = flag(0, "Steps between checkpoints; 0: none.", least=0)
+    trace: str | None = flag(None, "Keep what layers make in these steps: train compare --trace.", metavar="N,N-N")
     checkpoints: str | None = None
     resume: str | None = None
     """The checkpoint to start from; it stays as it is, new ones go to ``checkpoints``."""
     replay: str | None = None
     """The batch of the one step that is taken again, without its update."""
+    traces: str | None = None
+    """The folder that traced steps are written to."""
 
     @property
     def shape(self) -> Shape:
@@ -203,6 +206,25 @@ def parse(request: dict[str, Any]) -> Options:
 
 
 LARGEST_HEAD_DIM = 256
+MOST_TRACED = 64
+
+
+def traced_steps(text: str | None) -> frozenset[int]:
+    """Return the steps that ``--trace`` names: numbers and ranges, as 1-3,57.
+
+    Raises:
+        Refusal: it names none, or too many.
+    """
+    found: set[int] = set()
+    for part in (text or "").split(",") if text else []:
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise Refusal(f"--trace is {text!r}", "It names steps, from 1: numbers and ranges.", "--trace 1-3,57")
+        if len(found) + last - first >= MOST_TRACED:
+            raise Refusal(f"--trace {text} is more than {MOST_TRACED} steps", "Each writes what every layer makes.")
+        found |= set(range(first, last + 1))
+    return frozenset(found)
 
 
 def check(options: Options) -> None:
@@ -232,6 +254,9 @@ def check(options: Options) -> None:
     _check_rates(options)
     _check_batch(options)
     _check_dtype(options)
+    beyond = sorted(step for step in traced_steps(options.trace) if step > options.steps)
+    if beyond:
+        raise Refusal(f"--trace names step {beyond[0]} and the run has {options.steps}", "", f"--steps {beyond[-1]}")
 
 
 def _check_weights(options: Options) -> None:

@@ -52,5 +52,8 @@ class Engine(Protocol):
     def load(self, name_to_part: Any, steps: dict[str, int]) -> None:
         """Take values and states."""
 
+    def whole(self, tensor: Tensor) -> np.ndarray:
+        """Return all of a tensor, of which this rank may have a part; all ranks call it."""
+
     def frozen_norm(self) -> float:
         """Return the norm of what is not trained."""

@@ -146,10 +146,11 @@ class Parallelized:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield every trained parameter on the first rank, whole; all ranks call it."""
-        states = self.optimizer.state_dict()
+        # Before the first step there are none, and asking for them would have Paddle make others than a step makes.
+        states = self.optimizer.state_dict() if any(self.steps.values()) else {}
         for name, value in self._trained():
             parts = [value, *(states.get(f"{value.name}_{moment}_0") for moment in MOMENTS)]
-            whole = [self._whole(part) if part is not None else np.zeros(value.shape, np.float32) for part in parts]
+            whole = [self.whole(part) if part is not None else np.zeros(value.shape, np.float32) for part in parts]
             if self.mesh.world.rank == 0:
                 yield Piece(name, 0, whole[0].size, *(part.ravel() for part in whole))
 
@@ -174,8 +175,8 @@ class Parallelized:
     def _trained(self) -> list[tuple[str, Tensor]]:
         return [(name, value) for name, value in self.model.named_parameters() if not value.stop_gradient]
 
-    def _whole(self, tensor: Tensor) -> np.ndarray:
-        """Return all of a global tensor, of which this rank may have a part."""
+    def whole(self, tensor: Tensor) -> np.ndarray:
+        """Return all of a global tensor, of which this rank may have a part; all ranks call it."""
         if not tensor.is_dist():
             return tensor.numpy()
         everywhere = dist.reshard(tensor, self.process_mesh, [dist.Replicate(), dist.Replicate()])

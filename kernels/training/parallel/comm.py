@@ -30,6 +30,7 @@ _groups: dict[tuple[int, ...], tuple[Any, Lane]] = {}
 
 PORT_TAKEN = "port_taken"
 """The event of a rank 0 that finds its port taken; the launcher then takes another."""
+MODEL_TYPES = (paddle.float32, paddle.bfloat16, paddle.float16)
 WAIT_S = 20.0
 MEET_S = 0.001
 
@@ -84,6 +85,9 @@ class Comm:
 
     The world comes from Paddle's ``PADDLE_TRAINER_*`` environment; parts of it from ``part``.
     """
+
+    observer: Callable[[Comm, str, Tensor, int | None], int] | None = None
+    """Sees what each collective is given and what it leaves, while a step is traced."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.progress = progress or Progress()
@@ -175,13 +179,13 @@ class Comm:
     def all_reduce(self, buffer: Tensor) -> None:
         """Sum ``buffer`` over the ranks, in place."""
         if self.size > 1:
-            with self._call():
+            with self._call(), self._seen("all_reduce", buffer, buffer):
                 self._keep(dist.all_reduce(buffer, group=self._group, sync_op=self._sync))
 
     def all_reduce_max(self, buffer: Tensor) -> None:
         """Take the largest of each element of ``buffer`` over the ranks, in place."""
         if self.size > 1:
-            with self._call():
+            with self._call(), self._seen("all_reduce_max", buffer, buffer):
                 dist.all_reduce(buffer, op=dist.ReduceOp.MAX, group=self._group)
 
     def reduce_scatter(self, buffer: Tensor) -> Tensor:
@@ -191,7 +195,7 @@ class Comm:
         """
         own = self.shard(buffer)
         if self.size > 1:
-            with self._call():
+            with self._call(), self._seen("reduce_scatter", buffer, own):
                 if self.gpu:
                     self._keep(dist.stream.reduce_scatter(own, buffer, group=self._group, sync_op=self._sync))
                 else:
@@ -202,19 +206,19 @@ class Comm:
     def all_gather(self, buffer: Tensor, own: Tensor) -> None:
         """Fill ``buffer`` [N, …] with every rank's ``own`` [N / size, …], which may be this rank's slice of it."""
         if self.size > 1:
-            with self._call():
+            with self._call(), self._seen("all_gather", own, buffer):
                 self._keep(dist.stream.all_gather(buffer, own, group=self._group, sync_op=self._sync))
         elif own.data_ptr() != buffer.data_ptr():
             paddle.assign(own, output=buffer)
 
     def send(self, tensor: Tensor) -> None:
         """Send to the other rank of a pair; returns when it has received."""
-        with self._call():
+        with self._call(), self._seen("send", tensor, tensor):
             dist.send(tensor.contiguous(), dst=self.ranks[1 - self.rank], group=self._group)
 
     def recv(self, tensor: Tensor) -> None:
         """Fill ``tensor`` with what the other rank of a pair sends."""
-        with self._call():
+        with self._call(), self._seen("recv", None, tensor):
             dist.recv(tensor, src=self.ranks[1 - self.rank], group=self._group)
 
     def machines(self) -> list[int]:
@@ -264,6 +268,17 @@ class Comm:
     def _keep(self, task: Any) -> None:
         """Keep the task of what was started; that of what has ended would hold its tensors."""
         self._task = None if self._sync else task
+
+    @contextmanager
+    def _seen(self, kind: str, given: Tensor | None, left: Tensor) -> Iterator[None]:
+        """Show the observer, if there is one, a collective of numbers of the model: not one that is only begun here."""
+        observer = Comm.observer
+        if observer is None or (self.gpu and not self._sync) or left.dtype not in MODEL_TYPES:
+            yield
+            return
+        mark = observer(self, kind, given, None) if given is not None else 0
+        yield
+        observer(self, kind, left, mark)
 
     @contextmanager
     def _call(self) -> Iterator[None]:

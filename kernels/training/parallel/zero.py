@@ -538,6 +538,10 @@ class Zero:
             return self.comm.start(self.comm.all_gather, unit.flat, unit.own)
         return Done()
 
+    def whole(self, tensor: Tensor) -> np.ndarray:
+        """Return a tensor's values; here each is this rank's own."""
+        return np.asarray(tensor.numpy())
+
     def frozen_norm(self) -> float:
         """Return the norm of what is not trained, over all ranks: what adapters were trained beside."""
         total = np.zeros(1)

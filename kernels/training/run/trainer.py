@@ -21,7 +21,7 @@ from ..ops.base import Operators
 from ..ops.labels import IGNORED
 from ..ops.native import choose
 from ..optimizer import AdamW
-from ..options import VALIDATED, rate_of, shape_at
+from ..options import VALIDATED, rate_of, shape_at, traced_steps
 from ..parallel import views
 from ..parallel.comm import Comm
 from ..parallel.mesh import Mesh
@@ -33,6 +33,7 @@ from ..watch import Progress
 from . import checkpoint, memory, replay
 from .saver import Saver
 from .source import first_values, open_source
+from .trace import Trace
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
@@ -94,6 +95,7 @@ class Trainer:
         """Bytes that the last step left allocated between its backward pass and its update."""
         if options.resume:
             self._resume(Path(options.resume))
+        self.trace = Trace(self, Path(options.traces)) if options.trace and options.traces else None
 
     def _built(self, shape: Shape, value: Value, tensor: TensorParallel, *, adopt: bool = True) -> Transformer:
         mp, pp = tensor.comm, self.mesh.layout.pp
@@ -125,11 +127,11 @@ class Trainer:
         options = self.options
         self._start()
         self.progress.busy = ""
-        speeds = []
+        speeds, traced = [], traced_steps(options.trace)
         for step in range(self.done + 1, options.steps + 1):
             self.progress.step = step
             begin = time.perf_counter()
-            reduced = self.step()
+            reduced = self.trace.step(step, self.step) if self.trace and step in traced else self.step()
             speeds.append(options.batch * options.tokens / (time.perf_counter() - begin))
             self._tell(
                 "step",
@@ -198,6 +200,8 @@ class Trainer:
         def forward(micro: int, received: Tensor | None) -> Tensor:
             first = (self.engine.place * options.accumulate + micro) * share
             rows = np.arange(first, first + share)
+            if self.trace:
+                self.trace.batch(tokens, micro)
             if images:
                 self.model.see(images.of(rows), tokens[rows])
             out = self._forward(tokens[rows], labels[rows], received, scale)
@@ -205,6 +209,8 @@ class Trainer:
             return out
 
         def backward(micro: int, output: Tensor, gradient: Tensor | None) -> None:
+            if self.trace:
+                self.trace.batch(tokens, micro)
             self.engine.backward(output, gradient, last=micro == options.accumulate - 1)
             self.progress.move()
 

@@ -21,7 +21,7 @@ from devkit.training.asked import Launching, Setup
 if TYPE_CHECKING:
     from tests.commands.train.conftest import Here
 
-NO_FLAGS = {"world_size", "device", "checkpoints", "resume", "replay"}
+NO_FLAGS = {"world_size", "device", "checkpoints", "resume", "replay", "traces"}
 """What the device side is told of a run beside what a user asks for."""
 
 
@@ -41,7 +41,7 @@ def test_every_option_of_training_is_a_flag_with_its_own_default_and_help() -> N
             assert f"--{field.name.replace('_', '-')}" in train[field.name].opts
     assert {field.name for field in flags_of(Options)} | {each.name for each in flags_of(Setup)} <= plan.keys()
     assert "batch" in flags("bench train")
-    assert "lora" not in flags("bench train")
+    assert "teacher" not in flags("bench train")
 
 
 def test_every_option_of_a_launch_is_a_flag_and_some_go_on_each_machines_line() -> None:

@@ -35,12 +35,12 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     start_training: StartTraining, devkit: Devkit, home: Path
 ) -> None:
     planned = devkit("train", "--stage", "3", "--size", "tiny", "--dry-run").out.splitlines()
-    sharded = start_training("--stage", "3", "--steps", "4", "-v")
+    sharded = start_training("--stage", "3", "--steps", "4", "--trace", "2", "-v")
     status, err, _ = sharded.end()
     assert status == 0
     started = [line.rpartition("$ ")[2] for line in err.splitlines() if "devkit.kernels.training" in line][1:]
     assert [line.partition("/")[2] for line in planned] == [line.partition("/")[2] for line in started]
-    alone = start_training("--nproc", "1", "--steps", "4")
+    alone = start_training("--nproc", "1", "--steps", "4", "--trace", "1-2")
     assert alone.end()[0] == 0
     other = start_training("--nproc", "1", "--steps", "4", "--seed", "1")
     assert other.end()[0] == 0
@@ -72,6 +72,12 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     same = devkit("train", "compare", ids[2, 0], ids[1, 0])
     assert same.status == 0, same.err
     assert "the same to 1e-05 over 4 steps" in same.err
+    traced = devkit("train", "compare", ids[2, 0], ids[1, 0], "--trace")
+    assert traced.status == 0, traced.err
+    assert "rounding explains every difference; 1 step traced in both" in traced.err
+    untraced = devkit("train", "compare", ids[1, 0], ids[1, 1], "--trace")
+    assert untraced.status == 1
+    assert f"run {ids[1, 1]} has no trace" in untraced.err
     parted = devkit("train", "compare", ids[1, 0], ids[1, 1])
     assert parted.status == 4
     assert "the curves part at step 1" in parted.err

@@ -5,7 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import paddle.distributed as dist
+
 from devkit.kernels.protocol import emit
+from devkit.kernels.training.engines import parallelize
 from devkit.kernels.training.models import qwen2_vl
 from devkit.kernels.training.parallel import comm, mesh, pipeline, ring, tensor, zero
 from devkit.kernels.training.run import trainer
@@ -48,6 +52,16 @@ def corrupted(self: Any, buffer: Any, own: Any) -> None:
     buffer[0] = buffer[0] + 0.1
 
 
+add = dist.all_reduce
+
+
+def off(buffer: Any, *words: Any, **more: Any) -> Any:
+    task = add(buffer, *words, **more)
+    if buffer.size > 1000:
+        buffer.scale_(1.01)
+    return task
+
+
 backward, step, start = zero.Zero.backward, zero.Zero.step, trainer.Trainer._start
 
 
@@ -73,6 +87,15 @@ def flat(self: Any, inputs: Any) -> Any:
     return [table.tile([len(whole), 1]) for table in self.rotary]
 
 
+give = parallelize.Parallelized.tensor
+
+
+def of_the_first(self: Any, rows: Any) -> Any:
+    """Have the second data rank take the first one's rows."""
+    half = len(rows) // 2
+    return give(self, np.concatenate([rows[half:], rows[:half]]) if self.mesh.world.rank == 1 else rows)
+
+
 CUTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
     "a row product is not summed": [(tensor.SumOverRanks, "forward", staticmethod(own_part))],
     "a column product's gradient is not summed": [(tensor.TensorParallel, "_summed", lambda _, gradient: gradient)],
@@ -82,8 +105,10 @@ CUTS: dict[str, list[tuple[Any, str, Callable[..., Any]]]] = {
     "the tied embedding is not summed": [(zero.Zero, "_finish", ignored)],
     "parts of attention are not merged": [(ring, "merge", unmerged)],
     "keys come back without their gradient": [(ring.Ring, "turn", lambda _, tensor: tensor)],
+    "data ranks of the engine see the same rows": [(parallelize.Parallelized, "tensor", of_the_first)],
     "data ranks do not talk": [(mesh.Mesh, "__init__", made_alone)],
     "a gathered parameter is corrupted": [(comm.Comm, "all_gather", corrupted)],
+    "a sum over ranks is off": [(dist, "all_reduce", off)],
     "a gradient is not finite": [(zero.Zero, "backward", poisoned), (zero.Zero, "step", watched)],
     "a weight is not finite": [(trainer.Trainer, "_start", spoiled)],
     "images have no rows and columns": [(qwen2_vl.VisionTransformer, "tables", flat)],
