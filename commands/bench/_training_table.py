@@ -18,9 +18,10 @@ def show(console: Console, request: TrainingRequest, results: list[StageResult])
     """Show a line a stage."""
     options = request.options
     ranks = counted(options.world_size, "CPU rank") + (f" ({options.layout})" if options.mp * options.pp > 1 else "")
+    adapters = f" with {'quick ' if options.quick_lora else ''}LoRA of rank {options.lora}" if options.lora else ""
     console.answer(
-        f"  {options.size} model, fp32, {ranks} over Gloo, batch {options.batch}, "
-        f"seqlen {options.seqlen}; {request.rounds} turns of {counted(request.steps, 'step')}",
+        f"  {options.size} model{adapters}, fp32, {ranks} over Gloo, batch {options.batch}, "
+        f"seqlen {options.tokens}; {request.rounds} turns of {counted(request.steps, 'step')}",
         "strong",
     )
     console.answer()
@@ -30,7 +31,16 @@ def show(console: Console, request: TrainingRequest, results: list[StageResult])
         columns += [Column(f"{library} tokens/s"), Column("q1-q3", importance=4)]
     if len(libraries) > 1:
         columns += [Column(f"{OURS} / {libraries[1]}"), Column("q1-q3", importance=5)]
-    console.table(columns, [_row(result, libraries) for result in results])
+    both = any(result.losses_apart is not None for result in results)
+    if both:
+        columns += [Column(f"{library} MiB/rank", importance=6) for library in libraries]
+        columns.append(Column("losses apart"))
+    rows = [_row(result, libraries) for result in results]
+    for row, result in zip(rows, results, strict=True):
+        if both:
+            row += [f"{result.peak_mib[library]:.0f}" for library in libraries]
+            row.append(f"{result.losses_apart:.1e}")
+    console.table(columns, rows)
 
 
 def _row(result: StageResult, libraries: list[str]) -> list[str | Cell]:

@@ -10,7 +10,7 @@ import queue
 import signal
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.statistics import Summary, summarize
@@ -21,15 +21,17 @@ from devkit.launching.watch import GRACE_S, REASONS
 from devkit.process import TURN_S, fate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from devkit.app import App
     from devkit.console import Progress
     from devkit.envs.resolve import Environment
     from devkit.kernels.training.options import Options
+    from devkit.launch import Event
     from devkit.runs import Run
 
-OURS = "devkit"
+OURS, AUTO = "devkit", "auto"
 WARM_UP_STEPS = 2
 PATIENCE_S = 600.0
 
@@ -41,7 +43,8 @@ class TrainingRequest:
     """What to measure.
 
     Attributes:
-        environments: the environment of each library: ``devkit`` (on Paddle), and ``torch`` with a peer.
+        environments: the environment of each library: ``devkit`` (on Paddle), and ``torch`` or ``auto`` with a peer;
+            ``auto`` is the same model in ``paddle.distributed.parallelize``.
         options: of every run, but for the stage.
         stages: the stages to measure.
         rounds: turns that each library takes at a stage.
@@ -67,11 +70,18 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage: tokens a second by library, and ours over the peer's, round by round."""
+    """One stage: tokens a second by library, and ours over the peer's, round by round.
+
+    Attributes:
+        peak_mib: of the rank that took most, by library, where it tells.
+        losses_apart: the largest difference of the libraries' losses at the end of a round, where both tell them.
+    """
 
     stage: int
     tokens_per_s: dict[str, Summary]
     ratio: Summary | None
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    losses_apart: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -170,12 +180,13 @@ def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:
 def _measure_stage(
     app: App, request: TrainingRequest, stage: int, run: Run, progress: Progress, done: int
 ) -> StageResult:
-    options = replace(request.options, stage=stage)
     rates: Stopwatch = {library: [] for library in request.environments}
+    rounds: dict[str, list[Event]] = {library: [] for library in request.environments}
     with ExitStack() as stack:
         teams = {library: Team(app, library, request, run.folder, stack) for library in request.environments}
         for library, team in teams.items():
             progress.update(text=f"stage {stage}: starting {library}")
+            options = replace(request.options, stage=stage, engine=AUTO if library == AUTO else "manual")
             ask = {"do": "prepare", "library": "torch" if library == "torch" else "paddle", **asdict(options)}
             run.record["versions"]["torch" if library == "torch" else "paddle"] = team.ask(ask, "prepared")["version"]
             team.ask({"do": "round", "steps": WARM_UP_STEPS}, "round")
@@ -183,15 +194,25 @@ def _measure_stage(
         for _ in range(request.rounds):
             for library, team in teams.items():
                 progress.update(text=f"stage {stage}: {library}", done=done)
-                rates[library].append(team.ask({"do": "round", "steps": request.steps}, "round")["tokens_per_s"])
+                rounds[library].append(team.ask({"do": "round", "steps": request.steps}, "round"))
+                rates[library].append(rounds[library][-1]["tokens_per_s"])
                 done += 1
-    return result(stage, rates)
+    return result(stage, rates, rounds)
 
 
-def result(stage: int, rates: Stopwatch) -> StageResult:
+def result(stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | None = None) -> StageResult:
     """Return what a stage's rounds say; the ratio is taken round by round, where both saw the same machine."""
+    told = {library: each for library, each in (rounds or {}).items() if each and "loss" in each[0]}
+    apart = [
+        max(event["loss"] for event in at_once) - min(event["loss"] for event in at_once)
+        for at_once in zip(*told.values(), strict=True)
+    ]
     peers = [library for library in rates if library != OURS]
     ratios = [ours / peer for ours, peer in zip(rates[OURS], rates[peers[0]], strict=True)] if peers else []
     return StageResult(
-        stage, {library: summarize(each) for library, each in rates.items()}, summarize(ratios) if ratios else None
+        stage,
+        {library: summarize(each) for library, each in rates.items()},
+        summarize(ratios) if ratios else None,
+        {library: max(event["peak_mib"] for event in each) for library, each in told.items()},
+        max(apart) if len(told) > 1 else None,
     )

@@ -34,7 +34,7 @@ class Bench:
     def _prepare(self, request: dict[str, Any]) -> None:
         options = parse({name: value for name, value in request.items() if name not in {"do", "library"}})
         text = data.load(options.data, options.tokenizer)
-        self.tokens = options.batch * options.seqlen
+        self.tokens = options.batch * options.tokens
         self.runner = None
         if request["library"] == "torch":
             import torch
@@ -54,10 +54,11 @@ class Bench:
     def _round(self, steps: int) -> None:
         begin = time.perf_counter()
         for _ in range(steps):
-            self.runner.step()
+            last = self.runner.step()
         seconds = time.perf_counter() - begin
-        if RANK == 0:
-            emit("round", tokens_per_s=steps * self.tokens / seconds)
+        if RANK == 0:  # torch's step returns one rank's loss, ours what all ranks agree on
+            told = {} if isinstance(last, float) else {"loss": last.loss, "peak_mib": max(last.peaks) / (1 << 20)}
+            emit("round", tokens_per_s=steps * self.tokens / seconds, **told)
 
 
 if __name__ == "__main__":
