@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import functools
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import paddle
 
 from . import checks
-from .board import Differs, digest_of
-from .names import user_line
+from .collectives import COLLECTIVES, LARGE, MATCHED, Meeting
 from .training import BATCHES, Watch
 
 if TYPE_CHECKING:
@@ -23,19 +21,6 @@ if TYPE_CHECKING:
     from .progress import Progress
     from .report import Report
 
-COLLECTIVES = (
-    *("all_reduce", "all_gather", "all_gather_object", "alltoall", "alltoall_single", "broadcast", "reduce", "scatter"),
-    *("broadcast_object_list", "scatter_object_list", "gather", "reduce_scatter", "send", "recv", "barrier", "wait"),
-)
-MATCHED = frozenset(COLLECTIVES) - {"send", "recv", "wait"}
-"""Those that every rank of a group calls."""
-ROOTED = {"broadcast": "src", "scatter": "src", "broadcast_object_list": "src", "scatter_object_list": "src"}
-GATHERED = {"reduce": "dst", "gather": "dst"}
-"""Where one rank gives and the others wait for it, and where one waits for the others."""
-BACKWARD_S = 300.0
-"""How long a backward pass waits for the others' once: then they will not come, and no later one waits."""
-LARGE = 64
-"""Elements of a tensor in a collective, from which it may be one of gradients: a loss that is averaged has one."""
 FILES = ("save", "load")
 
 
@@ -65,11 +50,10 @@ class Hooks:
     """
 
     def __init__(self, report: Report, progress: Progress, watch: Watch, board: Board | None = None) -> None:
-        self.report, self.progress, self.watch, self.board = report, progress, watch, board
+        self.report, self.progress, self.watch = report, progress, watch
+        self.meeting = None if board is None else Meeting(report, progress, board, watch.world_size)
         self.shares = False
         """The next backward pass exchanges gradients."""
-        self.meets_for_backward = True
-        self.met = False
 
     def all(self, world_size: int) -> None:
         """Put everything into Paddle that a guard wants."""
@@ -80,8 +64,6 @@ class Hooks:
         self.data()
         if world_size > 1:
             self.collectives()
-        if self.board is not None:
-            self.board.groups |= {digest_of("backward"), digest_of(0, tuple(range(world_size)))}
 
     def _wrap(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
         """Replace ``owner.name`` by ``around(original, *its arguments)``, in the guarded process alone."""
@@ -167,7 +149,9 @@ class Hooks:
         def one(original: Callable[..., Any], loss: Any, *args: Any, **named: Any) -> Any:
             self.watch.backward(loss)
             with self._waits("backward") if self.watch.data_parallel else _nothing():
-                self._meet_for_backward()
+                shares, self.shares = self.shares, False
+                if self.meeting and shares:
+                    self.meeting.for_backward()
                 return original(loss, *args, **named)
 
         self._wrap(paddle.Tensor, "backward", one)
@@ -257,6 +241,13 @@ class Hooks:
         """Mark a rank that is in a collective: what fails there may be another's fault."""
         import paddle.distributed as dist
 
+        def grouped(original: Callable[..., Any], *args: Any, **named: Any) -> Any:
+            group = original(*args, **named)
+            if self.meeting is not None:
+                self.meeting.knows(group)
+            return group
+
+        self._wrap(dist, "new_group", grouped)
         for name in COLLECTIVES:
             for owner in (dist, dist.stream):
                 if hasattr(owner, name):
@@ -266,67 +257,10 @@ class Hooks:
         if any(each.size >= LARGE for each in checks.tensors_in((args, named))):
             self.watch.large_collectives += 1
         with self._waits(name):
-            outermost = name in MATCHED and self.board is not None and not self.met
-            if not outermost:
+            if name not in MATCHED or self.meeting is None:
                 return original(*args, **named)
-            self.met = True
-            try:
-                self._meet(name, args, named)
+            with self.meeting.around(name, args, named):
                 return original(*args, **named)
-            finally:
-                self.met = False
-                if self.board is not None:
-                    self.board.end(self.report.rank)
-
-    def _meet(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        """Tell the board of a collective, and wait there for those whose part it needs, where Gloo would give up."""
-        board, own = self.board, self.report.rank
-        call = signature(name, args, named, self.watch.world_size)
-        if board is None or own not in call.ranks:
-            return
-        board.groups.add(call.key)
-        number = board.begin(own, call.key, call.digest, f"{call.text} at {user_line()}")
-        if not number:
-            return
-        needed = call.ranks if call.root is None else (call.root,)
-        if call.root is not None and (own == call.root) != (name in GATHERED):
-            needed = ()
-        elif name in GATHERED:
-            needed = call.ranks
-        peers = [rank for rank in board.here(needed) if rank != own]
-        try:
-            if call.waits and peers:
-                board.wait(own, peers, call.key, number, call.digest)
-            else:
-                board.check([rank for rank in board.here(call.ranks) if rank != own], call.key, number, call.digest)
-        except Differs as other:
-            self._differs(call.text, other)
-
-    def _differs(self, own: str, other: Differs) -> None:
-        what, _, line = other.theirs.rpartition(" at ")
-        self.report.stop(
-            "collectives-differ",
-            f"it calls {own} where rank {other.rank} calls {what}",
-            "All ranks of a group must call the same collectives in the same order.\n"
-            f"rank {self.report.rank}: at {user_line()}\nrank {other.rank}: at {line}",
-            step=self.progress.step,
-        )
-
-    def _meet_for_backward(self) -> None:
-        """Wait for the other ranks' backward passes where this one exchanges gradients with them over Gloo."""
-        board, shares = self.board, self.shares
-        self.shares = False
-        if board is None or not shares or on_gpu() or not self.meets_for_backward:
-            return
-        own, key = self.report.rank, digest_of("backward")
-        number = board.begin(own, key, key, f"backward of a paddle.DataParallel at {user_line()}")
-        peers = [rank for rank in board.here(range(self.watch.world_size)) if rank != own]
-        try:
-            self.meets_for_backward = board.wait(own, peers, key, number, key, most_s=BACKWARD_S)
-        except Differs as other:
-            self._differs("backward of a paddle.DataParallel", other)
-        finally:
-            board.end(own)
 
     @contextmanager
     def _waits(self, name: str) -> Iterator[None]:
@@ -335,56 +269,6 @@ class Hooks:
         yield  # an error leaves the mark: it came out of a collective
         self.progress.waiting = outer
         self.progress.move()
-
-
-@dataclass(frozen=True)
-class Signature:
-    """A collective as one rank calls it.
-
-    Attributes:
-        ranks: those that take part.
-        key: of their group.
-        digest: of what has to be the same on all of them.
-        text: how it is shown.
-        root: the rank that gives to the others or takes from them, or None.
-        waits: whether the call returns when all is done.
-    """
-
-    ranks: tuple[int, ...]
-    key: int
-    digest: int
-    text: str
-    root: int | None
-    waits: bool
-
-
-def signature(name: str, args: tuple[Any, ...], named: dict[str, Any], world_size: int) -> Signature:
-    """Return what a call of a collective says of itself."""
-    group = named.get("group") or next((arg for arg in args if hasattr(arg, "ranks") and hasattr(arg, "id")), None)
-    ranks = tuple(group.ranks) if group is not None else tuple(range(world_size))
-    number = int(group.id) if group is not None else 0
-    own = [arg for arg in (*args, *named.values()) if isinstance(arg, paddle.Tensor)]
-    alike: tuple[Any, ...] = (name,)
-    text = name
-    if name in {"all_reduce", "broadcast", "reduce", "all_gather"} and own:
-        tensor = own[-1]
-        ops = [named.get("op"), *(arg for arg in args[1:2] if type(arg) is int)]
-        alike = (name, str(tensor.dtype), int(tensor.size), ops[-1] or 0)
-        text = f"{name} of {str(tensor.dtype).rpartition('.')[2]} {list(tensor.shape)}"
-    role = ROOTED.get(name) or GATHERED.get(name)
-    root = None
-    waits = bool(named.get("sync_op", True)) and not any(arg is False for arg in args[1:]) and not on_gpu()
-    if role:
-        root = int(named.get(role, next((arg for arg in args[1:] if type(arg) is int), 0)))
-        alike, text = (*alike[:3], root), f"{text} {'from' if role == 'src' else 'to'} rank {root}"
-        waits = waits and not any(key.endswith("_in_group") for key in named)
-    return Signature(ranks, digest_of(number, ranks), digest_of(*alike), text, root, waits)
-
-
-@functools.lru_cache(maxsize=1)
-def on_gpu() -> bool:
-    """Tell whether collectives are NCCL's: they are queued, and nobody waits in them."""
-    return bool(paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count())
 
 
 class _Batches:
