@@ -51,11 +51,10 @@ class Screen:
 
     def said(self, rank: int, line: str, error: bool) -> None:
         """Show a line that a rank printed, where it printed it."""
-        show = self.console.note if error else self.console.answer
         if self.all and self.request.world_size > 1:
-            show(f"[{rank}] {line}")
+            self.console.relay(f"[{rank}] {line}", error=error)
         elif rank == self.request.first or self.all:
-            show(line)
+            self.console.relay(line, error=error)
 
     def tell(self, event: Event) -> None:
         """Show an event."""

@@ -262,6 +262,18 @@ class Console:
         if not self.as_json:
             self._say(self.out, *parts)
 
+    def relay(self, line: str, *, error: bool = False) -> None:
+        """Print a line of another program's where that printed it: as ``answer`` and ``note`` do, twenty times as fast.
+
+        Only where nothing is live on the terminal.
+        """
+        if self.quiet if error else self.as_json:
+            return
+        console = self.err if error else self.out
+        with talking() if error else answering():
+            console.file.write(self._plain(console, line) + "\n")
+            console.file.flush()
+
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
         if self._part is not None:

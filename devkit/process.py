@@ -213,8 +213,7 @@ class Child:
         """
         self._await(timeout_s)
         status = self.process.wait()
-        for reader in self._readers:
-            reader.drain()
+        self.drain()
         self._close()
         for reader in self._readers:
             if reader.error is not None:
@@ -237,6 +236,11 @@ class Child:
                     raise subprocess.TimeoutExpired(self.argv, timeout_s or 0)
                 turn_s = TURN_S if deadline is None else min(TURN_S, max(deadline - time.monotonic(), 0))
 
+    def drain(self) -> None:
+        """Wait until all that it printed was taken, where it has ended."""
+        for reader in self._readers:
+            reader.drain()
+
     def end(self) -> None:
         """End it and all below it: cut the lifeline and wait for the supervisor's work."""
         self._cut()
@@ -246,8 +250,7 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for reader in self._readers:
-            reader.drain()
+        self.drain()
         self._close()
 
     def _cut(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import re
+import signal
 import threading
 import time
 from dataclasses import asdict
@@ -27,7 +28,7 @@ from devkit.launching.ranks import (
     interface_towards,
     rank_environment,
 )
-from devkit.launching.watch import PortTaken, Rank, watch
+from devkit.launching.watch import TICK_S, PortTaken, Rank, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from devkit.launching.request import LaunchRequest
     from devkit.runs import Run
 
+LEFT_S = 2.0
+"""How long what a failed rank left running has between SIGTERM and SIGKILL."""
 ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -227,6 +230,7 @@ def _attempt(
     lock, over = threading.Lock(), threading.Event()
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
+        stack.push(lambda kind, *_: _end_left_behind(list(ranks)) if kind else None)
         environ = common_variables(app, request, restart)
         made = Board.create(request.nproc, request.first) if request.nproc > 1 else None
         board = None
@@ -273,6 +277,28 @@ def _attempt(
             lenient=True,
             machines=request.nodes,
         )
+        for worker in ranks:  # its last words may still be in the pipe when its end is known
+            worker.child.drain()
+
+
+def _end_left_behind(workers: list[Worker]) -> None:
+    """End what ranks of a run that failed have started and left: each is a process group of its own."""
+    groups = [worker.child.process.pid for worker in workers]
+    for number, patience_s in ((signal.SIGTERM, LEFT_S), (signal.SIGKILL, 0.0)):
+        groups = [group for group in groups if _sent(group, number)]
+        deadline = time.monotonic() + patience_s
+        while groups and time.monotonic() < deadline:
+            time.sleep(TICK_S)
+            groups = [group for group in groups if _sent(group, 0)]
+
+
+def _sent(group: int, number: int) -> bool:
+    """Send a signal to a process group; return whether there is one."""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return False
+    return True
 
 
 def _marked(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import DeviceBug, Ended
+from devkit.launching.causes import cause
 from devkit.process import fate
 from devkit.supervisor import descendants
 
@@ -130,7 +131,7 @@ class Rank:
     def blame(self) -> tuple[int, float]:
         """Sort the cause before its consequences: who waits for another fails because the other did."""
         if self.refusal or self.finding:
-            order = 0
+            order = 1 if self.only_received else 0
         elif self.failure:
             order = 3 if self.failure.get("waiting") else 1
         elif self.status and self.status < 0:
@@ -138,6 +139,11 @@ class Rank:
         else:
             order = 2 if self.status else 4
         return order, min(self.signs, default=time.monotonic())
+
+    @property
+    def only_received(self) -> bool:
+        """Whether a guard found what came to it out of a collective: another rank's."""
+        return bool(self.finding and self.finding.get("passed_on")) and not self.refusal
 
     @property
     def gave_up(self) -> bool:
@@ -217,7 +223,9 @@ def watch(
             return
         signs = [sign for rank in ranks for sign in rank.signs]
         if signs:
-            grace = LOCATING_S if any(rank.suspect and not rank.finding for rank in ranks) else GRACE_S
+            unsure = any(rank.suspect and not rank.finding for rank in ranks)
+            unsure = unsure or all(rank.only_received for rank in ranks if rank.signs)
+            grace = LOCATING_S if unsure else GRACE_S
             if time.monotonic() - min(signs) > grace or all(rank.status is not None for rank in ranks):
                 raise verdict(ranks, machines)
             continue
@@ -465,15 +473,21 @@ def failure(rank: Rank) -> Exception:
     if rank.finding:
         return BadVerdict(f"rank {rank.number}: {rank.finding['what']}", rank.finding.get("why", ""), remedy)
     if rank.failure and rank.failure["event"] == "failed":
-        lines = rank.failure["traceback"].strip().splitlines()
-        via = rank.failure.get("via")
-        shown = [*lines[-TRACEBACK_LINES:], *([f"It led to {via}"] if via else [])]
-        return DevkitError(
-            f"rank {rank.number} failed in step {rank.step}: {rank.failure['what']}", "\n".join(shown), remedy
-        )
+        return _raised(rank, rank.failure, remedy)
     if rank.failure:
         return DeviceBug(f"rank {rank.number}: {rank.failure['what']}\n{rank.failure['traceback']}")
     return _died(rank, remedy)
+
+
+def _raised(rank: Rank, told: Event, remedy: str) -> DevkitError:
+    where = f"rank {rank.number} failed in step {rank.step}"
+    known = cause(_read(rank.log, 0), told["what"])
+    if known:
+        return DevkitError(f"{where}: {known.what}", f"{known.why}\nPaddle said: {told['what']}", *known.hints, remedy)
+    lines = told["traceback"].strip().splitlines()
+    via = told.get("via")
+    shown = [*lines[-TRACEBACK_LINES:], *([f"It led to {via}"] if via else [])]
+    return DevkitError(f"{where}: {told['what']}", "\n".join(shown), remedy)
 
 
 def _died(rank: Rank, remedy: str) -> Exception:

@@ -318,6 +318,7 @@ class Watch:
             layer=layer,
             tensor=found.tensor if found else ("loss" if bad is not None else named[-1][0]),
             line=line,
+            passed_on=self.world_size > 1 and not found and bad is None,
         )
 
     def _remedies(self, optimizer: Any, types: list[Any]) -> list[str]:

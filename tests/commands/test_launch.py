@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,8 @@ model = paddle.nn.Sequential(paddle.nn.Linear(8, 16), paddle.nn.ReLU(), paddle.n
 if many and kind != "no_parallel":
     model = paddle.DataParallel(model)
 optimizer = paddle.optimizer.AdamW(1e-2, parameters=model.parameters())
+if kind == "groups":
+    one, other = dist.new_group([0, 1]), dist.new_group([0, 1])
 
 
 def outer():
@@ -41,7 +45,14 @@ for step in range(8):
     x = paddle.to_tensor(np.random.randn(16, 8).astype("float32"))
     y = paddle.to_tensor(np.random.randint(0, 4, [16]))
     if step == 3 and rank == 1:
+        open("shown", "w").write(str(time.time()))
         if kind == "raises": outer()
+        if kind == "terminated": os.kill(os.getpid(), signal.SIGTERM); time.sleep(100)
+        if kind == "imports": import a_module_that_is_not_there
+        if kind == "disk": open("/dev/full", "w").write("state"); paddle.save(model.state_dict(), "/dev/full")
+        if kind == "recursion": (lambda f: f(f))(lambda f: f(f))
+        if kind == "label": y[0] = 9
+        if kind == "groups": dist.barrier(one)
         if kind == "killed": os.kill(os.getpid(), 9)
         if kind == "crashes": ctypes.string_at(0)
         if kind == "exits": sys.exit(3)
@@ -56,6 +67,11 @@ for step in range(8):
         if kind == "memory": np.zeros(10**15)
         if kind == "collective": dist.all_reduce(paddle.ones([7]))
         if kind == "changed": model._layers[0].weight.set_value(model._layers[0].weight + 1)
+    if kind == "groups" and step == 3 and rank == 0:
+        dist.barrier(other)
+    if kind == "rate" and step == 0:
+        open("shown", "w").write(str(time.time()))
+        optimizer.set_lr(0.0)
     if kind == "no_sync" and step % 2 == 0:
         with model.no_sync():
             paddle.nn.functional.cross_entropy(model(x), y).backward()
@@ -69,6 +85,8 @@ for step in range(8):
             model._layers(x)
 print("the last loss is", float(loss))
 """
+HANG_S = 4
+HANGS = {"sleeps", "loops", "stopped"}
 WITHIN_S = 25.0
 """Start, import and failure together: of those, importing Paddle on a busy machine is most."""
 
@@ -78,6 +96,14 @@ def script(tmp_path: Path) -> Path:
     path = tmp_path / "train.py"
     path.write_text(SCRIPT)
     return path
+
+
+def running(pid: int) -> bool:
+    """Tell whether a process runs, and is not dead and waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def left_behind(script: Path) -> list[str]:
@@ -118,6 +144,13 @@ FAULTS = {
     "shape": (1, "rank 1 failed in step 4: ValueError: (InvalidArgument) In operator matmul", "F.linear"),
     "nan": (4, "rank 1: step 4: the gradient of 0.weight is not finite", "The batch holds 1 nan of 128 values"),
     "memory": (1, "rank 1 failed in step 4: MemoryError: Unable to allocate", "np.zeros"),
+    "terminated": (1, "rank 1 was ended by SIGTERM in step 4", "train.py"),
+    "imports": (1, "rank 1 failed in step 4: ModuleNotFoundError: No module named 'a_module", "train.py"),
+    "disk": (1, "rank 1 failed in step 4: OSError: [Errno 28] No space left on device", "train.py"),
+    "recursion": (1, "rank 1 failed in step 4: RecursionError", "train.py"),
+    "label": (1, "rank 1 failed in step 4: ", "train.py"),
+    "groups": (4, "it calls barrier in group ", "All ranks of a group must call the same collectives"),
+    "rate": (4, "the learning rate is 0 since the first step", "5 steps have changed nothing"),
     "no_parallel": (4, "step 1: the parameters of rank 1 differ from the others'", "no gradients are exchanged"),
 }
 QUICK = {"raises", "changed", "collective"}
@@ -138,6 +171,26 @@ def test_the_rank_at_fault_is_named_and_none_is_left(kind: str, script: Path, de
     assert left_behind(script) == []
 
 
+@pytest.mark.bench
+def test_twenty_faults_are_named_within_five_seconds_of_showing(script: Path, devkit: Devkit) -> None:
+    late, wrong = {}, []
+    for kind in FAULTS:
+        (script.parent / "shown").unlink(missing_ok=True)
+        result = devkit("launch", "--nproc", "2", "--hang-timeout", str(HANG_S), "train.py", kind, cwd=script.parent)
+        ended = time.time()
+        try:
+            after = ended - float((script.parent / "shown").read_text())
+        except (OSError, ValueError):  # it is wrong from the start
+            after = 0.0
+        late[kind] = after - (HANG_S if kind in HANGS else 0.0)
+        named = FAULTS[kind][1] in result.err
+        print(f"{kind:12} {after:5.1f} s  {'named' if named else 'NOT NAMED'}: {FAULTS[kind][1]}")  # noqa: T201
+        wrong += [] if named else [result.err]
+    assert wrong == []
+    assert len(late) >= 20
+    assert {kind: seconds for kind, seconds in late.items() if seconds > 5} == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["healthy", "no_sync", "evaluates"])
 def test_healthy_ranks_raise_no_alarm(kind: str, script: Path, devkit: Devkit) -> None:
@@ -146,6 +199,42 @@ def test_healthy_ranks_raise_no_alarm(kind: str, script: Path, devkit: Devkit) -
     assert result.status == 0, result.err
     assert "nothing to look at" in result.err
     assert "the last loss is" in result.out
+
+
+def test_what_a_failed_rank_left_running_is_ended_and_what_a_good_one_left_is_not(
+    tmp_path: Path, devkit: Devkit
+) -> None:
+    (tmp_path / "leaves.py").write_text(
+        "import os, subprocess, sys\n"
+        "left = subprocess.Popen(['sleep', '120'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+        "open(sys.argv[1], 'w').write(str(left.pid))\n"
+        "if sys.argv[1] == 'failed': raise OSError('the disk is gone')\n"
+    )
+
+    def left(kind: str) -> int:
+        devkit("launch", "--no-guard", "leaves.py", kind, cwd=tmp_path)
+        return int((tmp_path / kind).read_text())
+
+    failed, good = left("failed"), left("good")
+    try:
+        assert not running(failed)
+        assert running(good)
+    finally:
+        os.kill(good, signal.SIGKILL)
+
+
+def test_a_script_that_prints_much_is_shown_line_by_line_as_it_is(tmp_path: Path, devkit: Devkit) -> None:
+    (tmp_path / "prints.py").write_text(
+        "import sys\nfor i in range(20000): print('[bold]step', i, '\\tloss')\nprint('x' * 3000000)\n"
+        "sys.stderr.write('a warning\\n')\n"
+    )
+    result = devkit("launch", "--no-guard", "prints.py", cwd=tmp_path)
+
+    lines = result.out.splitlines()
+    assert result.status == 0, result.err
+    assert lines[:20000] == [f"[bold]step {number} \tloss" for number in range(20000)]
+    assert "".join(lines[20000:]) == "x" * 3000000
+    assert "a warning" in result.err
 
 
 def test_one_process_is_guarded_and_its_curve_kept(script: Path, devkit: Devkit) -> None:

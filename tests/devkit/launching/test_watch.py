@@ -249,6 +249,16 @@ def test_a_guards_finding_ends_the_run_as_a_bad_verdict(ranks: list[Rank]) -> No
     assert error.what == "rank 0: step 7: the loss is nan"
 
 
+def test_a_rank_whose_gradient_came_from_another_is_not_blamed_though_it_spoke_first(ranks: list[Rank]) -> None:
+    finding = {"event": "guard", "verdict": "stop", "why": "", "step": 4}
+    now = time.monotonic()
+    received = {**finding, "what": "step 4: the gradient of w is not finite", "at": now, "passed_on": True}
+    made = {**finding, "what": "step 4: the loss is nan", "at": now + 0.5}
+    error = outcome(ranks[:2], (0, received), (0, Ended(4)), (1, made), (1, Ended(4)))
+
+    assert error.args[0].startswith("rank 1: step 4: the loss is nan")
+
+
 def test_what_imports_or_writes_files_has_a_time_of_its_own(ranks: list[Rank]) -> None:
     for rank in ranks:
         rank.moved = 0.0

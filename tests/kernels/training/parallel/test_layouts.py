@@ -41,16 +41,19 @@ FOUR: list[dict[str, Any]] = [
     {"engine": "auto"},
 ]
 SHAPES: list[dict[str, Any]] = [{}, {"kv_heads": 4}, {"layers": 4}, {"kv_heads": 1}]
-CONTROLS = [
-    ("a row product is not summed", {"mp": 2}),
-    ("a column product's gradient is not summed", {"mp": 2}),
-    ("shared heads are not summed", {"mp": 2, "kv_heads": 1}),
-    ("norms are not summed", {"mp": 2, "sequence_parallel": True}),
-    ("a stage gets other numbers", {"pp": 2}),
-    ("the tied embedding is not summed", {"pp": 2}),
-    ("parts of attention are not merged", {"sep": 2}),
-    ("keys come back without their gradient", {"sep": 2}),
-    ("data ranks do not talk", {}),
+CONTROLS: list[tuple[str, str, dict[str, Any]]] = [
+    ("mp", "a row product is not summed", {"mp": 2}),
+    ("mp", "a column product's gradient is not summed", {"mp": 2}),
+    ("mp", "shared heads are not summed", {"mp": 2, "kv_heads": 1}),
+    ("mp", "norms are not summed", {"mp": 2, "sequence_parallel": True}),
+    ("pp", "a stage gets other numbers", {"pp": 2}),
+    ("pp", "the tied embedding is not summed", {"pp": 2}),
+    ("sep", "parts of attention are not merged", {"sep": 2}),
+    ("sep", "keys come back without their gradient", {"sep": 2}),
+    ("dp", "data ranks do not talk", {}),
+    ("stage", "a gathered parameter is corrupted", {"stage": 1}),
+    ("stage", "a gathered parameter is corrupted", {"stage": 3}),
+    ("engine", "data ranks of the engine see the same rows", {"engine": "auto"}),
 ]
 
 
@@ -148,6 +151,11 @@ def test_every_layout_that_a_run_can_have_loses_as_one_process(start_ranks: Star
     assert ranks.wait(500) == [0] * count, "".join(ranks.said(rank) for rank in range(count))
 
     off = [apart(curve, alone(one, {"layers": 4})) for curve in ranks.curves()]
+    tables = [ranks.events(rank, "memory") for rank in range(count)]
+    for run, (request, each) in enumerate(zip(requests, off, strict=True)):
+        words = " ".join(f"{name} {value}" for name, value in request.items() if name != "layers")
+        memory = max((table[run]["measured_mib"], table[run]["predicted_mib"]) for table in tables)
+        print(f"{words:60} {each:.1e} apart, {memory[0]:.3f} MiB of {memory[1]:.3f}")  # noqa: T201 - the table
     print(f"{len(off)} layouts of {count} ranks: at most {max(off):.1e} from one process")  # noqa: T201 - the count
     assert [request for request, each in zip(requests, off, strict=True) if not each < TOLERANCE] == []
     is_as_planned(ranks, count, len(requests))
@@ -184,9 +192,10 @@ def test_one_process_goes_on_from_every_layout(start_ranks: StartRanks, one: Ran
 
 
 def test_the_comparison_sees_each_link_that_is_cut(start_ranks: StartRanks, one: Ranks) -> None:
-    requests = [{"steps": 3, "cut": cut, **request} for cut, request in CONTROLS]
+    assert {axis for axis, *_ in CONTROLS} == {"dp", "mp", "pp", "sep", "stage", "engine"}
+    requests = [{"steps": 3, "cut": cut, **request} for _, cut, request in CONTROLS]
     ranks = start_ranks(2, *requests)
     assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
 
-    for (cut, request), curve in zip(CONTROLS, ranks.curves(), strict=True):
+    for (_, cut, request), curve in zip(CONTROLS, ranks.curves(), strict=True):
         assert apart(curve, alone(one, request)[:3]) > TOLERANCE, cut

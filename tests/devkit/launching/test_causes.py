@@ -1,0 +1,33 @@
+"""Paddle's exceptions that name a consequence, and the cause that it printed before."""
+
+from __future__ import annotations
+
+from devkit.launching.causes import cause
+
+QUEUE = "SystemError: (Fatal) Blocking queue is killed because the data reader raises an exception."
+BUS = (
+    "ERROR: Unexpected BUS error encountered in DataLoader worker. This might be caused by insufficient shared memory "
+    "(shm), please check whether use_shared_memory is set\n"
+)
+ENDED = "[ WARNING] dataloader_iter.py:733 - DataLoader 2 workers exit unexpectedly, pids: 18011, 18015\n"
+
+
+def test_a_worker_without_shared_memory_is_the_cause_of_a_queue_that_was_killed() -> None:
+    known = cause(BUS + ENDED, QUEUE)
+
+    assert known
+    assert "no room in shared memory" in known.what
+    assert "Workers hand batches over in" in known.why
+    assert any("--shm-size" in hint for hint in known.hints)
+
+
+def test_workers_that_were_killed_are_named_by_their_pids() -> None:
+    known = cause(ENDED, QUEUE)
+
+    assert known
+    assert "pids 18011, 18015" in known.what
+
+
+def test_an_error_of_its_own_has_no_other_cause() -> None:
+    assert cause(BUS, "ValueError: wrong") is None
+    assert cause("", QUEUE) is None
