@@ -6,6 +6,7 @@ Ours are [in, out] and fused, theirs [out, in] and apart; no number changes.
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Iterator
@@ -145,7 +146,7 @@ def shape_of(folder: Path) -> Shape:
         )
     except OSError as error:
         raise Refusal(f"{folder} holds no model", f"{CONFIG}: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Refusal(f"{folder / CONFIG} cannot be read", f"{type(error).__name__}: {error}.") from error
 
 
@@ -158,21 +159,22 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        files = [SINGLE]
-        if (folder / INDEX).exists():
-            files = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
         self._places: dict[str, tuple[Path, int, dict[str, Any]]] = {}
-        for name in files:
-            path = folder / name
-            try:
+        path = folder / INDEX
+        try:
+            files = [SINGLE]
+            if path.exists():
+                files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+            for name in files:
+                path = folder / name
                 with path.open("rb") as file:
                     length = int.from_bytes(file.read(8), "little")
                     header = json.loads(file.read(length))
-            except (OSError, ValueError, OverflowError, MemoryError) as error:
-                raise Refusal(f"the weights {path} cannot be read", f"{error}.") from error
-            for key, entry in header.items():
-                if key != "__metadata__":
-                    self._places[key] = (path, 8 + length, entry)
+                for key, entry in header.items():
+                    if key != "__metadata__":
+                        self._places[key] = (path, 8 + length, _entry(entry))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+            raise Refusal(f"the weights {path} cannot be read", f"{type(error).__name__}: {error}.") from error
 
     def names(self) -> list[str]:
         """Return the names of its tensors."""
@@ -198,10 +200,23 @@ class Folder:
         kinds = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
         if entry["dtype"] not in kinds:
             raise Refusal(f"{name} is of type {entry['dtype']}", f"Known are {', '.join(kinds)}.")
-        values = np.frombuffer(data, dtype=kinds[entry["dtype"]])
+        kind = np.dtype(kinds[entry["dtype"]])
+        if math.prod(entry["shape"]) * kind.itemsize != len(data):
+            raise Refusal(f"{path} is damaged", f"{name} of {entry['shape']} is not whole in {len(data)} bytes.")
+        values = np.frombuffer(data, dtype=kind)
         if entry["dtype"] == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32).reshape(entry["shape"])
+
+
+def _entry(entry: Any) -> dict[str, Any]:
+    """Return what a header says of a tensor.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    first, end = map(int, entry["data_offsets"])
+    return {"dtype": str(entry["dtype"]), "shape": list(map(int, entry["shape"])), "data_offsets": [first, end]}
 
 
 def write(folder: Path, shape: Shape, dtype: str, tensors: Iterator[tuple[str, np.ndarray]]) -> list[Path]:

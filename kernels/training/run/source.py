@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
+from ...protocol import Refusal
 from ..models import huggingface
 from ..models.parameters import ADAPTERS, Shape
 from ..options import read_manifest, shape_in
@@ -23,8 +24,17 @@ def open_source(path: Path) -> Source:
         Refusal: there is no model, or it is damaged.
     """
     if not (path / "manifest.json").exists():
-        folder = huggingface.Folder(path)
-        return lambda name: huggingface.join(name, folder.tensor)
+        folder, params = huggingface.Folder(path), huggingface.shape_of(path).all_parameters()
+
+        def read(name: str) -> np.ndarray:
+            value = huggingface.join(name, folder.tensor)
+            if value.shape != params[name].shape:
+                theirs = ", ".join(huggingface.theirs(name))
+                what = f"{name} has the shape {list(value.shape)} in {path}, where {list(params[name].shape)} is wanted"
+                raise Refusal(what, f"{huggingface.CONFIG} and the tensors ({theirs}) are of different models.")
+            return value
+
+        return read
     from . import checkpoint
 
     manifest = checkpoint.read(path)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from devkit.kernels.protocol import Refusal
 from devkit.kernels.training.models import huggingface
 from devkit.kernels.training.models.initial import initial
 from devkit.kernels.training.models.parameters import Shape
+from devkit.kernels.training.run.source import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,54 @@ def test_broken_folders_are_refused_by_name(tmp_path: Path) -> None:
         huggingface.shape_of(tmp_path / "model")
     with pytest.raises(Refusal, match="holds no model"):
         huggingface.shape_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("model.safetensors.index.json", "{"),
+        ("model.safetensors.index.json", '{"weight_map": []}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 3}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "gone.safetensors"}}'),
+        ("config.json", "[]"),
+        ("config.json", '{"model_type": "qwen2", "hidden_size": "64"}'),
+    ],
+)
+def test_an_index_or_a_configuration_that_is_not_one_is_refused(tmp_path: Path, file: str, text: str) -> None:
+    write(tmp_path / "model", TIED)
+    (tmp_path / "model" / file).write_text(text)
+
+    with pytest.raises(Refusal, match="cannot be read"):
+        open_source(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ([], "cannot be read"),
+        ({"embed": 7}, "cannot be read"),
+        ({"embed": {"dtype": "F32", "shape": [2, 2]}}, "cannot be read"),
+        ({"embed": {"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}}, "is not whole"),
+        ({"embed": {"dtype": "I8", "shape": [16], "data_offsets": [0, 16]}}, "is of type I8"),
+    ],
+)
+def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path: Path, entry: Any, why: str) -> None:
+    header = json.dumps(entry).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+
+    with pytest.raises(Refusal) as refused:
+        huggingface.Folder(tmp_path).tensor("embed")
+    assert why in f"{refused.value.what} {refused.value.why}"
+
+
+def test_a_tensor_of_another_shape_than_the_configuration_says_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "model", TIED)
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] * 2}))
+    source = open_source(tmp_path / "model")
+
+    with pytest.raises(Refusal, match=r"embedding\.weight has the shape"):
+        source("embedding.weight")
 
 
 def test_first_values_are_of_their_kind() -> None:
