@@ -14,23 +14,29 @@ if TYPE_CHECKING:
 
     from tests.kernels.training.conftest import StartRanks
 
-TWO: dict[str, dict[str, Any]] = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "dp": {},
-    "stage 3": {"stage": 3, "recompute": True},
-    "mp": {"mp": 2},
-    "sequence parallel": {"mp": 2, "sequence_parallel": True},
+    "again": {},
     "pp": {"pp": 2, "accumulate": 2},
-    "sep": {"sep": 2},
+    "sequence parallel": {"mp": 2, "sequence_parallel": True},
     "auto": {"engine": "auto", "mp": 2},
 }
-CUT: dict[str, tuple[str, dict[str, Any], tuple[str, str], str]] = {
-    "a row product is not summed": ("mp", {"mp": 2}, ("output of ranks of one run", "embedding"), ""),
-    "a stage gets other numbers": ("pp", {"pp": 2, "accumulate": 2}, ("output", "layers.1.attention_norm"), ""),
-    "parts of attention are not merged": ("sep", {"sep": 2}, ("output", "layers.0.attention.out"), ""),
-    "a gathered parameter is corrupted": ("stage 3", {"stage": 3, "recompute": True}, ("output", "layers.0"), ""),
-    "a sum over ranks is off": ("dp", {}, ("weight gradient", "layers."), "all_reduce of data"),
+MORE: dict[str, dict[str, Any]] = {
+    "stage 3": {"stage": 3, "recompute": True},
+    "mp": {"mp": 2},
+    "sep": {"sep": 2},
+    "adapters": {"lora": 4, "stage": 2},
+}
+FAULTS: dict[str, tuple[str, tuple[str, str], str]] = {
+    "a stage gets other numbers": ("pp", ("output", "layers.1.attention_norm"), "recv of stages 0 and 1"),
+    "a sum over ranks is off": ("dp", ("weight gradient", "layers."), "all_reduce of data"),
 }
 """By the fault: the layout, what it is told to differ in first, and the collective at fault."""
+MORE_FAULTS: dict[str, tuple[str, tuple[str, str], str]] = {
+    "a row product is not summed": ("mp", ("output of ranks of one run", "embedding"), "all_reduce of mp"),
+    "parts of attention are not merged": ("sep", ("output", "layers.0.attention.out"), ""),
+    "a gathered parameter is corrupted": ("stage 3", ("output", "layers.0"), ""),
+}
 
 
 @dataclass(frozen=True)
@@ -41,55 +47,82 @@ class Entry:
     id: str = "7f3a"
 
 
-@pytest.fixture(scope="module")
-def traces(start_ranks: StartRanks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
-    root = tmp_path_factory.mktemp("traces")
+Runs = dict[str, Trace]
+
+
+def runs(start_ranks: StartRanks, root: Path, layouts: dict[str, dict[str, Any]], faults: dict[str, Any]) -> Runs:
+    """Trace two steps of one process (with adapters too, if a layout has them), of each layout and of each fault."""
 
     def asked(name: str, request: dict[str, Any]) -> dict[str, Any]:
         return {"steps": 2, "trace": "1-2", "traces": str(root / name / "trace"), **request}
 
-    one = start_ranks(1, asked("one", {}))
+    alone = {"one": {}, **({"one with adapters": {"lora": 4}} if "adapters" in layouts else {})}
+    one = start_ranks(1, *(asked(name, request) for name, request in alone.items()))
     two = start_ranks(
         2,
-        *(asked(name, request) for name, request in TWO.items()),
-        asked("again", {}),
-        *({**asked(cut, request), "cut": cut} for cut, (_, request, *_) in CUT.items()),
+        *(asked(name, request) for name, request in layouts.items()),
+        *({**asked(fault, layouts[layout]), "cut": fault} for fault, (layout, *_) in faults.items()),
     )
     assert one.wait() == [0], one.said(0)
     assert two.wait() == [0, 0], two.said(0) + two.said(1)
-    names = ["one", *TWO, "again", *CUT]
+    names = [*alone, *layouts, *faults]
     return {name: read(Entry(root / name)) for name in names}  # type: ignore[arg-type]  # of a run it wants the folder
 
 
-@pytest.mark.parametrize("name", TWO)
-def test_every_layout_makes_what_one_process_makes_to_rounding(name: str, traces: dict[str, Trace]) -> None:
-    traced = compare(traces["one"], traces[name])
+@pytest.fixture(scope="module")
+def traces(start_ranks: StartRanks, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return runs(start_ranks, tmp_path_factory.mktemp("traces"), LAYOUTS, FAULTS)
 
-    assert [each for each in traced.differences if not each.rounding] == []
+
+@pytest.fixture(scope="module")
+def more(start_ranks: StartRanks, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return runs(start_ranks, tmp_path_factory.mktemp("more"), MORE, MORE_FAULTS)
+
+
+def is_rounding(one: Trace, other: Trace, trained: int) -> None:
+    traced = compare(one, other)
+    assert [found for found in traced.differences if not found.rounding] == []
     assert traced.steps == [1, 2]
     assert not traced.collectives
     assert traced.compared["output"] == traced.compared["gradient"] == 2 * 21
-    assert traced.compared["weight gradient"] == traced.compared["updated"] == 2 * 16
+    assert traced.compared["weight gradient"] == traced.compared["updated"] == 2 * trained
 
 
-def test_the_same_layout_is_the_same_bit_for_bit_with_its_collectives(traces: dict[str, Trace]) -> None:
+def is_named(traces: Runs, fault: str, layout: str, first: tuple[str, str], collective: str) -> None:
+    traced = compare(traces[layout], traces[fault])
+    layer, found = (traced.first(collective=each, beyond=True) for each in (False, True))
+    assert layer
+    assert (layer.kind, layer.step) == (first[0], 1)
+    assert layer.name.startswith(first[1])
+    assert bool(found) == bool(collective)
+    assert not found or found.name.startswith(collective)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_makes_what_one_process_makes_to_rounding(name: str, traces: Runs) -> None:
+    is_rounding(traces["one"], traces[name], 16)
+
+
+def test_the_same_layout_is_the_same_bit_for_bit_with_its_collectives(traces: Runs) -> None:
     traced = compare(traces["dp"], traces["again"])
 
     assert traced.differences == []
     assert traced.compared["collective"] > 0
 
 
-@pytest.mark.parametrize("cut", CUT)
-def test_the_layer_and_the_collective_where_a_fault_was_put_in_are_named(cut: str, traces: dict[str, Trace]) -> None:
-    alike, _, (kind, name), collective = CUT[cut]
-    traced = compare(traces[alike], traces[cut])
-    layer, found = (traced.first(collective=each, beyond=True) for each in (False, True))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_layer_and_the_collective_where_a_fault_was_put_in_are_named(fault: str, traces: Runs) -> None:
+    is_named(traces, fault, *FAULTS[fault])
 
-    assert layer
-    assert (layer.kind, layer.step) == (kind, 1)
-    assert layer.name.startswith(name)
-    assert not traced.rounding
-    assert bool(found) == bool(collective)
-    if found:
-        assert found.name.startswith(collective)
-        assert found.same_input
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_further_layouts_make_what_one_process_makes(name: str, more: Runs) -> None:
+    adapters = name == "adapters"
+    is_rounding(more["one with adapters" if adapters else "one"], more[name], 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", MORE_FAULTS)
+def test_further_faults_are_named(fault: str, more: Runs) -> None:
+    is_named(more, fault, *MORE_FAULTS[fault])
