@@ -266,6 +266,12 @@ class Child:
             self.log.close()
 
 
+def own_python() -> str:
+    """Return the Python that runs devkit; by the process itself where its path is gone, or is another user's alone."""
+    this = Path("/proc/self/exe")
+    return str(this) if this.exists() and not os.access(sys.executable, os.X_OK) else sys.executable
+
+
 class Runner:
     """Starts programs for a command, and knows which still run."""
 
@@ -312,7 +318,7 @@ class Runner:
         self.console.command(argv)
         lifeline_read, lifeline_write = os.pipe()
         flags = ["--end-rest"] if ends_rest else []
-        supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), *flags, str(lifeline_read), str(grace_s)]
+        supervised = [own_python(), "-I", "-S", str(SUPERVISOR), *flags, str(lifeline_read), str(grace_s)]
         opened = None
         try:
             opened = Log(log) if log else None

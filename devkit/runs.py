@@ -7,7 +7,6 @@ import datetime as dt
 import json
 import os
 import re
-import secrets
 import shutil
 import sys
 import tempfile
@@ -242,9 +241,9 @@ class RunStore:
         from devkit.fingerprint import git_state, host_fingerprint
 
         now = dt.datetime.now(dt.timezone.utc)
-        run_id = secrets.token_hex(2)
+        run_id = os.urandom(2).hex()
         while any(self.root.glob(f"*-{run_id}")):
-            run_id = secrets.token_hex(3)
+            run_id = os.urandom(3).hex()
         slug = re.sub(r"[^a-z0-9]+", "-", command.lower()).strip("-")
         record = {
             "id": run_id,

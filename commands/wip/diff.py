@@ -12,7 +12,8 @@ import typer
 from devkit.commands._cli.options import Json
 from devkit.commands.wip._options import Entry
 from devkit.git.session import open_session
-from devkit.git.wip import find, tree_of
+from devkit.git.wip import tree_of
+from devkit.pr.wip import look_up
 
 
 def command(
@@ -25,7 +26,7 @@ def command(
     app = ctx.obj
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
-        entry = find(session.git, state, number)
+        entry = look_up(session, state, number)
         tree = tree_of(session.git, state, entry, staged=staged)
         words = ["diff", "--no-ext-diff", *(["--stat"] if stat else []), entry.base, tree, "--"]
         if as_json:

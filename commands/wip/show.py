@@ -13,7 +13,7 @@ from devkit.commands._cli.options import Json
 from devkit.commands.wip._options import Entry
 from devkit.console import Cell, Column
 from devkit.git.session import open_session
-from devkit.git.wip import find
+from devkit.pr.wip import look_up
 from devkit.text import ago
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def command(ctx: typer.Context, number: Entry = 0, as_json: Json = False) -> None:
     console = ctx.obj.console
     with open_session(ctx.obj, changes=False) as session:
-        entry = find(session.git, session.state(status=False), number)
+        state = session.state(status=False)
+        entry = look_up(session, state, number)
+        here = entry.ref in state.refs
     if as_json:
         console.json(
             {
@@ -40,7 +42,9 @@ def command(ctx: typer.Context, number: Entry = 0, as_json: Json = False) -> Non
     console.answer_parts((f"wip {entry.number}  ", "type"), (entry.message or str(entry), "strong"))
     console.answer(f"  {entry} · on {where} at {entry.base[:10]} · {ago(entry.time)}")
     console.table([Column("state"), Column("file")], [(Cell(_what(item), "dim"), item.path) for item in entry.items])
-    console.next(f"devkit wip diff {entry.number}", f"devkit wip restore --from {entry.number}")
+    console.next(
+        f"devkit wip diff {entry.number}", f"devkit wip restore --from {entry.number}" if here else "devkit undo --list"
+    )
 
 
 def _what(item: Item) -> str:

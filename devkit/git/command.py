@@ -47,9 +47,10 @@ _PROGRESS = re.compile(
 )
 _OWN_WORDS = re.compile(
     r"^(From|To) |^ [-*+!=t ] |^   [0-9a-f]+\.\.|^(fatal|error|hint):|^Everything up-to-date|^branch '.*' set up"
-    r"|^\s*$|^remote:\s*$"
+    r"|^Please make sure you have the correct access|^and the repository exists\.$|^\s*$|^remote:\s*$"
 )
 _LOCK = re.compile(r"Unable to create '(.+\.lock)': File exists|could not lock config file (.+): File exists")
+_LFS = re.compile(r"git-lfs.*not found|'lfs' is not a git command")
 _HELPER = re.compile(r"(ext|fd)::", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^/|/$|\.$|^@$|(^|/)\.|\.lock(/|$)")
@@ -125,6 +126,7 @@ class GitFailed(DevkitError):
             f"git {name} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
             *(Hint.of("rm", "--", lock, purpose="when no other git works here") for lock in _locks(answer.said)),
+            *([Hint("apt install git-lfs", "large files need it")] if _LFS.search(answer.said) else []),
         )
         self.answer = answer
 
@@ -207,6 +209,14 @@ def environment(base: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+_UNHEEDED: dict[str, str] = {}
+
+
+def unheeded() -> dict[str, str]:
+    """Return the variables that would have turned git to another repository, which devkit does not heed."""
+    return dict(_UNHEEDED)
+
+
 @dataclass
 class Git:
     """git in one directory.
@@ -229,7 +239,7 @@ class Git:
 
     def __post_init__(self) -> None:
         for name in os.environ.keys() - without_redirection(os.environ).keys():
-            del os.environ[name]  # GitPython reads them from the process
+            _UNHEEDED[name] = os.environ.pop(name)  # GitPython reads them from the process
         self.program = find_program("git")
         self.env = environment(self.app.child_environment())
 

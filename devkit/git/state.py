@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
-from devkit.git.command import lines_of
+from devkit.errors import DevkitError, Hint
+from devkit.git.command import lines_of, unheeded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ NO_VALUE = "true"  # what a key without a value means
 REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
 PICKS = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
 NOT_HERE = "ref: refs/heads/.invalid"  # in HEAD, where refs are in a table
+_TRUST = re.compile(r"(git config --global --add safe\.directory .+)")
 # The file or folder in a checkout's git directory that says what is going on, and what to type.
 OPERATIONS = {
     "rebase-merge": "rebase",
@@ -217,10 +219,8 @@ def find_place(git: Git) -> CloneDirs:
         "--show-cdup",
     )
     answer = git.ask("rev-parse", *words)
-    if answer.status and "not a git repository" in answer.complaint:
-        raise DevkitError(f"there is no clone at {git.directory}", answer.complaint, "git clone URL")
     if answer.status:
-        raise DevkitError(f"git cannot work at {git.directory}", answer.complaint, "git status   once that is mended")
+        raise not_usable(git.directory, answer.complaint)
     lines = os.fsdecode(answer.stdout).split("\n")
     base = git.directory
     if len(lines) < len(words) or not {lines[2], lines[5]} <= {"true", "false"}:
@@ -238,6 +238,20 @@ def find_place(git: Git) -> CloneDirs:
         if table
         else frozenset(),
     )
+
+
+def not_usable(directory: Path, complaint: str) -> DevkitError:
+    """Return the error for a folder where git finds no clone, or not one that it may read."""
+    trust = _TRUST.search(complaint)
+    if trust:
+        return DevkitError(f"git does not trust {directory}", complaint, Hint(trust[1]))
+    if "not a git repository" not in complaint:
+        return DevkitError(f"git cannot work at {directory}", complaint, "git status   once that is mended")
+    elsewhere = unheeded().get("GIT_WORK_TREE") or unheeded().get("GIT_DIR", "").removesuffix(".git")
+    if elsewhere:
+        why = f"{complaint}\nGIT_DIR and GIT_WORK_TREE are not heeded: devkit works where it is started."
+        return DevkitError(f"there is no clone at {directory}", why, Hint.of("cd", "--", elsewhere))
+    return DevkitError(f"there is no clone at {directory}", complaint, "git clone URL")
 
 
 def again(git: Git, place: CloneDirs) -> CloneDirs:

@@ -7,6 +7,7 @@ is there now; where a merge would conflict, nothing is changed and the entry sta
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint
+from devkit.git import journal, snapshot
 from devkit.git.blobs import Blobs, write_commit
 from devkit.git.checkout_files import remove_empty
 from devkit.git.command import line
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from devkit.git.command import Git, Line
     from devkit.git.operation import RunningChange
+    from devkit.git.session import Session
     from devkit.git.state import State
 
 VERSION = 1
@@ -95,6 +98,18 @@ def find(git: Git, state: State, number: int = 0) -> Wip:
         what = f"no entry {number}" if number else "nothing put aside here"
         raise DevkitError(f"there is {what}", "", "devkit wip list" if found else "devkit wip save")
     return chosen[0]
+
+
+def find_dropped(session: Session, state: State, number: int) -> Wip | None:
+    """Return the entry of this number that was dropped last, while an undo still has it, or None."""
+    name = f"{NAMESPACE}{number}"
+    for run in journal.entries(session.place):
+        if run.command == "wip drop":
+            with contextlib.suppress(DevkitError):  # the run's snapshot is gone
+                oid = snapshot.load(session.git, run, state).refs.get(name, "")
+                if oid and _has_document(session.git, oid):
+                    return _load(session.git, name, oid)
+    return None
 
 
 def _has_document(git: Git, oid: str) -> bool:

@@ -55,6 +55,13 @@ def branch_named(state: State, which: str) -> str:
     )
 
 
+def ways_out(operation: str) -> list[str]:
+    """Return the lines that end what is in progress: a bisect is not gone on with by devkit."""
+    if operation == "bisect":
+        return ["devkit pr abort   ends it, as git bisect reset does"]
+    return ["devkit pr continue", "devkit pr abort"]
+
+
 def check_idle(state: State) -> None:
     """Refuse where a rebase, merge or the like is in progress.
 
@@ -63,8 +70,5 @@ def check_idle(state: State) -> None:
     """
     if state.place.operation:
         raise DevkitError(
-            f"a {state.place.operation} is in progress in this checkout",
-            "",
-            "devkit pr continue",
-            "devkit pr abort",
+            f"a {state.place.operation} is in progress in this checkout", "", *ways_out(state.place.operation)
         )

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
-from devkit.git.command import GitFailed, Line, line, lines_of
+from devkit.git.command import Answer, GitFailed, Line, line, lines_of
 from devkit.git.roles import BASE, KEPT, base_of, roles
 from devkit.git.state import read_status
 from devkit.pr.arrival import arrive, tip_of
 from devkit.pr.base import nearest_base, with_default_branch
+from devkit.pr.branches import ways_out
 from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.summary import summarize
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
@@ -316,14 +317,14 @@ def _execute(
 
     title = f"checking out {arrival.branch}" if each.slow else ""
     answer = changing.run(each, check=False, title=title, meanwhile=go_on if beside else None)
-    if answer.status and not _hook_failed(changing.session, each, arrival):
+    if answer.status and not _hook_failed(changing.session, each, arrival, answer):
         raise GitFailed(each.words, answer)
     if not beside:
         go_on()
     return found[0]
 
 
-def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
+def _hook_failed(session: Session, each: Line, arrival: Arrival, answer: Answer) -> bool:
     """Tell whether a switch was made although git says that it failed: a post-checkout hook's status is its own."""
     if "switch" not in each.words and "worktree" not in each.words:
         return False
@@ -334,6 +335,9 @@ def _hook_failed(session: Session, each: Line, arrival: Arrival) -> bool:
     if head is None or os.fsdecode(head.stdout).strip() != tip_of(arrival):
         return False
     session.app.console.look("the repository's post-checkout hook failed; the checkout itself is whole")
+    for said in answer.complaint.splitlines():
+        if not said.startswith(("Switched to", "Preparing worktree", "HEAD is now at")):
+            session.app.console.note(f"    {said}", "dim")
     return True
 
 
@@ -351,8 +355,7 @@ def _can_switch(state: State, options: FetchOptions) -> None:
             f"a {state.place.operation} is in progress in this checkout",
             "Its state would be lost by a switch.",
             f"devkit pr fetch {number} --worktree",
-            "devkit pr continue",
-            "devkit pr abort",
+            *ways_out(state.place.operation),
         )
 
 

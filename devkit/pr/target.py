@@ -95,7 +95,7 @@ def target_of(session: Session, state: State, branch: str, remote: str = "", nam
         chosen = known_remote(state, remote) if remote else fork_remote(state, config, base.base, branch)
         target = Target(chosen, branch_name(name) if name else branch)
     elif before:
-        target = before
+        target = _still_meant(state, branch, before)
     elif request:
         target = request_target(session, state, branch, request)
     else:
@@ -108,6 +108,24 @@ def target_of(session: Session, state: State, branch: str, remote: str = "", nam
             "devkit pr sync   keeps the fork's equal to it",
         )
     return target
+
+
+def _still_meant(state: State, branch: str, before: Target) -> Target:
+    """Return where a branch was pushed the last time, unless its settings name another remote.
+
+    Raises:
+        UnclearTarget: they do.
+    """
+    own = state.setting(f"branch.{branch}.pushremote")
+    if own not in state.remotes or own == before.remote:
+        return before
+    other = Target(own, before.name)
+    raise UnclearTarget(
+        f"it is not clear whether {branch} goes to {before} or {other}",
+        f"It was pushed to {before} the last time, and branch.{branch}.pushRemote is {own}.",
+        branch,
+        [before, other],
+    )
 
 
 def pushes_elsewhere(session: Session, state: State, target: Target) -> bool:

@@ -40,6 +40,20 @@ def inside(session: Session, state: State, paths: Sequence[str], start: Path) ->
     return found
 
 
+def look_up(session: Session, state: State, number: int) -> wip_entry.Wip:
+    """Return the entry of this number, or the newest; one that was dropped is still shown, and that it was is said.
+
+    Raises:
+        DevkitError: there is none, and none was dropped that an undo still has.
+    """
+    if number and f"{wip_entry.NAMESPACE}{number}" not in state.refs:
+        dropped = wip.find_dropped(session, state, number)
+        if dropped:
+            session.app.console.look(f"entry {number} was dropped; while this is kept, devkit undo brings it back")
+            return dropped
+    return wip.find(session.git, state, number)
+
+
 @dataclass(frozen=True)
 class SavePlan:
     """Work that will be put aside, and what it will be called."""

@@ -16,7 +16,7 @@ import pytest
 
 from devkit.console import Console
 from devkit.errors import DevkitError
-from devkit.process import Runner, TimedOut, fate, find_program, shown
+from devkit.process import Runner, TimedOut, fate, find_program, own_python, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,3 +269,10 @@ def test_many_threads_may_run_programs_at_once(runner: Runner) -> None:
         thread.join(LIMIT_S)
     assert answers == {number: f"{number}\n".encode() for number in range(12)}
     assert runner.children == []
+
+
+def test_a_python_that_cannot_be_started_by_its_path_is_started_by_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert own_python() == "/proc/self/exe"
+    done = subprocess.run([own_python(), "-I", "-S", "-c", "print(1)"], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

@@ -381,3 +381,34 @@ def test_a_page_of_a_repository_without_a_remote_gets_one(clone: Clone, forge: F
     said = clone.devkit("pr", "fetch", page, "--add-remote", "--dry-run")
     assert "git remote add -- upstream" in said.text
     assert clone.git("remote") == "fork"
+
+
+def test_what_a_failing_hook_of_the_checkout_says_is_shown(clone: Clone) -> None:
+    hook = clone.write(".git/hooks/post-checkout", "#!/bin/sh\nfor i in 1 2 3; do echo line $i >&2; done\nexit 1\n")
+    hook.chmod(0o755)
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 0
+    assert (
+        "! the repository's post-checkout hook failed; the checkout itself is whole\n    line 1\n    line 2\n"
+        in said.text
+    )
+
+
+def test_a_bisect_is_ended_by_the_line_that_is_named(clone: Clone) -> None:
+    clone.git("bisect", "start", "HEAD", "HEAD~2")
+    for words in (("fetch", "7"), ("sync",), ("rebase", "--onto", "HEAD")):
+        said = clone.devkit("pr", *words)
+        assert "✗ a bisect is in progress in this checkout" in said.text
+        assert "devkit pr abort   ends it, as git bisect reset does" in said.text
+        assert "devkit pr continue" not in said.text
+    assert clone.devkit("pr", "abort").status == 0
+    assert clone.git("branch", "--show-current") == "develop"
+
+
+def test_variables_that_name_another_clone_are_said_not_to_be_heeded(clone: Clone, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    said = clone.devkit("pr", "list", folder=elsewhere, env={"GIT_DIR": str(clone.folder / ".git")})
+    assert said.status == 1
+    assert "GIT_DIR and GIT_WORK_TREE are not heeded" in said.text
+    assert f"→ cd -- {clone.folder}" in said.text

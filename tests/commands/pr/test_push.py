@@ -367,3 +367,22 @@ def test_sync_updates_what_is_here_though_the_fork_declines(clone: Clone, forge:
     assert clone.git("log", "-1", "--format=%s", "develop") == "Newest"
     assert clone.devkit("undo").status == 0
     assert clone.git("log", "-1", "--format=%s", "develop") == "Whole (#9)"
+
+
+def test_a_push_remote_that_was_set_since_the_last_push_is_asked_about(clone: Clone, forge: Forge) -> None:
+    forge.create("other/Paddle")
+    clone.git("remote", "add", "other", forge.url("other/Paddle"))
+    clone.git("config", "remote.pushDefault", "fork")
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_txt="1\n")
+    assert clone.devkit("pr", "push").status == 0
+    clone.git("config", "branch.fix.pushRemote", "other")
+    clone.commit("More", fix_txt="2\n")
+    said = clone.devkit("pr", "push")
+    assert said.status == 1
+    assert "✗ it is not clear whether fix goes to fork/fix or other/fix" in said.text
+    assert "→ devkit pr push fix --remote other --branch fix" in said.text
+    assert clone.devkit("pr", "push", "fix", "--remote", "other", "--branch", "fix").status == 0
+    assert forge.refs("other/Paddle") == ["refs/heads/fix More"]
+    clone.commit("Again", fix_txt="3\n")
+    assert "✓ fix → other/fix: pushed" in clone.devkit("pr", "push").text

@@ -231,3 +231,19 @@ def test_what_is_too_large_is_refused_before_git_stores_it(clone: Clone) -> None
     assert "large.bin (3.00 GiB)" in said.text, said.text
     assert clone.git("count-objects") == before
     assert clone.devkit("pr", "fetch", "7").status == 0  # which does not touch it
+
+
+def test_an_entry_that_was_dropped_is_still_shown_while_an_undo_has_it(clone: Clone) -> None:
+    clone.write("a.cc", numbered(9, l1="mine"))
+    clone.devkit("wip", "save", "-m", "half done")
+    shown = clone.devkit("wip", "diff", "1")
+    assert clone.devkit("wip", "drop", "1").status == 0
+    said = clone.devkit("wip", "show", "1")
+    assert said.status == 0
+    assert "! entry 1 was dropped; while this is kept, devkit undo brings it back" in said.text
+    assert "half done" in said.text
+    assert "restore" not in said.text
+    assert shown.text in clone.devkit("wip", "diff", "1").text
+    assert clone.devkit("wip", "show", "2").status == 1
+    assert clone.devkit("wip", "restore", "--from", "1").status == 1
+    assert "nothing put aside here" in clone.devkit("wip", "list").text

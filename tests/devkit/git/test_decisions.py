@@ -10,7 +10,7 @@ import pytest
 from devkit.errors import UsageError
 from devkit.git.blobs import File
 from devkit.git.changes import Change, obstacles, parse_raw, rebuilt
-from devkit.git.command import branch_name, environment, line, quoted, word
+from devkit.git.command import Answer, GitFailed, branch_name, environment, line, quoted, word
 from devkit.git.roles import PullRequest
 from devkit.git.snapshot import Checkout, Snapshot, decode, encode
 from devkit.git.state import (
@@ -19,6 +19,7 @@ from devkit.git.state import (
     Status,
     StatusEntry,
     Worktree,
+    not_usable,
     parse_config,
     parse_status,
     parse_worktrees,
@@ -274,3 +275,19 @@ def test_checks_are_summed_up() -> None:
     ]
     assert summary(parse_checks({"check_runs": runs}, None)) == "1 passed, 1 failed (a), 1 running"
     assert summary(parse_checks(None, None)) == ""
+
+
+def test_a_clone_that_git_does_not_trust_is_trusted_by_the_line_that_git_names() -> None:
+    said = (
+        "fatal: detected dubious ownership in repository at '/x y'\nTo add an exception for this directory, call:\n\n"
+    )
+    error = not_usable(Path("/x y"), f"{said}\tgit config --global --add safe.directory '/x y'")
+    assert error.what == "git does not trust /x y"
+    assert [hint.command for hint in error.hints] == ["git config --global --add safe.directory '/x y'"]
+
+
+def test_large_files_without_their_program_name_it() -> None:
+    answer = Answer(
+        128, b"", b"git-lfs filter-process: 1: git-lfs: not found\nfatal: x.bin: smudge filter lfs failed\n"
+    )
+    assert [hint.command for hint in GitFailed(["switch", "x"], answer).hints] == ["apt install git-lfs"]
