@@ -46,6 +46,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
+    from devkit.commands._rendered import write
     from devkit.errors import UsageError
     from devkit.ops import rendering
 
@@ -55,12 +56,7 @@ def command(
     name = rendering.check_name(name or f"my_{kind}")
     camel = "".join(word.capitalize() for word in name.split("_"))
     files = rendering.render(f"new/{kind}", Path(folder), name=name, camel=camel)
-    rendering.check_new(files)
-    if dry_run:
-        app.console.plan([f"write {file.path}" for file in files])
+    if not write(app, files, dry_run=dry_run, as_json=as_json):
         return
-    rendering.write(files)
-    if as_json:
-        app.console.json(rendering.outcome(files))
     app.console.done(f"{kind}: {', '.join(str(file.path) for file in files)}")
     app.console.next(KINDS[kind].format(name=name))

@@ -59,7 +59,7 @@ SETTINGS = {
             "wheels, or folders of them, that an overlay may take beside those that devkit finds",
             project_sets=False,
         ),
-        Setting("env.default", "", "the environment of the device side, instead of the project's .venv"),
+        Setting("env.default", "", "the environment that commands run in, instead of the project's .venv"),
         Setting(
             "env.index-url",
             "",

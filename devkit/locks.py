@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Busy", "ExclusiveFile", "flock", "hold", "holder"]
 
 NOTE_BYTES = 200
+TOLD_AFTER_S = 1.0
 _said: set[int] = set()  # file systems without locks
 
 
@@ -59,7 +60,7 @@ def hold(
     Args:
         path: the file.
         note: who holds it, for the others.
-        say: takes the warning.
+        say: takes the warning, and after a second the word that one waits.
         wait_s: how long another holder is waited for.
         pause: waits for some seconds between two tries; what it raises ends the wait.
         left: tells by another's note whether it is gone and has left the lock to a program, which is no holder.
@@ -72,16 +73,15 @@ def hold(
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     beside: ExclusiveFile | None = None
     try:
-        deadline = time.monotonic() + wait_s
+        wait = _Wait(path, descriptor, wait_s, say, pause)
         while (locked := flock(descriptor)) is False:
-            if time.monotonic() >= deadline:
-                found = _note(descriptor)
-                if left(found):
+            if wait.is_over:
+                if left(wait.note):
                     break
-                raise Busy(found)
-            pause(POLL_S)
+                raise Busy(wait.note)
+            wait.once()
         if locked is None:
-            beside = _take_beside(path, descriptor, say, deadline, pause)
+            beside = _take_beside(path, wait)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{note}\n".encode(), 0)
         yield descriptor
@@ -111,20 +111,52 @@ def _beside_name(path: Path) -> Path:
     return path.with_name(f"{path.name}.held")
 
 
-def _take_beside(
-    path: Path, descriptor: int, say: Callable[[str], None], deadline: float, pause: Callable[[float], object]
-) -> ExclusiveFile | None:
+class _Wait:
+    """The wait for another holder, of which is said, after a second, whom it is for."""
+
+    def __init__(
+        self, path: Path, descriptor: int, limit_s: float, say: Callable[[str], None], pause: Callable[[float], object]
+    ) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.say = say
+        self._pause = pause
+        self._begin = time.monotonic()
+        self._deadline = self._begin + limit_s
+        self._told = False
+
+    @property
+    def note(self) -> str:
+        """What the holder wrote."""
+        return _note(self.descriptor)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the holder has had its time."""
+        return time.monotonic() >= self._deadline
+
+    def once(self) -> None:
+        """Wait until the next try."""
+        if not self._told and time.monotonic() - self._begin > TOLD_AFTER_S:
+            self._told = True
+            pid = self.note.partition(" ")[0]
+            if pid != str(os.getpid()):  # another thread of ours is no news
+                self.say(f"waiting for {self.path}" + (f": process {pid} holds it" if pid.isdigit() else ""))
+        self._pause(POLL_S)
+
+
+def _take_beside(path: Path, wait: _Wait) -> ExclusiveFile | None:
     """Take the file beside a lock's; None where none can be made there: a lock is no condition of the work."""
     beside = ExclusiveFile(_beside_name(path))
-    device = os.fstat(descriptor).st_dev
+    device = os.fstat(wait.descriptor).st_dev
     if device not in _said:
         _said.add(device)
-        say(f"this file system has no locks: {beside.path} is used as one")
+        wait.say(f"this file system has no locks: {beside.path} is used as one")
     try:
         while not beside.take():
-            if time.monotonic() >= deadline:
-                raise Busy(_note(descriptor), *_hints(beside))
-            pause(POLL_S)
+            if wait.is_over:
+                raise Busy(wait.note, *_hints(beside))
+            wait.once()
     except OSError:
         return None
     return beside

@@ -28,6 +28,7 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
+    from devkit.commands._rendered import write
     from devkit.errors import UsageError
     from devkit.ops import in_tree as trees
     from devkit.ops import rendering
@@ -53,13 +54,8 @@ def command(
         return
     place = Path(folder or name)
     files = rendering.render("op", place, name=name)
-    rendering.check_new(files)
-    if dry_run:
-        app.console.plan([f"write {file.path}" for file in files])
+    if not write(app, files, dry_run=dry_run, as_json=as_json):
         return
-    rendering.write(files)
-    if as_json:
-        app.console.json(rendering.outcome(files))
     app.console.done(f"{name} in {place}: {', '.join(file.path.name for file in files)}")
     app.console.next(
         f"cd {place} && pytest   builds it and tests it", f"devkit op check {place}   checks what tests forget"

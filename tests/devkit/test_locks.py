@@ -102,6 +102,15 @@ def test_a_program_that_inherits_the_descriptor_holds_on(tmp_path: Path) -> None
     assert holder(path) is None
 
 
+def test_who_is_waited_for_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "TOLD_AFTER_S", 0.0)
+    path, said = tmp_path / "lock", list[str]()
+    with hold(path, "4711 build", say=silent):
+        with pytest.raises(Busy), hold(path, "mine", say=said.append, wait_s=0.5):
+            pytest.fail("two hold it")
+        assert said == [f"waiting for {path}: process 4711 holds it"]
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_without_locks_a_file_beside_is_held_and_that_is_said_once(
     number: int, tmp_path: Path, refuse: Callable[[int], None]
