@@ -48,7 +48,9 @@ def run_benchmark(
     with app.start_run(command, **arguments) as run:
         report = measure(run)
         run.record["result"] = report
-        slower = judge_baseline(app, old, report, run) if old else False
+        # What is wrong has no times to compare, and is shown with its reason.
+        timed = any(row.get("status") != "wrong" for row in report["results"])
+        slower = judge_baseline(app, old, report, run) if old and timed else False
         if app.console.as_json:
             app.console.json(report)
         else:

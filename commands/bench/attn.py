@@ -22,12 +22,14 @@ from devkit.commands.bench._flags import flags_from
 if TYPE_CHECKING:
     from devkit.app import App
     from devkit.bench.attention import AttentionRequest
+    from devkit.commands.bench._outcome import Report
+    from devkit.runs import Run
 
 
 @flags_from(AttentionOptions)
 def command(ctx: typer.Context, options: AttentionOptions, env: Env = "", as_json: Json = False) -> int:  # noqa: ARG001 - of the console
     from devkit.bench.attention import attention_request
-    from devkit.bench.watch import until_changed
+    from devkit.bench.watch import watch
     from devkit.envs.resolve import resolve
     from devkit.gpus import choose, gpus_present, refuse_busy
 
@@ -35,25 +37,32 @@ def command(ctx: typer.Context, options: AttentionOptions, env: Env = "", as_jso
     chosen = choose(gpus_present(), options.gpus)[: None if options.gpus else 1]
     request = attention_request(app.config, options, resolve(app.config, env), tuple(each.index for each in chosen))
     refuse_busy(chosen, force=options.force, line="devkit bench attn")
-    status = _measure(app, request, options.baseline)
-    while options.watch:
-        changed = until_changed([name.rpartition(":")[0] for name in request.own])
-        app.console.note(f"  {changed} has changed", "dim")
-        status = _measure(app, request, "last")
-    return status
+    if not options.watch:
+        return _measure(app, request, options.baseline)[0]
+    if options.baseline:
+        app.runs.find(options.baseline, command="bench")  # what is mistyped is no reason to wait for a change
+    return watch(
+        [name.rpartition(":")[0] for name in request.own],
+        lambda baseline: _measure(app, request, baseline),
+        options.baseline,
+        fail=lambda error: app.console.fail(error, line="devkit bench attn"),
+        say=lambda words: app.console.note(f"  {words}", "dim"),
+    )
 
 
-def _measure(app: App, request: AttentionRequest, baseline: str) -> int:
+def _measure(app: App, request: AttentionRequest, baseline: str) -> tuple[int, str]:
+    """Measure and show; return the exit status and the run's id, or "" where it has no times to compare with."""
     from devkit.bench.attention import measure
     from devkit.commands.bench._attention_table import show
     from devkit.commands.bench._outcome import CHECKED, run_benchmark
 
-    return run_benchmark(
-        app,
-        "bench attn",
-        request.arguments(),
-        lambda run: measure(app, request, run).as_json(),
-        show,
-        baseline=baseline,
-        note=CHECKED,
-    )
+    timed: list[str] = []
+
+    def reported(run: Run) -> Report:
+        report = measure(app, request, run).as_json()
+        timed.extend(run.id for row in report["results"] if row["status"] == "ok")
+        return report
+
+    arguments = request.arguments()
+    status = run_benchmark(app, "bench attn", arguments, reported, show, baseline=baseline, note=CHECKED)
+    return status, timed[0] if timed else ""

@@ -21,7 +21,7 @@ from devkit.bench.rounds import Until, interleave
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import Sample, Verdict, bounded_percent, compare
 from devkit.envs.resolve import Environment, resolve
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker, device_environment
 
@@ -265,7 +265,14 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
         reasons = dict.fromkeys(
             f"{attention_result.impl}: {attention_result.reason}" for attention_result in report.results
         )
-        raise DevkitError("nothing could be measured", "\n".join(reasons), "devkit bench attn --seqlen 1024")
+        line = ("devkit", "bench", "attn")
+        again = [
+            Hint.of(*line, "--impl", name, "--watch", purpose="measures again when it is saved")
+            for name in request.own[:1]
+        ]
+        raise DevkitError(
+            "nothing could be measured", "\n".join(reasons), *again or [Hint.of(*line, "--seqlen", "1024")]
+        )
     return report
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
-from ..protocol import Refusal
+from ..user_code import function_of
 
 ROOT = "(output)"
 
@@ -20,19 +17,7 @@ def load(file: str, function: str) -> Tuple[Any, Any]:
     Raises:
         Refusal: the file cannot be imported, or has no such function.
     """
-    path = Path(file)
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise Refusal(f"{file} cannot be imported", "It is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise Refusal(f"{file} cannot be imported", f"{type(error).__name__}: {error}") from error
-    make = getattr(module, function, None)
-    if make is None:
-        raise Refusal(f"{file} has no function {function}", "It returns the model.")
+    make, module = function_of(file, function)
     return make(), module
 
 

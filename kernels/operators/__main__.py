@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any, Dict
 
 from ..protocol import Refusal, emit, serve
+from ..user_code import function_of
 
 LOADED: Dict[str, Any] = {}
 
@@ -26,20 +26,7 @@ def load(target: str, function: str) -> Any:
 
     module: Any = None
     if target.endswith(".py"):
-        path = Path(target)
-        sys.path.insert(0, str(path.parent))
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise Refusal(f"{target} cannot be imported", "It is not a Python file.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            raise Refusal(f"{target} cannot be imported", f"{type(error).__name__}: {error}") from error
-        call = getattr(module, function or path.stem, None)
-        if call is None:
-            raise Refusal(f"{target} has no function {function or path.stem}", "That is what is checked.")
+        call, module = function_of(target, function or Path(target).stem)
     else:
         call = find(paddle, target)
         if call is None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import platform
 import runpy
 import sys
-import traceback
 from pathlib import Path
 from typing import Any, Callable
 
 from .. import protocol
 from ..attention.clock import host_times_ms, iterations_for
 from ..protocol import Refusal, emit
+from ..user_code import apart, loading, required, told
 from .syncs import watched
 
 MODULE = "__devkit_bench__"
@@ -45,20 +43,10 @@ class Worker(protocol.Worker):
         words = [str(word) for word in request.get("arguments", [])]
         sys.argv = [self._script, *words]
         sys.path.insert(0, str(Path(self._script).resolve().parent))
-        try:
-            # What a script reads from standard input would be our requests.
-            with contextlib.redirect_stdout(sys.stderr), _no_input():
-                found = runpy.run_path(self._script, run_name=MODULE)
-        except SystemExit as error:
-            raise Refusal(f"{self._script} ended while it was loaded", f"Its exit status is {error.code}.") from error
-        except Exception as error:
-            raise Refusal(f"{self._script} cannot be run", _where(error, self._script)) from error
+        with loading(self._script):
+            found = runpy.run_path(self._script, run_name=MODULE)
         chosen = [name] if name else [key for key, value in found.items() if key.startswith(PREFIX) and callable(value)]
-        missing = [each for each in chosen if not callable(found.get(each))]
-        if missing:
-            functions = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
-            raise Refusal(f"{self._script} has no function {missing[0]}", f"It has {', '.join(functions) or 'none'}.")
-        self._functions = {each: found[each] for each in chosen}
+        self._functions = {key: required(found, self._script, key) for key in chosen}
         emit("loaded", functions=chosen, versions=_versions(), device="gpu" if _gpu() else "cpu")
 
     def _prepare(self, request: dict[str, Any]) -> None:
@@ -66,7 +54,7 @@ class Worker(protocol.Worker):
         call = self._function(name)
         answer: dict[str, Any] = {"status": "ok", "reason": "", "syncs": []}
         try:
-            with contextlib.redirect_stdout(sys.stderr), _no_input():
+            with apart():
                 for _ in range(int(request.get("warm_up", 3))):
                     call()
                 with watched() as found:
@@ -75,14 +63,14 @@ class Worker(protocol.Worker):
                 {"call": waiting, "where": where, "count": count} for (waiting, where), count in found.most_common()
             ]
         except Exception as error:  # noqa: BLE001 - what the user's function raises is its answer
-            answer.update(status="error", reason=_where(error, self._script))
+            answer.update(status="error", reason=told(error, self._script))
         emit("checked", function=name, **answer)
 
     def _time(self, request: dict[str, Any]) -> None:
         name = str(request.get("function"))
         call = self._function(name)
         times = _gpu_times_ms if _gpu() else host_times_ms
-        with contextlib.redirect_stdout(sys.stderr), _no_input():
+        with apart():
             (one_ms,) = times(call, 1)
             iterations = request.get("iterations") or iterations_for(float(request.get("min_ms", 0)), one_ms)
             found = times(call, int(iterations))
@@ -92,24 +80,6 @@ class Worker(protocol.Worker):
         if name not in self._functions:
             raise Refusal(f"no function {name!r} has been loaded", f"There are {', '.join(self._functions) or 'none'}.")
         return self._functions[name]
-
-
-@contextlib.contextmanager
-def _no_input() -> Any:
-    before, sys.stdin = sys.stdin, io.StringIO()
-    try:
-        yield
-    finally:
-        sys.stdin = before
-
-
-def _where(error: BaseException, script: str) -> str:
-    """Return an error with the line of the script that it came from."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == script]
-    if isinstance(error, SyntaxError) and error.lineno:
-        lines = [error.lineno]
-    place = f" ({Path(script).name}:{lines[-1]})" if lines else ""
-    return f"{type(error).__name__}: {error}{place}"
 
 
 def _versions() -> dict[str, str]:

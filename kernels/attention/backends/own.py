@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable
 
 from ...protocol import Refusal
+from ...user_code import function_of
 
 # Where a revision's kernels lie as a package of another name than ours.
 PACKAGE = "devkit_against"
@@ -42,18 +41,4 @@ def load_function(spec: str) -> Callable[..., Any]:
         Refusal: there is no such file or function, or the file fails when it is imported.
     """
     file, _, name = spec.rpartition(":")
-    path = Path(file)
-    found = importlib.util.spec_from_file_location(path.stem, path)
-    if found is None or found.loader is None:
-        raise Refusal(f"{file} cannot be imported", "It is not a Python file.")
-    module = importlib.util.module_from_spec(found)
-    sys.path.insert(0, str(path.parent))
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:
-        raise Refusal(f"{file} cannot be imported", f"{type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        names = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
-        raise Refusal(f"{file} has no function {name}", f"It has {', '.join(names) or 'none'}.")
-    return function
+    return function_of(file, name)[0]

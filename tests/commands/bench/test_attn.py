@@ -278,3 +278,41 @@ def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit) -> None:
     assert row["verdict"] in {"FASTER", "SLOWER", "SAME", "UNSURE"}
     assert judged.status == (4 if row["verdict"] == "SLOWER" else 0)
     assert 0 <= first["busy"] <= 1
+
+
+MINE = "import paddle\ndef attend(q, k, v, causal):\n    return paddle.nn.functional.scaled_dot_product_attention({})\n"
+
+
+@pytest.mark.slow
+def test_watch_goes_on_over_what_is_broken_and_wrong_until_ctrl_c(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MINE.format("q, k, v"))
+    words = ["bench", "attn", *SMALL, "--impl", "mine.py:attend", "--full", "--pass", "fwd", "--watch"]
+    said = tmp_path / "said"
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "devkit", *words],
+            cwd=tmp_path,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        )
+    try:
+        for number, text in enumerate(
+            (MINE.format("q, k, v"), "x = (", MINE.format("q, k, v + 1"), MINE.format("q, k, v"))
+        ):
+            if number:
+                file.write_text(text)
+            deadline = time.monotonic() + 120
+            while said.read_text().count("watching mine.py") <= number and time.monotonic() < deadline:
+                time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0, said.read_text()
+    finally:
+        process.kill()
+    _, broken, checked, judged = said.read_text().split("mine.py has changed")
+    assert "was never closed (mine.py:1)" in broken
+    assert "--watch   measures again when it is saved" in broken
+    assert "out is off by" in checked
+    assert "verdict" not in checked
+    assert re.search(r"FASTER|SLOWER|SAME|UNSURE", judged)
