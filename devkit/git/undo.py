@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +112,7 @@ def operation_log(entries: Iterable[journal.JournalEntry]) -> Log:
             # An undo of the same run that was killed before this one has the whole state that a redo leads to.
             killed = since_then if all(one.undoes == entry.undoes for one in since_then) else []
             done = [one for one in done if one.id != entry.undoes and one not in killed]
-            undone.append(killed[0] if killed else entry)
+            undone.append(_together(*killed, entry))
         elif entry.undoes in above and entry.after is not None:
             del undone[above.index(entry.undoes)]
             done.append(entry)
@@ -121,6 +121,11 @@ def operation_log(entries: Iterable[journal.JournalEntry]) -> Log:
             if not entry.undoes:
                 undone.clear()
     return Log(tuple(done), tuple(undone))
+
+
+def _together(first: journal.JournalEntry, *rest: journal.JournalEntry) -> journal.JournalEntry:
+    """Return the first of the undos of one run, some of them killed, with what each of them pushed."""
+    return replace(first, pushes=tuple(dict.fromkeys(push for entry in (first, *rest) for push in entry.pushes)))
 
 
 def origin(entry: journal.JournalEntry, entries: Iterable[journal.JournalEntry]) -> journal.JournalEntry:
@@ -162,7 +167,7 @@ def choose(session: Session, run: str, *, redo: bool = False) -> journal.Journal
     named = [one for one in found if one.id == run] or [one for one in found if one.id.startswith(run)]
     if len(named) != 1:
         raise DevkitError(f"there is no run {run} to undo in this repository", "", "devkit undo --list")
-    return named[0]
+    return next((entry for entry in log.undone if entry.id == named[0].id), named[0])
 
 
 def plan_undo(session: Session, run: str = "", *, yes: bool, redo: bool = False) -> UndoPlan:

@@ -13,7 +13,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from tests.commands.pr.conftest import numbered
-from tests.commands.pr.random_clones import git
+from tests.commands.pr.random_clones import fork_devkit, git
 
 if TYPE_CHECKING:
     from tests.commands.pr.conftest import Clone, Forge
@@ -386,3 +386,20 @@ def test_a_push_remote_that_was_set_since_the_last_push_is_asked_about(clone: Cl
     assert forge.refs("other/Paddle") == ["refs/heads/fix More"]
     clone.commit("Again", fix_txt="3\n")
     assert "✓ fix → other/fix: pushed" in clone.devkit("pr", "push").text
+
+
+def test_a_push_comes_forward_again_though_the_first_undo_of_it_was_killed(clone: Clone, forge: Forge) -> None:
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix", fix_txt="1\n")
+    assert clone.devkit("pr", "push").status == 0
+    pushed = forge.refs("me/Paddle")
+    (entry,) = (path.stem for path in (clone.folder / ".git" / "devkit" / "undo").glob("*.json"))
+    for at in range(12, 60, 4):  # until it was killed after its snapshot and before its push
+        fork_devkit(("undo", entry, "--yes"), clone.folder, clone.state, end=("before", at))
+        if len(list((clone.folder / ".git" / "devkit" / "undo").glob("*.json"))) > 1:
+            break
+    assert forge.refs("me/Paddle") == pushed
+    assert clone.devkit("undo", entry, "--yes").status == 0
+    assert forge.refs("me/Paddle") == BEGIN
+    assert clone.devkit("redo", "--yes").status == 0
+    assert forge.refs("me/Paddle") == pushed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from devkit.git.journal import After, JournalEntry
+from dataclasses import replace
+
+from devkit.git.journal import After, JournalEntry, Push
 from devkit.git.undo import operation_log
 
 LEFT = After({}, {}, {}, {})
@@ -32,3 +34,11 @@ def test_a_redo_leads_to_the_state_before_the_first_of_the_undos_that_were_kille
     assert log(first, killed, run("undo", 3, "first")) == ([], ["killed"])
     between = run("between", 3)
     assert log(first, killed, between, run("undo", 4, "first")) == (["killed", "between"], ["undo"])
+
+
+def test_a_redo_takes_back_what_any_of_the_undos_pushed() -> None:
+    first, killed, undo = run("first", 1), run("killed", 2, "first", killed=True), run("undo", 3, "first")
+    one, other = (Push("fork", f"refs/heads/{name}", "1", "") for name in ("a", "b"))
+    for pushes, later in (((), (one,)), ((one,), (one,)), ((one,), (other,))):
+        found = operation_log([first, replace(killed, pushes=pushes), replace(undo, pushes=later)])
+        assert [entry.pushes for entry in found.undone] == [tuple(dict.fromkeys(pushes + later))]
