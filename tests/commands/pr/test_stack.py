@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.commands.pr.conftest import numbered
+from tests.commands.pr.conftest import Clone, numbered
 from tests.commands.pr.random_clones import git
 
 if TYPE_CHECKING:
-    from tests.commands.pr.conftest import Clone, Forge
+    from pathlib import Path
+
+    from tests.commands.pr.conftest import Forge
 
 PROJECT = "project/Paddle"
 
@@ -105,24 +107,62 @@ def test_which_remote_plays_which_part(clone: Clone) -> None:
     assert "project" in clone.devkit("pr", "remotes").text
 
 
-def test_a_contributors_walk(clone: Clone, forge: Forge) -> None:
-    """Two requests, one on the other: pushed, reviewed, amended, one squashed upstream, restacked, cleaned."""
+def test_a_contributors_walk(clone: Clone, forge: Forge, tmp_path: Path) -> None:
+    """Two requests, one on the other: pushed, reviewed, force-pushed, one squashed upstream, restacked, cleaned."""
+    git(tmp_path, "clone", "-q", "--template=", "-o", "upstream", forge.url(PROJECT), "reviewer")
+    reviewer = Clone(tmp_path / "reviewer", clone.state)
+
+    def opened() -> None:
+        """Do what the forge does after a push: a request's ref is where its branch is."""
+        for number, name in ((10, "op"), (11, "tests")):
+            source = f"+refs/heads/{name}:refs/pull/{number}/head"
+            git(forge.bare(PROJECT), "fetch", "-q", str(forge.bare("me/Paddle")), source)
+
+    def seen() -> list[str]:
+        """Return the reviewer's graph, without the tips that were kept of what the author rewrote."""
+        words = ("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "--branches", "--remotes")
+        return reviewer.git(*words).splitlines()
+
+    def kept() -> list[str]:
+        return reviewer.git("for-each-ref", "--format=%(refname) %(subject)", "refs/devkit/old").splitlines()
+
     for words in (("start", "op"), ("start", "tests", "--on", "op")):
         assert clone.devkit("pr", *words).status == 0
         name = words[1]
         clone.commit(f"Add {name}", **{f"{name}_txt": "1\n"})
         assert clone.devkit("pr", "push").status == 0
+    opened()
+    assert reviewer.devkit("pr", "fetch", "10", "11").status == 0
+    assert seen() == [
+        "* Add tests (pr/11)",
+        "* Add op (pr/10)",
+        "* Whole (#9) (HEAD -> develop, upstream/develop, upstream/HEAD)",
+        "* Words",
+        "* Begin",
+    ]
     clone.git("switch", "-q", "op")
     clone.commit("Answer the review", op_txt="2\n")
     assert clone.devkit("pr", "squash", "-m", "Add op").status == 0
     assert clone.devkit("pr", "push").status == 0
     assert clone.devkit("pr", "rebase", "tests").status == 0
     assert clone.devkit("pr", "push", "tests").status == 0
+    opened()
+    said = reviewer.devkit("pr", "fetch", "10", "11")
+    assert said.text.count("rewritten by its author") == 2, said.text
+    assert seen() == [
+        "* Add tests (pr/11)",
+        "* Add op (pr/10)",
+        "* Whole (#9) (HEAD -> develop, upstream/develop, upstream/HEAD)",
+        "* Words",
+        "* Begin",
+    ]
+    assert kept() == ["refs/devkit/old/pr/10/1 Add op", "refs/devkit/old/pr/11/1 Add tests"]
     assert subjects(clone, "upstream/develop..fork/tests") == ["Add op", "Add tests"]
     forge.commit(PROJECT, "refs/heads/develop", "Add op (#10)", {"op.txt": "2\n"})
     said = clone.devkit("pr", "rebase", "tests")
     assert said.status == 0, said.text
     assert clone.devkit("pr", "push", "tests").status == 0
+    opened()
     clone.git("switch", "-q", "develop")
     said = clone.devkit("pr", "clean", "--remote")
     assert said.status == 0, said.text
@@ -143,6 +183,16 @@ def test_a_contributors_walk(clone: Clone, forge: Forge) -> None:
         "refs/heads/tests",
         "refs/heads/whole",
     ]
+    assert reviewer.devkit("pr", "fetch", "11", "--no-switch").status == 0
+    assert "✓ removed pr/10" in reviewer.devkit("pr", "clean").text
+    assert seen() == [
+        "* Add tests (pr/11)",
+        "* Add op (#10) (upstream/develop, upstream/HEAD)",
+        "* Whole (#9) (HEAD -> develop)",
+        "* Words",
+        "* Begin",
+    ]
+    assert kept() == ["refs/devkit/old/pr/11/1 Add tests", "refs/devkit/old/pr/11/2 Add tests"]
 
 
 def test_a_request_for_a_release_is_compared_and_rebased_there(clone: Clone, forge: Forge) -> None:
