@@ -5,29 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from tests.forks import LIMIT_S, REPOSITORY, Forks, Result, run_process
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-REPOSITORY = Path(__file__).parent.parent
-LIMIT_S = 120.0
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a line of devkit answered."""
-
-    status: int
-    out: str
-    err: str
 
 
 class Devkit(Protocol):
@@ -120,27 +109,36 @@ def operators(home: Path) -> Path:
     return theirs
 
 
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """Run ``devkit WORDS…`` in ``tmp_path``, from this checkout."""
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What runs lines of devkit in forks of a process that has imported it."""
+    with Forks() as found:
+        yield found
 
-    def run(
+
+def line_runner(run: Callable[..., Result], folder: Path) -> Devkit:
+    """Return what runs ``devkit WORDS…`` by ``run``, in ``folder``."""
+
+    def call(
         *words: str,
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         data: str = "",
         limit_s: float = LIMIT_S,
     ) -> Result:
-        done = subprocess.run(
-            [sys.executable, "-m", "devkit", *words],
-            cwd=cwd or tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})},
-            input=data,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
+        return run(words, cwd or folder, environ, data, limit_s)
 
-    return run
+    return call
+
+
+@pytest.fixture
+def devkit(request: pytest.FixtureRequest, tmp_path: Path) -> Devkit:
+    """Run ``devkit WORDS…`` in ``tmp_path``, from this checkout, in a fork of a process that has imported it."""
+    return line_runner(request.getfixturevalue("forks").run, tmp_path)
+
+
+@pytest.fixture
+def started_devkit(tmp_path: Path) -> Devkit:
+    """The same in a Python that starts for it, where the test is about that."""
+    return line_runner(run_process, tmp_path)

@@ -7,20 +7,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.forking import starter
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.conftest import Devkit
-
-
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """devkit in a fork of this process."""
-    return starter(tmp_path)
 
 
 ENV = ("--env", sys.prefix)

@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.bisecting.search import Bisected, Search, answer_of, following, parse_candidates, run, steps_left, suspects
-from tests.forking import starter
 
 if TYPE_CHECKING:
     from tests.conftest import Devkit
-
-
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """devkit in a fork of this process."""
-    return starter(tmp_path)
 
 
 ENV = ("--env", sys.prefix)

@@ -12,17 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.forking import starter
+from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.conftest import Devkit
-
-
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """devkit in a fork of this process."""
-    return starter(tmp_path)
 
 
 HOOK = """import pathlib

@@ -20,7 +20,8 @@ from tests.commands.build_.conftest import run
 
 if TYPE_CHECKING:
     from tests.commands.build_.conftest import Project
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_S = 60.0

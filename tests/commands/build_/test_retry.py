@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.commands.build_.conftest import Project
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
 # Stands for the kernel when memory runs out, which a test cannot let happen: of two compilers at once it ends one.
 KERNEL = """#!/bin/sh

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.commands.env.conftest import Engine, OnTerminal
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
 pytestmark = pytest.mark.engine
 

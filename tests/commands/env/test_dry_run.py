@@ -11,7 +11,8 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.commands.env.conftest import Engine, Index
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
 
 def everything(*roots: Path) -> set[tuple[str, int]]:

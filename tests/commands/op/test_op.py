@@ -13,16 +13,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from devkit.commands.new import KINDS
-from tests.forking import starter
 
 if TYPE_CHECKING:
     from tests.conftest import Devkit
-
-
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """devkit in a fork of this process."""
-    return starter(tmp_path)
 
 
 PYTHON = Path(sys.executable)

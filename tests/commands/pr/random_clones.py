@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.forks import load
+
 LIMIT_S = 90
 ONLY = os.environ.get("DEVKIT_FUZZ_KIND", "")  # every clone is set up like this one of KINDS
 WIP = "refs/devkit/wip/"
@@ -80,25 +82,7 @@ IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
 
 def warm_up() -> None:
     """Import what every fork would import."""
-    import importlib
-
-    import rich.console
-    import rich.text  # noqa: F401
-    import tomlkit  # noqa: F401
-
-    names = [
-        "undo",
-        "redo",
-        *(f"pr.{name}" for name in ("fetch", "rebase", "continue_", "skip", "abort", "sync", "push", "drop", "clean")),
-        *(f"pr.{name}" for name in ("start", "squash")),
-        "wip.drop",
-    ]
-    for name in ("operation", "wip", "undo"):
-        importlib.import_module(f"devkit.git.{name}")
-    for name in [*names, "wip.save", "wip.restore", *(f"_cli.{name}" for name in ("main", "run", "typer_command"))]:
-        importlib.import_module(f"devkit.commands.{name}")
-    for name in ("show", "forge", "wip"):
-        importlib.import_module(f"devkit.pr.{name}")
+    load()
     gc.freeze()  # a collection in a fork would copy every page
 
 

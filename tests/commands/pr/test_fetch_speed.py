@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.commands.pr.random_clones import git
-from tests.conftest import REPOSITORY
+from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands.pr.random_clones import fork_devkit
-from tests.forking import warm_up
+from tests.commands.pr.random_clones import fork_devkit, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

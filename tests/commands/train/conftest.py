@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.conftest import Result
+from tests.forks import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,9 +22,6 @@ from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import Choice, Offer, describe
 from devkit.transfer.remote.receiver import Options, Receiver
 from devkit.transfer.remote.sender import Sender
-from tests.conftest import LIMIT_S, Result
-
-from .forking import Forks
 
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
@@ -34,31 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.transfer.http_server.server import Server
-    from tests.conftest import Devkit
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """A process that has loaded devkit."""
-    with Forks() as found:
-        yield found
-
-
-@pytest.fixture
-def devkit(forks: Forks, tmp_path: Path) -> Devkit:
-    """Run ``devkit WORDS…`` in ``tmp_path``, in a fork: each start of Python would cost as much as what is tested."""
-
-    def run(
-        *words: str,
-        cwd: Path | None = None,
-        env: dict[str, str] | None = None,
-        data: str = "",
-        limit_s: float = LIMIT_S,
-    ) -> Result:
-        environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
-        return forks.run(words, cwd or tmp_path, environ, data, limit_s)
-
-    return run
 
 
 # Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.

@@ -9,16 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.forking import starter
-
 if TYPE_CHECKING:
     from tests.conftest import Devkit
-
-
-@pytest.fixture
-def devkit(tmp_path: Path) -> Devkit:
-    """devkit in a fork of this process."""
-    return starter(tmp_path)
 
 
 # Drops ssh's own words and gives the rest to a shell, as sshd does: what runs is this machine's python3.

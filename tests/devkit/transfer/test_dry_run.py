@@ -13,7 +13,8 @@ from .web import plain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
     from .conftest import Hosts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.forks import REPOSITORY
 from tests.kernels.attention.test_worker import CASE, DESCRIBE, answers, only
 
 PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"

@@ -17,7 +17,7 @@ import pytest
 from devkit.kernels.attention.triton.adapter import strides, type_name
 from devkit.kernels.attention.triton.config import CONFIGS, FLASHMASK, LARGEST_HEAD_DIM, SMALL, config
 from devkit.kernels.attention.triton.reference import attention, visible
-from tests.conftest import REPOSITORY
+from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
