@@ -5,14 +5,15 @@ whose writing end devkit holds: its end means that devkit is gone or wants an en
 their own too (this process is their subreaper), then get SIGTERM, and after GRACE seconds SIGKILL. Where the command
 ends by itself, what it left running is left alone, but for ``--end-rest``, and its status is passed on: a signal's as
 that signal.
+
+It stands before each line of git that devkit runs below it, so that its start counts: ``signal`` and ``ctypes`` would
+double it, by the enumerations and the structures that they are written with.
 """
 
-from __future__ import annotations
-
-import ctypes
+import _ctypes
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import sys
 import time
 
@@ -26,7 +27,8 @@ NOT_EXECUTABLE = 126
 def prctl(option: int, value: int) -> None:
     """Set an attribute of this process, where the kernel knows it (Linux)."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        address = _ctypes.dlsym(_ctypes.dlopen(None, os.RTLD_NOW), "prctl")  # type: ignore[arg-type]
+        _ctypes.call_cdeclfunction(address, (option, value, 0, 0, 0))
 
 
 def descendants(root: int) -> list[int]:
@@ -144,4 +146,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # nothing is left to write

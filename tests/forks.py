@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import os
+import resource
 import runpy
 import selectors
 import signal
@@ -97,7 +98,7 @@ class Forks:
         environ = {"PYTHONPATH": str(REPOSITORY), **environ}
         if _read_at_start(environ) != self._at_start:
             return run_process(words, cwd, environ, data, limit_s)
-        request = {"words": words, "cwd": str(cwd), "environ": dict(environ), "umask": _umask()}
+        request = {"words": words, "cwd": str(cwd), "environ": dict(environ), "umask": _umask(), "limits": _limits()}
         deadline = time.monotonic() + limit_s
         with contextlib.ExitStack() as closing:
             reply, their_reply = socket.socketpair()
@@ -139,6 +140,10 @@ def _umask() -> int:
     before = os.umask(0o077)
     os.umask(before)
     return before
+
+
+def _limits() -> list[tuple[int, tuple[int, int]]]:
+    return [(kind, resource.getrlimit(kind)) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
 
 
 def _write(given: Any, data: str) -> None:
@@ -231,6 +236,8 @@ def _become_devkit(given: list[int]) -> NoReturn:
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.setsid()
     os.umask(request["umask"])
+    for kind, limits in request["limits"]:
+        resource.setrlimit(kind, limits)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environ"])

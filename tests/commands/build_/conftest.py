@@ -109,17 +109,24 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made by the first test that needs it, and copied for each."""
+    return tmp_path_factory.mktemp("templates")
+
+
 @pytest.fixture
-def bare_env(tmp_path: Path) -> Path:
+def bare_env(templates: Path, tmp_path: Path) -> Path:
     """An environment with NumPy and nothing else."""
-    folder = tmp_path / "env"
-    run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, folder, cwd=tmp_path)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    theirs = Path(np.__file__).parent
-    for path in (theirs, theirs.parent / "numpy.libs", *theirs.parent.glob("numpy-*.dist-info")):
-        if path.exists():
-            (packages / path.name).symlink_to(path)
-    return folder
+    made = templates / "bare"
+    if not made.exists():
+        run(find_uv_bin(), "venv", "-q", "--offline", "-p", sys.executable, made, cwd=templates)
+        (packages,) = made.glob("lib/python*/site-packages")
+        theirs = Path(np.__file__).parent
+        for path in (theirs, theirs.parent / "numpy.libs", *theirs.parent.glob("numpy-*.dist-info")):
+            if path.exists():
+                (packages / path.name).symlink_to(path)
+    return shutil.copytree(made, tmp_path / "env", symlinks=True)
 
 
 @pytest.fixture
@@ -131,58 +138,74 @@ def counted_env(bare_env: Path) -> Path:
 
 
 @pytest.fixture
-def make_project(tmp_path: Path, home: Path) -> Callable[[Path], Project]:
+def make_project(templates: Path, tmp_path: Path, home: Path) -> Callable[[Path], Project]:
     """Make the project anew, for an environment."""
 
     def make(env: Path) -> Project:
         (home / ".gitconfig").write_text('[protocol "file"]\n\tallow = always\n[init]\n\tdefaultBranch = develop\n')
-        greet = tmp_path / "greet"
-        greet.mkdir()
-        (greet / "greet.h").write_text('#pragma once\nconstexpr const char* kGreeting = "hello";\n')
-        commit_all(greet)
-        run("git", "tag", "v1.0", cwd=greet)
-        (greet / "README").write_text("what is pinned is newer than what is built\n")
-        commit_all(greet)
-        store = tmp_path / "store"
-        store.mkdir()
-        for archive in ("lapack_lnx_v1.tar.gz", "allocator-5.tar.bz2", "tables.tar.gz"):
-            (store / archive).write_bytes(ARCHIVE)
-        packed = tarball(store / "storage.tar.gz", "storage.h")
-        (store / "messages.tar.gz").write_bytes(packed)
-        root = tmp_path / "Paddle"
-        for path in PROJECT.rglob("*"):
-            if path.is_file():
-                name = str(path.relative_to(PROJECT)).removesuffix(".txt") if path.name.endswith(".py.txt") else None
-                target = root / (name or path.relative_to(PROJECT))
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-        (root / "gitignore").rename(root / ".gitignore")
-        sums = {"@MD5@": ARCHIVE, "@TAR_MD5@": packed}
-        for path in (root / "cmake" / "external").iterdir():
-            text = path.read_text().replace("@STORE@", f"file://{store}")
-            for mark, data in sums.items():
-                text = text.replace(mark, hashlib.md5(data).hexdigest())  # noqa: S324 - as Paddle names it
-            path.write_text(text)
-        run("git", "init", "-q", ".", cwd=root)
-        run("git", "submodule", "--quiet", "add", f"file://{greet}", "third_party/greet", cwd=root)
+        made = templates / "project"
+        if not made.exists():
+            _fill(made)
+        root, store = tmp_path / "Paddle", tmp_path / "store"
+        for folder in (root, store, tmp_path / "greet"):
+            shutil.copytree(made / folder.name, folder)
+        named = (root / ".gitmodules", root / ".git" / "config", root / ".git/modules/third_party/greet/config")
+        for path in (*named, *(root / "cmake" / "external").iterdir()):
+            path.write_text(path.read_text().replace(str(made), str(tmp_path)))
+        run("git", "update-index", "-q", "--refresh", cwd=root / "third_party" / "greet")
         commit_all(root)
         return Project(root, env, store)
 
     return make
 
 
+def _fill(folder: Path) -> None:
+    """Make the project, not yet committed, its submodule's repository and its archives, whose addresses are there."""
+    greet, store, root = (folder / name for name in ("greet", "store", "Paddle"))
+    greet.mkdir(parents=True)
+    (greet / "greet.h").write_text('#pragma once\nconstexpr const char* kGreeting = "hello";\n')
+    commit_all(greet)
+    run("git", "tag", "v1.0", cwd=greet)
+    (greet / "README").write_text("what is pinned is newer than what is built\n")
+    commit_all(greet)
+    store.mkdir()
+    for archive in ("lapack_lnx_v1.tar.gz", "allocator-5.tar.bz2", "tables.tar.gz"):
+        (store / archive).write_bytes(ARCHIVE)
+    packed = tarball(store / "storage.tar.gz", "storage.h")
+    (store / "messages.tar.gz").write_bytes(packed)
+    for path in PROJECT.rglob("*"):
+        if path.is_file():
+            name = str(path.relative_to(PROJECT)).removesuffix(".txt") if path.name.endswith(".py.txt") else None
+            target = root / (name or path.relative_to(PROJECT))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    (root / "gitignore").rename(root / ".gitignore")
+    sums = {"@MD5@": ARCHIVE, "@TAR_MD5@": packed}
+    for path in (root / "cmake" / "external").iterdir():
+        text = path.read_text().replace("@STORE@", f"file://{store}")
+        for mark, data in sums.items():
+            text = text.replace(mark, hashlib.md5(data).hexdigest())  # noqa: S324 - as Paddle names it
+        path.write_text(text)
+    run("git", "init", "-q", "--template=", ".", cwd=root)
+    run("git", "submodule", "--quiet", "add", f"file://{greet}", "third_party/greet", cwd=root)
+
+
 def commit_all(folder: Path) -> None:
     """Commit everything but what a configure checked out in submodules."""
     if not (folder / ".git").exists():
-        run("git", "init", "-q", ".", cwd=folder)
+        run("git", "init", "-q", "--template=", ".", cwd=folder)
     run("git", "add", "-A", "--", ".", ":(exclude)third_party", cwd=folder)
     run("git", "commit", "-qm", "as it is", cwd=folder)
 
 
 @pytest.fixture
-def project(make_project: Callable[[Path], Project], bare_env: Path, index: Path) -> Project:
+def project(make_project: Callable[[Path], Project], bare_env: Path, index: Path, templates: Path) -> Project:
     """The project, and an environment with all that its build imports."""
-    wheels = sorted(index.glob("*.whl"))
-    run(find_uv_bin(), "pip", "install", "-q", "--python", bare_env / "bin" / "python", *wheels, cwd=bare_env)
-
+    made = templates / "env"
+    if not made.exists():
+        wheels = sorted(index.glob("*.whl"))
+        run(find_uv_bin(), "pip", "install", "-q", "--python", bare_env / "bin" / "python", *wheels, cwd=bare_env)
+        bare_env.rename(made)
+    shutil.rmtree(bare_env, ignore_errors=True)
+    shutil.copytree(made, bare_env, symlinks=True)
     return make_project(bare_env)
