@@ -39,7 +39,7 @@ test-bare: ## make test as on a machine with nothing but what README asks for (D
 	.ci/bare $(MAKE) --no-print-directory PYTHON="$(PYTHON)" test
 
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
-	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) tests/commands/pr/test_undo_random.py
+	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) -m 'not slow' tests/commands/pr/test_undo_random.py
 
 test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an engine is missing
 	$(PYTEST) -m 'engine and not slow'

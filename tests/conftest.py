@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from cmake import CMAKE_BIN_DIR
 
-from tests.forks import LIMIT_S, REPOSITORY, Forks, Result, run_process
+from tests import slow
+from tests.forks import LIMIT_S, REPOSITORY, Result, forks, run_process
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
@@ -45,6 +46,19 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], str]) ->
             text = make()
             file.write(text)
     return text
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow-sample", metavar="SEED", help="of the tests marked slow, run those that SEED chooses")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seed = config.getoption("--slow-sample")
+    if seed is not None:
+        chosen = set(slow.sample(seed, [item.nodeid for item in items]))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in chosen])
+        items[:] = [item for item in items if item.nodeid in chosen]
 
 
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
@@ -111,13 +125,6 @@ def operators(home: Path) -> Path:
     return theirs
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """What runs lines of devkit in forks of a process that has imported it."""
-    with Forks() as found:
-        yield found
-
-
 def line_runner(run: Callable[..., Result], folder: Path) -> Devkit:
     """Return what runs ``devkit WORDS…`` by ``run``, in ``folder``."""
 
@@ -135,9 +142,9 @@ def line_runner(run: Callable[..., Result], folder: Path) -> Devkit:
 
 
 @pytest.fixture
-def devkit(request: pytest.FixtureRequest, tmp_path: Path) -> Devkit:
+def devkit(tmp_path: Path) -> Devkit:
     """Run ``devkit WORDS…`` in ``tmp_path``, from this checkout, in a fork of a process that has imported it."""
-    return line_runner(request.getfixturevalue("forks").run, tmp_path)
+    return line_runner(forks().run, tmp_path)
 
 
 @pytest.fixture

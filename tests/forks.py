@@ -24,13 +24,12 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from typing_extensions import Self
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 120.0
@@ -70,9 +69,9 @@ def run_process(
 
 
 class Forks:
-    """Runs lines of devkit in forks of a server; a context manager."""
+    """Runs lines of devkit in forks of a server, which ends with this process."""
 
-    def __enter__(self) -> Self:
+    def __init__(self) -> None:
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOME": os.devnull}
         self._at_start = _read_at_start(environ)
@@ -85,20 +84,43 @@ class Forks:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
-        return self
+        atexit.register(self.close)
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the server."""
         self._connection.close()
         self._process.wait(20)
 
     def run(
-        self, words: Sequence[str], cwd: Path, environ: Mapping[str, str], data: str = "", limit_s: float = LIMIT_S
+        self,
+        words: Sequence[str],
+        cwd: Path,
+        environ: Mapping[str, str],
+        data: str = "",
+        limit_s: float = LIMIT_S,
+        *,
+        first: str = "",
+        together: bool = False,
     ) -> Result:
-        """Run a line and return what it answered, as ``subprocess.run`` does."""
+        """Run a line and return what it answered, as ``subprocess.run`` does.
+
+        Args:
+            words: the words after ``devkit``.
+            cwd: where it is started.
+            environ: its whole environment.
+            data: its standard input.
+            limit_s: how long it may take.
+            first: Python that the fork runs before devkit: what is another there.
+            together: standard error goes where standard output goes.
+
+        Raises:
+            subprocess.TimeoutExpired: it took longer.
+        """
         environ = {"PYTHONPATH": str(REPOSITORY), **environ}
-        if _read_at_start(environ) != self._at_start:
+        if not first and _read_at_start(environ) != self._at_start:
             return run_process(words, cwd, environ, data, limit_s)
-        request = {"words": words, "cwd": str(cwd), "environ": dict(environ), "umask": _umask(), "limits": _limits()}
+        request: dict[str, Any] = {"words": words, "cwd": str(cwd), "environ": dict(environ), "first": first}
+        request |= {"umask": _umask(), "limits": _limits()}
         deadline = time.monotonic() + limit_s
         with contextlib.ExitStack() as closing:
             reply, their_reply = socket.socketpair()
@@ -111,9 +133,10 @@ class Forks:
                 given = closing.enter_context(os.fdopen(ends[0][1], "wb", 0))
                 read = [closing.enter_context(os.fdopen(end, "rb", 0)) for end, _ in ends[1:]]
                 passed = [theirs.enter_context(os.fdopen(end, "rb", 0)) for end in (ends[0][0], ends[1][1], ends[2][1])]
-                socket.send_fds(
-                    self._connection, [b"r"], [asked.fileno(), *(end.fileno() for end in passed), their_reply.fileno()]
-                )
+                streams = [end.fileno() for end in passed]
+                if together:
+                    streams[2] = streams[1]
+                socket.send_fds(self._connection, [b"r"], [asked.fileno(), *streams, their_reply.fileno()])
             answers = reply.makefile("rb")
             closing.enter_context(answers)
             reply.settimeout(limit_s)
@@ -130,6 +153,12 @@ class Forks:
                 raise subprocess.TimeoutExpired(["devkit", *words], limit_s) from None
             finally:
                 writer.join(20)
+
+
+@cache
+def forks() -> Forks:
+    """Return the one server of this process."""
+    return Forks()
 
 
 def _read_at_start(environ: Mapping[str, str]) -> dict[str, str]:
@@ -244,6 +273,7 @@ def _become_devkit(given: list[int]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[:] = ["devkit", *request["words"]]
     sys.path[0] = request["cwd"]
+    exec(request["first"])  # noqa: S102 - the test's own
     status = 1
     try:
         runpy.run_module("devkit", run_name="__main__", alter_sys=True)

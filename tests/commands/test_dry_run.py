@@ -18,7 +18,8 @@ from devkit.runs import RunStore
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.conftest import Devkit, Result
+    from tests.conftest import Devkit
+    from tests.forks import Result
 
 TESTS = Path(__file__).parents[1]
 

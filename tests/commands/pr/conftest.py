@@ -1,4 +1,4 @@
-"""A forge over HTTP, clones of it, and devkit in forks of this process: as a user starts it, without its imports."""
+"""A forge over HTTP, clones of it, and devkit as a user starts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.random_clones import checkout, fork_devkit, git, refs, warm_up
+from tests.commands.pr.random_clones import checkout, fork_devkit, git, refs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,8 +46,10 @@ class Clone:
     def git(self, *words: str, check: bool = True) -> str:
         return git(self.folder, *words, check=check).decode().rstrip("\n")
 
-    def devkit(self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None) -> Said:
-        status, text = fork_devkit(words, folder or self.folder, self.state, env=env)
+    def devkit(
+        self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None, first: str = ""
+    ) -> Said:
+        status, text = fork_devkit(words, folder or self.folder, self.state, env=env, first=first)
         return Said(status, text)
 
     def write(self, name: str, text: str) -> Path:
@@ -149,12 +151,6 @@ def look(clone: Clone) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def warm() -> None:
-    """What every fork would import, imported once."""
-    warm_up()
-
-
-@pytest.fixture(scope="session")
 def nobody() -> Iterator[None]:
     """git without a user's settings, for what is made before a test has its home."""
     with pytest.MonkeyPatch.context() as patch:
@@ -232,9 +228,8 @@ def _fill(forge: Forge) -> None:
 
 
 @pytest.fixture
-def clone(forge: Forge, tmp_path: Path, warm: None) -> Clone:
+def clone(forge: Forge, tmp_path: Path) -> Clone:
     """A clone with ``upstream`` and ``fork``, on develop."""
-    del warm
     folder = tmp_path / "Paddle"
     (forge.folder / "Paddle").rename(folder)
     for remote, name in (("upstream", "project/Paddle"), ("fork", "me/Paddle")):

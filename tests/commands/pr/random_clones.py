@@ -1,13 +1,12 @@
 """Random states of a clone, random changing commands, ended at a random git call or not; then undo.
 
-One case is one seed. Every command runs in a fork of this process, so that a SIGKILL ends a whole devkit and none of
-the time goes into imports.
+One case is one seed. Every command runs in a fork of a process that has imported devkit, so that a SIGKILL ends a whole
+devkit and none of the time goes into imports.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import os
 import random
@@ -15,13 +14,11 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.forks import load
+from tests.forks import forks
 
 LIMIT_S = 90
 ONLY = os.environ.get("DEVKIT_FUZZ_KIND", "")  # every clone is set up like this one of KINDS
@@ -78,12 +75,6 @@ KINDS = (
     "hook",
 )
 IGNORED = ["x.log", "dir/y.log", "out/z.bin"]
-
-
-def warm_up() -> None:
-    """Import what every fork would import."""
-    load()
-    gc.freeze()  # a collection in a fork would copy every page
 
 
 def git(folder: Path, *words: str, check: bool = True, data: bytes | None = None) -> bytes:
@@ -469,8 +460,9 @@ def fork_devkit(
     *,
     end: tuple[str, int] | None = None,
     env: dict[str, str] | None = None,
+    first: str = "",
 ) -> tuple[int, str]:
-    """Run a line of devkit in a fork of this process; return its exit status and what it said.
+    """Run a line of devkit in a fork of a process that has imported it; return its exit status and what it said.
 
     Args:
         words: the words after ``devkit``.
@@ -478,42 +470,16 @@ def fork_devkit(
         state: where it keeps its records.
         end: how it is ended (``before`` a git call or ``during`` it, by SIGKILL, or by ``interrupt``), and at which.
         env: variables beside this process's.
+        first: Python that it runs before it is devkit.
     """
     state.mkdir(exist_ok=True)
-    out = state / "said.txt"
-    pid = os.fork()
-    if pid == 0:
-        os.environ.update({"XDG_STATE_HOME": str(state), **(env or {})})
-        _become_devkit(words, folder, out, end)
-    return _wait(pid), out.read_text("utf-8", "replace")
+    environ = {**os.environ, "XDG_STATE_HOME": str(state), **(env or {})}
+    arm = f"from {__name__} import arm; arm{end!r}; " if end else ""
+    found = forks().run(words, folder, environ, limit_s=LIMIT_S, first=arm + first, together=True)
+    return found.status, found.out
 
 
-def _become_devkit(words: tuple[str, ...], folder: Path, out: Path, end: tuple[str, int] | None) -> None:
-    """In the fork: be a devkit that was started in the folder."""
-    status = 99
-    try:
-        gc.disable()
-        os.setsid()
-        os.chdir(folder)
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        sys.stdout = os.fdopen(1, "w", closefd=False)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if end:
-            _arm(*end)
-        from devkit.commands._cli.main import main
-
-        status = main(list(words))
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(status)
-
-
-def _arm(how: str, at: int) -> None:
+def arm(how: str, at: int) -> None:
     """End this process at its ``at``-th git call, before it starts or while it runs."""
     from devkit.git import restore
     from devkit.git.command import Git
@@ -537,18 +503,6 @@ def _arm(how: str, at: int) -> None:
     Git._start = counted(Git._start)  # type: ignore[method-assign]
     Runner.start = counted(Runner.start)  # type: ignore[method-assign]
     vars(restore)["write_file"] = counted(vars(restore)["write_file"])
-
-
-def _wait(pid: int) -> int:
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError(f"devkit did not end in {LIMIT_S} s")
 
 
 def checkout(top: Path, git_dir: Path) -> dict[str, Any]:

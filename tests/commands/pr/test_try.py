@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.commands.pr.random_clones import fork_devkit, warm_up
+from tests.commands.pr.random_clones import fork_devkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -131,15 +131,8 @@ def start(folder: Path, files: Mapping[str, str]) -> Ledger:
     return ledger
 
 
-@pytest.fixture(scope="module")
-def warm() -> None:
-    """What every fork would import, imported once."""
-    warm_up()
-
-
 @pytest.fixture
-def ledger(tmp_path: Path, warm: None) -> Ledger:
-    del warm
+def ledger(tmp_path: Path) -> Ledger:
     return start(tmp_path, BASE)
 
 
@@ -216,8 +209,7 @@ def test_a_flaky_test_decides_nothing(ledger: Ledger) -> None:
     assert words(found) == {"Flaky::test_every_second_time": "flaky"}
 
 
-def test_a_request_that_does_not_build_is_bad(tmp_path: Path, warm: None) -> None:
-    del warm
+def test_a_request_that_does_not_build_is_bad(tmp_path: Path) -> None:
     build = "[try]\nbuild = 'make -s'\n"
     makefile = "money.o: money.c\n\t$(CC) -c money.c\n"
     ledger = start(tmp_path, {**BASE, "devkit.toml": build, "Makefile": makefile, "money.c": "int add(int a);\n"})
@@ -290,8 +282,7 @@ def test_a_request_that_conflicts_with_the_base_branch_says_so_and_is_tried_wher
     assert found["notes"] == ["it conflicts with the base branch as it is now, in ledger/money.py"]
 
 
-def test_fixtures_and_files_that_tests_read_lead_to_the_tests(tmp_path: Path, warm: None) -> None:
-    del warm
+def test_fixtures_and_files_that_tests_read_lead_to_the_tests(tmp_path: Path) -> None:
     reads = "import pathlib\n\n\ndef test_rates():\n    assert pathlib.Path('ledger/rates.json').read_text() == '1'\n"
     files = {
         **BASE,
@@ -330,8 +321,7 @@ def test_no_environment_is_a_phase_that_failed_and_not_a_verdict(
     assert {each["verdict"] for each in found["tests"]} == {"not run"}
 
 
-def test_the_projects_own_line_runs_a_test(tmp_path: Path, warm: None) -> None:
-    del warm
+def test_the_projects_own_line_runs_a_test(tmp_path: Path) -> None:
     files = {**BASE, "devkit.toml": "[try]\ntest = 'python -m pytest -q {file} --junitxml={report}'\n"}
     ledger = start(tmp_path, files)
     ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
@@ -358,8 +348,7 @@ CTEST = {
 }
 
 
-def test_tests_that_ctest_knows(tmp_path: Path, warm: None) -> None:
-    del warm
+def test_tests_that_ctest_knows(tmp_path: Path) -> None:
     ledger = start(tmp_path, CTEST)
     right = CTEST["CTestTestfile.cmake"].replace("-eq 3", "-eq 2")
     more = 'add_test(new "true")\nadd_test(gone "./not-built")\n'
@@ -374,8 +363,7 @@ def test_tests_that_ctest_knows(tmp_path: Path, warm: None) -> None:
     assert found["reason"] == "gone, which the request adds, did not run: ctest found no program to run"
 
 
-def test_a_base_that_does_not_build_and_a_request_that_does(tmp_path: Path, warm: None) -> None:
-    del warm
+def test_a_base_that_does_not_build_and_a_request_that_does(tmp_path: Path) -> None:
     ledger = start(tmp_path, {**CTEST, "broken": "\n"})
     ledger.git("checkout", "-q", "-B", "request", "develop")
     ledger.git("rm", "-q", "broken")
@@ -521,10 +509,7 @@ def paddle_env(tmp_path: Path) -> str:
     return str(folder)
 
 
-def test_python_of_paddle_is_laid_over_a_wheel_and_the_environment_stays(
-    tmp_path: Path, warm: None, paddle_env: str
-) -> None:
-    del warm
+def test_python_of_paddle_is_laid_over_a_wheel_and_the_environment_stays(tmp_path: Path, paddle_env: str) -> None:
     ledger = start(tmp_path, PADDLE)
     ledger.request(1, python__paddle__words_DOT_py="def word():\n    return 'request'\n")
     before = everything(Path(paddle_env))
@@ -555,9 +540,8 @@ def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
-    tmp_path: Path, warm: None, paddle_env: str, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, paddle_env: str, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    del warm
     ledger = start(tmp_path, PADDLE)
     ledger.request(2, paddle__phi__scale_DOT_cc="int scale = 2;\n")
     status, found = ledger.tried("2", env=paddle_env)

@@ -8,7 +8,6 @@ import psutil
 import pytest
 
 from tests.commands.pr.test_try import BASE, MONEY, TEST_MONEY, everything, start, words
-from tests.forking import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +83,6 @@ def commit(ledger: Ledger, number: int, change: Callable[[Ledger], None]) -> Non
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """A forge and its clone, which all of these share; each has a request of its own."""
-    warm_up()
     files = {**BASE, "tests/test_cases.py": CASES, "tests/test_order.py": ORDER, "native/fast.cc": "int fast;\n"}
     return start(tmp_path_factory.mktemp("kinds"), {**files, "requirements.txt": "pytest\n"})
 

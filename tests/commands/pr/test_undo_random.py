@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.random_clones import run, template, warm_up
+from tests.commands.pr.random_clones import run, template
+from tests.forks import forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "80"))
+CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "24"))
 FIRST = int(os.environ.get("DEVKIT_FUZZ_FIRST", "0"))
 WORKERS = 2
 ROOM = 64 << 20
@@ -35,20 +36,23 @@ def memory(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_nothing_is_ever_lost(memory: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("first", "count"), [(FIRST, CASES), pytest.param(FIRST + CASES, 160, marks=pytest.mark.slow)])
+def test_nothing_is_ever_lost(
+    memory: Path, home: Path, capsys: pytest.CaptureFixture[str], first: int, count: int
+) -> None:
     del home
     made = memory / "made"
     made.mkdir()
     template(made)
-    warm_up()
+    forks()  # before the workers begin: it is one process's
     started = time.monotonic()
-    workers = [_start(worker, memory, made) for worker in range(WORKERS)]
+    workers = [_start(memory, made, range(first + worker, first + count, WORKERS)) for worker in range(WORKERS)]
     for pid in workers:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     kinds: Counter[str] = Counter()
     losses, ended = [], 0
     for worker in range(WORKERS):
-        for line in (memory / f"found-{worker}.jsonl").read_text("utf-8").splitlines():
+        for line in (memory / f"found-{first + worker}.jsonl").read_text("utf-8").splitlines():
             seed, kind, lost = json.loads(line)
             *_, how, after, _status = kind.split() if kind else ("", "broken", "")
             kinds[after] += 1
@@ -56,23 +60,23 @@ def test_nothing_is_ever_lost(memory: Path, home: Path, capsys: pytest.CaptureFi
             losses += [(seed, kind, lost)] if lost else []
     said = f"{ended} commands killed or interrupted; " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     with capsys.disabled():
-        print(f"\n{CASES} random clones ({said}): {len(losses)} losses, {time.monotonic() - started:.0f} s")  # noqa: T201
+        print(f"\n{count} random clones ({said}): {len(losses)} losses, {time.monotonic() - started:.0f} s")  # noqa: T201
         for seed, kind, lost in losses:
             print(f"  DEVKIT_FUZZ_FIRST={seed} DEVKIT_FUZZ_CASES=1: {kind}: {lost}")  # noqa: T201
-    assert sum(kinds.values()) == CASES
-    assert kinds["undone"] + kinds["redone"] > CASES // 4, "most commands had nothing to do: the states are too tame"
+    assert sum(kinds.values()) == count
+    assert kinds["undone"] + kinds["redone"] > count // 4, "most commands had nothing to do: the states are too tame"
     assert losses == []
 
 
-def _start(worker: int, folder: Path, made: Path) -> int:
+def _start(folder: Path, made: Path, seeds: range) -> int:
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
-        with (folder / f"found-{worker}.jsonl").open("w", encoding="utf-8") as file:
-            for seed in range(FIRST + worker, FIRST + CASES, WORKERS):
-                file.write(json.dumps([seed, *run(seed, folder / f"case-{worker}", made)]) + "\n")
+        with (folder / f"found-{seeds.start}.jsonl").open("w", encoding="utf-8") as file:
+            for seed in seeds:
+                file.write(json.dumps([seed, *run(seed, folder / f"case-{seeds.start}", made)]) + "\n")
                 file.flush()
         status = 0
     except BaseException:  # noqa: BLE001 - it must not go on as a second pytest
