@@ -10,7 +10,7 @@ GPU_PYTHON ?= $(shell python3 -c 'import torch, triton' 2> /dev/null && echo pyt
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test test-bare fuzz test-engine test-slow bench-tests lint format pictures site peers bench-peers gpu-check bench-train docs constraints clean
+.PHONY: help env bench test test-bare fuzz test-engine test-slow test-slow-sample bench-tests lint format pictures site peers bench-peers gpu-check bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -46,6 +46,9 @@ test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an
 
 test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
 	$(PYTEST) -m slow
+
+test-slow-sample: $(READY) ## about a minute of those, others at each commit (SEED=COMMIT for another's; ENGINES=1 with the engines)
+	$(PYTEST) -m 'slow$(if $(ENGINES),, and not engine)' --slow-sample=$(or $(SEED),$(shell git rev-parse HEAD))
 
 bench-tests: $(READY) ## the measurements kept beside the tests
 	$(PYTEST) -m bench -s

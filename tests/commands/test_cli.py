@@ -212,10 +212,11 @@ def test_help_of_any_command_prints_in_any_locale(room: Room, encoding: str) -> 
         assert "Mend" in out
 
 
-def test_version(devkit: Devkit) -> None:
+def test_version(devkit: Devkit, started_devkit: Devkit) -> None:
     from devkit import __version__
 
-    assert devkit("--version").out == devkit("-V").out == f"devkit {__version__}\n"
+    assert devkit("--version") == devkit("-V") == started_devkit("-V")
+    assert devkit("-V").out == f"devkit {__version__}\n"
 
 
 @pytest.mark.parametrize(
