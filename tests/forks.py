@@ -140,19 +140,22 @@ class Forks:
             answers = reply.makefile("rb")
             closing.enter_context(answers)
             reply.settimeout(limit_s)
-            pid = int(answers.readline())
+            pid = int(answers.readline() or self._gone())
             writer = threading.Thread(target=_write, args=(given, data), daemon=True)
             writer.start()
             try:
                 out, err = _read(read, deadline)
                 reply.settimeout(max(deadline - time.monotonic(), 0.01))
-                return Result(int(answers.readline()), out, err)
+                return Result(int(answers.readline() or self._gone()), out, err)
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(["devkit", *words], limit_s) from None
             finally:
                 writer.join(20)
+
+    def _gone(self) -> NoReturn:
+        raise AssertionError(f"the server of forks ended with status {self._process.wait(20)}")
 
 
 @cache
@@ -231,7 +234,7 @@ def serve(connection: socket.socket) -> list[int]:
                     pid = os.fork() if given else 0
                     if pid == 0:
                         return given
-                    os.write(given[4], b"%d\n" % pid)
+                    _answer(given[4], pid)
                     for descriptor in given[:4]:
                         os.close(descriptor)
                     selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, given[4]))
@@ -240,9 +243,13 @@ def serve(connection: socket.socket) -> list[int]:
                     selector.unregister(key.fileobj)
                     os.close(key.fd)
                     _, status = os.waitpid(pid, 0)
-                    with contextlib.suppress(BrokenPipeError):
-                        os.write(reply, b"%d\n" % os.waitstatus_to_exitcode(status))
+                    _answer(reply, os.waitstatus_to_exitcode(status))
                     os.close(reply)
+
+
+def _answer(reply: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # who asked is gone
+        os.write(reply, b"%d\n" % number)
 
 
 def _become_devkit(given: list[int]) -> NoReturn:
