@@ -99,7 +99,6 @@ class Forks:
         data: str = "",
         limit_s: float = LIMIT_S,
         *,
-        first: str = "",
         together: bool = False,
     ) -> Result:
         """Run a line and return what it answered, as ``subprocess.run`` does.
@@ -107,19 +106,18 @@ class Forks:
         Args:
             words: the words after ``devkit``.
             cwd: where it is started.
-            environ: its whole environment.
+            environ: its whole environment. FORKS_FIRST in it is Python that the fork runs before devkit, to set a limit.
             data: its standard input.
             limit_s: how long it may take.
-            first: Python that the fork runs before devkit: what is another there.
             together: standard error goes where standard output goes.
 
         Raises:
             subprocess.TimeoutExpired: it took longer.
         """
         environ = {"PYTHONPATH": str(REPOSITORY), **environ}
-        if not first and _read_at_start(environ) != self._at_start:
+        if _read_at_start(environ) != self._at_start:
             return run_process(words, cwd, environ, data, limit_s)
-        request: dict[str, Any] = {"words": words, "cwd": str(cwd), "environ": dict(environ), "first": first}
+        request: dict[str, Any] = {"words": words, "cwd": str(cwd), "environ": dict(environ)}
         request |= {"umask": _umask(), "limits": _limits()}
         deadline = time.monotonic() + limit_s
         with contextlib.ExitStack() as closing:
@@ -280,7 +278,7 @@ def _become_devkit(given: list[int]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv[:] = ["devkit", *request["words"]]
     sys.path[0] = request["cwd"]
-    exec(request["first"])  # noqa: S102 - the test's own
+    exec(os.environ.pop("FORKS_FIRST", ""))  # noqa: S102 - the test's own
     status = 1
     try:
         runpy.run_module("devkit", run_name="__main__", alter_sys=True)

@@ -46,10 +46,8 @@ class Clone:
     def git(self, *words: str, check: bool = True) -> str:
         return git(self.folder, *words, check=check).decode().rstrip("\n")
 
-    def devkit(
-        self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None, first: str = ""
-    ) -> Said:
-        status, text = fork_devkit(words, folder or self.folder, self.state, env=env, first=first)
+    def devkit(self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None) -> Said:
+        status, text = fork_devkit(words, folder or self.folder, self.state, env=env)
         return Said(status, text)
 
     def write(self, name: str, text: str) -> Path:

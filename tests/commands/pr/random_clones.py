@@ -460,7 +460,6 @@ def fork_devkit(
     *,
     end: tuple[str, int] | None = None,
     env: dict[str, str] | None = None,
-    first: str = "",
 ) -> tuple[int, str]:
     """Run a line of devkit in a fork of a process that has imported it; return its exit status and what it said.
 
@@ -470,12 +469,12 @@ def fork_devkit(
         state: where it keeps its records.
         end: how it is ended (``before`` a git call or ``during`` it, by SIGKILL, or by ``interrupt``), and at which.
         env: variables beside this process's.
-        first: Python that it runs before it is devkit.
     """
     state.mkdir(exist_ok=True)
     environ = {**os.environ, "XDG_STATE_HOME": str(state), **(env or {})}
-    arm = f"from {__name__} import arm; arm{end!r}; " if end else ""
-    found = forks().run(words, folder, environ, limit_s=LIMIT_S, first=arm + first, together=True)
+    if end:
+        environ["FORKS_FIRST"] = f"from {__name__} import arm; arm{end!r}"
+    found = forks().run(words, folder, environ, limit_s=LIMIT_S, together=True)
     return found.status, found.out
 
 

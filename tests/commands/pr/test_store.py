@@ -100,12 +100,12 @@ def test_those_of_an_older_devkit_are_still_there_and_are_taken_along(clone: Clo
     assert clone.status()[0] == "## develop...upstream/develop"
 
 
-def test_the_packs_are_made_one_from_time_to_time(clone: Clone) -> None:
-    few = "from devkit.git import store; store.MOST_PACKS = 6"
+def test_the_packs_are_made_one_from_time_to_time(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORKS_FIRST", "from devkit.git import store; store.MOST_PACKS = 6")
     for number in range(5):
-        clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_KEEP": "3"}, first=few)
+        clone.devkit("pr", "fetch", "7", env={"DEVKIT_UNDO_KEEP": "3"})
         clone.commit(f"Mine {number}", mine_txt=str(number))
-        assert clone.devkit("pr", "drop", "7", "--yes", env={"DEVKIT_UNDO_KEEP": "3"}, first=few).status == 0
+        assert clone.devkit("pr", "drop", "7", "--yes", env={"DEVKIT_UNDO_KEEP": "3"}).status == 0
     packs = list((clone.folder / ".git" / "objects" / "pack").glob("*.keep"))
     assert 0 < len(packs) <= 6
     clone.git("reflog", "expire", "--expire=now", "--all")

@@ -92,7 +92,7 @@ def test_another_git_at_work_is_not_run_over(clone: Clone) -> None:
 def test_two_devkits_do_not_meet_and_what_a_hook_leaves_running_holds_nothing(
     clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devkit.git.lock.LOCK_WAIT_S", 0.3)
+    monkeypatch.setenv("FORKS_FIRST", "from devkit.git import lock; lock.LOCK_WAIT_S = 0.3")
     hook = clone.folder / ".git" / "hooks" / "post-checkout"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nsleep 30 > /dev/null 2>&1 &\necho $! > ../sleeper.pid\n")
