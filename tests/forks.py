@@ -106,7 +106,7 @@ class Forks:
         Args:
             words: the words after ``devkit``.
             cwd: where it is started.
-            environ: its whole environment. FORKS_FIRST in it is Python that the fork runs before devkit, to set a limit.
+            environ: its whole environment. FORKS_FIRST in it is Python that runs before devkit, to set a limit.
             data: its standard input.
             limit_s: how long it may take.
             together: standard error goes where standard output goes.
