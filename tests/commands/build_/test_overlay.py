@@ -229,7 +229,10 @@ def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
     more = "\n\ndef overlaid(x):\n    if x > 0:\n        return diff\n    return None\n"
     path.write_text(path.read_text("utf-8") + more, "utf-8")
     (root / "test").mkdir()
-    (root / "test" / "test_math.py").write_text("import paddle\n\nassert paddle.tensor.math.overlaid(1)\n")
+    (root / "test" / "test_math.py").write_text(
+        "import unittest\n\nimport paddle\n\n\nclass TestMath(unittest.TestCase):\n    def test_overlaid(self):\n"
+        "        self.assertTrue(paddle.tensor.math.overlaid(1))\n\n\nif __name__ == '__main__':\n    unittest.main()\n"
+    )
     line = ("build", "test", "test_math", "--cov", "--cov-min", "80", "--json", "--env", str(bare_env))
     told = devkit(*line, cwd=root, limit_s=LIMIT_S)
     assert told.status == 0, told.err
