@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ WORDS = (
     "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed",
     "collided", "too long", "will not add", "holds no memory", "ipykernel", "over its data", "no more ", "syntax",
 )  # fmt: skip
+WORDS_BYTES = tuple(word.encode() for word in WORDS)
 STEP_BYTES = re.compile(
     rb"\[\s*(?!1/|0/|100%)(\d+)(?:/(?!\1\])\d+|%)\] (?:Building|Linking|Generating|Built|Copying|/\S+ )"
 )
@@ -217,11 +219,8 @@ def _is_harmless(text: str, mark: outcome.Mark) -> bool:
 
 def _units(data: bytes, progress: Callable[[float], None] | None) -> Iterable[Unit]:
     """Yield the lines that may say something of an end, messages of CMake's as a whole."""
-    starts = _candidates(data, progress)
-    if len(starts) > MOST_LINES:
-        starts = [*starts[: MOST_LINES - LAST_LINES], *starts[-LAST_LINES:]]
     number, counted, behind = 1, 0, 0
-    for start in starts:
+    for start in _candidates(data, progress):
         if start < behind:
             continue
         number += data.count(b"\n", counted, start)
@@ -237,35 +236,52 @@ def _units(data: bytes, progress: Callable[[float], None] | None) -> Iterable[Un
 
 
 def _candidates(data: bytes, progress: Callable[[float], None] | None) -> list[int]:
-    """Return where lines begin that hold one of the words; steps of a build and commands of compilers hold none."""
-    words = [word.encode() for word in WORDS]
-    found: set[int] = set()
-    begin = 0
-    while begin < len(data):
-        end = data.find(b"\n", min(begin + logfile.PIECE, len(data)))
-        end = len(data) if end < 0 else end + 1
-        starts, places, kept = [], [], []
-        start = place = 0
-        for line in data[begin:end].split(b"\n"):
-            if not (line[:1] == b"[" and STEP_BYTES.match(line)) and not (b" -o " in line and b" -c " in line[:CALL]):
-                if not line.isascii():
-                    found.add(begin + start)
-                starts.append(start)
-                places.append(place)
-                kept.append(line)
-                place += len(line) + 1
-            start += len(line) + 1
-        piece = b"\n".join(kept)
-        for word in words:
-            position = piece.find(word)
-            while position >= 0:
-                position += word.startswith(b"\n")
-                found.add(begin + starts[bisect_right(places, position) - 1])
-                stop = piece.find(b"\n", position)
-                position = piece.find(word, stop) if stop >= 0 else -1
-        begin = end
+    """Return where lines begin that hold one of the words; steps of a build and commands of compilers hold none.
+
+    Of more than ``MOST_LINES`` the first and the last ones are returned; what lies between is not even read.
+    """
+    begins = [0]
+    while begins[-1] < len(data):
+        end = data.find(b"\n", min(begins[-1] + logfile.PIECE, len(data)))
+        begins.append(len(data) if end < 0 else end + 1)
+    pieces = [*pairwise(begins)]
+    first: list[int] = []
+    last: list[int] = []
+    while pieces and len(first) < MOST_LINES - LAST_LINES:
+        begin, end = pieces.pop(0)
+        first += _candidates_between(data, begin, end)
         if progress:
-            progress(begin / len(data))
+            progress(end / len(data))
+    while pieces and len(last) < LAST_LINES:
+        last[:0] = _candidates_between(data, *pieces.pop())
+    if progress:
+        progress(1.0)
+    found = first + last
+    return found if len(found) <= MOST_LINES else [*found[: MOST_LINES - LAST_LINES], *found[-LAST_LINES:]]
+
+
+def _candidates_between(data: bytes, begin: int, end: int) -> list[int]:
+    """Return where lines of a piece begin that hold one of the words, in their order."""
+    found: set[int] = set()
+    starts, places, kept = [], [], []
+    start = place = 0
+    for line in data[begin:end].split(b"\n"):
+        if not (line[:1] == b"[" and STEP_BYTES.match(line)) and not (b" -o " in line and b" -c " in line[:CALL]):
+            if not line.isascii():
+                found.add(begin + start)
+            starts.append(start)
+            places.append(place)
+            kept.append(line)
+            place += len(line) + 1
+        start += len(line) + 1
+    piece = b"\n".join(kept)
+    for word in WORDS_BYTES:
+        position = piece.find(word)
+        while position >= 0:
+            position += word.startswith(b"\n")
+            found.add(begin + starts[bisect_right(places, position) - 1])
+            stop = piece.find(b"\n", position)
+            position = piece.find(word, stop) if stop >= 0 else -1
     return sorted(found)
 
 

@@ -30,6 +30,13 @@ printf 'libf.a: f.o\\n\\tar rcs libf.a f.o\\nf.o: f.cc\\n\\tg++ -c f.cc\\n' >> M
 CMAKE = """printf 'cmake_minimum_required(VERSION 3.18)\\nproject(p C)\\nadd_executable(m m.c)\\n' > CMakeLists.txt
 echo 'int main(void){return 0;}' > m.c
 """
+ADDED = f"""git init -q -b main lib && cd lib
+{CMAKE}git add . && git commit -qm lib && cd .. && git init -q -b main up && cd up
+git submodule --quiet add "file://$PWD/../lib" third_party/lib
+printf 'cmake_minimum_required(VERSION 3.18)\\nproject(q NONE)\\nadd_subdirectory(third_party/lib)\\n' > CMakeLists.txt
+git add . && git commit -qm up && cd .. && git clone -q "file://$PWD/up" tree
+"""
+NINJA = "cmake -G Ninja -S . -B build > /dev/null"
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,77 @@ FAULTS = [
         ".",
         "ulimit -Sn 20",
     ),
+    Fault("submodule-empty", ADDED, "cmake -S . -B build"),
+    Fault(
+        "commit-not-there",
+        f"git init -q -b main mirror && git -C mirror commit -q --allow-empty -m old\n{TREE}"
+        'git submodule --quiet init && git config submodule.third_party/lib.url "file://$PWD/../mirror"',
+        "git submodule update",
+    ),
+    Fault(
+        "other-generator",
+        f"{CMAKE}cmake -G 'Unix Makefiles' -S . -B build > /dev/null",
+        "cmake -G Ninja -S . -B ${BUILD_DIR:-build}",
+        ".",
+    ),
+    Fault(
+        "ninja-file-broken",
+        f"{CMAKE}{NINJA} && head -c 2000 build/build.ninja > t && mv t build/build.ninja",
+        f'[ "$PHASE" != --fresh ] || {{ rm -rf build; {NINJA}; }}; ninja -C build',
+        ".",
+    ),
+    Fault(
+        "nothing-configured",
+        f"{CMAKE}mkdir build",
+        f'[ "$PHASE" != configure ] || {NINJA}; ninja -C build',
+        ".",
+    ),
+    Fault("output-folder", "echo 'int main(void){return 0;}' > m.c", "gcc m.c -o bin/m", "."),
+    Fault(
+        "not-pic",
+        "echo 'static int a[9]; int*f(void){return a;}' > f.c",
+        "gcc ${CFLAGS:--fno-PIC} -c f.c && gcc -shared f.o -o libf.so",
+        ".",
+    ),
+    Fault(
+        "cxx11-abi",
+        "printf '#include <string>\nint f(std::string s){return s.size();}\n' > f.cc\n"
+        "printf '#include <string>\nint f(std::string);\nint main(){return f(std::string());}\n' > m.cc",
+        "g++ ${CXXFLAGS:--D_GLIBCXX_USE_CXX11_ABI=0} -c f.cc && g++ m.cc f.o -o m",
+        ".",
+    ),
+    Fault(
+        "ccache",
+        "echo 'int f(void){return 0;}' > f.c",
+        "ccache gcc -c f.c",
+        ".",
+        "export CCACHE_DIR=${CCACHE_DIR:-/proc/none}",
+    ),
+    Fault(
+        "clock",
+        "printf 'rule again\n  command = touch build.ninja\n  generator = 1\nbuild build.ninja: again x\n'"
+        " > build.ninja\n"
+        "touch -d '+1 hour' x",
+        "ninja",
+        ".",
+    ),
+    Fault(
+        "compile-error",
+        "printf 'int f(void)\n{\n  retrun 1;\n}\n' > f.c\n"
+        """printf '#!/bin/sh\nsed -i "${1##*:}s/retrun/return/" "${1%%%%:*}"\n' > editor && chmod +x editor""",
+        "gcc -c f.c",
+        ".",
+        "export EDITOR=./editor",
+    ),
 ]
+SMALL_DISK = Fault(
+    "tmp-full",
+    'mkdir tmp && mount -t tmpfs -o size=64k none tmp && awk \'BEGIN{print "int a[]={";'
+    'for(i=0;i<60000;i++)print i","; print "0};"}\' > f.c',
+    "gcc -c f.c",
+    ".",
+    "export TMPDIR=${TMPDIR:-$PWD/tmp}",
+)
 
 
 def instead_of_devkit(remedy: str, line: str) -> str:
@@ -115,7 +192,9 @@ def instead_of_devkit(remedy: str, line: str) -> str:
     if build is None:
         return f"{command}\n{line}"
     folder = re.search(r"--build-dir (\S+)", build["flags"])
-    return f"{command[: build.start()]}BUILD_DIR={folder[1] if folder else ''} bash -c {shlex.quote(line)}"
+    phase = re.search(r"--fresh|(?<=--from )\w+", build["flags"])
+    names = f"BUILD_DIR={folder[1] if folder else ''} PHASE={phase[0] if phase else ''}"
+    return f"{command[: build.start()]}{names} bash -c {shlex.quote(line)}"
 
 
 def bash(lines: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -128,6 +207,19 @@ def bash(lines: str, directory: Path) -> subprocess.CompletedProcess[str]:
 def test_a_remedy_that_is_typed_does_away_with_the_fault(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    typed(fault, tmp_path, monkeypatch)
+
+
+@pytest.mark.engine  # a small disk, which root mounts
+def test_the_remedy_for_a_full_disk_of_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        typed(SMALL_DISK, tmp_path, monkeypatch)
+    finally:
+        bash("umount here/tmp", tmp_path)
+
+
+def typed(fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a fault, let it be named, type its remedy, and see that what failed runs through."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / ".gitconfig"))
     (tmp_path / ".gitconfig").write_text(SETTINGS)
