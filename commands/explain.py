@@ -31,4 +31,4 @@ def command(
 
     app = ctx.obj
     name, data = read(app.runs, log, "devkit explain")
-    return examine(app.console, name, data, as_json=as_json, look=partial(look, app, Path.cwd(), env))
+    return examine(app, name, data, as_json=as_json, look=partial(look, app, Path.cwd(), env))

@@ -11,6 +11,7 @@ from devkit.text import counted, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devkit.app import App
     from devkit.builds.context import Note
     from devkit.builds.diagnosis import Cause, Diagnosis
     from devkit.console import Console, Tone
@@ -20,23 +21,26 @@ BLOCK_SHOWN = 12
 LARGE = 4 << 20
 
 
-def examine(console: Console, name: str, data: bytes, *, as_json: bool, look: Any = None) -> int:
+def examine(app: App, name: str, data: bytes, *, as_json: bool, look: Any = None) -> int:
     """Diagnose a log, show what it tells, and return the exit status.
 
     Args:
-        console: where it is shown.
+        app: whose console shows it, and whose runs tell what good builds say too.
         name: the log's.
         data: its text.
         as_json: whether JSON is asked for.
         look: returns what this machine and tree add to a diagnosis.
     """
     from devkit.builds.diagnosis import diagnose
+    from devkit.builds.good import of_builds
+    from devkit.builds.logs import here
 
+    console, good = app.console, of_builds(app.runs, here())
     if len(data) > LARGE:
         with console.progress(f"reading {size(len(data))}", total=len(data), unit="bytes") as shown:
-            found = diagnose(data, progress=lambda share: shown.update(done=share * len(data)))
+            found = diagnose(data, good=good, progress=lambda share: shown.update(done=share * len(data)))
     else:
-        found = diagnose(data)
+        found = diagnose(data, good=good)
     notes: Sequence[Note] = look(found) if look else ()
     if as_json:
         console.json(as_data(name, found, notes))

@@ -26,4 +26,4 @@ def command(
 
     app = ctx.obj
     name, data = read(app.runs, log, "devkit build doctor")
-    return examine(app.console, name, data, as_json=as_json)
+    return examine(app, name, data, as_json=as_json)

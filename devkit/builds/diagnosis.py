@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.builds import logfile, outcome
+from devkit.builds.good import shipped, template
 from devkit.builds.ownership import is_foreign
 from devkit.builds.rules import CAUSE, CONSEQUENCE, LAST_RESORT, Rule, rules
 from devkit.builds.unknown import Family, Unknown, unknown
@@ -27,6 +28,7 @@ from devkit.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 __all__ = ["Cause", "Diagnosis", "Evidence", "Family", "Unknown", "diagnose"]
 
@@ -51,6 +53,7 @@ WORDS_BYTES = tuple(word.encode() for word in WORDS)
 STEP_BYTES = re.compile(
     rb"\[\s*(?!1/|0/|100%)(\d+)(?:/(?!\1\])\d+|%)\] (?:Building|Linking|Generating|Built|Copying|/\S+ )"
 )
+LAST_STEP_BYTES = re.compile(rb"\[\s*(\d+)/\1\] ")
 CALL = 1 << 14
 MOST_LINES = 40_000
 LAST_LINES = 4_000
@@ -142,7 +145,10 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Hit:
-    """A rule that was found: at which byte of the log, in which line, in which failed step, with which words."""
+    """A rule that was found: at which byte of the log, in which line, in which failed step, with which words.
+
+    ``harmless`` tells whether good logs hold such a line too.
+    """
 
     rule: Rule
     start: int
@@ -150,6 +156,7 @@ class Hit:
     step: int
     text: str
     words: Mapping[str, str]
+    harmless: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,25 +179,31 @@ class Unit:
 
 
 def diagnose(
-    log: str | bytes | Path, *, known: Sequence[Rule] | None = None, progress: Callable[[float], None] | None = None
+    log: str | bytes | Path,
+    *,
+    known: Sequence[Rule] | None = None,
+    good: AbstractSet[str] | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Diagnosis:
     """Return what a log tells: its causes, the first true one first, consequences left out.
 
     Args:
         log: the text, or its file, which may be packed; colours, times and steps before its lines do not matter.
         known: the rules; those of the table by default.
+        good: templates of lines that good logs hold too; those that devkit brings by default.
         progress: told the share that is read, from 0 to 1.
 
     Raises:
         DevkitError: the file cannot be read, is empty or is no text.
     """
     known = rules() if known is None else known
+    good = shipped() if good is None else good
     data = logfile.load(log) if isinstance(log, Path) else log.encode(errors="replace") if isinstance(log, str) else log
     units = list(_units(data, progress))
-    events = list(_events(units))
+    events = list(_events(units, good))
     ended = outcome.judge(events)
-    hits = list(_hits(units, known))
-    if ended.failed is None and any(hit.rule.tier <= LAST_RESORT and not hit.rule.soft for hit in hits):
+    hits = [replace(hit, harmless=template(hit.text) in good) for hit in _hits(units, known)]
+    if ended.failed is None and any(not hit.rule.soft and not hit.harmless for hit in hits):
         ended = outcome.LogOutcome(True)
     if not ended.failed:
         return Diagnosis(False, (), ended="well" if ended.failed is False else "unknown")
@@ -202,19 +215,28 @@ def diagnose(
     return Diagnosis(True, (), told.first_error if told else None, unknown=told)
 
 
-def _events(units: Iterable[Unit]) -> Iterable[outcome.Event]:
+def alarms(data: bytes) -> list[str]:
+    """Return the lines of a log that a rule names, or that say of something that it failed."""
+    units = list(_units(data, None))
+    marked = [event.text for event in _events(units, frozenset()) if event.mark is outcome.Mark.FAULT]
+    return [*marked, *(hit.text for hit in _hits(units, rules()))]
+
+
+def _events(units: Iterable[Unit], good: AbstractSet[str]) -> Iterable[outcome.Event]:
     marks: dict[str, outcome.Mark | None] = {}
     for unit in units:
         alike = unit.heading if unit.heading.startswith("[") else unit.alike  # the last step is one by its numbers
         if alike not in marks:
             marks[alike] = outcome.mark(unit.heading)
         mark = marks[alike]
-        if mark and not _is_harmless(unit.heading, mark):
+        if mark and not _is_harmless(unit.heading, mark, good):
             yield outcome.Event(unit.start, mark, unit.heading)
 
 
-def _is_harmless(text: str, mark: outcome.Mark) -> bool:
-    return mark is outcome.Mark.FAULT and HARMLESS.search(text) is not None and not text.startswith("CMake Error")
+def _is_harmless(text: str, mark: outcome.Mark, good: AbstractSet[str]) -> bool:
+    if mark is not outcome.Mark.FAULT or text.startswith("CMake Error"):
+        return False
+    return HARMLESS.search(text) is not None or template(text) in good
 
 
 def _units(data: bytes, progress: Callable[[float], None] | None) -> Iterable[Unit]:
@@ -267,7 +289,7 @@ def _candidates_between(data: bytes, begin: int, end: int) -> list[int]:
     start = place = 0
     for line in data[begin:end].split(b"\n"):
         if not (line[:1] == b"[" and STEP_BYTES.match(line)) and not (b" -o " in line and b" -c " in line[:CALL]):
-            if not line.isascii():
+            if not line.isascii() or (line[:1] == b"[" and LAST_STEP_BYTES.match(line)):
                 found.add(begin + start)
             starts.append(start)
             places.append(place)
@@ -382,7 +404,7 @@ def _without_what_was_got_over(hits: Sequence[Hit], events: Sequence[outcome.Eve
 
 def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
     """Return the causes of hits: specific ones before what is said of any, each with what follows from it."""
-    hits = _most_specific(hits)
+    hits = _most_specific([hit for hit in hits if not hit.harmless] or hits)
     lowest = min((hit.rule.tier for hit in hits), default=CAUSE)
     floor = CONSEQUENCE if lowest < CONSEQUENCE else LAST_RESORT if lowest < LAST_RESORT else LAST_RESORT + 1
     kept = _without_weak([hit for hit in hits if hit.rule.tier < floor])

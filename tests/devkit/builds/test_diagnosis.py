@@ -12,6 +12,7 @@ import tomllib
 
 from devkit import commands
 from devkit.builds.diagnosis import Cause, diagnose
+from devkit.builds.good import learn, shipped, template
 from devkit.builds.retry import REMEDIES
 from devkit.builds.rules import rules
 from devkit.commands._cli.tree import resolve
@@ -275,3 +276,29 @@ def test_each_remedy_of_devkits_is_a_command_with_flags_that_exist() -> None:
                 assert f'"{flag}"' in text, (rule.id, flag)
         assert line.count("'") % 2 == 0, rule.id
         assert shlex.split(re.sub(r"\{\w+\}", "x", line)), rule.id
+
+
+NOISE = "OSError: /w/build/libhook.so: file too short"
+ENDS_WELL = f"[1/2] Building CXX object a.cc.o\n{NOISE}\n[2/2] Linking CXX shared library x.so\n"
+
+
+def test_what_a_good_log_says_too_is_a_cause_only_where_nothing_else_is_known() -> None:
+    learnt = learn(ENDS_WELL.encode())
+    assert learnt == {template("OSError: /home/me/other/libhook.so: file too short")}
+    broken = (
+        f"[1/2] Building CXX object a.cc.o\n{NOISE}\nFAILED: b.o\n/w/b.cc:3:1: error: no\nninja: build stopped: x.\n"
+    )
+    assert diagnose(broken).causes[0].id == "truncated-library"
+    assert [cause.id for cause in diagnose(broken, good=learnt).causes] == ["compile-error"]
+    alone = f"FAILED: b.o\n{NOISE}\nninja: build stopped: subcommand failed.\n"
+    assert [cause.id for cause in diagnose(alone, good=learnt).causes] == ["truncated-library"]
+    assert diagnose(f"{NOISE}\n", good=learnt).ended == "unknown"
+
+
+def test_a_log_of_a_failure_teaches_nothing() -> None:
+    assert learn(b"FAILED: b.o\n/w/b.cc:3:1: error: no\nninja: build stopped: subcommand failed.\n") == frozenset()
+    assert learn(b"\n") == frozenset()
+
+
+def test_what_devkit_brings_of_good_logs_is_as_it_is_looked_up() -> None:
+    assert {line for line in shipped() if template(line) != line} == set()
