@@ -32,7 +32,7 @@ def examine(app: App, name: str, data: bytes, *, as_json: bool, look: Any = None
         look: returns what this machine and tree add to a diagnosis.
     """
     from devkit.builds.diagnosis import diagnose
-    from devkit.builds.good import of_builds
+    from devkit.builds.learning import of_builds
     from devkit.builds.logs import here
 
     console, good = app.console, of_builds(app.runs, here())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from devkit.builds import checkout, good, standstill
+from devkit.builds import checkout, learning, standstill
 from devkit.builds.diagnosis import diagnose
 from devkit.builds.failure import BuildFailed
 from devkit.errors import DevkitError
@@ -92,7 +92,7 @@ class BuildWork:
             status = runner.finish(child)
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
-            known = good.of_builds(self.app.runs, self.request.root)
+            known = learning.of_builds(self.app.runs, self.request.root)
             found = diagnose(log.read_bytes() if log.is_file() else b"", good=known)
             raise BuildFailed(phase, log, error, self.request, found)
 

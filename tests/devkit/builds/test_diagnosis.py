@@ -12,7 +12,8 @@ import tomllib
 
 from devkit import commands
 from devkit.builds.diagnosis import Cause, diagnose
-from devkit.builds.good import learn, shipped, template
+from devkit.builds.good import shipped, template
+from devkit.builds.learning import learn
 from devkit.builds.retry import REMEDIES
 from devkit.builds.rules import rules
 from devkit.commands._cli.tree import resolve

@@ -6,7 +6,8 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from devkit.app import App
-from devkit.builds.good import of_builds, shipped, template
+from devkit.builds.good import shipped, template
+from devkit.builds.learning import of_builds
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
