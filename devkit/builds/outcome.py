@@ -54,8 +54,8 @@ MARKS: dict[Mark, str] = {
         r"=+ \d+ passed(?:, \d+ (?:skipped|warnings?|deselected|xfailed|xpassed))* in |^OK(?: \(.*\))?$|"
         r"BUILD SUCCESSFUL|Build succeeded|Finished .*(?:release|dev).* target|Everything up-to-date|"
         r"paddlepaddle\S*\.whl['\"]? (?:created|built)|PaddlePaddle is installed successfully|"
-        r"removing build/bdist\.|Installed \d+ packages? in|Audited \d+ packages?|Finished processing dependencies for |"
-        r"running install_scripts$"
+        r"removing build/bdist\.|Installed \d+ packages? in|Audited \d+ packages?|"
+        r"Finished processing dependencies for |running install_scripts$"
     ),
     Mark.RECOVERED: r": checked out '|Resolving deltas: 100%|\bdone\. *$|saved \[\d+|-- Found \w+",
     Mark.PASSED: r"Test +#\d+: .*\bPassed\b|\.\.\. ok$|\bPASSED\b",
