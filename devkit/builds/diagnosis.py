@@ -46,8 +46,8 @@ WORDS = (
     "terminate", "Descriptors", "nan", "Collecting ", "Processing ", "Configuring done", "newer version",
     "forget", "137", "nexpected", "ad-only", "hash: ", "status: [", "Problem", "wrong", "curl: (", "\n+ ",
     "\n$ ", "\nOK", "tolerance", "approv", "expected >= ", "NO_PUBKEY", "no longer", "fail,", ") fail", "has diff",
-    "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed", "Finished ",
-    "install_scripts",
+    "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed",
+    "Finished ", "install_scripts",
     "collided", "too long", "will not add", "holds no memory", "ipykernel", "over its data", "no more ", "syntax",
 )  # fmt: skip
 WORDS_BYTES = tuple(word.encode() for word in WORDS)
