@@ -126,7 +126,7 @@ def command(
             result = _with_fetch(result, work)
             status = STATUS[result.verdict.kind]
             run.record.update(result=result.as_dict(), status=int(status))
-            page = _write_page(run.folder, result)
+            page = _write_page(run.folder, result, trial.folder / "last.html", held=work.held is not None)
     if as_json:
         app.console.json(result.as_dict())
     elif markdown:
@@ -167,16 +167,24 @@ def _with_fetch(result: Result, work: TryWork) -> Result:
     return replace(result, fetch=fetch)
 
 
-def _write_page(folder: Path, result: Result) -> Path | None:
+def _write_page(folder: Path, result: Result, last: Path, *, held: bool) -> Path | None:
+    """Write the report as a page into the run's record; for a result that holds still the page that there was."""
     from devkit.errors import DevkitError
     from devkit.files import write_atomically
-    from devkit.tryout.report import page
 
+    place = folder / "report.html"
     try:
-        write_atomically(folder / "report.html", page(result).encode())
-    except DevkitError:
+        if held and last.is_file():
+            write_atomically(place, last.read_bytes())
+            return place
+        from devkit.tryout.report import page
+
+        data = page(result).encode()
+        write_atomically(place, data)
+        write_atomically(last, data)
+    except (DevkitError, OSError):
         return None
-    return folder / "report.html"
+    return place
 
 
 def _instead(work: TryWork, words: list[str]) -> int:

@@ -16,7 +16,7 @@ from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.git.changes import COMPILED
 from devkit.text import counted
-from devkit.tryout import benchmarks, ctests, environment, running, selection, sides
+from devkit.tryout import running, selection
 from devkit.tryout.report import Result, from_dict
 from devkit.tryout.trial import Trial, explain_fetch, sources_of
 from devkit.tryout.verdict import Judged, Verdict, decide, existed, judge_changed, judge_file, missing_module, outcomes
@@ -73,7 +73,11 @@ class TryOptions:
 
 @dataclass
 class TryWork:
-    """A trial that goes on."""
+    """A trial that goes on.
+
+    Attributes:
+        held: the last trial's result, where it holds still.
+    """
 
     app: App
     run: Run
@@ -83,6 +87,7 @@ class TryWork:
     changed: list[Changed]
     config: Config
     notes: list[str] = field(default_factory=list)
+    held: Result | None = None
 
     @property
     def paddle(self) -> bool:
@@ -174,6 +179,7 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
             f"git log {commits.head[:10]}",
         )
     work = TryWork(trial.app, run, trial, planned.options, commits, changed, Config.load(trial.side("base")))
+    work.held = remembered(work)
     if not planned.sources.commit and (files := trial.conflicts(commits.head)):
         named = ", ".join(files[:NAMED]) + (f" and {len(files) - NAMED} more" if len(files) > NAMED else "")
         work.notes.append(f"it conflicts with the base branch as it is now, in {named}")
@@ -340,6 +346,8 @@ def _names(work: TryWork, changed: Changed, read: Callable[[str], str]) -> selec
 
 def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -> Result:
     """Run the chosen tests on both sides and return the result, without benchmarks."""
+    from devkit.tryout import ctests, sides
+
     request = work.trial.side("request")
     own = sides.own_modules(request, [each.path for each in chosen])
     counted_files = [
@@ -418,6 +426,8 @@ class Testing:
 
     def run(self, what: Sequence[tuple[Side, selection.Chosen]], *, repeat: bool = False) -> None:
         """Run files, some at once; with ``repeat`` as often as a file is run that may be flaky."""
+        from devkit.tryout import ctests
+
         done = 0
         limits, logs = self.work.options.limits, self.work.run.folder / "tests"
         if not what:
@@ -447,6 +457,8 @@ class Testing:
 
     def as_it_was(self, each: selection.Chosen, old: str) -> FileRuns:
         """Run a test file that the request changes once over the base as the base has it."""
+        from devkit.tryout import ctests
+
         work, base = self.work, self.ready.base
         file = base.folder / each.path
         held, text = file.read_bytes(), work.trial.text(work.commits.base, old)
@@ -467,6 +479,8 @@ class Testing:
 
 def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
     """Install what tests missed into an environment of devkit's own, and return the files that run again."""
+    from devkit.tryout import environment
+
     wanted: dict[str, set[str]] = {}
     unknown: set[str] = set()
     for (_, path), found in runs.items():
@@ -583,6 +597,8 @@ def coverage_of(
 
 def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
     """Run the benchmarks that the request concerns on both sides and return the result with them."""
+    from devkit.tryout import benchmarks
+
     commands = {}
     if line := work.config.get("try.bench"):
         commands[line] = line
@@ -595,8 +611,9 @@ def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
         return replace(result, notes=(*result.notes, "no benchmark concerns what the request changes"))
     if result.over and any("CI built" in note for note in result.notes):
         return replace(result, notes=(*result.notes, "a wheel of the project's CI is not used for speed"))
-    sides = (ready.base, ready.request)
-    found = benchmarks.run(work.app, sides, commands, ready.told.executable, limit_s=work.options.limits.limit_s)
+    found = benchmarks.run(
+        work.app, (ready.base, ready.request), commands, ready.told.executable, limit_s=work.options.limits.limit_s
+    )
     slower = [timing.sentence for timing in found if timing.verdict == "slower"]
     verdict = result.verdict
     if slower and verdict.kind != "bad":
@@ -637,10 +654,12 @@ def try_request(work: TryWork) -> Result:
     Raises:
         DevkitError: the disk is full, or it was interrupted.
     """
+    from devkit.tryout import sides
+
     begin_s = time.monotonic()
-    held = remembered(work)
-    if held is not None:
-        return replace(held, notes=(*held.notes, "nothing changed since the last trial; --again runs the tests anew"))
+    if work.held is not None:
+        again = "nothing changed since the last trial; --again runs the tests anew"
+        return replace(work.held, notes=(*work.held.notes, again))
     ranked = choose(work)
     most, others = max(MOST_OWN, work.options.others), work.options.others
     own = [each for each in ranked if each.rank == "changed"]
@@ -678,6 +697,8 @@ def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | 
 
 def _unready(work: TryWork, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
     """Return the result where there is nothing to run the tests in."""
+    from devkit.tryout import sides
+
     work.notes += [f"{hint.command}  {hint.purpose}".rstrip() for hint in error.hints]
     return _without_runs(work, chosen, f"nothing could be run: {sides.said(error)}")
 
