@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent.parent
+PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"
 Found = dict[str, list[list[str]]]
 
 
-def found_by(program: str, *words: str) -> Found:
+def rows_of(program: str, *words: str, python: Path = Path(sys.executable)) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, str(HERE / program), *words],
+        [str(python), str(HERE / program), *words],
         env={
             **os.environ,
             "PYTHONPATH": str(REPOSITORY),
@@ -25,13 +27,17 @@ def found_by(program: str, *words: str) -> Found:
         },
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
         check=False,
     )
     rows = [json.loads(row.removeprefix("FOUND ")) for row in done.stdout.splitlines() if row.startswith("FOUND ")]
     assert rows, done.stderr[-2000:]
     assert done.returncode == 0, done.stderr[-2000:]
-    return {row["name"]: row["findings"] for row in rows}
+    return rows
+
+
+def found_by(program: str, *words: str) -> Found:
+    return {row["name"]: row["findings"] for row in rows_of(program, *words)}
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +73,14 @@ def test_each_of_twenty_three_mutants_is_found_and_the_right_operator_is_clean(t
     assert found.pop("gate_right") == []
     assert len(found) == 23
     assert [name for name, findings in found.items() if not findings] == []
+
+
+@pytest.mark.slow
+@pytest.mark.engine  # torch, in .venv-peers
+def test_what_torch_finds_on_the_same_operators_is_what_the_page_says(tmp_path: Path) -> None:
+    rows = rows_of("run_torch.py", str(HERE / "mutants_torch.cc"), str(tmp_path), python=PEERS)
+    by_opcheck = {row["name"] for row in rows if row["opcheck"]} - {"races"}  # which opcheck sees when it is lucky
+    by_gradcheck = {row["name"] for row in rows if row["gradcheck"]}
+    assert (len(rows), len(by_opcheck), len(by_gradcheck)) == (24, 10, 13)
+    left = {row["name"] for row in rows} - by_opcheck - by_gradcheck
+    assert left == {"right", "index_overflows", "races", "nan_becomes_zero", "flattens"}
