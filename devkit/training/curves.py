@@ -109,17 +109,20 @@ def side(runs: RunStore, word: str) -> Side:
     Raises:
         DevkitError: it names neither, or there are no losses in it.
     """
-    path = Path(word)
-    if ("/" in word or "." in word) and path.is_file():
+    if _is_log(word):
         from devkit.training.losslog import read
 
-        return Side(path.name, read(path))
+        return Side(Path(word).name, read(Path(word)))
     entry = find(runs, word)
     arguments = entry.record.get("arguments", {})
     given = arguments.get("options") if isinstance(arguments.get("options"), dict) else arguments
     options = {name: value for name, value in given.items() if name not in NO_OPTIONS}
     wanted = given.get("steps") if isinstance(given.get("steps"), int) else None
     return Side(entry.id, curve(entry), options, entry.state, wanted, cost(entry))
+
+
+def _is_log(word: str) -> bool:
+    return ("/" in word or "." in word) and Path(word).is_file()
 
 
 def cost(entry: RecordedRun) -> Cost:
@@ -164,6 +167,9 @@ def traces(runs: RunStore, left: str, right: str) -> Traced:
     """
     from devkit.training import trace
 
+    for word in (left, right):
+        if _is_log(word):
+            raise DevkitError(f"{word} has no trace", "It holds losses alone: runs of devkit train are traced.")
     return trace.compare(*(trace.read(find(runs, word)) for word in (left, right)))
 
 
