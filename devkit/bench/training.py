@@ -17,7 +17,8 @@ from devkit.bench.statistics import Summary, summarize
 from devkit.errors import DevkitError
 from devkit.launch import Ended, Worker, raise_if_error
 from devkit.launching.ranks import clean_environment, free_port, rank_environment
-from devkit.launching.watch import GRACE_S, REASONS
+from devkit.launching.verdict import REASONS
+from devkit.launching.watch import GRACE_S
 from devkit.process import TURN_S, fate
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.launch import Worker, device_environment
-from devkit.launching.watch import TICK_S, Rank
+from devkit.launching.rank_state import TICK_S, Rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

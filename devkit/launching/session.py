@@ -18,6 +18,7 @@ from devkit.kernels.guard.board import VARIABLE as BOARD
 from devkit.kernels.guard.board import Board
 from devkit.launch import Ended, Worker
 from devkit.launching.agreement import Agreement, Disagreement
+from devkit.launching.rank_state import TICK_S, Rank
 from devkit.launching.ranks import (
     Inbox,
     RankStart,
@@ -28,7 +29,8 @@ from devkit.launching.ranks import (
     interface_towards,
     rank_environment,
 )
-from devkit.launching.watch import TICK_S, PortTaken, Rank, watch
+from devkit.launching.verdict import PortTaken
+from devkit.launching.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

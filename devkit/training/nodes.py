@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.launch import Ended, device_side
+from devkit.launching.rank_state import Rank
 from devkit.launching.ranks import clean_environment, free_port
-from devkit.launching.watch import PortTaken, Rank, watch
+from devkit.launching.verdict import PortTaken
+from devkit.launching.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.launch import Worker
+from devkit.launching.rank_state import Rank
 from devkit.launching.ranks import Inbox, RankStart, clean_environment, free_port, heard, rank_environment
-from devkit.launching.watch import PortTaken, Rank, watch
+from devkit.launching.verdict import PortTaken
+from devkit.launching.watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

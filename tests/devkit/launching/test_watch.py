@@ -13,19 +13,10 @@ import pytest
 from devkit.errors import BadVerdict, DevkitError
 from devkit.launch import DeviceBug, Ended
 from devkit.launching import ranks as starting
+from devkit.launching.rank_state import Rank, is_stopped
 from devkit.launching.ranks import rank_environment
-from devkit.launching.watch import (
-    PortTaken,
-    Rank,
-    _is_stopped,
-    failure,
-    late,
-    late_words,
-    nothing_moves,
-    own_stack,
-    waited_for,
-    watch,
-)
+from devkit.launching.verdict import PortTaken, failure, own_stack, waited_for
+from devkit.launching.watch import late, late_words, nothing_moves, watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -299,7 +290,7 @@ def test_a_rank_that_was_stopped_is_told_of_at_once(ranks: list[Rank]) -> None:
         for rank in ranks:
             waits(rank, seconds=10, waiting=False)
         ranks[2].pid = child.pid
-        while not _is_stopped(child.pid):
+        while not is_stopped(child.pid):
             time.sleep(0.01)
         heard = [None, None, *((rank, Ended(0)) for rank in ranks)]
         watch(ranks, iter(heard), 60.0, told.append)
