@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import paddle
@@ -14,6 +12,7 @@ from . import checks
 from .leaks import Leaks
 from .locate import Call, locate
 from .names import Names, user_line
+from .optimizer import Stepped, parameters
 from .trend import Cadence
 
 if TYPE_CHECKING:
@@ -21,18 +20,10 @@ if TYPE_CHECKING:
     from .report import Report
 
 Tensor = Any
-ZERO_RATES = 5
-"""Steps at a rate of 0 from the first on, that are no warm-up."""
-LONG_WARMUP = 200
-"""The same where the scheduler would raise it at its next step: it is stepped once an epoch, maybe."""
 IDLE_CYCLES, IDLE_LATER = 100, 1000
 """Times that gradients are made and cleared before any step, and between two: an attack on inputs makes dozens."""
 SKIPPED = 40
 """Steps in a row that a GradScaler, or the script, skipped because of values that are not finite."""
-STILL = 20
-"""Steps that left every parameter as it was."""
-NO_GRADIENT_AT_ALL = 5
-"""The same, from the first on, where none of the optimizer's parameters gets a gradient."""
 UNCLEARED, CLEARING_STEPS = 3, 50
 """Steps in a row whose gradients were still there at the next backward pass; and how long that is looked at."""
 GREW = 10.0
@@ -45,25 +36,6 @@ BATCHES = 50
 """Batches that ranks are told apart by."""
 IGNORED = 3
 """Losses in a row whose labels were all ignored."""
-
-
-@dataclass
-class Stepped:
-    """What is known of an optimizer.
-
-    Attributes:
-        before: the fingerprints of its parameters before its first step; None once one of them moved.
-        zero_rates: steps in a row at a rate of 0.
-        without: how many steps in a row each parameter had no gradient though its layer ran.
-    """
-
-    steps: int = 0
-    zero_rates: int = 0
-    was_positive: bool = False
-    before: list[int] | None = None
-    moved: bool = False
-    had_gradient: bool = False
-    without: dict[int, int] = field(default_factory=dict)
 
 
 class Watch:
@@ -163,7 +135,7 @@ class Watch:
             self._not_finite(optimizer, losses, gradients)
         self.skipped = self.bad_losses = 0
         state.had_gradient = state.had_gradient or bool(gradients)
-        self._rate(optimizer, state)
+        state.look_at_rate(optimizer, self.report, self.progress.step)
         self._gradients(state, trained)
         if state.before is None and not state.moved:
             state.before = [checks.fingerprint(each) for each in trained]
@@ -178,7 +150,7 @@ class Watch:
         state.steps += 1
         trained = parameters(optimizer)
         self.cycles, self.pending = 0, False
-        self._moves(state, trained)
+        state.look_at_moves(trained, self.report, self.progress.step)
         if state.steps == self.steps:
             self._tell_step(optimizer, trained)
         self.losses, self.calls = [], []
@@ -248,7 +220,7 @@ class Watch:
                     step=state.steps,
                 )
             if state.steps > 2 and state.before is not None:  # noqa: PLR2004 - one or two may be too small to see
-                self._still(state)
+                state.stands_still(self.report, self.progress.step)
 
     # ------------------------------------------------------------------ what they find
 
@@ -336,34 +308,6 @@ class Watch:
             told.append("float16 ends at 65504: paddle.amp.GradScaler scales the loss and skips such steps.")
         return told
 
-    def _rate(self, optimizer: Any, state: Stepped) -> None:
-        try:
-            rate = float(optimizer.get_lr())
-        except (TypeError, ValueError, AttributeError, RuntimeError):
-            return
-        state.zero_rates = 0 if rate else state.zero_rates + 1
-        state.was_positive = state.was_positive or bool(rate)
-        if not math.isfinite(rate):
-            self.report.stop(
-                "not-finite", f"step {self.progress.step}: the learning rate is {rate}", step=self.progress.step
-            )
-        if state.was_positive or state.zero_rates < ZERO_RATES:
-            return
-        if will_rise(optimizer) and state.zero_rates < LONG_WARMUP:
-            self.report.warn(
-                "rate-zero",
-                "the learning rate is 0 since the first step",
-                f"{ZERO_RATES} steps have changed nothing. The scheduler would raise it: is scheduler.step() called?",
-                step=self.progress.step,
-            )
-            return
-        self.report.stop(
-            "nothing-moves",
-            f"step {self.progress.step}: the learning rate is 0 since the first step",
-            f"{state.zero_rates} steps have changed nothing.\nat {user_line()}",
-            step=self.progress.step,
-        )
-
     def _gradients(self, state: Stepped, trained: list[Tensor]) -> None:
         """Find parameters whose layer runs and that get no gradient; a layer that does not run may be meant so."""
         if self.unused_allowed or self.static or state.steps > 4 * WITHOUT_GRADIENT:
@@ -393,28 +337,6 @@ class Watch:
             )
             state.without = {}
 
-    def _moves(self, state: Stepped, trained: list[Tensor]) -> None:
-        if state.moved or state.before is None:
-            return
-        if len(trained) != len(state.before) or any(
-            checks.fingerprint(each) != before for each, before in zip(trained, state.before)
-        ):
-            state.moved, state.before = True, None
-        elif state.was_positive and state.steps >= (STILL if state.had_gradient else NO_GRADIENT_AT_ALL):
-            self._still(state)
-
-    def _still(self, state: Stepped) -> None:
-        rate = "" if state.was_positive else ", at a learning rate of 0"
-        why = "Gradients of 0, or a rate that is lost in rounding?"
-        if not state.had_gradient:
-            why = "None of the optimizer's parameters gets a gradient: all frozen, or another model's?"
-        self.report.stop(
-            "nothing-moves",
-            f"{state.steps} steps have changed no parameter{rate}",
-            why,
-            step=self.progress.step,
-        )
-
     def _tell_step(self, optimizer: Any, trained: list[Tensor]) -> None:
         step = self.steps
         fields: dict[str, Any] = {}
@@ -442,27 +364,6 @@ class Watch:
                 ],
             )
             self._every.took(time.perf_counter() - begin)
-
-
-def parameters(optimizer: Any) -> list[Tensor]:
-    """Return all that an optimizer trains, frozen ones left out."""
-    given = getattr(optimizer, "_parameter_list", None) or []
-    flat = [each for group in given for each in (group["params"] if isinstance(group, dict) else [group])]
-    return [each for each in flat if isinstance(each, paddle.Tensor) and not each.stop_gradient]
-
-
-def will_rise(optimizer: Any) -> bool:
-    """Tell whether the scheduler of a rate of 0 would raise it when it is stepped."""
-    scheduler = getattr(optimizer, "_learning_rate", None)
-    if not isinstance(scheduler, paddle.optimizer.lr.LRScheduler):
-        return False
-    try:
-        ahead = copy.deepcopy(scheduler)
-        for _ in range(3):
-            ahead.step()
-    except Exception:  # noqa: BLE001 - the user's own scheduler
-        return False
-    return bool(ahead.get_lr())
 
 
 def is_split(layer: Any) -> bool:
