@@ -95,7 +95,18 @@ class Trainer:
         """Bytes that the last step left allocated between its backward pass and its update."""
         if options.resume:
             self._resume(Path(options.resume))
-        self.trace = Trace(self, Path(options.traces)) if options.trace and options.traces else None
+        self.trace = self._trace(options) if options.trace and options.traces else None
+
+    def _trace(self, options: Options) -> Trace:
+        """Return the trace of the steps that are asked for.
+
+        Raises:
+            Refusal: the run to go on from has taken them all.
+        """
+        if max(traced_steps(options.trace)) <= self.done:
+            why = f"The run goes on at step {self.done + 1}."
+            raise Refusal(f"--trace {options.trace} names no step that is to come", why, f"--trace {self.done + 1}")
+        return Trace(self, Path(str(options.traces)))
 
     def _built(self, shape: Shape, value: Value, tensor: TensorParallel, *, adopt: bool = True) -> Transformer:
         mp, pp = tensor.comm, self.mesh.layout.pp
