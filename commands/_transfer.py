@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devkit.console import Console, Progress
     from devkit.errors import DevkitError
     from devkit.transfer.copy import CopyOutcome, Watch
+    from devkit.transfer.remote.messages import Plan, Reasons, Result
 
 Exclude = Annotated[
     list[str] | None,
@@ -84,14 +85,14 @@ def watching(console: Console, text: str, restored: list[str], stays: str = STAY
     console.note(text + "…", "dim")
     with contextlib.ExitStack() as stack:
 
-        def planned(plan: dict[str, Any]) -> None:
+        def planned(plan: Plan) -> None:
             nonlocal total, bar
             with lock:
-                total += plan["bytes"]
+                total += plan.bytes
                 if bar is None and console.interactive:  # not before: ssh may be asking for a password
                     bar = stack.enter_context(console.progress(text, total=total or None, unit="bytes"))
                 if bar is not None:
-                    bar.update(total=total or None, text=f"{text}, {counted(plan['files'], 'file')}")
+                    bar.update(total=total or None, text=f"{text}, {counted(plan.files, 'file')}")
 
         def advanced(count: int) -> None:
             nonlocal done
@@ -123,108 +124,98 @@ def answering(console: Console, hosts: Sequence[str], *, as_json: bool, several:
         raise
 
 
-def told(outcome: CopyOutcome, verb: str) -> str:
+def summary(plan: Plan, result: Result, verb: str) -> str:
     """Return the line that says what was done with one host."""
-    result, plan = outcome.result, outcome.plan
-    seconds = max(result["seconds"], 1e-9)
-    words = [f"{counted(result['files'], 'file')} {verb}, {size(result['bytes'])}"]
-    if result["same_bytes"]:
-        words.append(f"{size(result['same_bytes'])} of them already there")
-    if plan["have_files"]:
-        words.append(f"{counted(plan['have_files'], 'file')} unchanged")
+    seconds = max(result.seconds, 1e-9)
+    words = [f"{counted(result.files, 'file')} {verb}, {size(result.bytes)}"]
+    if result.same_bytes:
+        words.append(f"{size(result.same_bytes)} of them already there")
+    if plan.have_files:
+        words.append(f"{counted(plan.have_files, 'file')} unchanged")
     words.append(duration(seconds))
-    if result["bytes"]:
-        words.append(f"{size(result['bytes'] / seconds)}/s")
-    if result.get("deleted"):
-        words.append(f"{counted(result['deleted'], 'entry', 'entries')} removed")
+    if result.bytes:
+        words.append(f"{size(result.bytes / seconds)}/s")
+    if result.deleted:
+        words.append(f"{counted(result.deleted, 'entry', 'entries')} removed")
     return "   ".join(words)
 
 
-def show_plan(console: Console, outcome: CopyOutcome, verb: str) -> None:
+def show_plan(console: Console, host: str, plan: Plan, verb: str) -> None:
     """Say what a transfer would do."""
-    from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
 
-    plan = outcome.plan
-    for name in plan["names"]:
-        console.answer(shown(raw(name)))
-    if plan["files"] > len(plan["names"]):
-        console.answer(f"… and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
-    for name in plan.get("deletes", []):
-        console.answer(f"remove {shown(raw(name))}", "look")
-    unchanged = f"; {counted(plan['have_files'], 'file')} unchanged" if plan["have_files"] else ""
-    if plan.get("deletes_count"):
-        unchanged += f"; {counted(plan['deletes_count'], 'entry', 'entries')} would be removed"
-    begun = f", of which {size(plan['begun_bytes'])} are there from before" if plan["begun_bytes"] else ""
-    where = f"{outcome.host}: " if outcome.host else ""
-    console.note(
-        f"  {where}{counted(plan['files'], 'file')} would be {verb}, {size(plan['bytes'])}{begun}{unchanged}", "dim"
-    )
+    for name in plan.names:
+        console.answer(shown(name))
+    if plan.files > len(plan.names):
+        console.answer(f"… and {counted(plan.files - len(plan.names), 'more file')}", "dim")
+    for name in plan.deletes:
+        console.answer(f"remove {shown(name)}", "look")
+    unchanged = f"; {counted(plan.have_files, 'file')} unchanged" if plan.have_files else ""
+    if plan.deletes_count:
+        unchanged += f"; {counted(plan.deletes_count, 'entry', 'entries')} would be removed"
+    begun = f", of which {size(plan.begun_bytes)} are there from before" if plan.begun_bytes else ""
+    where = f"{host}: " if host else ""
+    console.note(f"  {where}{counted(plan.files, 'file')} would be {verb}, {size(plan.bytes)}{begun}{unchanged}", "dim")
 
 
-def _show_names(console: Console, plan: dict[str, Any]) -> None:
+def _show_names(console: Console, plan: Plan) -> None:
     """Say what was copied, as far as the plan names it."""
-    from devkit.transfer.remote.wire import raw
     from devkit.transfer.shown import shown
 
-    for name in plan.get("names", []):
-        console.note(f"  {shown(raw(name))}", "dim")
-    if plan.get("files", 0) > len(plan.get("names", [])):
-        console.note(f"  … and {counted(plan['files'] - len(plan['names']), 'more file')}", "dim")
+    for name in plan.names:
+        console.note(f"  {shown(name)}", "dim")
+    if plan.files > len(plan.names):
+        console.note(f"  … and {counted(plan.files - len(plan.names), 'more file')}", "dim")
 
 
 def show_outcomes(console: Console, outcomes: list[CopyOutcome], verb: str, *, dry_run: bool) -> int:
     """Tell what came of each host's transfer, and return the exit status."""
+    from devkit.errors import DevkitError
+    from devkit.transfer.remote.reading import SHORTER
+
     status = 0
     for outcome in outcomes:
-        if outcome.error is not None:
-            console.fail(outcome.error)
+        plan, result = outcome.plan, outcome.result
+        if plan is None or result is None:
+            console.fail(outcome.error or DevkitError(f"nothing came of {outcome.host}"))
             status = 1
             continue
-        unread = _show_left_out(console, outcome.plan)
-        if unread is not None:
-            status = 1
+        unread = _show_left_out(console, plan)
         if dry_run:
-            show_plan(console, outcome, verb)
+            show_plan(console, outcome.host, plan, verb)
         else:
             if console.verbose:
-                _show_names(console, outcome.plan)
-            console.done((f"{outcome.host}   " if outcome.host else "") + told(outcome, verb))
+                _show_names(console, plan)
+            console.done((f"{outcome.host}   " if outcome.host else "") + summary(plan, result, verb))
         for remark in outcome.remarks:
             console.look(remark)
         if unread is not None:
             console.fail(unread)
-        failed = outcome.result["failed"]
-        if failed:
-            from devkit.errors import DevkitError
-            from devkit.transfer.remote.reading import SHORTER
-
-            what = f"{counted(outcome.result['failed_count'], 'entry', 'entries')} could not be {verb}"
-            changed = any(SHORTER in reason for _, reason in failed)
+        if result.failed:
+            what = f"{counted(result.failed_count, 'entry', 'entries')} could not be {verb}"
+            changed = any(SHORTER in reason for _, reason in result.failed)
             again = ["the same line again   copies what changed meanwhile"] if changed else []
-            console.fail(DevkitError(what, _listed(failed, outcome.result["failed_count"]), *again))
+            console.fail(DevkitError(what, _listed(result.failed, result.failed_count), *again))
+        if unread is not None or result.failed:
             status = 1
     return status
 
 
-def _listed(pairs: Sequence[Sequence[str]], count: int) -> str:
-    from devkit.transfer.remote.wire import raw
+def _listed(pairs: Reasons, count: int) -> str:
     from devkit.transfer.shown import shown
 
-    lines = [f"{shown(raw(name))} ({shown(reason.encode('utf-8', 'replace'))})" for name, reason in pairs[:NAMED]]
+    lines = [f"{shown(name)} ({shown(reason.encode('utf-8', 'replace'))})" for name, reason in pairs[:NAMED]]
     return "\n".join([*lines, f"… {count} in all"] if count > len(lines) else lines)
 
 
-def _show_left_out(console: Console, plan: dict[str, Any]) -> DevkitError | None:
+def _show_left_out(console: Console, plan: Plan) -> DevkitError | None:
     """Say what was left out as it is meant to be, and return what to say of what could not be read."""
     from devkit.errors import DevkitError
     from devkit.transfer.remote.manifest import MEANT_TO_BE_LEFT_OUT
 
-    unread = [pair for pair in plan["left_out"] if pair[1] not in MEANT_TO_BE_LEFT_OUT]
-    meant = [pair for pair in plan["left_out"] if pair[1] in MEANT_TO_BE_LEFT_OUT]
-    count = plan["left_out_count"]
+    unread = [pair for pair in plan.left_out if pair[1] not in MEANT_TO_BE_LEFT_OUT]
+    meant = [pair for pair in plan.left_out if pair[1] in MEANT_TO_BE_LEFT_OUT]
+    count = plan.left_out_count
     for line in _listed(meant, count - len(unread)).splitlines() if meant else ():
         console.look(f"left out: {line}")
-    if not unread:
-        return None
-    return DevkitError("not everything could be read", _listed(unread, count - len(meant)))
+    return DevkitError("not everything could be read", _listed(unread, count - len(meant))) if unread else None

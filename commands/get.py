@@ -41,10 +41,10 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.errors import UsageError
-    from devkit.transfer.copy import check_names, parse_rate
     from devkit.transfer.http_download.address import parse_address
     from devkit.transfer.http_download.get import TO_STDOUT, fetch
     from devkit.transfer.http_download.options import FetchOptions, parse_header, parse_sha256
+    from devkit.transfer.words import check_names, parse_rate
 
     app = ctx.obj
     where = parse_address(sys.stdin.readline() if address == "-" else address)

@@ -10,6 +10,7 @@ Example:  devkit send dist/*.whl checkpoints gpu7:work/
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -38,23 +39,18 @@ def command(
     as_json: Json = False,
 ) -> int:
     from devkit.transfer import copy
+    from devkit.transfer import words as words_of
+    from devkit.transfer.remote.messages import Choice, Options
 
     app = ctx.obj
-    sources, places = copy.parse_send(words)
+    sources, places = words_of.parse_send(words)
+    patterns = tuple(os.fsencode(pattern) for pattern in exclude or ())
     request = copy.CopyRequest(
         sources,
-        tuple(exclude or ()),
-        gitignore,
-        checksum,
-        unsafe_links,
-        not no_compress,
-        copy.parse_rate(limit),
-        dry_run,
-        delete,
-        update,
-        copy_links,
-        backup,
-        copy.read_list(files_from),
+        Choice(patterns, gitignore, unsafe_links, copy_links, words_of.read_list(files_from)),
+        Options(checksum, dry_run, unsafe_links, delete, patterns, update, backup),
+        compress=not no_compress,
+        rate=words_of.parse_rate(limit),
     )
     ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place in places]

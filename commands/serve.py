@@ -49,9 +49,9 @@ def command(
     as_json: Json = False,
 ) -> None:
     from devkit.text import counted, duration, size
-    from devkit.transfer.copy import parse_rate, parse_size
     from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time
     from devkit.transfer.http_server.server import open_share
+    from devkit.transfer.words import parse_rate, parse_size
 
     app = ctx.obj
     console = app.console

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("remote")
 MODULES = (
-    *("wire", "names", "attributes", "locks", "folders", "manifest"),
-    *("durability", "writing", "requests", "reading", "sender", "deleting", "commit", "receiver", "main"),
+    *("wire", "messages", "names", "attributes", "locks", "folders", "manifest", "durability", "writing", "plan"),
+    *("requests", "deleting", "destination", "reading", "sender", "commit", "receiver", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 SETTINGS_LIMIT_S = 20.0
@@ -113,6 +114,7 @@ def program() -> bytes:
         "    module = types.ModuleType('devkit_remote.' + name)\n"
         "    module.__package__ = 'devkit_remote'\n"
         "    sys.modules[module.__name__] = module\n"
+        "    setattr(package, name, module)\n"
         "    exec(compile(source, 'devkit_remote/' + name + '.py', 'exec'), module.__dict__)\n"
     ).encode()
 
@@ -155,6 +157,70 @@ class NoPython(DevkitError):
     """The remote side has no Python 3.6 or later."""
 
 
+class SshProcess:
+    """An ssh that runs, in our own session so that it can ask for a passphrase; it ends when its standard input does.
+
+    Attributes:
+        stdin, stdout: what it takes and gives.
+        process: the program.
+    """
+
+    def __init__(self, line: Sequence[str]) -> None:
+        self.process = converse(line, buffered=False)
+        stdin, stdout, self._stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        if stdin is None or stdout is None or self._stderr is None:
+            raise AssertionError("pipes were asked for")
+        self.stdin, self.stdout = stdin, stdout
+        self._lines: deque[str] = deque(maxlen=12)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+        for pipe in (stdin, stdout):
+            wire.widen(pipe.fileno())
+
+    def _listen(self) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in self._stderr or ():
+                self._lines.append(line.decode(errors="replace").rstrip()[:500])
+
+    def said(self) -> str:
+        """Return the last lines of its standard error."""
+        return redact("\n".join(self._lines))
+
+    def heard(self, line: str) -> None:
+        """Put a line of its standard output before those."""
+        self._lines.appendleft(line)
+
+    def write(self, data: bytes) -> None:
+        """Give it bytes.
+
+        Raises:
+            BrokenPipeError: it ended.
+        """
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.stdin.fileno(), view) :]
+
+    def wait(self, limit_s: float) -> None:
+        """Let it end by itself, for so long."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(limit_s)
+            self._listener.join(1)
+
+    def close(self) -> None:
+        """End it, at first by closing what it reads."""
+        for stream in (self.stdin, self.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()
+        for signal in (None, SIGTERM, SIGKILL):
+            if signal is not None:
+                self.process.send_signal(signal)
+            self.wait(3)
+            if self.process.returncode is not None:
+                break
+        if self._stderr is not None and not self._listener.is_alive():
+            self._stderr.close()
+
+
 class Connection:
     """A connection to the remote side; a context manager, inside of which its receiver runs.
 
@@ -168,10 +234,9 @@ class Connection:
         self.place = place
         self._console = console
         self._ssh = ssh
-        self._said: deque[str] = deque(maxlen=12)
         self._marker = f"\n{secrets.token_hex(16)}\n"
         self._source = b""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: SshProcess | None = None
         self._greeted = False
         self._failed: DevkitError | None = None
 
@@ -181,22 +246,13 @@ class Connection:
         self._source = zlib.compress(program() + last, 9)
         line = [*ssh_line(self._ssh, self.place), "--", self.place.address, remote_command(len(self._source))]
         self._console.command(line)
-        # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
-        self._process = converse(line, buffered=False)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        stdin, stdout = self._process.stdin, self._process.stdout
-        if stdin is None or stdout is None:
-            raise AssertionError("pipes were asked for")
-        for pipe in (stdin, stdout):
-            wire.widen(pipe.fileno())
-        self.channel = wire.Channel(stdout.fileno(), stdin.fileno())
+        self._process = SshProcess(line)
+        self.channel = wire.Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
 
     @property
     def is_connecting(self) -> bool:
         """Whether ssh has begun and the remote side has said nothing yet."""
-        stdout = self._process.stdout if self._process else None
-        return stdout is not None and not select.select([stdout], [], [], 0)[0]
+        return self._process is not None and not select.select([self._process.stdout], [], [], 0)[0]
 
     def connect(self) -> None:
         """Connect, and keep why that fails for whoever enters: one host after the other, each may ask something."""
@@ -220,7 +276,7 @@ class Connection:
         return self
 
     @property
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> SshProcess:
         if self._process is None:
             raise AssertionError("begin comes first")
         return self._process
@@ -231,7 +287,7 @@ class Connection:
     def _greet(self) -> None:
         try:
             with contextlib.suppress(BrokenPipeError):
-                _write(self._running, self._source)
+                self._running.write(self._source)
             self._source = b""
             self._skip_noise(self._marker.encode())
             hello = self.channel.expect_json(wire.HELLO)
@@ -247,10 +303,10 @@ class Connection:
         stdout = self._running.stdout
         seen = bytearray()
         while not seen.endswith(marker):
-            byte = os.read(stdout.fileno(), 1) if stdout else b""
+            byte = os.read(stdout.fileno(), 1)
             seen += byte
             if not byte:
-                self._said.extendleft(seen.decode(errors="replace").splitlines()[-1:])
+                self._running.heard("".join(seen.decode(errors="replace").splitlines()[-1:]))
                 raise wire.Closed("it ended before the receiver started")
             if len(seen) > NOISE_BYTES:
                 raise wire.ProtocolError("its shell prints without end")
@@ -259,13 +315,6 @@ class Connection:
         """Tell the remote side what to do."""
         self.channel.send_json(wire.START, {"digest": self.digest, "sum": self.checksum, **request})
         self.channel.keep_alive()
-
-    def _listen(self) -> None:
-        stderr = self._running.stderr
-        if stderr is not None:
-            with contextlib.suppress(ValueError, OSError):
-                for line in stderr:
-                    self._said.append(line.decode(errors="replace").rstrip()[:500])
 
     def explain(self, error: Exception) -> DevkitError:
         """Return what to tell the user about a transfer that broke: what the remote side, or ssh, said."""
@@ -277,8 +326,8 @@ class Connection:
 
     def _explained(self, error: Exception, *, started: bool = True) -> DevkitError:
         self.close()
-        said = redact("\n".join(self._said))
-        status = self._running.returncode
+        said = self._running.said()
+        status = self._running.process.returncode or 0
         # A shell that lets nothing but sftp in ends with a status of its own.
         if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
             return NoPython(
@@ -297,31 +346,8 @@ class Connection:
 
     def close(self) -> None:
         """End the connection."""
-        process = self._process
-        if process is None:
-            return
-        self.channel.close()
-        if self._source:  # nobody waited for it
-            process.terminate()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-        try:
-            process.wait(3)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            try:
-                process.wait(2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._listener.join(1)
-        if process.stderr is not None and not self._listener.is_alive():
-            process.stderr.close()
-
-
-def _write(process: subprocess.Popen[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view and process.stdin is not None:
-        view = view[os.write(process.stdin.fileno(), view) :]
+        if self._process is not None:
+            self.channel.close()
+            if self._source:  # nobody waited for it
+                self._process.process.terminate()
+            self._process.close()

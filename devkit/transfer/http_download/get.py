@@ -10,20 +10,21 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.redact import remember_secret
-from devkit.transfer.copy import PLAN_COUNTS, CopyOutcome, proven
+from devkit.transfer.copy import CopyOutcome, Planned
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
 from devkit.transfer.http_download.ranges import BLOCK, Download
 from devkit.transfer.http_download.target import check_room, has, is_device, mark, open_device, target_of
 from devkit.transfer.http_download.upgrade import upgraded
 from devkit.transfer.remote import wire
+from devkit.transfer.remote.messages import Options, Plan, Result
 from devkit.transfer.remote.names import part_name
-from devkit.transfer.remote.receiver import Options, Receiver
+from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Pace
 from devkit.transfer.shown import shown
 from devkit.transfer.sockets import channel_over
@@ -66,8 +67,7 @@ def fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
     outcome = _stream(found.address, replace(options, destination=found.target, headers=found.headers), watch)
     if found.is_file and not options.dry_run:
         mark(Path(found.target))
-    outcome.remarks += found.remarks
-    return outcome
+    return replace(outcome, remarks=outcome.remarks + found.remarks)
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyO
         if remote.digests and target.is_file() and not options.sha256:
             return _Streamed(client.address, client.headers, str(target), True, remarks)
         outcome = await _file(stream, remote, target, options, watch)
-        outcome.remarks += remarks
-        return outcome
+        return replace(outcome, remarks=outcome.remarks + remarks)
     finally:
         if stream is not None:
             stream.close()
@@ -119,7 +118,7 @@ async def _pour(
     stream: Stream, remote: RemoteFile, options: FetchOptions, watch: Watch, descriptor: int
 ) -> CopyOutcome:
     """Write a file into what is not a file: a device, a pipe, standard output; in one stream, as it comes."""
-    outcome = _planned(remote, False, options.destination, watch)
+    plan = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
     digest = hashlib.sha256()
     pace = Pace(options.rate)
@@ -140,8 +139,7 @@ async def _pour(
             os.close(descriptor)
     if options.sha256 and not options.dry_run and digest.hexdigest() != options.sha256:
         raise DevkitError("what came is not the file that was asked for", "Its SHA-256 differs; it is written already.")
-    _finish(outcome, {"files": int(not options.dry_run), "bytes": done, "same_bytes": 0, "again_bytes": 0}, began)
-    return outcome
+    return _outcome(plan, Result(int(not options.dry_run), done, 0, 0, 0), began)
 
 
 def _write(descriptor: int, data: memoryview, destination: str) -> None:
@@ -154,32 +152,22 @@ def _write(descriptor: int, data: memoryview, destination: str) -> None:
         raise DevkitError(f"{destination} cannot be written", f"{error.strerror}.") from error
 
 
-def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> CopyOutcome:
-    outcome = CopyOutcome("")
-    outcome.plan = {
-        "files": 0 if have else 1,
-        "bytes": 0 if have else max(remote.size, 0),
-        "begun_bytes": 0,
-        "have_files": int(have),
-        "have_bytes": remote.size if have else 0,
-        "names": [] if have else [wire.text(os.fsencode(name))],
-        "left_out": [],
-        "left_out_count": 0,
-    }
-    watch.plan(outcome.plan)
-    return outcome
+def _planned(remote: RemoteFile, have: bool, name: str, watch: Watch) -> Plan:
+    size = max(remote.size, 0)
+    plan = Plan(0, 0, 0, 1, size, 0) if have else Plan(1, size, 0, 0, 0, 0, names=(os.fsencode(name),))
+    watch.plan(plan)
+    return plan
 
 
-def _finish(outcome: CopyOutcome, counts: dict[str, int], began: float) -> None:
-    outcome.result = {**counts, "failed": [], "failed_count": 0, "seconds": time.monotonic() - began}
-    outcome.wire_bytes = counts["bytes"]
+def _outcome(plan: Plan, result: Result, began: float, remarks: tuple[str, ...] = ()) -> CopyOutcome:
+    result = result._replace(seconds=time.monotonic() - began)
+    return CopyOutcome("", plan, result, result.bytes, remarks=remarks)
 
 
 async def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> CopyOutcome:
     began = time.monotonic()
     have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
-    outcome = _planned(remote, have, target.name, watch)
-    counts = {"files": 0, "bytes": 0, "same_bytes": 0, "again_bytes": 0}
+    plan = _planned(remote, have, target.name, watch)
     if not have:
         check_room(target, remote.size)
     if not have and not options.dry_run:
@@ -196,10 +184,9 @@ async def _file(stream: Stream, remote: RemoteFile, target: Path, options: Fetch
             on_done=watch.done,
         )
         before = await download.run()
-        counts = {"files": 1, "bytes": download.fetched, "same_bytes": before, "again_bytes": download.again}
-        outcome.remarks = tuple(_remarks(remote))
-    _finish(outcome, counts, began)
-    return outcome
+        result = Result(1, download.fetched, before, download.again, 0)
+        return _outcome(plan, result, began, tuple(_remarks(remote)))
+    return _outcome(plan, Result(0, 0, 0, 0, 0), began)
 
 
 def _prove(part: int, target: Path, sha256: str) -> None:
@@ -243,27 +230,15 @@ def _hash_of(descriptor: int) -> str:
 
 def _stream(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
     """Take a file or folder of ``devkit serve`` in one stream, of which only what is not here is asked for."""
-    outcome = CopyOutcome("")
+    planned = Planned(watch)
     headers = {"Connection": "Upgrade", "Upgrade": STREAM, "Devkit-Digest": DIGEST, "Devkit-Rate": str(options.rate)}
     connection, first = upgraded(address, {**options.headers, **headers}, options.environ)
-
-    def planned(plan: dict[str, Any]) -> None:
-        outcome.plan = proven(plan, PLAN_COUNTS)
-        replaced = [shown(wire.raw(name)) for name in plan.get("replaces", [])]
-        if replaced and not options.dry_run:
-            more = (
-                f" and {plan['replaces_count'] - len(replaced)} more" if plan["replaces_count"] > len(replaced) else ""
-            )
-            outcome.remarks = (f"replaced, and not kept: {', '.join(replaced)}{more}",)
-        watch.plan(plan)
-
     channel = channel_over(connection, first)
     channel.keep_alive()
     try:
         how = Options(checksum=options.checksum, dry_run=options.dry_run)
         receiver = Receiver(channel, os.fsencode(options.destination), DIGEST, DIGEST, how, planned, watch.done)
-        outcome.result = receiver.run()
-        outcome.take_remarks()
+        outcome = planned.outcome("", receiver.run(), channel.received)
     except wire.Stopped as error:
         raise DevkitError(error.what, error.why) from error
     except wire.ProtocolError as error:
@@ -273,5 +248,8 @@ def _stream(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcom
     finally:
         channel.close()
         connection.close()
-    outcome.wire_bytes = channel.received
-    return outcome
+    if options.dry_run or not outcome.plan or not outcome.plan.replaces:
+        return outcome
+    more = outcome.plan.replaces_count - len(outcome.plan.replaces)
+    names = ", ".join(map(shown, outcome.plan.replaces)) + (f" and {more} more" if more else "")
+    return replace(outcome, remarks=(f"replaced, and not kept: {names}", *outcome.remarks))

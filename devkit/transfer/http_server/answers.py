@@ -382,7 +382,7 @@ class Answer:
     def _speak(self, connection: socket.socket, offer: Offer, path: bytes) -> tuple[str, int, bool]:
         channel = channel_over(connection)
         channel.keep_alive()
-        result: dict[str, Any] = {}
+        result = None
         try:
             rate = _slower(self._server.rate, self._request.headers.get("Devkit-Rate", ""))
             result = Sender(channel, offer, DIGEST, DIGEST, rate=rate, compress=True).serve()
@@ -390,7 +390,7 @@ class Answer:
             pass
         finally:
             channel.close()
-        return shown(path.strip(b"/")) or "everything", channel.sent, bool(result) and not result.get("failed_count")
+        return shown(path.strip(b"/")) or "everything", channel.sent, result is not None and not result.failed_count
 
     async def _upload(self, path: bytes) -> web.Response:
         inbox = self._server.inbox

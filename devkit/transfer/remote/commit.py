@@ -9,7 +9,7 @@ from .attributes import NOT_SUPPORTED, Attributes
 from .durability import copy_range, keep_aside, open_part
 from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Staging, let_write, stash
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, ManifestEntry
-from .names import link_stays_inside, part_name
+from .names import part_name
 
 
 class Commit:
@@ -21,7 +21,6 @@ class Commit:
         refuse: takes note of an error of the file system.
         staging: the folders that were filled staging.
         above: where an staging root lies, and its name there.
-        unsafe_links: make symbolic links that point out of the destination.
         attributes: gives modes and times.
     """
 
@@ -32,7 +31,6 @@ class Commit:
         refuse: Callable[[int, OSError], None],
         staging: Staging,
         above: Tuple[int, bytes],
-        unsafe_links: bool,
         attributes: Attributes,
         backup: bool = False,
     ) -> None:
@@ -41,7 +39,6 @@ class Commit:
         self._refuse = refuse
         self._staging = staging
         self._above = above
-        self._unsafe_links = unsafe_links
         self._attributes = attributes
         self._backup = backup
 
@@ -49,9 +46,6 @@ class Commit:
         """Make the links."""
         for index, entry in enumerate(self._entries):
             if entry.kind not in (LINK, HARD_LINK) or index in self._failures:
-                continue
-            if entry.kind == LINK and not (self._unsafe_links or link_stays_inside(entry.path, entry.target)):
-                self._failures.setdefault(index, "a symbolic link that points out")
                 continue
             try:
                 if entry.kind == LINK:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import stat
 import time
@@ -69,12 +70,13 @@ class Staging:
 
     LIMIT = 128
 
-    def __init__(self, enabled: bool = False) -> None:
+    def __init__(self, enabled: bool = False, only_looks: bool = False) -> None:
         self.names: Dict[bytes, bytes] = {}
         self.within: Set[bytes] = set()
         self.begun: Set[bytes] = set()
         self._held: List[int] = []
         self._room = self.LIMIT if enabled and hasattr(ctypes.CDLL(None), "syncfs") else 0
+        self._only_looks = only_looks
 
     def begin(self, parent: int, path: bytes, name: bytes, mode: int = 0o700) -> Optional[bool]:
         """Make a folder under its temporary name, or go on with it; return whether it is new, None where it cannot be.
@@ -85,6 +87,12 @@ class Staging:
         if len(self.names) >= self._room:
             return None
         temporary = part_name(name + b"/")  # a file of this name, once, would find a folder in the way of its part
+        if self._only_looks:
+            if not names_folder(parent, temporary):
+                return None
+            self.names[path] = temporary
+            self.within.add(path)
+            return False
         try:
             os.mkdir(temporary, mode, dir_fd=parent)
             fresh = True
@@ -106,6 +114,10 @@ class Staging:
             with contextlib.suppress(OSError):
                 os.rmdir(temporary, dir_fd=parent)
         return None
+
+    def finds(self, parent: int, above: bytes, path: bytes, name: bytes) -> bool:
+        """Tell whether a dry run finds a folder that an earlier transfer began; nothing is made or held."""
+        return self._only_looks and above not in self.within and self.begin(parent, path, name) is not None
 
     @staticmethod
     def _takes(descriptor: int, parent: int, temporary: bytes, path: bytes) -> bool:
@@ -179,7 +191,7 @@ class Folders:
         try:
             opened = os.open(self._staging.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
         except FileNotFoundError:
-            if not self._make:
+            if not self._make and not self._staging.finds(parent, above, path, name):
                 raise
             opened = self._made(parent, above, path, name)
         if above in self._staging.within:
@@ -188,6 +200,8 @@ class Folders:
         return opened
 
     def _made(self, parent: int, above: bytes, path: bytes, name: bytes) -> int:
+        if path in self._staging.names:
+            return os.open(self._staging.names[path], OPEN_FOLDER, dir_fd=parent)
         fresh = None if above in self._staging.within else self._staging.begin(parent, path, name)
         if fresh is None:
             with contextlib.suppress(FileExistsError):  # another transfer was sooner
@@ -211,6 +225,18 @@ def let_write(folder: int) -> None:
     if ours and status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
         with contextlib.suppress(OSError):  # whether it can be written shows next
             os.fchmod(folder, stat.S_IMODE(status.st_mode) | stat.S_IRWXU)
+
+
+def may_write(folder: int) -> int:
+    """Return the error that writing into a folder would give; 0 where it can be written, once ``let_write`` let us."""
+    try:
+        if os.fstatvfs(folder).f_flag & os.ST_RDONLY:
+            return errno.EROFS
+    except OSError:  # some file systems do not say
+        pass
+    if os.access(b".", os.W_OK | os.X_OK, dir_fd=folder, effective_ids=True):
+        return 0
+    return 0 if os.fstat(folder).st_uid == os.geteuid() else errno.EACCES
 
 
 def open_folder(path: bytes) -> int:

@@ -7,24 +7,11 @@ import sys
 import threading
 from typing import Any, Dict
 
-from .manifest import Choice, describe
-from .receiver import Options, Receiver
+from . import wire
+from .manifest import describe
+from .messages import Choice, Options, proven
+from .receiver import Receiver
 from .sender import Sender
-from .wire import (
-    FAILED,
-    HELLO,
-    START,
-    VERSION,
-    Channel,
-    ProtocolError,
-    Stopped,
-    as_object,
-    digest_speeds,
-    digests,
-    raw,
-    sums,
-    widen,
-)
 
 
 def main(marker: str) -> int:
@@ -34,62 +21,45 @@ def main(marker: str) -> int:
     os.dup2(2, 1)  # what a library prints must not break the stream
     os.write(output, marker.encode())
     for descriptor in (0, output):
-        widen(descriptor)
-    channel = Channel(0, output)
+        wire.widen(descriptor)
+    channel = wire.Channel(0, output)
     channel.send_json(
-        HELLO, {"version": VERSION, "python": sys.version.split()[0], "digests": digest_speeds(), "sums": list(sums())}
+        wire.HELLO,
+        {
+            "version": wire.VERSION,
+            "python": sys.version.split()[0],
+            "digests": wire.digest_speeds(),
+            "sums": list(wire.sums()),
+        },
     )
     try:
-        start = as_object(channel.expect(START))
+        start = wire.as_object(channel.expect(wire.START))
         channel.keep_alive()
         _do(channel, start)
-    except ProtocolError as error:
-        _say(channel, Stopped("the remote side lost the connection", str(error)))
+    except wire.ProtocolError as error:
+        _say(channel, wire.Stopped("the remote side lost the connection", str(error)))
         return 1
-    except Stopped as error:
+    except wire.Stopped as error:
         _say(channel, error)
         return 1
     except OSError as error:
-        _say(channel, Stopped("the remote side failed", f"{error.strerror}: {error.filename}"))
+        _say(channel, wire.Stopped("the remote side failed", f"{error.strerror}: {error.filename}"))
         return 1
     return 0
 
 
-def _do(channel: Channel, start: Dict[str, Any]) -> None:
-    if start.get("digest") not in digests() or start.get("sum") not in sums():
-        raise ProtocolError("a hash that is not known here")
+def _do(channel: wire.Channel, start: Dict[str, Any]) -> None:
+    digest, checksum = start.get("digest"), start.get("sum")
+    if digest not in wire.digests() or checksum not in wire.sums():
+        raise wire.ProtocolError("a hash that is not known here")
     if start.get("role") == "offer":
-        _offer(channel, start)
+        paths = [_expanded(wire.raw(path)) for path in start.get("paths", [])]
+        offer = describe(paths, proven(Choice, start.get("choice")))
+        rate = float(start.get("rate") or 0)
+        Sender(channel, offer, digest, checksum, rate=rate, compress=bool(start.get("compress"))).serve()
     else:
-        _take(channel, start)
-
-
-def _offer(channel: Channel, start: Dict[str, Any]) -> None:
-    paths = [_expanded(raw(path)) for path in start.get("paths", [])]
-    listed = start.get("only")
-    choice = Choice(
-        exclude=[raw(pattern) for pattern in start.get("exclude", [])],
-        gitignore=bool(start.get("gitignore")),
-        unsafe_links=bool(start.get("unsafe_links")),
-        copy_links=bool(start.get("copy_links")),
-        only=None if listed is None else [raw(path) for path in listed],
-    )
-    offer = describe(paths, choice)
-    rate = float(start.get("rate") or 0)
-    Sender(channel, offer, start["digest"], start["sum"], rate=rate, compress=bool(start.get("compress"))).serve()
-
-
-def _take(channel: Channel, start: Dict[str, Any]) -> None:
-    options = Options(
-        checksum=bool(start.get("checksum")),
-        dry_run=bool(start.get("dry_run")),
-        unsafe_links=bool(start.get("unsafe_links")),
-        delete=bool(start.get("delete")),
-        keep=[raw(pattern) for pattern in start.get("keep", [])],
-        update=bool(start.get("update")),
-        backup=bool(start.get("backup")),
-    )
-    Receiver(channel, _expanded(raw(start.get("destination"))), start["digest"], start["sum"], options).run()
+        destination = _expanded(wire.raw(start.get("destination")))
+        Receiver(channel, destination, digest, checksum, proven(Options, start.get("options"))).run()
 
 
 def _expanded(path: bytes) -> bytes:
@@ -97,7 +67,7 @@ def _expanded(path: bytes) -> bytes:
     return path if os.path.lexists(path) else os.path.expanduser(path)
 
 
-def _say(channel: Channel, error: Stopped) -> None:
+def _say(channel: wire.Channel, error: wire.Stopped) -> None:
     """Tell the other end, while what it still sends is read: it may be unable to hear before."""
     words = {"what": error.what, "why": error.why}
     teller = threading.Thread(target=_tell, args=(channel, words), daemon=True)
@@ -106,11 +76,11 @@ def _say(channel: Channel, error: Stopped) -> None:
     try:
         while teller.is_alive():
             channel.receive()
-    except ProtocolError:
+    except wire.ProtocolError:
         pass
     teller.join(2)
 
 
-def _tell(channel: Channel, words: Dict[str, str]) -> None:
-    with contextlib.suppress(ProtocolError):
-        channel.send_json(FAILED, words)
+def _tell(channel: wire.Channel, words: Dict[str, str]) -> None:
+    with contextlib.suppress(wire.ProtocolError):
+        channel.send_json(wire.FAILED, words)

@@ -4,9 +4,10 @@ import errno
 import glob
 import os
 import stat
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
+from .messages import NAMED, About, Choice
 from .names import PART, Ignore, is_too_long, link_stays_inside, split
 from .wire import Bytes, ProtocolError, Stopped
 
@@ -64,24 +65,6 @@ class SourceRoot(NamedTuple):
     skip: int = 0
 
 
-class Choice(NamedTuple):
-    """What of the sources is offered.
-
-    Attributes:
-        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
-        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
-        unsafe_links: whether symbolic links that point out of what is offered are offered.
-        copy_links: whether what symbolic links lead to is offered in their place.
-        only: paths in the one folder that is the source, of which nothing else is offered; None is all of it.
-    """
-
-    exclude: Sequence[bytes] = ()
-    gitignore: bool = False
-    unsafe_links: bool = False
-    copy_links: bool = False
-    only: Optional[Sequence[bytes]] = None
-
-
 class Offer(NamedTuple):
     """A manifest and where its entries lie."""
 
@@ -90,6 +73,11 @@ class Offer(NamedTuple):
     left_out: List[Tuple[bytes, str]]
     one_file: bool
     whole: bool = False  # whether all of the destination is offered: a source was a folder's content
+
+    @property
+    def about(self) -> About:
+        """What is said of it at the manifest's end."""
+        return About(self.one_file, self.left_out[:NAMED], len(self.left_out), self.whole)
 
 
 def revised(entry: ManifestEntry, status: os.stat_result) -> ManifestEntry:

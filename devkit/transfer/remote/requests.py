@@ -10,6 +10,7 @@ from .durability import open_part
 from .folders import NO_FOLLOW, Folders
 from .manifest import ManifestEntry
 from .names import part_name
+from .plan import Wanted
 from .wire import BLOCK, CHECK, COMPARE, RANGE, WANT, Channel, Digest
 
 CHECK_BLOCK = 1 << 14
@@ -17,14 +18,6 @@ CHECK_SPAN = 1 << 24
 WANT_SPAN = 1 << 26
 WANTS_A_FRAME = 2048
 COMPARED_AT_ONCE = 16
-
-
-class Wanted(NamedTuple):
-    """A file that is not here: its number, and the sizes of what may hold some of it."""
-
-    number: int
-    part: int
-    old: int
 
 
 class Basis(NamedTuple):

@@ -6,40 +6,10 @@ import time
 import zlib
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
+from . import wire
 from .manifest import FILE, ManifestEntry, Offer, chunks, revised
+from .messages import Plan, Result, encoded, proven
 from .reading import SHORTER, Changed, Reader, is_as_offered, is_small, read_into
-from .wire import (
-    BLOCK,
-    CHANGED,
-    CHECK,
-    COMPARE,
-    DATA,
-    DIGEST_BYTES,
-    ENTRIES,
-    ENTRIES_END,
-    FAILED,
-    GONE,
-    HOLE,
-    PIECE,
-    PLAN,
-    RANGE,
-    RESULT,
-    REVISED,
-    SAME,
-    STRIDE,
-    WANT,
-    Bytes,
-    Channel,
-    Closed,
-    Digest,
-    ProtocolError,
-    as_object,
-    digests,
-    failure,
-    parse,
-    sums,
-    text,
-)
 
 SLOW_LINK = 80e6  # bytes a second: below it deflating may pay
 MIN_CHECK_BLOCK = 512
@@ -55,7 +25,7 @@ class Squeeze:
 
     RETRY = 16
 
-    def __init__(self, channel: Channel, enabled: bool) -> None:
+    def __init__(self, channel: wire.Channel, enabled: bool) -> None:
         self._channel = channel
         self._enabled = enabled
         self._wait = 0
@@ -65,13 +35,13 @@ class Squeeze:
     def measure(self) -> None:
         """Take the link's speed from what went out since the last time, buffers aside."""
         now = time.perf_counter()
-        if self._channel.sent - self._mark[1] >= 4 * BLOCK and now > self._mark[0]:
+        if self._channel.sent - self._mark[1] >= 4 * wire.BLOCK and now > self._mark[0]:
             self._link = (self._channel.sent - self._mark[1]) / (now - self._mark[0])
             self._mark = (now, self._channel.sent)
 
-    def pack(self, data: Bytes) -> Tuple[bool, Any]:
+    def pack(self, data: wire.Bytes) -> Tuple[bool, Any]:
         """Return whether the bytes were deflated, and them."""
-        if not self._enabled or len(data) < STRIDE:
+        if not self._enabled or len(data) < wire.STRIDE:
             return False, data
         self.measure()
         if self._wait or not 0 < self._link < SLOW_LINK:
@@ -125,23 +95,23 @@ class Sender:
 
     def __init__(
         self,
-        channel: Channel,
+        channel: wire.Channel,
         offer: Offer,
         digest: str,
         checksum: str,
         rate: float = 0,
         compress: bool = True,
-        on_plan: Optional[Callable[[Dict[str, Any]], None]] = None,
+        on_plan: Optional[Callable[[Plan], None]] = None,
         on_sent: Optional[Callable[[int], None]] = None,
         ahead: Optional[Dict[int, Tuple[bytes, bytes]]] = None,
     ) -> None:
         self.channel = channel
         self.offer = offer
-        self._digest: Digest = digests()[digest]
-        self._sum: Digest = sums()[checksum]
+        self._digest: wire.Digest = wire.digests()[digest]
+        self._sum: wire.Digest = wire.sums()[checksum]
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_sent = on_sent or (lambda _count: None)
-        self._buffer = memoryview(bytearray(BLOCK))
+        self._buffer = memoryview(bytearray(wire.BLOCK))
         self._pace = Pace(rate)
         self._squeeze = Squeeze(channel, compress)
         self._reader = Reader(offer)
@@ -151,58 +121,52 @@ class Sender:
         self._changed: Set[int] = set()
         self._revised: Dict[int, ManifestEntry] = {}
 
-    def serve(self) -> Dict[str, Any]:
+    def serve(self) -> Result:
         """Send the manifest, answer until the receiver is done, and return its result.
 
         Raises:
-            ProtocolError: it asked for what is not offered, or the connection ended.
+            wire.ProtocolError: it asked for what is not offered, or the connection ended.
             Stopped: it could not go on.
         """
         offer = self.offer
         for chunk in chunks(offer.entries):
-            self.channel.send(ENTRIES, chunk, flush=False)
-        left_out = [[text(path), reason] for path, reason in offer.left_out[:100]]
-        about = {
-            "one_file": offer.one_file,
-            "left_out": left_out,
-            "left_out_count": len(offer.left_out),
-            "whole": offer.whole,
-        }
-        self.channel.send_json(ENTRIES_END, about)
+            self.channel.send(wire.ENTRIES, chunk, flush=False)
+        self.channel.send_json(wire.ENTRIES_END, encoded(offer.about))
         try:
             return self._answer()
-        except Closed:
+        except wire.Closed:
             self._last_words()
             raise
         finally:
             self.close()
 
-    def _answer(self) -> Dict[str, Any]:
+    def _answer(self) -> Result:
         while True:
             if not self.channel.has_more():
                 self.channel.flush()
             kind, body = self.channel.receive()
-            if kind == WANT:
+            if kind == wire.WANT:
                 self._want(bytes(body))
-            elif kind == CHECK:
+            elif kind == wire.CHECK:
                 self._check(body)
-            elif kind == PLAN:
-                self._on_plan(as_object(body))
-            elif kind == RESULT:
-                return as_object(body)
-            elif kind == FAILED:
-                raise failure(body)
+            elif kind == wire.PLAN:
+                self._on_plan(proven(Plan, wire.as_object(body)))
+            elif kind == wire.RESULT:
+                result: Result = proven(Result, wire.as_object(body))
+                return result
+            elif kind == wire.FAILED:
+                raise wire.failure(body)
             else:
-                raise ProtocolError(f"a frame of kind {kind}")
+                raise wire.ProtocolError(f"a frame of kind {kind}")
 
     def _last_words(self) -> None:
         """Raise what the receiver said before it went, which lies behind its last requests."""
         try:
             while True:
                 kind, body = self.channel.receive()
-                if kind == FAILED:
-                    raise failure(body)
-        except ProtocolError:
+                if kind == wire.FAILED:
+                    raise wire.failure(body)
+        except wire.ProtocolError:
             pass
 
     def close(self) -> None:
@@ -211,9 +175,9 @@ class Sender:
         self._reader.close()
 
     def _want(self, body: bytes) -> None:
-        if len(body) % RANGE.size:
-            raise ProtocolError("a request that is cut short")
-        for index, offset, length in RANGE.iter_unpack(body):
+        if len(body) % wire.RANGE.size:
+            raise wire.ProtocolError("a request that is cut short")
+        for index, offset, length in wire.RANGE.iter_unpack(body):
             entry = self._entry(index, offset, length)
             whole = length == entry.size
             if whole and is_small(entry) and self._small(index):
@@ -225,10 +189,10 @@ class Sender:
     def _entry(self, index: int, offset: int, length: int) -> ManifestEntry:
         """Return the entry that a request is about."""
         if index >= len(self.offer.entries) or self.offer.entries[index].kind != FILE:
-            raise ProtocolError("a request for what is not a file")
+            raise wire.ProtocolError("a request for what is not a file")
         entry = self._as_sent(index)
         if offset + length > entry.size:
-            raise ProtocolError("a request beyond the end of a file")
+            raise wire.ProtocolError("a request beyond the end of a file")
         return entry
 
     def _as_sent(self, index: int) -> ManifestEntry:
@@ -278,7 +242,7 @@ class Sender:
         if index not in self._revised and not is_as_offered(file, entry):
             now = self._revised[index] = revised(entry, status)
             numbers = {"size": now.size, "allocated": now.allocated, "mtime_ns": now.mtime_ns, "mode": now.mode}
-            self.channel.send_json(REVISED, {"entry": index, **numbers})
+            self.channel.send_json(wire.REVISED, {"entry": index, **numbers})
         return True
 
     def _look(self, index: int, file: int) -> bool:
@@ -295,11 +259,11 @@ class Sender:
     def _note_changed(self, index: int) -> None:
         if index not in self._changed:
             self._changed.add(index)
-            self.channel.send(CHANGED, RANGE.pack(index, 0, 0), flush=False)
+            self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
 
     def _lose(self, index: int, reason: str) -> None:
         self._gone[index] = reason
-        self.channel.send(GONE, RANGE.pack(index, 0, 0), reason.encode(), flush=False)
+        self.channel.send(wire.GONE, wire.RANGE.pack(index, 0, 0), reason.encode(), flush=False)
 
     def _shut(self) -> None:
         if self._open[1] >= 0:
@@ -316,12 +280,12 @@ class Sender:
             if sparse:
                 hole, stop = _extent(file, offset, end)
                 if hole:
-                    self.channel.send(HOLE, RANGE.pack(index, offset, stop - offset), flush=False)
+                    self.channel.send(wire.HOLE, wire.RANGE.pack(index, offset, stop - offset), flush=False)
                     self._on_sent(stop - offset)
                     offset = stop
                     continue
             while offset < stop:
-                data = self._buffer[: min(STRIDE, stop - offset)]
+                data = self._buffer[: min(wire.STRIDE, stop - offset)]
                 if not read_into(file, data, offset):
                     self._lose(index, SHORTER)
                     return
@@ -332,28 +296,28 @@ class Sender:
                 self._send(index, offset, data, -1 if index in self._changed else file)
                 offset += len(data)
 
-    def _send(self, index: int, offset: int, data: Bytes, file: int = -1, checksum: bytes = b"") -> None:
+    def _send(self, index: int, offset: int, data: wire.Bytes, file: int = -1, checksum: bytes = b"") -> None:
         """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
         deflated, packed = self._squeeze.pack(data)
         self._pace.spend(len(packed))
-        head = PIECE.pack(index, offset, len(data), deflated, checksum or self._sum(data))
-        if file < 0 or deflated or len(data) < STRIDE:
-            self.channel.send(DATA, head, packed, flush=False)
+        head = wire.PIECE.pack(index, offset, len(data), deflated, checksum or self._sum(data))
+        if file < 0 or deflated or len(data) < wire.STRIDE:
+            self.channel.send(wire.DATA, head, packed, flush=False)
         else:
-            self.channel.send_file(DATA, head, data, file, offset)
+            self.channel.send_file(wire.DATA, head, data, file, offset)
         self._on_sent(len(data))
 
     def _check(self, body: memoryview) -> None:
-        """Compare the blocks of a range with the digests of the receiver, and send those that differ."""
-        index, offset, length, block = parse(COMPARE, body)
-        theirs = bytes(body[COMPARE.size :])
-        if not MIN_CHECK_BLOCK <= block <= BLOCK or len(theirs) != -(-length // block) * DIGEST_BYTES:
-            raise ProtocolError("a comparison that does not add up")
+        """Compare the blocks of a range with the wire.digests of the receiver, and send those that differ."""
+        index, offset, length, block = wire.parse(wire.COMPARE, body)
+        theirs = bytes(body[wire.COMPARE.size :])
+        if not MIN_CHECK_BLOCK <= block <= wire.BLOCK or len(theirs) != -(-length // block) * wire.DIGEST_BYTES:
+            raise wire.ProtocolError("a comparison that does not add up")
         entry = self._entry(index, offset, length)
         file = self._file(index)
         if file < 0 or not self._look(index, file):
             return
-        step = BLOCK // block * block
+        step = wire.BLOCK // block * block
         for start in range(offset, offset + length, step):
             view = self._buffer[: min(step, offset + length - start)]
             if not read_into(file, view, start):
@@ -361,10 +325,10 @@ class Sender:
                 return
             if start + len(view) == entry.size and not self._look(index, file):
                 return
-            at = (start - offset) // block * DIGEST_BYTES
+            at = (start - offset) // block * wire.DIGEST_BYTES
             for same, begin, end in self._runs(view, block, theirs, at):
                 if same:
-                    self.channel.send(SAME, RANGE.pack(index, start + begin, end - begin), flush=False)
+                    self.channel.send(wire.SAME, wire.RANGE.pack(index, start + begin, end - begin), flush=False)
                     self._on_sent(end - begin)
                 else:
                     self._send(index, start + begin, view[begin:end])
@@ -374,8 +338,8 @@ class Sender:
         runs: List[Tuple[bool, int, int]] = []
         for begin in range(0, len(view), block):
             piece = view[begin : begin + block]
-            same = self._digest(piece) == theirs[at : at + DIGEST_BYTES]
-            at += DIGEST_BYTES
+            same = self._digest(piece) == theirs[at : at + wire.DIGEST_BYTES]
+            at += wire.DIGEST_BYTES
             if runs and runs[-1][0] == same:
                 runs[-1] = (same, runs[-1][1], begin + len(piece))
             else:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import stat
 import struct
-import subprocess
-import threading
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from devkit.errors import DevkitError
-from devkit.process import converse
-from devkit.redact import redact
-from devkit.transfer.remote.wire import SILENCE_S, ProtocolError, widen
-from devkit.transfer.ssh import ssh_line
+from devkit.transfer.remote.wire import SILENCE_S, ProtocolError
+from devkit.transfer.ssh import SshProcess, ssh_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -132,21 +126,11 @@ class Sftp:
     def __init__(self, ssh: Sequence[str], place: RemotePath) -> None:
         self._host = place.host
         self._answered = False
-        self._said: deque[str] = deque(maxlen=12)
         self._asked: set[int] = set()
         self._came: dict[int, tuple[int, bytes]] = {}
         self._forgotten: set[int] = set()
         self._last = 0
-        line = [*ssh_line(ssh, place), "-s", "--", place.address, "sftp"]
-        # In our own session, so that ssh can ask for a passphrase; it ends when its standard input does.
-        self._process = converse(line, buffered=False)
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError("pipes were asked for")
-        self._in, self._out = self._process.stdin, self._process.stdout
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-        for pipe in (self._in, self._out):
-            widen(pipe.fileno())
+        self._process = SshProcess([*ssh_line(ssh, place), "-s", "--", place.address, "sftp"])
 
     def __enter__(self) -> Self:
         try:
@@ -167,37 +151,18 @@ class Sftp:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stream in (self._in, self._out):
-            with contextlib.suppress(OSError):
-                stream.close()
-        try:
-            self._process.wait(3)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._listener.join(1)
-        if self._process.stderr is not None and not self._listener.is_alive():
-            self._process.stderr.close()
-
-    def _listen(self) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            for line in self._process.stderr or ():
-                self._said.append(line.decode(errors="replace").rstrip()[:500])
+        self._process.close()
 
     def _ended(self) -> DevkitError:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(3)
-        self._listener.join(1)
-        said = redact("\n".join(self._said))
+        self._process.wait(3)
+        said = self._process.said()
         if not self._answered:
             return DevkitError(f"{self._host} has neither Python 3.6 nor sftp", said or "It ended the connection.")
         return DevkitError(f"sftp with {self._host} failed", said, "the same line again   goes on from where it was")
 
     def _send(self, message: bytes) -> None:
-        view = memoryview(_string(message))
         try:
-            while view:
-                view = view[os.write(self._in.fileno(), view) :]
+            self._process.write(_string(message))
         except BrokenPipeError as error:
             raise self._ended() from error
 
@@ -205,9 +170,9 @@ class Sftp:
         data = bytearray(count)
         at = 0
         while at < count:
-            if not select.select([self._out], [], [], silence_s)[0]:
+            if not select.select([self._process.stdout], [], [], silence_s)[0]:
                 raise DevkitError(f"sftp with {self._host} failed", f"It said nothing for {SILENCE_S:.0f} s.")
-            got = os.readv(self._out.fileno(), [memoryview(data)[at:]])
+            got = os.readv(self._process.stdout.fileno(), [memoryview(data)[at:]])
             if not got:
                 raise self._ended()
             at += got

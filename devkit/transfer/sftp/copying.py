@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.transfer.remote.destination import REASONS
+from devkit.transfer.remote.messages import NAMED, Plan, Result
 from devkit.transfer.remote.names import PART, part_name
-from devkit.transfer.remote.wire import text
 from devkit.transfer.sftp.client import Refused, Sftp
 
 if TYPE_CHECKING:
@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     from devkit.transfer.ssh import RemotePath
 
 SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
-CHANGED = "it changed while it was read"
 SECOND = 10**9
-REASONS = {
-    errno.ELOOP: "a symbolic link is in its way",
-    errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
-    errno.EISDIR: "a folder is in its way",
-}
-
-
-class Changed(Exception):
-    """The file is another version by now."""
 
 
 def version_name(name: bytes, entry: ManifestEntry) -> bytes:
@@ -74,13 +64,14 @@ class Copy:
         self._anew = anew
         self._parts: dict[bytes, list[bytes]] = {}
         self.began = time.monotonic()
-        self.failed: list[list[str]] = []
-        self.left_out: list[list[str]] = []
+        self.failed: list[tuple[bytes, str]] = []
+        self.left_out: list[tuple[bytes, str]] = []
+        self.remarks: list[str] = []
         self.files = self.bytes = self.same_bytes = self.have_files = self.have_bytes = 0
 
     def fail(self, path: bytes, reason: str) -> None:
         """Note why a file or folder is not copied."""
-        self.failed.append([text(path), reason])
+        self.failed.append((path, reason))
 
     def looks_same(self, entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
         """Tell whether a file of this size and time need not be copied."""
@@ -98,23 +89,25 @@ class Copy:
         self.have_files += 1
         self.have_bytes += entry.size
 
-    def outcome(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the plan and the result as ``Outcome`` has them."""
-        plan = {
-            "files": self.files,
-            "bytes": self.bytes,
-            "have_files": self.have_files,
-            "have_bytes": self.have_bytes,
-            "left_out": self.left_out[:100],
-            "left_out_count": len(self.left_out),
-        }
-        result = {
-            "files": self.files,
-            "bytes": self.bytes,
-            "same_bytes": self.same_bytes,
-            "again_bytes": 0,
-            "failed": self.failed[:100],
-            "failed_count": len(self.failed),
-            "seconds": time.monotonic() - self.began,
-        }
+    def outcome(self) -> tuple[Plan, Result]:
+        """Return the plan and the result."""
+        plan = Plan(
+            files=self.files,
+            bytes=self.bytes,
+            begun_bytes=0,
+            have_files=self.have_files,
+            have_bytes=self.have_bytes,
+            left_out=self.left_out[:NAMED],
+            left_out_count=len(self.left_out),
+        )
+        result = Result(
+            files=self.files,
+            bytes=self.bytes,
+            same_bytes=self.same_bytes,
+            again_bytes=0,
+            failed=self.failed[:NAMED],
+            failed_count=len(self.failed),
+            remarks=[os.fsencode(line) for line in self.remarks],
+            seconds=time.monotonic() - self.began,
+        )
         return plan, result

@@ -11,46 +11,37 @@ from collections import deque
 from fnmatch import fnmatchcase
 from glob import has_magic
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.locks import flock
 from devkit.transfer.remote.attributes import Attributes
-from devkit.transfer.remote.durability import open_part, sync_folders
-from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write, sync_file_system
+from devkit.transfer.remote.destination import FATAL
+from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
+from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write
 from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
 from devkit.transfer.remote.names import PART, split
-from devkit.transfer.remote.receiver import FATAL
-from devkit.transfer.remote.wire import ProtocolError, text
+from devkit.transfer.remote.reading import SHORTER, Changed
+from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import (
-    CHANGED,
-    SECOND,
-    Changed,
-    Copy,
-    connected,
-    home,
-    is_version,
-    reason,
-    version_name,
-)
+from devkit.transfer.sftp.copying import SECOND, Copy, connected, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from devkit.transfer.remote.messages import Plan, Result
     from devkit.transfer.ssh import RemotePath
 
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
-BATCH_FILES, BATCH_BYTES = 1000, 1 << 28
 AHEAD = 32  # files on their way at once, and bytes of each
 AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
     ssh: Sequence[str], place: RemotePath, paths: Sequence[str], destination: str, *, anew: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fetch paths, what looks the same here too if ``anew``; return plan and result as ``Outcome`` has them.
+) -> tuple[Plan, Result]:
+    """Fetch paths, what looks the same here too if ``anew``; return the plan and the result.
 
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
@@ -70,8 +61,7 @@ class _Receiving(Copy):
         self._host = host
         self._offered: dict[bytes, tuple[ManifestEntry, bytes]] = {}
         self._named: list[RemoteFile] = []
-        self._batch: list[tuple[ManifestEntry, bytes]] = []
-        self._batch_bytes = 0
+        self._attributes = Attributes()
         self._made: list[ManifestEntry] = []
 
     # What is offered.
@@ -143,7 +133,7 @@ class _Receiving(Copy):
         elif there.is_link:
             self.fail(below, "a symbolic link: sftp copies none")
         else:
-            self.left_out.append([text(below), NO_FILE])
+            self.left_out.append((below, NO_FILE))
         return False
 
     def _walk(self, below: bytes, path: bytes) -> None:
@@ -184,7 +174,8 @@ class _Receiving(Copy):
             os.close(root)
 
     def _take(self, folders: Folders, offered: Sequence[tuple[ManifestEntry, bytes]]) -> None:
-        later = ((entry, self._steps(folders, entry, path)) for entry, path in offered)
+        syncer = Syncer(folders.root)
+        later = ((entry, self._steps(folders, syncer, entry, path)) for entry, path in offered)
         going: deque[tuple[ManifestEntry, Iterator[None]]] = deque()
         try:
             while True:
@@ -194,12 +185,22 @@ class _Receiving(Copy):
                 entry, steps = going.popleft()
                 if self._goes_on(folders, entry, steps):
                     going.append((entry, steps))
-                if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
-                    self._settle(folders)
+                syncer.look()
         finally:
-            self._settle(folders)
+            syncer.close()
+        for path, error in syncer.failures:
+            self.files -= 1
+            self._refuse(path, error)
+        sync_folders(folders, syncer.folders)
         for entry in reversed(self._made):
-            self._give_status(folders, entry)
+            self._finish_folder(folders, entry)
+        self.remarks = self._attributes.remarks()
+
+    def _finish_folder(self, folders: Folders, entry: ManifestEntry) -> None:
+        try:
+            self._give_status(folders.folder(entry.path), entry)
+        except OSError as error:
+            self._refuse(entry.path, error)
 
     def _goes_on(self, folders: Folders, entry: ManifestEntry, steps: Iterator[None]) -> bool:
         """Do an entry's next step, and tell whether more are to come."""
@@ -208,31 +209,26 @@ class _Receiving(Copy):
         except StopIteration:
             return False
         except Changed:
-            self.fail(entry.path, CHANGED)
+            self.fail(entry.path, SHORTER)
             folder, name = folders.of(entry.path)
             _remove(folder, version_name(name, entry))
             return False
         except (Refused, OSError) as error:
-            self._refuse(entry, error)
+            self._refuse(entry.path, error)
             return False
         return True
 
-    def _give_status(self, folders: Folders, entry: ManifestEntry) -> None:
-        try:
-            descriptor = folders.folder(entry.path)
-            os.fchmod(descriptor, entry.mode)
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
-        except OSError as error:
-            self._refuse(entry, error)
+    def _give_status(self, descriptor: int, entry: ManifestEntry) -> None:
+        self._attributes.mode(descriptor, entry.mode)
+        self._attributes.time(descriptor, entry.mtime_ns)
 
-    def _refuse(self, entry: ManifestEntry, error: Refused | OSError) -> None:
+    def _refuse(self, path: bytes, error: Refused | OSError) -> None:
         if isinstance(error, OSError) and error.errno in FATAL:
-            raise DevkitError(
-                f"{shown(entry.path)} cannot be written", f"{error.strerror}.", "the same line again   goes on"
-            ) from error
-        self.fail(entry.path, reason(error))
+            what = f"{shown(path)} cannot be written"
+            raise DevkitError(what, f"{error.strerror}.", "the same line again   goes on") from error
+        self.fail(path, reason(error))
 
-    def _steps(self, folders: Folders, entry: ManifestEntry, path: bytes) -> Iterator[None]:
+    def _steps(self, folders: Folders, syncer: Syncer, entry: ManifestEntry, path: bytes) -> Iterator[None]:
         """Take an entry; between the steps, while answers are on their way, others are taken."""
         if entry.kind == FOLDER:
             let_write(folders.folder(entry.path))
@@ -255,8 +251,8 @@ class _Receiving(Copy):
             self._sftp.close(handle)
         yield
         self._must_be(entry, last)
-        self._batch.append((entry, version_name(entry.path.rpartition(b"/")[2], entry)))
-        self._batch_bytes += entry.size
+        syncer.put(Finished(entry.path, version_name(entry.path.rpartition(b"/")[2], entry), -1, entry.size))
+        self.files += 1
         self.bytes += entry.size - begun
         self.same_bytes += begun
 
@@ -268,7 +264,7 @@ class _Receiving(Copy):
                 raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
             if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
                 if stat.S_IMODE(here.st_mode) != entry.mode:
-                    Attributes().mode_of_name(folder, name, entry.mode)
+                    self._attributes.mode_of_name(folder, name, entry.mode)
                 self.have(entry)
                 return True
         return False
@@ -295,7 +291,7 @@ class _Receiving(Copy):
             begun = 0 if reads else begun
             self._must_be(entry, first)
             self._fetch(entry, handle, descriptor, begun, reads)
-            os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+            self._give_status(descriptor, entry)
         finally:
             os.close(descriptor)
         return begun
@@ -326,29 +322,6 @@ class _Receiving(Copy):
         now = self._sftp.status(asked)
         if not is_version(entry, now.size, now.mtime):
             raise Changed
-
-    def _settle(self, folders: Folders) -> None:
-        """Sync what is complete and rename it into place."""
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        together = len(batch) > 1 and sync_file_system(folders.root)
-        for entry, part in batch:
-            self._rename(folders, entry, part, sync=not together)
-        sync_folders(folders, {entry.path.rpartition(b"/")[0] for entry, _ in batch})
-
-    def _rename(self, folders: Folders, entry: ManifestEntry, part: bytes, *, sync: bool) -> None:
-        try:
-            folder, name = folders.of(entry.path)
-            descriptor = os.open(part, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
-            try:
-                if sync:
-                    os.fsync(descriptor)
-                os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-                os.fchmod(descriptor, entry.mode)  # not sooner: a part that is read-only could not be gone on from
-            finally:
-                os.close(descriptor)
-            self.files += 1
-        except OSError as error:
-            self._refuse(entry, error)
 
 
 def _begun(left: os.stat_result, entry: ManifestEntry) -> int:

@@ -6,39 +6,28 @@ import contextlib
 import os
 import stat
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders
 from devkit.transfer.remote.manifest import FILE, FOLDER, ManifestEntry, Offer
 from devkit.transfer.remote.names import split
-from devkit.transfer.remote.wire import text
+from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import (
-    CHANGED,
-    SECOND,
-    Changed,
-    Copy,
-    connected,
-    home,
-    is_version,
-    reason,
-    version_name,
-)
+from devkit.transfer.sftp.copying import SECOND, Copy, connected, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from devkit.transfer.remote.messages import Plan, Result
     from devkit.transfer.ssh import RemotePath
 
 OURS = 0o600
 
 
-def send(
-    ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Send what is offered, what looks the same there too if ``anew``; return plan and result as ``Outcome`` has them.
+def send(ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False) -> tuple[Plan, Result]:
+    """Send what is offered, what looks the same there too if ``anew``; return the plan and the result.
 
     Raises:
         DevkitError: the connection failed, or nothing can be written there.
@@ -52,7 +41,7 @@ def send(
             split(name)
             entries[0] = entries[0]._replace(path=name)
         sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
-        sending.left_out = [[text(path), why] for path, why in offer.left_out]
+        sending.left_out = list(offer.left_out)
         sending.make_root()
         opened: dict[int, Folders] = {}
         try:
@@ -175,7 +164,7 @@ class _Sending(Copy):
         except Changed:
             self._sftp.close(handle)
             self._sftp.remove(part)
-            self.fail(entry.path, CHANGED)
+            self.fail(entry.path, SHORTER)
             return
         self.files += 1
         self.bytes += entry.size - begun

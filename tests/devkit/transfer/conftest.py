@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devkit.transfer.copy import readable
 from devkit.transfer.http_server.server import open_share
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import Choice, Offer, describe
-from devkit.transfer.remote.receiver import Options, Receiver
+from devkit.transfer.remote.manifest import Offer, describe
+from devkit.transfer.remote.messages import Choice, Options, Plan, encoded
+from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
 
 REPOSITORY = Path(__file__).parents[3]
@@ -125,9 +127,12 @@ def transfer(
     thread = threading.Thread(target=give)
     thread.start()
     try:
-        pair.result = Receiver(
-            taking, os.fsencode(destination), digest, "crc32", options or Options(), pair.plan.update
-        ).run()
+
+        def planned(plan: Plan) -> None:
+            pair.plan = encoded(plan, readable)
+
+        receiver = Receiver(taking, os.fsencode(destination), digest, "crc32", options or Options(), planned)
+        pair.result = encoded(receiver.run(), readable)
     finally:
         for descriptor in (requests_in, data_out):
             os.close(descriptor)

@@ -67,7 +67,7 @@ def test_a_file_comes_in_ranges_and_verified(encrypted: bool, big: Path, tmp_pat
         base, _, fingerprint = url.partition("#")
         outcome = get(f"{base}big.bin#{fingerprint}" if fingerprint else f"{base}big.bin", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == big.read_bytes()
-    assert outcome.result["bytes"] == big.stat().st_size
+    assert outcome.result.bytes == big.stat().st_size
     assert (tmp_path / "here").stat().st_mtime_ns == big.stat().st_mtime_ns
     assert left_behind(tmp_path) == []
 
@@ -82,7 +82,7 @@ def test_a_folder_comes_in_one_stream(encrypted: bool, source: Path, tmp_path: P
         get(f"{base}nested/#{fingerprint}" if fingerprint else f"{base}nested/", tmp_path / "some")
         get(f"{base}nested#{fingerprint}" if fingerprint else f"{base}nested", tmp_path / "some more")
     assert tree(tmp_path / "all") == tree(source)
-    assert again.result["bytes"] == 0
+    assert again.result.bytes == 0
     expected = tree(source / "nested")
     del expected["deep/up"]  # it points out of what was asked for
     assert tree(tmp_path / "some") == expected
@@ -93,12 +93,12 @@ def test_of_a_file_that_changed_only_blocks_come(big: Path, tmp_path: Path) -> N
     with sharing(big.parent) as server:
         url = f"{server.url()}big.bin"
         get(url, f"{tmp_path}/here/")
-        assert get(url, f"{tmp_path}/here/").result["files"] == 0
+        assert get(url, f"{tmp_path}/here/").result.files == 0
         with big.open("r+b") as file:
             file.seek(5_000_000)
             file.write(b"changed")
         outcome = get(url, f"{tmp_path}/here/")
-    assert outcome.result["bytes"] <= 2 * 16384
+    assert outcome.result.bytes <= 2 * 16384
     assert (tmp_path / "here" / "big.bin").read_bytes() == big.read_bytes()
 
 
@@ -110,8 +110,8 @@ def test_a_part_is_gone_on_from_block_by_block(big: Path, tmp_path: Path) -> Non
     with sharing(big.parent) as server:
         outcome = get(f"{server.url()}big.bin", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == data
-    assert outcome.result["bytes"] == len(data) - (8 << 20)
-    assert outcome.result["same_bytes"] == 8 << 20
+    assert outcome.result.bytes == len(data) - (8 << 20)
+    assert outcome.result.same_bytes == 8 << 20
 
 
 def test_a_server_with_another_certificate_hears_nothing(big: Path, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_any_web_server_will_do(ranges: bool, etag: str, tmp_path: Path) -> None
         again = get(f"{server.url}/pool/wheel.whl?x=1", f"{tmp_path}/here/")
     assert (tmp_path / "here" / "wheel.whl").read_bytes() == data
     assert (tmp_path / "here" / "wheel.whl").stat().st_mtime == 1445412480
-    assert again.plan["have_files"] == 1
+    assert again.plan.have_files == 1
 
 
 def test_connections_that_break_are_gone_on_from(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_connections_that_break_are_gone_on_from(tmp_path: Path) -> None:
     with plain(data, cuts=3) as server:
         outcome = get(f"{server.url}/file", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == data
-    assert outcome.result["bytes"] < len(data) + (3 << 20)
+    assert outcome.result.bytes < len(data) + (3 << 20)
 
 
 def test_an_answer_that_ends_early_is_not_taken_for_whole(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_later_run_goes_on_where_the_version_is_the_same(tmp_path: Path) -> No
         server.cuts = 0
         outcome = get(f"{server.url}/file", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == data
-    assert outcome.result["same_bytes"] > 4 << 20
+    assert outcome.result.same_bytes > 4 << 20
     assert left_behind(tmp_path) == []
 
 
@@ -221,7 +221,7 @@ def test_a_later_run_begins_anew_where_the_version_is_another(tmp_path: Path) ->
     with plain(other, etag='"v2"') as server:
         outcome = get(f"{server.url}/file", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == other
-    assert outcome.result["same_bytes"] == 0
+    assert outcome.result.same_bytes == 0
 
 
 def test_a_file_that_does_not_hash_as_it_must_is_refused(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_limit_holds_for_a_folder_too(tmp_path: Path) -> None:
     for share, wish in ((0, 4 << 20), (4 << 20, 0), (4 << 20, 1 << 30)):
         with sharing(tmp_path / "shared", rate=share) as server:
             outcome = get(server.url(), tmp_path / f"{share}-{wish}", rate=wish)
-        assert outcome.result["seconds"] > 0.4
+        assert outcome.result.seconds > 0.4
 
 
 def test_json_is_answered_where_nothing_comes(devkit: Devkit) -> None:

@@ -131,7 +131,7 @@ def test_a_file_of_the_users_stays_beside_one_of_the_same_name(tmp_path: Path) -
         first = get(f"{server.url}/notes.txt", tmp_path)
         again = get(f"{server.url}/notes.txt", tmp_path)
         assert first.remarks == ("notes.txt is here already, and stays: the file is saved as notes.txt.1",)
-        assert (again.result["files"], sorted(path.name for path in tmp_path.iterdir())) == (
+        assert (again.result.files, sorted(path.name for path in tmp_path.iterdir())) == (
             1,
             ["notes.txt", "notes.txt.1"],
         )

@@ -11,14 +11,15 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.manifest import Choice, ManifestEntry, Offer, Source, describe, pack, unpack
+from devkit.transfer.remote.manifest import ManifestEntry, Offer, Source, describe, pack, unpack
+from devkit.transfer.remote.messages import Choice, Options, Result
 from devkit.transfer.remote.names import Ignore, collisions, link_stays_inside, part_name, split
-from devkit.transfer.remote.receiver import Options, Receiver
+from devkit.transfer.remote.receiver import Receiver
 
 from .conftest import FUZZ, offer, transfer, tree
 
@@ -257,9 +258,7 @@ def test_a_request_for_what_is_not_offered_ends_the_transfer(frame: tuple[int, b
     assert [type(base_exception) for base_exception in raised] == [wire.ProtocolError]
 
 
-def _answers(
-    tmp_path: Path, manifest: list[ManifestEntry], *frames: tuple[int, bytes]
-) -> BaseException | dict[str, Any]:
+def _answers(tmp_path: Path, manifest: list[ManifestEntry], *frames: tuple[int, bytes]) -> BaseException | Result:
     """Let an honest receiver hear a manifest and answers, and return what came of it."""
     ours, theirs = _sockets()
     liar = wire.Channel(ours, ours, silence_s=5)

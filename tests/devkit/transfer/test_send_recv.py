@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from devkit.errors import UsageError
-from devkit.transfer.copy import PLAN_COUNTS, parse_rate, parse_recv, parse_send, parse_size, proven
+from devkit.transfer.remote.messages import Plan, proven
 from devkit.transfer.remote.names import MAX_DEPTH
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.ssh import RemotePath, fast_ciphers, parse_place
+from devkit.transfer.words import parse_rate, parse_recv, parse_send, parse_size
 
 from .conftest import REPOSITORY, Hosts, nest, tree
 
@@ -162,10 +163,11 @@ def test_what_cannot_be_written_is_named_and_the_rest_arrives(devkit: Devkit, re
     ],
 )
 def test_what_a_far_side_says_of_its_work_is_not_believed_blindly(said: dict[str, Any]) -> None:
-    honest: dict[str, Any] = dict.fromkeys(PLAN_COUNTS, 0)
-    assert proven(dict(honest), PLAN_COUNTS)["names"] == []
+    counts = ("files", "bytes", "begun_bytes", "have_files", "have_bytes", "left_out_count")
+    honest: dict[str, Any] = dict.fromkeys(counts, 0)
+    assert proven(Plan, honest).names == ()
     with pytest.raises(ProtocolError):
-        proven({**honest, **said}, PLAN_COUNTS)
+        proven(Plan, {**honest, **said})
 
 
 def test_interrupted_it_says_that_the_same_line_goes_on(remote: Hosts, heavy: Path) -> None:

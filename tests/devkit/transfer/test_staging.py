@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.remote import durability, folders, receiver, wire
+from devkit.transfer.remote import destination, durability, folders, wire
 from devkit.transfer.remote.folders import Staging
 from devkit.transfer.remote.names import part_name
 
@@ -424,7 +424,7 @@ def test_what_was_written_before_the_machine_went_down_is_compared(
     was = lost.stat()
     lost.write_bytes(bytes(100_000))
     os.utime(lost, ns=(was.st_mtime_ns, was.st_mtime_ns))
-    monkeypatch.setattr(receiver, "booted_at", lambda: time.time() + 1)
+    monkeypatch.setattr(destination, "booted_at", lambda: time.time() + 1)
     transfer(offer(f"{source}/"), there)
     assert tree(there) == tree(source)
 

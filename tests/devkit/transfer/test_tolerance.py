@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import UsageError
-from devkit.transfer import copy
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import NO_SIZE
 from devkit.transfer.ssh import RemotePath, parse_place
+from devkit.transfer.words import parse_recv, parse_send
 
 from .conftest import as_nobody, offer, transfer, tree
 
@@ -186,9 +186,9 @@ def test_a_name_with_blanks_and_a_colon_is_a_file_where_there_is_one(
 def test_an_empty_word_is_no_name() -> None:
     for words in (["", "h:"], ["a", "", "h:"]):
         with pytest.raises(UsageError, match="empty"):
-            copy.parse_send(words)
+            parse_send(words)
     with pytest.raises(UsageError, match="empty"):
-        copy.parse_recv(["h:a", ""])
+        parse_recv(["h:a", ""])
 
 
 def test_an_address_of_ssh_names_a_port_and_a_path() -> None:

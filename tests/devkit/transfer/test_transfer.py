@@ -13,8 +13,8 @@ import pytest
 
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.durability import open_part
+from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import part_name
-from devkit.transfer.remote.receiver import Options
 from devkit.transfer.remote.sender import is_sooner
 
 from .conftest import as_nobody, offer, transfer, tree

@@ -7,9 +7,9 @@ import http.server
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from devkit.transfer.copy import CopyOutcome, Watch
+from devkit.transfer.copy import Watch
 from devkit.transfer.http_download.address import parse_address
 from devkit.transfer.http_download.get import fetch
 from devkit.transfer.http_download.options import FetchOptions
@@ -18,12 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from devkit.transfer.remote.messages import Plan, Result
 
-def get(url: str, destination: Path | str, **wish: Any) -> CopyOutcome:
+
+class Got(NamedTuple):
+    """What came of a fetch."""
+
+    plan: Plan
+    result: Result
+    remarks: tuple[str, ...]
+
+
+def get(url: str, destination: Path | str, **wish: Any) -> Got:
     """Fetch in this process."""
-    return fetch(
-        parse_address(url), FetchOptions(str(destination), **wish), Watch(lambda _plan: None, lambda _count: None)
-    )
+    watch = Watch(lambda _plan: None, lambda _count: None)
+    outcome = fetch(parse_address(url), FetchOptions(str(destination), **wish), watch)
+    assert outcome.plan is not None
+    assert outcome.result is not None
+    return Got(outcome.plan, outcome.result, outcome.remarks)
 
 
 class Plain(http.server.BaseHTTPRequestHandler):

@@ -1,0 +1,142 @@
+"""What a receiver means to do, by what is offered and what is here: decided before anything of a file is written."""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from .manifest import FILE, LINK, ManifestEntry
+from .messages import NAMED, About, Options, Plan
+from .names import collisions, link_stays_inside
+
+IN_THE_WAY = "a folder is in its way"
+REPLACED_NAMED = 5
+
+
+class Here(NamedTuple):
+    """What is at the place of an entry.
+
+    Attributes:
+        size: of a regular file, in bytes; -1 is none.
+        part: the bytes of its half-written part.
+        certain: whether size and time tell what is in it: not where it may not have reached the disk.
+        why: why nothing can be put there; empty where something can.
+    """
+
+    size: int = -1
+    mtime_ns: int = 0
+    mode: int = 0
+    part: int = 0
+    certain: bool = True
+    why: str = ""
+
+
+NOTHING = Here()
+
+
+class Wanted(NamedTuple):
+    """A file that is not here: its number, and the sizes of what may hold some of it."""
+
+    number: int
+    part: int
+    old: int
+
+
+class Steps(NamedTuple):
+    """What is to be done.
+
+    Attributes:
+        wanted: the files that are asked for.
+        modes: the numbers of files that are here and have another mode.
+        refusals: why entries cannot be put here, by number.
+        deletes: the paths that are removed, and whether each is a folder.
+        needed: the bytes that must be free on the disk.
+        plan: what is said of it.
+    """
+
+    wanted: List[Wanted]
+    modes: List[int]
+    refusals: Dict[int, str]
+    deletes: Sequence[Tuple[bytes, bool]]
+    needed: int
+    plan: Plan
+
+
+def plan(
+    entries: Sequence[ManifestEntry],
+    here: Dict[int, Here],
+    options: Options,
+    about: About,
+    extra: Sequence[Tuple[bytes, bool]] = (),
+    case_blind: bool = False,
+) -> Steps:
+    """Return what is to be done.
+
+    Args:
+        entries: what is offered.
+        here: what is at their places, by number; nothing where it says nothing.
+        options: how.
+        about: what the sender said of the offer.
+        extra: what is here and not offered, by path, each with whether it is a folder.
+        case_blind: whether this file system takes ``A`` and ``a`` for one name.
+    """
+    collide: Set[bytes] = collisions(entry.path for entry in entries) if case_blind else set()
+    wanted, modes, refusals = [], [], {}
+    have_files = have_bytes = 0
+    for index, entry in enumerate(entries):
+        found = here.get(index, NOTHING)
+        if entry.path in collide:
+            refusals[index] = "this file system takes its name for another's"
+        elif found.why:
+            refusals[index] = found.why
+        elif entry.kind == LINK and not (options.unsafe_links or link_stays_inside(entry.path, entry.target)):
+            refusals[index] = "a symbolic link that points out"
+        elif entry.kind == FILE and is_here(entry, found, options):
+            have_files += 1
+            have_bytes += entry.size
+            if found.mode != entry.mode and not _is_newer(entry, found, options):
+                modes.append(index)
+        elif entry.kind == FILE:
+            wanted.append(Wanted(index, found.part, max(found.size, 0)))
+    replaced = [each for each in wanted if each.old]
+    said = Plan(
+        files=len(wanted),
+        bytes=sum(entries[each.number].size for each in wanted),
+        begun_bytes=sum(min(each.part, entries[each.number].size) for each in wanted),
+        have_files=have_files,
+        have_bytes=have_bytes,
+        left_out_count=about.left_out_count,
+        entries=len(entries),
+        names=[entries[each.number].path for each in wanted[:NAMED]],
+        left_out=about.left_out,
+        failed=[(entries[index].path, why) for index, why in sorted(refusals.items())[:NAMED]],
+        deletes=[path for path, _ in extra[:NAMED]],
+        deletes_count=len(extra),
+        replaces=[entries[each.number].path for each in replaced[:REPLACED_NAMED]],
+        replaces_count=len(replaced),
+    )
+    needed = sum(max(entries[each.number].allocated - each.part, 0) for each in wanted)
+    return Steps(wanted, modes, refusals, extra, needed, said)
+
+
+def is_here(entry: ManifestEntry, found: Here, options: Options) -> bool:
+    """Tell whether a file need not come: by its size and time, or since what is here is newer."""
+    if found.size < 0:
+        return False
+    if _is_newer(entry, found, options):
+        return True
+    return (found.size, found.mtime_ns) == (entry.size, entry.mtime_ns) and found.certain and not options.checksum
+
+
+def _is_newer(entry: ManifestEntry, found: Here, options: Options) -> bool:
+    return options.update and found.mtime_ns > entry.mtime_ns
+
+
+def lack_of_room(needed: int, free: int, total: int, reserve: Optional[int] = None) -> str:
+    """Return why a disk cannot take so many bytes; empty where it can. What says no size of itself is not asked."""
+    stays = min(1 << 26, total // 100) if reserve is None else reserve
+    if not total or not needed or needed <= free - stays:
+        return ""
+    return f"{mib(free)} are free there, and {mib(stays)} stay free."
+
+
+def mib(count: int) -> str:
+    """Return a size as people read it."""
+    return f"{count / (1 << 20):.1f} MiB"
