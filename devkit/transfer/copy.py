@@ -276,18 +276,20 @@ def _by_sftp(
     from devkit.transfer.sftp import copying, receiving, sending
 
     options, choice = request.options, request.choice
-    unsaid = options._replace(checksum=False, unsafe_links=False, keep=()) != Options()
+    unsaid = options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
     if unsaid or request.rate or (offer is None and choice._replace(unsafe_links=False) != Choice()):
-        why = "sftp alone can neither plan, leave things out, hold a rate, delete, update nor keep backups."
+        why = "sftp alone can neither leave things out, hold a rate, delete, update nor keep backups."
         return CopyOutcome(place.host, error=DevkitError(error.what, why, *error.remedies))
     for line in error.why.splitlines():
         console.note(f"  {place.host}: {line}", "dim")
     console.look(f"{place.host}: {copying.SAID}")
     try:
         if offer is not None:
-            plan, result = sending.send(ssh, offer, place, anew=options.checksum)
+            plan, result = sending.send(ssh, offer, place, anew=options.checksum, dry_run=options.dry_run)
         else:
-            plan, result = receiving.receive(ssh, place, request.sources, destination, anew=options.checksum)
+            plan, result = receiving.receive(
+                ssh, place, request.sources, destination, anew=options.checksum, dry_run=options.dry_run
+            )
     except DevkitError as failed:
         return CopyOutcome(place.host, error=failed)
     except (OSError, wire.ProtocolError) as failed:

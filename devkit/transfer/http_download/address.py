@@ -41,7 +41,7 @@ class Address:
     @property
     def netloc(self) -> str:
         """The host and port as a URL has them."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.host.replace('%', '%25')}]" if ":" in self.host else self.host
         return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
@@ -78,6 +78,8 @@ def parse_address(url: str) -> Address:
         raise UsageError("the address holds spaces or control characters", "A space in a name is %20 there.")
     try:
         host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+        if ":" in host:  # the zone of an address of a link: %25 is its %, which many write as it is
+            host = re.sub(r"%(25)?(?=[^%]+\Z)", "%", host)
     except UnicodeError as error:
         raise UsageError("the address names no host", f"{error}.") from error
     fragment = _FINGERPRINT.fullmatch(parts.fragment)

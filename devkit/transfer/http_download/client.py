@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import email.utils
 import os
 import ssl
+import time
 import urllib.request
 from dataclasses import dataclass
 from functools import cache
@@ -165,9 +168,10 @@ class Client:
             pin = address.fingerprint
             trusted = aiohttp.Fingerprint(bytes.fromhex(pin)) if pin else context("")
         user, _, password = spoken.credentials.partition(":") if spoken else ("", "", "")
+        netloc = address.netloc.replace("%25", "%")  # aiohttp looks a zone up as it is written
         try:
             return await self._session(proxy if spoken is None else None).get(
-                URL(f"{address.scheme}://{address.netloc}{target or address.target}", encoded=True),
+                URL(f"{address.scheme}://{netloc}{target or address.target}", encoded=True),
                 headers={**sent, **self.headers, **headers},
                 allow_redirects=False,
                 ssl=trusted,
@@ -192,7 +196,7 @@ class Client:
             location = plain(response.headers).get("Location")
             if response.status in BUSY and busy < BUSY_TRIES:
                 response.close()
-                await asyncio.sleep(retry_after(response, 2.0**busy))
+                await asyncio.sleep(retry_after(response.headers.get("Retry-After"), 2.0**busy))
                 busy += 1
                 continue
             if response.status not in REDIRECTS or not location:
@@ -253,10 +257,13 @@ def wrong_certificate(address: Address) -> WrongCertificate:
     )
 
 
-def retry_after(response: aiohttp.ClientResponse, otherwise: float) -> float:
-    """Return how many seconds a busy server asks to wait, at most half a minute."""
-    said = response.headers.get("Retry-After") or ""
-    return min(float(said) if said.isdigit() else otherwise, LONGEST_WAIT_S)
+def retry_after(said: str | None, otherwise: float) -> float:
+    """Return how many seconds a Retry-After asks to wait, a number or a date; at most half a minute."""
+    said = said or ""
+    wait_s = float(said) if said.isdigit() else otherwise
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
+        wait_s = max(email.utils.parsedate_to_datetime(said).timestamp() - time.time(), 0.0)
+    return min(wait_s, LONGEST_WAIT_S)
 
 
 def basic(credentials: str) -> str:

@@ -185,7 +185,8 @@ async def _file(stream: Stream, remote: RemoteFile, target: Path, options: Fetch
         )
         before = await download.run()
         result = Result(1, download.fetched, before, download.again, 0)
-        return _outcome(plan, result, began, tuple(_remarks(remote)))
+        changed = ("it changed while it was fetched: it is here as it was in the end",) if download.changed else ()
+        return _outcome(plan, result, began, (*changed, *_remarks(remote)))
     return _outcome(plan, Result(0, 0, 0, 0, 0), began)
 
 

@@ -85,6 +85,7 @@ class Download:
         self.fetched = 0
         self.found = 0
         self.again = 0
+        self.changed = False
 
     async def run(self) -> int:
         """Fetch what is missing and return how many bytes were here from before.
@@ -158,7 +159,7 @@ class Download:
                 await asyncio.to_thread(journal.save, sync=not complete)
         if failed is None and complete:
             return before + self.found
-        if isinstance(failed, NotARange) and failed.status in (200, 416) and not self._remote.digests:
+        if isinstance(failed, NotARange) and failed.status in (200, 416):
             return await self._anew(journal)
         raise self._explained(failed or ConnectionError("the connection ended"))
 
@@ -184,13 +185,13 @@ class Download:
         os.ftruncate(self._part, 0)
         journal.remove()
         self.fetched = self.found = 0
+        before = self._remote
         self._remote, self._opened = await probe(self._client)
+        self.changed = (before.size, before.mtime_ns) != (self._remote.size, self._remote.mtime_ns)
         return await self._whole()
 
     @staticmethod
     def _explained(error: BaseException) -> BaseException:
-        if isinstance(error, NotARange) and error.status in (200, 416):
-            return _changed()
         if isinstance(error, (NotARange, *BROKEN)):
             again = "the same line again   goes on from where it was"
             return DevkitError("the file did not arrive whole", f"{said(error)}.", again)
@@ -296,7 +297,8 @@ class Download:
         response.close()
         if response.status == 206 or (response.status >= 500 and response.status not in BUSY):  # noqa: PLR2004
             raise aiohttp.ClientPayloadError(f"the server answered {response.status} to a range")
-        raise NotARange(response.status, retry_after(response, 2.0) if response.status in BUSY else 0.0)
+        asked = retry_after(response.headers.get("Retry-After"), 2.0) if response.status in BUSY else 0.0
+        raise NotARange(response.status, asked)
 
     async def _receive(
         self, stream: Stream, left: list[Span], journal: Journal, buffer: memoryview, expected: bytes, start: int
@@ -357,7 +359,7 @@ class Download:
         length = -(-(span[1] - span[0]) // BLOCK) * wire.DIGEST_BYTES
         async with await self._client.request({}, f"{target}{mark}digests={span[0]}-{span[1]}") as response:
             if response.status != 200 or response.headers.get("ETag") != self._remote.version:  # noqa: PLR2004
-                raise _changed()
+                raise NotARange(response.status)
             if response.content_length != length:
                 raise aiohttp.ClientPayloadError("the server answered too few digests")
             return await response.read()

@@ -63,7 +63,7 @@ def _asked(address: Address, headers: Mapping[str, str], connection: socket.sock
             shown = hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
             if address.fingerprint and not hmac.compare_digest(shown, address.fingerprint):
                 raise wrong_certificate(address)
-        asking = http.client.HTTPConnection(address.host)
+        asking = http.client.HTTPConnection(address.host, address.port)
         asking.sock = connection
         sent = {"Host": address.netloc, **headers}
         if address.credentials:
@@ -71,7 +71,10 @@ def _asked(address: Address, headers: Mapping[str, str], connection: socket.sock
         asking.request("GET", address.target, headers=sent)
         response = asking.getresponse()
         if response.status != http.client.SWITCHING_PROTOCOLS:
-            raise DevkitError(f"the server answered {response.status} to the stream", "It may be another version's.")
+            why = f"It answered {response.status}: a proxy may take upgrades for itself, or it is another version's."
+            whole = f"{address.url}{'&' if '?' in address.target else '?'}tar"
+            hint = Hint.of("devkit", "get", whole, "NAME.tar", purpose="brings a folder in one file")
+            raise DevkitError("the server opens no stream for devkit", why, hint)
         first = response.fp.peek() if response.fp and not response.closed else b""
         response.close()
         stack.pop_all()

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import struct
 import termios
 import time
@@ -107,7 +108,7 @@ class Answer:
         if not hmac.compare_digest(secret, self._server.secret.encode()):
             raise NotShared
         if not slash:
-            return self._redirect(f"/{self._server.secret}/")
+            return self._redirect(secret)
         if request.method == "PUT":
             return await self._upload(path)
         if request.headers.get("Upgrade", "").lower() == STREAM:
@@ -132,8 +133,10 @@ class Answer:
             os.close(opened.descriptor)
 
     @staticmethod
-    def _redirect(target: str) -> web.Response:
-        return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers={**SAFE, "Location": target})
+    def _redirect(name: bytes) -> web.Response:
+        """Send a request to its folder, from where it is: a proxy in between may have put the share below a path."""
+        headers = {**SAFE, "Location": f"./{quote(name)}/"}
+        return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
 
     async def _begin(self, status: HTTPStatus, headers: dict[str, str], length: int) -> web.StreamResponse:
         """Send the head of an answer that bytes of files follow."""
@@ -150,7 +153,7 @@ class Answer:
 
     async def _folder(self, opened: Opened | None, path: bytes, query: dict[str, str]) -> web.StreamResponse:
         if path and not path.endswith(b"/"):
-            return self._redirect(f"/{self._server.secret}/{quote(path)}/")
+            return self._redirect(path.rpartition(b"/")[2])
         if "tar" in query:
             return await self._archive(path)
         if "zip" in query:
@@ -223,7 +226,7 @@ class Answer:
 
             whole = False
             with contextlib.suppress(Gone, OSError):
-                read = functools.partial(_read_unchanged, offer)
+                read = functools.partial(_read_offered, offer)
                 await asyncio.to_thread(archive.write_zip, offer.entries, name, read, write)
                 await response.write_eof()
                 whole = await self._delivered()
@@ -238,7 +241,7 @@ class Answer:
         try:
             if member.size:
                 source = offer.sources[member.entry]
-                descriptor = _open_unchanged(source.root, source.path, offer.entries[member.entry])
+                descriptor = _open_offered(source.root, source.path, offer.entries[member.entry])
             if member.size <= COPY:
                 data = os.pread(descriptor, member.size, 0) if member.size else b""
                 await self._write(response, b"".join((member.header, data, bytes(member.padding))))
@@ -437,7 +440,7 @@ def _refused_by_disk(do: Any, what: bytes | str) -> Any:
         raise BadRequest(HTTPStatus.INSUFFICIENT_STORAGE, "the disk refused it") from error
 
 
-def _open_unchanged(root: int, path: bytes, entry: ManifestEntry) -> int:
+def _open_offered(root: int, path: bytes, entry: ManifestEntry) -> int:
     folders = Folders(root)
     try:
         folder, name = folders.of(path)
@@ -445,15 +448,15 @@ def _open_unchanged(root: int, path: bytes, entry: ManifestEntry) -> int:
     finally:
         folders.close()
     status = os.fstat(descriptor)
-    if (status.st_size, status.st_mtime_ns) != (entry.size, entry.mtime_ns):
+    if not stat.S_ISREG(status.st_mode) or status.st_size < entry.size:  # one that grows holds what was offered
         os.close(descriptor)
         raise Gone
     return descriptor
 
 
-def _read_unchanged(offer: Offer, index: int) -> Iterator[bytes]:
+def _read_offered(offer: Offer, index: int) -> Iterator[bytes]:
     source, entry = offer.sources[index], offer.entries[index]
-    descriptor = _open_unchanged(source.root, source.path, entry)
+    descriptor = _open_offered(source.root, source.path, entry)
     try:
         for offset in range(0, entry.size, COPY):
             data = os.pread(descriptor, min(COPY, entry.size - offset), offset)

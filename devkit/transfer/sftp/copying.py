@@ -13,6 +13,7 @@ from devkit.transfer.remote.destination import REASONS
 from devkit.transfer.remote.messages import NAMED, Plan, Result
 from devkit.transfer.remote.names import PART, part_name
 from devkit.transfer.sftp.client import Refused, Sftp
+from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,6 +34,11 @@ def version_name(name: bytes, entry: ManifestEntry) -> bytes:
 def is_version(entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
     """Tell whether a file of this size and time is of an entry's version."""
     return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
+
+
+def grown(entry: ManifestEntry, size: int | None) -> bool:
+    """Tell whether a file that changed has only become longer: what it held is still its beginning, as of a log."""
+    return size is not None and size > entry.size
 
 
 def home(path: str) -> bytes:
@@ -60,8 +66,10 @@ def connected(ssh: Sequence[str], place: RemotePath) -> Iterator[Sftp]:
 class Copy:
     """What came of each file."""
 
-    def __init__(self, anew: bool) -> None:
+    def __init__(self, anew: bool, dry_run: bool = False) -> None:
+        self.dry_run = dry_run
         self._anew = anew
+        self._planned: list[ManifestEntry] = []
         self._parts: dict[bytes, list[bytes]] = {}
         self.began = time.monotonic()
         self.failed: list[tuple[bytes, str]] = []
@@ -72,6 +80,10 @@ class Copy:
     def fail(self, path: bytes, reason: str) -> None:
         """Note why a file or folder is not copied."""
         self.failed.append((path, reason))
+
+    def note_grown(self, path: bytes) -> None:
+        """Note a file that became longer while it was read."""
+        self.remarks.append(f"{shown(path)} changed while it was read: as much as it held at first is here")
 
     def looks_same(self, entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
         """Tell whether a file of this size and time need not be copied."""
@@ -84,6 +96,10 @@ class Copy:
             self._parts[folder] = [line for line in listing() if PART.match(line)]
         return [part for part in self._parts[folder] if part[:-8] == part_name(name)[:-8]]
 
+    def would_copy(self, entry: ManifestEntry) -> None:
+        """Note a file that a run would copy."""
+        self._planned.append(entry)
+
     def have(self, entry: ManifestEntry) -> None:
         """Note a file that was there before."""
         self.have_files += 1
@@ -92,8 +108,9 @@ class Copy:
     def outcome(self) -> tuple[Plan, Result]:
         """Return the plan and the result."""
         plan = Plan(
-            files=self.files,
-            bytes=self.bytes,
+            files=self.files + len(self._planned),
+            bytes=self.bytes + sum(entry.size for entry in self._planned),
+            names=[entry.path for entry in self._planned[:NAMED]],
             begun_bytes=0,
             have_files=self.have_files,
             have_bytes=self.have_bytes,

@@ -24,7 +24,7 @@ from devkit.transfer.remote.names import PART, split
 from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import SECOND, Copy, connected, home, is_version, reason, version_name
+from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
@@ -39,7 +39,13 @@ AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
-    ssh: Sequence[str], place: RemotePath, paths: Sequence[str], destination: str, *, anew: bool = False
+    ssh: Sequence[str],
+    place: RemotePath,
+    paths: Sequence[str],
+    destination: str,
+    *,
+    anew: bool = False,
+    dry_run: bool = False,
 ) -> tuple[Plan, Result]:
     """Fetch paths, what looks the same here too if ``anew``; return the plan and the result.
 
@@ -47,7 +53,7 @@ def receive(
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
     with connected(ssh, place) as sftp:
-        receiving = _Receiving(sftp, place.host, anew=anew)
+        receiving = _Receiving(sftp, place.host, anew=anew, dry_run=dry_run)
         for path in paths:
             receiving.add(home(path) or b".")
         receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
@@ -55,8 +61,8 @@ def receive(
 
 
 class _Receiving(Copy):
-    def __init__(self, sftp: Sftp, host: str, *, anew: bool) -> None:
-        super().__init__(anew)
+    def __init__(self, sftp: Sftp, host: str, *, anew: bool, dry_run: bool) -> None:
+        super().__init__(anew, dry_run)
         self._sftp = sftp
         self._host = host
         self._offered: dict[bytes, tuple[ManifestEntry, bytes]] = {}
@@ -161,17 +167,40 @@ class _Receiving(Copy):
             path, name = os.path.split(path)
             split(name)
             offered = [(offered[0][0]._replace(path=name), offered[0][1])]
+        folders = None
         try:
-            os.makedirs(path or b".", exist_ok=True)  # noqa: PTH103 - names are bytes
+            if not self.dry_run:
+                os.makedirs(path or b".", exist_ok=True)  # noqa: PTH103 - names are bytes
             root = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folders = Folders(root, make=not self.dry_run)
         except OSError as error:
-            raise DevkitError(f"{shown(path)} cannot be written", f"{error.strerror}.") from error
-        folders = Folders(root, make=True)
+            if not (self.dry_run and isinstance(error, FileNotFoundError)):
+                raise DevkitError(f"{shown(path)} cannot be written", f"{error.strerror}.") from error
         try:
-            self._take(folders, offered)
+            if self.dry_run:
+                self._plan(folders, [entry for entry, _ in offered])
+            elif folders is not None:
+                self._take(folders, offered)
         finally:
-            folders.close()
-            os.close(root)
+            if folders is not None:
+                folders.close()
+                os.close(folders.root)
+
+    def _plan(self, folders: Folders | None, entries: Sequence[ManifestEntry]) -> None:
+        for entry in entries:
+            here = False
+            try:
+                if folders is not None and entry.kind == FILE:
+                    here = self._is_here(folders, entry)
+                elif folders is not None:
+                    folders.folder(entry.path)
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                self._refuse(entry.path, error)
+                continue
+            if entry.kind == FILE and not here:
+                self.would_copy(entry)
 
     def _take(self, folders: Folders, offered: Sequence[tuple[ManifestEntry, bytes]]) -> None:
         syncer = Syncer(folders.root)
@@ -194,7 +223,7 @@ class _Receiving(Copy):
         sync_folders(folders, syncer.folders)
         for entry in reversed(self._made):
             self._finish_folder(folders, entry)
-        self.remarks = self._attributes.remarks()
+        self.remarks += self._attributes.remarks()
 
     def _finish_folder(self, folders: Folders, entry: ManifestEntry) -> None:
         try:
@@ -244,13 +273,22 @@ class _Receiving(Copy):
         reads = deque(self._ask_to_read(entry, handle, offset) for offset in range(0, ahead, CHUNK))
         yield
         try:
-            begun = self._complete(folders, entry, handle, first, reads)
+            now = self._sftp.status(first)
+            if grown(entry, now.size):  # a log is longer by the time that it is opened
+                entry = entry._replace(size=now.size or 0, mtime_ns=(now.mtime or 0) * SECOND)
+            elif not is_version(entry, now.size, now.mtime):
+                raise Changed
+            begun = self._complete(folders, entry, handle, reads)
             last = self._sftp.ask_status(handle)
         finally:
             self._sftp.forget([first, *(number for number, _, _ in reads)])
             self._sftp.close(handle)
         yield
-        self._must_be(entry, last)
+        now = self._sftp.status(last)
+        if grown(entry, now.size):
+            self.note_grown(entry.path)
+        elif not is_version(entry, now.size, now.mtime):
+            raise Changed
         syncer.put(Finished(entry.path, version_name(entry.path.rpartition(b"/")[2], entry), -1, entry.size))
         self.files += 1
         self.bytes += entry.size - begun
@@ -263,7 +301,7 @@ class _Receiving(Copy):
             if stat.S_ISDIR(here.st_mode):
                 raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
             if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
-                if stat.S_IMODE(here.st_mode) != entry.mode:
+                if stat.S_IMODE(here.st_mode) != entry.mode and not self.dry_run:
                     self._attributes.mode_of_name(folder, name, entry.mode)
                 self.have(entry)
                 return True
@@ -280,7 +318,7 @@ class _Receiving(Copy):
         return part in left
 
     def _complete(
-        self, folders: Folders, entry: ManifestEntry, handle: bytes, first: int, reads: deque[tuple[int, int, int]]
+        self, folders: Folders, entry: ManifestEntry, handle: bytes, reads: deque[tuple[int, int, int]]
     ) -> int:
         """Go on with a part, or begin it, until it is whole; return how much of it was there."""
         folder, name = folders.of(entry.path)
@@ -289,7 +327,6 @@ class _Receiving(Copy):
             begun = _begun(os.fstat(descriptor), entry)
             os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
             begun = 0 if reads else begun
-            self._must_be(entry, first)
             self._fetch(entry, handle, descriptor, begun, reads)
             self._give_status(descriptor, entry)
         finally:
@@ -317,11 +354,6 @@ class _Receiving(Copy):
     def _ask_to_read(self, entry: ManifestEntry, handle: bytes, offset: int) -> tuple[int, int, int]:
         length = min(CHUNK, entry.size - offset)
         return self._sftp.ask_to_read(handle, offset, length), offset, length
-
-    def _must_be(self, entry: ManifestEntry, asked: int) -> None:
-        now = self._sftp.status(asked)
-        if not is_version(entry, now.size, now.mtime):
-            raise Changed
 
 
 def _begun(left: os.stat_result, entry: ManifestEntry) -> int:

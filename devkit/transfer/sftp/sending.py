@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders
-from devkit.transfer.remote.manifest import FILE, FOLDER, ManifestEntry, Offer
+from devkit.transfer.remote.manifest import FILE, FOLDER, ManifestEntry, Offer, revised
 from devkit.transfer.remote.names import split
 from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import SECOND, Copy, connected, home, is_version, reason, version_name
+from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 OURS = 0o600
 
 
-def send(ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False) -> tuple[Plan, Result]:
+def send(
+    ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False, dry_run: bool = False
+) -> tuple[Plan, Result]:
     """Send what is offered, what looks the same there too if ``anew``; return the plan and the result.
 
     Raises:
@@ -40,7 +42,7 @@ def send(ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = Fa
             folder = folder or slash
             split(name)
             entries[0] = entries[0]._replace(path=name)
-        sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew)
+        sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew, dry_run=dry_run)
         sending.left_out = list(offer.left_out)
         sending.make_root()
         opened: dict[int, Folders] = {}
@@ -60,8 +62,8 @@ def send(ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = Fa
 
 
 class _Sending(Copy):
-    def __init__(self, sftp: Sftp, host: str, root: bytes, *, anew: bool) -> None:
-        super().__init__(anew)
+    def __init__(self, sftp: Sftp, host: str, root: bytes, *, anew: bool, dry_run: bool) -> None:
+        super().__init__(anew, dry_run)
         self._sftp = sftp
         self._host = host
         self._root = root
@@ -75,8 +77,11 @@ class _Sending(Copy):
         names = self._root.split(b"/")
         for depth in range(1, len(names) + 1):
             path = b"/".join(names[:depth])
-            if not path or _is_folder(self._sftp.stat(path)):
+            there = self._sftp.stat(path) if path else None
+            if not path or _is_folder(there):
                 continue
+            if self.dry_run and there is None:
+                return
             try:
                 self._sftp.mkdir(path)
             except Refused as error:
@@ -89,6 +94,12 @@ class _Sending(Copy):
             return
         path = self._path(entry.path)
         try:
+            if self.dry_run:
+                there = self._sftp.lstat(path)
+                if there is not None and not there.is_folder:
+                    self._unmade.add(entry.path)
+                    self.fail(entry.path, _in_the_way(there))
+                return
             self._sftp.mkdir(path)
             self._there[entry.path] = {}
         except Refused as error:
@@ -119,15 +130,17 @@ class _Sending(Copy):
             if there is not None and there.is_folder:
                 self.fail(entry.path, "a folder is in its way")
             elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
-                if stat.S_IMODE(there.mode or 0) != entry.mode:
+                if stat.S_IMODE(there.mode or 0) != entry.mode and not self.dry_run:
                     self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
                 self.have(entry)
+            elif self.dry_run:
+                self.would_copy(entry)
             else:
                 folder, base = folders.of(source)
                 # A pipe put in the file's place since would block here for ever.
                 descriptor = os.open(base, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
                 try:
-                    self._send(entry, descriptor)
+                    self._send(_as_it_is(entry, descriptor), descriptor)
                 finally:
                     os.close(descriptor)
         except (Refused, OSError) as error:
@@ -159,6 +172,8 @@ class _Sending(Copy):
         handle = self._sftp.open_to_write(part, anew=not begun)
         try:
             self._write(entry, descriptor, handle, begun)
+            if os.fstat(descriptor).st_size > entry.size:
+                self.note_grown(entry.path)
             self._sftp.finish(handle, entry.mode, entry.mtime_ns // SECOND)
             self._sftp.rename(part, path)
         except Changed:
@@ -197,16 +212,23 @@ class _Sending(Copy):
     def folders_last(self, entries: Sequence[ManifestEntry]) -> None:
         """Give the folders their modes and times, the innermost first."""
         for entry in reversed(entries):
-            if entry.path not in self._unmade:
+            if entry.path not in self._unmade and not self.dry_run:
                 try:
                     self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
                 except Refused as error:
                     self.fail(entry.path, reason(error))
 
 
+def _as_it_is(entry: ManifestEntry, descriptor: int) -> ManifestEntry:
+    """Return an entry as its file is now: a log is longer by the time that it is opened."""
+    now = os.fstat(descriptor)
+    return revised(entry, now) if stat.S_ISREG(now.st_mode) else entry
+
+
 def _must_be(entry: ManifestEntry, descriptor: int) -> None:
     now = os.fstat(descriptor)
-    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns) != (entry.size, entry.mtime_ns):
+    same = (now.st_size, now.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    if not stat.S_ISREG(now.st_mode) or not (same or grown(entry, now.st_size)):
         raise Changed
 
 

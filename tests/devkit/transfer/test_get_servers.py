@@ -9,12 +9,15 @@ import socket
 import stat
 import struct
 import threading
+import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.transfer.http_download.address import parse_address
+from devkit.transfer.http_download.client import retry_after
 from devkit.transfer.http_download.get import with_netrc
 from devkit.transfer.http_download.options import parse_header
 from devkit.transfer.http_download.target import file_name
@@ -73,6 +76,21 @@ def test_a_busy_server_is_asked_again_when_it_says(status: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("said", "low", "high"),
+    [
+        ("3", 3, 3),
+        ("100", 30, 30),
+        ("soon", 2, 2),
+        ("", 2, 2),
+        (formatdate(time.time() + 20, usegmt=True), 10, 20),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+    ],
+)
+def test_how_long_a_busy_server_asks_to_wait_is_a_number_or_a_date(said: str, low: float, high: float) -> None:
+    assert low <= retry_after(said, 2.0) <= high
+
+
+@pytest.mark.parametrize(
     ("disposition", "name"),
     [
         ("attachment; filename=" + "数据集.zip".encode().decode("latin-1"), "数据集.zip"),
@@ -84,6 +102,12 @@ def test_a_busy_server_is_asked_again_when_it_says(status: int, tmp_path: Path) 
 )
 def test_names_in_a_head_are_read_as_servers_write_them(disposition: str, name: str) -> None:
     assert file_name(parse_address("http://127.0.0.1/x"), disposition) == name
+
+
+@pytest.mark.parametrize("word", ["[fe80::1%25eth0]:81", "[fe80::1%eth0]:81"])
+def test_the_zone_of_an_address_is_taken_as_people_write_it(word: str) -> None:
+    address = parse_address(f"http://{word}/x")
+    assert (address.host, address.netloc, address.port) == ("fe80::1%eth0", "[fe80::1%25eth0]:81", 81)
 
 
 def test_a_device_and_a_pipe_stay_what_they_are(tmp_path: Path) -> None:

@@ -187,7 +187,10 @@ def test_a_far_side_without_python_says_so(devkit: Devkit, remote: Hosts, source
     assert remote.home.is_dir()
     done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"REMOTE_PATH": str(tmp_path)})
     assert done.status == 1
-    assert "h runs no Python 3.6 or later" in done.err
+    assert "no Python 3.6 there" in done.err
+    refused = devkit("send", f"{source}/zero", "h:x", "--update", env={"REMOTE_PATH": str(tmp_path)})
+    assert refused.status == 1
+    assert "h runs no Python 3.6 or later" in refused.err
 
 
 def test_the_record_tells_what_was_sent(devkit: Devkit, remote: Hosts, source: Path) -> None:

@@ -17,6 +17,7 @@ import threading
 import time
 import zipfile
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 
@@ -156,6 +157,18 @@ def test_the_page_sorts_as_asked_folders_first() -> None:
     assert [item.name for item in ordered(items, {"sort": "size"})] == [b"z", b"b", b"A"]
     assert [item.name for item in ordered(items, {"sort": "date"})] == [b"z", b"A", b"b"]
     assert [item.name for item in ordered(items, {"sort": "name", "order": "down"})] == [b"z", b"b", b"A"]
+
+
+@pytest.mark.parametrize("path", ["nested", "nested/deep", "."])
+def test_a_folder_without_its_slash_is_sent_on_from_where_it_is(path: str, server: Server, source: Path) -> None:
+    assert (source / "nested").is_dir()
+    asked = f"http://proxy/below/{server.secret}/{path}" if path != "." else f"http://proxy/below/{server.secret}"
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection.request("GET", urlsplit(asked).path.removeprefix("/below"))
+    response = connection.getresponse()
+    assert response.status == 308
+    assert urljoin(asked, response.headers["Location"]) == f"{asked}/"
+    connection.close()
 
 
 def test_links_are_followed_inside_and_never_outside(tmp_path: Path) -> None:

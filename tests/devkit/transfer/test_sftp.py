@@ -240,6 +240,48 @@ def test_a_file_that_changes_on_its_way_is_not_taken_for_whole(word: str, devkit
 
 
 @pytest.mark.parametrize("word", ["send", "recv"])
+def test_a_log_that_grows_on_its_way_arrives_as_far_as_it_went_and_that_is_said(word: str, tmp_path: Path) -> None:
+    log = tmp_path / "train.log"
+    log.write_bytes(os.urandom(32 << 20))
+    to = tmp_path / "to"
+    words = [str(log), f"box:{to}/"] if word == "send" else [f"box:{log}", f"{to}/"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    line = [sys.executable, "-m", "devkit", word, *words]
+    with subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        with log.open("ab", 0) as file:
+            while process.poll() is None:
+                file.write(b"one more line\n")
+                time.sleep(0.002)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, said
+    assert "changed while it was read" in said
+    came = (to / "train.log").read_bytes()
+    assert len(came) >= 32 << 20
+    assert log.read_bytes().startswith(came)
+
+
+@pytest.mark.parametrize("word", ["send", "recv"])
+@pytest.mark.parametrize("there", ["nothing", "a folder in the way", "a file in the way"])
+def test_a_dry_run_says_what_the_run_does(there: str, word: str, devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "from" / "sub").mkdir(parents=True)
+    for name in ("a", "sub/b", "sub/c"):
+        (tmp_path / "from" / name).write_text(name)
+    to = tmp_path / "to"
+    if there == "a folder in the way":
+        (to / "a").mkdir(parents=True)
+    elif there == "a file in the way":
+        to.mkdir()
+        (to / "sub").write_text("a file")
+    words = [f"{tmp_path}/from/", f"box:{to}"] if word == "send" else [f"box:{tmp_path}/from/", str(to)]
+    before = sorted(to.rglob("*"))
+    dry = devkit(word, *words, "--dry-run", "--json")
+    assert sorted(to.rglob("*")) == before
+    run = devkit(word, *words, "--json")
+    assert (dry.status, answer(dry)["plan"]["files"]) == (run.status, answer(run)["plan"]["files"])
+    assert answer(dry)["result"]["failed"] == answer(run)["result"]["failed"]
+
+
+@pytest.mark.parametrize("word", ["send", "recv"])
 def test_with_room_on_the_disk_it_goes_on(word: str, devkit: Devkit, small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "big").write_bytes(os.urandom(60 << 20))
