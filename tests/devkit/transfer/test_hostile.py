@@ -167,7 +167,7 @@ def test_names_that_differ_in_case_alone_are_refused_where_they_would_collide(
     (tmp_path / "source" / "makefile").write_text("other")
     transfer(offer(f"{tmp_path}/source/"), tmp_path / "both")
     assert len(list((tmp_path / "both").iterdir())) == 2
-    monkeypatch.setattr("devkit.transfer.remote.receiver.ignores_case", lambda _folder: True)
+    monkeypatch.setattr("devkit.transfer.remote.destination.ignores_case", lambda _folder: True)
     pair = transfer(offer(f"{tmp_path}/source/"), tmp_path / "one")
     assert pair.result["failed"] == [["makefile", "this file system takes its name for another's"]]
     assert [path.read_text() for path in (tmp_path / "one").iterdir()] == ["one"]
