@@ -33,7 +33,19 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("remote")
 MODULES = (
-    *("wire", "messages", "names", "attributes", "locks", "folders", "manifest", "durability", "writing", "plan"),
+    *(
+        "wire",
+        "messages",
+        "names",
+        "attributes",
+        "locks",
+        "folders",
+        "manifest",
+        "chunking",
+        "durability",
+        "writing",
+        "plan",
+    ),
     *("requests", "deleting", "destination", "reading", "sender", "commit", "receiver", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")

@@ -106,21 +106,22 @@ def _found(folder: int, name: bytes) -> int:
     return -1
 
 
-def copy_range(source: int, target: int, offset: int, length: int) -> None:
-    """Copy bytes from one file to the same place in another, by reference where the file system can."""
+def copy_range(source: int, target: int, offset: int, length: int, to: int = -1) -> None:
+    """Copy bytes from one file to the same place in another, or to another place; by reference where that can be."""
+    shift = to - offset if to >= 0 else 0
     in_kernel = getattr(os, "copy_file_range", None)
     while length > 0:
         count = 0
         if in_kernel is not None:
             try:
-                count = in_kernel(source, target, length, offset, offset)
+                count = in_kernel(source, target, length, offset, offset + shift)
             except OSError:
                 in_kernel = None
         if not count:
             data = os.pread(source, min(length, BLOCK), offset)
             if not data:
                 raise OSError(errno.EIO, "the older version became shorter")
-            count = os.pwrite(target, data, offset)
+            count = os.pwrite(target, data, offset + shift)
         offset += count
         length -= count
 

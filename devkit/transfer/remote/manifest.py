@@ -77,7 +77,7 @@ class Offer(NamedTuple):
     @property
     def about(self) -> About:
         """What is said of it at the manifest's end."""
-        return About(self.one_file, self.left_out[:NAMED], len(self.left_out), self.whole)
+        return About(self.one_file, self.left_out[:NAMED], len(self.left_out), self.whole, moves=True)
 
 
 def revised(entry: ManifestEntry, status: os.stat_result) -> ManifestEntry:

@@ -56,12 +56,18 @@ class Options(NamedTuple):
 
 
 class About(NamedTuple):
-    """What is said at a manifest's end: ``whole`` where a source was a folder's content, all of the destination."""
+    """What is said at a manifest's end.
+
+    Attributes:
+        whole: whether a source was a folder's content, which is all of the destination.
+        moves: whether the sender finds chunks that moved within a file.
+    """
 
     one_file: bool = False
     left_out: Reasons = ()
     left_out_count: int = 0
     whole: bool = False
+    moves: bool = False
 
 
 class Plan(NamedTuple):

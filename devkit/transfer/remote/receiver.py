@@ -132,7 +132,7 @@ class Receiver:
                 self._attributes.mode_of_name(folder, name, self._entries[index].mode)
             except OSError as error:
                 self._refuse(index, error)
-        self._take(folders, steps.wanted)
+        self._take(folders, steps.wanted, about.moves)
         # Not after anything failed, here or there: what could not be read might be what is still needed.
         if not self._failures and not about.left_out_count:
             for path, is_folder in steps.deletes:
@@ -187,7 +187,7 @@ class Receiver:
         """Note why an entry cannot be written; where nothing else could be either, stop."""
         self._failures.setdefault(index, reason_of(self._entries[index].path, error))
 
-    def _take(self, folders: Folders, wanted: List[Wanted]) -> None:
+    def _take(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
         finisher = Syncer(folders.root, self._staging, self.options.backup)
         remaining = set()
         for each in wanted:
@@ -196,7 +196,7 @@ class Receiver:
             else:
                 remaining.add(each.number)
         asking = [each for each in wanted if each.number in remaining]
-        self._requests.start(Folders(folders.root, staging=self._staging), asking)
+        self._requests.start(Folders(folders.root, staging=self._staging), asking, moves)
         self.channel.on_ping = self._requests.check
         try:
             while remaining:
@@ -237,18 +237,8 @@ class Receiver:
         kind, body = self.channel.receive()
         if kind == wire.DATA:
             self._data(folders, finisher, remaining, body)
-        elif kind in (wire.SAME, wire.HOLE):
-            index, offset, length = wire.parse(wire.RANGE, body)
-            if index not in remaining or not length:
-                raise wire.ProtocolError("a range that was not asked for")
-            incoming = self._incoming(index)
-            in_order = self._admit(incoming, index, offset, length, good=True)
-            work = self._keep if kind == wire.SAME else self._hole
-            self._try(index, incoming, lambda: work(folders, incoming, offset, length))
-            if kind == wire.SAME:
-                self._same_bytes += length
-            self._on_taken(length)
-            self._settle(folders, finisher, remaining, index, length if in_order else 0)
+        elif kind in (wire.SAME, wire.HOLE, wire.MOVED):
+            self._found(folders, finisher, remaining, kind, body)
         elif kind == wire.REVISED:
             self._revise(folders, finisher, remaining, wire.as_object(body))
         elif kind == wire.CHANGED:
@@ -264,6 +254,25 @@ class Receiver:
             raise wire.failure(body)
         else:
             raise wire.ProtocolError(f"a frame of kind {kind}")
+
+    def _found(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", kind: int, body: memoryview) -> None:
+        """Take a range whose bytes need not come: they are here, or zeros."""
+        index, offset, length = wire.parse(wire.RANGE, body)
+        origin = wire.parse(wire.MOVE, body)[3] if kind == wire.MOVED else offset
+        if index not in remaining or not length:
+            raise wire.ProtocolError("a range that was not asked for")
+        incoming = self._incoming(index)
+        in_order = self._admit(incoming, index, offset, length, good=True)
+        work = {
+            wire.SAME: lambda: self._keep(incoming, offset, length),
+            wire.HOLE: lambda: self._hole(folders, incoming, offset, length),
+            wire.MOVED: lambda: self._move(folders, incoming, offset, length, origin),
+        }
+        self._try(index, incoming, work[kind])
+        if kind != wire.HOLE:
+            self._same_bytes += length
+        self._on_taken(length)
+        self._settle(folders, finisher, remaining, index, length if in_order else 0)
 
     def _revise(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", said: Dict[str, Any]) -> None:
         """Take note that a file, of which nothing is here yet, is another version by now."""
@@ -372,13 +381,21 @@ class Receiver:
             finisher.sync(os.dup(part))
             incoming.unsynced = 0
 
-    def _keep(self, _folders: Folders, incoming: Incoming, offset: int, length: int) -> None:
+    def _keep(self, incoming: Incoming, offset: int, length: int) -> None:
         basis = incoming.basis
         if basis is None or offset + length > max(basis.part_size, basis.old_size):
             raise wire.ProtocolError("the same as what is not here")
         if incoming.part >= 0 and offset + length > basis.part_size:
             copy_range(incoming.old, incoming.part, offset, length)
             incoming.written = max(incoming.written, offset + length)
+
+    def _move(self, folders: Folders, incoming: Incoming, offset: int, length: int, origin: int) -> None:
+        basis = incoming.basis
+        if basis is None or origin + length > basis.old_size:
+            raise wire.ProtocolError("the same as what is not here")
+        part = self._opened(folders, incoming)
+        copy_range(incoming.old, part, origin, length, to=offset)
+        incoming.written = max(incoming.written, offset + length)
 
     def _hole(self, folders: Folders, incoming: Incoming, offset: int, length: int) -> None:
         part = self._opened(folders, incoming)

@@ -6,18 +6,21 @@ import stat
 import threading
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .chunking import SHORTEST, chunks
 from .durability import open_part
 from .folders import NO_FOLLOW, Folders
 from .manifest import ManifestEntry
 from .names import part_name
 from .plan import Wanted
-from .wire import BLOCK, CHECK, COMPARE, RANGE, WANT, Channel, Digest
+from .wire import BLOCK, CHECK, CHUNK, COMPARE, HOLDS, KNOWN, RANGE, WANT, Channel, Digest
 
 CHECK_BLOCK = 1 << 14
 CHECK_SPAN = 1 << 24
 WANT_SPAN = 1 << 26
 WANTS_A_FRAME = 2048
 COMPARED_AT_ONCE = 16
+SEARCHED_BYTES = 1 << 32  # in longer files blocks are compared where they lie
+CHUNKS_A_FRAME = 1 << 15
 
 
 class Basis(NamedTuple):
@@ -53,9 +56,17 @@ class Requests:
         self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
         self._broken: List[BaseException] = []
         self._thread: Optional[threading.Thread] = None
+        self._moves = False
 
-    def start(self, folders: Folders, wanted: List[Wanted]) -> None:
-        """Begin to ask for files; ``folders`` are the thread's from now on."""
+    def start(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
+        """Begin to ask for files; ``folders`` are the thread's from now on.
+
+        Args:
+            folders: where they lie.
+            wanted: the files.
+            moves: whether the sender finds what moved within them.
+        """
+        self._moves = moves
         self._thread = threading.Thread(target=self._run, args=(folders, wanted), daemon=True)
         self._thread.start()
 
@@ -132,8 +143,21 @@ class Requests:
         first = min(basis.part_size, entry.size)
         second = min(max(basis.old_size, first), entry.size)
         self._digests(index, basis.part, 0, first)
+        if self._moves and first < entry.size and may_have_moved(basis.old_size, entry):
+            self._known(index, basis, first)
+            return entry.size
         self._digests(index, basis.old, first, second)
         return second
+
+    def _known(self, index: int, basis: Basis, start: int) -> None:
+        """Send the digests of the older version's chunks, by which the rest is looked for: what is longer moved."""
+        found = bytearray()
+        for _, chunk in chunks(basis.old, 0, basis.old_size):
+            found += CHUNK.pack(len(chunk), self._digest(chunk))
+            if len(found) >= CHUNKS_A_FRAME * CHUNK.size:
+                self._channel.send(KNOWN, HOLDS.pack(index, start, False), found)
+                found = bytearray()
+        self._channel.send(KNOWN, HOLDS.pack(index, start, True), found)
 
     def _digests(self, index: int, descriptor: int, start: int, end: int) -> None:
         for offset in range(start, end, CHECK_SPAN):
@@ -144,6 +168,12 @@ class Requests:
                 for begin in range(0, len(view), CHECK_BLOCK):
                     found += self._digest(view[begin : begin + CHECK_BLOCK])
             self._channel.send(CHECK, COMPARE.pack(index, offset, length, CHECK_BLOCK), found)
+
+
+def may_have_moved(old_size: int, entry: ManifestEntry) -> bool:
+    """Tell whether a file's bytes are looked for in all of its older version: where it is of another size, no holes."""
+    is_long = old_size > SHORTEST and max(old_size, entry.size) <= SEARCHED_BYTES
+    return is_long and old_size != entry.size and entry.allocated >= entry.size
 
 
 def regular_size(folder: int, name: bytes) -> Optional[int]:

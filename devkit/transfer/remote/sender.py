@@ -7,12 +7,15 @@ import zlib
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from . import wire
-from .manifest import FILE, ManifestEntry, Offer, chunks, revised
+from .chunking import chunks
+from .manifest import FILE, ManifestEntry, Offer, revised
+from .manifest import chunks as manifest_chunks
 from .messages import Plan, Result, encoded, proven
 from .reading import SHORTER, Changed, Reader, is_as_offered, is_small, read_into
 
 SLOW_LINK = 80e6  # bytes a second: below it deflating may pay
 MIN_CHECK_BLOCK = 512
+MOST_CHUNKS = 1 << 20  # of a file that is searched for what moved
 
 
 def is_sooner(length: int, deflated: int, took_s: float, link: float) -> bool:
@@ -120,6 +123,8 @@ class Sender:
         self._gone: Dict[int, str] = {}
         self._changed: Set[int] = set()
         self._revised: Dict[int, ManifestEntry] = {}
+        self._known: Dict[bytes, Tuple[int, int]] = {}
+        self._known_end = 0
 
     def serve(self) -> Result:
         """Send the manifest, answer until the receiver is done, and return its result.
@@ -129,7 +134,7 @@ class Sender:
             Stopped: it could not go on.
         """
         offer = self.offer
-        for chunk in chunks(offer.entries):
+        for chunk in manifest_chunks(offer.entries):
             self.channel.send(wire.ENTRIES, chunk, flush=False)
         self.channel.send_json(wire.ENTRIES_END, encoded(offer.about))
         try:
@@ -149,6 +154,8 @@ class Sender:
                 self._want(bytes(body))
             elif kind == wire.CHECK:
                 self._check(body)
+            elif kind == wire.KNOWN:
+                self._search(bytes(body))
             elif kind == wire.PLAN:
                 self._on_plan(proven(Plan, wire.as_object(body)))
             elif kind == wire.RESULT:
@@ -332,6 +339,53 @@ class Sender:
                     self._on_sent(end - begin)
                 else:
                     self._send(index, start + begin, view[begin:end])
+
+    def _search(self, body: bytes) -> None:
+        """Take the chunks of the receiver's older version; after the last, send the file but for those."""
+        index, start, last = wire.parse(wire.HOLDS, body)
+        entry = self._entry(index, start, 0)
+        records = body[wire.HOLDS.size :]
+        if len(records) % wire.CHUNK.size or len(self._known) + len(records) // wire.CHUNK.size > MOST_CHUNKS:
+            raise wire.ProtocolError("chunks that do not add up")
+        for length, digest in wire.CHUNK.iter_unpack(records):
+            self._known.setdefault(digest, (self._known_end, length))
+            self._known_end += length
+        if last:
+            known, self._known, self._known_end = self._known, {}, 0
+            file = self._file(index)
+            if file >= 0 and self._look(index, file):
+                self._give_unknown(index, file, start, entry.size, known)
+
+    def _give_unknown(self, index: int, file: int, start: int, size: int, known: Dict[bytes, Tuple[int, int]]) -> None:
+        """Send a file's bytes, or where in the older version they lie."""
+        begin = at = start
+        origin = -1  # where the bytes from ``begin`` to ``at`` lie in the older version; -1 is nowhere
+        for offset, chunk in chunks(file, start, size):
+            found, length = known.get(self._digest(chunk), (-1, 0))
+            found = found if length == len(chunk) else -1
+            if at > begin and found != (origin + at - begin if origin >= 0 else -1):
+                if not self._give_run(index, file, begin, at, origin):
+                    return
+                begin = offset
+            if begin == offset:
+                origin = found
+            at = offset + len(chunk)
+        if at < size:
+            self._lose(index, SHORTER)
+        elif at > begin and (origin < 0 or self._look(index, file)):
+            self._give_run(index, file, begin, at, origin)
+
+    def _give_run(self, index: int, file: int, begin: int, end: int, origin: int) -> bool:
+        """Send a range's bytes, or where they lie; return whether its file still is there."""
+        if origin < 0:
+            self._give(index, file, begin, end - begin)
+        elif origin == begin:
+            self.channel.send(wire.SAME, wire.RANGE.pack(index, begin, end - begin), flush=False)
+        else:
+            self.channel.send(wire.MOVED, wire.MOVE.pack(index, begin, end - begin, origin), flush=False)
+        if origin >= 0:
+            self._on_sent(end - begin)
+        return index not in self._gone
 
     def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
         """Return the runs of same and different blocks."""

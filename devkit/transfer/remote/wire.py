@@ -24,11 +24,14 @@ PIPE_BYTES = 1 << 20  # the most that Linux allows without privilege
 SET_PIPE_SIZE = 1031  # fcntl.F_SETPIPE_SZ, from Python 3.10
 
 HELLO, START, ENTRIES, ENTRIES_END, PLAN, WANT, CHECK, DATA = range(1, 9)
-SAME, HOLE, GONE, PING, RESULT, FAILED, CHANGED, REVISED = range(9, 17)
+SAME, HOLE, GONE, PING, RESULT, FAILED, CHANGED, REVISED, KNOWN, MOVED = range(9, 19)
 
 HEADER = struct.Struct("!BI")
 RANGE = struct.Struct("!IQQ")  # entry, offset, length: of WANT, SAME, HOLE, GONE and CHANGED
 PIECE = struct.Struct("!IQIB16s")  # entry, offset, length of the bytes, whether they are deflated, checksum: of DATA
+MOVE = struct.Struct("!IQQQ")  # entry, offset, length, offset in the older version: of MOVED
+HOLDS = struct.Struct("!IQB")  # entry, first byte that is asked for, whether this is the last: of KNOWN
+CHUNK = struct.Struct("!I16s")  # length, digest: of each chunk of the older version, after HOLDS
 COMPARE = struct.Struct("!IQQI")  # entry, offset, length, length of a block: of CHECK, before the digests
 
 Bytes = Union[bytes, bytearray, memoryview]
