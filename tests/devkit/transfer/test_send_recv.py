@@ -279,7 +279,7 @@ def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: in
     size = sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
     came = Faults()
     longest = 1.5
-    while came.kills < kills or there.exists():
+    while came.kills < kills or not came.rounds or there.exists():
         began = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "devkit", *words],
@@ -296,6 +296,7 @@ def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: in
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
                 came.kills += 1
+                longest *= 1.1  # a machine that is busy takes longer to get anywhere
         process.wait(120)
         _whole_or_absent(source, there)
         if process.returncode == 0:
