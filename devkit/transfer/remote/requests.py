@@ -19,7 +19,7 @@ CHECK_SPAN = 1 << 24
 WANT_SPAN = 1 << 26
 WANTS_A_FRAME = 2048
 COMPARED_AT_ONCE = 16
-SEARCHED_BYTES = 1 << 32  # in longer files blocks are compared where they lie
+SEARCHED_BYTES = 1 << 31  # in longer files blocks are compared where they lie: a chunk costs some 200 bytes
 CHUNKS_A_FRAME = 1 << 15
 
 
