@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.durability import open_part
 from devkit.transfer.remote.chunking import LONGEST
+from devkit.transfer.remote.durability import open_part
 from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import part_name
 from devkit.transfer.remote.sender import is_sooner
