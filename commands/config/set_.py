@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.config.get import Key
 
 
@@ -22,6 +22,7 @@ def command(
     value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value; a list is a,b; - reads standard input.")],
     project: Annotated[bool, typer.Option("--project", help="Write devkit.toml in the project.")] = False,
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     app = ctx.obj
     text = sys.stdin.readline().rstrip("\n") if value == "-" else value
@@ -35,5 +36,7 @@ def command(
     for problem in app.config.problems():
         app.console.look(problem)
     now = type(app.config).load().lookup(key)
+    if as_json:
+        app.console.json({"key": key, "file": str(path), "from": now.origin})
     if now.origin != str(path):
         app.console.look(f"{now.origin} still sets it to {now.value}")

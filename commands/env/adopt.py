@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -28,6 +28,7 @@ def command(
     ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Its folder's name by default.")] = "",
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     from devkit.envs import engine, manage
     from devkit.envs.places import home
@@ -36,7 +37,7 @@ def command(
     known = home() / str(path)
     chosen = known if not path.exists() and known.exists() else path.expanduser()
     if not chosen.exists() and "/" not in str(path) and engine.likely():
-        _adopt_container(app, str(path), name, dry_run=dry_run)
+        _adopt_container(app, str(path), name, dry_run=dry_run, as_json=as_json)
         return
     planned = manage.plan_adoption(app, chosen, name, Path.cwd())
     if dry_run:
@@ -44,11 +45,13 @@ def command(
         return
     record = manage.adopt(planned)
     called = record.name
+    if as_json:
+        app.console.json({"name": called, "kind": "adopted", "python": record.python})
     app.console.done(f"{called}  Python {record.python}; devkit's device side is in")
     app.console.next(f"devkit env show {called}", f"devkit env doctor {called}")
 
 
-def _adopt_container(app: App, called: str, name: str, *, dry_run: bool) -> None:
+def _adopt_container(app: App, called: str, name: str, *, dry_run: bool, as_json: bool) -> None:
     from devkit.envs import containers, engine, store
 
     planned = containers.plan_adoption(engine.connect(), called, name)
@@ -56,5 +59,7 @@ def _adopt_container(app: App, called: str, name: str, *, dry_run: bool) -> None
         app.console.plan([f"docker inspect {shlex.quote(called)}", f"touch {store.container_note(planned.name)}"])
         return
     seen = containers.adopt(planned)
+    if as_json:
+        app.console.json({"name": seen.name, "kind": "container", "container": seen.raw.name, "image": seen.image})
     app.console.done(f"{seen.name}  the container {seen.raw.name}, of {seen.image}")
     app.console.next(f"devkit env shell {seen.name}", f"devkit env run {seen.name} -- CMD")

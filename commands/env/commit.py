@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.env._options import Name
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def command(
     name: Name,
     image: Annotated[str, typer.Argument(metavar="IMAGE:TAG", help="What to call the image.")],
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     from devkit.envs import containers, images
 
@@ -33,5 +34,7 @@ def command(
         return
     with app.console.progress(f"committing {name}"):
         made = images.commit(client, planned)
+    if as_json:
+        app.console.json({"name": name, "image": image, "id": made})
     app.console.done(f"{image}  {made.removeprefix('sha256:')[:12]}, from {name}")
     app.console.next(f"devkit env create NAME --docker --image {image}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 from devkit.text import size
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def command(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A path here, or NAME:PATH.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="A path here, or NAME:PATH.")],
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     from devkit.envs import container_files, containers, engine
     from devkit.errors import UsageError
@@ -41,4 +42,6 @@ def command(
         return
     with app.console.progress(f"copying {source}"):
         copied = container_files.copy(planned, engine.me())
+    if as_json:
+        app.console.json({"from": source, "to": target, "bytes": copied})
     app.console.done(f"{source} copied to {target}, {size(copied)}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from devkit.commands._cli.options import DryRun, Yes
+from devkit.commands._cli.options import DryRun, Json, Yes
 from devkit.commands.env._options import Name
 
 if TYPE_CHECKING:
@@ -20,22 +20,27 @@ if TYPE_CHECKING:
     from devkit.envs.engine import Seen
 
 
-def command(ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun = False) -> None:
+def command(
+    ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
+) -> None:
     from devkit.envs import containers, manage
 
     app: App = ctx.obj
     inside = containers.look_up(name)
     if inside:
-        _remove_container(app, inside[1], yes=yes, dry_run=dry_run)
+        _remove_container(app, inside[1], yes=yes, dry_run=dry_run, as_json=as_json)
         return
     planned = manage.plan_removal(manage.folder_of(name, Path.cwd()), name)
     if dry_run:
         app.console.plan(planned.lines())
         return
-    app.console.done(manage.remove(planned))
+    said = manage.remove(planned)
+    if as_json:
+        app.console.json({"name": name, "kind": "venv"})
+    app.console.done(said)
 
 
-def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None:
+def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     from devkit.envs import containers
     from devkit.errors import DevkitError
 
@@ -54,6 +59,8 @@ def _remove_container(app: App, seen: Seen, *, yes: bool, dry_run: bool) -> None
         app.console.plan(planned.lines())
         return
     containers.remove(planned)
+    if as_json:
+        app.console.json({"name": seen.name, "kind": "container"})
     if seen.adopted:
         app.console.done(f"let go of {seen.name}; the container {seen.raw.name} is as it was")
     else:

@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.env._options import Name
 
 if TYPE_CHECKING:
     from devkit.app import App
 
 
-def command(ctx: typer.Context, *, name: Name, dry_run: DryRun = False) -> None:
+def command(ctx: typer.Context, *, name: Name, dry_run: DryRun = False, as_json: Json = False) -> None:
     from devkit.envs import containers, engine
 
     app: App = ctx.obj
     _, seen = containers.need(name)
     planned = engine.Stop(seen)
-    if not planned.needed:
-        app.console.done(f"{name} is stopped already")
-        return
     if dry_run:
-        app.console.plan(planned.lines())
+        app.console.plan(planned.lines() if planned.needed else [])
         return
-    with app.console.progress(f"stopping {name}"):
-        engine.stop(planned)
-    app.console.done(f"{name} stopped")
+    if planned.needed:
+        with app.console.progress(f"stopping {name}"):
+            engine.stop(planned)
+    if as_json:
+        app.console.json({"name": name, "was_running": planned.needed})
+    app.console.done(f"{name} stopped" if planned.needed else f"{name} is stopped already")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from devkit.commands._cli.options import DryRun
+from devkit.commands._cli.options import DryRun, Json
 from devkit.runs import RunStore
 from devkit.text import counted, size
 
@@ -19,6 +19,7 @@ def command(
     keep: Annotated[int | None, typer.Option(min=0, help="Keep the newest so many; runs.keep by default.")] = None,
     max_mib: Annotated[int | None, typer.Option(min=0, help="Keep so many MiB; runs.max-mib by default.")] = None,
     dry_run: DryRun = False,
+    as_json: Json = False,
 ) -> None:
     app = ctx.obj
     store = RunStore(
@@ -31,4 +32,6 @@ def command(
         return
     removed = store.prune()
     freed = sum(each.size for each in removed)
+    if as_json:
+        app.console.json({"removed": [each.id for each in removed], "bytes": freed})
     app.console.done(f"removed {counted(len(removed), 'run')}, {size(freed)}")

@@ -129,6 +129,8 @@ def test_every_command_says_what_it_does_and_gives_an_example(node: tree.Node) -
     for parameter in loaded.params:
         assert getattr(parameter, "help", None), f"{parameter.name} has no help"
         assert parameter.name != "json", "the flag --json is as_json, so that the console knows"
+    names = {parameter.name for parameter in loaded.params}
+    assert not ("dry_run" in names and "as_json" not in names), "what --dry-run prints is JSON too"
 
 
 @pytest.mark.parametrize("node", ALL, ids=lambda node: " ".join(node.words))
