@@ -26,6 +26,12 @@ DROPPED = (
     "PYTHONPATH", "PYTHONHOME", "UV_PROJECT", "UV_WORKING_DIRECTORY", "UV_VENV_CLEAR", "UV_VENV_SEED",
 )  # fmt: skip
 OLDEST_MINOR = 9  # of the device side
+# What a shell may tell uv that decides what it finds, and what it will not do.
+STEERING = (
+    "UV_OFFLINE", "UV_CONFIG_FILE", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_NO_INDEX",
+    "UV_FIND_LINKS", "UV_REQUIRE_HASHES", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_EXCLUDE_NEWER", "UV_NO_BINARY",
+    "UV_ONLY_BINARY", "UV_NO_BUILD", "UV_NO_SOURCES", "UV_PRERELEASE", "UV_RESOLUTION", "UV_INDEX_STRATEGY",
+)  # fmt: skip
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy")
 
 
@@ -237,9 +243,14 @@ def explain(said: str, line: Line) -> DevkitError:
         proxied and re.search(r"client error \(Connect\)", said) and "dns error" not in said
     ):
         return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_DEAD_PROXY.remedies)
+    steered = _steered(line)
     for sign in _SIGNS:
         if sign.pattern.search(said):
-            return DevkitError(f"uv failed: {sign.what}", why, *_specific(sign, said), *_pips_index(said, line))
+            what = sign.what
+            if "--offline" in what and "UV_OFFLINE" not in line.variables:
+                what = what.replace("--offline", "UV_OFFLINE")
+                return DevkitError(f"uv failed: {what}", why, *steered)
+            return DevkitError(f"uv failed: {what}", why, *_specific(sign, said), *_pips_index(said, line), *steered)
     denied = _DENIED.search(said)
     if denied:
         folder = str(Path(denied["path"]).parent)
@@ -249,7 +260,18 @@ def explain(said: str, line: Line) -> DevkitError:
             Hint.of("ls", "-ld", folder),
             Hint.of("findmnt", "-T", folder),
         )
-    return DevkitError("uv failed", why)
+    return DevkitError("uv failed", why, *steered)
+
+
+def _steered(line: Line) -> tuple[Hint, ...]:
+    """Return what else tells uv what to do: variables of the shell, and the uv.toml that it finds upwards."""
+    found = [name for name in STEERING if os.environ.get(name) and name not in line.variables]
+    hints = [Hint(f"unset {' '.join(found)}", "if uv should not be told so by your shell")] if found else []
+    folders = (line.folder, *line.folder.parents)
+    settings = next((folder / "uv.toml" for folder in folders if (folder / "uv.toml").is_file()), None)
+    if settings:
+        hints.append(Hint.of("cat", str(settings), purpose="uv follows it too"))
+    return tuple(hints)
 
 
 _DENIED = re.compile(

@@ -341,7 +341,7 @@ def bundled(uv_cache: str) -> Iterator[Bundled]:
         ):
             line = [sys.executable, "-m", "devkit", *words]
             done = subprocess.run(
-                line, env=environ, cwd=place, capture_output=True, text=True, timeout=200, check=False
+                line, env=environ, cwd=place, capture_output=True, text=True, timeout=600, check=False
             )
             assert done.returncode == 0, done.stderr
         shutil.rmtree(home)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import Devkit
 
 REPOSITORY = Path(__file__).parents[3]
-LIMIT_S = 200
+LIMIT_S = 600
 NOBODY = 65534
 NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
 BARE = {"PATH": f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin", **NO_NETWORK}

@@ -11,6 +11,12 @@ from devkit.envs.uv_progress import Bars
 from devkit.errors import UsageError
 
 
+@pytest.fixture(autouse=True)
+def _a_shell_that_tells_uv_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in uv.STEERING:
+        monkeypatch.delenv(name, raising=False)
+
+
 def line(**variables: str) -> uv.Line:
     return uv.Line(("pip", "install", "x"), variables, Path())
 
@@ -102,3 +108,21 @@ def test_bars_are_summed() -> None:
     assert bars.text() == "downloading paddlepaddle"
     bars.read("███░ [9/16] certifi==2026.1".encode())
     assert bars.text() == "installing, 9 of 16 packages"
+
+
+def test_what_the_shell_tells_uv_is_named_where_uv_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UV_CONFIG_FILE", "/nonexistent/uv.toml")
+    found = uv.explain("error: failed to open file `/nonexistent/uv.toml`: No such file or directory", line())
+    assert found.remedies == ("unset UV_CONFIG_FILE   if uv should not be told so by your shell",)
+    assert uv.explain("error: z", line(UV_CONFIG_FILE="x")).remedies == ()
+    monkeypatch.delenv("UV_CONFIG_FILE")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    said = "error: x\n  cause: x was not found in the cache\nhint: the network was disabled"
+    found = uv.explain(said, line())
+    assert found.what == "uv failed: it is not in uv's cache, and UV_OFFLINE forbids to fetch it"
+    assert found.remedies == ("unset UV_OFFLINE   if uv should not be told so by your shell",)
+    assert "--offline forbids" in uv.explain(said, line(UV_OFFLINE="1")).what
+    monkeypatch.delenv("UV_OFFLINE")
+    (tmp_path / "uv.toml").write_text("")
+    below = uv.Line(("pip", "install", "x"), {}, tmp_path / "a" / "b")
+    assert uv.explain("error: z", below).remedies == (f"cat {tmp_path}/uv.toml   uv follows it too",)
