@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+
+SAID_IN = "devkit-said-in"
 
 ELSEWHERE = (
     "devkit runs on Linux: on Windows use it in WSL2, on WSL's own disk (not below /mnt/c); on macOS in a Linux machine"
@@ -17,6 +20,7 @@ def main() -> None:
         sys.stderr.write(ELSEWHERE)
         sys.exit(1)
     _open_what_is_closed()
+    _read_names_as_utf8()
     try:
         from devkit.commands._cli.main import main as run
 
@@ -34,6 +38,20 @@ def _open_what_is_closed() -> None:
                 os.dup2(null, descriptor)
                 os.close(null)
             setattr(sys, name, os.fdopen(descriptor, mode))
+
+
+def _read_names_as_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale is ASCII's: names are UTF-8 in files, records and uv's words.
+
+    What is said stays in the locale's encoding.
+    """
+    said_in = sys._xoptions.get(SAID_IN)  # noqa: SLF001 - where -X leaves its options
+    if said_in is None and sys.executable and sys.getfilesystemencoding() == "ascii":
+        flags = ("-X", "utf8", "-X", f"{SAID_IN}={sys.stdout.encoding}")
+        os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
+    for stream in (sys.stdout, sys.stderr) if isinstance(said_in, str) else ():
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=said_in)
 
 
 if __name__ == "__main__":

@@ -401,11 +401,11 @@ def _device_state(packages: Path) -> str:
     from devkit.launch import device_side
 
     try:
-        text = (packages / store.DEVICE_SIDE).read_text("utf-8").strip()
-    except OSError:
+        found = store.device_side_of(os.fsdecode((packages / store.DEVICE_SIDE).read_bytes()).strip())
+    except (OSError, ValueError, SyntaxError):
         return "missing"
     ours = device_side()
-    same = text == str(ours) or (Path(text).is_dir() and Path(text).samefile(ours))  # a home may be a link
+    same = found == ours or (found.is_dir() and found.samefile(ours))  # a home may be a link
     return "right" if same else "other"
 
 

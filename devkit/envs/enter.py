@@ -144,7 +144,7 @@ def shell_line(environment: Environment, shell: str, environ: Mapping[str, str])
     line = activate_line(environment, kind)
     if kind == "bash":
         text = f'[ -f "$HOME/.bashrc" ] && . "$HOME/.bashrc"\n{line}\n'
-        write_atomically(folder / "bashrc", text.encode())
+        write_atomically(folder / "bashrc", os.fsencode(text))
         return [shell, "--rcfile", str(folder / "bashrc"), "-i"], variables
     if kind == "zsh":
         own = environ.get("ZDOTDIR") or environ.get("HOME", "")
@@ -155,12 +155,12 @@ def shell_line(environment: Environment, shell: str, environ: Mapping[str, str])
             'ZDOTDIR="$DEVKIT_ZDOTDIR"\n[ -f "$ZDOTDIR/.zshenv" ] && . "$ZDOTDIR/.zshenv"\n'
             f'DEVKIT_ZDOTDIR="${{ZDOTDIR:-$HOME}}"; ZDOTDIR={shlex.quote(str(folder))}\n'
         )
-        write_atomically(folder / ".zshenv", env_file.encode())
+        write_atomically(folder / ".zshenv", os.fsencode(env_file))
         back = 'ZDOTDIR="$DEVKIT_ZDOTDIR"; unset DEVKIT_ZDOTDIR'
         text = f'{back}\n[ -f "$ZDOTDIR/.zshrc" ] && . "$ZDOTDIR/.zshrc"\n{line}\n'
-        write_atomically(folder / ".zshrc", text.encode())
+        write_atomically(folder / ".zshrc", os.fsencode(text))
         return [shell, "-i"], variables
     if kind == "fish":
-        write_atomically(folder / "activate.fish", f"{line}\n".encode())
+        write_atomically(folder / "activate.fish", os.fsencode(f"{line}\n"))
         return [shell, "-i", "-C", f"source {shlex.quote(str(folder / 'activate.fish'))}"], variables
     return [shell, "-i"], variables

@@ -13,7 +13,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from devkit.envs import store
@@ -109,7 +109,7 @@ def write(app: App, folder: Path) -> Path | None:
     try:
         with explained(path):
             text = freeze(folder, in_place=True).text()
-            path.with_suffix(".part").write_text(text, "utf-8")
+            path.with_suffix(".part").write_text(text, "utf-8", errors="surrogateescape")
             path.with_suffix(".part").replace(path)
     except DevkitError as error:
         app.console.look(f"its lock was not written: {error.what}")
@@ -147,7 +147,7 @@ def read(path: Path) -> Lock:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        values = tomlkit.parse(path.read_text("utf-8")).unwrap()
+        values = tomlkit.parse(path.read_text("utf-8", errors="surrogateescape")).unwrap()
     except OSError as error:
         raise DevkitError(f"{path} cannot be read", error.strerror or str(error)) from error
     except (TOMLKitError, UnicodeDecodeError) as error:
@@ -157,16 +157,16 @@ def read(path: Path) -> Lock:
     if "lock-version" in values:
         installs = Hint.of("devkit", "env", "create", "NAME", "-r", str(path), purpose="installs what it locks")
         raise DevkitError(f"{path} is a pylock.toml", "It names no Paddle build.", installs)
-    python, packages, index = values.get("python"), values.get("packages"), values.get("index")
-    if (
-        values.get("format") != FORMAT
-        or not (isinstance(python, str) and re.fullmatch(r"3\.\d+(\.\d+)?", python))
-        or not (isinstance(packages, list) and all(_is_package(each) for each in packages))
-        or not (index is None or isinstance(index, str))
-        or not isinstance(values.get("sha256", {}), dict)
-    ):
-        raise DevkitError(f"{path} is not a lock of an environment", "", "devkit env freeze NAME -o FILE")
-    lock = Lock(python, str(values.get("paddle", "")), index, tuple(packages), values.get("sha256", {}))
+    wrong = _wrong(values)
+    if wrong:
+        raise DevkitError(f"{path} is not a lock of an environment", wrong, "devkit env freeze NAME -o FILE")
+    lock = Lock(
+        values["python"],
+        str(values.get("paddle", "")),
+        values.get("index"),
+        tuple(values["packages"]),
+        values.get("sha256", {}),
+    )
     for package in lock.packages:
         file = _file(package)
         if file is not None and _sha256(file) != lock.sha256.get(package.partition(" @ ")[2]):
@@ -174,8 +174,21 @@ def read(path: Path) -> Lock:
     return lock
 
 
-def _is_package(entry: object) -> bool:
-    return isinstance(entry, str) and not entry.startswith("-")
+def _wrong(values: Mapping[str, Any]) -> str:
+    """Return what makes these values no lock; empty where they are one."""
+    if values.get("format") != FORMAT:
+        return f"Its format is {values['format']!r}, not {FORMAT}." if "format" in values else "It has no format."
+    python, packages = values.get("python"), values.get("packages")
+    if not (isinstance(python, str) and re.fullmatch(r"3\.\d+(\.\d+)?", python)):
+        return f"Its python is {python!r}, and not a version of Python 3 in quotation marks."
+    if not isinstance(packages, list):
+        return "Its packages are not a list."
+    flag = next((entry for entry in packages if not isinstance(entry, str) or entry.startswith("-")), None)
+    if flag is not None:
+        return f"Among its packages {flag!r} is not one."
+    if not isinstance(values.get("index", ""), str):
+        return "Its index is not an address."
+    return "" if isinstance(values.get("sha256", {}), dict) else "Its sha256 is not a table."
 
 
 def _file(package: str) -> Path | None:

@@ -215,7 +215,7 @@ class Adoption:
         from devkit.launch import device_side_folder
 
         target = shlex.quote(str(self.packages / store.DEVICE_SIDE))
-        lines = [f"echo {shlex.quote(str(device_side_folder()))} > {target}"]
+        lines = [f"echo {shlex.quote(store.device_side_line(device_side_folder()))} > {target}"]
         if self.link:
             lines.append(shlex.join(("ln", "-s", "--", str(self.folder.resolve()), str(self.link))))
         return lines

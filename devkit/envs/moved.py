@@ -18,7 +18,7 @@ BIGGEST = 1 << 20
 def made_in(folder: Path) -> str:
     """Return where an environment was made, if that is not where it is; empty else."""
     try:
-        text = (folder / "bin" / "activate").read_text("utf-8", errors="surrogateescape")
+        text = os.fsdecode((folder / "bin" / "activate").read_bytes())  # the locale may not be UTF-8
     except OSError:
         return ""
     matched = OWN_PATH.search(text)

@@ -64,7 +64,7 @@ class PaddleChoice:
 
 
 def parse_request(text: str) -> PaddleRequest:
-    """Read ``[cpu|gpu|cuNNN][==VERSION]``, a bare version, ``none`` or a wheel's path.
+    """Read ``[cpu|gpu|cuNNN][==VERSION]``, a bare version, pip's ``paddlepaddle==VERSION``, ``none`` or a wheel's path.
 
     Raises:
         UsageError: it is none of these.
@@ -81,11 +81,19 @@ def parse_request(text: str) -> PaddleRequest:
             raise DevkitError(f"there is no wheel {text}", "", f"ls {wheel.parent}")
         return PaddleRequest(WHEEL, named["version"], wheel)
     device, equals, version = text.partition("==")
+    device = {"paddlepaddle": AUTO, "paddlepaddle-gpu": GPU, "latest": AUTO}.get(device, device)
     if not equals and VERSION.fullmatch(device):
         device, version = AUTO, device
     device = device or AUTO
     known = device in {AUTO, CPU, GPU, NONE} or CUDA.fullmatch(device)
     if not known or (version and device == NONE) or (equals and not VERSION.fullmatch(version)):
+        if device in {"nightly", "develop", "dev"}:
+            raise UsageError(
+                f"--paddle {text} is not understood",
+                "Nightly builds are in indexes of Paddle's own, one for cpu and one for each CUDA.",
+                "devkit env create --paddle ./paddlepaddle-VERSION.whl   takes a wheel that you downloaded",
+                "devkit build   makes one of a checkout",
+            )
         raise UsageError(
             f"--paddle {text} is not understood",
             "It is cpu, gpu, a CUDA build or nothing, and ==VERSION; or a version, none, or a wheel's path.",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import json
 import os
 import re
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from devkit import locks
@@ -17,11 +19,11 @@ from devkit.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RECORD = "devkit-environment.json"
 CREATING = ".creating"
 DEVICE_SIDE = "devkit-device-side.pth"
+OF_BYTES = "os.fsdecode("
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")  # what a container may be called, too
 LINK = ".link"
 MINOR = re.compile(r"^python3\.(\d+)")
@@ -152,7 +154,23 @@ def put_device_side(folder: Path) -> None:
     packages = site_packages(folder)
     if packages is None:
         raise DevkitError(f"{folder} has no site-packages", "It is not an environment of a Python 3.")
-    write_atomically(packages / DEVICE_SIDE, f"{device_side()}\n".encode())
+    write_atomically(packages / DEVICE_SIDE, f"{device_side_line(device_side())}\n".encode())
+
+
+def device_side_line(folder: Path) -> str:
+    """Return the line of a ``.pth`` that leads to devkit's device side in ``folder``.
+
+    A Python reads that file in its locale's encoding and does not start where that fails: the line is of ASCII.
+    """
+    return (
+        str(folder) if str(folder).isascii() else f"import os, sys; sys.path.append({OF_BYTES}{os.fsencode(folder)!r}))"
+    )
+
+
+def device_side_of(line: str) -> Path:
+    """Return the folder that the line of a ``.pth`` leads to."""
+    matched = re.search(re.escape(OF_BYTES) + r"(b(['\"]).*\2)\)\)$", line)
+    return Path(os.fsdecode(ast.literal_eval(matched[1])) if matched else line)
 
 
 def installed_paddles(folder: Path) -> list[str]:
@@ -236,7 +254,7 @@ def begin(folder: Path) -> None:
     for mark in _marks(folder):
         if mark.exists():
             with contextlib.suppress(OSError):
-                mark.write_text(f"{folder}\n", "utf-8")
+                mark.write_bytes(os.fsencode(f"{folder}\n"))
 
 
 def _lock(mark: Path, exclusive: locks.ExclusiveFile) -> IO[str] | None:

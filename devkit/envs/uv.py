@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,8 +84,6 @@ class Line:
 
     def shown(self) -> str:
         """Return the line as one would type it; the caller redacts."""
-        import shlex
-
         own = {name: value for name, value in self.variables.items() if name not in PROXY_VARIABLES[1:]}
         return " ".join(
             (*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(("uv", *self.words)))
@@ -210,6 +210,8 @@ _SIGNS = (
     _sign(r"connection refused|timed out|connection reset|error sending request|network unreachable",
           "the index does not answer", "devkit env create --proxy http://HOST:PORT   if there is a proxy",
           "devkit env create --offline   uses uv's cache"),
+    _sign(r"unexpected header|invalid (gzip|tar|zip)|failed to read from zip|invalid (wheel|archive)",
+          "what was downloaded is no package", "curl -sL URL | head   shows what answers: perhaps a page to log in at"),
     _sign(r"not found in the package registry|404 not found|no such index|no versions of (?!.*(depends|only))",
           "the index does not have it", "devkit env create --index-url https://HOST/simple   asks another index"),
     _sign(r"HTTP status server error", "the index is out of order",
@@ -221,8 +223,14 @@ _SIGNS = (
           "devkit env create --paddle 3.3.1"),
     _sign(r"are incompatible|you require .* and .*unsatisfiable", "these requirements contradict each other",
           "devkit env create --paddle none --with 'PACKAGE'"),
-    _sign(r"failed to parse|not a valid", "a requirement is not understood", "devkit env create --with 'einops>=0.8'"),
-    _sign(r"hash mismatch", "a file is not what its lock says", "devkit env create --index-url https://HOST/simple"),
+    _sign(r"git operation failed", "git could not fetch a package's source",
+          "git config --global http.proxy http://HOST:PORT   if there is a proxy"),
+    _sign(r"error parsing included file|file not found", "a file that is named is not there"),
+    _sign(r"does not match given name", "a package has another name than it is asked for by"),
+    _sign(r"failed to parse|couldn't parse|not a valid", "a requirement is not understood",
+          "devkit env create --with 'einops>=0.8'"),
+    _sign(r"hash mismatch", "a file has another checksum than is asked for",
+          "devkit env create --index-url https://HOST/simple"),
     _sign(r"failed to build|build backend returned an error", "a package could not be built from source",
           "devkit env create --python 3.11   a Python that it has a wheel for"),
     _sign(r"no solution found", "what was asked for cannot be installed together",
@@ -247,7 +255,7 @@ def explain(said: str, line: Line) -> DevkitError:
     for sign in _SIGNS:
         if sign.pattern.search(said):
             what = sign.what
-            if "--offline" in what and "UV_OFFLINE" not in line.variables:
+            if "--offline" in what and "UV_OFFLINE" not in line.variables and os.environ.get("UV_OFFLINE"):
                 what = what.replace("--offline", "UV_OFFLINE")
                 return DevkitError(f"uv failed: {what}", why, *steered)
             return DevkitError(f"uv failed: {what}", why, *_specific(sign, said), *_pips_index(said, line), *steered)
@@ -289,7 +297,13 @@ def _specific(sign: _Sign, said: str) -> tuple[Hint | str, ...]:
     suitable = [tag for tag in tags if tag >= OLDEST_MINOR]
     if sign.what == "it has no wheel for this Python" and suitable:
         return (f"devkit env create --python 3.{suitable[-1]}",)
-    return sign.remedies
+    url = re.search(r"https?://[^\s`)]+", said)
+    if sign.what == "what was downloaded is no package" and url:
+        from devkit.redact import redact
+
+        return tuple(remedy.replace("URL", shlex.join(("--", redact(url[0])))) for remedy in sign.remedies)
+    own = "" if shutil.which("uv") else shlex.quote(binary())
+    return tuple(f"{own}{remedy[2:]}" if own and remedy.startswith("uv ") else remedy for remedy in sign.remedies)
 
 
 def _pips_index(said: str, line: Line) -> tuple[Hint | str, ...]:

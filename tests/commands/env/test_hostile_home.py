@@ -44,6 +44,22 @@ def test_a_home_that_cannot_be_written_is_no_condition_of_the_work(
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+@pytest.mark.parametrize("utf8", ["0", "1"], ids=["plain locale", "UTF-8"])
+def test_a_home_may_have_a_chinese_name_in_any_locale(utf8: str, devkit: Devkit, tmp_path: Path) -> None:
+    home = tmp_path / "家"
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": utf8, **lives_in(home)}
+    made = devkit("env", "create", "one", "--paddle", "none", env=plain)
+    assert made.status == 0, made.err
+    assert devkit("env", "show", "one", env=plain).status == 0
+    # Its Python starts in any locale, and finds devkit's device side.
+    code = "import devkit.kernels; print(ascii(devkit.kernels.__file__))"
+    ran = devkit("env", "run", "one", "--", "python", "-c", code, env={**plain, "PYTHONUTF8": "0"})
+    assert ran.out.endswith("/devkit/kernels/__init__.py'\n"), ran.err
+    checked = devkit("env", "doctor", "one", "--json", env=plain)
+    assert checked.out, checked.err
+    assert [found["state"] for found in json.loads(checked.out) if found["about"] == "devkit"] == ["fine"]
+
+
 @pytest.fixture
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home on a disk of its own that is full; takes root, as the other tests of engines do."""

@@ -30,6 +30,9 @@ def driver(major: int, minor: int) -> Driver:
         ("==3.2.0", "auto", "3.2.0"),
         ("3.0.0rc1", "auto", "3.0.0rc1"),
         ("none", "none", "3.3.*"),
+        ("paddlepaddle==3.2.0", "auto", "3.2.0"),
+        ("paddlepaddle-gpu==3.2.0", "gpu", "3.2.0"),
+        ("latest", "auto", "3.3.*"),
     ],
 )
 def test_request_is_read(text: str, device: str, version: str) -> None:
@@ -37,7 +40,8 @@ def test_request_is_read(text: str, device: str, version: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["tpu", "cpu==", "cpu==latest", "none==3.3", "cu12", "3.3.1; rm", "--upgrade", "cpu=3.3"]
+    "text",
+    ["tpu", "cpu==", "cpu==latest", "none==3.3", "cu12", "3.3.1; rm", "--upgrade", "cpu=3.3", "nightly", "develop"],
 )
 def test_request_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="not understood"):

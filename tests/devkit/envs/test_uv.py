@@ -52,6 +52,39 @@ def test_failure_is_named(said: str, what: str) -> None:
     assert found.remedies
 
 
+def test_a_remedy_names_the_uv_that_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    prune = uv.explain("error: no space left on device", line()).remedies[1]
+    assert prune == f"{uv.binary()} cache prune   frees what uv no longer needs"
+
+
+@pytest.mark.parametrize(
+    ("said", "what"),
+    [
+        ("error: Couldn't parse requirement in `r.txt` at position 0", "a requirement is not understood"),
+        ("error: Error parsing included file in `r.txt` at position 0", "a file that is named is not there"),
+        (
+            "error: Failed to download `x @ http://h/x.whl`\n  cause: Encountered an unexpected header (actual: 0x6d)",
+            "what was downloaded is no package",
+        ),
+        ("error: Failed to extract archive: c.tgz\n  cause: Invalid gzip header", "what was downloaded is no package"),
+        ("error: Git operation failed\n  cause: failed to clone into: /c", "git could not fetch a package's source"),
+        (
+            "error: Failed to build `x @ file:///x`\n  cause: Package metadata name `y` does not match given name `x`",
+            "a package has another name than it is asked for by",
+        ),
+    ],
+)
+def test_a_failure_of_a_file_of_requirements_is_named(said: str, what: str) -> None:
+    assert uv.explain(said, line()).what == f"uv failed: {what}"
+
+
+def test_what_answered_a_download_is_to_be_looked_at() -> None:
+    said = "error: Failed to download `x @ http://h/x.whl`\n  cause: Encountered an unexpected header (actual: 0x6d7)."
+    (look,) = uv.explain(said, line()).remedies
+    assert look == "curl -sL -- http://h/x.whl | head   shows what answers: perhaps a page to log in at"
+
+
 def test_remedy_is_about_the_package_and_the_pythons_that_uv_names() -> None:
     said = "error: no solution found\n  cause: Because there is no version of xx==7 and you require xx==7, we"
     assert uv.explain(said, line()).remedies[0].startswith("devkit env create --with xx ")
