@@ -202,7 +202,17 @@ def _root_file_system(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """A Docker engine and a registry, started here and ended here; needs root, as ``make test-engine`` in CI has."""
+    """A Docker engine and a registry, started here and ended here; needs root, as ``make test-engine`` in CI has.
+
+    DEVKIT_TEST_ENGINE names the socket of one that runs already instead: a rootless one, for a user of its own.
+    """
+    there = os.environ.get("DEVKIT_TEST_ENGINE")
+    if there:
+        made = Engine(Path(there), "devkit-test:1", "127.0.0.1:9")
+        with tempfile.TemporaryDirectory() as folder:
+            _import(_root_file_system(Path(folder, "root")), made.socket, made.image)
+        yield made
+        return
     missing = [name for name in ("dockerd", "docker", "docker-registry", "/bin/busybox") if not shutil.which(name)]
     assert not missing, f"apt install docker.io busybox-static iptables tini docker-registry   ({missing} missing)"
     assert os.geteuid() == 0, "the tests start an engine of their own, which takes root"
