@@ -165,7 +165,7 @@ class Engine:
     def docker(self, *words: str, check: bool = True) -> str:
         """Run docker's own command line against it, to see what devkit did from elsewhere."""
         done = subprocess.run(
-            ["docker", "-H", f"unix://{self.socket}", *words], capture_output=True, text=True, check=False, timeout=60
+            ["docker", "-H", f"unix://{self.socket}", *words], capture_output=True, text=True, check=False, timeout=300
         )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout
