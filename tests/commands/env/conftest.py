@@ -209,8 +209,8 @@ def engine() -> Iterator[Engine]:
     there = os.environ.get("DEVKIT_TEST_ENGINE")
     if there:
         made = Engine(Path(there), "devkit-test:1", "127.0.0.1:9")
-        with tempfile.TemporaryDirectory() as folder:
-            _import(_root_file_system(Path(folder, "root")), made.socket, made.image)
+        with tempfile.TemporaryDirectory() as made_in:
+            _import(_root_file_system(Path(made_in, "root")), made.socket, made.image)
         yield made
         return
     missing = [name for name in ("dockerd", "docker", "docker-registry", "/bin/busybox") if not shutil.which(name)]
