@@ -6,7 +6,7 @@ import contextlib
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from devkit.envs.paddle import AUTO, CPU, CUDA, GPU, Driver
@@ -266,6 +266,12 @@ def _translated(url: str) -> str:
     credentials, at, _ = parts.netloc.rpartition("@")
     port = f":{parts.port}" if parts.port else ""
     return parts._replace(netloc=f"{credentials}{at}{GATEWAY}{port}").geturl()
+
+
+def home_of(attributes: Mapping[str, Any]) -> str:
+    """Return the home of a container's programs: with a rootless engine it is root's; empty where none is set."""
+    entries = (attributes.get("Config") or {}).get("Env") or ()
+    return dict(entry.partition("=")[::2] for entry in entries).get("HOME", "")
 
 
 def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str], home: str) -> list[str]:

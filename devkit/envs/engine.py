@@ -386,7 +386,7 @@ def unsaved(seen: Seen, owner: Owner) -> list[str]:
     """Return what would be lost with a container: changes outside its mounts."""
     targets = [mount["Destination"] for mount in seen.raw.attrs.get("Mounts", ())]
     with explained(seen.name):
-        return container.unsaved(seen.raw.diff() or [], targets, owner.home)
+        return container.unsaved(seen.raw.diff() or [], targets, container.home_of(seen.raw.attrs) or owner.home)
 
 
 def remove(seen: Seen) -> None:

@@ -141,6 +141,13 @@ def test_only_what_would_be_missed_counts_as_unsaved() -> None:
     assert container.unsaved([change("/bin", 0), change("/bin/ls", 2)], targets, "/home/ada") == ["/bin/ls"]
 
 
+def test_the_home_inside_is_roots_with_a_rootless_engine() -> None:
+    home = container.home_of({"Config": {"Env": ["PATH=/bin", "HOME=/root", "A=b=c"]}})
+    assert home == "/root"
+    assert container.unsaved([change("/root", 0), change("/root/x", 1)], [], home) == ["/root/x"]
+    assert container.home_of({"Config": {"Env": None}}) == ""
+
+
 def test_folder_of_the_source_tree_is_found_inside(tmp_path: Path) -> None:
     assert container.inside(tmp_path / "a" / "b", tmp_path) == "/paddle/a/b"
     assert container.inside(tmp_path, tmp_path) == "/paddle"
