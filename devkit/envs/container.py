@@ -271,7 +271,7 @@ def _translated(url: str) -> str:
 def home_of(attributes: Mapping[str, Any]) -> str:
     """Return the home of a container's programs: with a rootless engine it is root's; empty where none is set."""
     entries = (attributes.get("Config") or {}).get("Env") or ()
-    return dict(entry.partition("=")[::2] for entry in entries).get("HOME", "")
+    return str(dict(entry.partition("=")[::2] for entry in entries).get("HOME", ""))
 
 
 def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str], home: str) -> list[str]:
