@@ -48,7 +48,9 @@ def _read_names_as_utf8() -> None:
     said_in = sys._xoptions.get(SAID_IN)  # noqa: SLF001 - where -X leaves its options
     if said_in is None and sys.executable and sys.getfilesystemencoding() == "ascii":
         flags = ("-X", "utf8", "-X", f"{SAID_IN}={sys.stdout.encoding}")
-        os.execv(sys.executable, [sys.executable, *flags, *sys.orig_argv[1:]])  # noqa: S606 - no shell is wanted
+        from devkit.process import become
+
+        become([sys.executable, *flags, *sys.orig_argv[1:]])
     for stream in (sys.stdout, sys.stderr) if isinstance(said_in, str) else ():
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=said_in)

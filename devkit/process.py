@@ -481,6 +481,11 @@ def capture(
     return Finished(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - began)
 
 
+def become(argv: Sequence[str]) -> None:
+    """Let this process go on as another program, with the variables that it has."""
+    os.execv(argv[0], list(argv))  # noqa: S606 - no shell is wanted
+
+
 def find_program(name: str, env: Mapping[str, str] | None = None) -> str:
     """Return the path of a program.
 
