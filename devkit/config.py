@@ -119,7 +119,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Change:
+class SettingChange:
     """What is to be written into a file of settings.
 
     Attributes:
@@ -199,7 +199,7 @@ class Config:
                 return Value(check(setting, found, str(path)), str(path))
         return Value(setting.default, "default")
 
-    def plan_set(self, key: str, text: str, *, project: bool = False) -> Change:
+    def plan_set(self, key: str, text: str, *, project: bool = False) -> SettingChange:
         """Return what setting ``key`` in the user's file, or the project's, comes to; nothing is changed.
 
         Raises:
@@ -212,9 +212,9 @@ class Config:
             raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
         value = parse(setting, text, "the command line")
         private = "@" in text and not setting.project_sets  # an address with a password in it
-        return self._planned(Change(self.file(project=project), key, value, project=project, private=private))
+        return self._planned(SettingChange(self.file(project=project), key, value, project=project, private=private))
 
-    def plan_unset(self, key: str, *, project: bool = False) -> Change | None:
+    def plan_unset(self, key: str, *, project: bool = False) -> SettingChange | None:
         """Return what taking ``key`` out of the user's file, or the project's, comes to; None where it is not in it.
 
         Raises:
@@ -225,10 +225,10 @@ class Config:
         path = self.file(project=project)
         if not path.is_file() or _find(_parsed(path, _text(path)).unwrap(), key, path) is None:
             return None
-        return self._planned(Change(path, key, project=project))
+        return self._planned(SettingChange(path, key, project=project))
 
     @staticmethod
-    def _planned(change: Change) -> Change:
+    def _planned(change: SettingChange) -> SettingChange:
         change.apply(_text(change.path))
         folder = change.path.resolve().parent
         if not can_be_made(folder):
@@ -236,7 +236,7 @@ class Config:
             raise DevkitError(f"{change.path} cannot be written", why, Hint.of("ls", "-ld", str(folder)))
         return change
 
-    def execute(self, change: Change) -> None:
+    def execute(self, change: SettingChange) -> None:
         """Write a change that was planned: to the file as it is by then, so that no other writer's is lost."""
         with _changing(change.path) as (target, mode):
             new = new_file_mode() if change.project else SECRET

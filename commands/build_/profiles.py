@@ -25,7 +25,7 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> None:
 
     app = ctx.obj
     told = python.gather(app.runner, resolve(app.config, env))
-    interpreter = configure.Python(told.executable, told.short, told.include, told.library)
+    interpreter = configure.ConfiguredPython(told.executable, told.short, told.include, told.library)
     answer = {}
     for profile in profiles(app.config).values():
         gpu = configure.is_on(profile.options.get("WITH_GPU", "OFF"))

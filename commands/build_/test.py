@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.builds.coverage import CoverageReport
     from devkit.builds.python import Python
-    from devkit.builds.tests import Verdict
+    from devkit.builds.tests import FileVerdict
     from devkit.console import Console, Tone
     from devkit.envs.resolve import Environment
 
@@ -157,7 +157,7 @@ def operators_of(app: App, root: Path, commit: str) -> list[str]:
     return found
 
 
-def show_tests(console: Console, verdicts: list[Verdict]) -> None:
+def show_tests(console: Console, verdicts: list[FileVerdict]) -> None:
     """Print how each test file went."""
     for verdict in verdicts:
         count = "" if verdict.tests is None else f"{counted(verdict.tests, 'test')}, "

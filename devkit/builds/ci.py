@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.builds.python import Python
-    from devkit.builds.tests import Verdict
+    from devkit.builds.tests import FileVerdict
     from devkit.process import Runner
     from devkit.runs import Run
 
@@ -90,7 +90,7 @@ def order(chosen: Sequence[str], added: Collection[str], ci: CI) -> list[Turn]:
     return first + [Turn(path, 1, ci.timeout_s, ci.retries) for path in chosen]
 
 
-def take(turn: Turn, once: Callable[[int], Verdict]) -> Verdict:
+def take(turn: Turn, once: Callable[[int], FileVerdict]) -> FileVerdict:
     """Return how a turn went; ``once`` runs the test, given the number of the run from 1.
 
     Of several runs each must pass. Where one that failed is run again, the first that passes decides.
@@ -215,12 +215,12 @@ class UnitTests:
             found += [shlex.join([*words, *argv])] * turn.runs
         return found
 
-    def run(self, run: Run, turn: Turn, environ: Mapping[str, str], *, stack: bool) -> Verdict:
+    def run(self, run: Run, turn: Turn, environ: Mapping[str, str], *, stack: bool) -> FileVerdict:
         """Run a test's turn, and with ``stack`` once more under gdb where it crashed."""
         name = _name(turn.path) + ("-added" if turn.runs > 1 else "")
         argv, cwd = self.line(turn, run.log(name))
 
-        def once(number: int) -> Verdict:
+        def once(number: int) -> FileVerdict:
             log = run.log(name if number == 1 else f"{name}-{number}")
             return tests.run(self.app, turn.path, argv, cwd, environ, log=log, limit_s=turn.limit_s)
 

@@ -40,7 +40,7 @@ class Jobs:
 
 
 @dataclass(frozen=True)
-class Python:
+class ConfiguredPython:
     """The interpreter that Paddle is built for: ``version`` as ``3.11``, the folder of its headers, its library."""
 
     executable: str
@@ -85,7 +85,7 @@ def jobs(*, cores: int, memory_bytes: int, total_bytes: int, gpu: bool) -> Jobs:
 def options(
     profile: Mapping[str, str],
     defines: Mapping[str, str],
-    python: Python,
+    python: ConfiguredPython,
     *,
     link_jobs: int,
     cuda_arch: tuple[str, ...] = (),

@@ -61,7 +61,7 @@ class Facts:
     tools: tuple[tools.Found, ...]
     memory: machine.MachineMemory
     cores: int
-    limits: machine.Limits
+    limits: machine.MachineLimits
     disk_free: int
     jobs: Jobs
     configured: bool = False
@@ -339,7 +339,7 @@ def _disk(facts: Facts) -> Finding:
     return Finding("disk", text)
 
 
-def _open_files(facts: machine.Limits) -> Finding:
+def _open_files(facts: machine.MachineLimits) -> Finding:
     finding = machine.check_open_files(facts)
     hard = facts.open_files_hard
     if finding.state != "fine" and (hard == resource.RLIM_INFINITY or hard >= machine.OPEN_FILES_OF_A_BUILD):

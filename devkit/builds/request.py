@@ -130,7 +130,7 @@ def make(
         options=configure.options(
             chosen.options,
             given,
-            configure.Python(told.executable, told.short, told.include, told.library),
+            configure.ConfiguredPython(told.executable, told.short, told.include, told.library),
             link_jobs=counts.link,
             cuda_arch=architectures(cuda_arch) if cuda_arch else architectures_here,
         ),

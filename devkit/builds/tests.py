@@ -46,7 +46,7 @@ UNKNOWN = "A test is a file test_*.py below test/, or one that ctest knows in a 
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileVerdict:
     """How a test file went: how many tests ran (None where it does not say), and what went wrong.
 
     Attributes:
@@ -347,20 +347,20 @@ def in_pytest_style(text: str) -> bool:
 
 def run(
     app: App, path: str, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float
-) -> Verdict:
+) -> FileVerdict:
     """Run one test to its end, its output in the log."""
     begin = time.monotonic()
     try:
         done = app.runner.run(argv, cwd=cwd, env=env, timeout_s=limit_s, check=False, log=log)
     except TimedOut as error:
-        return Verdict(path, False, None, time.monotonic() - begin, error.what, log=str(log))
+        return FileVerdict(path, False, None, time.monotonic() - begin, error.what, log=str(log))
     said = (done.stdout + done.stderr).decode(errors="replace")
     counts = [int("".join(found)) for found in COUNTED.findall(said)]
     ran = sum(counts) if counts else None
     complaint = "" if done.status == 0 else f"{fate(done.status)}\n{done.complaint}"
     why = not_run(said, ran, passed=done.status == 0)
     crashed = done.status < 0 or "SIGSEGV" in complaint or "SEGFAULT" in said
-    return Verdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why, crashed, log=str(log))
+    return FileVerdict(path, done.status == 0 and not why, ran, done.seconds, complaint, why, crashed, log=str(log))
 
 
 def stack(app: App, argv: list[str], cwd: Path, env: Mapping[str, str], *, log: Path, limit_s: float) -> str:

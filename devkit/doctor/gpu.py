@@ -32,7 +32,7 @@ class Cards:
 
 
 @dataclass(frozen=True)
-class Library:
+class CudaLibrary:
     """A library of CUDA: its version and where it was found; both empty where it was not."""
 
     name: str
@@ -46,21 +46,21 @@ def gather_cards() -> Cards:
     return Cards(tuple(gpus), complaint, cards_on_bus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def gather_toolkit(runner: Runner) -> Library:
+def gather_toolkit(runner: Runner) -> CudaLibrary:
     """Look for nvcc and ask its version."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     nvcc = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
     if nvcc is None:
-        return Library("CUDA")
+        return CudaLibrary("CUDA")
     try:
         said = runner.run([nvcc, "--version"], timeout_s=NVCC_LIMIT_S, check=False).text
     except DevkitError as error:
-        return Library("CUDA", "", f"{nvcc}: {error.what}")
+        return CudaLibrary("CUDA", "", f"{nvcc}: {error.what}")
     match = re.search(r"release (\d+\.\d+)", said)
-    return Library("CUDA", match[1] if match else "", nvcc)
+    return CudaLibrary("CUDA", match[1] if match else "", nvcc)
 
 
-def gather_library(name: str, header: str, macros: tuple[str, str, str], prefix: Path) -> Library:
+def gather_library(name: str, header: str, macros: tuple[str, str, str], prefix: Path) -> CudaLibrary:
     """Look for a library's header in the environment at ``prefix`` and in the system, and read its version from it."""
     home = Path(os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda")
     system = Path("/usr/include")
@@ -69,8 +69,8 @@ def gather_library(name: str, header: str, macros: tuple[str, str, str], prefix:
         path = folder / header
         if path.is_file():
             version = header_version(path.read_text("utf-8", errors="replace"), macros)
-            return Library(name, version, str(path))
-    return Library(name)
+            return CudaLibrary(name, version, str(path))
+    return CudaLibrary(name)
 
 
 def header_version(text: str, macros: tuple[str, str, str]) -> str:
@@ -111,7 +111,7 @@ def _check_card(gpu: Gpu, visible: str | None) -> Finding:
     return Finding(name, text)
 
 
-def check_library(found: Library, *, gpus: bool) -> Finding:
+def check_library(found: CudaLibrary, *, gpus: bool) -> Finding:
     """Judge a library of CUDA: without a card nothing needs it, with one only builds of Paddle do."""
     if found.path and found.version:
         return Finding(found.name, f"{found.version} ({found.path})")

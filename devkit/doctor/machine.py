@@ -58,7 +58,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Limits:
+class MachineLimits:
     """Limits of this process and of shared memory (bytes; None where there is no /dev/shm)."""
 
     open_files: int
@@ -98,11 +98,11 @@ def _disk(purpose: str, folder: Path) -> Disk:
     )
 
 
-def gather_limits() -> Limits:
+def gather_limits() -> MachineLimits:
     """Read the limits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     shm = Path(SHM)
-    return Limits(soft, hard, shutil.disk_usage(shm).total if shm.is_dir() else None)
+    return MachineLimits(soft, hard, shutil.disk_usage(shm).total if shm.is_dir() else None)
 
 
 def check_processor(facts: Processor) -> Finding:
@@ -152,7 +152,7 @@ def _check_disk(text: str, disks: list[Disk]) -> Finding:
     return Finding("disk", text)
 
 
-def check_open_files(facts: Limits) -> Finding:
+def check_open_files(facts: MachineLimits) -> Finding:
     """Judge ``ulimit -n``."""
     text = f"{facts.open_files}" if facts.open_files != resource.RLIM_INFINITY else "unlimited"
     if facts.open_files == resource.RLIM_INFINITY or facts.open_files >= OPEN_FILES_OF_A_BUILD:
@@ -163,7 +163,7 @@ def check_open_files(facts: Limits) -> Finding:
     return Finding("open files", text, "warning", why, remedy)
 
 
-def check_shm(facts: Limits) -> Finding:
+def check_shm(facts: MachineLimits) -> Finding:
     """Judge shared memory, through which data loaders and NCCL pass tensors."""
     if facts.shm is None:
         return Finding(

@@ -18,7 +18,7 @@ AT_ONCE = 2**23
 
 
 @dataclass(frozen=True)
-class Case:
+class SparseCase:
     """One operation, in fp32.
 
     Attributes:
@@ -56,15 +56,15 @@ class Inputs:
     third: Array  # [columns, width]
 
 
-def parse_case(request: Any) -> Case:
+def parse_case(request: Any) -> SparseCase:
     """Return the case of a request.
 
     Raises:
         Refusal: it is none.
     """
-    names = {field.name for field in fields(Case)}
+    names = {field.name for field in fields(SparseCase)}
     try:
-        case = Case(**{name: value for name, value in dict(request).items() if name in names})
+        case = SparseCase(**{name: value for name, value in dict(request).items() if name in names})
     except (TypeError, ValueError) as error:
         raise Refusal("a case is incomplete", str(error)) from error
     known = case.op in OPS and case.format in FORMATS and case.index in INDICES
@@ -73,7 +73,7 @@ def parse_case(request: Any) -> Case:
     return case
 
 
-def places(case: Case, seed: int) -> tuple[Array, Array, Array]:
+def places(case: SparseCase, seed: int) -> tuple[Array, Array, Array]:
     """Return crows, row and cols of a random matrix with just density * rows * columns entries, in order."""
     generator = np.random.default_rng(seed)
     total = case.rows * case.columns
@@ -91,7 +91,7 @@ def places(case: Case, seed: int) -> tuple[Array, Array, Array]:
     return crows, row, cols
 
 
-def inputs(case: Case) -> Inputs:
+def inputs(case: SparseCase) -> Inputs:
     """Return the case's matrices: standard normal numbers at random places."""
     generator = np.random.default_rng(case.seed)
 
@@ -112,7 +112,7 @@ def inputs(case: Case) -> Inputs:
     )
 
 
-def expected(case: Case, data: Inputs) -> Array:
+def expected(case: SparseCase, data: Inputs) -> Array:
     """Return the result in float64: a dense matrix, or the values in the order of the places.
 
     Of ``add`` and ``convert`` it is [2, entries]: each entry's place row * columns + column, and its value.
@@ -141,7 +141,7 @@ def expected(case: Case, data: Inputs) -> Array:
     return _product(case, data, _softmax(case, data, dots / np.sqrt(case.width)), third)
 
 
-def _product(case: Case, data: Inputs, values: Array, dense: Array) -> Array:
+def _product(case: SparseCase, data: Inputs, values: Array, dense: Array) -> Array:
     out = np.empty((case.rows, case.width))
     step = max(1, AT_ONCE // case.columns)
     for at in range(0, case.rows, step):
@@ -153,6 +153,6 @@ def _product(case: Case, data: Inputs, values: Array, dense: Array) -> Array:
     return out
 
 
-def _softmax(case: Case, data: Inputs, values: Array) -> Array:
+def _softmax(case: SparseCase, data: Inputs, values: Array) -> Array:
     weights = np.exp(values - values.max())  # the values' range is far from float64's
     return weights / np.bincount(data.row, weights, case.rows)[data.row]

@@ -11,7 +11,7 @@ import numpy as np
 from ..protocol import Refusal, emit
 
 if TYPE_CHECKING:
-    from .case import Case, Inputs
+    from .case import Inputs, SparseCase
 
 Call = Callable[[], Any]
 
@@ -28,7 +28,7 @@ class Unsupported(Exception):
     """The library has no such operation."""
 
 
-def keyed(case: Case, row: Any, cols: Any, values: Any) -> Any:
+def keyed(case: SparseCase, row: Any, cols: Any, values: Any) -> Any:
     """Return entries as [2, entries], by place."""
     keys = np.asarray(row).astype("int64") * case.columns + np.asarray(cols)
     order = np.argsort(keys, kind="stable")
@@ -54,7 +54,7 @@ class PaddleLibrary:
         paddle.set_device("cpu")
         self.versions = {"paddle": paddle.__version__, "numpy": np.__version__}
 
-    def calls(self, implementation: str, case: Case, data: Inputs) -> Calls:
+    def calls(self, implementation: str, case: SparseCase, data: Inputs) -> Calls:
         """Return the calls of an implementation.
 
         Raises:
@@ -83,14 +83,14 @@ class PaddleLibrary:
         with self.paddle.no_grad():
             return call()
 
-    def _sparse(self, case: Case, crows: Any, row: Any, cols: Any, values: Any) -> Any:
+    def _sparse(self, case: SparseCase, crows: Any, row: Any, cols: Any, values: Any) -> Any:
         tensor = self.paddle.to_tensor
         shape = [case.rows, case.columns]
         if case.format == "csr":
             return self.paddle.sparse.sparse_csr_tensor(tensor(crows), tensor(cols), tensor(values), shape)
         return self.paddle.sparse.sparse_coo_tensor(tensor(np.stack([row, cols])), tensor(values), shape)
 
-    def _ours(self, case: Case, x: Any, other: Any, left: Any, right: Any, transposed: Any, third: Any) -> Call:
+    def _ours(self, case: SparseCase, x: Any, other: Any, left: Any, right: Any, transposed: Any, third: Any) -> Call:
         from . import functional as api
 
         named = {"threads": self.threads}
@@ -112,7 +112,7 @@ class PaddleLibrary:
             "convert": lambda: api.to_coo(x, **named) if case.format == "csr" else api.to_csr(x, **named),
         }[case.op]
 
-    def _paddles(self, case: Case, x: Any, other: Any, left: Any, right: Any, transposed: Any) -> Call:
+    def _paddles(self, case: SparseCase, x: Any, other: Any, left: Any, right: Any, transposed: Any) -> Call:
         own = self.paddle.sparse
         if case.op == "attention":
             raise Unsupported("paddle.sparse.nn.functional.attention has no kernel for CPUs.")
@@ -124,7 +124,7 @@ class PaddleLibrary:
             "convert": lambda: x.to_sparse_coo(2) if case.format == "csr" else x.to_sparse_csr(),
         }[case.op]
 
-    def _dense(self, case: Case, data: Inputs) -> Calls:
+    def _dense(self, case: SparseCase, data: Inputs) -> Calls:
         paddle = self.paddle
         full = np.zeros((case.rows, case.columns), "float32")
         full[data.row, data.cols] = data.values
@@ -165,7 +165,7 @@ class PaddleLibrary:
         seen = np.bincount(data.row, minlength=case.rows)[:, None] > 0
         return Calls(attention, lambda out: np.where(seen, out.numpy(), 0))
 
-    def _result(self, case: Case, out: Any) -> Any:
+    def _result(self, case: SparseCase, out: Any) -> Any:
         if case.op == "attention":
             return out.numpy()[0, 0]
         if not (out.is_sparse_csr() or out.is_sparse_coo()):
@@ -188,7 +188,7 @@ class ScipyLibrary:
         self.threads = threads
         self.versions = {"scipy": scipy.__version__}
 
-    def calls(self, implementation: str, case: Case, data: Inputs) -> Calls:  # noqa: ARG002 - there is one
+    def calls(self, implementation: str, case: SparseCase, data: Inputs) -> Calls:  # noqa: ARG002 - there is one
         """Return SciPy's calls.
 
         Raises:
@@ -238,7 +238,7 @@ class TorchLibrary:
         self.threads = threads
         self.versions = {"torch": torch.__version__}
 
-    def calls(self, implementation: str, case: Case, data: Inputs) -> Calls:  # noqa: ARG002, C901 - one; a table
+    def calls(self, implementation: str, case: SparseCase, data: Inputs) -> Calls:  # noqa: ARG002, C901 - one; a table
         """Return torch's calls.
 
         Raises:

@@ -16,7 +16,7 @@ from ..attention.backends.base import DECLINES, reason
 from ..attention.clock import host_times_ms, iterations_for
 from ..machine import cores
 from ..protocol import Refusal, emit
-from .case import Case, Inputs, expected, inputs, parse_case
+from .case import Inputs, SparseCase, expected, inputs, parse_case
 from .libraries import Calls, Unsupported, library
 from .op import load
 
@@ -31,8 +31,8 @@ class Worker:
     def __init__(self) -> None:
         self._library: Any = None
         self._scratch: Path | None = None
-        self._matrix: tuple[Case, Any, Any] | None = None
-        self._ready: dict[tuple[str, Case], Calls] = {}
+        self._matrix: tuple[SparseCase, Any, Any] | None = None
+        self._ready: dict[tuple[str, SparseCase], Calls] = {}
 
     def handle(self, request: dict[str, Any]) -> None:
         """Answer one request.
@@ -97,7 +97,7 @@ class Worker:
         gflops = peak(ctypes.c_int(threads), seconds)
         emit("ceiling", bytes=request["bytes"], gb_per_s=gbps, peak_gflops=gflops, threads=threads)
 
-    def _subject(self, request: dict[str, Any]) -> tuple[Case, str]:
+    def _subject(self, request: dict[str, Any]) -> tuple[SparseCase, str]:
         if self._library is None:
             raise Refusal("a worker must be asked to describe its device first")
         implementation = request.get("impl")
@@ -106,16 +106,16 @@ class Worker:
             raise Refusal(f"implementation {implementation!r} is unknown", f"Known are {known}.")
         return parse_case(request.get("case")), str(implementation)
 
-    def _inputs(self, case: Case) -> tuple[Any, Any]:
+    def _inputs(self, case: SparseCase) -> tuple[Any, Any]:
         """Return the case's matrices and its reference; the same for every format, so they are kept until the next."""
-        key = Case(**{**asdict(case), "format": "csr"})
+        key = SparseCase(**{**asdict(case), "format": "csr"})
         if self._matrix is None or self._matrix[0] != key:
             self._matrix = None
             self._ready.clear()
             self._matrix = (key, *self._made(key))
         return self._matrix[1], self._matrix[2]
 
-    def _made(self, case: Case) -> tuple[Inputs, Any]:
+    def _made(self, case: SparseCase) -> tuple[Inputs, Any]:
         """Return the matrices and the reference, from the scratch folder where another process has left them there."""
         if self._scratch is None:
             data = inputs(case)

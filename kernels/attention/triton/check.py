@@ -46,7 +46,7 @@ DOCUMENT = 512
 
 
 @dataclass(frozen=True)
-class Case:
+class CheckCase:
     """One attention that is checked or timed; ``form`` is full, causal, varlen or flashmask-1, -2, -2f or -4."""
 
     form: str
@@ -83,7 +83,7 @@ class Tensors:
     starts: tuple[tuple[int, ...], tuple[int, ...]] | None
 
 
-def tensors(case: Case, device: str, seed: int = 0) -> Tensors:
+def tensors(case: CheckCase, device: str, seed: int = 0) -> Tensors:
     """Return a case's tensors: standard normal numbers, some of them thirty times as large with outliers."""
     generator = np.random.default_rng(seed)
     starts = None
@@ -122,7 +122,7 @@ def _starts(generator: Any, batch: int, most: int) -> tuple[int, ...]:
     return (0, *(int(each) for each in np.cumsum(generator.integers(1, most + 1, batch))))
 
 
-def expected(case: Case, made: Tensors) -> dict[str, Any]:
+def expected(case: CheckCase, made: Tensors) -> dict[str, Any]:
     """Return out, dq, dk and dv in float64, in the tensors' layout."""
     q, k, v, dout = (x.double().cpu().numpy() for x in (made.q, made.k, made.v, made.dout))
     found = {"out": np.zeros_like(q), "dq": np.zeros_like(q), "dk": np.zeros_like(k), "dv": np.zeros_like(v)}
@@ -142,7 +142,7 @@ def expected(case: Case, made: Tensors) -> dict[str, Any]:
     return found
 
 
-def plain(case: Case, made: Tensors) -> dict[str, Any]:
+def plain(case: CheckCase, made: Tensors) -> dict[str, Any]:
     """Return what the plain algorithm gives in the case's own type, by torch; a kernel may err twice as much."""
     leaves = [x.detach().clone().requires_grad_() for x in (made.q, made.k, made.v)]
     outs = []
@@ -191,7 +191,7 @@ def judge(name: str, found: dict[str, float], usual: dict[str, float], dtype: st
     return "ok", ""
 
 
-def check(case: Case, device: str, capability: int) -> Row:
+def check(case: CheckCase, device: str, capability: int) -> Row:
     """Compare one case with float64."""
     made = tensors(case, device)
     row: Row = {"impl": "triton", "kind": "check", **vars(case)}
@@ -247,18 +247,18 @@ def check_decode(dtype: str, device: str, capability: int, *, paged: bool, tiny:
     return {**row, "status": status, "reason": reason, "max_error": off["out"]}
 
 
-def checks(*, tiny: bool) -> list[Case]:
+def checks(*, tiny: bool) -> list[CheckCase]:
     """Return the cases that are compared with float64: small, odd, with rows that see nothing, with outliers."""
     if tiny:
         return [
-            Case("full", "fp32", 1, 2, 1, 33, 40, 16),
-            Case("causal", "bf16", 1, 2, 1, 40, 33, 24),
-            Case("causal", "fp16", 1, 1, 1, 33, 40, 16, outliers=True),
-            Case("varlen", "fp32", 2, 2, 1, 20, 24, 16),
-            Case("flashmask-1", "bf16", 1, 2, 1, 33, 33, 16),
-            Case("flashmask-2", "fp32", 1, 1, 1, 33, 33, 16),
-            Case("flashmask-2f", "fp32", 1, 1, 1, 33, 33, 16),
-            Case("flashmask-4", "fp32", 1, 1, 1, 33, 33, 16),
+            CheckCase("full", "fp32", 1, 2, 1, 33, 40, 16),
+            CheckCase("causal", "bf16", 1, 2, 1, 40, 33, 24),
+            CheckCase("causal", "fp16", 1, 1, 1, 33, 40, 16, outliers=True),
+            CheckCase("varlen", "fp32", 2, 2, 1, 20, 24, 16),
+            CheckCase("flashmask-1", "bf16", 1, 2, 1, 33, 33, 16),
+            CheckCase("flashmask-2", "fp32", 1, 1, 1, 33, 33, 16),
+            CheckCase("flashmask-2f", "fp32", 1, 1, 1, 33, 33, 16),
+            CheckCase("flashmask-4", "fp32", 1, 1, 1, 33, 33, 16),
         ]
     forms = [
         ("full", 64, False), ("full", 128, True), ("causal", 64, True), ("causal", 128, False), ("causal", 256, False),
@@ -266,9 +266,15 @@ def checks(*, tiny: bool) -> list[Case]:
         ("flashmask-1", 128, False), ("flashmask-2", 128, False), ("flashmask-2f", 64, False),
         ("flashmask-4", 256, False),
     ]  # fmt: skip
-    found = [Case(form, "bf16", 2, 6, 2, 333, 470, head_dim, outliers) for form, head_dim, outliers in forms]
-    found += [Case(form, "fp16", 2, 6, 2, 333, 470, 64, outliers=True) for form in ("causal", "varlen", "flashmask-1")]
-    return [*found, Case("causal", "bf16", 1, 4, 4, 470, 333, 128), Case("full", "fp32", 1, 2, 2, 200, 130, 64)]
+    found = [CheckCase(form, "bf16", 2, 6, 2, 333, 470, head_dim, outliers) for form, head_dim, outliers in forms]
+    found += [
+        CheckCase(form, "fp16", 2, 6, 2, 333, 470, 64, outliers=True) for form in ("causal", "varlen", "flashmask-1")
+    ]
+    return [
+        *found,
+        CheckCase("causal", "bf16", 1, 4, 4, 470, 333, 128),
+        CheckCase("full", "fp32", 1, 2, 2, 200, 130, 64),
+    ]
 
 
 def cold_times_ms(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
@@ -291,7 +297,7 @@ def cold_times_ms(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]
     return {name: [begin.elapsed_time(end) for begin, end in pairs] for name, pairs in events.items()}
 
 
-def time_case(case: Case, capability: int, peak_tflops: float) -> list[Row]:
+def time_case(case: CheckCase, capability: int, peak_tflops: float) -> list[Row]:
     """Time one case, forward and backward, beside torch's flash attention and cuDNN's."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
@@ -358,7 +364,7 @@ def time_decode(capability: int, context: int) -> Row:
     rates = {name: moved / statistics.median(found) / 1e6 for name, found in timed.items()}
     share = 100 * rates["triton"] / rates["read"]
     quartiles = statistics.quantiles(times, n=4)
-    case = Case("decode", "bf16", batch, heads, kv_heads, 1, context, head_dim)
+    case = CheckCase("decode", "bf16", batch, heads, kv_heads, 1, context, head_dim)
     return _row(case, "triton", "fwd", "ok", "") | {
         "median_ms": statistics.median(times), "q1_ms": quartiles[0], "q3_ms": quartiles[2], "round_ms": times,
         "gb_per_s": rates["triton"], "read_gb_per_s": rates["read"],
@@ -366,7 +372,7 @@ def time_decode(capability: int, context: int) -> Row:
     }  # fmt: skip
 
 
-def _row(case: Case, impl: str, which: str, status: str, reason: str) -> Row:
+def _row(case: CheckCase, impl: str, which: str, status: str, reason: str) -> Row:
     return {
         "impl": impl,
         "kind": "time",
@@ -378,7 +384,7 @@ def _row(case: Case, impl: str, which: str, status: str, reason: str) -> Row:
     }
 
 
-def _pairs(case: Case, made: Tensors) -> float:
+def _pairs(case: CheckCase, made: Tensors) -> float:
     """Return how many pairs of a query and a key that it sees one head has, over the batch, of a form that is timed."""
     total = 0.0
     for b in range(case.batch):
@@ -410,7 +416,7 @@ def product_tflops() -> float:
 def times(capability: int, peak_tflops: float, until: float) -> list[Row]:
     """Time the shapes that matter, until the seconds are spent."""
     shapes = [
-        Case(form, "bf16", 2, 16, kv_heads, length, length, head_dim)
+        CheckCase(form, "bf16", 2, 16, kv_heads, length, length, head_dim)
         for head_dim, kv_heads in ((128, 16), (64, 16), (128, 4))
         for length in (4096, 1024, 8192)
         for form in ("causal", "full", "varlen", "flashmask-1")
@@ -425,7 +431,7 @@ def times(capability: int, peak_tflops: float, until: float) -> list[Row]:
     return rows
 
 
-def _tried_rows(run: Callable[[], list[Row]], case: Case) -> list[Row]:
+def _tried_rows(run: Callable[[], list[Row]], case: CheckCase) -> list[Row]:
     try:
         return run()
     except Exception as error:  # noqa: BLE001 - one case that fails must not cost the others

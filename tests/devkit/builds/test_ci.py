@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from devkit.app import App
 from devkit.builds import ci
 from devkit.builds.python import Python
-from devkit.builds.tests import Verdict
+from devkit.builds.tests import FileVerdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def test_new_tests_come_first_and_three_times_with_little_time() -> None:
 
 def run(turn: ci.Turn, *passed: bool, not_run: str = "") -> tuple[bool, int]:
     left = iter(passed)
-    verdict = ci.take(turn, lambda _: Verdict(turn.path, next(left), 1, 0.0, not_run=not_run))
+    verdict = ci.take(turn, lambda _: FileVerdict(turn.path, next(left), 1, 0.0, not_run=not_run))
     return verdict.passed, verdict.runs
 
 

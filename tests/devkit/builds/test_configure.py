@@ -9,10 +9,10 @@ import pytest
 from devkit.builds import ninja
 from devkit.builds.configure import (
     GIB,
+    ConfiguredPython,
     Jobs,
     Need,
     OptionChange,
-    Python,
     is_whole,
     jobs,
     line,
@@ -25,7 +25,7 @@ from devkit.builds.configure import (
 )
 from devkit.builds.state import Stamp, drop_stamp, read_stamp, write_stamp
 
-PYTHON = Python("/env/bin/python", "3.11")
+PYTHON = ConfiguredPython("/env/bin/python", "3.11")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,9 @@ def test_python_is_always_told_and_the_users_word_is_last() -> None:
 
 
 def test_headers_and_library_are_told_where_the_interpreter_knows_them() -> None:
-    given = options({}, {}, Python("/e/bin/python", "3.12", "/p/include", "/p/lib/libpython3.12.so"), link_jobs=1)
+    given = options(
+        {}, {}, ConfiguredPython("/e/bin/python", "3.12", "/p/include", "/p/lib/libpython3.12.so"), link_jobs=1
+    )
     assert (given["PYTHON_INCLUDE_DIR"], given["PYTHON_LIBRARY"]) == ("/p/include", "/p/lib/libpython3.12.so")
     assert not {"PYTHON_INCLUDE_DIR", "PYTHON_LIBRARY"} & set(options({}, {}, PYTHON, link_jobs=1))
 

@@ -15,7 +15,7 @@ from devkit.builds.configure import Jobs
 from devkit.builds.preflight import GIB, Facts, Fix, fixes, judge
 from devkit.builds.python import Python
 from devkit.builds.tree import Tree
-from devkit.doctor.machine import Limits, MachineMemory
+from devkit.doctor.machine import MachineLimits, MachineMemory
 from devkit.doctor.tools import TOOLS, Compilers, Found, Named
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def facts() -> Facts:
         tools=tuple(tool(name) for name in ("cmake", "ninja", "git", "patchelf", "ccache")),
         memory=MachineMemory(64 * GIB, 60 * GIB, 0),
         cores=16,
-        limits=Limits(65536, 65536, GIB),
+        limits=MachineLimits(65536, 65536, GIB),
         disk_free=200 * GIB,
         jobs=Jobs(16, 8),
         submodules=(Submodule("third_party/x", "https://h/x.git", "a" * 40, "a" * 40),),
@@ -87,7 +87,7 @@ def test_a_machine_that_has_everything_has_nothing_to_look_at() -> None:
         ({"disk_free": 5 * GIB}, "disk", "broken", "will not fit"),
         ({"disk_free": 30 * GIB}, "disk", "warning", "may take 40.0 GiB"),
         ({"disk_free": 3 * GIB, "configured": True}, "disk", "warning", "may take"),
-        ({"limits": Limits(1024, 4096, GIB)}, "open files", "warning", "8192"),
+        ({"limits": MachineLimits(1024, 4096, GIB)}, "open files", "warning", "8192"),
         ({"refused": ("/p",)}, "owner", "broken", "every fetch will seem a network's fault"),
         ({"submodules": (Submodule("t/x", "u", "a", ""),)}, "submodules", "broken", "1 is not there: t/x"),
         ({"submodules": (Submodule("t/x", "u", "a", "b"),)}, "submodules", "warning", "not at the commit"),
@@ -105,7 +105,7 @@ def test_what_would_fail_is_told_with_a_remedy(changes: dict[str, object], name:
 
 
 def test_open_files_that_may_be_raised_are_no_problem() -> None:
-    assert wrong(replace(facts(), limits=Limits(1024, 65536, GIB))) == []
+    assert wrong(replace(facts(), limits=MachineLimits(1024, 65536, GIB))) == []
 
 
 def test_fixes_touch_the_environment_gits_settings_and_broken_archives_only() -> None:

@@ -17,7 +17,7 @@ from devkit.errors import DevkitError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from devkit.builds.tests import Verdict
+    from devkit.builds.tests import FileVerdict
 
 FILES = ["test/legacy_test/test_diff_op.py", "test/xpu/test_diff_op.py", "test/legacy_test/test_add.py"]
 
@@ -92,7 +92,7 @@ def test_a_crash_shows_where_in_compiled_code_and_in_python(tmp_path: Path) -> N
     assert 'test_it.py", line 4 in test_x' in where
 
 
-def verdict(folder: Path, text: str, **told: str) -> Verdict:
+def verdict(folder: Path, text: str, **told: str) -> FileVerdict:
     (folder / "test_it.py").write_text(text)
     python = Python("env", sys.executable)
     argv, cwd = line(python, folder, folder / "build", "test_it.py", folder / "test_it.log")

@@ -123,13 +123,13 @@ def test_a_home_mounted_noexec_is_fine_where_nothing_is_compiled_there() -> None
     ],
 )
 def test_open_files(soft: int, hard: int, state: str, remedy: str) -> None:
-    finding = machine.check_open_files(machine.Limits(soft, hard, None))
+    finding = machine.check_open_files(machine.MachineLimits(soft, hard, None))
     assert (finding.state, finding.remedy) == (state, remedy)
 
 
 @pytest.mark.parametrize(("shm", "state"), [(None, "broken"), (64 << 20, "warning"), (8 * GIB, "fine")])
 def test_shared_memory(shm: int | None, state: str) -> None:
-    assert machine.check_shm(machine.Limits(8192, 8192, shm)).state == state
+    assert machine.check_shm(machine.MachineLimits(8192, 8192, shm)).state == state
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ def test_a_card_that_cuda_visible_devices_hides_says_so() -> None:
 
 @pytest.mark.parametrize("name", ["CUDA", "cuDNN", "NCCL"])
 def test_libraries_of_cuda_are_needed_where_there_is_a_card(name: str) -> None:
-    assert gpu.check_library(gpu.Library(name), gpus=False).state == "fine"
-    missing = gpu.check_library(gpu.Library(name), gpus=True)
+    assert gpu.check_library(gpu.CudaLibrary(name), gpus=False).state == "fine"
+    missing = gpu.check_library(gpu.CudaLibrary(name), gpus=True)
     assert missing.state == "warning"
     assert missing.remedy.startswith("apt install ")
-    assert gpu.check_library(gpu.Library(name, "9.1", "/x"), gpus=True) == Finding(name, "9.1 (/x)")
+    assert gpu.check_library(gpu.CudaLibrary(name, "9.1", "/x"), gpus=True) == Finding(name, "9.1 (/x)")
 
 
 def test_versions_are_read_from_headers(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_versions_are_read_from_headers(tmp_path: Path) -> None:
         "#define NCCL_MAJOR 2\n#define NCCL_MINOR 21\n  #define NCCL_PATCH 9\n#define NCCL_PATCH 5\n"
     )
     library = gpu.gather_library(*gpu.NCCL, tmp_path)
-    assert library == gpu.Library("NCCL", "2.21.5", str(include / "nccl.h"))
+    assert library == gpu.CudaLibrary("NCCL", "2.21.5", str(include / "nccl.h"))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_compilers_beside_are_seen(runner: Runner, programs: Path) -> None:
 
 def test_nvcc_tells_its_release(runner: Runner, programs: Path) -> None:
     program(programs, "nvcc", "echo 'Cuda compilation tools, release 12.6, V12.6.20'")
-    assert gpu.gather_toolkit(runner) == gpu.Library("CUDA", "12.6", str(programs / "nvcc"))
+    assert gpu.gather_toolkit(runner) == gpu.CudaLibrary("CUDA", "12.6", str(programs / "nvcc"))
 
 
 def test_nvcc_is_found_below_cuda_home(runner: Runner, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
