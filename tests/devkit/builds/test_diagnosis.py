@@ -303,3 +303,13 @@ def test_a_log_of_a_failure_teaches_nothing() -> None:
 
 def test_what_devkit_brings_of_good_logs_is_as_it_is_looked_up() -> None:
     assert {line for line in shipped() if template(line) != line} == set()
+
+
+def test_what_paddle_says_of_an_error_goes_before_the_signal_that_it_ends_with() -> None:
+    text = (
+        "terminate called after throwing an instance of 'common::enforce::EnforceNotMet'\n  what():  \n\n"
+        "Error Message Summary:\n----------------------\n"
+        "NotFoundError: Cannot open file ./m.pdmodel, please confirm whether the file is normal.\n"
+        "Aborted (core dumped)\n"
+    )
+    assert [cause.id for cause in diagnose(text).causes] == ["model-file"]
