@@ -79,13 +79,15 @@ def more(start_ranks: StartRanks, tmp_path_factory: pytest.TempPathFactory) -> R
     return runs(start_ranks, tmp_path_factory.mktemp("more"), MORE, MORE_FAULTS)
 
 
-def is_rounding(one: Trace, other: Trace, trained: int) -> None:
+def is_rounding(one: Trace, other: Trace, *, frozen: int = 0) -> None:
+    """The outputs of 21 layers, the gradients of those that are not ``frozen`` with what they read, 16 weights."""
     traced = compare(one, other)
     assert [found for found in traced.differences if not found.rounding] == []
     assert traced.steps == [1, 2]
     assert not traced.collectives
-    assert traced.compared["output"] == traced.compared["gradient"] == 2 * 21
-    assert traced.compared["weight gradient"] == traced.compared["updated"] == 2 * trained
+    assert traced.compared["output"] == 2 * 21
+    assert traced.compared["gradient"] == 2 * (21 - frozen)
+    assert traced.compared["weight gradient"] == traced.compared["updated"] == 2 * 16
 
 
 def is_named(traces: Runs, fault: str, layout: str, first: tuple[str, str], collective: str) -> None:
@@ -100,7 +102,7 @@ def is_named(traces: Runs, fault: str, layout: str, first: tuple[str, str], coll
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_makes_what_one_process_makes_to_rounding(name: str, traces: Runs) -> None:
-    is_rounding(traces["one"], traces[name], 16)
+    is_rounding(traces["one"], traces[name])
 
 
 def test_the_same_layout_is_the_same_bit_for_bit_with_its_collectives(traces: Runs) -> None:
@@ -118,8 +120,10 @@ def test_the_layer_and_the_collective_where_a_fault_was_put_in_are_named(fault: 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MORE)
 def test_further_layouts_make_what_one_process_makes(name: str, more: Runs) -> None:
-    adapters = name == "adapters"
-    is_rounding(more["one with adapters" if adapters else "one"], more[name], 16)
+    if name == "adapters":  # before the first of them nothing is trained: the embedding, and the first norm
+        is_rounding(more["one with adapters"], more[name], frozen=2)
+    else:
+        is_rounding(more["one"], more[name])
 
 
 @pytest.mark.slow
