@@ -47,7 +47,7 @@ test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an
 test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
 	$(PYTEST) -m slow
 
-test-slow-sample: $(READY) ## about a minute of those, others at each commit (SEED=COMMIT for another's; ENGINES=1 with the engines)
+test-slow-sample: $(READY) $(if $(ENGINES),$(PEERS)/.ready) ## about a minute of those, others at each commit (SEED=COMMIT for another's; ENGINES=1 with the engines)
 	$(PYTEST) -m 'slow$(if $(ENGINES),, and not engine)' --slow-sample=$(or $(SEED),$(shell git rev-parse HEAD))
 
 bench-tests: $(READY) ## the measurements kept beside the tests
