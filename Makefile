@@ -14,7 +14,7 @@ DEFAULT := not engine and not slow and not bench
 .DELETE_ON_ERROR:
 
 help:
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(READY): pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
@@ -47,7 +47,7 @@ test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an
 test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
 	$(PYTEST) -m slow
 
-test-slow-sample: $(READY) $(if $(ENGINES),$(PEERS)/.ready) ## about a minute of those, others at each commit (SEED=COMMIT for another's; ENGINES=1 with the engines)
+test-slow-sample: $(READY) $(if $(ENGINES),$(PEERS)/.ready) ## about a minute of those, others at each commit; SEED=COMMIT, ENGINES=1: with those that need one
 	$(PYTEST) -m 'slow$(if $(ENGINES),, and not engine)' --slow-sample=$(or $(SEED),$(shell git rev-parse HEAD))
 
 bench-tests: $(READY) ## the measurements kept beside the tests
