@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.files import write_atomically
 from devkit.git.branch_config import sections
 from devkit.git.changes import lstat
+from devkit.git.shared import file_mode, make_folder
 from devkit.git.state import head_text
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def folder(place: CloneDirs) -> Path:
 
 def write(place: CloneDirs, entry: JournalEntry) -> None:
     """Write an entry, whole or not at all."""
-    write_atomically(folder(place) / f"{entry.id}.json", json.dumps(asdict(entry)).encode(), mode=0o600)
+    path = make_folder(place.common_dir, "undo") / f"{entry.id}.json"
+    write_atomically(path, json.dumps(asdict(entry)).encode(), mode=file_mode(place.common_dir))
 
 
 def forget(place: CloneDirs, run_id: str) -> None:

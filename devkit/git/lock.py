@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.git.shared import make_folder, share
 from devkit.locks import Busy, hold
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def locked(git: Git, place: CloneDirs) -> Iterator[None]:
     Raises:
         DevkitError: another run holds it.
     """
-    path = place.common_dir / "devkit" / "lock"
+    path = make_folder(place.common_dir) / "lock"
     with contextlib.ExitStack() as stack:
         try:
             lock = hold(path, str(os.getpid()), say=git.app.console.look, wait_s=LOCK_WAIT_S, left=_gone)
@@ -38,6 +39,7 @@ def locked(git: Git, place: CloneDirs) -> Iterator[None]:
             raise DevkitError(
                 "another devkit is changing this repository", why, *busy.hints, "devkit runs list"
             ) from busy
+        share(place.common_dir, path)
         git.holds.append(descriptor)
         try:
             yield

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from devkit.files import write_atomically
 from devkit.git.command import GitFailed
+from devkit.git.shared import file_mode, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,8 +54,8 @@ class PrivateRefs:
         before = self.read()
         now = {name: oid for name, oid in {**before, **changes}.items() if oid}
         if now != before:
-            self.path.parent.mkdir(exist_ok=True)
-            write_atomically(self.path, json.dumps(now, sort_keys=True).encode(), mode=0o600)
+            make_folder(self.common_dir)
+            write_atomically(self.path, json.dumps(now, sort_keys=True).encode(), mode=file_mode(self.common_dir))
 
 
 def kept_packs(common_dir: Path) -> list[Path]:
@@ -123,8 +124,7 @@ def keep(git: Git, common_dir: Path, wanted: Packing) -> bool:
 @contextlib.contextmanager
 def begin(git: Git, common_dir: Path, wanted: Packing) -> Iterator[Callable[[], bool]]:
     """Write a pack beside what the caller does; what is yielded puts it in its place, and tells whether it is there."""
-    made = common_dir / "devkit" / "pack"
-    made.parent.mkdir(exist_ok=True)
+    made = make_folder(common_dir) / "pack"
     for left in made.parent.glob("pack-*"):  # of a devkit that was killed
         left.unlink(missing_ok=True)
     with git.beside(wanted.words(made), data=wanted.data, env={"GIT_NO_LAZY_FETCH": "1"}) as answers:
