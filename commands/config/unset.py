@@ -22,7 +22,7 @@ def command(
 ) -> None:
     app = ctx.obj
     change = app.config.plan_unset(key, project=project)
-    if dry_run:
+    if dry_run and (change or as_json):
         app.console.plan(change.lines() if change else [])
         return
     if change is None:

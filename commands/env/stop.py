@@ -22,7 +22,7 @@ def command(ctx: typer.Context, *, name: Name, dry_run: DryRun = False, as_json:
     app: App = ctx.obj
     _, seen = containers.need(name)
     planned = engine.Stop(seen)
-    if dry_run:
+    if dry_run and (planned.needed or as_json):
         app.console.plan(planned.lines() if planned.needed else [])
         return
     if planned.needed:
