@@ -296,7 +296,7 @@ def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: in
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
                 came.kills += 1
-                longest *= 1.1  # a machine that is busy takes longer to get anywhere
+                longest *= 1 if came.rounds else 1.1  # a machine that is busy takes longer to get anywhere
         process.wait(120)
         _whole_or_absent(source, there)
         if process.returncode == 0:
