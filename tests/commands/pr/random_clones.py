@@ -249,7 +249,8 @@ class Case:
         elif kind == "renamed":  # the base renames a file that is edited here: the edit follows it
             name = rng.choice(["a.cc", "dir/b.py"])
             self._upstream_renames(name)
-            self._append(self.clone / name, "edited here\n", at_end=rng.random() < 0.5)
+            with contextlib.suppress(OSError):  # it may have been renamed or removed here
+                self._edit(rng, "unstaged", name)
             if rng.random() < 0.5:
                 git(self.clone, "add", "--", name, check=False)
         elif kind == "clone inside":
