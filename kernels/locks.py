@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -107,20 +106,29 @@ class ExclusiveFile:
         return True
 
     def _discard_dead(self) -> bool:
-        """Remove the file of a process that is dead, and return whether that was done.
+        """Remove the file of a process that is dead, and return whether it is gone.
 
-        It is moved out of the way first: of two that find it dead only one removes it, and never the other's new one.
+        Only who holds a second file removes the first, having looked once more: of those that find it dead, one does,
+        and never another's new one. Where that one is killed meanwhile, its second file is discarded by its age.
         """
-        seen = self.holder()
-        if self._lives(seen):
+        if self._lives(self.holder()):
             return False
-        aside = self.path.with_name(f"{self.path.name}.{os.getpid()}.{threading.get_ident()}")
+        taking = self.path.with_name(f"{self.path.name}.taking")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return True
-        if ExclusiveFile(aside).holder() != seen:  # made anew since it was read
-            aside.rename(self.path)
+            os.close(os.open(taking, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            with contextlib.suppress(OSError):
+                if time.time() - taking.stat().st_mtime > WRITTEN_S:
+                    taking.unlink()
             return False
-        aside.unlink()
-        return True
+        try:
+            # A dead one's file is there until it is removed here; one that is away may be made at any moment.
+            with self.path.open(encoding="ascii", errors="replace") as file:
+                dead = not self._lives(file.read().strip())
+            if dead:
+                self.path.unlink()
+        except FileNotFoundError:
+            dead = True
+        finally:
+            taking.unlink(missing_ok=True)
+        return dead

@@ -192,3 +192,15 @@ def test_of_many_that_find_a_dead_ones_file_one_takes_it_over(tmp_path: Path) ->
             thread.join(60)
         assert sum(won) == 1
         path.unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_file_of_one_that_was_killed_while_it_took_over_does_not_stay(tmp_path: Path) -> None:
+    path, taking = tmp_path / "held", tmp_path / "held.taking"
+    path.write_text(DEAD)
+    taking.touch()
+    assert not ExclusiveFile(path).take()
+    hour_ago = time.time() - 3600
+    os.utime(taking, (hour_ago, hour_ago))
+    assert not ExclusiveFile(path).take()
+    assert ExclusiveFile(path).take()

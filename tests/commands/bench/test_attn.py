@@ -280,13 +280,15 @@ def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit) -> None:
     assert 0 <= first["busy"] <= 1
 
 
-MINE = "import paddle\ndef attend(q, k, v, causal):\n    return paddle.nn.functional.scaled_dot_product_attention({})\n"
+WATCHED = (
+    "import paddle\ndef attend(q, k, v, causal):\n    return paddle.nn.functional.scaled_dot_product_attention({})\n"
+)
 
 
 @pytest.mark.slow
 def test_watch_goes_on_over_what_is_broken_and_wrong_until_ctrl_c(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    file.write_text(MINE.format("q, k, v"))
+    file.write_text(WATCHED.format("q, k, v"))
     words = ["bench", "attn", *SMALL, "--impl", "mine.py:attend", "--full", "--pass", "fwd", "--watch"]
     said = tmp_path / "said"
     with said.open("w") as output:
@@ -299,7 +301,7 @@ def test_watch_goes_on_over_what_is_broken_and_wrong_until_ctrl_c(tmp_path: Path
         )
     try:
         for number, text in enumerate(
-            (MINE.format("q, k, v"), "x = (", MINE.format("q, k, v + 1"), MINE.format("q, k, v"))
+            (WATCHED.format("q, k, v"), "x = (", WATCHED.format("q, k, v + 1"), WATCHED.format("q, k, v"))
         ):
             if number:
                 file.write_text(text)

@@ -36,6 +36,13 @@ git submodule --quiet add "file://$PWD/../lib" third_party/lib
 printf 'cmake_minimum_required(VERSION 3.18)\\nproject(q NONE)\\nadd_subdirectory(third_party/lib)\\n' > CMakeLists.txt
 git add . && git commit -qm up && cd .. && git clone -q "file://$PWD/up" tree
 """
+VERSIONED = r"""cat > tree/CMakeLists.txt << 'END'
+cmake_minimum_required(VERSION 3.18)
+execute_process(COMMAND git describe --tags OUTPUT_VARIABLE said)
+string(REGEX MATCH "([0-9]+)\.([0-9]+)\.([0-9]+)" version "${said}")
+project(p VERSION ${CMAKE_MATCH_1}.${CMAKE_MATCH_2}.${CMAKE_MATCH_3} LANGUAGES NONE)
+END
+"""
 NINJA = "cmake -G Ninja -S . -B build > /dev/null"
 
 
@@ -71,8 +78,8 @@ FAULTS = [
     ),
     Fault(
         "no-tags",
-        f'{TREE}cd .. && rm -rf tree && git clone -q --depth 1 --no-tags "file://$PWD/up" tree',
-        "git describe",
+        f'{TREE}cd .. && rm -rf tree && git clone -q --depth 1 --no-tags "file://$PWD/up" tree\n{VERSIONED}',
+        "cmake -S . -B build",
     ),
     Fault(
         "line-ends",
@@ -152,13 +159,6 @@ FAULTS = [
         ".",
     ),
     Fault(
-        "ccache",
-        "echo 'int f(void){return 0;}' > f.c",
-        "ccache gcc -c f.c",
-        ".",
-        "export CCACHE_DIR=${CCACHE_DIR:-/proc/none}",
-    ),
-    Fault(
         "clock",
         "printf 'rule again\n  command = touch build.ninja\n  generator = 1\nbuild build.ninja: again x\n'"
         " > build.ninja\n"
@@ -207,6 +207,18 @@ def bash(lines: str, directory: Path) -> subprocess.CompletedProcess[str]:
 def test_a_remedy_that_is_typed_does_away_with_the_fault(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    typed(fault, tmp_path, monkeypatch)
+
+
+@pytest.mark.engine
+def test_the_remedy_for_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = Fault(
+        "ccache",
+        "echo 'int f(void){return 0;}' > f.c",
+        "ccache gcc -c f.c",
+        ".",
+        "export CCACHE_DIR=${CCACHE_DIR:-/proc/none}",
+    )
     typed(fault, tmp_path, monkeypatch)
 
 
