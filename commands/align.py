@@ -45,7 +45,7 @@ def command(
     from devkit import aligning
 
     app: App = ctx.obj
-    mapped = dict(each.split("=", 1) for each in names or [] if "=" in each)
+    mapped = dict(pair.split("=", 1) for pair in names or [] if "=" in pair)
     if len(mapped) != len(names or []):
         raise UsageError("--map takes B=A", "A weight's name in B, and its name in A.")
     planned = aligning.plan(app, aligning.parse(a), aligning.parse(b), mapped, env=env, peer_env=peer_env)
@@ -73,13 +73,13 @@ def command(
         columns,
         [
             (
-                each["layer"],
-                each["kind"],
-                "" if each["a"] is None else f"{each['a']:.2g}",
-                "" if each["b"] is None else f"{each['b']:.2g}",
-                Cell(f"{each['verdict']} {each['reason']}".strip(), "failed" if each["verdict"] == "parts" else ""),
+                layer["layer"],
+                layer["kind"],
+                "" if layer["a"] is None else f"{layer['a']:.2g}",
+                "" if layer["b"] is None else f"{layer['b']:.2g}",
+                Cell(f"{layer['verdict']} {layer['reason']}".strip(), "failed" if layer["verdict"] == "parts" else ""),
             )
-            for each in shown
+            for layer in shown
         ],
     )
     for name in found.missing:

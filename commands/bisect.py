@@ -70,7 +70,7 @@ def command(
                 "first_bad": found.suspects[0] if len(found.suspects) == 1 else None,
                 "suspects": list(found.suspects),
                 "subjects": found.subjects,
-                "steps": [asdict(each) for each in found.steps],
+                "steps": [asdict(step) for step in found.steps],
                 "folder": found.folder,
             }
             run.record.update(result=result, status=int(status))

@@ -81,8 +81,8 @@ def command(
             mended: list[str] = []
             if not fast and (branch.commits or branch.added):
                 more, mended = _slow(app, session, state, left.commit, env, run, fix=fix)
-                for each in more:
-                    show(app, each)
+                for finding in more:
+                    show(app, finding)
                 findings += more
             wrong = [finding for finding in findings if finding.level == "wrong"]
             status = ExitStatus.VERDICT if wrong else ExitStatus.DONE
@@ -137,7 +137,7 @@ def _slow(
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
     with trial.locked():
         work = slow.copy(session, state, base, options, run)
-        files = [each.path for each in work.changed if each.status != "D"]
+        files = [change.path for change in work.changed if change.status != "D"]
         found, mended = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
         findings += found
         if not chosen:

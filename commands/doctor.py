@@ -64,8 +64,8 @@ def show(console: Console, finding: Finding, column: int) -> None:
         console.answer_parts((" " * column, ""), (line, ""))
     if remedy:
         console.answer_parts((" " * column, ""), *tail)
-    for each in finding.more:
-        line, _, purpose = each.partition("   ")
+    for extra in finding.more:
+        line, _, purpose = extra.partition("   ")
         console.answer_parts(
             (" " * column, ""), ("→ ", "dim"), (line, "type"), (f"   {purpose}" if purpose else "", "dim")
         )

@@ -56,7 +56,7 @@ def command(
             {
                 "host": host,
                 "address": own,
-                "interfaces": [asdict(each) for each in found],
+                "interfaces": [asdict(interface) for interface in found],
                 "collectives": {"interface": chosen, "reason": why},
                 "free_ports": ports,
             }
@@ -72,16 +72,16 @@ def command(
         columns,
         [
             (
-                each.name,
-                ", ".join(each.addresses),
-                str(each.speed_mbps or ""),
-                str(each.mtu),
+                interface.name,
+                ", ".join(interface.addresses),
+                str(interface.speed_mbps or ""),
+                str(interface.mtu),
                 Cell(
-                    ("up" if each.up else "down") + (", default route" if each.default else ""),
-                    "" if each.up else "dim",
+                    ("up" if interface.up else "down") + (", default route" if interface.default else ""),
+                    "" if interface.up else "dim",
                 ),
             )
-            for each in found
+            for interface in found
         ],
     )
     app.console.answer(f"  collectives: {chosen} ({why})")
@@ -109,5 +109,5 @@ def _measure(app: App, host: str, address: str, *, dry_run: bool, as_json: bool)
     app.console.answer(f"  {found.host}, {found.address}, connected in {found.connect_ms:.3g} ms")
     latency = f"{found.latency_ms:.3g} ms there and back ({found.latency_p90_ms:.3g} ms at the ninth decile)"
     app.console.answer(f"  latency: {latency}")
-    there, back = (f"{each:,.0f} MiB/s" for each in (found.send_mib_per_s, found.receive_mib_per_s))
+    there, back = (f"{rate:,.0f} MiB/s" for rate in (found.send_mib_per_s, found.receive_mib_per_s))
     app.console.answer(f"  bandwidth: {there} there, {back} back")

@@ -360,7 +360,7 @@ def check(setting: Setting, value: Any, origin: str) -> Any:
         wanted is float and type(value) is int
     )
     negative = type(value) is int and value < 0
-    if fits and not negative and (wanted is not list or all(isinstance(each, str) for each in value)):
+    if fits and not negative and (wanted is not list or all(isinstance(item, str) for item in value)):
         return value
     raise DevkitError(
         f"{setting.key} in {origin} is {value!r}",

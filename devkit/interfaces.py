@@ -75,7 +75,9 @@ def interfaces() -> list[Interface]:
                 name == default,
             )
         )
-    return sorted(found, key=lambda each: (not each.default, each.virtual, not each.up, each.name))
+    return sorted(
+        found, key=lambda interface: (not interface.default, interface.virtual, not interface.up, interface.name)
+    )
 
 
 def for_collectives(found: list[Interface], environ: dict[str, str] | None = None) -> tuple[str, str]:

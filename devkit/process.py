@@ -409,7 +409,7 @@ class Runner:
         program = find_program(argv[0], env)
         self.console.command(argv)
         # A handler that does nothing, unlike SIG_IGN, is not inherited: Ctrl-C reaches the program alone.
-        heard = [each for each in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(each) is not signal.SIG_IGN]
+        heard = [number for number in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, lambda *_: None) for number in heard}
         try:
             with subprocess.Popen([program, *argv[1:]], cwd=cwd, env=None if env is None else dict(env)) as process:

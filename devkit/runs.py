@@ -290,7 +290,7 @@ class RunStore:
         if name == "last" and entries:
             return entries[0]
         found = [entry for entry in entries if entry.id == name] or [
-            each for each in entries if each.id.startswith(name)
+            entry for entry in entries if entry.id.startswith(name)
         ]
         if len(found) == 1:
             return found[0]

@@ -57,13 +57,13 @@ def reap(child: int) -> int | None:
     status = None
     while True:
         try:
-            pid, each = os.waitpid(-1, os.WNOHANG)
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return status
         if pid == 0:
             return status
         if pid == child:
-            status = each
+            status = wait_status
 
 
 def end_all(grace_s: float) -> None:

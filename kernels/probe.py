@@ -66,7 +66,7 @@ def product(np: Any, paddle: Any) -> tuple[float, float]:
     """Return the GFLOP/s of a product in fp32 and its relative error against float64."""
     generator = np.random.default_rng(0)
     left, right = (generator.standard_normal((SIZE, SIZE)) for _ in range(2))
-    a, b = (paddle.to_tensor(each.astype("float32")) for each in (left, right))
+    a, b = (paddle.to_tensor(matrix.astype("float32")) for matrix in (left, right))
     seconds = []
     for _ in range(REPEATS + 1):  # the first is the warm-up
         begin = time.perf_counter()

@@ -102,9 +102,9 @@ def nodes(node: tree.Node = tree.ROOT) -> Iterator[tree.Node]:
 
 def lines_of(text: str) -> list[str]:
     """Return the lines that stand in a page's blocks, without comments; a synopsis is no line to type."""
-    found = [each for one, other in BLOCK.findall(text) for each in LINE.findall(one or other)]
-    plain = [re.split(r" {2,}| # ", each)[0].rstrip() for each in found]
-    return [each for each in plain if not SYNOPSIS.search(each)]
+    found = [row for one, other in BLOCK.findall(text) for row in LINE.findall(one or other)]
+    plain = [re.split(r" {2,}| # ", row)[0].rstrip() for row in found]
+    return [row for row in plain if not SYNOPSIS.search(row)]
 
 
 def examples() -> list[tuple[str, str]]:
@@ -112,7 +112,7 @@ def examples() -> list[tuple[str, str]]:
     pages = [path for path in PAGES if path.name != "commands.md"]  # it is made from the help
     found = [(path.name, word) for path in pages for word in lines_of(path.read_text("utf-8"))]
     for node in nodes():
-        found += [(f"--help of {' '.join(node.words)}", each) for each in EXAMPLE.findall(load(node).help or "")]
+        found += [(f"--help of {' '.join(node.words)}", example) for example in EXAMPLE.findall(load(node).help or "")]
     return list(dict.fromkeys(found))
 
 
@@ -133,7 +133,7 @@ def parts_of(line: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("where", sorted({where for where, _ in EXAMPLES}))
 def test_every_example_is_a_line_that_its_command_takes(where: str) -> None:
-    for line in (each for at, each in EXAMPLES if at == where):
+    for line in (example for at, example in EXAMPLES if at == where):
         for words in parts_of(line):
             node, rest = tree.resolve(words)
             assert node.own_command, line

@@ -22,7 +22,7 @@ MATERIAL = "mkdocs-material==9.8.2"
 
 def test_the_sites_navigation_names_pages_that_are_there() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
-    listed = {each for entry in nav for each in ([entry] if isinstance(entry, str) else next(iter(entry.values())))}
+    listed = {page for entry in nav for page in ([entry] if isinstance(entry, str) else next(iter(entry.values())))}
     assert listed <= {path.name for path in ROOT.glob("docs/*.md")}
 
 

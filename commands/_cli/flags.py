@@ -26,7 +26,9 @@ def configured(**only: Collection[str]) -> Callable[[Callable[..., Any]], Callab
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(function, eval_str=True)
         kinds: dict[str, Any] = {
-            name: each.annotation for name, each in signature.parameters.items() if is_dataclass(each.annotation)
+            name: parameter.annotation
+            for name, parameter in signature.parameters.items()
+            if is_dataclass(parameter.annotation)
         }
         flags = {name: parameters(kind, only.get(name)) for name, kind in kinds.items()}
 
@@ -37,8 +39,8 @@ def configured(**only: Collection[str]) -> Callable[[Callable[..., Any]], Callab
             return function(**values)
 
         expanded: list[inspect.Parameter] = []
-        for name, each in signature.parameters.items():
-            expanded += flags.get(name, [each.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
+        for name, parameter in signature.parameters.items():
+            expanded += flags.get(name, [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
         command.__signature__ = signature.replace(parameters=expanded)  # type: ignore[attr-defined]  # for inspect
         return command
 
@@ -50,23 +52,23 @@ def parameters(kind: Any, only: Collection[str] | None = None) -> list[inspect.P
     types = get_type_hints(kind)
     return [
         inspect.Parameter(
-            each.name,
+            option.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=each.default,
+            default=option.default,
             annotation=Annotated[
-                types[each.name],
-                typer.Option(_declared(each), metavar=each.metadata["metavar"], help=each.metadata["help"]),
+                types[option.name],
+                typer.Option(_declared(option), metavar=option.metadata["metavar"], help=option.metadata["help"]),
             ],
         )
-        for each in flags_of(kind)
-        if only is None or each.name in only
+        for option in flags_of(kind)
+        if only is None or option.name in only
     ]
 
 
-def _declared(each: Field[Any]) -> str:
+def _declared(option: Field[Any]) -> str:
     """Return how a flag is typed; one that is on by default has a word that turns it off."""
-    name = spelled(each.name)
-    return f"{name}/--no-{name[2:]}" if each.default is True else name
+    name = spelled(option.name)
+    return f"{name}/--no-{name[2:]}" if option.default is True else name
 
 
 def given(ctx: typer.Context) -> frozenset[str]:

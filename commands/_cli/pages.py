@@ -50,7 +50,7 @@ def help_of(node: tree.Node) -> str:
     command = load(node)
     line = " ".join(("devkit", *node.words))
     context = command.make_context(line, [], obj=App(), resilient_parsing=True, terminal_width=WIDTH)
-    return "\n".join(each.rstrip() for each in command.get_help(context).splitlines())
+    return "\n".join(row.rstrip() for row in command.get_help(context).splitlines())
 
 
 if __name__ == "__main__":

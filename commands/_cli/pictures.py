@@ -128,7 +128,7 @@ def draw(rows: Sequence[str]) -> str:
         console.export_svg(title="devkit", theme=theme, clear=False, unique_id="devkit")
         for theme in (DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME)
     )
-    plain, night = (re.search(r'<rect fill="(#\w+)"', each) for each in (light, dark))
+    plain, night = (re.search(r'<rect fill="(#\w+)"', picture) for picture in (light, dark))
     light = re.sub(r"@font-face \{.*?\}\s*", "", light, flags=re.DOTALL)
     rules = re.findall(r"^\s*(\.devkit-r\d+ \{[^}]*\}|\.devkit-title \{[^}]*\})", dark, re.MULTILINE)
     ground = f".devkit-ground {{ fill: {night[1]} }}" if night else ""

@@ -62,7 +62,7 @@ def heading(report: dict[str, Any], row: Row) -> str:
     product = report["ceiling"].get("product_gflops", ceiling)
     bound = f" · ceiling {significant(ceiling)} GFLOP/s (this run)" if ceiling else ""
     if ceiling and product and product != ceiling:
-        isas = sorted({each["isa"] for each in report["results"] if each.get("isa")})
+        isas = sorted({result["isa"] for result in report["results"] if result.get("isa")})
         by = f"{', '.join(isas)}; " if isas else ""
         bound = f" · ceiling {significant(ceiling)} GFLOP/s ({by}product {significant(product)})"
     return ", ".join(parts) + bound
@@ -111,7 +111,7 @@ def _figures(row: Row, rows: list[Row]) -> list[str | Cell]:
     if row["median_ms"] is None:
         return [row["impl"], Cell(row["status"], "failed"), "", "", "", "", Cell(error, "failed"), "", ""]
     ratio = over_paddle(row, rows)
-    best = min(each["median_ms"] for each in rows if each["median_ms"] is not None and _case(each) == _case(row))
+    best = min(other["median_ms"] for other in rows if other["median_ms"] is not None and _case(other) == _case(row))
     tone: Tone = "done" if row["median_ms"] == best else ""
     verdict = row.get("verdict") or ""
     return [
@@ -134,9 +134,9 @@ def _case(row: Row) -> tuple[Any, ...]:
 def over_paddle(row: Row, rows: list[Row]) -> float | None:
     """Return how many times as fast as the best of Paddle's own a row is, or None where Paddle has no time."""
     times = [
-        each["median_ms"]
-        for each in rows
-        if _case(each) == _case(row) and each["impl"] in PADDLES_OWN and each["median_ms"] is not None
+        other["median_ms"]
+        for other in rows
+        if _case(other) == _case(row) and other["impl"] in PADDLES_OWN and other["median_ms"] is not None
     ]
     return float(min(times) / row["median_ms"]) if times else None
 

@@ -87,7 +87,9 @@ def _figures(row: Row, rows: list[Row]) -> list[str | Cell]:
     named = [row["impl"], row["format"], str(row["threads"])]
     if row["median_ms"] is None:
         return [*named, Cell(row["status"], "failed"), "", "", "", "", "", "", Cell(error, "failed")]
-    rivals = [each["median_ms"] for each in rows if each["density"] == row["density"] and each["median_ms"] is not None]
+    rivals = [
+        other["median_ms"] for other in rows if other["density"] == row["density"] and other["median_ms"] is not None
+    ]
     tone: Tone = "done" if row["median_ms"] == min(rivals) else ""
     return [
         Cell(named[0], tone),

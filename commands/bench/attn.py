@@ -35,7 +35,7 @@ def command(ctx: typer.Context, options: AttentionOptions, env: Env = "", as_jso
 
     app = ctx.obj
     chosen = choose(gpus_present(), options.gpus)[: None if options.gpus else 1]
-    request = attention_request(app.config, options, resolve(app.config, env), tuple(each.index for each in chosen))
+    request = attention_request(app.config, options, resolve(app.config, env), tuple(gpu.index for gpu in chosen))
     refuse_busy(chosen, force=options.force, line="devkit bench attn")
     if not options.watch:
         return _measure(app, request, options.baseline)[0]

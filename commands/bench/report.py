@@ -46,7 +46,7 @@ def command(
     app = ctx.obj
     loaded = [pages.load(app.runs, name) for name in runs or ["last"]]
     if as_json:
-        reports = [each.report for each in loaded]
+        reports = [loaded_run.report for loaded_run in loaded]
         app.console.json(reports[0] if len(reports) == 1 else reports)
         return
     if markdown:
@@ -59,12 +59,12 @@ def command(
         return
     if svg:
         app.console.record()
-    for each in loaded:
-        app.console.answer_parts(("$ ", "dim"), (each.reproduce, "type"))
+    for loaded_run in loaded:
+        app.console.answer_parts(("$ ", "dim"), (loaded_run.reproduce, "type"))
         if plot:
-            _plot(app.console, each)
+            _plot(app.console, loaded_run)
         else:
-            show(app.console, each)
+            show(app.console, loaded_run)
     if svg:
         app.console.save_svg(svg, title=loaded[0].reproduce)
         app.console.done(f"drawn in {svg}")

@@ -12,8 +12,8 @@ def _profiles(incomplete: str) -> list[tuple[str, str]]:
     from devkit.builds.projects import projects
     from devkit.config import Config
 
-    found = {name: each.purpose for name, each in profiles(Config.load()).items()}
-    found |= {name: each.purpose for name, each in projects().items()}
+    found = {name: profile.purpose for name, profile in profiles(Config.load()).items()}
+    found |= {name: project.purpose for name, project in projects().items()}
     return [(name, purpose) for name, purpose in found.items() if name.startswith(incomplete)]
 
 

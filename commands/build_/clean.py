@@ -45,12 +45,12 @@ def command(
     app = ctx.obj
     build = find(Path(checkout)) / build_dir
     with app.console.progress("looking what takes room"):
-        plan = make_plan(kinds or [each.name for each in KINDS], build)
+        plan = make_plan(kinds or [kind.name for kind in KINDS], build)
     if not kinds:
         if as_json:
             app.console.json({"bytes": plan.sizes})
         columns = [Column("kind", "left"), Column("size"), Column("what it is", "left")]
-        app.console.table(columns, [(each.name, size(plan.sizes[each.name]), each.purpose) for each in KINDS])
+        app.console.table(columns, [(kind.name, size(plan.sizes[kind.name]), kind.purpose) for kind in KINDS])
         return
     if dry_run:
         app.console.plan(plan.lines)

@@ -95,13 +95,13 @@ def command(
             "near": {"known": close.known, "ahead": close.ahead, "behind": close.behind, "drifted": close.drifted},
             "passed_over": [
                 {
-                    "from": each.origin,
-                    "path": str(each.path),
-                    "version": each.version,
-                    "commit": each.commit,
+                    "from": candidate.origin,
+                    "path": str(candidate.path),
+                    "version": candidate.version,
+                    "commit": candidate.commit,
                     "why": why,
                 }
-                for each, why in settled.passed
+                for candidate, why in settled.passed
             ],
             "files": {"tree": ours, "wheel": len(links) - ours, "made": len(change.make), "dropped": len(change.drop)},
             "check": proof,
@@ -128,8 +128,8 @@ def show_wheel(console: Console, settled: Settled) -> None:
     from devkit.builds.wheel_choice import distance
 
     console.note(f"  the wheel, from {settled.origin}: {distance(settled.near)}", "dim")
-    for each, why in settled.passed[:PASSED_SHOWN]:
-        console.note(f"  passed over {each.name}: {why}", "dim")
+    for candidate, why in settled.passed[:PASSED_SHOWN]:
+        console.note(f"  passed over {candidate.name}: {why}", "dim")
     if len(settled.passed) > PASSED_SHOWN:
         console.note(f"  and {len(settled.passed) - PASSED_SHOWN} more (--json names all)", "dim")
 

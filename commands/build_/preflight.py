@@ -70,15 +70,15 @@ def command(
     failed: list[DevkitError] = []
     plan = fixes(facts, find_uv_bin())
     if dry_run:
-        app.console.plan([shlex.join(each.argv) for each in plan])
+        app.console.plan([shlex.join(repair.argv) for repair in plan])
         left = left_after(judge(facts), plan if fix else [])
         return ExitStatus.VERDICT if left else ExitStatus.DONE
     if fix:
-        for each in plan:
-            with app.console.progress(f"fixing {each.name}"):
+        for repair in plan:
+            with app.console.progress(f"fixing {repair.name}"):
                 try:
-                    apply(app, each)
-                    done.append(shlex.join(each.argv))
+                    apply(app, repair)
+                    done.append(shlex.join(repair.argv))
                 except DevkitError as error:
                     failed.append(error)
         with app.console.progress("looking again"):
@@ -101,9 +101,9 @@ def say(console: Console, findings: Sequence[Finding], *, as_json: bool, fixed: 
 
     tallied = tally(findings)
     if as_json:
-        console.json({"checks": [asdict(each) for each in findings], "fixed": list(fixed), "summary": tallied})
+        console.json({"checks": [asdict(finding) for finding in findings], "fixed": list(fixed), "summary": tallied})
     else:
-        column = max(len(each.name) for each in findings) + 6
+        column = max(len(finding.name) for finding in findings) + 6
         for finding in findings:
             show(console, finding, column)
         console.answer(f"  {tallied['fine']} fine, {tallied['warning']} to look at, {tallied['broken']} broken", "dim")

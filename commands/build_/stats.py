@@ -88,7 +88,7 @@ def command(
                 "work_s": summary.work_s,
                 "edges": summary.edges,
                 "slowest": [asdict(cost) for cost in summary.costs[:top]],
-                "folders": [asdict(each) for each in stats.by_folder(summary.costs)[:top]],
+                "folders": [asdict(cost) for cost in stats.by_folder(summary.costs)[:top]],
                 "headers": [{"header": name, "edges": count, "time_s": time_s} for name, count, time_s in headers],
                 "ccache": spared.as_dict() if spared else None,
                 "memory": took.as_dict() if took else None,
@@ -139,9 +139,9 @@ def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
         return
     columns = [Column("", "left"), *(Column(entry.id) for entry in entries)]
     whole = [
-        ("s from begin to end", *(significant(each.wall_s) for each in (before, after))),
-        ("s of work", *(significant(each.work_s) for each in (before, after))),
-        ("edges", *(str(each.edges) for each in (before, after))),
+        ("s from begin to end", *(significant(summary.wall_s) for summary in (before, after))),
+        ("s of work", *(significant(summary.work_s) for summary in (before, after))),
+        ("edges", *(str(summary.edges) for summary in (before, after))),
         *[(name, *(spared_cell(spared, field) for spared, _ in used)) for name, field in SPARED],
         *[(name, *(took_cell(took, field) for _, took in used)) for name, field in TOOK],
     ]

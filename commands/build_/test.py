@@ -129,8 +129,8 @@ def command(
     show_tests(app.console, verdicts)
     if report:
         show_coverage(app.console, report)
-    for each in (failed or unknown)[:1]:
-        app.console.next(f"less {each.log}   shows all that it said")
+    for test in (failed or unknown)[:1]:
+        app.console.next(f"less {test.log}   shows all that it said")
     return status
 
 
@@ -213,12 +213,12 @@ def show_unmeasured(console: Console, report: CoverageReport) -> None:
     """Print of which changed files nothing is known, by the reason."""
     from devkit.builds.gcov import WITHOUT
 
-    for why in dict.fromkeys(each.why for each in report.unmeasured):
-        paths = [each.path for each in report.unmeasured if each.why == why]
+    for why in dict.fromkeys(file.why for file in report.unmeasured):
+        paths = [file.path for file in report.unmeasured if file.why == why]
         more = f" and {len(paths) - CAUSES_SHOWN} more" if len(paths) > CAUSES_SHOWN else ""
         console.answer_parts(("! ", "look"), (f"not measured: {', '.join(paths[:CAUSES_SHOWN])}{more}", ""))
         console.answer(f"  {why}", "dim")
-    if any(each.why == WITHOUT for each in report.unmeasured):
+    if any(file.why == WITHOUT for file in report.unmeasured):
         console.next("devkit build --profile coverage   builds what counts compiled lines")
 
 

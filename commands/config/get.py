@@ -14,7 +14,7 @@ from devkit.config import SETTINGS
 
 
 def _keys(incomplete: str) -> list[tuple[str, str]]:
-    return [(key, each.purpose) for key, each in SETTINGS.items() if key.startswith(incomplete)]
+    return [(key, setting.purpose) for key, setting in SETTINGS.items() if key.startswith(incomplete)]
 
 
 Key = Annotated[str, typer.Argument(metavar="KEY", autocompletion=_keys, help="A setting's name.")]

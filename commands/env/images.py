@@ -37,8 +37,8 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
         Column("made", "left", 5),
     ]
     rows = [
-        (Cell(each["image"], "type"), each["id"], size(each["bytes"]), local_time(each["created"]), each["made"])
-        for each in found
+        (Cell(image["image"], "type"), image["id"], size(image["bytes"]), local_time(image["created"]), image["made"])
+        for image in found
     ]
     app.console.table(columns, rows)
     app.console.next("devkit env create NAME --docker --image IMAGE")

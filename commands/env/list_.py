@@ -26,15 +26,15 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
     app: App = ctx.obj
     found: list[dict[str, Any]] = [
         {
-            "name": each.name,
-            "kind": "adopted" if each.record and each.record.adopted else "venv",
-            "python": each.python,
-            "paddle": ", ".join(each.paddles) or "none",
-            "made": local_time(each.record.created)[:10] if each.record else "",
-            "state": each.state,
-            "folder": str(each.folder),
+            "name": environment.name,
+            "kind": "adopted" if environment.record and environment.record.adopted else "venv",
+            "python": environment.python,
+            "paddle": ", ".join(environment.paddles) or "none",
+            "made": local_time(environment.record.created)[:10] if environment.record else "",
+            "state": environment.state,
+            "folder": str(environment.folder),
         }
-        for each in survey(Path.cwd())
+        for environment in survey(Path.cwd())
     ]
     found += _containers(app)
     if as_json:
@@ -54,14 +54,14 @@ def command(ctx: typer.Context, *, as_json: Json = False) -> None:
     ]
     rows = [
         (
-            Cell(each["name"], "type"),
-            each["kind"],
-            each["python"],
-            each["paddle"].rpartition("/")[2],
-            each["made"],
-            Cell(each["state"], TONES.get(each["state"], "failed")),
+            Cell(row["name"], "type"),
+            row["kind"],
+            row["python"],
+            row["paddle"].rpartition("/")[2],
+            row["made"],
+            Cell(row["state"], TONES.get(row["state"], "failed")),
         )
-        for each in found
+        for row in found
     ]
     app.console.table(columns, rows)
 
@@ -82,13 +82,13 @@ def _containers(app: App) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "name": each.name,
+            "name": container.name,
             "kind": "container",
             "python": "",
-            "paddle": each.image,
-            "made": local_time(each.created)[:10],
-            "state": each.state,
-            "folder": each.project,
+            "paddle": container.image,
+            "made": local_time(container.created)[:10],
+            "state": container.state,
+            "folder": container.project,
         }
-        for each in found
+        for container in found
     ]

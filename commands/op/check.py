@@ -56,8 +56,8 @@ def command(
         wrong = [finding for finding in report.findings if finding.check == name]
         if not wrong:
             app.console.answer_parts(("✓ ", "done"), (name, ""))
-        for each in wrong:
-            app.console.answer_parts(("✗ ", "failed"), (f"{name}: {each.message}", ""))
+        for finding in wrong:
+            app.console.answer_parts(("✗ ", "failed"), (f"{name}: {finding.message}", ""))
     for name in report.without:
         app.console.answer_parts(("! ", "look"), (f"{name}: not checked, there is no reference", ""))
     if report.time_ms is not None:

@@ -43,13 +43,13 @@ def command(
         root = find(Path(checkout))
         plan = trees.plan(root, name)
         if dry_run:
-            app.console.plan([f"{each.verb} {each.path}" for each in plan])
+            app.console.plan([f"{edit.verb} {edit.path}" for edit in plan])
             return
         trees.execute(plan)
         if as_json:
-            app.console.json({"files": [str(each.path) for each in plan]})
-        for each in plan:
-            app.console.done(f"{each.path.relative_to(root)}: {each.what}")
+            app.console.json({"files": [str(edit.path) for edit in plan]})
+        for edit in plan:
+            app.console.done(f"{edit.path.relative_to(root)}: {edit.what}")
         app.console.next(f"devkit op show {name}", "devkit build", f"devkit build test test_{name}_op")
         return
     place = Path(folder or name)

@@ -61,7 +61,7 @@ def command(
         raise DevkitError(
             f"there is no operator {name}",
             f"Near are {', '.join(near)}." if near else "",
-            *[f"devkit op show {each}" for each in near[:2]],
+            *[f"devkit op show {similar}" for similar in near[:2]],
         )
     if as_json:
         app.console.json({"name": name, "wheel": told, "tree": asdict(lives) if lives else None})

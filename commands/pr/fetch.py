@@ -84,21 +84,21 @@ def command(
         app.console.json(
             [
                 {
-                    "number": each.arrival.request.number,
-                    "branch": each.arrival.branch,
-                    "commit": each.arrival.oid,
-                    "relation": each.arrival.relation,
-                    "ahead": each.summary.ahead,
-                    "behind": each.summary.behind,
-                    "files": each.summary.files,
-                    "kept": each.kept,
-                    "folder": str(each.folder) if each.folder else None,
+                    "number": fetched.arrival.request.number,
+                    "branch": fetched.arrival.branch,
+                    "commit": fetched.arrival.oid,
+                    "relation": fetched.arrival.relation,
+                    "ahead": fetched.summary.ahead,
+                    "behind": fetched.summary.behind,
+                    "files": fetched.summary.files,
+                    "kept": fetched.kept,
+                    "folder": str(fetched.folder) if fetched.folder else None,
                 }
-                for each in done
+                for fetched in done
             ]
         )
-    for each in done:
-        arrival = each.arrival
+    for fetched in done:
+        arrival = fetched.arrival
         name = arrival.oid[:10] if detach else arrival.branch
         news = {
             "same": "was up to date, ",
@@ -106,16 +106,16 @@ def command(
             "forward": "updated, ",
             "rewritten": "rewritten by its author, ",
         }
-        app.console.done(f"{name}  {news.get(arrival.relation, '')}{each.summary}   {took}")
-        for note in each.range_diff:
+        app.console.done(f"{name}  {news.get(arrival.relation, '')}{fetched.summary}   {took}")
+        for note in fetched.range_diff:
             app.console.note(f"    {note}", "dim")
-        if each.kept:
-            app.console.note(f"  the old tip is kept as {each.kept}")
-        if each.folder:
-            app.console.note(f"  in {each.folder}, your checkout untouched")
-            settings = " ".join(f"{name}={value}" for name, value in ccache_settings(each.folder).items())
+        if fetched.kept:
+            app.console.note(f"  the old tip is kept as {fetched.kept}")
+        if fetched.folder:
+            app.console.note(f"  in {fetched.folder}, your checkout untouched")
+            settings = " ".join(f"{name}={value}" for name, value in ccache_settings(fetched.folder).items())
             app.console.note(f"  {settings}   lets ccache find there what was compiled here", "dim")
-        for note in each.notes:
+        for note in fetched.notes:
             app.console.look(note)
     number = done[0].arrival.request.number
     own = done[0].folder

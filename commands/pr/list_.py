@@ -38,7 +38,7 @@ def command(
     with open_session(ctx.obj, changes=False) as session:
         found = rows(session, session.state(), api=not local)
     if as_json:
-        console.json([_plain(each) for each in found])
+        console.json([_plain(row) for row in found])
         return
     if not found:
         console.note("no pull requests here")

@@ -49,7 +49,7 @@ def command(ctx: typer.Context, which: Which = "", as_json: Json = False) -> Non
             (f"  {commit.oid[:10]} ", "dim"), (commit.subject, ""), (f"   {commit.author}, {ago(commit.time)}", "dim")
         )
     console.answer()
-    width = max((len(each.path) for each in found.files[:FILES_SHOWN]), default=0)
+    width = max((len(file.path) for file in found.files[:FILES_SHOWN]), default=0)
     for file in found.files[:FILES_SHOWN]:
         size = "binary" if file.added is None else f"+{file.added} −{file.removed}"
         console.answer(f"  {file.path.ljust(width)}  {size}")

@@ -210,7 +210,7 @@ def show(console: Console, result: Result) -> None:
     told = ", ".join(f"{number} {word}" for word, number in found.items())
     over = f", over {result.over['wheel']} {result.over['version']}" if result.over and "wheel" in result.over else ""
     console.answer(f"  {result.head[:10]} against {result.base[:10]}{over}{': ' if told else ''}{told}", "dim")
-    tests = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+    tests = sorted(result.verdict.tests, key=lambda judged: ORDER.index(judged.verdict))
     if tests:
         console.answer()
         columns = [
@@ -222,9 +222,9 @@ def show(console: Console, result: Result) -> None:
         ]
         names = Counter(test.test for test in tests)
 
-        def label(each: Judged) -> str:
-            file = each.file.rpartition("/")[2]
-            return each.test if each.test and names[each.test] == 1 else f"{file} {each.test}".strip()
+        def label(judged: Judged) -> str:
+            file = judged.file.rpartition("/")[2]
+            return judged.test if judged.test and names[judged.test] == 1 else f"{file} {judged.test}".strip()
 
         rows = [
             (

@@ -28,10 +28,10 @@ def command(
         max_mib=app.config.get("runs.max-mib") if max_mib is None else max_mib,
     )
     if dry_run:
-        app.console.plan([f"rm -r -- {each.folder}" for each in store.excess()])
+        app.console.plan([f"rm -r -- {run.folder}" for run in store.excess()])
         return
     removed = store.prune()
-    freed = sum(each.size for each in removed)
+    freed = sum(run.size for run in removed)
     if as_json:
-        app.console.json({"removed": [each.id for each in removed], "bytes": freed})
+        app.console.json({"removed": [run.id for run in removed], "bytes": freed})
     app.console.done(f"removed {counted(len(removed), 'run')}, {size(freed)}")

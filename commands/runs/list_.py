@@ -39,7 +39,7 @@ def command(
         islice((entry for entry in ctx.obj.runs.entries() if str(entry.record["command"]).startswith(about)), number)
     )
     if as_json:
-        console.json([{**each.record, "state": each.state, "folder": str(each.folder)} for each in chosen])
+        console.json([{**entry.record, "state": entry.state, "folder": str(entry.folder)} for entry in chosen])
         return
     if not chosen:
         console.note("no runs yet")
@@ -59,31 +59,31 @@ def command(
         columns,
         [
             (
-                Cell(each.id, "type"),
-                local_time(str(each.record["started"])),
-                str(each.record["command"]),
+                Cell(entry.id, "type"),
+                local_time(str(entry.record["started"])),
+                str(entry.record["command"]),
                 words,
-                Cell(each.state, TONES.get(each.state, "look")),
-                duration(each.record["seconds"]) if "seconds" in each.record else "",
-                size(each.size),
-                ", ".join(each.record.get("holds", ())),
+                Cell(entry.state, TONES.get(entry.state, "look")),
+                duration(entry.record["seconds"]) if "seconds" in entry.record else "",
+                size(entry.size),
+                ", ".join(entry.record.get("holds", ())),
             )
-            for each, words in zip(chosen, apart(chosen), strict=True)
+            for entry, words in zip(chosen, apart(chosen), strict=True)
         ],
     )
 
 
 def apart(entries: Sequence[RecordedRun]) -> list[str]:
     """Return of each run's flags those that tell it from the other runs of its command, shortened."""
-    flags = [_flags(each) for each in entries]
+    flags = [_flags(entry) for entry in entries]
     told = []
     for entry, own in zip(entries, flags, strict=True):
         others = [
-            each
-            for each, other in zip(flags, entries, strict=True)
+            given
+            for given, other in zip(flags, entries, strict=True)
             if other.record["command"] == entry.record["command"]
         ]
-        words = " ".join(flag for flag in own if len(others) == 1 or not all(flag in each for each in others))
+        words = " ".join(flag for flag in own if len(others) == 1 or not all(flag in given for given in others))
         told.append(words if len(words) <= WORDS else words[: WORDS - 1] + "…")
     return told
 

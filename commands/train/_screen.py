@@ -116,8 +116,8 @@ class Screen:
             show(event)
 
     def _plan(self, event: Event) -> None:
-        for each in event["damaged"]:
-            self.console.look(each)
+        for text in event["damaged"]:
+            self.console.look(text)
         if event["resume"]:
             self.console.note(f"  going on from step {event['resume_step']}", "dim")
         self._wait(f"starting {counted(self.request.nproc, 'rank')}")
@@ -256,7 +256,7 @@ def show_comparison(
     """Show the options that differ, both curves, thinned out, and the step where they part."""
     names = [side.name for side in sides]
     if options:
-        rows = [(flag_of(name), *(_option(each) for each in both)) for name, both in options.items()]
+        rows = [(flag_of(name), *(_option(value) for value in both)) for name, both in options.items()]
         console.table([Column("given", "left"), Column(names[0]), Column(names[1])], rows)
         console.answer()
     steps = comparison.steps
@@ -281,10 +281,10 @@ def show_comparison(
     largest = "a loss is not finite" if comparison.largest is None else f"{comparison.largest:.1e}"
     told = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
     cut = [side for side in sides if side.cut_short]
-    for each in cut:
-        wanted = f" of {each.wanted}" if each.wanted else ""
-        how = each.state if each.state not in {"", "done"} else "cut short"
-        console.look(f"{each.name} is {how}: it has {max(each.curve)}{wanted} steps")
+    for side in cut:
+        wanted = f" of {side.wanted}" if side.wanted else ""
+        how = side.state if side.state not in {"", "done"} else "cut short"
+        console.look(f"{side.name} is {how}: it has {max(side.curve)}{wanted} steps")
     if comparison.parted is not None:
         console.look(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")
     elif cut:

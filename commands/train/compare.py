@@ -38,7 +38,7 @@ def command(
     sides = [side(app.runs, name) for name in (left, right)]
     comparison = compare(sides[0].curve, sides[1].curve, tolerance)
     options = differing(sides[0].options, sides[1].options)
-    cut = [each for each in sides if each.cut_short]
+    cut = [run for run in sides if run.cut_short]
 
     def plain(loss: float) -> float | None:
         return loss if math.isfinite(loss) else None
@@ -46,7 +46,7 @@ def command(
     if as_json:
         app.console.json(
             {
-                "runs": [each.name for each in sides],
+                "runs": [run.name for run in sides],
                 "steps": [
                     {"step": step, "left": plain(comparison.left[step]), "right": plain(comparison.right[step])}
                     for step in comparison.steps
@@ -55,8 +55,8 @@ def command(
                 "largest_difference": comparison.largest,
                 "parted_at": comparison.parted,
                 "options": {name: {"left": one, "right": other} for name, (one, other) in options.items()},
-                "cost": [each.cost.as_json() for each in sides],
-                "cut_short": [each.name for each in cut],
+                "cost": [run.cost.as_json() for run in sides],
+                "cut_short": [run.name for run in cut],
                 "same": comparison.parted is None and not cut,
                 **({"trace": traced.as_json()} if traced else {}),
             }

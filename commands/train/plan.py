@@ -49,7 +49,7 @@ def command(
     peak = sum(planned["memory"].values()) * 2**20
     fits = budget is None or peak <= budget
     change = None if fits or budget is None else smallest_change(wanted.options, budget)
-    candidates = sorted(layouts(wanted.options), key=lambda each: each.peak) if sweep else []
+    candidates = sorted(layouts(wanted.options), key=lambda stage: stage.peak) if sweep else []
     if as_json:
         if budget:
             planned |= {"gpu_memory_mib": budget / 2**20, "fits": fits}

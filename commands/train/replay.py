@@ -48,10 +48,11 @@ def command(
         return int(status)
     bad = result.outcome
     app.console.look(f"step {told['step']} is bad again: {bad['tensor']} is not finite on rank {bad['bad_rank']}")
-    for each in sorted(result.located, key=lambda event: int(event["rank"])):
-        how = "of finite input" if each["input_finite"] else "of input that is not finite already"
+    for location in sorted(result.located, key=lambda event: int(event["rank"])):
+        how = "of finite input" if location["input_finite"] else "of input that is not finite already"
         app.console.answer(
-            f"  rank {each['rank']}: {each['layer']} is the first layer: {each['what']} in its output, {how}"
+            f"  rank {location['rank']}: {location['layer']} is the first layer: "
+            f"{location['what']} in its output, {how}"
         )
     if not result.located:
         app.console.answer("  The outputs of all layers are finite: the backward pass makes it, or the loss itself.")

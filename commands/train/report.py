@@ -42,10 +42,10 @@ def command(
     if csv:
         files.append((Path(csv), table(chosen).encode()))
     if tensorboard:
-        files += [(Path(tensorboard, each.run, "events.out.tfevents.devkit"), events_of(each)) for each in chosen]
+        files += [(Path(tensorboard, run.run, "events.out.tfevents.devkit"), events_of(run)) for run in chosen]
     write(files, force=force)
     if as_json:
-        app.console.json({"runs": [each.run for each in chosen], "files": [str(path) for path, _ in files]})
+        app.console.json({"runs": [run.run for run in chosen], "files": [str(path) for path, _ in files]})
         return
     for path, data in files:
         app.console.done(f"{path}, {len(data) / 1024:.0f} KiB")

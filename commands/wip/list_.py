@@ -22,13 +22,13 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
         console.json(
             [
                 {
-                    "wip": each.number,
-                    "message": each.message,
-                    "branch": each.branch,
-                    "time": each.time,
-                    "files": [item.path for item in each.items],
+                    "wip": entry.number,
+                    "message": entry.message,
+                    "branch": entry.branch,
+                    "time": entry.time,
+                    "files": [item.path for item in entry.items],
                 }
-                for each in found
+                for entry in found
             ]
         )
         return
@@ -48,13 +48,13 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
         columns,
         [
             (
-                Cell(str(each.number), "type"),
-                ago(each.time),
-                each.branch or each.base[:10],
-                str(each),
-                each.message,
-                ", ".join(item.path for item in each.items[:3]),
+                Cell(str(entry.number), "type"),
+                ago(entry.time),
+                entry.branch or entry.base[:10],
+                str(entry),
+                entry.message,
+                ", ".join(item.path for item in entry.items[:3]),
             )
-            for each in found
+            for entry in found
         ],
     )

@@ -367,7 +367,7 @@ class _Session:
             ]
         paddle = self.devices["paddle"]
         versions = {name: text for device in self.devices.values() for name, text in device["versions"].items() if text}
-        names = [each["name"] for each in paddle["gpus"]]
+        names = [gpu["name"] for gpu in paddle["gpus"]]
         device = {"kind": paddle["device"], "name": names[0] if names else processor(), "threads": paddle["threads"]}
         return AttentionReport(device, versions, samples, tuple(results))
 
@@ -416,7 +416,7 @@ class _Session:
                 event = worker.ask(ask, "timed")
                 flops[name] = event["flops"]
                 self.run.event({**event, "round": number})
-                return [float(each) for each in event["time_ms"]]
+                return [float(time_ms) for time_ms in event["time_ms"]]
 
             return once
 

@@ -60,4 +60,4 @@ def calibrate(app: App, environment: Environment, run: Run, *, pairs: int, round
 
 def _timer(worker: Worker) -> Callable[[], list[float]]:
     ask: dict[str, Any] = {"do": "time", "impl": IMPL, "case": CASE, "min_ms": ROUND_MS}
-    return lambda: [float(each) for each in worker.ask(ask, "timed")["time_ms"]]
+    return lambda: [float(time_ms) for time_ms in worker.ask(ask, "timed")["time_ms"]]

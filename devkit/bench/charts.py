@@ -238,7 +238,7 @@ class _Frame:
 def _share(value: float, ends: tuple[float, float], *, log: bool) -> float:
     low, high = ends
     if log and low > 0:
-        value, low, high = (math.log(max(each, low)) for each in (value, low, high))
+        value, low, high = (math.log(max(number, low)) for number in (value, low, high))
     return (value - low) / (high - low) if high > low else 0.5
 
 

@@ -55,9 +55,9 @@ def flag_of(of: Field[Any]) -> Flag:
 def differing(configuration: Any) -> dict[str, Any]:
     """Return the fields of a configuration that are not as by default."""
     return {
-        each.name: getattr(configuration, each.name)
-        for each in fields(configuration)
-        if getattr(configuration, each.name) != each.default
+        setting.name: getattr(configuration, setting.name)
+        for setting in fields(configuration)
+        if getattr(configuration, setting.name) != setting.default
     }
 
 

@@ -112,18 +112,20 @@ def _rows_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def html(loaded: list[Loaded]) -> str:
     """Return one page that needs nothing beside it: charts, tables, the machine, and the lines that make it again."""
-    title = f"devkit bench: {', '.join(each.name for each in loaded)}"
+    title = f"devkit bench: {', '.join(loaded_run.name for loaded_run in loaded)}"
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(title)}</title><style>{PAGE_STYLE}</style></head><body><main>",
     ]
-    for each in loaded:
-        parts.append(f"<section><h1>{escape(each.command)} <small>{escape(each.name)}</small></h1>")
-        parts.append(f"<pre><code>{escape(each.reproduce)}</code></pre>")
-        parts.append("<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in facts(each)) + "</dl>")
-        parts += [f"<figure>{svg(chart)}</figure>" for chart in charts(each.report)]
-        parts.append(_html_table(each.report["results"]))
+    for loaded_run in loaded:
+        parts.append(f"<section><h1>{escape(loaded_run.command)} <small>{escape(loaded_run.name)}</small></h1>")
+        parts.append(f"<pre><code>{escape(loaded_run.reproduce)}</code></pre>")
+        parts.append(
+            "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in facts(loaded_run)) + "</dl>"
+        )
+        parts += [f"<figure>{svg(chart)}</figure>" for chart in charts(loaded_run.report)]
+        parts.append(_html_table(loaded_run.report["results"]))
         parts.append("</section>")
     return "".join([*parts, "</main></body></html>\n"])
 
@@ -163,7 +165,7 @@ def facts(loaded: Loaded) -> list[tuple[str, str]]:
     for name, value in (loaded.report.get("ceiling") or {}).items():
         values = value if isinstance(value, list) else [value]
         shown = ", ".join(
-            significant(each) if isinstance(each, float) else str(each) for each in values if each is not None
+            significant(item) if isinstance(item, float) else str(item) for item in values if item is not None
         )
         found.append((f"ceiling: {name}", shown))
     if loaded.report.get("busy") is not None:
@@ -189,8 +191,8 @@ def _html_table(rows: list[dict[str, Any]]) -> str:
 def markdown(loaded: list[Loaded]) -> str:
     """Return what one pastes into a pull request: the table of what was measured, and the machine under a fold."""
     parts = []
-    for each in loaded:
-        rows = each.report["results"]
+    for loaded_run in loaded:
+        rows = loaded_run.report["results"]
         names = [name for (name,) in summary(rows) if name != "reason"]
         constant = {
             name: rows[0].get(name)
@@ -198,7 +200,7 @@ def markdown(loaded: list[Loaded]) -> str:
             if len({str(row.get(name)) for row in rows}) == 1 and len(rows) > 1
         }
         shown = [name for name in names if name not in constant]
-        parts.append(f"### {_plain(each.command)} {_plain(each.name)}\n")
+        parts.append(f"### {_plain(loaded_run.command)} {_plain(loaded_run.name)}\n")
         if constant:
             parts.append(", ".join(f"{_plain(name)} {_plain(cell(value))}" for name, value in constant.items()) + "\n")
         if shown:
@@ -208,9 +210,9 @@ def markdown(loaded: list[Loaded]) -> str:
                 "| " + " | ".join(_plain(cell(row.get(name))) for name in shown) + " |" for row in rows[:LONGEST_TABLE]
             ]
         parts.append("\n<details><summary>machine, and how to make it again</summary>\n")
-        parts += [f"- {_plain(name)}: {_plain(text)}" for name, text in facts(each)]
+        parts += [f"- {_plain(name)}: {_plain(text)}" for name, text in facts(loaded_run)]
         fence = "`" * 3
-        parts.append(f"\n{fence}\n{each.reproduce.replace(fence, '')}\n{fence}\n</details>\n")
+        parts.append(f"\n{fence}\n{loaded_run.reproduce.replace(fence, '')}\n{fence}\n</details>\n")
     return "\n".join(parts)
 
 

@@ -175,7 +175,7 @@ def _functions(app: App, request: ScriptRequest, run: Run, progress: Progress, w
             def once() -> list[float]:
                 event = worker.ask({"do": "time", "function": name, "min_ms": ROUND_MS}, "timed")
                 run.event(event)
-                return [float(each) for each in event["time_ms"]]
+                return [float(time_ms) for time_ms in event["time_ms"]]
 
             return once
 

@@ -146,7 +146,7 @@ class SparseRequest:
         """Return the request as a run record keeps it."""
         return {
             "environment": self.environment.name,
-            "peers": {library: each.name for library, each in self.peers.items()},
+            "peers": {library: peer.name for library, peer in self.peers.items()},
             "cases": [asdict(case) for case in self.cases],
             "formats": list(self.formats),
             "threads": list(self.threads),
@@ -451,7 +451,7 @@ class _Session:
         def once() -> list[float]:
             event = subject.worker.ask(ask, "timed")
             self.run.event(event)
-            return [float(each) for each in event["time_ms"]]
+            return [float(time_ms) for time_ms in event["time_ms"]]
 
         return once
 

@@ -61,7 +61,7 @@ class TrainingRequest:
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
         return {
-            "environments": {library: each.name for library, each in self.environments.items()},
+            "environments": {library: environment.name for library, environment in self.environments.items()},
             "options": asdict(self.options),
             "stages": list(self.stages),
             "rounds": self.rounds,
@@ -203,7 +203,7 @@ def _measure_stage(
 
 def result(stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | None = None) -> StageResult:
     """Return what a stage's rounds say; the ratio is taken round by round, where both saw the same machine."""
-    told = {library: each for library, each in (rounds or {}).items() if each and "loss" in each[0]}
+    told = {library: events for library, events in (rounds or {}).items() if events and "loss" in events[0]}
     apart = [
         max(event["loss"] for event in at_once) - min(event["loss"] for event in at_once)
         for at_once in zip(*told.values(), strict=True)
@@ -212,8 +212,8 @@ def result(stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | Non
     ratios = [ours / peer for ours, peer in zip(rates[OURS], rates[peers[0]], strict=True)] if peers else []
     return StageResult(
         stage,
-        {library: summarize(each) for library, each in rates.items()},
+        {library: summarize(speeds) for library, speeds in rates.items()},
         summarize(ratios) if ratios else None,
-        {library: max(event["peak_mib"] for event in each) for library, each in told.items()},
+        {library: max(event["peak_mib"] for event in events) for library, events in told.items()},
         max(apart) if len(told) > 1 else None,
     )

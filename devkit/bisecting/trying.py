@@ -192,13 +192,13 @@ class Bisection:
         )
         own = sides.own_modules(side.folder, [path])
         wrong = [
-            (name, each)
-            for name, each in told.outcomes.items()
-            if each.state in running.WRONG and not could_not_run(each, own)
+            (name, outcome)
+            for name, outcome in told.outcomes.items()
+            if outcome.state in running.WRONG and not could_not_run(outcome, own)
         ]
         if wrong:
-            name, each = wrong[0]
-            return Bisected(commit, "bad", f"{name}: {each.reason}".strip(": "))
+            name, outcome = wrong[0]
+            return Bisected(commit, "bad", f"{name}: {outcome.reason}".strip(": "))
         if not any(outcome.state == "passed" for outcome in told.outcomes.values()):
             return Bisected(commit, "skip", "no test ran")
         return Bisected(commit, "good")

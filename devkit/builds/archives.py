@@ -141,23 +141,23 @@ def archives(root: Path, build: Path, options: Mapping[str, str]) -> list[Archiv
         options: what CMake is given.
     """
     found: dict[tuple[str, str], Archive] = {}
-    for each in downloads(root, build, options, facts=processor(), environ=os.environ):
-        key = each.url, each.place
-        expected = ((each.md5,) if each.md5 else ()) + (found[key].expected if key in found else ())
-        place = Path(each.place)
-        here = place if each.place and expected and place.is_file() else None
+    for download in downloads(root, build, options, facts=processor(), environ=os.environ):
+        key = download.url, download.place
+        expected = ((download.md5,) if download.md5 else ()) + (found[key].expected if key in found else ())
+        place = Path(download.place)
+        here = place if download.place and expected and place.is_file() else None
         found[key] = Archive(
-            name=each.url.rpartition("/")[2] or "index",
-            url=each.url,
+            name=download.url.rpartition("/")[2] or "index",
+            url=download.url,
             expected=tuple(dict.fromkeys(expected)),
-            place=each.place if place.is_absolute() else "",
+            place=download.place if place.is_absolute() else "",
             here=here,
             md5=digest_of(here) if here else "",
-            always=each.certain or (key in found and found[key].always),
-            by=each.by,
-            fetched=bool(each.stamp) and Path(each.stamp).is_file(),
+            always=download.certain or (key in found and found[key].always),
+            by=download.by,
+            fetched=bool(download.stamp) and Path(download.stamp).is_file(),
         )
-    return sorted(found.values(), key=lambda each: each.name)
+    return sorted(found.values(), key=lambda archive: archive.name)
 
 
 def put(archive: Archive) -> None:

@@ -67,10 +67,10 @@ def base(app: App, root: Path, asked: str = "") -> Base:
             found.append(Base(done.text.strip(), name))
     if not found:
         return Base(git(app.runner, root, "rev-parse", "HEAD").text.strip(), "HEAD")
-    away = {each.commit: 0 for each in found}
+    away = {candidate.commit: 0 for candidate in found}
     for commit in away:
         away[commit] = int(git(app.runner, root, "rev-list", "--count", f"{commit}..HEAD").text)
-    return min(found, key=lambda each: away[each.commit])
+    return min(found, key=lambda candidate: away[candidate.commit])
 
 
 def number(subject: str) -> str:
@@ -133,15 +133,15 @@ def parse(data: bytes) -> dict[str, frozenset[int]]:
         elif match := HUNK.match(line[:100].decode("ascii", "replace")):
             begin, count = int(match[1]), int(match[2] or 1)
             found[-1].update(range(begin, begin + count))
-    return {name: frozenset(each) for name, each in zip(names, found, strict=True)}
+    return {name: frozenset(numbers) for name, numbers in zip(names, found, strict=True)}
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
     """Return numbers as ranges, first and last."""
     found: list[tuple[int, int]] = []
-    for each in sorted(numbers):
-        if found and found[-1][1] == each - 1:
-            found[-1] = found[-1][0], each
+    for line in sorted(numbers):
+        if found and found[-1][1] == line - 1:
+            found[-1] = found[-1][0], line
         else:
-            found.append((each, each))
+            found.append((line, line))
     return found

@@ -143,7 +143,7 @@ def submodules(runner: Runner, root: Path) -> list[Submodule]:
         mode, commit, _, path = re.split(r"[ \t]", entry, maxsplit=3)
         if mode == "160000" and path in urls:
             found.append(Submodule(path, urls[path], commit, checked_out(root / path), path in passed_over))
-    return sorted(found, key=lambda each: each.path)
+    return sorted(found, key=lambda submodule: submodule.path)
 
 
 def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
@@ -155,13 +155,15 @@ def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
         DevkitError: git cannot read the checkout.
     """
 
-    def inside(each: Submodule) -> list[Submodule]:
+    def inside(submodule: Submodule) -> list[Submodule]:
         try:
-            found = submodules(runner, root / each.path)
+            found = submodules(runner, root / submodule.path)
         except DevkitError:  # its owner, or a git folder that is gone: both are told elsewhere
             return []
         return [
-            replace(one, path=f"{each.path}/{one.path}", url=resolved(one.url, each.url), parent=each.path)
+            replace(
+                one, path=f"{submodule.path}/{one.path}", url=resolved(one.url, submodule.url), parent=submodule.path
+            )
             for one in found
         ]
 
@@ -172,7 +174,7 @@ def all_submodules(runner: Runner, root: Path) -> list[Submodule]:
         ]:
             level = [one for several in pool.map(inside, level) for one in several]
             found = [*found, *level]
-    return sorted(found, key=lambda each: each.path)
+    return sorted(found, key=lambda submodule: submodule.path)
 
 
 def resolved(url: str, parent: str) -> str:

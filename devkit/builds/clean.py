@@ -62,14 +62,14 @@ def make_plan(kinds: Sequence[str], build: Path) -> CleanPlan:
         UsageError: there is no such kind.
         DevkitError: a build has the folder.
     """
-    names = [each.name for each in KINDS]
+    names = [kind.name for kind in KINDS]
     for kind in kinds:
         if kind not in names:
             what = f"unknown kind {kind}"
             raise UsageError(what, f"There is {', '.join(names)}.", "devkit build clean   shows each")
     paths = {kind: tuple(found(kind, build)) for kind in kinds}
     check_free(build)
-    return CleanPlan(build, paths, {kind: size_of(each) for kind, each in paths.items()})
+    return CleanPlan(build, paths, {kind: size_of(leftovers) for kind, leftovers in paths.items()})
 
 
 def execute(plan: CleanPlan, say: Callable[[str], None]) -> None:
@@ -118,8 +118,8 @@ def size_of(paths: Iterable[Path]) -> int:
     seen: dict[tuple[int, int], int] = {}
     for path in paths:
         inside = [Path(directory, name) for directory, folders, names in os.walk(path) for name in (*folders, *names)]
-        for each in [path, *inside]:
-            told = each.lstat()
+        for entry in [path, *inside]:
+            told = entry.lstat()
             seen[told.st_dev, told.st_ino] = told.st_blocks * BLOCK
     return sum(seen.values())
 

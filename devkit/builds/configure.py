@@ -223,7 +223,7 @@ def same(one: str, other: str) -> bool:
     if one == other:
         return True
     upper = one.upper(), other.upper()
-    return all(word in TRUE for word in upper) or (all(each in FALSE for each in upper) and "" not in upper)
+    return all(word in TRUE for word in upper) or (all(word in FALSE for word in upper) and "" not in upper)
 
 
 def parse_cache(text: str) -> dict[str, str]:

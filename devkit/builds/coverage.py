@@ -71,7 +71,7 @@ class CoverageReport:
     def counts(self, language: str = "") -> tuple[int, int]:
         """Return covered and changed lines, of a language or in all."""
         chosen = [file for file in self.files if language in {"", file.language}]
-        return sum(file.covered for file in chosen), sum(each.changed for each in chosen)
+        return sum(file.covered for file in chosen), sum(file.changed for file in chosen)
 
     def below(self) -> list[Language]:
         """Return the languages whose lines do not clear the bar: each must by itself, as in Paddle's CI."""

@@ -240,62 +240,64 @@ class Fetcher:
             raise
         finally:
             helpers.dismiss()
-        return sorted(got, key=lambda each: each.name)
+        return sorted(got, key=lambda outcome: outcome.name)
 
     def _git(self, folder: Path, *words: str, check: bool = True) -> Finished:
         return self.app.runner.run(
             ["git", "-C", str(folder), *words], env=self.environ, timeout_s=FETCH_LIMIT_S, check=check
         )
 
-    def _repository(self, each: Repository) -> tuple[Got, list[Repository]]:
-        folder = bare(each.url)
+    def _repository(self, repository: Repository) -> tuple[Got, list[Repository]]:
+        folder = bare(repository.url)
         try:
             with self.alone(folder.name):
-                state = "kept" if self.has(each) else self._fetch(folder, each)
-            return Got(each.path, state), self.nested(each)
+                state = "kept" if self.has(repository) else self._fetch(folder, repository)
+            return Got(repository.path, state), self.nested(repository)
         except DevkitError as error:
-            return Got(each.path, "failed", reason(error.why or error.what)), []
+            return Got(repository.path, "failed", reason(error.why or error.what)), []
 
-    def has(self, each: Repository) -> bool:
+    def has(self, repository: Repository) -> bool:
         """Tell whether the cache has a repository's pinned commit, and all else that the tree checks out in it."""
-        folder = bare(each.url)
-        if not (folder / URL_FILE).is_file() or not set(each.names) <= asked_names(folder):
+        folder = bare(repository.url)
+        if not (folder / URL_FILE).is_file() or not set(repository.names) <= asked_names(folder):
             return False
-        return not self._git(folder, "cat-file", "-e", f"{each.commit}^{{tree}}", check=False).status
+        return not self._git(folder, "cat-file", "-e", f"{repository.commit}^{{tree}}", check=False).status
 
-    def _fetch(self, folder: Path, each: Repository) -> str:
+    def _fetch(self, folder: Path, repository: Repository) -> str:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._git(folder, "init", "-q", "--bare")
-        refs = [f"{each.commit}:{each.ref}", *self._named(folder, each)]
-        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", each.url, *refs, check=False)
+        refs = [f"{repository.commit}:{repository.ref}", *self._named(folder, repository)]
+        quick = self._git(folder, "fetch", "-q", "--depth", "1", "--", repository.url, *refs, check=False)
         if quick.status:  # a server that gives no single commits
-            self._git(folder, "fetch", "-q", "--", each.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-            self._git(folder, "update-ref", each.ref, each.commit)
-        self._git(folder, "symbolic-ref", "HEAD", each.ref)
+            self._git(
+                folder, "fetch", "-q", "--", repository.url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"
+            )
+            self._git(folder, "update-ref", repository.ref, repository.commit)
+        self._git(folder, "symbolic-ref", "HEAD", repository.ref)
         self._git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
-        names = "".join(f"{name}\n" for name in sorted({*each.names, *asked_names(folder)}))
+        names = "".join(f"{name}\n" for name in sorted({*repository.names, *asked_names(folder)}))
         write_atomically(folder / NAMES_FILE, names.encode())
-        write_atomically(folder / URL_FILE, f"{each.url}\n".encode())
+        write_atomically(folder / URL_FILE, f"{repository.url}\n".encode())
         return "fetched"
 
-    def _named(self, folder: Path, each: Repository) -> list[str]:
+    def _named(self, folder: Path, repository: Repository) -> list[str]:
         """Return the refspecs of what the tree names and the server has."""
-        names = [name for name in each.names if len(name) != SHA_LENGTH]
+        names = [name for name in repository.names if len(name) != SHA_LENGTH]
         patterns = [f"refs/{kind}/{name}" for name in names for kind in ("tags", "heads")]
-        listed = self._git(folder, "ls-remote", "--", each.url, *patterns).text if patterns else ""
+        listed = self._git(folder, "ls-remote", "--", repository.url, *patterns).text if patterns else ""
         there = {line.partition("\t")[2] for line in listed.splitlines()}
         return [f"+{ref}:{ref}" for ref in patterns if ref in there]
 
-    def nested(self, each: Repository) -> list[Repository]:
+    def nested(self, repository: Repository) -> list[Repository]:
         """Return the submodules of a repository that the cache has."""
-        folder = bare(each.url)
+        folder = bare(repository.url)
         listed = self._git(
             folder,
             "config",
             "-z",
             "--blob",
-            f"{each.commit}:.gitmodules",
+            f"{repository.commit}:.gitmodules",
             "--get-regexp",
             checkout.MODULES,
             check=False,
@@ -303,12 +305,14 @@ class Fetcher:
         urls = checkout.module_urls(listed.text) if not listed.status else {}
         if not urls:
             return []
-        tree = self._git(folder, "ls-tree", "-z", each.commit, "--", *urls)
+        tree = self._git(folder, "ls-tree", "-z", repository.commit, "--", *urls)
         found = []
         for entry in filter(None, tree.text.split("\0")):
             mode, _, commit, path = re.split(r"[ \t]", entry, maxsplit=3)
             if mode == "160000" and path in urls:
-                found.append(Repository(f"{each.path}/{path}", checkout.resolved(urls[path], each.url), commit))
+                found.append(
+                    Repository(f"{repository.path}/{path}", checkout.resolved(urls[path], repository.url), commit)
+                )
         return found
 
     def _archive(self, archive: archives.Archive) -> tuple[Got, list[Repository]]:

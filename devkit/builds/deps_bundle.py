@@ -40,12 +40,12 @@ def needed(app: App, root: Path, taken: Sequence[archives.Archive], words: Seque
     found = {path for archive in kept for path in archives.files(archive)}
     missing = [archive.name for archive in taken if archive.keepable and archive.always and archive not in kept]
     while waiting:
-        each = waiting.pop()
-        if fetcher.has(each):
-            found.add(bare(each.url))
-            waiting += fetcher.nested(each)
+        repository = waiting.pop()
+        if fetcher.has(repository):
+            found.add(bare(repository.url))
+            waiting += fetcher.nested(repository)
         else:
-            missing.append(each.path)
+            missing.append(repository.path)
     if missing:
         what = f"{missing[0]} is not in the cache" + (f", nor are {len(missing) - 1} more" if len(missing) > 1 else "")
         raise DevkitError(what, "", shlex.join(["devkit", "build", "deps", *words]))

@@ -82,13 +82,15 @@ def read(
         return {}, dict.fromkeys(paths, "there is no gcov for the build's compiler")
     if "--json-format" not in app.runner.run([tool, "--help"], timeout_s=LIMIT_S).text:
         return {}, dict.fromkeys(paths, f"{tool} is older than GCC 9's, the first that tells lines as JSON")
-    counters = {_notes(Path("/", each.relative_to(folder))): each for each in folder.rglob("*.gcda")}
+    counters = {_notes(Path("/", counter.relative_to(folder))): counter for counter in folder.rglob("*.gcda")}
     if not counters:
         return {}, dict.fromkeys(paths, UNTOUCHED)
     objects = made_from(app, build, {path: os.path.realpath(root / path) for path in paths})
     why = {path: said for path in paths if (said := _unusable(root / path, objects[path]))}
     wanted = sorted({object_ for path in paths if path not in why for object_ in objects[path]})
-    counts, mismatched = _counts(app, tool, folder, [(each, counters.get(os.path.realpath(each))) for each in wanted])
+    counts, mismatched = _counts(
+        app, tool, folder, [(object_, counters.get(os.path.realpath(object_))) for object_ in wanted]
+    )
     why |= {path: OTHER for path in paths if path not in why and set(objects[path]) & mismatched}
     measured = {}
     for path in [word for word in paths if word not in why]:
@@ -155,9 +157,9 @@ def _counts(
             mismatched |= {objects[int(match)][0] for match in MISMATCH.findall(said)}
             for text in filter(None, done.stdout.split(b"\n")):
                 told = json.loads(text)
-                for each in told["files"]:
-                    place = os.path.realpath(Path(told["current_working_directory"], each["file"]))
-                    for line in each["lines"]:
+                for file in told["files"]:
+                    place = os.path.realpath(Path(told["current_working_directory"], file["file"]))
+                    for line in file["lines"]:
                         number, count = line["line_number"], line["count"]
                         found[place][number] = max(found[place].get(number, 0), count)
     return found, mismatched

@@ -79,7 +79,7 @@ class Inventory:
     def submodules_known(self) -> bool:
         """Whether all submodules were there the last time, and nothing of them changed."""
         known = self.remembered("submodules").get("state") or []
-        return bool(known) and known == checkout.state(self.request.root, [each[0] for each in known[1:]])
+        return bool(known) and known == checkout.state(self.request.root, [submodule[0] for submodule in known[1:]])
 
     @cached_property
     def archives(self) -> list[archives.Archive]:

@@ -51,7 +51,7 @@ def from_dict(held: Mapping[str, Any]) -> BuildMemory:
 
 def fuller(one: BuildMemory, other: BuildMemory) -> BuildMemory:
     """Return two parts of a build as one: the peaks of each."""
-    larger = max(one, other, key=lambda each: each.largest_mib)
+    larger = max(one, other, key=lambda part: part.largest_mib)
     return BuildMemory(
         max(one.together_mib, other.together_mib),
         one.samples + other.samples,

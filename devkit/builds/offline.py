@@ -93,12 +93,12 @@ def stock(app: App, root: Path, taken: Sequence[archives.Archive]) -> Stock:
     missing: list[Missing] = []
     origin = deps.origin(app, root)
     waiting: list[deps.Repository] = []
-    for each in checkout.all_submodules(app.runner, root):
-        if each.present:
-            there.append(each.path)
-        elif each.missing:
-            url = checkout.resolved(each.url, origin)
-            waiting.append(deps.Repository(each.path, url, each.pinned, names.get(each.path, ())))
+    for submodule in checkout.all_submodules(app.runner, root):
+        if submodule.present:
+            there.append(submodule.path)
+        elif submodule.missing:
+            url = checkout.resolved(submodule.url, origin)
+            waiting.append(deps.Repository(submodule.path, url, submodule.pinned, names.get(submodule.path, ())))
     while waiting:
         one = waiting.pop()
         if fetcher.has(one):
@@ -116,7 +116,7 @@ def stock(app: App, root: Path, taken: Sequence[archives.Archive]) -> Stock:
         else:
             pin = archive.expected[0] if archive.expected else ""
             missing.append(Missing(archive.name, pin, archive.url, not archive.always, state))
-    ordered = sorted(missing, key=lambda each: (each.optional, each.name))
+    ordered = sorted(missing, key=lambda item: (item.optional, item.name))
     return Stock(tuple(sorted(there)), tuple(sorted(cached)), tuple(ordered))
 
 

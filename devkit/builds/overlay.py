@@ -406,7 +406,7 @@ def removal(told: Python) -> list[Path]:
     """Return what is removed where an environment's overlay is taken away; nothing where there is none."""
     folder, path = active(told), Path(told.purelib) / PTH
     ours = folder is not None and folder.parent == data_home() / "overlays"
-    return [each for each in (path, folder if ours else None) if each is not None and each.exists()]
+    return [target for target in (path, folder if ours else None) if target is not None and target.exists()]
 
 
 def turn_off(told: Python) -> Path | None:

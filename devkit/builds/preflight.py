@@ -156,8 +156,8 @@ def gather(
             "archives": lambda: inventory.archives if inventory else archives.archives(root, build, options),
             **{name: partial(tools.gather, runner, name) for name in names},
         }
-        futures = {name: pool.submit(each) for name, each in asked.items()}
-        told = {name: each.result() for name, each in futures.items()}
+        futures = {name: pool.submit(question) for name, question in asked.items()}
+        told = {name: future.result() for name, future in futures.items()}
     readable = has_git and not told["refused"]
     modules = (inventory.submodules if inventory else checkout.all_submodules(runner, root)) if readable else []
     foreign = [str(root / module.path) for module in modules if module.present and _foreign(root / module.path)]
@@ -414,9 +414,9 @@ def _archives(taken: Sequence[archives.Archive]) -> list[Finding]:
         tail += "; the build fetches the rest" if kept < len(left) else ""
         findings.append(Finding("archives", f"{there} of {len(taken)} that it takes are here{tail}"))
     by = {archive.by: archive for archive in reversed(left) if archive.by not in {"file", "project"}}
-    for program, each in by.items():
-        if not shutil.which(program) and not (each.keepable and each.kept.is_file()):
-            why = f"it is missing, and {each.name} is fetched by it"
+    for program, archive in by.items():
+        if not shutil.which(program) and not (archive.keepable and archive.kept.is_file()):
+            why = f"it is missing, and {archive.name} is fetched by it"
             findings.append(Finding(program, "not found", "broken", why, f"apt install {program}"))
     return findings
 

@@ -95,7 +95,9 @@ def choose(config: Config, name: str, *, gpus: bool) -> Profile:
     chosen = name or config.get("build.profile") or ("gpu" if gpus else "cpu")
     if chosen not in known:
         near = difflib.get_close_matches(chosen, known, n=2)
-        remedies = [f"devkit build --profile {each}" for each in near] or ["devkit build profiles   explains them"]
+        remedies = [f"devkit build --profile {similar}" for similar in near] or [
+            "devkit build profiles   explains them"
+        ]
         raise UsageError(f"there is no profile named {chosen}", f"There is {', '.join(known)}.", *remedies)
     return known[chosen]
 

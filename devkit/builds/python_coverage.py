@@ -42,7 +42,7 @@ except ImportError:  # another Python, which a test started
     pass
 else:
     coverage.process_startup()
-others = [each for each in sys.path if os.path.abspath(each) != here]
+others = [path for path in sys.path if os.path.abspath(path) != here]
 found = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
 if found is not None and found.loader is not None:
     found.loader.exec_module(importlib.util.module_from_spec(found))
@@ -172,7 +172,7 @@ def end(app: App, told: Python, measurement: Measurement) -> tuple[dict[str, Lin
         DevkitError: the environment's Python cannot read the data.
     """
     asked = {
-        "data": [str(each) for each in sorted((measurement.folder / "data").iterdir())],
+        "data": [str(file) for file in sorted((measurement.folder / "data").iterdir())],
         "combined": str(measurement.folder / "combined"),
         "files": [os.path.realpath(place) for place in measurement.places.values()],
     }

@@ -202,7 +202,7 @@ def configuration(app: App, profile: str, define: Sequence[str]) -> tuple[Profil
 def flags(profile: str, define: Sequence[str]) -> tuple[str, ...]:
     """Return the flags that ask for the same options again."""
     named = ["--profile", profile] if profile else []
-    return (*named, *(word for each in define for word in ("-D", each)))
+    return (*named, *(word for definition in define for word in ("-D", definition)))
 
 
 def prepend_path(environment: Environment) -> None:
@@ -258,7 +258,9 @@ def architectures(asked: str) -> tuple[str, ...]:
     if not asked:
         return gpus.architectures()
     found = tuple(filter(None, re.split(r"[,; ]+", asked)))
-    for each in found:
-        if re.fullmatch(r"\d{1,2}\.\d[a-z]?", each) is None:
-            raise UsageError(f"--cuda-arch {each} is not an architecture", "", "devkit build --cuda-arch 8.0,9.0")
+    for architecture in found:
+        if re.fullmatch(r"\d{1,2}\.\d[a-z]?", architecture) is None:
+            raise UsageError(
+                f"--cuda-arch {architecture} is not an architecture", "", "devkit build --cuda-arch 8.0,9.0"
+            )
     return found

@@ -85,10 +85,10 @@ def _lock(pid: int) -> str:
         listed = [*LOCKED.finditer(Path("/proc/locks").read_text("ascii"))]
     except OSError:
         return ""
-    mine = next((each for each in listed if each["blocked"] and each["pid"] == str(pid)), None)
+    mine = next((lock for lock in listed if lock["blocked"] and lock["pid"] == str(pid)), None)
     if mine is None:
         return ""
-    holder = next((each for each in listed if not each["blocked"] and each["number"] == mine["number"]), None)
+    holder = next((lock for lock in listed if not lock["blocked"] and lock["number"] == mine["number"]), None)
     path = _open_file(pid, int(mine["inode"]))
     by = f", which process {holder['pid']} holds" if holder else ""
     return f"the lock {path or 'of a file'}{by}"

@@ -56,12 +56,12 @@ def summarize(edges: Sequence[Edge]) -> Summary:
     for edge in edges:
         unique.setdefault((edge.command, edge.begin_ms, edge.end_ms), edge)
     runs = list(unique.values())
-    moments = sorted({run.begin_ms for run in runs} | {each.end_ms for each in runs})
+    moments = sorted({run.begin_ms for run in runs} | {edge.end_ms for edge in runs})
     starting, ending = defaultdict(list), defaultdict(list)
-    for index, each in enumerate(runs):
-        if each.end_ms > each.begin_ms:
-            starting[each.begin_ms].append(index)
-            ending[each.end_ms].append(index)
+    for index, edge in enumerate(runs):
+        if edge.end_ms > edge.begin_ms:
+            starting[edge.begin_ms].append(index)
+            ending[edge.end_ms].append(index)
     weights: Counter[int] = Counter()
     active: set[int] = set()
     for moment, following in pairwise(moments):
@@ -70,7 +70,7 @@ def summarize(edges: Sequence[Edge]) -> Summary:
         for index in active:
             weights[index] += (following - moment) / len(active)  # type: ignore[assignment]  # a Counter may hold floats
     costs = [
-        Cost(each.output, (each.end_ms - each.begin_ms) / 1e3, weights[index] / 1e3) for index, each in enumerate(runs)
+        Cost(edge.output, (edge.end_ms - edge.begin_ms) / 1e3, weights[index] / 1e3) for index, edge in enumerate(runs)
     ]
     wall = (moments[-1] - moments[0]) / 1e3 if moments else 0.0
     ordered = sorted(costs, key=lambda cost: (-cost.weighted_s, cost.output))
@@ -137,13 +137,13 @@ def trace(edges: Sequence[Edge]) -> list[dict[str, Any]]:
     """Return a build as events of Chrome's trace format: one lane a job."""
     lanes: list[int] = []
     events = []
-    for each in sorted(edges, key=lambda edge: (edge.begin_ms, edge.end_ms)):
-        lane = next((index for index, free_ms in enumerate(lanes) if free_ms <= each.begin_ms), len(lanes))
-        lanes[lane:] = [*([each.end_ms] if lane == len(lanes) else [each.end_ms, *lanes[lane + 1 :]])]
+    for edge in sorted(edges, key=lambda edge: (edge.begin_ms, edge.end_ms)):
+        lane = next((index for index, free_ms in enumerate(lanes) if free_ms <= edge.begin_ms), len(lanes))
+        lanes[lane:] = [*([edge.end_ms] if lane == len(lanes) else [edge.end_ms, *lanes[lane + 1 :]])]
         events.append(
             {
-                "name": each.output, "cat": "edge", "ph": "X", "pid": 0, "tid": lane,
-                "ts": each.begin_ms * 1000, "dur": (each.end_ms - each.begin_ms) * 1000,
+                "name": edge.output, "cat": "edge", "ph": "X", "pid": 0, "tid": lane,
+                "ts": edge.begin_ms * 1000, "dur": (edge.end_ms - edge.begin_ms) * 1000,
             }
         )  # fmt: skip
     return events

@@ -88,7 +88,7 @@ def named(words: Iterable[str], files: Iterable[str], compiled: Iterable[str] = 
         paths = [word] if word in everything else known.get(word.rpartition("/")[2].removesuffix(".py"), [])
         if not paths:
             near = difflib.get_close_matches(word, known, n=NEAR)
-            remedies = [f"devkit build test {each}" for each in near]
+            remedies = [f"devkit build test {name}" for name in near]
             raise DevkitError(f"there is no test {word}", UNKNOWN, *remedies, "devkit build --profile test")
         found += [path for path in paths if path not in found]
     return found

@@ -139,7 +139,7 @@ def find(app: App, root: Path, told: Python, own: tuple[str, ...]) -> Choice:
         why = "An overlay needs a wheel's compiled files, and there are none at hand."
         raise DevkitError(
             f"there is no compiled Paddle in {told.environment}",
-            "\n".join([why, *(f"{each.name}: {reason}" for each, reason in unusable.items())]),
+            "\n".join([why, *(f"{candidate.name}: {reason}" for candidate, reason in unusable.items())]),
             "devkit build overlay --wheel 3.3.1",
             "devkit env create   makes an environment with a wheel in it",
             f"devkit config set {SETTING} PATH   where wheels lie elsewhere",
@@ -162,11 +162,11 @@ def choose(
     """
 
     def rank(numbered: tuple[int, Candidate]) -> tuple[bool, int, int, bool, int]:
-        number, each = numbered
-        near = nears[each.commit]
-        return not near.known, len(near.drifted), near.ahead + near.behind, number > 0, -each.made_ns
+        number, candidate = numbered
+        near = nears[candidate.commit]
+        return not near.known, len(near.drifted), near.ahead + near.behind, number > 0, -candidate.made_ns
 
-    ordered = [each for _, each in sorted(enumerate(usable), key=rank)]
+    ordered = [candidate for _, candidate in sorted(enumerate(usable), key=rank)]
     best = ordered[0]
     others = [
         (candidate, distance(nears[candidate.commit]))
@@ -186,20 +186,20 @@ def distance(near: Near) -> str:
     return f"{files or 'no compiled file differs'}, {where}"
 
 
-def unfit(each: Candidate, python: str, machine: str, *, gpu: bool) -> str:
+def unfit(candidate: Candidate, python: str, machine: str, *, gpu: bool) -> str:
     """Return why a candidate cannot serve; empty where it can.
 
     Args:
-        each: the candidate.
+        candidate: the candidate.
         python: the environment's version, as ``3.11``.
         machine: the processor, as ``x86_64``.
         gpu: whether there is an NVIDIA driver.
     """
-    if each.unusable:
-        return each.unusable
-    if each.tags and not any(_fits(tag, python, machine) for tag in each.tags):
-        return f"it is for {', '.join(each.tags)}"
-    if each.distribution.endswith("-gpu") and not gpu:
+    if candidate.unusable:
+        return candidate.unusable
+    if candidate.tags and not any(_fits(tag, python, machine) for tag in candidate.tags):
+        return f"it is for {', '.join(candidate.tags)}"
+    if candidate.distribution.endswith("-gpu") and not gpu:
         return "it wants an NVIDIA driver"
     return ""
 
@@ -222,13 +222,15 @@ def candidates(app: App, root: Path, told: Python) -> list[Candidate]:
         told: the environment's Python.
     """
     found = [_unpacked(told.environment, Path(told.purelib) / "paddle")]
-    found += [_unpacked("the wheel cache", each) for each in sorted((cache_home() / "wheels").glob("[!.]*/paddle"))]
+    found += [
+        _unpacked("the wheel cache", package) for package in sorted((cache_home() / "wheels").glob("[!.]*/paddle"))
+    ]
     for tree in worktrees(app, root):
         where = "" if tree == root else f"{tree}/"
-        found += [_packed(f"{where}{each.relative_to(tree)}", each) for each in sorted(tree.glob(BUILT))]
+        found += [_packed(f"{where}{wheel.relative_to(tree)}", wheel) for wheel in sorted(tree.glob(BUILT))]
     for name in app.config.get(SETTING):
         path = Path(name).expanduser()
-        found += [_packed(str(each), each) for each in (sorted(path.glob("*.whl")) if path.is_dir() else [path])]
+        found += [_packed(str(wheel), wheel) for wheel in (sorted(path.glob("*.whl")) if path.is_dir() else [path])]
     return [candidate for candidate in found if candidate is not None]
 
 

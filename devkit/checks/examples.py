@@ -60,22 +60,24 @@ def too_long(*_: object) -> None:
     raise TimeoutError("it took too long")
 
 
-def run(each: dict[str, Any]) -> dict[str, Any]:
+def run(docstring: dict[str, Any]) -> dict[str, Any]:
     """Run the examples of a docstring, one after another, until one fails."""
-    text = re.sub(r"#\s*doctest:", "# xdoctest:", each["text"])
+    text = re.sub(r"#\s*doctest:", "# xdoctest:", docstring["text"])
     limit = TIMEOUT.search(text)
     ran = 0
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # what does not parse is warned of, and left out
         try:
-            examples = list(core.parse_docstr_examples(text, each["name"], lineno=each["line"], style="freeform"))
+            examples = list(
+                core.parse_docstr_examples(text, docstring["name"], lineno=docstring["line"], style="freeform")
+            )
         except UserWarning:
             return {"ran": 0, "failed": 1, "said": "the example is no whole Python"}
     for example in examples:
         as_begun()
         example.mode = "native"
         example.config["default_runtime_state"] = dict(RUNTIME)
-        example.global_namespace.update(names_of(each["module"]))
+        example.global_namespace.update(names_of(docstring["module"]))
         signal.alarm(max(LIMIT_S, int(limit[1]) if limit else 0))
         try:
             outcome = example.run(verbose=0, on_error="return")
@@ -103,12 +105,12 @@ def main(path: str) -> None:
     checker.check_output = check_output
     os.environ.setdefault("CPU", "True")
     signal.signal(signal.SIGALRM, too_long)
-    for each in wanted:
+    for docstring in wanted:
         try:
-            answer = run(each)
+            answer = run(docstring)
         except Exception as error:  # noqa: BLE001 - what does not parse as an example
             answer = {"ran": 0, "failed": 1, "said": f"{type(error).__name__}: {error}".split("\n")[0]}
-        answer.update({key: each[key] for key in ("file", "name", "line")})
+        answer.update({key: docstring[key] for key in ("file", "name", "line")})
         sys.stdout.write(f"\nEXAMPLE {json.dumps(answer)}\n")
         sys.stdout.flush()
 

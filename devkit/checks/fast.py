@@ -201,7 +201,7 @@ def identity(branch: Branch) -> Iterable[CheckFinding]:
             yield CheckFinding(
                 "identity", "wrong", f"{commit.oid[:10]} has no sign-off, which this project's have", line
             )
-        elif commit.email.lower() not in {each.lower() for each in signed}:
+        elif commit.email.lower() not in {address.lower() for address in signed}:
             text = f"{commit.oid[:10]} is signed off by {signed[0]} and written by {commit.email}"
             yield CheckFinding("identity", "wrong", text, line)
 

@@ -193,12 +193,12 @@ def tests(work: TryWork) -> list[CheckFinding]:
         )
     told = result.coverage
     if told and told["changed"] and 100 * told["covered"] < LEAST_COVERAGE * told["changed"]:
-        for each in told["files"]:
-            if each["missed"]:
-                lines = ", ".join(map(str, each["missed"][:8]))
-                text = f"{len(each['missed'])} of {each['changed']} changed lines ran in no test: {lines}"
-                hint = f"{edit(each['file'], each['missed'][0])}   a test must run it"
-                findings.append(CheckFinding("coverage", "wrong", text, hint, each["file"], each["missed"][0]))
+        for file in told["files"]:
+            if file["missed"]:
+                lines = ", ".join(map(str, file["missed"][:8]))
+                text = f"{len(file['missed'])} of {file['changed']} changed lines ran in no test: {lines}"
+                hint = f"{edit(file['file'], file['missed'][0])}   a test must run it"
+                findings.append(CheckFinding("coverage", "wrong", text, hint, file["file"], file["missed"][0]))
     return findings
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.doctor.finding import Finding
 
-SINGLE_TOOLS = [each.name for each in tools.TOOLS if not each.name.endswith("++")]
+SINGLE_TOOLS = [tool.name for tool in tools.TOOLS if not tool.name.endswith("++")]
 THREADS = 8
 
 

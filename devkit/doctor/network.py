@@ -42,7 +42,7 @@ def gather() -> Network:
     """Read the interfaces, the route table and the resolver's answer for this host's own name."""
     import psutil
 
-    up = {name for name, each in psutil.net_if_stats().items() if each.isup}
+    up = {name for name, interface in psutil.net_if_stats().items() if interface.isup}
     interfaces = tuple(
         Interface(name, addresses, all(_is_loopback(address) for address in addresses))
         for name, listed in psutil.net_if_addrs().items()
@@ -69,7 +69,7 @@ def _resolved(host: str) -> tuple[str, ...]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
         return ()
-    return tuple(dict.fromkeys(str(each[4][0]).partition("%")[0] for each in found))
+    return tuple(dict.fromkeys(str(info[4][0]).partition("%")[0] for info in found))
 
 
 def _is_loopback(address: str) -> bool:

@@ -118,9 +118,9 @@ def gather(app: App, environment: Environment, folder: Path) -> Proof:
         try:
             workers = [
                 stack.enter_context(
-                    Worker(app, environment, "probe", folder=folder, name=f"probe{number}", environ=each)
+                    Worker(app, environment, "probe", folder=folder, name=f"probe{number}", environ=variant)
                 )
-                for number, each in enumerate(variants)
+                for number, variant in enumerate(variants)
             ]
             with ThreadPoolExecutor(len(workers)) as pool:
                 first, *_ = pool.map(_ask, workers)

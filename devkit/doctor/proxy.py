@@ -53,11 +53,11 @@ def configured(environ: Mapping[str, str], settings: Iterable[str] = ()) -> Prox
     urls: dict[str, list[str]] = {}
     torn = []
     for name in NAMES:
-        values = {each: environ[each] for each in (name, name.upper()) if environ.get(each)}
+        values = {variable: environ[variable] for variable in (name, name.upper()) if environ.get(variable)}
         if len(set(values.values())) > 1:
             torn.append(name)
-        for each, url in values.items():
-            urls.setdefault(url, []).append(each)
+        for variable, url in values.items():
+            urls.setdefault(url, []).append(variable)
     bypass = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     words = tuple(word.strip() for word in bypass.split(",") if word.strip())
     return Proxies(tuple(Proxy(url, tuple(names)) for url, names in urls.items()), words, tuple(torn), tuple(settings))

@@ -87,7 +87,7 @@ class Compilers:
 
 def gather(runner: Runner, name: str) -> Found:
     """Ask a tool for its version."""
-    tool = next(each for each in TOOLS if each.name == name)
+    tool = next(known for known in TOOLS if known.name == name)
     path = shutil.which(name)
     if path is None:
         return Found(tool)

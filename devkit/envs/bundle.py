@@ -315,7 +315,11 @@ def _closure() -> list[repack.Installed]:
     from packaging.requirements import Requirement
 
     sites = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
-    there = {name: each for site in sites for name, each in repack.installed(Path(site), Path(sys.prefix)).items()}
+    there = {
+        name: distribution
+        for site in sites
+        for name, distribution in repack.installed(Path(site), Path(sys.prefix)).items()
+    }
     found: dict[str, repack.Installed] = {}
     wanted = [repack.OURS]
     while wanted:

@@ -300,7 +300,7 @@ def inside(directory: Path, project: Path) -> str:
 
 def inside_mounts(directory: Path, mounts: Sequence[tuple[str, str]], otherwise: str) -> str:
     """Return where a folder is seen inside a container with these mounts (source, target): the closest one counts."""
-    for source, target in sorted(mounts, key=lambda each: len(each[0]), reverse=True):
+    for source, target in sorted(mounts, key=lambda mount: len(mount[0]), reverse=True):
         with contextlib.suppress(ValueError):
             below = directory.resolve().relative_to(Path(source).resolve())
             return str(PurePosixPath(target) / below.as_posix())

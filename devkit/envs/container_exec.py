@@ -215,8 +215,8 @@ def _signals() -> Iterator[int]:
         yield read_end
     finally:
         signal.set_wakeup_fd(woken)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         os.close(read_end)
         os.close(write_end)
 

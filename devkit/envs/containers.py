@@ -248,7 +248,7 @@ def need(name: str) -> tuple[Any, engine.Seen]:
     client = engine.connect()
     seen = engine.find(client, engine.me(), name)
     if seen is None:
-        there = ", ".join(each.name for each in engine.survey(client, engine.me()))
+        there = ", ".join(found.name for found in engine.survey(client, engine.me()))
         why = f"There is {there}." if there else "There are none yet."
         raise DevkitError(f"there is no container named {name}", why, f"devkit env create {name} --docker")
     return client, seen

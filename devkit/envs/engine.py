@@ -69,7 +69,7 @@ class Seen:
     def mounts(self) -> list[tuple[str, str]]:
         """The folders of this machine that are seen inside: where they are here, and there."""
         found = self.raw.attrs.get("Mounts", ())
-        return [(each["Source"], each["Destination"]) for each in found if each.get("Type") == "bind"]
+        return [(mount["Source"], mount["Destination"]) for mount in found if mount.get("Type") == "bind"]
 
     @property
     def state(self) -> str:
@@ -243,8 +243,10 @@ def survey(client: Any, owner: Owner) -> list[Seen]:
         raise DevkitError(f"what answers at {address} is not a docker engine", str(error), "docker info") from error
     made = [seen for seen in found if seen.raw.name == owner.container(seen.name)]
     names = {seen.name for seen in made}
-    noted = [each for name, note in notes().items() if name not in names and (each := _adopted(client, name, note))]
-    return sorted([*made, *noted], key=lambda each: each.name)
+    noted = [
+        adopted for name, note in notes().items() if name not in names and (adopted := _adopted(client, name, note))
+    ]
+    return sorted([*made, *noted], key=lambda seen: seen.name)
 
 
 def notes() -> dict[str, dict[str, Any]]:

@@ -213,4 +213,4 @@ def survey(client: Any, owner_label: str) -> list[dict[str, Any]]:
                             "made": made,
                         }
                     )
-    return sorted(found, key=lambda each: str(each["image"]))
+    return sorted(found, key=lambda row: str(row["image"]))

@@ -70,20 +70,20 @@ def folders(environ: Mapping[str, str], home: Path) -> Iterator[tuple[Path, str]
     """Yield the folders that hold Pythons, and who fills them; PATH comes last."""
     yield from ((Path(path), "system") for path in ("/usr/bin", "/usr/local/bin"))
     for root in filter(None, (environ.get("PYENV_ROOT"), str(home / ".pyenv"))):
-        yield from ((each, "pyenv") for each in sorted(Path(root).glob("versions/*/bin")))
+        yield from ((folder, "pyenv") for folder in sorted(Path(root).glob("versions/*/bin")))
     uv = uvs_folder(environ, home)
     asdf = Path(environ.get("ASDF_DATA_DIR") or home / ".asdf") / "installs/python"
     mise = Path(environ.get("MISE_DATA_DIR") or home / ".local/share/mise") / "installs/python"
     for root_of, source in ((uv, "uv"), (asdf, "asdf"), (mise, "mise")):
-        yield from ((each, source) for each in sorted(root_of.glob("*/bin")))
+        yield from ((folder, source) for folder in sorted(root_of.glob("*/bin")))
     condas = [home / name for name in CONDA_HOMES] + [Path("/opt/conda"), Path("/opt/miniconda3")]
     if environ.get("CONDA_EXE"):
         condas.append(Path(environ["CONDA_EXE"]).parent.parent)
     for conda in condas:
         yield conda / "bin", "conda"
-        yield from ((each, "conda") for each in sorted(conda.glob("envs/*/bin")))
+        yield from ((folder, "conda") for folder in sorted(conda.glob("envs/*/bin")))
     yield Path(sys.base_prefix, "bin"), "devkit's own"
-    yield from ((each, "bundle") for each in sorted((data_home() / "pythons").glob("*/bin")))
+    yield from ((folder, "bundle") for folder in sorted((data_home() / "pythons").glob("*/bin")))
     for path in environ.get("PATH", "").split(os.pathsep):
         if path and Path(path).name != "shims":
             yield Path(path), "PATH"

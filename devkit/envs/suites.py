@@ -79,7 +79,7 @@ def parse(text: str) -> tuple[Suite, str]:
     name, at, commit = text.partition("@")
     suite = SUITES.get(name.lower())
     if suite is None:
-        known = ", ".join(each.name for each in SUITES.values())
+        known = ", ".join(offered.name for offered in SUITES.values())
         raise UsageError(f"--for {name} is not a suite that devkit knows", f"It knows {known}; or give a folder.")
     if at and not COMMIT.fullmatch(commit):
         raise UsageError(f"{commit!r} is not a commit, a branch or a tag", "", f"devkit env create --for {suite.name}")

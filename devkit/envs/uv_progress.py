@@ -59,7 +59,7 @@ class Bars:
         if self.installed[1]:
             return f"installing, {self.installed[0]} of {self.installed[1]} packages"
         if self.downloads:
-            name = max(self.downloads, key=lambda each: self.downloads[each][1] - self.downloads[each][0])
+            name = max(self.downloads, key=lambda package: self.downloads[package][1] - self.downloads[package][0])
             return f"downloading {name.decode(errors='replace')}"
         return "resolving"
 

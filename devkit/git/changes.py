@@ -97,14 +97,14 @@ def obstacles(
     changes = tuple(changes)
     dirty = {status_entry.path for status_entry in status.dirty}
     untracked = set(status.untracked)
-    removed = {each.path for each in changes if each.removed}
-    written = {each.path for each in changes if not each.removed}
-    found = {each.path: Obstacle(each.path, "changed here") for each in changes if each.path in dirty}
+    removed = {change.path for change in changes if change.removed}
+    written = {change.path for change in changes if not change.removed}
+    found = {change.path: Obstacle(change.path, "changed here") for change in changes if change.path in dirty}
     # Work inside a folder that becomes a file, or at a path that becomes a folder.
     for path in dirty:
         if any(parent in written for parent in parents(path)):
             found[path] = Obstacle(path, "changed here")
-    clones = {each.path for each in changes if each.before[0] == GITLINK and _is_clone(top / each.path)}
+    clones = {change.path for change in changes if change.before[0] == GITLINK and _is_clone(top / change.path)}
     for change in changes:  # git would take a submodule away with all that is in it
         for path in clones.intersection((change.path, *parents(change.path))):
             if change.after[0] not in {GITLINK, "000000"}:

@@ -121,7 +121,7 @@ class GitFailed(DevkitError):
     """A line of git failed."""
 
     def __init__(self, argv: Sequence[str], answer: Answer) -> None:
-        name = next((each for each in argv if not each.startswith("-") and "=" not in each), "")
+        name = next((argument for argument in argv if not argument.startswith("-") and "=" not in argument), "")
         super().__init__(
             f"git {name} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
@@ -331,7 +331,7 @@ class Git:
 
     def execute(
         self,
-        each: Line,
+        git_line: Line,
         *,
         check: bool = True,
         env: Mapping[str, str] | None = None,
@@ -345,21 +345,21 @@ class Git:
         Raises:
             GitFailed: with ``check``, its status is not 0.
         """
-        if each.slow:
-            answer = self._slow(each, env or {}, title, meanwhile)
+        if git_line.slow:
+            answer = self._slow(git_line, env or {}, title, meanwhile)
         else:
-            self.app.console.command(each.argv)
-            answer = self.ask(*each.argv[1:], data=each.data, env=env)
+            self.app.console.command(git_line.argv)
+            answer = self.ask(*git_line.argv[1:], data=git_line.data, env=env)
             if meanwhile:
                 meanwhile()
         if check and answer.status:
-            raise GitFailed(each.words, answer)
+            raise GitFailed(git_line.words, answer)
         return answer
 
-    def _slow(self, each: Line, env: Mapping[str, str], title: str, meanwhile: Callable[[], None] | None) -> Answer:
+    def _slow(self, git_line: Line, env: Mapping[str, str], title: str, meanwhile: Callable[[], None] | None) -> Answer:
         runner, console = self.app.runner, self.app.console
-        network = each.words[0] in NETWORK
-        talks = network and each.words[0] != "ls-remote" and not console.quiet
+        network = git_line.words[0] in NETWORK
+        talks = network and git_line.words[0] != "ls-remote" and not console.quiet
         heard: set[str] = set()
         shows: list[Callable[[str], None]] = []
         titled = threading.Event()
@@ -374,7 +374,7 @@ class Git:
                 console.note(f"  {redact(said.removeprefix('remote: '))}", "dim")
 
         child = runner.start(
-            each.argv,
+            git_line.argv,
             cwd=self.directory,
             env={**self.env, **env},
             pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind

@@ -41,4 +41,4 @@ def hunks(patch: bytes) -> tuple[dict[str, frozenset[int]], dict[str, frozenset[
 
 
 def _by_name(names: Sequence[str], lines: Sequence[set[int]]) -> dict[str, frozenset[int]]:
-    return {name: frozenset(each) for name, each in zip(names, lines, strict=False)}
+    return {name: frozenset(numbers) for name, numbers in zip(names, lines, strict=False)}

@@ -119,7 +119,7 @@ def _entry(data: Mapping[str, Any]) -> JournalEntry:
         data["command"],
         data["started"],
         tuple(data["creates"]),
-        tuple(Push(**each) for each in data["pushes"]),
+        tuple(Push(**push) for push in data["pushes"]),
         After(**after) if after else None,
         data["undoes"],
         data.get("sequence", 0),

@@ -59,7 +59,7 @@ class RunningChange:
 
     def run(
         self,
-        each: Line,
+        line: Line,
         *,
         check: bool = True,
         title: str = "",
@@ -67,15 +67,15 @@ class RunningChange:
         meanwhile: Callable[[], None] | None = None,
     ) -> Answer:
         """Run one line; ``meanwhile`` is done while a slow one runs."""
-        self.lines.append(str(each))
-        return self.session.git.execute(each, check=check, title=title, env=env, meanwhile=meanwhile)
+        self.lines.append(str(line))
+        return self.session.git.execute(line, check=check, title=title, env=env, meanwhile=meanwhile)
 
-    def push(self, push: journal.Push, each: Line, *, title: str) -> None:
+    def push(self, push: journal.Push, line: Line, *, title: str) -> None:
         """Push: the journal knows of it before the remote does."""
         self.entry = journal.with_push(self.entry, push)
         journal.write(self.session.place, self.entry)
         try:
-            self.run(each, title=title)
+            self.run(line, title=title)
         except DevkitError:
             self.entry = replace(self.entry, pushes=self.entry.pushes[:-1])
             raise

@@ -89,8 +89,8 @@ def index_of(place: CloneDirs, checkout: Checkout, blob: Callable[[str], bytes])
                 write_file(place.git_dir / file_.path, blob(file_.oid), file_.mode)
         yield path
     finally:
-        for each in (path, Path(f"{path}.lock")):
-            each.unlink(missing_ok=True)
+        for leftover in (path, Path(f"{path}.lock")):
+            leftover.unlink(missing_ok=True)
 
 
 def differences(git: Git, checkout: Checkout) -> Differences:

@@ -356,7 +356,9 @@ def requests_here(state: State) -> dict[str, PullRequest]:
     """Return the branches that were made for requests, in the order of their numbers."""
     found = {name: request_of(state, name) for name in state.branches}
     return dict(
-        sorted(((name, each) for name, each in found.items() if each), key=lambda pair: (pair[1].number, pair[0]))
+        sorted(
+            ((name, request) for name, request in found.items() if request), key=lambda pair: (pair[1].number, pair[0])
+        )
     )
 
 
@@ -366,7 +368,7 @@ def branch_of(state: State, number: int) -> str:
     Raises:
         DevkitError: there is none.
     """
-    found = [name for name, each in requests_here(state).items() if each.number == number]
+    found = [name for name, request in requests_here(state).items() if request.number == number]
     preferred = f"pr/{number}"
     if preferred in found or not found:
         if preferred in state.branches:

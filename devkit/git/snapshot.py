@@ -472,19 +472,19 @@ def decode(data: Mapping[str, Any]) -> Snapshot:
         dict(data["logs"]),
         tuple(
             Checkout(
-                each["path"],
-                each["git_dir"],
-                each["head"],
-                each["commit"],
-                each["index"],
-                each["index_time"],
-                files(each["files"]),
-                files(each["operation"]),
-                tuple((path, head, branch) for path, head, branch in each["submodules"]),
-                None if each.get("refs") is None else tuple((name, oid) for name, oid in each["refs"]),
-                files(each.get("own", ())),
+                checkout["path"],
+                checkout["git_dir"],
+                checkout["head"],
+                checkout["commit"],
+                checkout["index"],
+                checkout["index_time"],
+                files(checkout["files"]),
+                files(checkout["operation"]),
+                tuple((path, head, branch) for path, head, branch in checkout["submodules"]),
+                None if checkout.get("refs") is None else tuple((name, oid) for name, oid in checkout["refs"]),
+                files(checkout.get("own", ())),
             )
-            for each in data["checkouts"]
+            for checkout in data["checkouts"]
         ),
         data.get("config_file", ""),
     )

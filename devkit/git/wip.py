@@ -80,7 +80,7 @@ def entries(git: Git, state: State) -> list[Wip]:
     """Return the entries, the newest first; what others keep below the same name is none."""
     refs = {name: oid for name, oid in state.refs.items() if name.startswith(NAMESPACE)}
     found = [_load(git, name, oid) for name, oid in refs.items() if _has_document(git, oid)]
-    return sorted(found, key=lambda each: each.number, reverse=True)
+    return sorted(found, key=lambda entry: entry.number, reverse=True)
 
 
 def find(git: Git, state: State, number: int = 0) -> Wip:
@@ -121,8 +121,8 @@ def _load(git: Git, name: str, oid: str) -> Wip:
     if data["version"] != VERSION:
         raise DevkitError(f"{name} is of another version of devkit")
     items = tuple(
-        Item(**{**each, "base": tuple(each["base"]), "index": tuple(each["index"]), "work": tuple(each["work"])})
-        for each in data["items"]
+        Item(**{**item, "base": tuple(item["base"]), "index": tuple(item["index"]), "work": tuple(item["work"])})
+        for item in data["items"]
     )
     return Wip(data["number"], data["message"], data["branch"], data["base"], data["time"], items)
 

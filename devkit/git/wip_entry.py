@@ -141,7 +141,7 @@ def collect(
         for path in loose
         if not path.endswith("/")
     ]
-    standing = standing_in([item.path for item in items if not item.untracked], {each.path for each in items}, top)
+    standing = standing_in([item.path for item in items if not item.untracked], {item.path for item in items}, top)
     if standing:
         raise DevkitError(
             f"{counted(len(standing), 'file')} stand where HEAD has something else", "\n".join(standing), "git status"

@@ -109,7 +109,7 @@ def differing(told: dict[int, Event]) -> Disagreement | None:
             continue
         common, _ = Counter(values).most_common(1)[0]
         odd = next(
-            (each["rank"] for each, value in zip(events, values, strict=True) if value != common), events[-1]["rank"]
+            (event["rank"] for event, value in zip(events, values, strict=True) if value != common), events[-1]["rank"]
         )
         step = events[0]["step"]
         count = sum(len({event["values"][i][2] for event in events}) > 1 for i in range(len(events[0]["values"])))

@@ -151,8 +151,8 @@ def usage(pid: int, *, children: bool = False) -> tuple[int, float]:
     Those of children that it waited for are in it; with ``children`` so are those of processes that run below it.
     """
     if children:
-        each = [usage(below) for below in [pid, *descendants(pid)]]
-        return sum(max(moved, 0) for moved, _ in each), sum(seconds for _, seconds in each)
+        usages = [usage(below) for below in [pid, *descendants(pid)]]
+        return sum(max(moved, 0) for moved, _ in usages), sum(seconds for _, seconds in usages)
     try:
         lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
         transferred = sum(int(line.split()[1]) for line in lines if line.startswith(("read_bytes", "write_bytes")))

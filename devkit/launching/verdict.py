@@ -109,7 +109,7 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", m
             f"less {rank.kept or rank.log}   shows all that it said",
             f"{line} --hang-timeout {max(120, 4 * hang_timeout_s):g}   waits longer",
         )
-    gone = [each for each in ranks if each.status == 0]
+    gone = [peer for peer in ranks if peer.status == 0]
     if gone and rank.number not in stopped and _waits(rank, stacks):
         return DevkitError(
             f"rank {gone[0].number} ended in step {gone[0].step}, and rank {rank.number} has waited for it for "
@@ -123,9 +123,9 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", m
         f"{how}; the innermost call first:\n{stacks[rank.number]}" if stacks[rank.number] else f"{how} did not come."
     )
     others = [
-        f"rank {each.number}: {_first_line(stacks[each.number])}{' (waits)' if each.waiting else ''}"
-        for each in alive
-        if each is not rank
+        f"rank {peer.number}: {_first_line(stacks[peer.number])}{' (waits)' if peer.waiting else ''}"
+        for peer in alive
+        if peer is not rank
     ]
     return DevkitError(
         f"rank {rank.number} has made no progress for {hang_timeout_s:g} s, in step {rank.step}",

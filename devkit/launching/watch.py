@@ -53,9 +53,9 @@ def watch(
         PortTaken: rank 0 could not have its port.
     """
     named: set[int] = set()
-    for each in heard:
-        if each:
-            _take(*each, ranks, tell)
+    for message in heard:
+        if message:
+            _take(*message, ranks, tell)
         if all(rank.status == 0 for rank in ranks):
             return
         signs = [sign for rank in ranks for sign in rank.signs]
@@ -70,7 +70,7 @@ def watch(
         if suspected and all(time.monotonic() - rank.suspect["at"] > LOCATING_S for rank in suspected if rank.suspect):
             raise not_located(suspected[0])
         for rank in ranks:
-            others_wait = any(each.waiting for each in ranks if each is not rank and each.status is None)
+            others_wait = any(other.waiting for other in ranks if other is not rank and other.status is None)
             rank.look(waited_for=others_wait, hang_timeout_s=hang_timeout_s, lenient=lenient)
         _tell_late(ranks, named, tell)
         begun = not lenient or len(ranks) > 1 or machines > 1 or any(rank.step for rank in ranks)

@@ -104,7 +104,7 @@ def check(
                 if isinstance(again, str):
                     break
                 continue
-            findings += [OperatorFinding(each["check"], each["message"]) for each in answer["findings"]]
+            findings += [OperatorFinding(finding["check"], finding["message"]) for finding in answer["findings"]]
         on_check("speed")
         timed = _ask(worker, {"do": "speed"}, "speed", limit_s) if not findings else ""
         time_ms = None if isinstance(timed, str) else timed["time_ms"]

@@ -104,7 +104,7 @@ def plan(root: Path, name: str) -> Sequence[Edit]:
     Raises:
         DevkitError: the tree's places are not known, or it has such an operator.
     """
-    folder = next((root / each for each in YAML if (root / each / "backward.yaml").is_file()), None)
+    folder = next((root / place for place in YAML if (root / place / "backward.yaml").is_file()), None)
     if folder is None:
         raise DevkitError(
             f"{root} has no operators' YAML files where they are known to be", f"Looked for in {', '.join(YAML)}."

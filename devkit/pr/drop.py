@@ -99,8 +99,8 @@ def merged_how(
     if not fork:
         return ""
     single = _one_commit(git, tip, fork)
-    each, all_ = git.read_all(("cherry", base, tip), ("cherry", base, single, fork))
-    marks = each.stdout.splitlines()
+    cherries, all_ = git.read_all(("cherry", base, tip), ("cherry", base, single, fork))
+    marks = cherries.stdout.splitlines()
     if marks and all(mark.startswith(b"-") for mark in marks):
         return "rebase-merged"
     if all_.stdout.startswith(b"-"):

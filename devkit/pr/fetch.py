@@ -308,28 +308,30 @@ def _execute(
     """Run a request's lines and return its summary; what follows a switch is done while it runs."""
     if not lines:
         return summary()
-    each, *rest = lines
-    beside = each.words[0] == "switch"
+    git_line, *rest = lines
+    beside = git_line.words[0] == "switch"
     found: list[Fetched] = []
 
     def go_on() -> None:
         found.append(_execute(changing, rest, arrival, summary))
 
-    title = f"checking out {arrival.branch}" if each.slow else ""
-    answer = changing.run(each, check=False, title=title, meanwhile=go_on if beside else None)
-    if answer.status and not _hook_failed(changing.session, each, arrival, answer):
-        raise GitFailed(each.words, answer)
+    title = f"checking out {arrival.branch}" if git_line.slow else ""
+    answer = changing.run(git_line, check=False, title=title, meanwhile=go_on if beside else None)
+    if answer.status and not _hook_failed(changing.session, git_line, arrival, answer):
+        raise GitFailed(git_line.words, answer)
     if not beside:
         go_on()
     return found[0]
 
 
-def _hook_failed(session: Session, each: Line, arrival: Arrival, answer: Answer) -> bool:
+def _hook_failed(session: Session, git_line: Line, arrival: Arrival, answer: Answer) -> bool:
     """Tell whether a switch was made although git says that it failed: a post-checkout hook's status is its own."""
-    if "switch" not in each.words and "worktree" not in each.words:
+    if "switch" not in git_line.words and "worktree" not in git_line.words:
         return False
-    folder = each.directory or (
-        Path(each.words[each.words.index("--") + 1]) if each.words[0] == "worktree" else session.git.directory
+    folder = git_line.directory or (
+        Path(git_line.words[git_line.words.index("--") + 1])
+        if git_line.words[0] == "worktree"
+        else session.git.directory
     )
     head = session.git.at(folder).ask("rev-parse", "--verify", "--quiet", "HEAD") if folder.is_dir() else None
     if head is None or os.fsdecode(head.stdout).strip() != tip_of(arrival):

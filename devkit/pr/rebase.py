@@ -405,7 +405,8 @@ def mark_of_this(place: CloneDirs) -> dict[str, str | int]:
 def operation_folder(place: CloneDirs) -> Path:
     """Return where git keeps the state of a rebase that goes on."""
     return next(
-        (each for name in ("rebase-merge", "rebase-apply") if (each := place.git_dir / name).is_dir()), place.git_dir
+        (folder for name in ("rebase-merge", "rebase-apply") if (folder := place.git_dir / name).is_dir()),
+        place.git_dir,
     )
 
 

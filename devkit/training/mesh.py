@@ -80,7 +80,7 @@ def parse(text: str, names: str) -> ProcessMesh:
                 f"the mesh {what}", f"Lists of one depth have {sorted(lengths)} items; all must have as many.", example
             )
         shape.append(lengths.pop())
-        level = [each for item in level for each in item]
+        level = [inner for item in level for inner in item]
     wrong = [item for item in level if not isinstance(item, int) or isinstance(item, bool) or item < 0]
     if wrong or not shape:
         raise UsageError("the mesh is not nested lists of ranks", f"It holds {wrong[:3] or nested!r}.", example)

@@ -89,15 +89,15 @@ def refuse_beyond_memory(planned: Event, request: TrainRequest) -> None:
     if request.options.device == "gpu":
         return
     memory = planned["memory"]
-    each = PROCESS_MIB + sum(
+    rank_mib = PROCESS_MIB + sum(
         memory[name] for name in ("parameters", "gradients", "optimizer", "gathered", "activations")
     )
-    need, have = request.nproc * each, memory_mib()
+    need, have = request.nproc * rank_mib, memory_mib()
     if need > have:
-        fit = int(have // each)
+        fit = int(have // rank_mib)
         raise DevkitError(
             f"{counted(request.nproc, 'rank')} do not fit in memory",
-            f"They need about {need / 1024:.1f} GiB together ({each / 1024:.1f} GiB each), and this machine has "
+            f"They need about {need / 1024:.1f} GiB together ({rank_mib / 1024:.1f} GiB each), and this machine has "
             f"{have / 1024:.1f} GiB.",
             *([f"devkit train --nproc {fit}   fits"] if fit else []),
             "devkit train plan   shows where it goes",

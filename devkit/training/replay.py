@@ -70,7 +70,7 @@ def request(
     arguments = entry.record["arguments"]
     if arguments.get("nodes", {}).get("count", 1) > 1:
         raise DevkitError(f"run {entry.id} was on several machines", "A replay is of one machine's ranks.")
-    known = {each.name for each in fields(Options)}
+    known = {option.name for option in fields(Options)}
     given = {name: value for name, value in arguments["options"].items() if name in known}
     options = checked(Options(**given))
     again = TrainRequest(

@@ -114,9 +114,9 @@ class Traced:
         """Return the first layer (or collective) that differs, ``beyond`` rounding if asked for."""
         return next(
             (
-                each
-                for each in self.differences
-                if (each.kind == "collective") == collective and not (beyond and each.rounding)
+                difference
+                for difference in self.differences
+                if (difference.kind == "collective") == collective and not (beyond and difference.rounding)
             ),
             None,
         )
@@ -124,7 +124,7 @@ class Traced:
     @property
     def rounding(self) -> bool:
         """Whether rounding explains every difference."""
-        return all(each.rounding for each in self.differences)
+        return all(difference.rounding for difference in self.differences)
 
     def as_json(self) -> dict[str, Any]:
         """Return it with the keys that scripts read."""
@@ -137,7 +137,7 @@ class Traced:
             "steps": self.steps,
             "compared": self.compared,
             "collectives_compared": self.collectives,
-            **{name: each.as_json() if each else None for name, each in found.items()},
+            **{name: difference.as_json() if difference else None for name, difference in found.items()},
             "rounding_explains_all": self.rounding,
         }
 
@@ -195,7 +195,7 @@ def compare(left: Trace, right: Trace) -> Traced:
     for step in common:
         seen.append(step)
         differences += _step(step, left, right, compared, collectives=alike)
-        if any(not each.rounding for each in differences):
+        if any(not difference.rounding for difference in differences):
             break
     return Traced(seen, compared, differences, alike)
 
@@ -207,11 +207,11 @@ def _listed(steps: dict[int, Any]) -> str:
 def _step(step: int, left: Trace, right: Trace, compared: dict[str, int], *, collectives: bool) -> list[Difference]:
     sides = [joined(trace, step) for trace in (left, right)]
     header = left.headers[min(left.headers)]
-    unit = max(PRECISION[each.headers[min(each.headers)]["dtype"]] for each in (left, right))
+    unit = max(PRECISION[trace.headers[min(trace.headers)]["dtype"]] for trace in (left, right))
     rate = max((line.get("lr") or 0.0 for lines in left.steps[step].values() for line in lines), default=0.0)
     found: list[Difference] = []
     largest: dict[str, float] = {}
-    for key in sorted(sides[0].keys() & sides[1].keys(), key=lambda each: sides[0][each].order):
+    for key in sorted(sides[0].keys() & sides[1].keys(), key=lambda pair: sides[0][pair].order):
         kind, name = key
         one, other = sides[0][key], sides[1][key]
         relative = apart(one, other)
@@ -239,7 +239,7 @@ def _step(step: int, left: Trace, right: Trace, compared: dict[str, int], *, col
     if collectives:
         compared["collective"] = compared.get("collective", 0)
         for rank in sorted(left.headers):
-            told = {(each.kind, each.name): each.relative for each in found}
+            told = {(difference.kind, difference.name): difference.relative for difference in found}
             sums = CERTAIN * unit * math.sqrt(max(header["longest_sum"], header["batch"]))
             lines = [trace.steps[step].get(rank, []) for trace in (left, right)]
             found += _collectives(step, lines, told, sums, compared)

@@ -71,11 +71,11 @@ def times_of(text: str, seconds: float, name: str) -> dict[str, float]:
     found = {}
     for row in text.splitlines():
         try:
-            each: Any = json.loads(row)
+            result: Any = json.loads(row)
         except ValueError:
             continue
-        if isinstance(each, dict) and isinstance(each.get("time_ms"), int | float) and "name" in each:
-            found[f"{name}: {each['name']}"] = float(each["time_ms"]) / 1e3
+        if isinstance(result, dict) and isinstance(result.get("time_ms"), int | float) and "name" in result:
+            found[f"{name}: {result['name']}"] = float(result["time_ms"]) / 1e3
     return found or {name: seconds}
 
 
@@ -112,12 +112,14 @@ def run(
                         problem = f"{side.name}: {error.what}: {error.why.splitlines()[-1] if error.why else ''}"
                         break
                     taken = times_of(done.text, time.monotonic() - begin, name)
-                    for each, seconds in taken.items() if number else ():
-                        samples.setdefault(each, {}).setdefault(side.name, []).append(seconds)
+                    for benchmark, seconds in taken.items() if number else ():
+                        samples.setdefault(benchmark, {}).setdefault(side.name, []).append(seconds)
                 if problem:
                     break
         if problem:
             found.append(Timing(name, (), (), "failed", reason=problem))
             continue
-        found += [judge(each, by["base"], by["request"]) for each, by in samples.items() if len(by) == len(sides)]
+        found += [
+            judge(benchmark, by["base"], by["request"]) for benchmark, by in samples.items() if len(by) == len(sides)
+        ]
     return found

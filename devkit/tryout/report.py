@@ -69,10 +69,10 @@ def from_dict(data: dict[str, Any]) -> Result:
     from devkit.tryout.benchmarks import Timing
     from devkit.tryout.verdict import Judged, Verdict
 
-    tests = tuple(Judged(**each) for each in data["tests"])
+    tests = tuple(Judged(**test) for test in data["tests"])
     bench = tuple(
-        Timing(**{**each, "base_s": tuple(each["base_s"]), "request_s": tuple(each["request_s"])})
-        for each in data["bench"]
+        Timing(**{**timing, "base_s": tuple(timing["base_s"]), "request_s": tuple(timing["request_s"])})
+        for timing in data["bench"]
     )
     return Result(
         data["number"],
@@ -108,7 +108,7 @@ def markdown(result: Result) -> str:
     ]
     if result.verdict.tests:
         lines += ["| test | base | request | verdict |", "|---|---|---|---|"]
-        shown = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+        shown = sorted(result.verdict.tests, key=lambda judged: ORDER.index(judged.verdict))
         for judged in shown[:ROWS]:
             name = f"`{judged.file}`" + (f" `{judged.test}`" if judged.test else "")
             why = f": {_plain(judged.reason)}" if judged.reason and judged.verdict != "fixed" else ""
@@ -147,5 +147,5 @@ def page(result: Result) -> str:
 
     folder = Path(__file__).parent.parent / "templates" / "tryout"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True)
-    shown = sorted(result.verdict.tests, key=lambda each: ORDER.index(each.verdict))
+    shown = sorted(result.verdict.tests, key=lambda judged: ORDER.index(judged.verdict))
     return environment.get_template("report.html").render(result=result, tests=shown, counts=counts(result))

@@ -248,7 +248,7 @@ def run_file(
 def run_all(jobs: int, work: Sequence[Callable[[], None]]) -> None:
     """Do work, some at once; the first error is raised when all that had begun has ended."""
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
-        futures = [pool.submit(each) for each in work]
+        futures = [pool.submit(job) for job in work]
         try:
             for future in futures:
                 future.result()

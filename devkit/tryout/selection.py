@@ -292,7 +292,7 @@ def concern(imports: Imports, names: Names) -> tuple[str, str]:
     ``paddle.tensor.math.diff``.
     """
     top = names.module.partition(".")[0]
-    for name in sorted(names.changed, key=lambda each: (each.count("."), each)):
+    for name in sorted(names.changed, key=lambda dotted: (dotted.count("."), dotted)):
         parts = name.split(".")
         wanted = parts[0]
         for used in imports.calls | frozenset(imports.names.values()):
@@ -356,10 +356,10 @@ def select(
                 stem = PurePosixPath(path).stem
                 near = _nearness(stem, name)
                 candidate = (list(RANKS).index(how), -near, path, Chosen(path, how, name))
-                best = min(best, candidate, key=lambda each: each[:3]) if best else candidate
+                best = min(best, candidate, key=lambda rival: rival[:3]) if best else candidate
         if best:
             rated.append(best)
-    return found + [pair[3] for pair in sorted(rated, key=lambda each: each[:3])]
+    return found + [pair[3] for pair in sorted(rated, key=lambda entry: entry[:3])]
 
 
 def _needles(wanted: Iterable[tuple[str, Names]]) -> re.Pattern[str] | None:

@@ -64,7 +64,7 @@ def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = 
         environment.create(app, name, work.run, paddle="" if work.paddle else "none")
     env = resolve(app.config, name)
     folder = work.trial.side("request")
-    texts = {each.path: (folder / each.path).read_text("utf-8", "replace") for each in chosen}
+    texts = {test.path: (folder / test.path).read_text("utf-8", "replace") for test in chosen}
     lists = environment.listed(folder, paddle=work.paddle)
     needed = environment.needs(
         folder, texts, paddle=work.paddle, own=own_modules(folder, texts), asked=work.config.get("try.requirements")
@@ -90,9 +90,9 @@ def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
     places |= {(folder / path).parent for path in tests}
     found = set()
     for place in places:
-        for each in place.iterdir() if place.is_dir() else ():
-            if each.suffix == ".py" or (each.is_dir() and (each / "__init__.py").is_file()):
-                found.add(each.stem)
+        for entry in place.iterdir() if place.is_dir() else ():
+            if entry.suffix == ".py" or (entry.is_dir() and (entry / "__init__.py").is_file()):
+                found.add(entry.stem)
     return found
 
 
@@ -109,7 +109,7 @@ def _environ(work: TryWork, env: Environment, paths: Sequence[Path]) -> dict[str
 def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
     folder = work.trial.side(name)
-    asked = [folder / each for each in work.config.get("try.path")]
+    asked = [folder / path for path in work.config.get("try.path")]
     paths = asked or [path for path in (folder / "src", folder / "python", folder) if path.is_dir()]
     environ = _environ(work, env, paths)
     line = shlex.split(work.config.get("try.build"))

@@ -218,14 +218,14 @@ class Trial:
         for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
             self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
-        laid = [each.path for each in changed if belongs_to_tests(each.path) and each.status != "D"]
+        laid = [change.path for change in changed if belongs_to_tests(change.path) and change.status != "D"]
         base = self.git.at(self.side("base"))
         if laid:
             words = "checkout", "-q", commits.head, "--pathspec-from-file=-", "--pathspec-file-nul"
             base.read(*words, data=b"\0".join(map(os.fsencode, laid)))
-        for each in changed:
-            if each.status == "D" and belongs_to_tests(each.path):
-                (self.side("base") / each.path).unlink(missing_ok=True)
+        for change in changed:
+            if change.status == "D" and belongs_to_tests(change.path):
+                (self.side("base") / change.path).unlink(missing_ok=True)
         return changed
 
     def check_out_side(self, folder: Path, commit: str, planned: Line | None = None) -> None:
@@ -285,7 +285,11 @@ class Trial:
     def prune(self, keep: int) -> None:
         """Remove the work trees of the oldest trials beyond ``keep``, those asked to be kept apart."""
         os.utime(self.folder, (time.time(), time.time()))
-        others = [each for each in self.home.iterdir() if each.is_dir() and each.name.isdigit() and each != self.folder]
+        others = [
+            folder
+            for folder in self.home.iterdir()
+            if folder.is_dir() and folder.name.isdigit() and folder != self.folder
+        ]
         others = [other for other in others if not (other / KEPT).exists()]
         for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
             shutil.rmtree(other, ignore_errors=True)

@@ -349,7 +349,7 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     from devkit.tryout import ctests, sides
 
     request = work.trial.side("request")
-    own = sides.own_modules(request, [each.path for each in chosen])
+    own = sides.own_modules(request, [test.path for test in chosen])
     counted_files = [
         changed for changed in work.changed
         if changed.path.endswith(".py") and changed.status != "D" and not selection.belongs_to_tests(changed.path)
@@ -357,32 +357,32 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     testing = Testing(work, ready, is_pytest_project(request))
     testing.cover = [str((request / file.path).resolve()) for file in counted_files]
     pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
-    testing.run([(side, each) for each in chosen for side in pair])
+    testing.run([(side, test) for test in chosen for side in pair])
     for _ in range(INSTALLS):
         lacking = _install_missing(work, ready, testing.runs, own)
         if not lacking:
             break
-        testing.run([(side, each) for each in chosen for side in pair if each.path in lacking])
-    testing.run([(side, each) for side, each in _uneven(work, testing.runs, chosen, pair)], repeat=True)
+        testing.run([(side, test) for test in chosen for side in pair if test.path in lacking])
+    testing.run([(side, test) for side, test in _uneven(work, testing.runs, chosen, pair)], repeat=True)
     tests: list[Judged] = []
     added: set[tuple[str, str]] = set()
     doubtful: set[tuple[str, str]] = set()
     olds = {
         changed.path: changed.old or changed.path for changed in work.changed if changed.status != "A" or changed.old
     }
-    for each in chosen:
-        before = selection.defined_tests(work.trial.text(work.commits.base, olds.get(each.path, each.path)))
-        two = testing.runs["request", each.path]
-        one = testing.runs.get(("base", each.path), two)
-        found = judge_file(each.path, one, two, before=before, own=own)
-        if each.rank == "changed" and each.path in olds and any(it.verdict == "still failing" for it in found):
-            then = testing.as_it_was(each, olds[each.path])
+    for test in chosen:
+        before = selection.defined_tests(work.trial.text(work.commits.base, olds.get(test.path, test.path)))
+        two = testing.runs["request", test.path]
+        one = testing.runs.get(("base", test.path), two)
+        found = judge_file(test.path, one, two, before=before, own=own)
+        if test.rank == "changed" and test.path in olds and any(it.verdict == "still failing" for it in found):
+            then = testing.as_it_was(test, olds[test.path])
             found, lost, fresh = judge_changed(found, then, sure=ready.over is None)
-            doubtful |= {(each.path, name) for name in lost}
-            added |= {(each.path, name) for name in fresh}
+            doubtful |= {(test.path, name) for name in lost}
+            added |= {(test.path, name) for name in fresh}
         tests += found
-        if each.rank == "changed":
-            means = selection.holds_tests((request / each.path).read_text("utf-8", "replace"))
+        if test.rank == "changed":
+            means = selection.holds_tests((request / test.path).read_text("utf-8", "replace"))
             added |= {(it.file, it.test) for it in found if (it.test or means) and not existed(it.test, before)}
     compiled, new = ctests.run(work, ready.base, ready.request, work.run.folder / "tests")
     tests += compiled
@@ -434,44 +434,44 @@ class Testing:
             return
         with self.work.app.console.progress("testing", total=len(what)) as progress:
 
-            def one(side: Side, each: selection.Chosen) -> None:
+            def one(side: Side, test: selection.Chosen) -> None:
                 nonlocal done
-                progress.update(text=f"testing {side.name}: {each.path}")
-                own = repeat or each.rank == "changed"
+                progress.update(text=f"testing {side.name}: {test.path}")
+                own = repeat or test.rank == "changed"
                 python = self.ready.told.executable
                 if custom := self.work.config.get("try.test"):
-                    found = ctests.run_line(self.work.app, side, python, custom, each.path, logs, limits, own=own)
+                    found = ctests.run_line(self.work.app, side, python, custom, test.path, logs, limits, own=own)
                 else:
-                    text = (self.work.trial.side("request") / each.path).read_text("utf-8", "replace")
+                    text = (self.work.trial.side("request") / test.path).read_text("utf-8", "replace")
                     style = selection.style_of(text, pytest_project=self.by_pytest)
                     count = self.cover if side.name == "request" else ()
                     found, ran = running.run_file(
-                        self.work.app, side, python, style, each.path, logs, limits, own=own, cover=count
+                        self.work.app, side, python, style, test.path, logs, limits, own=own, cover=count
                     )
                     self.lines.append(ran)
-                self.runs[side.name, each.path] = found
+                self.runs[side.name, test.path] = found
                 done += 1
                 progress.update(done=done)
 
-            running.run_all(limits.jobs, [partial(one, side, each) for side, each in what])
+            running.run_all(limits.jobs, [partial(one, side, test) for side, test in what])
 
-    def as_it_was(self, each: selection.Chosen, old: str) -> FileRuns:
+    def as_it_was(self, test: selection.Chosen, old: str) -> FileRuns:
         """Run a test file that the request changes once over the base as the base has it."""
         from devkit.tryout import ctests
 
         work, base = self.work, self.ready.base
-        file = base.folder / each.path
+        file = base.folder / test.path
         held, text = file.read_bytes(), work.trial.text(work.commits.base, old)
         limits, logs = replace(work.options.limits, repeat=1), work.run.folder / "tests" / "as-it-was"
         file.write_text(text, "utf-8")
         try:
             if custom := work.config.get("try.test"):
                 return ctests.run_line(
-                    work.app, base, self.ready.told.executable, custom, each.path, logs, limits, own=False
+                    work.app, base, self.ready.told.executable, custom, test.path, logs, limits, own=False
                 )
             style = selection.style_of(text, pytest_project=self.by_pytest)
             return running.run_file(
-                work.app, base, self.ready.told.executable, style, each.path, logs, limits, own=False
+                work.app, base, self.ready.told.executable, style, test.path, logs, limits, own=False
             )[0]
         finally:
             file.write_bytes(held)
@@ -519,12 +519,12 @@ def _uneven(
 ) -> list[tuple[Side, selection.Chosen]]:
     """Return the files that are flaky on one side and ran once on the other: that one passed by luck, it may be."""
     found = []
-    for each in chosen:
-        flaky = [any(it.state == "flaky" for it in outcomes(runs[side.name, each.path]).values()) for side in pair]
+    for test in chosen:
+        flaky = [any(it.state == "flaky" for it in outcomes(runs[side.name, test.path]).values()) for side in pair]
         if any(flaky) and not all(flaky):
             side = pair[flaky.index(False)]
-            if len(runs[side.name, each.path].runs) < work.options.limits.repeat:
-                found.append((side, each))
+            if len(runs[side.name, test.path].runs) < work.options.limits.repeat:
+                found.append((side, test))
     return found
 
 
@@ -532,17 +532,17 @@ def _nothing(work: TryWork) -> str:
     """Return why no test was found for what the request changes."""
     base, head = work.commits.base, work.commits.head
 
-    def prose(each: Changed) -> bool:
-        if not each.path.endswith(".py"):
-            return selection.is_prose_file(each.path)
-        sides_ = ((base, each.before, each.status != "A"), (head, each.after, each.status != "D"))
+    def prose(change: Changed) -> bool:
+        if not change.path.endswith(".py"):
+            return selection.is_prose_file(change.path)
+        sides_ = ((base, change.before, change.status != "A"), (head, change.after, change.status != "D"))
         return all(
-            selection.is_prose(work.trial.text(commit, each.path), rows) for commit, rows, there in sides_ if there
+            selection.is_prose(work.trial.text(commit, change.path), rows) for commit, rows, there in sides_ if there
         )
 
     if all(map(prose, work.changed)):
         return "it changes only documentation, comments and docstrings: there is nothing to run"
-    compiled = [each.path for each in work.changed if PurePosixPath(each.path).suffix in COMPILED]
+    compiled = [change.path for change in work.changed if PurePosixPath(change.path).suffix in COMPILED]
     if compiled and not (work.paddle or work.config.get("try.build")):
         more = f" and {len(compiled) - 1} more" if len(compiled) > 1 else ""
         return f"{compiled[0]}{more} must be compiled, and no devkit.toml says how (try.build)"
@@ -552,7 +552,7 @@ def _nothing(work: TryWork) -> str:
 def _old_style(path: str, found: FileRuns) -> dict[str, Any]:
     """Return how a file went on the request as ``build test --json`` says it."""
     first = found.runs[0]
-    ran = {name: each for name, each in first.items() if name and each.state != "skipped"}
+    ran = {name: outcome for name, outcome in first.items() if name and outcome.state != "skipped"}
     wrong = [test_outcome for test_outcome in first.values() if test_outcome.state in running.WRONG]
     return {
         "name": path,
@@ -662,10 +662,10 @@ def try_request(work: TryWork) -> Result:
         return replace(work.held, notes=(*work.held.notes, again))
     ranked = choose(work)
     most, others = max(MOST_OWN, work.options.others), work.options.others
-    own = [each for each in ranked if each.rank == "changed"]
-    rest = [each for each in ranked if each.rank != "changed"]
+    own = [test for test in ranked if test.rank == "changed"]
+    rest = [test for test in ranked if test.rank != "changed"]
     chosen = [*own[:most], *rest[:others]]
-    left = (*(each.path for each in own[most:]), *(each.path for each in rest[others:]))
+    left = (*(test.path for test in own[most:]), *(test.path for test in rest[others:]))
     result = _ended_early(work, chosen)
     if result is None:
         try:
@@ -705,7 +705,7 @@ def _unready(work: TryWork, chosen: Sequence[selection.Chosen], error: DevkitErr
 
 def _without_runs(work: TryWork, chosen: Sequence[selection.Chosen], reason: str) -> Result:
     name = work.options.env or f"try-{work.trial.folder.name}"
-    idle = tuple(Judged(each.path, "", "none", "none", "not run", reason) for each in chosen)
+    idle = tuple(Judged(test.path, "", "none", "none", "not run", reason) for test in chosen)
     return Result(
         int(work.trial.folder.name), Verdict("undecided", reason, idle), work.commits.head, work.commits.base,
         str(work.trial.side("request")), name, notes=tuple(work.notes), chosen=_as_rows(chosen),

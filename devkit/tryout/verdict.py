@@ -152,7 +152,7 @@ def judge_changed(judged: Sequence[Judged], then: FileRuns, *, sure: bool) -> tu
     Returns:
         The words, the tests that are in doubt, and those that the file did not have.
     """
-    was = {name: each.state for name, each in outcomes(then).items()}
+    was = {name: outcome.state for name, outcome in outcomes(then).items()}
     found: list[Judged] = []
     lost: set[str] = set()
     new: set[str] = set()

@@ -24,7 +24,7 @@ def load(file: str, function: str) -> Tuple[Any, Any]:
 def is_torch(model: Any) -> bool:
     """Tell whether a model is torch's."""
     return type(model).__module__.startswith("torch") or any(
-        each.__module__.startswith("torch") for each in type(model).__mro__
+        kind.__module__.startswith("torch") for kind in type(model).__mro__
     )
 
 
@@ -33,7 +33,7 @@ def sublayers(model: Any) -> List[Tuple[str, Any]]:
     if hasattr(model, "named_sublayers"):
         return list(model.named_sublayers())
     if hasattr(model, "named_modules"):
-        return [(name, each) for name, each in model.named_modules() if name]
+        return [(name, layer) for name, layer in model.named_modules() if name]
     return []
 
 
@@ -41,7 +41,7 @@ def state(model: Any) -> Dict[str, np.ndarray]:
     """Return a model's parameters and buffers as arrays."""
     if not hasattr(model, "state_dict"):
         return {}
-    return {name: np.array(each.detach().numpy()) for name, each in model.state_dict().items()}
+    return {name: np.array(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
 
 
 def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, str]) -> Tuple[int, List[str]]:
@@ -55,9 +55,9 @@ def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, st
     taken, missing = 0, []
     own = model.state_dict()
     found = {}
-    for name, each in own.items():
+    for name, tensor in own.items():
         array = weights.get(names.get(name, name))
-        shape = tuple(each.shape)
+        shape = tuple(tensor.shape)
         if array is not None and array.shape != shape and array.T.shape == shape:
             array = array.T
         elif array is not None and is_torch(model) and array.ndim == 2 and "weight" in name and _is_linear(model, name):  # noqa: PLR2004 - a matrix
@@ -93,7 +93,7 @@ def _is_linear(model: Any, name: str) -> bool:
 def first(value: Any) -> Any:
     """Return the first tensor of what a layer returns, or None."""
     if isinstance(value, (list, tuple)):
-        return next((found for each in value if (found := first(each)) is not None), None)
+        return next((found for item in value if (found := first(item)) is not None), None)
     if isinstance(value, dict):
         return first(list(value.values()))
     return value if hasattr(value, "shape") and hasattr(value, "detach") else None
@@ -186,7 +186,7 @@ def compare(
         else:
             right = exact.get(key, a[key])
             scale = max(float(np.abs(right).max()) if right.size else 0.0, 1e-30)
-            one, two = (float(np.abs(each - right).max()) / scale if right.size else 0.0 for each in (a[key], b[key]))
+            one, two = (float(np.abs(array - right).max()) / scale if right.size else 0.0 for array in (a[key], b[key]))
             bar = 8 * max(one, 1e-6)
             nan = bool(np.isnan(a[key]).any() != np.isnan(b[key]).any())
             row.update(a=one, b=two, verdict="parts" if nan or not two <= bar else "same", reason="nan" if nan else "")

@@ -130,15 +130,15 @@ def tidy_path(user_path: str | None) -> None:
     """Take what led Python to this package off the path, and put the user's own PYTHONPATH back."""
     room = Path(__file__).parent.parent.parent
     sys.path[:] = [
-        each
-        for each in sys.path
-        if each not in ("", os.getcwd()) and not _leads_to(each, room)  # noqa: PTH109 - as above
+        path
+        for path in sys.path
+        if path not in ("", os.getcwd()) and not _leads_to(path, room)  # noqa: PTH109 - as above
     ]
     os.environ.pop("PYTHONPATH", None)
     if user_path:
         os.environ["PYTHONPATH"] = user_path
         own = [str(Path(word).absolute()) for word in user_path.split(os.pathsep) if word]
-        sys.path[:0] = [each for each in own if each not in sys.path]
+        sys.path[:0] = [path for path in own if path not in sys.path]
 
 
 def _leads_to(entry: str, package: Path) -> bool:

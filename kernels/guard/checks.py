@@ -47,11 +47,11 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     if isinstance(value, paddle.Tensor):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
-            yield from tensors_in(each)
+        for item in value.values():
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from tensors_in(each)
+        for item in value:
+            yield from tensors_in(item)
 
 
 def fingerprint(tensor: Tensor) -> int:

@@ -175,9 +175,9 @@ class Hooks:
     def _optimizer(self, kind: Any) -> None:
         around = {"step": self._stepping, "minimize": self._stepping, "__init__": self._made}
         around.update({"clear_grad": self._clearing, "clear_gradients": self._clearing})
-        for name, each in around.items():
+        for name, wrapper in around.items():
             if name in vars(kind):
-                self._wrap(kind, name, each)
+                self._wrap(kind, name, wrapper)
 
     def _made(self, original: Callable[..., Any], optimizer: Any, *args: Any, **named: Any) -> None:
         original(optimizer, *args, **named)
@@ -254,7 +254,7 @@ class Hooks:
                     self._wrap(owner, name, functools.partial(self._collective, name))
 
     def _collective(self, name: str, original: Callable[..., Any], *args: Any, **named: Any) -> Any:
-        if any(each.size >= LARGE for each in checks.tensors_in((args, named))):
+        if any(tensor.size >= LARGE for tensor in checks.tensors_in((args, named))):
             self.watch.large_collectives += 1
         with self._waits(name):
             if name not in MATCHED or self.meeting is None:

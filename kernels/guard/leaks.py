@@ -71,11 +71,11 @@ class Leaks:
             (self.device, "GPU memory", device_left()),
             (self.host, "memory", available_bytes()),
         ):
-            each = growth.a_step
-            if each:
-                what = f"{name} grows by {each / MIB:.2g} MiB a step"
+            rate = growth.a_step
+            if rate:
+                what = f"{name} grows by {rate / MIB:.2g} MiB a step"
                 kept = f"Kept at {line}." if line else "No Python object that keeps it was found."
-                last = f"At this rate {left / MIB / 1024:.1f} GiB are used up after {lasting(left, each)} more steps."
+                last = f"At this rate {left / MIB / 1024:.1f} GiB are used up after {lasting(left, rate)} more steps."
                 self.report.warn("memory-grows", what, f"{kept}\n{last}", step=step, line=line or "")
                 return
 
@@ -83,13 +83,13 @@ class Leaks:
         if self._before is None:
             return None
         own = [
-            each
-            for each in tracemalloc.take_snapshot().compare_to(self._before, "lineno")
-            if is_users(each.traceback[0].filename) and each.count_diff >= WATCHED - 1
+            difference
+            for difference in tracemalloc.take_snapshot().compare_to(self._before, "lineno")
+            if is_users(difference.traceback[0].filename) and difference.count_diff >= WATCHED - 1
         ]
         if not own:
             return None
-        frame = max(own, key=lambda each: each.size_diff).traceback[0]
+        frame = max(own, key=lambda difference: difference.size_diff).traceback[0]
         return _shown(frame.filename, frame.lineno)
 
 
@@ -119,7 +119,7 @@ def growing(before: dict[int, int], steps: int) -> Any | None:
         for object_ in gc.get_objects()
         if type(object_) in CONTAINERS and len(object_) - before.get(id(object_), len(object_)) >= steps - 1
     ]
-    named = [each for each in found if _named(each)]
+    named = [container for container in found if _named(container)]
     return max(named, key=len) if named else None
 
 
@@ -149,8 +149,8 @@ def _named(container: Any) -> str:
                 return name
             held = getattr(value, "__dict__", None)
             if isinstance(held, dict) and not isinstance(value, type(sys)):
-                for inner, each in list(held.items()):
-                    if each is container:
+                for inner, held_value in list(held.items()):
+                    if held_value is container:
                         return inner
     return ""
 

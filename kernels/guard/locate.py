@@ -55,16 +55,15 @@ def locate(calls: list[Call], names: Names, again: bool) -> Origin | None:
         again: whether the calls may be made once more, without gradients: only where no other rank takes part in them.
     """
     for call in calls:
-        for number, each in enumerate(checks.tensors_in((call.inputs, call.named))):
-            if not checks.is_finite(each):
-                text = (
-                    f"The batch holds {checks.what_is_in(each)} values: input {number} of {type(call.layer).__name__}."
-                )
+        for number, tensor in enumerate(checks.tensors_in((call.inputs, call.named))):
+            if not checks.is_finite(tensor):
+                held = checks.what_is_in(tensor)
+                text = f"The batch holds {held} values: input {number} of {type(call.layer).__name__}."
                 return Origin("", "input", text)
     for root in names.roots():
-        for name, each in root.named_parameters():
-            if not name.endswith(STATISTICS) and not checks.is_finite(each):
-                text = f"The parameter {name} holds {checks.what_is_in(each)} values, from before this step."
+        for name, parameter in root.named_parameters():
+            if not name.endswith(STATISTICS) and not checks.is_finite(parameter):
+                text = f"The parameter {name} holds {checks.what_is_in(parameter)} values, from before this step."
                 return Origin(name.rpartition(".")[0], name, text)
     if again:
         for call in calls:
@@ -78,10 +77,10 @@ def _run_again(call: Call, names: Names) -> Origin | None:
     model = getattr(call.layer, "_layers", call.layer)
 
     def look(layer: Any, inputs: Any, outputs: Any) -> None:
-        bad = next((each for each in checks.tensors_in(outputs) if not checks.is_finite(each)), None)
+        bad = next((tensor for tensor in checks.tensors_in(outputs) if not checks.is_finite(tensor)), None)
         if bad is not None:
             path = names.path(layer)
-            clean = all(checks.is_finite(each) for each in checks.tensors_in(inputs))
+            clean = all(checks.is_finite(tensor) for tensor in checks.tensors_in(inputs))
             how = "of finite input" if clean else "of input that is not finite already"
             raise _Found(
                 Origin(path, "output", f"{path} is the first layer: {checks.what_is_in(bad)} in its output, {how}.")

@@ -23,7 +23,7 @@ class Names:
         """Return a parameter's path from its outermost layer, as ``state_dict`` has it, else Paddle's name."""
         if len(self.layers) != self._counted:
             self._counted = len(self.layers)
-            self._known = {id(each): name for root in self.roots() for name, each in root.named_parameters()}
+            self._known = {id(tensor): name for root in self.roots() for name, tensor in root.named_parameters()}
         return self._known.get(id(parameter), str(parameter.name))
 
     def roots(self) -> list[Any]:
@@ -35,7 +35,7 @@ class Names:
     def owner(self, parameter: Tensor) -> Any | None:
         """Return the layer that holds a parameter itself."""
         for layer in list(self.layers):
-            if any(each is parameter for each in layer._parameters.values()):
+            if any(own is parameter for own in layer._parameters.values()):
                 return layer
         return None
 
@@ -43,8 +43,8 @@ class Names:
         """Return a layer's path from its outermost one, with its class."""
         kind = type(layer).__name__
         for root in self.roots():
-            for name, each in root.named_sublayers(include_self=True):
-                if each is layer:
+            for name, sublayer in root.named_sublayers(include_self=True):
+                if sublayer is layer:
                     return f"{name} ({kind})" if name else kind
         return kind
 

@@ -76,7 +76,7 @@ class Stepped:
         if self.moved or self.before is None:
             return
         if len(trained) != len(self.before) or any(
-            checks.fingerprint(each) != before for each, before in zip(trained, self.before)
+            checks.fingerprint(parameter) != before for parameter, before in zip(trained, self.before)
         ):
             self.moved, self.before = True, None
         elif self.was_positive and self.steps >= (STILL if self.had_gradient else NO_GRADIENT_AT_ALL):
@@ -103,8 +103,8 @@ class Stepped:
 def parameters(optimizer: Any) -> list[Tensor]:
     """Return all that an optimizer trains, frozen ones left out."""
     given = getattr(optimizer, "_parameter_list", None) or []
-    flat = [each for group in given for each in (group["params"] if isinstance(group, dict) else [group])]
-    return [each for each in flat if isinstance(each, paddle.Tensor) and not each.stop_gradient]
+    flat = [parameter for group in given for parameter in (group["params"] if isinstance(group, dict) else [group])]
+    return [parameter for parameter in flat if isinstance(parameter, paddle.Tensor) and not parameter.stop_gradient]
 
 
 def will_rise(optimizer: Any) -> bool:

@@ -94,7 +94,7 @@ class Watch:
     def forward(self, layer: Any, inputs: Any, named: Any) -> None:
         """Take note of a call of an outermost layer on data: what is needed to find where a value went wrong."""
         given = list(checks.tensors_in((inputs, named)))
-        if given and all(each.stop_gradient for each in given):
+        if given and all(tensor.stop_gradient for tensor in given):
             self.progress.move()
             if paddle.is_grad_enabled():
                 self.calls = [*self.calls[-7:], Call(layer, inputs, named)]
@@ -106,7 +106,7 @@ class Watch:
         if self.world_size == 1 or self.batches_told >= BATCHES:
             return None
         self.batches_told += 1
-        first = next((each for each in checks.tensors_in(values) if checks.is_dense(each)), None)
+        first = next((tensor for tensor in checks.tensors_in(values) if checks.is_dense(tensor)), None)
         return None if first is None else checks.fingerprint(first)
 
     def backward(self, loss: Any) -> None:
@@ -116,16 +116,16 @@ class Watch:
         self.progress.move()
         self._cleared_since()
         self.progress.step = max(self.progress.step, self.steps + 1)
-        for each in list(checks.tensors_in(loss))[:8]:
-            if checks.is_float(each) and each.size == 1:
-                self.losses = [*self.losses[-63:], each.detach()]
+        for tensor in list(checks.tensors_in(loss))[:8]:
+            if checks.is_float(tensor) and tensor.size == 1:
+                self.losses = [*self.losses[-63:], tensor.detach()]
 
     def before_step(self, optimizer: Any) -> bool:
         """Look at loss and gradients before they reach the parameters; return whether the step will be taken."""
         self.progress.step = self.steps + 1
         state = self.of(optimizer)
         trained = parameters(optimizer)
-        gradients = [(each, each.grad) for each in trained if each.grad is not None]
+        gradients = [(parameter, parameter.grad) for parameter in trained if parameter.grad is not None]
         found = getattr(optimizer, "_auxiliary_vars", {}).get("found_inf")
         if found is not None and bool(found):
             self._skip("the GradScaler")
@@ -138,7 +138,7 @@ class Watch:
         state.look_at_rate(optimizer, self.report, self.progress.step)
         self._gradients(state, trained)
         if state.before is None and not state.moved:
-            state.before = [checks.fingerprint(each) for each in trained]
+            state.before = [checks.fingerprint(parameter) for parameter in trained]
         return True
 
     def after_step(self, optimizer: Any, *, taken: bool) -> None:
@@ -226,8 +226,8 @@ class Watch:
 
     def _keep_gradient(self, trained: list[Tensor]) -> None:
         """Remember a gradient that has been used, to see whether it is cleared before the next is added."""
-        used = [each for each in trained if each.grad is not None and checks.is_dense(each.grad)]
-        least = min(used, key=lambda each: int(each.size), default=None)
+        used = [parameter for parameter in trained if parameter.grad is not None and checks.is_dense(parameter.grad)]
+        least = min(used, key=lambda parameter: int(parameter.size), default=None)
         self.kept = None
         if least is not None and bool((least.grad != 0).any()):
             self.kept = least, checks.fingerprint(least.grad)
@@ -266,7 +266,7 @@ class Watch:
         step = self.progress.step
         line = user_line()
         bad = next((loss for loss in losses if not math.isfinite(loss)), None)
-        named = [(self.names.of(each), grad) for each, grad in gradients if not checks.is_finite(grad)]
+        named = [(self.names.of(parameter), grad) for parameter, grad in gradients if not checks.is_finite(grad)]
         if bad is None and not named:  # the sum of all overflowed, and no value did
             return
         tensor = f"the loss is {bad}" if bad is not None else f"the gradient of {named[-1][0]} is not finite"
@@ -279,7 +279,7 @@ class Watch:
         if bad is None and named:
             count = f" and {len(named) - 1} more" if len(named) > 1 else ""
             why.append(f"{named[-1][0]}{count}: {checks.what_is_in(named[-1][1])}; the loss was finite.")
-        why += self._remedies(optimizer, [each.dtype for _, each in gradients])
+        why += self._remedies(optimizer, [grad.dtype for _, grad in gradients])
         kept = f"those after step {step - 1}" if step > 1 else "what they were at the start"
         why.append(f"The step was not taken: the parameters are {kept}.\nat {line}")
         self.report.stop(
@@ -297,7 +297,7 @@ class Watch:
         """Return what in the steps before makes values that are not finite, and what to change."""
         told = []
         if self.history:
-            (first, least), (last, loss) = min(self.history, key=lambda each: each[1]), self.history[-1]
+            (first, least), (last, loss) = min(self.history, key=lambda entry: entry[1]), self.history[-1]
             if loss > GREW * max(abs(least), 1e-3):
                 rate = getattr(optimizer, "get_lr", lambda: None)()
                 told.append(
@@ -313,18 +313,20 @@ class Watch:
         if self.unused_allowed or self.static or state.steps > 4 * WITHOUT_GRADIENT:
             self.called = None
             return
-        missing = {id(each): each for each in trained if each.grad is None and not each.stop_gradient}
+        missing = {
+            id(parameter): parameter for parameter in trained if parameter.grad is None and not parameter.stop_gradient
+        }
         if self.called is not None:
             ran = {
                 key
-                for key, each in missing.items()
-                if (owner := self.names.owner(each)) is not None and id(owner) in self.called
+                for key, parameter in missing.items()
+                if (owner := self.names.owner(parameter)) is not None and id(owner) in self.called
             }
             state.without = {key: state.without.get(key, 0) + 1 for key in ran}
         self.called = set() if missing else None
         long = [missing[key] for key, count in state.without.items() if count >= WITHOUT_GRADIENT]
         if long and len(long) < len(trained):
-            names = [self.names.of(each) for each in long]
+            names = [self.names.of(parameter) for parameter in long]
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
             self.report.warn(
                 "no-gradient",
@@ -358,9 +360,9 @@ class Watch:
                 alone=self.large_collectives == 0 and not self.data_parallel,
                 comparable=not any(is_split(layer) for layer in list(self.names.layers)),
                 values=[
-                    [self.names.of(each), list(each.shape), checks.fingerprint(each)]
-                    for each in trained
-                    if checks.is_dense(each) and not any(getattr(each, mark, False) for mark in OF_ONE_RANK)
+                    [self.names.of(parameter), list(parameter.shape), checks.fingerprint(parameter)]
+                    for parameter in trained
+                    if checks.is_dense(parameter) and not any(getattr(parameter, mark, False) for mark in OF_ONE_RANK)
                 ],
             )
             self._every.took(time.perf_counter() - begin)

@@ -78,7 +78,9 @@ def kernels(name: str) -> Dict[str, Any]:
 
     core = paddle.base.core
     registered = core._get_registered_phi_kernels("all")  # noqa: SLF001 - Paddle's only list of them
-    wanted = [each for each in (name, f"{name}_grad", f"{name}_double_grad", f"{name}_raw") if each in registered]
+    wanted = [
+        variant for variant in (name, f"{name}_grad", f"{name}_double_grad", f"{name}_raw") if variant in registered
+    ]
     found = find(paddle, name)
     module = getattr(found, "__module__", "") or ""
     file, line = "", 0
@@ -92,7 +94,7 @@ def kernels(name: str) -> Dict[str, Any]:
     return {
         "version": paddle.__version__,
         "package": str(Path(paddle.__file__).parent),
-        "kernels": {each: sorted(registered[each]) for each in wanted},
+        "kernels": {variant: sorted(registered[variant]) for variant in wanted},
         "near": difflib.get_close_matches(name, registered, n=5),
         "api": f"{module}.{getattr(found, '__name__', name)}" if found else "",
         "file": file,
@@ -126,7 +128,7 @@ def api(name: str) -> Dict[str, Any]:
                 raise Refusal(
                     f"{at} has no {word}",
                     f"Near are {', '.join(near)}." if near else "",
-                    *[f"devkit api {at}.{each}" for each in near],
+                    *[f"devkit api {at}.{similar}" for similar in near],
                 ) from None
     try:
         signature = str(inspect.signature(found))
@@ -146,7 +148,7 @@ def api(name: str) -> Dict[str, Any]:
         "file": file,
         "line": line,
         "doc": inspect.getdoc(found) or "",
-        "members": [each for each in dir(found) if not each.startswith("_")] if inspect.ismodule(found) else [],
+        "members": [public for public in dir(found) if not public.startswith("_")] if inspect.ismodule(found) else [],
     }
 
 
@@ -170,13 +172,13 @@ def handle(request: Dict[str, Any]) -> None:
             name=operator.name,
             reference=operator.reference is not None,
             elementwise=operator.elementwise,
-            checks=[each for each in check.CHECKS if operator.reference or each not in check.NEED_REFERENCE],
+            checks=[kind for kind in check.CHECKS if operator.reference or kind not in check.NEED_REFERENCE],
         )
     elif do == "check":
         from . import check
 
         found = check.check(LOADED["operator"], request["check"])
-        emit("checked", check=request["check"], findings=[each._asdict() for each in found])
+        emit("checked", check=request["check"], findings=[finding._asdict() for finding in found])
     elif do == "speed":
         from . import check
 

@@ -89,7 +89,7 @@ def listed(value: Any) -> List[Any]:
 def run(operator: Operator, arguments: Sequence[Any]) -> List[np.ndarray]:
     """Return the outputs of a call as arrays."""
     with paddle.no_grad():
-        return [each.numpy().copy() for each in listed(operator.call(*tensors(arguments)))]
+        return [output.numpy().copy() for output in listed(operator.call(*tensors(arguments)))]
 
 
 def expected(operator: Operator, arguments: Sequence[Any]) -> Arrays:
@@ -98,7 +98,7 @@ def expected(operator: Operator, arguments: Sequence[Any]) -> Arrays:
         return None
     try:
         with np.errstate(all="ignore"):
-            return [np.asarray(each) for each in listed(operator.reference(*cast(arguments, "float64")))]
+            return [np.asarray(output) for output in listed(operator.reference(*cast(arguments, "float64")))]
     except Exception:  # noqa: BLE001 - a reference may refuse a shape
         return None
 
@@ -192,16 +192,18 @@ def analytic(operator: Operator, arguments: Sequence[Any], upstream: Sequence[np
     """Return the gradient of each argument (None for those without), for upstream gradients of the outputs."""
     given = tensors(arguments, differentiable=True)
     if only >= 0:
-        for place, each in enumerate(given):
-            if hasattr(each, "stop_gradient") and place != only:
-                each.stop_gradient = True
+        for place, argument in enumerate(given):
+            if hasattr(argument, "stop_gradient") and place != only:
+                argument.stop_gradient = True
     outputs = listed(operator.call(*given))
     pairs = [(out, paddle.to_tensor(up)) for out, up in zip(outputs, upstream) if not out.stop_gradient]
-    wanted = [each for each in given if hasattr(each, "stop_gradient") and not each.stop_gradient]
+    wanted = [argument for argument in given if hasattr(argument, "stop_gradient") and not argument.stop_gradient]
     if not pairs:
         return [None] * len(arguments)
     grads = iter(paddle.grad([a for a, _ in pairs], wanted, [b for _, b in pairs], allow_unused=True))
-    return [next(grads) if hasattr(each, "stop_gradient") and not each.stop_gradient else None for each in given]
+    return [
+        next(grads) if hasattr(argument, "stop_gradient") and not argument.stop_gradient else None for argument in given
+    ]
 
 
 def numeric(
@@ -225,19 +227,19 @@ def check_gradients(operator: Operator) -> List[Finding]:
         cases.append((large(operator), True))
     for arguments, many in cases:
         generator = np.random.default_rng(3)
-        upstream = [generator.uniform(0.5, 1.5, each.shape) for each in run(operator, arguments)]
+        upstream = [generator.uniform(0.5, 1.5, output.shape) for output in run(operator, arguments)]
         grads = analytic(operator, arguments, upstream)
-        for place, each in enumerate(arguments):
-            if not is_array(each) or not np.issubdtype(each.dtype, np.floating) or grads[place] is None:
+        for place, argument in enumerate(arguments):
+            if not is_array(argument) or not np.issubdtype(argument.dtype, np.floating) or grads[place] is None:
                 continue
             grad = grads[place].numpy()
-            if grad.shape != each.shape:
+            if grad.shape != argument.shape:
                 found.append(Finding("gradients", False, f"input {place}: the gradient's shape is {list(grad.shape)}"))
                 continue
-            indices = list(np.ndindex(each.shape))
+            indices = list(np.ndindex(argument.shape))
             if many:
-                rest = [each.size - 1, *generator.integers(0, each.size, POSITIONS).tolist()]
-                indices = [tuple(map(int, np.unravel_index(flat, each.shape))) for flat in rest]
+                rest = [argument.size - 1, *generator.integers(0, argument.size, POSITIONS).tolist()]
+                indices = [tuple(map(int, np.unravel_index(flat, argument.shape))) for flat in rest]
             # One element of a large sum would drown in its rounding: elements are independent there.
             weights = upstream
             for index in indices:
@@ -262,7 +264,7 @@ def check_gradient_dtypes(operator: Operator) -> List[Finding]:
     found = []
     for dtype in FLOATS:
         arguments = cast(operator.samples[0], dtype)
-        upstream = [np.full(each.shape, 0.5, dtype) for each in run(operator, arguments)]
+        upstream = [np.full(output.shape, 0.5, dtype) for output in run(operator, arguments)]
         every = analytic(operator, arguments, upstream)
         for place, grad in enumerate(every):
             if grad is None:
@@ -282,26 +284,26 @@ def check_aliasing(operator: Operator) -> List[Finding]:
     found = []
     arguments = list(operator.samples[0])
     given = tensors(arguments, differentiable=True)
-    held = [each for each in given if hasattr(each, "stop_gradient")]
-    before = [each.numpy().copy() for each in held]
+    held = [argument for argument in given if hasattr(argument, "stop_gradient")]
+    before = [tensor.numpy().copy() for tensor in held]
     outputs = listed(operator.call(*given))
     results = [output.numpy().copy() for output in outputs]
     for number, out in enumerate(outputs):
-        if any(out.size and out.data_ptr() == each.data_ptr() for each in held):
+        if any(out.size and out.data_ptr() == tensor.data_ptr() for tensor in held):
             found.append(Finding("aliasing", False, f"output {number} shares its memory with an input"))
-    if any((each.numpy() != old).any() for each, old in zip(held, before)):
+    if any((tensor.numpy() != old).any() for tensor, old in zip(held, before)):
         found.append(Finding("aliasing", False, "the forward changes an input"))
     able = [output for output in outputs if not output.stop_gradient]
     if able:
         ups: List[Tuple[Any, np.ndarray]] = []
-        for each in able:  # paddle.grad copies what it is given: a hook sees what the backward gets
-            each.register_hook(lambda grad: ups.append((grad, grad.numpy().copy())))
-        sum((each * 0.5).sum() for each in able).backward()
-        if any((each.numpy() != old).any() for each, old in ups):
+        for output in able:  # paddle.grad copies what it is given: a hook sees what the backward gets
+            output.register_hook(lambda grad: ups.append((grad, grad.numpy().copy())))
+        sum((output * 0.5).sum() for output in able).backward()
+        if any((grad.numpy() != old).any() for grad, old in ups):
             found.append(Finding("aliasing", False, "the backward changes the gradient that it is given"))
-        if any((each.numpy() != kept).any() for each, kept in zip(held, before)):
+        if any((tensor.numpy() != kept).any() for tensor, kept in zip(held, before)):
             found.append(Finding("aliasing", False, "the backward changes an input"))
-        if any((each.numpy() != kept).any() for each, kept in zip(outputs, results)):
+        if any((output.numpy() != kept).any() for output, kept in zip(outputs, results)):
             found.append(Finding("aliasing", False, "the backward changes an output"))
     return found
 
@@ -319,7 +321,7 @@ def check_contiguous(operator: Operator) -> List[Finding]:
             paddle.to_tensor(np.ascontiguousarray(argument.T)).transpose([1, 0]) if is_array(argument) else argument
             for argument in arguments
         ]
-        got = [each.numpy() for each in listed(operator.call(*strided))]
+        got = [output.numpy() for output in listed(operator.call(*strided))]
     for number, (one, right) in enumerate(zip(got, plain)):
         wrong = differs(one, right, TOLERANCES["float64"])
         if wrong:
@@ -360,8 +362,10 @@ def static_meta(operator: Operator, arguments: Sequence[Any]) -> List[Tuple[Tupl
     try:
         with paddle.static.program_guard(paddle.static.Program()):
             given = [
-                paddle.static.data(f"x{place}", list(each.shape), str(each.dtype)) if is_array(each) else each
-                for place, each in enumerate(arguments)
+                paddle.static.data(f"x{place}", list(argument.shape), str(argument.dtype))
+                if is_array(argument)
+                else argument
+                for place, argument in enumerate(arguments)
             ]
             outputs = listed(operator.call(*given))
             return [
@@ -410,10 +414,10 @@ def check_threads(operator: Operator) -> List[Finding]:
                 return
 
     running = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
-    for each in running:
-        each.start()
-    for each in running:
-        each.join()
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
     return [Finding("threads", False, f"{THREADS} threads at once: {wrong[0]}")] if wrong else []
 
 
@@ -424,8 +428,8 @@ def check_special(operator: Operator) -> List[Finding]:
     values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, 700.0, -700.0])
     arguments = [np.ones_like(values) if is_array(sample) else sample for sample in operator.samples[0]]
     found = []
-    for place, each in enumerate(arguments):
-        if not is_array(each):
+    for place, argument in enumerate(arguments):
+        if not is_array(argument):
             continue
         special = [values if number == place else one for number, one in enumerate(arguments)]
         wanted = expected(operator, special)
@@ -466,8 +470,8 @@ def speed(operator: Operator) -> float:
     with paddle.no_grad():
         for _ in range(9):
             begin = time.perf_counter()
-            for each in listed(operator.call(*given)):
-                float(each.flatten()[0]) if each.size else None
+            for output in listed(operator.call(*given)):
+                float(output.flatten()[0]) if output.size else None
             times.append((time.perf_counter() - begin) * 1e3)
     return sorted(times[2:])[len(times[2:]) // 2]
 
@@ -485,15 +489,15 @@ def check(operator: Operator, name: str) -> List[Finding]:
 
 def is_elementwise(reference: Reference, sample: Sequence[Any]) -> bool:
     """Tell whether an operator takes any common shape of its arrays and returns it, as far as its reference says."""
-    arrays = [each for each in sample if is_array(each)]
+    arrays = [argument for argument in sample if is_array(argument)]
     if not arrays or len({array.shape for array in arrays}) != 1:
         return False
     if reference is None:
         return False
     try:
         for shape in ((7,), (2, 3, 2)):
-            given = [np.full(shape, 0.5) if is_array(each) else each for each in sample]
-            if any(np.asarray(each).shape != shape for each in listed(reference(*given))):
+            given = [np.full(shape, 0.5) if is_array(argument) else argument for argument in sample]
+            if any(np.asarray(output).shape != shape for output in listed(reference(*given))):
                 return False
     except Exception:  # noqa: BLE001 - a reference may refuse a shape
         return False

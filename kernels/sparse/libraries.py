@@ -129,7 +129,7 @@ class PaddleLibrary:
         full = np.zeros((case.rows, case.columns), "float32")
         full[data.row, data.cols] = data.values
         x = paddle.to_tensor(full)
-        left, right, third = (paddle.to_tensor(each) for each in (data.left, data.right, data.third))
+        left, right, third = (paddle.to_tensor(array) for array in (data.left, data.right, data.third))
 
         def at_places(out: Any) -> Any:
             return out.numpy()[data.row, data.cols]

@@ -49,14 +49,14 @@ def plan(options: Options) -> None:
         manifest, damaged = checkpoint.newest(Path(options.resume))
         resume, step = str(manifest.path), manifest.step
     stages = [memory.predict(options, stage) for stage in range(options.pp)]
-    predicted = max(stages, key=lambda each: each.peak)
+    predicted = max(stages, key=lambda stage: stage.peak)
     emit(
         "plan",
         parameters=options.shape.parameters,
         units=len(options.shape.units(0, options.pp)),
         layout={**asdict(options.layout), "sequence_parallel": options.sequence_parallel},
         memory=_mib(predicted),
-        stages=[_mib(each) for each in stages],
+        stages=[_mib(stage) for stage in stages],
         text=text.source,
         files=text.files,
         skipped=text.skipped,

@@ -87,7 +87,9 @@ class Tokens:
 
         pieces = list(_pieces(data.decode(errors="replace")))
         encoded = self._tokenizer.encode_batch(pieces, add_special_tokens=False)
-        return np.concatenate([np.zeros(0, dtype=np.int32), *(np.array(each.ids, dtype=np.int32) for each in encoded)])
+        return np.concatenate(
+            [np.zeros(0, dtype=np.int32), *(np.array(encoding.ids, dtype=np.int32) for encoding in encoded)]
+        )
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -72,7 +72,7 @@ def test_a_command_finds_the_suspects_and_the_checkout_is_not_touched(
     assert said.status == 1, said.err
     found = json.loads(said.out)
     assert sorted(found["suspects"]) == sorted(commits[4:6]), "the commit before it does not build"
-    assert [each["answer"] for each in found["steps"] if each["commit"] == commits[4]] == ["skip"]
+    assert [step["answer"] for step in found["steps"] if step["commit"] == commits[4]] == ["skip"]
 
 
 def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[str]]) -> None:
@@ -133,10 +133,10 @@ def test_the_first_bad_of_a_line_of_commits_is_found_in_few_steps(first: int) ->
 
     def ask(search: Search) -> list[str]:
         low, high = max(map(int, search.good)), int(search.bad)
-        return sorted(commits[low + 1 : high + 1], key=lambda each: abs(int(each) - (low + high) / 2))
+        return sorted(commits[low + 1 : high + 1], key=lambda commit: abs(int(commit) - (low + high) / 2))
 
     search = Search("19", ["0"])
-    found = run(search, ask, lambda each: Bisected(each, "bad" if int(each) >= first else "good"))
+    found = run(search, ask, lambda commit: Bisected(commit, "bad" if int(commit) >= first else "good"))
     assert found == [str(first)]
     assert len(search.steps) <= steps_left(20) + 1
 

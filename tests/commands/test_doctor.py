@@ -109,9 +109,7 @@ def test_an_interruption_ends_the_probes(tmp_path: Path, number: signal.Signals,
         while not probes and time.monotonic() < deadline:
             time.sleep(0.02)
             below = psutil.Process(process.pid).children(recursive=True)
-            probes = [
-                each for each in below if "devkit.kernels.probe" in _line(each) and "supervisor" not in _line(each)
-            ]
+            probes = [pid for pid in below if "devkit.kernels.probe" in _line(pid) and "supervisor" not in _line(pid)]
         process.send_signal(number)
         out, err = process.communicate(timeout=LIMIT_S)
     assert probes

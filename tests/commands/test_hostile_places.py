@@ -105,7 +105,7 @@ def broken_pipe() -> None:
 
 
 def no_home() -> None:
-    for name in ("HOME", *(f"XDG_{each}_HOME" for each in ("CONFIG", "STATE", "DATA", "CACHE"))):
+    for name in ("HOME", *(f"XDG_{kind}_HOME" for kind in ("CONFIG", "STATE", "DATA", "CACHE"))):
         os.environ.pop(name, None)
 
 

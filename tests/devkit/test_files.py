@@ -22,7 +22,7 @@ def test_a_file_is_written_with_its_mode_and_its_folders(tmp_path: Path) -> None
     write_atomically(path, b"x", mode=0o600)
     assert path.read_bytes() == b"x"
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [each.name for each in path.parent.iterdir()] == ["secret"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["secret"]
 
 
 def test_a_killed_write_leaves_the_old_file_whole(tmp_path: Path) -> None:

@@ -62,23 +62,23 @@ def command(
             got = Fetcher(app, root, at_once, taken).all(on_got)
         if (root / build_dir).is_dir():
             wget_shim(root / build_dir, taken)
-        failed = [each for each in got if each.state == "failed" and not each.optional]
-        result = {"cache": str(home()), "profile": chosen.name, "got": [asdict(each) for each in got]}
+        failed = [outcome for outcome in got if outcome.state == "failed" and not outcome.optional]
+        result = {"cache": str(home()), "profile": chosen.name, "got": [asdict(outcome) for outcome in got]}
         run.record["result"] = result
         if as_json:
             app.console.json(result)
-        for each in got:
-            said = each.note or (each.complaint if each.optional else "")
+        for outcome in got:
+            said = outcome.note or (outcome.complaint if outcome.optional else "")
             if said:
-                app.console.look(f"{each.name}: {said}")
+                app.console.look(f"{outcome.name}: {said}")
         if failed:
             raise DevkitError(
                 f"{counted(len(failed), 'thing')} of {len(got)} could not be fetched",
-                "\n".join(f"{each.name}: {each.complaint}" for each in failed),
+                "\n".join(f"{outcome.name}: {outcome.complaint}" for outcome in failed),
                 f"{again(words, 'preflight')}   tries each host through the proxy",
                 f"{again(words, 'deps')}   goes on with what is missing",
             )
-    states = [each.state for each in got]
+    states = [outcome.state for outcome in got]
     told = f"{states.count('fetched')} fetched, {states.count('kept')} kept"
     app.console.done(f"{told}, for the profile {chosen.name}   {duration(run.record['seconds'])}")
     app.console.next(
@@ -105,14 +105,14 @@ def take_stock(app: App, root: Path, taken: Sequence[Archive], words: Sequence[s
         found = offline.stock(app, root, taken)
     if app.console.as_json:
         app.console.json({"cache": str(home()), **found.as_dict()})
-    optional = [each for each in found.missing if each.optional]
+    optional = [archive for archive in found.missing if archive.optional]
     if optional:
         app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be downloaded:")
         for line in offline.listed(optional).splitlines():
             app.console.note(f"  {line}", "dim")
     offline.refuse(found, words)
-    for each in taken:
-        if each.keepable and each.kept.is_file():
-            put(each)
+    for archive in taken:
+        if archive.keepable and archive.kept.is_file():
+            put(archive)
     app.console.done(f"nothing is missing: {len(found.there)} in the tree, {len(found.cached)} in the cache")
     app.console.next(f"{again(words)} --offline")

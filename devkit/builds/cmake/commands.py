@@ -54,7 +54,7 @@ def _include(reading: Reading, words: Sequence[Text]) -> None:
     if words and words[0]:
         base = reading.root / words[0]
         tried = (base, reading.root / "cmake" / f"{words[0]}.cmake")
-        path = next((each for each in tried if each.is_file()), None)
+        path = next((candidate for candidate in tried if candidate.is_file()), None)
         if path:
             here = reading.values.get("CMAKE_CURRENT_LIST_DIR")
             reading.set("CMAKE_CURRENT_LIST_DIR", str(path.parent))

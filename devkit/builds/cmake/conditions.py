@@ -132,7 +132,7 @@ def constant(value: Text) -> Truth:
 
 
 def _version(text: str) -> list[int]:
-    found = [int(each) for each in re.findall(r"\d+", text)]
+    found = [int(part) for part in re.findall(r"\d+", text)]
     while found and not found[-1]:
         found.pop()
     return found

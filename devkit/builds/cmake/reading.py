@@ -165,11 +165,11 @@ class Reading:
                 merged[name] = None
         self.values, self.certain = merged, certain and not stopped
 
-    def loop(self, each: Call) -> None:
+    def loop(self, call: Call) -> None:
         """Go through a loop's body for each value, or once where these are unknown."""
-        body = each.bodies[0][1]
-        words = self.words(each.words)
-        if each.name == "while" or not words or words[0] is None:
+        body = call.bodies[0][1]
+        words = self.words(call.words)
+        if call.name == "while" or not words or words[0] is None:
             self.perhaps([body, ()])
             return
         name, values = words[0], words[1:]
@@ -239,17 +239,17 @@ class Reading:
             if value is None or word.exact:
                 found.append(value)
             else:
-                found += [each for each in value.split(";") if each]
+                found += [item for item in value.split(";") if item]
         return found
 
-    def command(self, each: Call) -> None:
+    def command(self, call: Call) -> None:
         """Carry out a command of CMake's, as far as it matters here."""
-        act = ACTS.get(each.name)
-        words = self.words(each.words)
+        act = ACTS.get(call.name)
+        words = self.words(call.words)
         if act:
             act(self, words)
-        elif each.name.startswith(("find_", "check_", "try_", "get_", "math", "execute_process")):
-            self.forget(each.words)
+        elif call.name.startswith(("find_", "check_", "try_", "get_", "math", "execute_process")):
+            self.forget(call.words)
 
     def forget(self, words: Sequence[Word]) -> None:
         """Take for unknown what a command that is not understood may set."""

@@ -57,7 +57,7 @@ def reachable(address: str) -> list[str]:
     outside = [
         address for address in found if not is_loopback(address.address) and not address.address.startswith("fe80:")
     ]
-    outside.sort(key=lambda each: families.index(each.family))
+    outside.sort(key=lambda entry: families.index(entry.family))
     return [address.address.partition("%")[0] for address in outside] or ["127.0.0.1"]
 
 

@@ -263,23 +263,23 @@ class Syncer:
             elif (len(item) > FEW or not item) and sync_file_system(folders.root):
                 self._synced.append(item)
             else:
-                for each in item:
-                    self._settle(folders, each)
+                for finished in item:
+                    self._settle(folders, finished)
 
-    def _settle(self, folders: Folders, each: Finished) -> None:
+    def _settle(self, folders: Folders, finished: Finished) -> None:
         """Sync and rename one file."""
         try:
-            folder, name = folders.of(each.path)
-            _fsync(folder, each)
+            folder, name = folders.of(finished.path)
+            _fsync(folder, finished)
             if self._backup:
                 keep_aside(folder, name)
-            os.rename(each.name, name, src_dir_fd=folder, dst_dir_fd=folder)
-            self.folders.add(each.path.rpartition(b"/")[0])
+            os.rename(finished.name, name, src_dir_fd=folder, dst_dir_fd=folder)
+            self.folders.add(finished.path.rpartition(b"/")[0])
         except OSError as error:
-            self.failures.append((each.path, error))
+            self.failures.append((finished.path, error))
         finally:
-            if each.part >= 0:
-                os.close(each.part)
+            if finished.part >= 0:
+                os.close(finished.part)
 
     def _rename(self, batch: List[Finished]) -> None:
         for finished in batch:

@@ -95,24 +95,24 @@ def plan(
                 modes.append(index)
         elif entry.kind == FILE:
             wanted.append(Wanted(index, found.part, max(found.size, 0)))
-    replaced = [each for each in wanted if each.old]
+    replaced = [file for file in wanted if file.old]
     said = Plan(
         files=len(wanted),
-        bytes=sum(entries[each.number].size for each in wanted),
-        begun_bytes=sum(min(each.part, entries[each.number].size) for each in wanted),
+        bytes=sum(entries[file.number].size for file in wanted),
+        begun_bytes=sum(min(file.part, entries[file.number].size) for file in wanted),
         have_files=have_files,
         have_bytes=have_bytes,
         left_out_count=about.left_out_count,
         entries=len(entries),
-        names=[entries[each.number].path for each in wanted[:NAMED]],
+        names=[entries[file.number].path for file in wanted[:NAMED]],
         left_out=about.left_out,
         failed=[(entries[index].path, why) for index, why in sorted(refusals.items())[:NAMED]],
         deletes=[path for path, _ in extra[:NAMED]],
         deletes_count=len(extra),
-        replaces=[entries[each.number].path for each in replaced[:REPLACED_NAMED]],
+        replaces=[entries[file.number].path for file in replaced[:REPLACED_NAMED]],
         replaces_count=len(replaced),
     )
-    needed = sum(max(entries[each.number].allocated - each.part, 0) for each in wanted)
+    needed = sum(max(entries[file.number].allocated - file.part, 0) for file in wanted)
     return Steps(wanted, modes, refusals, extra, needed, said)
 
 

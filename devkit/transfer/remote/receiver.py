@@ -190,12 +190,12 @@ class Receiver:
     def _take(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
         finisher = Syncer(folders.root, self._staging, self.options.backup)
         remaining = set()
-        for each in wanted:
-            if self._entries[each.number].size == 0:
-                self._small(folders, finisher, each.number, memoryview(b""))
+        for file in wanted:
+            if self._entries[file.number].size == 0:
+                self._small(folders, finisher, file.number, memoryview(b""))
             else:
-                remaining.add(each.number)
-        asking = [each for each in wanted if each.number in remaining]
+                remaining.add(file.number)
+        asking = [file for file in wanted if file.number in remaining]
         self._requests.start(Folders(folders.root, staging=self._staging), asking, moves)
         self.channel.on_ping = self._requests.check
         try:

@@ -117,14 +117,14 @@ class Requests:
 
     def _ask(self, folders: Folders, wanted: List[Wanted]) -> None:
         frame = bytearray()
-        for each in wanted:
-            size = self._entries[each.number].size
+        for file in wanted:
+            size = self._entries[file.number].size
             start = 0
-            if each.part or each.old:
+            if file.part or file.old:
                 self._want(frame)
-                start = self._compare(folders, each.number)
+                start = self._compare(folders, file.number)
             for offset in range(start, size, WANT_SPAN):
-                frame += RANGE.pack(each.number, offset, min(WANT_SPAN, size - offset))
+                frame += RANGE.pack(file.number, offset, min(WANT_SPAN, size - offset))
                 if len(frame) >= WANTS_A_FRAME * RANGE.size:
                     self._want(frame)
         self._want(frame)

@@ -152,9 +152,9 @@ class _Receiving(Copy):
                 self.fail(below or path, reason(error))
                 continue
             for name, there in listed.items():
-                each = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
-                if self._keep(*each, there) and there.is_folder:
-                    waiting.append(each)
+                child = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
+                if self._keep(*child, there) and there.is_folder:
+                    waiting.append(child)
 
     # What is taken.
 

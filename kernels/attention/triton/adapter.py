@@ -72,7 +72,7 @@ def strides(tensor: Any) -> tuple[int, ...]:
     """Return a tensor's strides in elements: torch has a method, Paddle a property or a method by version."""
     found = getattr(tensor, "strides", None)
     found = tensor.stride() if found is None else found
-    return tuple(int(each) for each in (found() if callable(found) else found))
+    return tuple(int(stride) for stride in (found() if callable(found) else found))
 
 
 def interpreted() -> bool:

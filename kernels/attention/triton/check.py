@@ -119,7 +119,7 @@ def tensors(case: CheckCase, device: str, seed: int = 0) -> Tensors:
 
 
 def _starts(generator: Any, batch: int, most: int) -> tuple[int, ...]:
-    return (0, *(int(each) for each in np.cumsum(generator.integers(1, most + 1, batch))))
+    return (0, *(int(offset) for offset in np.cumsum(generator.integers(1, most + 1, batch))))
 
 
 def expected(case: CheckCase, made: Tensors) -> dict[str, Any]:

@@ -82,5 +82,5 @@ def config(
     if flashmask:
         entry = FLASHMASK[which]
     else:
-        entry = CONFIGS[max((each for each in CONFIGS if each <= capability), default=min(CONFIGS))][which]
+        entry = CONFIGS[max((tuned for tuned in CONFIGS if tuned <= capability), default=min(CONFIGS))][which]
     return entry[min(size for size in entry if size >= head_dim)]

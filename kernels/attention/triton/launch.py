@@ -179,7 +179,7 @@ def decode(
     """
     from .kernels import combine_kernel, decode_kernel
 
-    batch, heads, head_dim = (int(each) for each in q.shape)
+    batch, heads, head_dim = (int(size) for size in q.shape)
     kv_heads = int(k.shape[2])
     if heads % kv_heads or head_dim != int(k.shape[3]) or not 1 <= head_dim <= LARGEST_HEAD_DIM:
         raise Refusal("q and the cache do not fit", f"They are {list(q.shape)} and {list(k.shape)}.")
@@ -255,7 +255,7 @@ def _places(q: Any, masking: Masking) -> tuple[Pointer, Pointer, Pointer]:
     """Return cu_q, cu_k and bounds; where one is not used, a pointer that is not read."""
     unused = masking.bounds if masking.bounds is not None else masking.cu_q if masking.cu_q is not None else q
     wanted = (masking.cu_q, masking.cu_k, masking.bounds)
-    cu_q, cu_k, bounds = (Pointer(unused if each is None else each) for each in wanted)
+    cu_q, cu_k, bounds = (Pointer(unused if tensor is None else tensor) for tensor in wanted)
     return cu_q, cu_k, bounds
 
 

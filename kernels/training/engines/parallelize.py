@@ -114,7 +114,7 @@ class Parallelized:
         """
         slopes = ((name, value.grad) for name, value in self._trained())
         gradients = {name: gradient for name, gradient in slopes if gradient is not None}
-        squares = {name: float((each.astype("float32") ** 2).sum()) for name, each in gradients.items()}
+        squares = {name: float((gradient.astype("float32") ** 2).sum()) for name, gradient in gradients.items()}
         if not math.isfinite(loss):
             raise NotFinite(0, "the loss")
         for name, square in squares.items():

@@ -163,9 +163,9 @@ class Shape:
 
     def part(self, stage: int, stages: int) -> Part:
         """Return what one of ``stages`` holds; where layers do not divide the first stages take one more."""
-        each, more = divmod(self.layers, stages)
-        begin = stage * each + min(stage, more)
-        return Part(begin, begin + each + (stage < more), first=stage == 0, last=stage == stages - 1)
+        fewest, more = divmod(self.layers, stages)
+        begin = stage * fewest + min(stage, more)
+        return Part(begin, begin + fewest + (stage < more), first=stage == 0, last=stage == stages - 1)
 
     def units(self, stage: int = 0, stages: int = 1) -> dict[str, dict[str, Param]]:
         """Name each unit's parameters: a unit a layer, and ``root`` for what the ends of the model share.

@@ -34,8 +34,8 @@ class Images:
 
     def of(self, rows: np.ndarray) -> Images:
         """Return those of some sequences, each of which has one, all being of one size."""
-        each = self.pixels.reshape(len(self.grids), -1, self.pixels.shape[-1])[rows]
-        return Images(each.reshape(-1, self.pixels.shape[-1]), [self.grids[row] for row in rows])
+        pixels = self.pixels.reshape(len(self.grids), -1, self.pixels.shape[-1])[rows]
+        return Images(pixels.reshape(-1, self.pixels.shape[-1]), [self.grids[row] for row in rows])
 
 
 class Part(nn.Layer):
@@ -79,7 +79,7 @@ class Block(nn.Layer):
         normed_PD = tensor.enter(self.attention_norm.norm(x_PD, epsilon))
         qkv_1PD = paddle.matmul(normed_PD, self.qkv.weight).unsqueeze(0)
         q, k, v = self.tools.ops.split_rotate(qkv_1PD, self.qkv.bias, cos, sin, self.heads, self.heads)
-        images = zip(*(each.split(lengths, axis=1) if len(lengths) > 1 else [each] for each in (q, k, v)))
+        images = zip(*(x.split(lengths, axis=1) if len(lengths) > 1 else [x] for x in (q, k, v)))
         out = paddle.concat([self.tools.ops.attend_all(*image) for image in images], axis=1)
         x_PD = x_PD + self.proj.row(out.flatten(2).squeeze(0), tensor)
         inner = self.fc1.column(self.mlp_norm.norm(x_PD, epsilon), tensor)

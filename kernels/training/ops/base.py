@@ -79,7 +79,7 @@ class Operators:
         dq, dk = paddle.matmul(slope, _wide(k, heads)), paddle.matmul(slope, _wide(q, heads), transpose_x=True)
         return (
             dq.transpose([0, 2, 1, 3]).astype(q.dtype),
-            *(_narrow(each, kv_heads).astype(q.dtype) for each in (dk, dv)),
+            *(_narrow(x, kv_heads).astype(q.dtype) for x in (dk, dv)),
         )
 
     def swiglu(self, gate_up: Tensor) -> Tensor:

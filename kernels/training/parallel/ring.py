@@ -78,7 +78,7 @@ class RingAttention(PyLayer):
         """Return the merged output."""
         kv, length = paddle.stack([k_BSHD, v_BSHD]), q_BSHD.shape[1]
         own = ring.ops.attend_part(q_BSHD, k_BSHD, v_BSHD, causal=True)
-        out, lse = (each.astype("float32") for each in own)
+        out, lse = (tensor.astype("float32") for tensor in own)
         for turn in range(1, ring.size):
             kv = ring.turn(kv)
             rows, keys, causal = visible(ring.rank, (ring.rank - turn) % ring.size, length)
@@ -119,5 +119,5 @@ class RingAttention(PyLayer):
 def merge(out: Tensor, lse: Tensor, part: Tensor, part_lse: Tensor) -> tuple[Tensor, Tensor]:
     """Return attention over two sets of keys from that over each; out [B, S, H, D], lse [B, H, S]."""
     total = paddle.logaddexp(lse, part_lse)
-    left, right = (paddle.exp(each - total).transpose([0, 2, 1]).unsqueeze(-1) for each in (lse, part_lse))
+    left, right = (paddle.exp(x - total).transpose([0, 2, 1]).unsqueeze(-1) for x in (lse, part_lse))
     return out * left + part.astype("float32") * right, total

@@ -146,9 +146,9 @@ def gather_sequence(x_BSD: Tensor, comm: Comm) -> Tensor:
 def scatter_sequence(x_BSD: Tensor, comm: Comm) -> Tensor:
     """Return the sum over the ranks of this rank's positions."""
     batch, seqlen, width = x_BSD.shape
-    each = seqlen // comm.size
-    parts = x_BSD.reshape([batch, comm.size, each, width]).transpose([1, 0, 2, 3]).flatten()
-    return comm.reduce_scatter(parts).clone().reshape([batch, each, width])
+    part_len = seqlen // comm.size
+    parts = x_BSD.reshape([batch, comm.size, part_len, width]).transpose([1, 0, 2, 3]).flatten()
+    return comm.reduce_scatter(parts).clone().reshape([batch, part_len, width])
 
 
 class ParallelCrossEntropy(PyLayer):

@@ -477,7 +477,7 @@ class Zero:
         self._squares.clear()
         shares = [(unit, *stretch) for unit in self.trained for stretch in unit.shares()]
         views = [unit.view("own_gradient", left, right) for unit, left, right, _ in shares]
-        sums = _numbers([self.ops.sum_of_squares(each) for each in views])
+        sums = _numbers([self.ops.sum_of_squares(gradient) for gradient in views])
         square = float((sums * np.array([share for *_, share in shares])).sum())
         square -= sum(self.again(unit, "own_gradient") for unit in self.trained)
 
@@ -500,7 +500,8 @@ class Zero:
 
         faults = {rank: int(facts[2 + rank]) for rank in range(size) if facts[2 + rank]}
         if faults:
-            rank = min(faults, key=lambda each: (faults[each] == count + 2, each))  # a cause before its consequence
+            # A cause comes before its consequence.
+            rank = min(faults, key=lambda candidate: (faults[candidate] == count + 2, candidate))
             ends = {count + 1: "the loss", count + 2: "the sum of the ranks' gradients"}
             raise NotFinite(rank, ends.get(faults[rank]) or f"the gradient of {names[faults[rank] - 1]}")
         norm = math.sqrt(facts[0]) / (data * self._micro)

@@ -207,10 +207,10 @@ def _first_format(path: Path, fields: dict[str, Any]) -> Manifest:
         unit = next((unit for unit in units if name.startswith(f"{unit}.")), "root")
         begin, length = filled[unit], math.prod(shape)
         filled[unit] += length
-        each = units[unit][1] // world
-        parameters[name] = {"shape": shape, "split": None, "steps": steps, "slice": [unit, begin, each]}
+        share = units[unit][1] // world
+        parameters[name] = {"shape": shape, "split": None, "steps": steps, "slice": [unit, begin, share]}
         for rank, file in enumerate(sorted(fields["files"])):
-            left, right = max(begin, rank * each), min(begin + length, (rank + 1) * each)
+            left, right = max(begin, rank * share), min(begin + length, (rank + 1) * share)
             if left < right:
                 pieces[file][name] = [left - begin, right - begin]
     return Manifest(
@@ -287,8 +287,8 @@ class Reader:
         lies = self.manifest.parameters[name].get("slice")
         if lies is None:
             return self._files[file].get_tensor(f"{name}.{part}")
-        unit, first, each = lies
-        offset = first - sorted(self.manifest.files).index(file) * each
+        unit, first, share = lies
+        offset = first - sorted(self.manifest.files).index(file) * share
         return self._files[file].get_slice(f"{unit}.{part}")[offset + begin : offset + end]
 
 

@@ -69,8 +69,8 @@ def replay(trainer: Trainer) -> None:
     finally:
         for hook in hooks:
             hook.remove()
-    for each in found[:1]:
-        emit("located", rank=trainer.comm.rank, step=step, **each)
+    for location in found[:1]:
+        emit("located", rank=trainer.comm.rank, step=step, **location)
     trainer.comm.meet()
     if trainer.comm.rank == 0:
         fields: dict[str, Any] = {"finite": fault is None}
@@ -85,9 +85,9 @@ def _look(name: str, found: list[dict[str, Any]]) -> Any:
     def look(_layer: Any, inputs: Any, outputs: Any) -> None:
         if found:
             return
-        bad = next((each for each in checks.tensors_in(outputs) if not checks.is_finite(each)), None)
+        bad = next((tensor for tensor in checks.tensors_in(outputs) if not checks.is_finite(tensor)), None)
         if bad is not None:
-            clean = all(checks.is_finite(each) for each in checks.tensors_in(inputs))
+            clean = all(checks.is_finite(tensor) for tensor in checks.tensors_in(inputs))
             found.append({"layer": name, "what": checks.what_is_in(bad), "input_finite": clean})
 
     return look

@@ -150,15 +150,15 @@ class Saver:
     def _manifest(self, hashes: list[str], held: list[dict[str, Any]], machines: list[int]) -> dict[str, Any]:
         files = [checkpoint.file_of(rank) for rank in range(self.comm.size)]
         parameters: dict[str, Any] = {}
-        for each in held:
-            parameters.update(each["parameters"])
+        for share in held:
+            parameters.update(share["parameters"])
         return {
             "world_size": self.comm.size,
             "stage": self.options.stage,
             "layout": asdict(self.options.layout),
             "files": dict(zip(files, hashes)),
-            "places": {file: each["mp"] for file, each in zip(files, held)},
-            "pieces": {file: each["pieces"] for file, each in zip(files, held)},
+            "places": {file: share["mp"] for file, share in zip(files, held)},
+            "pieces": {file: share["pieces"] for file, share in zip(files, held)},
             "machine": machines[self.comm.rank],
             "machines": dict(zip(files, machines)) if len(set(machines)) > 1 else {},
             "parameters": parameters,

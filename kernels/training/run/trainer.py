@@ -255,7 +255,7 @@ class Trainer:
         """Return the mean loss, in nats a token that has a label, over what no step draws."""
         tokens, labels, images = self._held_out()
         count, sep = len(tokens), self.options.layout.sep
-        each = float((labels != IGNORED).sum()) / (count * sep)
+        labels_a_share = float((labels != IGNORED).sum()) / (count * sep)
         micro = self.options.batch // (self.engine.shares * self.options.accumulate)
         batches = []
         for first in range(0, count, self.engine.shares * micro):
@@ -270,7 +270,7 @@ class Trainer:
             wanted[valid:] = IGNORED
             if images:
                 self.model.see(images.of(rows), tokens[rows])
-            out = self._forward(tokens[rows], wanted, received, each)
+            out = self._forward(tokens[rows], wanted, received, labels_a_share)
             value = float(out) if self.mesh.last else 0.0
             total[0] += value if self.engine.speaks else 0.0
             self.progress.move()

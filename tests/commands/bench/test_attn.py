@@ -55,18 +55,18 @@ def test_json_holds_a_checked_and_timed_result_for_every_case(devkit: Devkit) ->
     assert report["ceiling"]["gflops"] == report["ceiling"]["fma_gflops"] > 0
     assert report["ceiling"]["product_gflops"] > 0
     assert {"devkit", "paddle"} & set(report["versions"])
-    assert all(set(each) >= KEYS for each in report["results"])
-    by_status = {each["impl"]: each["status"] for each in report["results"]}
+    assert all(set(row) >= KEYS for row in report["results"])
+    by_status = {row["impl"]: row["status"] for row in report["results"]}
     assert by_status == {"devkit_cpu": "ok", "paddle_sdpa": "ok", "naive": "ok", "paddle_flash": "unsupported"}
-    for each in report["results"]:
-        if each["status"] == "ok":
-            assert 0 < each["q1_ms"] <= each["median_ms"] <= each["q3_ms"]
-            assert 0 <= each["max_error"] < 1e-4
-            assert each["percent_of_ceiling"] > 0
+    for row in report["results"]:
+        if row["status"] == "ok":
+            assert 0 < row["q1_ms"] <= row["median_ms"] <= row["q3_ms"]
+            assert 0 <= row["max_error"] < 1e-4
+            assert row["percent_of_ceiling"] > 0
         else:
-            assert each["median_ms"] is None
-            assert each["reason"]
-    assert {(each["pass"], each["causal"]) for each in report["results"]} == {
+            assert row["median_ms"] is None
+            assert row["reason"]
+    assert {(row["pass"], row["causal"]) for row in report["results"]} == {
         (name, causal) for name in ("fwd", "fwdbwd") for causal in (True, False)
     }
 
@@ -91,7 +91,7 @@ def test_the_table_and_the_record_say_the_same(devkit: Devkit, home: Path) -> No
 def test_an_instruction_set_is_forced_or_refused_where_the_processor_lacks_it(devkit: Devkit) -> None:
     line = ("bench", "attn", *SMALL, "--impl", "devkit_cpu", "--full", "--pass", "fwd", "--json")
     report = json.loads(devkit(*line, "--isa", "portable").out)
-    assert [each["isa"] for each in report["results"]] == ["portable"]
+    assert [row["isa"] for row in report["results"]] == ["portable"]
     assert report["results"][0]["percent_of_ceiling"] > 0
     flags = Path("/proc/cpuinfo").read_text()
     if "avx512_bf16" not in flags:

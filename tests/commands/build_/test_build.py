@@ -34,7 +34,7 @@ def answer(told: Result) -> dict[str, Any]:
 
 
 def states(told: Result) -> dict[str, str]:
-    return {each["phase"]: each["state"] for each in answer(told)["outcomes"]}
+    return {outcome["phase"]: outcome["state"] for outcome in answer(told)["outcomes"]}
 
 
 def test_a_build_from_nothing_to_a_verified_library_and_then_only_what_is_needed(

@@ -188,7 +188,7 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     assert plain.status == 0, plain.err
     told = devkit(*test, cwd=project.root)
     assert told.status == 0, told.err
-    why = {each["path"]: each["why"] for each in found(told.out)["unmeasured"]}
+    why = {file["path"]: file["why"] for file in found(told.out)["unmeasured"]}
     names = ["paddle/common/errors.cc", "paddle/common/errors.h", "paddle/phi/extra.cu"]
     assert why == dict.fromkeys(names, "the build has no WITH_COVERAGE")
     shown = devkit(*[word for word in test if word != "--json"], cwd=project.root)
@@ -201,9 +201,9 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     told = devkit(*test, cwd=project.root)
     assert told.status == 4, told.out
     coverage = found(told.out)
-    lines = {each["path"]: (each["covered"], each["changed"], each["uncovered"]) for each in coverage["files"]}
+    lines = {file["path"]: (file["covered"], file["changed"], file["uncovered"]) for file in coverage["files"]}
     assert lines == {"paddle/common/errors.cc": (3, 4, [[10, 10]]), "paddle/common/errors.h": (0, 2, [[6, 7]])}
-    assert [each["why"] for each in coverage["unmeasured"]] == ["nothing in the build folder was compiled from it"]
+    assert [file["why"] for file in coverage["unmeasured"]] == ["nothing in the build folder was compiled from it"]
     assert sorted((path, path.stat().st_mtime_ns) for path in project.build.rglob("*.gcda")) == left
 
     (project.root / "test/test_describe.py").write_text(
@@ -218,7 +218,7 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
 
     project.edit("paddle/common/errors.cc", '"worse"', '"bad"')
     told = devkit(*test, cwd=project.root)
-    why = {each["path"]: each["why"] for each in found(told.out)["unmeasured"]}
+    why = {file["path"]: file["why"] for file in found(told.out)["unmeasured"]}
     assert why["paddle/common/errors.cc"] == "it was edited after it was compiled"
 
 
@@ -242,7 +242,7 @@ def test_compiled_tests_run_and_count_the_lines_of_their_change(
     assert devkit(*build, cwd=project.root).status == 0
     told = devkit(*test, cwd=project.root)
     assert told.status == 4, told.out
-    lines = {each["path"]: (each["covered"], each["changed"], each["uncovered"]) for each in found(told.out)["files"]}
+    lines = {file["path"]: (file["covered"], file["changed"], file["uncovered"]) for file in found(told.out)["files"]}
     assert lines == {"paddle/common/errors.cc": (3, 4, [[9, 9]])}
     changed = devkit("build", "test", "--changed", "--env", str(counted_env), cwd=project.root)
     assert changed.status == 0, changed.out

@@ -140,7 +140,7 @@ def test_the_nearest_wheel_at_hand_is_taken_by_compiled_code_and_then_by_commits
     found = json.loads(told.out)
     assert (found["wheel"]["version"], found["wheel"]["from"]) == ("9.9.1", str(far))
     assert found["near"] == {"known": True, "ahead": 2, "behind": 0, "drifted": []}
-    assert {each["version"] or Path(each["path"]).name: each["why"] for each in found["passed_over"]} == {
+    assert {wheel["version"] or Path(wheel["path"]).name: wheel["why"] for wheel in found["passed_over"]} == {
         "9.9.2": "1 compiled file differs, 1 commit back",
         "9.9.0": "1 compiled file differs, 3 commits back",
         "9.9.4": "its commit is not in this clone",
@@ -208,9 +208,9 @@ def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
     theirs = Path(sysconfig.get_path("purelib"))
     (packages / "numpy").unlink()
     (packages / "numpy.libs").unlink(missing_ok=True)
-    for each in theirs.iterdir():
-        if not (packages / each.name).exists() and not each.name.endswith(".pth"):
-            (packages / each.name).symlink_to(each)
+    for entry in theirs.iterdir():
+        if not (packages / entry.name).exists() and not entry.name.endswith(".pth"):
+            (packages / entry.name).symlink_to(entry)
     begin = time.monotonic()
     told = devkit("build", "overlay", "--near", "--env", str(bare_env), "--json", cwd=root, limit_s=LIMIT_S)
     assert told.status == 0, told.err

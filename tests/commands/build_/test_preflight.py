@@ -51,7 +51,7 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     assert "lacks pyyaml, jinja2, wheel, pip, setuptools, protobuf>=3, networkx" in found["packages"]["why"]
     assert "1 is not there: third_party/greet" in found["submodules"]["why"]
     assert found["archive"]["why"] == "it is empty: its download failed"
-    assert all(each["remedy"] for each in found.values())
+    assert all(finding["remedy"] for finding in found.values())
 
     planned = devkit(*line, "--fix", "--dry-run", cwd=project.root)
     assert [word.split()[0].rpartition("/")[2] for word in planned.out.splitlines()] == ["uv", "rm", "git"]

@@ -42,7 +42,7 @@ def mended(told: Result) -> list[str]:
     assert told.status == 0, told.err
     found: dict[str, Any] = json.loads(told.out)
     assert found["causes"] == []
-    return [f"{each['cause']}: {each['did']}" for each in found["mended"]]
+    return [f"{fix['cause']}: {fix['did']}" for fix in found["mended"]]
 
 
 def add(project: Project, text: str) -> None:
@@ -77,8 +77,8 @@ def test_another_failure_after_one_that_was_mended_is_named_by_its_own_cause(dev
     told = build(devkit, project, "-j", "4", "--retry", "--json")
     assert told.status == 1
     found = json.loads(told.out)
-    assert [each["id"] for each in found["causes"]] == ["compile-error"]
-    assert {each["cause"] for each in found["mended"]} <= {"out-of-memory"}
+    assert [cause["id"] for cause in found["causes"]] == ["compile-error"]
+    assert {fix["cause"] for fix in found["mended"]} <= {"out-of-memory"}
     assert "was not declared in this scope" in told.err
 
 

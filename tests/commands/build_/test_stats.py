@@ -49,15 +49,15 @@ def test_a_run_tells_what_ccache_spared_and_what_memory_it_took(devkit: Devkit, 
         r"ccache  4 cache hits of 4 compilations \(100 %\): \d direct and \d preprocessed hits, 0 missed", shown
     )
     assert re.search(r"memory  .*the largest program [\d.]+ MiB \(as (the kernel counts|sampled)", shown)
-    assert any("4 of 4 compilations from ccache" in each["text"] for each in second["outcomes"])
+    assert any("4 of 4 compilations from ccache" in outcome["text"] for outcome in second["outcomes"])
 
     both = devkit("build", "stats", first["run"], second["run"])
     assert both.status == 0, both.err
     assert re.search(r"misses +4 +0\n", both.out)
     assert re.search(r"MiB of the largest program +[\d.]+ +[\d.]+\n", both.out)
     pair = json.loads(devkit("build", "stats", first["run"], second["run"], "--json").out)
-    assert [each["misses"] for each in pair["ccache"]] == [4, 0]
-    assert all(each["largest_mib"] for each in pair["memory"])
+    assert [part["misses"] for part in pair["ccache"]] == [4, 0]
+    assert all(part["largest_mib"] for part in pair["memory"])
 
 
 def test_a_failed_build_keeps_what_it_used_and_a_record_without_says_so(devkit: Devkit, project: Project) -> None:

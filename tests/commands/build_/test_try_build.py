@@ -53,7 +53,7 @@ def test_compiled_code_is_built_on_both_sides_and_nothing_is_installed(
     good = devkit("pr", "try", "1", *words, cwd=project.root)
     assert good.status == 0, good.err
     found = json.loads(good.out)
-    assert [(each["test"], each["verdict"]) for each in found["tests"]] == [("TestAdd::test_add", "fixed")]
+    assert [(test["test"], test["verdict"]) for test in found["tests"]] == [("TestAdd::test_add", "fixed")]
     bad = devkit("pr", "try", "2", *words, cwd=project.root)
     assert bad.status == 4, bad.err
     assert "add_kernel.cc:4:" in json.loads(bad.out)["reason"]

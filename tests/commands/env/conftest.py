@@ -254,9 +254,9 @@ def python_image(engine: Engine) -> str:
         shutil.copy2(python, root / "usr" / "bin" / "python3")
         unneeded = shutil.ignore_patterns("test", "dist-packages", "__pycache__", "*.a", "config-*", "idlelib")
         shutil.copytree(library, root / "usr" / "lib" / python.name, ignore=unneeded)
-        for each in libraries:
-            (root / each[1:]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(each, root / each[1:])
+        for path in libraries:
+            (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, root / path[1:])
         return _import(root, engine.socket, "devkit-test:python")
 
 
@@ -271,9 +271,9 @@ def bare_image(engine: Engine) -> str:
     old = next(Path(os.environ.get("PYENV_ROOT", "/root/.pyenv"), "versions").glob("3.7.*"), None)
     with tempfile.TemporaryDirectory() as made:
         root = _root_file_system(Path(made) / "root")
-        for each in {found for found in re.findall(r"(/\S+)", linked) if ".so" in found and "python" not in found}:
-            (root / each[1:]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(each, root / each[1:])
+        for path in {found for found in re.findall(r"(/\S+)", linked) if ".so" in found and "python" not in found}:
+            (root / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, root / path[1:])
         (root / "tmp").chmod(0o1777)
         if old is not None:
             (root / "usr" / "bin").mkdir(exist_ok=True)

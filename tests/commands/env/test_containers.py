@@ -213,7 +213,7 @@ def test_image_is_pulled_with_a_bar_a_layer(terminal: OnTerminal, engine: Engine
 
 def test_list_and_show_tell_of_containers(devkit: Devkit, work: str, engine: Engine, tmp_path: Path) -> None:
     listed = json.loads(devkit("env", "list", "--json").out)
-    assert [(each["name"], each["kind"], each["state"]) for each in listed] == [(work, "container", "running")]
+    assert [(row["name"], row["kind"], row["state"]) for row in listed] == [(work, "container", "running")]
     shown = json.loads(devkit("env", "show", work, "--json").out)
     assert shown["project"] == str(tmp_path)
     assert shown["unsaved"] == []
@@ -250,7 +250,7 @@ def test_what_others_made_is_neither_seen_nor_touched(devkit: Devkit, work: str,
     engine.docker(*words, *theirs, "--name", "devkit-eve-hers", engine.image)
     engine.docker(*words, *mine, "--name", "some-other-name", engine.image)  # its image inherited our labels
     listed = json.loads(devkit("env", "list", "--json").out)
-    assert [each["name"] for each in listed] == [work]
+    assert [row["name"] for row in listed] == [work]
     for name in ("hers", "inherited", "devkit-eve-hers", "some-other-name"):
         assert devkit("env", "remove", name, "--yes").status == 1
         assert devkit("env", "run", name, "--", "true").status == 1

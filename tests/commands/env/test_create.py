@@ -66,7 +66,7 @@ def test_project_gets_its_own_environment_which_is_then_the_default(
     assert made.status == 0, made.err
     assert (tmp_path / "repo" / ".venv" / "pyvenv.cfg").is_file()
     listed = json.loads(devkit("env", "list", "--json", cwd=tmp_path / "repo" / "inside").out)
-    assert [(each["name"], each["state"]) for each in listed] == [(".venv", "fine")]
+    assert [(row["name"], row["state"]) for row in listed] == [(".venv", "fine")]
     again = devkit("env", "create", *BARE, cwd=tmp_path / "repo")
     assert again.status == 1
     assert "is taken" in again.err
@@ -271,7 +271,7 @@ def test_killed_creation_is_no_environment_and_is_begun_anew(
     process.communicate(timeout=30)
     assert (envs(home) / "work" / "bin" / "python").exists()
     listed = json.loads(devkit("env", "list", "--json").out)
-    assert [(each["name"], each["state"]) for each in listed] == [("work", "unfinished")]
+    assert [(row["name"], row["state"]) for row in listed] == [("work", "unfinished")]
     used = devkit("env", "run", "work", "--", "true")
     assert used.status == 1
     assert "not whole" in used.err

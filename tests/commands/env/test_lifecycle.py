@@ -252,7 +252,7 @@ def test_adopted_environment_is_used_and_let_go_of_whole(devkit: Devkit, tmp_pat
     done = devkit("env", "run", "old", "--", "python", "-c", "import devkit.kernels.protocol")
     assert done.status == 0, done.err
     listed = json.loads(devkit("env", "list", "--json").out)
-    assert [(each["name"], each["kind"], each["state"]) for each in listed] == [("old", "adopted", "fine")]
+    assert [(row["name"], row["kind"], row["state"]) for row in listed] == [("old", "adopted", "fine")]
     assert "let go of old" in devkit("env", "remove", "old").err
     assert sorted(str(path.relative_to(theirs)) for path in theirs.rglob("*")) == before
 
@@ -284,7 +284,7 @@ def test_interpreter_that_is_gone_is_seen(devkit: Devkit, work: Path) -> None:
     (work / "bin" / "python").unlink()
     (work / "bin" / "python").symlink_to("/nowhere/python")
     listed = json.loads(devkit("env", "list", "--json").out)
-    assert [(each["name"], each["state"]) for each in listed] == [("work", "interpreter gone")]
+    assert [(row["name"], row["state"]) for row in listed] == [("work", "interpreter gone")]
     used = devkit("env", "run", "work", "--", "python")
     assert "is gone" in used.err
     assert "devkit env doctor work" in used.err

@@ -109,7 +109,7 @@ def test_a_check_that_ends_the_process_is_named(devkit: Devkit, tmp_path: Path) 
     checked = devkit("op", "check", "broken.py", *ENV, "--json")
     assert checked.status == 4, checked.err
     report = json.loads(checked.out)
-    assert [(each["check"], each["message"]) for each in report["findings"]] == [
+    assert [(finding["check"], finding["message"]) for finding in report["findings"]] == [
         ("shapes", "the process was ended by SIGABRT")
     ]
 

@@ -145,8 +145,8 @@ def template(folder: Path) -> None:
     _commit(work, "Mend the thing (#5)")
     _branch(work, "develop", "develop", {"dir/b.py": (30, "later")})
     git(work, "push", "-q", str(project), "develop")
-    for each in (project, fork, clone):
-        git(each, "gc", "-q")
+    for repository in (project, fork, clone):
+        git(repository, "gc", "-q")
     shutil.rmtree(work)
 
 

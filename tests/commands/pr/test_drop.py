@@ -21,11 +21,11 @@ def test_the_list_says_what_is_merged_dirty_and_where(clone: Clone) -> None:
     clone.git("switch", "-q", "pr/7")
     clone.write("a.cc", "dirty\n")
     found = {load["number"]: load for load in json.loads(clone.devkit("pr", "list", "--json").text)}
-    assert [each["title"] for each in found.values()] == ["Mend the op", "Other words", "Half"]
-    assert [each["merged"] for each in found.values()] == [None, None, "squash-merged"]
-    assert [(each["ahead"], each["behind"]) for each in found.values()] == [(2, 2), (1, 2), (2, 2)]
-    assert [each["dirty"] for each in found.values()] == [True, False, False]
-    assert [each["current"] for each in found.values()] == [True, False, False]
+    assert [row["title"] for row in found.values()] == ["Mend the op", "Other words", "Half"]
+    assert [row["merged"] for row in found.values()] == [None, None, "squash-merged"]
+    assert [(row["ahead"], row["behind"]) for row in found.values()] == [(2, 2), (1, 2), (2, 2)]
+    assert [row["dirty"] for row in found.values()] == [True, False, False]
+    assert [row["current"] for row in found.values()] == [True, False, False]
     assert found[8]["worktree"] == str(clone.folder.parent / "eight")
     heading, _, *rows = clone.devkit("pr", "list").text.splitlines()
     assert {"request", "branch", "title", "ahead", "behind", "state"} <= {*heading.split()}
@@ -108,8 +108,8 @@ def test_show_names_commits_files_operators_and_tests(clone: Clone, forge: Forge
     found = json.loads(clone.devkit("pr", "show", "11", "--json").text)
     assert found["ops"] == ["top_k"]
     assert found["tests"] == ["test/legacy_test/test_top_k_op.py"]
-    assert [(each["path"], each["added"]) for each in found["files"]] == [
-        (each, len(text) // 2) for each, text in files.items()
+    assert [(file["path"], file["added"]) for file in found["files"]] == [
+        (path, len(text) // 2) for path, text in files.items()
     ]
     text = clone.devkit("pr", "show", "11").text
     assert "\x1b" not in text

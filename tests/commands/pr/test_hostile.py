@@ -167,7 +167,7 @@ def test_a_line_separator_in_a_branch_or_a_title_splits_nothing(clone: Clone, fo
     clone.git("fetch", "-q", "upstream")
     assert clone.devkit("pr", "fetch", "8").status == 0
     found = json.loads(clone.devkit("pr", "list", "--json").text)
-    assert [each["merged"] for each in found] == [None]
+    assert [row["merged"] for row in found] == [None]
 
 
 @pytest.mark.parametrize("name", ["$(touch HIT) x.py", "a;touch HIT", ":(top)x", "-x"])

@@ -148,7 +148,7 @@ def everything(folder: Path) -> dict[str, str]:
 
 
 def words(found: dict[str, Any]) -> dict[str, str]:
-    return {each["test"] or each["file"]: each["verdict"] for each in found["tests"]}
+    return {test["test"] or test["file"]: test["verdict"] for test in found["tests"]}
 
 
 def test_a_request_that_fixes_is_good_and_the_clone_is_byte_for_byte_as_it_was(ledger: Ledger) -> None:
@@ -199,7 +199,7 @@ def test_a_request_that_slows_is_bad_where_it_is_measured(ledger: Ledger) -> Non
     status, found = ledger.tried("3", "--bench")
     assert (status, found["verdict"]) == (4, "bad")
     assert found["reason"].startswith("benchmarks/bench_total.py takes ")
-    assert [each["verdict"] for each in found["bench"]] == ["slower"]
+    assert [timing["verdict"] for timing in found["bench"]] == ["slower"]
 
 
 def test_a_flaky_test_decides_nothing(ledger: Ledger) -> None:
@@ -234,7 +234,7 @@ def test_a_missing_module_and_a_file_without_tests_are_not_run(ledger: Ledger) -
     assert found["tests"][0]["reason"] == "missing module module_of_nobody"
     ledger.request(8, tests__test_empty_DOT_py="import unittest\n\nif __name__ == '__main__':\n    unittest.main()\n")
     status, found = ledger.tried("8")
-    assert (status, [each["reason"] for each in found["tests"]]) == (1, ["no test in it"])
+    assert (status, [test["reason"] for test in found["tests"]]) == (1, ["no test in it"])
 
 
 def test_a_file_in_pytest_style_is_run_by_pytest_and_a_new_test_is_new(ledger: Ledger) -> None:
@@ -266,7 +266,7 @@ def test_renamed_and_removed_tests_and_helpers_beside_them(ledger: Ledger) -> No
         "Money::test_mean_of_nothing": "still failing", "Money::test_total": "still passing",
         "tests/test_helpers.py": "not run",
     }  # fmt: skip
-    assert not any("removes" in each for each in found["notes"])
+    assert not any("removes" in note for note in found["notes"])
     lines = TEST_MONEY.split("    def test_mean", maxsplit=1)[0]
     ledger.request(2, tests__test_money_DOT_py=lines, ledger__money_DOT_py=f"{MONEY}\n\nMORE = 1\n")
     notes = ledger.tried("2")[1]["notes"]
@@ -294,7 +294,7 @@ def test_fixtures_and_files_that_tests_read_lead_to_the_tests(tmp_path: Path) ->
     ledger = start(tmp_path, files)
     ledger.request(1, tests__conftest_DOT_py=files["tests/conftest.py"].replace("3", "4"), ledger__rates_DOT_json="2")
     status, found = ledger.tried("1")
-    assert {each["file"]: each["name"] for each in found["chosen"]} == {
+    assert {file["file"]: file["name"] for file in found["chosen"]} == {
         "tests/test_amount.py": "amount", "tests/test_rates.py": "rates.json"
     }  # fmt: skip
     assert (status, words(found)) == (4, {"test_amount": "still failing", "test_rates": "broken"})
@@ -318,7 +318,7 @@ def test_no_environment_is_a_phase_that_failed_and_not_a_verdict(
     status, found = ledger.tried("1", env="")
     assert (status, found["verdict"]) == (1, "undecided")
     assert found["reason"].startswith("nothing could be run: ")
-    assert {each["verdict"] for each in found["tests"]} == {"not run"}
+    assert {test["verdict"] for test in found["tests"]} == {"not run"}
 
 
 def test_the_projects_own_line_runs_a_test(tmp_path: Path) -> None:
@@ -331,12 +331,12 @@ def test_the_projects_own_line_runs_a_test(tmp_path: Path) -> None:
     ledger.git("commit", "-q", "-a", "-m", "another line")
     ledger.request(2, tests__test_none_DOT_py="import unittest\n\nunittest\n# __main__\n")
     status, found = ledger.tried("2")
-    assert (status, [each["reason"] for each in found["tests"]]) == (1, ["no test in it"])
+    assert (status, [test["reason"] for test in found["tests"]]) == (1, ["no test in it"])
     (tmp_path / "forge" / "devkit.toml").write_text("[try]\ntest = 'runner-of-nobody {file}'\n")
     ledger.git("commit", "-q", "-a", "-m", "a program that is not there")
     ledger.request(3, ledger__money_DOT_py=MONEY.replace("a + b", "a - b"))
     status, found = ledger.tried("3")
-    assert (status, [each["verdict"] for each in found["tests"]]) == (1, ["not run"])
+    assert (status, [test["verdict"] for test in found["tests"]]) == (1, ["not run"])
 
 
 CTEST = {
@@ -403,7 +403,7 @@ def test_more_concerned_files_than_asked_for_are_named(ledger: Ledger) -> None:
     ledger.git("commit", "-q", "-m", "more tests")
     ledger.request(11, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
     _, found = ledger.tried("11", "--tests", "1")
-    assert [each["file"] for each in found["chosen"]] == ["tests/test_money.py"]
+    assert [file["file"] for file in found["chosen"]] == ["tests/test_money.py"]
     assert found["not_chosen"] == [f"tests/test_money{number}.py" for number in range(3)]
 
 
@@ -563,7 +563,7 @@ def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
     status, found = ledger.tried("2", env=paddle_env)
     assert (status, found["verdict"]) == (0, "good"), found
     assert words(found) == {"Word::test_word": "still passing", "Word::test_value": "fixed"}
-    assert any("CI built" in each for each in found["notes"])
+    assert any("CI built" in note for note in found["notes"])
 
 
 def wheel_of(name: str, folder: Path) -> None:

@@ -33,13 +33,13 @@ def flags(words: str) -> dict[str, Any]:
 def test_every_option_of_training_is_a_flag_with_its_own_default_and_help() -> None:
     train, plan = flags("train"), flags("train plan")
 
-    assert {field.name for field in fields(Options)} - {each.name for each in flags_of(Options)} == NO_FLAGS
+    assert {field.name for field in fields(Options)} - {option.name for option in flags_of(Options)} == NO_FLAGS
     for kind in (Options, Setup, Launching):
         for field in flags_of(kind):
             assert train[field.name].default == field.default, field.name
             assert train[field.name].help == field.metadata["help"]
             assert f"--{field.name.replace('_', '-')}" in train[field.name].opts
-    assert {field.name for field in flags_of(Options)} | {each.name for each in flags_of(Setup)} <= plan.keys()
+    assert {field.name for field in flags_of(Options)} | {option.name for option in flags_of(Setup)} <= plan.keys()
     assert "batch" in flags("bench train")
     assert "teacher" not in flags("bench train")
 

@@ -62,12 +62,12 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
         assert row["measured_mib"] == pytest.approx(parts, rel=0.02)
 
     records = [json.loads((path / "record.json").read_text()) for path in (home / ".local/state/devkit/runs").iterdir()]
-    record = next(each for each in records if each["arguments"]["options"]["stage"] == 3)
+    record = next(row for row in records if row["arguments"]["options"]["stage"] == 3)
     assert record["result"]["losses"] == list(sharded.losses.values())
     assert len(record["result"]["memory"]) == 2
     assert record["result"]["tokens_per_s"] > 0
     assert record["status"] == 0
-    ids = {(each["arguments"]["nproc"], each["arguments"]["options"]["seed"]): each["id"] for each in records}
+    ids = {(row["arguments"]["nproc"], row["arguments"]["options"]["seed"]): row["id"] for row in records}
 
     same = devkit("train", "compare", ids[2, 0], ids[1, 0])
     assert same.status == 0, same.err
@@ -313,7 +313,7 @@ def test_machines_each_keep_their_part_of_a_checkpoint_and_go_on_together(
     assert [event["step"] for event in saved[1].events if event["event"] == "checkpoint"] == [2, 4]
     runs = sorted((home / ".local/state/devkit/runs").glob("*-train-*"))
     held = sorted((run for run in runs if (run / "checkpoints").is_dir()), key=_node_rank)
-    ids = [each.name.rpartition("-")[2] for each in held]
+    ids = [run.name.rpartition("-")[2] for run in held]
     lost = next(held[1].glob("checkpoints/step-00000004"))
     for path in lost.iterdir():
         path.unlink()

@@ -60,7 +60,7 @@ def test_counters_of_an_older_ccache_tell_by_their_difference() -> None:
 
 def test_programs_below_a_process_are_sampled_together_and_the_largest_is_named() -> None:
     hold = "import time; held = bytearray(60 << 20); time.sleep(1.5)"
-    two = "import subprocess, sys; [each.wait() for each in [subprocess.Popen(sys.argv[1:]) for _ in range(2)]]"
+    two = "import subprocess, sys; [child.wait() for child in [subprocess.Popen(sys.argv[1:]) for _ in range(2)]]"
     process = subprocess.Popen([sys.executable, "-c", two, sys.executable, "-c", hold])
     with memory.sampled(process.pid) as found:
         assert process.wait() == 0

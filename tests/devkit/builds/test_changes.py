@@ -31,7 +31,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lines(tree: Path, commit: str = "HEAD") -> dict[str, list[int]]:
-    return {path: sorted(each) for path, each in changes.lines(App().runner, tree, commit, BELOW).items()}
+    return {path: sorted(numbers) for path, numbers in changes.lines(App().runner, tree, commit, BELOW).items()}
 
 
 def test_committed_uncommitted_and_new_lines_count_and_removed_ones_do_not(tree: Path) -> None:

@@ -80,8 +80,8 @@ def test_odd_characters_of_a_path_are_no_pattern(tmp_path: Path) -> None:
 def test_gcov_is_that_of_the_compiler(tmp_path: Path, compiler: str, name: str) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for each in ("gcov", "gcov-12", "x86_64-linux-gnu-gcov-12"):
-        (tools / each).touch()
+    for program in ("gcov", "gcov-12", "x86_64-linux-gnu-gcov-12"):
+        (tools / program).touch()
     (tmp_path / "CMakeCache.txt").write_text(f"CMAKE_CXX_COMPILER:FILEPATH={tools}/{compiler}\n")
     assert gcov.program(tmp_path) == (str(tools / name) if name else "")
 

@@ -34,7 +34,7 @@ def first(name: str) -> Cause:
 def test_a_rule_finds_its_cause_first_in_an_excerpt_of_a_whole_log(rule: str) -> None:
     found = diagnose(log(rule))
     assert found.failed
-    assert [each.id for each in found.causes] == [rule]
+    assert [known.id for known in found.causes] == [rule]
     (cause,) = found.causes
     assert cause.text == log(cause.id).splitlines()[cause.line - 1].strip()
     assert not re.search(r"[{}<>]", cause.cause)

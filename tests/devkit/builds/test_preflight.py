@@ -34,7 +34,7 @@ VERSIONS = {
 
 
 def tool(name: str, version: str | None = None) -> Found:
-    known = next(each for each in TOOLS if each.name == name)
+    known = next(entry for entry in TOOLS if entry.name == name)
     version = VERSIONS.get(name, "1.0") if version is None else version
     return Found(known, f"/usr/bin/{name}" if version else "", version)
 
@@ -172,7 +172,7 @@ def test_the_compiler_that_is_judged_is_the_one_that_a_build_takes(
 def test_what_a_checkout_from_windows_or_from_the_future_has_is_said() -> None:
     strange = Tree(("tools/x.sh",), ("a/link",), ("CMakeLists.txt",), "9p")
     found = {finding.name: finding for finding in wrong(replace(facts(), tree=strange))}
-    assert {name: each.state for name, each in found.items()} == {
+    assert {name: finding.state for name, finding in found.items()} == {
         "line ends": "broken",
         "links": "broken",
         "clock": "warning",

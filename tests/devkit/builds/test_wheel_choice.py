@@ -49,7 +49,7 @@ def test_what_was_passed_over_is_told_with_why_and_the_same_build_elsewhere_is_n
     found = choose(
         [at("own", "same"), at("cache", "same"), at("dist", "close")], NEARS, {at("x", "far"): "it is broken"}
     )
-    assert [(each.origin, why) for each, why in found.passed] == [
+    assert [(candidate.origin, why) for candidate, why in found.passed] == [
         ("dist", "1 compiled file differs, 1 commit back"),
         ("x", "it is broken"),
     ]
@@ -74,11 +74,11 @@ def test_how_near_a_commit_is_in_words() -> None:
     ],
 )
 def test_a_wheel_must_be_for_this_python_and_this_machine(tag: str, fits: bool) -> None:
-    each = Candidate("x", Path("x"), "paddlepaddle", "1", "", (tag,))
-    assert bool(unfit(each, "3.11", "x86_64", gpu=False)) is not fits
+    candidate = Candidate("x", Path("x"), "paddlepaddle", "1", "", (tag,))
+    assert bool(unfit(candidate, "3.11", "x86_64", gpu=False)) is not fits
 
 
 def test_a_wheel_for_gpus_wants_a_driver() -> None:
-    each = Candidate("x", Path("x"), "paddlepaddle-gpu", "1", "")
-    assert unfit(each, "3.11", "x86_64", gpu=False) == "it wants an NVIDIA driver"
-    assert unfit(each, "3.11", "x86_64", gpu=True) == ""
+    candidate = Candidate("x", Path("x"), "paddlepaddle-gpu", "1", "")
+    assert unfit(candidate, "3.11", "x86_64", gpu=False) == "it wants an NVIDIA driver"
+    assert unfit(candidate, "3.11", "x86_64", gpu=True) == ""

@@ -34,7 +34,7 @@ ANSWER = {
 
 
 def tool(name: str) -> tools.Tool:
-    return next(each for each in tools.TOOLS if each.name == name)
+    return next(known for known in tools.TOOLS if known.name == name)
 
 
 def found(name: str, version: str) -> tools.Found:
@@ -170,7 +170,7 @@ def test_cmake_must_be_below_4(version: str, state: str) -> None:
     assert tools.check(found("cmake", version)).state == state
 
 
-@pytest.mark.parametrize("name", [each.name for each in tools.TOOLS if each.name != "g++"])
+@pytest.mark.parametrize("name", [known.name for known in tools.TOOLS if known.name != "g++"])
 def test_a_missing_tool_is_to_look_at_with_its_package(name: str) -> None:
     finding = tools.check(tools.Found(tool(name)))
     assert (finding.state, finding.text) == ("warning", "missing")
@@ -350,7 +350,7 @@ def test_a_proxy_that_does_not_answer_is_broken() -> None:
 
 def test_names_whose_cases_disagree_are_to_look_at() -> None:
     facts = proxy.configured({"http_proxy": "http://a:1", "HTTP_PROXY": "http://b:1", "no_proxy": "*"})
-    finding = next(each for each in proxy.check(facts) if each.state == "warning")
+    finding = next(warning for warning in proxy.check(facts) if warning.state == "warning")
     assert "http_proxy and HTTP_PROXY differ" in finding.why
 
 

@@ -138,9 +138,9 @@ def test_interface_that_gloo_picks_is_the_one_that_the_host_name_can_bind() -> N
     facts = network.gather()
     bound = "127.0.0.1"
     for *kind, _, address in socket.getaddrinfo(facts.host, None, type=socket.SOCK_STREAM):
-        with socket.socket(*kind) as each:
+        with socket.socket(*kind) as probe:
             try:
-                each.bind(address)
+                probe.bind(address)
             except OSError:
                 continue
             bound = str(address[0])
@@ -179,8 +179,8 @@ def test_a_proxy_that_is_silent_does_not_hold_up_the_doctor(monkeypatch: pytest.
             waiting.connect_ex(server.getsockname())
             full.append(waiting)
         (one,) = proxy.gather({"http_proxy": f"http://127.0.0.1:{server.getsockname()[1]}"}).proxies
-        for each in full:
-            each.close()
+        for listener in full:
+            listener.close()
     assert one.complaint == "it does not answer within 0.3 s"
 
 

@@ -55,7 +55,10 @@ def lines(
     local = {"new": "", "ahead": C}.get(relation, A)
     arrival = Arrival(REQUEST, A if relation in {"same", "ahead"} else B, seen, "pr/7", local, relation)
     options = FetchOptions((REQUEST,), way, folder=Path("/w"))
-    return [str(each) for each in plan(arrival, options, state(branch, worktrees, seen), old="refs/devkit/old/pr/7/1")]
+    return [
+        str(git_line)
+        for git_line in plan(arrival, options, state(branch, worktrees, seen), old="refs/devkit/old/pr/7/1")
+    ]
 
 
 TRACK = f"git update-ref -m 'devkit: fetched' refs/devkit/pull/upstream/7 {B} "
@@ -146,7 +149,7 @@ def side(oid: str) -> Side:
     ],
 )
 def test_what_comes_back_over_what_is_there(item: str, now: str, wanted: str) -> None:
-    base, index, work = (side(each.strip("-")) for each in item.split(" "))
+    base, index, work = (side(part.strip("-")) for part in item.split(" "))
     there_index, there_work, clean = now.split(" ")
     here = Now(side(there_index.strip("-")), side(there_work.strip("-")), clean=clean == "yes")
     write = decide(Item("p", base, index, work, work[1], 0o100644), here, merge)
@@ -245,7 +248,7 @@ def test_config_worktrees_raw_changes_and_counts() -> None:
     )
     assert trees == (Worktree(Path("/a b"), A, "x"), Worktree(Path("/c"), B, "", locked=True))
     found = parse_raw(f":100644 000000 {A} {'0' * 40} D\0a\nb\0:000000 120000 {'0' * 40} {B} A\0c\0".encode())
-    assert [(each.path, each.added, each.removed) for each in found] == [("a\nb", False, True), ("c", True, False)]
+    assert [(file.path, file.added, file.removed) for file in found] == [("a\nb", False, True), ("c", True, False)]
     assert rebuilt([change("a.cc"), change("b.H"), change("c.py")]) == (2, 1)
     assert parse_shortstat(" 3 files changed, 1 insertion(+), 22 deletions(-)") == (3, 1, 22)
 

@@ -55,8 +55,8 @@ def steps(agreement: Agreement, *batches: tuple[Any, Any], **more: Any) -> list[
 def test_the_same_batches_on_all_ranks_are_told_once() -> None:
     found = steps(Agreement(2), *((number, number) for number in range(SAME_BATCHES + 4)))
 
-    assert [each.kind for each in found if each] == ["same-batches"]
-    assert not any(each.stop for each in found if each)
+    assert [finding.kind for finding in found if finding] == ["same-batches"]
+    assert not any(finding.stop for finding in found if finding)
 
 
 def test_one_batch_again_and_again_or_unknown_ones_are_no_sign() -> None:

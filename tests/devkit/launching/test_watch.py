@@ -296,7 +296,7 @@ def test_a_rank_that_was_stopped_is_told_of_at_once(ranks: list[Rank]) -> None:
         watch(ranks, iter(heard), 60.0, told.append)
         child.kill()
 
-    assert [(each["event"], each["rank"], each["stopped"]) for each in told] == [("late", 2, True)]
+    assert [(event["event"], event["rank"], event["stopped"]) for event in told] == [("late", 2, True)]
     assert "kill -CONT" in late_words(told[0])
 
 

@@ -89,8 +89,8 @@ class Pair:
 
 def offer(*sources: Path | str, **options: Any) -> Offer:
     """Return what is offered of the sources."""
-    exclude = [each.encode() for each in options.pop("exclude", ())]
-    return describe([os.fsencode(each) for each in sources], Choice(exclude, **options))
+    exclude = [pattern.encode() for pattern in options.pop("exclude", ())]
+    return describe([os.fsencode(path) for path in sources], Choice(exclude, **options))
 
 
 def transfer(

@@ -375,7 +375,7 @@ def test_no_name_escapes_of_thousands_that_are_made_up(tmp_path: Path, capsys: p
                 refused += 1
         unique = list({manifest_entry.path: manifest_entry for manifest_entry in manifest}.values())
         _answers(tmp_path, unique)
-    outside = sorted(each.name for each in tmp_path.iterdir())
+    outside = sorted(child.name for child in tmp_path.iterdir())
     with capsys.disabled():
         print(f"\n  names: {taken} taken, {refused} refused, 0 escapes")  # noqa: T201 - the count is the point
     assert outside == ["canary", "there"]

@@ -70,7 +70,7 @@ class Browser:
 
     def find(self, css: str) -> list[str]:
         found = self.do("POST", "/elements", {"using": "css selector", "value": css})
-        return [each[ELEMENT] for each in found]
+        return [entry[ELEMENT] for entry in found]
 
     def texts(self, css: str) -> list[str]:
         return [self.do("GET", f"/element/{word}/text") for word in self.find(css)]

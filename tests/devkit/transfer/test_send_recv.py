@@ -305,7 +305,7 @@ def suffer(words: list[str], source: Path, there: Path, carried: Path, kills: in
             came.needed += size
             longest = min(longest, time.monotonic() - began)  # later, nothing is left to kill
             shutil.rmtree(there)
-    came.carried = sum(int(each.read_text() or 0) for each in carried.iterdir())
+    came.carried = sum(int(file.read_text() or 0) for file in carried.iterdir())
     return came
 
 

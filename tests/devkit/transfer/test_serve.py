@@ -710,7 +710,7 @@ def test_no_made_up_tree_makes_an_archive_that_unpacks_elsewhere(
         there = tmp_path / str(number) / "there"
         there.mkdir()
         subprocess.run(["tar", "-x", "-C", there], input=body, capture_output=True, check=True)
-        assert [each.name for each in there.iterdir()] == ["shared"]
+        assert [entry.name for entry in there.iterdir()] == ["shared"]
         with tarfile.open(fileobj=io.BytesIO(body), encoding="utf-8", errors="surrogateescape") as archive:
             for member in archive:
                 members += 1
@@ -728,7 +728,7 @@ def test_no_made_up_tree_makes_an_archive_that_unpacks_elsewhere(
         print(f"\n  archives: {members} members, {links} links, 0 escapes")  # noqa: T201 - the count is the point
     assert links > 5
     assert canary.read_text() == "untouched"
-    assert {each.name for each in tmp_path.iterdir()} == {"canary", *map(str, range(20 * FUZZ))}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"canary", *map(str, range(20 * FUZZ))}
 
 
 def test_a_share_at_every_address_names_each_of_them(source: Path) -> None:

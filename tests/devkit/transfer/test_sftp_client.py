@@ -76,7 +76,7 @@ while True:
             buffer = buffer[4 + length:]
         continue
     with open(os.environ.get("FAKE_ROUNDS", os.devnull), "a") as rounds: rounds.write(".")
-    for each in reversed(pending): serve(*each)
+    for frame in reversed(pending): serve(*frame)
     pending = []
 """
 

@@ -41,7 +41,7 @@ def ran(
 
 
 def states(found: FileRuns) -> dict[str, str]:
-    return {name: each.state for name, each in outcomes(found).items()}
+    return {name: outcome.state for name, outcome in outcomes(found).items()}
 
 
 CRASH = """import os
@@ -90,7 +90,7 @@ def test_a_test_that_hangs_leaves_the_others_their_word() -> None:
 
     whole = run_through(once)
     assert attempts == [[], ["test_a", "test_b"]]
-    assert {name: each.state for name, each in whole.outcomes.items()} == {
+    assert {name: outcome.state for name, outcome in whole.outcomes.items()} == {
         "test_a": "passed", "test_b": "time", "test_c": "passed"
     }  # fmt: skip
     assert whole.cut == ""

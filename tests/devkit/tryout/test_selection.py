@@ -49,7 +49,7 @@ def chosen(changed: Mapping[str, Names], texts: Mapping[str, str], own: tuple[st
     tests = [path for path in texts if "test_" in path]
     sources = [path for path in texts if "test_" not in path]
     found = select(changed, own, tests, lambda path: texts.get(path, ""), sources)
-    return [(each.path, each.rank) for each in found]
+    return [(file.path, file.rank) for file in found]
 
 
 def test_a_changed_line_names_the_innermost_definition() -> None:

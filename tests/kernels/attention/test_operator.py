@@ -41,7 +41,7 @@ def tensors(inputs: Arrays, dtype: str = "float32") -> Tensors:
 
 def result(x: Tensors, *, causal: bool, threads: int = 2) -> Result:
     out = flash_attention(x.q, x.k, x.v, causal, threads=threads)
-    return Result(*(each.numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
+    return Result(*(tensor.numpy() for tensor in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=["causal", "full"])
@@ -69,7 +69,7 @@ def test_low_precision_is_as_right_as_its_rounding(change: dict[str, Any], dtype
     x = tensors(inputs, dtype)
     out = flash_attention(x.q, x.k, x.v, case.causal)
     gradients = paddle.grad([out], [x.q, x.k, x.v], [x.dout])
-    found = Result(*(each.astype("float32").numpy() for each in (out, *gradients)))
+    found = Result(*(tensor.astype("float32").numpy() for tensor in (out, *gradients)))
     assert compare(found, expected(case, inputs)).complaint == ""
     assert np.array_equal(found.out, rounded(found.out, dtype))
     inexact = np.abs(found.out - expected(case, inputs).result.out).max()
@@ -238,7 +238,7 @@ def test_a_static_graph_of_it_gives_the_same_bits_and_gradients() -> None:
     x = tensors(arrays(SMALL))
     spec = [paddle.static.InputSpec(list(tensor.shape), "float32") for tensor in (x.q, x.k, x.v)]
     out = paddle.jit.to_static(Layer(), input_spec=spec, full_graph=True)(x.q, x.k, x.v)
-    found = Result(*(each.numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
+    found = Result(*(tensor.numpy() for tensor in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
     expectation = result(tensors(arrays(SMALL)), causal=True)
     assert all(np.array_equal(getattr(found, name), getattr(expectation, name)) for name in NAMES)
 
@@ -250,10 +250,10 @@ def plain(
     x: Tensors, *, scale: float | None = None, added: Array | None = None, hidden: Array | None = None
 ) -> tuple[Result, Array]:
     """Return attention, its gradients and its logsumexp by the formula in float64; added and hidden are whole."""
-    q, k, v, dout = (each.astype("float32").numpy().astype(np.float64) for each in (x.q, x.k, x.v, x.dout))
+    q, k, v, dout = (tensor.astype("float32").numpy().astype(np.float64) for tensor in (x.q, x.k, x.v, x.dout))
     batch, _, heads, head_dim = q.shape
     scale = head_dim**-0.5 if scale is None else scale
-    out, dq, dk, dv = (np.zeros_like(each) for each in (q, q, k, v))
+    out, dq, dk, dv = (np.zeros_like(tensor) for tensor in (q, q, k, v))
     lse = np.zeros((batch, heads, q.shape[1]))
     for b, h in np.ndindex(batch, heads):
         at = h * k.shape[2] // heads
@@ -276,7 +276,9 @@ def plain(
 
 
 def assert_right(out: Any, x: Tensors, exact: Result, tolerance: float = 1e-5) -> None:
-    found = Result(*(each.astype("float32").numpy() for each in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout]))))
+    found = Result(
+        *(tensor.astype("float32").numpy() for tensor in (out, *paddle.grad([out], [x.q, x.k, x.v], [x.dout])))
+    )
     for name in NAMES:
         right = getattr(exact, name)
         assert np.abs(getattr(found, name) - right).max() < tolerance * max(1.0, np.abs(right).max()), name
@@ -409,7 +411,7 @@ def test_packed_sequences_are_what_each_is_alone_to_the_bit(causal: bool) -> Non
         tensor.stop_gradient = False
     ends_q, ends_k = [0, 5, 5, 100, 230, 230], [0, 9, 20, 215, 300, 310]  # one sequence without queries, one empty
     out, lse = flash_attention_varlen(q, k, v, *map(paddle.to_tensor, (ends_q, ends_k)), causal, return_lse=True)
-    found = Result(*(each.numpy() for each in (out, *paddle.grad([out], [q, k, v], [dout]))))
+    found = Result(*(tensor.numpy() for tensor in (out, *paddle.grad([out], [q, k, v], [dout]))))
     assert not found.out[230:].any()
     assert not found.dq[230:].any()
     assert not found.dk[9:20].any()
@@ -417,7 +419,7 @@ def test_packed_sequences_are_what_each_is_alone_to_the_bit(causal: bool) -> Non
     for b in (0, 2, 3):
         rows, keys = slice(ends_q[b], ends_q[b + 1]), slice(ends_k[b], ends_k[b + 1])
         alone = Tensors(
-            *(each[at].unsqueeze(0).detach() for each, at in ((q, rows), (k, keys), (v, keys), (dout, rows)))
+            *(tensor[at].unsqueeze(0).detach() for tensor, at in ((q, rows), (k, keys), (v, keys), (dout, rows)))
         )
         for tensor in (alone.q, alone.k, alone.v):
             tensor.stop_gradient = False
@@ -439,7 +441,7 @@ def test_backward_finds_the_very_weights_of_forward_whatever_their_size() -> Non
 def test_the_logsumexp_has_a_gradient_with_and_without_that_of_the_output() -> None:
     x = tensors(arrays(SMALL))
     out, lse = flash_attention(x.q, x.k, x.v, return_lse=True)
-    q, k = (each.detach() for each in (x.q, x.k))
+    q, k = (tensor.detach() for tensor in (x.q, x.k))
     q.stop_gradient = k.stop_gradient = False
     scores = paddle.matmul(q.transpose([0, 2, 1, 3]), k.repeat_interleave(2, axis=2).transpose([0, 2, 3, 1])) / 8
     exact = paddle.grad([paddle.logsumexp(scores, axis=-1).sum()], [q, k])
@@ -467,7 +469,7 @@ def test_sinks_take_their_share_of_each_softmax_and_have_gradients(seqlens: tupl
     # The formula: a column of sinks beside the scores, whose weights are dropped.
     plain_x = tensors(arrays(case))
     logits = paddle.to_tensor([0.5, -1.0, 3.0, 200.0], stop_gradient=False)
-    keys, values = (each.repeat_interleave(2, axis=2).transpose([0, 2, 1, 3]) for each in (plain_x.k, plain_x.v))
+    keys, values = (tensor.repeat_interleave(2, axis=2).transpose([0, 2, 1, 3]) for tensor in (plain_x.k, plain_x.v))
     scores = paddle.matmul(plain_x.q.transpose([0, 2, 1, 3]), keys, transpose_y=True) / 8
     hidden = ~np.tri(*seqlens, seqlens[1] - seqlens[0], dtype=bool)
     scores = scores + paddle.to_tensor(np.where(hidden, np.float32(-1e30), np.float32(0)))

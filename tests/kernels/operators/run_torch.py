@@ -66,7 +66,7 @@ def opcheck(name: str) -> set[str]:
     found = set()
     for dtype in (torch.float32, torch.float64):
         for x, y, alpha in inputs(dtype):
-            plain = [each.detach() for each in (x, y)]
+            plain = [tensor.detach() for tensor in (x, y)]
             for operator, words in (
                 (name, (x, y, alpha)),
                 (backward_of(name), (*plain, torch.ones_like(plain[0]) / 2, alpha)),

@@ -50,7 +50,7 @@ class Made:
             counts = np.zeros(shape[:-1], "int64")
             np.add.at(counts, tuple(self.places[:-1]), 1)
             crows = np.concatenate([np.zeros((*shape[:-2], 1), "int64"), counts.cumsum(-1)], -1).reshape(-1)
-            pointer, cols = (paddle.to_tensor(each.astype(index)) for each in (crows, self.places[-1]))
+            pointer, cols = (paddle.to_tensor(array.astype(index)) for array in (crows, self.places[-1]))
             self.tensor = sparse.csr_tensor(pointer, cols, self.leaf, shape)
         else:
             self.tensor = sparse.coo_tensor(paddle.to_tensor(self.places.astype(index)), self.leaf, shape)

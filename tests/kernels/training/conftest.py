@@ -138,15 +138,15 @@ def teams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
     made: list[Team] = []
 
     def team(count: int) -> Team:
-        for each in made:
-            if len(each.ranks.processes) == count and each.alive:
-                return each
+        for team_ in made:
+            if len(team_.ranks.processes) == count and team_.alive:
+                return team_
         made.append(Team(count, tmp_path_factory.mktemp("team")))
         return made[-1]
 
     yield team
-    for each in made:
-        each.ranks.kill()
+    for team_ in made:
+        team_.ranks.kill()
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def launch(count: int, folder: Path, words: list[str], stdin: Any) -> Ranks:
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    ports = [listener.getsockname()[1] for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return ports

@@ -272,9 +272,9 @@ def healthy_own_optimizer_and_clipping() -> None:
     class Sign(paddle.optimizer.Optimizer):
         def step(self) -> None:
             with paddle.no_grad():
-                for each in self._parameter_list:
-                    if each.grad is not None:
-                        each.set_value(each - 1e-3 * paddle.sign(each.grad))
+                for parameter in self._parameter_list:
+                    if parameter.grad is not None:
+                        parameter.set_value(parameter - 1e-3 * paddle.sign(parameter.grad))
 
     model = Net()
     train(model, Sign(1e-3, parameters=model.parameters(), grad_clip=nn.ClipGradByGlobalNorm(1.0)))

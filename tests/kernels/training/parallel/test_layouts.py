@@ -152,12 +152,12 @@ def test_every_layout_that_a_run_can_have_loses_as_one_process(start_ranks: Star
 
     off = [apart(curve, alone(one, {"layers": 4})) for curve in ranks.curves()]
     tables = [ranks.events(rank, "memory") for rank in range(count)]
-    for run, (request, each) in enumerate(zip(requests, off, strict=True)):
+    for run, (request, difference) in enumerate(zip(requests, off, strict=True)):
         words = " ".join(f"{name} {value}" for name, value in request.items() if name != "layers")
         memory = max((table[run]["measured_mib"], table[run]["predicted_mib"]) for table in tables)
-        print(f"{words:60} {each:.1e} apart, {memory[0]:.3f} MiB of {memory[1]:.3f}")  # noqa: T201 - the table
+        print(f"{words:60} {difference:.1e} apart, {memory[0]:.3f} MiB of {memory[1]:.3f}")  # noqa: T201 - the table
     print(f"{len(off)} layouts of {count} ranks: at most {max(off):.1e} from one process")  # noqa: T201 - the count
-    assert [request for request, each in zip(requests, off, strict=True) if not each < TOLERANCE] == []
+    assert [request for request, difference in zip(requests, off, strict=True) if not difference < TOLERANCE] == []
     is_as_planned(ranks, count, len(requests))
 
 

@@ -33,9 +33,9 @@ def compare(name: str, call: Callable[..., Any], *inputs: Any) -> None:
         copies = [paddle.to_tensor(x.numpy(), stop_gradient=x.dtype != paddle.float32) for x in inputs]
         out = call(ops, *copies)
         out = out if isinstance(out, tuple) else (out,)
-        weights = weights or [tensor(*each.shape) for each in out]
-        sum((each * weight).sum() for each, weight in zip(out, weights, strict=True)).backward()
-        answers.append([each.numpy() for each in out] + [x.grad.numpy() for x in copies if not x.stop_gradient])
+        weights = weights or [tensor(*output.shape) for output in out]
+        sum((output * weight).sum() for output, weight in zip(out, weights, strict=True)).backward()
+        answers.append([output.numpy() for output in out] + [x.grad.numpy() for x in copies if not x.stop_gradient])
     ours, theirs = answers
     same = [a.shape for a in ours] == [b.shape for b in theirs]
     apart = [float(np.abs(a - b).max() / max(1.0, np.abs(b).max())) for a, b in zip(ours, theirs, strict=True)]

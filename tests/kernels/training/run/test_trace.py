@@ -92,7 +92,7 @@ def is_rounding(one: Trace, other: Trace, *, frozen: int = 0) -> None:
 
 def is_named(traces: Runs, fault: str, layout: str, first: tuple[str, str], collective: str) -> None:
     traced = compare(traces[layout], traces[fault])
-    layer, found = (traced.first(collective=each, beyond=True) for each in (False, True))
+    layer, found = (traced.first(collective=of_collectives, beyond=True) for of_collectives in (False, True))
     assert layer
     assert (layer.kind, layer.step) == (first[0], 1)
     assert layer.name.startswith(first[1])
