@@ -66,11 +66,11 @@ class Screen:
         elif name == "late":
             self.console.note(f"  {late_words(event)}")
         elif name == "restart":
-            self.console.look(f"{event['what']}: restart {event['number']} of {self.request.max_restarts}")
+            self.console.warn(f"{event['what']}: restart {event['number']} of {self.request.max_restarts}")
         elif name == "guard" and event["verdict"] == "warn":
             self.warnings.append(event)
             who = f"rank {event['rank']}, " if self.request.world_size > 1 else ""
-            self.console.look(f"{who}step {event.get('step', 0)}: {event['what']}")
+            self.console.warn(f"{who}step {event.get('step', 0)}: {event['what']}")
             for line in filter(None, event["why"].splitlines()):
                 self.console.note(f"  {line}")
 
@@ -108,7 +108,7 @@ def over_ssh(app: Any, request: HostsRequest, *, max_restarts: int, show: str, d
 
         def restarted(number: int, why: str) -> None:
             restarts.append(why)
-            app.console.look(f"{why}: restart {number} of {max_restarts}")
+            app.console.warn(f"{why}: restart {number} of {max_restarts}")
 
         hosts.run(app, request, record.folder, max_restarts=max_restarts, said=said, restarted=restarted)
         record.record["result"] = {"restarts": restarts}

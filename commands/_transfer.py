@@ -149,7 +149,7 @@ def show_plan(console: Console, host: str, plan: Plan, verb: str) -> None:
     if plan.files > len(plan.names):
         console.answer(f"… and {counted(plan.files - len(plan.names), 'more file')}", "dim")
     for name in plan.deletes:
-        console.answer(f"remove {shown(name)}", "look")
+        console.answer(f"remove {shown(name)}", "warning")
     unchanged = f"; {counted(plan.have_files, 'file')} unchanged" if plan.have_files else ""
     if plan.deletes_count:
         unchanged += f"; {counted(plan.deletes_count, 'entry', 'entries')} would be removed"
@@ -188,7 +188,7 @@ def show_outcomes(console: Console, outcomes: list[CopyOutcome], verb: str, *, d
                 _show_names(console, plan)
             console.done((f"{outcome.host}   " if outcome.host else "") + summary(plan, result, verb))
         for remark in outcome.remarks:
-            console.look(remark)
+            console.warn(remark)
         if unread is not None:
             console.fail(unread)
         if result.failed:
@@ -217,5 +217,5 @@ def _show_left_out(console: Console, plan: Plan) -> DevkitError | None:
     meant = [pair for pair in plan.left_out if pair[1] in MEANT_TO_BE_LEFT_OUT]
     count = plan.left_out_count
     for line in _listed(meant, count - len(unread)).splitlines() if meant else ():
-        console.look(f"left out: {line}")
+        console.warn(f"left out: {line}")
     return DevkitError("not everything could be read", _listed(unread, count - len(meant))) if unread else None

@@ -83,9 +83,9 @@ def command(
         ],
     )
     for name in found.missing:
-        app.console.look(f"{name} of B has no weight in A: --map {name}=NAME")
+        app.console.warn(f"{name} of B has no weight in A: --map {name}=NAME")
     if parted:
-        app.console.look(f"they part first at the {parted['kind']} of {parted['layer']}: rounding does not explain it")
+        app.console.warn(f"they part first at the {parted['kind']} of {parted['layer']}: rounding does not explain it")
     else:
         app.console.done(f"{len(rows)} outputs and gradients agree to rounding")
     return status

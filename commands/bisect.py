@@ -79,7 +79,7 @@ def command(
     for suspect in found.suspects:
         app.console.answer(f"{suspect[:10]}  {found.subjects[suspect]}")
     if status:
-        app.console.look("one of these is the first bad commit; those between could not be tried")
+        app.console.warn("one of these is the first bad commit; those between could not be tried")
     else:
         app.console.done(f"the first bad commit, of {counted(len(found.steps), 'try', 'tries')}")
         app.console.next(Hint.of("git", "show", found.suspects[0]))

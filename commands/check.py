@@ -114,7 +114,7 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], m
     looks = len(findings) - wrong
     told = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
     if wrong:
-        app.console.look(f"{told}: {wrong} wrong, {looks} to look at")
+        app.console.warn(f"{told}: {wrong} wrong, {looks} to look at")
     else:
         app.console.done(f"{told}: nothing wrong" + (f", {looks} to look at" if looks else ""))
         app.console.next(Hint.of("devkit", "pr", "push"))
@@ -160,5 +160,5 @@ def show(app: App, finding: CheckFinding) -> None:
     if finding.level == "wrong":
         app.console.answer_parts(("✗ ", "failed"), (f"{where}{finding.check}: {finding.message}", ""))
     else:
-        app.console.answer_parts(("! ", "look"), (f"{where}{finding.check}: {finding.message}", ""))
+        app.console.answer_parts(("! ", "warning"), (f"{where}{finding.check}: {finding.message}", ""))
     app.console.answer_parts(("  → ", "dim"), (finding.hint, "type"))

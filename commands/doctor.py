@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devkit.console import Console
     from devkit.doctor.finding import Finding, State
 
-SYMBOLS: dict[State, tuple[str, Tone]] = {"fine": ("✓", "done"), "warning": ("!", "look"), "broken": ("✗", "failed")}
+SYMBOLS: dict[State, tuple[str, Tone]] = {"fine": ("✓", "done"), "warning": ("!", "warning"), "broken": ("✗", "failed")}
 WIDEST = 100
 
 

@@ -87,7 +87,7 @@ def command(
     app.console.answer(f"  collectives: {chosen} ({why})")
     app.console.answer(f"  free ports for a launcher: {', '.join(map(str, ports)) or 'none'}")
     if own.startswith("127."):
-        app.console.look(f"{host} is {own} here: other machines' ranks cannot reach it by that name")
+        app.console.warn(f"{host} is {own} here: other machines' ranks cannot reach it by that name")
         app.console.next(f"grep -w {host} /etc/hosts   shows the line")
     app.console.next(f"NCCL_SOCKET_IFNAME={chosen} GLOO_SOCKET_IFNAME={chosen} devkit launch -- SCRIPT")
 

@@ -65,7 +65,7 @@ def command(
         if one.complete:
             console.done(line)
         else:
-            console.look(f"{line}   broke off")
+            console.warn(f"{line}   broke off")
 
     share = open_share(
         paths or [Path()],
@@ -118,7 +118,7 @@ def _would_share(console: Console, paths: list[Path], server: Server, *, as_json
 def _announce(console: Console, announcement: Announcement, server: Server, *, plain: bool) -> None:
     console.answer(announcement.url, "strong")
     if plain:
-        console.look("not encrypted: whoever is on the way can read the address and the files")
+        console.warn("not encrypted: whoever is on the way can read the address and the files")
     if console.interactive:
         for line in announcement.qr_code():
             console.note(f"  {line}")

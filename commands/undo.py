@@ -90,7 +90,7 @@ def show(app: App, done: Undone, *, as_json: bool) -> None:
         then = f"is {push.before[:10]} again" if push.before else "was removed again"
         app.console.note(f"  {push.remote}: {short(push.ref)} {then}")
     for left in restored.left:
-        app.console.look(f"not undone: {left}")
+        app.console.warn(f"not undone: {left}")
     app.console.next("devkit undo   takes this back" if plan.redo else "devkit redo   takes this back")
 
 

@@ -50,7 +50,7 @@ class App:
             state_home() / "runs",
             keep=self.config.get("runs.keep"),
             max_mib=self.config.get("runs.max-mib"),
-            say=self.console.look,
+            say=self.console.warn,
         )
 
     def start_run(self, command: str, git: Mapping[str, Any] | None = None, /, **arguments: Any) -> Run:

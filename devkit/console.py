@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import rich.text
 
 
-Tone = Literal["done", "look", "failed", "type", "dim", "strong", ""]
+Tone = Literal["done", "warning", "failed", "type", "dim", "strong", ""]
 
 STYLES: dict[Tone, str] = {
     "done": "green",
-    "look": "yellow",
+    "warning": "yellow",
     "failed": "red",
     "type": "cyan",
     "dim": "dim",
@@ -380,10 +380,10 @@ class Console:
         if not self.quiet:
             self._say(self.err, ("✓ ", "done"), (line, ""))
 
-    def look(self, line: str) -> None:
-        """Say what deserves a look."""
+    def warn(self, line: str) -> None:
+        """Warn of what deserves a look."""
         if not self.quiet:
-            self._say(self.err, ("! ", "look"), (line, ""))
+            self._say(self.err, ("! ", "warning"), (line, ""))
 
     def next(self, *hints: Hint | str) -> None:
         """Say, dim, what one would type next: hints, or lines with three spaces before what they are good for."""
@@ -446,17 +446,17 @@ class Console:
         """Ask the person at the terminal; without one, the answer is no."""
         if not (self.interactive and sys.stdin.isatty()):
             return False
-        self.err.print(self._text(self.err, (f"{question} [y/N] ", "look")), end="")
+        self.err.print(self._text(self.err, (f"{question} [y/N] ", "warning")), end="")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def choose(self, question: str, answers: Sequence[str]) -> int | None:
         """Ask the person at the terminal for one of some answers, and return which; without one, or a number, None."""
         if not (self.interactive and sys.stdin.isatty()):
             return None
-        self._say(self.err, (question, "look"))
+        self._say(self.err, (question, "warning"))
         for number, answer in enumerate(answers, 1):
             self._say(self.err, (f"  {number}  {answer}", ""))
-        self.err.print(self._text(self.err, (f"1 to {len(answers)}, or nothing: ", "look")), end="")
+        self.err.print(self._text(self.err, (f"1 to {len(answers)}, or nothing: ", "warning")), end="")
         text = sys.stdin.readline().strip()
         return int(text) - 1 if text.isdecimal() and 1 <= int(text) <= len(answers) else None
 

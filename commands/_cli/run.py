@@ -124,7 +124,7 @@ def _once(app: App) -> Callable[[int, object], None]:
 
 def _interrupted(app: App, error: KeyboardInterrupt) -> int:
     ended = app.runner.end_all()
-    app.console.look("interrupted" + (f"; {counted(ended, 'program')} ended" if ended else ""))
+    app.console.warn("interrupted" + (f"; {counted(ended, 'program')} ended" if ended else ""))
     for line in app.restored:
         app.console.note(f"  {line}")
     return 128 + (error.number if isinstance(error, Ended) else signal.SIGINT)

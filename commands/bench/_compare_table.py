@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from devkit.runs import RecordedRun, Run
 
 # A word compares equal to its text, and is found by it.
-TONES: dict[str, Tone] = {Word.FASTER: "done", Word.SLOWER: "failed", Word.SAME: "", Word.UNSURE: "look"}
+TONES: dict[str, Tone] = {Word.FASTER: "done", Word.SLOWER: "failed", Word.SAME: "", Word.UNSURE: "warning"}
 COLUMNS = [
     Column("verdict", "left", 11),
     Column("case", "left", 12),
@@ -68,7 +68,7 @@ def show(console: Console, comparison: Comparison) -> None:
             (f"  left out: {comparison.only_old} cases of the old run alone, {comparison.only_new} of the new", "dim")
         )
     if comparison.note:
-        console.answer_parts(("  ", ""), (comparison.note, "look"))
+        console.answer_parts(("  ", ""), (comparison.note, "warning"))
 
 
 def judge_baseline(app: App, old: RecordedRun, report: dict[str, Any], run: Run) -> bool:

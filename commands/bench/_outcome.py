@@ -70,4 +70,4 @@ def warn_if_busy(console: Console, report: Report) -> None:
     busy = report.get("busy") or 0.0
     if busy > BUSY:
         words = f"others used {percent(busy)} of the processors meanwhile: a quiet machine would be faster"
-        console.answer_parts(("  ", ""), (words, "look"))
+        console.answer_parts(("  ", ""), (words, "warning"))

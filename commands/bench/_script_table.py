@@ -47,6 +47,6 @@ def show(console: Console, report: dict[str, Any]) -> None:
         for sync in row["syncs"]:
             console.answer_parts(
                 ("  ", ""),
-                (f"{row['impl']} waits for the device: ", "look"),
+                (f"{row['impl']} waits for the device: ", "warning"),
                 (f"{sync['call']} at {sync['where']}, {counted(sync['count'], 'time')} a call", ""),
             )

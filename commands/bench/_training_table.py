@@ -49,7 +49,7 @@ def _row(result: StageResult, libraries: list[str]) -> list[str | Cell]:
         rate = result.tokens_per_s[library]
         row += [f"{rate.median:,.0f}".replace(",", " "), _span(rate, ".0f")]
     if result.ratio:
-        row += [Cell(f"{result.ratio.median:.2f}", "done" if result.ratio.median >= 1 else "look")]
+        row += [Cell(f"{result.ratio.median:.2f}", "done" if result.ratio.median >= 1 else "warning")]
         row.append(_span(result.ratio, ".2f"))
     return row
 

@@ -47,7 +47,7 @@ def examine(app: App, name: str, data: bytes, *, as_json: bool, look: Any = None
     else:
         show(console, name, found)
         for note in notes:
-            console.answer_parts(("! ", "look"), (note.text, ""))
+            console.answer_parts(("! ", "warning"), (note.text, ""))
             if note.remedy:
                 command, _, purpose = note.remedy.partition("   ")
                 console.answer_parts(("  → ", "dim"), (command, "type"), (f"   {purpose}" if purpose else "", "dim"))
@@ -73,7 +73,7 @@ def as_data(name: str, found: Diagnosis, notes: Sequence[Note] = ()) -> dict[str
 def show(console: Console, name: str, found: Diagnosis) -> None:
     """Print the causes, the first one first; nothing was wrong with a clean log."""
     if found.ended == "unknown":
-        console.answer_parts(("! ", "look"), (f"{name} says neither that it failed nor that it ended well", ""))
+        console.answer_parts(("! ", "warning"), (f"{name} says neither that it failed nor that it ended well", ""))
         return
     if not found.failed:
         console.answer_parts(("✓ ", "done"), (f"{name} is of a build that did not fail", ""))
@@ -89,7 +89,7 @@ def show(console: Console, name: str, found: Diagnosis) -> None:
 
 def show_cause(console: Console, name: str, cause: Cause, *, first: bool) -> None:
     """Print a cause: what it means, the line that says so, and what mends it."""
-    symbol: tuple[str, Tone] = ("✗ ", "failed") if first else ("! ", "look")
+    symbol: tuple[str, Tone] = ("✗ ", "failed") if first else ("! ", "warning")
     console.answer_parts(symbol, (cause.cause, ""), (f"   {cause.id}", "dim"))
     console.answer_parts((f"  {name}:{cause.line}: ", "dim"), (cause.text, ""))
     if cause.consequences:
@@ -106,7 +106,7 @@ def show_cause(console: Console, name: str, cause: Cause, *, first: bool) -> Non
 
 def show_unknown(console: Console, name: str, found: Diagnosis) -> None:
     """Print the whole block of a failure that no rule knows, the command that failed, and what is likely."""
-    console.answer_parts(("! ", "look"), (f"no rule knows what broke the build of {name}", ""))
+    console.answer_parts(("! ", "warning"), (f"no rule knows what broke the build of {name}", ""))
     if found.first_error:
         line, text = found.first_error
         console.answer_parts(("  its first error, line ", "dim"), (f"{line}: ", "dim"), (text, ""))

@@ -193,6 +193,6 @@ def go(app: App, request: BuildRequest, run: Run, result: dict[str, Any], *, ret
         with contextlib.suppress(OSError):  # the next try's log is read by itself
             run.log(failed.phase).rename(run.log(f"{failed.phase}-{TRIES - tries}"))
         result["mended"].append({"cause": failed.causes[0].id, "did": fixed.did})
-        app.console.look(f"{failed.what}; fixed, going on: {fixed.did}")
+        app.console.warn(f"{failed.what}; fixed, going on: {fixed.did}")
         phases = request.phases[request.phases.index(failed.phase) :]
         request = replace(fixed.request, phases=phases)

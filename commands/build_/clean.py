@@ -55,7 +55,7 @@ def command(
     if dry_run:
         app.console.plan(plan.lines)
         return
-    execute(plan, app.console.look)
+    execute(plan, app.console.warn)
     if as_json:
         app.console.json({"freed": plan.sizes})
     app.console.done(", ".join(f"{kind}: {size(plan.sizes[kind])} freed" for kind in kinds))

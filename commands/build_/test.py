@@ -163,7 +163,7 @@ def show_tests(console: Console, verdicts: list[FileVerdict]) -> None:
         count = "" if verdict.tests is None else f"{counted(verdict.tests, 'test')}, "
         count += f"run {verdict.runs} times, " if verdict.runs > 1 else ""
         symbol: tuple[str, Tone] = ("✓ ", "done") if verdict.passed else ("✗ ", "failed")
-        symbol = ("! ", "look") if verdict.not_run else symbol
+        symbol = ("! ", "warning") if verdict.not_run else symbol
         console.answer_parts(symbol, (f"{verdict.name}   ", ""), (f"{count}{duration(verdict.seconds)}", "dim"))
         if verdict.not_run:
             console.answer(f"  not run: {verdict.not_run}")
@@ -190,7 +190,7 @@ def show_coverage(console: Console, report: CoverageReport) -> None:
             Column("not covered", "left", importance=9),
         ]
         rows = [
-            (file.path, str(file.changed), str(file.covered), Cell(spans(file.uncovered), "look"))
+            (file.path, str(file.changed), str(file.covered), Cell(spans(file.uncovered), "warning"))
             for file in report.files
         ]
         covered, changed = report.counts()
@@ -216,7 +216,7 @@ def show_unmeasured(console: Console, report: CoverageReport) -> None:
     for why in dict.fromkeys(file.why for file in report.unmeasured):
         paths = [file.path for file in report.unmeasured if file.why == why]
         more = f" and {len(paths) - CAUSES_SHOWN} more" if len(paths) > CAUSES_SHOWN else ""
-        console.answer_parts(("! ", "look"), (f"not measured: {', '.join(paths[:CAUSES_SHOWN])}{more}", ""))
+        console.answer_parts(("! ", "warning"), (f"not measured: {', '.join(paths[:CAUSES_SHOWN])}{more}", ""))
         console.answer(f"  {why}", "dim")
     if any(file.why == WITHOUT for file in report.unmeasured):
         console.next("devkit build --profile coverage   builds what counts compiled lines")

@@ -34,9 +34,9 @@ def command(
     path = change.path
     app.console.done(f"{key} set in {path}")
     for problem in app.config.problems():
-        app.console.look(problem)
+        app.console.warn(problem)
     now = type(app.config).load().lookup(key)
     if as_json:
         app.console.json({"key": key, "file": str(path), "from": now.origin})
     if now.origin != str(path):
-        app.console.look(f"{now.origin} still sets it to {now.value}")
+        app.console.warn(f"{now.origin} still sets it to {now.value}")

@@ -35,7 +35,7 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
     ]
     app.console.table(columns, rows)
     for problem in app.config.problems():
-        app.console.look(problem)
+        app.console.warn(problem)
 
 
 def as_text(value: object) -> str:

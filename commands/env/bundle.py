@@ -77,7 +77,7 @@ def command(
     what = f"Python {made.python}, {counted(made.packages, 'package')}, uv and devkit"
     app.console.done(f"{made.output}  {what}, {size(made.size)}; for glibc {result['glibc']} or newer")
     if made.needs:
-        app.console.look(f"this machine's Python takes from the system: {', '.join(made.needs)}")
+        app.console.warn(f"this machine's Python takes from the system: {', '.join(made.needs)}")
     unpack = f"tar -xf {shlex.quote(made.output.name)} && sh {called}.bundle/install.sh"
     again = f"devkit env create {called} --from {shlex.quote(made.output.name)}"
     app.console.next(again, f"{unpack}   where devkit is not installed")

@@ -17,7 +17,7 @@ from devkit.text import local_time
 if TYPE_CHECKING:
     from devkit.app import App
 
-TONES: dict[str, Tone] = {"fine": "done", "running": "done", "stopped": "look", "unfinished": "look"}
+TONES: dict[str, Tone] = {"fine": "done", "running": "done", "stopped": "warning", "unfinished": "warning"}
 
 
 def command(ctx: typer.Context, *, as_json: Json = False) -> None:
@@ -78,7 +78,7 @@ def _containers(app: App) -> list[dict[str, Any]]:
         found = engine.survey(client, engine.me())
     except DevkitError as error:
         if noted or "no docker engine" not in error.what:
-            app.console.look(f"containers are not listed: {error.what}")
+            app.console.warn(f"containers are not listed: {error.what}")
         return []
     return [
         {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from devkit.pr.checks import CiFinding
 
 EVERY_S = 30.0
-TONES: dict[str, Tone] = {"failed": "failed", "waiting": "look", "cancelled": "look", "passed": "done"}
+TONES: dict[str, Tone] = {"failed": "failed", "waiting": "warning", "cancelled": "warning", "passed": "done"}
 
 
 def command(
@@ -68,7 +68,7 @@ def command(
             app.console.note(f"  {examined.review}")
         left = [finding.check.name for finding in failed if rerun and finding.check.name not in again]
         if left:
-            app.console.look(f"the forge's API did not start again: {', '.join(left)}; their pages can")
+            app.console.warn(f"the forge's API did not start again: {', '.join(left)}; their pages can")
         if again:
             app.console.done(f"running again: {', '.join(again)}")
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE
@@ -94,11 +94,11 @@ def _show(console: Console, branch: str, found: list[CiFinding]) -> None:
         first = finding.diagnosis.first_error if finding.diagnosis else None
         if causes:
             cause = causes[0]
-            console.look(f"{finding.check.name}, line {cause.line} of {finding.log}: {cause.text}")
+            console.warn(f"{finding.check.name}, line {cause.line} of {finding.log}: {cause.text}")
             console.note(f"  {cause.cause}")
             console.next(cause.remedy)
         elif first:
-            console.look(f"{finding.check.name}, line {first[0]} of {finding.log}: {first[1]}")
+            console.warn(f"{finding.check.name}, line {first[0]} of {finding.log}: {first[1]}")
         if finding.check.state == "failed" and finding.check.page:
             console.note(f"  {finding.check.page}", "dim")
 

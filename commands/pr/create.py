@@ -70,4 +70,4 @@ def command(
     if plan.page:
         app.console.answer(plan.page)
     else:
-        app.console.look("the forge's pages are not known by the remotes' addresses; open the request there")
+        app.console.warn("the forge's pages are not known by the remotes' addresses; open the request there")

@@ -56,7 +56,7 @@ def command(
 def show_notes(app: App, notes: tuple[str, ...]) -> None:
     """Say what a plan says beside its lines."""
     for note in notes:
-        app.console.look(note)
+        app.console.warn(note)
 
 
 def show(app: App, done: Dropped, *, as_json: bool) -> None:
@@ -75,6 +75,6 @@ def show(app: App, done: Dropped, *, as_json: bool) -> None:
     if parts:
         app.console.done(f"removed {', '.join(parts)}" + (f"; now on {done.now_on}" if done.now_on else ""))
     for note in done.notes:
-        app.console.look(note)
+        app.console.warn(note)
     if parts:
         app.console.next("devkit undo   brings all of it back")

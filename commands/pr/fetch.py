@@ -75,7 +75,7 @@ def command(
         plan = plan_fetch(session, state, options)
         if dry_run:
             for note in plan.notes:
-                app.console.look(note)
+                app.console.warn(note)
             app.console.plan([*first, *plan.steps])
             return
         done = fetch(session, plan)
@@ -116,7 +116,7 @@ def command(
             settings = " ".join(f"{name}={value}" for name, value in ccache_settings(fetched.folder).items())
             app.console.note(f"  {settings}   lets ccache find there what was compiled here", "dim")
         for note in fetched.notes:
-            app.console.look(note)
+            app.console.warn(note)
     number = done[0].arrival.request.number
     own = done[0].folder
     tried = [f"devkit pr try {number}"] if own and (own / "python" / "paddle").is_dir() else []

@@ -123,7 +123,7 @@ def _cells(row: Row, title: int) -> tuple[str | Cell, ...]:
         "" if row.summary.ahead is None else str(row.summary.ahead),
         "" if row.summary.behind is None else str(row.summary.behind),
         row.summary.base,
-        Cell(", ".join(filter(None, words)), "look" if row.dirty else "done" if row.merged else ""),
+        Cell(", ".join(filter(None, words)), "warning" if row.dirty else "done" if row.merged else ""),
         ago(row.fetched) if row.fetched else "",
         "here" if row.current else row.folder,
     )

@@ -89,7 +89,7 @@ def show(app: App, outcome: RebaseOutcome, *, as_json: bool) -> int:
     onto = f" on {outcome.base}" if outcome.base else ""
     console.done(f"{outcome.branch}{onto}: {what}{outcome.summary or f'the {outcome.operation} is done'}")
     for note in outcome.notes:
-        console.look(note)
+        console.warn(note)
     if not outcome.unchanged:
         console.next("devkit pr push", "devkit undo")
     return 0
@@ -99,7 +99,7 @@ def _stopped(console: Console, outcome: RebaseOutcome) -> None:
     """Say where a rebase stopped, and how it goes on."""
     place = f"commit {outcome.at} of {outcome.of}: " if outcome.of else ""
     merging = outcome.operation == "merge"
-    console.look(
+    console.warn(
         f"{outcome.branch}: the merge is in progress"
         if merging
         else f"{outcome.branch} stopped at {place}{outcome.stopped}"
@@ -109,7 +109,7 @@ def _stopped(console: Console, outcome: RebaseOutcome) -> None:
     for path, kind in outcome.conflicts:
         console.note(f"  {path}   {kind}")
     for note in outcome.notes:
-        console.look(note)
+        console.warn(note)
     if outcome.aside:
         console.note(f"  your uncommitted work is put aside as wip {outcome.aside}; devkit pr continue restores it")
     if outcome.conflicts:

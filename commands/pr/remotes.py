@@ -60,5 +60,5 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
         ],
     )
     for note in notes:
-        console.look(note.what)
+        console.warn(note.what)
         console.next(*note.hints)

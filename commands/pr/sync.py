@@ -50,5 +50,5 @@ def command(
     ]
     app.console.done(f"{equal} at {done.base}, {done.oid[:10]}" + "".join(f", {text}" for text in news if text))
     for note in done.notes:
-        app.console.look(note)
+        app.console.warn(note)
     app.console.next("devkit undo")

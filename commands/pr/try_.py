@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 STATUS = {"good": ExitStatus.DONE, "bad": ExitStatus.VERDICT, "undecided": ExitStatus.FAILED}
 TONES: dict[str, Tone] = {
-    "fixed": "done", "new": "done", "still passing": "", "broken": "failed", "flaky": "look",
-    "still failing": "look", "not run": "dim",
+    "fixed": "done", "new": "done", "still passing": "", "broken": "failed", "flaky": "warning",
+    "still failing": "warning", "not run": "dim",
 }  # fmt: skip
 ROWS = 30
 
@@ -193,9 +193,9 @@ def _instead(work: TryWork, words: list[str]) -> int:
 
     ready = prepare(work, [])
     for note in work.notes:
-        work.app.console.look(note)
+        work.app.console.warn(note)
     if ready.request.problem:
-        work.app.console.look(ready.request.problem)
+        work.app.console.warn(ready.request.problem)
     return work.app.runner.foreground(words, cwd=ready.request.folder, env=ready.request.environ)
 
 
@@ -204,7 +204,11 @@ def show(console: Console, result: Result) -> None:
     from devkit.text import significant
     from devkit.tryout.report import ORDER, counts
 
-    signs: dict[str, tuple[str, Tone]] = {"good": ("✓ ", "done"), "bad": ("✗ ", "failed"), "undecided": ("! ", "look")}
+    signs: dict[str, tuple[str, Tone]] = {
+        "good": ("✓ ", "done"),
+        "bad": ("✗ ", "failed"),
+        "undecided": ("! ", "warning"),
+    }
     console.answer_parts(signs[result.verdict.kind], (f"{result.verdict.kind}: {result.verdict.reason}", ""))
     found = counts(result)
     told = ", ".join(f"{number} {word}" for word, number in found.items())
@@ -244,12 +248,12 @@ def show(console: Console, result: Result) -> None:
         console.answer(f"  {share} % of {result.coverage['changed']} changed lines of Python ran")
     for timing in result.bench:
         if timing.verdict == "failed":
-            console.answer_parts(("! ", "look"), (f"{timing.name}: {timing.reason}", ""))
+            console.answer_parts(("! ", "warning"), (f"{timing.name}: {timing.reason}", ""))
         else:
             sign: tuple[str, Tone] = ("✗ ", "failed") if timing.verdict == "slower" else ("✓ ", "done")
             console.answer_parts(sign, (f"{timing.verdict}: {timing.sentence}", ""))
     for note in result.notes:
-        console.answer_parts(("! ", "look"), (note, ""))
+        console.answer_parts(("! ", "warning"), (note, ""))
     if result.left:
         console.answer(
             f"  not run, though concerned (--tests {len(result.left)} more): {', '.join(result.left)}", "dim"

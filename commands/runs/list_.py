@@ -21,7 +21,7 @@ WORDS = 28
 """Characters of a run's flags that are shown."""
 TONES: dict[str, Tone] = {
     "done": "done",
-    "running": "look",
+    "running": "warning",
     "bad verdict": "failed",
     "failed": "failed",
     "killed": "failed",
@@ -63,7 +63,7 @@ def command(
                 local_time(str(entry.record["started"])),
                 str(entry.record["command"]),
                 words,
-                Cell(entry.state, TONES.get(entry.state, "look")),
+                Cell(entry.state, TONES.get(entry.state, "warning")),
                 duration(entry.record["seconds"]) if "seconds" in entry.record else "",
                 size(entry.size),
                 ", ".join(entry.record.get("holds", ())),

@@ -74,7 +74,7 @@ def show_sweep(console: Console, candidates: Sequence[Candidate], budget: int | 
                 "yes" if candidate.options.sequence_parallel else "",
                 significant(candidate.memory.total / 2**20),
                 significant(candidate.peak / 2**20),
-                *([Cell("yes", "done") if fits else Cell("no", "look")] if budget else []),
+                *([Cell("yes", "done") if fits else Cell("no", "warning")] if budget else []),
             )
         )
     console.table(columns, rows)
@@ -88,7 +88,7 @@ def show_fit(console: Console, peak: float, budget: int, change: Candidate | Non
     if peak <= budget:
         console.done(f"it fits: {told}")
         return
-    console.look(f"it does not fit: {told}")
+    console.warn(f"it does not fit: {told}")
     if change:
         console.next(f"devkit train plan … {' '.join(change.flags)}   fits, with {size(change.peak)}")
     else:
@@ -115,4 +115,4 @@ def show_mesh(console: Console, mesh: ProcessMesh) -> None:
         ],
     )
     for note in mesh.notes():
-        console.look(note)
+        console.warn(note)

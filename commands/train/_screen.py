@@ -117,7 +117,7 @@ class Screen:
 
     def _plan(self, event: Event) -> None:
         for text in event["damaged"]:
-            self.console.look(text)
+            self.console.warn(text)
         if event["resume"]:
             self.console.note(f"  going on from step {event['resume_step']}", "dim")
         self._wait(f"starting {counted(self.request.nproc, 'rank')}")
@@ -132,12 +132,12 @@ class Screen:
         for part in heading(event):
             self.console.answer(f"  {part}", "strong")
         if event["why_not_ours"] and event["operators"] == "paddle" and event["backend"] == "gloo":
-            self.console.look(f"Paddle's own operators are used: {event['why_not_ours']}")
+            self.console.warn(f"Paddle's own operators are used: {event['why_not_ours']}")
         self.console.answer()
 
     def _schedule(self, event: Event) -> None:
         if not self.console.as_json:
-            self.console.look(
+            self.console.warn(
                 f"the learning rate goes from {event['lr_before']:.2e} to {event['lr']:.2e} at step {event['step']}: "
                 "--steps, --lr or --warmup are not those of the run that goes on"
             )
@@ -165,7 +165,7 @@ class Screen:
         told = f"validation {fixed(event['loss'], 3)} nats a {self.unit}"
         told += f" (a unigram model of this text: {fixed(event['unigram'], 3)})"
         if event["loss"] is None:
-            self.console.look(f"step {event['step']}: the validation's loss is not finite")
+            self.console.warn(f"step {event['step']}: the validation's loss is not finite")
         if self._live:
             self._rows.append(f"  ─ step {event['step']}: {told} ─")
         else:
@@ -284,11 +284,11 @@ def show_comparison(
     for side in cut:
         wanted = f" of {side.wanted}" if side.wanted else ""
         how = side.state if side.state not in {"", "done"} else "cut short"
-        console.look(f"{side.name} is {how}: it has {max(side.curve)}{wanted} steps")
+        console.warn(f"{side.name} is {how}: it has {max(side.curve)}{wanted} steps")
     if comparison.parted is not None:
-        console.look(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")
+        console.warn(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")
     elif cut:
-        console.look(f"no more than {comparison.tolerance:g} apart {told}; the rest is not known")
+        console.warn(f"no more than {comparison.tolerance:g} apart {told}; the rest is not known")
     else:
         console.done(f"the same to {comparison.tolerance:g} {told}")
 

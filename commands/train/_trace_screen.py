@@ -30,7 +30,7 @@ def show_trace(console: Console, traced: Traced) -> None:
         told += "; the layouts differ, and so do their collectives"
     worst = traced.first(collective=False, beyond=True) or traced.first(collective=True, beyond=True)
     if worst is not None:
-        console.look(f"rounding does not explain {worst.kind} {worst.name}; {told}")
+        console.warn(f"rounding does not explain {worst.kind} {worst.name}; {told}")
     elif traced.differences:
         console.done(f"rounding explains every difference; {told}")
     else:

@@ -47,7 +47,7 @@ def command(
         app.console.done(f"step {told['step']} is finite this time: loss {loss}; it was not ({told['tensor']})")
         return int(status)
     bad = result.outcome
-    app.console.look(f"step {told['step']} is bad again: {bad['tensor']} is not finite on rank {bad['bad_rank']}")
+    app.console.warn(f"step {told['step']} is bad again: {bad['tensor']} is not finite on rank {bad['bad_rank']}")
     for location in sorted(result.located, key=lambda event: int(event["rank"])):
         how = "of finite input" if location["input_finite"] else "of input that is not finite already"
         app.console.answer(

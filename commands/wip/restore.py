@@ -48,7 +48,7 @@ def command(
         f"took back {counted(count, 'file')} of {entry.number}" + (f", {entry.message}" if entry.message else "")
     )
     for path in sorted(plan.markers):
-        app.console.look(f"{path} holds conflict markers")
+        app.console.warn(f"{path} holds conflict markers")
     if plan.markers:
         app.console.next(f"devkit wip drop {entry.number}   once they are resolved: the entry is kept until then")
     app.console.next("devkit undo")

@@ -350,7 +350,7 @@ class Fetcher:
         with contextlib.ExitStack() as stack:
             with explained(path):
                 lock = hold(
-                    path, str(os.getpid()), say=self.app.console.look, wait_s=math.inf, pause=partial(self._pause, name)
+                    path, str(os.getpid()), say=self.app.console.warn, wait_s=math.inf, pause=partial(self._pause, name)
                 )
                 stack.enter_context(lock)
             yield

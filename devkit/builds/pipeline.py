@@ -90,7 +90,7 @@ def build(app: App, request: BuildRequest, run: Run, on_outcome: Callable[[Phase
     begin = time.monotonic()
     plan = make_plan(inventory)
     outcomes = []
-    with locked(request.build, run.id, app.console.look) as lock:
+    with locked(request.build, run.id, app.console.warn) as lock:
         work = BuildWork(app, request, run, lock, inventory)
         for step in plan.steps:
             app.restored[:] = [f"devkit build goes on from {step.phase}"]

@@ -141,7 +141,7 @@ def make(app: App, client: Any, request: ContainerRequest, spec: Spec) -> Any:
     owner = engine.me()
     with store.creating(home() / f"{request.name}.container"):
         for left in engine.leftovers(client, owner, request.name):
-            app.console.look(f"{request.name} was left half-made; starting over")
+            app.console.warn(f"{request.name} was left half-made; starting over")
             left.remove(force=True)
         check_free(client, request.name)
         _provide_image(app, client, request, spec)

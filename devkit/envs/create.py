@@ -263,7 +263,7 @@ def execute(app: App, planned: CreatePlan, run: Run, *, verify: bool) -> Made:
     folder = planned.folder
     with store.creating(folder) as cut_off:
         if cut_off and os.path.lexists(folder):
-            app.console.look(f"{planned.name} was left half-made; starting over")
+            app.console.warn(f"{planned.name} was left half-made; starting over")
             shutil.rmtree(folder)
         refuse_taken_now(planned)
         store.begin(folder)

@@ -112,7 +112,7 @@ def write(app: App, folder: Path) -> Path | None:
             path.with_suffix(".part").write_text(text, "utf-8", errors="surrogateescape")
             path.with_suffix(".part").replace(path)
     except DevkitError as error:
-        app.console.look(f"its lock was not written: {error.what}")
+        app.console.warn(f"its lock was not written: {error.what}")
         return None
     return path
 

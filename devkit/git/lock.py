@@ -32,7 +32,7 @@ def locked(git: Git, place: CloneDirs) -> Iterator[None]:
     path = make_folder(place.common_dir) / "lock"
     with contextlib.ExitStack() as stack:
         try:
-            lock = hold(path, str(os.getpid()), say=git.app.console.look, wait_s=LOCK_WAIT_S, left=_gone)
+            lock = hold(path, str(os.getpid()), say=git.app.console.warn, wait_s=LOCK_WAIT_S, left=_gone)
             descriptor = stack.enter_context(lock)
         except Busy as busy:
             why = f"It has held {path} for {LOCK_WAIT_S:g} s."

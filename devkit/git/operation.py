@@ -243,7 +243,7 @@ def _roll_back(session: Session, change: RunningChange, run: Run, error: BaseExc
                 line_ = f"git ls-remote {shlex.quote(push.remote)} {shlex.quote(push.ref)}"
                 session.app.restored.append(f"the push to {push.remote} may have arrived: {line_}")
     except (DevkitError, OSError) as failed:
-        session.app.console.look(f"the repository could not be put back at once: {failed}")
+        session.app.console.warn(f"the repository could not be put back at once: {failed}")
         session.app.console.next(f"devkit undo {run.id} --yes   puts the repository back, once that is mended")
     finally:
         session.git.shielded = False
@@ -290,7 +290,7 @@ def settle(session: Session, state: State, own: tuple[str, store.Packing, Callab
         PrivateRefs(session.place.common_dir).update(saved)
     except (DevkitError, OSError) as error:
         if session.app.console.verbose:
-            session.app.console.look(f"snapshots stay in refs/devkit: {error}")
+            session.app.console.warn(f"snapshots stay in refs/devkit: {error}")
         return
     session.delete({**dict.fromkeys(session.arrived, ""), **saved, **undo})
 

@@ -61,7 +61,7 @@ class Session:
                 number = json.loads(mark.read_text("utf-8")).get("wip")
                 if number and f"{PRIVATE}{number}" in state.refs:
                     what = "the rebase was ended by hand; your uncommitted work of before is put aside"
-                    self.app.console.look(f"{what}: devkit wip restore --from {number}")
+                    self.app.console.warn(f"{what}: devkit wip restore --from {number}")
         return state
 
     def since_fetch(self, state: State) -> State:

@@ -111,7 +111,7 @@ def collect(
     chosen = [status_entry for status_entry in chosen if status_entry.path not in odd]
     loose = [path for path in loose if path not in odd]
     if odd:
-        git.app.console.look(f"left where they are, as pipes, sockets or devices: {', '.join(sorted(odd))}")
+        git.app.console.warn(f"left where they are, as pipes, sockets or devices: {', '.join(sorted(odd))}")
     conflicts = [status_entry.path for status_entry in chosen if status_entry.unmerged]
     if conflicts:
         raise DevkitError(f"{counted(len(conflicts), 'file')} in conflict", "\n".join(conflicts), "git status")

@@ -180,7 +180,7 @@ def _whole(session: Session, options: FetchOptions, state: State) -> FetchOption
     """Leave ``--depth`` out in a whole clone: it would become shallow, and the next gc would take what is older."""
     if not options.depth or not state.refs or state.place.shallow:
         return options
-    session.app.console.look("this clone has its whole history, and keeps it: --depth would cut it off")
+    session.app.console.warn("this clone has its whole history, and keeps it: --depth would cut it off")
     return replace(options, depth=0)
 
 
@@ -246,7 +246,7 @@ def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
     git, state, options = session.git, plan_.state, plan_.options
     arrivals = plan_.arrivals
     for note in plan_.notes:
-        session.app.console.look(note)
+        session.app.console.warn(note)
     if plan_.trivial:
         for step in (*plan_.follows, *(step for steps in plan_.lines for step in steps)):
             git.execute(step)
@@ -336,7 +336,7 @@ def _hook_failed(session: Session, git_line: Line, arrival: Arrival, answer: Ans
     head = session.git.at(folder).ask("rev-parse", "--verify", "--quiet", "HEAD") if folder.is_dir() else None
     if head is None or os.fsdecode(head.stdout).strip() != tip_of(arrival):
         return False
-    session.app.console.look("the repository's post-checkout hook failed; the checkout itself is whole")
+    session.app.console.warn("the repository's post-checkout hook failed; the checkout itself is whole")
     for said in answer.complaint.splitlines():
         if not said.startswith(("Switched to", "Preparing worktree", "HEAD is now at")):
             session.app.console.note(f"    {said}", "dim")

@@ -155,10 +155,10 @@ class Forge:
             except urllib.error.HTTPError as error:  # it answered
                 found.append(None)
                 if self.app.console.verbose or body is not None:
-                    self.app.console.look(f"{redact(url)}: {error}{_reason(error)}")
+                    self.app.console.warn(f"{redact(url)}: {error}{_reason(error)}")
             except (OSError, ValueError) as error:
                 if self.app.console.verbose:
-                    self.app.console.look(f"{redact(url)}: {error}")
+                    self.app.console.warn(f"{redact(url)}: {error}")
 
         # In a thread: the look-up of a name heeds no time-out.
         thread = threading.Thread(target=answer, daemon=True)
@@ -190,7 +190,7 @@ class Forge:
         """Say once that the forge's API did not answer."""
         if self.place.host not in _SILENT:
             _SILENT.add(self.place.host)
-            self.app.console.look(f"{self.address} did not answer; what only it knows is left out")
+            self.app.console.warn(f"{self.address} did not answer; what only it knows is left out")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

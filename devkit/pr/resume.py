@@ -137,7 +137,7 @@ def _resolved(session: Session, state: State) -> None:
     said = os.fsdecode(session.git.ask("diff", "--cached", "--check", "--no-ext-diff").stdout)
     for word in said.splitlines():
         if "leftover conflict marker" in word:
-            session.app.console.look(word)
+            session.app.console.warn(word)
 
 
 def _rest(git: Git, state: State) -> list[Change]:

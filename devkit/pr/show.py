@@ -206,7 +206,7 @@ def diff(session: Session, state: State, which: str, *, stat: bool, name_only: b
     _, oid = _base(session, state, branch)
     dirty = len(state.status.dirty) if branch == state.branch else 0
     if dirty:
-        session.app.console.look(f"{counted(dirty, 'file')} with uncommitted work not shown: git diff HEAD shows that")
+        session.app.console.warn(f"{counted(dirty, 'file')} with uncommitted work not shown: git diff HEAD shows that")
     flags = ["--stat"] if stat else ["--name-only"] if name_only else []
     env = {name: value for name, value in session.git.env.items() if name != "GIT_PAGER"}
     words = ["git", "-c", "color.ui=auto", "diff", "--no-ext-diff", *flags, f"{oid}...{state.branches[branch]}", "--"]

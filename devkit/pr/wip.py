@@ -49,7 +49,7 @@ def look_up(session: Session, state: State, number: int) -> wip_entry.Wip:
     if number and f"{wip_entry.NAMESPACE}{number}" not in state.refs:
         dropped = wip.find_dropped(session, state, number)
         if dropped:
-            session.app.console.look(f"entry {number} was dropped; while this is kept, devkit undo brings it back")
+            session.app.console.warn(f"entry {number} was dropped; while this is kept, devkit undo brings it back")
             return dropped
     return wip.find(session.git, state, number)
 

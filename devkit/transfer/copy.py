@@ -282,7 +282,7 @@ def _by_sftp(
         return CopyOutcome(place.host, error=DevkitError(error.what, why, *error.remedies))
     for line in error.why.splitlines():
         console.note(f"  {place.host}: {line}", "dim")
-    console.look(f"{place.host}: {copying.SAID}")
+    console.warn(f"{place.host}: {copying.SAID}")
     try:
         if offer is not None:
             plan, result = sending.send(ssh, offer, place, anew=options.checksum, dry_run=options.dry_run)

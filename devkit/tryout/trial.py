@@ -114,7 +114,7 @@ class Trial:
         with contextlib.ExitStack() as stack:
             try:
                 with explained(self.home):
-                    stack.enter_context(hold(self.home / ".lock", str(os.getpid()), say=self.app.console.look))
+                    stack.enter_context(hold(self.home / ".lock", str(os.getpid()), say=self.app.console.warn))
             except Busy as busy:
                 raise DevkitError(
                     "another devkit pr try is at work for this clone",

@@ -70,7 +70,7 @@ def command(
         for outcome in got:
             said = outcome.note or (outcome.complaint if outcome.optional else "")
             if said:
-                app.console.look(f"{outcome.name}: {said}")
+                app.console.warn(f"{outcome.name}: {said}")
         if failed:
             raise DevkitError(
                 f"{counted(len(failed), 'thing')} of {len(got)} could not be fetched",
@@ -107,7 +107,7 @@ def take_stock(app: App, root: Path, taken: Sequence[Archive], words: Sequence[s
         app.console.json({"cache": str(home()), **found.as_dict()})
     optional = [archive for archive in found.missing if archive.optional]
     if optional:
-        app.console.look(f"{counted(len(optional), 'archive')} that the build may do without cannot be downloaded:")
+        app.console.warn(f"{counted(len(optional), 'archive')} that the build may do without cannot be downloaded:")
         for line in offline.listed(optional).splitlines():
             app.console.note(f"  {line}", "dim")
     offline.refuse(found, words)

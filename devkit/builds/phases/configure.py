@@ -58,7 +58,7 @@ def execute(work: BuildWork, step: Step) -> Said:
         work.run_line("configure", step.lines[-1], on_line=on_line)
     unused = configure.unused(work.run.log("configure").read_text("utf-8", "replace")) & set(request.given)
     if unused:
-        work.app.console.look(f"nothing in this tree asks for {', '.join(sorted(unused))}")
+        work.app.console.warn(f"nothing in this tree asks for {', '.join(sorted(unused))}")
     inventory.changed("cache", "stamp", "need", "facts")
     after = inventory.cache or {}
     held = {name: after[name] for name in request.options if name in after}

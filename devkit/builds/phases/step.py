@@ -86,7 +86,7 @@ class BuildWork:
 
         def on_standstill(text: str) -> None:
             self.run.event({"event": "standstill", "phase": phase, "text": text})
-            self.app.console.look(f"{phase}: {text}")
+            self.app.console.warn(f"{phase}: {text}")
 
         with standstill.watched(child.process.pid, log, on_standstill):
             status = runner.finish(child)
