@@ -33,17 +33,17 @@ def command(
         raise UsageError(f"{name!r} is not the name of an API", "", "devkit api paddle.nn.Linear")
     environment = resolve(app.config, env)
     with app.start_run("api", name=name) as run:
-        told = checking.ask_once(app, environment, {"do": "api", "name": name}, "api", run)
+        answer = checking.ask_once(app, environment, {"do": "api", "name": name}, "api", run)
     if as_json:
-        app.console.json({key: value for key, value in told.items() if key != "event"})
-    app.console.answer(f"{told['name']}{told['signature']}", "strong")
-    if told["file"]:
-        app.console.answer(f"  {told['file']}:{told['line']}   (Paddle {told['version']})", "dim")
-    lines = told["doc"].split("\n")
+        app.console.json({key: value for key, value in answer.items() if key != "event"})
+    app.console.answer(f"{answer['name']}{answer['signature']}", "strong")
+    if answer["file"]:
+        app.console.answer(f"  {answer['file']}:{answer['line']}   (Paddle {answer['version']})", "dim")
+    lines = answer["doc"].split("\n")
     for row in lines if full else lines[:LINES]:
         app.console.answer(f"  {row}".rstrip())
     if not full and len(lines) > LINES:
         app.console.answer(f"  … {len(lines) - LINES} more lines (--full)", "dim")
-    if told["members"]:
-        more = f" and {len(told['members']) - MEMBERS} more" if len(told["members"]) > MEMBERS else ""
-        app.console.answer(f"  holds {', '.join(told['members'][:MEMBERS])}{more}")
+    if answer["members"]:
+        more = f" and {len(answer['members']) - MEMBERS} more" if len(answer["members"]) > MEMBERS else ""
+        app.console.answer(f"  holds {', '.join(answer['members'][:MEMBERS])}{more}")

@@ -78,19 +78,19 @@ def command(
             findings = fast_checks.check(branch)
             for finding in findings:
                 show(app, finding)
-            mended: list[str] = []
+            fixed: list[str] = []
             if not fast and (branch.commits or branch.added):
-                more, mended = _slow(app, session, state, left.commit, env, run, fix=fix)
+                more, fixed = _slow(app, session, state, left.commit, env, run, fix=fix)
                 for finding in more:
                     show(app, finding)
                 findings += more
             wrong = [finding for finding in findings if finding.level == "wrong"]
             status = ExitStatus.VERDICT if wrong else ExitStatus.DONE
-            result = {"base": asdict(left), "findings": [asdict(finding) for finding in findings], "mended": mended}
+            result = {"base": asdict(left), "findings": [asdict(finding) for finding in findings], "mended": fixed}
             run.record.update(result=result, status=int(status))
     if as_json:
         app.console.json(result)
-    _sum_up(app, branch, left.name, findings, mended)
+    _sum_up(app, branch, left.name, findings, fixed)
     return status
 
 
@@ -106,17 +106,17 @@ def _plan(app: App, root: Path, base: str) -> list[str]:
     return [shlex.join(line)] if line else []
 
 
-def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], mended: list[str]) -> None:
+def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], fixed: list[str]) -> None:
     """Say what it comes to."""
-    for name in mended:
+    for name in fixed:
         app.console.done(f"fixed: {name}")
     wrong = sum(finding.level == "wrong" for finding in findings)
     looks = len(findings) - wrong
-    told = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
+    summary = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
     if wrong:
-        app.console.warn(f"{told}: {wrong} wrong, {looks} to look at")
+        app.console.warn(f"{summary}: {wrong} wrong, {looks} to look at")
     else:
-        app.console.done(f"{told}: nothing wrong" + (f", {looks} to look at" if looks else ""))
+        app.console.done(f"{summary}: nothing wrong" + (f", {looks} to look at" if looks else ""))
         app.console.next(Hint.of("devkit", "pr", "push"))
 
 
@@ -133,25 +133,25 @@ def _slow(
     chosen = environment.chosen(app, state.checkout, env)
     options = tryout.TryOptions(base, chosen, limits=Limits(repeat=2))
     findings: list[CheckFinding] = []
-    mended: list[str] = []
+    fixed: list[str] = []
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
     with trial.locked():
         work = slow.copy(session, state, base, options, run)
         files = [change.path for change in work.changed if change.status != "D"]
-        found, mended = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
+        found, fixed = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
         findings += found
         if not chosen:
             text = "tests and examples were not run: there is no .venv here"
-            return [*findings, CheckFinding("tests", "look", text, "devkit check --env NAME")], mended
+            return [*findings, CheckFinding("tests", "look", text, "devkit check --env NAME")], fixed
         try:
             work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
             findings += slow.tests(work)
             ready = sides.prepare(work, [])
-            findings += slow.examples(work, ready.told.executable, dict(ready.request.environ))
+            findings += slow.examples(work, ready.interpreter.executable, dict(ready.request.environ))
         except DevkitError as error:
             hint = error.remedies[0] if error.remedies else "devkit check --fast"
             findings.append(CheckFinding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
-    return findings, mended
+    return findings, fixed
 
 
 def show(app: App, finding: CheckFinding) -> None:

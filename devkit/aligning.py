@@ -137,9 +137,9 @@ def execute(app: App, planned: AlignPlan, run: Run) -> Aligned:
         one.ask({**first, "name": "a", "dtype": "float32", "weights": "save"}, "traced")
         one.ask({**first, "name": "exact", "dtype": "float64", "weights": "take"}, "traced")
         second = {**common, "file": b.model.file, "function": b.model.function, "name": "b", "dtype": "float32"}
-        told = two.ask({**second, "weights": "take"}, "traced")
+        event = two.ask({**second, "weights": "take"}, "traced")
         rows: Sequence[dict[str, Any]] = one.ask({"do": "compare", "folder": str(run.folder)}, "compared")["rows"]
-    return Aligned(told["taken"], tuple(told["missing"]), tuple(rows))
+    return Aligned(event["taken"], tuple(event["missing"]), tuple(rows))
 
 
 def _worker(app: App, side: Side, run: Run, name: str) -> Worker:

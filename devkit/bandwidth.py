@@ -128,14 +128,14 @@ def execute(app: App, planned: BandwidthPlan) -> Measured:
     import subprocess
 
     word = secrets.token_hex(16)
-    told = threading.Event()
+    listening = threading.Event()
     port = 0
 
     def on_line(text: str) -> None:
         nonlocal port
         if text.startswith("PORT "):
             port = int(text.split()[1])
-            told.set()
+            listening.set()
 
     address = planned.address or address_of(app, planned.host)
     child = app.runner.start(planned.line, stdin=subprocess.PIPE, on_line=on_line)
@@ -145,7 +145,7 @@ def execute(app: App, planned: BandwidthPlan) -> Measured:
             child.process.stdin.close()
             child.process.stdin = None
         deadline = time.monotonic() + LIMIT_S
-        while not told.wait(0.05):
+        while not listening.wait(0.05):
             if child.process.poll() is not None or time.monotonic() > deadline:
                 raise DevkitError(
                     f"ssh reaches no Python on {planned.host}",

@@ -59,7 +59,7 @@ def interfaces() -> list[Interface]:
     stats = psutil.net_if_stats()
     found = []
     for name, addresses in psutil.net_if_addrs().items():
-        told = stats.get(name)
+        stat = stats.get(name)
         internet = tuple(
             address.address.partition("%")[0]
             for address in addresses
@@ -69,9 +69,9 @@ def interfaces() -> list[Interface]:
             Interface(
                 name,
                 internet,
-                bool(told and told.isup),
-                told.speed if told else 0,
-                told.mtu if told else 0,
+                bool(stat and stat.isup),
+                stat.speed if stat else 0,
+                stat.mtu if stat else 0,
                 name == default,
             )
         )

@@ -69,7 +69,7 @@ def reap(child: int) -> int | None:
 def end_all(grace_s: float) -> None:
     """End every descendant: politely, then not."""
     deadline = time.monotonic() + grace_s
-    told: set[int] = set()
+    signalled: set[int] = set()
     while True:
         alive = descendants(os.getpid())
         if not alive:
@@ -77,13 +77,13 @@ def end_all(grace_s: float) -> None:
             return
         polite = time.monotonic() < deadline
         for pid in alive:
-            if not polite or pid not in told:
+            if not polite or pid not in signalled:
                 try:
                     os.kill(pid, signal.SIGTERM if polite else signal.SIGKILL)
                     os.kill(pid, signal.SIGCONT)
                 except OSError:
                     pass
-                told.add(pid)
+                signalled.add(pid)
         reap(0)
         time.sleep(0.02)
 

@@ -55,19 +55,19 @@ def command(
     app = ctx.obj
     root = find(Path(checkout)) if not remove else Path.cwd()
     environment = resolve(app.config, env, directory=root)
-    told = python.gather(app.runner, environment)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    interpreter = python.gather(app.runner, environment)
+    if interpreter.complaint:
+        raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
     if remove and dry_run:
-        app.console.plan([shlex.join(["rm", "-r", str(path)]) for path in overlay.removal(told)])
+        app.console.plan([shlex.join(["rm", "-r", str(path)]) for path in overlay.removal(interpreter)])
         return
     if remove:
-        gone = overlay.turn_off(told)
+        gone = overlay.turn_off(interpreter)
         app.console.done(f"{environment.name} imports its own Paddle again" if gone else "there was no overlay")
         if as_json:
             app.console.json({"removed": str(gone) if gone else None})
         return
-    settled = wheel_choice.settle(app, root, told, wheel, accept=near)
+    settled = wheel_choice.settle(app, root, interpreter, wheel, accept=near)
     source, close = settled.wheel, settled.near
     with app.console.progress("comparing the tree with the wheel"):
         links = overlay.wanted(
@@ -80,12 +80,12 @@ def command(
     folder = overlay.place(root, source.package)
     change = overlay.step(links, overlay.present(folder))
     if dry_run:
-        app.console.plan(overlay.lines(folder, change, told if environment.name != OWN else None))
+        app.console.plan(overlay.lines(folder, change, interpreter if environment.name != OWN else None))
         return
     with app.start_run("build overlay", checkout=str(root), environment=environment.name) as run:
         overlay.apply(folder, change)
         if environment.name != OWN:
-            overlay.turn_on(told, folder)
+            overlay.turn_on(interpreter, folder)
         proof = check(app, environment, folder, run) if change.make or change.drop else None
         ours = sum(target.is_relative_to(root / overlay.PACKAGE) for target in links.values())
         result: dict[str, Any] = {

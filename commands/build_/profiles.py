@@ -24,8 +24,8 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> None:
     from devkit.envs.resolve import resolve
 
     app = ctx.obj
-    told = python.gather(app.runner, resolve(app.config, env))
-    interpreter = configure.ConfiguredPython(told.executable, told.short, told.include, told.library)
+    found = python.gather(app.runner, resolve(app.config, env))
+    interpreter = configure.ConfiguredPython(found.executable, found.short, found.include, found.library)
     answer = {}
     for profile in profiles(app.config).values():
         gpu = configure.is_on(profile.options.get("WITH_GPU", "OFF"))
@@ -47,7 +47,7 @@ def command(ctx: typer.Context, env: Env = "", as_json: Json = False) -> None:
     for project in projects().values():
         options = " ".join(f"-D{name}={value}" for name, value in project.options.items())
         line = " && ".join(" ".join(words) for words in project.lines)
-        line = line.replace("{python}", told.executable).replace("{options}", options)
+        line = line.replace("{python}", found.executable).replace("{options}", options)
         answer[project.name] = {
             "purpose": project.purpose, "from": "devkit", "options": dict(project.options), "line": line
         }  # fmt: skip

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOG = "ninja_log"
 TWO = 2
 MIB = 1 << 20
-SPARED = (
+CCACHE_FIGURES = (
     ("compilations that ccache could spare", "compilations"),
     ("direct hits", "direct"),
     ("preprocessed hits", "preprocessed"),
@@ -67,7 +67,7 @@ def command(
         show_two(app.console, entries, top)
         return
     deps = {}
-    spared, took = build_usage.of_record(entries[0].record) if entries else (None, None)
+    cached, took = build_usage.of_record(entries[0].record) if entries else (None, None)
     if entries:
         edges = edges_of_run(entries[0])
     else:
@@ -90,7 +90,7 @@ def command(
                 "slowest": [asdict(cost) for cost in summary.costs[:top]],
                 "folders": [asdict(cost) for cost in stats.by_folder(summary.costs)[:top]],
                 "headers": [{"header": name, "edges": count, "time_s": time_s} for name, count, time_s in headers],
-                "ccache": spared.as_dict() if spared else None,
+                "ccache": cached.as_dict() if cached else None,
                 "memory": took.as_dict() if took else None,
             }
         )
@@ -98,7 +98,7 @@ def command(
     show(app.console, summary, headers, top)
     if entries:
         app.console.answer()
-        app.console.answer(f"  ccache  {spared_text(spared)}")
+        app.console.answer(f"  ccache  {ccache_text(cached)}")
         app.console.answer(f"  memory  {took_text(took)}")
 
 
@@ -131,7 +131,7 @@ def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
         console.json(
             {
                 "wall_s": [before.wall_s, after.wall_s],
-                "ccache": [spared.as_dict() if spared else None for spared, _ in used],
+                "ccache": [cached.as_dict() if cached else None for cached, _ in used],
                 "memory": [took.as_dict() if took else None for _, took in used],
                 "outputs": [{"output": a, "before_s": b, "after_s": c} for a, b, c in rows],
             }
@@ -142,12 +142,12 @@ def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
         ("s from begin to end", *(significant(summary.wall_s) for summary in (before, after))),
         ("s of work", *(significant(summary.work_s) for summary in (before, after))),
         ("edges", *(str(summary.edges) for summary in (before, after))),
-        *[(name, *(spared_cell(spared, field) for spared, _ in used)) for name, field in SPARED],
+        *[(name, *(ccache_cell(cached, field) for cached, _ in used)) for name, field in CCACHE_FIGURES],
         *[(name, *(took_cell(took, field) for _, took in used)) for name, field in TOOK],
     ]
     console.table(columns, whole)
     for what, missing in (
-        ("ccache", [entry.id for entry, (spared, _) in zip(entries, used, strict=True) if spared is None]),
+        ("ccache", [entry.id for entry, (cached, _) in zip(entries, used, strict=True) if cached is None]),
         ("memory", [entry.id for entry, (_, took) in zip(entries, used, strict=True) if took is None]),
     ):
         if missing:
@@ -157,11 +157,11 @@ def show_two(console: Console, entries: list[RecordedRun], top: int) -> None:
     console.table(columns, [(a, shown(b), shown(c)) for a, b, c in rows])
 
 
-def spared_cell(spared: Ccache | None, field: str) -> str:
+def ccache_cell(cached: Ccache | None, field: str) -> str:
     """Return a figure of ccache's as a cell."""
-    if spared is None:
+    if cached is None:
         return "none"
-    return str(sum(spared.uncacheable.values()) if field == "uncacheable" else getattr(spared, field))
+    return str(sum(cached.uncacheable.values()) if field == "uncacheable" else getattr(cached, field))
 
 
 def took_cell(took: BuildMemory | None, field: str) -> str:
@@ -169,17 +169,17 @@ def took_cell(took: BuildMemory | None, field: str) -> str:
     return significant(getattr(took, field)) if took and getattr(took, field) else "none"
 
 
-def spared_text(spared: Ccache | None) -> str:
+def ccache_text(cached: Ccache | None) -> str:
     """Say how many compilations came from ccache."""
-    if spared is None:
+    if cached is None:
         return "this run's record has none: nothing went through ccache, or it is of an older devkit"
-    share = f" ({significant(100 * spared.hits / spared.compilations)} %)" if spared.compilations else ""
-    kinds = f"{spared.direct} direct and {spared.preprocessed} preprocessed hits, {spared.missed} missed"
-    text = f"{spared.hits} cache hits of {counted(spared.compilations, 'compilation')}{share}: {kinds}"
-    if spared.uncacheable:
-        reasons = ", ".join(f"{name} {count}" for name, count in sorted(spared.uncacheable.items()))
-        text += f"; {sum(spared.uncacheable.values())} uncacheable ({reasons})"
-    return text if spared.alone else f"{text}; other builds at that time are in it"
+    share = f" ({significant(100 * cached.hits / cached.compilations)} %)" if cached.compilations else ""
+    kinds = f"{cached.direct} direct and {cached.preprocessed} preprocessed hits, {cached.missed} missed"
+    text = f"{cached.hits} cache hits of {counted(cached.compilations, 'compilation')}{share}: {kinds}"
+    if cached.uncacheable:
+        reasons = ", ".join(f"{name} {count}" for name, count in sorted(cached.uncacheable.items()))
+        text += f"; {sum(cached.uncacheable.values())} uncacheable ({reasons})"
+    return text if cached.alone else f"{text}; other builds at that time are in it"
 
 
 def took_text(took: BuildMemory | None) -> str:

@@ -90,14 +90,14 @@ def command(
         raise UsageError("no test is named", "", "devkit build test NAME", "devkit build test --changed")
     root = find(Path(checkout))
     environment = resolve(app.config, env, directory=root)
-    told = python_of(app, environment)
+    interpreter = python_of(app, environment)
     left = changes.base(app, root, base) if changed or cov or like_ci else changes.Base("HEAD", "")
     difference = changes.files(app.runner, root, left.commit) if changed else ()
     operators = operators_of(app, root, left.commit) if affected else ()
     chosen = tests.choose(app.runner, root, root / build_dir, names or [], difference, operators)
-    given = tests.environ(app, told, root, root / build_dir, chosen)
+    given = tests.environ(app, interpreter, root, root / build_dir, chosen)
     over = given.get("PYTHONPATH", environment.name)
-    how = ci.UnitTests(app, told, root, root / build_dir, given)
+    how = ci.UnitTests(app, interpreter, root, root / build_dir, given)
     if like_ci:
         how = how.as_ci(chosen, left.commit)
     turns = how.turns(chosen, limit_s)
@@ -108,14 +108,14 @@ def command(
         counting = None
         if cov:
             folder = run.folder / "coverage"
-            counting = coverage_run.begin(app, told, root, root / build_dir, left, how.environ, folder=folder)
+            counting = coverage_run.begin(app, interpreter, root, root / build_dir, left, how.environ, folder=folder)
         environ = counting.environ if counting else how.environ
         verdicts = []
         with app.console.progress("testing", total=len(turns) or 1) as progress:
             for number, turn in enumerate(turns):
                 progress.update(done=number, text=f"testing: {turn.path}")
                 verdicts.append(how.run(run, turn, environ, stack=stack))
-        report = coverage_run.end(app, told, counting, minimum=cov_min) if counting else None
+        report = coverage_run.end(app, interpreter, counting, minimum=cov_min) if counting else None
         failed = [verdict for verdict in verdicts if not verdict.passed and not verdict.not_run]
         unknown = [verdict for verdict in verdicts if verdict.not_run]
         result = {"run": run.id, "over": over, "tests": [asdict(verdict) for verdict in verdicts]}
@@ -142,10 +142,10 @@ def python_of(app: App, environment: Environment) -> Python:
     """
     from devkit.builds import python
 
-    told = python.gather(app.runner, environment)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    return told
+    interpreter = python.gather(app.runner, environment)
+    if interpreter.complaint:
+        raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
+    return interpreter
 
 
 def operators_of(app: App, root: Path, commit: str) -> list[str]:

@@ -51,41 +51,41 @@ def command(
     environment = resolve(app.config, env)
     try:
         with app.start_run("op show", name=name) as run:
-            told = checking.ask_once(app, environment, {"do": "kernels", "name": name}, "kernels", run)
+            answer = checking.ask_once(app, environment, {"do": "kernels", "name": name}, "kernels", run)
     except DevkitError:
         if lives is None:
             raise
-        told = {}
-    if not told.get("kernels") and not told.get("api") and not (lives and lives.entries):
-        near = told.get("near", [])
+        answer = {}
+    if not answer.get("kernels") and not answer.get("api") and not (lives and lives.entries):
+        near = answer.get("near", [])
         raise DevkitError(
             f"there is no operator {name}",
             f"Near are {', '.join(near)}." if near else "",
             *[f"devkit op show {similar}" for similar in near[:2]],
         )
     if as_json:
-        app.console.json({"name": name, "wheel": told, "tree": asdict(lives) if lives else None})
-    _show_wheel(app.console, told)
+        app.console.json({"name": name, "wheel": answer, "tree": asdict(lives) if lives else None})
+    _show_wheel(app.console, answer)
     if lives:
         _show_tree(app.console, lives)
     else:
         app.console.note("  YAML entries, InferMeta and tests need a tree: devkit op show NAME -C PATH", "dim")
 
 
-def _show_wheel(console: Console, told: dict[str, object]) -> None:
-    kernels = told.get("kernels")
+def _show_wheel(console: Console, answer: dict[str, object]) -> None:
+    kernels = answer.get("kernels")
     if isinstance(kernels, dict):
         for kernel, places in kernels.items():
-            console.answer(f"{kernel}  (Paddle {told['version']})")
+            console.answer(f"{kernel}  (Paddle {answer['version']})")
             by_device: dict[str, list[str]] = {}
             for place in places:
                 device, _, rest = place.strip("()").partition(",")
                 by_device.setdefault(device, []).append(rest.rpartition(",")[2].strip())
             for device, dtypes in by_device.items():
                 console.answer(f"  {device:8} {' '.join(sorted(set(dtypes)))}")
-    if told.get("api"):
-        console.answer(f"Python API  {told['api']}")
-        console.answer(f"  {told['file']}:{told['line']}", "dim")
+    if answer.get("api"):
+        console.answer(f"Python API  {answer['api']}")
+        console.answer(f"  {answer['file']}:{answer['line']}", "dim")
 
 
 def _show_tree(console: Console, lives: Lives) -> None:

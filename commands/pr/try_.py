@@ -211,9 +211,9 @@ def show(console: Console, result: Result) -> None:
     }
     console.answer_parts(signs[result.verdict.kind], (f"{result.verdict.kind}: {result.verdict.reason}", ""))
     found = counts(result)
-    told = ", ".join(f"{number} {word}" for word, number in found.items())
+    tally = ", ".join(f"{number} {word}" for word, number in found.items())
     over = f", over {result.over['wheel']} {result.over['version']}" if result.over and "wheel" in result.over else ""
-    console.answer(f"  {result.head[:10]} against {result.base[:10]}{over}{': ' if told else ''}{told}", "dim")
+    console.answer(f"  {result.head[:10]} against {result.base[:10]}{over}{': ' if tally else ''}{tally}", "dim")
     tests = sorted(result.verdict.tests, key=lambda judged: ORDER.index(judged.verdict))
     if tests:
         console.answer()

@@ -76,7 +76,7 @@ def command(
 def apart(entries: Sequence[RecordedRun]) -> list[str]:
     """Return of each run's flags those that tell it from the other runs of its command, shortened."""
     flags = [_flags(entry) for entry in entries]
-    told = []
+    shown = []
     for entry, own in zip(entries, flags, strict=True):
         others = [
             given
@@ -84,8 +84,8 @@ def apart(entries: Sequence[RecordedRun]) -> list[str]:
             if other.record["command"] == entry.record["command"]
         ]
         words = " ".join(flag for flag in own if len(others) == 1 or not all(flag in given for given in others))
-        told.append(words if len(words) <= WORDS else words[: WORDS - 1] + "…")
-    return told
+        shown.append(words if len(words) <= WORDS else words[: WORDS - 1] + "…")
+    return shown
 
 
 def _flags(entry: RecordedRun) -> list[str]:

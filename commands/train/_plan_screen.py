@@ -84,11 +84,11 @@ def show_sweep(console: Console, candidates: Sequence[Candidate], budget: int | 
 
 def show_fit(console: Console, peak: float, budget: int, change: Candidate | None) -> None:
     """Say whether a rank fits in a GPU, and else what would."""
-    told = f"{size(peak)} at the peak of a rank, of {size(budget)} (without CUDA's own context)"
+    summary = f"{size(peak)} at the peak of a rank, of {size(budget)} (without CUDA's own context)"
     if peak <= budget:
-        console.done(f"it fits: {told}")
+        console.done(f"it fits: {summary}")
         return
-    console.warn(f"it does not fit: {told}")
+    console.warn(f"it does not fit: {summary}")
     if change:
         console.next(f"devkit train plan … {' '.join(change.flags)}   fits, with {size(change.peak)}")
     else:

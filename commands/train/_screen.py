@@ -162,14 +162,14 @@ class Screen:
             self.console.answer(line(step_cells(event)))
 
     def _validation(self, event: Event) -> None:
-        told = f"validation {fixed(event['loss'], 3)} nats a {self.unit}"
-        told += f" (a unigram model of this text: {fixed(event['unigram'], 3)})"
+        summary = f"validation {fixed(event['loss'], 3)} nats a {self.unit}"
+        summary += f" (a unigram model of this text: {fixed(event['unigram'], 3)})"
         if event["loss"] is None:
             self.console.warn(f"step {event['step']}: the validation's loss is not finite")
         if self._live:
-            self._rows.append(f"  ─ step {event['step']}: {told} ─")
+            self._rows.append(f"  ─ step {event['step']}: {summary} ─")
         else:
-            self.console.answer(f"  ─ step {event['step']}: {told} ─")
+            self.console.answer(f"  ─ step {event['step']}: {summary} ─")
 
     def _checkpoint(self, event: Event) -> None:
         if self._live is None:
@@ -193,8 +193,8 @@ class Screen:
             self.console.answer()
             show_memory(self.console, self.memory)
         speed = result.get("tokens_per_s")
-        told = f"{thousands(speed)} tokens/s, " if speed else ""
-        self.console.done(f"{told}saved as run {run.id}")
+        rate = f"{thousands(speed)} tokens/s, " if speed else ""
+        self.console.done(f"{rate}saved as run {run.id}")
         if "checkpoint" in run.record["holds"]:
             self.console.next(f"devkit train --resume {run.id} --steps {2 * self.request.options.steps}   goes on")
         self.console.next(f"devkit train compare {run.id} RUN   beside another run")
@@ -279,18 +279,18 @@ def show_comparison(
     )
     show_cost(console, sides)
     largest = "a loss is not finite" if comparison.largest is None else f"{comparison.largest:.1e}"
-    told = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
+    summary = f"over {counted(len(steps), 'step')}; the largest difference is {largest}"
     cut = [side for side in sides if side.cut_short]
     for side in cut:
         wanted = f" of {side.wanted}" if side.wanted else ""
         how = side.state if side.state not in {"", "done"} else "cut short"
         console.warn(f"{side.name} is {how}: it has {max(side.curve)}{wanted} steps")
     if comparison.parted is not None:
-        console.warn(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {told}")
+        console.warn(f"the curves part at step {comparison.parted}, by more than {comparison.tolerance:g}, {summary}")
     elif cut:
-        console.warn(f"no more than {comparison.tolerance:g} apart {told}; the rest is not known")
+        console.warn(f"no more than {comparison.tolerance:g} apart {summary}; the rest is not known")
     else:
-        console.done(f"the same to {comparison.tolerance:g} {told}")
+        console.done(f"the same to {comparison.tolerance:g} {summary}")
 
 
 def show_cost(console: Console, sides: list[Side]) -> None:

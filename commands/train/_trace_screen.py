@@ -24,17 +24,17 @@ def show_trace(console: Console, traced: Traced) -> None:
     if rows:
         columns = [Column("differs"), Column("step"), Column("what"), Column("of its size"), Column("rounding")]
         console.table([*columns, Column("ranks", importance=5)], rows)
-    told = ", ".join(counted(count, *_noun(kind)) for kind, count in traced.compared.items() if count)
-    told = f"{counted(len(traced.steps), 'step')} traced in both: {told}"
+    summary = ", ".join(counted(count, *_noun(kind)) for kind, count in traced.compared.items() if count)
+    summary = f"{counted(len(traced.steps), 'step')} traced in both: {summary}"
     if not traced.collectives:
-        told += "; the layouts differ, and so do their collectives"
+        summary += "; the layouts differ, and so do their collectives"
     worst = traced.first(collective=False, beyond=True) or traced.first(collective=True, beyond=True)
     if worst is not None:
-        console.warn(f"rounding does not explain {worst.kind} {worst.name}; {told}")
+        console.warn(f"rounding does not explain {worst.kind} {worst.name}; {summary}")
     elif traced.differences:
-        console.done(f"rounding explains every difference; {told}")
+        console.done(f"rounding explains every difference; {summary}")
     else:
-        console.done(f"the same bit for bit; {told}")
+        console.done(f"the same bit for bit; {summary}")
 
 
 def _noun(kind: str) -> tuple[str, ...]:

@@ -188,7 +188,7 @@ class Bisection:
         style = selection.style_of(text, pytest_project=tryout.is_pytest_project(side.folder))
         report = self.run.folder / f"{commit[:10]}.jsonl"
         told = running.run_once(
-            self.app, side, ready.told.executable, style, path, report, limit_s=self.question.limit_s
+            self.app, side, ready.interpreter.executable, style, path, report, limit_s=self.question.limit_s
         )
         own = sides.own_modules(side.folder, [path])
         wrong = [
@@ -214,7 +214,7 @@ class Bisection:
     def sample(self, side: Side, ready: Ready) -> list[float] | str:
         """Return the benchmark's times, in seconds, or why there are none."""
         words = shlex.split(self.question.bench)
-        argv = [ready.told.executable, *words[1:]] if words[:1] == ["python"] else words
+        argv = [ready.interpreter.executable, *words[1:]] if words[:1] == ["python"] else words
         times = []
         for number in range(ROUNDS + 1):
             begin = time.monotonic()

@@ -49,10 +49,10 @@ def recorded(app: App, run: Run, environ: Mapping[str, str], build: Path) -> Ite
             if not logs:
                 remember(build, "ccache", {"logs": program})
         elif before is not None:
-            spared = ccache.between(before, _counters(app, environ, build) or before)
-            if spared.calls:
+            change = ccache.between(before, _counters(app, environ, build) or before)
+            if change.calls:
                 earlier_part = ccache.from_dict(held["ccache"]) if held["ccache"] else ccache.Ccache(alone=False)
-                held["ccache"] = ccache.added(earlier_part, spared).as_dict()
+                held["ccache"] = ccache.added(earlier_part, change).as_dict()
 
 
 def _counters(app: App, environ: Mapping[str, str], directory: Path) -> dict[str, int] | None:
@@ -64,5 +64,5 @@ def _counters(app: App, environ: Mapping[str, str], directory: Path) -> dict[str
 def of_record(record: Mapping[str, Any]) -> tuple[ccache.Ccache | None, memory.BuildMemory | None]:
     """Return what a run's record holds of both; None where it has none."""
     held = record.get(KEY) or {}
-    spared, took = held.get("ccache"), held.get("memory")
-    return (ccache.from_dict(spared) if spared else None), (memory.from_dict(took) if took else None)
+    cached, took = held.get("ccache"), held.get("memory")
+    return (ccache.from_dict(cached) if cached else None), (memory.from_dict(took) if took else None)

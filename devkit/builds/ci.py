@@ -106,27 +106,29 @@ def take(turn: Turn, once: Callable[[int], FileVerdict]) -> FileVerdict:
     return replace(verdict, runs=number)
 
 
-def place(runner: Runner, ci: CI, told: Python, mounts: Sequence[Path], variables: Mapping[str, str]) -> Place:
+def place(runner: Runner, ci: CI, interpreter: Python, mounts: Sequence[Path], variables: Mapping[str, str]) -> Place:
     """Return where tests run: in a container of CI's image, where an engine has it and the environment fits in.
 
     Args:
         runner: what starts docker.
         ci: the job.
-        told: the environment's Python, which is seen inside at its own path.
+        interpreter: the environment's Python, which is seen inside at its own path.
         mounts: the folders that are seen inside at their own paths.
         variables: what the tests' environment has besides.
     """
-    python = Path(os.path.realpath(told.executable)).parent.parent
+    python = Path(os.path.realpath(interpreter.executable)).parent.parent
     if shutil.which("docker") is None:
         return Place(why_here="docker is not installed")
     if python in SYSTEM:
-        return Place(why_here=f"{told.environment} is made of this system's Python, which a container does not have")
+        return Place(
+            why_here=f"{interpreter.environment} is made of this system's Python, which a container does not have"
+        )
     found = runner.run(["docker", "image", "inspect", ci.image], timeout_s=ENGINE_LIMIT_S, check=False)
     if found.status:
         absent = "no such image" in found.complaint.lower()
         why = f"the image is not on this machine: docker pull {ci.image}" if absent else "no docker engine answers"
         return Place(why_here=why)
-    seen = [python, Path(told.executable).parent.parent, *mounts]
+    seen = [python, Path(interpreter.executable).parent.parent, *mounts]
     volumes = [word for folder in dict.fromkeys(map(str, seen)) for word in ("-v", f"{folder}:{folder}")]
     given = [word for name, value in variables.items() for word in ("-e", f"{name}={value}")]
     user = ("--user", f"{os.getuid()}:{os.getgid()}", "-e", "HOME=/tmp")
@@ -159,7 +161,7 @@ class UnitTests:
     """
 
     app: App
-    told: Python
+    interpreter: Python
     root: Path
     build: Path
     environ: Mapping[str, str]
@@ -184,7 +186,7 @@ class UnitTests:
         found = job(gpus=bool(gpus.architectures()))
         environ = {**self.environ, **found.environment}
         seen = replace(self, environ=environ).variables
-        where = place(runner, found, self.told, [self.root, self.build, self.app.runs.root], seen)
+        where = place(runner, found, self.interpreter, [self.root, self.build, self.app.runs.root], seen)
         known = tuple(tests.compiled_tests(runner, self.build))
         added = set(tests.added_files(runner, self.root, commit))
         files = {_name(path) for path in chosen if path.endswith(".py")}
@@ -203,7 +205,7 @@ class UnitTests:
     def line(self, turn: Turn, log: Path) -> tuple[list[str], Path]:
         """Return the line that runs a test, and the folder where."""
         flags = self.job.ctest if self.job else ()
-        argv, cwd = tests.line(self.told, self.root, self.build, turn.path, log, ctest=self.ctest, flags=flags)
+        argv, cwd = tests.line(self.interpreter, self.root, self.build, turn.path, log, ctest=self.ctest, flags=flags)
         return (inside(self.place, self.job, argv, cwd) if self.job else argv), cwd
 
     def lines(self, turns: Sequence[Turn]) -> list[str]:

@@ -119,8 +119,8 @@ def size_of(paths: Iterable[Path]) -> int:
     for path in paths:
         inside = [Path(directory, name) for directory, folders, names in os.walk(path) for name in (*folders, *names)]
         for entry in [path, *inside]:
-            told = entry.lstat()
-            seen[told.st_dev, told.st_ino] = told.st_blocks * BLOCK
+            status = entry.lstat()
+            seen[status.st_dev, status.st_ino] = status.st_blocks * BLOCK
     return sum(seen.values())
 
 

@@ -166,11 +166,11 @@ def need(
     dropped = [name for name in before if name not in given]
     changes += [OptionChange(name, before[name], None) for name in dropped]
     if stamp:  # what someone changed in the cache since then
-        told = {change.name for change in changes}
+        named = {change.name for change in changes}
         changes += [
             OptionChange(name, cache.get(name), given[name])
             for name, value in stamp.cache.items()
-            if name in given and name not in told and cache.get(name) != value
+            if name in given and name not in named and cache.get(name) != value
         ]
     if any(change.name == "PYTHON_EXECUTABLE" and change.before for change in changes):
         dropped += PYTHON_ENTRIES

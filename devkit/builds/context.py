@@ -59,23 +59,23 @@ class Here:
 def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
     """Return what this machine and tree add to what a log tells."""
     families = {cause.family for cause in found.causes[:1]}
-    told = []
+    added = []
     if "memory" in families and here.memory < LITTLE_MEMORY:
-        told.append(Note(f"{size(here.memory)} of memory are free here", "devkit build --jobs 1"))
+        added.append(Note(f"{size(here.memory)} of memory are free here", "devkit build --jobs 1"))
     if "disk" in families and min(here.disk, here.temporary) < LITTLE_DISK:
         free = f"{size(here.disk)} free here, {size(here.temporary)} in {tempfile.gettempdir()}"
-        told.append(Note(free, "devkit build clean   shows what each kind of leftover takes"))
+        added.append(Note(free, "devkit build clean   shows what each kind of leftover takes"))
     version, commit = here.wheel
     if families & BY_WHEEL and version and here.ahead:
         text = f"{here.environment} imports Paddle {version} of commit {commit[:10]}, "
         text += f"which lacks {counted(here.ahead, 'commit')} of this tree"
-        told.append(
+        added.append(
             Note(text, "devkit build   builds and installs this tree's; devkit build overlay where only Python changed")
         )
     if families & BY_OBJECTS and here.pulled:
         text = "the tree is younger than what was last built of it: objects of two commits may meet"
-        told.append(Note(text, "devkit build clean objects   and devkit build compiles them anew"))
-    return tuple(told)
+        added.append(Note(text, "devkit build clean objects   and devkit build compiles them anew"))
+    return tuple(added)
 
 
 def gather(app: App, directory: Path, env: str = "") -> Here:

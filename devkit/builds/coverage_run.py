@@ -40,13 +40,13 @@ class Counting:
 
 
 def begin(
-    app: App, told: Python, root: Path, build: Path, base: Base, environ: Mapping[str, str], *, folder: Path
+    app: App, interpreter: Python, root: Path, build: Path, base: Base, environ: Mapping[str, str], *, folder: Path
 ) -> Counting:
     """Prepare the measurement of a change.
 
     Args:
         app: whose runner starts programs.
-        told: the environment's Python.
+        interpreter: the environment's Python.
         root: the checkout.
         build: its build folder.
         base: what the change is counted from.
@@ -57,17 +57,17 @@ def begin(
         DevkitError: the environment has no coverage, or the tests would import other files than the tree's.
     """
     changed = coverage.change(app, root, base)
-    python_coverage.require(app, told)
+    python_coverage.require(app, interpreter)
     ours = [path for path in changed if coverage.language(path) == "Python"]
     copies = build / "python" / "paddle" if "PYTHONPATH" in environ else None
-    counting = python_coverage.begin(folder, python_coverage.places(ours, root, told, copies))
+    counting = python_coverage.begin(folder, python_coverage.places(ours, root, interpreter, copies))
     counters = folder / "counters"
     counters.mkdir()
     given = {**counting.environ(environ), **gcov.environ(counters)}
     return Counting(root, build, base, changed, given, counting, counters)
 
 
-def end(app: App, told: Python, counting: Counting, *, minimum: float) -> coverage.CoverageReport:
+def end(app: App, interpreter: Python, counting: Counting, *, minimum: float) -> coverage.CoverageReport:
     """Read what was measured, and judge it.
 
     Raises:
@@ -75,7 +75,7 @@ def end(app: App, told: Python, counting: Counting, *, minimum: float) -> covera
     """
     compiled = [path for path in counting.changed if coverage.language(path) == "C++"]
     with app.console.progress("reading what ran"):
-        measured, unmeasured = python_coverage.end(app, told, counting.python)
+        measured, unmeasured = python_coverage.end(app, interpreter, counting.python)
         if compiled:
             found, why = gcov.read(app, counting.root, counting.build, counting.counters, compiled)
             measured, unmeasured = {**measured, **found}, {**unmeasured, **why}

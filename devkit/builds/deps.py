@@ -108,8 +108,8 @@ def git_variables(app: App, environ: Mapping[str, str]) -> dict[str, str]:
     lines = [f'[url "{quoted(f"file://{folder}")}"]\n\tinsteadOf = "{quoted(url)}"\n' for folder, url in kept]
     if environ.get("GIT_CONFIG_NOSYSTEM", "").lower() in NO:
         words = ["git", "config", "--system", "--show-origin", "-z", "--list"]
-        told = app.runner.run(words, env=environ, timeout_s=SETTINGS_LIMIT_S, check=False)
-        origin = told.text.partition("\0")[0]
+        done = app.runner.run(words, env=environ, timeout_s=SETTINGS_LIMIT_S, check=False)
+        origin = done.text.partition("\0")[0]
         if origin.startswith("file:"):
             lines.append(f'[include]\n\tpath = "{quoted(str(Path(origin.removeprefix("file:")).absolute()))}"\n')
     data = "".join(lines).encode()

@@ -212,8 +212,8 @@ def diagnose(
     causes = _causes(_without_what_was_got_over(hits, events))
     if causes:
         return Diagnosis(True, causes)
-    told = unknown([(unit.number, list(unit.texts)) for unit in units if unit.start >= ended.begin], data)
-    return Diagnosis(True, (), told.first_error if told else None, unknown=told)
+    unmatched = unknown([(unit.number, list(unit.texts)) for unit in units if unit.start >= ended.begin], data)
+    return Diagnosis(True, (), unmatched.first_error if unmatched else None, unknown=unmatched)
 
 
 def alarms(data: bytes) -> list[str]:

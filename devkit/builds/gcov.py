@@ -116,11 +116,11 @@ def made_from(app: App, build: Path, places: Mapping[str, str]) -> dict[str, lis
     Raises:
         DevkitError: ninja failed.
     """
-    told = parse_deps(app.runner.run(["ninja", "-C", str(build), "-t", "deps"], timeout_s=LIMIT_S).text)
+    dependencies = parse_deps(app.runner.run(["ninja", "-C", str(build), "-t", "deps"], timeout_s=LIMIT_S).text)
     by_place = {place: path for path, place in places.items()}
     names = {Path(place).name for place in by_place}
     found: dict[str, list[Path]] = {path: [] for path in places}
-    for output, files in told.items():
+    for output, files in dependencies.items():
         notes = (build / output).with_suffix(".gcno")
         for file in files:
             if file.rpartition("/")[2] in names:
@@ -156,9 +156,9 @@ def _counts(
             said = done.stderr.decode(errors="replace")
             mismatched |= {objects[int(match)][0] for match in MISMATCH.findall(said)}
             for text in filter(None, done.stdout.split(b"\n")):
-                told = json.loads(text)
-                for file in told["files"]:
-                    place = os.path.realpath(Path(told["current_working_directory"], file["file"]))
+                report = json.loads(text)
+                for file in report["files"]:
+                    place = os.path.realpath(Path(report["current_working_directory"], file["file"]))
                     for line in file["lines"]:
                         number, count = line["line_number"], line["count"]
                         found[place][number] = max(found[place].get(number, 0), count)

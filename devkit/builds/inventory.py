@@ -115,10 +115,10 @@ class Inventory:
             return False
         line = ["ninja", "-n", "-C", str(request.build), *request.targets]
         try:
-            told = self.app.runner.run(line, cwd=request.root, env=self.environ, timeout_s=NINJA_LIMIT_S, check=False)
+            done = self.app.runner.run(line, cwd=request.root, env=self.environ, timeout_s=NINJA_LIMIT_S, check=False)
         except DevkitError:
             return False
-        return not told.status and "ninja: no work to do." in told.text
+        return not done.status and "ninja: no work to do." in done.text
 
     @property
     def is_settled(self) -> bool:

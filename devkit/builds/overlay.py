@@ -115,13 +115,13 @@ def wanted(
     return found | {name: root / name for name in sorted(ours)}
 
 
-def lines(folder: Path, change: OverlayStep, told: Python | None) -> list[str]:
+def lines(folder: Path, change: OverlayStep, interpreter: Python | None) -> list[str]:
     """Return the lines that make an overlay what a step says, and let an environment's Python find it."""
     top = folder / "paddle"
     found = [shlex.join(["ln", "-sfn", str(target), str(top / name)]) for name, target in change.make.items()]
     found += [shlex.join(["rm", str(top / name)]) for name in change.drop]
-    if told and active(told) != folder:
-        found.append(f"echo {shlex.quote(_line(folder))} > {shlex.quote(str(Path(told.purelib) / PTH))}")
+    if interpreter and active(interpreter) != folder:
+        found.append(f"echo {shlex.quote(_line(folder))} > {shlex.quote(str(Path(interpreter.purelib) / PTH))}")
     return found
 
 
@@ -171,7 +171,7 @@ def told_version(text: str) -> tuple[str, str]:
     return version[1] if version else "", commit[1] if commit else ""
 
 
-def obtain(app: App, wheel: str, told: Python) -> UnpackedWheel:
+def obtain(app: App, wheel: str, interpreter: Python) -> UnpackedWheel:
     """Return the wheel that was asked for: the environment's own (``installed``), a file, or a version of the index.
 
     Raises:
@@ -181,7 +181,7 @@ def obtain(app: App, wheel: str, told: Python) -> UnpackedWheel:
     from packaging.version import InvalidVersion, Version
 
     if wheel == INSTALLED:
-        return installed(Path(told.purelib) / "paddle")
+        return installed(Path(interpreter.purelib) / "paddle")
     if wheel.endswith(".whl") or "/" in wheel:
         return unpacked(app, Path(wheel))
     try:
@@ -190,17 +190,17 @@ def obtain(app: App, wheel: str, told: Python) -> UnpackedWheel:
         raise UsageError(
             f"--wheel {wheel} is neither a wheel nor a version", "", "devkit build overlay --wheel 3.3.1"
         ) from error
-    folder = cache_home() / "wheels" / f"paddlepaddle-{version}-{told.short}"
+    folder = cache_home() / "wheels" / f"paddlepaddle-{version}-{interpreter.short}"
     if not folder.is_dir():
-        _fetch(app, version, told, folder)
+        _fetch(app, version, interpreter, folder)
     return installed(folder / "paddle")
 
 
-def _fetch(app: App, version: str, told: Python, folder: Path) -> None:
+def _fetch(app: App, version: str, interpreter: Python, folder: Path) -> None:
     from uv import find_uv_bin
 
     unfinished = folder.with_name(f".{folder.name}-{os.getpid()}")
-    words = ["pip", "install", "--no-deps", "--python", told.executable, "--target", str(unfinished)]
+    words = ["pip", "install", "--no-deps", "--python", interpreter.executable, "--target", str(unfinished)]
     try:
         with app.console.progress(f"fetching paddlepaddle {version}"):
             app.runner.run(
@@ -386,42 +386,45 @@ def _drop_empty(folder: Path, top: Path) -> None:
         folder = folder.parent
 
 
-def turn_on(told: Python, folder: Path) -> Path:
+def turn_on(interpreter: Python, folder: Path) -> Path:
     """Let an environment's Python find the overlay before its own packages, and return the file that does it."""
-    path = Path(told.purelib) / PTH
+    path = Path(interpreter.purelib) / PTH
     write_atomically(path, f"{_line(folder)}\n".encode())
     return path
 
 
-def active(told: Python) -> Path | None:
+def active(interpreter: Python) -> Path | None:
     """Return the folder of the overlay that an environment's Python imports; None where there is none."""
     try:
-        match = re.search(r"insert\(0, '(.+)'\)", (Path(told.purelib) / PTH).read_text("utf-8"))
+        match = re.search(r"insert\(0, '(.+)'\)", (Path(interpreter.purelib) / PTH).read_text("utf-8"))
     except OSError:
         return None
     return Path(match[1]) if match else None
 
 
-def removal(told: Python) -> list[Path]:
+def removal(interpreter: Python) -> list[Path]:
     """Return what is removed where an environment's overlay is taken away; nothing where there is none."""
-    folder, path = active(told), Path(told.purelib) / PTH
+    folder, path = active(interpreter), Path(interpreter.purelib) / PTH
     ours = folder is not None and folder.parent == data_home() / "overlays"
     return [target for target in (path, folder if ours else None) if target is not None and target.exists()]
 
 
-def turn_off(told: Python) -> Path | None:
+def turn_off(interpreter: Python) -> Path | None:
     """Take an environment's overlay away, with its folder; return the folder, or None where there was none."""
-    folder = active(told)
-    (Path(told.purelib) / PTH).unlink(missing_ok=True)
+    folder = active(interpreter)
+    (Path(interpreter.purelib) / PTH).unlink(missing_ok=True)
     if folder is not None and folder.parent == data_home() / "overlays":
         shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
-def imported(runner: Runner, told: Python, environ: Mapping[str, str]) -> Path | None:
+def imported(runner: Runner, interpreter: Python, environ: Mapping[str, str]) -> Path | None:
     """Return the folder of the Paddle that an environment's Python would import; None where it has none."""
     done = runner.run(
-        [told.executable, "-c", WHERE], cwd=Path(told.executable).parent, env=environ, timeout_s=ASK_LIMIT_S
+        [interpreter.executable, "-c", WHERE],
+        cwd=Path(interpreter.executable).parent,
+        env=environ,
+        timeout_s=ASK_LIMIT_S,
     )
     said = done.text.strip()
     return Path(said) if said else None

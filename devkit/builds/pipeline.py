@@ -116,5 +116,5 @@ def _ended(work: BuildWork, step: Step, begin: float) -> PhaseOutcome:
         for name, held in step.keep.items():
             state.remember(work.request.build, name, held)
         return PhaseOutcome(step.phase, "skipped", step.skip, time.monotonic() - begin)
-    told, text = PHASES[step.phase].execute(work, step)
-    return PhaseOutcome(step.phase, told, text, time.monotonic() - begin)
+    outcome, text = PHASES[step.phase].execute(work, step)
+    return PhaseOutcome(step.phase, outcome, text, time.monotonic() - begin)

@@ -157,30 +157,30 @@ def gather(
             **{name: partial(tools.gather, runner, name) for name in names},
         }
         futures = {name: pool.submit(question) for name, question in asked.items()}
-        told = {name: future.result() for name, future in futures.items()}
-    readable = has_git and not told["refused"]
+        gathered = {name: future.result() for name, future in futures.items()}
+    readable = has_git and not gathered["refused"]
     modules = (inventory.submodules if inventory else checkout.all_submodules(runner, root)) if readable else []
     foreign = [str(root / module.path) for module in modules if module.present and _foreign(root / module.path)]
     there_already = [module.path for module in modules if module.missing and _holds_files(root / module.path)]
     facts = Facts(
         root=root,
-        tree=tree.gather(runner, root, refused=bool(told["refused"]) or not has_git),
+        tree=tree.gather(runner, root, refused=bool(gathered["refused"]) or not has_git),
         in_the_way=tuple(there_already),
         git_proxy=_git_proxy(app, root) if has_git else "",
         gpu=is_on(options.get("WITH_GPU", "OFF")),
-        python=told["python"],
-        compilers=told["compilers"],
-        tools=tuple(told[name] for name in names),
+        python=gathered["python"],
+        compilers=gathered["compilers"],
+        tools=tuple(gathered[name] for name in names),
         memory=machine.gather_memory(),
         cores=cores(),
         limits=machine.gather_limits(),
         disk_free=shutil.disk_usage(there).free,
         jobs=jobs,
         configured=read_cache(build) is not None,
-        refused=(str(root), *foreign) if told["refused"] else (),
+        refused=(str(root), *foreign) if gathered["refused"] else (),
         submodules=tuple(modules),
         as_named=frozenset(checkout.as_named(runner, root, modules)),
-        archives=tuple(told["archives"]),
+        archives=tuple(gathered["archives"]),
         proxies=proxy.configured(environ, app.config.get("proxy.bypass")),
         environment_owned=environment.name != "devkit's own",
     )

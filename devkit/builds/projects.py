@@ -162,17 +162,17 @@ def make(
         raise DevkitError(f"{root} is not a project of {name}", why, *others, hint)
     environment = resolve(app.config, env, directory=root)
     prepend_path(environment)
-    told = python.gather(app.runner, environment)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
-    done = app.runner.run([told.executable, "-c", ABOUT_PADDLE], cwd=root.parent, timeout_s=LIMIT_S, check=False)
+    interpreter = python.gather(app.runner, environment)
+    if interpreter.complaint:
+        raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
+    done = app.runner.run([interpreter.executable, "-c", ABOUT_PADDLE], cwd=root.parent, timeout_s=LIMIT_S, check=False)
     try:
         paddle = InstalledPaddle(**json.loads(done.text))
     except (ValueError, TypeError):
         paddle = InstalledPaddle()
     fitting = max(1, min(cores(), gather_memory().available // (project.memory * GIB)))
     options = {**project.options, **defines(define)}
-    return ProjectRequest(project, root, told, paddle, options, job_count or fitting, architectures(cuda_arch))
+    return ProjectRequest(project, root, interpreter, paddle, options, job_count or fitting, architectures(cuda_arch))
 
 
 def lines(request: ProjectRequest) -> list[list[str]]:

@@ -150,17 +150,17 @@ def gather(runner: Runner, environment: Environment, root: Path | None = None) -
     asked = json.dumps([*REQUIREMENTS]), json.dumps([Requirement(line).name for line in lines])
     try:
         done = runner.run([path, "-I", "-c", FACTS, *asked], timeout_s=LIMIT_S)
-        told = json.loads(done.text)
+        answer = json.loads(done.text)
         return Python(
             environment.name,
             path,
-            told["version"],
-            headers=told["headers"],
-            missing=tuple(told["missing"]),
-            purelib=told["purelib"],
-            include=told["include"],
-            library=told["library"],
-            lacking=unmet(lines, told["version"], told["versions"]),
+            answer["version"],
+            headers=answer["headers"],
+            missing=tuple(answer["missing"]),
+            purelib=answer["purelib"],
+            include=answer["include"],
+            library=answer["library"],
+            lacking=unmet(lines, answer["version"], answer["versions"]),
         )
     except (DevkitError, ValueError, KeyError) as error:
         return Python(environment.name, path, complaint=str(error))

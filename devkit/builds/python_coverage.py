@@ -97,20 +97,20 @@ class Measurement:
         }
 
 
-def require(app: App, told: Python) -> None:
+def require(app: App, interpreter: Python) -> None:
     """Refuse an environment without coverage.
 
     Raises:
         DevkitError: it has none, or one that is too old.
     """
-    done = app.runner.run([told.executable, "-c", VERSION], env=_environ(app), timeout_s=LIMIT_S, check=False)
+    done = app.runner.run([interpreter.executable, "-c", VERSION], env=_environ(app), timeout_s=LIMIT_S, check=False)
     version = done.text.strip()
     if done.status or int(version.partition(".")[0]) < OLDEST:
         has = f"its coverage is {version}" if not done.status else "it has no coverage"
         raise DevkitError(
-            f"lines cannot be counted in {told.environment}: {has}",
+            f"lines cannot be counted in {interpreter.environment}: {has}",
             f"The Python package coverage, {OLDEST} or later, counts them in the Python that the tests run in.",
-            Hint.of("devkit", "env", "install", str(Path(told.executable).parent.parent), f"coverage>={OLDEST}"),
+            Hint.of("devkit", "env", "install", str(Path(interpreter.executable).parent.parent), f"coverage>={OLDEST}"),
         )
 
 
@@ -128,25 +128,25 @@ def begin(folder: Path, places: Mapping[str, Path]) -> Measurement:
     return Measurement(folder, places)
 
 
-def places(paths: Iterable[str], root: Path, told: Python, copies: Path | None) -> dict[str, Path]:
+def places(paths: Iterable[str], root: Path, interpreter: Python, copies: Path | None) -> dict[str, Path]:
     """Return changed file → the file that the tests import for it, which must be the same.
 
     Args:
         paths: changed files of ``python/paddle``.
         root: the checkout.
-        told: the environment's Python.
+        interpreter: the environment's Python.
         copies: the build folder's package, where the tests run over it.
 
     Raises:
         DevkitError: one is another, or is not there: its lines would not be the tree's.
     """
-    laid = overlay.active(told)
+    laid = overlay.active(interpreter)
     if laid is not None:
         package, where, remedy = laid / "paddle", "the overlay", "devkit build overlay   brings it in step"
     elif copies is not None:
         package, where, remedy = copies, "the build folder", "devkit build sync"
     else:
-        package, where, remedy = Path(told.purelib) / "paddle", told.environment, "devkit build overlay"
+        package, where, remedy = Path(interpreter.purelib) / "paddle", interpreter.environment, "devkit build overlay"
     found = {path: package / path.removeprefix(f"{overlay.PACKAGE}/") for path in paths}
     other = [path for path, place in found.items() if not _same(root / path, place)]
     if other:
@@ -165,7 +165,7 @@ def _same(ours: Path, theirs: Path) -> bool:
         return False
 
 
-def end(app: App, told: Python, measurement: Measurement) -> tuple[dict[str, Lines], dict[str, str]]:
+def end(app: App, interpreter: Python, measurement: Measurement) -> tuple[dict[str, Lines], dict[str, str]]:
     """Return changed file → its lines, and changed file → why nothing is known of them.
 
     Raises:
@@ -177,7 +177,7 @@ def end(app: App, told: Python, measurement: Measurement) -> tuple[dict[str, Lin
         "files": [os.path.realpath(place) for place in measurement.places.values()],
     }
     done = app.runner.run(
-        [told.executable, "-c", REPORT],
+        [interpreter.executable, "-c", REPORT],
         cwd=measurement.folder,
         env=_environ(app),
         data=json.dumps(asked).encode(),

@@ -112,25 +112,27 @@ def make(
     refuse_place(app, root, root / build_dir)
     environment = resolve(app.config, env, directory=root)
     prepend_path(environment)
-    told = python.gather(app.runner, environment, root)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    interpreter = python.gather(app.runner, environment, root)
+    if interpreter.complaint:
+        raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
     architectures_here = gpus.architectures()
     chosen = choose(app.config, profile, gpus=bool(architectures_here))
     given = defines(define)
     gpu = configure.is_on(given.get("WITH_GPU", chosen.options.get("WITH_GPU", "OFF")))
     counts = job_counts(app, job_count, gpu=gpu)
-    refuse_another_python(given, told)
+    refuse_another_python(given, interpreter)
     return BuildRequest(
         root=root,
         build=root / build_dir,
         environment=environment,
-        python=told,
+        python=interpreter,
         profile=chosen,
         options=configure.options(
             chosen.options,
             given,
-            configure.ConfiguredPython(told.executable, told.short, told.include, told.library),
+            configure.ConfiguredPython(
+                interpreter.executable, interpreter.short, interpreter.include, interpreter.library
+            ),
             link_jobs=counts.link,
             cuda_arch=architectures(cuda_arch) if cuda_arch else architectures_here,
         ),
@@ -144,23 +146,23 @@ def make(
     )
 
 
-def refuse_another_python(given: Mapping[str, str], told: python.Python) -> None:
+def refuse_another_python(given: Mapping[str, str], interpreter: python.Python) -> None:
     """Refuse options that name another Python than the environment's, for which everything else is passed.
 
     Raises:
         UsageError: one does.
     """
-    wanted = given.get("PY_VERSION", told.short)
-    if wanted != told.short:
+    wanted = given.get("PY_VERSION", interpreter.short)
+    if wanted != interpreter.short:
         raise UsageError(
-            f"PY_VERSION={wanted} is not the Python of {told.environment}, which is {told.short}",
+            f"PY_VERSION={wanted} is not the Python of {interpreter.environment}, which is {interpreter.short}",
             "Headers, library and packages would be of two versions.",
             Hint.of("devkit", "env", "create", "--python", wanted, purpose="makes an environment with that Python"),
         )
-    if "PYTHON_EXECUTABLE" in given and not _same_file(given["PYTHON_EXECUTABLE"], told.executable):
+    if "PYTHON_EXECUTABLE" in given and not _same_file(given["PYTHON_EXECUTABLE"], interpreter.executable):
         raise UsageError(
-            f"PYTHON_EXECUTABLE={given['PYTHON_EXECUTABLE']} is not the Python of {told.environment}",
-            f"The build is for {told.executable}.",
+            f"PYTHON_EXECUTABLE={given['PYTHON_EXECUTABLE']} is not the Python of {interpreter.environment}",
+            f"The build is for {interpreter.executable}.",
             "devkit build --env FOLDER   with the folder of that Python's environment",
         )
 

@@ -61,7 +61,7 @@ def remembered(build: Path, phase: str) -> dict[str, Any]:
 def mark(path: Path) -> list[int]:
     """Return a file's size and time, by which a change is seen; empty where there is none."""
     try:
-        told = path.stat()
+        status = path.stat()
     except OSError:
         return []
-    return [told.st_size, told.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns]

@@ -225,7 +225,7 @@ def choose(
     return chosen
 
 
-def environ(app: App, told: Python, root: Path, build: Path, chosen: Iterable[str]) -> dict[str, str]:
+def environ(app: App, interpreter: Python, root: Path, build: Path, chosen: Iterable[str]) -> dict[str, str]:
     """Return the environment of tests, in which ``import paddle`` is the tree: its overlay, else its build folder.
 
     Compiled tests alone import nothing.
@@ -237,21 +237,22 @@ def environ(app: App, told: Python, root: Path, build: Path, chosen: Iterable[st
     if not any(path.endswith(".py") for path in chosen):
         return found
     ours, copies = root / PACKAGE, build / "python" / "paddle"
-    active = overlay.active(told)
+    active = overlay.active(interpreter)
     if active and is_overlay_of(active, ours):
         refuse_old_links(active, overlay.tree_files(app.runner, root))
         return found
-    beside = overlay.place(root, Path(told.purelib) / "paddle")  # of devkit's own environment, which none is put into
+    # The overlay of devkit's own environment, which none is put into.
+    beside = overlay.place(root, Path(interpreter.purelib) / "paddle")
     if not active and is_overlay_of(beside, ours):
         refuse_old_links(beside, overlay.tree_files(app.runner, root))
         return {**found, "PYTHONPATH": str(beside)}
     if not active and (copies / "base" / "libpaddle.so").is_file():
         refuse_old_copies(sync.compare(overlay.tree_files(app.runner, root), ours, copies), ours, copies, build.name)
         return {**found, "PYTHONPATH": str(copies.parent)}
-    imported = overlay.imported(app.runner, told, found)
+    imported = overlay.imported(app.runner, interpreter, found)
     if imported and imported.resolve().is_relative_to(root.resolve()):
         return found
-    raise not_the_tree(told, imported, active, root)
+    raise not_the_tree(interpreter, imported, active, root)
 
 
 def is_overlay_of(folder: Path, tree: Path) -> bool:
@@ -290,12 +291,12 @@ def refuse_old_copies(found: sync.Difference, tree: Path, copies: Path, build: s
         )
 
 
-def not_the_tree(told: Python, imported: Path | None, active: Path | None, root: Path) -> DevkitError:
+def not_the_tree(interpreter: Python, imported: Path | None, active: Path | None, root: Path) -> DevkitError:
     """Return the refusal to test a Paddle that is not the tree's; it names the one that would have been tested."""
     what = f"the tests would not run the Paddle of {root}"
-    why = f"{told.environment} imports {imported}." if imported else f"{told.environment} has no Paddle."
+    why = f"{interpreter.environment} imports {imported}." if imported else f"{interpreter.environment} has no Paddle."
     if active:
-        why = f"{told.environment} has the overlay of another checkout: {active}."
+        why = f"{interpreter.environment} has the overlay of another checkout: {active}."
     hints = [
         Hint.of("devkit", "build", "overlay", purpose="lays the tree's Python over the environment's wheel"),
         Hint.of("devkit", "build", purpose="builds the tree"),
@@ -304,7 +305,7 @@ def not_the_tree(told: Python, imported: Path | None, active: Path | None, root:
 
 
 def line(
-    told: Python,
+    interpreter: Python,
     root: Path,
     build: Path,
     path: str,
@@ -316,7 +317,7 @@ def line(
     """Return the line that runs a test, and the folder where.
 
     Args:
-        told: the environment's Python.
+        interpreter: the environment's Python.
         root: the checkout.
         build: its build folder.
         path: the test.
@@ -327,7 +328,7 @@ def line(
     name = path.rpartition("/")[2].removesuffix(".py")
     if path.endswith(".py") and name not in ctest:
         text = (root / path).read_text("utf-8", "replace")
-        return [told.executable, "-u", *(PYTEST if in_pytest_style(text) else ()), str(root / path)], log.parent
+        return [interpreter.executable, "-u", *(PYTEST if in_pytest_style(text) else ()), str(root / path)], log.parent
     return ["ctest", "--output-on-failure", *flags, "-R", f"^{re.escape(name)}$"], build
 
 

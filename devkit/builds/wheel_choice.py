@@ -86,13 +86,13 @@ class Settled:
     passed: tuple[tuple[Candidate, str], ...] = ()
 
 
-def settle(app: App, root: Path, told: Python, wheel: str, *, accept: bool) -> Settled:
+def settle(app: App, root: Path, interpreter: Python, wheel: str, *, accept: bool) -> Settled:
     """Return the wheel that an overlay is laid over: the one that was asked for, or the nearest at hand.
 
     Args:
         app: whose runner and settings are used.
         root: the checkout.
-        told: the environment's Python.
+        interpreter: the environment's Python.
         wheel: what was asked for; empty for the nearest.
         accept: take one whose compiled code is not quite the tree's.
 
@@ -102,9 +102,9 @@ def settle(app: App, root: Path, told: Python, wheel: str, *, accept: bool) -> S
     with app.console.progress("comparing the tree with wheels"):
         own = overlay.own_changes(app.runner, root, changes.base(app, root).commit)
         overlay.check_own(own)
-        choice = None if wheel else find(app, root, told, own)
+        choice = None if wheel else find(app, root, interpreter, own)
     if choice is None:
-        source = overlay.obtain(app, wheel, told)
+        source = overlay.obtain(app, wheel, interpreter)
         near = overlay.nearness(app.runner, root, source.commit, own)
         if not accept:
             overlay.refuse(near, f"{source.distribution} {source.version}", source.commit)
@@ -117,28 +117,30 @@ def settle(app: App, root: Path, told: Python, wheel: str, *, accept: bool) -> S
     return Settled(source, choice.near, best.origin, choice.passed)
 
 
-def find(app: App, root: Path, told: Python, own: tuple[str, ...]) -> Choice:
+def find(app: App, root: Path, interpreter: Python, own: tuple[str, ...]) -> Choice:
     """Return the nearest of the wheels at hand.
 
     Args:
         app: whose settings may name more of them.
         root: the checkout.
-        told: the environment's Python.
+        interpreter: the environment's Python.
         own: the compiled files that the change touches.
 
     Raises:
         DevkitError: there is none that could serve.
     """
-    found = candidates(app, root, told)
+    found = candidates(app, root, interpreter)
     gpu = driver_shows()
     unusable = {
-        candidate: why for candidate in found if (why := unfit(candidate, told.short, platform.machine(), gpu=gpu))
+        candidate: why
+        for candidate in found
+        if (why := unfit(candidate, interpreter.short, platform.machine(), gpu=gpu))
     }
     usable = [candidate for candidate in found if candidate not in unusable]
     if not usable:
         why = "An overlay needs a wheel's compiled files, and there are none at hand."
         raise DevkitError(
-            f"there is no compiled Paddle in {told.environment}",
+            f"there is no compiled Paddle in {interpreter.environment}",
             "\n".join([why, *(f"{candidate.name}: {reason}" for candidate, reason in unusable.items())]),
             "devkit build overlay --wheel 3.3.1",
             "devkit env create   makes an environment with a wheel in it",
@@ -213,15 +215,15 @@ def _fits(tag: str, python: str, machine: str) -> bool:
     )
 
 
-def candidates(app: App, root: Path, told: Python) -> list[Candidate]:
+def candidates(app: App, root: Path, interpreter: Python) -> list[Candidate]:
     """Return the wheels at hand: the environment's own, the cache's, those built here and in other worktrees, others'.
 
     Args:
         app: whose settings may name more.
         root: the checkout.
-        told: the environment's Python.
+        interpreter: the environment's Python.
     """
-    found = [_unpacked(told.environment, Path(told.purelib) / "paddle")]
+    found = [_unpacked(interpreter.environment, Path(interpreter.purelib) / "paddle")]
     found += [
         _unpacked("the wheel cache", package) for package in sorted((cache_home() / "wheels").glob("[!.]*/paddle"))
     ]
@@ -236,8 +238,8 @@ def candidates(app: App, root: Path, told: Python) -> list[Candidate]:
 
 def worktrees(app: App, root: Path) -> list[Path]:
     """Return the worktrees of a checkout's repository, itself first."""
-    told = git(app.runner, root, "worktree", "list", "--porcelain", check=False).text.split("\n")
-    others = [Path(line.removeprefix("worktree ")) for line in told if line.startswith("worktree ")]
+    rows = git(app.runner, root, "worktree", "list", "--porcelain", check=False).text.split("\n")
+    others = [Path(line.removeprefix("worktree ")) for line in rows if line.startswith("worktree ")]
     return [root, *(other for other in others if other.is_dir() and other.resolve() != root)]
 
 

@@ -121,8 +121,8 @@ def pre_commit(
     if done.status and not hooks:
         why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
         return [CheckFinding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
-    mended = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
-    changed = [word for word in mended if word]
+    modified = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
+    changed = [word for word in modified if word]
     if fix is not None:
         for name in changed:
             shutil.copyfile(side / name, fix / name)
@@ -191,9 +191,9 @@ def tests(work: TryWork) -> list[CheckFinding]:
                 where.file if where else "",
             )
         )
-    told = result.coverage
-    if told and told["changed"] and 100 * told["covered"] < LEAST_COVERAGE * told["changed"]:
-        for file in told["files"]:
+    measured = result.coverage
+    if measured and measured["changed"] and 100 * measured["covered"] < LEAST_COVERAGE * measured["changed"]:
+        for file in measured["files"]:
             if file["missed"]:
                 lines = ", ".join(map(str, file["missed"][:8]))
                 text = f"{len(file['missed'])} of {file['changed']} changed lines ran in no test: {lines}"

@@ -162,11 +162,11 @@ def within(path: str, paths: Collection[str]) -> bool:
     return not paths or any(path == word or path.startswith(word.rstrip("/") + "/") or word == "." for word in paths)
 
 
-def standing_in(paths: Iterable[str], spared: Collection[str], top: Path) -> list[str]:
-    """Return the files that would go if something were written at the paths: above or below them, and not spared."""
+def standing_in(paths: Iterable[str], excluded: Collection[str], top: Path) -> list[str]:
+    """Return the files that would go if something were written at the paths: above or below them, and not excluded."""
     ways = {(path, way) for path in paths for way in in_the_way(top, path)}
     clones = {way for path, way in ways if way == path and (top / way).is_dir() and not (top / way).is_symlink()}
-    return sorted(clones | {way for path, way in ways if way != path and way not in spared})
+    return sorted(clones | {way for path, way in ways if way != path and way not in excluded})
 
 
 @dataclass(frozen=True)

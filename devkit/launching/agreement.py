@@ -46,23 +46,23 @@ class Agreement:
         if self.size == 1:
             return None
         if event["event"] == "parameters":
-            told = self._parameters.setdefault(event["step"], {})
-            told[event["rank"]] = event
-            if len(told) == self.size:
+            by_rank = self._parameters.setdefault(event["step"], {})
+            by_rank[event["rank"]] = event
+            if len(by_rank) == self.size:
                 for step in [step for step in self._parameters if step <= event["step"]]:
                     del self._parameters[step]  # ranks may have told of different ones before
-                return differing(told)
+                return differing(by_rank)
         elif event["event"] == "step":
             return self._batch(event) or self._loader(event)
         return None
 
     def _batch(self, event: Event) -> Disagreement | None:
-        told = self._batches.setdefault(event["step"], {})
-        told[event["rank"]] = event.get("batch")
-        if len(told) < self.size:
+        by_rank = self._batches.setdefault(event["step"], {})
+        by_rank[event["rank"]] = event.get("batch")
+        if len(by_rank) < self.size:
             return None
         del self._batches[event["step"]]
-        values = set(told.values())
+        values = set(by_rank.values())
         self._alike = [*self._alike, *values] if len(values) == 1 and None not in values else []
         if len(set(self._alike)) < SAME_BATCHES or "batches" in self._said:
             return None
@@ -94,9 +94,9 @@ class Agreement:
         )
 
 
-def differing(told: dict[int, Event]) -> Disagreement | None:
+def differing(by_rank: dict[int, Event]) -> Disagreement | None:
     """Compare what each rank told of its parameters after one step; ranks that are meant to differ are not compared."""
-    events = [told[rank] for rank in sorted(told)]
+    events = [by_rank[rank] for rank in sorted(by_rank)]
     shapes = [[(name, tuple(shape)) for name, shape, _ in event["values"]] for event in events]
     if not all(event["comparable"] for event in events) or any(row != shapes[0] for row in shapes):
         return None

@@ -181,8 +181,8 @@ def check_alike(app: App, request: HostsRequest) -> str:
     for rank, host in enumerate(request.hosts):
         words = ssh(app, host, request.check_line(rank), terminal=False)
         done = app.runner.run(words, check=False, timeout_s=CHECK_S)
-        told = [line for line in done.text.splitlines() if line.startswith(MARK)]
-        if done.status or not told:
+        facts = [line for line in done.text.splitlines() if line.startswith(MARK)]
+        if done.status or not facts:
             what = "cannot be reached" if done.status == SSH_FAILED else "is not ready"
             raise DevkitError(
                 f"{host} {what}",
@@ -190,11 +190,11 @@ def check_alike(app: App, request: HostsRequest) -> str:
                 f"ssh {shlex.quote(host)} true   must work without a question",
                 f"ssh {shlex.quote(host)} {shlex.quote(request.devkit + ' doctor')}",
             )
-        found[host] = told[-1][len(MARK) :].strip()
+        found[host] = facts[-1][len(MARK) :].strip()
     if len(set(found.values())) > 1:
         raise DevkitError(
             "the machines are not alike",
-            "\n".join(f"{host}: {told}" for host, told in found.items()),
+            "\n".join(f"{host}: {facts}" for host, facts in found.items()),
             "devkit env freeze   writes one environment down, for the others to be made from",
         )
     return found[request.hosts[0]]

@@ -45,8 +45,8 @@ def review_of(reviewers: Any, approvals: Any) -> str:
     against = [str((row.get("user") or {}).get("username")) for row in rows if row.get("state") == "requested_changes"]
     if against:
         return f"changes requested by {', '.join(against)}"
-    told = approvals if isinstance(approvals, dict) else {}
-    return "approved" if told.get("approved") and told.get("approved_by") else ""
+    answer = approvals if isinstance(approvals, dict) else {}
+    return "approved" if answer.get("approved") and answer.get("approved_by") else ""
 
 
 class GitLab(Forge):

@@ -50,13 +50,17 @@ class ProcessMesh:
 
     def notes(self) -> list[str]:
         """Return what is legal and yet surprises."""
-        told = []
+        surprises = []
         if sorted(self.ranks) != list(range(len(self.ranks))):
-            told.append(f"the ranks are not 0 to {len(self.ranks) - 1}: a process without a place has nothing to do")
+            surprises.append(
+                f"the ranks are not 0 to {len(self.ranks) - 1}: a process without a place has nothing to do"
+            )
         strange = [name for name in self.names if name not in PARALLELIZE]
         if strange:
-            told.append(f"paddle.distributed.parallelize reads dp, mp and pp; it does not see {', '.join(strange)}")
-        return told
+            surprises.append(
+                f"paddle.distributed.parallelize reads dp, mp and pp; it does not see {', '.join(strange)}"
+            )
+        return surprises
 
 
 def parse(text: str, names: str) -> ProcessMesh:

@@ -63,8 +63,8 @@ def series(entry: RecordedRun) -> Series:
     Raises:
         DevkitError: it took no step.
     """
-    told = list(events(entry))
-    by_step = {event["step"]: event for event in told if event.get("event") == "step"}
+    recorded = list(events(entry))
+    by_step = {event["step"]: event for event in recorded if event.get("event") == "step"}
     if not by_step:
         raise DevkitError(
             f"run {entry.id} took no step",
@@ -81,9 +81,9 @@ def series(entry: RecordedRun) -> Series:
         started=str(entry.record["started"]),
         options={k: v for k, v in (arguments.get("options") or arguments).items() if v is not None},
         steps=[by_step[step] for step in sorted(by_step)],
-        validation=[event for event in told if event.get("event") == "validation"],
-        memory=[event for event in told if event.get("event") == "memory"],
-        findings=[event for event in told if event.get("event") == "guard"],
+        validation=[event for event in recorded if event.get("event") == "validation"],
+        memory=[event for event in recorded if event.get("event") == "memory"],
+        findings=[event for event in recorded if event.get("event") == "guard"],
         error="\n".join(filter(None, (error.get("what"), error.get("why")))),
     )
 

@@ -51,13 +51,13 @@ def addresses(templates: Sequence[str], number: int, sha: str, python: str) -> l
     return list(dict.fromkeys(found))
 
 
-def find(app: App, number: int, sha: str, told: Python) -> tuple[UnpackedWheel | None, list[str]]:
+def find(app: App, number: int, sha: str, interpreter: Python) -> tuple[UnpackedWheel | None, list[str]]:
     """Return the wheel of a commit from the first address that has a fitting one, and why the others did not do."""
     notes = []
-    for url in addresses(app.config.get("try.wheels"), number, sha, told.short):
+    for url in addresses(app.config.get("try.wheels"), number, sha, interpreter.short):
         name = unquote(urlsplit(url).path.rpartition("/")[2])
-        if f"-cp{told.short.replace('.', '')}-" not in name:
-            notes.append(f"{name} is for another Python than {told.short}")
+        if f"-cp{interpreter.short.replace('.', '')}-" not in name:
+            notes.append(f"{name} is for another Python than {interpreter.short}")
             continue
         try:
             wheel = unpacked(app, _fetched(url, sha, name, app))

@@ -92,7 +92,7 @@ class Told:
 
 def parse_report(text: str) -> Told:
     """Return what the program that runs a file reported; a test that began and did not end has the state ``error``."""
-    told = Told()
+    parsed = Told()
     for row in text.splitlines():
         try:
             event = json.loads(row)
@@ -100,16 +100,16 @@ def parse_report(text: str) -> Told:
             continue
         kind = event["event"]
         if kind == "start":
-            told.outcomes[event["test"]] = UNENDED
+            parsed.outcomes[event["test"]] = UNENDED
         elif kind == "end":
-            told.outcomes[event["test"]] = CaseOutcome(event["state"], event["reason"])
+            parsed.outcomes[event["test"]] = CaseOutcome(event["state"], event["reason"])
         elif kind == "file":
-            told.outcomes[""] = CaseOutcome(event["state"], event["reason"])
+            parsed.outcomes[""] = CaseOutcome(event["state"], event["reason"])
         elif kind == "lines":
-            told.lines[event["file"]] = Lines(frozenset(event["statements"]), frozenset(event["missing"]))
+            parsed.lines[event["file"]] = Lines(frozenset(event["statements"]), frozenset(event["missing"]))
         elif kind == "done":
-            told.done = True
-    return told
+            parsed.done = True
+    return parsed
 
 
 def run_once(
@@ -157,17 +157,17 @@ def run_once(
         why = f"the process {fate(done.status)}" if done.status else ""
     except TimedOut:
         why = f"time: not done after {limit_s:g} s"
-    told = parse_report(report.read_text("utf-8", "replace") if report.exists() else "")
-    told.seconds = seconds
-    if not told.done:
-        told.cut = why or "the process ended before its tests did"
-        for name, outcome in told.outcomes.items():
+    parsed = parse_report(report.read_text("utf-8", "replace") if report.exists() else "")
+    parsed.seconds = seconds
+    if not parsed.done:
+        parsed.cut = why or "the process ended before its tests did"
+        for name, outcome in parsed.outcomes.items():
             if outcome == UNENDED:
-                told.outcomes[name] = CaseOutcome("failed" if state == "error" else state, told.cut)
-                told.at = name
-        if not told.outcomes:
-            told.outcomes[""] = CaseOutcome(state, told.cut)
-    return told
+                parsed.outcomes[name] = CaseOutcome("failed" if state == "error" else state, parsed.cut)
+                parsed.at = name
+        if not parsed.outcomes:
+            parsed.outcomes[""] = CaseOutcome(state, parsed.cut)
+    return parsed
 
 
 def run_through(once: Callable[[int, Sequence[str]], Told]) -> Told:

@@ -42,7 +42,7 @@ class Ready:
     """
 
     environment: Environment
-    told: Python
+    interpreter: Python
     base: Side
     request: Side
     over: dict[str, Any] | None
@@ -72,16 +72,16 @@ def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = 
     if not options.env:
         needed = environment.with_runtime(folder, env, needed) if work.paddle else needed
         work.notes += environment.install(app, env, needed, work.run)
-    told = python.gather(app.runner, env)
-    if told.complaint:
-        raise DevkitError(f"{told.executable} does not answer", told.complaint, "devkit env create")
+    interpreter = python.gather(app.runner, env)
+    if interpreter.complaint:
+        raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
     over: dict[str, Any] | None = None
     if work.paddle:
-        base, request, over = _paddle_sides(work, env, told, alone=alone)
+        base, request, over = _paddle_sides(work, env, interpreter, alone=alone)
     else:
         request = _plain_side(work, env, "request")
         base = request if alone else _plain_side(work, env, "base")
-    return Ready(env, told, base, request, over, tuple(lists))
+    return Ready(env, interpreter, base, request, over, tuple(lists))
 
 
 def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
@@ -150,21 +150,25 @@ class _Code:
     problem: str = ""
 
 
-def _paddle_sides(work: TryWork, env: Environment, told: Python, *, alone: bool) -> tuple[Side, Side, dict[str, Any]]:
+def _paddle_sides(
+    work: TryWork, env: Environment, interpreter: Python, *, alone: bool
+) -> tuple[Side, Side, dict[str, Any]]:
     """Return both sides of a tree of Paddle: its Python over a wheel, or built."""
     compiled = sorted(changed.path for changed in work.changed if overlay.is_compiled(changed.path))
     over: dict[str, Any] = {"compiled": compiled}
     codes = {name: _Code() for name in (("request",) if alone else ("base", "request"))}
     if alone:
-        codes["request"].wheel = ci_wheels.find(work.app, 0, work.commits.head, told)[0]
+        codes["request"].wheel = ci_wheels.find(work.app, 0, work.commits.head, interpreter)[0]
     elif compiled:
-        _compiled(work, env, told, compiled, codes)
+        _compiled(work, env, interpreter, compiled, codes)
     sides: dict[str, Side] = {}
     for name, code in codes.items():
         folder = work.trial.side(name)
         try:
             if code.package is None:
-                code.wheel = code.wheel or overlay.obtain(work.app, work.options.wheel or overlay.INSTALLED, told)
+                code.wheel = code.wheel or overlay.obtain(
+                    work.app, work.options.wheel or overlay.INSTALLED, interpreter
+                )
                 place = _lay(work, name, code.wheel)
             else:
                 place = code.package.parent
@@ -182,11 +186,13 @@ def _paddle_sides(work: TryWork, env: Environment, told: Python, *, alone: bool)
     return sides.get("base", sides["request"]), sides["request"], over
 
 
-def _compiled(work: TryWork, env: Environment, told: Python, compiled: Sequence[str], codes: dict[str, _Code]) -> None:
+def _compiled(
+    work: TryWork, env: Environment, interpreter: Python, compiled: Sequence[str], codes: dict[str, _Code]
+) -> None:
     """Find or build the compiled code of both sides."""
     number = int(work.trial.folder.name) if work.trial.folder.name.isdigit() else 0
     for name, of, sha in (("request", number, work.commits.head), ("base", 0, work.commits.base)):
-        wheel, notes = ci_wheels.find(work.app, of, sha, told)
+        wheel, notes = ci_wheels.find(work.app, of, sha, interpreter)
         if wheel is not None:
             codes[name].wheel = wheel
             work.notes.append(f"{name}: the wheel that the project's CI built of {sha[:10]}; not used for speed")

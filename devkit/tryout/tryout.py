@@ -438,7 +438,7 @@ class Testing:
                 nonlocal done
                 progress.update(text=f"testing {side.name}: {test.path}")
                 own = repeat or test.rank == "changed"
-                python = self.ready.told.executable
+                python = self.ready.interpreter.executable
                 if custom := self.work.config.get("try.test"):
                     found = ctests.run_line(self.work.app, side, python, custom, test.path, logs, limits, own=own)
                 else:
@@ -467,11 +467,11 @@ class Testing:
         try:
             if custom := work.config.get("try.test"):
                 return ctests.run_line(
-                    work.app, base, self.ready.told.executable, custom, test.path, logs, limits, own=False
+                    work.app, base, self.ready.interpreter.executable, custom, test.path, logs, limits, own=False
                 )
             style = selection.style_of(text, pytest_project=self.by_pytest)
             return running.run_file(
-                work.app, base, self.ready.told.executable, style, test.path, logs, limits, own=False
+                work.app, base, self.ready.interpreter.executable, style, test.path, logs, limits, own=False
             )[0]
         finally:
             file.write_bytes(held)
@@ -585,11 +585,11 @@ def coverage_of(
     found: list[dict[str, Any]] = []
     for file in files:
         name = str((folder / file.path).resolve())
-        told = [by[name] for by in lines if name in by]
-        if not told:
+        measured = [by[name] for by in lines if name in by]
+        if not measured:
             continue
-        able = file.after & frozenset().union(*(one.statements for one in told))
-        missed = able & frozenset.intersection(*(one.missing for one in told))
+        able = file.after & frozenset().union(*(one.statements for one in measured))
+        missed = able & frozenset.intersection(*(one.missing for one in measured))
         found.append({"file": file.path, "changed": len(able), "covered": len(able - missed), "missed": sorted(missed)})
     totals: dict[str, Any] = {name: sum(int(entry[name]) for entry in found) for name in ("changed", "covered")}
     return {**totals, "files": found}
@@ -612,7 +612,11 @@ def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
     if result.over and any("CI built" in note for note in result.notes):
         return replace(result, notes=(*result.notes, "a wheel of the project's CI is not used for speed"))
     found = benchmarks.run(
-        work.app, (ready.base, ready.request), commands, ready.told.executable, limit_s=work.options.limits.limit_s
+        work.app,
+        (ready.base, ready.request),
+        commands,
+        ready.interpreter.executable,
+        limit_s=work.options.limits.limit_s,
     )
     slower = [timing.sentence for timing in found if timing.verdict == "slower"]
     verdict = result.verdict

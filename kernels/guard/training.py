@@ -295,18 +295,18 @@ class Watch:
 
     def _remedies(self, optimizer: Any, types: list[Any]) -> list[str]:
         """Return what in the steps before makes values that are not finite, and what to change."""
-        told = []
+        remedies = []
         if self.history:
             (first, least), (last, loss) = min(self.history, key=lambda entry: entry[1]), self.history[-1]
             if loss > GREW * max(abs(least), 1e-3):
                 rate = getattr(optimizer, "get_lr", lambda: None)()
-                told.append(
+                remedies.append(
                     f"The loss grew from {least:.3g} (step {first}) to {loss:.3g} (step {last}): take a smaller rate "
                     f"than {rate}, or clip: grad_clip=paddle.nn.ClipGradByGlobalNorm(1.0)."
                 )
         if paddle.float16 in types:
-            told.append("float16 ends at 65504: paddle.amp.GradScaler scales the loss and skips such steps.")
-        return told
+            remedies.append("float16 ends at 65504: paddle.amp.GradScaler scales the loss and skips such steps.")
+        return remedies
 
     def _gradients(self, state: Stepped, trained: list[Tensor]) -> None:
         """Find parameters whose layer runs and that get no gradient; a layer that does not run may be meant so."""

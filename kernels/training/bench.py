@@ -57,8 +57,8 @@ class Bench:
             last = self.runner.step()
         seconds = time.perf_counter() - begin
         if RANK == 0:  # torch's step returns one rank's loss, ours what all ranks agree on
-            told = {} if isinstance(last, float) else {"loss": last.loss, "peak_mib": max(last.peaks) / (1 << 20)}
-            emit("round", tokens_per_s=steps * self.tokens / seconds, **told)
+            measured = {} if isinstance(last, float) else {"loss": last.loss, "peak_mib": max(last.peaks) / (1 << 20)}
+            emit("round", tokens_per_s=steps * self.tokens / seconds, **measured)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ def vocabulary(path: str) -> int:
         Refusal: it is no such file.
     """
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = told["model"]["vocab"]
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        known = settings["model"]["vocab"]
         largest = max(known.values()) if isinstance(known, dict) else len(known) - 1
-        return 1 + max([largest, *(token["id"] for token in told.get("added_tokens") or [])])
+        return 1 + max([largest, *(token["id"] for token in settings.get("added_tokens") or [])])
     except OSError as error:
         raise Refusal(f"the tokenizer {path} cannot be read", f"{error.strerror}.", "--tokenizer FILE") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

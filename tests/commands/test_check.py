@@ -150,8 +150,8 @@ def test_examples_are_run_as_the_documentation_job_runs_them(tmp_path: Path) -> 
     done = subprocess.run(
         [sys.executable, program, str(tmp_path / "list.json")], capture_output=True, text=True, check=True, timeout=120
     )
-    told = [json.loads(row[8:]) for row in done.stdout.splitlines() if row.startswith("EXAMPLE ")]
-    assert {example["name"]: example["said"] if example["failed"] else "" for example in told} == {
+    examples = [json.loads(row[8:]) for row in done.stdout.splitlines() if row.startswith("EXAMPLE ")]
+    assert {example["name"]: example["said"] if example["failed"] else "" for example in examples} == {
         name: said for name, (_, said) in EXAMPLES.items()
     }
 

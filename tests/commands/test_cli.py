@@ -147,10 +147,10 @@ def test_every_group_says_what_it_is() -> None:
 
 
 def test_help_shows_every_command_with_its_line(devkit: Devkit) -> None:
-    told = devkit("--help")
-    assert told.status == 0
+    result = devkit("--help")
+    assert result.status == 0
     for node in tree.ROOT.children().values():
-        assert f"  {node.name} " in told.out
+        assert f"  {node.name} " in result.out
     below = devkit("runs", "--help").out
     for name, node in tree.ROOT.children()["runs"].children().items():
         assert name in below
@@ -176,8 +176,8 @@ def test_example_is_one_line_that_fits_and_can_be_pasted(node: tree.Node) -> Non
 
 @pytest.mark.parametrize("words", ["-q runs list", "runs -q list", "runs list -q"])
 def test_flags_that_all_share_stand_anywhere(devkit: Devkit, words: str) -> None:
-    told = devkit(*words.split())
-    assert (told.status, told.err) == (0, "")
+    result = devkit(*words.split())
+    assert (result.status, result.err) == (0, "")
 
 
 def test_flags_before_the_command_are_the_commands() -> None:
@@ -245,12 +245,12 @@ def test_version(devkit: Devkit, started_devkit: Devkit) -> None:
     ],
 )
 def test_what_makes_no_request_is_status_2_with_a_way_out(devkit: Devkit, words: list[str], said: str) -> None:
-    told = devkit(*words)
-    assert told.status == 2
-    assert told.err.startswith("✗ ")
-    assert said in told.err
-    assert told.out == ""
-    assert "Traceback" not in told.err
+    result = devkit(*words)
+    assert result.status == 2
+    assert result.err.startswith("✗ ")
+    assert said in result.err
+    assert result.out == ""
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(

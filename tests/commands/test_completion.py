@@ -48,10 +48,10 @@ def scripts(devkit: Devkit, tmp_path: Path) -> dict[str, Path]:
     """The script for each shell, in a file."""
     written = {}
     for shell in ("bash", "zsh", "fish"):
-        told = devkit("completion", shell)
-        assert (told.status, told.err) == (0, "")
+        result = devkit("completion", shell)
+        assert (result.status, result.err) == (0, "")
         written[shell] = tmp_path / f"devkit.{shell}"
-        written[shell].write_text(told.out)
+        written[shell].write_text(result.out)
     return written
 
 
@@ -131,14 +131,14 @@ def test_a_word_that_leads_nowhere_completes_to_nothing_in_silence(scripts: dict
 @pytest.mark.parametrize("line", ["devkit env ", "devkit ", "devkit env create --", "devkit pr "])
 def test_every_candidate_has_one_line_of_help(devkit: Devkit, line: str) -> None:
     """As fish asks: a candidate a line, a tab before its help."""
-    told = devkit(
+    result = devkit(
         env={
             "_DEVKIT_COMPLETE": "complete_fish",
             "_TYPER_COMPLETE_FISH_ACTION": "get-args",
             "_TYPER_COMPLETE_ARGS": line,
         }
     )
-    lines = told.out.splitlines()
+    lines = result.out.splitlines()
     assert len(lines) > 3
     assert [word for word in lines if "\t" not in word] == []
 
@@ -154,5 +154,5 @@ def test_a_container_is_a_candidate_too(devkit: Devkit, home: Path) -> None:
 def test_nothing_is_printed_into_the_line_where_settings_do_not_parse(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("runs = [\n")
     asked = {"COMP_WORDS": "devkit runs show ", "COMP_CWORD": "3", "_DEVKIT_COMPLETE": "complete_bash"}
-    told = devkit(env=asked)
-    assert (told.out, told.err) == ("", "")
+    result = devkit(env=asked)
+    assert (result.out, result.err) == ("", "")

@@ -18,18 +18,18 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def test_set_get_and_where_it_came_from(devkit: Devkit, home: Path) -> None:
-    told = devkit("config", "set", "runs.keep", "7")
+    result = devkit("config", "set", "runs.keep", "7")
     file = home / ".config/devkit/config.toml"
-    assert (told.status, told.out, told.err) == (0, "", f"✓ runs.keep set in {file}\n")
-    told = devkit("config", "get", "runs.keep")
-    assert (told.out, told.err) == ("7\n", f"from {file}\n")
+    assert (result.status, result.out, result.err) == (0, "", f"✓ runs.keep set in {file}\n")
+    result = devkit("config", "get", "runs.keep")
+    assert (result.out, result.err) == ("7\n", f"from {file}\n")
     assert json.loads(devkit("config", "get", "runs.keep", "--json").out) == {"value": 7, "from": str(file)}
 
 
 def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("[pr]\nfork-remote = 'mine'\n")
-    told = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "400"})
-    shown = {line.split()[0]: line.split()[1:3] for line in told.out.splitlines()[2:]}
+    result = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "400"})
+    shown = {line.split()[0]: line.split()[1:3] for line in result.out.splitlines()[2:]}
     assert list(shown) == list(SETTINGS)
     assert shown["env.default"] == ["(none)", "default"]
     assert shown["pr.fork-remote"] == ["mine", str(tmp_path / "devkit.toml")]
@@ -39,32 +39,32 @@ def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path
 
 
 def test_set_says_what_still_overrules_it(devkit: Devkit) -> None:
-    told = devkit("config", "set", "runs.keep", "7", env={"DEVKIT_RUNS_KEEP": "9"})
-    assert told.err.endswith("! DEVKIT_RUNS_KEEP still sets it to 9\n")
+    result = devkit("config", "set", "runs.keep", "7", env={"DEVKIT_RUNS_KEEP": "9"})
+    assert result.err.endswith("! DEVKIT_RUNS_KEEP still sets it to 9\n")
 
 
 def test_a_password_comes_by_standard_input_and_is_never_shown(devkit: Devkit, home: Path) -> None:
-    told = devkit("config", "set", "proxy.url", "-", data="http://me:geheim@proxy:8080\n")
+    done = devkit("config", "set", "proxy.url", "-", data="http://me:geheim@proxy:8080\n")
     shown = [devkit("config", *words) for words in (["show"], ["get", "proxy.url"], ["show", "--json"])]
-    assert all("geheim" not in result.out + result.err for result in [told, *shown])
+    assert all("geheim" not in result.out + result.err for result in [done, *shown])
     file = home / ".config/devkit/config.toml"
     assert "geheim" in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
 
 
 def test_a_wrong_value_changes_nothing(devkit: Devkit, home: Path) -> None:
-    told = devkit("config", "set", "runs.keep", "many")
-    assert (told.status, told.out) == (2, "")
-    assert told.err == "✗ runs.keep is a whole number, not 'many'\n  It came from the command line.\n"
+    result = devkit("config", "set", "runs.keep", "many")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "✗ runs.keep is a whole number, not 'many'\n  It came from the command line.\n"
     assert not (home / ".config/devkit").exists()
 
 
 def test_a_broken_file_says_how_to_mend_it(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "devkit.toml").write_text("[runs\n")
-    told = devkit("config", "show")
-    assert told.status == 1
-    assert told.err.startswith(f"✗ {tmp_path / 'devkit.toml'} does not parse as TOML\n")
-    assert f"→ $EDITOR {tmp_path / 'devkit.toml'}" in told.err
+    result = devkit("config", "show")
+    assert result.status == 1
+    assert result.err.startswith(f"✗ {tmp_path / 'devkit.toml'} does not parse as TOML\n")
+    assert f"→ $EDITOR {tmp_path / 'devkit.toml'}" in result.err
 
 
 def test_paths_of_the_files(devkit: Devkit, home: Path, tmp_path: Path) -> None:
@@ -153,6 +153,6 @@ def test_a_dry_run_prints_what_the_run_writes_and_refuses_what_it_refuses(
 
 
 def test_a_password_is_not_in_what_a_dry_run_prints(devkit: Devkit) -> None:
-    told = devkit("config", "set", "proxy.url", "-", "--dry-run", data="http://me:geheim@proxy:8080\n")
-    assert told.status == 0
-    assert "geheim" not in told.out + told.err
+    result = devkit("config", "set", "proxy.url", "-", "--dry-run", data="http://me:geheim@proxy:8080\n")
+    assert result.status == 0
+    assert "geheim" not in result.out + result.err

@@ -46,11 +46,11 @@ CHECKS = [*MACHINE, *TOOLS, "proxy", "no_proxy", "network", "ranks"]
 def test_json_has_every_check_and_a_dead_proxy_is_a_bad_verdict(devkit: Devkit) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    told = devkit("doctor", "--json", env={"https_proxy": f"http://me:geheim@127.0.0.1:{port}"})
-    answer = json.loads(told.out)
+    result = devkit("doctor", "--json", env={"https_proxy": f"http://me:geheim@127.0.0.1:{port}"})
+    answer = json.loads(result.out)
     checks = answer["checks"]
-    assert told.status == 4
-    assert "geheim" not in told.out + told.err
+    assert result.status == 4
+    assert "geheim" not in result.out + result.err
     assert all({"name", "state", "text", "remedy"} <= set(check) for check in checks)
     words = {"open files": "open_files", "/dev/shm": "shm"}  # noqa: S108 - the name of a check
     names = list(dict.fromkeys(words.get(check["name"], check["name"].split(" ")[0]) for check in checks))
@@ -68,29 +68,29 @@ def test_json_has_every_check_and_a_dead_proxy_is_a_bad_verdict(devkit: Devkit) 
 
 
 def test_screen_fits_80_columns_without_colour(devkit: Devkit) -> None:
-    told = devkit("doctor", env={"COLUMNS": "80", "PYTHONIOENCODING": "ascii"})
-    lines = told.out.splitlines()
-    assert told.status in {0, 4}
-    assert told.out.isascii()
+    result = devkit("doctor", env={"COLUMNS": "80", "PYTHONIOENCODING": "ascii"})
+    lines = result.out.splitlines()
+    assert result.status in {0, 4}
+    assert result.out.isascii()
     assert max(map(len, lines)) <= 80
     assert {line[2] for line in lines if line[:2] == "  " and line[2:4].strip() and line[3] == " "} <= set("+!x")
     assert lines[-1].split()[1] == "fine,"
-    assert told.err == "examining this machine and its Paddle...\n"
+    assert result.err == "examining this machine and its Paddle...\n"
 
 
 def test_an_environment_without_paddle_is_broken_with_a_way_out(devkit: Devkit, tmp_path: Path) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
-    told = devkit("doctor", "--env", "./bare")
-    assert told.status == 4
-    line = next(line for line in told.out.splitlines() if line.startswith("  ✗ Paddle"))
+    result = devkit("doctor", "--env", "./bare")
+    assert result.status == 4
+    line = next(line for line in result.out.splitlines() if line.startswith("  ✗ Paddle"))
     assert "cannot be imported" in line
-    assert "→ devkit env create" in told.out
+    assert "→ devkit env create" in result.out
 
 
 def test_an_unknown_environment_is_an_error_of_the_user(devkit: Devkit) -> None:
-    told = devkit("doctor", "--env", "nosuch")
-    assert (told.status, told.out) == (1, "")
-    assert "✗ there is no environment named nosuch" in told.err
+    result = devkit("doctor", "--env", "nosuch")
+    assert (result.status, result.out) == (1, "")
+    assert "✗ there is no environment named nosuch" in result.err
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

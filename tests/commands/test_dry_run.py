@@ -81,8 +81,8 @@ def both(devkit: Devkit, line: str, *, cwd: Path, watched: Path) -> tuple[list[s
     return dry.out.splitlines(), real
 
 
-def refusal(told: Result) -> list[str]:
-    return [line for line in told.err.splitlines() if line.startswith(("✗", "  →"))]
+def refusal(result: Result) -> list[str]:
+    return [line for line in result.err.splitlines() if line.startswith(("✗", "  →"))]
 
 
 @pytest.mark.parametrize(

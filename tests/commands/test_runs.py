@@ -30,8 +30,8 @@ def store(home: Path) -> RunStore:
 
 
 def test_list_is_newest_first_with_states(devkit: Devkit, store: RunStore) -> None:
-    told = devkit("runs", "list")
-    lines = told.out.splitlines()
+    result = devkit("runs", "list")
+    lines = result.out.splitlines()
     words = ["run", "started", f"({zone()})", "command", "with", "state", "took", "size", "holds"]
     assert lines[0].split() == words
     assert [entry.record["command"] for entry in store.entries()] == ["train", "bench attn", "pr fetch"]
@@ -53,19 +53,19 @@ def test_list_by_command_and_number(devkit: Devkit) -> None:
 
 
 def test_no_runs_yet(devkit: Devkit) -> None:
-    told = devkit("runs", "list")
-    assert (told.status, told.out) == (0, "")
-    assert told.err.startswith("no runs yet\n")
+    result = devkit("runs", "list")
+    assert (result.status, result.out) == (0, "")
+    assert result.err.startswith("no runs yet\n")
     assert json.loads(devkit("runs", "list", "--json").out) == []
 
 
 def test_show_tells_the_line_the_machine_and_the_error(devkit: Devkit, store: RunStore) -> None:
     failed = next(entry for entry in store.entries() if entry.state == "failed")
-    told = devkit("runs", "show", failed.id)
-    assert told.status == 0
-    assert "devkit pr fetch 7" in told.out
-    assert "pull request 7 was not found" in told.out
-    assert str(failed.folder) in told.out
+    result = devkit("runs", "show", failed.id)
+    assert result.status == 0
+    assert "devkit pr fetch 7" in result.out
+    assert "pull request 7 was not found" in result.out
+    assert str(failed.folder) in result.out
     record = json.loads(devkit("runs", "show", "--json", failed.id[:3]).out)
     assert record["error"]["why"] == "The forge has none."
 
@@ -75,32 +75,32 @@ def test_show_of_a_record_that_lacks_most_is_no_bug(devkit: Devkit, home: Path) 
     folder.mkdir(parents=True)
     (folder / "record.json").write_text('{"id": "abcd", "command": "x", "started": "2026-01-01"}')
     assert devkit("runs", "list").status == 0
-    told = devkit("runs", "show", "abcd")
-    assert told.status == 0
-    assert "killed" in told.out
+    result = devkit("runs", "show", "abcd")
+    assert result.status == 0
+    assert "killed" in result.out
 
 
 @pytest.mark.usefixtures("store")
 def test_open_prints_the_folder_on_a_pipe(devkit: Devkit) -> None:
-    told = devkit("runs", "open", "last", "--path")
-    assert Path(told.out.strip()).is_dir()
-    assert devkit("runs", "open").out == told.out
+    result = devkit("runs", "open", "last", "--path")
+    assert Path(result.out.strip()).is_dir()
+    assert devkit("runs", "open").out == result.out
 
 
 def test_clean_shows_its_plan_then_does_it_and_spares_what_is_held(devkit: Devkit, store: RunStore) -> None:
     planned = devkit("runs", "clean", "--keep", "0", "--dry-run")
     assert planned.out.count("rm -r -- ") == 2
     assert len(list(store.entries())) == 3
-    told = devkit("runs", "clean", "--keep", "0")
-    assert told.err.startswith("✓ removed 2 runs, ")
+    result = devkit("runs", "clean", "--keep", "0")
+    assert result.err.startswith("✓ removed 2 runs, ")
     assert [entry.record["command"] for entry in store.entries()] == ["train"]
 
 
 @pytest.mark.usefixtures("store")
 def test_an_unknown_run_says_how_to_find_one(devkit: Devkit) -> None:
-    told = devkit("runs", "show", "zzzz")
-    assert (told.status, told.out) == (1, "")
-    assert told.err == "✗ there is no run zzzz\n  → devkit runs list\n"
+    result = devkit("runs", "show", "zzzz")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == "✗ there is no run zzzz\n  → devkit runs list\n"
 
 
 def test_runs_of_one_command_are_told_apart_by_the_flags_that_differ(devkit: Devkit, home: Path) -> None:

@@ -79,8 +79,8 @@ def command(
                 f"{again(words, 'deps')}   goes on with what is missing",
             )
     states = [outcome.state for outcome in got]
-    told = f"{states.count('fetched')} fetched, {states.count('kept')} kept"
-    app.console.done(f"{told}, for the profile {chosen.name}   {duration(run.record['seconds'])}")
+    summary = f"{states.count('fetched')} fetched, {states.count('kept')} kept"
+    app.console.done(f"{summary}, for the profile {chosen.name}   {duration(run.record['seconds'])}")
     app.console.next(
         f"{again(words)} --offline", f"{again(words, 'deps', 'export')} FILE   for a machine without a network"
     )

@@ -28,13 +28,13 @@ LIMIT_S = 60.0
 PHASES = ["preflight", "submodules", "configure", "compile", "wheel", "install", "verify"]
 
 
-def answer(told: Result) -> dict[str, Any]:
-    assert told.status == 0, told.err
-    return dict(json.loads(told.out))
+def answer(result: Result) -> dict[str, Any]:
+    assert result.status == 0, result.err
+    return dict(json.loads(result.out))
 
 
-def states(told: Result) -> dict[str, str]:
-    return {outcome["phase"]: outcome["state"] for outcome in answer(told)["outcomes"]}
+def states(result: Result) -> dict[str, str]:
+    return {outcome["phase"]: outcome["state"] for outcome in answer(result)["outcomes"]}
 
 
 def test_a_build_from_nothing_to_a_verified_library_and_then_only_what_is_needed(
@@ -102,9 +102,9 @@ def test_a_submodule_whose_clone_is_there_and_whose_folder_is_empty_is_checked_o
     greet = project.root / "third_party" / "greet"
     for file in ("greet.h", "README"):  # as a fetch that was interrupted leaves it
         (greet / file).unlink()
-    told = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
-    assert told.status == 0, told.err
-    assert "submodules 1 fetched" in told.err
+    result = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
+    assert result.status == 0, result.err
+    assert "submodules 1 fetched" in result.err
     assert (greet / "greet.h").is_file()
 
 
@@ -118,8 +118,8 @@ def test_a_second_worktree_hits_what_the_first_compiled_third_parties_too(
     line = ("build", "--env", str(project.env), "--target", "common", "--target", "extern_tiny")
     counted = []
     for root in (project.root, second):
-        told = devkit(*line, cwd=root, env=cache)
-        assert told.status == 0, told.err
+        result = devkit(*line, cwd=root, env=cache)
+        assert result.status == 0, result.err
         said = run("env", f"CCACHE_DIR={cache['CCACHE_DIR']}", "ccache", "--print-stats", cwd=root)
         stats = {name: int(value) for name, value in (word.split("\t") for word in said.splitlines())}
         counted.append((stats["direct_cache_hit"] + stats["preprocessed_cache_hit"], stats["cache_miss"]))
@@ -142,8 +142,8 @@ def test_a_compile_error_is_named_and_the_next_build_goes_on(devkit: Devkit, pro
     assert asked.status == 4
     assert [load["id"] for load in json.loads(asked.out)["causes"]] == ["compile-error"]
     project.edit("paddle/phi/add_kernel.cc", "x + z", "y + x")
-    mended = build("--from", "compile", "--json")
-    assert states(mended) == {"compile": "done"}
+    retried = build("--from", "compile", "--json")
+    assert states(retried) == {"compile": "done"}
 
 
 def test_verify_refuses_a_library_that_is_not_the_one_just_built(devkit: Devkit, project: Project) -> None:
@@ -154,26 +154,26 @@ def test_verify_refuses_a_library_that_is_not_the_one_just_built(devkit: Devkit,
     installed.parent.mkdir(parents=True)
     (installed.parent.parent / "__init__.py").touch()
     installed.write_bytes(b"other")
-    told = devkit("build", "--only", "verify", "--env", str(project.env), cwd=project.root)
-    assert told.status == 1
-    assert "loads another library than the one just built" in told.err
-    assert f"Python loads {installed}, which is not {library}." in told.err
+    result = devkit("build", "--only", "verify", "--env", str(project.env), cwd=project.root)
+    assert result.status == 1
+    assert "loads another library than the one just built" in result.err
+    assert f"Python loads {installed}, which is not {library}." in result.err
     elsewhere = project.root.parent / "elsewhere" / "paddle" / "base"
     elsewhere.mkdir(parents=True)
     (elsewhere.parent / "__init__.py").touch()
     (elsewhere / "libpaddle.so").write_bytes(b"third")
     line = ("build", "--only", "verify", "--env", str(project.env))
-    told = devkit(*line, cwd=project.root, env={"PYTHONPATH": f"{REPOSITORY}:{elsewhere.parent.parent}"})
-    assert "A PYTHONPATH or an overlay stands before the environment." in told.err
-    assert "→ unset PYTHONPATH" in told.err
+    result = devkit(*line, cwd=project.root, env={"PYTHONPATH": f"{REPOSITORY}:{elsewhere.parent.parent}"})
+    assert "A PYTHONPATH or an overlay stands before the environment." in result.err
+    assert "→ unset PYTHONPATH" in result.err
 
 
 def test_dry_run_prints_the_exact_lines_and_changes_nothing(devkit: Devkit, project: Project) -> None:
-    told = devkit(
+    result = devkit(
         "build", "--dry-run", "--env", str(project.env), "-D", "X=a b", "-j", "3", cwd=project.root / "python"
     )
-    lines = told.out.splitlines()
-    assert told.status == 0
+    lines = result.out.splitlines()
+    assert result.status == 0
     assert lines[0].startswith(f"cmake -S {project.root} -B {project.build} -G Ninja -DPY_VERSION=")
     assert f"-DPYTHON_EXECUTABLE={project.env}/bin/python" in lines[0]
     assert lines[0].endswith("-DON_INFER=ON '-DX=a b'")
@@ -189,10 +189,10 @@ def test_a_second_build_of_one_folder_is_refused(devkit: Devkit, project: Projec
         file.write("4711 ab12\n")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
-        told = devkit("build", "--env", str(project.env), cwd=project.root)
-    assert told.status == 1
-    assert f"✗ another build of {project.build} is running" in told.err
-    assert "Process 4711 holds it (run ab12)." in told.err
+        result = devkit("build", "--env", str(project.env), cwd=project.root)
+    assert result.status == 1
+    assert f"✗ another build of {project.build} is running" in result.err
+    assert "Process 4711 holds it (run ab12)." in result.err
 
 
 def test_a_folder_of_another_build_is_left_alone(devkit: Devkit, project: Project) -> None:
@@ -202,10 +202,10 @@ def test_a_folder_of_another_build_is_left_alone(devkit: Devkit, project: Projec
         ("CMAKE_HOME_DIRECTORY:INTERNAL=/elsewhere/Paddle", "was configured for /elsewhere/Paddle"),
     ):
         (project.build / "CMakeCache.txt").write_text(f"{entry}\n")
-        told = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)
-        assert told.status == 1
-        assert words in told.err
-        assert "→ devkit build --build-dir build-ninja" in told.err
+        result = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)
+        assert result.status == 1
+        assert words in result.err
+        assert "→ devkit build --build-dir build-ninja" in result.err
         assert sorted(path.name for path in project.build.iterdir()) == ["CMakeCache.txt"]
 
 
@@ -238,10 +238,10 @@ def test_a_build_that_was_ended_ends_its_programs_and_the_next_goes_on(
         time.sleep(0.05)
     assert not sleeping()
     (project.root / "CMakeLists.txt").write_text(text)
-    told = devkit("build", "--env", str(project.env), "--target", "common", cwd=project.root)
-    assert told.status == 0, told.err
-    assert "options as before" in told.err
-    assert "wheel" not in told.err
+    result = devkit("build", "--env", str(project.env), "--target", "common", cwd=project.root)
+    assert result.status == 0, result.err
+    assert "options as before" in result.err
+    assert "wheel" not in result.err
 
 
 def sleeping() -> list[str]:
@@ -255,11 +255,11 @@ def sleeping() -> list[str]:
 
 def test_a_failed_configure_is_explained_by_its_first_cause(devkit: Devkit, project: Project) -> None:
     project.edit("cmake/external/lapack.cmake", "lapack_lnx_v1.tar.gz", "lapack_lnx_v2.tar.gz")
-    told = devkit("build", "--from", "configure", "--json", "--env", str(project.env), cwd=project.root)
-    found = json.loads(told.out)
-    assert told.status == 1
+    result = devkit("build", "--from", "configure", "--json", "--env", str(project.env), cwd=project.root)
+    found = json.loads(result.out)
+    assert result.status == 1
     assert found["causes"][0]["id"] in {"empty-download", "download-failed"}
-    assert "✗ configure failed: " in told.err
+    assert "✗ configure failed: " in result.err
 
 
 def test_retry_fetches_what_failed_in_silence_and_goes_on(devkit: Devkit, project: Project) -> None:
@@ -273,9 +273,9 @@ def test_retry_fetches_what_failed_in_silence_and_goes_on(devkit: Devkit, projec
     shutil.rmtree(project.root / "third_party" / "greet")
     (project.root / "third_party" / "greet").mkdir()
     line = ["build", "--from", "configure", "--target", "common", "--env", str(project.env)]
-    told = devkit(*line, cwd=project.root)
-    assert told.status == 1
-    assert "the submodule of greet is empty" in told.err
+    result = devkit(*line, cwd=project.root)
+    assert result.status == 1
+    assert "the submodule of greet is empty" in result.err
     retried = devkit(*line, "--retry", cwd=project.root)
     assert retried.status == 0, retried.err
     assert "fixed, going on" in retried.err
@@ -291,16 +291,16 @@ def test_what_cannot_be_asked_for_is_refused_with_a_remedy(devkit: Devkit, proje
         (("--target=-x",), 2, "is not a target"),
         (("--only", "compile"), 1, "is not configured"),
     ):
-        told = devkit("build", "--env", str(project.env), *words, cwd=project.root)
-        assert told.status == status
-        assert said in told.err
+        result = devkit("build", "--env", str(project.env), *words, cwd=project.root)
+        assert result.status == status
+        assert said in result.err
 
 
 def test_outside_a_checkout_it_says_so(devkit: Devkit) -> None:
-    told = devkit("build")
-    assert told.status == 1
-    assert "is in no checkout of Paddle" in told.err
-    assert "→ devkit build -C PATH" in told.err
+    result = devkit("build")
+    assert result.status == 1
+    assert "is in no checkout of Paddle" in result.err
+    assert "→ devkit build -C PATH" in result.err
 
 
 @pytest.mark.slow
@@ -311,17 +311,17 @@ def test_a_second_worktree_hits_the_first_ones_ccache(devkit: Devkit, project: P
         done = subprocess.run(
             ["ccache", "--print-stats"], env={**os.environ, **stats}, capture_output=True, text=True, check=True
         )
-        told = dict(line.split("\t") for line in done.stdout.splitlines())
-        found = int(told["direct_cache_hit"]) + int(told["preprocessed_cache_hit"])
-        return found, found + int(told["cache_miss"])
+        result = dict(line.split("\t") for line in done.stdout.splitlines())
+        found = int(result["direct_cache_hit"]) + int(result["preprocessed_cache_hit"])
+        return found, found + int(result["cache_miss"])
 
     line = ["build", "--env", str(project.env), "--target", "paddle"]
     assert devkit(*line, cwd=project.root, env=stats).status == 0
     before_hits, before_all = hits()
     second = project.root.parent / "second"
     subprocess.run(["git", "worktree", "add", "-q", "--detach", second], cwd=project.root, check=True)
-    told = devkit(*line, cwd=second, env=stats)
-    assert told.status == 0, told.err
+    result = devkit(*line, cwd=second, env=stats)
+    assert result.status == 0, result.err
     found, tried = hits()
     assert tried - before_all >= 5
     assert (found - before_hits) / (tried - before_all) >= 0.9
@@ -331,30 +331,30 @@ def test_a_build_folder_that_is_the_tree_or_holds_it_or_is_a_part_of_it_is_refus
     devkit: Devkit, project: Project
 ) -> None:
     for folder in (".", "..", "python", "paddle/phi"):
-        told = devkit("build", "--env", str(project.env), "--build-dir", folder, cwd=project.root)
-        assert told.status == 2
-        assert "the build would write among the tree's own files" in told.err
-        assert "→ devkit build --build-dir build" in told.err
+        result = devkit("build", "--env", str(project.env), "--build-dir", folder, cwd=project.root)
+        assert result.status == 2
+        assert "the build would write among the tree's own files" in result.err
+        assert "→ devkit build --build-dir build" in result.err
     assert run("git", "status", "--porcelain", "-uall", "--ignored", cwd=project.root) == ""
 
 
 def test_a_path_that_cmake_cannot_work_in_is_refused_before_anything_starts(devkit: Devkit, project: Project) -> None:
     for name in ("new\nline", "semi;colon"):
         moved = project.root.rename(project.root.with_name(name))
-        told = devkit("build", "--env", str(project.env), cwd=moved)
-        assert told.status == 1
-        assert "CMake cannot work in a path with a" in told.err
+        result = devkit("build", "--env", str(project.env), cwd=moved)
+        assert result.status == 1
+        assert "CMake cannot work in a path with a" in result.err
         moved.rename(project.root)
 
 
 def test_a_checkout_that_is_not_there_is_not_the_one_around(devkit: Devkit, project: Project) -> None:
-    told = devkit("build", "-C", "typo", cwd=project.root)
-    assert told.status == 1
-    assert f"✗ there is no folder {project.root}/typo" in told.err
+    result = devkit("build", "-C", "typo", cwd=project.root)
+    assert result.status == 1
+    assert f"✗ there is no folder {project.root}/typo" in result.err
 
 
 def test_a_target_that_is_none_is_named_as_that(devkit: Devkit, project: Project) -> None:
-    told = devkit("build", "--env", str(project.env), "--target", "commn", cwd=project.root)
-    assert told.status == 1
-    assert "✗ compile failed: there is no target commn" in told.err
-    assert f"→ ninja -C {project.build} -t targets all" in told.err
+    result = devkit("build", "--env", str(project.env), "--target", "commn", cwd=project.root)
+    assert result.status == 1
+    assert "✗ compile failed: there is no target commn" in result.err
+    assert f"→ ninja -C {project.build} -t targets all" in result.err

@@ -30,8 +30,8 @@ def test_clean_frees_only_what_was_named(devkit: Devkit, project: Project) -> No
     assert 10_000 <= sizes["wheels"] < 20_000 <= sizes["objects"] < 30_000 <= sizes["third-party"] < sizes["build"]
     planned = devkit("build", "clean", "objects", "--dry-run", cwd=project.root)
     assert planned.out.splitlines() == [f"rm -r {project.build}/a.o"]
-    told = devkit("build", "clean", "wheels", "objects", cwd=project.root)
-    assert told.status == 0, told.err
+    result = devkit("build", "clean", "wheels", "objects", cwd=project.root)
+    assert result.status == 0, result.err
     assert sorted(path.name for path in dist.iterdir()) == ["new.whl"]
     assert not (project.build / "a.o").exists()
     assert (project.build / "third_party" / "b.a").exists()
@@ -41,8 +41,8 @@ def test_clean_frees_only_what_was_named(devkit: Devkit, project: Project) -> No
 
 
 def test_clean_never_removes_a_folder_that_no_build_made(devkit: Devkit, project: Project) -> None:
-    told = devkit("build", "clean", "build", "objects", "--build-dir", "python", cwd=project.root)
-    assert told.status == 0
+    result = devkit("build", "clean", "build", "objects", "--build-dir", "python", cwd=project.root)
+    assert result.status == 0
     assert (project.root / "python" / "paddle" / "__init__.py").is_file()
 
 
@@ -58,9 +58,9 @@ def test_unit_tests_run_over_the_build_folder_with_the_variables_of_ci(devkit: D
         "        self.assertEqual(os.environ['FLAGS_cudnn_deterministic'], 'true')\n\n\nunittest.main()\n"
     )
     line = ("build", "test", "--env", str(project.env))
-    told = devkit(*line, "--changed", "--json", cwd=project.root)
-    assert told.status == 0, told.out
-    (verdict,) = json.loads(told.out)["tests"]
+    result = devkit(*line, "--changed", "--json", cwd=project.root)
+    assert result.status == 0, result.out
+    (verdict,) = json.loads(result.out)["tests"]
     assert (verdict["name"], verdict["passed"], verdict["tests"]) == ("test/test_where.py", True, 1)
     (project.root / "python" / "paddle" / "__init__.py").write_text("WHERE = 'elsewhere'\n")
     old = devkit(*line, "test_where", cwd=project.root)
@@ -89,11 +89,11 @@ def test_another_paddle_than_the_trees_is_refused_by_its_name(devkit: Devkit, pr
     (project.root / "python" / "paddle" / "__init__.py").write_text("def f():\n    raise ValueError\n")
     test = project.root / "test" / "test_f.py"
     test.write_text("import paddle\n\n\ndef test_f():\n    paddle.f()\n\n\ntest_f()\n")
-    told = devkit("build", "test", "--env", str(project.env), "test_f", cwd=project.root)
-    assert (told.status, told.out) == (1, "")
-    assert f"✗ the tests would not run the Paddle of {project.root}" in told.err
-    assert f"imports {wheel}" in told.err
-    assert "→ devkit build overlay" in told.err
+    result = devkit("build", "test", "--env", str(project.env), "test_f", cwd=project.root)
+    assert (result.status, result.out) == (1, "")
+    assert f"✗ the tests would not run the Paddle of {project.root}" in result.err
+    assert f"imports {wheel}" in result.err
+    assert "→ devkit build overlay" in result.err
 
 
 @pytest.mark.both_ways("build test")
@@ -119,11 +119,11 @@ def test_like_ci_a_new_test_runs_first_and_thrice_and_what_fails_is_run_again(de
     assert [text[-1].rpartition("/")[2] for text in words] == ["test_new.py"] * 3 + ["test_old.py", "test_new.py"]
     assert "FLAGS_CI_PIPELINE=py3" in words[0]
     assert [*counts.iterdir()] == []
-    told = devkit(*line, "--json", cwd=project.root, env=env)
-    assert told.status == 0, told.out
-    tests = json.loads(told.out)["tests"]
+    result = devkit(*line, "--json", cwd=project.root, env=env)
+    assert result.status == 0, result.out
+    tests = json.loads(result.out)["tests"]
     assert [(test["name"], test["passed"], test["runs"]) for test in tests] == [
         ("test/test_new.py", True, 3), ("test/test_old.py", True, 2), ("test/test_new.py", True, 1),
     ]  # fmt: skip
-    assert "not in CI's image: " in told.err
-    assert "CI runs 12 at once" in told.err
+    assert "not in CI's image: " in result.err
+    assert "CI runs 12 at once" in result.err

@@ -87,9 +87,9 @@ def test_changed_lines_that_no_test_runs_are_named_and_fail_below_the_bar(devkit
     shutil.copy(built.root / "python/paddle/nn/new.py", built.build / "python/paddle/nn/new.py")
     (built.root / "test/test_pick.py").write_text(TEST)
     line = ("build", "test", "test_pick", "--cov", "--env", str(built.env))
-    told = devkit(*line, "--json", cwd=built.root)
-    assert told.status == 4, told.err
-    coverage = found(told.out)
+    result = devkit(*line, "--json", cwd=built.root)
+    assert result.status == 4, result.err
+    coverage = found(result.out)
     # The docstring, the comment, blank lines and all but the first of a statement's lines cannot run; "down" ran in
     # a process that the test started.
     assert coverage["files"] == [
@@ -122,17 +122,17 @@ def test_the_change_is_counted_from_the_base_and_with_changed_the_tests_are_foun
     edit(built, MODULE)
     commit_all(built.root)
     edit(built, MODULE.replace('"down"', '"low"').replace('def unused(x):\n    return {\n        "x": x,\n    }\n', ""))
-    told = devkit("build", "test", "--changed", "--cov", "--json", "--env", str(built.env), cwd=built.root)
-    assert told.status == 4, told.err
-    coverage = found(told.out)
-    assert [load["name"] for load in json.loads(told.out)["tests"]] == ["test/test_nn.py"]
+    result = devkit("build", "test", "--changed", "--cov", "--json", "--env", str(built.env), cwd=built.root)
+    assert result.status == 4, result.err
+    coverage = found(result.out)
+    assert [load["name"] for load in json.loads(result.out)["tests"]] == ["test/test_nn.py"]
     assert coverage["base"]["name"] == "upstream/develop"
     (file,) = coverage["files"]
     assert (file["changed"], file["covered"], file["uncovered"]) == (4, 1, [[8, 8], [10, 11]])
-    told = devkit(
+    result = devkit(
         "build", "test", "--changed", "--cov", "--base", "HEAD", "--json", "--env", str(built.env), cwd=built.root
     )
-    (file,) = found(told.out)["files"]
+    (file,) = found(result.out)["files"]
     assert (file["changed"], file["uncovered"]) == (1, [[11, 11]])
 
 
@@ -143,29 +143,29 @@ def test_without_coverage_in_the_environment_it_says_what_installs_it_and_runs_n
     package = project.build / "python" / "paddle"
     shutil.copytree(project.root / "python" / "paddle", package)
     (package / "base" / "libpaddle.so").touch()
-    told = devkit("build", "test", "test_nn", "--cov", "--env", str(bare_env), cwd=project.root)
-    assert told.status == 1
-    assert "it has no coverage" in told.err
-    assert f"→ devkit env install {bare_env} 'coverage>=6'" in told.err
-    assert "test_nn" not in told.out
+    result = devkit("build", "test", "test_nn", "--cov", "--env", str(bare_env), cwd=project.root)
+    assert result.status == 1
+    assert "it has no coverage" in result.err
+    assert f"→ devkit env install {bare_env} 'coverage>=6'" in result.err
+    assert "test_nn" not in result.out
 
 
 def test_what_the_tests_would_import_instead_of_the_change_is_refused(devkit: Devkit, built: Project) -> None:
     (built.root / "python/paddle/nn/__init__.py").write_text(MODULE)
     line = ("build", "test", "test_nn", "--cov", "--env", str(built.env))
-    told = devkit(*line, cwd=built.root)
-    assert told.status == 1
-    assert "is older than the tree's" in told.err
-    assert "The tests would run that: nn/__init__.py." in told.err
-    assert "→ devkit build sync" in told.err
+    result = devkit(*line, cwd=built.root)
+    assert result.status == 1
+    assert "is older than the tree's" in result.err
+    assert "The tests would run that: nn/__init__.py." in result.err
+    assert "→ devkit build sync" in result.err
 
 
 def test_a_change_without_a_line_that_can_run_passes(devkit: Devkit, built: Project) -> None:
     commit_all(built.root)
     (built.root / "README.md").write_text("words\n")
-    told = devkit("build", "test", "test_nn", "--cov", "--env", str(built.env), cwd=built.root)
-    assert told.status == 0, told.err
-    assert "no line that can run changed since" in told.out
+    result = devkit("build", "test", "test_nn", "--cov", "--env", str(built.env), cwd=built.root)
+    assert result.status == 0, result.err
+    assert "no line that can run changed since" in result.out
 
 
 def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_passed_over_in_silence(
@@ -186,9 +186,9 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     test = ("build", "test", "test_describe", "--cov", "--json", "--env", str(counted_env))
     plain = devkit("build", "--env", str(counted_env), cwd=project.root)
     assert plain.status == 0, plain.err
-    told = devkit(*test, cwd=project.root)
-    assert told.status == 0, told.err
-    why = {file["path"]: file["why"] for file in found(told.out)["unmeasured"]}
+    result = devkit(*test, cwd=project.root)
+    assert result.status == 0, result.err
+    why = {file["path"]: file["why"] for file in found(result.out)["unmeasured"]}
     names = ["paddle/common/errors.cc", "paddle/common/errors.h", "paddle/phi/extra.cu"]
     assert why == dict.fromkeys(names, "the build has no WITH_COVERAGE")
     shown = devkit(*[word for word in test if word != "--json"], cwd=project.root)
@@ -198,9 +198,9 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     counted = devkit("build", "--profile", "coverage", "--env", str(counted_env), cwd=project.root)
     assert counted.status == 0, counted.err
     left = sorted((path, path.stat().st_mtime_ns) for path in project.build.rglob("*.gcda"))  # verify's
-    told = devkit(*test, cwd=project.root)
-    assert told.status == 4, told.out
-    coverage = found(told.out)
+    result = devkit(*test, cwd=project.root)
+    assert result.status == 4, result.out
+    coverage = found(result.out)
     lines = {file["path"]: (file["covered"], file["changed"], file["uncovered"]) for file in coverage["files"]}
     assert lines == {"paddle/common/errors.cc": (3, 4, [[10, 10]]), "paddle/common/errors.h": (0, 2, [[6, 7]])}
     assert [file["why"] for file in coverage["unmeasured"]] == ["nothing in the build folder was compiled from it"]
@@ -212,13 +212,13 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
         "        assert l.describe(2) == 'worse'\n"
         "\n\nunittest.main()\n"
     )
-    told = devkit(*test, cwd=project.root)
-    assert told.status == 0, told.out
-    assert found(told.out)["totals"]["C++"] == {"covered": 6, "changed": 6, "percent": 100.0}
+    result = devkit(*test, cwd=project.root)
+    assert result.status == 0, result.out
+    assert found(result.out)["totals"]["C++"] == {"covered": 6, "changed": 6, "percent": 100.0}
 
     project.edit("paddle/common/errors.cc", '"worse"', '"bad"')
-    told = devkit(*test, cwd=project.root)
-    why = {file["path"]: file["why"] for file in found(told.out)["unmeasured"]}
+    result = devkit(*test, cwd=project.root)
+    why = {file["path"]: file["why"] for file in found(result.out)["unmeasured"]}
     assert why["paddle/common/errors.cc"] == "it was edited after it was compiled"
 
 
@@ -240,9 +240,9 @@ def test_compiled_tests_run_and_count_the_lines_of_their_change(
     assert "✗ errors_test is not built as the tree is now" in stale.err
     assert "→ devkit build --target errors_test" in stale.err
     assert devkit(*build, cwd=project.root).status == 0
-    told = devkit(*test, cwd=project.root)
-    assert told.status == 4, told.out
-    lines = {file["path"]: (file["covered"], file["changed"], file["uncovered"]) for file in found(told.out)["files"]}
+    result = devkit(*test, cwd=project.root)
+    assert result.status == 4, result.out
+    lines = {file["path"]: (file["covered"], file["changed"], file["uncovered"]) for file in found(result.out)["files"]}
     assert lines == {"paddle/common/errors.cc": (3, 4, [[9, 9]])}
     changed = devkit("build", "test", "--changed", "--env", str(counted_env), cwd=project.root)
     assert changed.status == 0, changed.out
@@ -258,7 +258,7 @@ def test_compiled_tests_run_and_count_the_lines_of_their_change(
 def test_a_test_that_nobody_knows_is_refused_with_what_a_test_is(
     devkit: Devkit, project: Project, counted_env: Path
 ) -> None:
-    told = devkit("build", "test", "errors_test", "--env", str(counted_env), cwd=project.root)
-    assert told.status == 1
-    assert "or one that ctest knows in a build folder with WITH_TESTING" in told.err
-    assert "→ devkit build --profile test" in told.err
+    result = devkit("build", "test", "errors_test", "--env", str(counted_env), cwd=project.root)
+    assert result.status == 1
+    assert "or one that ctest knows in a build folder with WITH_TESTING" in result.err
+    assert "→ devkit build --profile test" in result.err

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def test_what_was_fetched_builds_in_another_worktree_and_on_another_machine_without_a_network(
     devkit: Devkit, project: Project, tmp_path: Path, home: Path
 ) -> None:
-    told = devkit("build", "deps", "--json", cwd=project.root)
-    assert told.status == 0, told.err
-    got = {load["name"]: load["state"] for load in json.loads(told.out)["got"]}
+    result = devkit("build", "deps", "--json", cwd=project.root)
+    assert result.status == 0, result.err
+    got = {load["name"]: load["state"] for load in json.loads(result.out)["got"]}
     assert got == {"lapack_lnx_v1.tar.gz": "fetched", "third_party/greet": "fetched"}
     assert (project.root / "third_party/lapack/Linux/lapack_lnx_v1.tar.gz").is_file()
     again = devkit("build", "deps", cwd=project.root)
@@ -52,21 +52,21 @@ def test_what_was_fetched_builds_in_another_worktree_and_on_another_machine_with
 
 def test_what_cannot_be_fetched_is_told_and_the_rest_is_kept(devkit: Devkit, project: Project, tmp_path: Path) -> None:
     (project.store / "lapack_lnx_v1.tar.gz").write_bytes(b"an error page")
-    told = devkit("build", "deps", "--json", cwd=project.root)
-    assert told.status == 1
-    got = {load["name"]: load for load in json.loads(told.out)["got"]}
+    result = devkit("build", "deps", "--json", cwd=project.root)
+    assert result.status == 1
+    got = {load["name"]: load for load in json.loads(result.out)["got"]}
     assert got["third_party/greet"]["state"] == "fetched"
     assert "its MD5 is" in got["lapack_lnx_v1.tar.gz"]["complaint"]
-    assert "1 thing of 2 could not be fetched" in told.err
+    assert "1 thing of 2 could not be fetched" in result.err
     shutil.rmtree(tmp_path / "greet")
     assert devkit("build", "deps", cwd=project.root).status == 1
 
 
 def test_a_file_that_is_no_export_is_refused(devkit: Devkit, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_text("nothing")
-    told = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
-    assert told.status == 1
-    assert "✗ x.tar is not an export of devkit's" in told.err
+    result = devkit("build", "deps", "import", "x.tar", cwd=tmp_path)
+    assert result.status == 1
+    assert "✗ x.tar is not an export of devkit's" in result.err
 
 
 def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_what_is_in_the_cache_needs_no_host(devkit: Devkit, project: Project, tm
 
     built = devkit("build", "--target", "common", "--env", str(project.env), cwd=worktree("second"))
     assert built.status == 0, built.err
-    mended = devkit("build", "preflight", "--fix", "--env", str(project.env), cwd=worktree("third"))
-    assert mended.status == 0, mended.out
+    fixed = devkit("build", "preflight", "--fix", "--env", str(project.env), cwd=worktree("third"))
+    assert fixed.status == 0, fixed.out
     assert (tmp_path / "third" / "third_party" / "greet" / "greet.h").is_file()
 
 
@@ -144,8 +144,8 @@ def test_an_archive_that_other_options_take_is_neither_fetched_nor_missed(devkit
 
 def test_the_profile_of_the_settings_is_that_of_deps_too(devkit: Devkit, project: Project) -> None:
     (project.root / "devkit.toml").write_text('[build]\nprofile = "distributed"\n')
-    told = devkit("build", "deps", "--offline", "--json", cwd=project.root)
-    names = {load["name"] for load in json.loads(told.out)["missing"]}
+    result = devkit("build", "deps", "--offline", "--json", cwd=project.root)
+    names = {load["name"] for load in json.loads(result.out)["missing"]}
     assert {"allocator-5.tar.bz2", "tables.tar.gz", "storage.tar.gz", "messages.tar.gz"} <= names
     assert devkit("build", "deps", "--profile", "distribute", cwd=project.root).status == 2
 
@@ -163,9 +163,9 @@ def test_a_submodule_that_git_or_the_tree_leaves_out_is_missed_by_nobody(
         run("git", "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},third_party/{name}", cwd=project.root)
     run("git", "config", "submodule.third_party/cutlass.update", "none", cwd=project.root)
 
-    told = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
-    assert told.status == 0, told.out
-    assert "1 at their pinned commits, 2 left out" in told.out
+    result = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
+    assert result.status == 0, result.out
+    assert "1 at their pinned commits, 2 left out" in result.out
     assert devkit("build", "deps", cwd=project.root).status == 0
     built = devkit("build", "--target", "common", "--env", str(project.env), cwd=project.root)
     assert "submodules all are there" in built.err
@@ -189,9 +189,9 @@ def test_where_an_export_cannot_be_written_or_read_it_says_so(devkit: Devkit, pr
 def test_an_address_with_a_space_is_one(devkit: Devkit, project: Project) -> None:
     store = project.store.rename(project.store.with_name("the store"))
     project.edit("cmake/external/lapack.cmake", str(project.store), str(store))
-    told = devkit("build", "deps", "--json", cwd=project.root)
-    assert told.status == 0, told.err
-    assert [load["name"] for load in json.loads(told.out)["got"]] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
+    result = devkit("build", "deps", "--json", cwd=project.root)
+    assert result.status == 0, result.err
+    assert [load["name"] for load in json.loads(result.out)["got"]] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
 
 
 def test_a_later_export_adds_to_what_an_earlier_one_brought(
@@ -220,8 +220,8 @@ def test_a_later_export_adds_to_what_an_earlier_one_brought(
     for number, commit in enumerate(("HEAD", "HEAD~1")):
         worktree = tmp_path / f"worktree-{number}"
         run("git", "worktree", "add", "-q", "--detach", worktree, commit, cwd=project.root)
-        told = devkit("build", "--offline", "--only", "submodules", "--env", str(project.env), cwd=worktree)
-        assert told.status == 0, told.err
+        result = devkit("build", "--offline", "--only", "submodules", "--env", str(project.env), cwd=worktree)
+        assert result.status == 0, result.err
         assert (worktree / "third_party" / "greet" / "later.h").is_file() == (commit == "HEAD")
 
 

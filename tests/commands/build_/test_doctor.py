@@ -21,21 +21,21 @@ LOGS = Path(__file__).parents[2] / "devkit" / "builds" / "logs"
 
 
 def test_a_log_whose_last_error_misleads_names_its_first_cause(devkit: Devkit) -> None:
-    told = devkit("build", "doctor", str(LOGS / "_misleading.log"))
-    lines = told.out.splitlines()
-    assert told.status == 4
+    result = devkit("build", "doctor", str(LOGS / "_misleading.log"))
+    lines = result.out.splitlines()
+    assert result.status == 4
     assert lines[0].startswith("✗ git refuses a checkout that belongs to another user")
     assert lines[0].endswith("   dubious-ownership")
-    assert "2 later errors only follow from it: line 5, 7" in told.out
-    assert "→ git config --global --add safe.directory /paddle/third_party/glog" in told.out
-    assert "✗" not in told.out.replace("✗", "", 1)
+    assert "2 later errors only follow from it: line 5, 7" in result.out
+    assert "→ git config --global --add safe.directory /paddle/third_party/glog" in result.out
+    assert "✗" not in result.out.replace("✗", "", 1)
 
 
 def test_json_of_a_failed_log(devkit: Devkit) -> None:
-    told = devkit("build", "doctor", "--json", "-", data=(LOGS / "out-of-memory.log").read_text("utf-8"))
-    answer = json.loads(told.out)
+    result = devkit("build", "doctor", "--json", "-", data=(LOGS / "out-of-memory.log").read_text("utf-8"))
+    answer = json.loads(result.out)
     (cause,) = answer["causes"]
-    assert told.status == 4
+    assert result.status == 4
     assert (answer["log"], answer["failed"]) == ("standard input", True)
     assert (cause["id"], cause["line"], cause["fix"]) == ("out-of-memory", 4, "jobs")
     assert cause["text"] == "c++: fatal error: Killed signal terminated program cc1plus"
@@ -44,29 +44,29 @@ def test_json_of_a_failed_log(devkit: Devkit) -> None:
 
 
 def test_a_clean_log_is_a_good_verdict(devkit: Devkit) -> None:
-    told = devkit("build", "doctor", str(LOGS / "_clean.log"), "--json")
-    answer = json.loads(told.out)
-    assert (told.status, answer["failed"], answer["causes"], answer["first_error"]) == (0, False, [], None)
+    result = devkit("build", "doctor", str(LOGS / "_clean.log"), "--json")
+    answer = json.loads(result.out)
+    assert (result.status, answer["failed"], answer["causes"], answer["first_error"]) == (0, False, [], None)
 
 
 def test_a_failure_that_no_rule_knows_shows_where_to_look(devkit: Devkit) -> None:
-    told = devkit("build", "doctor", str(LOGS / "_unknown.log"))
-    assert told.status == 4
-    assert "its first error, line 3: yacc: something nobody has seen before: error 42" in told.out
-    assert "FAILED: paddle/phi/ops.cc" in told.out
-    assert "likely compiler: the lines speak of source files" in told.out
+    result = devkit("build", "doctor", str(LOGS / "_unknown.log"))
+    assert result.status == 4
+    assert "its first error, line 3: yacc: something nobody has seen before: error 42" in result.out
+    assert "FAILED: paddle/phi/ops.cc" in result.out
+    assert "likely compiler: the lines speak of source files" in result.out
 
 
 def test_without_a_log_and_without_a_build_it_says_what_to_type(devkit: Devkit) -> None:
-    told = devkit("build", "doctor")
-    assert (told.status, told.out) == (1, "")
-    assert "→ devkit build doctor LOG" in told.err
+    result = devkit("build", "doctor")
+    assert (result.status, result.out) == (1, "")
+    assert "→ devkit build doctor LOG" in result.err
 
 
 def test_a_file_that_is_not_there_is_an_error_of_the_user(devkit: Devkit) -> None:
-    told = devkit("build", "doctor", "nosuch.log")
-    assert told.status == 1
-    assert "✗ nosuch.log cannot be read" in told.err
+    result = devkit("build", "doctor", "nosuch.log")
+    assert result.status == 1
+    assert "✗ nosuch.log cannot be read" in result.err
 
 
 def test_packed_logs_and_those_of_other_systems_are_read(devkit: Devkit, tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_packed_logs_and_those_of_other_systems_are_read(devkit: Devkit, tmp_pat
         (tmp_path / name).write_bytes(content)
     for name in (*packed, "a.zip"):
         assert diagnose(tmp_path / name).causes[0].id == "compile-error", name
-    told = devkit("build", "doctor", "--json", "a.gz", cwd=tmp_path)
-    assert (told.status, json.loads(told.out)["causes"][0]["id"]) == (4, "compile-error")
+    result = devkit("build", "doctor", "--json", "a.gz", cwd=tmp_path)
+    assert (result.status, json.loads(result.out)["causes"][0]["id"]) == (4, "compile-error")
 
 
 def test_what_is_no_log_is_said_to_be_none(devkit: Devkit, tmp_path: Path) -> None:
@@ -96,8 +96,8 @@ def test_what_is_no_log_is_said_to_be_none(devkit: Devkit, tmp_path: Path) -> No
     (tmp_path / "half.gz").write_bytes(gzip.compress(b"error: x\n" * 1000)[:40])
     (tmp_path / "silent.log").write_text("-- Detecting CXX compiler ABI info\n")
     for name, said in (("empty.log", "is empty"), ("binary.log", "is not text"), ("half.gz", "cannot be unpacked")):
-        told = devkit("build", "doctor", name, cwd=tmp_path)
-        assert (told.status, said in told.err) == (1, True), told.err
+        result = devkit("build", "doctor", name, cwd=tmp_path)
+        assert (result.status, said in result.err) == (1, True), result.err
     silent = devkit("build", "doctor", "silent.log", cwd=tmp_path)
     assert silent.status == 1
     assert "says neither that it failed nor that it ended well" in silent.out
@@ -105,9 +105,9 @@ def test_what_is_no_log_is_said_to_be_none(devkit: Devkit, tmp_path: Path) -> No
 
 def test_explain_is_the_same_doctor_for_any_log(devkit: Devkit) -> None:
     said = "Traceback (most recent call last):\nAttributeError: module 'paddle._C_ops' has no attribute 'my_op'\n"
-    told = devkit("explain", "-", "--json", data=said)
-    answer = json.loads(told.out)
-    assert (told.status, answer["causes"][0]["id"], answer["causes"][0]["family"]) == (
+    result = devkit("explain", "-", "--json", data=said)
+    answer = json.loads(result.out)
+    assert (result.status, answer["causes"][0]["id"], answer["causes"][0]["family"]) == (
         4,
         "op-not-registered",
         "operators",

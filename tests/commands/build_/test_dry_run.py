@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 ROOM = Path(commands.__file__).parent / "build_"
 
 
-def planned(told: Result) -> list[str]:
-    found: list[str] = json.loads(told.out)["plan"]
+def planned(result: Result) -> list[str]:
+    found: list[str] = json.loads(result.out)["plan"]
     return found
 
 
-def refusal(told: Result) -> str:
+def refusal(result: Result) -> str:
     """What a command refused and what it says to do about it."""
-    return told.err[told.err.index("✗") :] if "✗" in told.err else ""
+    return result.err[result.err.index("✗") :] if "✗" in result.err else ""
 
 
 def both(devkit: Devkit, project: Project, *words: str) -> tuple[Result, Result]:
@@ -41,8 +41,8 @@ def both(devkit: Devkit, project: Project, *words: str) -> tuple[Result, Result]
     return dry, real
 
 
-def started(told: Result) -> list[str]:
-    return re.findall(r"^\$ (.+)$", told.err, re.MULTILINE)
+def started(result: Result) -> list[str]:
+    return re.findall(r"^\$ (.+)$", result.err, re.MULTILINE)
 
 
 def test_each_command_that_has_a_dry_run_is_run_both_ways_here() -> None:

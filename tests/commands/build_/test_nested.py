@@ -57,14 +57,14 @@ def test_a_nested_submodule_that_is_not_there_is_broken_and_fetched_by_fix_and_b
     assert "2 at their pinned commits, 2 of them in others, 1 left out" in there.out
 
     empty(nesting)
-    told = devkit(*line, "--json", cwd=nesting.root)
-    (found,) = [load for load in json.loads(told.out)["checks"] if load["state"] == "broken"]
-    assert (told.status, found["name"], found["why"]) == (4, "submodules", f"1 is not there: {DEEP}")
+    result = devkit(*line, "--json", cwd=nesting.root)
+    (found,) = [load for load in json.loads(result.out)["checks"] if load["state"] == "broken"]
+    assert (result.status, found["name"], found["why"]) == (4, "submodules", f"1 is not there: {DEEP}")
     planned = devkit(*line, "--fix", "--dry-run", cwd=nesting.root)
     parent = nesting.root / "third_party" / "greet"
     assert planned.out == f"git -C {parent} submodule update --init --recursive --force -- deep\n"
-    mended = devkit(*line, "--fix", cwd=nesting.root)
-    assert mended.status == 0, mended.out
+    fixed = devkit(*line, "--fix", cwd=nesting.root)
+    assert fixed.status == 0, fixed.out
     assert (nesting.root / DEEP / "deep.h").is_file()
 
     # Seen by the next build too, whose last one had all.
@@ -80,10 +80,10 @@ def test_a_nested_submodule_that_is_not_there_is_broken_and_fetched_by_fix_and_b
 def test_a_nested_submodule_at_another_commit_is_looked_at_and_left_alone(devkit: Devkit, nesting: Project) -> None:
     run("git", "commit", "-q", "--allow-empty", "-m", "mine", cwd=nesting.root / DEEP)
     head = run("git", "rev-parse", "HEAD", cwd=nesting.root / DEEP)
-    told = devkit("build", "preflight", "--fix", "--env", str(nesting.env), cwd=nesting.root)
-    assert told.status == 0, told.out
-    assert f"{DEEP}: not at the commit that the tree pins" in told.out
-    assert "git -C third_party/greet submodule update --recursive -- deep" in told.out
+    result = devkit("build", "preflight", "--fix", "--env", str(nesting.env), cwd=nesting.root)
+    assert result.status == 0, result.out
+    assert f"{DEEP}: not at the commit that the tree pins" in result.out
+    assert "git -C third_party/greet submodule update --recursive -- deep" in result.out
     assert run("git", "rev-parse", "HEAD", cwd=nesting.root / DEEP) == head
 
 

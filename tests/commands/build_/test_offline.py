@@ -74,9 +74,9 @@ def test_a_build_from_the_cache_asks_no_server_for_anything(
     assert asked[1]
     asked[1].clear()
     second = worktree(remote, tmp_path / "second")
-    told = devkit("build", "deps", "--offline", "--json", cwd=second)
-    assert told.status == 0, told.err
-    found = json.loads(told.out)
+    result = devkit("build", "deps", "--offline", "--json", cwd=second)
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
     assert (found["there"], found["missing"]) == ([], [])
     assert found["cached"] == ["lapack_lnx_v1.tar.gz", "third_party/greet"]
     assert (second / "third_party/lapack/Linux/lapack_lnx_v1.tar.gz").read_bytes() == ARCHIVE
@@ -94,15 +94,15 @@ def test_what_is_missing_is_named_at_once_with_its_pin_and_its_address(
     pin = run("git", "ls-files", "-s", "third_party/greet", cwd=second).split()[1]
     asked[1].clear()
     for line in (("build", "--offline", "--env", str(remote.env)), ("build", "deps", "--offline")):
-        told = devkit(*line, cwd=second)
-        assert told.status == 1
-        assert "✗ 2 things that the build takes are neither in the tree nor in the cache" in told.err
-        assert f"  third_party/greet: commit {pin[:10]} of {asked[0]}/greet.git\n" in told.err
-        assert f"of {asked[0]}/lapack_lnx_v1.tar.gz\n" in told.err
-        assert "  lapack_lnx_v1.tar.gz: MD5 " in told.err
-        assert "→ devkit build deps   fetches it, where there is a network" in told.err
-        assert "→ devkit build deps import FILE" in told.err
-        assert "preflight" not in told.err
+        result = devkit(*line, cwd=second)
+        assert result.status == 1
+        assert "✗ 2 things that the build takes are neither in the tree nor in the cache" in result.err
+        assert f"  third_party/greet: commit {pin[:10]} of {asked[0]}/greet.git\n" in result.err
+        assert f"of {asked[0]}/lapack_lnx_v1.tar.gz\n" in result.err
+        assert "  lapack_lnx_v1.tar.gz: MD5 " in result.err
+        assert "→ devkit build deps   fetches it, where there is a network" in result.err
+        assert "→ devkit build deps import FILE" in result.err
+        assert "preflight" not in result.err
     assert not (second / "build").exists()
     assert asked[1] == []
 
@@ -139,9 +139,9 @@ def test_a_nested_submodule_and_a_broken_archive_of_the_cache_are_missing_too(
     (archive,) = (cache / "archives").iterdir()
     archive.write_bytes(b"half")
     shutil.rmtree(second / "third_party" / "lapack")
-    told = devkit("build", "deps", "--offline", "--json", cwd=second)
-    assert told.status == 1
-    found = {load["name"]: load for load in json.loads(told.out)["missing"]}
+    result = devkit("build", "deps", "--offline", "--json", cwd=second)
+    assert result.status == 1
+    found = {load["name"]: load for load in json.loads(result.out)["missing"]}
     assert set(found) == {"third_party/greet/deep", "lapack_lnx_v1.tar.gz"}
     assert found["lapack_lnx_v1.tar.gz"]["why"].startswith(f"{archive} is broken: its MD5 is ")
 
@@ -182,10 +182,10 @@ def test_options_that_take_more_than_the_last_time_are_told_before_anything_star
     build = ("build", "--offline", "--env", str(remote.env))
     for _ in range(2):
         assert devkit(*build, "--target", "common", cwd=remote.root).status == 0
-    told = devkit(*build, "--profile", "distributed", cwd=remote.root)
-    assert told.status == 1
-    assert "✗ 4 things that the build takes are neither in the tree nor in the cache" in told.err
-    assert "configuring" not in told.err
+    result = devkit(*build, "--profile", "distributed", cwd=remote.root)
+    assert result.status == 1
+    assert "✗ 4 things that the build takes are neither in the tree nor in the cache" in result.err
+    assert "configuring" not in result.err
 
 
 def test_an_archive_without_a_sum_that_changed_in_the_cache_is_missing(
@@ -195,9 +195,9 @@ def test_an_archive_without_a_sum_that_changed_in_the_cache_is_missing(
     assert devkit("build", "deps", *profile, cwd=remote.root).status == 0
     (kept,) = (home / ".cache/devkit/paddle-deps/archives").glob("url.*-storage.tar.gz")
     kept.write_bytes(b"half")
-    told = devkit("build", "deps", "--offline", *profile, cwd=remote.root)
-    assert told.status == 1
-    assert "storage.tar.gz is broken: its MD5 is " in told.err
+    result = devkit("build", "deps", "--offline", *profile, cwd=remote.root)
+    assert result.status == 1
+    assert "storage.tar.gz is broken: its MD5 is " in result.err
     again = devkit("build", "deps", *profile, cwd=remote.root)
     assert "1 fetched" in again.err
     assert devkit("build", "deps", "--offline", *profile, cwd=remote.root).status == 0
@@ -210,9 +210,9 @@ def test_an_archive_that_only_a_configure_knows_of_is_told_and_stops_nothing(dev
     (remote.root / "cmake/external/xpu.cmake").write_text(text)
     project = "find_library(XPU_LIB xpu)\nif(XPU_LIB)\n  include(cmake/external/xpu.cmake)\nendif()\n"
     remote.edit("cmake/third_party.cmake", "message(STATUS", f"{project}message(STATUS")
-    told = devkit("build", "deps", "--offline", cwd=remote.root)
-    assert told.status == 0, told.err
-    assert "! 1 archive that the build may do without cannot be downloaded:\n  xpu_lnx_v1.tar.gz: MD5 " in told.err
+    result = devkit("build", "deps", "--offline", cwd=remote.root)
+    assert result.status == 0, result.err
+    assert "! 1 archive that the build may do without cannot be downloaded:\n  xpu_lnx_v1.tar.gz: MD5 " in result.err
     fetched = devkit("build", "deps", cwd=remote.root)
     assert fetched.status == 0, fetched.err
     assert "! xpu_lnx_v1.tar.gz: it answers, but has not what is asked for" in fetched.err
@@ -226,11 +226,11 @@ def test_a_download_that_nobody_could_know_of_fails_at_once_and_asks_nobody(
         md5 = "0" * 32
         file.write(f"file(DOWNLOAD {asked[0]}/unknown.tgz ${{CMAKE_BINARY_DIR}}/unknown.tgz EXPECTED_MD5 {md5})\n")
     asked[1].clear()
-    told = devkit("build", "--offline", "--env", str(remote.env), cwd=remote.root)
-    assert told.status == 1
+    result = devkit("build", "--offline", "--env", str(remote.env), cwd=remote.root)
+    assert result.status == 1
     assert (
-        "✗ configure failed: it wanted something from the network that neither the tree nor the cache has" in told.err
+        "✗ configure failed: it wanted something from the network that neither the tree nor the cache has" in result.err
     )
-    assert "→ devkit build deps" in told.err
-    assert "→ devkit build   without --offline" in told.err
+    assert "→ devkit build deps" in result.err
+    assert "→ devkit build   without --offline" in result.err
     assert asked[1] == []

@@ -135,9 +135,9 @@ def test_the_nearest_wheel_at_hand_is_taken_by_compiled_code_and_then_by_commits
     (store / "paddlepaddle-9.9.6-py3-none-any.whl").write_bytes(b"half")
     set_ = devkit("config", "set", "build.wheels", f"{store},{tmp_path}/none.whl")
     assert set_.status == 0, set_.err
-    told = devkit(*line, cwd=project.root)
-    assert told.status == 0, told.err
-    found = json.loads(told.out)
+    result = devkit(*line, cwd=project.root)
+    assert result.status == 0, result.err
+    found = json.loads(result.out)
     assert (found["wheel"]["version"], found["wheel"]["from"]) == ("9.9.1", str(far))
     assert found["near"] == {"known": True, "ahead": 2, "behind": 0, "drifted": []}
     assert {wheel["version"] or Path(wheel["path"]).name: wheel["why"] for wheel in found["passed_over"]} == {
@@ -169,9 +169,9 @@ def test_the_files_of_a_wheel_whose_environment_lies_in_the_checkout_are_not_the
     assert built.status == 0, built.err
     inside = project.root / ".venv"
     inside.symlink_to(project.env)
-    told = devkit("build", "overlay", "--env", str(inside), "--json", cwd=project.root)
-    assert told.status == 0, told.err
-    files = json.loads(told.out)["files"]
+    result = devkit("build", "overlay", "--env", str(inside), "--json", cwd=project.root)
+    assert result.status == 0, result.err
+    files = json.loads(result.out)["files"]
     tree = run("git", "ls-files", "python/paddle", cwd=project.root).splitlines()
     assert files["tree"] == len(tree)
     assert files["wheel"] > 0
@@ -179,12 +179,12 @@ def test_the_files_of_a_wheel_whose_environment_lies_in_the_checkout_are_not_the
 
 def test_a_wheel_that_is_neither_a_file_nor_a_version_is_refused(devkit: Devkit, project: Project) -> None:
     line = ("build", "overlay", "--env", str(project.env), "--wheel")
-    told = devkit(*line, "latest!", cwd=project.root)
-    assert told.status == 2
-    assert "is neither a wheel nor a version" in told.err
-    told = devkit(*line, "./none.whl", cwd=project.root)
-    assert told.status == 1
-    assert "none.whl cannot be read" in told.err
+    result = devkit(*line, "latest!", cwd=project.root)
+    assert result.status == 2
+    assert "is neither a wheel nor a version" in result.err
+    result = devkit(*line, "./none.whl", cwd=project.root)
+    assert result.status == 1
+    assert "none.whl cannot be read" in result.err
 
 
 @pytest.mark.slow
@@ -212,9 +212,9 @@ def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
         if not (packages / entry.name).exists() and not entry.name.endswith(".pth"):
             (packages / entry.name).symlink_to(entry)
     begin = time.monotonic()
-    told = devkit("build", "overlay", "--near", "--env", str(bare_env), "--json", cwd=root, limit_s=LIMIT_S)
-    assert told.status == 0, told.err
-    assert json.loads(told.out)["check"]["paddle"] == paddle.__version__
+    result = devkit("build", "overlay", "--near", "--env", str(bare_env), "--json", cwd=root, limit_s=LIMIT_S)
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["check"]["paddle"] == paddle.__version__
     assert time.monotonic() - begin < LIMIT_S
     path = root / "python" / "paddle" / "tensor" / "math.py"
     path.write_text(path.read_text("utf-8") + "\n\nOVERLAID = 'yes'\n", "utf-8")
@@ -234,7 +234,7 @@ def test_real_paddle_over_its_own_wheel_runs_a_change_in_its_python(
         "        self.assertTrue(paddle.tensor.math.overlaid(1))\n\n\nif __name__ == '__main__':\n    unittest.main()\n"
     )
     line = ("build", "test", "test_math", "--cov", "--cov-min", "80", "--json", "--env", str(bare_env))
-    told = devkit(*line, cwd=root, limit_s=LIMIT_S)
-    assert told.status == 0, told.err
-    (file,) = json.loads(told.out)["coverage"]["files"]
+    result = devkit(*line, cwd=root, limit_s=LIMIT_S)
+    assert result.status == 0, result.err
+    (file,) = json.loads(result.out)["coverage"]["files"]
     assert (file["path"], file["changed"], file["covered"]) == ("python/paddle/tensor/math.py", 5, 4)

@@ -44,9 +44,9 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     archive.parent.mkdir(parents=True)
     archive.touch()
     line = ("build", "preflight", "--env", str(bare_env))
-    told = devkit(*line, "--json", cwd=project.root)
-    found = broken(told.out)
-    assert told.status == 4
+    result = devkit(*line, "--json", cwd=project.root)
+    found = broken(result.out)
+    assert result.status == 4
     assert set(found) == {"packages", "submodules", "archive"}
     assert "lacks pyyaml, jinja2, wheel, pip, setuptools, protobuf>=3, networkx" in found["packages"]["why"]
     assert "1 is not there: third_party/greet" in found["submodules"]["why"]
@@ -62,9 +62,9 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
     assert "✗ the build would fail: packages: " in refused.err
     assert "1 more finding is broken" in refused.err
 
-    mended = devkit(*line, "--fix", "--json", cwd=project.root)
-    assert mended.status == 0, mended.out
-    assert len(json.loads(mended.out)["fixed"]) == 3
+    fixed = devkit(*line, "--fix", "--json", cwd=project.root)
+    assert fixed.status == 0, fixed.out
+    assert len(json.loads(fixed.out)["fixed"]) == 3
     assert (project.packages / "networkx.py").is_file()
     assert (greet / "greet.h").is_file()
     assert not archive.exists()
@@ -72,17 +72,17 @@ def test_what_would_fail_later_is_broken_now_and_fix_mends_it(
 
 
 def test_the_screen_names_each_check_once(devkit: Devkit, project: Project) -> None:
-    told = devkit("build", "preflight", "--offline", "--env", str(project.env), cwd=project.root)
-    assert told.status == 0, told.out
-    names = [line.split()[1] for line in told.out.splitlines() if line[2] == "✓"]
+    result = devkit("build", "preflight", "--offline", "--env", str(project.env), cwd=project.root)
+    assert result.status == 0, result.out
+    names = [line.split()[1] for line in result.out.splitlines() if line[2] == "✓"]
     assert {"compiler", "cmake", "ninja", "patchelf", "Python", "packages", "submodules", "owner"} <= set(names)
     assert "host" not in names
 
 
 def test_a_tag_that_the_configure_checked_out_is_nothing_to_look_at(devkit: Devkit, project: Project) -> None:
     def submodules() -> str:
-        told = devkit("build", "preflight", "--offline", "--json", "--env", str(project.env), cwd=project.root)
-        (found,) = (load for load in json.loads(told.out)["checks"] if load["name"] == "submodules")
+        result = devkit("build", "preflight", "--offline", "--json", "--env", str(project.env), cwd=project.root)
+        (found,) = (load for load in json.loads(result.out)["checks"] if load["name"] == "submodules")
         return f"{found['state']}: {found['text']} {found['why']}"
 
     configured = devkit("build", "--only", "configure", "--env", str(project.env), cwd=project.root)
@@ -97,9 +97,9 @@ def test_profiles_are_explained_with_their_lines_and_a_project_has_its_own(devki
     (tmp_path / "devkit.toml").write_text(
         '[build.profiles.mine]\npurpose = "ours"\nextends = "debug"\noptions = { WITH_MKL = false, X = "1 2" }\n'
     )
-    told = devkit("build", "profiles", "--json")
-    found = json.loads(told.out)
-    assert told.status == 0
+    result = devkit("build", "profiles", "--json")
+    found = json.loads(result.out)
+    assert result.status == 0
     assert {"cpu", "gpu", "debug", "test", "minimal", "mine"} <= set(found)
     assert found["mine"]["options"]["WITH_MKL"] == "OFF"
     assert found["mine"]["options"]["CMAKE_BUILD_TYPE"] == "Debug"
@@ -176,8 +176,8 @@ def test_without_git_every_other_check_is_made_all_the_same(
     for name in ("cmake", "ninja", "g++", "patchelf", "sh"):
         (tools / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tools))
-    told = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
-    assert told.status == 4, told.err
-    assert "✗ git" in told.out
-    assert "✓ ninja" in told.out
-    assert "submodules" not in told.out
+    result = devkit("build", "preflight", "--env", str(project.env), cwd=project.root)
+    assert result.status == 4, result.err
+    assert "✗ git" in result.out
+    assert "✓ ninja" in result.out
+    assert "submodules" not in result.out

@@ -81,8 +81,8 @@ def test_custom_operators_are_built_and_installed_and_their_first_error_is_named
     assert "→ $EDITOR " in failed.err
     assert "twice.cc:2" in failed.err
     (project / "twice.cc").write_text(SOURCE)
-    told = devkit(*line, limit_s=LIMIT_S)
-    assert told.status == 0, told.err
+    result = devkit(*line, limit_s=LIMIT_S)
+    assert result.status == 0, result.err
     code = "import paddle, twice_op; print(twice_op.twice(paddle.ones([2])).tolist())"
     assert run(over_paddle / "bin" / "python", "-c", code, cwd=tmp_path).strip() == "[2.0, 2.0]"
 
@@ -99,7 +99,7 @@ def test_a_plugin_of_a_device_is_configured_built_packed_and_installed(
     line = ("build", "-C", str(project), "--profile", "custom-device", "--env", str(over_paddle))
     wrong = devkit("build", "-C", str(project), "--profile", "fastdeploy", "--env", str(over_paddle))
     assert (wrong.status, "→ devkit build --profile custom-device" in wrong.err) == (1, True)
-    told = devkit(*line, limit_s=LIMIT_S)
-    assert told.status == 0, told.err
+    result = devkit(*line, limit_s=LIMIT_S)
+    assert result.status == 0, result.err
     code = "import box, ctypes, os; print(ctypes.CDLL(os.path.dirname(box.__file__) + '/libbox.so').box())"
     assert run(over_paddle / "bin" / "python", "-c", code, cwd=tmp_path).strip() == "7"

@@ -38,9 +38,9 @@ def build(devkit: Devkit, project: Project, *words: str, env: dict[str, str] | N
     return devkit("build", "--env", str(project.env), "--target", "phi", *words, cwd=project.root, env=env)
 
 
-def mended(told: Result) -> list[str]:
-    assert told.status == 0, told.err
-    found: dict[str, Any] = json.loads(told.out)
+def mended(result: Result) -> list[str]:
+    assert result.status == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
     assert found["causes"] == []
     return [f"{fix['cause']}: {fix['did']}" for fix in found["mended"]]
 
@@ -66,20 +66,20 @@ def test_a_compiler_that_ran_out_of_memory_leads_to_fewer_jobs(devkit: Devkit, c
     failed = build(devkit, crowded, "-j", "4")
     assert failed.status == 1
     assert "✗ compile failed: the kernel ended a compiler: memory ran out" in failed.err
-    told = build(devkit, crowded, "-j", "4", "--retry", "--json")
-    assert mended(told) == ["out-of-memory: 2 at once instead of 4", "out-of-memory: 1 at once instead of 2"]
-    assert "memory ran out; fixed, going on: 2 at once instead of 4" in told.err
+    result = build(devkit, crowded, "-j", "4", "--retry", "--json")
+    assert mended(result) == ["out-of-memory: 2 at once instead of 4", "out-of-memory: 1 at once instead of 2"]
+    assert "memory ran out; fixed, going on: 2 at once instead of 4" in result.err
 
 
 def test_another_failure_after_one_that_was_mended_is_named_by_its_own_cause(devkit: Devkit, crowded: Project) -> None:
     project = crowded
     project.edit("paddle/phi/scale_kernel.cc", "x * by", "x * bi")
-    told = build(devkit, project, "-j", "4", "--retry", "--json")
-    assert told.status == 1
-    found = json.loads(told.out)
+    result = build(devkit, project, "-j", "4", "--retry", "--json")
+    assert result.status == 1
+    found = json.loads(result.out)
     assert [cause["id"] for cause in found["causes"]] == ["compile-error"]
     assert {fix["cause"] for fix in found["mended"]} <= {"out-of-memory"}
-    assert "was not declared in this scope" in told.err
+    assert "was not declared in this scope" in result.err
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_a_checkout_of_another_user_is_trusted_for_the_build_and_no_setting_is_w
     assert failed.status == 1
     assert "git refuses a checkout that belongs to another user" in failed.err
     assert "→ git config --global --add safe.directory" in failed.err
-    told = build(devkit, project, *words, "--retry", "--json", env=other)
-    assert mended(told) == ["dubious-ownership: git takes the checkout for this build, though another user owns it"]
+    result = build(devkit, project, *words, "--retry", "--json", env=other)
+    assert mended(result) == ["dubious-ownership: git takes the checkout for this build, though another user owns it"]
     assert (home / ".gitconfig").read_text() == settings
 
 
@@ -140,8 +140,8 @@ def test_a_project_too_old_for_cmake_4_is_let_pass_in_this_build(devkit: Devkit,
     assert failed.status == 1
     assert "a project of the build was written for one before 3.5" in failed.err
     assert "→ CMAKE_POLICY_VERSION_MINIMUM=3.5 devkit build" in failed.err
-    told = build(devkit, project, "--retry", "--json")
-    assert mended(told) == ["cmake-policy: with CMAKE_POLICY_VERSION_MINIMUM=3.5 for this build"]
+    result = build(devkit, project, "--retry", "--json")
+    assert mended(result) == ["cmake-policy: with CMAKE_POLICY_VERSION_MINIMUM=3.5 for this build"]
     assert "CMAKE_POLICY_VERSION_MINIMUM" not in (project.build / "CMakeCache.txt").read_text()
 
 
@@ -157,8 +157,8 @@ def test_half_an_object_in_the_build_folder_is_made_again(devkit: Devkit, projec
     failed = devkit(*line, cwd=project.root)
     assert failed.status == 1
     assert f"{name} is half an object file" in failed.err
-    told = devkit(*line, "--retry", "--json", cwd=project.root)
-    assert mended(told) == [f"truncated-object: {name} removed, which was half an object"]
+    result = devkit(*line, "--retry", "--json", cwd=project.root)
+    assert mended(result) == [f"truncated-object: {name} removed, which was half an object"]
     assert (project.build / name).stat().st_size == len(whole)
 
 
@@ -170,9 +170,9 @@ def test_a_missing_package_is_named_and_not_installed(devkit: Devkit, project: P
         'execute_process(COMMAND ${PYTHON_EXECUTABLE} -c "import jinja2.nothing" RESULT_VARIABLE lacks)\n'
         'message(FATAL_ERROR "python module jinja2 is not found")\ninclude(cmake/external',
     )
-    told = build(devkit, project, "--from", "configure", "--retry")
-    assert told.status == 1
-    assert "the environment lacks what Paddle's build needs in Python: jinja2" in told.err
-    assert "→ devkit build preflight --fix" in told.err
-    assert "mended" not in told.err
+    result = build(devkit, project, "--from", "configure", "--retry")
+    assert result.status == 1
+    assert "the environment lacks what Paddle's build needs in Python: jinja2" in result.err
+    assert "→ devkit build preflight --fix" in result.err
+    assert "mended" not in result.err
     assert sorted(path.name for path in project.packages.glob("[!_]*")) == before

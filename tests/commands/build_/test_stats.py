@@ -31,19 +31,19 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def built(devkit: Devkit, project: Project, *words: str) -> dict[str, Any]:
-    told = devkit("build", "--env", str(project.env), "--target", "phi", "--json", *words, cwd=project.root)
-    assert told.status == 0, told.err
-    return dict(json.loads(told.out))
+    result = devkit("build", "--env", str(project.env), "--target", "phi", "--json", *words, cwd=project.root)
+    assert result.status == 0, result.err
+    return dict(json.loads(result.out))
 
 
 def test_a_run_tells_what_ccache_spared_and_what_memory_it_took(devkit: Devkit, project: Project) -> None:
     first = built(devkit, project)
     second = built(devkit, project, "--build-dir", "build-2")
-    told = json.loads(devkit("build", "stats", first["run"], "--json").out)
-    assert told["ccache"] == {
+    usage = json.loads(devkit("build", "stats", first["run"], "--json").out)
+    assert usage["ccache"] == {
         "direct_hits": 0, "preprocessed_hits": 0, "misses": 4, "uncacheable": {}, "alone": True
     }  # fmt: skip
-    assert told["memory"]["largest_mib"] > 5
+    assert usage["memory"]["largest_mib"] > 5
     shown = devkit("build", "stats", second["run"]).out
     assert re.search(
         r"ccache  4 cache hits of 4 compilations \(100 %\): \d direct and \d preprocessed hits, 0 missed", shown
@@ -86,12 +86,12 @@ def test_a_ccache_without_a_log_is_read_by_its_counters(devkit: Devkit, project:
     older.mkdir()
     (older / "ccache").write_text(f'#!/bin/sh\nunset CCACHE_STATSLOG\nexec {shutil.which("ccache")} "$@"\n')
     (older / "ccache").chmod(0o755)
-    told = devkit(
+    result = devkit(
         "build", "--env", str(project.env), "--target", "phi", "--json",
         cwd=project.root, env={"PATH": f"{older}:{os.environ['PATH']}"},
     )  # fmt: skip
-    assert told.status == 0, told.err
-    used = json.loads(told.out)["usage"]["ccache"]
+    assert result.status == 0, result.err
+    used = json.loads(result.out)["usage"]["ccache"]
     assert (used["misses"], used["alone"]) == (4, False)
     shown = devkit("build", "stats", "last").out
     assert "other builds at that time are in it" in shown
@@ -100,6 +100,6 @@ def test_a_ccache_without_a_log_is_read_by_its_counters(devkit: Devkit, project:
 def test_the_last_run_is_the_last_that_built(devkit: Devkit, project: Project) -> None:
     first = built(devkit, project)
     assert devkit("build", "deps", cwd=project.root).status == 0
-    told = devkit("build", "stats", "last", "--json", cwd=project.root)
-    assert told.status == 0, told.err
-    assert json.loads(told.out)["ccache"]["misses"] == first["usage"]["ccache"]["misses"]
+    result = devkit("build", "stats", "last", "--json", cwd=project.root)
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["ccache"]["misses"] == first["usage"]["ccache"]["misses"]

@@ -46,9 +46,9 @@ def test_a_bundle_makes_the_environment_again_without_a_network(
     planned = devkit("env", "create", "again", "--from", str(bundled.archive), "--dry-run", env=elsewhere)
     assert planned.status == 0, planned.err
     assert not (home / ".local/share/devkit").exists()
-    told = devkit("env", "create", "again", "--from", str(bundled.archive), "--json", env=elsewhere)
-    assert told.status == 0, told.err
-    made = json.loads(told.out)
+    result = devkit("env", "create", "again", "--from", str(bundled.archive), "--json", env=elsewhere)
+    assert result.status == 0, result.err
+    made = json.loads(result.out)
     assert made["python"] == platform.python_version()
     ran = devkit("env", "run", "again", "--", "python", "-c", "import sys, one, two; print(sys.base_prefix)")
     prefix = Path(ran.out.strip())
@@ -68,15 +68,15 @@ def test_a_bundle_that_did_not_arrive_whole_is_refused_and_nothing_is_left(
     shutil.copytree(bundled.folder, copy)
     wheel = next(copy.glob("wheels/one-*.whl"))
     wheel.write_bytes(wheel.read_bytes()[:-7])
-    told = devkit("env", "create", "again", "--from", str(copy), env=elsewhere)
-    assert told.status == 1
-    assert f"✗ wheels/{wheel.name} of {copy} has the wrong checksum" in told.err
+    result = devkit("env", "create", "again", "--from", str(copy), env=elsewhere)
+    assert result.status == 1
+    assert f"✗ wheels/{wheel.name} of {copy} has the wrong checksum" in result.err
     assert not (home / ".local/share/devkit/envs/again").exists()
     cut = tmp_path / "cut.tar"
     cut.write_bytes(bundled.archive.read_bytes()[: 1 << 20])
-    told = devkit("env", "create", "again", "--from", str(cut), env=elsewhere)
-    assert told.status == 1
-    assert "bug" not in told.err
+    result = devkit("env", "create", "again", "--from", str(cut), env=elsewhere)
+    assert result.status == 1
+    assert "bug" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_a_bundle_for_another_machine_is_refused(
     (tmp_path / "bundle.json").write_text(json.dumps({**manifest, **change}))
     shutil.copy(bundled.folder / "devkit.lock.toml", tmp_path)
     for flags in ([], ["--dry-run"]):
-        told = devkit("env", "create", "again", "--from", str(tmp_path), *flags)
-        assert (told.status, said in told.err) == (1, True), told.err
+        result = devkit("env", "create", "again", "--from", str(tmp_path), *flags)
+        assert (result.status, said in result.err) == (1, True), result.err
 
 
 def test_what_cannot_be_packed_is_said_before_anything_is_made(devkit: Devkit, index: Index, tmp_path: Path) -> None:
@@ -105,18 +105,18 @@ def test_what_cannot_be_packed_is_said_before_anything_is_made(devkit: Devkit, i
     create = ("env", "create", "here", "--paddle", "none", "--with", "one", "--index-url", index.url)
     assert devkit(*create).status == 0
     (tmp_path / "here.tar").write_text("mine")
-    told = devkit("env", "bundle", "here", "--offline")
-    assert (told.status, told.err.splitlines()[0]) == (1, f"✗ {tmp_path / 'here.tar'} is there already")
+    result = devkit("env", "bundle", "here", "--offline")
+    assert (result.status, result.err.splitlines()[0]) == (1, f"✗ {tmp_path / 'here.tar'} is there already")
     site = Path(devkit("env", "run", "here", "--", "python", "-c", "import one; print(one.__file__)").out).parent
     (site / "one.py").unlink()
-    told = devkit("env", "bundle", "here", "--offline", "-o", "other.tar")
-    assert told.status == 1
-    assert "✗ one 1.0 is not whole" in told.err
+    result = devkit("env", "bundle", "here", "--offline", "-o", "other.tar")
+    assert result.status == 1
+    assert "✗ one 1.0 is not whole" in result.err
     assert sorted(path.name for path in tmp_path.iterdir() if "tar" in path.name) == ["here.tar"]
     (site / "one-1.0.dist-info/direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}')
     for flags in ([], ["--dry-run"]):
-        told = devkit("env", "bundle", "here", "--offline", "-o", "other.tar", *flags)
-        assert (told.status, told.err.splitlines()[0]) == (1, "✗ here holds what cannot be packed")
+        result = devkit("env", "bundle", "here", "--offline", "-o", "other.tar", *flags)
+        assert (result.status, result.err.splitlines()[0]) == (1, "✗ here holds what cannot be packed")
 
 
 def write_lock(folder: Path) -> Path:
@@ -129,12 +129,12 @@ def write_lock(folder: Path) -> Path:
 def test_a_python_that_cannot_be_fetched_is_named_before_anything_is_packed(devkit: Devkit, tmp_path: Path) -> None:
     short = f"{sys.version_info[0]}.{sys.version_info[1]}"
     unreachable = {"UV_PYTHON_INSTALL_MIRROR": "http://127.0.0.1:9", "UV_HTTP_RETRIES": "0"}
-    told = devkit("env", "bundle", "small", "--from", str(write_lock(tmp_path)), env=unreachable)
-    assert (told.status, told.err.splitlines()[:2]) == (
+    result = devkit("env", "bundle", "small", "--from", str(write_lock(tmp_path)), env=unreachable)
+    assert (result.status, result.err.splitlines()[:2]) == (
         1,
         [f"fetching Python {short}…", f"✗ uv's Python {short} could not be downloaded"],
     )
-    assert "  → export UV_PYTHON_INSTALL_MIRROR=URL   where a mirror of uv's Pythons is" in told.err.splitlines()
+    assert "  → export UV_PYTHON_INSTALL_MIRROR=URL   where a mirror of uv's Pythons is" in result.err.splitlines()
     assert [path.name for path in tmp_path.iterdir()] == ["one.lock.toml"]
 
 
@@ -246,12 +246,12 @@ def test_a_bundle_of_a_lock_holds_the_python_that_a_mirror_has(
     words = ("env", "bundle", "small", "--from", str(lock), "--index-url", index.url)
     planned = devkit(*words, "--dry-run", env=elsewhere | mirror)
     assert planned.out.splitlines()[0].endswith(f" {sys.version_info[0]}.{sys.version_info[1]}"), planned.err
-    told = devkit(*words, env=elsewhere | mirror)
-    assert told.status == 0, told.err
+    result = devkit(*words, env=elsewhere | mirror)
+    assert result.status == 0, result.err
     # Packed is what was fetched, and not what runs devkit.
     assert list((home / ".cache/devkit/pythons").glob("cpython-*/bin/python3"))
-    told = devkit("env", "create", "again", "--from", "small.tar", env=elsewhere)
-    assert told.status == 0, told.err
+    result = devkit("env", "create", "again", "--from", "small.tar", env=elsewhere)
+    assert result.status == 0, result.err
     ran = devkit("env", "run", "again", "--", "python", "-c", "import one, sys; print(one.VALUE, sys.base_prefix)")
     assert ran.out.startswith(f"1 {home}/.local/share/devkit/pythons/cpython-"), ran.err
 

@@ -34,11 +34,11 @@ def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: I
         "interpreter": "fine", "Paddle": "fine", "setuptools": "fine", "numpy": "broken", "devkit": "look",
         "computes": "broken",
     }  # fmt: skip
-    mended = devkit("env", "doctor", "work", "--fix", env=at)
-    assert mended.status == 4, mended.out + mended.err
-    assert "0 to look at, 1 broken" in mended.out
-    assert "libgomp is missing" in mended.out
-    assert "apt install libgomp1" in mended.out
+    fixed = devkit("env", "doctor", "work", "--fix", env=at)
+    assert fixed.status == 4, fixed.out + fixed.err
+    assert "0 to look at, 1 broken" in fixed.out
+    assert "libgomp is missing" in fixed.out
+    assert "apt install libgomp1" in fixed.out
     assert devkit("env", "run", "work", "--", "python", "-c", "import devkit.kernels.protocol").status == 0
     assert (packages / "numpy-2.3.0.dist-info").is_dir()
 
@@ -47,10 +47,10 @@ def test_gone_interpreter_and_what_leaks_in_are_told(devkit: Devkit, home: Path,
     assert devkit("env", "create", "work", "--python", sys.executable, "--paddle", "none").status == 0
     (tmp_path / "paddle").mkdir()
     (tmp_path / "paddle" / "__init__.py").touch()
-    told = devkit("env", "doctor", "work", env=CLEAN)
-    assert told.status == 4
-    assert f"{tmp_path}/paddle is imported instead" in told.out
-    assert "PYTHONSAFEPATH" in told.out
+    result = devkit("env", "doctor", "work", env=CLEAN)
+    assert result.status == 4
+    assert f"{tmp_path}/paddle is imported instead" in result.out
+    assert "PYTHONSAFEPATH" in result.out
     (tmp_path / "paddle" / "__init__.py").unlink()
     (tmp_path / "paddle").rmdir()
     leaking = devkit("env", "doctor", "work", env={"PYTHONPATH": str(tmp_path)})

@@ -54,8 +54,8 @@ def test_run_takes_a_program_or_a_script_where_no_environment_has_the_name(devki
     (tmp_path / "t.py").write_text("import sys; print(sys.prefix, sys.argv[1:])")
     expected = f"{tmp_path / '.venv'} ['a']\n"
     for words in (("python", "t.py", "a"), ("--", "t.py", "a"), ("--", "python", "t.py", "a")):
-        told = devkit("env", "run", *words)
-        assert (told.status, told.out) == (0, expected), told.err
+        result = devkit("env", "run", *words)
+        assert (result.status, result.out) == (0, expected), result.err
     assert "no environment named nonsense" in devkit("env", "run", "nonsense", "t.py").err
 
 

@@ -88,16 +88,16 @@ def test_renamed_project_is_seen_and_mended(devkit: Devkit, tmp_path: Path) -> N
     tool.chmod(0o755)
     old.rename(new)
     assert " moved" in devkit("env", "list", cwd=new).out
-    told = devkit("env", "run", "--", "tool", cwd=new)
-    assert told.status == 127
-    assert "devkit env doctor .venv --fix" in told.err
+    result = devkit("env", "run", "--", "tool", cwd=new)
+    assert result.status == 127
+    assert "devkit env doctor .venv --fix" in result.err
     line = devkit("env", "activate", "--shell", "bash", cwd=new).out
     assert f"VIRTUAL_ENV={new}/.venv" in line
     sick = devkit("env", "doctor", cwd=new, env=CLEAN)
     assert sick.status == 4
     assert f"it was made in {old}/.venv" in sick.out
-    mended = devkit("env", "doctor", "--fix", cwd=new, env=CLEAN)
-    assert mended.status == 0, mended.out
+    fixed = devkit("env", "doctor", "--fix", cwd=new, env=CLEAN)
+    assert fixed.status == 0, fixed.out
     assert devkit("env", "run", "--", "tool", cwd=new).out == "1\n"
 
 
@@ -128,8 +128,8 @@ def test_upgraded_interpreter_is_seen_and_the_environment_made_again(
     sick = devkit("env", "doctor", "work", env=CLEAN)
     assert sick.status == 4
     assert "is Python 3.14, and its packages are in lib/python3." in sick.out
-    mended = devkit("env", "doctor", "work", "--fix", env=at)
-    assert mended.status == 0, mended.out + mended.err
+    fixed = devkit("env", "doctor", "work", "--fix", env=at)
+    assert fixed.status == 0, fixed.out + fixed.err
     assert devkit("env", "run", "work", "--", "python", "-c", "import tiny").status == 0
     assert [path.name for path in work.parent.iterdir() if path.name.startswith(".replaced")] == []
 

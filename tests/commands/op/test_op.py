@@ -129,8 +129,8 @@ def test_show_and_api_tell_where_an_operator_lives(devkit: Devkit) -> None:
     assert shown.status == 0, shown.err
     assert "  CPU      float32 float64" in shown.out
     assert "nn/functional/activation.py:" in shown.out
-    told = json.loads(devkit("api", "nn.Linear", *ENV, "--json").out)
-    assert told["signature"].startswith("(in_features")
+    answer = json.loads(devkit("api", "nn.Linear", *ENV, "--json").out)
+    assert answer["signature"].startswith("(in_features")
     wrong = devkit("api", "nn.Linera", *ENV)
     assert wrong.status == 1
     assert "→ devkit api paddle.nn.Linear" in wrong.err

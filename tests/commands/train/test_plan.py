@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 def test_a_plan_for_gpus_that_are_not_here_says_what_would_fit(here: Here) -> None:
     words = ("train", "plan", "--size", "qwen2-7b", "--dtype", "bf16", "--nproc", "8", "--gpu-memory", "80G")
-    told = here(*words, "--seqlen", "2048")
+    result = here(*words, "--seqlen", "2048")
 
-    assert told.status == 4, told.err
-    assert "it does not fit" in told.err
-    assert "--stage 1   fits" in told.err
+    assert result.status == 4, result.err
+    assert "it does not fit" in result.err
+    assert "--stage 1   fits" in result.err
     planned = json.loads(here(*words, "--stage", "3", "--json", "--sweep").out)
     assert planned["fits"] is True
     assert planned["parameters"] == 7_615_616_512
@@ -23,20 +23,20 @@ def test_a_plan_for_gpus_that_are_not_here_says_what_would_fit(here: Here) -> No
 
 
 def test_a_pipelines_plan_draws_it_and_tells_of_each_stage(here: Here) -> None:
-    told = here("train", "plan", "--pp", "2", "--accumulate", "2", "--size", "tiny")
+    result = here("train", "plan", "--pp", "2", "--accumulate", "2", "--size", "tiny")
 
-    assert told.status == 0, told.err
-    assert "stage 0   F0 F1 ·  ·  B0 B0 ·  B1 B1" in told.out
-    assert "ranks of stage 1" in told.out
+    assert result.status == 0, result.err
+    assert "stage 0   F0 F1 ·  ·  B0 B0 ·  B1 B1" in result.out
+    assert "ranks of stage 1" in result.out
     gathered = json.loads(here("train", "plan", "--pp", "2", "--stage", "3", "--nproc", "4", "--json").out)
     assert [stage["gathered"] > 0 for stage in gathered["stages"]] == [True, True]
 
 
 def test_a_mesh_is_drawn(here: Here) -> None:
-    told = here("train", "mesh", "[[[0,1],[2,3]],[[4,5],[6,7]]]", "dp,mp,pp")
+    result = here("train", "mesh", "[[[0,1],[2,3]],[[4,5],[6,7]]]", "dp,mp,pp")
 
-    assert told.status == 0, told.err
-    assert "along mp, tensor parallelism" in told.out
-    assert "    1 — 5" in told.out
-    told = here("train", "mesh", "[[0,1],[2,3]]", "dp,mp", "--json")
-    assert json.loads(told.out)["axes"] == {"dp": [[0, 2], [1, 3]], "mp": [[0, 1], [2, 3]]}
+    assert result.status == 0, result.err
+    assert "along mp, tensor parallelism" in result.out
+    assert "    1 — 5" in result.out
+    result = here("train", "mesh", "[[0,1],[2,3]]", "dp,mp", "--json")
+    assert json.loads(result.out)["axes"] == {"dp": [[0, 2], [1, 3]], "mp": [[0, 1], [2, 3]]}

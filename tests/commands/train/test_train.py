@@ -81,10 +81,10 @@ def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     parted = devkit("train", "compare", ids[1, 0], ids[1, 1])
     assert parted.status == 4
     assert "the curves part at step 1" in parted.err
-    told = json.loads(devkit("train", "compare", ids[1, 0], ids[1, 1], "--json").out)
-    assert (told["parted_at"], len(told["steps"])) == (1, 4)
-    assert told["cost"][0]["trained"] == told["cost"][0]["parameters"] == 109_120
-    assert told["cost"][1]["tokens_per_s"] > 0
+    answer = json.loads(devkit("train", "compare", ids[1, 0], ids[1, 1], "--json").out)
+    assert (answer["parted_at"], len(answer["steps"])) == (1, 4)
+    assert answer["cost"][0]["trained"] == answer["cost"][0]["parameters"] == 109_120
+    assert answer["cost"][1]["tokens_per_s"] > 0
     assert "peak MiB of a rank" in parted.out
 
 
@@ -371,9 +371,9 @@ def test_a_step_that_is_not_finite_is_kept_and_taken_again(start_training: Start
     assert again.status == 4, again.err
     assert f"step {kept['step']} is bad again" in again.err
     assert "is the first layer" in again.out
-    told = json.loads(devkit("train", "replay", "last", "--json").out)
-    assert told["replayed"]["finite"] is False
-    assert told["located"][0]["rank"] == 0
+    answer = json.loads(devkit("train", "replay", "last", "--json").out)
+    assert answer["replayed"]["finite"] is False
+    assert answer["located"][0]["rank"] == 0
 
 
 def test_a_run_without_a_bad_step_cannot_be_replayed(start_training: StartTraining, devkit: Devkit) -> None:

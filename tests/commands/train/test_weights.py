@@ -21,11 +21,11 @@ def test_a_runs_weights_are_exported_sampled_and_trained_on(
     folder = tmp_path / "a model"
     planned = here("train", "export", "last", str(folder), "--dry-run").out.splitlines()
     assert not folder.exists()
-    told = here("train", "export", "last", str(folder), "--json")
-    assert told.status == 0, told.err
-    assert json.loads(told.out)["files"] == ["config.json", "model.safetensors"]
+    result = here("train", "export", "last", str(folder), "--json")
+    assert result.status == 0, result.err
+    assert json.loads(result.out)["files"] == ["config.json", "model.safetensors"]
     assert [line.split(" from ")[0] for line in planned] == [
-        f"write {folder}/{name}" for name in json.loads(told.out)["files"]
+        f"write {folder}/{name}" for name in json.loads(result.out)["files"]
     ]
     again = here("train", "export", "last", str(folder))
     assert again.status == 1
@@ -48,8 +48,8 @@ def test_a_runs_weights_are_exported_sampled_and_trained_on(
 
 def test_words_that_name_no_weights_are_refused(here: Here, tmp_path: Path) -> None:
     for words in (("--weights", str(tmp_path)), ("--init-from", "nothing"), ("--teacher", str(tmp_path))):
-        told = here("train", *words)
-        assert told.status in {1, 2}
-        assert words[1] in told.err
+        result = here("train", *words)
+        assert result.status in {1, 2}
+        assert words[1] in result.err
     both = here("train", "--weights", str(tmp_path), "--init-from", str(tmp_path))
     assert both.status == 2

@@ -27,8 +27,8 @@ def request_(tmp_path: Path) -> BuildRequest:
     build = tmp_path / "build"
     build.mkdir()
     environment = Environment("env", Path("python"), "asked for")
-    told = python.Python("env", "python")
-    return BuildRequest(tmp_path, build, environment, told, Profile("cpu", "", {}, ""), {}, Jobs(8, 2))
+    interpreter = python.Python("env", "python")
+    return BuildRequest(tmp_path, build, environment, interpreter, Profile("cpu", "", {}, ""), {}, Jobs(8, 2))
 
 
 def test_jobs_are_halved_down_to_one(request_: BuildRequest) -> None:

@@ -191,9 +191,9 @@ def test_a_person_is_asked_before_a_file_is_replaced(tmp_path: Path) -> None:
 
 def test_the_file_goes_to_standard_output(devkit: Devkit, tmp_path: Path) -> None:
     with plain(b"some text\n") as server:
-        told = devkit("get", f"{server.url}/file", "-")
+        result = devkit("get", f"{server.url}/file", "-")
         refused = devkit("get", f"{server.url}/file", "")
-    assert (told.status, told.out) == (0, "some text\n")
+    assert (result.status, result.out) == (0, "some text\n")
     assert (refused.status, list(tmp_path.iterdir())) == (2, [])
 
 
@@ -203,8 +203,8 @@ def test_heads_are_sent_to_the_server_that_they_are_for_and_kept_out_of_the_reco
     heads = tmp_path / "heads"
     heads.write_text("Authorization: Bearer 5ecret-0f-mine\n")
     with plain(b"data") as other, plain(b"data", location=f"{other.url}/file") as server:
-        told = devkit("get", "-H", f"@{heads}", f"{server.url}/moved", "out")
-        assert told.status == 0, told.err
+        result = devkit("get", "-H", f"@{heads}", f"{server.url}/moved", "out")
+        assert result.status == 0, result.err
         assert server.requests[0][1]["Authorization"] == "Bearer 5ecret-0f-mine"
         assert "Authorization" not in other.requests[0][1]
     assert not [path for path in home.rglob("*") if path.is_file() and b"5ecret-0f-mine" in path.read_bytes()]
@@ -277,21 +277,21 @@ def test_a_socks_proxy_is_gone_through(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_is_not_there_is_named(devkit: Devkit) -> None:
-    told = devkit("get", "http://files.example/a", env={"http_proxy": "http://user:5ecret@127.0.0.1:9"})
-    assert told.status == 1
-    assert "could not be reached through the proxy http://127.0.0.1:9" in told.err
-    assert "5ecret" not in told.err
-    told = devkit("get", "http://files.example/a", env={"ALL_PROXY": "socks5://127.0.0.1:9"})
-    assert "through the proxy socks5://127.0.0.1:9" in told.err
-    told = devkit("get", "http://files.example/a", env={"http_proxy": "ftp://127.0.0.1:9"})
-    assert (told.status, "cannot be used" in told.err) == (1, True)
+    result = devkit("get", "http://files.example/a", env={"http_proxy": "http://user:5ecret@127.0.0.1:9"})
+    assert result.status == 1
+    assert "could not be reached through the proxy http://127.0.0.1:9" in result.err
+    assert "5ecret" not in result.err
+    result = devkit("get", "http://files.example/a", env={"ALL_PROXY": "socks5://127.0.0.1:9"})
+    assert "through the proxy socks5://127.0.0.1:9" in result.err
+    result = devkit("get", "http://files.example/a", env={"http_proxy": "ftp://127.0.0.1:9"})
+    assert (result.status, "cannot be used" in result.err) == (1, True)
 
 
 def test_the_proxy_of_the_settings_is_used(devkit: Devkit, tmp_path: Path) -> None:
     with plain(b"by proxy") as proxy:
         assert devkit("config", "set", "proxy.url", proxy.url).status == 0
-        told = devkit("get", "http://files.example/a.bin", "a.bin")
-    assert told.status == 0, told.err
+        result = devkit("get", "http://files.example/a.bin", "a.bin")
+    assert result.status == 0, result.err
     assert (tmp_path / "a.bin").read_bytes() == b"by proxy"
     assert proxy.requests[0][0] == "http://files.example/a.bin"
 

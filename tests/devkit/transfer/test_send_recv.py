@@ -418,9 +418,9 @@ def test_delete_removes_what_the_source_has_not_and_nothing_else(
         "remove source/link out",
         "remove source/nested/old",
     ]
-    told = devkit("send", "--delete", "--exclude", "*.log", str(source), "h:")
-    assert told.status == 0, told.err
-    assert "4 entries removed" in told.err
+    result = devkit("send", "--delete", "--exclude", "*.log", str(source), "h:")
+    assert result.status == 0, result.err
+    assert "4 entries removed" in result.err
     assert (there / "kept.log").exists()
     assert (remote.home / "beside").exists()
     assert tmp_path.is_dir()
@@ -500,9 +500,9 @@ def test_only_what_a_list_names_is_copied(devkit: Devkit, remote: Hosts, source:
     found = {str(path.relative_to(remote.home / "out")) for path in (remote.home / "out").rglob("*")}
     deep = {"nested/deep", "nested/deep/line\nbreak", "nested/deep/up"}
     assert found == {"nested", "nested/small 3", "script.sh", *deep}
-    told = devkit("recv", "--files-from", "-", f"h:{source}", "back", data="zero\0none\0")
-    assert (told.status, [path.name for path in (tmp_path / "back").iterdir()]) == (1, ["zero"])
-    assert "none (it is not there)" in told.err
+    result = devkit("recv", "--files-from", "-", f"h:{source}", "back", data="zero\0none\0")
+    assert (result.status, [path.name for path in (tmp_path / "back").iterdir()]) == (1, ["zero"])
+    assert "none (it is not there)" in result.err
     for words in (("--files-from", "list", "list", "h:x"), ("--delete", "--files-from", "list", "source", "h:x")):
         assert devkit("send", *words).status in (1, 2)
     (tmp_path / "list").write_text("../secret\n")

@@ -166,11 +166,11 @@ def test_a_folder_that_is_called_as_the_home_is_itself(
     (home / "key").write_text("secret")
     (tmp_path / "work" / "~").mkdir(parents=True)
     (tmp_path / "work" / "~" / "inner").write_text("inner")
-    told = devkit("send", "~", "h:there/", cwd=tmp_path / "work")
-    assert told.status == 0, told.err
+    result = devkit("send", "~", "h:there/", cwd=tmp_path / "work")
+    assert result.status == 0, result.err
     assert [path.name for path in remote.home.rglob("*") if path.is_file()] == ["inner"]
-    told = devkit("recv", "h:there/~/inner", "~", cwd=tmp_path / "work")
-    assert told.status == 0, told.err
+    result = devkit("recv", "h:there/~/inner", "~", cwd=tmp_path / "work")
+    assert result.status == 0, result.err
     assert not (home / "inner").exists()
 
 
@@ -178,8 +178,8 @@ def test_a_name_with_blanks_and_a_colon_is_a_file_where_there_is_one(
     devkit: Devkit, remote: Hosts, tmp_path: Path
 ) -> None:
     (tmp_path / "Meeting notes: part 1.txt").write_text("x")
-    told = devkit("send", "Meeting notes: part 1.txt", "h:")
-    assert told.status == 0, told.err
+    result = devkit("send", "Meeting notes: part 1.txt", "h:")
+    assert result.status == 0, result.err
     assert (remote.home / "Meeting notes: part 1.txt").is_file()
 
 

@@ -87,10 +87,10 @@ def test_a_text_is_read_as_tokens_and_written_back(tmp_path: Path) -> None:
     )
 
     assert ended.returncode == 0, ended.stderr
-    told = json.loads(ended.stdout)
-    known, counted, padded = told["vocabulary"]
+    answer = json.loads(ended.stdout)
+    known, counted, padded = answer["vocabulary"]
     assert (known, padded) == (counted, -(-counted // 64) * 64)
-    assert told["same"]
-    assert told["both"], "pieces end where lines do"
-    assert told["fewer"]
-    assert (told["bytes"], told["unit"]) == ((tmp_path / "text.txt").stat().st_size, "tokens")
+    assert answer["same"]
+    assert answer["both"], "pieces end where lines do"
+    assert answer["fewer"]
+    assert (answer["bytes"], answer["unit"]) == ((tmp_path / "text.txt").stat().st_size, "tokens")
