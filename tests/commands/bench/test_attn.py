@@ -178,6 +178,9 @@ def test_another_revisions_kernels_are_timed_beside_this_ones(devkit: Devkit, tm
     shutil.copytree(
         Path(__file__).parents[3] / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pyc*")
     )
+    # Each instruction set takes seconds to compile: this revision knows two.
+    operator = tmp_path / "kernels" / "attention" / "op.py"
+    operator.write_text(re.sub(r'    Variant\("avx512.*\n', "", operator.read_text()))
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "kernels"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     line = ("bench", "attn", *SMALL[:-1], "5", "--impl", "devkit_cpu", "--full", "--pass", "fwd")
