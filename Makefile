@@ -47,8 +47,8 @@ test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an
 test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
 	$(PYTEST) -m slow
 
-test-slow-sample: $(READY) $(if $(ENGINES),$(PEERS)/.ready) ## about a minute of those, others at each commit; SEED=COMMIT, ENGINES=1: with those that need one
-	$(PYTEST) -m 'slow$(if $(ENGINES),, and not engine)' --slow-sample=$(or $(SEED),$(shell git rev-parse HEAD))
+test-slow-sample: $(READY) $(if $(ENGINES),$(PEERS)/.ready) ## about a minute of those, others for each tree; SEED=TREE, ENGINES=1: with those that need one
+	$(PYTEST) -m 'slow$(if $(ENGINES),, and not engine)' --slow-sample=$(or $(SEED),$(shell git rev-parse 'HEAD^{tree}'),none)
 
 bench-tests: $(READY) ## the measurements kept beside the tests
 	$(PYTEST) -m bench -s

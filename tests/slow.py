@@ -1,4 +1,4 @@
-"""A sample of the tests marked slow: another at each commit, the same for the same one, of about a minute."""
+"""A sample of the tests marked slow: another for each tree, the same for the same one, of about a minute."""
 
 from __future__ import annotations
 

@@ -89,9 +89,9 @@ class Ledger:
         return self.folder / "clone"
 
     def git(self, *words: str, cwd: Path | None = None) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=cwd or self.folder / "forge", capture_output=True, text=True, check=True, timeout=60
-        )
+        line = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", *words]  # in a module's fixture too
+        place = cwd or self.folder / "forge"
+        done = subprocess.run(line, cwd=place, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.strip()
 
     def write(self, files: Mapping[str, str]) -> None:
