@@ -48,6 +48,8 @@ def test_a_run_tells_what_ccache_spared_and_what_memory_it_took(devkit: Devkit, 
     assert re.search(
         r"ccache  4 cache hits of 4 compilations \(100 %\): \d direct and \d preprocessed hits, 0 missed", shown
     )
+    # Of the second nothing may have been seen: it only copies, for a moment.
+    shown = devkit("build", "stats", first["run"]).out
     assert re.search(r"memory  .*the largest program [\d.]+ MiB \(as (the kernel counts|sampled)", shown)
     assert any("4 of 4 compilations from ccache" in outcome["text"] for outcome in second["outcomes"])
 
