@@ -435,12 +435,31 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
 
 
 def remove_worktree(git: Git, path: Path) -> None:
-    """Remove a worktree and its folder, wherever its making was cut off."""
-    if any(
-        worktree.path == path
-        for worktree in parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
-    ):
+    """Remove a worktree and its folder, wherever its making was cut off, and no other one."""
+    listed = parse_worktrees(git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0"))
+    if any(worktree.path == path for worktree in listed):
         git.execute(line("worktree", "remove", "--force", "--force", "--", str(path)), check=False)
     if path.is_dir():
         shutil.rmtree(path)
-    git.execute(line("worktree", "prune"))
+    forget_worktree(git, path)
+
+
+def forget_worktree(git: Git, path: Path) -> None:
+    """Remove what a repository keeps of a worktree whose folder is gone, and what was begun for one and never named it.
+
+    git's own ``worktree prune`` takes all whose folder is not there: those on a disk that is away too, and before git
+    2.48 those that a newer git made with relative paths.
+    """
+    kept = find_place(git).common_dir / "worktrees"
+    if not kept.is_dir():
+        return
+    for folder in kept.iterdir():
+        try:
+            named = (folder / "gitdir").read_bytes().strip()
+        except OSError:
+            named = b""
+        ours = named and os.path.realpath(folder / os.fsdecode(named)) == os.path.realpath(path / ".git")
+        if ours or not (named or (folder / "locked").exists()):
+            shutil.rmtree(folder)
+    with contextlib.suppress(OSError):
+        kept.rmdir()

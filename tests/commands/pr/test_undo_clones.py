@@ -46,6 +46,20 @@ def test_a_linked_worktree(clone: Clone) -> None:
     assert differences(main["files"], look(clone)["files"]) == []
 
 
+def test_a_worktree_on_a_disk_that_is_away_and_one_with_relative_paths_outlive_the_undo_of_another(
+    clone: Clone, tmp_path: Path
+) -> None:
+    for name in ("away", "relative"):
+        clone.git("worktree", "add", "-q", "-b", name, str(tmp_path / name))
+    kept = clone.folder / ".git" / "worktrees"
+    (tmp_path / "away").rename(tmp_path / "unplugged")
+    (kept / "relative" / "gitdir").write_text(f"{'../' * 5}{tmp_path.name}/relative/.git\n")
+    before = {path: path.read_bytes() for path in sorted(kept.rglob("*")) if path.is_file()}
+    assert clone.devkit("pr", "fetch", "7", "--worktree").status == 0
+    assert clone.devkit("undo", "--yes").status == 0
+    assert {path: path.read_bytes() for path in sorted(kept.rglob("*")) if path.is_file()} == before
+
+
 def _run(clone: Clone, command: str) -> str:
     found = json.loads(clone.devkit("undo", "--list", "--json").text)
     return str(next(entry["id"] for entry in found if entry["command"] == command))
