@@ -1,21 +1,26 @@
-"""What this machine and this tree add to a diagnosis: another Paddle than the tree's, old objects, little memory.
+"""What this machine, its environment and this tree add to a diagnosis.
+
+That is another Paddle than the tree's or than the one that a package asks for, old objects, little memory.
 
 The log may be of another machine: what is said here names this one.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import shlex
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.errors import DevkitError
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from devkit.app import App
     from devkit.builds.diagnosis import Diagnosis
@@ -24,6 +29,8 @@ GIB = 1 << 30
 LITTLE_MEMORY, LITTLE_DISK = 4 * GIB, 5 * GIB
 # Of these families a Paddle that is not the tree's may be the reason.
 BY_WHEEL = {"operators", "python", "abi", "library", "protobuf", "crash", "tests", "gpu"}
+VERSIONS_CLASH = "paddle-version"
+WHEELS = ("paddlepaddle-gpu", "paddlepaddle", "paddlepaddle-xpu", "paddlepaddle-dcu")
 BY_OBJECTS = {"stale", "linker", "abi", "ninja", "disk", "crash"}
 
 
@@ -36,6 +43,21 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """A package that is used with Paddle.
+
+    Attributes:
+        name: the package and its version, as ``paddlex 3.0.1``.
+        wants: the Paddle that its metadata asks for, as ``paddlepaddle>=3.0``; empty where it names none.
+        met: whether the installed one will do.
+    """
+
+    name: str
+    wants: str = ""
+    met: bool = True
+
+
+@dataclass(frozen=True)
 class Here:
     """This machine and tree.
 
@@ -45,6 +67,9 @@ class Here:
         wheel: version and commit of the Paddle that it imports; empty where it has none.
         ahead: commits of the tree that this Paddle has not; None where that is not known.
         pulled: whether the tree's commit is younger than what was built of it.
+        python: the environment's interpreter.
+        paddle: the distribution of Paddle that it has, as ``paddlepaddle 2.6.2``.
+        companions: the packages that are used with it.
     """
 
     memory: int
@@ -54,6 +79,9 @@ class Here:
     wheel: tuple[str, str] = ("", "")
     ahead: int | None = None
     pulled: bool = False
+    python: str = ""
+    paddle: str = ""
+    companions: tuple[Companion, ...] = ()
 
 
 def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
@@ -65,6 +93,8 @@ def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
     if "disk" in families and min(here.disk, here.temporary) < LITTLE_DISK:
         free = f"{size(here.disk)} free here, {size(here.temporary)} in {tempfile.gettempdir()}"
         added.append(Note(free, "devkit build clean   shows what each kind of leftover takes"))
+    if here.paddle and any(cause.id == VERSIONS_CLASH for cause in found.causes[:1]):
+        added.append(_clash(here))
     version, commit = here.wheel
     if families & BY_WHEEL and version and here.ahead:
         text = f"{here.environment} imports Paddle {version} of commit {commit[:10]}, "
@@ -76,6 +106,68 @@ def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
         text = "the tree is younger than what was last built of it: objects of two commits may meet"
         added.append(Note(text, "devkit build clean objects   and devkit build compiles them anew"))
     return tuple(added)
+
+
+def _clash(here: Here) -> Note:
+    """Name the Paddle that is installed, and what the packages beside it ask for."""
+    text = f"{here.environment} has {here.paddle}"
+    asking = [each for each in here.companions if each.wants]
+    unmet = [each for each in asking if not each.met]
+    for each in unmet or asking:
+        text += f"; {each.name} asks for {each.wants}"
+    distribution = here.paddle.split()[0]
+    if unmet and distribution != "paddlepaddle" and " " not in here.environment:
+        names = [] if here.environment == PROJECT_ENVIRONMENT else [here.environment]
+        line = shlex.join(["devkit", "env", "upgrade", *names, distribution])
+        return Note(text, f"{line}   takes it from Paddle's own index")
+    if unmet:
+        wanted = dict.fromkeys(each.wants for each in unmet)
+        line = shlex.join(["uv", "pip", "install", "--python", here.python, *wanted])
+        return Note(text, f"{line}   installs what is asked for")
+    if asking:
+        return Note(f"{text}, which it is: another Paddle is imported, or the code is not of that package")
+    if here.companions:
+        text += f"; the metadata of {', '.join(each.name for each in here.companions)} does not say which it wants"
+    line = shlex.join([here.python, "-m", "pip", "index", "versions", distribution])
+    return Note(text, f"{line}   shows the releases; the README of the package names the one that it goes with")
+
+
+def companions(packages: Path) -> tuple[str, tuple[Companion, ...]]:
+    """Return the Paddle that a folder of packages has, empty where there is none, and what is used with it."""
+    found = {name.lower().replace("_", "-"): each for each, name in _distributions(packages)}
+    paddle = next((found[name] for name in WHEELS if name in found), None)
+    if paddle is None:
+        return "", ()
+    beside = [
+        _companion(each, paddle.version)
+        for name, each in sorted(found.items())
+        if name not in WHEELS
+        and (name.startswith("paddle") or any("paddlepaddle" in one for one in each.requires or ()))
+    ]
+    return f"{paddle.metadata['Name']} {paddle.version}", tuple(beside)
+
+
+def _distributions(packages: Path) -> Iterator[tuple[importlib.metadata.Distribution, str]]:
+    for each in importlib.metadata.distributions(path=[str(packages)]):
+        name = each.metadata["Name"]
+        if name:  # half an installation has none
+            yield each, name
+
+
+def _companion(package: importlib.metadata.Distribution, version: str) -> Companion:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    name = f"{package.metadata['Name']} {package.version}"
+    for text in package.requires or ():
+        try:
+            wanted = Requirement(text)
+        except InvalidRequirement:
+            continue
+        if wanted.name.lower().replace("_", "-") in WHEELS and wanted.specifier:
+            return Companion(
+                name, f"{wanted.name}{wanted.specifier}", wanted.specifier.contains(version, prereleases=True)
+            )
+    return Companion(name)
 
 
 def gather(app: App, directory: Path, env: str = "") -> Here:
@@ -91,8 +183,6 @@ def gather(app: App, directory: Path, env: str = "") -> Here:
 
 
 def _with_tree(app: App, here: Here, directory: Path, env: str) -> Here:
-    from dataclasses import replace
-
     from devkit.builds import overlay, wheel
     from devkit.builds.checkout import find, git
     from devkit.envs.resolve import resolve
@@ -121,4 +211,21 @@ def _with_tree(app: App, here: Here, directory: Path, env: str) -> Here:
 
 def look(app: App, directory: Path, env: str, found: Diagnosis) -> Sequence[Note]:
     """Return what this machine and tree add to a diagnosis; nothing where it has no cause."""
-    return notes(found, gather(app, directory, env)) if found.causes else ()
+    if not found.causes:
+        return ()
+    here = gather(app, directory, env)
+    if found.causes[0].id == VERSIONS_CLASH:
+        here = _with_packages(app, here, directory, env)
+    return notes(found, here)
+
+
+def _with_packages(app: App, here: Here, directory: Path, env: str) -> Here:
+    from devkit.envs.resolve import resolve
+
+    try:
+        environment = resolve(app.config, env, directory=directory)
+    except DevkitError:
+        return here
+    folders = () if environment.container else sorted(environment.folder.glob("lib/python*/site-packages"))
+    paddle, beside = companions(folders[0]) if folders else ("", ())
+    return replace(here, environment=environment.name, python=str(environment.python), paddle=paddle, companions=beside)

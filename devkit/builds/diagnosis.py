@@ -462,7 +462,7 @@ def _cause(same: Sequence[Hit], later: Iterable[Hit]) -> Cause:
         hit.line,
         _excerpt(hit.text),
         _filled(rule.cause, words),
-        _line(rule.remedy, words),
+        _line(rule.remedy_for(hit.words), words),
         rule.reference,
         rule.fix,
         tuple(lines),
@@ -492,7 +492,8 @@ def _named(words: str, values: Mapping[str, str]) -> str:
 def _filled(words: str, values: Mapping[str, str]) -> str:
     """Put the values where ``{name}`` stands; what the log did not tell goes, with what stands around it alone."""
     said = re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], "\0"), words)
-    said = re.sub(r" ?\(\0+\)|:? ?\0+", "", said)
+    said = re.sub(r"\0+(?=[^\s.,;:)\0])", "", re.sub(r" ?\(\0+\)", "", said))
+    said = re.sub(r":? ?\0+", "", said)
     return re.sub(r" {2,}", " ", said).strip().removesuffix(":")
 
 

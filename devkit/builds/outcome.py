@@ -46,7 +46,7 @@ MARKS: dict[Mark, str] = {
         r"CMake Error|FAILED: |^\s*(?:fatal|FATAL)(?: error)?: |"
         r": (?:fatal )?error (?:LNK|C|D)\d+: |^\[(?:FAIL|Error)\]|: (?:fatal |internal compiler )?error: |"
         r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
-        r"^[A-Za-z_.]*(?:Error|Exception): |^Killed|Segmentation fault|\): error"
+        r"^[A-Za-z_.]*(?:Error|Exception): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error"
     ),
     Mark.WELL: (
         r"Build files have been written to|\[100%\] Built target|Successfully (?:built|installed|tagged)|"

@@ -7,6 +7,7 @@ Fields of a row:
                  for any white space. Named groups may stand in cause and remedy as {name}.
     cause        what it means
     remedy       the line to type, three spaces, what it is good for; words from the log are quoted in it
+    remedies     the remedy in its place where the log tells {name}, by that name
     reference    where more of it is told
     tier         0 a cause, 1 what a tool says of any cause (an error in code), 2 only ever a consequence, 3 the last
                  resort
@@ -85,6 +86,11 @@ class Rule:
     only_error_block: bool = False
     fix: str = ""
     defaults: Mapping[str, str] = field(default_factory=dict)
+    remedies: Mapping[str, str] = field(default_factory=dict)
+
+    def remedy_for(self, words: Mapping[str, str]) -> str:
+        """Return the remedy where the log told these words."""
+        return next((line for name, line in self.remedies.items() if name in words), self.remedy)
 
     def search(self, text: str, flat: str) -> re.Match[str] | None:
         """Return the first match of the patterns, in their order."""

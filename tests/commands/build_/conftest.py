@@ -63,11 +63,11 @@ class Project:
         return len((self.build / ".ninja_log").read_text("utf-8").splitlines())
 
 
-def tiny_wheel(folder: Path, name: str, version: str, module: str) -> None:
-    """Write a wheel with one empty module."""
+def tiny_wheel(folder: Path, name: str, version: str, module: str, code: bytes = b"") -> None:
+    """Write a wheel with one module."""
     info = f"{name}-{version}.dist-info"
     files = {
-        module: b"",
+        module: code,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }

@@ -5,15 +5,20 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import shlex
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.commands.build_.conftest import run
+from devkit.builds.diagnosis import diagnose
+from devkit.errors import GAP
+from tests.commands.build_.conftest import LIMIT_S, run
 from tests.servers import Silent, serving
 
 if TYPE_CHECKING:
@@ -120,6 +125,34 @@ def test_a_proxy_that_lets_nothing_pass_is_named_before_anything_is_built(
         assert built.status == 1
         assert why in built.out + built.err
         assert not (project.build / "CMakeCache.txt").exists()
+
+
+@pytest.mark.parametrize("rule", ["proxy-refuses", "proxy-password"])
+def test_the_remedy_for_a_proxy_is_typed_and_what_failed_comes(
+    rule: str, devkit: Devkit, behind: tuple[Project, dict[str, Path]]
+) -> None:
+    project, files = behind
+    with proxy(files) as address, socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # nothing listens there
+        down = rule == "proxy-refuses"
+        env = through(f"http://127.0.0.1:{nobody.getsockname()[1]}" if down else f"http://{address}")
+        fetch = ["git", "submodule", "update", "--init"]
+        variables = {**os.environ, **env}
+        failed = subprocess.run(
+            fetch, cwd=project.root, env=variables, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+        assert failed.returncode != 0
+        cause = diagnose(failed.stderr).causes[0]
+        assert cause.id == rule, failed.stderr
+        line, _, purpose = cause.remedy.partition(GAP)
+        assert ("http://USER:PASSWORD@HOST:PORT" in purpose) == (line == "devkit config set proxy.url -")
+        whole = f"http://me:geheim@{address}"
+        program, *words = shlex.split(line.replace("URL", whole))
+        assert program == "devkit"
+        told = devkit(*words, cwd=project.root, env=env, data=f"{whole}\n")
+        assert told.status == 0, told.err
+        fetched = devkit("build", "deps", "--json", cwd=project.root, env=env)
+    assert complaints(fetched.out) == {"lapack_lnx_v1.tar.gz": "", "third_party/greet": ""}
 
 
 def test_a_proxy_that_hangs_holds_a_build_up_for_seconds_only(

@@ -262,10 +262,13 @@ def test_an_editor_is_opened_on_the_users_own_code_alone() -> None:
     assert cause.remedy == "$EDITOR /w/Paddle/paddle/a.cu:44"
 
 
+REMEDIES_OF_RULES = [(rule, remedy) for rule in rules() for remedy in (rule.remedy, *rule.remedies.values())]
+
+
 def test_each_remedy_of_devkits_is_a_command_with_flags_that_exist() -> None:
-    for rule in rules():
-        line = rule.remedy.partition("   ")[0]
-        for said in re.findall(r"\bdevkit ([a-z][^;&|)]*)", f"{rule.remedy.replace('   ', ' ; ')} "):
+    for rule, remedy in REMEDIES_OF_RULES:
+        line = remedy.partition("   ")[0]
+        for said in re.findall(r"\bdevkit ([a-z][^;&|)]*)", f"{remedy.replace('   ', ' ; ')} "):
             words = said.split()
             node, rest = resolve(words)
             assert not node.is_group or node.own_command, (rule.id, said)
@@ -277,6 +280,44 @@ def test_each_remedy_of_devkits_is_a_command_with_flags_that_exist() -> None:
                 assert f'"{flag}"' in text, (rule.id, flag)
         assert line.count("'") % 2 == 0, rule.id
         assert shlex.split(re.sub(r"\{\w+\}", "x", line)), rule.id
+
+
+def test_flags_of_the_environment_are_given_to_a_fresh_configure() -> None:
+    """CMake takes CXXFLAGS, LDFLAGS and their like in an empty folder only, and keeps them from then on."""
+    given = [
+        (rule.id, build)
+        for rule, remedy in REMEDIES_OF_RULES
+        for build in re.findall(r"\w+FLAGS=(?:'[^']*'|\S+) devkit build(?: \S+)?", remedy)
+    ]
+    assert len(given) > 4
+    assert [(name, build) for name, build in given if "devkit build --fresh" not in build] == []
+
+
+def test_a_library_that_the_linker_does_not_find_is_a_package_or_a_folder_and_no_symbol_of_the_tree() -> None:
+    lacking, undefined = (
+        diagnose(f"/usr/bin/ld: {said}\n").causes[0]
+        for said in ("cannot find -lz: No such file or directory", "a.o: undefined reference to `phi::Foo()'")
+    )
+    assert (lacking.id, undefined.id) == ("link-error", "link-error")
+    assert lacking.cause == "the link lacks z, or has it twice"
+    assert lacking.remedy.startswith("apt-file search libz.so   ")
+    assert undefined.remedy.startswith("grep -rnF 'phi::Foo()' ")
+
+
+def test_what_curl_alone_says_is_of_a_failure() -> None:
+    (cause,) = diagnose("curl: (60) SSL certificate problem: unable to get local issuer certificate\n").causes
+    assert cause.id == "certificate"
+
+
+def test_what_the_log_does_not_tell_leaves_no_gap_in_a_cause() -> None:
+    said = {
+        "a.c:1:9: error: 'uint8_t' was not declared in this scope": "is not included (uint8_t): GCC 13",
+        "/usr/bin/ld: cannot find -lz": "the link lacks z, or has it twice",
+        "ninja: error: .ninja_deps": "ninja's own notes are broken, as after",
+        "RPC failed; curl 56": "could not be fetched over the network",
+    }
+    for line, cause in said.items():
+        assert cause in diagnose(f"{line}\nninja: build stopped: subcommand failed.\n").causes[0].cause
 
 
 NOISE = "OSError: /w/build/libhook.so: file too short"

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import http.server
 import re
 import shlex
+import ssl
 import subprocess
-from dataclasses import dataclass
+import sys
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
 
 from devkit.builds.diagnosis import diagnose
+from devkit.errors import GAP
+from tests.commands.build_.conftest import tiny_wheel
+from tests.servers import Silent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 LIMIT = 120
@@ -44,6 +54,10 @@ project(p VERSION ${CMAKE_MATCH_1}.${CMAKE_MATCH_2}.${CMAKE_MATCH_3} LANGUAGES N
 END
 """
 NINJA = "cmake -G Ninja -S . -B build > /dev/null"
+WARNS = """mkdir third_party && echo 'int f(){int unused=1; return 0;}' > third_party/a.cc
+printf 'cmake_minimum_required(VERSION 3.18)\\nproject(p CXX)\\nadd_library(a third_party/a.cc)\\n' > CMakeLists.txt
+echo 'target_compile_options(a BEFORE PRIVATE -Wall -Werror)' >> CMakeLists.txt
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Fault:
             devkit, it stands in that command's place.
         folder: where it fails.
         shell: what holds in the shell in which it fails.
+        line: the line that is typed, of those that the remedy tells; else it is the first one.
+        words: what is typed where the line has a word in capitals.
     """
 
     rule: str
@@ -64,6 +80,16 @@ class Fault:
     fails: str
     folder: str = "tree"
     shell: str = ":"
+    line: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def typed(self, remedy: str) -> str:
+        """Return the line that a user types of a remedy."""
+        line = self.line or remedy.partition(GAP)[0]
+        assert line in remedy
+        for name, word in self.words.items():
+            line = re.sub(rf"\b{name}\b", word, line)
+        return line
 
 
 FAULTS = [
@@ -101,8 +127,53 @@ FAULTS = [
     ),
     Fault(
         "werror",
-        "mkdir third_party; echo 'int f(){int unused=1; return 0;}' > third_party/a.cc",
-        "g++ -Werror -Wall $CXXFLAGS -c third_party/a.cc",
+        f"{WARNS}{NINJA}",  # CMake reads the flags of the environment in an empty folder only
+        f'[ "$PHASE" != --fresh ] || rm -rf build; {NINJA} && ninja -C build',
+        ".",
+    ),
+    Fault(
+        "missing-include",
+        "echo 'uint64_t f(){return 1;}' > f.cc",
+        "g++ $CXXFLAGS -c f.cc",
+        ".",
+        line="CXXFLAGS='-include cstdint' devkit build --fresh",
+    ),
+    Fault(
+        "system-header",
+        "mkdir -p opt/infiniband && touch opt/infiniband/ours.h && echo '#include <infiniband/ours.h>' > f.c",
+        "gcc -c f.c",
+        ".",
+        line="CPATH=FOLDER devkit build",
+        words={"FOLDER": "opt"},
+    ),
+    Fault(
+        "link-error",
+        "mkdir opt && echo 'int f(void){return 0;}' > f.c && gcc -shared -fPIC f.c -o opt/libours.so\n"
+        "echo 'int f(void); int main(void){return f();}' > m.c",
+        "gcc m.c -lours -o m",
+        ".",
+        line="LIBRARY_PATH=FOLDER devkit build",
+        words={"FOLDER": "opt"},
+    ),
+    Fault(
+        "linker-missing",
+        'mkdir bin && for name in gcc as ld ld.bfd; do ln -s "$(command -v $name)" bin/; done\n'
+        "echo 'int main(void){return 0;}' > m.c",
+        "gcc ${LDFLAGS:--fuse-ld=gold} m.c -o m",
+        ".",
+        "PATH=$PWD/bin",
+        "LDFLAGS=-fuse-ld=bfd devkit build --fresh",
+    ),
+    Fault(
+        "relocation",  # a library grows by each architecture that it is built for
+        "echo 'char a[GIB << 30], b[GIB << 30]; int main(int i, char **w){return a[i] + b[i];}' > m.c",
+        "gib=5ul; [ -z $CUDA_ARCH ] || gib=1ul; gcc -DGIB=$gib m.c -o m",
+        ".",
+    ),
+    Fault(
+        "out-of-memory",  # what there is, is shared by the jobs
+        "printf '#include <map>\\n#include <string>\\nstd::map<int, std::string> m;\\n' > f.cc",
+        "ulimit -v $((640000 / ${JOBS:-10})) && g++ -c f.cc",
         ".",
     ),
     Fault(
@@ -185,16 +256,18 @@ SMALL_DISK = Fault(
 )
 
 
-def instead_of_devkit(remedy: str, line: str) -> str:
-    """Return the line to type of a remedy; what it builds with devkit is the line that failed, given the same words."""
-    command = remedy.partition("   ")[0]
+def instead_of_devkit(command: str, line: str) -> str:
+    """Return a line that is typed; what it builds with devkit is the line that failed, given the same words."""
     build = re.search(r"devkit build(?P<flags>[^;&]*)", command)
     if build is None:
         return f"{command}\n{line}"
     folder = re.search(r"--build-dir (\S+)", build["flags"])
     phase = re.search(r"--fresh|(?<=--from )\w+", build["flags"])
     names = f"BUILD_DIR={folder[1] if folder else ''} PHASE={phase[0] if phase else ''}"
-    return f"{command[: build.start()]}{names} bash -c {shlex.quote(line)}"
+    for name, flag in (("JOBS", "--jobs"), ("CUDA_ARCH", "--cuda-arch")):
+        given = re.search(rf"{flag} (\S+)", build["flags"])
+        names += f" {name}={given[1] if given else ''}"
+    return f"{command[: build.start()]}{names} /bin/bash -c {shlex.quote(line)}"
 
 
 def bash(lines: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -244,5 +317,70 @@ def typed(fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert failed.returncode != 0, failed.stdout
     cause = diagnose(f"{failed.stdout}{failed.stderr}").causes[0]
     assert cause.id == fault.rule, failed.stderr
-    gone = bash(f"{fault.shell}\n{instead_of_devkit(cause.remedy, fault.fails)}", inside)
+    gone = bash(f"{fault.shell}\n{instead_of_devkit(fault.typed(cause.remedy), fault.fails)}", inside)
     assert gone.returncode == 0, f"{cause.remedy}\n{gone.stdout}{gone.stderr}"
+
+
+TLS = """openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=Company
+openssl req -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=127.0.0.1
+echo subjectAltName=IP:127.0.0.1 > names
+openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -out pem -days 2 -extfile names
+git init -q up && git -C up commit -q --allow-empty -m first && git clone -q --bare up up.git
+git -C up.git update-server-info && mkdir -p simple/tiny
+"""
+TRUSTED = "SSL_CERT_FILE=FILE PIP_CERT=FILE devkit build"
+FETCHES = {
+    "git": ("git ls-remote URL/up.git", "git config --global http.sslCAInfo FILE"),
+    "cmake": ("cmake -P fetch.cmake", TRUSTED),
+    "curl": ("curl -sSfO URL/fetch.cmake", TRUSTED),
+    "uv": ("uv pip install -q --no-cache --target to -i URL/simple tiny", TRUSTED),
+    "pip": (f"{sys.executable} -m pip download --no-cache-dir --retries 0 -d to -i URL/simple tiny", TRUSTED),
+}
+
+
+@contextlib.contextmanager
+def serving_by_tls(folder: Path) -> Iterator[str]:
+    """Serve a folder by https, with the certificate that lies there."""
+
+    class Handler(Silent, http.server.SimpleHTTPRequestHandler):
+        pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem", folder / "key")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder)) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who does not trust it breaks off
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(5)
+
+
+@pytest.mark.engine  # openssl and curl
+def test_the_remedy_for_a_certificate_is_heeded_by_each_tool_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CERT", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    made = bash(f"set -e\n{TLS}", tmp_path)
+    assert made.returncode == 0, made.stderr
+    tiny_wheel(tmp_path / "simple" / "tiny", "tiny", "1.0", "tiny.py")
+    (tmp_path / "simple" / "tiny" / "index.html").write_text('<a href="tiny-1.0-py3-none-any.whl">it</a>')
+    with serving_by_tls(tmp_path) as address:
+        (tmp_path / "fetch.cmake").write_text(
+            f"set(CMAKE_TLS_VERIFY 1)\nfile(DOWNLOAD {address}/names got STATUS said)\nlist(GET said 0 status)\n"
+            'if(status)\n  message(FATAL_ERROR "Download failed, error: ${said}")\nendif()\n'
+        )
+        for tool, (fails, line) in FETCHES.items():
+            fetch = fails.replace("URL", address)
+            failed = bash(fetch, tmp_path)
+            assert failed.returncode != 0, tool
+            cause = diagnose(f"{failed.stdout}{failed.stderr}").causes[0]
+            assert cause.id == "certificate", failed.stderr
+            fault = Fault("certificate", "", fetch, line=line, words={"FILE": str(tmp_path / "ca.pem")})
+            gone = bash(instead_of_devkit(fault.typed(cause.remedy), fetch), tmp_path)
+            assert gone.returncode == 0, f"{tool}: {gone.stderr}"
