@@ -128,8 +128,8 @@ def _clash(here: Here) -> Note:
         return Note(f"{text}, which it is: another Paddle is imported, or the code is not of that package")
     if here.companions:
         text += f"; the metadata of {', '.join(each.name for each in here.companions)} does not say which it wants"
-    line = shlex.join([here.python, "-m", "pip", "index", "versions", distribution])
-    return Note(text, f"{line}   shows the releases; the README of the package names the one that it goes with")
+    line = shlex.join(["uv", "pip", "install", "--python", here.python, "--dry-run", "--upgrade", distribution])
+    return Note(text, f"{line}   shows the newest; the README of the package names the one that it goes with")
 
 
 def companions(packages: Path) -> tuple[str, tuple[Companion, ...]]:

@@ -81,13 +81,15 @@ def test_versions_that_do_not_belong_together_are_named_with_the_line_that_mends
             "paddlepaddle 2.6.2",
             Companion("paddleocr 3.1.0"),
             "try has paddlepaddle 2.6.2; the metadata of paddleocr 3.1.0 does not say which it wants",
-            "/e/bin/python -m pip index versions paddlepaddle",
+            "uv pip install --python /e/bin/python --dry-run --upgrade paddlepaddle",
         ),
         (
             "paddlepaddle 3.0.0",
             Companion("paddlex 3.0.1", "paddlepaddle>=3.0.0"),
-            "try has paddlepaddle 3.0.0; paddlex 3.0.1 asks for paddlepaddle>=3.0.0, which it is: "
-            "another Paddle is imported, or the code is not of that package",
+            (
+                "try has paddlepaddle 3.0.0; paddlex 3.0.1 asks for paddlepaddle>=3.0.0, which it is: "
+                "another Paddle is imported, or the code is not of that package"
+            ),
             "",
         ),
     ],
