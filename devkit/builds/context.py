@@ -111,47 +111,49 @@ def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
 def _clash(here: Here) -> Note:
     """Name the Paddle that is installed, and what the packages beside it ask for."""
     text = f"{here.environment} has {here.paddle}"
-    asking = [each for each in here.companions if each.wants]
-    unmet = [each for each in asking if not each.met]
-    for each in unmet or asking:
-        text += f"; {each.name} asks for {each.wants}"
+    asking = [package for package in here.companions if package.wants]
+    unmet = [package for package in asking if not package.met]
+    for package in unmet or asking:
+        text += f"; {package.name} asks for {package.wants}"
     distribution = here.paddle.split()[0]
     if unmet and distribution != "paddlepaddle" and " " not in here.environment:
         names = [] if here.environment == PROJECT_ENVIRONMENT else [here.environment]
         line = shlex.join(["devkit", "env", "upgrade", *names, distribution])
         return Note(text, f"{line}   takes it from Paddle's own index")
     if unmet:
-        wanted = dict.fromkeys(each.wants for each in unmet)
+        wanted = dict.fromkeys(package.wants for package in unmet)
         line = shlex.join(["uv", "pip", "install", "--python", here.python, *wanted])
         return Note(text, f"{line}   installs what is asked for")
     if asking:
         return Note(f"{text}, which it is: another Paddle is imported, or the code is not of that package")
     if here.companions:
-        text += f"; the metadata of {', '.join(each.name for each in here.companions)} does not say which it wants"
+        text += (
+            f"; the metadata of {', '.join(package.name for package in here.companions)} does not say which it wants"
+        )
     line = shlex.join(["uv", "pip", "install", "--python", here.python, "--dry-run", "--upgrade", distribution])
     return Note(text, f"{line}   shows the newest; the README of the package names the one that it goes with")
 
 
 def companions(packages: Path) -> tuple[str, tuple[Companion, ...]]:
     """Return the Paddle that a folder of packages has, empty where there is none, and what is used with it."""
-    found = {name.lower().replace("_", "-"): each for each, name in _distributions(packages)}
+    found = {name.lower().replace("_", "-"): package for package, name in _distributions(packages)}
     paddle = next((found[name] for name in WHEELS if name in found), None)
     if paddle is None:
         return "", ()
     beside = [
-        _companion(each, paddle.version)
-        for name, each in sorted(found.items())
+        _companion(package, paddle.version)
+        for name, package in sorted(found.items())
         if name not in WHEELS
-        and (name.startswith("paddle") or any("paddlepaddle" in one for one in each.requires or ()))
+        and (name.startswith("paddle") or any("paddlepaddle" in wanted for wanted in package.requires or ()))
     ]
     return f"{paddle.metadata['Name']} {paddle.version}", tuple(beside)
 
 
 def _distributions(packages: Path) -> Iterator[tuple[importlib.metadata.Distribution, str]]:
-    for each in importlib.metadata.distributions(path=[str(packages)]):
-        name = each.metadata["Name"]
+    for package in importlib.metadata.distributions(path=[str(packages)]):
+        name = package.metadata["Name"]
         if name:  # half an installation has none
-            yield each, name
+            yield package, name
 
 
 def _companion(package: importlib.metadata.Distribution, version: str) -> Companion:
