@@ -1,5 +1,6 @@
-// One query or a few of each sequence against a cache of keys and values, read once: each thread takes a stretch of one
-// key head's positions for all queries that read it, and what the stretches give is put together in their order.
+// One query or a few of each sequence against a cache of keys and values, read once and in the order in which it lies:
+// each thread takes a stretch of positions, of as many key heads as leave every thread some items, for all queries that
+// read it, and what the stretches give is put together in their order.
 #pragma once
 
 #include <atomic>
@@ -12,6 +13,8 @@ namespace DEVKIT_ISA {
 constexpr int64_t kStretch = 1024;  // positions of a work item
 constexpr int64_t kPositions = 32;  // positions whose scores are held at once, a multiple of kLanes
 
+constexpr int64_t kTogether = 4;    // positions that are read side by side
+
 class Stretch {
  public:
   explicit Stretch(const Decode& d)
@@ -19,32 +22,31 @@ class Stretch {
         rows_(d.heads / d.kv_heads * d.seqlen_q),
         padded_(RoundUp(d.head_dim, kLanes)),
         direct_(static_cast<Dtype>(d.dtype) == Dtype::kFloat32 && d.head_dim % kLanes == 0),
-        queries_(rows_ * padded_),
-        keys_(kPositions * padded_),
-        values_(kPositions * padded_) {}
+        ahead_(direct_ ? kTogether * d.kv_heads * d.head_dim : 0),
+        queries_(d.kv_heads * rows_ * padded_),
+        scores_(d.kv_heads * rows_ * kPositions),
+        scratch_(direct_ ? 0 : kTogether * d.kv_heads * padded_) {}
 
-  // The rows' maxima, sums of weights and weighted sums [rows, 2 + padded] over positions first to before last.
-  void Run(int64_t b, int64_t kv_head, Rows q, const void* keys, const void* values, int64_t first, int64_t last,
-           float* to) {
+  // The rows' maxima, sums of weights and weighted sums [heads, rows, 2 + padded] over positions first to before last,
+  // of the key heads from kv_head to before kv_end.
+  void Run(int64_t b, int64_t kv_head, int64_t kv_end, Rows q, const void* keys, const void* values, int64_t first,
+           int64_t last, float* to) {
+    b_ = b;
+    kv_head_ = kv_head;
+    heads_ = kv_end - kv_head;
     const int64_t group = d_.heads / d_.kv_heads, size = 2 + padded_;
-    for (int64_t r = 0; r < rows_; ++r) {
-      const int64_t head = kv_head * group + r / d_.seqlen_q;
+    for (int64_t r = 0; r < heads_ * rows_; ++r) {
+      const int64_t head = (kv_head + r / rows_) * group + r % rows_ / d_.seqlen_q;
       const Rows row = q.From((b * d_.seqlen_q + r % d_.seqlen_q) * d_.heads + head);
       row.As([&](auto typed) { PackScaledRow(typed[0], queries_.get() + r * padded_); });
       Fill(to + r * size, size, 0.0f);
       to[r * size] = -kInfinity;
     }
-    for (int64_t position = first; position < last; position += kPositions) {
-      const int64_t count = Least(kPositions, last - position);
-      Load(b, kv_head, keys, position, count, keys_.get(), key_rows_);
-      Load(b, kv_head, values, position, count, values_.get(), value_rows_);
-      for (int64_t r = 0; r < rows_; ++r) {
-        // The last query sees the last position.
-        const int64_t own = d_.lengths[b] - d_.seqlen_q + r % d_.seqlen_q;
-        const int64_t begin = d_.left >= kUnbounded ? 0 : Within(own - d_.left - position, 0, count);
-        const int64_t end = Within(own + 1 - position, 0, count);
-        if (begin < end) Attend(queries_.get() + r * padded_, begin, end, to + r * size);
-      }
+    for (position_ = first; position_ < last; position_ += kPositions) {
+      count_ = Least(kPositions, last - position_);
+      Score(keys);
+      for (int64_t r = 0; r < heads_ * rows_; ++r) Weigh(r, to + r * size);
+      AddValues(values, to + 2);
     }
   }
 
@@ -57,53 +59,86 @@ class Stretch {
     for (int64_t j = 0; j < padded_; ++j) to[j] = j < d_.head_dim ? ToFloat(from[j]) * scale : 0.0f;
   }
 
-  // Where the rows of some positions are; converted to float, if they are not.
-  void Load(int64_t b, int64_t kv_head, const void* cache, int64_t position, int64_t count, float* scratch,
-            const float** rows) const {
-    const int64_t stride = d_.kv_heads * d_.head_dim;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t j = position + i;
-      const int64_t page = d_.table == nullptr ? b : d_.table[b * d_.table_width + j / d_.page_size];
-      const int64_t row = page * d_.page_size + (d_.table == nullptr ? j : j % d_.page_size);
-      const Rows at = Rows::In(cache, row * stride + kv_head * d_.head_dim, stride, d_.dtype);
-      if (direct_) {
-        rows[i] = reinterpret_cast<const float*>(at.data);
+  // The positions of the block that a row of queries sees: the last query sees the last position.
+  DEVKIT_INLINE int64_t Begin(int64_t r) const {
+    const int64_t own = d_.lengths[b_] - d_.seqlen_q + r % d_.seqlen_q;
+    return d_.left >= kUnbounded ? 0 : Within(own - d_.left - position_, 0, count_);
+  }
+  DEVKIT_INLINE int64_t End(int64_t r) const {
+    const int64_t own = d_.lengths[b_] - d_.seqlen_q + r % d_.seqlen_q;
+    return Within(own + 1 - position_, 0, count_);
+  }
+
+  // Where the heads of kTogether positions from i on are, one head's padded_ floats after the other's; converted to
+  // float, if they are not. Beyond the block's end the last one stands once more.
+  DEVKIT_INLINE void Load(const void* cache, int64_t i, const float** rows) const {
+    for (int64_t p = 0; p < kTogether; ++p) {
+      if (i + p >= count_) {
+        rows[p] = rows[p - 1];
         continue;
       }
-      float* to = scratch + i * padded_;
-      rows[i] = to;
+      const int64_t j = position_ + i + p;
+      const int64_t page = d_.table == nullptr ? b_ : d_.table[b_ * d_.table_width + j / d_.page_size];
+      const int64_t row = page * d_.page_size + (d_.table == nullptr ? j : j % d_.page_size);
+      const Rows at = Rows::In(cache, (row * d_.kv_heads + kv_head_) * d_.head_dim, d_.head_dim, d_.dtype);
+      if (direct_) {
+        rows[p] = reinterpret_cast<const float*>(at.data);
+        continue;
+      }
+      float* to = scratch_.get() + p * d_.kv_heads * padded_;
+      rows[p] = to;
       at.As([&](auto typed) {
-        int64_t c = 0;
-        for (; c + kLanes <= d_.head_dim; c += kLanes) Store(to + c, DEVKIT_ISA::Load(typed[0] + c));
-        for (; c < padded_; ++c) to[c] = c < d_.head_dim ? ToFloat(typed[0][c]) : 0.0f;
+        for (int64_t h = 0; h < heads_; ++h, to += padded_) {
+          int64_t c = 0;
+          for (; c + kLanes <= d_.head_dim; c += kLanes) {
+            Store(to + c, DEVKIT_ISA::Load(typed[h] + c));
+            __builtin_prefetch(typed[h] + c + kTogether * d_.kv_heads * d_.head_dim);
+          }
+          for (; c < padded_; ++c) to[c] = c < d_.head_dim ? ToFloat(typed[h][c]) : 0.0f;
+        }
       });
     }
   }
 
-  void Attend(const float* query, int64_t begin, int64_t end, float* to) const {
-    float scores[kPositions];
-    for (int64_t i = 0; i < kPositions; ++i) scores[i] = -kInfinity;
-    int64_t i = begin;
-    for (; i + 4 <= end; i += 4) {
-      Vec s0 = Zero(), s1 = Zero(), s2 = Zero(), s3 = Zero();
-      for (int64_t j = 0; j < padded_; j += kLanes) {
-        const Vec x = DEVKIT_ISA::Load(query + j);
-        s0 = Fma(x, DEVKIT_ISA::Load(key_rows_[i] + j), s0);
-        s1 = Fma(x, DEVKIT_ISA::Load(key_rows_[i + 1] + j), s1);
-        s2 = Fma(x, DEVKIT_ISA::Load(key_rows_[i + 2] + j), s2);
-        s3 = Fma(x, DEVKIT_ISA::Load(key_rows_[i + 3] + j), s3);
+  void Score(const void* keys) {
+    const float* at[kTogether];
+    for (int64_t i = 0; i < count_; i += kTogether) {
+      Load(keys, i, at);
+      for (int64_t h = 0; h < heads_; ++h) {
+        int64_t r = h * rows_;
+        for (; r + 2 <= (h + 1) * rows_; r += 2) Products<2>(r, i, at, h * padded_);
+        if (r < (h + 1) * rows_) Products<1>(r, i, at, h * padded_);
       }
-      scores[i] = SumOfLanes(s0);
-      scores[i + 1] = SumOfLanes(s1);
-      scores[i + 2] = SumOfLanes(s2);
-      scores[i + 3] = SumOfLanes(s3);
     }
-    for (; i < end; ++i) {
-      Vec sums = Zero();
-      for (int64_t j = 0; j < padded_; j += kLanes)
-        sums = Fma(DEVKIT_ISA::Load(query + j), DEVKIT_ISA::Load(key_rows_[i] + j), sums);
-      scores[i] = SumOfLanes(sums);
+  }
+
+  // Scores of kCount rows of queries with kTogether positions.
+  template <int64_t kCount>
+  DEVKIT_INLINE void Products(int64_t row, int64_t i, const float* const* keys, int64_t head) {
+    Vec s[kCount][kTogether];
+    for (auto& sums : s)
+      for (Vec& sum : sums) sum = Zero();
+    const float* query = queries_.get() + row * padded_;
+    for (int64_t j = 0; j < padded_; j += kLanes) {
+      Vec x[kCount];
+      for (int64_t r = 0; r < kCount; ++r) x[r] = DEVKIT_ISA::Load(query + r * padded_ + j);
+      for (int64_t p = 0; p < kTogether; ++p) {
+        const Vec key = DEVKIT_ISA::Load(keys[p] + head + j);
+        __builtin_prefetch(keys[p] + head + j + ahead_);
+        for (int64_t r = 0; r < kCount; ++r) s[r][p] = Fma(x[r], key, s[r][p]);
+      }
     }
+    for (int64_t r = 0; r < kCount; ++r)
+      for (int64_t p = 0; p < kTogether; ++p) scores_.get()[(row + r) * kPositions + i + p] = SumOfLanes(s[r][p]);
+  }
+
+  // Scores of a row become weights, 0 where it does not see; what was summed with a smaller maximum is scaled down.
+  void Weigh(int64_t row, float* to) {
+    const int64_t begin = Begin(row), end = End(row);
+    if (begin >= end) return;
+    float* scores = scores_.get() + row * kPositions;
+    for (int64_t i = 0; i < begin; ++i) scores[i] = -kInfinity;
+    for (int64_t i = end; i < kPositions; ++i) scores[i] = -kInfinity;
     Vec largest = DEVKIT_ISA::Load(scores);
     for (int64_t c = kLanes; c < kPositions; c += kLanes) largest = Max(largest, DEVKIT_ISA::Load(scores + c));
     const float before = to[0], here = MaxOfLanes(largest), now = before > here ? before : here;
@@ -117,29 +152,50 @@ class Stretch {
     const float factor = before == -kInfinity ? 0.0f : std::exp2(before - shift);
     to[0] = now;
     to[1] = to[1] * factor + SumOfLanes(weights);
-    float* sums = to + 2;
-    int64_t j = 0;
-    for (; j + 4 * kLanes <= padded_; j += 4 * kLanes) AddValues<4>(scores, begin, end, j, factor, sums);
-    for (; j < padded_; j += kLanes) AddValues<1>(scores, begin, end, j, factor, sums);
+    if (factor != 1)
+      for (int64_t j = 0; j < padded_; j += kLanes)
+        Store(to + 2 + j, Mul(DEVKIT_ISA::Load(to + 2 + j), Broadcast(factor)));
+  }
+
+  void AddValues(const void* values, float* sums) {
+    const int64_t size = 2 + padded_;
+    const float* at[kTogether];
+    for (int64_t i = 0; i < count_; i += kTogether) {
+      Load(values, i, at);
+      for (int64_t h = 0; h < heads_; ++h) {
+        for (int64_t r = h * rows_; r < (h + 1) * rows_; ++r) {
+          const int64_t begin = Most(Begin(r), i), end = Least(End(r), i + kTogether);
+          const float* weights = scores_.get() + r * kPositions + i;
+          if (end - begin == kTogether) {
+            AddWeighted<kTogether>(weights, at, h * padded_, sums + r * size);
+          } else {
+            for (int64_t p = begin; p < end; ++p) AddWeighted<1>(weights + p - i, at + p - i, h * padded_, sums + r * size);
+          }
+        }
+      }
+    }
   }
 
   template <int64_t kCount>
-  DEVKIT_INLINE void AddValues(const float* weights, int64_t begin, int64_t end, int64_t j, float factor,
-                               float* sums) const {
-    Vec s[kCount];
-    for (int64_t c = 0; c < kCount; ++c) s[c] = Mul(DEVKIT_ISA::Load(sums + j + c * kLanes), Broadcast(factor));
-    for (int64_t i = begin; i < end; ++i) {
-      const Vec p = Broadcast(weights[i]);
-      for (int64_t c = 0; c < kCount; ++c) s[c] = Fma(p, DEVKIT_ISA::Load(value_rows_[i] + j + c * kLanes), s[c]);
+  DEVKIT_INLINE void AddWeighted(const float* weights, const float* const* values, int64_t head, float* sums) const {
+    Vec w[kCount];
+    for (int64_t p = 0; p < kCount; ++p) w[p] = Broadcast(weights[p]);
+    for (int64_t j = 0; j < padded_; j += kLanes) {
+      Vec sum = DEVKIT_ISA::Load(sums + j);
+      for (int64_t p = 0; p < kCount; ++p) {
+        sum = Fma(w[p], DEVKIT_ISA::Load(values[p] + head + j), sum);
+        __builtin_prefetch(values[p] + head + j + ahead_);
+      }
+      Store(sums + j, sum);
     }
-    for (int64_t c = 0; c < kCount; ++c) Store(sums + j + c * kLanes, s[c]);
   }
 
   const Decode& d_;
   const int64_t rows_, padded_;
   const bool direct_;
-  Buffer queries_, keys_, values_;
-  const float *key_rows_[kPositions], *value_rows_[kPositions];
+  const int64_t ahead_;  // how far on the next positions are, in floats: four streams at once are not foreseen in time
+  int64_t b_ = 0, kv_head_ = 0, heads_ = 0, position_ = 0, count_ = 0;
+  Buffer queries_, scores_, scratch_;
 };
 
 inline void DecodeAttention(const Decode& d, const void* q, const void* keys, const void* values, void* out,
@@ -153,17 +209,21 @@ inline void DecodeAttention(const Decode& d, const void* q, const void* keys, co
   for (int64_t b = 0; b < d.batch; ++b) start[b + 1] = start[b] + DivideUp(d.lengths[b], kStretch);
   const int64_t stretches = start[d.batch];
   const Buffer parts(stretches * d.kv_heads * rows * size);
+  // Heads of an item: all where there are stretches enough.
+  const int64_t cuts = Within(DivideUp(4 * d.threads, Most(stretches, 1)), 1, d.kv_heads);
+  const int64_t heads = DivideUp(d.kv_heads, cuts), items = DivideUp(d.kv_heads, heads);
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(d.threads)
   {
     Stretch worker(d);
     int64_t b = 0;
-    for (int64_t item = next++; item < stretches * d.kv_heads; item = next++) {
-      const int64_t stretch = item / d.kv_heads, kv_head = item % d.kv_heads;
+    for (int64_t item = next++; item < stretches * items; item = next++) {
+      const int64_t stretch = item / items, kv_head = item % items * heads;
       while (start[b + 1] <= stretch) ++b;
       const int64_t first = (stretch - start[b]) * kStretch;
-      worker.Run(b, kv_head, Rows::In(q, 0, d.head_dim, d.dtype), keys, values, first,
-                 Least(first + kStretch, d.lengths[b]), parts.get() + item * rows * size);
+      worker.Run(b, kv_head, Least(kv_head + heads, d.kv_heads), Rows::In(q, 0, d.head_dim, d.dtype), keys, values,
+                 first, Least(first + kStretch, d.lengths[b]),
+                 parts.get() + (stretch * d.kv_heads + kv_head) * rows * size);
     }
 #pragma omp barrier
 #pragma omp for schedule(static)

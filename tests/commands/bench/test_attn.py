@@ -174,6 +174,7 @@ def test_every_kind_of_mask_is_checked_and_timed_with_cold_caches(devkit: Devkit
     assert {row["scale"] for row in rows} == {0.1}
 
 
+@pytest.mark.slow  # it compiles them
 def test_another_revisions_kernels_are_timed_beside_this_ones(devkit: Devkit, tmp_path: Path) -> None:
     shutil.copytree(
         Path(__file__).parents[3] / "kernels", tmp_path / "kernels", ignore=shutil.ignore_patterns("__pyc*")

@@ -25,6 +25,7 @@ def test_stages_are_measured_in_turns(devkit: Devkit) -> None:
     assert all(stage["ratio"] is None for stage in stages)
 
 
+@pytest.mark.slow
 def test_paddles_own_parallelism_is_measured_beside_ours_and_loses_alike(devkit: Devkit) -> None:
     words = ("bench", "train", "--peer", "auto", "--size", "vl-tiny", "--lora", "4", "--batch", "4", "--rounds", "2")
     answer = devkit(*words, "--steps", "1", "--json", env={"XDG_CACHE_HOME": CACHE})
@@ -33,6 +34,9 @@ def test_paddles_own_parallelism_is_measured_beside_ours_and_loses_alike(devkit:
     (stage,) = json.loads(answer.out)["stages"]
     assert set(stage["tokens_per_s"]) == set(stage["peak_mib"]) == {"devkit", "auto"}
     assert stage["losses_apart"] < 1e-5
+
+
+def test_paddles_own_parallelism_is_refused_where_it_cannot(devkit: Devkit) -> None:
     refused = devkit("bench", "train", "--peer", "auto", "--stages", "2", *TINY)
     assert refused.status == 2
     assert "CReduceScatterOp" in refused.err
