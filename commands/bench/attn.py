@@ -40,7 +40,7 @@ def command(ctx: typer.Context, options: AttentionOptions, env: Env = "", as_jso
     if not options.watch:
         return _measure(app, request, options.baseline)[0]
     if options.baseline:
-        app.runs.find(options.baseline, command="bench")  # what is mistyped is no reason to wait for a change
+        app.runs.find(options.baseline, command="bench")  # a wrong name is an error now, not after the first run
     return watch(
         [name.rpartition(":")[0] for name in request.own],
         lambda baseline: _measure(app, request, baseline),

@@ -48,7 +48,7 @@ def command(
     if not chosen or not set(chosen) <= {"0", "1", "2", "3"}:
         raise UsageError(f"--stages is {stages}", "The stages are 0, 1, 2 and 3.", "devkit bench train --stages 0,3")
     if peer not in {"", "torch", AUTO}:
-        raise UsageError(f"there is no peer {peer}", "torch and auto are.", "devkit bench train --peer torch")
+        raise UsageError(f"there is no peer {peer}", "The peers are torch and auto.", "devkit bench train --peer torch")
     options = replace(options, world_size=nproc)
     if peer == AUTO:
         chosen = chosen if "stages" in given(ctx) else ("0",)

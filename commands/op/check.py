@@ -59,7 +59,7 @@ def command(
         for finding in wrong:
             app.console.answer_parts(("✗ ", "failed"), (f"{name}: {finding.message}", ""))
     for name in report.without:
-        app.console.answer_parts(("! ", "warning"), (f"{name}: not checked, there is no reference", ""))
+        app.console.answer_parts(("! ", "warning"), (f"{name}: not checked: there is no reference", ""))
     if report.time_ms is not None:
         app.console.answer(f"  {duration(report.time_ms / 1e3)} a call on a large input", "dim")
     if report.findings:

@@ -72,7 +72,7 @@ def run(docstring: dict[str, Any]) -> dict[str, Any]:
                 core.parse_docstr_examples(text, docstring["name"], lineno=docstring["line"], style="freeform")
             )
         except UserWarning:
-            return {"ran": 0, "failed": 1, "said": "the example is no whole Python"}
+            return {"ran": 0, "failed": 1, "said": "the example is not valid Python"}
     for example in examples:
         as_begun()
         example.mode = "native"

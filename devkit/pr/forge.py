@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,7 +87,7 @@ class NewRequest:
 
 
 @dataclass(frozen=True)
-class Forge:
+class Forge(ABC):
     """A forge's API and the token for it; what a forge's API does not tell is None, or nothing.
 
     Attributes:
@@ -104,40 +105,40 @@ class Forge:
     logs: ClassVar[bool] = True
 
     @property
+    @abstractmethod
     def new_requests(self) -> str:
         """Where ``create`` posts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def request(self, number: int, *, checks: bool = False, review: bool = False) -> Known | None:
         """Ask for a request, with how its checks and reviews stand; None where the forge does not answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def open_requests(self) -> list[Known] | None:
         """Return the open requests, the newest first; None where the forge does not answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checks(self, commit: str, repository: str = "") -> list[Check] | None:
         """Return the checks of a commit; None where the forge does not tell.
 
         ``repository`` is where the request comes from, whose own checks count where the project has none.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, check: Check) -> str:
         """Return the log of a check, or nothing."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rerun(self, check: Check) -> bool:
         """Ask for a check to be run again; return whether the forge took it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def create(self, new: NewRequest) -> Known | None:
         """Open a request; None where the forge did not."""
-        raise NotImplementedError
 
+    @abstractmethod
     def headers(self) -> dict[str, str]:
         """Return the headers that carry the token."""
-        raise NotImplementedError
 
     def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
         """Ask the forge, or tell it something; None where it does not answer in time or refuses."""

@@ -136,7 +136,7 @@ EXAMPLES = {
     "raises": (">>> 1 / 0", "ZeroDivisionError: division by zero"),
     "raises_as_told": (">>> 1 / 0\nTraceback (most recent call last):\nZeroDivisionError: division by zero", ""),
     "other": (">>> 1 + 1\n3", "got 2, not 3"),
-    "no_whole_python": (">>> def f(\n>>> x", "the example is no whole Python"),
+    "invalid_python": (">>> def f(\n>>> x", "the example is not valid Python"),
 }  # fmt: skip
 
 
