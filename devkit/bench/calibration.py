@@ -15,7 +15,7 @@ from devkit.fingerprint import host_fingerprint
 from devkit.paths import state_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
 PLANTED = 0.05
@@ -34,7 +34,8 @@ class Calibration:
         drift: the smallest drift at which hardly any pair of the first half was called different.
         false_alarm_rate: the share of the second half's pairs that it calls different.
         found: the share of the second half's pairs, slowed down by 5 %, that it calls SLOWER.
-        busy: what share of the processors others used meanwhile.
+        busy: what share of the processors others used while these pairs ran.
+        disturbed: how many pairs more were measured and left out, since others used too much for a verdict.
         measured: when, in UTC.
         host: where.
     """
@@ -45,6 +46,7 @@ class Calibration:
     false_alarm_rate: float
     found: float
     busy: float
+    disturbed: int
     measured: str
     host: dict[str, Any]
 
@@ -58,8 +60,18 @@ def place() -> Path:
     return state_home() / "bench-calibration.json"
 
 
-def judged(pairs: Sequence[Pair], busy: float) -> Calibration:
+@dataclass(frozen=True)
+class Measured:
+    """Pairs of runs of the same code, the share of the processors that others used, and how many pairs that spoilt."""
+
+    pairs: list[Pair]
+    busy: float
+    disturbed: int
+
+
+def judged(measured: Measured) -> Calibration:
     """Return what pairs of the same code say: fitted on one half of them and tried on the other."""
+    pairs = measured.pairs
     fitted, tried = pairs[::2], pairs[1::2] or pairs[::2]
     drift = fit_drift(fitted)
     return Calibration(
@@ -68,7 +80,8 @@ def judged(pairs: Sequence[Pair], busy: float) -> Calibration:
         drift,
         alarms(tried, drift),
         alarms(tried, drift, planted=PLANTED),
-        busy,
+        measured.busy,
+        measured.disturbed,
         dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         host_fingerprint(),
     )
@@ -80,16 +93,30 @@ def measure_pairs(
     *,
     pairs: int,
     rounds: int,
+    most_busy: float,
     on_pair: Callable[[int], None] = lambda _: None,
-) -> tuple[list[Pair], float]:
-    """Time the same work in two processes, a run of one after a run of the other; and what others used meanwhile."""
-    watch = Watch()
-    found = []
-    for number in range(pairs):
-        on_pair(number)
+    watch: Watch | None = None,
+) -> Measured:
+    """Time the same work in two processes, a run of one after a run of the other.
+
+    A pair during which others used more than ``most_busy`` of the processors is measured again, since ``compare``
+    would call it UNSURE whatever it shows; after as many such pairs as were asked for it ends with what it has.
+    """
+    watch = watch or Watch()
+    found: list[Pair] = []
+    shares: list[float] = []
+    disturbed = 0
+    while len(found) < pairs and disturbed < pairs:
+        on_pair(len(found))
+        watch.start()
         runs = [[quantile(sorted(once()), 0.5) for _ in range(rounds)] for once in (first, second)]
+        share = watch.busy
+        if share > most_busy:
+            disturbed += 1
+            continue
         found.append((runs[0], runs[1]))
-    return found, watch.busy
+        shares.append(share)
+    return Measured(found, sum(shares) / len(shares) if shares else 1.0, disturbed)
 
 
 def save(calibration: Calibration) -> Path:

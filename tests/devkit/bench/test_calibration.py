@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.bench.calibration import drift_here, judged, measure_pairs, place, save
+from devkit.bench.calibration import Measured, drift_here, judged, measure_pairs, place, save
 from devkit.bench.compare import case_of, compare_reports, samples
+from devkit.bench.machine import Usage, Watch
 from devkit.bench.verdict import USUAL_DRIFT, Sample, Word
 from devkit.errors import DevkitError
 
@@ -28,17 +29,17 @@ def pairs(count: int = 200) -> list[tuple[list[float], list[float]]]:
 
 
 def test_a_calibration_says_what_it_would_have_said_of_pairs_that_it_did_not_see() -> None:
-    found = judged(pairs(), busy=0.02)
+    found = judged(Measured(pairs(), 0.02, 3))
     assert found.pairs == 200
     assert found.rounds == 10
     assert found.false_alarm_rate <= 0.01
     assert found.found >= 0.95
-    assert found.busy == 0.02
+    assert (found.busy, found.disturbed) == (0.02, 3)
 
 
 def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
     assert drift_here() == (USUAL_DRIFT, False)
-    found = judged(pairs(), busy=0.0)
+    found = judged(Measured(pairs(), 0.0, 0))
     assert save(found) == place()
     assert drift_here() == (found.drift, True)
     kept = json.loads(place().read_text())
@@ -48,6 +49,17 @@ def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
     assert drift_here() == (USUAL_DRIFT, False)
 
 
+def watch_that_reads(*shares: float) -> Watch:
+    """Return a watch of one processor of which others use these shares, one stretch after another."""
+    seconds = 0.0
+    reads = [Usage(0.0, 0.0, 0.0)]
+    for number, share in enumerate(shares):
+        reads.append(Usage(float(number), seconds, 0.0))
+        seconds += share
+        reads.append(Usage(number + 1.0, seconds, 0.0))
+    return Watch(iter(reads).__next__)
+
+
 def test_pairs_are_measured_one_run_after_the_other() -> None:
     order: list[str] = []
 
@@ -55,10 +67,30 @@ def test_pairs_are_measured_one_run_after_the_other() -> None:
         order.append(name)
         return [3.0, 1.0, 2.0]
 
-    found, busy = measure_pairs(lambda: once("a"), lambda: once("b"), pairs=2, rounds=3)
+    measured = measure_pairs(lambda: once("a"), lambda: once("b"), pairs=2, rounds=3, most_busy=1.0)
     assert "".join(order) == "aaabbbaaabbb"
-    assert found == [([2.0] * 3, [2.0] * 3)] * 2
-    assert 0 <= busy <= 1
+    assert measured.pairs == [([2.0] * 3, [2.0] * 3)] * 2
+    assert 0 <= measured.busy <= 1
+
+
+def test_a_pair_during_which_others_computed_is_measured_again() -> None:
+    times = iter([1.0, 1.0, 7.0, 7.0, 2.0, 2.0])
+    measured = measure_pairs(
+        lambda: [next(times)],
+        lambda: [next(times)],
+        pairs=2,
+        rounds=1,
+        most_busy=0.05,
+        watch=watch_that_reads(0.0, 0.5, 0.0),
+    )
+    assert measured == Measured([([1.0], [1.0]), ([2.0], [2.0])], 0.0, 1)
+
+
+def test_a_machine_that_stays_busy_ends_it() -> None:
+    measured = measure_pairs(
+        lambda: [1.0], lambda: [1.0], pairs=3, rounds=1, most_busy=0.05, watch=watch_that_reads(0.0, 0.5, 0.5, 0.5)
+    )
+    assert (len(measured.pairs), measured.disturbed) == (1, 3)
 
 
 def report(level: float, **named: object) -> dict[str, object]:
