@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit import __version__
-from devkit.errors import DevkitError, ExitStatus
+from devkit.errors import DevkitError, ExitStatus, Hint
 from devkit.files import explained, write_atomically
 from devkit.locks import flock
 from devkit.redact import redact, redact_value
@@ -297,8 +297,18 @@ class RunStore:
         if found:
             why = f"{', '.join(recorded_run.id for recorded_run in found)} begin so."
             raise DevkitError(f"{name} is not one run", why, f"devkit runs show {found[0].id}")
-        kind = f" of {command}" if command else ""
-        raise DevkitError(f"there is no run {name}{kind}", "", "devkit runs list")
+        raise self._not_found(name, command)
+
+    def _not_found(self, name: str, command: str) -> DevkitError:
+        of = f" of devkit {command}" if command else ""
+        those = Hint.of("devkit", "runs", "list", *(["--command", command] if command else []))
+        if name == "last":
+            return DevkitError(f"there is no run{of} yet", "", those)
+        others = [entry for entry in self.entries() if name and entry.id.startswith(name)]
+        if len(others) == 1:
+            other = others[0]
+            return DevkitError(f"run {other.id} is one of devkit {other.record.get('command')}, not{of}", "", those)
+        return DevkitError(f"there is no run {name}{of}", "", those)
 
     def excess(self, *, spare: Path | None = None) -> list[RecordedRun]:
         """Return the oldest runs beyond the bounds; one that goes on or holds something is never among them."""

@@ -220,10 +220,17 @@ def test_a_run_is_found_by_the_beginning_of_its_id(store: RunStore) -> None:
 
 
 def test_a_run_that_is_not_there_or_not_one_is_an_error(store: RunStore) -> None:
-    with pytest.raises(DevkitError, match="there is no run last"):
+    with pytest.raises(DevkitError, match="there is no run yet"):
         store.find("last")
     made(store)
-    made(store)
+    run = made(store, "pr fetch")
+    with pytest.raises(DevkitError, match="there is no run of devkit train yet") as caught:
+        store.find("last", command="train")
+    assert str(caught.value.hints[0]) == "devkit runs list --command train"
+    with pytest.raises(DevkitError, match=f"run {run.id} is one of devkit pr fetch, not of devkit bench"):
+        store.find(run.id, command="bench")
+    with pytest.raises(DevkitError, match="there is no run zzzz of devkit bench"):
+        store.find("zzzz", command="bench")
     with pytest.raises(DevkitError, match="there is no run zzzz"):
         store.find("zzzz")
     with pytest.raises(DevkitError, match="not one run") as caught:
