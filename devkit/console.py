@@ -320,20 +320,21 @@ class Console:
             for index, column in enumerate(columns)
         ]
         indent, gap = "  ", "  "
-        shown, widths, dropped = self._fit([*columns], widths, self.out.width - len(indent), len(gap))
+        shown, widths, dropped = self._fit(columns, plain, widths, self.out.width - len(indent), len(gap))
 
         def line(texts: Sequence[str], tones: Sequence[Tone]) -> None:
             wrapped = {i: in_cells(texts[i], widths[i]) for i in shown}
             for row in range(max(map(len, wrapped.values()))):
                 parts: list[tuple[str, Tone]] = [(indent, "")]
-                for position, index in enumerate(shown):
+                for index in shown:
                     text = wrapped[index][row] if row < len(wrapped[index]) else ""
                     space = " " * (widths[index] - cell_len(text))
                     padded = space + text if columns[index].align == "right" else text + space
-                    last = position == len(shown) - 1
-                    parts.append((padded.rstrip() if last else padded, tones[index]))
-                    parts.append(("" if last else gap, ""))
-                self._say(self.out, *parts)
+                    parts += [(padded, tones[index]), (gap, "")]
+                while len(parts) > 1 and not parts[-1][0].strip():
+                    parts.pop()
+                text, tone = parts.pop()
+                self._say(self.out, *parts, (text.rstrip(), tone))
 
         rule = indent + "─" * (sum(widths[index] for index in shown) + len(gap) * (len(shown) - 1))
         line([column.heading for column in columns], ["dim"] * len(columns))
@@ -347,24 +348,35 @@ class Console:
             self._say(self.err, (f"  not shown, for want of room: {names}", "dim"))
 
     @staticmethod
-    def _fit(columns: list[Column], widths: list[int], room: int, gap: int) -> tuple[list[int], list[int], list[int]]:
+    def _fit(
+        columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: list[int], room: int, gap: int
+    ) -> tuple[list[int], list[int], list[int]]:
         """Return which columns are shown, their widths, and which are left out.
 
-        Words are wrapped first, the widest column most; figures never are. Where that does not do, the column of the
-        least importance goes.
+        Words are wrapped first, where that makes the fewest lines and breaks the fewest words, and of several such
+        columns the widest; figures never are. Where that does not do, the column of the least importance goes.
         """
         from rich.cells import cell_len
+
+        lengths = [
+            [(cell_len(row[i]), max(map(cell_len, row[i].split(" ")))) for row in rows] for i in range(len(columns))
+        ]
+
+        def lines(column: int, width: int) -> int:
+            return sum(-(-whole // width) + (longest > width) for whole, longest in lengths[column])
 
         shown, dropped = list(range(len(columns))), list[int]()
         while True:
             fitted = list(widths)
             least = {i: min(widths[i], max(cell_len(columns[i].heading), NARROWEST)) for i in shown}
             soft = [i for i in shown if columns[i].align == "left" and widths[i] > least[i]]
+            added = {i: lines(i, fitted[i] - 1) - lines(i, fitted[i]) for i in soft}
             while soft and sum(fitted[i] for i in shown) + gap * (len(shown) - 1) > room:
-                widest = max(soft, key=lambda i: (fitted[i], i))
-                fitted[widest] -= 1
-                if fitted[widest] == least[widest]:
-                    soft.remove(widest)
+                next_ = min(soft, key=lambda i: (added[i], -fitted[i], -i))
+                fitted[next_] -= 1
+                added[next_] = lines(next_, fitted[next_] - 1) - lines(next_, fitted[next_])
+                if fitted[next_] == least[next_]:
+                    soft.remove(next_)
             if len(shown) == 1 or sum(fitted[i] for i in shown) + gap * (len(shown) - 1) <= room:
                 return shown, fitted, dropped
             dropped.append(min(reversed(shown), key=lambda i: columns[i].importance))

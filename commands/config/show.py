@@ -24,16 +24,20 @@ def command(ctx: typer.Context, as_json: Json = False) -> None:
         Column("from", "left", 8),
         Column("for", "left", 1),
     ]
+    files = {str(app.config.file(project=project)): place for project, place in ((False, "user"), (True, "project"))}
     rows = [
         (
             Cell(key, "type"),
             as_text(found.value),
-            Cell(found.origin, "dim" if found.origin == "default" else ""),
+            Cell(files.get(found.origin, found.origin), "dim" if found.origin == "default" else ""),
             SETTINGS[key].purpose,
         )
         for key, found in values.items()
     ]
     app.console.table(columns, rows)
+    for path, place in files.items():
+        if any(found.origin == path for found in values.values()):
+            app.console.answer(f"  {place}: {path}", "dim")
     for problem in app.config.problems():
         app.console.warn(problem)
 

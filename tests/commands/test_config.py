@@ -30,9 +30,10 @@ def test_show_lists_every_setting_with_its_origin(devkit: Devkit, tmp_path: Path
     (tmp_path / "devkit.toml").write_text("[pr]\nfork-remote = 'mine'\n")
     result = devkit("config", "show", env={"DEVKIT_RUNS_KEEP": "9", "COLUMNS": "400"})
     shown = {line.split()[0]: line.split()[1:3] for line in result.out.splitlines()[2:]}
-    assert list(shown) == list(SETTINGS)
+    assert list(shown) == [*SETTINGS, "project:"]
     assert shown["env.default"] == ["(none)", "default"]
-    assert shown["pr.fork-remote"] == ["mine", str(tmp_path / "devkit.toml")]
+    assert shown["pr.fork-remote"] == ["mine", "project"]
+    assert shown["project:"] == [str(tmp_path / "devkit.toml")]
     assert shown["runs.keep"] == ["9", "DEVKIT_RUNS_KEEP"]
     values = json.loads(devkit("config", "show", "--json").out)
     assert values["pr.fork-remote"] == {"value": "mine", "from": str(tmp_path / "devkit.toml")}

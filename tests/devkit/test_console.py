@@ -204,6 +204,17 @@ def test_words_are_wrapped_before_a_column_is_left_out(
     assert screen.err == ""
 
 
+def test_one_long_word_takes_no_room_from_a_column_of_sentences(
+    console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    sentences = ["how many are kept, of all that there are and were"] * 5
+    rows = [("a", "https://example.com/of/a/rather/long/address", "x"), *(("b", "1", line) for line in sentences)]
+    console.table([Column("key", "left"), Column("value", "left"), Column("for", "left")], rows)
+    assert len(screen.out.splitlines()) == 2 + 3 + 5 * 2
+    assert [line for line in screen.out.splitlines() if line != line.rstrip()] == []
+
+
 def test_wide_letters_are_wrapped_by_cells(console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "24")
     console.table([Column("title", "left"), Column("n")], [("修复注意力算子的精度问题", "1")])
