@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import stat
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, new_file_mode, write_atomically
-from devkit.locks import flock
+from devkit.locks import hold_open
 from devkit.paths import can_be_made, config_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import tomlkit
 
@@ -236,9 +237,12 @@ class Config:
             raise DevkitError(f"{change.path} cannot be written", why, Hint.of("ls", "-ld", str(folder)))
         return change
 
-    def execute(self, change: SettingChange) -> None:
-        """Write a change that was planned: to the file as it is by then, so that no other writer's is lost."""
-        with _changing(change.path) as (target, mode):
+    def execute(self, change: SettingChange, say: Callable[[str], None] = lambda _: None) -> None:
+        """Write a change that was planned: to the file as it is by then, so that no other writer's is lost.
+
+        ``say`` takes the warning that the file system has no locks.
+        """
+        with _changing(change.path, say) as (target, mode):
             new = new_file_mode() if change.project else SECRET
             text = change.apply(_text(change.path))
             write_atomically(target, text.encode(), mode=(mode & SECRET if change.private else mode) or new)
@@ -286,18 +290,18 @@ class Config:
 
 
 @contextlib.contextmanager
-def _changing(path: Path) -> Iterator[tuple[Path, int]]:
+def _changing(path: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, int]]:
     """Keep other writers out for as long as the block runs; yields the file that ``path`` leads to, and its mode or 0.
 
-    The lock is the folder's. Where the file system has none, two writers at once are not kept apart.
+    The lock is the folder's: no file is left beside the settings.
     """
     target = path.resolve()
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = os.open(target.parent, os.O_RDONLY)
     try:
-        flock(folder, wait=True)
-        yield target, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0
+        with hold_open(folder, target, say=say, wait_s=math.inf):
+            yield target, stat.S_IMODE(target.stat().st_mode) if target.exists() else 0
     finally:
         os.close(folder)
 

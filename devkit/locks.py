@@ -14,13 +14,13 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.errors import Hint
-from devkit.kernels.locks import POLL_S, ExclusiveFile, flock
+from devkit.kernels.locks import POLL_S, ExclusiveFile, flock, open_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Busy", "ExclusiveFile", "flock", "hold", "holder"]
+__all__ = ["Busy", "ExclusiveFile", "flock", "hold", "hold_open", "holder"]
 
 NOTE_BYTES = 200
 TOLD_AFTER_S = 1.0
@@ -70,25 +70,55 @@ def hold(
         OSError: its file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    beside: ExclusiveFile | None = None
+    descriptor = open_lock(path)
     try:
-        wait = _Wait(path, descriptor, wait_s, say, pause)
-        while (locked := flock(descriptor)) is False:
-            if wait.is_over:
-                if left(wait.note):
-                    break
-                raise Busy(wait.note)
-            wait.once()
-        if locked is None:
-            beside = _take_beside(path, wait)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{note}\n".encode(), 0)
-        yield descriptor
+        with hold_open(descriptor, path, say=say, wait_s=wait_s, pause=pause, left=left):
+            with contextlib.suppress(OSError):  # another user's file, or a full disk: the lock holds without its note
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{note}\n".encode(), 0)
+            yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def hold_open(
+    descriptor: int,
+    path: Path,
+    *,
+    say: Callable[[str], None],
+    wait_s: float = 0.0,
+    pause: Callable[[float], object] = time.sleep,
+    left: Callable[[str], bool] = lambda _: False,
+) -> Iterator[None]:
+    """Hold what is open already, as ``hold`` does; its descriptor's end lets it go.
+
+    Args:
+        descriptor: what is locked: a file, whose text is its holder's note, or a folder.
+        path: what the file beside it is named after, where there are no locks.
+        say: as for ``hold``, as are the others.
+        wait_s: how long another holder is waited for.
+        pause: waits for some seconds between two tries.
+        left: tells by another's note whether it is gone.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    beside: ExclusiveFile | None = None
+    wait = _Wait(path, descriptor, wait_s, say, pause)
+    while (locked := flock(descriptor)) is False:
+        if wait.is_over:
+            if left(wait.note):
+                break
+            raise Busy(wait.note)
+        wait.once()
+    if locked is None:
+        beside = _take_beside(path, wait)
+    try:
+        yield
     finally:
         if beside:
             beside.release()
-        os.close(descriptor)
 
 
 def holder(path: Path) -> str | None:
@@ -163,7 +193,10 @@ def _take_beside(path: Path, wait: _Wait) -> ExclusiveFile | None:
 
 
 def _note(descriptor: int) -> str:
-    return os.pread(descriptor, NOTE_BYTES, 0).decode(errors="replace").strip()
+    try:
+        return os.pread(descriptor, NOTE_BYTES, 0).decode(errors="replace").strip()
+    except IsADirectoryError:
+        return ""
 
 
 def _hints(beside: ExclusiveFile) -> list[Hint]:

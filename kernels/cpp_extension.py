@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator
 
-from .locks import ExclusiveFile, flock
+from .locks import ExclusiveFile, flock, open_lock
 from .machine import features
 from .protocol import Refusal
 
@@ -141,10 +141,13 @@ def _alone(entry: Path) -> Iterator[None]:
     """Hold the entry's lock. The kernel drops it when its holder dies, however it dies."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     path = entry.parent / f"{entry.name}.lock"
-    with path.open("w") as lock:
-        if flock(lock.fileno(), wait=True):
+    lock = open_lock(path)
+    try:
+        if flock(lock, wait=True):
             yield
             return
+    finally:
+        os.close(lock)
     beside = ExclusiveFile(path.with_name(f"{path.name}.held"))
     beside.wait()
     try:

@@ -15,15 +15,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EIO}
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM, errno.EIO, errno.EBADF}
+SHARED = 0o666  # what others may do with a lock's file is the umask's to say
 POLL_S = 0.1
 WRITTEN_S = 60.0  # by when its maker has written its name into it
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock's file, made where it is not there; another user's that cannot be written is opened to be read.
+
+    Raises:
+        OSError: it is neither there nor can be made, or cannot be read.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SHARED)
+    except PermissionError:
+        if not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
     """Lock an open file, and return whether that was done: False where another holds it, None without locks.
 
-    Network disks mounted without a lock service answer ENOLCK, FUSE ones ENOSYS.
+    Network disks mounted without a lock service answer ENOLCK, FUSE ones ENOSYS; NFS answers EBADF where a file is to
+    be locked that is open for reading alone.
     """
     how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     try:
@@ -51,7 +67,7 @@ class ExclusiveFile:
         """
         for _ in range(2):
             try:
-                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+                descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SHARED)
             except FileExistsError:
                 if not self._discard_dead():
                     return False
@@ -115,7 +131,7 @@ class ExclusiveFile:
             return False
         taking = self.path.with_name(f"{self.path.name}.taking")
         try:
-            os.close(os.open(taking, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            os.close(os.open(taking, os.O_CREAT | os.O_EXCL | os.O_WRONLY, SHARED))
         except FileExistsError:
             with contextlib.suppress(OSError):
                 if time.time() - taking.stat().st_mtime > WRITTEN_S:

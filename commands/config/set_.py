@@ -30,7 +30,7 @@ def command(
     if dry_run:
         app.console.plan(change.lines())
         return
-    app.config.execute(change)
+    app.config.execute(change, app.console.warn)
     path = change.path
     app.console.done(f"{key} set in {path}")
     for problem in app.config.problems():

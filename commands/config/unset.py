@@ -28,7 +28,7 @@ def command(
     if change is None:
         app.console.note(f"{key} is not set in {app.config.file(project=project)}")
     else:
-        app.config.execute(change)
+        app.config.execute(change, app.console.warn)
         app.console.done(f"{key} taken out of {change.path}")
     now = type(app.config).load().lookup(key)
     if as_json:

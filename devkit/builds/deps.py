@@ -343,15 +343,17 @@ class Fetcher:
     def alone(self, name: str) -> Iterator[None]:
         """Hold one thing of the cache: whoever else fetches it, here or in another devkit, is waited for.
 
+        In a cache that cannot be written, another user's, nothing is held: it has the thing, or that cannot be fetched.
+
         Raises:
-            DevkitError: the wait was ended, or the cache cannot be written.
+            DevkitError: the wait was ended.
         """
         path = home() / "locks" / name
+        lock = hold(
+            path, str(os.getpid()), say=self.app.console.warn, wait_s=math.inf, pause=partial(self._pause, name)
+        )
         with contextlib.ExitStack() as stack:
-            with explained(path):
-                lock = hold(
-                    path, str(os.getpid()), say=self.app.console.warn, wait_s=math.inf, pause=partial(self._pause, name)
-                )
+            with contextlib.suppress(OSError):
                 stack.enter_context(lock)
             yield
 

@@ -139,7 +139,7 @@ def make(app: App, client: Any, request: ContainerRequest, spec: Spec) -> Any:
         DevkitError: another devkit makes it, or the engine refuses.
     """
     owner = engine.me()
-    with store.creating(home() / f"{request.name}.container"):
+    with store.creating(home() / f"{request.name}.container", app.console.warn):
         for left in engine.leftovers(client, owner, request.name):
             app.console.warn(f"{request.name} was left half-made; starting over")
             left.remove(force=True)

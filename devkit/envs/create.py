@@ -261,7 +261,7 @@ def execute(app: App, planned: CreatePlan, run: Run, *, verify: bool) -> Made:
     """
     begin = time.monotonic()
     folder = planned.folder
-    with store.creating(folder) as cut_off:
+    with store.creating(folder, app.console.warn) as cut_off:
         if cut_off and os.path.lexists(folder):
             app.console.warn(f"{planned.name} was left half-made; starting over")
             shutil.rmtree(folder)

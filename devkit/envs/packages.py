@@ -121,7 +121,7 @@ def execute(app: App, planned: PackagesPlan, *, log: Path | None = None) -> Pack
     from devkit.envs.uv_progress import install
 
     before = _versions(planned.folder)
-    with store.creating(planned.folder):
+    with store.creating(planned.folder, app.console.warn):
         try:
             if log is None or planned.action == "uninstall":
                 uv.run(app, planned.line, log=log)

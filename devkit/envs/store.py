@@ -14,11 +14,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from devkit import locks
 from devkit.envs.places import PROJECT_ENVIRONMENT, PROJECT_MARKS, home, project_environment
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 RECORD = "devkit-environment.json"
 CREATING = ".creating"
@@ -210,43 +210,40 @@ def unfinished(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def creating(folder: Path) -> Iterator[bool]:
+def creating(folder: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[bool]:
     """Hold the lock below which ``folder`` is made; yields whether an earlier making was cut off.
 
     From ``begin`` on, the lock's file names the folder for as long as that is not whole, so that a half-made one is
     known as such after SIGKILL too. It stays if the block, once begun, leaves a folder behind with an error. Where no
-    such file can be written, the work goes on without.
+    such file can be written, the work goes on without. ``say`` takes the warning that the file system has no locks.
 
     Raises:
         DevkitError: another devkit is making it.
     """
-    for mark in _marks(folder):
-        exclusive = locks.ExclusiveFile(mark.with_suffix(".held"))
+    with contextlib.ExitStack() as stack:
+        for mark in _marks(folder):
+            try:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context(_locked(mark, say))
+            except OSError:
+                continue
+            except locks.Busy as busy:
+                what, listed = f"{folder.name} is being made by another devkit", "devkit env list"
+                raise DevkitError(
+                    what, f"It holds {mark}.", *busy.hints, Hint(listed, "shows it when it is done")
+                ) from busy
+            break
+        else:
+            yield False
+            return
+        cut_off = bool(file.read())
+        done = False
         try:
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            file = _lock(mark, exclusive)
-        except OSError:
-            continue
-        break
-    else:
-        yield False
-        return
-    if file is None:
-        raise DevkitError(
-            f"{folder.name} is being made by another devkit",
-            f"It holds {mark}.",
-            "devkit env list   shows it when it is done",
-        )
-    cut_off = bool(file.read())
-    done = False
-    try:
-        yield cut_off
-        done = True
-    finally:
-        if done or not unfinished(folder) or not os.path.lexists(folder):
-            mark.unlink(missing_ok=True)
-        exclusive.release()
-        file.close()
+            yield cut_off
+            done = True
+        finally:
+            if done or not unfinished(folder) or not os.path.lexists(folder):
+                mark.unlink(missing_ok=True)
 
 
 def begin(folder: Path) -> None:
@@ -257,21 +254,18 @@ def begin(folder: Path) -> None:
                 mark.write_bytes(os.fsencode(f"{folder}\n"))
 
 
-def _lock(mark: Path, exclusive: locks.ExclusiveFile) -> IO[str] | None:
+@contextlib.contextmanager
+def _locked(mark: Path, say: Callable[[str], None]) -> Iterator[IO[str]]:
     while True:
-        file = mark.open("a+", encoding="utf-8")
-        locked = locks.flock(file.fileno())
-        if locked is False or (locked is None and not exclusive.take()):
-            file.close()
-            return None
-        try:
-            same = os.fstat(file.fileno()).st_ino == mark.stat().st_ino
-        except FileNotFoundError:
-            same = False
-        if same:
-            file.seek(0)
-            return file
-        file.close()  # its last holder removed it as we opened it
+        with mark.open("a+", encoding="utf-8") as file, locks.hold_open(file.fileno(), mark, say=say):
+            try:
+                same = os.fstat(file.fileno()).st_ino == mark.stat().st_ino
+            except FileNotFoundError:
+                same = False
+            if same:  # else its last holder removed it as we opened it
+                file.seek(0)
+                yield file
+                return
 
 
 def container_note(name: str) -> Path:

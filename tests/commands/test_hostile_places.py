@@ -7,9 +7,6 @@ run in it: starting Python and reading Typer for each would take minutes.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import fcntl
 import io
 import os
 import resource
@@ -29,6 +26,7 @@ import pytest
 
 from devkit.commands._cli import tree
 from devkit.commands._cli.typer_command import load
+from tests.refusals import as_anybody, without_locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +36,6 @@ if TYPE_CHECKING:
 LIMIT_S = 60
 RAISED = 99
 NEVER_ENDED = "never ended"
-RIGHTS_OF_ROOT = (1, 2)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: to read and write whatever a file's mode says
 # Instead of the example: what would take long, connect to something, or wait.
 INSTEAD = {
     "bench attn": "--seqlen 16",
@@ -136,16 +133,6 @@ def without_a_name() -> None:
     pwd.getpwuid = nameless
 
 
-def as_anybody() -> None:
-    """Give up what lets root read and write whatever a file's mode says, for this process and all below it."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for right in RIGHTS_OF_ROOT:
-            assert libc.prctl(24, right, 0, 0, 0) == 0  # PR_CAPBSET_DROP
-        header, rights = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-        assert libc.capset(header, rights) == 0
-
-
 def read_only_home() -> None:
     home = Path(os.environ["HOME"])
     for path in (home, home / ".cache", home / ".local"):
@@ -163,13 +150,6 @@ def no_temporary_folder() -> None:
 def full_disk() -> None:
     """No file can grow: what a full disk answers, but EFBIG, for devkit and all that it starts."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-
-
-def no_locks() -> None:
-    def refused(*_: object) -> NoReturn:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    fcntl.flock = fcntl.lockf = refused
 
 
 def plain_locale() -> None:
@@ -199,7 +179,7 @@ def unreadable_folder() -> None:
 
 PLACES: tuple[Callable[[], None], ...] = (
     full_output, full_errors, closed_output, broken_pipe, no_home, home_is_a_file, home_is_missing, home_is_empty,
-    without_a_name, read_only_home, no_temporary_folder, full_disk, no_locks, plain_locale, gone_folder,
+    without_a_name, read_only_home, no_temporary_folder, full_disk, without_locks, plain_locale, gone_folder,
     unreadable_folder,
 )  # fmt: skip
 

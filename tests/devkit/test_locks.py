@@ -14,6 +14,7 @@ import pytest
 
 from devkit import locks
 from devkit.locks import Busy, ExclusiveFile, flock, hold, holder
+from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,9 +146,49 @@ def test_where_no_file_can_be_made_beside_it_the_work_goes_on(tmp_path: Path, re
         assert descriptor > 0
 
 
+AS_ANYBODY = """
+import sys
+from pathlib import Path
+from devkit.locks import Busy, hold
+from tests.refusals import as_anybody
+as_anybody()
+try:
+    with hold(Path(sys.argv[1]), "another", say=print):
+        print("held")
+except Busy as busy:
+    print("busy:", busy.note)
+"""
+
+
+def test_another_users_lock_is_taken_and_waited_for_though_its_file_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    def as_anybody() -> str:
+        line = [sys.executable, "-c", AS_ANYBODY, path]
+        environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        return subprocess.run(line, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    with hold(path, "4711", say=silent):
+        path.chmod(0o444)
+        assert as_anybody() == "busy: 4711\n"
+    assert as_anybody() == "held\n"
+    assert path.read_text() == "4711\n"
+
+
+def test_a_lock_is_as_open_to_others_as_all_that_the_user_makes(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with hold(tmp_path / "lock", "4711", say=silent):
+            assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o664
+        assert ExclusiveFile(tmp_path / "held").take()
+        assert (tmp_path / "held").stat().st_mode & 0o777 == 0o664
+    finally:
+        os.umask(before)
+
+
 def test_any_other_error_is_the_callers(tmp_path: Path, refuse: Callable[[int], None]) -> None:
-    refuse(errno.EBADF)
-    with pytest.raises(OSError, match="Bad file descriptor"), hold(tmp_path / "lock", "mine", say=silent):
+    refuse(errno.ENOMEM)
+    with pytest.raises(OSError, match="Cannot allocate memory"), hold(tmp_path / "lock", "mine", say=silent):
         pytest.fail("it is held")
 
 
