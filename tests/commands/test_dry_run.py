@@ -55,7 +55,8 @@ def run_both_ways() -> Iterator[str]:
 def test_every_command_with_a_dry_run_is_run_both_ways() -> None:
     have, tried = sorted(commands()), list(run_both_ways())
     assert {"build", "pr fetch", "train export"} <= set(have)
-    assert [words for words in have if not any(line == words or line.startswith(f"{words} ") for line in tried)] == []
+    ran = {max((words for words in have if f"{line} ".startswith(f"{words} ")), key=len, default="") for line in tried}
+    assert [words for words in have if words not in ran] == []
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -31,6 +31,7 @@ def newest_run(home: Path) -> Path:
     return max((home / ".local/state/devkit/runs").glob("*-train-*"), key=lambda path: path.stat().st_mtime_ns)
 
 
+@pytest.mark.both_ways("train")
 def test_a_run_tells_its_steps_and_keeps_them_and_stages_compare(
     start_training: StartTraining, devkit: Devkit, home: Path
 ) -> None:
