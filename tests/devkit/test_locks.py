@@ -164,7 +164,7 @@ def test_another_users_lock_is_taken_and_waited_for_though_its_file_cannot_be_wr
     path = tmp_path / "lock"
 
     def as_anybody() -> str:
-        line = [sys.executable, "-c", AS_ANYBODY, path]
+        line = [sys.executable, "-c", AS_ANYBODY, str(path)]
         environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
         return subprocess.run(line, env=environ, capture_output=True, text=True, check=True, timeout=60).stdout
 
