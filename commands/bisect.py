@@ -2,8 +2,9 @@
 
 Between a good and a bad commit the one that halves the rest is checked out in a work tree of devkit's own, built where
 devkit.toml says how (try.build), of Paddle laid over a wheel, and asked: by a command after --, whose status says good
-(0), bad (1 to 127) or skip (125), by a test file (--test), or by a line that is timed (--bench). What does not build is
-skipped. The exit status is 0 where one commit was found, 1 where several cannot be told apart.
+(0), bad (1 to 127) or skip (125), by a test file or one test of it as the bad commit has it (--test FILE::TEST), or by
+a line that is timed (--bench). What does not build is skipped. The exit status is 0 where one commit was found, 1 where
+several cannot be told apart.
 
 Example:  devkit bisect --good v1.0 -- python -m pytest tests/test_a.py
 
@@ -32,7 +33,7 @@ def command(
     good: Annotated[str, typer.Option("--good", metavar="COMMIT", help="Where it was good.")],
     bad: Annotated[str, typer.Option("--bad", metavar="COMMIT", help="Where it is bad.")] = "HEAD",
     words: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD…]", help="What answers, by its status.")] = None,
-    test: Annotated[str, typer.Option("--test", metavar="FILE", help="A test file that answers.")] = "",
+    test: Annotated[str, typer.Option("--test", metavar="FILE[::TEST]", help="A test file that answers.")] = "",
     bench: Annotated[str, typer.Option("--bench", metavar="LINE", help="A line whose time answers.")] = "",
     env: Env = "",
     limit_s: Annotated[

@@ -126,12 +126,13 @@ def _slow(
     """Make the checks that run something."""
     from devkit.checks import slow
     from devkit.checks.finding import CheckFinding
-    from devkit.tryout import environment, sides, tryout
+    from devkit.tryout import environment, sides
     from devkit.tryout.running import Limits
     from devkit.tryout.trial import Trial
+    from devkit.tryout.work import TryOptions
 
     chosen = environment.chosen(app, state.checkout, env)
-    options = tryout.TryOptions(base, chosen, limits=Limits(repeat=2))
+    options = TryOptions(base, chosen, limits=Limits(repeat=2))
     findings: list[CheckFinding] = []
     fixed: list[str] = []
     trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from devkit.git.state import State
     from devkit.launch import Worker
     from devkit.runs import Run
+
+
+MODEL = re.compile(r"(?P<file>.*?\.py)(?::(?P<function>[^@]*))?(?:@(?P<revision>.+))?")
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,11 @@ def parse(text: str) -> Model:
     Raises:
         UsageError: there is no such file.
     """
-    place, _, revision = text.partition("@") if ".py@" in text or ":" in text else (text, "", "")
-    file, _, function = place.partition(":")
-    if not file.endswith(".py") or not Path(file).is_file():
+    match = MODEL.fullmatch(text)
+    file = match["file"] if match else text
+    if not match or not Path(file).is_file():
         raise UsageError(f"{file} does not exist", "A model is FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION.")
-    return Model(str(Path(file).resolve()), function or "model", revision)
+    return Model(str(Path(file).resolve()), match["function"] or "model", match["revision"] or "")
 
 
 def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str) -> AlignPlan:
@@ -158,8 +162,9 @@ def _at_revision(session: Session, state: State, side: Side, name: str, run: Run
     import os
 
     from devkit.config import Config
-    from devkit.tryout import sides, tryout
+    from devkit.tryout import sides
     from devkit.tryout.trial import Commits, Trial
+    from devkit.tryout.work import TryOptions, TryWork
 
     commit = side.model.revision
     if not commit:
@@ -169,8 +174,8 @@ def _at_revision(session: Session, state: State, side: Side, name: str, run: Run
         trial.open()
         folder = trial.side("request")
         trial.check_out_side(folder, commit)
-        options = tryout.TryOptions(env=str(side.environment.folder))
-        work = tryout.TryWork(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
+        options = TryOptions(env=str(side.environment.folder))
+        work = TryWork(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
         ready = sides.prepare(work, [], alone=True)
     if ready.request.problem:
         raise DevkitError(f"{commit[:10]} does not build", ready.request.problem)

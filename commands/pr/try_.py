@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.console import Console, Tone
     from devkit.tryout.report import Result
-    from devkit.tryout.tryout import TryWork
     from devkit.tryout.verdict import Judged
+    from devkit.tryout.work import TryWork
 
 STATUS = {"good": ExitStatus.DONE, "bad": ExitStatus.VERDICT, "undecided": ExitStatus.FAILED}
 TONES: dict[str, Tone] = {
     "fixed": "done", "new": "done", "still passing": "", "broken": "failed", "flaky": "warning",
     "still failing": "warning", "not run": "dim",
 }  # fmt: skip
-ROWS = 30
+ROWS, LEFT = 30, 8
 
 
 def command(
@@ -89,20 +89,21 @@ def command(
     from devkit.kernels.machine import cores
     from devkit.tryout import tryout
     from devkit.tryout.running import Limits
+    from devkit.tryout.work import TryOptions
 
     del near
     app: App = ctx.obj
     if as_json and words:
         raise UsageError("--json goes with the tests", "What a command says is its own.")
     jobs = max(1, min(4, cores() // 2))
-    options = tryout.TryOptions(
+    options = TryOptions(
         base,
         env,
         wheel,
         Limits(limit_s, repeat, jobs),
         others,
         bench,
-        again,
+        again or bool(words),
         build,
     )
     with open_session(app, changes=False) as session:
@@ -123,7 +124,6 @@ def command(
                     return _instead(work, words)
                 result = tryout.try_request(work)
                 trial.prune(app.config.get("try.keep"))
-            result = _with_fetch(result, work)
             status = STATUS[result.verdict.kind]
             run.record.update(result=result.as_dict(), status=int(status))
             page = _write_page(run.folder, result, trial.folder / "last.html", held=work.held is not None)
@@ -151,20 +151,6 @@ def command(
         ),
     )
     return status
-
-
-def _with_fetch(result: Result, work: TryWork) -> Result:
-    from dataclasses import replace
-
-    fetch = {
-        "number": result.number,
-        "branch": "",
-        "commit": work.commits.head,
-        "relation": "detached",
-        "files": len(work.changed),
-        "folder": result.folder,
-    }
-    return replace(result, fetch=fetch)
 
 
 def _write_page(folder: Path, result: Result, last: Path, *, held: bool) -> Path | None:
@@ -255,9 +241,8 @@ def show(console: Console, result: Result) -> None:
     for note in result.notes:
         console.answer_parts(("! ", "warning"), (note, ""))
     if result.left:
-        console.answer(
-            f"  not run, though concerned (--tests {len(result.left)} more): {', '.join(result.left)}", "dim"
-        )
+        named = ", ".join(result.left[:LEFT]) + (f" and {len(result.left) - LEFT} more" if result.left[LEFT:] else "")
+        console.answer(f"  not run, though concerned (--tests {len(result.left)} more): {named}", "dim")
 
 
 def _short(text: str, width: int) -> str:

@@ -13,9 +13,11 @@ from devkit.bisecting.search import run as search_to_the_end
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
 from devkit.process import TimedOut, fate
-from devkit.tryout import benchmarks, running, selection, sides, tryout
+from devkit.tryout import benchmarks, running, selection, sides
+from devkit.tryout.testing import is_pytest_project
 from devkit.tryout.trial import Commits, Trial
 from devkit.tryout.verdict import could_not_run
+from devkit.tryout.work import TryOptions, TryWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ class Question:
 
     Attributes:
         words: a command, whose status answers as ``git bisect run`` reads it.
-        test: a file of the tree, run as ``pr try`` runs it.
+        test: a file of the tree, or ``FILE::TEST``, run as ``pr try`` runs it: as the bad commit has it.
         bench: a line that is timed; bad is what is nearer to the bad commit's time than to the good one's.
         env: the environment; the project's by default.
         limit_s: for one answer.
@@ -98,8 +100,9 @@ def plan(session: Session, state: State, good: str, bad: str, question: Question
     ends = commit_of(session, good, "--good"), commit_of(session, bad, "--bad")
     if session.git.ask("merge-base", "--is-ancestor", *ends).status:
         raise UsageError(f"{good} does not lead to {bad}", "The bad commit must come after the good one.")
-    if question.test and session.git.ask("cat-file", "-e", f"{ends[1]}:{question.test}").status:
-        raise UsageError(f"--test {question.test} is not a file of {bad}", "It is named from the top of the tree.")
+    file = question.test.partition("::")[0]
+    if file and session.git.ask("cat-file", "-e", f"{ends[1]}:{file}").status:
+        raise UsageError(f"--test {file} is not a file of {bad}", "It is named from the top of the tree.")
     chosen = environment.chosen(app, state.checkout, question.env)
     if chosen:
         resolve(app.config, chosen)
@@ -133,9 +136,9 @@ class Bisection:
     def prepare(self, commit: str) -> Ready:
         """Check a commit out and make it ready."""
         self.trial.check_out_side(self.trial.side("request"), commit)
-        options = tryout.TryOptions(env=self.planned.environment)
+        options = TryOptions(env=self.planned.environment)
         config = Config.load(self.trial.side("request"))
-        work = tryout.TryWork(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
+        work = TryWork(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
         return sides.prepare(work, [], alone=True)
 
     def try_commit(self, commit: str) -> Bisected:
@@ -181,15 +184,18 @@ class Bisection:
         )
 
     def _tested(self, commit: str, side: Side, ready: Ready) -> Bisected:
-        path = self.question.test
-        if not (side.folder / path).is_file():
-            return Bisected(commit, "skip", f"{path} is not there")
-        text = (side.folder / path).read_text("utf-8", "replace")
-        style = selection.style_of(text, pytest_project=tryout.is_pytest_project(side.folder))
+        path, _, wanted = self.question.test.partition("::")
+        file = side.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(self.trial.blob(self.planned.bad, path))  # one question to all: old versions ask another
+        text = file.read_text("utf-8", "replace")
+        style = selection.style_of(text, pytest_project=is_pytest_project(side.folder, path))
         report = self.run.folder / f"{commit[:10]}.jsonl"
         told = running.run_once(
             self.app, side, ready.interpreter.executable, style, path, report, limit_s=self.question.limit_s
         )
+        if wanted:
+            told.outcomes = {name: outcome for name, outcome in told.outcomes.items() if is_of(name, wanted)}
         own = sides.own_modules(side.folder, [path])
         wrong = [
             (name, outcome)
@@ -244,6 +250,11 @@ class Bisection:
         if timing.verdict != "slower":
             raise DevkitError("the bad commit is not slower than the good one", timing.sentence)
         self.threshold_s = sum(summarize(row).median for row in samples) / 2
+
+
+def is_of(name: str, wanted: str) -> bool:
+    """Tell whether a test is the one that is asked for, a case or a method of it, or stands for its whole file."""
+    return name in {"", wanted} or name.startswith((f"{wanted}[", f"{wanted}::"))
 
 
 def commit_of(session: Session, word: str, flag: str) -> str:

@@ -23,6 +23,7 @@ from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.tryout import selection, tryout
 from devkit.tryout.trial import Commits, Trial
+from devkit.tryout.work import TryWork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
-    from devkit.tryout.tryout import TryOptions, TryWork
+    from devkit.tryout.work import TryOptions
 
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
@@ -81,7 +82,7 @@ def copy(session: Session, state: State, base: str, options: TryOptions, run: Ru
         inside.read(*who, "commit", "-q", "--allow-empty", "--no-verify", "-m", "uncommitted work")
         head = inside.text("rev-parse", "HEAD")
     commits = Commits(head, base)
-    return tryout.TryWork(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
+    return TryWork(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
 
 
 def pinned(root: Path) -> str:

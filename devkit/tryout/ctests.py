@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from devkit.app import App
     from devkit.tryout.running import Limits, Side
-    from devkit.tryout.tryout import TryWork
     from devkit.tryout.verdict import State
+    from devkit.tryout.work import TryWork
 
 LISTING_LIMIT_S = 60.0
 MOST = 50

@@ -142,19 +142,21 @@ def with_runtime(folder: Path, environment: Environment, wanted: Needs) -> Needs
     return Needs((*wanted.packages, *more), wanted.missing)
 
 
-def needs(folder: Path, texts: Mapping[str, str], *, paddle: bool, own: Iterable[str], asked: Sequence[str]) -> Needs:
+def needs(
+    texts: Mapping[str, str], lists: Iterable[str], *, paddle: bool, own: Iterable[str], asked: Sequence[str]
+) -> Needs:
     """Return what the tests need.
 
     Args:
-        folder: the tree.
         texts: test file → its text.
+        lists: the requirements that the tree's own lists name.
         paddle: whether it is a tree of Paddle: of its long list only what the tests import is taken.
         own: the modules of the tree itself, and those beside the tests.
         asked: what the settings name.
     """
     import sys
 
-    by_name = {name_of(word): word for word in listed(folder, paddle=paddle)}
+    by_name = {name_of(word): word for word in lists}
     packages = {} if paddle else dict(by_name)
     outside = modules_of(texts) - set(own) - set(sys.stdlib_module_names) - {"paddle"}
     missing = []

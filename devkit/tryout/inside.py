@@ -10,6 +10,7 @@ JSON file: ``{"cover": paths whose lines are counted, "skip": tests that are lef
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -208,21 +209,39 @@ def leave_out(skip: frozenset[str]) -> None:
     unittest.TestCase.run = unless_skipped  # type: ignore[method-assign]
 
 
+def package_of(path: str) -> tuple[str, str]:
+    """Return the folder from which a file is imported, and its dotted name there, as ``python -m unittest`` has it."""
+    folder, name = os.path.dirname(path), os.path.basename(path)[: -len(".py")]
+    while os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, parent = os.path.split(folder)
+        name = f"{parent}.{name}"
+    return folder, name
+
+
+def loaded(name: str, path: str) -> Any:
+    """Return the module that a file holds, which belongs to no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type] # a .py file has a spec and a loader
+    sys.modules[name] = module
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    return module
+
+
 def by_unittest(path: str, report: Report, skip: frozenset[str], *, script: bool) -> None:
     """Run the file as ``python FILE`` does, or load it and run the tests in it."""
     unittest.TextTestRunner.resultclass = recording(report)
     if skip:
         leave_out(skip)
     sys.argv = [path]
+    folder, name = package_of(path)
     sys.path.insert(0, os.path.dirname(path))
+    if not script:
+        sys.path.insert(0, folder)
     try:
         if script:
             runpy.run_path(path, run_name="__main__")
             return
-        spec = importlib.util.spec_from_file_location(os.path.basename(path)[: -len(".py")], path)
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type] # a .py file has a spec and a loader
-        sys.modules[module.__name__] = module
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
+        module = importlib.import_module(name) if "." in name else loaded(name, path)
         unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromModule(module))
     except SystemExit as leaving:
         if not report.begun and leaving.code not in (None, 0, 5):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SIGNS = {"good": "✅", "bad": "❌", "undecided": "❔"}
 ORDER = ("broken", "flaky", "still failing", "fixed", "new", "still passing", "not run")
-ROWS = 200
+ROWS, LEFT = 200, 20
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def markdown(result: Result) -> str:
             )
     lines += [f"- {_plain(note)}" for note in result.notes]
     if result.left:
-        lines.append(f"- not run, though concerned: {', '.join(f'`{word}`' for word in result.left)}")
+        more = f" and {len(result.left) - LEFT} more" if result.left[LEFT:] else ""
+        lines.append(f"- not run, though concerned: {', '.join(f'`{word}`' for word in result.left[:LEFT])}{more}")
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -6,7 +6,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.process import TimedOut, fate
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.tryout.verdict import State
 
+PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 INSIDE = Path(__file__).with_name("inside.py")
 LONG_S = 60.0
 STEM = 120
@@ -112,6 +113,12 @@ def parse_report(text: str) -> Told:
     return parsed
 
 
+def project_of(folder: Path, path: str) -> Path:
+    """Return the folder of the innermost project that a file of a tree belongs to: its tests start there."""
+    above = (folder / place for place in PurePosixPath(path).parents)
+    return next((place for place in above if any((place / name).is_file() for name in PROJECT_FILES)), folder)
+
+
 def run_once(
     app: App,
     side: Side,
@@ -144,13 +151,15 @@ def run_once(
         asked.write_text(json.dumps({"cover": list(cover), "skip": list(skip)}), "utf-8")
         argv.append(str(asked))
     environ = dict(side.environ)
-    environ["PYTHONPATH"] = os.pathsep.join(filter(None, [environ.get("PYTHONPATH", ""), str(file.parent)]))
+    project = project_of(side.folder, path)
+    inner = [] if project == side.folder else [str(project / "src"), str(project)]
+    environ["PYTHONPATH"] = os.pathsep.join(filter(None, [*inner, environ.get("PYTHONPATH", ""), str(file.parent)]))
     log = report.with_suffix(".log")
     why, seconds = "", limit_s
     state: State = "time"
     try:
         done = app.runner.run(
-            argv, cwd=side.folder, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096, ends_rest=True
+            argv, cwd=project, env=environ, timeout_s=limit_s, check=False, log=log, keep=4096, ends_rest=True
         )
         seconds = done.seconds
         state = "killed" if done.status in KILLED else "error"

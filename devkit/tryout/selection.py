@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-TEST_FOLDERS = frozenset({"test", "tests", "unittests", "testing", "bench", "benchmark", "benchmarks"})
-TEST_FILE = re.compile(r"(?:test_[^/]*|[^/]*_tests?)\.py$")
+TEST_FOLDERS = frozenset({"test", "tests", "unittests"})
+TOP_FOLDERS = TEST_FOLDERS | {"testing", "bench", "benchmark", "benchmarks"}
+"""Below the top alone: deeper they are a package's own code as often."""
+TEST_FILE = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
+UNSURE = re.compile(r"(?:^|/)tests?\.py$")
+"""Django's applications keep their tests in such a file; elsewhere it is a module like others."""
+PYTEST_SETTINGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini")
 TEST_SUPPORT = re.compile(r"(?:^|/)conftest\.py$")
 SOURCE_ROOTS = ("python/", "src/", "lib/")
 DISTANCE = 2
@@ -21,12 +26,13 @@ COMMON = 3
 
 RANKS = {
     "changed": "the request changes it",
+    "examples": "the request changes it, and the project runs the examples in its docstrings",
     "calls": "it calls what the request changes",
     "imports": "it imports the changed module",
     "indirect": "it calls what uses what the request changes",
     "fixture": "it takes fixtures from a conftest.py that the request changes",
     "operator": "it is named after an operator that the request changes",
-    "named": "it names a file that the request changes",
+    "named": "it names a file or module that the request changes",
 }
 PROSE_FILE = re.compile(
     r"(?:\.(?:md|rst|adoc|svg|png|jpe?g|gif|ico|pdf)|(?:^|/)(?:LICENSE|NOTICE|AUTHORS|CHANGELOG|CODEOWNERS)[^/]*"
@@ -51,15 +57,26 @@ class Chosen:
     name: str = ""
 
 
-def is_test(path: str) -> bool:
-    """Tell whether a Python file holds tests."""
-    return bool(TEST_FILE.search(path)) and "/." not in f"/{path}"
+def is_test(path: str, read: Callable[[str], str] | None = None) -> bool:
+    """Tell whether a Python file holds tests, by its name as pytest and unittest look for them.
+
+    Args:
+        path: the file.
+        read: returns a file's text; where a name alone does not tell, it decides.
+    """
+    folder, _, name = path.rpartition("/")
+    if "/." in f"/{path}" or not name.endswith(".py"):
+        return False
+    if TEST_FILE.search(path) or (folder.rpartition("/")[2] in TEST_FOLDERS and name.startswith("test")):
+        return True
+    return bool(UNSURE.search(path)) and read is not None and bool(defined_tests(read(path), cases=True))
 
 
-def belongs_to_tests(path: str) -> bool:
+def belongs_to_tests(path: str, read: Callable[[str], str] | None = None) -> bool:
     """Tell whether a file is laid over the base with the request's tests: tests, and what they need beside them."""
-    folders = set(PurePosixPath(path).parts[:-1])
-    return bool(folders & TEST_FOLDERS) or is_test(path) or bool(TEST_SUPPORT.search(path))
+    folders = PurePosixPath(path).parts[:-1]
+    inside = bool(TEST_FOLDERS & set(folders) or TOP_FOLDERS & set(folders[:1]))
+    return inside or is_test(path, read) or bool(TEST_SUPPORT.search(path))
 
 
 def is_prose_file(path: str) -> bool:
@@ -104,17 +121,32 @@ def beside(changed: Mapping[str, Collection[str]], tests: Iterable[str], read: C
     return found
 
 
-def naming(files: Iterable[str], tests: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
-    """Return the test files that name one of the changed files, as a test that reads its data does."""
-    names = sorted({file.rpartition("/")[2] for file in files})
+def naming(
+    files: Iterable[str], modules: Iterable[str], tests: Iterable[str], read: Callable[[str], str]
+) -> list[Chosen]:
+    """Return the test files that name a changed file or module: they read it, start it, or replace what is in it.
+
+    Args:
+        files: the changed ones that are not Python's.
+        modules: the changed modules, by their dotted names.
+        tests: every test file.
+        read: returns a file's text.
+    """
+    names = {rf"(?<![\w.-]){re.escape(file.rpartition('/')[2])}(?![\w-])" for file in files}
+    for module in modules:
+        dotted = module.removesuffix(".__main__")
+        within = re.escape(dotted) if "." not in dotted else rf"{re.escape(dotted)}(?:\.[\w.]+)?"
+        names |= {rf"""(?<=['"]){within}(?=['"])"""}  # as a string: what it imports was seen already
+        names |= {rf"(?<![\w.-]){re.escape(dotted.replace('.', '/'))}\.py\b"} if "." in dotted else set()
     if not names:
         return []
-    wanted = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?![\w-])")
+    wanted = re.compile("|".join(sorted(names)))
     return [Chosen(path, "named", match[0]) for path in tests if (match := wanted.search(read(path)))]
 
 
 def module_of(path: str) -> str:
     """Return the name that a file of the tree is imported by."""
+    path = path.rpartition("/src/")[2]
     for root in SOURCE_ROOTS:
         if path.startswith(root):
             path = path[len(root) :]
@@ -202,13 +234,13 @@ def is_prose(text: str, lines: Collection[int]) -> bool:
 def uses(node: ast.AST) -> set[str]:
     """Return the names that code reads, calls or imports: bare ones, and the last part of dotted ones."""
     found = set()
-    for a_s_t in ast.walk(node):
-        if isinstance(a_s_t, ast.Name):
-            found.add(a_s_t.id)
-        elif isinstance(a_s_t, ast.Attribute):
-            found.add(a_s_t.attr)
-        elif isinstance(a_s_t, ast.ImportFrom):
-            found.update(alias.name for alias in a_s_t.names)
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            found.add(inner.id)
+        elif isinstance(inner, ast.Attribute):
+            found.add(inner.attr)
+        elif isinstance(inner, ast.ImportFrom):
+            found.update(alias.name for alias in inner.names)
     return found
 
 
@@ -314,7 +346,7 @@ def concern(imports: Imports, names: Names) -> tuple[str, str]:
 
 
 def select(
-    changed: Mapping[str, Names],
+    changed: Collection[tuple[str, Names]],
     own: Iterable[str],
     tests: Iterable[str],
     read: Callable[[str], str],
@@ -323,7 +355,7 @@ def select(
     """Return the concerned test files, the request's own first, then by how near they are.
 
     Args:
-        changed: file of the tree → what changed in it.
+        changed: files of the tree, and what changed in each.
         own: the test files that the request adds or changes.
         tests: every test file.
         read: returns a file's text.
@@ -332,7 +364,7 @@ def select(
     own = list(own)
     found = [Chosen(path, "changed") for path in sorted(own)]
     wanted: list[tuple[str, Names]] = []
-    for path, names in changed.items():
+    for path, names in changed:
         inner = users_in_module(read(path), names.changed) if names.changed else set()
         wanted.append(("calls", Names(names.module, frozenset(names.changed | inner))))
     wanted += [("indirect", names) for names in _reached(wanted, sources, read)]
@@ -429,10 +461,13 @@ def style_of(text: str, *, pytest_project: bool) -> str:
     functions = any(isinstance(node, ast.FunctionDef) and node.name.startswith("test") for node in tree.body)
     imported = imports_of(tree, "tests").modules
     uses_pytest = "pytest" in imported
+    in_package = any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
     if "pytest.main" in started or (pytest_project and not started):
         return "pytest"
     if "main(" in started or "TextTestRunner" in started:
-        return "pytest" if functions and not _has_cases(tree) else "script"
+        if functions and not _has_cases(tree):
+            return "pytest"
+        return "unittest" if in_package else "script"  # with relative imports it cannot run itself
     if pytest_project or uses_pytest or functions:
         return "pytest"
     return "unittest" if "unittest" in imported or _has_cases(tree) else "pytest"
@@ -445,18 +480,23 @@ def _has_cases(tree: ast.Module) -> bool:
     )
 
 
-def defined_tests(text: str) -> set[str]:
-    """Return the tests that a file defines, as ``Class::method`` or ``function``; ``Class::`` for each class."""
+def defined_tests(text: str, *, cases: bool = False) -> set[str]:
+    """Return the tests that a file defines, as ``Class::method`` or ``function``; ``Class::`` for each class.
+
+    Args:
+        text: what it holds.
+        cases: whether only those of classes count that are named, or derive from one that is named, as a test.
+    """
     tree = parse(text)
     found: set[str] = set()
     for node in tree.body if tree else ():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test"):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and not cases:
             found.add(node.name)
-        elif isinstance(node, ast.ClassDef):
-            found.add(f"{node.name}::")
-            found |= {
+        elif isinstance(node, ast.ClassDef) and not (cases and "Test" not in ast.unparse(node).partition(":")[0]):
+            methods = {
                 f"{node.name}::{stmt.name}"
                 for stmt in node.body
                 if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name.startswith("test")
             }
+            found |= methods | ({f"{node.name}::"} if methods or not cases else set())
     return found

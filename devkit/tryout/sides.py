@@ -12,7 +12,7 @@ from devkit.builds import overlay
 from devkit.errors import DevkitError
 from devkit.process import TimedOut
 from devkit.text import counted
-from devkit.tryout import ci_wheels, environment, running
+from devkit.tryout import ci_wheels, environment, metadata, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from devkit.envs.resolve import Environment
     from devkit.tryout import selection
     from devkit.tryout.running import Side
-    from devkit.tryout.tryout import TryWork
+    from devkit.tryout.work import TryWork
 
 VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "true"}
 BUILD_LIMIT_S = 3 * 3600.0
@@ -65,9 +65,10 @@ def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = 
     env = resolve(app.config, name)
     folder = work.trial.side("request")
     texts = {test.path: (folder / test.path).read_text("utf-8", "replace") for test in chosen}
-    lists = environment.listed(folder, paddle=work.paddle)
+    projects = dict.fromkeys([folder, *(running.project_of(folder, path) for path in texts)])
+    lists = [row for place in projects for row in environment.listed(place, paddle=work.paddle)]
     needed = environment.needs(
-        folder, texts, paddle=work.paddle, own=own_modules(folder, texts), asked=work.config.get("try.requirements")
+        texts, lists, paddle=work.paddle, own=own_modules(folder, texts), asked=work.config.get("try.requirements")
     )
     if not options.env:
         needed = environment.with_runtime(folder, env, needed) if work.paddle else needed
@@ -111,6 +112,10 @@ def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     folder = work.trial.side(name)
     asked = [folder / path for path in work.config.get("try.path")]
     paths = asked or [path for path in (folder / "src", folder / "python", folder) if path.is_dir()]
+    described = work.trial.folder / f"{name}-metadata"
+    installed = [path.name for path in env.folder.glob("lib/python*/site-packages/*.dist-info")]
+    if metadata.describe(folder, described, installed):
+        paths.append(described)
     environ = _environ(work, env, paths)
     line = shlex.split(work.config.get("try.build"))
     problem = ""

@@ -6,9 +6,11 @@ that a fetch brings only what is new, by the same proxies, rewritten addresses a
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.git.command import Git, GitFailed, line, safe_url
 from devkit.git.hunks import WORDS, hunks
-from devkit.git.roles import base_branch
+from devkit.git.roles import base_branch, base_of
 from devkit.locks import Busy, hold
 from devkit.paths import cache_home
 from devkit.tryout.selection import belongs_to_tests
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from devkit.git.state import CloneDirs, State
 
 KEPT = "kept"
+LONG_LIVED = re.compile(
+    r"(?:main|master|develop|dev|next|trunk|v?\d+(?:\.(?:\d+|x))*|(?:releases?|stable|maint|maintenance)[-/].+|.+-stable)$"
+)
+"""Names of branches that requests go to."""
 # After what the clone's settings say: its hooks and its sparse checkout are its own.
 OVERRIDES = "[core]\n\thooksPath = /dev/null\n\tsparseCheckout = false\n"
 
@@ -47,12 +53,14 @@ class Sources:
         request: the request's ref there.
         base: the base branch's ref there; empty where a commit of the clone is the base.
         commit: that commit.
+        branches: where the clone keeps the remote's branches; empty where the base is not a guess.
     """
 
     remote: str
     request: str
     base: str
     commit: str = ""
+    branches: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,8 +154,8 @@ class Trial:
                 Git(self.app, self.home).execute(init_line)
             self._borrow()
 
-    def fetch(self, sources: Sources, lines: Sequence[Line]) -> Commits:
-        """Bring the request and its base by the lines of the plan, and return their commits.
+    def fetch(self, sources: Sources, lines: Sequence[Line]) -> tuple[Commits, list[str]]:
+        """Bring the request and its base by the lines of the plan; return their commits, and notes on the base.
 
         Raises:
             DevkitError: the remote does not answer, or has no such request.
@@ -159,18 +167,69 @@ class Trial:
             raise explain_fetch(failed, sources) from failed
         refs = f"refs/tryout/{self.folder.name}"
         head = self.git.text("rev-parse", f"{refs}/request^{{commit}}")
-        base = sources.commit
-        if not base:
-            left = self.git.ask("merge-base", f"{refs}/base", f"{refs}/request")
-            if left.status:
-                raise DevkitError(
-                    "the request and its base have no commit in common",
-                    "There is nothing to compare with.",
-                    "--base COMMIT   names another base",
-                )
-            base = left.stdout.decode().strip()
+        base, notes = self._base_of(head, sources)
         self.git.read("update-ref", f"{refs}/left", base)
-        return Commits(head, base)
+        return Commits(head, base), notes
+
+    def _base_of(self, head: str, sources: Sources) -> tuple[str, list[str]]:
+        """Return the commit that a request is compared with, and what a person should know of it.
+
+        Raises:
+            DevkitError: the request has nothing in common with the base branch.
+        """
+        tip = sources.commit or f"refs/tryout/{self.folder.name}/base"
+        left = self._merge_base(tip, head)
+        if sources.commit:
+            if left in {"", head, sources.commit}:
+                return sources.commit, []
+            return left, [f"{sources.commit[:10]} went on since the request left it at {left[:10]}, its base here"]
+        if not left:
+            raise DevkitError(
+                "the request and its base have no commit in common",
+                "There is nothing to compare with.",
+                "--base COMMIT   names another base",
+            )
+        if left == head:
+            began, merge = self._before_its_merge(tip, head)
+            return (began, [f"it is merged already, by {merge[:10]}"]) if began else (left, [])
+        for branch, oid in self._release_branches(tip, head, sources.branches):
+            nearer = self._merge_base(oid, head)
+            if nearer and not self.git.ask("merge-base", "--is-ancestor", left, nearer).status:
+                return nearer, [f"it left {branch} (--base names another base)"]
+        return left, []
+
+    def _merge_base(self, one: str, two: str) -> str:
+        """Return the last commit that two have in common; empty where there is none."""
+        return self.git.ask("merge-base", one, two).stdout.decode().strip()
+
+    def _before_its_merge(self, tip: str, head: str) -> tuple[str, str]:
+        """Return where a request began that is merged already, and the merge; empty where no merge tells it."""
+        merges = self.git.text("rev-list", "--first-parent", "--merges", "--reverse", f"{head}..{tip}", "--").split()
+        place = bisect.bisect_left(
+            merges, True, key=lambda merge: not self.git.ask("merge-base", "--is-ancestor", head, merge).status
+        )
+        if place == len(merges):
+            return "", ""
+        began = self._merge_base(f"{merges[place]}^1", head)
+        return ("", "") if began == head else (began, merges[place])
+
+    def _release_branches(self, tip: str, head: str, branches: str) -> list[tuple[str, str]]:
+        """Return the remote's long-lived branches that hold the request's first commits, and not its last.
+
+        A request that goes to a release branch holds commits of that branch that the base branch has not.
+        """
+        own = self.git.text("rev-list", "--first-parent", head, "--not", tip, "--").split()
+        if not own or not branches:
+            return []
+        words = ("for-each-ref", f"--contains={own[-1]}", "--format=%(objectname) %(refname)", branches)
+        said = Git(self.app, self.place.common_dir).ask(*words)  # fails where the clone has no such commit
+        found = []
+        for row in os.fsdecode(said.stdout).splitlines() if not said.status else ():
+            oid, _, ref = row.partition(" ")
+            name = ref.removeprefix(branches)
+            if LONG_LIVED.match(name) and self.git.ask("merge-base", "--is-ancestor", head, oid).status:
+                found.append((name, oid))
+        return found
 
     def _borrow(self) -> None:
         """Let the repository read the clone's objects and settings."""
@@ -188,6 +247,18 @@ class Trial:
             quoted = str(common / "config").replace("\\", "\\\\").replace('"', '\\"')
             with config.open("a", encoding="utf-8", errors="surrogateescape") as file:
                 file.write(f'[include]\n\tpath = "{quoted}"\n{OVERRIDES}')
+
+    def is_at(self, commits: Commits) -> bool:
+        """Tell whether both work trees are there, at the commits of the two sides."""
+        return self._commit_of("base") == commits.base and self._commit_of("request") == commits.head
+
+    def _commit_of(self, name: str) -> str:
+        """Return the commit that a side's work tree is at, as its own HEAD says; nothing where there is none."""
+        try:
+            link = (self.side(name) / ".git").read_text("utf-8").removeprefix("gitdir:").strip()
+            return (self.side(name) / link / "HEAD").read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def check_out_lines(self, sources: Sources) -> list[Line]:
         """Return the lines of git that check both sides out."""
@@ -218,13 +289,18 @@ class Trial:
         for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
             self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
-        laid = [change.path for change in changed if belongs_to_tests(change.path) and change.status != "D"]
+
+        def read(path: str) -> str:
+            return self.text(commits.head, path) or self.text(commits.base, path)
+
+        tests = [change for change in changed if belongs_to_tests(change.path, read)]
+        laid = [change.path for change in tests if change.status != "D"]
         base = self.git.at(self.side("base"))
         if laid:
             words = "checkout", "-q", commits.head, "--pathspec-from-file=-", "--pathspec-file-nul"
             base.read(*words, data=b"\0".join(map(os.fsencode, laid)))
-        for change in changed:
-            if change.status == "D" and belongs_to_tests(change.path):
+        for change in tests:
+            if change.status == "D":
                 (self.side("base") / change.path).unlink(missing_ok=True)
         return changed
 
@@ -274,9 +350,13 @@ class Trial:
         said = self.git.ask(*words)  # before git 2.38 there is no such command: then nothing is known
         return os.fsdecode(said.stdout).split("\0")[1:-1] if said.status == 1 else []
 
+    def blob(self, commit: str, path: str) -> bytes:
+        """Return what a file holds at a commit; nothing where it is not there."""
+        return self.git.ask("cat-file", "blob", f"{commit}:{path}").stdout
+
     def text(self, commit: str, path: str) -> str:
         """Return a file's text at a commit; nothing where it is not there."""
-        return self.git.ask("cat-file", "blob", f"{commit}:{path}").stdout.decode(errors="replace")
+        return self.blob(commit, path).decode(errors="replace")
 
     def keep(self) -> None:
         """Keep this trial's work trees until the user removes them."""
@@ -338,5 +418,8 @@ def sources_of(state: State, config: Config, request: PullRequest, base: str, gi
             raise DevkitError(f"--base {base} is not a commit of this clone", "", "git branch -a   lists the branches")
         return Sources(remote, request.source, "", answer.stdout.decode().strip())
     branch = base_branch(state, config, request.remote)
-    known = f"refs/remotes/{request.remote}/{branch}" in state.refs or bool(config.get("pr.base-branch"))
-    return Sources(remote, request.source, f"refs/heads/{branch}" if known else "HEAD")
+    remembered = base_of(state, config, request.branch).branch if request.branch in state.branches else branch
+    tracked = f"refs/remotes/{request.remote}/"
+    known = f"{tracked}{remembered}" in state.refs or bool(config.get("pr.base-branch"))
+    guessed = tracked if remembered == branch and not config.get("pr.base-branch") else ""
+    return Sources(remote, request.source, f"refs/heads/{remembered}" if known else "HEAD", branches=guessed)

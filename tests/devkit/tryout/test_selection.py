@@ -12,7 +12,9 @@ from devkit.tryout.selection import (
     changed_names,
     defined_tests,
     is_prose,
+    is_test,
     module_of,
+    naming,
     select,
     style_of,
     users_in_module,
@@ -48,7 +50,7 @@ def line(text: str, what: str) -> int:
 def chosen(changed: Mapping[str, Names], texts: Mapping[str, str], own: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     tests = [path for path in texts if "test_" in path]
     sources = [path for path in texts if "test_" not in path]
-    found = select(changed, own, tests, lambda path: texts.get(path, ""), sources)
+    found = select([*changed.items()], own, tests, lambda path: texts.get(path, ""), sources)
     return [(file.path, file.rank) for file in found]
 
 
@@ -140,6 +142,7 @@ MAIN = "\n\nif __name__ == '__main__':\n    unittest.main()\n"
         ("import pytest\n" + CASE + "\n\nif __name__ == '__main__':\n    raise SystemExit(pytest.main([__file__]))\n",
          False, "pytest"),
         (CASE + "\n\nunittest.main()\n", False, "script"),
+        ("from .helpers import ALL\n" + CASE + MAIN, False, "unittest"),
     ],
 )  # fmt: skip
 def test_how_a_file_is_run_is_seen_from_it(text: str, project: bool, style: str) -> None:
@@ -152,5 +155,29 @@ def test_what_is_laid_over_the_base_are_tests_and_what_they_need() -> None:
     assert belongs_to_tests("conftest.py")
     assert belongs_to_tests("benchmarks/bench_total.py")
     assert not belongs_to_tests("src/ledger/testing_of_money.py")
+    assert not belongs_to_tests("ledger/latest_prices.py")
+    assert not belongs_to_tests("ledger/bench/rounds.py")
+    assert belongs_to_tests("tests/testmoney.py")
+    assert module_of("packages/a/src/ledger_a/money.py") == "ledger_a.money"
     assert module_of("python/paddle/tensor/__init__.py") == "paddle.tensor"
     assert defined_tests(CASE) == {"A::", "A::test_a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [(CASE, True), ("def test(c):\n    pass\n", False), ("def test_command(ctx):\n    pass\n", False)],
+)
+def test_a_module_of_the_plain_name_tests_holds_them_where_its_classes_say_so(text: str, holds: bool) -> None:
+    assert is_test("shop/tests.py", lambda _: text) is holds
+    assert not is_test("shop/tests.py")
+
+
+def test_a_test_that_names_a_module_in_a_string_starts_it_or_replaces_what_is_in_it() -> None:
+    texts = {
+        "tests/test_patch.py": "mock.patch('ledger.money.add')\n",
+        "tests/test_start.py": "run(['-m', 'ledger'])\n",
+        "tests/test_path.py": "run('ledger/money.py')\n",
+        "tests/test_other.py": "import ledger\n\nledger.money_of('ledger.moneybag')\n",
+    }
+    found = naming([], ["ledger.money", "ledger.__main__"], texts, texts.__getitem__)
+    assert [chosen.path for chosen in found] == ["tests/test_patch.py", "tests/test_start.py", "tests/test_path.py"]

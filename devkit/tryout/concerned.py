@@ -1,0 +1,213 @@
+"""What a request concerns: the tests and the benchmarks to run, the tests that it removes, and why there are none."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from devkit.git.changes import COMPILED
+from devkit.tryout import selection
+from devkit.tryout.running import PROJECT_FILES
+from devkit.tryout.work import few
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from devkit.tryout.trial import Changed
+    from devkit.tryout.work import TryWork
+
+FEW_SOURCES = 800
+NOTHING = "no test concerns what the request changes"
+
+
+class Tree:
+    """The request's files, as far as a choice of tests needs them.
+
+    Attributes:
+        listed: every file that git knows.
+        python: those in Python.
+    """
+
+    def __init__(self, work: TryWork) -> None:
+        self.work = work
+        self.folder = work.trial.side("request")
+        self.listed = work.trial.git.at(self.folder).text("ls-files", "-z", "--", ".").split("\0")
+        self.python = [word for word in self.listed if word.endswith(".py") and (self.folder / word).is_file()]
+        self.projects = projects(self.listed)
+        self._texts: dict[str, str] = {}
+
+    def read(self, path: str) -> str:
+        """Return a file's text; the base's where the request has it no longer."""
+        if path not in self._texts:
+            file = self.folder / path
+            there = file.is_file()
+            work = self.work
+            self._texts[path] = (
+                file.read_text("utf-8", "replace") if there else work.trial.text(work.commits.base, path)
+            )
+        return self._texts[path]
+
+    @property
+    def sources(self) -> list[str]:
+        """The modules through which a test may reach a change; none where there are too many to read."""
+        found = [word for word in self.python if not selection.belongs_to_tests(word, self.read)]
+        return found if not self.work.paddle and len(found) <= FEW_SOURCES else []
+
+
+def projects(listed: Sequence[str]) -> list[str]:
+    """Return the folders below the top that hold a project of their own, the innermost first."""
+    places = {word.rpartition("/")[0] for word in listed if word.rpartition("/")[2] in PROJECT_FILES}
+    return sorted(places - {""}, key=len, reverse=True)
+
+
+def choose(work: TryWork) -> list[selection.Chosen]:
+    """Return the test files that the request concerns, ranked."""
+    tree = Tree(work)
+    tests = [word for word in tree.python if selection.is_test(word, tree.read)]
+    names: list[tuple[str, selection.Names]] = []
+    modules: list[str] = []
+    fixtures: dict[str, frozenset[str]] = {}
+    own, data = [], []
+    for changed in work.changed:
+        if not changed.path.endswith(".py"):
+            data += [changed.path] if not selection.is_prose_file(changed.path) else []
+            continue
+        if selection.is_test(changed.path, tree.read) and changed.path in tree.python:
+            own.append(changed.path)
+        found = _names(work, changed, tree)
+        names += [(changed.path, named) for named in found]
+        modules += [found[0].module] if found else []
+        if found and selection.TEST_SUPPORT.search(changed.path):
+            fixtures[changed.path] = found[0].changed
+    doctests = _doctests(work, tree)
+    ranked = selection.select(names, own, tests, tree.read, tree.sources)
+    seen = {chosen.path for chosen in ranked}
+    rest = [test for test in tests if test not in seen]
+    more = selection.beside(fixtures, rest, tree.read)
+    if work.paddle:
+        more += _of_operators(work, rest)
+    seen |= {chosen.path for chosen in more}
+    named = selection.naming(data, modules, [word for word in rest if word not in seen], tree.read)
+    return [*[selection.Chosen(path, "examples") for path in doctests], *ranked, *more, *named]
+
+
+def _doctests(work: TryWork, tree: Tree) -> list[str]:
+    """Return the changed modules whose docstrings hold examples, where the project runs these as tests."""
+    if not runs_doctests({name: tree.read(name) for name in selection.PYTEST_SETTINGS if name in tree.listed}):
+        return []
+    return [
+        changed.path
+        for changed in work.changed
+        if changed.path in tree.python
+        and not selection.belongs_to_tests(changed.path, tree.read)
+        and ">>> " in tree.read(changed.path)
+    ]
+
+
+def runs_doctests(settings: dict[str, str]) -> bool:
+    """Tell whether a project's settings of pytest run the examples in docstrings; file → its text."""
+    return any("--doctest-modules" in text or "--xdoctest" in text for text in settings.values())
+
+
+def benchmarks_of(work: TryWork) -> list[str]:
+    """Return the benchmarks that the request concerns."""
+    from devkit.tryout import benchmarks
+
+    tree = Tree(work)
+    known = [word for word in tree.python if benchmarks.is_benchmark(word)]
+    names = [
+        (changed.path, named)
+        for changed in work.changed
+        if changed.path.endswith(".py") and not selection.belongs_to_tests(changed.path, tree.read)
+        for named in _names(work, changed, tree)
+    ]
+    own = [changed.path for changed in work.changed if changed.path in known and changed.status != "D"]
+    return [chosen.path for chosen in selection.select(names, own, known, tree.read, tree.sources)]
+
+
+def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]:
+    """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
+    from devkit.ops.tree import is_read, touched
+
+    trial, commits = work.trial, work.commits
+    read = [changed for changed in work.changed if is_read(changed.path)]
+    found: set[str] = set()
+    for commit, changes in (
+        (commits.base, {changed.path: changed.before for changed in read}),
+        (commits.head, {changed.path: changed.after for changed in read}),
+    ):
+        there = {path: lines for path, lines in changes.items() if lines}
+        found |= set(touched(there, {path: trial.text(commit, path) for path in there}))
+    by_stem = {path.rpartition("/")[2]: path for path in tests}
+    return [
+        selection.Chosen(by_stem[name], "operator", operator)
+        for operator in sorted(found)
+        for name in (f"test_{operator}_op.py", f"test_{operator}.py", f"test_{operator}_api.py")
+        if name in by_stem
+    ]
+
+
+def _names(work: TryWork, changed: Changed, tree: Tree) -> list[selection.Names]:
+    """Return what a request changes in a module, by each name that it may be imported by; nothing where it is prose."""
+    before = work.trial.text(work.commits.base, changed.path) if changed.status != "A" else ""
+    after = tree.read(changed.path) if changed.status != "D" else ""
+    if selection.is_prose(before, changed.before) and selection.is_prose(after, changed.after):
+        return []
+    found = selection.changed_names(before, changed.before) | selection.changed_names(after, changed.after)
+    project = next((f"{place}/" for place in tree.projects if changed.path.startswith(f"{place}/")), "")
+    module = selection.module_of(changed.path.removeprefix(project))
+    named = frozenset(found - {""})
+    if not named and "." not in module and changed.path.endswith("__init__.py"):
+        work.note(f"{changed.path} is imported by all: no test was chosen for it")
+        return []
+    modules = [module]
+    if selection.belongs_to_tests(changed.path, tree.read):  # a helper beside tests is imported by its bare name, too
+        modules.append(module.rpartition(".")[2])
+    return [selection.Names(word, named) for word in dict.fromkeys(modules)]
+
+
+class TestsDefined:
+    """Which tests the changed files define on both sides."""
+
+    __test__ = False
+
+    def __init__(self, work: TryWork) -> None:
+        self.before: dict[str, set[str]] = {}
+        after: dict[str, set[str]] = {}
+        for changed in work.changed:
+            if selection.is_test(changed.path, lambda path: work.trial.text(work.commits.head, path)):
+                old, new = (
+                    selection.defined_tests(work.trial.text(commit, changed.path))
+                    for commit in (work.commits.base, work.commits.head)
+                )
+                self.before[changed.path], after[changed.path] = old, new
+        everywhere = set().union(*after.values())
+        gone = {path: {name for name in old - after[path] if name[-2:] != "::"} for path, old in self.before.items()}
+        self.removed = {path: sorted(names - everywhere) for path, names in gone.items()}
+        self.moved = frozenset().union(*gone.values()) & everywhere
+        """Those that left one file and stand in another."""
+
+    def notes(self) -> list[str]:
+        """Return which tests the request takes away: no run can say anything of them."""
+        return [f"the request removes {few(names)} of {path}" for path, names in self.removed.items() if names]
+
+
+def why_nothing(work: TryWork) -> str:
+    """Return why no test was found for what the request changes."""
+    base, head = work.commits.base, work.commits.head
+
+    def prose(change: Changed) -> bool:
+        if not change.path.endswith(".py"):
+            return selection.is_prose_file(change.path)
+        sides = ((base, change.before, change.status != "A"), (head, change.after, change.status != "D"))
+        return all(
+            selection.is_prose(work.trial.text(commit, change.path), rows) for commit, rows, there in sides if there
+        )
+
+    if all(map(prose, work.changed)):
+        return "it changes only documentation, comments and docstrings: there is nothing to run"
+    compiled = [change.path for change in work.changed if PurePosixPath(change.path).suffix in COMPILED]
+    if compiled and not (work.paddle or work.config.get("try.build")):
+        more = f" and {len(compiled) - 1} more" if len(compiled) > 1 else ""
+        return f"{compiled[0]}{more} must be compiled, and no devkit.toml says how (try.build)"
+    return NOTHING

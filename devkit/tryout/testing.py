@@ -1,0 +1,286 @@
+"""Running the chosen tests on both sides, and what comes of them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from devkit.tryout import running, selection
+from devkit.tryout.concerned import NOTHING, TestsDefined, why_nothing
+from devkit.tryout.report import Result
+from devkit.tryout.verdict import Judged, decide, existed, judge_changed, judge_file, missing_module, outcomes
+from devkit.tryout.work import PADDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from devkit.tryout.running import Side
+    from devkit.tryout.sides import Ready
+    from devkit.tryout.trial import Changed
+    from devkit.tryout.verdict import FileRuns
+    from devkit.tryout.work import TryWork
+
+INSTALLS = 2
+
+
+@dataclass
+class Words:
+    """The words of a trial's tests.
+
+    Attributes:
+        added: file and test of those that the request adds.
+        doubtful: of those that it changes, and that passed before it did.
+    """
+
+    tests: list[Judged] = field(default_factory=list)
+    added: set[tuple[str, str]] = field(default_factory=set)
+    doubtful: set[tuple[str, str]] = field(default_factory=set)
+
+
+def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -> Result:
+    """Run the chosen tests on both sides and return the result, without benchmarks."""
+    from devkit.tryout import ctests, sides
+
+    request = work.trial.side("request")
+    own = sides.own_modules(request, [test.path for test in chosen])
+    counted_files = [
+        changed for changed in work.changed
+        if changed.path.endswith(".py") and changed.status != "D" and not selection.belongs_to_tests(changed.path)
+    ]  # fmt: skip
+    testing = Testing(work, ready)
+    testing.cover = [str((request / file.path).resolve()) for file in counted_files]
+    pair = [ready.request] if ready.request.problem else [ready.base, ready.request]
+    testing.run([(side, test) for test in chosen for side in pair])
+    for _ in range(INSTALLS):
+        lacking = _install_missing(work, ready, testing.runs, own)
+        if not lacking:
+            break
+        testing.run([(side, test) for test in chosen for side in pair if test.path in lacking])
+    testing.run([(side, test) for side, test in _uneven(work, testing.runs, chosen, pair)], repeat=True)
+    found = judge(testing, chosen, own)
+    compiled, new = ctests.run(work, ready.base, ready.request, work.run.folder / "tests")
+    built = {side.name: side.problem for side in (ready.base, ready.request)}
+    # A wheel that could not be found says nothing against the request.
+    unbuilt = ready.over is not None and bool(built["request"]) and not work.options.build
+    verdict = decide(
+        [*found.tests, *compiled], built={} if unbuilt else built, added=found.added | new, doubtful=found.doubtful
+    )
+    if unbuilt:
+        verdict = replace(verdict, kind="undecided", reason=built["request"])
+    elif verdict.reason == NOTHING:
+        verdict = replace(verdict, reason=why_nothing(work))
+    return Result(
+        int(work.trial.folder.name),
+        verdict,
+        work.commits.head,
+        work.commits.base,
+        str(request),
+        ready.environment.name,
+        coverage=coverage_of(work, counted_files, testing.lines) if testing.cover else None,
+        over=ready.over,
+        notes=tuple(work.notes),
+        chosen=as_rows(chosen),
+        files=tuple(_old_style(path, found) for (side, path), found in testing.runs.items() if side == "request"),
+    )
+
+
+def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[str]) -> Words:
+    """Return the word of each test that ran."""
+    work, ready = testing.work, testing.ready
+    words = Words()
+    moved = TestsDefined(work).moved
+    olds = {
+        changed.path: changed.old or changed.path for changed in work.changed if changed.status != "A" or changed.old
+    }
+    for test in chosen:
+        two = testing.runs["request", test.path]
+        one = testing.runs.get(("base", test.path), two)
+        if test.rank == "changed":
+            old = work.trial.text(work.commits.base, olds.get(test.path, test.path))
+            before: Collection[str] = selection.defined_tests(old) | moved
+        else:  # the base ran it as it was
+            before = outcomes(one)
+        found = judge_file(test.path, one, two, before=before, own=own)
+        if test.rank == "changed" and test.path in olds and any(it.verdict == "still failing" for it in found):
+            then = testing.as_it_was(test, olds[test.path])
+            found, lost, fresh = judge_changed(found, then, sure=ready.over is None)
+            words.doubtful |= {(test.path, name) for name in lost}
+            words.added |= {(test.path, name) for name in fresh}
+        words.tests += found
+        if test.rank == "changed":
+            means = selection.holds_tests((work.trial.side("request") / test.path).read_text("utf-8", "replace"))
+            words.added |= {(it.file, it.test) for it in found if (it.test or means) and not existed(it.test, before)}
+    return words
+
+
+def as_rows(chosen: Sequence[selection.Chosen]) -> tuple[dict[str, str], ...]:
+    """Return the chosen files as JSON holds them."""
+    return tuple({"file": one.path, "why": selection.RANKS[one.rank], "name": one.name} for one in chosen)
+
+
+class Testing:
+    """The runs of a trial's test files, on both sides."""
+
+    def __init__(self, work: TryWork, ready: Ready) -> None:
+        self.work = work
+        self.ready = ready
+        self.cover: list[str] = []
+        self.runs: dict[tuple[str, str], FileRuns] = {}
+        self.lines: list[Mapping[str, running.Lines]] = []
+
+    def run(self, what: Sequence[tuple[Side, selection.Chosen]], *, repeat: bool = False) -> None:
+        """Run files, some at once; with ``repeat`` as often as a file is run that may be flaky."""
+        from devkit.tryout import ctests
+
+        done = 0
+        limits, logs = self.work.options.limits, self.work.run.folder / "tests"
+        if not what:
+            return
+        with self.work.app.console.progress("testing", total=len(what)) as progress:
+
+            def one(side: Side, test: selection.Chosen) -> None:
+                nonlocal done
+                progress.update(text=f"testing {side.name}: {test.path}")
+                own = repeat or test.rank == "changed"
+                python = self.ready.interpreter.executable
+                if custom := self.work.config.get("try.test"):
+                    found = ctests.run_line(self.work.app, side, python, custom, test.path, logs, limits, own=own)
+                else:
+                    style = self.style(test)
+                    count = self.cover if side.name == "request" else ()
+                    found, ran = running.run_file(
+                        self.work.app, side, python, style, test.path, logs, limits, own=own, cover=count
+                    )
+                    self.lines.append(ran)
+                self.runs[side.name, test.path] = found
+                done += 1
+                progress.update(done=done)
+
+            running.run_all(limits.jobs, [partial(one, side, test) for side, test in what])
+
+    def style(self, test: selection.Chosen, text: str = "") -> str:
+        """Return how a file is run, by what it holds on the request, or by a text that it held."""
+        if test.rank == "examples":
+            return "pytest"
+        folder = self.work.trial.side("request")
+        text = text or (folder / test.path).read_text("utf-8", "replace")
+        return selection.style_of(text, pytest_project=is_pytest_project(folder, test.path))
+
+    def as_it_was(self, test: selection.Chosen, old: str) -> FileRuns:
+        """Run a test file that the request changes once over the base as the base has it."""
+        from devkit.tryout import ctests
+
+        work, base = self.work, self.ready.base
+        file = base.folder / test.path
+        held, data = file.read_bytes(), work.trial.blob(work.commits.base, old)
+        limits, logs = replace(work.options.limits, repeat=1), work.run.folder / "tests" / "as-it-was"
+        file.write_bytes(data)
+        try:
+            if custom := work.config.get("try.test"):
+                return ctests.run_line(
+                    work.app, base, self.ready.interpreter.executable, custom, test.path, logs, limits, own=False
+                )
+            style = self.style(test, data.decode("utf-8", "replace"))
+            return running.run_file(
+                work.app, base, self.ready.interpreter.executable, style, test.path, logs, limits, own=False
+            )[0]
+        finally:
+            file.write_bytes(held)
+
+
+def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:
+    """Install what tests missed into an environment of devkit's own, and return the files that run again."""
+    from devkit.tryout import environment
+
+    wanted: dict[str, set[str]] = {}
+    unknown: set[str] = set()
+    for (_, path), found in runs.items():
+        for outcome in outcomes(found).values():
+            module, plugin = missing_module(outcome, own)
+            package = plugin or (environment.package_of(module, ready.lists) if module else "")
+            if package:
+                wanted.setdefault(package, set()).add(path)
+            elif module:
+                unknown.add(module)
+    if wanted and work.options.env:
+        line = shlex.join(["devkit", "env", "install", work.options.env, *sorted(wanted)])
+        work.note(f"the tests lack {', '.join(sorted(wanted))}, and {work.options.env} is used as it is: {line}")
+        return set()
+    if unknown:
+        work.note(f"no requirement of the project names {', '.join(sorted(unknown))} (try.requirements may)")
+    if not wanted:
+        return set()
+    before = len(work.notes)
+    needed = environment.Needs(tuple(sorted(wanted)))
+    work.notes += environment.install(work.app, ready.environment, needed, work.run)
+    failed = " ".join(work.notes[before:])
+    return {path for package, paths in wanted.items() if f"{package} could not" not in failed for path in paths}
+
+
+def _uneven(
+    work: TryWork,
+    runs: Mapping[tuple[str, str], FileRuns],
+    chosen: Sequence[selection.Chosen],
+    pair: Sequence[Side],
+) -> list[tuple[Side, selection.Chosen]]:
+    """Return the files that are flaky on one side and ran once on the other: that one passed by luck, it may be."""
+    found = []
+    for test in chosen:
+        flaky = [any(it.state == "flaky" for it in outcomes(runs[side.name, test.path]).values()) for side in pair]
+        if any(flaky) and not all(flaky):
+            side = pair[flaky.index(False)]
+            if len(runs[side.name, test.path].runs) < work.options.limits.repeat:
+                found.append((side, test))
+    return found
+
+
+def _old_style(path: str, found: FileRuns) -> dict[str, Any]:
+    """Return how a file went on the request as ``build test --json`` says it."""
+    first = found.runs[0]
+    ran = {name: outcome for name, outcome in first.items() if name and outcome.state != "skipped"}
+    wrong = [test_outcome for test_outcome in first.values() if test_outcome.state in running.WRONG]
+    return {
+        "name": path,
+        "passed": bool(ran) and not wrong,
+        "tests": len(ran),
+        "seconds": round(found.seconds, 3),
+        "complaint": wrong[0].reason if wrong else "",
+        "log": found.log,
+    }
+
+
+def is_pytest_project(folder: Path, path: str = "") -> bool:
+    """Tell whether a project says that its tests run under pytest, at its top or above one of its files."""
+    marks = {"pyproject.toml": "[tool.pytest", "setup.cfg": "[tool:pytest]", "tox.ini": "[pytest]"}
+    paddle = (folder / PADDLE).is_file()
+    for place in {folder, *(folder / above for above in PurePosixPath(path).parents)}:
+        if any((place / name).is_file() for name in ("pytest.ini", "conftest.py", "tests/conftest.py")):
+            return True
+        texts = ((mark, place / name) for name, mark in marks.items() if (place / name).is_file())
+        if not paddle and any(mark in file.read_text("utf-8", "replace") for mark, file in texts):
+            return True
+    return False
+
+
+def coverage_of(
+    work: TryWork, files: Sequence[Changed], lines: Sequence[Mapping[str, running.Lines]]
+) -> dict[str, Any] | None:
+    """Return the changed lines of Python that can run, and those that did; None where coverage was not there."""
+    folder = work.trial.side("request")
+    if not any(lines):
+        return None
+    found: list[dict[str, Any]] = []
+    for file in files:
+        name = str((folder / file.path).resolve())
+        measured = [by[name] for by in lines if name in by]
+        if not measured:
+            continue
+        able = file.after & frozenset().union(*(one.statements for one in measured))
+        missed = able & frozenset.intersection(*(one.missing for one in measured))
+        found.append({"file": file.path, "changed": len(able), "covered": len(able - missed), "missed": sorted(missed)})
+    totals: dict[str, Any] = {name: sum(int(entry[name]) for entry in found) for name in ("changed", "covered")}
+    return {**totals, "files": found}
