@@ -12,7 +12,6 @@ from urllib.parse import unquote, urlsplit
 
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
-from devkit.tryout import running
 from devkit.tryout.report import Result, from_dict
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def key(work: TryWork) -> dict[str, Any]:
         "build": options.build,
         "settings": {name: work.config.get(f"try.{name}") for name in SETTINGS},
         "programs": [
-            hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(running.INSIDE.parent.glob("*.py"))
+            hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))
         ],
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -256,6 +255,8 @@ def run_file(
 
 def run_all(jobs: int, work: Sequence[Callable[[], None]]) -> None:
     """Do work, some at once; the first error is raised when all that had begun has ended."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(max(jobs, 1)) as pool:
         futures = [pool.submit(job) for job in work]
         try:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.text import counted
-from devkit.tryout import last_result, sides
-from devkit.tryout.concerned import NOTHING, TestsDefined, benchmarks_of, choose, why_nothing
+from devkit.tryout import last_result
 from devkit.tryout.report import Result
-from devkit.tryout.testing import as_rows, run_tests
 from devkit.tryout.trial import Trial, explain_fetch, sources_of
 from devkit.tryout.verdict import Judged, Verdict
 from devkit.tryout.work import TryOptions, TryPlan, TryWork, few
@@ -97,6 +95,8 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
             f"git log {commits.head[:10]}",
             "--base COMMIT   compares with another base",
         )
+    from devkit.tryout.concerned import TestsDefined
+
     work.config = Config.load(trial.side("base"))
     work.notes += TestsDefined(work).notes()
     return work
@@ -105,6 +105,7 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
 def run_benchmarks(work: TryWork, ready: Ready, result: Result) -> Result:
     """Run the benchmarks that the request concerns on both sides and return the result with them."""
     from devkit.tryout import benchmarks
+    from devkit.tryout.concerned import benchmarks_of
 
     if line := work.config.get("try.bench"):
         commands = {line: line}
@@ -145,6 +146,10 @@ def try_request(work: TryWork) -> Result:
     if work.held is not None:
         again = "nothing changed since the last trial; --again runs the tests anew"
         return replace(work.held, notes=(*filter(None, [work.conflict]), *work.held.notes, again))
+    from devkit.tryout import sides
+    from devkit.tryout.concerned import choose
+    from devkit.tryout.testing import run_tests
+
     ranked = choose(work)
     most, others = max(MOST_OWN, work.options.others), work.options.others
     own = [test for test in ranked if test.rank == "changed"]
@@ -187,6 +192,8 @@ def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | 
     """Return the result where nothing is to be run, for which no environment is made; None where something is."""
     if chosen or (work.options.bench and not work.paddle):
         return None
+    from devkit.tryout.concerned import NOTHING, why_nothing
+
     why = why_nothing(work)
     builds = work.config.get("try.build") or work.config.get("try.ctest") or work.paddle
     return _without_runs(work, chosen, why) if why != NOTHING or not builds else None
@@ -194,11 +201,15 @@ def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | 
 
 def _unready(work: TryWork, chosen: Sequence[selection.Chosen], error: DevkitError) -> Result:
     """Return the result where there is nothing to run the tests in."""
+    from devkit.tryout import sides
+
     work.notes += [f"{hint.command}  {hint.purpose}".rstrip() for hint in error.hints]
     return _without_runs(work, chosen, f"nothing could be run: {sides.said(error)}")
 
 
 def _without_runs(work: TryWork, chosen: Sequence[selection.Chosen], reason: str) -> Result:
+    from devkit.tryout.testing import as_rows
+
     name = work.options.env or f"try-{work.trial.folder.name}"
     idle = tuple(Judged(test.path, "", "none", "none", "not run", reason) for test in chosen)
     return Result(

@@ -412,10 +412,10 @@ def test_the_dry_run_is_the_plan_of_the_run_and_makes_nothing(ledger: Ledger, ho
     ledger.request(1, NOTES_DOT_md="one\n")
     for _ in range(2):  # where nothing is there yet, and where all is
         before = {str(path) for path in home.rglob("*")}
-        status, text = ledger.say("1", "--dry-run")
+        status, text = ledger.say("1", "--dry-run", "--again")
         assert status == 0
         assert {str(path) for path in home.rglob("*")} - before == set()
-        _, said = ledger.say("1", "-v")
+        _, said = ledger.say("1", "-v", "--again")
         printed = [row for row in text.splitlines() if row.startswith("git ")]
         ran = [row.strip().removeprefix("$ ") for row in said.splitlines()]
         assert len(printed) >= 3, printed
