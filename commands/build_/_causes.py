@@ -74,15 +74,12 @@ def show(console: Console, name: str, found: Diagnosis) -> None:
     """Print the causes, the first one first; nothing was wrong with a clean log."""
     if found.ended == "unknown":
         console.answer_parts(("! ", "warning"), (f"{name} says neither that it failed nor that it ended well", ""))
-        return
-    if not found.failed:
+    elif not found.failed:
         console.answer_parts(("✓ ", "done"), (f"{name} is of a build that did not fail", ""))
-        return
-    if not found.causes:
+    elif not found.causes:
         show_unknown(console, name, found)
-        return
     for number, cause in enumerate(found.causes[:SHOWN]):
-        show_cause(console, name, cause, first=number == 0)
+        show_cause(console, name, cause, first=found.failed and number == 0)
     if len(found.causes) > SHOWN:
         console.answer(f"  and {len(found.causes) - SHOWN} more (--json names all)", "dim")
 

@@ -49,6 +49,7 @@ WORDS = (
     "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed",
     "Finished ", "install_scripts",
     "collided", "too long", "will not add", "holds no memory", "ipykernel", "over its data", "no more ", "syntax",
+    "referenced from", "removing build/b", "Pod completed", "ad substitution",
 )  # fmt: skip
 WORDS_BYTES = tuple(word.encode() for word in WORDS)
 STEP_BYTES = re.compile(
@@ -131,7 +132,7 @@ class Diagnosis:
 
     Attributes:
         failed: whether it is of something that failed.
-        causes: the true causes, the first one first.
+        causes: the true causes, the first one first; where the log does not say how it ended, those that it may have.
         first_error: where no rule knows the failure, its first error as ``(line, text)``.
         ended: ``failed``, ``well`` or ``unknown``, where nothing in it says how it ended.
         unknown: where no rule knows the failure, what is likely.
@@ -206,8 +207,10 @@ def diagnose(
     hits = [replace(hit, harmless=template(hit.text) in good) for hit in _hits(units, known)]
     if ended.failed is None and any(not hit.rule.soft and not hit.harmless for hit in hits):
         ended = outcome.LogOutcome(True)
-    if not ended.failed:
-        return Diagnosis(False, (), ended="well" if ended.failed is False else "unknown")
+    if ended.failed is False:
+        return Diagnosis(False, (), ended="well")
+    if ended.failed is None:
+        return Diagnosis(False, tuple(replace(cause, confidence="low") for cause in _causes(hits)), ended="unknown")
     hits = [hit for hit in hits if hit.start >= ended.begin]
     causes = _causes(_without_what_was_got_over(hits, events))
     if causes:
@@ -285,7 +288,7 @@ def _candidates(data: bytes, progress: Callable[[float], None] | None) -> list[i
 
 def _candidates_between(data: bytes, begin: int, end: int) -> list[int]:
     """Return where lines of a piece begin that hold one of the words, in their order."""
-    found: set[int] = set()
+    found = set() if begin else {0}  # what ran may stand in the first line
     starts, places, kept = [], [], []
     start = place = 0
     for line in data[begin:end].split(b"\n"):
@@ -344,7 +347,7 @@ def _hits(units: Iterable[Unit], known: Sequence[Rule]) -> Iterable[Hit]:
             continue
         warns = _is_warning(unit.heading)
         text = "\n".join(unit.texts)
-        flat = " ".join(part.strip() for part in unit.texts) if len(unit.texts) > 1 else text
+        flat = re.sub(r"\s+", " ", text) if "\n" in text or "  " in text else text
         for rule in known:
             if counts.get(rule.id, 0) >= HITS_OF_A_RULE or (warns and not rule.notes):
                 continue

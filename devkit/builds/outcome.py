@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class Mark(Enum):
@@ -46,7 +46,9 @@ MARKS: dict[Mark, str] = {
         r"CMake Error|FAILED: |^\s*(?:fatal|FATAL)(?: error)?: |"
         r": (?:fatal )?error (?:LNK|C|D)\d+: |^\[(?:FAIL|Error)\]|: (?:fatal |internal compiler )?error: |"
         r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
-        r"^[A-Za-z_.]*(?:Error|Exception): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error"
+        r"^[A-Za-z_.]*(?:Error|Exception): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error|"
+        r"^\S+: (?:line )?\d+: .*(?:not found|[Ss]yntax error|No such file|Permission denied|set: pipefail|Killed)|"
+        r"LAUNCH ERROR .*Container failed"
     ),
     Mark.WELL: (
         r"Build files have been written to|\[100%\] Built target|Successfully (?:built|installed|tagged)|"
@@ -55,16 +57,20 @@ MARKS: dict[Mark, str] = {
         r"BUILD SUCCESSFUL|Build succeeded|Finished .*(?:release|dev).* target|Everything up-to-date|"
         r"paddlepaddle\S*\.whl['\"]? (?:created|built)|PaddlePaddle is installed successfully|"
         r"removing build/bdist\.|Installed \d+ packages? in|Audited \d+ packages?|"
-        r"Finished processing dependencies for |running install_scripts$"
+        r"Finished processing dependencies for |running install_scripts$|LAUNCH INFO .*Pod completed"
     ),
     Mark.RECOVERED: r": checked out '|Resolving deltas: 100%|\bdone\. *$|saved \[\d+|-- Found \w+",
     Mark.PASSED: r"Test +#\d+: .*\bPassed\b|\.\.\. ok$|\bPASSED\b",
     Mark.RESTART: (
-        r"^\[0?[01]/\d+\]|^\[  ?[01]%\]|-- The (?:C|CXX) compiler identification|^\$ |^\+ |^Scanning dependencies|"
+        r"^\[0?[01]/\d+\]|^\[  ?[01]%\]|-- The (?:C|CXX) compiler identification|^\$ |^\+ \S|^Scanning dependencies|"
         r"^Processing \S+|^Collecting \S+|-- Configuring done|Re-running CMake"
     ),
 }
 KINDS = re.compile("|".join(f"(?P<{mark.value}>{pattern})" for mark, pattern in MARKS.items()))
+# A command that a script shows before it runs it (set -x), and the program that it starts.
+TRACED = re.compile(
+    r"\+ (?:\w+=\S+ )*(?:\S*/)?(?P<program>cmake|g?make|ninja|python[\d.]*|pip[\d.]*|uv|git|docker|\S+\.sh)\b"
+)
 LAST_STEP = re.compile(r"^\[\s*(\d+)/\1\] (?!.*\b(?:FAILED|Re-running))")
 STEP = re.compile(r"\[\s*\d+(?:/\d+|%)\]")
 ENDS_ALL = re.compile(r"Successfully installed|100% tests passed|exit code 0|writing image|BUILD SUCC|=+ \d+ passed")
@@ -105,7 +111,7 @@ def judge(events: Sequence[Event]) -> LogOutcome:
     begin, inner, well = 0, False, False
     broken: Event | None = None
     restart: Event | None = None
-    for event in events:
+    for event in _without_next_commands(events):
         if event.mark is Mark.RESTART:
             if broken and broken.mark is Mark.STOP and _is_another_run(broken.text, event.text, inner=inner):
                 restart = event
@@ -123,6 +129,16 @@ def judge(events: Sequence[Event]) -> LogOutcome:
     if broken:
         return LogOutcome(True, begin)
     return LogOutcome(False) if well else LogOutcome(None)
+
+
+def _without_next_commands(events: Sequence[Event]) -> Iterator[Event]:
+    """Leave out the commands by which a script that shows them goes on: what it starts for the first time."""
+    programs: set[str] = set()
+    for event in events:
+        traced = TRACED.match(event.text)
+        if not event.text.startswith("+ ") or (traced and traced["program"] in programs):
+            yield event
+        programs |= {traced["program"]} if traced else set()
 
 
 def _is_another_run(stop: str, restart: str, *, inner: bool) -> bool:

@@ -301,7 +301,53 @@ def test_a_library_that_the_linker_does_not_find_is_a_package_or_a_folder_and_no
     assert (lacking.id, undefined.id) == ("link-error", "link-error")
     assert lacking.cause == "the link lacks z, or has it twice"
     assert lacking.remedy.startswith("apt-file search libz.so   ")
-    assert undefined.remedy.startswith("grep -rnF 'phi::Foo()' ")
+    assert undefined.remedy.startswith("git grep -nF -e 'phi::Foo()' ")
+
+
+def test_a_script_that_goes_on_after_an_error_did_not_begin_anew() -> None:
+    configure = (
+        "+ cmake ..\nCMake Error at a:1 (message):\n  patchelf not found\n\n-- Configuring incomplete, errors!\n"
+    )
+    goes_on = "+ cmake_error=1\n+ make -j8\nmake: *** No targets specified and no makefile found.  Stop.\n+ exit 2\n"
+    assert diagnose(f"{configure}{goes_on}").causes[0].id == "patchelf"
+    again = "+ cmake -G Ninja ..\nCMake Error at a:1 (message):\n  Paddle needs cudnn to compile\n\n"
+    assert diagnose(f"{configure}{again}-- Configuring incomplete, errors!\n").causes[0].id == "cudnn"
+
+
+def test_what_a_shell_does_not_find_is_an_error_where_nothing_goes_well_after_it() -> None:
+    said = "/w/build.sh: line 89: pip: command not found\n"
+    assert [cause.id for cause in diagnose(f"[100%] Built target a\n{said}").causes] == ["pip-missing"]
+    assert not diagnose(f"{said}[100%] Built target a\n").failed
+
+
+def test_a_message_whose_parts_stand_apart_is_one_message() -> None:
+    said = (
+        "CMake Error at CMakeLists.txt:432 (file):\n  file DOWNLOAD cannot compute hash on failed download\n\n"
+        '    status: [35;"SSL connect error"]\n\n\n-- Configuring incomplete, errors occurred!\n'
+    )
+    assert diagnose(said).causes[0].id == "download-failed"
+
+
+def test_a_message_that_good_logs_hold_too_is_named_where_the_log_does_not_say_how_it_ended() -> None:
+    alone = diagnose("fatal: No names found, cannot describe anything.\n")
+    assert (alone.failed, alone.ended) == (False, "unknown")
+    assert [(cause.id, cause.confidence) for cause in alone.causes] == [("no-tags", "low")]
+
+
+def test_a_module_is_the_whole_word_that_python_names() -> None:
+    for module in ("paddle2onnx_tools", "requests_toolbelt", "zlib_ng"):
+        (cause,) = diagnose(
+            f"Traceback (most recent call last):\nModuleNotFoundError: No module named '{module}'\n"
+        ).causes
+        assert (cause.id, cause.words["module"]) == ("module-missing", module)
+
+
+def test_the_compiler_that_is_advised_is_older_than_the_one_whose_headers_nvcc_cannot_read() -> None:
+    for number in (11, 12, 13, 14):
+        said = (
+            f"/usr/include/c++/{number}/bits/std_function.h:435:145: error: parameter packs not expanded with '...':\n"
+        )
+        assert f"CUDAHOSTCXX=g++-{number - 1} " in diagnose(said).causes[0].remedy
 
 
 def test_what_curl_alone_says_is_of_a_failure() -> None:

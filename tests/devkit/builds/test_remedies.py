@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,6 @@ from tests.servers import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 LIMIT = 120
 SETTINGS = '[user]\n\tname = a\n\temail = a@example.com\n[protocol "file"]\n\tallow = always\n'
@@ -230,6 +230,29 @@ FAULTS = [
         ".",
     ),
     Fault(
+        "symlinks",
+        f"{TREE}{UPDATE}mkdir cmake && ln -s ../third_party/lib/f.cmake cmake/f.cmake\n"
+        "git add . && git commit -qm l && git config core.symlinks false && rm cmake/f.cmake && git checkout -q -- .\n"
+        "echo kept >> CMakeLists.txt",
+        "cmake -P cmake/f.cmake && tail -n 1 CMakeLists.txt | grep -q kept",
+    ),
+    Fault(
+        "python-headers",
+        "echo '#include <Python.h>' > f.c",
+        "gcc -c f.c",
+        ".",
+        f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH",
+        """CPATH=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["include"])') devkit build""",
+    ),
+    Fault(
+        "cpplint",
+        "printf 'int f();\n// TODO: later\n' > a.h\n"
+        """printf '#!/bin/sh\nsed -i "${1##*:}s/TODO/TODO(me)/" "${1%%%%:*}"\n' > editor && chmod +x editor""",
+        """awk '/TODO:/{no=1; print "a.h:" NR ":  Missing username  [readability/todo] [2]"} END{exit no}' a.h""",
+        ".",
+        "export EDITOR=./editor",
+    ),
+    Fault(
         "clock",
         "printf 'rule again\n  command = touch build.ninja\n  generator = 1\nbuild build.ninja: again x\n'"
         " > build.ninja\n"
@@ -291,6 +314,21 @@ def test_the_remedy_for_a_cache_that_cannot_be_written(tmp_path: Path, monkeypat
         "ccache gcc -c f.c",
         ".",
         "export CCACHE_DIR=${CCACHE_DIR:-/proc/none}",
+    )
+    typed(fault, tmp_path, monkeypatch)
+
+
+@pytest.mark.engine
+def test_the_remedy_where_a_cache_stands_in_the_compilers_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = Fault(
+        "ccache-as-compiler",
+        "printf 'cmake_minimum_required(VERSION 3.18)\nproject(p C ASM)\nadd_library(s s.S)\n' > CMakeLists.txt\n"
+        "printf '.globl f\nf: ret\n' > s.S",
+        f"rm -rf build; {NINJA} && ninja -C build",
+        ".",
+        'export CC="${CC:-ccache gcc}"',
     )
     typed(fault, tmp_path, monkeypatch)
 
