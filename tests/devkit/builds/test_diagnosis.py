@@ -400,3 +400,13 @@ def test_what_paddle_says_of_an_error_goes_before_the_signal_that_it_ends_with()
         "Aborted (core dumped)\n"
     )
     assert [cause.id for cause in diagnose(text).causes] == ["model-file"]
+
+
+REPORTS = tomllib.loads((Path(__file__).parent / "reports.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("reports", [*REPORTS])
+def test_the_true_cause_of_each_public_report_is_named_first(reports: str) -> None:
+    said = {row["report"]: diagnose(row["log"]).causes for row in REPORTS[reports]}
+    named = {report: causes[0].id if causes else "" for report, causes in said.items()}
+    assert named == {row["report"]: row["rule"] for row in REPORTS[reports]}
