@@ -23,7 +23,7 @@ from devkit.errors import DevkitError
 from devkit.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devkit.console import Console
 
@@ -223,18 +223,10 @@ class Child:
     def _await(self, timeout_s: float | None) -> None:
         """Wait in turns: a signal that CPython noted on the way into a blocking call is heard only after that call."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            ended = os.fdopen(os.pidfd_open(self.process.pid), "rb", buffering=0)
-        except ProcessLookupError:  # another thread has its status already
-            return
-        with ended:
-            poll = select.poll()
-            poll.register(ended, select.POLLIN)
-            turn_s = TURN_S if timeout_s is None else min(TURN_S, timeout_s)
-            while not poll.poll(turn_s * 1e3):
+        with _ending(self.process) as ended:
+            while not ended(TURN_S if deadline is None else min(TURN_S, max(deadline - time.monotonic(), 0))):
                 if deadline is not None and time.monotonic() >= deadline:
                     raise subprocess.TimeoutExpired(self.argv, timeout_s or 0)
-                turn_s = TURN_S if deadline is None else min(TURN_S, max(deadline - time.monotonic(), 0))
 
     def drain(self) -> None:
         """Wait until all that it printed was taken, where it has ended."""
@@ -264,6 +256,28 @@ class Child:
                     stream.close()
         if self.log:
             self.log.close()
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen[bytes]) -> Iterator[Callable[[float], bool]]:
+    """Give what waits so many seconds for the end of a process and tells whether it has come."""
+    try:
+        opened = os.pidfd_open(process.pid)
+    except OSError:  # Linux before 5.3, a container whose rules know no such call, or its status was taken already
+
+        def waited(seconds: float) -> bool:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(seconds)
+            return process.returncode is not None
+
+        yield waited
+        return
+    try:
+        poll = select.poll()
+        poll.register(opened, select.POLLIN)
+        yield lambda seconds: bool(poll.poll(seconds * 1e3))
+    finally:
+        os.close(opened)
 
 
 def own_python() -> str:

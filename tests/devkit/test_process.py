@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -125,6 +126,19 @@ def test_time_out_holds_while_a_program_does_not_read_its_input(runner: Runner) 
     with pytest.raises(TimedOut):
         runner.run(["sleep", "30"], data=b"x" * 1_000_000, timeout_s=0.3)
     assert time.monotonic() - began < LIMIT_S
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
+def test_a_kernel_that_hands_out_no_descriptor_of_a_process_is_done_without(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError(refusal, os.strerror(refusal), str(pid))
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    assert runner.run([sys.executable, "-c", "print('done')"]).text == "done\n"
+    with pytest.raises(TimedOut):
+        runner.run([sys.executable, "-c", SLEEPER], timeout_s=0.3)
 
 
 def test_time_out_ends_the_program_and_its_grandchildren(runner: Runner) -> None:
