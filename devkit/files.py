@@ -58,9 +58,12 @@ MACHINES = {
     errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE,
     errno.ENOLCK, errno.EBUSY, errno.ETXTBSY, errno.EXDEV, errno.EAGAIN, errno.ENODEV, errno.ENXIO,
     errno.ECONNREFUSED, errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH,
-    errno.EAFNOSUPPORT, errno.EADDRINUSE,
+    errno.EAFNOSUPPORT, errno.EADDRINUSE, errno.ENOSYS, errno.EOPNOTSUPP,
 }  # fmt: skip
 """What an operating system refuses for reasons of its own: no bug of the program that asked."""
+
+
+PROCESSES = Hint("ulimit -u", "shows how many processes and threads a user may have")
 
 
 def refusal(error: BaseException) -> DevkitError | None:
@@ -69,6 +72,13 @@ def refusal(error: BaseException) -> DevkitError | None:
         return DevkitError("there is not enough memory", "The system refused more.", "free -h   shows what is left")
     if isinstance(error, RuntimeError) and "home directory" in str(error):
         return DevkitError("~ leads nowhere", "HOME is not set, and this user has no name.", "export HOME=/path")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return DevkitError(
+            "no thread can be started",
+            "A user's or a container's limit of processes and threads is reached; or the container's engine is older "
+            "than its C library, and forbids the call.",
+            PROCESSES,
+        )
     if isinstance(error, OSError):
         return _refusal(error)
     return None
@@ -93,6 +103,8 @@ def _remedy(error: OSError, folder: Path) -> Hint | None:
         return Hint("quota", "shows what is full")
     if number in {errno.EACCES, errno.EPERM, errno.ENOTDIR}:
         return Hint.of("ls", "-ld", str(folder), purpose="shows who may write there")
+    if number == errno.EAGAIN:
+        return PROCESSES
     if number == errno.EROFS:
         return Hint.of("findmnt", "-T", str(folder), purpose="shows what is mounted read-only")
     return None

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.files import refusal
 from devkit.redact import redact
 
 if TYPE_CHECKING:
@@ -350,7 +351,7 @@ class Runner:
             os.close(lifeline_write)
             if opened:
                 opened.close()
-            raise DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}") from error
+            raise _not_started(argv, error) from error
         finally:
             os.close(lifeline_read)
         child = Child(argv, process, lifeline_write, opened, grace_s=grace_s)
@@ -473,7 +474,7 @@ def converse(
             start_new_session=start_new_session,
         )
     except OSError as error:
-        raise DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}") from error
+        raise _not_started(argv, error) from error
 
 
 def capture(
@@ -493,6 +494,13 @@ def capture(
             process.kill()
             raise TimedOut(f"{argv[0]} was ended after {timeout_s:g} s", f"The line was: {shown(argv)}") from error
     return Finished(tuple(argv), process.returncode, stdout, stderr, time.monotonic() - began)
+
+
+def _not_started(argv: Sequence[str], error: OSError) -> DevkitError:
+    """Say why a program could not be started; without a file's name it was not the program but the fork."""
+    if error.filename is None and (refused := refusal(error)):
+        return DevkitError(f"{argv[0]} could not be started", refused.why, *refused.hints)
+    return DevkitError(f"{argv[0]} could not be started", f"{error.strerror}: {error.filename}")
 
 
 def become(argv: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.files import explained, link_atomically, new_file_mode, replacing, write_atomically
+from devkit.files import explained, link_atomically, new_file_mode, refusal, replacing, write_atomically
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -87,3 +87,12 @@ def test_each_refusal_has_its_remedy(number: int) -> None:
     with pytest.raises(DevkitError) as caught, explained(Path("/mnt/x")):
         raise OSError(number, os.strerror(number))
     assert caught.value.remedies
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))]
+)
+def test_a_limit_of_processes_is_the_machines_doing(error: Exception) -> None:
+    refused = refusal(error)
+    assert refused is not None
+    assert refused.remedies == ("ulimit -u   shows how many processes and threads a user may have",)
