@@ -10,12 +10,14 @@ import json
 import os
 import queue
 import subprocess
+import tempfile
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit import mkl
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import link_atomically
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home, private_folder
@@ -23,13 +25,13 @@ from devkit.process import TURN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from typing_extensions import Self
 
     from devkit.app import App
     from devkit.envs.resolve import Environment
 
+LINES_BESIDE_A_LOG, LINES_WITHOUT_A_LOG = 6, 40
 LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONSAFEPATH", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 
 Event = dict[str, Any]
@@ -47,8 +49,6 @@ class Ended:
 
 
 def _package() -> Path:
-    from pathlib import Path
-
     return Path(__file__).resolve().parent
 
 
@@ -108,7 +108,8 @@ class Worker:
         app: whose runner starts it.
         environment: whose Python it runs in.
         module: below ``devkit.kernels``, as ``attention``.
-        folder: the place of its log, and its working directory where ``directory`` names no other.
+        folder: the place of its log, and its working directory where ``directory`` names no other; without one, a
+            temporary folder that goes with it.
         name: what its log is called.
         environ: its environment (see ``device_environment``).
         inbox: where its events go as ``(worker, event)``, to share one between workers; its own by default.
@@ -125,7 +126,7 @@ class Worker:
         environment: Environment,
         module: str,
         *,
-        folder: Path,
+        folder: Path | None = None,
         name: str,
         environ: Mapping[str, str],
         inbox: queue.SimpleQueue[tuple[Worker, Event | Ended]] | None = None,
@@ -137,6 +138,8 @@ class Worker:
     ) -> None:
         self.name = name
         self.environment = environment
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="devkit-")
+        folder = folder or Path(self._temporary.name if self._temporary else "")
         self.log = folder / f"{name}.log"
         self.inbox = inbox or queue.SimpleQueue()
         self._app = app
@@ -154,6 +157,7 @@ class Worker:
             )
         except BaseException:
             os.close(read_end)
+            self._clean_up()
             raise
         finally:
             os.close(write_end)
@@ -208,12 +212,11 @@ class Worker:
         from devkit.process import fate
 
         said = bytes(self.child.stderr).decode(errors="replace").strip().splitlines()
-        why = "\n".join(said[-6:])
+        why = "\n".join(said[-LINES_WITHOUT_A_LOG if self._temporary else -LINES_BESIDE_A_LOG :])
         if "No module named" in why and "devkit" in why:
             why = f"{self.environment.name} ({self.environment.python}) cannot import devkit's device side.\n{why}"
-        return DevkitError(
-            f"the device side ({self.name}) {fate(ended.status)}", why, f"less {self.log}   shows all that it said"
-        )
+        more = [] if self._temporary else [Hint.of("less", str(self.log), purpose="shows all that it said")]
+        return DevkitError(f"the device side ({self.name}) {fate(ended.status)}", why, *more)
 
     def close(self) -> None:
         """End it: the end of its input is its cue; what does not take it is ended."""
@@ -230,6 +233,11 @@ class Worker:
         """End it at once, whatever it does."""
         self.child.end()
         self._app.runner.forget(self.child)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        if self._temporary:
+            self._temporary.cleanup()
 
     def __enter__(self) -> Self:
         return self

@@ -8,9 +8,7 @@ Example:  devkit train plan --size qwen2-7b --nproc 8 --mp 2 --gpu-memory 80G
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -44,8 +42,7 @@ def command(
     asked = Asked(options, setup, env=env, given=given(ctx), plan_only=True, gpus_elsewhere=elsewhere)
     wanted, _ = request(ctx.obj, asked)
     console = ctx.obj.console
-    with tempfile.TemporaryDirectory() as folder:
-        planned = examine(ctx.obj, wanted, Path(folder))
+    planned = examine(ctx.obj, wanted)
     peak = sum(planned["memory"].values()) * 2**20
     fits = budget is None or peak <= budget
     change = None if fits or budget is None else smallest_change(wanted.options, budget)

@@ -9,9 +9,6 @@ Example:  devkit train --stage 2 --steps 200 --save-every 50
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import typer
 
 from devkit.commands._cli.flags import configured, given
@@ -44,8 +41,8 @@ def command(
         return
     wanted, before = request(app, Asked(options, setup, launching, env, given(ctx)))
     if dry_run:
-        with tempfile.TemporaryDirectory() as folder, app.console.progress("looking at the text"):
-            planned = plan(app, wanted, Path(folder))
+        with app.console.progress("looking at the text"):
+            planned = plan(app, wanted)
         app.console.plan(planned.lines())
         return
     with app.start_run("train", **wanted.arguments()) as record, Screen(app.console, wanted) as screen:

@@ -260,19 +260,14 @@ def _last_line(error: DevkitError) -> str:
 
 def computes(app: App, name: str, folder: Path) -> Finding:
     """Import an environment's Paddle and let it compute (3 s), and return what came of it."""
-    from tempfile import TemporaryDirectory
-
     from devkit.envs.resolve import Environment
     from devkit.launch import DeviceBug, Worker, device_environment
 
     environment = Environment(name, folder / "bin" / "python", "looked at")
     try:
         with (
-            TemporaryDirectory(prefix="devkit-doctor-") as place,
             app.console.progress(f"computing in {name}"),
-            Worker(
-                app, environment, "probe", folder=Path(place), name="probe", environ=device_environment(app)
-            ) as worker,
+            Worker(app, environment, "probe", name="probe", environ=device_environment(app)) as worker,
         ):
             answer = worker.ask({"do": "probe"}, "probe")
     except DeviceBug as error:

@@ -43,8 +43,8 @@ class TrainPlan:
         return [start.line for start in self.starts]
 
 
-def plan(app: App, request: TrainRequest, folder: Path) -> TrainPlan:
-    """Return how a run is carried out on this machine; logs go to ``folder``.
+def plan(app: App, request: TrainRequest, folder: Path | None = None) -> TrainPlan:
+    """Return how a run is carried out on this machine; its log goes to ``folder``, where one is given.
 
     Raises:
         DevkitError: it cannot be: by its text, its checkpoint, this machine's memory, or where the ranks meet.
@@ -59,7 +59,7 @@ def plan(app: App, request: TrainRequest, folder: Path) -> TrainPlan:
     return TrainPlan(request, told, session.starts(request, free_port()))
 
 
-def examine(app: App, request: TrainRequest, folder: Path) -> Event:
+def examine(app: App, request: TrainRequest, folder: Path | None = None) -> Event:
     """Return what the device side says of a run that may be anywhere: parameters, MiB a rank, text, checkpoint.
 
     Raises:

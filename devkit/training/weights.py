@@ -120,10 +120,7 @@ def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
 
 def _ask(app: App, environment: Environment, message: dict[str, Any]) -> Event:
     environ = device_environment(app, threads=1)
-    with (
-        tempfile.TemporaryDirectory() as logs,
-        Worker(app, environment, "training", folder=Path(logs), name="export", environ=environ) as worker,
-    ):
+    with Worker(app, environment, "training", name="export", environ=environ) as worker:
         return worker.ask(message, "exported")
 
 
@@ -157,7 +154,6 @@ def sample(app: App, environment: Environment, source: Path, message: dict[str, 
     """
     if not message["text"]:
         raise UsageError("the text is empty", "A model goes on from something.", "devkit train sample RUN 'def '")
-    with tempfile.TemporaryDirectory() as logs:
-        environ = device_environment(app, python=None if environment.container else environment.python)
-        with Worker(app, environment, "training", folder=Path(logs), name="sample", environ=environ) as worker:
-            return worker.ask({"op": "sample", "model": str(source), **message}, "sampled")
+    environ = device_environment(app, python=None if environment.container else environment.python)
+    with Worker(app, environment, "training", name="sample", environ=environ) as worker:
+        return worker.ask({"op": "sample", "model": str(source), **message}, "sampled")

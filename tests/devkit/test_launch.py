@@ -120,6 +120,19 @@ def test_a_death_says_by_what_signal_and_where_the_log_is(worker: Worker) -> Non
     assert isinstance(Ended(-9).status, int)
 
 
+def test_a_death_whose_log_goes_with_it_is_told_whole(app: App, worker: Worker, tmp_path: Path) -> None:
+    environ = {**device_environment(app), "PYTHONPATH": str(tmp_path / "side")}
+    with Worker(app, OWN, "told", name="told", environ=environ) as passing:
+        for _ in range(20):
+            passing.ask({"do": "noise"}, "answer")
+        with pytest.raises(DevkitError, match="SIGKILL") as caught:
+            passing.ask({"do": "die"}, "answer")
+    assert caught.value.why.count("and complains") == 20
+    assert caught.value.remedies == ()
+    assert not passing.log.parent.exists()
+    assert worker.log.parent.exists()
+
+
 def test_a_request_to_the_dead_is_told_in_the_inbox(worker: Worker) -> None:
     with pytest.raises(DevkitError):
         worker.ask({"do": "die"}, "answer")
