@@ -18,7 +18,8 @@ import paddle.distributed as dist
 
 from ...protocol import Refusal
 from ..models.parameters import PARTS, Piece
-from ..parallel.zero import NotFinite, Reduced, describe
+from ..parallel.unit import describe
+from ..parallel.zero import NotFinite, Reduced
 from .lint import describe as layers_of
 from .lint import lint
 

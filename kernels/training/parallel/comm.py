@@ -22,6 +22,7 @@ import paddle.distributed as dist
 from ...protocol import Refusal
 from ..watch import Progress
 from .background import Done, Lane, Launched, Queued, Work
+from .views import view
 
 Tensor = Any
 
@@ -263,7 +264,7 @@ class Comm:
         """Return a rank's slice of ``buffer``, this rank's by default, sharing its memory."""
         rank = self.rank if rank is None else rank
         length = buffer.shape[0] // self.size
-        return buffer._slice(rank * length, (rank + 1) * length)
+        return view(buffer, rank * length, (rank + 1) * length)
 
     def _keep(self, task: Any) -> None:
         """Keep the task of what was started; that of what has ended would hold its tensors."""

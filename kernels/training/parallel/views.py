@@ -1,11 +1,11 @@
-"""Views that write through, from Paddle's private calls: a slice of a flat tensor, and a parameter that is one.
+"""What sharding needs of Paddle beyond its usual calls: views that write through, and when a gradient is whole.
 
-Paddle's public slices copy. ``check`` says at the start of a run whether the private ones still do what they did.
+``check`` says at the start of a run whether these calls still do what they did.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import paddle
 
@@ -19,11 +19,16 @@ def scratch(shape: Any, dtype: Any) -> Tensor:
 
 
 def view(flat: Tensor, begin: int, end: int, shape: tuple[int, ...] | None = None) -> Tensor:
-    """Return elements [begin, end) of a flat tensor, sharing its memory. Each call costs 64 bytes for good."""
-    part = flat._slice(begin, end)
-    if shape is not None:
-        part.get_tensor()._set_dims(list(shape))
-    return part
+    """Return elements [begin, end) of a flat tensor, in a shape, sharing its memory.
+
+    Not ``_slice``, each call of which costs 64 bytes for good.
+    """
+    strides, step = [], 1
+    for length in reversed(shape or (end - begin,)):
+        strides.append(step)
+        step *= length
+    offset = flat.offset + begin * flat.element_size()  # in bytes, and from where the whole memory begins
+    return paddle.as_strided(flat, list(shape or (end - begin,)), strides[::-1], offset)
 
 
 def point(parameter: Tensor, part: Tensor) -> None:
@@ -36,8 +41,13 @@ def clear(parameter: Tensor) -> None:
     parameter._clear_data()
 
 
+def on_gradient(parameter: Tensor, call: Callable[[], None]) -> None:
+    """Have ``call`` called in each backward pass when all of a parameter's gradient is in ``parameter.grad``."""
+    parameter._register_backward_hook(lambda *_: call())
+
+
 def check() -> None:
-    """Try the three on a tiny tensor.
+    """Try them on a tiny tensor.
 
     Raises:
         RuntimeError: this Paddle's private calls do something else.
@@ -46,10 +56,16 @@ def check() -> None:
     layer = paddle.nn.Layer()
     parameter = layer.create_parameter([2, 2])
     point(parameter, view(flat, 2, 6, (2, 2)))
-    view(flat, 2, 4).zero_()
+    view(view(flat, 1, 8), 1, 3).zero_()
     if parameter.numpy().tolist() != [[0, 0], [4, 5]]:
         raise RuntimeError(f"views of this Paddle ({paddle.__version__}) do not write through")
     clear(parameter)
     point(parameter, view(flat, 4, 8, (2, 2)))
     if parameter.numpy().tolist() != [[4, 5], [6, 7]]:
         raise RuntimeError(f"a cleared parameter of this Paddle ({paddle.__version__}) cannot be pointed elsewhere")
+    came: list[list[float]] = []
+    on_gradient(parameter, lambda: came.append(parameter.grad.flatten().tolist()))
+    with paddle.enable_grad():
+        (parameter * 3 + parameter).sum().backward()
+    if came != [[4, 4, 4, 4]]:
+        raise RuntimeError(f"this Paddle ({paddle.__version__}) does not say when a gradient is whole")
