@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from devkit.training.request import TrainRequest
     from devkit.training.sweep import Candidate
 
-NAMES = ("parameters", "gradients", "optimizer", "gathered", "activations")
+KEPT = ("parameters", "gradients", "optimizer")
 SWEEP_ROWS = 24
 
 
@@ -31,12 +31,13 @@ def show_plan(console: Console, request: TrainRequest, planned: Event) -> None:
         "strong",
     )
     console.answer()
-    columns = [Column("MiB", "left"), *(Column(name) for name in NAMES[:3]), Column("sum predicted")]
+    names = [*KEPT, *(["teacher"] if options.teacher else [])]
+    columns = [Column("MiB", "left"), *(Column(name) for name in names), Column("sum predicted")]
     columns += [Column("gathered", importance=6), Column("activations", importance=6), Column("at its peak")]
     rows = []
     for stage, memory in enumerate(planned["stages"]):
-        kept = sum(memory[name] for name in NAMES[:3])
-        figures = [memory[name] for name in NAMES[:3]] + [kept, memory["gathered"], memory["activations"]]
+        kept = sum(memory[name] for name in names)
+        figures = [memory[name] for name in names] + [kept, memory["gathered"], memory["activations"]]
         name = "each rank" if options.pp == 1 else f"ranks of stage {stage}"
         rows.append((name, *map(significant, [*figures, kept + memory["gathered"] + memory["activations"]])))
     console.table(columns, rows)

@@ -90,7 +90,7 @@ def refuse_beyond_memory(planned: Event, request: TrainRequest) -> None:
         return
     memory = planned["memory"]
     rank_mib = PROCESS_MIB + sum(
-        memory[name] for name in ("parameters", "gradients", "optimizer", "gathered", "activations")
+        memory[name] for name in ("parameters", "gradients", "optimizer", "teacher", "gathered", "activations")
     )
     need, have = request.nproc * rank_mib, memory_mib()
     if need > have:

@@ -249,6 +249,8 @@ def check(options: Options) -> None:
         why = f"Attention takes up to {LARGEST_HEAD_DIM}, here and on GPUs: width / heads."
         raise Refusal(f"a head of size {options.shape.head_dim} is too large", why, "--heads N")
     _check_layout(options)
+    if options.teacher:
+        _check_teacher(options, shape_at(options.teacher))
     _check_engine(options)
     _check_vision(options)
     _check_rates(options)
@@ -278,19 +280,35 @@ def _check_weights(options: Options) -> None:
         value = getattr(options, name)
         if not low <= value <= high:
             raise Refusal(f"--{name} is {value}", f"It lies between {low:g} and {high:g}.", f"--{name} 1")
-    if options.teacher:
-        theirs = shape_at(options.teacher)
-        if theirs.vocabulary != options.shape.vocabulary:
-            raise Refusal(
-                f"the teacher knows {theirs.vocabulary} tokens and the student {options.shape.vocabulary}",
-                "Their logits are compared token by token.",
-            )
-        if options.mp * options.pp > 1:
-            raise Refusal(
-                "a teacher goes with data ranks and --sep only",
-                "Each rank holds all of it, and logits cut by --mp or on the last of --pp stages have no partner.",
-                "--mp 1 --pp 1",
-            )
+
+
+def _check_teacher(options: Options, theirs: Shape) -> None:
+    own = options.shape
+    if theirs.vocabulary != own.vocabulary:
+        raise Refusal(
+            f"the teacher knows {theirs.vocabulary} tokens and the student {own.vocabulary}",
+            "Their logits are compared token by token.",
+        )
+    if _looks(theirs) != _looks(own):
+        see = ["sees pictures" if shape.vision else "sees none" for shape in (theirs, own)]
+        raise Refusal(
+            f"the teacher {see[0]} and the student {see[1]}"
+            if (theirs.vision is None) != (own.vision is None)
+            else "the teacher sees other patches than the student",
+            "Both are given the same tokens, and the same patches of the same pictures.",
+        )
+    try:
+        _check_tensor_parallel(options, theirs)
+    except Refusal as refusal:
+        raise Refusal(f"the teacher: {refusal.what}", refusal.why, *refusal.remedies) from refusal
+
+
+def _looks(shape: Shape) -> tuple[Any, ...] | None:
+    """Return what of a model that sees says what it is given; None for one that does not."""
+    vision = shape.vision
+    if vision is None:
+        return None
+    return vision.patch, vision.merge, vision.frames, vision.image_token, vision.start_token, vision.end_token
 
 
 def _check_lora(options: Options) -> None:
@@ -395,14 +413,7 @@ def _check_vision(options: Options) -> None:
     vision = options.shape.vision
     if vision is None:
         return
-    if vision.heads % options.mp:
-        raise Refusal(
-            f"{vision.heads} heads of the vision tower do not divide over --mp {options.mp}",
-            "Each rank has as many.",
-            f"--mp {max(size for size in range(1, options.mp) if vision.heads % size == 0)}",
-        )
     never = {
-        "--teacher": (options.teacher is not None, "A teacher is shown no pictures."),
         "--tokenizer": (options.tokenizer is not None, "The text of pictures is generated in bytes."),
         "--data": (options.data is not None, "Pictures with their text are generated."),
     }
@@ -432,6 +443,13 @@ def _check_tensor_parallel(options: Options, shape: Shape) -> None:
     for name, length in (("hidden channels", shape.hidden), ("tokens of the vocabulary", shape.vocabulary)):
         if length % mp:
             raise Refusal(f"{length} {name} do not divide over --mp {mp}", "Each rank has as many.", "--mp 1")
+    if shape.vision and shape.vision.heads % mp:
+        heads = shape.vision.heads
+        raise Refusal(
+            f"{heads} heads of the vision tower do not divide over --mp {mp}",
+            "Each rank has as many.",
+            f"--mp {max(size for size in range(1, mp) if heads % size == 0)}",
+        )
 
 
 def _check_rates(options: Options) -> None:

@@ -50,16 +50,22 @@ def generate(
     Without ``cached`` each token is computed from all before it, as a check.
 
     Raises:
-        Refusal: the logits are not finite.
+        Refusal: the logits are not finite, or the text has a place for an image.
     """
+    never = model.marks if isinstance(model, VisionTransformer) else []
+    if set(never) & set(prompt):
+        raise Refusal("the text has a place for an image", "A sample goes on from text alone.")
     draw, tokens, cache = np.random.default_rng(seed), list(prompt), Cache()
     fresh = tokens
     for _ in range(count):
+        if isinstance(model, VisionTransformer):
+            model.read(np.array([tokens]))
         inputs = paddle.to_tensor([fresh if cached else tokens], dtype="int64")
         logits = model(inputs, cache=cache if cached else Cache())[0, -1]
         values = logits.astype("float64").numpy()
         if not np.isfinite(values).all():
             raise Refusal("the model's logits are not finite", "Its weights hold nan or inf.")
+        values[never] = -np.inf
         token = choose_token(values, temperature, top_k, draw)
         yield token
         tokens.append(token)

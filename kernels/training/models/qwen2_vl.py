@@ -134,9 +134,20 @@ class VisionTransformer(Transformer):
         """
         self._images, self._tokens = images, tokens_BS
 
+    def read(self, tokens_BS: np.ndarray) -> None:
+        """Take text without images, of which the next tokens are the last ones."""
+        self.see(Images(np.zeros((0, self._vision.pixels), np.float32), []), tokens_BS)
+
+    @property
+    def marks(self) -> list[int]:
+        """The tokens that stand for images and around them."""
+        return [self._vision.image_token, self._vision.start_token, self._vision.end_token]
+
     def embedded(self, tokens_BS: Tensor) -> Tensor:
         """Return the tokens' channels, the images' where they stand."""
         tensor, (whole, images) = self.tools.tensor, self._seen(tokens_BS)
+        if not images.grids:
+            return self.embedding(tokens_BS)
         seen_TD = self.visual(paddle.to_tensor(images.pixels), images.grids)
         x_BSD = self.embedding(tokens_BS)
         here = self._here(whole)

@@ -99,16 +99,19 @@ class Operators:
         total = -paddle.where(valid, chosen, paddle.zeros_like(chosen)).sum()
         return total / (count or max(1, int(valid.sum())))
 
-    def distill(self, logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Return T² times the mean over labelled rows of KL(teacher || student) of logits [N, V] over T, in nats.
+    def distill(
+        self, logits: Tensor, teacher: Tensor, labels: Tensor, temperature: float, count: float = 0.0
+    ) -> Tensor:
+        """Return T² times the sum over labelled rows of KL(teacher || student) of logits [N, V] over T, in nats.
 
-        Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015).
+        It is divided by ``count``, as ``cross_entropy`` is. Hinton, Vinyals and Dean, "Distilling the Knowledge in a
+        Neural Network" (2015).
         """
         own = F.log_softmax(logits.astype("float32") / temperature, axis=-1)
         wanted = F.log_softmax(teacher.astype("float32") / temperature, axis=-1)
         apart = (paddle.exp(wanted) * (wanted - own)).sum(-1)
         valid = (labels != IGNORED).astype("float32")
-        return (apart * valid).sum() / valid.sum().clip(min=1.0) * temperature**2
+        return (apart * valid).sum() / (count or max(1.0, float(valid.sum()))) * temperature**2
 
     def take(self, gradient: Tensor, into: Tensor, *, add: bool) -> Tensor:
         """Copy or add ``gradient`` to the flat tensor ``into``, and return its sum of squares."""

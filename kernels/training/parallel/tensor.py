@@ -83,6 +83,14 @@ class TensorParallel:
             return self.ops.cross_entropy(logits_NV, labels_N, count)
         return ParallelCrossEntropy.apply(logits_NV, labels_N, count, self.comm)
 
+    def distill(
+        self, logits_NV: Tensor, teacher_NV: Tensor, labels_N: Tensor, temperature: float, count: float = 0.0
+    ) -> Tensor:
+        """Return ``Operators.distill`` of logits, the teacher's too, that are cut by vocabulary."""
+        if self.comm.size == 1:
+            return self.ops.distill(logits_NV, teacher_NV, labels_N, temperature, count)
+        return ParallelDistillation.apply(logits_NV, teacher_NV, labels_N, temperature, count, self.comm)
+
     def _summed(self, gradient: Tensor) -> Tensor:
         self.comm.all_reduce(gradient)
         return gradient
@@ -180,3 +188,34 @@ class ParallelCrossEntropy(PyLayer):
         shares, own, here, weight = ctx.saved_tensor()
         slope = paddle.put_along_axis(shares, own, -here.unsqueeze(-1), -1, reduce="add")
         return (slope * (weight * gradient).unsqueeze(-1)).astype(ctx.dtype)
+
+
+class ParallelDistillation(PyLayer):
+    """The divergence of a student's logits from a teacher's, both cut by vocabulary alike."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_NV: Tensor, teacher_NV: Tensor, labels_N: Tensor, temperature: float, count: float, comm: Comm
+    ) -> Tensor:
+        """Return T² times the sum over labelled rows of KL(teacher || student) over ``count``."""
+        both = paddle.stack([x.astype("float32") / temperature for x in (logits_NV, teacher_NV)])  # [2, N, V]
+        most = both.max(-1)
+        comm.all_reduce_max(most)
+        both = both - most.unsqueeze(-1)
+        sums = paddle.exp(both).sum(-1)
+        comm.all_reduce(sums)
+        logs = both - paddle.log(sums).unsqueeze(-1)
+        own, wanted = paddle.exp(logs)
+        apart_N = (wanted * (logs[1] - logs[0])).sum(-1)
+        comm.all_reduce(apart_N)
+        valid = (labels_N != IGNORED).astype("float32")
+        weight_N = valid * (temperature**2 / (count or max(1.0, float(valid.sum()))))
+        ctx.save_for_backward((own - wanted) / temperature, weight_N)
+        ctx.dtype = logits_NV.dtype
+        return (apart_N * weight_N).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return (student - teacher) · T · weight, and nothing for the teacher."""
+        slope, weight_N = ctx.saved_tensor()
+        return (slope * (weight_N * gradient).unsqueeze(-1)).astype(ctx.dtype), None

@@ -30,7 +30,7 @@ class Memory:
     optimizer: int
     gathered: int
     teacher: int
-    """All of the model that is learnt from."""
+    """This rank's part of the model that is learnt from: tensor parallelism cuts it, and the last stage has it."""
     activations: int
     """What the forward pass keeps for the backward pass, roughly."""
 
@@ -70,9 +70,14 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
         gradients=4 * stepped // shards[1],
         optimizer=state * stepped // shards[0],
         gathered=width * (root + sum(largest)) if options.stage >= PARAMETERS else 0,
-        teacher=width * shape_at(options.teacher).parameters if options.teacher else 0,
+        teacher=width * _teacher(options) if pipeline_stage == layout.pp - 1 else 0,
         activations=_activations(options, pipeline_stage),
     )
+
+
+def _teacher(options: Options) -> int:
+    params = shape_at(options.teacher).all_parameters().values() if options.teacher else ()
+    return sum(numel(param.local(options.mp)) for param in params)
 
 
 def _width(options: Options) -> int:

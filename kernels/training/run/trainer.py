@@ -37,7 +37,7 @@ from .trace import Trace
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
-    from ..models.parameters import Shape
+    from ..models.parameters import Part, Shape
     from ..models.qwen2 import Value
     from ..options import Options
 
@@ -83,9 +83,10 @@ class Trainer:
         self.positions = zigzag(options.tokens, layout.sep, self.mesh.sep.rank)
         value = first_values(shape, asdict(options))
         cut = TensorParallel(tensor, self.ops, sequence=options.sequence_parallel, same=self.mesh.same)
-        self.model = self.engine.root(self._built(shape, value, cut))
+        part = shape.part(self.mesh.stage, layout.pp)
+        self.model = self.engine.root(self._built(shape, value, cut, part, self.engine.add))
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
-        self.teacher = self._teacher(options.teacher) if options.teacher else None
+        self.teacher = self._teacher(options.teacher) if options.teacher and self.mesh.last else None
         self.base = self.engine.frozen_norm() if options.lora else None
         self.saver = Saver(options, self.comm, self.mesh, self.engine, self.progress, self.base)
         self.jump: tuple[float, float] | None = None
@@ -108,21 +109,23 @@ class Trainer:
             raise Refusal(f"--trace {options.trace} names no step that is to come", why, f"--trace {self.done + 1}")
         return Trace(self, Path(str(options.traces)))
 
-    def _built(self, shape: Shape, value: Value, tensor: TensorParallel, *, adopt: bool = True) -> Transformer:
-        mp, pp = tensor.comm, self.mesh.layout.pp
+    def _built(
+        self, shape: Shape, value: Value, tensor: TensorParallel, part: Part, adopt: Callable[..., None]
+    ) -> Transformer:
+        mp = tensor.comm
         kind = VisionTransformer if shape.vision else Transformer
         return kind(
             Tools(self.ops, Weights(shape, value, self.dtype, mp.rank, mp.size), tensor, Ring(self.mesh, self.ops)),
-            shape.part(self.mesh.stage, pp),
+            part,
             self.positions,
             recompute=self.options.recompute,
-            adopt=self.engine.add if adopt else lambda *_: None,
+            adopt=adopt,
         )
 
     def _teacher(self, path: str) -> Transformer:
-        """Return a model to learn from: all of it on each rank, and never trained."""
-        shape = shape_at(path)
-        model = self._built(shape, open_source(Path(path)), TensorParallel(self.mesh.mp, self.ops), adopt=False)
+        """Return a model to learn from: all its layers where the loss is, cut by tensor parallelism, never trained."""
+        shape, tensor = shape_at(path), TensorParallel(self.mesh.mp, self.ops)
+        model = self._built(shape, open_source(Path(path)), tensor, shape.part(0, 1), lambda *_: None)
         for parameter in model.parameters():
             parameter.stop_gradient = True
         model.eval()
@@ -214,7 +217,7 @@ class Trainer:
             if self.trace:
                 self.trace.batch(tokens, micro)
             if images:
-                self.model.see(images.of(rows), tokens[rows])
+                self._see(images.of(rows), tokens[rows])
             out = self._forward(tokens[rows], labels[rows], received, scale)
             losses.append(out)
             return out
@@ -236,6 +239,10 @@ class Trainer:
         pixels = pictures.batch(vision, options.seed, step, options.batch)[2]
         return Images(pixels, [(pictures.SIDE, pictures.SIDE)] * options.batch)
 
+    def _see(self, images: Images, tokens: np.ndarray) -> None:
+        for model in filter(None, (self.model, self.teacher)):
+            model.see(images, tokens)
+
     def _forward(self, tokens: np.ndarray, labels: np.ndarray, received: Tensor | None, count: float) -> Tensor:
         """Return the loss of this rank's positions of some sequences, or what the next stage takes."""
         own = self.positions
@@ -245,10 +252,10 @@ class Trainer:
             return self.model(inputs, wanted, count)
         options, wanted = self.options, wanted.flatten()
         with paddle.no_grad():
-            theirs = self.teacher(inputs).flatten(0, 1)
-        logits = self.model(inputs).flatten(0, 1)
-        apart = self.ops.distill(logits, theirs, wanted, options.temperature)
-        return options.alpha * self.ops.cross_entropy(logits, wanted, count) + (1 - options.alpha) * apart
+            theirs = self.teacher(self.engine.tensor(tokens[:, own])).flatten(0, 1)
+        logits, tensor = self.model(inputs).flatten(0, 1), self.model.tools.tensor
+        apart = tensor.distill(logits, theirs, wanted, options.temperature, count)
+        return options.alpha * tensor.cross_entropy(logits, wanted, count) + (1 - options.alpha) * apart
 
     @paddle.no_grad()
     def validate(self) -> float:
@@ -269,7 +276,7 @@ class Trainer:
             wanted = labels[rows]
             wanted[valid:] = IGNORED
             if images:
-                self.model.see(images.of(rows), tokens[rows])
+                self._see(images.of(rows), tokens[rows])
             out = self._forward(tokens[rows], wanted, received, labels_a_share)
             value = float(out) if self.mesh.last else 0.0
             total[0] += value if self.engine.speaks else 0.0

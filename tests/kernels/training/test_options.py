@@ -1,12 +1,20 @@
 from __future__ import annotations
 
-from typing import Any
+import json
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from devkit.kernels.protocol import Refusal
+from devkit.kernels.training.models.parameters import SIZES
 from devkit.kernels.training.options import Options, check, parse
 from devkit.kernels.training.run import memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from devkit.kernels.training.models.parameters import Shape
 
 
 @pytest.mark.parametrize(
@@ -100,3 +108,28 @@ def test_bf16_keeps_an_fp32_copy_with_the_optimizer() -> None:
 def test_a_head_that_attention_does_not_take_is_refused_before_any_rank_starts() -> None:
     with pytest.raises(Refusal, match="a head of size 512 is too large"):
         check(Options(heads=1, kv_heads=1, width=512))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "complaint"),
+    [
+        (replace(SIZES["vl-tiny"], vocabulary=256), {}, "the teacher sees pictures and the student sees none"),
+        (SIZES["tiny"], {"size": "vl-tiny"}, "the teacher knows 256 tokens and the student 260"),
+        (replace(SIZES["tiny"], heads=3, kv_heads=1, width=96), {"mp": 2, "world_size": 2}, "the teacher: 3 heads"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_the_student_is_refused(
+    tmp_path: Path, teacher: Shape, options: dict[str, Any], complaint: str
+) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"shape": asdict(teacher)}))
+    with pytest.raises(Refusal, match=complaint):
+        check(Options(**{"size": "tiny", "teacher": str(tmp_path), "world_size": 1, **options}))
+
+
+def test_the_teacher_is_where_the_loss_is_and_cut_by_tensor_parallelism(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"shape": asdict(SIZES["tiny"])}))
+    options = Options(size="tiny", teacher=str(tmp_path), world_size=4, mp=2, pp=2)
+
+    assert memory.predict(options, 0).teacher == 0
+    whole = 4 * SIZES["tiny"].parameters
+    assert whole / 2 < memory.predict(options, 1).teacher < 0.51 * whole

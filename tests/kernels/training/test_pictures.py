@@ -12,6 +12,8 @@ from devkit.kernels.training import pictures
 from devkit.kernels.training.models.parameters import SIZES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.kernels.training.conftest import Ranks, StartRanks
 
 VISION = SIZES["vl-tiny"].vision
@@ -115,11 +117,36 @@ def test_ranks_that_see_lose_as_one_process_in_every_layout(
     lose_as_one_process(one, ranks, layouts)
 
 
+def test_a_model_that_sees_goes_on_from_text_alone(start_ranks: StartRanks, tmp_path: Path) -> None:
+    saving = {**SEES, "steps": 1, "save_every": 1, "checkpoints": str(tmp_path)}
+    ranks = start_ranks(1, saving, {"op": "sample_both", "model": str(tmp_path / "step-00000001")})
+    assert ranks.wait() == [0], ranks.said(0)
+
+    both = ranks.events(0, "both")
+    assert len(both) == 2
+    for event in both:
+        assert event["cached"] == event["computed"]
+    assert len(set(both[1]["cached"])) > 3
+
+
 def test_a_later_stage_that_takes_images_for_text_is_seen(start_ranks: StartRanks, one: Ranks) -> None:
     ranks = start_ranks(2, {**SEES, "pp": 2, "cut": "images have no rows and columns"})
     assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
 
     assert max(abs(left - right) for left, right in zip(ranks.curves()[0], one.curves()[0], strict=True)) > 1e-5
+
+
+@pytest.mark.slow
+def test_a_student_that_sees_learns_alike_on_every_axis(start_ranks: StartRanks, tmp_path: Path) -> None:
+    learns = {**SEES, "seed": 3, "teacher": str(tmp_path / "step-00000008"), "alpha": 0.2}
+    alone = start_ranks(1, {**SEES, "steps": 8, "save_every": 8, "checkpoints": str(tmp_path)}, learns)
+    assert alone.wait() == [0], alone.said(0)
+    layouts: list[dict[str, Any]] = [{"accumulate": 2}, {"mp": 2}, {"pp": 2, "accumulate": 2}, {"sep": 2}]
+    ranks = start_ranks(2, *({**learns, **layout} for layout in layouts))
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    for layout, curve in zip(layouts, ranks.curves(), strict=True):
+        assert curve == pytest.approx(alone.curves()[1], abs=1e-5), layout
 
 
 @pytest.mark.slow

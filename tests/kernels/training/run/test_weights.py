@@ -20,6 +20,11 @@ LORA: list[dict[str, Any]] = [
     {"mp": 2, "quick_lora": True, "sequence_parallel": True},
     {"stage": 3, "recompute": True},
 ]
+TAUGHT: list[dict[str, Any]] = [
+    {"mp": 2, "sequence_parallel": True},
+    {"pp": 2, "accumulate": 2},
+    {"sep": 2, "stage": 3},
+]
 MORE: list[dict[str, Any]] = [
     {"quick_lora": True},
     {"mp": 2},
@@ -54,6 +59,7 @@ def one(start_ranks: StartRanks, saved: Path) -> Ranks:
         {"steps": 120, "lr": 1e-2, "batch": 16, **save},
         {"steps": 2, "init_from": start},
         {"steps": 4, "init_from": start, "lora": 2, "save_every": 4, "checkpoints": str(saved / "adapted")},
+        {"steps": STEPS, "teacher": start, "temperature": 2.0},
         taught,
         {**taught, "teacher": start, "alpha": 0.1},
     )
@@ -128,6 +134,17 @@ def test_a_student_with_a_teacher_is_better_than_without(one: Ranks) -> None:
     alone, taught = validated[-2:]
 
     assert taught < alone - 0.1
+
+
+def test_a_student_learns_alike_on_every_axis(start_ranks: StartRanks, one: Ranks, saved: Path) -> None:
+    learns = {"steps": STEPS, "teacher": str(saved / "long/step-00000120"), "temperature": 2.0}
+    ranks = start_ranks(2, *({**learns, **layout} for layout in TAUGHT))
+    assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
+
+    tables = ranks.events(1, "memory")
+    for layout, curve, table in zip(TAUGHT, ranks.curves(), tables, strict=True):
+        assert apart(curve, one.curves()[-3]) < TOLERANCE, layout
+        assert table["measured_mib"] == pytest.approx(table["predicted_mib"], rel=0.02), layout
 
 
 def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
