@@ -48,9 +48,9 @@ def command(
     parsed = Script.parse(script or [], directory)
     own = (*options.words(), *(("--env", env) if env else ()))
     if options.emit:
-        from devkit.launching.jobs import IMAGE, Job, render
+        from devkit.launching.jobs import IMAGE, Job, gpus_of_each, render
 
-        count = (options.nproc or 1) if options.gpus else 0
+        count = gpus_of_each(options.gpus, options.nproc)
         job = Job(own, parsed.argv, options.nnodes, count, str(directory), options.image or IMAGE)
         sys.stdout.write(render(options.emit, job))
         return

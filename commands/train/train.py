@@ -9,6 +9,8 @@ Example:  devkit train --stage 2 --steps 200 --save-every 50
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from devkit.commands._cli.flags import configured, given
@@ -28,11 +30,16 @@ def command(
     as_json: Json = False,  # noqa: ARG001 - the console has it
 ) -> None:
     from devkit.commands.train._screen import Screen
-    from devkit.training.asked import over_ssh, request
+    from devkit.training.asked import job, over_ssh, request
     from devkit.training.plan import plan
     from devkit.training.trainer import run
 
     app = ctx.obj
+    if launching.emit:
+        from devkit.launching.jobs import render
+
+        sys.stdout.write(render(launching.emit, job(app, Asked(options, setup, launching, env, given(ctx)))))
+        return
     if launching.hosts:
         from devkit.commands._launch_screen import over_ssh as run_over_ssh
 

@@ -22,8 +22,8 @@ class Job:
     """What a cluster is to run.
 
     Attributes:
-        words: of ``devkit launch``, without what says which machine it is.
-        script: the script and its arguments.
+        words: of the command, without what says which machine it is.
+        script: the script of ``launch`` and its arguments; ``train`` has none.
         nodes: machines.
         gpus: of each; 0 for CPU ranks.
         directory: where it is run.
@@ -36,13 +36,22 @@ class Job:
     gpus: int
     directory: str
     image: str = IMAGE
+    command: str = "launch"
     devkit: str = "devkit"
 
     @property
     def name(self) -> str:
         """Its name, of the letters that both clusters take."""
+        if not self.script:
+            return self.command
         own = self.script[1] if self.script[0] == "-m" else Path(self.script[0]).stem
         return re.sub(r"[^a-z0-9]+", "-", own.lower()).strip("-")[:NAME_LENGTH].strip("-") or "train"
+
+
+def gpus_of_each(gpus: str, nproc: int | None) -> int:
+    """Return how many GPUs a machine of a job has: those that ``--gpus`` names, or as many as ranks; 0 without it."""
+    named = [word for word in gpus.split(",") if word.strip()]
+    return nproc or len(named) if named else 0
 
 
 def render(kind: str, job: Job) -> str:
@@ -73,7 +82,7 @@ def _for_slurm(job: Job) -> dict[str, object]:
     return {
         "name": job.name,
         "directory": shlex.quote(job.directory),
-        "devkit": shlex.quote(job.devkit).replace("'", "'\\''"),
+        "command": f"{shlex.quote(job.devkit)} {job.command}".replace("'", "'\\''"),
         "words": words.replace("'", "'\\''"),  # within single quotes
         "script": shlex.join(job.script),
     }
@@ -81,7 +90,8 @@ def _for_slurm(job: Job) -> dict[str, object]:
 
 def _for_kubernetes(job: Job) -> dict[str, object]:
     own = ["--nnodes", str(job.nodes), "--node-rank", "$(NODE_RANK)", "--master", f"{job.name}-worker-0:{PORT}"]
-    command = ["devkit", "launch", *map(_literal, job.words), *own, "--", *map(_literal, job.script)]
+    command = ["devkit", job.command, *map(_literal, job.words), *own]
+    command += ["--", *map(_literal, job.script)] if job.script else []
     return {
         "name": json.dumps(job.name),
         "image": json.dumps(job.image),

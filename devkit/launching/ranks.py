@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devkit.launch import Ended, Event
 
 LOOPBACK = "127.0.0.1"
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 REACH_S = 5.0
 STALE = (
     *("PADDLE_TRAINER", "PADDLE_CURRENT", "PADDLE_MASTER", "PADDLE_RANK", "PADDLE_LOCAL", "PADDLE_GLOBAL"),
@@ -67,6 +68,12 @@ def interface_towards(host: str) -> str:
         return ""
     addresses = psutil.net_if_addrs()
     return next((name for name, all_ in addresses.items() if any(address.address == own for address in all_)), "")
+
+
+def interfaces(host: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which Gloo and NCCL take the interface towards a machine; what is set already stays."""
+    interface = interface_towards(host)
+    return {name: environ.get(name) or interface for name in INTERFACES} if interface else {}
 
 
 def free_port() -> int:

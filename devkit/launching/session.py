@@ -26,7 +26,7 @@ from devkit.launching.ranks import (
     clean_environment,
     free_port,
     heard,
-    interface_towards,
+    interfaces,
     rank_environment,
 )
 from devkit.launching.verdict import PortTaken
@@ -44,7 +44,6 @@ LEFT_S = 2.0
 """How long what a failed rank left running has between SIGTERM and SIGKILL."""
 ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 STACK = re.compile(r"(?:Current thread|Thread) 0x[0-9a-f]+ |  File \"[^\"]+\", line \d+ in ")
 """The lines that Python's faulthandler writes."""
@@ -324,9 +323,7 @@ def common_variables(app: App, request: LaunchRequest, restart: int) -> dict[str
     if not threads:
         environ |= {name: os.environ[name] for name in THREADS if os.environ.get(name)}
     if request.nodes > 1:
-        interface = interface_towards(request.host)
-        for name in INTERFACES if interface else ():
-            environ[name] = os.environ.get(name) or interface
+        environ |= interfaces(request.host, os.environ)
     environ[USER_PATH] = os.environ.get("PYTHONPATH", "")
     if restart:
         environ[RESTART] = str(restart)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.kernels.training.options import Options
     from devkit.launching.hosts import HostsRequest
+    from devkit.launching.jobs import Job
     from devkit.runs import RecordedRun
 
 ENDING_S = 30.0
@@ -43,6 +44,8 @@ class Launching:
     node_rank: int = flag(0, "Which of the machines this is, from 0.")
     master: str = flag("", "Where machines meet: the first one's address.", metavar="HOST:PORT")
     hosts: str = flag("", "Machines as ssh knows them; this line trains on all of them.", metavar="A,B")
+    emit: str = flag("", "Print the file of a cluster's job, and run nothing.", metavar="slurm|kubernetes")
+    image: str = flag("", "The container's image in that file, with devkit in it.", metavar="IMAGE")
     max_restarts: int = flag(0, "With --hosts: go on from the last checkpoint, so often.", metavar="N", least=0)
     hang_timeout: float = flag(30.0, "Seconds without progress that are a hang.", metavar="S", least=1)
 
@@ -97,7 +100,8 @@ def request(app: App, asked: Asked) -> tuple[TrainRequest, RecordedRun | None]:
         TrainRequest(
             environment=resolve(app.config, asked.env),
             options=checked(replace(options, world_size=nproc * nodes.count)),
-            gpus=tuple(gpu.index for gpu in gpus[:nproc]),
+            # Instances of one GPU (MIG) have its index, and a name of their own.
+            gpus=tuple(gpu.uuid if gpu.uuid.startswith("MIG-") else gpu.index for gpu in gpus[:nproc]),
             nproc=nproc,
             nodes=nodes,
             hang_timeout_s=launching.hang_timeout,
@@ -144,6 +148,24 @@ def _with_folders(app: App, asked: Asked) -> Options:
         init_from=str(model_at(app, words, flag_)) if words else None,
         teacher=str(model_at(app, options.teacher, "--teacher")) if options.teacher else None,
     )
+
+
+def job(app: App, asked: Asked) -> Job:
+    """Return what ``--emit`` asks a cluster for: the line that was typed, on each of its machines.
+
+    Raises:
+        DevkitError: no run can have these options.
+    """
+    from devkit.launching.hosts import without
+    from devkit.launching.jobs import IMAGE, Job, gpus_of_each
+
+    setup = asked.setup
+    count = gpus_of_each(setup.gpus, setup.nproc)
+    there = replace(setup, gpus="", nproc=count or setup.nproc)
+    request(app, replace(asked, setup=there, plan_only=True, gpus_elsewhere=bool(count)))
+    own = without(app.argv[1:], {"--emit", "--image", "--master", "--nnodes", "--node-rank"})
+    image = asked.launching.image or IMAGE
+    return Job(own, (), setup.nnodes, count, str(Path.cwd()), image, command="train")
 
 
 def over_ssh(words: Sequence[str], launching: Launching) -> HostsRequest:

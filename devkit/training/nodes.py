@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from devkit.errors import DevkitError
 from devkit.launch import Ended, device_side
 from devkit.launching.rank_state import Rank
-from devkit.launching.ranks import clean_environment, free_port
+from devkit.launching.ranks import clean_environment, free_port, interfaces
 from devkit.launching.verdict import PortTaken
 from devkit.launching.watch import watch
 
@@ -86,6 +86,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     folder.mkdir(mode=0o700)
     (folder / REQUEST).write_text(json.dumps({"protocol": PROTOCOL, **message}) + "\n", encoding="utf-8")
     environ = launcher_environment(clean_environment(app, max(1, cores() // request.nproc), request.environment.python))
+    environ |= interfaces(request.nodes.master.rpartition(":")[0], environ)
     if not request.gpus:
         environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
     first = request.nodes.rank * request.nproc

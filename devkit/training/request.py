@@ -52,7 +52,7 @@ class TrainRequest:
     Attributes:
         environment: whose Paddle trains.
         options: what the device side is asked for.
-        gpus: the GPUs' indices, a rank each; empty for CPU ranks.
+        gpus: a GPU a rank, by index or an instance by its UUID; empty for CPU ranks.
         nproc: ranks of this machine.
         hang_timeout_s: how long a rank may make no progress.
         resume: the folder of checkpoints to go on from, or None.
@@ -60,7 +60,7 @@ class TrainRequest:
 
     environment: Environment
     options: Options
-    gpus: tuple[int, ...]
+    gpus: tuple[int | str, ...]
     nproc: int
     nodes: Nodes
     hang_timeout_s: float

@@ -8,7 +8,7 @@ import pytest
 
 from devkit.errors import UsageError
 from devkit.launching.hosts import HostsRequest, parse_hosts
-from devkit.launching.jobs import Job, render
+from devkit.launching.jobs import Job, gpus_of_each, render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,29 @@ def test_a_paddlejob_names_each_machine_by_its_replica() -> None:
     assert words[words.index("--master") + 1] == "train-worker-0:36543"
     for line in ("kind: PaddleJob", "replicas: 3", "nvidia.com/gpu: 8", 'image: "registry/image:1"'):
         assert line in text
+
+
+def test_training_is_a_job_without_a_script(tmp_path: Path) -> None:
+    job = Job(("--mp", "2", "--data", "it's"), (), 2, 8, str(tmp_path), command="train")
+    (tmp_path / "srun").write_text('#!/bin/bash\nshift; SLURM_NNODES=2 SLURM_NODEID=0 exec "$@"\n')
+    (tmp_path / "scontrol").write_text("#!/bin/bash\nprintf 'first\\nsecond\\n'\n")
+    (tmp_path / "devkit").write_text("#!/bin/bash\nprintf '<%s>' \"$@\"\n")
+    for name in ("srun", "scontrol", "devkit"):
+        (tmp_path / name).chmod(0o755)
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NODELIST": "x", "SLURM_JOB_ID": "7", "HOME": "/none"}
+    text = render("slurm", job)
+    done = subprocess.run(["bash"], input=text, env=environ, capture_output=True, text=True, timeout=20, check=True)
+
+    assert done.stdout == "<train><--mp><2><--data><it's><--nnodes><2><--node-rank><0><--master><first:20007>"
+    words = render("kubernetes", job).split("command:\n")[1].split("resources:")[0].split()
+    assert [json.loads(word) for word in words if word != "-"][-2:] == ["--master", "train-worker-0:36543"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "nproc", "count"), [("", None, 0), ("", 4, 0), ("0,1,2", None, 3), ("0,1,2", 2, 2), ("0", None, 1)]
+)
+def test_a_job_asks_for_the_gpus_that_are_named(gpus: str, nproc: int | None, count: int) -> None:
+    assert gpus_of_each(gpus, nproc) == count
 
 
 def test_what_cannot_be_written_is_refused() -> None:
