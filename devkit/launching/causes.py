@@ -48,6 +48,16 @@ def _workers(match: re.Match[str]) -> Cause:
     )
 
 
+def _raised(match: re.Match[str]) -> Cause:
+    lines = match["trace"].rstrip().splitlines()
+    return Cause(f"a worker of the DataLoader raised {lines[-1]}", "\n".join(lines[-SHOWN_LINES:]))
+
+
+SHOWN_LINES = 6
+RAISED = re.compile(
+    r"DataLoader worker\(\d+\) caught \w+ with message:\n(?P<trace>Traceback .*\n(?:[ \t].*\n)+\S.*)", re.MULTILINE
+)
+"""What the thread that collects batches prints when a worker has raised; the script gets another exception."""
 BUS_ERROR = "Unexpected BUS error encountered in DataLoader worker"
 ENDED = re.compile(r"DataLoader \d+ workers exit unexpectedly, pids: (?P<pids>[\d, ]+)")
 
@@ -59,4 +69,7 @@ def cause(log: str, what: str) -> Cause | None:
     if BUS_ERROR in log:
         return _shared_memory()
     ended = ENDED.search(log)
-    return _workers(ended) if ended else None
+    if ended:
+        return _workers(ended)
+    raised = RAISED.search(log)
+    return _raised(raised) if raised else None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.kernels.flags import check_least, flag, words_of
 from devkit.kernels.protocol import Refusal
 from devkit.launching.ranks import LOOPBACK
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from devkit.envs.resolve import Environment
 
+LAUNCHERS = ("paddle.distributed.launch", "paddle.distributed.launch.main", "torch.distributed.run")
+"""Modules that start ranks."""
 PYTHON = re.compile(r"(?:.*/)?python(?:\d(?:\.\d+)?)?")
 """The word that people put before their script; the environment's own Python is used."""
 
@@ -79,6 +81,7 @@ class Script:
         if not given or given == ["-m"]:
             raise UsageError("no script was named", "", "devkit launch -- train.py --lr 1e-3")
         if given[0] == "-m":
+            _check_module(given[1:])
             return cls(tuple(given))
         if given[0].startswith("-"):
             raise UsageError(
@@ -93,6 +96,12 @@ class Script:
             return cls((str(Path(given[0]) / "__main__.py"), *given[1:]))
         if not path.is_file():
             raise DevkitError(f"there is no script {given[0]}", f"Looked for in {directory}.", "ls")
+        if path.suffix == ".ipynb":
+            raise DevkitError(
+                f"{given[0]} is a notebook",
+                "Ranks run scripts.",
+                Hint.of("jupyter", "nbconvert", "--to", "script", given[0], purpose="makes one of it"),
+            )
         first = _first_line(path)
         if first.startswith("#!") and "python" not in first and path.suffix != ".py":
             raise DevkitError(
@@ -148,6 +157,21 @@ def check_nodes(count: int, rank: int, master: str) -> None:
             f"--master is {master or 'missing'}",
             "With several machines all meet at an address of the first: HOST:PORT.",
             f"devkit launch --nnodes {count} --node-rank {rank} --master 10.0.0.1:29500 -- train.py",
+        )
+
+
+def _check_module(words: Sequence[str]) -> None:
+    """Refuse other launchers: the ranks would be theirs, unseen.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if words[0] in LAUNCHERS:
+        script = next((word for word in words[1:] if word.endswith(".py")), "train.py")
+        raise UsageError(
+            f"{words[0]} starts ranks itself",
+            "devkit launch starts them in its place, and is given the script.",
+            Hint.of("devkit", "launch", "--nproc", "2", "--", script),
         )
 
 

@@ -28,6 +28,25 @@ def test_workers_that_were_killed_are_named_by_their_pids() -> None:
     assert "pids 18011, 18015" in known.what
 
 
+def test_what_a_worker_raised_is_told_with_its_line() -> None:
+    log = (
+        "Exception in thread Thread-1 (_thread_loop):\nTraceback (most recent call last):\n"
+        '  File "dataloader_iter.py", line 778, in _get_data\n    batch.reraise()\n'
+        "ValueError: DataLoader worker(3) caught ValueError with message:\n"
+        "Traceback (most recent call last):\n"
+        '  File "worker.py", line 380, in _worker_loop\n    batch = fetcher.fetch(indices)\n'
+        '  File "/home/me/data.py", line 6, in __getitem__\n    raise ValueError(path)\n    ^^^^^^^^^\n'
+        "ValueError: photo 40 is damaged\n"
+        "a line of the script\n"
+    )
+    known = cause(log, QUEUE)
+
+    assert known
+    assert known.what == "a worker of the DataLoader raised ValueError: photo 40 is damaged"
+    assert 'data.py", line 6, in __getitem__' in known.why
+    assert "a line of the script" not in known.why
+
+
 def test_an_error_of_its_own_has_no_other_cause() -> None:
     assert cause(BUS, "ValueError: wrong") is None
     assert cause("", QUEUE) is None

@@ -41,6 +41,17 @@ def test_what_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
         Script.parse(["run.sh"], tmp_path)
 
 
+def test_other_launchers_and_notebooks_are_refused_with_the_line_to_type(tmp_path: Path) -> None:
+    words = ["python", "-m", "paddle.distributed.launch", "--nproc_per_node", "2", "my train.py", "--lr", "1"]
+    with pytest.raises(UsageError, match=r"paddle\.distributed\.launch starts ranks itself") as refused:
+        Script.parse(words, tmp_path)
+    assert refused.value.remedies == ("devkit launch --nproc 2 -- 'my train.py'",)
+    (tmp_path / "-try.ipynb").touch()
+    with pytest.raises(DevkitError, match="is a notebook") as notebook:
+        Script.parse(["./-try.ipynb"], tmp_path)
+    assert notebook.value.remedies[0].startswith("jupyter nbconvert --to script ./-try.ipynb")
+
+
 def test_ranks_are_one_on_the_cpu_and_one_a_gpu() -> None:
     assert (ranks_here(None, 0), ranks_here(3, 0), ranks_here(None, 4), ranks_here(2, 4)) == (1, 3, 4, 2)
     for count, gpus in ((0, 0), (5, 4)):
