@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..guard.errors import message, root, where
 from ..protocol import Refusal, emit, serve
 from . import data
 from .options import Options, parse
@@ -195,12 +196,15 @@ def train(options: Options) -> None:
     except (Refusal, KeyboardInterrupt):
         raise
     except Exception as error:
+        first = root(error)
         emit(
             "failed",
             rank=rank,
             step=progress.step,
             waiting=progress.waiting,
-            what=f"{type(error).__name__}: {error}",
+            what=message(first),
+            via=message(error) if first is not error else "",
+            where=where(first.__traceback__),
             traceback=traceback.format_exc(),
         )
         raise
