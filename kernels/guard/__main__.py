@@ -12,13 +12,12 @@ import faulthandler
 import os
 import runpy
 import sys
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .board import Board
-from .errors import explain
+from .errors import explain, shown_traceback
 from .imports import AfterImport
 from .progress import Progress, show_crashes, start
 from .report import Report, Stopped
@@ -90,10 +89,7 @@ class Guarded:
             if show:
                 print(error.code, file=sys.stderr)
             return
-        trace = error.__traceback__
-        while trace is not None and Path(trace.tb_frame.f_code.co_filename).parent == Path(__file__).parent:
-            trace = trace.tb_next
-        traceback.print_exception(type(error), error, trace)
+        print(shown_traceback(error), end="", file=sys.stderr)
 
     def _importing(self) -> None:
         faulthandler.disable()  # what Paddle puts in its place is kept behind it
@@ -116,8 +112,8 @@ class Guarded:
             sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as Python does
             runpy.run_module(self.argv[1], run_name="__main__", alter_sys=True)
             return
-        script = self.argv[0]
         sys.argv = list(self.argv)
+        script = os.path.abspath(self.argv[0])  # noqa: PTH100 - as Python does: links are kept
         sys.path.insert(0, str(Path(script).resolve().parent))
         module = ModuleType("__main__")
         module.__dict__.update(__file__=script, __builtins__=builtins, __cached__=None)

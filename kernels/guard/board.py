@@ -22,6 +22,8 @@ MOST_GROUPS = (TEXT // 8 - _TABLE) // 2
 CROSSED_S = 1.0
 """How long two ranks wait for each other in collectives of two groups before it is said."""
 PAUSE_S, LONGEST_PAUSE_S = 2e-5, 2e-3
+LATE = 0.1
+"""How much longer than the others took a rank may wait, of that: it looks again after so much of its time."""
 
 
 class Differs(Exception):
@@ -154,7 +156,7 @@ class Board:
             Differs: one calls another, of this group or of another one of both.
             Gone: one has ended, and had not begun it.
         """
-        pause_s, begin = PAUSE_S, time.monotonic()
+        begin = time.monotonic()
         missing, crossed = peers, begin
         while True:
             missing = [peer for peer in missing if self.count(peer, key) < number]
@@ -171,8 +173,7 @@ class Board:
                 raise Differs(across[0], self.text(across[0]))
             if most_s is not None and now - begin > most_s:
                 return False
-            time.sleep(pause_s)
-            pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+            time.sleep(min(max(LATE * (now - begin), PAUSE_S), LONGEST_PAUSE_S))
 
 
 def digest_of(*words: Any) -> int:

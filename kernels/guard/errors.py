@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sysconfig
 import traceback
@@ -23,6 +24,7 @@ SUMMARY = re.compile(
     r"^Error Message Summary:\n-+\n(?P<text>.+?)(?:\n\s*\[(?:Hint|operator)|\n\s*\(at |\Z)", re.DOTALL | re.MULTILINE
 )
 LINES = 12
+START = os.getcwd() + os.sep  # noqa: PTH109 - a script may go elsewhere
 ROOM = str(Path(__file__).parent.parent) + "/"
 STANDARD = sysconfig.get_paths()["stdlib"] + "/"
 
@@ -74,7 +76,12 @@ def where(trace: TracebackType | None) -> str:
     frames = traceback.extract_tb(trace)
     own = [frame for frame in frames if is_users(frame.filename)]
     chosen = (own or list(frames))[-1:]
-    return f"{chosen[0].filename}:{chosen[0].lineno} in {chosen[0].name}" if chosen else ""
+    return f"{shown(chosen[0].filename)}:{chosen[0].lineno} in {chosen[0].name}" if chosen else ""
+
+
+def shown(filename: str) -> str:
+    """Return a file's name as seen from where the script was started."""
+    return filename.removeprefix(START)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -84,6 +91,18 @@ def is_users(filename: str) -> bool:
         return False
     library = {"site-packages", "dist-packages"} & set(Path(filename).parts)
     return not library and not filename.startswith((STANDARD, ROOM))
+
+
+def shown_traceback(error: BaseException) -> str:
+    """Return an exception as Python prints it, without the guard's own frames."""
+    told = traceback.TracebackException(type(error), error, error.__traceback__)
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        link = waiting.pop()
+        if link is not None:
+            link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(ROOM)]
+            waiting += [link.__cause__, link.__context__]
+    return "".join(told.format())
 
 
 def explain(error: BaseException, collective: str) -> Failure:

@@ -222,6 +222,7 @@ class Hooks:
 
         def batches(original: Callable[..., Any], loader: Any) -> Any:
             given = original(loader)
+            self.watch.epoch = max(self.watch.epoch, _length(loader))
             return _Batches(given, lambda batch: _batch(self.watch, loader, batch))
 
         self._wrap(paddle.io.DataLoader, "__iter__", batches)
@@ -294,12 +295,18 @@ class _Batches:
 
 def _batch(watch: Watch, loader: Any, batch: Any) -> None:
     watch.progress.move()
-    if watch.world_size > 1 and watch.batches_told < BATCHES:
+    watch.batches = [*watch.batches[-7:], batch]
+    if watch.data_parallel and watch.batches_told < BATCHES:  # ranks that share a product are given the same
         watch.batch = watch.batch_of(batch)
-        try:
-            watch.loader = (len(loader), type(loader.batch_sampler).__name__)
-        except (TypeError, RuntimeError, AttributeError):  # a stream has no length
-            watch.loader = None
+        length = _length(loader)
+        watch.loader = (length, type(loader.batch_sampler).__name__) if length else None
+
+
+def _length(loader: Any) -> int:
+    try:
+        return len(loader)
+    except Exception:  # noqa: BLE001 - a stream has no length, and says so as it likes
+        return 0
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import paddle
 
 from ..machine import available_bytes
-from .errors import is_users
+from .errors import is_users, shown
 from .names import user_frames
 from .trend import MIB, Growth, lasting
 
@@ -62,8 +62,15 @@ class Leaks:
 
     def _tell(self, step: int) -> None:
         self._done = True
-        where = growing(self._sizes, WATCHED)
-        line = keeping_line(where) if where else None
+        grown = growing(self._sizes, WATCHED)
+        unbounded = [container for container in grown if not has_an_end(container)]
+        if grown and not unbounded:  # it is looked at again when it is full
+            self._done, self._since, self._before = False, None, None
+            self.host, self.device = Growth(), Growth()
+            tracemalloc.stop()
+            return
+        where = max(unbounded, key=len, default=None)
+        line = keeping_line(where) if where is not None else None
         line = line or adding_line() or self._allocating_line()
         if self._before is not None:
             tracemalloc.stop()
@@ -112,15 +119,27 @@ def sizes() -> dict[int, int]:
     return {id(object_): len(object_) for object_ in gc.get_objects() if type(object_) in CONTAINERS}
 
 
-def growing(before: dict[int, int], steps: int) -> Any | None:
-    """Return the container that a script's own names lead to and that grew in nearly each step."""
+def growing(before: dict[int, int], steps: int) -> list[Any]:
+    """Return the containers that a script's own names lead to and that grew in nearly each step."""
     found = [
         object_
         for object_ in gc.get_objects()
         if type(object_) in CONTAINERS and len(object_) - before.get(id(object_), len(object_)) >= steps - 1
     ]
-    named = [container for container in found if _named(container)]
-    return max(named, key=len) if named else None
+    return [container for container in found if _named(container)]
+
+
+def has_an_end(container: Any) -> bool:
+    """Tell whether a container will be full one day: a queue with a maximum, or what a dataset keeps of its samples."""
+    if getattr(container, "maxlen", None) is not None:
+        return True
+    datasets = (object_ for object_ in gc.get_objects() if issubclass(type(object_), paddle.io.Dataset))
+    return any(
+        held is container
+        for dataset in datasets
+        if not isinstance(dataset, paddle.io.IterableDataset)
+        for held in vars(dataset).values()
+    )
 
 
 def keeping_line(container: Any) -> str | None:
@@ -171,7 +190,7 @@ def _matching(pattern: str) -> str | None:
 def _shown(filename: str, number: int) -> str:
     import linecache
 
-    return f"{filename}:{number}: {linecache.getline(filename, number).strip()}"
+    return f"{shown(filename)}:{number}: {linecache.getline(filename, number).strip()}"
 
 
 def _containers() -> tuple[type, ...]:

@@ -46,30 +46,43 @@ class _Found(Exception):
         self.origin = origin
 
 
-def locate(calls: list[Call], names: Names, again: bool) -> Origin | None:
+def locate(calls: list[Call], batches: list[Any], names: Names, again: bool) -> Origin | None:
     """Return where a value first is not finite in a step's calls, or None.
 
     Args:
         calls: the step's calls of outermost layers, oldest first.
+        batches: what a DataLoader gave for them, labels among it.
         names: the script's layers.
         again: whether the calls may be made once more, without gradients: only where no other rank takes part in them.
     """
+    found = _in_data(calls, batches) or _in_parameters(names)
+    for call in calls if again and not found else ():
+        found = _run_again(call, names)
+        if found:
+            break
+    return found
+
+
+def _in_data(calls: list[Call], batches: list[Any]) -> Origin | None:
     for call in calls:
         for number, tensor in enumerate(checks.tensors_in((call.inputs, call.named))):
             if not checks.is_finite(tensor):
                 held = checks.what_is_in(tensor)
                 text = f"The batch holds {held} values: input {number} of {type(call.layer).__name__}."
                 return Origin("", "input", text)
+    for number, tensor in (pair for batch in batches for pair in enumerate(checks.tensors_in(batch))):
+        if not checks.is_finite(tensor):
+            text = f"The batch holds {checks.what_is_in(tensor)} values: tensor {number} of the DataLoader's."
+            return Origin("", "batch", text)
+    return None
+
+
+def _in_parameters(names: Names) -> Origin | None:
     for root in names.roots():
         for name, parameter in root.named_parameters():
             if not name.endswith(STATISTICS) and not checks.is_finite(parameter):
                 text = f"The parameter {name} holds {checks.what_is_in(parameter)} values, from before this step."
                 return Origin(name.rpartition(".")[0], name, text)
-    if again:
-        for call in calls:
-            found = _run_again(call, names)
-            if found:
-                return found
     return None
 
 

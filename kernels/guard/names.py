@@ -6,7 +6,7 @@ import sys
 from typing import Any, Iterator
 from weakref import WeakSet
 
-from .errors import is_users
+from .errors import is_users, shown
 
 Tensor = Any
 
@@ -61,5 +61,5 @@ def user_frames() -> Iterator[Any]:
 def user_line() -> str:
     """Return the innermost line of the user's own code as ``file:line``."""
     for frame in user_frames():
-        return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        return f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
     return ""

@@ -22,6 +22,8 @@ LONG_WARMUP = 200
 """The same where the scheduler would raise it at its next step: it is stepped once an epoch, maybe."""
 STILL = 20
 """Steps that left every parameter as it was."""
+UNCLEARED = 3
+"""Steps in a row whose gradients were made on top of those of the step before."""
 NO_GRADIENT_AT_ALL = 5
 """The same, from the first on, where none of the optimizer's parameters gets a gradient."""
 
@@ -31,21 +33,69 @@ class Stepped:
     """What is known of an optimizer.
 
     Attributes:
+        trained: what it trains, by identity, at its first step.
         before: the fingerprints of its parameters before its first step; None once one of them moved.
         zero_rates: steps in a row at a rate of 0.
         without: how many steps in a row each parameter had no gradient though its layer ran.
+        cleared: how many steps in a row had gradients of 0, or none, which were cleared before.
+        kept: a parameter whose gradient the last step has used, and whether that was cleared since; None before a
+            backward pass has come.
+        uncleared: how many steps in a row it was not.
     """
 
     steps: int = 0
+    trained: frozenset[int] = frozenset()
     zero_rates: int = 0
     was_positive: bool = False
     before: list[int] | None = None
     moved: bool = False
     had_gradient: bool = False
     without: dict[int, int] = field(default_factory=dict)
+    cleared: int = 0
+    kept: tuple[Tensor, bool | None] | None = None
+    uncleared: int = 0
 
-    def look_at_rate(self, optimizer: Any, report: Report, step: int) -> None:
-        """Find a rate that is not finite, or that is 0 from the first step on."""
+    def keep_gradient(self, trained: list[Tensor]) -> None:
+        """Remember a parameter whose gradient was used, to see whether that is cleared before the next is added."""
+        used = [parameter for parameter in trained if parameter.grad is not None and checks.is_dense(parameter.grad)]
+        least = min(used, key=lambda parameter: int(parameter.size), default=None)
+        self.kept = None if least is None or not bool((least.grad != 0).any()) else (least, None)
+
+    def look_whether_cleared(self) -> None:
+        """See whether a backward pass that begins finds the gradient of the last step; of one of them is enough."""
+        if self.kept and not self.kept[1]:
+            gradient = self.kept[0].grad
+            self.kept = self.kept[0], gradient is None or not bool((gradient != 0).any())
+
+    def look_at_clearing(self, report: Report, step: int) -> None:
+        """Find gradients that are added to those of the steps before."""
+        kept, self.kept = self.kept, None
+        if kept is None or kept[1] is None:
+            return
+        self.uncleared = 0 if kept[1] else self.uncleared + 1
+        if self.uncleared == UNCLEARED:
+            report.warn(
+                "gradients-kept",
+                "gradients are not cleared after a step",
+                f"{UNCLEARED} steps in a row: each adds to all before it, so the rate grows with the steps. "
+                f"optimizer.clear_grad() belongs behind optimizer.step().\nat {user_line()}",
+                step=step,
+            )
+
+    def look_at_gradients(self, gradients: list[Tensor], report: Report, step: int, *, fresh: bool) -> None:
+        """Find gradients that are cleared between the backward pass and the step; ``fresh`` ones are not."""
+        gone = not fresh and not any(bool((gradient != 0).any()) for gradient in gradients if checks.is_dense(gradient))
+        self.cleared = self.cleared + 1 if gone else 0
+        if self.cleared == NO_GRADIENT_AT_ALL:
+            report.stop(
+                "nothing-moves",
+                f"{self.cleared} steps in a row had no gradient: it was cleared before each",
+                f"optimizer.clear_grad() belongs behind optimizer.step(), or before loss.backward().\nat {user_line()}",
+                step=step,
+            )
+
+    def look_at_rate(self, optimizer: Any, report: Report, step: int, epoch: int) -> None:
+        """Find a rate that is not finite, or that is 0 from the first step on; an ``epoch`` has so many batches."""
         try:
             rate = float(optimizer.get_lr())
         except (TypeError, ValueError, AttributeError, RuntimeError):
@@ -56,7 +106,7 @@ class Stepped:
             report.stop("not-finite", f"step {step}: the learning rate is {rate}", step=step)
         if self.was_positive or self.zero_rates < ZERO_RATES:
             return
-        if will_rise(optimizer) and self.zero_rates < LONG_WARMUP:
+        if will_rise(optimizer) and self.zero_rates < max(LONG_WARMUP, epoch + ZERO_RATES):
             report.warn(
                 "rate-zero",
                 "the learning rate is 0 since the first step",

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from .errors import is_users
+from .errors import is_users, shown
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -59,7 +59,7 @@ def line_of(frame: FrameType | None) -> str:
     """Return the innermost line of the user's own code that a frame is in, or ""."""
     while frame is not None:
         if is_users(frame.f_code.co_filename):
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+            return f"{shown(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 

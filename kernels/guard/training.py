@@ -24,8 +24,8 @@ IDLE_CYCLES, IDLE_LATER = 100, 1000
 """Times that gradients are made and cleared before any step, and between two: an attack on inputs makes dozens."""
 SKIPPED = 40
 """Steps in a row that a GradScaler, or the script, skipped because of values that are not finite."""
-UNCLEARED, CLEARING_STEPS = 3, 50
-"""Steps in a row whose gradients were still there at the next backward pass; and how long that is looked at."""
+CLEARING_STEPS = 50
+"""Steps after which it is no longer looked whether gradients are cleared."""
 GREW = 10.0
 """How many times larger a loss became in the steps before it was not finite: the rate is to blame, or its like."""
 WITHOUT_GRADIENT = 5
@@ -55,12 +55,11 @@ class Watch:
         self.calls: list[Call] = []
         self.called: set[int] | None = None
         """The layers that ran in this step, while that is of interest."""
+        self.batches: list[Any] = []
+        """What a DataLoader gave since the last step."""
         self.losses: list[Tensor] = []
         self.history: list[tuple[int, float]] = []
         """The last steps' losses."""
-        self.kept: tuple[Tensor, int] | None = None
-        """A parameter that a step has used the gradient of, and the fingerprint of that."""
-        self.uncleared = 0
         self.bad_losses = 0
         self.skipped = 0
         self.backwards = 0
@@ -69,6 +68,8 @@ class Watch:
         """In the step of an optimizer that evaluates the loss itself (LBFGS)."""
         self.pending = False
         """Gradients were made since the last step."""
+        self.fresh = True
+        """Those of the last backward pass were not cleared before a step."""
         self.ignored = 0
         self.labels = 0
         self.static = False
@@ -78,6 +79,8 @@ class Watch:
         self.loader: tuple[int, Any] | None = None
         self.batch: int | None = None
         self.batches_told = 0
+        self.epoch = 0
+        """Batches of the longest DataLoader."""
         self._every = Cadence()
 
     @property
@@ -112,9 +115,10 @@ class Watch:
     def backward(self, loss: Any) -> None:
         """Take note of a backward pass from ``loss``."""
         self.backwards += 1
-        self.pending = True
+        self.pending = self.fresh = True
         self.progress.move()
-        self._cleared_since()
+        for state in self.optimizers.values():
+            state.look_whether_cleared()
         self.progress.step = max(self.progress.step, self.steps + 1)
         for tensor in list(checks.tensors_in(loss))[:8]:
             if checks.is_float(tensor) and tensor.size == 1:
@@ -125,6 +129,7 @@ class Watch:
         self.progress.step = self.steps + 1
         state = self.of(optimizer)
         trained = parameters(optimizer)
+        state.trained = state.trained or frozenset(map(id, trained))
         gradients = [(parameter, parameter.grad) for parameter in trained if parameter.grad is not None]
         found = getattr(optimizer, "_auxiliary_vars", {}).get("found_inf")
         if found is not None and bool(found):
@@ -134,8 +139,11 @@ class Watch:
         if not all(map(math.isfinite, losses)) or not checks.all_finite(grad for _, grad in gradients):
             self._not_finite(optimizer, losses, gradients)
         self.skipped = self.bad_losses = 0
+        state.look_at_clearing(self.report, self.progress.step)
+        state.look_at_gradients([grad for _, grad in gradients], self.report, self.progress.step, fresh=self.fresh)
         state.had_gradient = state.had_gradient or bool(gradients)
-        state.look_at_rate(optimizer, self.report, self.progress.step)
+        if not self._is_beside(state):
+            state.look_at_rate(optimizer, self.report, self.progress.step, self.epoch)
         self._gradients(state, trained)
         if state.before is None and not state.moved:
             state.before = [checks.fingerprint(parameter) for parameter in trained]
@@ -153,28 +161,41 @@ class Watch:
         state.look_at_moves(trained, self.report, self.progress.step)
         if state.steps == self.steps:
             self._tell_step(optimizer, trained)
-        self.losses, self.calls = [], []
+        self._forget()
         self.progress.step = self.steps + 1
         if self.steps < CLEARING_STEPS and not self.static:
-            self._keep_gradient(trained)
+            state.keep_gradient(trained)
 
     def cleared(self) -> None:
         """Take note that gradients are thrown away, and whether a step was taken with them."""
         if not self.pending or self.within:
             return
-        self.pending = False
+        self.pending = self.fresh = False
         if self.losses and not all(math.isfinite(float(loss)) for loss in self.losses):
             self._skip("the script")
         else:
             self.cycles += 1
-        self.losses, self.calls = [], []
-        if self.cycles >= (IDLE_LATER if self.steps else IDLE_CYCLES):
-            self.report.stop(
-                "nothing-moves",
-                f"no optimizer has stepped in {self.cycles} passes",
-                f"Gradients are made and cleared, and optimizer.step() is not called.\nat {user_line()}",
-                step=self.progress.step,
-            )
+        self._forget()
+        if self.cycles in (IDLE_CYCLES, IDLE_LATER):
+            tell = self.report.stop
+            if self.steps:  # it has trained, and now may measure something by its gradients
+                tell = self.report.warn
+            if not self.steps or self.cycles == IDLE_LATER:
+                tell(
+                    "nothing-moves",
+                    f"no optimizer has stepped in {self.cycles} passes",
+                    f"Gradients are made and cleared, and optimizer.step() is not called.\nat {user_line()}",
+                    step=self.progress.step,
+                )
+
+    def _is_beside(self, state: Stepped) -> bool:
+        """Tell whether another optimizer moves all of one's parameters: it averages them, maybe, at a rate of 0."""
+        others = (other for other in self.optimizers.values() if other is not state)
+        return any(other.was_positive and state.trained <= other.trained for other in others)
+
+    def _forget(self) -> None:
+        """Drop what was kept of a step."""
+        self.losses, self.calls, self.batches = [], [], []
 
     def cross_entropy(self, label: Any, ignore_index: int) -> None:
         """Look whether a loss has any label that counts."""
@@ -212,7 +233,7 @@ class Watch:
                 step=0,
             )
         for state in self.optimizers.values():
-            if state.steps > 1 and state.zero_rates and not state.was_positive:
+            if state.steps > 1 and state.zero_rates and not state.was_positive and not self._is_beside(state):
                 self.report.stop(
                     "nothing-moves",
                     f"the learning rate was 0 in all {state.steps} steps",
@@ -224,36 +245,11 @@ class Watch:
 
     # ------------------------------------------------------------------ what they find
 
-    def _keep_gradient(self, trained: list[Tensor]) -> None:
-        """Remember a gradient that has been used, to see whether it is cleared before the next is added."""
-        used = [parameter for parameter in trained if parameter.grad is not None and checks.is_dense(parameter.grad)]
-        least = min(used, key=lambda parameter: int(parameter.size), default=None)
-        self.kept = None
-        if least is not None and bool((least.grad != 0).any()):
-            self.kept = least, checks.fingerprint(least.grad)
-
-    def _cleared_since(self) -> None:
-        """Find out whether the gradients of the step before are still there: the new ones are added to them."""
-        if self.kept is None:
-            return
-        parameter, fingerprint = self.kept
-        self.kept = None
-        still = parameter.grad is not None and checks.fingerprint(parameter.grad) == fingerprint
-        self.uncleared = self.uncleared + 1 if still else 0
-        if self.uncleared == UNCLEARED:
-            self.report.warn(
-                "gradients-kept",
-                "gradients are not cleared after a step",
-                f"{UNCLEARED} steps in a row: each adds to all before it, so the rate grows with the steps. "
-                f"optimizer.clear_grad() belongs behind optimizer.step().\nat {user_line()}",
-                step=self.progress.step,
-            )
-
     def _skip(self, who: str) -> None:
         self.skipped += 1
         self.bad_losses += 1
         self.pending = False
-        self.losses, self.calls = [], []
+        self._forget()
         if self.skipped >= SKIPPED:
             self.report.stop(
                 "nothing-moves",
@@ -271,7 +267,7 @@ class Watch:
             return
         tensor = f"the loss is {bad}" if bad is not None else f"the gradient of {named[-1][0]} is not finite"
         self.report.emit("suspect", step=step, what=tensor)
-        found = locate(self.calls, self.names, self.large_collectives == 0)
+        found = locate(self.calls, self.batches, self.names, self.large_collectives == 0)
         layer = found.layer if found else (named[-1][0].rpartition(".")[0] if named and bad is None else "")
         why = [found.text] if found else []
         if not found and bad is not None:

@@ -135,7 +135,7 @@ FAULTS = {
     ),
     "killed": (1, "rank 1 was ended by SIGKILL in step 4", "memory ran out"),
     "crashes": (1, "rank 1 was ended by SIGSEGV in step 4", "in string_at"),
-    "aborts": (1, "rank 1 was ended by SIGABRT in step 4", 'File "train.py", line'),
+    "aborts": (1, "rank 1 was ended by SIGABRT in step 4", 'train.py", line'),
     "exits": (1, "rank 1 failed in step 4: sys.exit(3)", "train.py"),
     "sleeps": (1, "rank 1 has made no progress for 4 s, in step 4", "rank 0: File"),
     "loops": (1, "rank 1 has made no progress for 4 s, in step 4", "rank 0: File"),
