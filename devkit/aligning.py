@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from devkit.git.state import State
     from devkit.launch import Worker
     from devkit.runs import Run
+    from devkit.tryout.trial import Trial
 
 
 MODEL = re.compile(r"(?P<file>.*?\.py)(?::(?P<function>[^@]*))?(?:@(?P<revision>.+))?")
@@ -48,25 +49,21 @@ class Side:
 
 @dataclass(frozen=True)
 class AlignPlan:
-    """What will run: the two sides, and the weights' names."""
+    """What will run: the two sides, the weights' names, and the lines of git that check revisions out."""
 
     a: Side
     b: Side
     names: Mapping[str, str]
+    checkouts: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
         """The lines that a person may read."""
-        both = (self.a, self.b)
-        revisions = [side.model.revision for side in both if side.model.revision]
-        rows = [f"git worktree add --detach FOLDER {shlex.quote(revision)}" for revision in revisions]
-        return [
-            *rows,
-            *(
-                f"{shlex.join(side.environment.argv('align'))}  # {side.model.file}:{side.model.function}"
-                for side in both
-            ),
-        ]
+        workers = (
+            f"{shlex.join(side.environment.argv('align'))}  # {side.model.file}:{side.model.function}"
+            for side in (self.a, self.b)
+        )
+        return [*self.checkouts, *workers]
 
 
 @dataclass(frozen=True)
@@ -106,16 +103,23 @@ def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, pe
 
     one = resolve(app.config, env)
     two = resolve(app.config, peer_env) if peer_env else one
+    checkouts: list[str] = []
     if a.revision or b.revision:
         from devkit.bisecting.trying import commit_of
         from devkit.git.session import open_session
 
         with open_session(app, changes=False) as session:
+            state = session.state(status=False)
             a, b = (
                 replace(model, revision=commit_of(session, model.revision, "the revision")) if model.revision else model
                 for model in (a, b)
             )
-    return AlignPlan(Side(a, one), Side(b, two), names)
+            for name, model in (("a", a), ("b", b)):
+                if model.revision:
+                    trial = _trial(session, state, name)
+                    checkouts += [] if checkouts else map(str, trial.init_lines())
+                    checkouts.append(str(trial.side_line(trial.side("request"), model.revision)))
+    return AlignPlan(Side(a, one), Side(b, two), names, tuple(checkouts))
 
 
 def execute(app: App, planned: AlignPlan, run: Run) -> Aligned:
@@ -157,19 +161,26 @@ def _worker(app: App, side: Side, run: Run, name: str) -> Worker:
     return Worker(app, side.environment, "align", folder=run.folder, name=name, environ=environ)
 
 
+def _trial(session: Session, state: State, name: str) -> Trial:
+    """Return the folder in which a side's revision is checked out."""
+    from devkit.tryout.trial import Trial
+
+    return Trial(session.app, session.place, f"align-{name}", state.setting("extensions.objectformat"))
+
+
 def _at_revision(session: Session, state: State, side: Side, name: str, run: Run) -> Side:
     """Return a side whose revision is checked out and ready; a file of the clone is taken from that revision too."""
     import os
 
     from devkit.config import Config
     from devkit.tryout import sides
-    from devkit.tryout.trial import Commits, Trial
+    from devkit.tryout.trial import Commits
     from devkit.tryout.work import TryOptions, TryWork
 
     commit = side.model.revision
     if not commit:
         return side
-    trial = Trial(session.app, session.place, f"align-{name}", state.setting("extensions.objectformat"))
+    trial = _trial(session, state, name)
     with trial.locked():
         trial.open()
         folder = trial.side("request")

@@ -23,6 +23,21 @@ def new_file_mode() -> int:
     return 0o644
 
 
+def digest_of(path: Path | int, name: str = "sha256") -> str:
+    """Return the digest of a file, by its name or an open descriptor, which is closed, in hexadecimal digits.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    import hashlib
+
+    digest = hashlib.new(name, usedforsecurity=False)
+    with open(path, "rb") as file:  # noqa: PTH123 - a descriptor is no path
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644, sync: bool = True) -> None:
     """Write ``data`` to a temporary name beside ``path``, sync it and rename it over ``path``.
 

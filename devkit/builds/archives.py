@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from devkit.builds import templates
 from devkit.builds.cmake.reading import downloads
-from devkit.files import explained, replacing, write_atomically
+from devkit.files import digest_of, explained, replacing, write_atomically
 from devkit.kernels.machine import features
 from devkit.paths import cache_home
 
@@ -88,15 +88,6 @@ def digest(data: bytes) -> str:
     return hashlib.md5(data).hexdigest()  # noqa: S324 - the sum that the tree names
 
 
-def digest_of(path: Path) -> str:
-    """Return the MD5 of a file."""
-    found = hashlib.md5()  # noqa: S324 - the sum that the tree names
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def seen(kept: Path) -> Path:
     """Return the file that holds the MD5 with which an archive without one first came."""
     return kept.with_name(kept.name + SEEN)
@@ -104,7 +95,7 @@ def seen(kept: Path) -> Path:
 
 def broken(kept: Path) -> str:
     """Return what is wrong with a file of the cache; empty where it is what its name or the note beside it says."""
-    found = digest_of(kept)
+    found = digest_of(kept, "md5")
     named = kept.name.partition("-")[0]
     if named.startswith(UNNAMED):
         with contextlib.suppress(OSError):
@@ -152,7 +143,7 @@ def archives(root: Path, build: Path, options: Mapping[str, str]) -> list[Archiv
             expected=tuple(dict.fromkeys(expected)),
             place=download.place if place.is_absolute() else "",
             here=here,
-            md5=digest_of(here) if here else "",
+            md5=digest_of(here, "md5") if here else "",
             always=download.certain or (key in found and found[key].always),
             by=download.by,
             fetched=bool(download.stamp) and Path(download.stamp).is_file(),

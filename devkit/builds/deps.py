@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import archives, checkout
 from devkit.builds.hosts import reason
 from devkit.errors import DevkitError
-from devkit.files import explained, write_atomically
+from devkit.files import digest_of, explained, write_atomically
 from devkit.locks import hold
 from devkit.paths import cache_home
 from devkit.web import opener
@@ -325,7 +325,7 @@ class Fetcher:
                 if not kept.is_file() or archives.broken(kept):
                     state = self._keep(archive, kept)
             archives.put(archive)
-            md5 = "" if archive.expected else f"not verified: the tree names no MD5 (it is {archives.digest_of(kept)})"
+            md5 = "" if archive.expected else f"not verified: the tree names no MD5 (it is {digest_of(kept, 'md5')})"
         except DevkitError as error:
             return Got(archive.name, "failed", error.why or error.what, optional=optional), []
         return Got(archive.name, state, note=md5, optional=optional), []
@@ -394,7 +394,7 @@ class Fetcher:
         if came < announced:
             why = f"the connection ended after {came} of {announced} bytes"
             raise DevkitError(f"{archive.name} could not be downloaded", why)
-        found = archives.digest_of(part)
+        found = digest_of(part, "md5")
         if not archive.expected:
             archives.note(kept, found)
         elif found not in archive.expected:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.files import digest_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 TARGETS = ("paddle_copy", "paddle_python")
 LIBRARY = "paddle/base/libpaddle.so"
-CHUNK = 1 << 20
 NAME = re.compile(r"(?P<name>[A-Za-z0-9._]+?)-(?P<version>[^-]+)(?:-[^-]+){3,4}\.whl")
 
 
@@ -108,11 +108,7 @@ def forget_copied(build: Path) -> None:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file; empty where there is none."""
-    seen = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                seen.update(chunk)
+        return digest_of(path)
     except OSError:
         return ""
-    return seen.hexdigest()

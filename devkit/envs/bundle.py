@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import json
 import os
 import platform
@@ -28,7 +27,7 @@ from devkit.envs.interpreters import Interpreter
 from devkit.envs.lock import Lock
 from devkit.envs.places import PROJECT_ENVIRONMENT, home
 from devkit.errors import DevkitError, Hint
-from devkit.files import explained
+from devkit.files import digest_of, explained
 from devkit.paths import cache_home, data_home
 
 if TYPE_CHECKING:
@@ -247,7 +246,7 @@ def _make(app: App, planned: Plan, staging: Path, log: Path | None) -> Made:
             "machine": platform.machine(),
             "glibc": list(glibc),
             "needs": sorted({name for python in pythons for name in python.needs}),
-            "files": {path.relative_to(folder).as_posix(): _digest(path) for path in files},
+            "files": {path.relative_to(folder).as_posix(): digest_of(path) for path in files},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
         _write_archive(staging / "part.tar", folder, [folder / MANIFEST, *files])
@@ -337,14 +336,6 @@ def _closure() -> list[repack.Installed]:
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 wanted.append(repack.canonical(requirement.name))
     return list(found.values())
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -486,7 +477,7 @@ def _check(bundle: Bundle) -> None:
         path = bundle.folder / name
         if not path.is_file():
             raise DevkitError(f"{name} is missing from {bundle.path}", "The manifest names it.", "sha256sum FILE")
-        if _digest(path) != digest:
+        if digest_of(path) != digest:
             raise DevkitError(
                 f"{name} of {bundle.path} has the wrong checksum", "It was changed, or did not arrive whole.",
                 Hint.of("sha256sum", str(bundle.path), purpose="here and where it was made"),

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from devkit.envs.paddle import AUTO, CPU, CUDA, GPU, Driver
+from devkit.envs.paddle import AUTO, CPU, CUDA, GPU, Driver, cuda_of
 from devkit.errors import DevkitError, UsageError
 
 if TYPE_CHECKING:
@@ -148,10 +148,10 @@ def choose_image(paddle: str, driver: Driver | None, *, nvidia_runtime: bool) ->
     why = "no NVIDIA driver here" if driver is None else "" if nvidia_runtime else "the engine has no NVIDIA runtime"
     fitting = []
     if driver is not None and nvidia_runtime:
-        fitting = [image for image in IMAGES if image != CPU and _numbers(image) <= driver.cuda]
+        fitting = [image for image in IMAGES if image != CPU and cuda_of(image) <= driver.cuda]
         why = why or f"driver {driver.version} runs CUDA {driver.cuda[0]}.{driver.cuda[1]}"
     if fitting:
-        newest = max(fitting, key=_numbers)
+        newest = max(fitting, key=cuda_of)
         return IMAGES[newest], f"{newest}: {why}"
     if device == GPU:
         raise DevkitError(
@@ -161,11 +161,6 @@ def choose_image(paddle: str, driver: Driver | None, *, nvidia_runtime: bool) ->
             "devkit env create NAME --docker --paddle cpu",
         )
     return IMAGES[CPU], f"CPU: {why}"
-
-
-def _numbers(build: str) -> tuple[int, int]:
-    matched = CUDA.fullmatch(build)
-    return (int(matched[1]), int(matched[2])) if matched else (0, 0)
 
 
 def check_image(image: str) -> str:

@@ -8,7 +8,6 @@ cannot be locked without a network. Ours is read from what is there, and says no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from devkit.envs import store
 from devkit.errors import DevkitError, Hint
-from devkit.files import explained
+from devkit.files import digest_of, explained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -199,8 +198,4 @@ def _file(package: str) -> Path | None:
 def _sha256(file: Path) -> str:
     if not file.is_file():
         raise DevkitError(f"{file} is gone", "A package of the environment came from it.")
-    with file.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return digest_of(file)

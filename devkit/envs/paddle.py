@@ -137,7 +137,7 @@ def _newest(request: PaddleRequest, builds: list[str], driver: Driver | None, wh
             "devkit env create --paddle cu126   installs a build for another machine's driver",
         )
     can = f"driver {driver.version} runs CUDA {_dotted(driver.cuda)}"
-    fitting = [build for build in builds if _cuda(build) <= driver.cuda]
+    fitting = [build for build in builds if cuda_of(build) <= driver.cuda]
     if fitting:
         return _gpu(fitting[0], request.version, f"{fitting[0]}: {can}")
     there = f"Paddle {request.version} is built for {', '.join(builds) or 'no CUDA in its own index'}"
@@ -159,7 +159,7 @@ def _named(request: PaddleRequest, builds: list[str], driver: Driver | None) -> 
             *[f"devkit env create --paddle {build}" for build in builds[:1]],
         )
     reason = f"{request.device}, as asked"
-    if driver is not None and _cuda(request.device) > driver.cuda:
+    if driver is not None and cuda_of(request.device) > driver.cuda:
         reason += f", though driver {driver.version} runs CUDA {_dotted(driver.cuda)} at most"
     return _gpu(request.device, request.version, reason)
 
@@ -210,7 +210,8 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _cuda(build: str) -> tuple[int, int]:
+def cuda_of(build: str) -> tuple[int, int]:
+    """Return the version of CUDA that a build is for: ``(12, 6)`` for ``cu126``; zeros for another build."""
     matched = CUDA.fullmatch(build)
     return (int(matched[1]), int(matched[2])) if matched else (0, 0)
 

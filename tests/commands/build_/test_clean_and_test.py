@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.both_ways import never_started
 from tests.commands.build_.conftest import commit_all
 
 if TYPE_CHECKING:
@@ -119,8 +120,9 @@ def test_like_ci_a_new_test_runs_first_and_thrice_and_what_fails_is_run_again(de
     assert [text[-1].rpartition("/")[2] for text in words] == ["test_new.py"] * 3 + ["test_old.py", "test_new.py"]
     assert "FLAGS_CI_PIPELINE=py3" in words[0]
     assert [*counts.iterdir()] == []
-    result = devkit(*line, "--json", cwd=project.root, env=env)
+    result = devkit(*line, "--json", "-v", cwd=project.root, env=env)
     assert result.status == 0, result.out
+    assert never_started(planned.out.splitlines(), result) == []
     tests = json.loads(result.out)["tests"]
     assert [(test["name"], test["passed"], test["runs"]) for test in tests] == [
         ("test/test_new.py", True, 3), ("test/test_old.py", True, 2), ("test/test_new.py", True, 1),

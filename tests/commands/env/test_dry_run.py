@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.both_ways import never_started
 
 if TYPE_CHECKING:
     from tests.commands.env.conftest import Engine, Index
@@ -39,17 +40,6 @@ def both(devkit: Devkit, *words: str, watched: tuple[Path, ...]) -> tuple[list[s
     return dry.out.splitlines(), real
 
 
-def without_variables(line: str) -> list[str]:
-    words = shlex.split(line)
-    while "=" in words[0] and words[0].partition("=")[0].isupper():
-        words.pop(0)
-    return [Path(words[0]).name, *words[1:]]
-
-
-def ran(done: Result) -> list[list[str]]:
-    return [without_variables(line.removeprefix("$ ")) for line in done.err.splitlines() if line.startswith("$ ")]
-
-
 def test_a_plan_is_what_the_run_does_and_refuses_what_it_refuses(
     devkit: Devkit, index: Index, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +54,7 @@ def test_a_plan_is_what_the_run_does_and_refuses_what_it_refuses(
         assert done.status == status, done.err
         if status == 0 and programs:
             assert planned
-            assert [words for words in map(without_variables, planned) if words not in ran(done)] == []
+            assert never_started(planned, done) == []
         return planned
 
     line("env", "create", "it", "--paddle", "none", "--with", "one")
