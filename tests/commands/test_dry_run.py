@@ -14,6 +14,7 @@ import pytest
 from devkit.commands._cli import tree
 from devkit.commands._cli.typer_command import load
 from devkit.runs import RunStore
+from tests.both_ways import never_started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,11 +71,12 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def both(devkit: Devkit, line: str, *, cwd: Path, watched: Path) -> tuple[list[str], Result]:
     """Run a line with ``--dry-run``, which changes nothing, and without; return the plan and what the run said."""
-    words, behind, script = line.partition(" -- ")
+    words, *behind = line.partition(" -- ")
+    script = shlex.split("".join(behind))
     before = files(watched)
-    dry = devkit(*shlex.split(words), "--dry-run", *([behind.strip(), *shlex.split(script)] if behind else []), cwd=cwd)
+    dry = devkit(*shlex.split(words), "--dry-run", *script, cwd=cwd)
     assert files(watched) == before
-    real = devkit(*shlex.split(line), "-v", cwd=cwd) if not behind else devkit(*shlex.split(line), cwd=cwd)
+    real = devkit(*shlex.split(words), "-v", *script, cwd=cwd)
     assert dry.status == real.status, (dry, real)
     if dry.status:
         assert refusal(dry) == refusal(real)
@@ -161,3 +163,4 @@ def test_ranks_of_a_script(devkit: Devkit, tmp_path: Path, line: str) -> None:
         assert len(planned) == 2
         assert all("PADDLE_TRAINER_ID" in rank and "hello.py" in rank for rank in planned)
         assert subprocess.run(["sh", "-n", "-c", "\n".join(planned)], check=False, timeout=60).returncode == 0
+        assert never_started(planned, real) == []

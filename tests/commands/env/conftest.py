@@ -29,8 +29,12 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from uv import find_uv_bin
 
+from tests.forks import run_process
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.forks import Result
 
 
 REPOSITORY = Path(__file__).parents[3]
@@ -317,10 +321,19 @@ def _end_engine(daemon: subprocess.Popen[bytes], folder: Path, *, had_bridge: bo
 
 @dataclass(frozen=True)
 class Bundled:
-    """A bundle of a small environment, packed once: the archive, and the folder that is in it."""
+    """A bundle of a small environment, packed once.
+
+    Attributes:
+        archive: the bundle.
+        folder: what is in it.
+        planned: what the dry run of its packing answered.
+        packed: what the packing answered, with ``-v``.
+    """
 
     archive: Path
     folder: Path
+    planned: Result
+    packed: Result
 
 
 @pytest.fixture(scope="session")
@@ -334,29 +347,17 @@ def bundled(uv_cache: str) -> Iterator[Bundled]:
     ]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "DEVKIT_"))}
     environ |= {"HOME": str(home), "PYTHONPATH": str(REPOSITORY), "UV_CACHE_DIR": uv_cache}
+    bundle = ("env", "bundle", "small", "--offline", "-o", str(place / "small.tar"))
+    made = ("--paddle", "none", "--python", sys.executable, "--with", " ".join(map(str, wheels)))
     try:
-        for words in (
-            (
-                "env",
-                "create",
-                "small",
-                "--paddle",
-                "none",
-                "--python",
-                sys.executable,
-                "--with",
-                " ".join(map(str, wheels)),
-            ),
-            ("env", "bundle", "small", "--offline", "-o", str(place / "small.tar")),
-        ):
-            line = [sys.executable, "-m", "devkit", *words]
-            done = subprocess.run(
-                line, env=environ, cwd=place, capture_output=True, text=True, timeout=600, check=False
-            )
-            assert done.returncode == 0, done.stderr
+        _, planned, packed = (
+            run_process(words, place, environ, limit_s=600)
+            for words in (("env", "create", "small", *made), (*bundle, "--dry-run"), (*bundle, "-v"))
+        )
+        assert packed.status == 0, packed.err
         shutil.rmtree(home)
         subprocess.run(["tar", "-xf", "small.tar"], cwd=place, check=True, timeout=60)
         subprocess.run(["chmod", "-R", "a+rX", place], check=True, timeout=60)
-        yield Bundled(place / "small.tar", place / "small.bundle")
+        yield Bundled(place / "small.tar", place / "small.bundle", planned, packed)
     finally:
         shutil.rmtree(place, ignore_errors=True)

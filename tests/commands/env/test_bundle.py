@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.both_ways import never_started
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -38,6 +40,15 @@ BARE = {"PATH": f"{Path(sys.base_prefix) / 'bin'}:/usr/bin:/bin", **NO_NETWORK}
 def elsewhere(home: Path, tmp_path: Path) -> dict[str, str]:
     """A machine that has never seen a package: an empty cache, and no network."""
     return {**NO_NETWORK, "UV_CACHE_DIR": str(home / "empty"), "TMPDIR": str(tmp_path)}
+
+
+@pytest.mark.both_ways("env bundle")
+def test_the_dry_run_of_a_bundle_prints_what_is_run(bundled: Bundled) -> None:
+    assert bundled.planned.status == 0, bundled.planned.err
+    *programs, packing = bundled.planned.out.splitlines()
+    assert packing == f"tar -cf {bundled.archive} small.bundle"
+    assert never_started(programs, bundled.packed) == []
+    assert f"✓ {bundled.archive}  " in bundled.packed.err
 
 
 def test_a_bundle_makes_the_environment_again_without_a_network(
