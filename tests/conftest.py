@@ -14,6 +14,7 @@ from cmake import CMAKE_BIN_DIR
 
 from tests import slow
 from tests.forks import LIMIT_S, REPOSITORY, Result, forks, run_process
+from tests.hints import faults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,7 +137,9 @@ def line_runner(run: Callable[..., Result], folder: Path) -> Devkit:
         limit_s: float = LIMIT_S,
     ) -> Result:
         environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
-        return run(words, cwd or folder, environ, data, limit_s)
+        result = run(words, cwd or folder, environ, data, limit_s)
+        assert faults(result.err) == []
+        return result
 
     return call
 

@@ -12,8 +12,15 @@ from typer._click.exceptions import ClickException
 from devkit.app import App
 from devkit.commands._cli import tree
 from devkit.commands._cli.typer_command import load
+from devkit.errors import GAP
 
 PLACEHOLDER = re.compile(r"…|\b[A-Z][A-Z_]*\b")  # NAME, N, HOST:PORT: for the reader to fill in
+
+
+def faults(said: str) -> list[str]:
+    """Return what is wrong with the lines to type in what devkit said."""
+    lines = [row.lstrip()[2:] for row in said.splitlines() if row.lstrip().startswith("→ ")]
+    return [wrong for line in lines if (wrong := fault(line.partition(GAP)[0].strip()))]
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.commands.pr.random_clones import checkout, fork_devkit, git, refs
+from tests.hints import faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +49,7 @@ class Clone:
 
     def devkit(self, *words: str, folder: Path | None = None, env: dict[str, str] | None = None) -> Said:
         status, text = fork_devkit(words, folder or self.folder, self.state, env=env)
+        assert faults(text) == []
         return Said(status, text)
 
     def write(self, name: str, text: str) -> Path:
