@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, cast
 
+from devkit.builds.rules import literals
 from devkit.builds.templates import table
 from devkit.errors import DevkitError
 
@@ -179,8 +180,10 @@ def without_prefix(text: str) -> str:
 
 
 @cache
-def _dictionary() -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple((re.compile(row["chinese"]), row["english"]) for row in table("chinese")["phrase"])
+def _dictionary() -> tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...]:
+    """Return each phrase: words of which a line with it holds one (none where any may), expression and English."""
+    rows = table("chinese")["phrase"]
+    return tuple((literals(row["chinese"]), re.compile(row["chinese"]), row["english"]) for row in rows)
 
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -190,8 +193,9 @@ def translated(text: str) -> str:
     """Return what a tool says under zh_CN in its own English, as far as the rules need it."""
     if not CHINESE.search(text):
         return text
-    for pattern, english in _dictionary():
-        text = pattern.sub(english, text)
+    for words, pattern, english in _dictionary():
+        if not words or any(word in text for word in words):
+            text = pattern.sub(english, text)
     return text
 
 
