@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from devkit.builds.state import Stamp
@@ -113,6 +113,42 @@ def options(
     if cuda_arch and is_on(defines.get("WITH_GPU", profile.get("WITH_GPU", "OFF"))):
         found.update({"CUDA_ARCH_NAME": "Manual", "CUDA_ARCH_BIN": " ".join(cuda_arch)})
     return {**found, **defines}
+
+
+# Of these kinds of device Paddle builds for one.
+DEVICES = ("WITH_GPU", "WITH_ROCM", "WITH_XPU")
+
+
+def contradictions(given: Sequence[tuple[str, str]], found: Mapping[str, str], *, cuda_arch: str = "") -> list[str]:
+    """Return what the user's options say against each other.
+
+    Args:
+        given: the user's, in their order.
+        found: all options of the configure.
+        cuda_arch: architectures that the user named.
+    """
+    told = []
+    for name in dict.fromkeys(name for name, _ in given):
+        values = list(dict.fromkeys(value for one, value in given if one == name))
+        if any(not same(values[0], value) for value in values[1:]):
+            told.append(f"{name} is given as {' and as '.join(values)}: the last one is taken")
+    devices = [name for name in DEVICES if is_on(found.get(name, ""))]
+    if len(devices) > 1:
+        told.append(f"{' and '.join(devices)} are ON, and Paddle builds for one of GPU, ROCm and XPU")
+    if cuda_arch and not is_on(found.get("WITH_GPU", "")):
+        told.append(f"--cuda-arch {cuda_arch} changes nothing: this build has no CUDA (WITH_GPU is OFF)")
+    if any(name == "CUDA_ARCH_BIN" for name, _ in given) and found.get("CUDA_ARCH_NAME") != "Manual":
+        told.append("CUDA_ARCH_BIN is read with CUDA_ARCH_NAME=Manual alone")
+    return told
+
+
+def overruled(given: Iterable[str], found: Mapping[str, str], cache: Mapping[str, str]) -> list[str]:
+    """Return which of the user's options hold another value after the configure than was given."""
+    return [
+        f"the tree set {name} to {cache[name] or 'nothing'}, though {found[name]} was given"
+        for name in given
+        if name in cache and not same(cache[name], found[name])
+    ]
 
 
 def is_on(value: str) -> bool:

@@ -121,21 +121,23 @@ def make(
     gpu = configure.is_on(given.get("WITH_GPU", chosen.options.get("WITH_GPU", "OFF")))
     counts = job_counts(app, job_count, gpu=gpu)
     refuse_another_python(given, interpreter)
+    options = configure.options(
+        chosen.options,
+        given,
+        configure.ConfiguredPython(interpreter.executable, interpreter.short, interpreter.include, interpreter.library),
+        link_jobs=counts.link,
+        cuda_arch=architectures(cuda_arch) if cuda_arch else architectures_here,
+    )
+    pairs = [pair for word in define for pair in defines([word]).items()]
+    for told in configure.contradictions(pairs, options, cuda_arch=cuda_arch):
+        app.console.warn(told)
     return BuildRequest(
         root=root,
         build=root / build_dir,
         environment=environment,
         python=interpreter,
         profile=chosen,
-        options=configure.options(
-            chosen.options,
-            given,
-            configure.ConfiguredPython(
-                interpreter.executable, interpreter.short, interpreter.include, interpreter.library
-            ),
-            link_jobs=counts.link,
-            cuda_arch=architectures(cuda_arch) if cuda_arch else architectures_here,
-        ),
+        options=options,
         jobs=counts,
         phases=phases,
         targets=tuple(_target(target) for target in targets),

@@ -61,6 +61,8 @@ def execute(work: BuildWork, step: Step) -> Said:
         work.app.console.warn(f"nothing in this tree asks for {', '.join(sorted(unused))}")
     inventory.changed("cache", "stamp", "need", "facts")
     after = inventory.cache or {}
+    for said in configure.overruled(request.given, request.options, after):
+        work.app.console.warn(said)
     held = {name: after[name] for name in request.options if name in after}
     state.write_stamp(request.build, state.Stamp(request.options, held, printed))
     state.remember(request.build, "cmake", {"lines": printed})

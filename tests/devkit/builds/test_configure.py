@@ -13,11 +13,13 @@ from devkit.builds.configure import (
     Jobs,
     Need,
     OptionChange,
+    contradictions,
     is_whole,
     jobs,
     line,
     need,
     options,
+    overruled,
     parse_cache,
     read_cache,
     same,
@@ -205,3 +207,20 @@ def test_options_that_nothing_asks_for_are_read_from_what_cmake_says() -> None:
     )
     assert unused(log) == {"WITH_FOO", "WITH_BAR"}
     assert unused("-- Generating done\n") == set()
+
+
+def test_options_that_contradict_each_other_are_said() -> None:
+    twice = [("WITH_GPU", "ON"), ("WITH_MKL", "ON"), ("WITH_GPU", "OFF")]
+    assert contradictions(twice, {"WITH_GPU": "OFF"}) == ["WITH_GPU is given as ON and as OFF: the last one is taken"]
+    two = contradictions([("WITH_ROCM", "ON")], {"WITH_GPU": "ON", "WITH_ROCM": "ON"})
+    assert two == ["WITH_GPU and WITH_ROCM are ON, and Paddle builds for one of GPU, ROCm and XPU"]
+    (none,) = contradictions([], {"WITH_GPU": "OFF"}, cuda_arch="8.0")
+    assert none.startswith("--cuda-arch 8.0 changes nothing")
+    assert contradictions([("CUDA_ARCH_BIN", "80")], {"WITH_GPU": "ON", "CUDA_ARCH_NAME": "Manual"}) == []
+    assert contradictions([("CUDA_ARCH_BIN", "80")], {"WITH_GPU": "ON"}) != []
+    assert contradictions([("WITH_MKL", "ON"), ("WITH_MKL", "1")], {}) == []
+
+
+def test_an_option_that_the_tree_overrules_is_said() -> None:
+    said = overruled(["WITH_NCCL", "WITH_MKL"], {"WITH_NCCL": "ON", "WITH_MKL": "1"}, {"WITH_NCCL": "OFF"})
+    assert said == ["the tree set WITH_NCCL to OFF, though ON was given"]
