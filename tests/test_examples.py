@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from typer._click.exceptions import MissingParameter
 
 from devkit.app import App
 from devkit.commands._cli import pictures, tree
@@ -25,6 +27,7 @@ PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "README.zh-C
 BLOCK = re.compile(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^ *(?:\$ )?(devkit .*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^Example: +(devkit .*)$", re.MULTILINE)
+INLINE = re.compile(r"`(devkit [^`]+)`")
 SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
 CHINESE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 
@@ -139,6 +142,19 @@ def test_every_example_is_a_line_that_its_command_takes(where: str) -> None:
             assert node.own_command, line
             context = load(node).make_context(" ".join(("devkit", *node.words)), rest, obj=App())
             assert context.params is not None, line
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path.name != "commands.md"], ids=lambda path: path.name)
+def test_a_line_within_a_sentence_is_one_that_its_command_takes(path: Path) -> None:
+    """Only what a command cannot do without may be left out where it is spoken of."""
+    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in {" ".join(row.split()) for row in INLINE.findall(text) if not SYNOPSIS.search(row)}:
+        for words in parts_of(line):
+            node, rest = tree.resolve(words)
+            assert node.own_command or not rest, line
+            if node.own_command:
+                with contextlib.suppress(MissingParameter) if not rest else contextlib.nullcontext():
+                    load(node).make_context("devkit", rest, obj=App())
 
 
 def test_every_example_is_run_or_says_what_it_needs() -> None:
