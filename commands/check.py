@@ -113,7 +113,10 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], f
     wrong = sum(finding.level == "wrong" for finding in findings)
     looks = len(findings) - wrong
     summary = f"{counted(len(branch.commits), 'commit')}, {counted(len(branch.added), 'file')} since {base}"
-    if wrong:
+    if base == "HEAD":
+        app.console.warn("no branch is known that this one left: only uncommitted work was checked")
+        app.console.next(Hint.of("devkit", "check", "--base", "COMMIT"))
+    elif wrong:
         app.console.warn(f"{summary}: {wrong} wrong, {looks} to look at")
     else:
         app.console.done(f"{summary}: nothing wrong" + (f", {looks} to look at" if looks else ""))

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from devkit.process import Runner
 
 BRANCHES = ("upstream/develop", "origin/develop", "upstream/HEAD", "origin/HEAD")
+OTHERS = (
+    "remotes/upstream/main", "remotes/origin/main", "remotes/upstream/master", "remotes/origin/master",
+    "heads/develop", "heads/main", "heads/master",
+)  # fmt: skip
+"""Where none of those is there: a remote that was added by hand has no HEAD, and some clones have no remote."""
 FORGE = "noreply@github.com"
 MERGED = re.compile(r"\(#(\d+)\)$|^Merge pull request #(\d+) ")
 LOOKED_BACK = 1000
@@ -65,6 +70,11 @@ def base(app: App, root: Path, asked: str = "") -> Base:
         done = git(app.runner, root, "merge-base", "HEAD", f"refs/remotes/{name}", check=False)
         if done.status == 0:
             found.append(Base(done.text.strip(), name))
+    here = git(app.runner, root, "symbolic-ref", "--quiet", "HEAD", check=False).text.strip()
+    for name in OTHERS if not found and here not in {f"refs/{name}" for name in OTHERS} else ():
+        done = git(app.runner, root, "merge-base", "HEAD", f"refs/{name}", check=False)
+        if done.status == 0:
+            found.append(Base(done.text.strip(), name.partition("/")[2]))
     if not found:
         return Base(git(app.runner, root, "rev-parse", "HEAD").text.strip(), "HEAD")
     away = {candidate.commit: 0 for candidate in found}

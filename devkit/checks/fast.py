@@ -269,7 +269,7 @@ def windows(branch: Branch) -> Iterable[CheckFinding]:
     for file in branch.added:
         parts = file.split("/")
         bad = next((part for part in parts if DEVICES.match(part) or re.search(r'[<>:"|?*\\]|[ .]$', part)), "")
-        line = f"git mv -- {shlex.quote(file)} ANOTHER-NAME"
+        line = f"{'mv' if file in branch.untracked else 'git mv'} -- {shlex.quote(file)} ANOTHER-NAME"
         if bad:
             yield CheckFinding("Windows", "wrong", f"{bad} cannot be a name there", line, file)
         elif lower[file.lower()] > 1:

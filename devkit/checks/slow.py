@@ -21,6 +21,7 @@ from devkit.checks.finding import CheckFinding
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
+from devkit.text import counted
 from devkit.tryout import selection, tryout
 from devkit.tryout.trial import Commits, Trial
 from devkit.tryout.work import TryWork
@@ -117,9 +118,9 @@ def pre_commit(
     log = work.run.log("pre-commit")
     with app.console.progress(f"pre-commit {pinned(side)}"):
         done = app.runner.run(words, cwd=side, env=environ, timeout_s=LIMIT_S, check=False, log=log, keep=None)
-    said = done.text + done.stderr.decode(errors="replace")
-    hooks = failed_hooks(said)
+    hooks = failed_hooks(done.text)  # on standard error uv and git tell of what they installed
     if done.status and not hooks:
+        said = done.text + done.stderr.decode(errors="replace")
         why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
         return [CheckFinding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
     modified = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
@@ -169,7 +170,8 @@ def failed_hooks(said: str) -> list[Hook]:
         words = [word.strip() for word in block if word.strip() and not word.startswith("- ")]
         modified = any("files were modified by this hook" in word for word in block)
         place = next((hit for word in words if (hit := PLACE.match(word))), None)
-        said_ = (place[0] if place and not modified else words[0])[:200] if words else "it failed"
+        silent = "it changed files" if modified else "it failed"
+        said_ = (place[0] if place and not modified else words[0])[:200] if words else silent
         found.append(Hook(id_, said_, modified, place[1] if place else "", int(place[2]) if place else 0))
     return found
 
@@ -192,6 +194,8 @@ def tests(work: TryWork) -> list[CheckFinding]:
                 where.file if where else "",
             )
         )
+    if not result.chosen:
+        findings += untested(work)
     measured = result.coverage
     if measured and measured["changed"] and 100 * measured["covered"] < LEAST_COVERAGE * measured["changed"]:
         for file in measured["files"]:
@@ -201,6 +205,21 @@ def tests(work: TryWork) -> list[CheckFinding]:
                 hint = f"{edit(file['file'], file['missed'][0])}   a test must run it"
                 findings.append(CheckFinding("coverage", "wrong", text, hint, file["file"], file["missed"][0]))
     return findings
+
+
+def untested(work: TryWork) -> list[CheckFinding]:
+    """Return the changed modules that no test concerns: none of their changed lines ran."""
+    found = []
+    for changed in work.changed:
+        if changed.status == "D" or not changed.path.endswith(".py") or selection.belongs_to_tests(changed.path):
+            continue
+        text = work.trial.text(work.commits.head, changed.path)
+        rows = sorted(changed.after & selection.statement_lines(text))
+        if rows:
+            what = f"no test concerns it: none of its {counted(len(rows), 'changed line')} ran"
+            hint = f"{edit(changed.path, rows[0])}   a test must run it"
+            found.append(CheckFinding("coverage", "wrong", what, hint, changed.path, rows[0]))
+    return found
 
 
 def docstrings(text: str, lines: frozenset[int]) -> list[tuple[str, int, str]]:

@@ -231,6 +231,19 @@ def is_prose(text: str, lines: Collection[int]) -> bool:
     )
 
 
+def statement_lines(text: str) -> set[int]:
+    """Return the lines at which a statement within a function begins, docstrings apart: those that a test can run."""
+    tree = parse(text)
+    found: set[int] = set()
+    for function in ast.walk(tree) if tree else ():
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                prose = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                if isinstance(node, ast.stmt) and node is not function and not prose:
+                    found.add(node.lineno)
+    return found
+
+
 def uses(node: ast.AST) -> set[str]:
     """Return the names that code reads, calls or imports: bare ones, and the last part of dotted ones."""
     found = set()

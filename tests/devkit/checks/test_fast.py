@@ -173,6 +173,8 @@ def test_failed_hooks_are_read_with_their_words() -> None:
         ("end-of-file-fixer", "Fixing a.txt", True),
         ("ruff", "a.py:1:1: F401 `os` imported but unused", False),
     ]
+    silent = "eof.....Failed\n- hook id: eof\n- exit code: 1\n- files were modified by this hook\n"
+    assert [hook.said for hook in failed_hooks(silent)] == ["it changed files"]
 
 
 def test_changed_docstrings_with_examples_are_found() -> None:
