@@ -91,29 +91,43 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
 def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[str]) -> Words:
     """Return the word of each test that ran."""
     work, ready = testing.work, testing.ready
-    words = Words()
     moved = TestsDefined(work).moved
     olds = {
         changed.path: changed.old or changed.path for changed in work.changed if changed.status != "A" or changed.old
     }
+    before: dict[str, Collection[str]] = {}
+    found: dict[str, list[Judged]] = {}
     for test in chosen:
         two = testing.runs["request", test.path]
         one = testing.runs.get(("base", test.path), two)
         if test.rank == "changed":
             old = work.trial.text(work.commits.base, olds.get(test.path, test.path))
-            before: Collection[str] = selection.defined_tests(old) | moved
+            before[test.path] = selection.defined_tests(old) | moved
         else:  # the base ran it as it was
-            before = outcomes(one)
-        found = judge_file(test.path, one, two, before=before, own=own)
-        if test.rank == "changed" and test.path in olds and any(it.verdict == "still failing" for it in found):
-            then = testing.as_it_was(test, olds[test.path])
-            found, lost, fresh = judge_changed(found, then, sure=ready.over is None)
-            words.doubtful |= {(test.path, name) for name in lost}
-            words.added |= {(test.path, name) for name in fresh}
-        words.tests += found
+            before[test.path] = outcomes(one)
+        found[test.path] = judge_file(test.path, one, two, before=before[test.path], own=own)
+    # What the request lays over the base may spoil a test there: the base's own version tells.
+    added = {changed.path for changed in work.changed if changed.status == "A"} - set(olds)
+    laid = any(selection.belongs_to_tests(changed.path) for changed in work.changed)
+    doubted = {
+        path: olds.get(path, path)
+        for path, judged in found.items()
+        if laid and path not in added and not ready.base.problem and any(it.verdict == "still failing" for it in judged)
+    }
+    words = Words()
+    for path, then in testing.as_it_was(doubted).items() if doubted else ():
+        found[path], lost, fresh = judge_changed(found[path], then, sure=ready.over is None)
+        words.doubtful |= {(path, name) for name in lost}
+        words.added |= {(path, name) for name in fresh}
+    for test in chosen:
+        words.tests += found[test.path]
         if test.rank == "changed":
             means = selection.holds_tests((work.trial.side("request") / test.path).read_text("utf-8", "replace"))
-            words.added |= {(it.file, it.test) for it in found if (it.test or means) and not existed(it.test, before)}
+            words.added |= {
+                (it.file, it.test)
+                for it in found[test.path]
+                if (it.test or means) and not existed(it.test, before[test.path])
+            }
     return words
 
 
@@ -162,34 +176,37 @@ class Testing:
 
             running.run_all(limits.jobs, [partial(one, side, test) for side, test in what])
 
-    def style(self, test: selection.Chosen, text: str = "") -> str:
-        """Return how a file is run, by what it holds on the request, or by a text that it held."""
+    def style(self, test: selection.Chosen) -> str:
+        """Return how a file is run, by what it holds on the request."""
         if test.rank == "examples":
             return "pytest"
         folder = self.work.trial.side("request")
-        text = text or (folder / test.path).read_text("utf-8", "replace")
+        text = (folder / test.path).read_text("utf-8", "replace")
         return selection.style_of(text, pytest_project=is_pytest_project(folder, test.path))
 
-    def as_it_was(self, test: selection.Chosen, old: str) -> FileRuns:
-        """Run a test file that the request changes once over the base as the base has it."""
+    def as_it_was(self, files: Mapping[str, str]) -> dict[str, FileRuns]:
+        """Run test files once over the base as the base has them, with its own helpers beside them.
+
+        Args:
+            files: a file's name on the request → its name on the base.
+        """
         from devkit.tryout import ctests
 
-        work, base = self.work, self.ready.base
-        file = base.folder / test.path
-        held, data = file.read_bytes(), work.trial.blob(work.commits.base, old)
+        work, base, python = self.work, self.ready.base, self.ready.interpreter.executable
         limits, logs = replace(work.options.limits, repeat=1), work.run.folder / "tests" / "as-it-was"
-        file.write_bytes(data)
+        found = {}
+        work.trial.lay_tests(work.commits, work.changed, back=True)
         try:
-            if custom := work.config.get("try.test"):
-                return ctests.run_line(
-                    work.app, base, self.ready.interpreter.executable, custom, test.path, logs, limits, own=False
-                )
-            style = self.style(test, data.decode("utf-8", "replace"))
-            return running.run_file(
-                work.app, base, self.ready.interpreter.executable, style, test.path, logs, limits, own=False
-            )[0]
+            for path, old in files.items():
+                if custom := work.config.get("try.test"):
+                    found[path] = ctests.run_line(work.app, base, python, custom, old, logs, limits)
+                else:
+                    text = work.trial.text(work.commits.base, old)
+                    style = selection.style_of(text, pytest_project=is_pytest_project(base.folder, old))
+                    found[path] = running.run_file(work.app, base, python, style, old, logs, limits, own=False)[0]
         finally:
-            file.write_bytes(held)
+            work.trial.lay_tests(work.commits, work.changed)
+        return found
 
 
 def _install_missing(work: TryWork, ready: Ready, runs: Mapping[tuple[str, str], FileRuns], own: set[str]) -> set[str]:

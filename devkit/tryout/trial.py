@@ -289,20 +289,24 @@ class Trial:
         for name, commit, one in zip(("base", "request"), (commits.base, commits.head), planned, strict=True):
             self.check_out_side(self.side(name), commit, one)
         changed = self.changes(commits)
+        self.lay_tests(commits, changed)
+        return changed
+
+    def lay_tests(self, commits: Commits, changed: Sequence[Changed], *, back: bool = False) -> None:
+        """Lay the request's tests, and what they need beside them, over the base; ``back``: the base's own again."""
 
         def read(path: str) -> str:
             return self.text(commits.head, path) or self.text(commits.base, path)
 
+        commit, absent = (commits.base, "A") if back else (commits.head, "D")
         tests = [change for change in changed if belongs_to_tests(change.path, read)]
-        laid = [change.path for change in tests if change.status != "D"]
-        base = self.git.at(self.side("base"))
+        laid = [change.path for change in tests if change.status != absent]
         if laid:
-            words = "checkout", "-q", commits.head, "--pathspec-from-file=-", "--pathspec-file-nul"
-            base.read(*words, data=b"\0".join(map(os.fsencode, laid)))
+            words = "checkout", "-q", commit, "--pathspec-from-file=-", "--pathspec-file-nul"
+            self.git.at(self.side("base")).read(*words, data=b"\0".join(map(os.fsencode, laid)))
         for change in tests:
-            if change.status == "D":
+            if change.status == absent:
                 (self.side("base") / change.path).unlink(missing_ok=True)
-        return changed
 
     def check_out_side(self, folder: Path, commit: str, planned: Line | None = None) -> None:
         """Check a commit out into a work tree; what it built before and git ignores stays.

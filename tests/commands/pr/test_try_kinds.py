@@ -11,6 +11,7 @@ from tests.commands.pr.test_try import BASE, MONEY, TEST_MONEY, everything, star
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.commands.pr.test_try import Ledger
 
@@ -23,6 +24,8 @@ from ledger.money import total
 def test_positive(values):
     assert total(values) > 0
 """
+RATE = "import pytest\n\n\n@pytest.fixture\ndef rate():\n    return 2\n"
+TEST_RATE = "def test_rate(rate):\n    assert rate == 2\n"
 ORDER = """STATE = []
 
 
@@ -83,7 +86,14 @@ def commit(ledger: Ledger, number: int, change: Callable[[Ledger], None]) -> Non
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """A forge and its clone, which all of these share; each has a request of its own."""
-    files = {**BASE, "tests/test_cases.py": CASES, "tests/test_order.py": ORDER, "native/fast.cc": "int fast;\n"}
+    files = {
+        **BASE,
+        "tests/conftest.py": RATE,
+        "tests/test_rate.py": TEST_RATE,
+        "tests/test_cases.py": CASES,
+        "tests/test_order.py": ORDER,
+        "native/fast.cc": "int fast;\n",
+    }
     return start(tmp_path_factory.mktemp("kinds"), {**files, "requirements.txt": "pytest\n"})
 
 
@@ -115,6 +125,13 @@ def test_a_test_that_the_request_spoils_passed_before_it_did(ledger: Ledger) -> 
 
 
 @pytest.mark.slow
+def test_a_fixture_that_the_request_changes_spoils_a_test_that_it_does_not(tmp_path: Path) -> None:
+    ledger = start(tmp_path, {"tests/conftest.py": RATE, "tests/test_rate.py": TEST_RATE})
+    kind, reason, found = verdict(ledger, 1, tests__conftest_DOT_py=RATE.replace("2", "3"))
+    assert (kind, reason) == ("bad", "test_rate passed before and fails with the request")
+    assert found == {"test_rate": "broken"}
+
+
 def test_a_test_that_spoils_the_one_after_it(ledger: Ledger) -> None:
     text = ORDER.replace("def test_second", "def test_between():\n    STATE.append(1)\n\n\ndef test_second")
     kind, reason, _ = verdict(ledger, 3, tests__test_order_DOT_py=text)
