@@ -88,8 +88,6 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """A forge and its clone, which all of these share; each has a request of its own."""
     files = {
         **BASE,
-        "tests/conftest.py": RATE,
-        "tests/test_rate.py": TEST_RATE,
         "tests/test_cases.py": CASES,
         "tests/test_order.py": ORDER,
         "native/fast.cc": "int fast;\n",
@@ -124,7 +122,6 @@ def test_a_test_that_the_request_spoils_passed_before_it_did(ledger: Ledger) -> 
     assert found == {"Money::test_total": "broken", "Money::test_mean_of_nothing": "still failing"}
 
 
-@pytest.mark.slow
 def test_a_fixture_that_the_request_changes_spoils_a_test_that_it_does_not(tmp_path: Path) -> None:
     ledger = start(tmp_path, {"tests/conftest.py": RATE, "tests/test_rate.py": TEST_RATE})
     kind, reason, found = verdict(ledger, 1, tests__conftest_DOT_py=RATE.replace("2", "3"))
@@ -132,6 +129,7 @@ def test_a_fixture_that_the_request_changes_spoils_a_test_that_it_does_not(tmp_p
     assert found == {"test_rate": "broken"}
 
 
+@pytest.mark.slow
 def test_a_test_that_spoils_the_one_after_it(ledger: Ledger) -> None:
     text = ORDER.replace("def test_second", "def test_between():\n    STATE.append(1)\n\n\ndef test_second")
     kind, reason, _ = verdict(ledger, 3, tests__test_order_DOT_py=text)
