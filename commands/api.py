@@ -1,10 +1,13 @@
 """Show a Python API of Paddle: its signature, its file and line, and the first lines of its documentation.
 
+In a clone of Paddle (-C, or where you stand) that has the tags of releases, it says since which of them it is there.
+
 Example:  devkit api paddle.distributed.parallelize
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,14 +22,17 @@ def command(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="As paddle.nn.Linear, with or without paddle.")],
     full: Annotated[bool, typer.Option("--full", help="All of its documentation.")] = False,
+    checkout: Annotated[str, typer.Option("-C", metavar="PATH", help="A clone of Paddle, for its releases.")] = ".",
     env: Env = "",
     as_json: Json = False,
 ) -> None:
     import re
 
+    from devkit.builds.checkout import find
     from devkit.envs.resolve import resolve
-    from devkit.errors import UsageError
+    from devkit.errors import DevkitError, UsageError
     from devkit.ops import checking
+    from devkit.ops.since import since
 
     app = ctx.obj
     if not re.fullmatch(r"[A-Za-z_][\w.]*", name):
@@ -34,11 +40,18 @@ def command(
     environment = resolve(app.config, env)
     with app.start_run("api", name=name) as run:
         answer = checking.ask_once(app, environment, {"do": "api", "name": name}, "api", run)
+    try:
+        answer["since"] = since(app, find(Path(checkout)), name)
+    except DevkitError:
+        if checkout != ".":
+            raise
+        answer["since"] = ""
     if as_json:
         app.console.json({key: value for key, value in answer.items() if key != "event"})
     app.console.answer(f"{answer['name']}{answer['signature']}", "strong")
     if answer["file"]:
-        app.console.answer(f"  {answer['file']}:{answer['line']}   (Paddle {answer['version']})", "dim")
+        first = f", since {answer['since']}" if answer["since"] else ""
+        app.console.answer(f"  {answer['file']}:{answer['line']}   (Paddle {answer['version']}{first})", "dim")
     lines = answer["doc"].split("\n")
     for row in lines if full else lines[:LINES]:
         app.console.answer(f"  {row}".rstrip())

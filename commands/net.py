@@ -1,6 +1,6 @@
 """Show this machine's network as collectives meet it, and how fast the way to another machine is.
 
-Without HOST it shows interfaces, the default route and free ports. It names the interface for Gloo and NCCL
+Without HOST it shows interfaces, routes and free ports. It names the interface for Gloo and NCCL
 (NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME, where they are set) and whether the machine's own name leads to an address
 that others can reach: 127.0.1.1 there makes ranks of other machines wait for ever. With HOST, as ssh knows it, it
 measures a plain connection to that machine: latency of a byte there and back, and bandwidth each way over 64 MiB. The
@@ -24,6 +24,8 @@ from devkit.console import Cell, Column
 
 if TYPE_CHECKING:
     from devkit.app import App
+
+ROUTES = 4
 
 
 def command(
@@ -50,6 +52,7 @@ def command(
     found = interfaces.interfaces()
     chosen, why = interfaces.for_collectives(found)
     ports = interfaces.free_ports()
+    routes = interfaces.routes()
     host, own = interfaces.own_name()
     if as_json:
         app.console.json(
@@ -59,6 +62,7 @@ def command(
                 "interfaces": [asdict(interface) for interface in found],
                 "collectives": {"interface": chosen, "reason": why},
                 "free_ports": ports,
+                "routes": [asdict(route) for route in routes],
             }
         )
     columns = [
@@ -84,6 +88,8 @@ def command(
             for interface in found
         ],
     )
+    named = "; ".join(map(str, routes[:ROUTES])) + (f"; {len(routes) - ROUTES} more" if routes[ROUTES:] else "")
+    app.console.answer(f"  routes: {named or 'none'}")
     app.console.answer(f"  collectives: {chosen} ({why})")
     app.console.answer(f"  free ports for a launcher: {', '.join(map(str, ports)) or 'none'}")
     if own.startswith("127."):

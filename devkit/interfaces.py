@@ -35,27 +35,52 @@ class Interface:
         return self.name.startswith(VIRTUAL)
 
 
-def parse_routes(text: str) -> tuple[str, str]:
-    """Return the interface and the gateway of the default route in /proc/net/route; empty where there is none."""
-    best: tuple[int, str, str] | None = None
+@dataclass(frozen=True)
+class Route:
+    """A route: where to (``default``, or ``10.0.0.0/24``), by which gateway (none where it is on the link), and how."""
+
+    destination: str
+    gateway: str
+    interface: str
+    metric: int
+
+    def __str__(self) -> str:
+        return f"{self.destination}{f' via {self.gateway}' if self.gateway else ''} on {self.interface}"
+
+
+def parse_routes(text: str) -> list[Route]:
+    """Return the routes in /proc/net/route that are up, the one that is taken first before the others."""
+    found = []
     for row in text.splitlines()[1:]:
         fields = row.split()
-        if len(fields) > 7 and fields[1] == "00000000" and int(fields[3], 16) & 1:  # noqa: PLR2004 - its eight columns
-            gateway = socket.inet_ntoa(struct.pack("<L", int(fields[2], 16)))
-            metric = int(fields[6])
-            if best is None or metric < best[0]:
-                best = (metric, fields[0], gateway)
-    return (best[1], best[2]) if best else ("", "")
+        if len(fields) < 8 or not int(fields[3], 16) & 1:  # noqa: PLR2004 - its eight columns
+            continue
+        destination, gateway = (socket.inet_ntoa(struct.pack("<L", int(fields[at], 16))) for at in (1, 2))
+        length = int(fields[7], 16).bit_count()
+        found.append(
+            Route(
+                f"{destination}/{length}" if length else "default",
+                "" if gateway == "0.0.0.0" else gateway,  # noqa: S104 - no gateway is written so
+                fields[0],
+                int(fields[6]),
+            )
+        )
+    return sorted(found, key=lambda route: (route.destination != "default", route.metric))
+
+
+def routes() -> list[Route]:
+    """Return this machine's routes; none where the system does not tell."""
+    try:
+        return parse_routes(ROUTES.read_text("utf-8"))
+    except OSError:
+        return []
 
 
 def interfaces() -> list[Interface]:
     """Return the interfaces, the default route's first."""
     import psutil
 
-    try:
-        default = parse_routes(ROUTES.read_text("utf-8"))[0]
-    except OSError:
-        default = ""
+    default = next((route.interface for route in routes() if route.destination == "default"), "")
     stats = psutil.net_if_stats()
     found = []
     for name, addresses in psutil.net_if_addrs().items():

@@ -14,8 +14,9 @@ eth0\t0000000A\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
 
 
 def test_the_default_route_is_the_one_of_the_least_metric() -> None:
-    assert parse_routes(ROUTES) == ("eth0", "10.0.0.1")
-    assert parse_routes(ROUTES.split("\n", maxsplit=1)[0]) == ("", "")
+    said = ["default via 10.0.0.1 on eth0", "default via 192.168.1.1 on wlan0", "10.0.0.0/24 on eth0"]
+    assert [str(route) for route in parse_routes(ROUTES)] == said
+    assert parse_routes(ROUTES.split("\n", maxsplit=1)[0]) == []
 
 
 def test_collectives_take_what_is_named_or_the_default_routes_interface() -> None:
