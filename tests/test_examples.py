@@ -7,6 +7,7 @@ import html
 import re
 import shlex
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +54,7 @@ devkit pr remotes
 devkit pr fetch 7
 devkit pr show 7
 devkit pr fetch 1007
+devkit pr show 1007
 devkit pr diff 1007 --stat
 devkit pr list
 devkit pr rebase 1007
@@ -64,11 +66,33 @@ devkit pr start more-tests --on fix-softmax
 devkit wip list
 devkit wip restore
 devkit check --fast --body request.md
+devkit check
 devkit pr sync
 devkit pr drop 1007
+devkit pr drop 7
+devkit pr fetch 1007 --worktree
+devkit pr clean
+devkit config set proxy.url http://10.1.2.3:8080
+devkit config set env.index-url https://mirror.example.com/simple
+devkit runs clean --keep 20
 devkit runs list --command bench
 devkit runs show last
 devkit explain error.log
+""".strip().splitlines()
+# Lines that want Paddle, run in a clone that has a .venv with it.
+RUN_WITH_PADDLE = """
+devkit api paddle.distributed.parallelize
+devkit op show relu
+devkit op new gated_unit
+devkit op check gated_unit
+devkit op check paddle.nn.functional.relu
+devkit env show .venv
+devkit bisect --good v1.0 -- python -m pytest tests/test_a.py
+devkit bisect --good v1.0 --test tests/test_a.py
+devkit align model.py:model@HEAD~1 model.py
+devkit launch --nproc 2 -- train.py --lr 1e-3
+devkit train --size tiny --steps 20
+devkit train sample last "def main(" --tokens 200 --temperature 0.7
 """.strip().splitlines()
 # What other examples need, which is not here or takes too long; each command has tests of its own.
 NEEDS = {
@@ -161,8 +185,8 @@ def test_every_example_is_run_or_says_what_it_needs() -> None:
     needing = {name for names in NEEDS.values() for name in names}
     known = {" ".join(node.words) for node in nodes()}
     assert needing <= known
-    assert set(RUN) <= LINES
-    for line in LINES - set(RUN):
+    assert set(RUN) | set(RUN_WITH_PADDLE) <= LINES
+    for line in LINES - set(RUN) - set(RUN_WITH_PADDLE):
         for words in parts_of(line):
             node, _ = tree.resolve(words)
             name = " ".join(node.words)
@@ -216,6 +240,30 @@ def test_what_is_safe_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
         status, said = fork_devkit(tuple(shlex.split(line)[1:]), clone, tmp_path / "state")
         assert status == (4 if "explain" in line else 0), f"{line}\n{said}"
         assert said.strip() or "set" in line, line
+
+
+@pytest.mark.slow
+def test_what_wants_paddle_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
+    (clone / ".venv").symlink_to(sys.prefix)
+    (clone / ".git" / "info" / "exclude").write_text(".venv\n")
+    files = {
+        "model.py": "import paddle\n\n\ndef model():\n    return paddle.nn.Linear(2, 2)\n\n\n"
+        "def inputs():\n    import numpy\n\n    return [numpy.ones((1, 2), 'float32')]\n",
+        "train.py": "import sys\n\nassert sys.argv[1:] == ['--lr', '1e-3']\n",
+        "tests/test_a.py": "from money import add\n\n\ndef test_a():\n    assert add(1, 2) == 3\n",
+    }
+    for name, text in files.items():
+        (clone / name).parent.mkdir(exist_ok=True)
+        (clone / name).write_text(text)
+    for message, sign in (("Begin", "+"), ("More", "+"), ("Break", "-")):
+        (clone / "money.py").write_text(f"def add(a, b):\n    return a {sign} b\n")
+        git(clone, "add", "-A")
+        git(clone, "commit", "-q", "--allow-empty", "-m", message)
+        if message == "Begin":
+            git(clone, "tag", "v1.0")
+    for line in RUN_WITH_PADDLE:
+        status, said = fork_devkit(tuple(shlex.split(line)[1:]), clone, tmp_path / "state")
+        assert status == 0, f"{line}\n{said}"
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if "zh" in page.name], ids=lambda path: path.name)
