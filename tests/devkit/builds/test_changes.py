@@ -96,8 +96,8 @@ def test_the_base_is_where_the_branch_left_a_remotes_develop_or_the_last_that_th
 
     head = run("git", "rev-parse", "HEAD", cwd=tree)
     assert changes.base(App(), tree) == changes.Base(head, "HEAD")
-    run("git", "branch", "-f", "master", cwd=tree)
     run("git", "switch", "-q", "-c", "mine", cwd=tree)
+    run("git", "branch", "-f", "master", cwd=tree)
     assert changes.base(App(), tree) == changes.Base(head, "master"), "a clone without a remote"
     first = commit("Upstream's")
     run("git", "update-ref", "refs/remotes/origin/develop", first, cwd=tree)
