@@ -56,7 +56,7 @@ Backup = Annotated[
     bool, typer.Option("--backup", "-b", help="Keep what is replaced or removed under its name and a tilde.")
 ]
 FilesFrom = Annotated[
-    str,
+    str | None,
     typer.Option("--files-from", metavar="FILE", help="Copy only these paths in the one folder SRC; - is stdin."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]

@@ -26,8 +26,8 @@ def command(
     destination: Annotated[str, typer.Argument(metavar="DST", help="A folder, the file's new name, or -.")] = ".",
     connections: Annotated[int, typer.Option("--connections", "-j", min=1, max=16, help="Ranges at a time.")] = 4,
     sha256: Annotated[
-        str, typer.Option("--sha256", metavar="HEX", help="Refuse a file that hashes to anything else.")
-    ] = "",
+        str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a file that hashes to anything else.")
+    ] = None,
     checksum: flags.Checksum = False,
     limit: flags.Limit = "",
     header: Annotated[
@@ -42,8 +42,8 @@ def command(
 ) -> int:
     from devkit.errors import UsageError
     from devkit.transfer.http_download.address import parse_address
-    from devkit.transfer.http_download.get import TO_STDOUT, fetch
-    from devkit.transfer.http_download.options import FetchOptions, parse_header, parse_sha256
+    from devkit.transfer.http_download.get import fetch
+    from devkit.transfer.http_download.options import TO_STDOUT, FetchOptions, parse_header, parse_sha256
     from devkit.transfer.words import check_names, parse_rate
 
     app = ctx.obj
@@ -64,7 +64,7 @@ def command(
     )
     if as_json and destination == TO_STDOUT:
         raise UsageError("--json and the file cannot both go to standard output")
-    stays = f"{flags.STAYS}, if the server answers ranges"
+    stays = f"{flags.STAYS}, if the server answers ranges" if options.keeps_what_came else "the same line begins anew"
     with app.start_run("get", address=where.url, destination=destination) as run:
         with (
             flags.answering(app.console, [""], as_json=as_json, several=False),

@@ -33,7 +33,7 @@ def command(
     update: flags.Update = False,
     copy_links: flags.CopyLinks = False,
     backup: flags.Backup = False,
-    files_from: flags.FilesFrom = "",
+    files_from: flags.FilesFrom = None,
     port: flags.Port = 0,
     identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
@@ -45,6 +45,7 @@ def command(
 
     app = ctx.obj
     wanted, destination = words_of.parse_recv(words)
+    words_of.check_names(exclude or ())
     patterns = tuple(os.fsencode(pattern) for pattern in exclude or ())
     request = copy.CopyRequest(
         (),

@@ -32,7 +32,7 @@ def command(
     update: flags.Update = False,
     copy_links: flags.CopyLinks = False,
     backup: flags.Backup = False,
-    files_from: flags.FilesFrom = "",
+    files_from: flags.FilesFrom = None,
     port: flags.Port = 0,
     identity: flags.Identity = "",
     dry_run: flags.DryRun = False,
@@ -44,6 +44,7 @@ def command(
 
     app = ctx.obj
     sources, places = words_of.parse_send(words)
+    words_of.check_names(exclude or ())
     patterns = tuple(os.fsencode(pattern) for pattern in exclude or ())
     request = copy.CopyRequest(
         sources,

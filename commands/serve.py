@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 def command(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH", help="What is shared; the current folder by default.")
+        list[str] | None, typer.Argument(metavar="PATH", help="What is shared; the current folder by default.")
     ] = None,
     bind: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address; 0.0.0.0 is all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; a free one by default.")] = 0,
     upload: Annotated[
-        Path | None, typer.Option("--upload", metavar="FOLDER", help="Let others put files into this folder.")
+        str | None, typer.Option("--upload", metavar="FOLDER", help="Let others put files into this folder.")
     ] = None,
     quota: Annotated[str, typer.Option(metavar="SIZE", help="What uploads may take together.")] = "10G",
     reserve: Annotated[str, typer.Option(metavar="SIZE", help="What uploads leave free on the disk.")] = "1G",
@@ -51,10 +51,12 @@ def command(
     from devkit.text import counted, duration, size
     from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time
     from devkit.transfer.http_server.server import open_share
-    from devkit.transfer.words import parse_rate, parse_size
+    from devkit.transfer.words import check_names, parse_rate, parse_size
 
     app = ctx.obj
     console = app.console
+    check_names([*(paths or ()), *([] if upload is None else [upload])])
+    shared = [Path(word) for word in paths or ["."]]
     expire_s = parse_time(expire)
     served: list[Served] = []
 
@@ -68,10 +70,10 @@ def command(
             console.warn(f"{line}   broke off")
 
     share = open_share(
-        paths or [Path()],
+        shared,
         address=bind,
         port=port,
-        upload=upload,
+        upload=None if upload is None else Path(upload),
         quota=parse_size(quota),
         reserve=parse_size(reserve),
         once=once,
@@ -81,9 +83,9 @@ def command(
     )
     if dry_run:
         with share as server:
-            _would_share(console, paths or [Path()], server, as_json=as_json)
+            _would_share(console, shared, server, as_json=as_json)
         return
-    with share as server, app.start_run("serve", paths=[str(path) for path in paths or ()], bind=bind) as run:
+    with share as server, app.start_run("serve", paths=list(paths or ()), bind=bind) as run:
         announcement = Announcement.of(server)
         if as_json:
             console.json(announcement.as_json(), one_line=True)

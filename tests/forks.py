@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 REPOSITORY = Path(__file__).parent.parent
 LIMIT_S = 120.0
@@ -100,6 +100,7 @@ class Forks:
         limit_s: float = LIMIT_S,
         *,
         together: bool = False,
+        started: Callable[[int], object] = lambda _pid: None,
     ) -> Result:
         """Run a line and return what it answered, as ``subprocess.run`` does.
 
@@ -110,6 +111,7 @@ class Forks:
             data: its standard input.
             limit_s: how long it may take.
             together: standard error goes where standard output goes.
+            started: is told the process that it runs in.
 
         Raises:
             subprocess.TimeoutExpired: it took longer.
@@ -139,6 +141,7 @@ class Forks:
             closing.enter_context(answers)
             reply.settimeout(limit_s)
             pid = int(answers.readline() or self._gone())
+            started(pid)
             writer = threading.Thread(target=_write, args=(given, data), daemon=True)
             writer.start()
             try:

@@ -52,6 +52,7 @@ FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 SETTINGS_LIMIT_S = 20.0
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
+KILLED = 128
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
 
 
@@ -340,8 +341,8 @@ class Connection:
         self.close()
         said = self._running.said()
         status = self._running.process.returncode or 0
-        # A shell that lets nothing but sftp in ends with a status of its own.
-        if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < 255):  # noqa: PLR2004 - what ssh itself fails with
+        # A shell that lets nothing but sftp in ends with a status of its own; beyond 128 something was killed.
+        if status in (NO_PYTHON, 127) or (not started and isinstance(error, wire.Closed) and 0 < status < KILLED):
             return NoPython(
                 f"{self.place.host} runs no Python 3.6 or later", said, self.place.hint("python3 --version")
             )

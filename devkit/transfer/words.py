@@ -62,14 +62,15 @@ def parse_recv(words: Sequence[str]) -> tuple[list[tuple[RemotePath, tuple[str, 
     return [(places[0], tuple(place.path for place in places)) for places in hosts.values()], destination
 
 
-def read_list(name: str) -> tuple[bytes, ...] | None:
-    """Return the paths that a file lists, one a line or ended by NUL; ``-`` is standard input; None for no name.
+def read_list(name: str | None) -> tuple[bytes, ...] | None:
+    """Return the paths that a file lists, one a line or ended by NUL; ``-`` is standard input; None for no file.
 
     Raises:
         UsageError: it cannot be read, or a path leads out.
     """
-    if not name:
+    if name is None:
         return None
+    check_names([name])
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:

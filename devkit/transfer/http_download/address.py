@@ -54,11 +54,6 @@ class Address:
         """The last name of the path; empty where it ends in a slash."""
         return unquote(self.target.partition("?")[0].rpartition("/")[2], errors="surrogateescape")
 
-    @property
-    def is_below_a_folder(self) -> bool:
-        """Whether the path ends in a slash."""
-        return self.target.partition("?")[0].endswith("/")
-
 
 def parse_address(url: str) -> Address:
     """Return the parts of a URL, and mask its secrets from now on.

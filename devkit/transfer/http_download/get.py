@@ -18,6 +18,7 @@ from devkit.redact import remember_secret
 from devkit.transfer.copy import CopyOutcome, Planned
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
+from devkit.transfer.http_download.options import TO_STDOUT
 from devkit.transfer.http_download.ranges import BLOCK, Download
 from devkit.transfer.http_download.target import check_room, has, is_device, mark, open_device, target_of
 from devkit.transfer.http_download.upgrade import upgraded
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 STREAM = "devkit/1"
 DIGEST = "xxh3"
-TO_STDOUT = "-"
 
 
 def with_netrc(address: Address) -> Address:
@@ -186,7 +186,7 @@ async def _file(stream: Stream, remote: RemoteFile, target: Path, options: Fetch
         before = await download.run()
         result = Result(1, download.fetched, before, download.again, 0)
         changed = ("it changed while it was fetched: it is here as it was in the end",) if download.changed else ()
-        return _outcome(plan, result, began, (*changed, *_remarks(remote)))
+        return _outcome(plan, result, began, (*changed, *_remarks(remote), *download.attributes.remarks()))
     return _outcome(plan, Result(0, 0, 0, 0, 0), began)
 
 

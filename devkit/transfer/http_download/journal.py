@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.transfer.remote.attributes import fsync
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -98,7 +100,7 @@ class Journal:
             with self._lock:
                 done = list(self.done)
             if sync:
-                os.fdatasync(self._part)
+                fsync(self._part)
                 self._synced = done
             value = {
                 "version": self._version,
@@ -114,7 +116,7 @@ class Journal:
                 file.write(json.dumps(value).encode())
                 file.flush()
                 if sync:
-                    os.fsync(file.fileno())
+                    fsync(file.fileno())
             os.rename(temporary, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def remove(self) -> None:

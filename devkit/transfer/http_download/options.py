@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+TO_STDOUT = "-"
+
+
 @dataclass(frozen=True)
 class FetchOptions:
     """How to fetch.
@@ -42,6 +45,12 @@ class FetchOptions:
     environ: Mapping[str, str] | None = None
     ask: Callable[[Path], bool] | None = None
 
+    @property
+    def keeps_what_came(self) -> bool:
+        """Whether a later run can go on from what came: not in standard output, a device or a pipe."""
+        target = Path(self.destination)
+        return self.destination != TO_STDOUT and (target.is_file() or target.is_dir() or not target.exists())
+
 
 def parse_header(word: str) -> dict[str, str]:
     """Return the head that ``Name: value`` is, or the heads of the lines of ``@FILE``, which no command line shows.
@@ -68,12 +77,14 @@ def parse_header(word: str) -> dict[str, str]:
     return found
 
 
-def parse_sha256(word: str) -> str:
-    """Return a SHA-256 in lower case.
+def parse_sha256(word: str | None) -> str:
+    """Return a SHA-256 in lower case; empty for none.
 
     Raises:
         UsageError: it is none.
     """
-    if word and not re.fullmatch(r"[0-9a-fA-F]{64}", word):
+    if word is None:
+        return ""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", word):
         raise UsageError(f"{word!r} is not a SHA-256", "It has 64 hexadecimal digits.")
     return word.lower()

@@ -18,12 +18,12 @@ from devkit.files import new_file_mode
 from devkit.transfer.http_download.answer import BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
-from devkit.transfer.http_download.target import free_bytes
 from devkit.transfer.http_download.work import NotARange, RangeQueue
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.attributes import fsync
+from devkit.transfer.remote.attributes import Attributes, fsync
 from devkit.transfer.remote.durability import open_part
 from devkit.transfer.remote.names import part_name
+from devkit.transfer.remote.plan import lack_of_room, room_on
 from devkit.transfer.remote.sender import Pace
 from devkit.transfer.remote.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
 
@@ -86,6 +86,7 @@ class Download:
         self.found = 0
         self.again = 0
         self.changed = False
+        self.attributes = Attributes()
 
     async def run(self) -> int:
         """Fetch what is missing and return how many bytes were here from before.
@@ -105,9 +106,9 @@ class Download:
             before = await (self._ranges(journal) if trusted else self._whole())
             whole = True
             self._prove(self._part)
-            os.fchmod(self._part, new_file_mode())
+            self.attributes.mode(self._part, new_file_mode())
             if self._remote.mtime_ns:
-                os.utime(self._part, ns=(self._remote.mtime_ns, self._remote.mtime_ns))
+                self.attributes.time(self._part, self._remote.mtime_ns)
             self._mark(self._part)
             await asyncio.to_thread(fsync, self._part)
             os.rename(part_name(name), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -382,8 +383,7 @@ class Download:
                 looked += count
                 if looked >= LOOK_EVERY:  # a server that names no length may send without end
                     looked = 0
-                    free, reserve = free_bytes(self._folder)
-                    if free < reserve:
+                    if lack_of_room(BLOCK, *room_on(self._folder)):
                         raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
         except BROKEN as error:
             why = f"{said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."

@@ -15,9 +15,9 @@ from urllib.parse import unquote
 
 from devkit.errors import DevkitError
 from devkit.files import explained
-from devkit.text import size as size_text
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.names import part_name, split
+from devkit.transfer.remote.plan import lack_of_room, mib, room_on
 
 if TYPE_CHECKING:
     from devkit.transfer.http_download.address import Address
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from devkit.transfer.http_download.options import FetchOptions
 
 MARK = "user.devkit.fetched"
-RESERVE = 64 << 20
 
 
 def file_name(address: Address, disposition: str) -> str:
@@ -88,16 +87,9 @@ def check_room(target: Path, size: int) -> None:
         begun = 0
         with contextlib.suppress(OSError):
             begun = target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).lstat().st_blocks * 512
-        free, reserve = free_bytes(folder)
-    if size > free + begun - reserve:
-        why = f"{size_text(free)} are free there, and {size_text(reserve)} stay free."
-        raise DevkitError(f"the disk has no room for {size_text(size)}", why)
-
-
-def free_bytes(folder: Path | int) -> tuple[int, int]:
-    """Return the bytes that are free on a folder's disk, and those that are to stay so."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize, min(RESERVE, disk.f_blocks * disk.f_frsize // 100)
+    why = lack_of_room(max(size - begun, 0), *room_on(os.fsencode(folder)))
+    if why:
+        raise DevkitError(f"the disk has no room for {mib(size)}", why)
 
 
 def mark(target: Path | int) -> None:

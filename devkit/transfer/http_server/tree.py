@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.transfer.remote.folders import NO_FOLLOW
+from devkit.transfer.remote.folders import FOLDER_ALONE, NO_FOLLOW
 from devkit.transfer.remote.manifest import Offer, SourceRoot, describe_open
 from devkit.transfer.remote.names import PART, link_stays_inside, split
 from devkit.transfer.remote.wire import ProtocolError, Stopped
@@ -75,7 +75,8 @@ class Tree:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.name = b"share"
-        self._entries: dict[bytes, tuple[int, bytes]] = {}
+        self._entries: dict[bytes, int] = {}
+        self._folders: dict[bytes, int] = {}
         self._root: int | None = None
         resolved = []
         for path in paths:
@@ -91,8 +92,10 @@ class Tree:
             name = os.path.basename(line)
             if name in self._entries or not name:
                 raise DevkitError(f"{os.fsdecode(line)} cannot be shared", "Another path of the share has its name.")
-            above = os.open(os.path.dirname(line), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._entries[name] = (above, line)
+            folder = os.path.dirname(line)
+            if folder not in self._folders:
+                self._folders[folder] = os.open(folder, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._entries[name] = self._folders[folder]
 
     @property
     def names(self) -> list[bytes]:
@@ -101,7 +104,7 @@ class Tree:
 
     def close(self) -> None:
         """Close the roots."""
-        for descriptor, _ in self._entries.values():
+        for descriptor in self._folders.values():
             os.close(descriptor)
         if self._root is not None:
             os.close(self._root)
@@ -135,7 +138,7 @@ class Tree:
         if self._root is None:
             if names[0] not in self._entries:
                 raise NotShared
-            folder = os.dup(self._entries[names[0]][0])
+            folder = os.dup(self._entries[names[0]])
         else:
             folder = os.dup(self._root)
         try:
@@ -211,14 +214,15 @@ class Tree:
             if self._root is not None:
                 places = [SourceRoot(os.dup(self._root), b"", b"")]
             else:
-                places = [SourceRoot(os.dup(above), name, name) for name, (above, _) in self._entries.items()]
+                copies = {folder: os.dup(folder) for folder in self._folders.values()}
+                places = [SourceRoot(copies[folder], name, name) for name, folder in self._entries.items()]
         else:
             places = [self._place(names, inside=inside)]
         try:
             return describe_open(places)
         except Stopped as error:
-            for place in places:
-                os.close(place.root)
+            for root in {place.root for place in places}:
+                os.close(root)
             raise NotShared from error
 
     def _place(self, path: bytes, *, inside: bool) -> SourceRoot:
@@ -229,4 +233,4 @@ class Tree:
         above, _, name = opened.path.rpartition(b"/")
         if above or self._root is not None:
             return SourceRoot(self.open(above).descriptor, name, path.rpartition(b"/")[2])
-        return SourceRoot(os.dup(self._entries[name][0]), name, name)
+        return SourceRoot(os.dup(self._entries[name]), name, name)

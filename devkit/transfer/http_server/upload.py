@@ -14,8 +14,10 @@ from devkit.errors import DevkitError
 from devkit.files import new_file_mode
 from devkit.text import size as size_text
 from devkit.transfer.http_server.requests import BadRequest
+from devkit.transfer.remote.attributes import NOT_SUPPORTED, Attributes, fsync
 from devkit.transfer.remote.folders import NO_FOLLOW
 from devkit.transfer.remote.names import folded
+from devkit.transfer.remote.plan import lack_of_room, room_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +83,10 @@ class Inbox:
             BadRequest: there is none.
         """
         with self._lock:
-            disk = os.fstatvfs(self.descriptor)
             if self.taken + length > self.quota:
                 left = size_text(self.quota - self.taken)
                 raise BadRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"uploads may have {left} more")
-            if length > disk.f_bavail * disk.f_frsize - self.reserve:
+            if lack_of_room(length, *room_on(self.descriptor), reserve=self.reserve):
                 raise BadRequest(HTTPStatus.INSUFFICIENT_STORAGE, "the disk has no room")
             self.taken += length
         try:
@@ -105,13 +106,23 @@ class Inbox:
                 if folded(tried.encode()) in taken:
                     continue
                 with contextlib.suppress(FileExistsError):
-                    os.link(
-                        temporary, tried, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor, follow_symlinks=False
-                    )
-                    os.unlink(temporary, dir_fd=self.descriptor)
-                    os.fsync(self.descriptor)
+                    self._name(temporary, tried)
+                    fsync(self.descriptor)
                     return tried
         raise BadRequest(HTTPStatus.CONFLICT, "the name is taken")
+
+    def _name(self, temporary: str, name: str) -> None:
+        folder = self.descriptor
+        try:
+            os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NOT_SUPPORTED:
+                raise
+            # No hard links here: an empty file that is made under the name is ours alone to replace.
+            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder))
+            os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        else:
+            os.unlink(temporary, dir_fd=folder)
 
 
 class Upload:
@@ -135,8 +146,8 @@ class Upload:
 
     def publish(self, name: str) -> str:
         """Sync it, give it its name and return that."""
-        os.fchmod(self._descriptor, new_file_mode())
-        os.fsync(self._descriptor)
+        Attributes().mode(self._descriptor, new_file_mode())
+        fsync(self._descriptor)
         return self._inbox.publish(self._name, name)
 
     def __exit__(

@@ -14,15 +14,16 @@ from .folders import (
     Staging,
     booted_at,
     let_write,
+    lstat,
     may_write,
     names_folder,
     open_folder,
     stash,
 )
-from .manifest import FILE, FOLDER, ManifestEntry
+from .manifest import FILE, FOLDER, NO_FILE, ManifestEntry
 from .messages import About, Options
 from .names import PART, collisions, folded, part_name, split
-from .plan import IN_THE_WAY, NOTHING, Here
+from .plan import IN_THE_WAY, NOTHING, Here, room_on
 from .requests import regular_size
 from .wire import Stopped
 
@@ -43,6 +44,20 @@ def reason_of(path: bytes, error: OSError) -> str:
     if error.errno in FATAL:
         raise Stopped(f"{os.fsdecode(path)} cannot be written", f"{error.strerror}.") from error
     return REASONS.get(error.errno or 0, error.strerror or "cannot be written")
+
+
+def replaceable(folder: int, name: bytes) -> Optional[os.stat_result]:
+    """Return what is under a name that a file or link may replace; None is nothing.
+
+    Raises:
+        OSError: it is a folder, or a device, pipe or socket, which stays what it is.
+    """
+    status = lstat(folder, name)
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, IN_THE_WAY)
+    if status is not None and not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+        raise FileExistsError(errno.EEXIST, f"{NO_FILE} is in its way")
+    return status
 
 
 class Destination:
@@ -158,15 +173,12 @@ class Destination:
             return NOTHING
         folder = folders.folder(above)
         self._ensure_writable(above, folder)
-        size = regular_size(folder, name)
-        if size is None and names_folder(folder, name):
-            raise IsADirectoryError(errno.EISDIR, IN_THE_WAY)
+        status = replaceable(folder, name)
         if entry.kind != FILE:
             return NOTHING
         part = regular_size(folder, part_name(name)) or 0
-        if size is None:
+        if status is None or not stat.S_ISREG(status.st_mode):
             return Here(part=part) if part else NOTHING
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         certain = above not in self.staging.within or status.st_ctime >= self._booted_at
         return Here(status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode), part, certain)
 
@@ -215,14 +227,9 @@ class Destination:
             and ignores_case(self.folders.root)
         )
 
-    def disk(self) -> "Optional[os.statvfs_result]":
-        """Return what is known of the disk, or of the one it would be made on; some file systems do not say."""
-        try:
-            if self.folders is not None:
-                return os.fstatvfs(self.folders.root)
-            return os.statvfs(_nearest(self._path))
-        except OSError:
-            return None
+    def room(self) -> Tuple[int, int]:
+        """Return what is free, and all, of the disk or of the one it would be made on."""
+        return room_on(self.folders.root if self.folders is not None else _nearest(self._path))
 
     def close(self) -> None:
         """Close what is open."""

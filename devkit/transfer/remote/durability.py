@@ -12,7 +12,7 @@ import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
 from .attributes import NOT_SUPPORTED, fsync
-from .folders import NO_FOLLOW, Folders, Staging, sync_file_system
+from .folders import NO_FOLLOW, Folders, Staging, is_ours, lstat, sync_file_system
 from .locks import LOCK_WAIT_S, acquire, still_names
 from .wire import BLOCK
 
@@ -64,7 +64,7 @@ def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int
         if descriptor < 0:
             continue
         status = os.fstat(descriptor)
-        ours = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+        ours = fresh or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and is_ours(folder, status))
         if ours and not acquire(descriptor, deadline):
             os.close(descriptor)
             raise OSError(errno.EBUSY, "another transfer is writing it")
@@ -149,10 +149,8 @@ def keep_aside(folder: int, name: bytes) -> bool:
     Raises:
         OSError: it cannot be kept, for a folder that has that name, say.
     """
-    try:
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            return False
-    except FileNotFoundError:
+    status = lstat(folder, name)
+    if status is None or stat.S_ISDIR(status.st_mode):
         return False
     aside = name + b"~"
     with contextlib.suppress(FileNotFoundError):

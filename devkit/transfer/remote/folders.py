@@ -16,6 +16,7 @@ from .wire import ProtocolError, Stopped
 NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | NO_FOLLOW
 FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may go through, and list or not
+ON_THE_WAY = FOLDER_ALONE | os.O_DIRECTORY | NO_FOLLOW
 
 
 def sync_file_system(folder: int) -> bool:
@@ -128,7 +129,7 @@ class Staging:
         if not held:
             os.close(descriptor)
             raise Stopped(f"{os.fsdecode(path)} cannot be written", "Another transfer is writing it.")
-        return still_names(parent, temporary, descriptor) and os.fstat(descriptor).st_uid == os.geteuid()
+        return still_names(parent, temporary, descriptor) and is_ours(parent, os.fstat(descriptor))
 
     def sync(self, root: int) -> bool:
         """Sync the file systems of these folders and of a root; return whether all since they were begun is written.
@@ -160,15 +161,19 @@ class Folders:
         root: the descriptor of the root, which stays the caller's.
         make: whether missing folders are made.
         staging: those that are filled under a temporary name.
+        flags: how they are opened.
     """
 
     KEPT = 64
 
-    def __init__(self, root: int, make: bool = False, staging: Optional[Staging] = None) -> None:
+    def __init__(
+        self, root: int, make: bool = False, staging: Optional[Staging] = None, flags: int = OPEN_FOLDER
+    ) -> None:
         self.root = root
         self.made: Set[bytes] = set()
         self._make = make
         self._staging = staging or Staging()
+        self._flags = flags
         self._open: Dict[bytes, int] = {}
 
     def of(self, path: bytes) -> Tuple[int, bytes]:
@@ -189,7 +194,7 @@ class Folders:
         if name in (b"", b".", b".."):
             raise ProtocolError("a path that leads out")
         try:
-            opened = os.open(self._staging.names.get(path, name), OPEN_FOLDER, dir_fd=parent)
+            opened = os.open(self._staging.names.get(path, name), self._flags, dir_fd=parent)
         except FileNotFoundError:
             if not self._make and not self._staging.finds(parent, above, path, name):
                 raise
@@ -216,6 +221,25 @@ class Folders:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open.clear()
+
+
+def is_ours(folder: int, status: os.stat_result) -> bool:
+    """Tell whether we made a file or folder that lies in a folder.
+
+    A file system that squashes root (NFS) or knows no owners (FAT, CIFS) gives what we make to somebody else.
+    """
+    if status.st_uid == os.geteuid():
+        return True
+    name = b".devkit-owner-" + os.urandom(8).hex().encode()
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        return os.fstat(descriptor).st_uid == status.st_uid
+    finally:
+        os.close(descriptor)
+        os.unlink(name, dir_fd=folder)
 
 
 def let_write(folder: int) -> None:
@@ -251,9 +275,15 @@ def open_folder(path: bytes) -> int:
         return os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
+def lstat(folder: int, name: bytes) -> Optional[os.stat_result]:
+    """Return what is under a name, a link itself; None is nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def names_folder(parent: int, name: bytes) -> bool:
     """Tell whether a name is a folder's, and not a link to one."""
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+    status = lstat(parent, name)
+    return status is not None and stat.S_ISDIR(status.st_mode)

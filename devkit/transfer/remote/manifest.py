@@ -15,6 +15,7 @@ MAX_ENTRIES = 20 * 1000 * 1000
 MAX_SIZE = 1 << 62
 MAX_TIME_NS = 1 << 68  # what file systems keep ends centuries before
 CHUNK = 1 << 19
+FOLDERS_HELD = 64
 FILE, FOLDER, LINK, HARD_LINK = "f", "d", "l", "h"
 POINTS_OUT = "a symbolic link that points out"
 NO_FILE = "a device, pipe or socket"
@@ -227,7 +228,7 @@ class _Walk:
         self.missing = set(listed or ()) - {b"."}
         self._within: List[Tuple[int, int]] = []
         self.added: Set[Tuple[bytes, bytes]] = set()
-        self._roots: dict[bytes, int] = {}
+        self._roots: Dict[bytes, int] = {}
         self._inodes: dict[Tuple[int, int], int] = {}
 
     def add(self, path: bytes) -> None:
@@ -243,12 +244,11 @@ class _Walk:
             if not is_folder and not stat.S_ISREG(status.st_mode):
                 raise Stopped(f"{os.fsdecode(path)} cannot be sent", f"It is {NO_FILE}.")
             self.added.add((real, name))
-            if name:
-                place = SourceRoot(self._root(os.path.dirname(real)), os.path.basename(real), name)
-            else:
-                place = SourceRoot(self._root(real), b"", b"")
-                self.whole = True
-            self.add_open(place, *(repository_rules(real) if self._gitignore and is_folder else ()))
+            self.whole = self.whole or not name
+            self.add_open(
+                self._place(real, name),
+                *(repository_rules(real) if self._gitignore and is_folder else ()),
+            )
         except OSError as error:
             raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
 
@@ -275,10 +275,17 @@ class _Walk:
         finally:
             os.close(folder)
 
-    def _root(self, path: bytes) -> int:
-        if path not in self._roots:
-            self._roots[path] = os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
-        return self._roots[path]
+    def _place(self, real: bytes, name: bytes) -> SourceRoot:
+        """Return where a source lies: in its folder, or below the root of all where that is one folder too many."""
+        folder, base = os.path.split(real) if name else (real, b"")
+        if folder in self._roots or len(self._roots) < FOLDERS_HELD:
+            return SourceRoot(self._root(folder), base, name)
+        return SourceRoot(self._root(b"/"), real.lstrip(b"/"), name)
+
+    def _root(self, folder: bytes) -> int:
+        if folder not in self._roots:
+            self._roots[folder] = os.open(folder, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
+        return self._roots[folder]
 
     def _keep(self, entry: ManifestEntry, place: SourceRoot, inside: bytes, inode: int = 0) -> None:
         self.entries.append(entry)

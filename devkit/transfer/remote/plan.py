@@ -1,6 +1,7 @@
 """What a receiver means to do, by what is offered and what is here: decided before anything of a file is written."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from .manifest import FILE, LINK, ManifestEntry
 from .messages import NAMED, About, Options, Plan
@@ -127,6 +128,15 @@ def is_here(entry: ManifestEntry, found: Here, options: Options) -> bool:
 
 def _is_newer(entry: ManifestEntry, found: Here, options: Options) -> bool:
     return options.update and found.mtime_ns > entry.mtime_ns
+
+
+def room_on(folder: Union[int, bytes]) -> Tuple[int, int]:
+    """Return the bytes that are free on a folder's disk, and those of all of it: 0 where it does not say."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return 0, 0
+    return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
 def lack_of_room(needed: int, free: int, total: int, reserve: Optional[int] = None) -> str:

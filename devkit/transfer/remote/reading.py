@@ -2,9 +2,9 @@
 
 import os
 import stat
-from typing import Any, Dict
+from typing import Any
 
-from .folders import NO_FOLLOW, Folders
+from .folders import NO_FOLLOW, ON_THE_WAY, Folders
 from .manifest import ManifestEntry, Offer
 
 SMALL = 1 << 16
@@ -20,7 +20,7 @@ class Reader:
 
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
-        self._folders: Dict[int, Folders] = {}
+        self._folders = Folders(-1)
 
     def open(self, index: int) -> int:
         """Return a descriptor of an entry's file.
@@ -29,10 +29,10 @@ class Reader:
             OSError: there is none, or it cannot be read.
         """
         root, path, _ = self._offer.sources[index]
-        folders = self._folders.get(root)
-        if folders is None:
-            folders = self._folders[root] = Folders(root)
-        folder, name = folders.of(path)
+        if root != self._folders.root:
+            self._folders.close()
+            self._folders = Folders(root, flags=ON_THE_WAY)
+        folder, name = self._folders.of(path)
         # A pipe put in the file's place since would block here for ever.
         return os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
 
@@ -62,9 +62,7 @@ class Reader:
 
     def close(self) -> None:
         """Close the folders."""
-        for folders in self._folders.values():
-            folders.close()
-        self._folders.clear()
+        self._folders.close()
 
 
 def is_small(entry: ManifestEntry) -> bool:

@@ -174,12 +174,9 @@ class Receiver:
                 raise wire.ProtocolError(f"a frame of kind {kind} in the manifest")
 
     def _announce(self, steps: Steps) -> None:
-        disk = self._there.disk()
-        if disk is not None:
-            free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-            why = lack_of_room(steps.needed, free, total, self.options.reserve)
-            if why:
-                raise wire.Stopped(f"the disk has no room for {mib(steps.needed)}", why)
+        why = lack_of_room(steps.needed, *self._there.room(), reserve=self.options.reserve)
+        if why:
+            raise wire.Stopped(f"the disk has no room for {mib(steps.needed)}", why)
         self.channel.send_json(wire.PLAN, encoded(steps.plan))
         self._on_plan(steps.plan)
 

@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .chunking import SHORTEST, chunks
 from .durability import open_part
-from .folders import NO_FOLLOW, Folders
+from .folders import NO_FOLLOW, Folders, lstat
 from .manifest import ManifestEntry
 from .names import part_name
 from .plan import Wanted
@@ -178,11 +178,8 @@ def may_have_moved(old_size: int, entry: ManifestEntry) -> bool:
 
 def regular_size(folder: int, name: bytes) -> Optional[int]:
     """Return a regular file's size, or None where there is none."""
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
+    status = lstat(folder, name)
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def _open_basis(folders: Folders, entry: ManifestEntry) -> Basis:

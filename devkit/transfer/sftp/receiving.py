@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 import time
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.locks import flock
-from devkit.transfer.remote.attributes import Attributes
-from devkit.transfer.remote.destination import FATAL
+from devkit.transfer.remote.attributes import Attributes, fsync
+from devkit.transfer.remote.destination import FATAL, replaceable
 from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
 from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write
 from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
@@ -296,16 +295,15 @@ class _Receiving(Copy):
 
     def _is_here(self, folders: Folders, entry: ManifestEntry) -> bool:
         folder, name = folders.of(entry.path)
-        with contextlib.suppress(FileNotFoundError):
-            here = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if stat.S_ISDIR(here.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "a folder is in its way")
-            if stat.S_ISREG(here.st_mode) and self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
-                if stat.S_IMODE(here.st_mode) != entry.mode and not self.dry_run:
-                    self._attributes.mode_of_name(folder, name, entry.mode)
-                self.have(entry)
-                return True
-        return False
+        here = replaceable(folder, name)
+        if here is None or not stat.S_ISREG(here.st_mode):
+            return False
+        if not self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
+            return False
+        if stat.S_IMODE(here.st_mode) != entry.mode and not self.dry_run:
+            self._attributes.mode_of_name(folder, name, entry.mode)
+        self.have(entry)
+        return True
 
     def _is_begun(self, folders: Folders, entry: ManifestEntry) -> bool:
         """Tell whether a part was left by an earlier run, and remove those of other versions."""
@@ -373,7 +371,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
     while view:
         count = os.pwrite(descriptor, view, offset)
         if offset // SYNCED != (offset + count) // SYNCED:
-            os.fdatasync(descriptor)
+            fsync(descriptor)
         view, offset = view[count:], offset + count
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 from collections import deque
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.transfer.remote.folders import NO_FOLLOW, Folders
-from devkit.transfer.remote.manifest import FILE, FOLDER, ManifestEntry, Offer, revised
+from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
 from devkit.transfer.remote.names import split
-from devkit.transfer.remote.reading import SHORTER, Changed
+from devkit.transfer.remote.reading import SHORTER, Changed, Reader
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from devkit.transfer.remote.messages import Plan, Result
     from devkit.transfer.ssh import RemotePath
@@ -45,19 +45,18 @@ def send(
         sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew, dry_run=dry_run)
         sending.left_out = list(offer.left_out)
         sending.make_root()
-        opened: dict[int, Folders] = {}
+        reader = Reader(offer)
         try:
-            for entry, source in zip(entries, offer.sources, strict=True):
+            for index, entry in enumerate(entries):
                 if entry.kind == FOLDER:
                     sending.folder(entry)
                 elif entry.kind == FILE:
-                    sending.file(entry, opened.setdefault(source.root, Folders(source.root)), source.path)
+                    sending.file(entry, functools.partial(reader.open, index))
                 else:
                     sending.fail(entry.path, "sftp sends no links")
             sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
         finally:
-            for folders in opened.values():
-                folders.close()
+            reader.close()
     return sending.outcome()
 
 
@@ -119,7 +118,7 @@ class _Sending(Copy):
                 self._there[folder] = {}
         return self._there[folder]
 
-    def file(self, entry: ManifestEntry, folders: Folders, source: bytes) -> None:
+    def file(self, entry: ManifestEntry, opened: Callable[[], int]) -> None:
         """Put a file into place, unless it is there."""
         above, _, name = entry.path.rpartition(b"/")
         if above in self._unmade:
@@ -129,6 +128,8 @@ class _Sending(Copy):
             there = self._listed(above).get(name)
             if there is not None and there.is_folder:
                 self.fail(entry.path, "a folder is in its way")
+            elif there is not None and there.mode is not None and not there.is_file and not there.is_link:
+                self.fail(entry.path, f"{NO_FILE} is in its way")
             elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
                 if stat.S_IMODE(there.mode or 0) != entry.mode and not self.dry_run:
                     self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
@@ -136,9 +137,7 @@ class _Sending(Copy):
             elif self.dry_run:
                 self.would_copy(entry)
             else:
-                folder, base = folders.of(source)
-                # A pipe put in the file's place since would block here for ever.
-                descriptor = os.open(base, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+                descriptor = opened()
                 try:
                     self._send(_as_it_is(entry, descriptor), descriptor)
                 finally:

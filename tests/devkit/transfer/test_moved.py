@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
+import struct
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,6 @@ from devkit.transfer.remote.chunking import LONGEST, SHORTEST, chunks
 from devkit.transfer.remote.names import part_name
 
 from .conftest import FUZZ, offer, transfer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def library(size: int) -> bytes:
@@ -33,13 +31,30 @@ def test_chunks_are_the_file_and_neither_too_short_nor_too_long(size: int, start
         found = [(offset, bytes(chunk)) for offset, chunk in chunks(file.fileno(), start, size)]
     assert b"".join(chunk for _, chunk in found) == data[start:]
     assert [offset for offset, _ in found] == [start + sum(len(c) for _, c in found[:n]) for n in range(len(found))]
-    assert all(SHORTEST < len(chunk) <= LONGEST for _, chunk in found[:-1])
+    assert all(SHORTEST <= len(chunk) <= LONGEST for _, chunk in found[:-1])
 
 
 def test_bytes_that_are_the_same_make_chunks_of_the_longest(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(200_000))
     with (tmp_path / "file").open("rb") as file:
         assert {len(chunk) for _, chunk in list(chunks(file.fileno(), 0, 200_000))[:-1]} == {LONGEST}
+
+
+@pytest.mark.parametrize("kind", ["table", "picture", "weights", "offsets"])
+def test_after_an_insertion_the_same_chunks_come_again_whatever_the_bytes(kind: str, tmp_path: Path) -> None:
+    made = random.Random(5)  # noqa: S311 - the same each time
+    data = {
+        "table": lambda: b"".join(b"%d,%d\n" % (n, made.randrange(10**6)) for n in range(100_000)),
+        "picture": lambda: bytes(made.randrange(40, 48) for _ in range(1_000_000)),
+        "weights": lambda: b"".join(struct.pack("<f", made.gauss(0, 0.02))[2:] for _ in range(500_000)),
+        "offsets": lambda: b"".join(struct.pack("<Q", n * 24) for n in range(150_000)),
+    }[kind]()
+    found = []
+    for inserted in (b"", b"inserted"):
+        (tmp_path / "file").write_bytes(data[:100_000] + inserted + data[100_000:])
+        with (tmp_path / "file").open("rb") as file:
+            found.append([bytes(chunk) for _, chunk in chunks(file.fileno(), 0, len(data) + len(inserted))])
+    assert sum(len(chunk) for chunk in set(found[1]) - set(found[0])) < 20_000
 
 
 @pytest.mark.parametrize("kept", [0, 1_000_000])

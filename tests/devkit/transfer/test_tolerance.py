@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
+import resource
 import tempfile
 import threading
 from pathlib import Path
@@ -13,15 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import UsageError
+from devkit.transfer.http_server.upload import Inbox, Upload
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import NO_SIZE
+from devkit.transfer.remote.messages import Options
+from devkit.transfer.remote.names import part_name
 from devkit.transfer.ssh import RemotePath, parse_place
 from devkit.transfer.words import parse_recv, parse_send
 
-from .conftest import as_nobody, offer, transfer, tree
+from .conftest import as_nobody, offer, sharing, transfer, tree
+from .web import get, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.conftest import Devkit
 
@@ -68,7 +74,7 @@ def test_where_no_file_can_have_two_names_it_is_copied(
 def test_a_disk_that_does_not_say_how_much_is_free_takes_files(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "fstatvfs", refusing(errno.ENOSYS))
+    monkeypatch.setattr(os, "statvfs", refusing(errno.ENOSYS))
     assert transfer(offer(source), tmp_path / "there").result["failed"] == []
 
 
@@ -198,3 +204,102 @@ def test_an_address_of_ssh_names_a_port_and_a_path() -> None:
     for wrong in ("ssh://-oProxyCommand=x/a", "ssh://a b/c", "ssh://h:99999/a", "ssh:///a"):
         with pytest.raises(UsageError):
             parse_place(wrong)
+
+
+def test_what_a_file_system_gives_to_another_owner_arrives_and_is_gone_on_with(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    begun = (source / "big.bin").read_bytes()[:2_000_000]
+    (there / os.fsdecode(part_name(b"big.bin"))).write_bytes(begun)
+    monkeypatch.setattr(os, "geteuid", lambda: 4321)  # as root is on NFS that squashes it, and everyone on FAT
+    pair = transfer(offer(f"{source}/"), there)
+    assert (pair.result["failed"], pair.result["same_bytes"] >= 1_900_000) == ([], True)
+    assert transfer(offer(source), tmp_path / "new" / "folder").result["failed"] == []
+    assert tree(there) == tree(source) == tree(tmp_path / "new" / "folder" / "source")
+
+
+@pytest.mark.parametrize("below", ["there/", "there/big.bin"])
+def test_a_pipe_in_the_way_stays_a_pipe_and_is_named(below: str, tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(os.urandom(1 << 20))
+    (tmp_path / "there").mkdir()
+    os.mkfifo(tmp_path / "there" / "big.bin")
+    for options in (Options(dry_run=True), Options()):
+        pair = transfer(offer(tmp_path / "big.bin"), f"{tmp_path}/{below}", options)
+        assert pair.result["failed"] == [["big.bin", "a device, pipe or socket is in its way"]]
+    assert (tmp_path / "there" / "big.bin").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("call", "what"), [("fchmod", "mode of"), ("utime", "time of"), ("fsync", ""), ("statvfs", "")]
+)
+def test_what_a_file_system_refuses_costs_no_fetched_file(
+    call: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(5 << 20)
+    monkeypatch.setattr(os, call, refusing(errno.EPERM))
+    with plain(data, headers={"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}) as server:
+        got = get(f"{server.url}/file", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == data
+    assert [line[:7] for line in got.remarks] == ([what] if what else [])
+
+
+def test_an_upload_takes_its_name_where_no_file_can_have_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    monkeypatch.setattr(os, "fchmod", refusing(errno.EPERM))
+    inbox = Inbox(tmp_path / "in", quota=1000, reserve=0)
+    for name in ("a.txt", "a (2).txt"):
+        with Upload(inbox) as upload:
+            upload.write(b"data")
+            assert upload.publish("a.txt") == name
+    inbox.close()
+    assert sorted(path.name for path in (tmp_path / "in").iterdir()) == ["a (2).txt", "a.txt"]
+    assert (tmp_path / "in" / "a.txt").read_bytes() == b"data"
+
+
+@contextlib.contextmanager
+def descriptors(most: int) -> Iterator[None]:
+    """Let this process open so many files beyond those that it has open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + most, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_sources_may_be_more_than_descriptors(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}" / "nested" / f"file {number}" for number in range(300)]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"data" * 30_000)
+    with descriptors(160):
+        assert transfer(offer(*paths), f"{tmp_path}/there/").result["failed"] == []
+        folders = [f"{path.parent}/" for path in paths]
+        assert transfer(offer(*folders), f"{tmp_path}/there/").result["have_files"] == 300
+    assert len(list((tmp_path / "there").iterdir())) == 300
+
+
+def test_shared_files_may_be_more_than_descriptors(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(300)]
+    for path in paths:
+        path.write_text("data")
+    with descriptors(100), sharing(*paths) as server:
+        get(server.url(), tmp_path / "all")
+    assert len(list((tmp_path / "all").iterdir())) == 300
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("serve", ""),
+        ("serve", "file", "--upload", ""),
+        ("send", "--files-from", "", ".", "h:"),
+        ("send", "--exclude", "", ".", "h:"),
+        ("get", "--sha256", "", "http://127.0.0.1:9/x"),
+    ],
+)
+def test_a_variable_that_holds_nothing_is_no_name_list_pattern_or_hash(words: tuple[str, ...], devkit: Devkit) -> None:
+    assert devkit(*words).status == 2
