@@ -59,6 +59,9 @@ FilesFrom = Annotated[
     str | None,
     typer.Option("--files-from", metavar="FILE", help="Copy only these paths in the one folder SRC; - is stdin."),
 ]
+Retries = Annotated[
+    int, typer.Option("--retries", min=0, max=100, help="Connect again where the connection ends, so often at most.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and copy nothing.")]
 
 NAMED = 10
@@ -101,8 +104,14 @@ def watching(console: Console, text: str, restored: list[str], stays: str = STAY
                 if bar is not None:
                     bar.update(done=done)
 
+        def undone(plan: Plan, count: int) -> None:
+            nonlocal total, done
+            with lock:
+                total -= plan.bytes
+                done -= count
+
         try:
-            yield Watch(planned, advanced)
+            yield Watch(planned, advanced, undone)
         except KeyboardInterrupt:
             restored.append(stays)
             raise

@@ -35,6 +35,7 @@ def command(
     files_from: flags.FilesFrom = None,
     port: flags.Port = 0,
     identity: flags.Identity = "",
+    retries: flags.Retries = 0,
     dry_run: flags.DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -52,6 +53,7 @@ def command(
         Options(checksum, dry_run, unsafe_links, delete, patterns, update, backup),
         compress=not no_compress,
         rate=words_of.parse_rate(limit),
+        retries=retries,
     )
     ssh = flags.ssh_words(app, port, identity)
     hosts = [place.host for place in places]

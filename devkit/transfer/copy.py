@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from dataclasses import dataclass, fields, replace
 from glob import has_magic
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
 from devkit.transfer.shown import shown
-from devkit.transfer.ssh import Connection, NoPython, RemotePath
+from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 AHEAD_BYTES = 1 << 26
 AHEAD_AT_ONCE = 8
+LONGEST_WAIT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class CopyRequest:
         options: how it is taken.
         compress: whether blocks may be deflated where that is sooner.
         rate: the most bytes a second, all hosts together; 0 is not a limit.
+        retries: how often a connection that ended is made again.
     """
 
     sources: tuple[str, ...]
@@ -47,6 +50,7 @@ class CopyRequest:
     options: Options
     compress: bool = True
     rate: int = 0
+    retries: int = 0
 
     def __post_init__(self) -> None:
         if self.options.delete and self.choice.gitignore:
@@ -87,10 +91,11 @@ def readable(name: bytes) -> str:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a transfer goes: its plan once, then bytes as they are done."""
+    """Who is told how a transfer goes: its plan once, bytes as they are done, and where both are to be forgotten."""
 
     plan: Callable[[Plan], None]
     done: Callable[[int], None]
+    undone: Callable[[Plan, int], None] = lambda _plan, _count: None
 
 
 class Planned:
@@ -99,6 +104,17 @@ class Planned:
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self.plan: Plan | None = None
+        self._done = 0
+
+    def done(self, count: int) -> None:
+        """Pass on that bytes are done."""
+        self._done += count
+        self._watch.done(count)
+
+    def undo(self) -> None:
+        """Forget what was told of a transfer that begins again."""
+        if self.plan is not None:
+            self._watch.undone(self.plan, self._done)
 
     def __call__(self, plan: Plan) -> None:
         """Take it, and pass it on."""
@@ -187,7 +203,7 @@ def send(
         DevkitError: the connection, or the remote side, failed.
     """
     planned = Planned(watch)
-    with _talking(remote):
+    with _talking(remote, planned):
         remote.start(role="take", destination=_letters(remote.place.path), options=encoded(request.options))
         sender = Sender(
             remote.channel,
@@ -197,7 +213,7 @@ def send(
             request.rate,
             request.compress,
             planned,
-            watch.done,
+            planned.done,
             ahead if remote.checksum == "crc32" else None,
         )
         return planned.outcome(remote.place.host, sender.serve(), remote.channel.sent)
@@ -231,7 +247,7 @@ def receive(
     """
     planned = Planned(watch)
     host = remote.place.host
-    with _talking(remote):
+    with _talking(remote, planned):
         remote.start(
             role="offer",
             paths=[_letters(path) for path in request.sources],
@@ -246,20 +262,36 @@ def receive(
             remote.checksum,
             request.options,
             planned,
-            watch.done,
+            planned.done,
             None if claims is None else functools.partial(claims.other, host),
         )
         return planned.outcome(host, receiver.run(), remote.channel.received)
 
 
 @contextlib.contextmanager
-def _talking(remote: Connection) -> Iterator[Connection]:
+def _talking(remote: Connection, planned: Planned) -> Iterator[Connection]:
     """Talk with the remote side; where that fails, say why as a user would want to read it."""
     with remote:
         try:
             yield remote
         except (wire.ProtocolError, wire.Stopped) as error:
+            planned.undo()
             raise remote.explain(error) from error
+
+
+def _again(
+    console: Console, request: CopyRequest, remote: Connection, attempt: Callable[[], CopyOutcome]
+) -> CopyOutcome:
+    """Copy, and connect again where the connection ends, as often as that is asked for."""
+    for number in range(request.retries):
+        try:
+            return attempt()
+        except Disconnected as error:  # noqa: PERF203 - each try is one
+            wait_s = min(2.0**number, LONGEST_WAIT_S)
+            console.warn(f"{error.what}; once more in {wait_s:g} s ({number + 1} of {request.retries})")
+            time.sleep(wait_s)
+            remote.reset()
+    return attempt()
 
 
 def _by_sftp(
@@ -340,7 +372,8 @@ def receive_from_all(
         place, sources = wanted[number]
         asked = replace(request, sources=sources)
         try:
-            outcomes[number] = receive(remotes[number], asked, into, watch, claims)
+            remote = remotes[number]
+            outcomes[number] = _again(console, request, remote, lambda: receive(remote, asked, into, watch, claims))
         except NoPython as error:
             if several:
                 raise DevkitError(error.what, "sftp alone cannot receive beside others.", *error.remedies) from error
@@ -368,7 +401,8 @@ def send_to_all(
 
     def one(number: int) -> None:
         try:
-            outcomes[number] = send(request, offer, remotes[number], watch, ahead)
+            remote = remotes[number]
+            outcomes[number] = _again(console, request, remote, lambda: send(request, offer, remote, watch, ahead))
         except NoPython as error:
             outcomes[number] = _by_sftp(console, error, request, remotes[number].place, offer=offer, ssh=ssh)
 

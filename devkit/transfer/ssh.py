@@ -170,6 +170,10 @@ class NoPython(DevkitError):
     """The remote side has no Python 3.6 or later."""
 
 
+class Disconnected(DevkitError):
+    """The connection ended, or could not be made; the same line would go on."""
+
+
 class SshProcess:
     """An ssh that runs, in our own session so that it can ask for a passphrase; it ends when its standard input does.
 
@@ -267,6 +271,10 @@ class Connection:
         """Whether ssh has begun and the remote side has said nothing yet."""
         return self._process is not None and not select.select([self._process.stdout], [], [], 0)[0]
 
+    def reset(self) -> None:
+        """Let who enters connect anew."""
+        self._process, self._greeted, self._failed = None, False, None
+
     def connect(self) -> None:
         """Connect, and keep why that fails for whoever enters: one host after the other, each may ask something."""
         try:
@@ -348,10 +356,11 @@ class Connection:
             )
         why = said or f"{error}."
         if status == 255:  # noqa: PLR2004 - what ssh itself fails with
-            return DevkitError(
+            refused = re.search(r"Permission denied|Host key verification failed|Could not resolve", why)
+            return (DevkitError if refused else Disconnected)(
                 f"the connection to {self.place.host} failed", why, self.place.hint(purpose="shows whether it works")
             )
-        return DevkitError(
+        return Disconnected(
             f"the transfer with {self.place.host} broke off: {error}",
             said,
             "the same line again   goes on from where it was",

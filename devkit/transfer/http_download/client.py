@@ -33,6 +33,9 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 20
 BUSY = (429, 503)
 BUSY_TRIES = 4
+PASSING = (408, 500, 502, 504)  # what a server may not answer the next time
+PASSING_TRIES = 2
+PAUSE_S = 1.0
 LONGEST_WAIT_S = 30.0
 READ_AHEAD = 1 << 20
 LONGEST_LINE = 1 << 16  # addresses that are signed are long
@@ -192,11 +195,20 @@ class Client:
         seen = {self.address.url}
         busy = 0
         while True:
-            response = await self.request(headers)
+            try:
+                response = await self.request(headers)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                if isinstance(error, aiohttp.ClientConnectorError) or busy >= PASSING_TRIES:
+                    raise
+                await asyncio.sleep(PAUSE_S * 2**busy)
+                busy += 1
+                continue
             location = plain(response.headers).get("Location")
-            if response.status in BUSY and busy < BUSY_TRIES:
+            if busy < {**dict.fromkeys(BUSY, BUSY_TRIES), **dict.fromkeys(PASSING, PASSING_TRIES)}.get(
+                response.status, 0
+            ):
                 response.close()
-                await asyncio.sleep(retry_after(response.headers.get("Retry-After"), 2.0**busy))
+                await asyncio.sleep(retry_after(response.headers.get("Retry-After"), PAUSE_S * 2**busy))
                 busy += 1
                 continue
             if response.status not in REDIRECTS or not location:

@@ -40,6 +40,7 @@ SYNC_EVERY_S = 5.0
 WRITE_EVERY_S = 0.5
 ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
+WHOLE_TRIES = 2  # more of what begins anew each time
 LOOK_EVERY = 8 << 20
 
 
@@ -368,6 +369,30 @@ class Download:
     # Where it does not: from the beginning, over one connection.
 
     async def _whole(self) -> int:
+        for wait_s in (*BACKOFF_S[:WHOLE_TRIES], None):
+            before = self.fetched
+            try:
+                await self._poured()
+            except BROKEN as error:
+                if wait_s is None or not await self._begun_anew(wait_s):
+                    why = f"{said(error)}. The server sends no ranges, or no version: nothing can be gone on from."
+                    raise DevkitError("the file did not arrive whole", why) from error
+                self._on_done(before - self.fetched)
+            else:
+                break
+        return 0
+
+    async def _begun_anew(self, wait_s: float) -> bool:
+        """Ask for the file again; False where it is not to be had any more."""
+        await asyncio.sleep(wait_s)
+        try:
+            self._remote, self._opened = await probe(self._client)
+        except DevkitError:
+            return False
+        os.ftruncate(self._part, 0)
+        return True
+
+    async def _poured(self) -> None:
         buffer = memoryview(bytearray(BLOCK))
         offset = looked = 0
         stream, self._opened = self._opened, None
@@ -385,14 +410,10 @@ class Download:
                     looked = 0
                     if lack_of_room(BLOCK, *room_on(self._folder)):
                         raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-        except BROKEN as error:
-            why = f"{said(error)}. The server sends no ranges, or no version of the file: nothing can be gone on from."
-            raise DevkitError("the file did not arrive whole", why) from error
         finally:
             stream.close()
         if self._remote.size >= 0 and offset != self._remote.size:
             raise _changed()
-        return 0
 
 
 def _changed() -> DevkitError:

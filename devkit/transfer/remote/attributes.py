@@ -2,7 +2,7 @@
 
 import errno
 import os
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF, errno.EPERM, errno.EACCES)
 
@@ -60,6 +60,14 @@ class Attributes:
             "{} of {} could not be set there: {}".format(what, "1 entry" if count == 1 else f"{count} entries", reason)
             for (what, reason), count in sorted(self._refused.items())
         ]
+
+
+def lstat(folder: int, name: bytes) -> Optional[os.stat_result]:
+    """Return what is under a name, a link itself; None is nothing."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
 
 
 def fsync(descriptor: int) -> None:

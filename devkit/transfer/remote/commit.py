@@ -6,7 +6,7 @@ import os
 from typing import Callable, Dict, List, Tuple
 
 from .attributes import NOT_SUPPORTED, Attributes
-from .durability import copy_range, keep_aside, open_part
+from .durability import copy_range, open_part, replace
 from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Staging, let_write, stash
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, ManifestEntry
 from .names import part_name
@@ -153,9 +153,7 @@ class Commit:
         part = part_name(name)
         _unlink(folder, part)
         os.symlink(entry.target, part, dir_fd=folder)
-        if self._backup:
-            keep_aside(folder, name)
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
+        replace(folder, part, name, self._backup)
         self._attributes.time_of_link(folder, name, entry.mtime_ns)
 
     def _hard_link(self, folders: Folders, first: ManifestEntry, path: bytes) -> None:
@@ -177,9 +175,7 @@ class Commit:
                 if error.errno not in (*NOT_SUPPORTED, errno.EMLINK, errno.EXDEV):
                     raise
                 self._copy(folder, original, above, part, first)
-            if self._backup:
-                keep_aside(above, name)
-            os.rename(part, name, src_dir_fd=above, dst_dir_fd=above)
+            replace(above, part, name, self._backup)
         finally:
             os.close(above)
 

@@ -6,6 +6,7 @@ import stat
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import deleting
+from .attributes import lstat
 from .durability import ignores_case
 from .folders import (
     FOLDER_ALONE,
@@ -14,7 +15,6 @@ from .folders import (
     Staging,
     booted_at,
     let_write,
-    lstat,
     may_write,
     names_folder,
     open_folder,

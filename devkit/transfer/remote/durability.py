@@ -11,8 +11,8 @@ import threading
 import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
-from .attributes import NOT_SUPPORTED, fsync
-from .folders import NO_FOLLOW, Folders, Staging, is_ours, lstat, sync_file_system
+from .attributes import NOT_SUPPORTED, fsync, lstat
+from .folders import NO_FOLLOW, Folders, Staging, is_ours, sync_file_system
 from .locks import LOCK_WAIT_S, acquire, still_names
 from .wire import BLOCK
 
@@ -143,25 +143,24 @@ def ignores_case(folder: int) -> bool:
         os.unlink(name, dir_fd=folder)
 
 
-def keep_aside(folder: int, name: bytes) -> bool:
-    """Keep a file or link that is replaced next under its name and a tilde; return whether there was one.
+def replace(folder: int, part: bytes, name: bytes, backup: bool) -> None:
+    """Rename a part into place; with ``backup`` a file or link that it replaces stays under its name and a tilde.
 
     Raises:
-        OSError: it cannot be kept, for a folder that has that name, say.
+        OSError: it cannot be renamed or kept, for a folder that has that name, say.
     """
-    status = lstat(folder, name)
-    if status is None or stat.S_ISDIR(status.st_mode):
-        return False
-    aside = name + b"~"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(aside, dir_fd=folder)
-    try:
-        os.link(name, aside, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in (*NOT_SUPPORTED, errno.EMLINK):
-            raise
-        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
-    return True
+    there = lstat(folder, name) if backup else None
+    if there is not None and not stat.S_ISDIR(there.st_mode):
+        aside = name + b"~"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside, dir_fd=folder)
+        try:
+            os.link(name, aside, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (*NOT_SUPPORTED, errno.EMLINK):
+                raise
+            os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def start_writing(descriptor: int) -> None:
@@ -224,7 +223,8 @@ class Syncer:
     def look(self) -> None:
         """Rename what was synced, and let a batch be synced that has waited for company long enough."""
         while self._synced:
-            self._rename(self._synced.popleft())
+            for finished in self._synced.popleft():
+                self._place(self._folders, finished, sync=False)
         if self._batch and time.monotonic() - self._began > BATCH_S:
             self._hand_over()
 
@@ -257,39 +257,27 @@ class Syncer:
                 start_writing(item)
                 os.close(item)
             elif isinstance(item, Finished):
-                self._settle(folders, item)
+                self._place(folders, item, sync=True)
             elif (len(item) > FEW or not item) and sync_file_system(folders.root):
                 self._synced.append(item)
             else:
                 for finished in item:
-                    self._settle(folders, finished)
+                    self._place(folders, finished, sync=True)
 
-    def _settle(self, folders: Folders, finished: Finished) -> None:
-        """Sync and rename one file."""
+    def _place(self, folders: Folders, finished: Finished, sync: bool) -> None:
+        """Rename one file, and sync it before unless that was done."""
         try:
-            folder, name = folders.of(finished.path)
-            _fsync(folder, finished)
-            if self._backup:
-                keep_aside(folder, name)
-            os.rename(finished.name, name, src_dir_fd=folder, dst_dir_fd=folder)
-            self.folders.add(finished.path.rpartition(b"/")[0])
+            above, _, name = finished.path.rpartition(b"/")
+            folder = folders.folder(above)
+            if sync:
+                _fsync(folder, finished)
+            replace(folder, finished.name, name, self._backup)
+            self.folders.add(above)
         except OSError as error:
             self.failures.append((finished.path, error))
         finally:
             if finished.part >= 0:
                 os.close(finished.part)
-
-    def _rename(self, batch: List[Finished]) -> None:
-        for finished in batch:
-            try:
-                above, _, name = finished.path.rpartition(b"/")
-                folder = self._folders.folder(above)
-                if self._backup:
-                    keep_aside(folder, name)
-                os.rename(finished.name, name, src_dir_fd=folder, dst_dir_fd=folder)
-                self.folders.add(above)
-            except OSError as error:
-                self.failures.append((finished.path, error))
 
 
 def _fsync(folder: int, finished: Finished) -> None:

@@ -8,7 +8,7 @@ import stat
 import time
 from typing import Dict, List, Optional, Set, Tuple
 
-from .attributes import NOT_SUPPORTED
+from .attributes import NOT_SUPPORTED, lstat
 from .locks import LOCK_WAIT_S, acquire, still_names
 from .names import part_name
 from .wire import ProtocolError, Stopped
@@ -273,14 +273,6 @@ def open_folder(path: bytes) -> int:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
         return os.open(path, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def lstat(folder: int, name: bytes) -> Optional[os.stat_result]:
-    """Return what is under a name, a link itself; None is nothing."""
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
 
 
 def names_folder(parent: int, name: bytes) -> bool:

@@ -5,7 +5,7 @@ import fcntl
 import os
 import time
 
-from .attributes import NOT_SUPPORTED
+from .attributes import NOT_SUPPORTED, lstat
 from .wire import SILENCE_S
 
 LOCK_WAIT_S = SILENCE_S + 15
@@ -34,9 +34,5 @@ def acquire(descriptor: int, deadline: float) -> bool:
 
 def still_names(folder: int, name: bytes, descriptor: int) -> bool:
     """Tell whether a name is that of what is open: whoever held it before may have renamed it into place."""
-    try:
-        now = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    status = os.fstat(descriptor)
-    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
+    now, status = lstat(folder, name), os.fstat(descriptor)
+    return now is not None and (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)

@@ -268,9 +268,7 @@ class _Walk:
         folder = os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)
         try:
             if place.name:
-                self._keep(
-                    ManifestEntry(FOLDER, place.name, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, b""
-                )
+                self._keep(_folder_entry(place.name, status), place, b"")
             self._folder(place, folder, b"", around, rules or Ignore())
         finally:
             os.close(folder)
@@ -323,7 +321,7 @@ class _Walk:
         if is_folder:
             inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
             try:
-                self._keep(ManifestEntry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), place, inside)
+                self._keep(_folder_entry(path, status), place, inside)
                 self._folder(place, inner, inside + b"/", around, ignored)
             finally:
                 os.close(inner)
@@ -361,7 +359,7 @@ class _Walk:
             if (status.st_dev, status.st_ino) in self._within:
                 self.left_out.append((path, "a symbolic link to a folder that it is in"))
                 return
-            self._keep(ManifestEntry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status)), there, inside)
+            self._keep(_folder_entry(path, status), there, inside)
             self._folder(there, inner, inside + b"/", around, ignored)
         finally:
             os.close(inner)
@@ -419,6 +417,10 @@ def _is_made_when_read(status: os.stat_result, place: SourceRoot, inside: bytes)
 
 def _join(above: bytes, below: bytes) -> bytes:
     return above + b"/" + below if above and below else above or below
+
+
+def _folder_entry(path: bytes, status: os.stat_result) -> ManifestEntry:
+    return ManifestEntry(FOLDER, path, mtime_ns=status.st_mtime_ns, mode=_mode(status))
 
 
 def _mode(status: os.stat_result) -> int:

@@ -42,7 +42,6 @@ class Options(NamedTuple):
         keep: patterns, as gitignore has them, of what is not removed.
         update: leave what is newer here.
         backup: keep what is replaced or removed, under its name and a tilde.
-        reserve: the bytes of the disk that must stay free; None is 64 MiB, or a hundredth of a small disk.
     """
 
     checksum: bool = False
@@ -52,7 +51,6 @@ class Options(NamedTuple):
     keep: Names = ()
     update: bool = False
     backup: bool = False
-    reserve: Optional[int] = None
 
 
 class About(NamedTuple):
@@ -71,7 +69,7 @@ class About(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a receiver means to do; sizes in bytes, of the names the first hundred.
+    """What a receiver means to do; sizes in bytes, of the names the first.
 
     Attributes:
         files, bytes: what is to come.
@@ -180,5 +178,4 @@ _READ: Dict[Any, Callable[[Any], Any]] = {
     Names: _names,
     Reasons: lambda said: tuple(_reason(pair) for pair in _list(said)),
     Optional[Names]: lambda said: None if said is None else _names(said),
-    Optional[int]: lambda said: None if said is None else _count(said),
 }

@@ -1,7 +1,7 @@
 """What a receiver means to do, by what is offered and what is here: decided before anything of a file is written."""
 
 import os
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 from .manifest import FILE, LINK, ManifestEntry
 from .messages import NAMED, About, Options, Plan
@@ -9,6 +9,7 @@ from .names import collisions, link_stays_inside
 
 IN_THE_WAY = "a folder is in its way"
 REPLACED_NAMED = 5
+NAMED_BYTES = 1 << 17
 
 
 class Here(NamedTuple):
@@ -105,7 +106,7 @@ def plan(
         have_bytes=have_bytes,
         left_out_count=about.left_out_count,
         entries=len(entries),
-        names=[entries[file.number].path for file in wanted[:NAMED]],
+        names=_first(entries[file.number].path for file in wanted),
         left_out=about.left_out,
         failed=[(entries[index].path, why) for index, why in sorted(refusals.items())[:NAMED]],
         deletes=[path for path, _ in extra[:NAMED]],
@@ -115,6 +116,17 @@ def plan(
     )
     needed = sum(max(entries[file.number].allocated - file.part, 0) for file in wanted)
     return Steps(wanted, modes, refusals, extra, needed, said)
+
+
+def _first(paths: Iterable[bytes]) -> List[bytes]:
+    """Return as many paths as a message has room for."""
+    room, found = NAMED_BYTES, []
+    for path in paths:
+        room -= len(path)
+        if room < 0:
+            break
+        found.append(path)
+    return found
 
 
 def is_here(entry: ManifestEntry, found: Here, options: Options) -> bool:

@@ -19,7 +19,7 @@ from .manifest import ManifestEntry, take_revised, unpack
 from .messages import NAMED, About, Options, Plan, Result, encoded, proven
 from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
-from .requests import Basis, Requests
+from .requests import Basis, Requests, close
 from .writing import DIRECT_FROM, Writer
 
 SMALL = 1 << 18
@@ -44,9 +44,7 @@ class Incoming:
 
     def close(self) -> None:
         """Close what is open."""
-        for descriptor in (self.part, self.old):
-            if descriptor >= 0:
-                os.close(descriptor)
+        close(self.part, self.old)
         self.part = self.old = -1
 
 
@@ -174,7 +172,7 @@ class Receiver:
                 raise wire.ProtocolError(f"a frame of kind {kind} in the manifest")
 
     def _announce(self, steps: Steps) -> None:
-        why = lack_of_room(steps.needed, *self._there.room(), reserve=self.options.reserve)
+        why = lack_of_room(steps.needed, *self._there.room())
         if why:
             raise wire.Stopped(f"the disk has no room for {mib(steps.needed)}", why)
         self.channel.send_json(wire.PLAN, encoded(steps.plan))

@@ -6,9 +6,10 @@ import stat
 import threading
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .attributes import lstat
 from .chunking import SHORTEST, chunks
 from .durability import open_part
-from .folders import NO_FOLLOW, Folders, lstat
+from .folders import NO_FOLLOW, Folders
 from .manifest import ManifestEntry
 from .names import part_name
 from .plan import Wanted
@@ -31,11 +32,12 @@ class Basis(NamedTuple):
     old: int
     old_size: int
 
-    def close(self) -> None:
-        """Close both."""
-        for descriptor in (self.part, self.old):
-            if descriptor >= 0:
-                os.close(descriptor)
+
+def close(*descriptors: int) -> None:
+    """Close what is open of these."""
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class Requests:
@@ -95,7 +97,8 @@ class Requests:
         """Ask no more, and close what no one took."""
         self._again.put(None)
         while self._bases:
-            self._bases.popitem()[1].close()
+            basis = self._bases.popitem()[1]
+            close(basis.part, basis.old)
 
     def join(self) -> None:
         """Wait for the end of the asking."""

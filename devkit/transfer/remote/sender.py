@@ -120,7 +120,7 @@ class Sender:
         self._reader = Reader(offer)
         self._ahead = dict(ahead or {})
         self._open = (-1, -1)  # an entry, and the descriptor of its file
-        self._gone: Dict[int, str] = {}
+        self._gone: Set[int] = set()
         self._changed: Set[int] = set()
         self._revised: Dict[int, ManifestEntry] = {}
         self._known: Dict[bytes, Tuple[int, int]] = {}
@@ -269,7 +269,7 @@ class Sender:
             self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
 
     def _lose(self, index: int, reason: str) -> None:
-        self._gone[index] = reason
+        self._gone.add(index)
         self.channel.send(wire.GONE, wire.RANGE.pack(index, 0, 0), reason.encode(), flush=False)
 
     def _shut(self) -> None:

@@ -100,6 +100,13 @@ class Copy:
         """Note a file that a run would copy."""
         self._planned.append(entry)
 
+    def copied(self, entry: ManifestEntry, begun: int) -> None:
+        """Note a file that was copied, of which so many bytes were there."""
+        self._planned.append(entry)
+        self.files += 1
+        self.bytes += entry.size - begun
+        self.same_bytes += begun
+
     def have(self, entry: ManifestEntry) -> None:
         """Note a file that was there before."""
         self.have_files += 1
@@ -108,8 +115,8 @@ class Copy:
     def outcome(self) -> tuple[Plan, Result]:
         """Return the plan and the result."""
         plan = Plan(
-            files=self.files + len(self._planned),
-            bytes=self.bytes + sum(entry.size for entry in self._planned),
+            files=len(self._planned),
+            bytes=sum(entry.size for entry in self._planned),
             names=[entry.path for entry in self._planned[:NAMED]],
             begun_bytes=0,
             have_files=self.have_files,

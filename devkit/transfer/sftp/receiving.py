@@ -289,9 +289,7 @@ class _Receiving(Copy):
         elif not is_version(entry, now.size, now.mtime):
             raise Changed
         syncer.put(Finished(entry.path, version_name(entry.path.rpartition(b"/")[2], entry), -1, entry.size))
-        self.files += 1
-        self.bytes += entry.size - begun
-        self.same_bytes += begun
+        self.copied(entry, begun)
 
     def _is_here(self, folders: Folders, entry: ManifestEntry) -> bool:
         folder, name = folders.of(entry.path)

@@ -180,9 +180,7 @@ class _Sending(Copy):
             self._sftp.remove(part)
             self.fail(entry.path, SHORTER)
             return
-        self.files += 1
-        self.bytes += entry.size - begun
-        self.same_bytes += begun
+        self.copied(entry, begun)
 
     def _write(self, entry: ManifestEntry, descriptor: int, handle: bytes, begun: int) -> None:
         waiting: deque[int] = deque()

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.errors import DevkitError, UsageError
+from devkit.transfer.copy import Watch
 from devkit.transfer.http_download.address import parse_address
 from devkit.transfer.http_download.client import retry_after
-from devkit.transfer.http_download.get import with_netrc
-from devkit.transfer.http_download.options import parse_header
+from devkit.transfer.http_download.get import fetch, with_netrc
+from devkit.transfer.http_download.options import FetchOptions, parse_header
 from devkit.transfer.http_download.target import file_name
 
 from .web import get, plain
@@ -36,6 +37,7 @@ DATA = os.urandom((9 << 20) + 77)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devkit.transfer.http_download.ranges.BACKOFF_S", (0.01, 0.01, 0.01, 0.01))
+    monkeypatch.setattr("devkit.transfer.http_download.client.PAUSE_S", 0.01)
 
 
 @pytest.mark.parametrize("connections", [1, 4])
@@ -68,11 +70,44 @@ def test_a_server_that_answers_one_request_is_asked_for_no_other(status: int, tm
     assert (tmp_path / "here").read_bytes() == DATA
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_a_busy_server_is_asked_again_when_it_says(status: int, tmp_path: Path) -> None:
     with plain(DATA, answers=[status, status]) as server:
         get(f"{server.url}/file", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == DATA
+
+
+def test_a_stream_that_breaks_where_nothing_can_be_gone_on_from_begins_anew(tmp_path: Path) -> None:
+    told: list[int] = []
+    watch = Watch(lambda _plan: None, told.append)
+    with plain(DATA, ranges=False, cuts=2) as server:
+        fetch(parse_address(f"{server.url}/file"), FetchOptions(str(tmp_path / "here")), watch)
+    assert (tmp_path / "here").read_bytes() == DATA
+    assert sum(told) == len(DATA)
+    with plain(DATA, ranges=False, cuts=9, answers=[0, 404]) as server, pytest.raises(DevkitError, match="whole"):
+        get(f"{server.url}/one-time", tmp_path / "there")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_server_that_hangs_up_is_asked_again(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _ = listener.accept()
+                client.recv(1 << 16)
+                client.close()
+            client, _ = listener.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndata")
+                client.recv(1)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        get(f"http://127.0.0.1:{listener.getsockname()[1]}/file", tmp_path / "here")
+        serving.join(20)
+    assert (tmp_path / "here").read_text() == "data"
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,48 @@ def test_what_cannot_be_read_fails_and_what_is_never_sent_does_not(devkit: Devki
         assert "(its path is too long)" in done.err
 
 
+# Stands between ssh and the remote shell, and the first time hangs up after some bytes.
+FLAKY = """
+import os, subprocess, sys
+if os.path.exists(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+open(sys.argv[1], "w").close()
+child = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE, bufsize=0)
+passed = 0
+while passed < 600:
+    passed += os.write(1, child.stdout.read(600 - passed))
+child.kill()
+sys.exit(255)
+"""
+
+
+@pytest.mark.parametrize("words", [("send", "source/", "h:there"), ("recv", "h:source/", "there")])
+def test_a_connection_that_ends_is_made_again_as_often_as_is_asked_for(
+    words: tuple[str, ...], devkit: Devkit, remote: Hosts, source: Path, tmp_path: Path
+) -> None:
+    (remote.home / "source").symlink_to(source)
+    flaky = tmp_path / "flaky.py"
+    flaky.write_text(FLAKY)
+    done = devkit(*words, "--retries", "2", env={"REMOTE_WRAP": f"{sys.executable} {flaky} {tmp_path}/calls"})
+    assert done.status == 0, done.err
+    assert "once more in 1 s (1 of 2)" in done.err
+    assert tree(remote.home / "there" if words[0] == "send" else tmp_path / "there") == tree(source)
+    (tmp_path / "calls").unlink()
+    assert (
+        devkit(*words[:-1], f"{words[-1]}2", env={"REMOTE_WRAP": f"{sys.executable} {flaky} {tmp_path}/calls"}).status
+        == 1
+    )
+
+
+def test_what_was_copied_is_listed_where_that_is_asked_for(devkit: Devkit, remote: Hosts, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(300):
+        (tmp_path / "many" / f"{number} 文件").touch()
+    assert remote.home.is_dir()
+    done = devkit("send", "-v", "many", "h:")
+    assert sum(line.startswith("  many/") for line in done.err.splitlines()) == 300
+
+
 def test_dry_run_names_what_would_be_sent(devkit: Devkit, remote: Hosts, source: Path) -> None:
     done = devkit("send", str(source), "h:backup", "--dry-run")
     assert done.status == 0
