@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -15,17 +16,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBER = r"[-+]?(?:nan|inf(?:inity)?|\d+(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?)"
+NAMED = r"(?:(?<![\w.])(?:train[_/])?loss|损失)"
 LOSS = re.compile(
-    rf"(?<![\w.])(?:train[_/])?loss['\"]?\s*[:=]?\s+?(?P<value>{NUMBER})\b|"
-    rf"(?<![\w.])(?:train[_/])?loss['\"]?\s*[:=]\s*(?P<bare>{NUMBER})\b",
-    re.IGNORECASE,
+    rf"{NAMED}['\"]?\s*[:=：]?\s+?(?P<value>{NUMBER})\b|{NAMED}['\"]?\s*[:=：]\s*(?P<bare>{NUMBER})\b", re.IGNORECASE
 )
 STEP = re.compile(
-    r"(?<![\w.])(?:global[_ ]?step|step|iteration|iter)s?['\"]?\s*[:=/\[]?\s*(?P<value>\d+)", re.IGNORECASE
+    r"(?<![\w.])(?:global[_ ]?step|step|iteration|iter)s?['\"]?\s*[:=/\[]?\s*(?P<value>\d+)(?P<total>\s*/\s*\d+)?|"
+    r"第\s*(?P<counted>\d+)\s*步",
+    re.IGNORECASE,
 )
 STEP_KEYS = ("global_step", "step", "iteration", "iter")
 LOSS_KEYS = ("loss", "train_loss", "train/loss")
+OF_ALL = re.compile(r"train_runtime|total_flos|train_samples_per_second")
+"""What a line of a whole training names beside the mean of its losses."""
+HELD_OUT = re.compile(r"^\s*Eval begin"), re.compile(r"^\s*(?:Eval samples|Epoch\b)")
+"""What comes before losses of paddle.Model's evaluation, and behind them."""
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 LARGEST = 1 << 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """A loss of a log: ``step`` is None where none is told, ``total`` how many an epoch has, where that is told."""
+
+    step: int | None
+    loss: float
+    total: int = 0
 
 
 def read(path: Path) -> dict[int, float]:
@@ -37,10 +53,10 @@ def read(path: Path) -> dict[int, float]:
     try:
         if path.stat().st_size > LARGEST:
             raise DevkitError(f"{path} is larger than 1 GiB", "A log of losses is not.")
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = _decoded(path.read_bytes())
     except OSError as error:
         raise DevkitError(f"{path} cannot be read", f"{error.strerror}.") from error
-    losses = dict(_numbered(_pairs(path, text)))
+    losses = dict(_numbered(_rows(path, text), epochs="epoch" in text.lower()))
     if not losses:
         raise DevkitError(
             f"{path} holds no losses",
@@ -49,11 +65,16 @@ def read(path: Path) -> dict[int, float]:
     return losses
 
 
-def _pairs(path: Path, text: str) -> Iterator[tuple[int | None, float]]:
-    """Yield steps, where they are told, and losses."""
+def _decoded(data: bytes) -> str:
+    """Return a log's text: UTF-8, or UTF-16 as a Windows shell writes it; without colours."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    return COLOURS.sub("", data.decode("utf-16" if wide else "utf-8-sig", errors="replace"))
+
+
+def _rows(path: Path, text: str) -> Iterator[Row]:
     if path.suffix.lower() in {".csv", ".tsv"}:
-        rows = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        yield from filter(None, (_of_fields({(k or "").strip().lower(): v for k, v in row.items()}) for row in rows))
+        table = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        yield from filter(None, (_of_fields(_columns(row)) for row in table))
         return
     whole = _json(text)
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):  # trainer_state.json
@@ -61,11 +82,19 @@ def _pairs(path: Path, text: str) -> Iterator[tuple[int | None, float]]:
     if isinstance(whole, list):
         yield from filter(None, (_of_fields(row) for row in whole if isinstance(row, dict)))
         return
+    held_out = False
     for line in text.splitlines():
+        held_out = not HELD_OUT[1].match(line) if held_out else bool(HELD_OUT[0].match(line))
         fields = _json(line) if line.lstrip().startswith("{") else None
         found = _of_fields(fields) if isinstance(fields, dict) else _of_line(line)
-        if found:
+        if found and not held_out:
             yield found
+
+
+def _columns(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a table's row by the names of its columns; W&B's have the run's before them, TensorBoard's is a value."""
+    named = {(key or "").strip().lower().rpartition(" - ")[2]: value for key, value in row.items()}
+    return {**named, "loss": named["value"]} if {"wall time", "value"} <= named.keys() else named
 
 
 def _json(text: str) -> Any:
@@ -75,27 +104,41 @@ def _json(text: str) -> Any:
         return None
 
 
-def _of_fields(fields: dict[str, Any]) -> tuple[int | None, float] | None:
+def _of_fields(fields: dict[str, Any]) -> Row | None:
+    if any(OF_ALL.fullmatch(str(key)) for key in fields):
+        return None
     loss = next((fields[key] for key in LOSS_KEYS if key in fields), None)
     step = next((fields[key] for key in STEP_KEYS if key in fields), None)
     if "loss" in fields and fields["loss"] is None:
         loss = math.nan
     try:
-        return (None if step is None else int(float(step))), float(loss)  # type: ignore[arg-type]  # None is caught
+        return Row(None if step is None else int(float(step)), float(loss))  # type: ignore[arg-type]  # None is caught
     except (TypeError, ValueError):
         return None
 
 
-def _of_line(line: str) -> tuple[int | None, float] | None:
+def _of_line(line: str) -> Row | None:
     loss = LOSS.search(line)
-    if not loss:
+    if not loss or OF_ALL.search(line):
         return None
-    step = STEP.search(line)
-    return (int(step["value"]) if step else None), float(loss["value"] or loss["bare"])
+    value, step = float(loss["value"] or loss["bare"]), STEP.search(line)
+    if not step:
+        return Row(None, value)
+    of_all = not step["total"] or "global" in step[0].lower()
+    return Row(int(step["value"] or step["counted"]), value, 0 if of_all else int(step["total"].strip(" /")))
 
 
-def _numbered(pairs: Iterator[tuple[int | None, float]]) -> Iterator[tuple[int, float]]:
-    last = 0
-    for step, loss in pairs:
-        last = last + 1 if step is None else step
-        yield last, loss
+def _numbered(rows: Iterator[Row], *, epochs: bool) -> Iterator[tuple[int, float]]:
+    """Number losses by their steps; where steps are counted anew in each of the log's ``epochs`` they go on."""
+    last = before = 0
+    first: int | None = None
+    for row in rows:
+        if row.step is None:
+            last += 1
+        else:
+            if first is None:
+                first = row.step
+            elif epochs and row.total and row.step <= first and before + row.step <= last:
+                before += row.total
+            last = before + row.step
+        yield last, row.loss

@@ -21,6 +21,10 @@ LOGS = {
     ),
     "older": "global step 1, epoch: 0, batch: 0, loss: 10.91, speed: 2.0\nglobal step 2, epoch: 0, loss: 10.85\n",
     "words": "step 1/200 | loss 10.91 | lr 1e-3\nstep 2/200 | loss 10.85 | lr 1e-3\n",
+    "coloured": "\x1b[31mstep:  1  \x1b[32mloss:  10.91  \x1b[39mtps: 1\nstep:  \x1b[0m2  loss: \x1b[32m10.85\x1b[0m\n",
+    "megatron": " iteration 1/ 9 | lm loss: 1.091E+01 | loss scale: 1 |\n iteration 2/ 9 | lm loss: 10.85 |\n",
+    "chinese": "第 1 步 损失: 10.91\nstep: 2, 损失：10.85\n",
+    "summed up": "loss: 10.91, global_step: 1\nloss: 10.85, global_step: 2\ntrain_loss: 10.88, train_runtime: 9.1\n",
     "dicts": "{'loss': 10.91, 'learning_rate': 3e-07, 'epoch': 0.1}\n{'loss': 10.85, 'epoch': 0.2}\n",
 }
 
@@ -33,8 +37,43 @@ def test_the_logs_of_other_trainers_are_read(kind: str, tmp_path: Path) -> None:
     assert read(path) == {1: 10.91, 2: 10.85}
 
 
+EPOCHS = {
+    "paddle.Model": (
+        "Epoch 1/2\nstep 1/3 - loss: 3.0 - acc: 0.1\rstep 3/3 - loss: 2.5 - acc: 0.1\n"
+        "Eval begin...\nstep 3/3 - loss: 9.0 - acc: 0.2\nEval samples: 96\n"
+        "Epoch 2/2\nstep 1/3 - loss: 2.0 - acc: 0.1\n"
+    ),
+    "PaddleClas": (
+        "[Train][Epoch 1/2][Iter: 1/3]lr: 0.001, CELoss: 7.0, loss: 3.0\n"
+        "[Train][Epoch 1/2][Iter: 3/3]lr: 0.001, loss: 2.5\n[Train][Epoch 2/2][Iter: 1/3]lr: 0.001, loss: 2.0\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EPOCHS)
+def test_steps_that_are_counted_anew_in_each_epoch_go_on(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(EPOCHS[kind])
+    assert read(tmp_path / "log") == {1: 3.0, 3: 2.5, 4: 2.0}
+
+
+def test_a_log_that_goes_on_after_a_restart_has_the_later_losses(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("iteration 1/9 loss: 3\niteration 2/9 loss: 2\nepoch 1\niteration 2/9 loss: 2.5\n")
+    assert read(tmp_path / "log") == {1: 3.0, 2: 2.5}
+
+
+def test_tables_of_wandb_and_tensorboard_and_text_of_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "wandb.csv").write_text('"Step","my run - loss","my run - loss__MIN"\n1,2.5,2.5\n')
+    (tmp_path / "board.csv").write_text("Wall time,Step,Value\n1.0,1,2.5\n")
+    (tmp_path / "powershell.log").write_bytes("loss: 2.5, global_step: 1\r\n".encode("utf-16"))
+    (tmp_path / "bom.csv").write_bytes(b"\xef\xbb\xbfStep,Loss\r\n1,2.5\r\n")
+
+    for name in ("wandb.csv", "board.csv", "powershell.log", "bom.csv"):
+        assert read(tmp_path / name) == {1: 2.5}, name
+
+
 def test_state_files_csv_and_json_lines_are_read(tmp_path: Path) -> None:
     history = [{"loss": 2.5, "step": 10}, {"eval_loss": 2.6, "step": 10}, {"loss": 2.25, "step": 20}]
+    history.append({"train_loss": 2.4, "train_runtime": 9.5, "step": 20})
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": history, "epoch": 1}))
     (tmp_path / "a.csv").write_text("Step,lr,Loss\n10,1e-3,2.5\n20,1e-3,2.25\n")
     (tmp_path / "a.jsonl").write_text(
