@@ -1,5 +1,7 @@
 """Write a run's weights in Hugging Face's names: config.json and safetensors of Qwen2, adapters merged.
 
+With --adapters they alone are written, in PEFT's names, for the model that the run began from.
+
 Example:  devkit train export 7f3a ./my-model --dtype bf16
 """
 
@@ -18,6 +20,7 @@ def command(
     run: RunId,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
     dtype: Annotated[str, typer.Option(metavar="fp32|bf16", help="The numbers' type.")] = "fp32",
+    adapters: Annotated[bool, typer.Option("--adapters", help="Adapters alone, not merged.")] = False,
     dry_run: DryRun = False,
     env: Env = "",
     as_json: Json = False,
@@ -30,7 +33,7 @@ def command(
     environment = resolve(app.config, env)
     source = last_checkpoint(app.runs.find(run, command="train"))
     target = folder.expanduser().absolute()
-    planned = plan_export(app, environment, source, target, dtype)
+    planned = plan_export(app, environment, source, target, dtype, adapters=adapters)
     if dry_run:
         app.console.plan(planned.lines())
         return

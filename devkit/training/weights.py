@@ -68,6 +68,7 @@ class ExportPlan:
     Attributes:
         source: a verified checkpoint.
         folder: where to; it is not there, or empty.
+        adapters: whether they alone are written, not merged.
         told: the device side's word on what will be written: step, files, bytes.
     """
 
@@ -75,23 +76,28 @@ class ExportPlan:
     folder: Path
     dtype: str
     told: Event
+    adapters: bool = False
 
     def lines(self) -> list[str]:
         """Return what is written."""
         return [f"write {self.folder / name} from {self.source}" for name in self.told["files"]]
 
 
-def plan_export(app: App, environment: Environment, source: Path, folder: Path, dtype: str) -> ExportPlan:
-    """Return how a checkpoint is written to ``folder`` in Hugging Face's names.
+def plan_export(
+    app: App, environment: Environment, source: Path, folder: Path, dtype: str, *, adapters: bool = False
+) -> ExportPlan:
+    """Return how a checkpoint is written to ``folder`` in Hugging Face's names, or its adapters alone in PEFT's.
 
     Raises:
         DevkitError: the folder has something in it, the checkpoint is damaged, or there is no such dtype.
     """
     if dtype not in DTYPES:
         raise UsageError(f"there is no dtype '{dtype}'", "Weights are fp32 or bf16.", "--dtype fp32")
+    if adapters and dtype != "fp32":
+        raise UsageError("--adapters and --dtype do not go together", "Adapters are small, and fp32.", "--adapters")
     check_target(folder)
-    told = _ask(app, environment, {"op": "export", "checkpoint": str(source), "folder": "", "dtype": dtype})
-    return ExportPlan(source, folder, dtype, told)
+    asked = {"op": "export", "checkpoint": str(source), "folder": "", "dtype": dtype, "adapters": adapters}
+    return ExportPlan(source, folder, dtype, _ask(app, environment, asked), adapters)
 
 
 def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
@@ -106,7 +112,13 @@ def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise DevkitError(f"{folder} cannot be written", f"{error.strerror}.") from error
-    message = {"op": "export", "checkpoint": str(planned.source), "folder": str(partial), "dtype": planned.dtype}
+    message = {
+        "op": "export",
+        "checkpoint": str(planned.source),
+        "folder": str(partial),
+        "dtype": planned.dtype,
+        "adapters": planned.adapters,
+    }
     try:
         exported = _ask(app, environment, message)
         partial.chmod(0o777 & ~_umask())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..guard.errors import message, root, where
 from ..protocol import Refusal, emit, serve
 from . import data
+from .models.parameters import numel
 from .options import Options, parse
 from .run import checkpoint, memory
 from .tokens import BYTES, FILE, Tokens, beside
@@ -74,6 +75,8 @@ def plan(options: Options) -> None:
 def export(request: dict[str, Any]) -> None:
     """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged; to none, only tell of the files.
 
+    With ``adapters`` they alone are written, in PEFT's names.
+
     Raises:
         Refusal: there is none, or the folder cannot be written.
     """
@@ -82,6 +85,9 @@ def export(request: dict[str, Any]) -> None:
     from .run.source import open_source
 
     manifest = checkpoint.read(Path(request["checkpoint"]))
+    if request.get("adapters"):
+        export_adapters(manifest, request["folder"])
+        return
     shape, tokenizer = shape_of(manifest.path), manifest.options.get("tokenizer")
     if not request["folder"]:
         named = [FILE] if tokenizer and Path(tokenizer).is_file() else []
@@ -105,6 +111,34 @@ def export(request: dict[str, Any]) -> None:
         files=[path.name for path in written],
         bytes=sum(path.stat().st_size for path in written),
     )
+
+
+def export_adapters(manifest: checkpoint.Manifest, folder: str) -> None:
+    """Write a checkpoint's adapters to a folder; to none, only tell of the files.
+
+    Raises:
+        Refusal: it has none, or the folder cannot be written.
+    """
+    from .models import peft
+    from .options import read_manifest, shape_in
+
+    shape = shape_in(read_manifest(manifest.path))
+    if shape.lora is None:
+        raise Refusal(
+            f"{manifest.path.name} has no adapters", "All of the model was trained.", "devkit train export RUN DIR"
+        )
+    told = {"step": manifest.step, "parameters": sum(numel(tuple(lengths)) for lengths in manifest.shapes.values())}
+    if not folder:
+        emit("exported", files=peft.FILES, **told)
+        return
+    reader = checkpoint.Reader(manifest)
+    adapters = ((name, reader.whole(name, "value")) for name in manifest.parameters)
+    try:
+        written = peft.write(Path(folder), shape, shape.lora, manifest.options.get("init_from"), adapters)
+    except OSError as error:
+        raise Refusal(f"{folder} could not be written", f"{error.strerror or error}.", f"df -h {folder}") from error
+    total = sum(path.stat().st_size for path in written)
+    emit("exported", files=[path.name for path in written], bytes=total, **told)
 
 
 def files_of(shape: Shape, dtype: str) -> list[str]:

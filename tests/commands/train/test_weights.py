@@ -44,6 +44,9 @@ def test_a_runs_weights_are_exported_sampled_and_trained_on(
     started = next(event for event in map(json.loads, cold.out.splitlines()) if event["event"] == "start")
     assert started["init_from"] == str(folder)
     assert started["trained"] < started["parameters"]
+    none = here("train", "export", "last", str(tmp_path / "adapters"), "--adapters")
+    assert none.status == 1
+    assert "has no checkpoint" in none.err
 
 
 def test_words_that_name_no_weights_are_refused(here: Here, tmp_path: Path) -> None:

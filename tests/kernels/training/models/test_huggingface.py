@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training.models import huggingface
+from devkit.kernels.training.models import huggingface, peft
 from devkit.kernels.training.models.initial import initial
-from devkit.kernels.training.models.parameters import Shape
-from devkit.kernels.training.run.source import open_source
+from devkit.kernels.training.models.parameters import ADAPTERS, Lora, Shape
+from devkit.kernels.training.run.source import merge, open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,3 +149,26 @@ def test_first_values_are_of_their_kind() -> None:
     assert (drawn["layers.1.attention.qkv.bias"] == 0).all()
     assert (drawn["layers.0.mlp.down.weight"] != drawn["layers.1.mlp.down.weight"]).all()
     assert (initial("embedding.weight", params["embedding.weight"], TIED, 3) == drawn["embedding.weight"]).all()
+
+
+def test_adapters_alone_are_what_a_merged_model_has_more_than_its_base(tmp_path: Path) -> None:
+    lora = Lora(2, scale=1.5, targets=r"layers\.0\.attention|layers\.1\.mlp")
+    shape = replace(TIED, lora=lora)
+    own = values(shape)
+    adapters = {name: value for name, value in own.items() if name.endswith(ADAPTERS)}
+    peft.write(tmp_path, shape, lora, "/base", iter(adapters.items()))
+    config, held = json.loads((tmp_path / peft.CONFIG).read_text()), load_file(tmp_path / peft.WEIGHTS)
+
+    assert config["target_modules"] == sorted(
+        f"model.layers.{part}_proj"
+        for part in (*(f"0.self_attn.{kind}" for kind in "qkvo"), *(f"1.mlp.{kind}" for kind in ("gate", "up", "down")))
+    )
+    scale = config["lora_alpha"] / config["r"]
+    for name in {name.rpartition(".")[0] for name in adapters}:
+        base = own[f"{name}.weight"]
+        merged = merge(base, own[f"{name}.lora_a"], own[f"{name}.lora_b"], lora.scale)
+        before, after = (huggingface.split(f"{name}.weight", value, TIED) for value in (base, merged))
+        for key, value in after.items():
+            module = f"base_model.model.{key[: -len('.weight')]}"
+            added = held[f"{module}.lora_B.weight"] @ held[f"{module}.lora_A.weight"]
+            assert np.abs(before[key] + scale * added - value).max() < 1e-5

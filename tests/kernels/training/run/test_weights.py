@@ -158,6 +158,7 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
         {"op": "sample_both", "model": str(adapted)},
         {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32"},
         {"op": "sample_both", "model": str(folder)},
+        {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32", "adapters": True},
     )
     assert ranks.wait() == [0], ranks.said(0)
 
@@ -166,7 +167,10 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
         assert event["cached"] == event["computed"]
     assert len(set(both[1]["cached"])) > 3
     assert both[:2] == both[2:]
-    assert ranks.events(0, "exported")[0]["files"] == ["config.json", "model.safetensors"]
+    whole, alone = ranks.events(0, "exported")
+    assert whole["files"] == ["config.json", "model.safetensors"]
+    assert alone["files"] == ["adapter_config.json", "adapter_model.safetensors"]
+    assert alone["parameters"] < whole["parameters"] / 10
 
 
 def test_adapters_that_are_merged_come_out_again() -> None:
