@@ -44,6 +44,8 @@ class Series:
     state: str
     reproduce: str
     started: str
+    layout: str
+    """Its ranks by axis, sharding and engine, as it told of them; "" where it did not."""
     options: dict[str, Any]
     steps: list[dict[str, Any]]
     validation: list[dict[str, Any]]
@@ -79,6 +81,7 @@ def series(entry: RecordedRun) -> Series:
         state=entry.state,
         reproduce=str(entry.record.get("reproduce", "")),
         started=str(entry.record["started"]),
+        layout=_layout(next((event for event in recorded if event.get("event") == "start"), {})),
         options={k: v for k, v in (arguments.get("options") or arguments).items() if v is not None},
         steps=[by_step[step] for step in sorted(by_step)],
         validation=[event for event in recorded if event.get("event") == "validation"],
@@ -86,6 +89,16 @@ def series(entry: RecordedRun) -> Series:
         findings=[event for event in recorded if event.get("event") == "guard"],
         error="\n".join(filter(None, (error.get("what"), error.get("why")))),
     )
+
+
+def _layout(start: dict[str, Any]) -> str:
+    layout = start.get("layout")
+    if not layout:
+        return ""
+    axes = " × ".join(f"{axis} {layout[axis]}" for axis in ("dp", "pp", "sep", "mp") if layout.get(axis, 1) > 1)
+    also = ["sequence parallel"] if layout.get("sequence_parallel") else []
+    also += [f"stage {start['stage']}", f"engine {start.get('engine', 'manual')}", start["backend"], start["operators"]]
+    return ", ".join([f"ranks: {axes or 1}", *also])
 
 
 def write(files: Sequence[tuple[Path, bytes]], *, force: bool) -> None:

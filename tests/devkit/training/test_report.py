@@ -27,9 +27,18 @@ def entry(folder: Path, run: str = "7f3a", *, nasty: str = "") -> RecordedRun:
         }
         for step in (1, 2, 3, 4)
     ]
+    start = {
+        "event": "start",
+        "layout": {"dp": 2, "pp": 1, "sep": 1, "mp": 2, "sequence_parallel": True},
+        "stage": 1,
+        "backend": "gloo",
+        "operators": "devkit",
+    }
     memory = {"event": "memory", "rank": 0, "parameters_mib": 1.0, "measured_mib": 2.5}
     validation = {"event": "validation", "step": 4, "loss": 1.25}
-    (folder / "events.jsonl").write_text("\n".join(map(json.dumps, [*events, memory, validation])) + '\n{"event": "st')
+    (folder / "events.jsonl").write_text(
+        "\n".join(map(json.dumps, [start, *events, memory, validation])) + '\n{"event": "st'
+    )
     record = {
         "id": run,
         "command": "train",
@@ -64,6 +73,7 @@ def test_a_page_holds_all_that_it_needs(tmp_path: Path) -> None:
     assert names.tags.count("svg") == 3
     assert names.tags.count("polyline") == 6
     assert "1.2500" in text
+    assert text.count("ranks: dp 2 × mp 2, sequence parallel, stage 1, engine manual, gloo, devkit") == 2
     assert "32570" in text, "the seeds differ"
     assert "<td>stage</td>" not in text, "the stages do not"
 
