@@ -26,6 +26,14 @@ class Cause:
     hints: tuple[str, ...] = ()
 
 
+ASKED = ("BdbQuit", "EOFError: EOF when reading a line")
+TERMINAL = Cause(
+    "it asks at the terminal, and a rank has none",
+    "A breakpoint, a debugger or input() waits for a person.",
+    ("python SCRIPT   by itself asks you", "print(…)   is shown as it comes"),
+)
+
+
 def _shared_memory() -> Cause:
     try:
         held = os.statvfs(SHARED)
@@ -64,6 +72,8 @@ ENDED = re.compile(r"DataLoader \d+ workers exit unexpectedly, pids: (?P<pids>[\
 
 def cause(log: str, what: str) -> Cause | None:
     """Return the cause of a failure ``what`` that a rank's log names, where the failure is only its consequence."""
+    if what.startswith(ASKED):
+        return TERMINAL
     if "Blocking queue is killed" not in what and "DataLoader" not in what:
         return None
     if BUS_ERROR in log:

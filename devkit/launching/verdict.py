@@ -195,7 +195,7 @@ def _raised(rank: Rank, told: Event, remedy: str) -> DevkitError:
     where = f"rank {rank.number} failed in step {rank.step}"
     known = cause(read_from(rank.log, 0), told["what"])
     if known:
-        return DevkitError(f"{where}: {known.what}", f"{known.why}\nPaddle said: {told['what']}", *known.hints, remedy)
+        return DevkitError(f"{where}: {known.what}", f"{known.why}\nIt came as {told['what']}", *known.hints, remedy)
     lines = told["traceback"].strip().splitlines()
     via = told.get("via")
     shown = [*lines[-TRACEBACK_LINES:], *([f"It led to {via}"] if via else [])]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from devkit.launching.causes import cause
 
 QUEUE = "SystemError: (Fatal) Blocking queue is killed because the data reader raises an exception."
@@ -45,6 +47,14 @@ def test_what_a_worker_raised_is_told_with_its_line() -> None:
     assert known.what == "a worker of the DataLoader raised ValueError: photo 40 is damaged"
     assert 'data.py", line 6, in __getitem__' in known.why
     assert "a line of the script" not in known.why
+
+
+@pytest.mark.parametrize("what", ["BdbQuit", "EOFError: EOF when reading a line"])
+def test_a_rank_that_asks_at_the_terminal_is_told_that_it_has_none(what: str) -> None:
+    known = cause("", what)
+
+    assert known
+    assert known.what == "it asks at the terminal, and a rank has none"
 
 
 def test_an_error_of_its_own_has_no_other_cause() -> None:
