@@ -12,6 +12,7 @@ from devkit.errors import DevkitError, Hint, UsageError
 from devkit.kernels.flags import check_least, flag, words_of
 from devkit.kernels.protocol import Refusal
 from devkit.launching.ranks import LOOPBACK
+from devkit.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +115,7 @@ class Script:
     @property
     def name(self) -> str:
         """What it is called in a list."""
-        return self.argv[1] if self.argv[0] == "-m" else Path(self.argv[0]).name
+        return printable(self.argv[1] if self.argv[0] == "-m" else Path(self.argv[0]).name)
 
 
 def ranks_here(nproc: int | None, gpus: int) -> int:

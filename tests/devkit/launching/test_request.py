@@ -17,6 +17,7 @@ def test_a_script_and_its_own_flags(tmp_path: Path) -> None:
     assert Script.parse(["python3", "-u", "train.py", "-u"], tmp_path).argv == ("train.py", "-u")
     assert Script.parse(["python", "-m", "pkg.train", "x"], tmp_path).argv == ("-m", "pkg.train", "x")
     assert Script.parse(["-m", "pkg"], tmp_path).name == "pkg"
+    assert Script(("a/tr\nain.py",)).name == r"tr\nain.py"
 
 
 def test_a_folder_with_a_main_is_a_script(tmp_path: Path) -> None:
