@@ -152,6 +152,20 @@ no_python() {
     "or make a bundle elsewhere: devkit env bundle"
 }
 
+entry() { # the command devkit: a script of sh and of Python, which starts where PYTHONHOME names another Python's library
+  cat << 'END'
+#!/bin/sh
+'''unset' PYTHONHOME
+exec "$(dirname -- "$(realpath -- "$0")")/python" "$0" "$@"
+' '''
+import sys
+
+from devkit.__main__ import main
+
+sys.exit(main())
+END
+}
+
 install() {
   say "installing devkit in $dir"
   UV_CACHE_DIR=${UV_CACHE_DIR:-$cache}
@@ -176,6 +190,7 @@ install() {
   (cd / && "$dir/uv/uv" pip install --quiet --python "$new/bin/python" "$@" -- "$from") ||
     fail "devkit could not be installed from $from" "uv says above why; UV_DEFAULT_INDEX names another index."
   [ -z "$stays" ] || printf '%s\n' "what devkit keeps is in the folder above this one" > "$new/devkit-home"
+  entry > "$new/bin/devkit"
   version=$("$new/bin/python" -I -m devkit --version) || fail "the new devkit does not run" "The old one was left as it was."
   rm -rf -- "$dir/.old"
   [ ! -e "$dir/venv" ] || mv -- "$dir/venv" "$dir/.old"

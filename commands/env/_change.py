@@ -43,6 +43,8 @@ def change(app: App, words: list[str], request: PackageRequest, *, dry_run: bool
     name, wanted = packages.split_name(app, words, here, more=bool(request.files or request.editables))
     environment = resolve_virtual(app.config, name)
     planned = packages.plan(app, name, environment.folder, replace(request, packages=tuple(wanted)), here)
+    for note in planned.notes:
+        app.console.note(note, "dim")
     if dry_run:
         app.console.plan([planned.line.shown()])
         return

@@ -141,9 +141,9 @@ def _create(
     request = create.EnvironmentRequest(**asked, lock=held, suite=pins, bundle=bundle)
     with create.naming(request.name):
         planned = create.plan(app, request, Path.cwd())
+    for note in planned.notes:
+        app.console.note(note, "dim")
     if dry_run:
-        for note in planned.notes:
-            app.console.note(note, "dim")
         app.console.note(f"Python {planned.interpreter.dotted} ({planned.interpreter.source}); {planned.choice.reason}")
         app.console.plan(planned.shown())
         return

@@ -308,6 +308,12 @@ def inside_owner(owner: Owner, user: str) -> Owner:
     return replace(owner, uid=int(uid), gid=int(gid or 0))
 
 
+def owner_of(attributes: Mapping[str, Any], owner: Owner) -> Owner:
+    """Return who runs a container's programs: root with a rootless engine; the user where a name hides the number."""
+    user = str((attributes.get("Config") or {}).get("User") or "0:0")
+    return inside_owner(owner, user) if re.fullmatch(r"\d+(:\d+)?", user) else owner
+
+
 def with_user(passwd: str, owner: Owner) -> str:
     """Return ``/etc/passwd`` with a line for the user, if it has none: ssh, git and prompts look there."""
     taken = {line.split(":")[2] for line in passwd.splitlines() if line.count(":") > 2}  # noqa: PLR2004 - a field's place

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.envs import container
 from devkit.envs.engine import explained
 from devkit.errors import DevkitError, Hint
 from devkit.files import explained as explained_disk
@@ -72,7 +73,8 @@ def check_target(target: Path) -> Path:
 def copy(planned: Copy, owner: Owner) -> int:
     """Copy as planned, and return the bytes."""
     if planned.goes_in:
-        return copy_in(planned.seen, Path(planned.here), planned.inside, owner)
+        inside = container.owner_of(planned.seen.raw.attrs, owner)
+        return copy_in(planned.seen, Path(planned.here), planned.inside, inside)
     return copy_out(planned.seen, planned.inside, Path(planned.here))
 
 

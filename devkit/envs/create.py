@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.envs import interpreters, pip, store, uv
+from devkit.envs import interpreters, pip, pip_settings, store, uv
 from devkit.envs import lock as locks
 from devkit.envs.paddle import CPU, NONE, WHEEL, PaddleChoice, choose, parse_request, probe_driver
 from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.envs.resolve import Environment
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
+from devkit.paths import user_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -178,23 +179,42 @@ def plan(app: App, request: EnvironmentRequest, directory: Path) -> CreatePlan:
         variables = {"UV_PYTHON_DOWNLOADS": "never", "UV_OFFLINE": "1"}
     make = ("venv", "--no-project", "--python", str(interpreter.path), "--prompt", name, "--", str(folder))
     lines = [uv.Line(make, variables, folder.parent)]
-    files_of = (*(request.suite.files if request.suite else ()), *request.files)
-    if requirements or files_of or request.editables:
-        files = [word for file in files_of for word in ("-r", str(file.absolute()))]
-        flags = [*(["--no-deps"] if request.lock else []), *files]
-        flags += ["--no-index", "--find-links", str(bundle.folder / "wheels")] if bundle else []
-        for folder_of_package in request.editables:
-            flags += ["-e", str(folder_of_package.absolute())]
-        for requirement in requirements:
-            flags += ["-e", requirement.removeprefix("-e ")] if requirement.startswith("-e ") else []
-        plain = [requirement for requirement in requirements if not requirement.startswith("-e ")]
-        install = ("pip", "install", "--python", str(folder / "bin" / "python"), *flags, "--", *plain)
+    words = _install(request, choice, requirements)
+    if words:
+        install = ("pip", "install", "--python", str(folder / "bin" / "python"), *words)
         lines.append(uv.Line(install, variables, directory))  # what is named relatively is the user's
-    notes: tuple[str, ...] = ()
+    notes = not_followed()
     if request.suite:
         at = f" at {request.suite.commit[:12]}" if request.suite.commit else ""
-        notes = (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
+        notes += (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
     return CreatePlan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
+
+
+def not_followed() -> tuple[str, ...]:
+    """Return a line on those of pip's settings that do not hold here, if there are some."""
+    said = pip_settings.read(os.environ, user_home()).not_followed()
+    return (said,) if said else ()
+
+
+def _install(request: EnvironmentRequest, choice: PaddleChoice, requirements: tuple[str, ...]) -> list[str]:
+    """Return what uv is told to install; nothing where there is nothing."""
+    suite, bundle = request.suite, request.bundle
+    files = (*(suite.files if suite else ()), *request.files)
+    in_place = [requirement.removeprefix("-e ") for requirement in requirements if requirement.startswith("-e ")]
+    plain = [requirement for requirement in requirements if not requirement.startswith("-e ")]
+    if not (requirements or files or request.editables):
+        return []
+    words = ["--no-deps"] if request.lock else []
+    words += [word for file in files for word in ("-r", str(file.absolute()))]
+    words += ["--no-index", "--find-links", str(bundle.folder / "wheels")] if bundle else []
+    if suite:
+        from devkit.envs.suites import excluding
+
+        words += [word for file in excluding(suite, choice.requirements) for word in ("--excludes", str(file))]
+    words += [
+        word for folder in (*(path.absolute() for path in request.editables), *in_place) for word in ("-e", str(folder))
+    ]
+    return [*words, "--", *plain]
 
 
 def _contents(request: EnvironmentRequest) -> tuple[PaddleChoice, tuple[str, ...], str]:
@@ -210,8 +230,10 @@ def _contents(request: EnvironmentRequest) -> tuple[PaddleChoice, tuple[str, ...
     choice = choose(asked, driver, why_no_driver=why)
     wanted = request.python
     if request.suite:
-        from devkit.envs.suites import clashes
+        from devkit.envs.suites import clashes, newest_python
 
+        if not wanted:
+            choice = replace(choice, minors=newest_python(request.suite, choice.minors))
         found = clashes(request.suite, choice.requirements)
         if found:
             raise DevkitError(

@@ -109,7 +109,7 @@ def _paddle(facts: Facts) -> Iterator[Finding]:
         yield _found(
             "Paddle", "broken", f"{' and '.join(facts.paddles)} lie over each other in one folder",
             (
-                f"uv pip uninstall --python {facts.python} {names}   and install the one that you want",
+                f"devkit env uninstall {facts.name} {names}   and install the one that you want",
                 f"devkit env create NAME   beside {facts.name}",
             ),
         )  # fmt: skip

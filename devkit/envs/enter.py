@@ -36,7 +36,7 @@ def activated(environment: Environment, environ: Mapping[str, str]) -> dict[str,
     changed = {name: value for name, value in environ.items() if name != "PYTHONHOME"}
     ours = [str(folder / "bin")]
     with contextlib.suppress(DevkitError):  # a full disk; the environment's own pip and uv still serve
-        ours.append(str(shims()))
+        ours.append(str(shims(folder)))
     path = [word for word in environ.get("PATH", os.defpath).split(os.pathsep) if word not in ours]
     changed["PATH"] = os.pathsep.join((*ours, *path))
     if (folder / "conda-meta").is_dir():

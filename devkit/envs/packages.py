@@ -48,12 +48,13 @@ class PackageRequest:
 
 @dataclass(frozen=True)
 class PackagesPlan:
-    """The line of uv that will be run, in which environment."""
+    """The line of uv that will be run, in which environment, and what is said of it."""
 
     name: str
     folder: Path
     action: Action
     line: uv.Line
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: 
         proxy=request.proxy,
         offline=request.offline,
     )
-    return PackagesPlan(name, folder, request.action, uv.Line((*words, "--", *packages), source.variables(), directory))
+    line = uv.Line((*words, "--", *packages), source.variables(), directory)
+    return PackagesPlan(name, folder, request.action, line, create.not_followed())
 
 
 def execute(app: App, planned: PackagesPlan, *, log: Path | None = None) -> PackageChange:

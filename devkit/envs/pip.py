@@ -1,8 +1,8 @@
 """``pip`` in an environment that has none: uv does what pip is asked for, there and nowhere else.
 
 An environment made by uv holds no pip, and a shell that finds none goes on along PATH: ``pip install`` would then
-change another Python. So a small script stands in its place, in the environment itself and, for environments that
-devkit only uses, in a folder behind theirs on PATH, where ``uv`` lies too. ``devkit env install NAME pip`` puts the
+change another Python. So a small script stands in its place, beside one for ``uv``: in the environment itself and, for
+environments that devkit only uses, in a folder behind theirs on PATH. ``devkit env install NAME pip`` puts the
 real one in.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from devkit.app import App
 
-NAMES = ("pip", "pip3")
+NAMES = ("pip", "pip3")  # and that of the environment's own version, pip3.11
 CHANGES = ("install", "uninstall")
 HANDED_ON = (*CHANGES, "list", "freeze", "show", "check")
 SCRIPT = """\
@@ -34,8 +34,13 @@ env=$(dirname -- "$0")/..
 [ -f "$env/pyvenv.cfg" ] || env=${{VIRTUAL_ENV:-${{CONDA_PREFIX:-}}}}
 if [ -x {python} ]; then exec {python} -I -m devkit.envs.pip "$env" "$@"; fi
 echo "this environment has no pip, and the devkit that made it is gone" >&2
-echo "  -> uv pip install --python $env/bin/python PACKAGE" >&2
+echo "  -> $env/bin/python -m ensurepip   puts the real pip in" >&2
 exit 1
+"""
+UV_SCRIPT = """\
+#!/bin/sh
+# Made by devkit, whose uv this is.
+exec {uv} "$@"
 """
 
 
@@ -44,28 +49,38 @@ def script() -> str:
     return SCRIPT.format(python=shlex.quote(sys.executable))
 
 
+def names(folder: Path) -> tuple[str, ...]:
+    """Return what pip is called in an environment."""
+    minor = store.made_for(folder)
+    return NAMES if minor is None else (*NAMES, f"pip3.{minor}")
+
+
 def put(folder: Path) -> None:
-    """Let ``pip`` in an environment be its own: the script goes into its ``bin``, where there is no pip.
+    """Let ``pip`` in an environment be its own, and ``uv`` devkit's: they go into its ``bin``, where there is none.
 
     Raises:
-        DevkitError: it cannot be written.
+        DevkitError: they cannot be written.
     """
     with explained(folder / "bin"):
-        for name in NAMES:
+        for name in names(folder):
             path = folder / "bin" / name
             if not path.exists():  # not synced one by one: what is half-made is marked as such
                 path.write_text(script(), "utf-8")
                 path.chmod(0o755)
+        path = folder / "bin" / "uv"
+        if not path.exists():  # a script, and no link: whatever writes over it must not reach devkit's own
+            path.write_text(UV_SCRIPT.format(uv=shlex.quote(uv.binary())), "utf-8")
+            path.chmod(0o755)
 
 
-def shims() -> Path:
+def shims(environment: Path) -> Path:
     """Return the folder that comes behind an environment's own on PATH: pip, for one that has none, and uv.
 
     Raises:
         DevkitError: it cannot be written.
     """
-    folder = cache_home() / "shims"
-    for name in NAMES:
+    folder = cache_home() / "shims" / names(environment)[-1]
+    for name in names(environment):
         path = folder / name
         if not path.is_file() or path.read_text("utf-8") != script():
             write_atomically(path, script().encode(), mode=0o755)

@@ -1,10 +1,11 @@
-"""What pip is told of indexes, for uv, which reads neither pip.conf nor ``PIP_*``: most mirrors are set there."""
+"""What pip is told, for uv, which reads neither pip.conf nor ``PIP_*``: most mirrors and proxies are set there."""
 
 from __future__ import annotations
 
 import configparser
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,31 @@ READ = {
     "trusted-host": ("UV_INSECURE_HOST",),
     "no-index": ("UV_NO_INDEX",),
     "cert": ("SSL_CERT_FILE",),
+    "proxy": ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"),
+    "constraint": ("UV_CONSTRAINT",),
+    "timeout": ("UV_HTTP_TIMEOUT",),
+    "pre": ("UV_PRERELEASE",),
+    "require-hashes": ("UV_REQUIRE_HASHES",),
 }
-TRUE = {"1", "true", "yes", "on"}
+# What is not followed, and changes what is installed, or where.
+PASSED_OVER = ("target", "prefix", "root", "user", "no-deps", "no-binary", "only-binary", "ignore-requires-python")
+FLAGS = {"no-index": "1", "require-hashes": "1", "pre": "allow"}  # what uv's variable is, where pip's is true
+# uv's variables for where packages come from: they do not hold where an index is named elsewhere.
+INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_STRATEGY", "UV_FIND_LINKS", "UV_NO_INDEX")
+TRUE, FALSE = {"1", "true", "yes", "on", "t", "y"}, {"0", "false", "no", "off", "f", "n"}
 
 
 @dataclass(frozen=True)
 class PipSettings:
-    """pip's settings that concern where packages come from: each with its value and where that stands."""
+    """pip's settings that concern what is installed, and from where: each with its value and where that stands.
+
+    Attributes:
+        values: those that uv is told.
+        passed_over: those that it is not.
+    """
 
     values: Mapping[str, tuple[str, str]]
+    passed_over: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables that tell uv the same; what uv is told already stays."""
@@ -37,21 +54,28 @@ class PipSettings:
             names = READ[name]
             if any(environ.get(word) for word in names):
                 continue
-            if name == "no-index":
+            if name in FLAGS:
                 if value.lower() in TRUE:
-                    found[names[0]] = "1"
+                    found[names[0]] = FLAGS[name]
+            elif name == "proxy":
+                found.update(dict.fromkeys(names, value if "://" in value else f"http://{value}"))
+            elif name == "timeout":
+                if re.fullmatch(r"\d+(\.\d*)?", value):  # uv takes whole seconds
+                    found[names[0]] = str(max(1, round(float(value))))
+            elif name == "constraint":
+                found[names[0]] = " ".join(str(Path(word).expanduser().absolute()) for word in value.split())
             else:
                 found[names[0]] = (",".join if name == "find-links" else " ".join)(value.split())
         if "UV_INDEX" in found:  # pip takes the best version of all indexes
             found["UV_INDEX_STRATEGY"] = environ.get("UV_INDEX_STRATEGY") or "unsafe-best-match"
         return found
 
-    def said(self) -> str:
-        """Return where the index comes from, in words; empty where pip names none."""
-        if "index-url" not in self.values:
-            return ""
-        url, origin = self.values["index-url"]
-        return f"{url}, which {origin} names"
+    def not_followed(self) -> str:
+        """Return in words which of pip's settings do not hold here; empty where all do."""
+        told = [
+            f"{name} ({origin})" for name, (value, origin) in self.passed_over.items() if value.lower() not in FALSE
+        ]
+        return f"not followed, of pip's settings: {', '.join(told)}" if told else ""
 
 
 def files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
@@ -68,22 +92,30 @@ def files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
 
 
 def read(environ: Mapping[str, str], home: Path) -> PipSettings:
-    """Return pip's settings as they hold here; a file that cannot be read says nothing."""
+    """Return pip's settings as they hold here; a file that cannot be read says nothing.
+
+    What a section for ``pip install`` says overrules what one for all of pip's commands does, whatever the files.
+    """
     values: dict[str, tuple[str, str]] = {}
-    for path in files(environ, home):
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, OSError, UnicodeDecodeError):
-            continue
-        for section in SECTIONS:
+    parsers = [(path, parser) for path in files(environ, home) if (parser := _parsed(path))]
+    for section in SECTIONS:
+        for path, parser in parsers:
             if parser.has_section(section):
                 for key, value in parser.items(section):
                     name = key.replace("_", "-").lower()
-                    if name in READ and value.strip():
+                    if value.strip():
                         values[name] = (value.strip(), str(path))
-    for name in READ:
+    for name in (*READ, *PASSED_OVER):
         variable = f"PIP_{name.upper().replace('-', '_')}"
         if environ.get(variable):
             values[name] = (environ[variable], variable)
-    return PipSettings(values)
+    return PipSettings(*({name: values[name] for name in names if name in values} for names in (READ, PASSED_OVER)))
+
+
+def _parsed(path: Path) -> configparser.RawConfigParser | None:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(path, encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return None
+    return parser

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import os
 import re
+import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
@@ -13,25 +17,41 @@ from devkit.git.command import environment as git_environment
 from devkit.paths import cache_home
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
 
     from devkit.app import App
     from devkit.process import Finished
 
 OWNER = "https://github.com/PaddlePaddle"
 COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,200}")
-PADDLES = re.compile(r"paddlepaddle(-gpu|-xpu|-dcu)?")
+PADDLES = ("paddlepaddle", "paddlepaddle-gpu", "paddlepaddle-xpu", "paddlepaddle-dcu")
+INCLUDED = re.compile(r"^(?:-r|--requirement|-c|--constraint)[ =]\s*(\S+)", re.MULTILINE)
+PINNED_BY_A_SCRIPT = re.compile(r"pip3? install ([A-Za-z][\w.-]*==[\w.]+)")
+# The distributions of modules whose names do not tell; of the others, an underscore is a hyphen.
+DISTRIBUTIONS = {"pymdownx": "pymdown-extensions"}
+# The first version of NumPy with wheels for the Python 3 minor version after the one that is named.
+NUMPY_WHEELS = (("1.23.2", 10), ("1.26", 11), ("2.1", 12))
+BUILD = "build.txt"  # what is asked for elsewhere than in files of requirements
 FETCH_S = 600
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A repository, and where its requirements may lie."""
+    """A repository, and where it says what it needs.
+
+    Attributes:
+        files: of requirements; those that are there at a commit are taken.
+        sphinx: settings of Sphinx, whose extensions it needs.
+        scripts: those of its scripts that install what they pin.
+    """
 
     name: str
     files: tuple[str, ...] = ("requirements.txt",)
+    sphinx: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -46,7 +66,12 @@ SUITES = {
         Suite("PaddleNLP"),
         Suite("PaddleFormers"),
         Suite("FastDeploy", ("requirements.txt", "python/requirements.txt")),
-        Suite("docs", ("requirements.txt", "docs/requirements.txt", "ci_scripts/requirements.txt")),
+        Suite(
+            "docs",
+            ("requirements.txt", "ci_scripts/CAPItools/requirements.txt"),
+            ("ci_scripts/doc-build-config/zh/conf.py", "ci_scripts/doc-build-config/en/conf.py"),
+            ("ci_scripts/check_code.sh",),
+        ),
     )
 }
 
@@ -59,15 +84,21 @@ class Pins:
         name: of the suite.
         commit: that they are of; empty for a folder of the user's.
         files: of requirements, on this machine.
-        requirements: those of them that are understood, Paddle's apart.
-        paddle: what it asks of Paddle, ``==3.0.0`` or nothing.
+        requirements: those of them that are understood and hold here, Paddle's apart.
+        paddles: those of Paddle.
     """
 
     name: str
     commit: str
     files: tuple[Path, ...]
     requirements: tuple[Requirement, ...]
-    paddle: str = ""
+    paddles: tuple[Requirement, ...] = ()
+
+    @property
+    def paddle(self) -> str:
+        """The version of Paddle that is pinned, ``==3.0.0``; empty where none is."""
+        found = (str(requirement.specifier) for requirement in self.paddles)
+        return next((text for text in found if re.fullmatch(r"==[\w.]+", text)), "")
 
 
 def parse(text: str) -> tuple[Suite, str]:
@@ -95,10 +126,7 @@ def fetch(app: App, text: str) -> Pins:
     """
     folder = Path(text).expanduser()
     if "/" in text and folder.is_dir():
-        files = [folder / name for name in SUITES["paddlemix"].files if (folder / name).is_file()]
-        if not files:
-            raise DevkitError(f"{folder} has no requirements.txt", "", Hint.of("ls", str(folder)))
-        return read(folder.absolute().name, "", files)
+        return _of_a_folder(folder.absolute())
     suite, commit = parse(text)
     clone = cache_home() / "suites" / f"{suite.name}.git"
     environ = {**git_environment(app.child_environment()), "GIT_TERMINAL_PROMPT": "0"}
@@ -123,40 +151,167 @@ def fetch(app: App, text: str) -> Pins:
                 "devkit env create --for FOLDER   takes a clone of it that is here",
             )  # fmt: skip
         sha = git("rev-parse", "FETCH_HEAD").text.strip()
-        listed = git("ls-tree", "-r", "--name-only", "-z", sha).text.split("\0")
-        place = clone.with_suffix("") / sha[:12]
-        files = []
-        for name in suite.files:
-            if name in listed:
-                write_atomically(place / name, git("show", f"{sha}:{name}").stdout)
-                files.append(place / name)
+        listed = frozenset(git("ls-tree", "-r", "--name-only", "-z", sha).text.split("\0"))
+
+        def blob(name: str) -> bytes:
+            return git("show", f"{sha}:{name}").stdout if name in listed else b""
+
+        files = _write(suite, blob, clone.with_suffix("") / sha[:12])
     if not files:
         raise DevkitError(f"{suite.name} has no requirements at {sha[:12]}", f"Looked for {', '.join(suite.files)}.")
     return read(suite.name, sha, files)
 
 
+def _of_a_folder(folder: Path) -> Pins:
+    """Return the pins of a clone of a suite, of whatever name: what it has of the files that suites have."""
+    known = SUITES.values()
+    files = [folder / name for name in dict.fromkeys(name for suite in known for name in suite.files)]
+    files = [path for path in files if path.is_file()]
+
+    def blob(name: str) -> bytes:
+        return (folder / name).read_bytes() if (folder / name).is_file() else b""
+
+    own = list(dict.fromkeys(line for suite in known for line in of_its_own(suite, blob)))
+    if own:
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+        files.append(cache_home() / "suites" / digest / BUILD)
+        write_atomically(files[-1], "".join(f"{line}\n" for line in own).encode())
+    if not files:
+        raise DevkitError(f"{folder} has no requirements.txt", "", Hint.of("ls", str(folder)))
+    return read(folder.name, "", files)
+
+
+def _write(suite: Suite, blob: Callable[[str], bytes], place: Path) -> list[Path]:
+    """Write a suite's files of requirements below ``place``, and what they include; return those to install.
+
+    Args:
+        suite: whose.
+        blob: returns what is in a file of the repository; nothing where there is none.
+        place: a folder of this commit's.
+    """
+    texts = {name: blob(name) for name in suite.files}
+    wanted = files = [name for name, data in texts.items() if data]
+    while wanted:
+        beside = [
+            (name, included) for name in wanted for included in INCLUDED.findall(texts[name].decode(errors="replace"))
+        ]
+        new = {_normal(PurePosixPath(name).parent / included) for name, included in beside} - texts.keys()
+        texts |= {name: blob(name) for name in new}
+        wanted = [name for name in new if texts[name]]
+    own = of_its_own(suite, blob)
+    if own:
+        texts[BUILD] = "".join(f"{line}\n" for line in own).encode()
+        files = [*files, BUILD]
+    for name, data in texts.items():
+        if data:
+            write_atomically(place / name, data)
+    return [place / name for name in files]
+
+
+def of_its_own(suite: Suite, blob: Callable[[str], bytes]) -> list[str]:
+    """Return what a suite's settings of Sphinx and its scripts ask for, as requirements."""
+    settings = [name for path in suite.sphinx for name in of_sphinx(blob(path).decode(errors="replace"))]
+    pins = [pin for path in suite.scripts for pin in PINNED_BY_A_SCRIPT.findall(blob(path).decode(errors="replace"))]
+    return list(dict.fromkeys((*settings, *pins)))
+
+
+def _normal(path: PurePosixPath) -> str:
+    parts: list[str] = []
+    for part in path.parts:
+        if part == ".." and parts:
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)
+
+
+def of_sphinx(conf: str) -> list[str]:
+    """Return the distributions that a ``conf.py`` of Sphinx needs: of its extensions, and of what it imports."""
+    try:
+        body = ast.parse(conf).body
+    except (SyntaxError, ValueError):
+        return []
+    modules = ["sphinx"] if body else []
+    for node in body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List):
+            if any(
+                isinstance(target, ast.Name) and target.id.lower().endswith("extensions") for target in node.targets
+            ):
+                modules += [
+                    item.value
+                    for item in node.value.elts
+                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
+                ]
+        elif isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules.append(node.module)
+    tops = dict.fromkeys(module.partition(".")[0] for module in modules)
+    return [
+        DISTRIBUTIONS.get(top, top.replace("_", "-"))
+        for top in tops
+        if top not in sys.stdlib_module_names and top != "paddle"
+    ]
+
+
 def read(name: str, commit: str, files: Sequence[Path]) -> Pins:
     """Return the pins in files of requirements; lines that only pip understands are left to uv."""
+    found: list[Requirement] = []
+    paddles: list[Requirement] = []
+    for requirement in (requirement for file in files for requirement in _requirements(file)):
+        (paddles if _canonical(requirement.name) in PADDLES else found).append(requirement)
+    return Pins(name, commit, tuple(files), tuple(found), tuple(paddles))
+
+
+def _requirements(file: Path) -> Iterator[Requirement]:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    found, paddle = [], ""
-    for file in files:
-        for line in file.read_text("utf-8", errors="replace").splitlines():
-            try:
-                requirement = Requirement(line.partition(" #")[0].strip())
-            except InvalidRequirement:
-                continue
-            if PADDLES.fullmatch(requirement.name.lower()):
-                paddle = str(requirement.specifier)
-            else:
-                found.append(requirement)
-    return Pins(name, commit, tuple(files), tuple(found), paddle)
+    for line in file.read_text("utf-8-sig", errors="replace").splitlines():
+        try:
+            requirement = Requirement(re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip())
+        except InvalidRequirement:
+            continue
+        if requirement.marker is None or requirement.marker.evaluate():
+            yield requirement
+
+
+def _canonical(name: str) -> str:
+    from packaging.utils import canonicalize_name
+
+    return str(canonicalize_name(name))
+
+
+def excluding(pins: Pins, chosen: Sequence[str]) -> list[Path]:
+    """Return a file that names the Paddles of a suite beside the one that is chosen: two would lie over each other.
+
+    Raises:
+        DevkitError: it cannot be written.
+    """
+    from packaging.requirements import Requirement
+
+    ours = {Requirement(text).name for text in chosen}
+    named = {_canonical(requirement.name) for requirement in pins.paddles} - ours
+    if not named:
+        return []
+    file = cache_home() / "suites" / f"without-{'-'.join(sorted(named))}.txt"
+    write_atomically(file, "".join(f"{name}\n" for name in sorted(named)).encode())
+    return [file]
+
+
+def newest_python(pins: Pins, minors: tuple[int, int]) -> tuple[int, int]:
+    """Return those of the minor versions of Python 3 that a suite's NumPy has wheels for: its source may not build."""
+    from packaging.specifiers import SpecifierSet
+
+    numpy = [requirement.specifier for requirement in pins.requirements if _canonical(requirement.name) == "numpy"]
+    for first, newest in NUMPY_WHEELS:
+        if any(not meet(specifier, SpecifierSet(f">={first}")) for specifier in numpy):
+            return minors[0], min(minors[1], newest)
+    return minors
 
 
 def clashes(pins: Pins, ours: Sequence[str]) -> list[str]:
-    """Return in words what a suite's pins and what Paddle needs cannot both have."""
+    """Return in words what a suite's pins and what Paddle needs, or is, cannot both have."""
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
 
     found = []
     for text in ours:
@@ -164,14 +319,26 @@ def clashes(pins: Pins, ours: Sequence[str]) -> list[str]:
             own = Requirement(text)
         except InvalidRequirement:
             continue
+        if own.url:
+            continue
+        if own.name in PADDLES:
+            wanted = [theirs for theirs in pins.paddles if not meet(own.specifier, theirs.specifier)]
+            found += [f"{pins.name} asks for {theirs}, and {own} was asked for" for theirs in wanted]
         for theirs in pins.requirements:
-            if canonicalize_name(theirs.name) != canonicalize_name(own.name):
-                continue
-            exact = [
-                specifier.version
-                for specifier in theirs.specifier
-                if specifier.operator == "==" and "*" not in specifier.version
-            ]
-            if any(not own.specifier.contains(version, prereleases=True) for version in exact):
+            if _canonical(theirs.name) == own.name and not meet(own.specifier, theirs.specifier):
                 found.append(f"{pins.name} asks for {theirs}, and this Paddle for {own}")
     return found
+
+
+def meet(one: SpecifierSet, other: SpecifierSet) -> bool:
+    """Tell whether a version can be in both: one of those that they name, or one a little newer, or the oldest."""
+    from packaging.version import InvalidVersion, Version
+
+    probes = [Version("0")]
+    for specifier in (*one, *other):
+        try:
+            named = Version(specifier.version.removesuffix(".*"))
+        except InvalidVersion:  # ===
+            return True
+        probes += [named, Version(f"{named.base_version}.0.0.1")]
+    return any(one.contains(probe, prereleases=True) and other.contains(probe, prereleases=True) for probe in probes)

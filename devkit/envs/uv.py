@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit import paths
-from devkit.envs import pip_settings
+from devkit.envs import captive_portal, pip_settings
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import Finished
 
@@ -59,12 +59,11 @@ class Source:
 
     def variables(self) -> dict[str, str]:
         """Return the variables that tell uv: never its command line, where others see a password."""
-        found = {"UV_PYTHON_DOWNLOADS": "never"}
         default = self.index_url or self.default_index
+        found = {"UV_PYTHON_DOWNLOADS": "never", **self.pip}
         if default:
+            found = {name: value for name, value in found.items() if name not in pip_settings.INDEXES}
             found["UV_DEFAULT_INDEX"] = default
-        else:
-            found.update(self.pip)
         if self.paddle_index and not self.index_url:
             found["UV_INDEX"] = " ".join(filter(None, (self.paddle_index, found.get("UV_INDEX", ""))))
         if self.proxy:
@@ -98,7 +97,7 @@ def source(
     Raises:
         UsageError: one of the addresses is none.
     """
-    pip = {} if index_url else pip_settings.read(os.environ, paths.user_home()).variables(os.environ)
+    pip = pip_settings.read(os.environ, paths.user_home()).variables(app.child_environment())
     return Source(
         check_url("--index-url", index_url),
         paddle_index,
@@ -169,7 +168,7 @@ def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -
     with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
         status = app.runner.finish(child)
     if status != 0:
-        raise explain(child.stderr.decode(errors="replace"), line)
+        raise diagnose(app, child.stderr.decode(errors="replace"), line)
     return Finished(child.argv, status, bytes(child.stdout), bytes(child.stderr), time.monotonic() - child.started)
 
 
@@ -238,6 +237,25 @@ _SIGNS = (
 )  # fmt: skip
 
 
+def diagnose(app: App, said: str, line: Line) -> DevkitError:
+    """Return what uv's words mean; where an index seems to have nothing, it is looked at what answers there."""
+    error = explain(said, line)
+    variables = environ(app, line)
+    index = variables.get("UV_DEFAULT_INDEX") or variables.get("UV_INDEX_URL") or ""
+    package = captive_portal.missing_package(said)
+    if index.startswith("http") and package and not variables.get("UV_OFFLINE"):
+        from devkit.redact import redact
+
+        found = captive_portal.look(index, package, variables)
+        if found:
+            error.what = "uv failed: a web page answers where the index should"
+            error.why = redact(
+                f"{found[0]} is {repr(found[1]) if found[1] else 'one without a title'}: perhaps to log in at."
+            )
+            error.hints = (Hint.of("curl", "-sL", "--", redact(found[0]), purpose="shows it"), *error.hints)
+    return error
+
+
 def explain(said: str, line: Line) -> DevkitError:
     """Return what uv's words mean for the person who asked."""
     from devkit.redact import redact
@@ -250,7 +268,7 @@ def explain(said: str, line: Line) -> DevkitError:
     if re.search(r"tunnel error|proxyconnect|proxy.*(refused|error)", said, re.IGNORECASE) or (
         proxied and re.search(r"client error \(Connect\)", said) and "dns error" not in said
     ):
-        return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_DEAD_PROXY.remedies)
+        return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_pips_proxy(line), *_DEAD_PROXY.remedies)
     steered = _steered(line)
     for sign in _SIGNS:
         if sign.pattern.search(said):
@@ -304,6 +322,14 @@ def _specific(sign: _Sign, said: str) -> tuple[Hint | str, ...]:
         return tuple(remedy.replace("URL", shlex.join(("--", redact(url[0])))) for remedy in sign.remedies)
     own = "" if shutil.which("uv") else shlex.quote(binary())
     return tuple(f"{own}{remedy[2:]}" if own and remedy.startswith("uv ") else remedy for remedy in sign.remedies)
+
+
+def _pips_proxy(line: Line) -> tuple[Hint, ...]:
+    """Return where pip's settings name the proxy that was asked."""
+    value, origin = pip_settings.read(os.environ, paths.user_home()).values.get("proxy", ("", ""))
+    if not value or value not in line.variables.get("http_proxy", ""):
+        return ()
+    return (Hint.of("cat", origin, purpose="names it") if "/" in origin else Hint(f"unset {origin}", "names it"),)
 
 
 def _pips_index(said: str, line: Line) -> tuple[Hint | str, ...]:

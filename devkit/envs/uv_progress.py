@@ -76,7 +76,7 @@ def install(app: App, line: uv.Line, *, log: Path) -> None:
     with app.console.progress("resolving", total=0, unit="bytes") as progress:
         status, said = _on_a_terminal(app, line, log, progress)
     if status != 0:
-        raise uv.explain(said, line)
+        raise uv.diagnose(app, said, line)
 
 
 def _on_a_terminal(app: App, line: uv.Line, log: Path, progress: Progress) -> tuple[int, str]:

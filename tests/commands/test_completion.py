@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,6 +154,74 @@ def test_a_container_is_a_candidate_too(devkit: Devkit, home: Path) -> None:
     note.touch()
     asked = {"COMP_WORDS": "devkit env shell bo", "COMP_CWORD": "3", "_DEVKIT_COMPLETE": "complete_bash"}
     assert devkit(env=asked).out == "boxy\n"
+
+
+# Answers the shell's question as devkit does, and else says what was typed.
+SAYS = """\
+#!/bin/sh
+if [ -n "$_DEVKIT_COMPLETE" ]; then PYTHONPATH={repository} exec {python} -m devkit "$@"; fi
+echo "typed <$*>"
+"""
+STARTED = {
+    "bash": ("bash --rcfile {rc} -i", "PS1='ready> '\nsource {script}\n"),
+    "zsh": ("zsh -d -i", "PS1='ready> '\nautoload -Uz compinit\ncompinit -u -d {script}.dump\nsource {script}\n"),
+    "fish": ("fish --no-config -i -C 'source {rc}'", "function fish_prompt\n  echo 'ready> '\nend\nsource {script}\n"),
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_container_is_completed_at_the_prompt(
+    shell: str, scripts: dict[str, Path], tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = home / ".local/share/devkit/envs/.containers/boxy"
+    note.parent.mkdir(parents=True)
+    note.touch()
+    program = tmp_path / "bin" / "devkit"
+    program.parent.mkdir()
+    program.write_text(SAYS.format(repository=REPOSITORY, python=sys.executable))
+    program.chmod(0o755)
+    line, settings = STARTED[shell]
+    rc = tmp_path / ".zshrc"  # where zsh looks for its own
+    rc.write_text(settings.format(script=scripts[shell]))
+    monkeypatch.setenv("ZDOTDIR", str(tmp_path))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    prompt = Prompt(shlex.split(line.format(rc=rc)))
+    try:
+        prompt.wait("ready>")
+        prompt.type("devkit env shell bo\t\n")
+        prompt.wait("typed <env shell boxy>")
+    finally:
+        prompt.end()
+
+
+class Prompt:
+    """A shell on a terminal of its own."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.shown = b""
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.execvp(argv[0], argv)  # noqa: S606
+
+    def end(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.close(self.terminal)
+        os.waitpid(self.pid, 0)
+
+    def type(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def wait(self, text: str) -> None:
+        """Read until the text is shown."""
+        deadline = time.monotonic() + 60
+        while text.encode() not in self.shown:
+            assert time.monotonic() < deadline, self.shown.decode(errors="replace")
+            if select.select([self.terminal], [], [], 1)[0]:
+                data = os.read(self.terminal, 4096)
+                self.shown += data
+                if b"\x1b[c" in data:  # fish asks the terminal what it is, and waits
+                    os.write(self.terminal, b"\x1b[?62;c")
 
 
 def test_nothing_is_printed_into_the_line_where_settings_do_not_parse(devkit: Devkit, tmp_path: Path) -> None:

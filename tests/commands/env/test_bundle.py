@@ -198,6 +198,8 @@ def test_a_bundle_installs_devkit_for_a_user_without_rights_into_the_one_folder_
     status, out, _ = person.run(devkit, "env", "run", "mine", "--", "python", "-c", "import one; print(one.VALUE)")
     assert (status, out) == (0, "1\n")
     assert [path.name for path in person.folder.iterdir()] == [stays.name]
+    # Other programs' settings of Python are theirs.
+    assert person.run(devkit, "--version", env={"PYTHONHOME": "/nowhere"})[:2] == (0, "devkit 0.1.0\n")
     # Again: as before, and one that fails leaves the devkit that is there.
     assert version in person.run(*install)[1]
     status, _, err = person.run(*install, "--from", "nothing-of-this-name")

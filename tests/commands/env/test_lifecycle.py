@@ -100,7 +100,7 @@ def test_pip_inside_is_the_environments_own(devkit: Devkit, work: Path, index: I
     index.add("tiny", "1.0")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for name in ("pip", "pip3"):
+    for name in ("pip", "pip3", f"pip3.{sys.version_info[1]}"):
         (elsewhere / name).write_text("#!/bin/sh\necho another Python\n")
         (elsewhere / name).chmod(0o755)
     path = {"PATH": f"{elsewhere}:{os.environ['PATH']}", "UV_DEFAULT_INDEX": index.url}
@@ -109,6 +109,8 @@ def test_pip_inside_is_the_environments_own(devkit: Devkit, work: Path, index: I
     assert devkit("env", "run", "work", "--", "python", "-c", "import tiny; print(tiny.__file__)").out.startswith(
         str(work)
     )
+    same = f"pip3.{sys.version_info[1]}"
+    assert devkit("env", "run", "work", "--", same, "list", env=path).out.split()[-2:] == ["tiny", "1.0"]
     (work / "bin" / "pip").unlink()  # an environment made before, or by something else
     assert devkit("env", "run", "work", "--", "pip", "list", env=path).out.split()[-2:] == ["tiny", "1.0"]
     refused = devkit("env", "run", "work", "--", "pip3", "download", "tiny", env=path)
@@ -119,10 +121,13 @@ def test_pip_inside_is_the_environments_own(devkit: Devkit, work: Path, index: I
 
 def test_pip_after_activation_by_hand_is_the_environments_own(devkit: Devkit, work: Path, index: Index) -> None:
     index.add("tiny", "1.0")
-    script = f". {work}/bin/activate; pip install tiny; python -c 'import tiny; print(tiny.__file__)'"
+    script = (
+        f". {work}/bin/activate; command -v uv >&2; pip install tiny; python -c 'import tiny; print(tiny.__file__)'"
+    )
     environ = {**os.environ, "UV_DEFAULT_INDEX": index.url}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=30, env=environ)
     assert done.stdout.startswith(str(work)), done.stderr
+    assert done.stderr.startswith(f"{work}/bin/uv\n")
     assert devkit("env", "run", "work", "--", "pip", "uninstall", "tiny").status == 0
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from devkit.envs import suites
 from devkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.commands.env.conftest import Index
     from tests.conftest import Devkit
+    from tests.forks import Result
 
 
 @pytest.fixture
@@ -58,20 +61,113 @@ def test_environment_has_what_the_suite_asks_for_at_a_commit(
     assert "was not fetched" in devkit(*words, "x", "--for", "PaddleMIX@nosuch").err
 
 
-def test_clash_is_named_before_anything_is_made(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "suite").mkdir()
-    (tmp_path / "suite" / "requirements.txt").write_text("numpy==2.4.1\n")
-    refused = devkit("env", "create", "x", "--paddle", "cpu==3.3.1", "--for", "./suite", "--dry-run")
-    assert refused.status == 1
-    assert "suite asks for numpy==2.4.1, and this Paddle for numpy<2.4" in refused.err
+def plan(devkit: Devkit, folder: Path, requirements: str, *words: str) -> Result:
+    """Plan an environment for a suite that asks for this."""
+    (folder / "suite").mkdir()
+    (folder / "suite" / "requirements.txt").write_text(requirements)
+    return devkit("env", "create", "x", "--for", "./suite", "--dry-run", *words)
+
+
+@pytest.mark.parametrize(
+    ("asks", "paddle", "said"),
+    [
+        ("numpy==2.4.1\n", "cpu==3.3.1", "suite asks for numpy==2.4.1, and this Paddle for numpy<2.4"),
+        ("NumPy >= 2.4\n", "cpu==3.3.1", "suite asks for NumPy>=2.4, and this Paddle for numpy<2.4"),
+        ("paddlepaddle==3.0.0\n", "cpu==3.3.1", "suite asks for paddlepaddle==3.0.0, and paddlepaddle==3.3.1 was"),
+    ],
+)
+def test_clash_is_named_before_anything_is_made(
+    asks: str, paddle: str, said: str, devkit: Devkit, tmp_path: Path
+) -> None:
+    refused = plan(devkit, tmp_path, asks, "--paddle", paddle)
+    assert (refused.status, said in refused.err) == (1, True), refused.err
 
 
 def test_pins_of_paddle_hold_where_nothing_else_is_asked(devkit: Devkit, tmp_path: Path) -> None:
-    (tmp_path / "suite").mkdir()
-    (tmp_path / "suite" / "requirements.txt").write_text("paddlepaddle==2.6.2\n")
-    shown = devkit("env", "create", "x", "--for", "./suite", "--dry-run")
-    assert "paddlepaddle==2.6.2" in shown.out
+    # For another system, and of a GPU that is not here: the one pin that holds is of the version.
+    asks = "paddlepaddle==2.5.0 ; sys_platform == 'win32'\npaddlepaddle-gpu==2.6.2  # as CI has it\n"
+    shown = plan(devkit, tmp_path, asks)
+    assert "paddlepaddle==2.6.2" in shown.out, shown.err
     assert "numpy<2" in shown.out
+    # Two Paddles would lie over each other.
+    excluded = re.search(r"--excludes (\S+)", shown.out)
+    assert excluded is not None
+    assert Path(excluded[1]).read_text() == "paddlepaddle-gpu\n"
+
+
+def test_the_paddle_of_another_device_is_left_out(devkit: Devkit, index: Index, tmp_path: Path, home: Path) -> None:
+    index.add("paddlepaddle-gpu", "3.3.1")
+    index.add("tiny", "1.0")
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "requirements.txt").write_text("paddlepaddle-gpu\ntiny\n")
+    words = ("--python", sys.executable, "--paddle", "none", "--index-url", index.url)
+    made = devkit("env", "create", "x", *words, "--for", "./suite")
+    assert made.status == 0, made.err
+    site = next((home / ".local/share/devkit/envs/x").glob("lib/*/site-packages"))
+    assert [path.name for path in sorted(site.glob("*.dist-info"))] == ["tiny-1.0.dist-info"]
+
+
+CONF = """\
+import os
+import sphinx_rtd_theme
+from recommonmark import parser, transform
+try:
+    import paddle
+except ImportError:
+    pass
+extensions = ["sphinx.ext.autodoc", "sphinx_sitemap", "nbsphinx"]
+MARKDOWN_EXTENSIONS = ["markdown.extensions.tables", "pymdownx.superfences"]
+"""
+
+
+def test_docs_ask_for_what_their_settings_of_sphinx_and_their_scripts_name(devkit: Devkit, tmp_path: Path) -> None:
+    conf = tmp_path / "docs" / "ci_scripts" / "doc-build-config" / "zh" / "conf.py"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(CONF)
+    (tmp_path / "docs" / "ci_scripts" / "check_code.sh").write_text("    pip install pre-commit==2.17.0 1>nul\n")
+    shown = devkit("env", "create", "x", "--for", "./docs", "--paddle", "none", "--dry-run")
+    file = re.search(r"-r (\S+)", shown.out)
+    assert file is not None, shown.err
+    modules = ["sphinx", "sphinx-rtd-theme", "recommonmark", "sphinx-sitemap", "nbsphinx", "markdown"]
+    assert Path(file[1]).read_text().split() == [*modules, "pymdown-extensions", "pre-commit==2.17.0"]
+
+
+def test_what_requirements_include_is_fetched_with_them(repository: Path, devkit: Devkit) -> None:
+    (repository / "ppdiffusers").mkdir()
+    (repository / "ppdiffusers" / "requirements.txt").write_text("-c ../pins/all.txt\nthree\n")
+    (repository / "pins").mkdir()
+    (repository / "pins" / "all.txt").write_text("three==1\n")
+    commit(repository, "-r ppdiffusers/requirements.txt\ntiny\n")
+    shown = devkit("env", "create", "x", "--for", "PaddleMIX", "--paddle", "none", "--dry-run")
+    files = re.findall(r"-r (\S+)", shown.out)
+    assert [Path(file).name for file in files] == ["requirements.txt", "requirements.txt"], shown.err
+    assert (Path(files[0]).parent / "pins" / "all.txt").read_text() == "three==1\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "can"),
+    [
+        ("==3.3.*", "==3.3.1", True),
+        ("==3.3.*", "!=3.3.0", True),
+        ("==3.3.1", "==3.0.0", False),
+        ("==3.3.*", "<3.0", False),
+        ("<2.4", ">=2.4", False),
+        ("<2.4", ">2.3,<2.3.5", True),
+        ("<2", "~=1.26.4", True),
+        ("", ">=1.20", True),
+        ("<80", ">=80.0.0rc1", False),
+    ],
+)
+def test_two_ranges_of_versions_meet_or_not(one: str, other: str, can: bool) -> None:
+    assert suites.meet(SpecifierSet(one), SpecifierSet(other)) == can
+
+
+@pytest.mark.parametrize(
+    ("numpy", "newest"), [("<=1.26.4", 12), ("<1.26", 11), ("==1.21.6", 10), ("", 13), (">=2", 13)]
+)
+def test_python_is_one_that_the_suites_numpy_has_wheels_for(numpy: str, newest: int) -> None:
+    pins = suites.Pins("suite", "", (), (Requirement(f"numpy{numpy}"),))
+    assert suites.newest_python(pins, (9, 13)) == (9, newest)
 
 
 @pytest.mark.parametrize("text", ["PaddleX2", "PaddleMIX@--upload-pack=x", "PaddleMIX@", "@x"])

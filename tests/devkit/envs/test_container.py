@@ -148,6 +148,14 @@ def test_the_home_inside_is_roots_with_a_rootless_engine() -> None:
     assert container.home_of({"Config": {"Env": None}}) == ""
 
 
+@pytest.mark.parametrize(
+    ("user", "owner"), [("0:0", (0, 0)), ("", (0, 0)), ("4321:99", (4321, 99)), ("dev", (OWNER.uid, OWNER.gid))]
+)
+def test_what_is_copied_in_is_of_whom_programs_run_as(user: str, owner: tuple[int, int]) -> None:
+    found = container.owner_of({"Config": {"User": user}}, OWNER)
+    assert (found.uid, found.gid) == owner
+
+
 def test_folder_of_the_source_tree_is_found_inside(tmp_path: Path) -> None:
     assert container.inside(tmp_path / "a" / "b", tmp_path) == "/paddle/a/b"
     assert container.inside(tmp_path, tmp_path) == "/paddle"

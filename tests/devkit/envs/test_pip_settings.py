@@ -1,4 +1,4 @@
-"""What pip is told of indexes is told to uv, where uv is told nothing else."""
+"""What pip is told is told to uv, where uv is told nothing else; what it is not told is said."""
 
 from __future__ import annotations
 
@@ -49,3 +49,32 @@ def test_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     conf(tmp_path, "no section = 1\n")
     assert "UV_DEFAULT_INDEX" not in variables(tmp_path)
     assert "UV_DEFAULT_INDEX" not in variables(tmp_path, PIP_CONFIG_FILE="/dev/null")
+
+
+def test_proxy_constraints_and_patience_of_pip_are_uvs(tmp_path: Path) -> None:
+    conf(
+        tmp_path, "[global]\nproxy = me:secret@proxy:3128\ntimeout = 60.0\n[install]\nconstraint = /c.txt\npre = yes\n"
+    )
+    found = variables(tmp_path)
+    assert found["https_proxy"] == found["HTTP_PROXY"] == "http://me:secret@proxy:3128"
+    assert (found["UV_HTTP_TIMEOUT"], found["UV_CONSTRAINT"], found["UV_PRERELEASE"]) == ("60", "/c.txt", "allow")
+    assert "https_proxy" not in variables(tmp_path, HTTPS_PROXY="http://own:1")
+    # They hold for an index that is named elsewhere too; pip's own indexes do not.
+    told = uv.Source(index_url="https://flag/simple", pip={**found, "UV_INDEX": "https://a/"}).variables()
+    assert told["https_proxy"] == found["https_proxy"]
+    assert "UV_INDEX" not in told
+
+
+def test_section_of_install_overrules_the_one_for_all_commands(tmp_path: Path) -> None:
+    conf(tmp_path, "[global]\nindex-url = https://all/simple\n")
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "pip.conf").write_text("[install]\nindex-url = https://install/simple\n")
+    assert variables(tmp_path, XDG_CONFIG_DIRS=str(tmp_path))["UV_DEFAULT_INDEX"] == "https://install/simple"
+
+
+def test_what_is_not_followed_is_said(tmp_path: Path) -> None:
+    conf(tmp_path, "[install]\nuser = true\nno-deps = false\ndisable-pip-version-check = yes\n")
+    read = pip_settings.read({"XDG_CONFIG_DIRS": str(tmp_path / "none"), "PIP_TARGET": "/t"}, tmp_path)
+    place = tmp_path / ".config" / "pip" / "pip.conf"
+    assert read.not_followed() == f"not followed, of pip's settings: target (PIP_TARGET), user ({place})"
+    assert pip_settings.PipSettings({}).not_followed() == ""
