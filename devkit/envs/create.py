@@ -210,6 +210,7 @@ def _install(request: EnvironmentRequest, choice: PaddleChoice, requirements: tu
     if suite:
         from devkit.envs.suites import excluding
 
+        words += ["--only-binary", "numpy"]  # its source is built for minutes, if at all
         words += [word for file in excluding(suite, choice.requirements) for word in ("--excludes", str(file))]
     words += [
         word for folder in (*(path.absolute() for path in request.editables), *in_place) for word in ("-e", str(folder))

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,18 @@ INCLUDED = re.compile(r"^(?:-r|--requirement|-c|--constraint)[ =]\s*(\S+)", re.M
 PINNED_BY_A_SCRIPT = re.compile(r"pip3? install ([A-Za-z][\w.-]*==[\w.]+)")
 # The distributions of modules whose names do not tell; of the others, an underscore is a hyphen.
 DISTRIBUTIONS = {"pymdownx": "pymdown-extensions"}
+THEMES = {
+    "alabaster",
+    "agogo",
+    "bizstyle",
+    "classic",
+    "haiku",
+    "nature",
+    "pyramid",
+    "scrolls",
+    "sphinxdoc",
+    "traditional",
+}
 # The first version of NumPy with wheels for the Python 3 minor version after the one that is named.
 NUMPY_WHEELS = (("1.23.2", 10), ("1.26", 11), ("2.1", 12))
 BUILD = "build.txt"  # what is asked for elsewhere than in files of requirements
@@ -46,12 +58,14 @@ class Suite:
         files: of requirements; those that are there at a commit are taken.
         sphinx: settings of Sphinx, whose extensions it needs.
         scripts: those of its scripts that install what they pin.
+        newest: the newest minor version of Python 3 that all it needs has wheels for, as of November 2026.
     """
 
     name: str
     files: tuple[str, ...] = ("requirements.txt",)
     sphinx: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    newest: int = 12
 
     @property
     def url(self) -> str:
@@ -71,6 +85,7 @@ SUITES = {
             ("requirements.txt", "ci_scripts/CAPItools/requirements.txt"),
             ("ci_scripts/doc-build-config/zh/conf.py", "ci_scripts/doc-build-config/en/conf.py"),
             ("ci_scripts/check_code.sh",),
+            newest=13,
         ),
     )
 }
@@ -86,6 +101,7 @@ class Pins:
         files: of requirements, on this machine.
         requirements: those of them that are understood and hold here, Paddle's apart.
         paddles: those of Paddle.
+        newest: the newest minor version of Python 3 that suits.
     """
 
     name: str
@@ -93,6 +109,7 @@ class Pins:
     files: tuple[Path, ...]
     requirements: tuple[Requirement, ...]
     paddles: tuple[Requirement, ...] = ()
+    newest: int = 13
 
     @property
     def paddle(self) -> str:
@@ -159,7 +176,7 @@ def fetch(app: App, text: str) -> Pins:
         files = _write(suite, blob, clone.with_suffix("") / sha[:12])
     if not files:
         raise DevkitError(f"{suite.name} has no requirements at {sha[:12]}", f"Looked for {', '.join(suite.files)}.")
-    return read(suite.name, sha, files)
+    return replace(read(suite.name, sha, files), newest=suite.newest)
 
 
 def _of_a_folder(folder: Path) -> Pins:
@@ -178,7 +195,8 @@ def _of_a_folder(folder: Path) -> Pins:
         write_atomically(files[-1], "".join(f"{line}\n" for line in own).encode())
     if not files:
         raise DevkitError(f"{folder} has no requirements.txt", "", Hint.of("ls", str(folder)))
-    return read(folder.name, "", files)
+    suite = SUITES.get(folder.name.lower())
+    return replace(read(folder.name, "", files), newest=suite.newest if suite else 13)
 
 
 def _write(suite: Suite, blob: Callable[[str], bytes], place: Path) -> list[Path]:
@@ -233,15 +251,15 @@ def of_sphinx(conf: str) -> list[str]:
         return []
     modules = ["sphinx"] if body else []
     for node in body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List):
-            if any(
-                isinstance(target, ast.Name) and target.id.lower().endswith("extensions") for target in node.targets
-            ):
-                modules += [
-                    item.value
-                    for item in node.value.elts
-                    if isinstance(item, ast.Constant) and isinstance(item.value, str)
-                ]
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            values = node.value.elts if isinstance(node.value, ast.List) else [node.value]
+            texts = [
+                value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
+            ]
+            name = node.targets[0].id.lower()
+            modules += (
+                texts if name.endswith("extensions") or (name == "html_theme" and not THEMES.issuperset(texts)) else []
+            )
         elif isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -299,14 +317,16 @@ def excluding(pins: Pins, chosen: Sequence[str]) -> list[Path]:
 
 
 def newest_python(pins: Pins, minors: tuple[int, int]) -> tuple[int, int]:
-    """Return those of the minor versions of Python 3 that a suite's NumPy has wheels for: its source may not build."""
+    """Return those minor versions of Python 3 that a suite's packages have wheels for: a source may not build."""
     from packaging.specifiers import SpecifierSet
 
     numpy = [requirement.specifier for requirement in pins.requirements if _canonical(requirement.name) == "numpy"]
-    for first, newest in NUMPY_WHEELS:
-        if any(not meet(specifier, SpecifierSet(f">={first}")) for specifier in numpy):
-            return minors[0], min(minors[1], newest)
-    return minors
+    kept = [
+        newest
+        for first, newest in NUMPY_WHEELS
+        if any(not meet(specifier, SpecifierSet(f">={first}")) for specifier in numpy)
+    ]
+    return minors[0], min(minors[1], pins.newest, *kept)
 
 
 def clashes(pins: Pins, ours: Sequence[str]) -> list[str]:

@@ -109,13 +109,13 @@ def test_the_paddle_of_another_device_is_left_out(devkit: Devkit, index: Index, 
 
 CONF = """\
 import os
-import sphinx_rtd_theme
 from recommonmark import parser, transform
 try:
     import paddle
 except ImportError:
     pass
 extensions = ["sphinx.ext.autodoc", "sphinx_sitemap", "nbsphinx"]
+html_theme = "sphinx_rtd_theme"
 MARKDOWN_EXTENSIONS = ["markdown.extensions.tables", "pymdownx.superfences"]
 """
 
@@ -128,7 +128,7 @@ def test_docs_ask_for_what_their_settings_of_sphinx_and_their_scripts_name(devki
     shown = devkit("env", "create", "x", "--for", "./docs", "--paddle", "none", "--dry-run")
     file = re.search(r"-r (\S+)", shown.out)
     assert file is not None, shown.err
-    modules = ["sphinx", "sphinx-rtd-theme", "recommonmark", "sphinx-sitemap", "nbsphinx", "markdown"]
+    modules = ["sphinx", "recommonmark", "sphinx-sitemap", "nbsphinx", "sphinx-rtd-theme", "markdown"]
     assert Path(file[1]).read_text().split() == [*modules, "pymdown-extensions", "pre-commit==2.17.0"]
 
 
