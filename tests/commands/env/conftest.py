@@ -160,10 +160,15 @@ def terminal() -> OnTerminal:
 
 @dataclass(frozen=True)
 class Engine:
-    """A Docker engine of the test run, an image in it, and a registry on loopback."""
+    """A Docker engine of the test run, an image in it, and a registry on this machine's loopback.
+
+    Attributes:
+        host: what reaches that loopback from the engine.
+    """
 
     socket: Path
     image: str
+    host: str
     registry: str
 
     def docker(self, *words: str, check: bool = True) -> str:
@@ -209,39 +214,46 @@ def engine() -> Iterator[Engine]:
     """A Docker engine and a registry, started here and ended here; needs root, as ``make test-engine`` in CI has.
 
     DEVKIT_TEST_ENGINE names the socket of one that runs already instead: a rootless one, for a user of its own.
+    DEVKIT_TEST_ENGINE_HOST is then what reaches this machine's loopback from it, ``10.0.2.2`` with slirp4netns.
     """
     there = os.environ.get("DEVKIT_TEST_ENGINE")
-    if there:
-        made = Engine(Path(there), "devkit-test:1", "127.0.0.1:9")
-        with tempfile.TemporaryDirectory() as made_in:
-            _import(_root_file_system(Path(made_in, "root")), made.socket, made.image)
-        yield made
-        return
     missing = [name for name in ("dockerd", "docker", "docker-registry", "/bin/busybox") if not shutil.which(name)]
     assert not missing, f"apt install docker.io busybox-static iptables tini docker-registry   ({missing} missing)"
-    assert os.geteuid() == 0, "the tests start an engine of their own, which takes root"
+    assert there or os.geteuid() == 0, "the tests start an engine of their own, which takes root"
     folder = Path(tempfile.mkdtemp(prefix="dk"))  # short: a socket's path has 108 bytes
-    log, registry_log = folder / "dockerd.log", folder / "registry.log"
-    words = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "registry.yml"
-    storage = f"storage:\n  filesystem:\n    rootdirectory: {folder}/registry\n"
-    config.write_text(f"version: 0.1\n{storage}http:\n  addr: 127.0.0.1:{port}\n")
+    host = os.environ.get("DEVKIT_TEST_ENGINE_HOST", "127.0.0.1") if there else "127.0.0.1"
     had_bridge = Path("/sys/class/net/docker0").exists()
     with contextlib.ExitStack() as ending:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
-        output = ending.enter_context(log.open("wb"))
-        daemon = subprocess.Popen([*words, "-H", f"unix://{folder}/docker.sock"], stdout=output, stderr=output)
-        ending.callback(_end_engine, daemon, folder, had_bridge=had_bridge)
-        registry_output = ending.enter_context(registry_log.open("wb"))
-        served = subprocess.Popen(["docker-registry", "serve", config], stdout=registry_output, stderr=registry_output)
-        ending.callback(_end, served)
-        made = Engine(folder / "docker.sock", "devkit-test:1", f"127.0.0.1:{port}")
-        _wait(lambda: made.docker("info", check=False).find("Server Version") > 0, daemon, log)
-        _wait(lambda: _answers(port), served, registry_log)
+        if not there:
+            _start_engine(folder, ending, had_bridge=had_bridge)
+        port = _start_registry(folder, ending)
+        made = Engine(Path(there or folder / "docker.sock"), "devkit-test:1", host, f"{host}:{port}")
         _import(_root_file_system(folder / "root"), made.socket, made.image)
         yield made
+
+
+def _start_engine(folder: Path, ending: contextlib.ExitStack, *, had_bridge: bool) -> None:
+    log = folder / "dockerd.log"
+    words = ["dockerd", "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"]
+    output = ending.enter_context(log.open("wb"))
+    daemon = subprocess.Popen([*words, "-H", f"unix://{folder}/docker.sock"], stdout=output, stderr=output)
+    ending.callback(_end_engine, daemon, folder, had_bridge=had_bridge)
+    asked = Engine(folder / "docker.sock", "", "", "")
+    _wait(lambda: asked.docker("info", check=False).find("Server Version") > 0, daemon, log)
+
+
+def _start_registry(folder: Path, ending: contextlib.ExitStack) -> int:
+    log, config = folder / "registry.log", folder / "registry.yml"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = int(free.getsockname()[1])
+    storage = f"storage:\n  filesystem:\n    rootdirectory: {folder}/registry\n"
+    config.write_text(f"version: 0.1\n{storage}http:\n  addr: 127.0.0.1:{port}\n")
+    output = ending.enter_context(log.open("wb"))
+    served = subprocess.Popen(["docker-registry", "serve", config], stdout=output, stderr=output)
+    ending.callback(_end, served)
+    _wait(lambda: _answers(port), served, log)
+    return port
 
 
 @pytest.fixture(scope="session")
