@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import subprocess
 import tempfile
 import threading
@@ -213,7 +214,7 @@ class Worker:
 
         said = bytes(self.child.stderr).decode(errors="replace").strip().splitlines()
         why = "\n".join(said[-LINES_WITHOUT_A_LOG if self._temporary else -LINES_BESIDE_A_LOG :])
-        if "No module named" in why and "devkit" in why:
+        if re.search(r"No module named '?devkit", why):
             why = f"{self.environment.name} ({self.environment.python}) cannot import devkit's device side.\n{why}"
         more = [] if self._temporary else [Hint.of("less", str(self.log), purpose="shows all that it said")]
         return DevkitError(f"the device side ({self.name}) {fate(ended.status)}", why, *more)

@@ -11,6 +11,7 @@ Example:  devkit env create try-311 --python 3.11 --with 'einops pytest'
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,19 +127,24 @@ def command(
 def _create(
     app: App, *, lock: Path | None, suite: str, verify: bool, dry_run: bool, as_json: bool, **asked: Any
 ) -> None:
-    from devkit.envs import bundle as bundles
-    from devkit.envs import create, suites
-    from devkit.envs import lock as locks
+    from devkit.envs import create
     from devkit.errors import UsageError
 
     if lock and (asked["paddle"] or asked["packages"] or asked["files"] or asked["editables"] or suite):
         raise UsageError(
             "--from says all that is installed", "It goes with none of --paddle, --with, -r, -e and --for."
         )
-    pins = suites.fetch(app, suite) if suite else None
-    bundle = bundles.read(lock) if lock and bundles.is_one(lock) else None
-    held = bundle.lock if bundle else locks.read(lock) if lock else None
-    request = create.EnvironmentRequest(**asked, lock=held, suite=pins, bundle=bundle)
+    request = create.EnvironmentRequest(**asked)
+    if suite:
+        from devkit.envs import suites
+
+        request = replace(request, suite=suites.fetch(app, suite))
+    if lock:
+        from devkit.envs import bundle as bundles
+        from devkit.envs import lock as locks
+
+        bundle = bundles.read(lock) if bundles.is_one(lock) else None
+        request = replace(request, lock=bundle.lock if bundle else locks.read(lock), bundle=bundle)
     with create.naming(request.name):
         planned = create.plan(app, request, Path.cwd())
     for note in planned.notes:

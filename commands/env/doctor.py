@@ -36,12 +36,12 @@ def command(
     from devkit.envs import doctor
     from devkit.envs.containers import look_up
     from devkit.envs.manage import folder_of
-    from devkit.envs.resolve import resolve_virtual
-    from devkit.errors import ExitStatus
+    from devkit.errors import DevkitError, ExitStatus, Hint
 
     app: App = ctx.obj
     if look_up(name):
-        resolve_virtual(app.config, name)
+        what = f"{name} is a container"
+        raise DevkitError(what, "This looks at virtual environments.", Hint.of("devkit", "doctor", "--env", name))
     folder, here = folder_of(name, Path.cwd()), Path.cwd()
     findings = doctor.examine(app, name, folder, here, os.environ)
     if fix and any(finding.fix for finding in findings):

@@ -7,6 +7,8 @@ Example:  devkit env remove try-311
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 def command(
     ctx: typer.Context, *, name: Name, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False
 ) -> None:
-    from devkit.envs import containers, manage
+    from devkit.envs import containers, manage, store
+    from devkit.envs.places import home
 
     app: App = ctx.obj
     inside = containers.look_up(name)
     if inside:
         _remove_container(app, inside[1], yes=yes, dry_run=dry_run, as_json=as_json)
+        return
+    if store.NAME.fullmatch(name) and not os.path.lexists(home() / name) and store.container_note(name).exists():
+        if dry_run:
+            app.console.plan([shlex.join(("rm", str(store.container_note(name))))])
+            return
+        containers.forget(name)
+        if as_json:
+            app.console.json({"name": name, "kind": "container"})
+        app.console.done(f"let go of {name}; the engine has no such container")
         return
     planned = manage.plan_removal(manage.folder_of(name, Path.cwd()), name)
     if dry_run:

@@ -70,6 +70,7 @@ def _when(created: str) -> str:
 
 def _show_container(app: App, seen: Seen, *, as_json: bool) -> None:
     from devkit.envs import engine
+    from devkit.envs.container import SOURCE
 
     lost = engine.unsaved(seen, engine.me())
     facts = {
@@ -86,11 +87,12 @@ def _show_container(app: App, seen: Seen, *, as_json: bool) -> None:
     if as_json:
         app.console.json(facts)
         return
+    sources = seen.mounts if seen.adopted else [(seen.project, SOURCE)]
     lines = {
         "name": f"{seen.name}, a container, {seen.state}",
         "container": facts["container"],
         "image": f"{seen.image} ({seen.reason})",
-        "source": f"{seen.project} is /paddle inside",
+        "source": ", ".join(f"{here} is {there} inside" for here, there in sources[:3]) + (" …" if sources[3:] else ""),
         "network": seen.network,
         "made": _when(seen.created),
         "unsaved": ", ".join(lost[:8]) + (" …" if len(lost) > 8 else "") if lost else "nothing",  # noqa: PLR2004 - a line

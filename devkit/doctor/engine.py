@@ -43,6 +43,8 @@ def gather() -> Engine:
             return Engine(client, host, denied=True)
         except OSError as error:
             return Engine(client, host, complaint=f"{path}: {error.strerror or error}")
+    if host.startswith("ssh://"):
+        return Engine(client, host, complaint=f"{host} is another machine's")
     import docker
     from docker.errors import DockerException
 
@@ -65,4 +67,6 @@ def check(facts: Engine) -> Finding:
         return Finding("docker", "the engine refuses this user", "warning", why, "sudo usermod -aG docker $USER")
     if not facts.client:
         return Finding("docker", "missing", "warning", "environments in containers need it", "apt install docker.io")
-    return Finding("docker", "the engine does not answer", "warning", facts.complaint, "sudo systemctl start docker")
+    ours = facts.host.startswith("unix://") or not facts.host
+    remedy = "sudo systemctl start docker" if ours else "docker context ls   shows the engines that docker knows"
+    return Finding("docker", "the engine does not answer", "warning", facts.complaint, remedy)

@@ -263,10 +263,10 @@ def _translated(url: str) -> str:
     return parts._replace(netloc=f"{credentials}{at}{GATEWAY}{port}").geturl()
 
 
-def home_of(attributes: Mapping[str, Any]) -> str:
-    """Return the home of a container's programs: with a rootless engine it is root's; empty where none is set."""
+def variable(attributes: Mapping[str, Any], name: str) -> str:
+    """Return a variable of a container's programs; empty where it is not set. With a rootless engine HOME is root's."""
     entries = (attributes.get("Config") or {}).get("Env") or ()
-    return str(dict(entry.partition("=")[::2] for entry in entries).get("HOME", ""))
+    return str(dict(entry.partition("=")[::2] for entry in entries).get(name, ""))
 
 
 def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str], home: str) -> list[str]:
@@ -276,14 +276,15 @@ def unsaved(changes: Sequence[Mapping[str, object]], spec_targets: Sequence[str]
     session leaves are not counted.
     """
     paths = {str(change["Path"]): change["Kind"] for change in changes}
-    ours = {"/etc/passwd", "/sbin/docker-init", home, *spec_targets}
+    ours = {"/etc/passwd", "/sbin/docker-init", home, DEVICE_SIDE, *spec_targets}
     ours |= {str(parent) for path in ours for parent in PurePosixPath(path).parents}
+    below = (*spec_targets, DEVICE_SIDE)
     return [
         path
         for path, kind in sorted(paths.items())
         if path not in ours
         and not TRIFLES.search(path)
-        and not any(path.startswith(f"{target}/") for target in spec_targets)
+        and not any(path.startswith(f"{target}/") for target in below)
         and not (kind == MODIFIED and any(other.startswith(f"{path}/") for other in paths))
     ]
 

@@ -159,12 +159,7 @@ def make(app: App, client: Any, request: ContainerRequest, spec: Spec) -> Any:
 
 def has_name(name: str) -> bool:
     """Tell whether a container has this name; the engine is asked only where one was made here."""
-    if not store.container_note(name).exists():
-        return False
-    if look_up(name):
-        return True
-    store.container_note(name).unlink(missing_ok=True)
-    return False
+    return store.container_note(name).exists() and look_up(name) is not None
 
 
 @dataclass(frozen=True)
@@ -239,6 +234,25 @@ def look_up(name: str) -> tuple[Any, engine.Seen] | None:
     return (client, seen) if seen else None
 
 
+def check_not_gone(name: str) -> None:
+    """Check that no container was made or adopted here under a name that the engine does not know.
+
+    Raises:
+        DevkitError: one was.
+    """
+    if store.container_note(name).exists():
+        raise DevkitError(
+            f"the engine has no container of {name}", "It was removed, or is another engine's.",
+            "docker context ls   shows the engines that docker knows",
+            Hint.of("devkit", "env", "remove", name, purpose="lets go of it"),
+        )  # fmt: skip
+
+
+def forget(name: str) -> None:
+    """Let go of a container that the engine does not know."""
+    store.container_note(name).unlink(missing_ok=True)
+
+
 def need(name: str) -> tuple[Any, engine.Seen]:
     """Return the engine's client and the container of this name.
 
@@ -248,6 +262,7 @@ def need(name: str) -> tuple[Any, engine.Seen]:
     client = engine.connect()
     seen = engine.find(client, engine.me(), name)
     if seen is None:
+        check_not_gone(name)
         there = ", ".join(found.name for found in engine.survey(client, engine.me()))
         why = f"There is {there}." if there else "There are none yet."
         raise DevkitError(f"there is no container named {name}", why, f"devkit env create {name} --docker")
@@ -345,10 +360,11 @@ def device_side(name: str, module: str, folder: str, environ: Mapping[str, str])
         _bring_device_side(seen)
     # A folder of this machine's that is not seen inside (a temporary one) is nobody's working directory there.
     folder = container.inside_mounts(Path(folder), seen.mounts, "/tmp")  # noqa: S108 - inside, not here
+    own = container.variable(seen.raw.attrs, "PYTHONPATH")  # where its image may have Paddle
     program = container_exec.Program(
         ["sh", "-c", EVENTS_APART, "sh", "python3", "-m", f"devkit.kernels.{module}"],
         folder,
-        {**passed_on(environ), "PYTHONPATH": DEVICE_SIDE, "DEVKIT_EVENTS_FD": EVENTS_FD},
+        {**passed_on(environ), "PYTHONPATH": f"{DEVICE_SIDE}:{own}".rstrip(":"), "DEVKIT_EVENTS_FD": EVENTS_FD},
     )
     return container_exec.run(client, engine.ready(seen), program, out=int(environ["DEVKIT_EVENTS_FD"]))
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.envs import container
 from devkit.envs.container import LABEL, Owner, Spec
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.paths import user_home
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Seen:
     @property
     def state(self) -> str:
         """What a list says."""
-        return "running" if self.status == "running" else "stopped"
+        return self.status if self.status in {"running", "paused"} else "stopped"
 
 
 def host(environ: Mapping[str, str]) -> str:
@@ -123,7 +123,14 @@ def connect(environ: Mapping[str, str] | None = None) -> Any:
     import docker
 
     variables = dict(os.environ if environ is None else environ)
-    variables["DOCKER_HOST"] = host(variables)
+    variables["DOCKER_HOST"] = address = host(variables)
+    if address.startswith("ssh://"):
+        raise DevkitError(
+            f"{address} is an engine of another machine", "Its containers see that machine's folders, not these.",
+            Hint.of("ssh", address.removeprefix("ssh://").partition("/")[0], purpose="and devkit there"),
+            "unset DOCKER_HOST DOCKER_CONTEXT   takes this machine's",
+            "docker context use default   where a context was chosen",
+        )  # fmt: skip
     with explained(variables["DOCKER_HOST"] or f"unix://{DEFAULT_SOCKET}"):
         client = docker.from_env(environment=variables, timeout=ANSWER_S)
         client.ping()
@@ -155,6 +162,12 @@ def _of_connection(said: str, what: str) -> DevkitError:
         )  # fmt: skip
     if re.search(r"timed? ?out", said, re.IGNORECASE):
         return DevkitError("the docker engine does not answer in time", why, "docker info   to see whether it lives")
+    if "://" in what and not what.startswith("unix://"):
+        return DevkitError(
+            "there is no docker engine", f"{what} does not answer. {why}",
+            "docker context ls   shows the engines that docker knows",
+            "unset DOCKER_HOST DOCKER_CONTEXT   takes this machine's",
+        )  # fmt: skip
     return DevkitError(
         "there is no docker engine",
         f"{what} does not answer. {why}",
@@ -193,7 +206,6 @@ _SIGNS = (
     (r"container name \"/?(?P<name>[^\"]+)\" is already in use", "the engine has a container named {name} already",
      "docker rm {name}   removes it", "devkit env adopt {name}   lets devkit use it"),
     (r"network (?P<name>\S+) not found", "the engine has no network named {name}", "docker network ls"),
-    ("is paused", "{what} is paused", "docker unpause CONTAINER"),
     ("executable file not found|no such file or directory: unknown|is not running",
      "{what} ends as soon as it is started", "devkit env create NAME --docker --image IMAGE   with a shell in it",
      "devkit env logs NAME   shows what it said"),
@@ -377,7 +389,13 @@ def _write_file(raw: Any, folder: str, name: str, data: bytes) -> None:
 
 
 def ready(seen: Seen) -> Any:
-    """Return the container, started if it was stopped."""
+    """Return the container, started if it was stopped.
+
+    Raises:
+        DevkitError: it is paused, which somebody wished, or cannot be started.
+    """
+    if seen.status == "paused":
+        raise DevkitError(f"{seen.name} is paused", "", Hint.of("docker", "unpause", seen.raw.name))
     if seen.status != "running":
         with explained(seen.name):
             seen.raw.start()
@@ -388,7 +406,9 @@ def unsaved(seen: Seen, owner: Owner) -> list[str]:
     """Return what would be lost with a container: changes outside its mounts."""
     targets = [mount["Destination"] for mount in seen.raw.attrs.get("Mounts", ())]
     with explained(seen.name):
-        return container.unsaved(seen.raw.diff() or [], targets, container.home_of(seen.raw.attrs) or owner.home)
+        return container.unsaved(
+            seen.raw.diff() or [], targets, container.variable(seen.raw.attrs, "HOME") or owner.home
+        )
 
 
 def remove(seen: Seen) -> None:
@@ -405,8 +425,8 @@ class Stop:
 
     @property
     def needed(self) -> bool:
-        """Whether it runs."""
-        return self.seen.status == "running"
+        """Whether it runs, or will when it is no longer paused."""
+        return self.seen.state != "stopped"
 
     def lines(self) -> list[str]:
         """Return the line that does the same."""

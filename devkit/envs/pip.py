@@ -42,6 +42,22 @@ UV_SCRIPT = """\
 # Made by devkit, whose uv this is.
 exec {uv} "$@"
 """
+# In a folder that only the environment's own Python looks into, and last: a real pip is found before it.
+MODULE_FOLDER, MODULE_PTH = "devkit-pip", "devkit-pip.pth"
+MODULE = """\
+# Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
+import os
+import sys
+
+if __name__ == "__main__":
+    devkit = {python!r}
+    if not os.access(devkit, os.X_OK):
+        sys.exit(
+            "this environment has no pip, and the devkit that made it is gone\\n"
+            "  -> " + sys.executable + " -m ensurepip   puts the real pip in"
+        )
+    os.execv(devkit, [devkit, "-I", "-m", "devkit.envs.pip", sys.prefix, *sys.argv[1:]])
+"""
 
 
 def script() -> str:
@@ -58,6 +74,8 @@ def names(folder: Path) -> tuple[str, ...]:
 def put(folder: Path) -> None:
     """Let ``pip`` in an environment be its own, and ``uv`` devkit's: they go into its ``bin``, where there is none.
 
+    ``python -m pip`` is the same.
+
     Raises:
         DevkitError: they cannot be written.
     """
@@ -71,6 +89,12 @@ def put(folder: Path) -> None:
         if not path.exists():  # a script, and no link: whatever writes over it must not reach devkit's own
             path.write_text(UV_SCRIPT.format(uv=shlex.quote(uv.binary())), "utf-8")
             path.chmod(0o755)
+        packages = store.site_packages(folder)
+        if packages is not None:
+            module = folder / "lib" / MODULE_FOLDER / "pip" / "__main__.py"
+            module.parent.mkdir(parents=True, exist_ok=True)
+            module.write_text(MODULE.format(python=sys.executable), "utf-8", errors="surrogateescape")
+            (packages / MODULE_PTH).write_text(f"../../{MODULE_FOLDER}\n", "ascii")
 
 
 def shims(environment: Path) -> Path:
@@ -97,8 +121,15 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         DevkitError: it is something that uv does not do, or there is no environment.
     """
     name = folder.resolve().name
+    first = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
+    words = [*words[first : first + 1], *words[:first], *words[first + 1 :]]  # pip -q install X
     if not (folder / "bin" / "python").exists():
         raise DevkitError("pip stands in no environment", "Neither VIRTUAL_ENV nor CONDA_PREFIX names one.")
+    if words in (["--version"], ["-V"]):
+        app.console.answer(
+            f"pip by uv, of devkit, in {folder} (python {'.'.join(store.python_version(folder).split('.')[:2])})"
+        )
+        return 0
     if not words or words[0] not in HANDED_ON:
         raise DevkitError(
             f"pip {' '.join(words[:1])} is not done here".replace("  ", " "),
@@ -123,7 +154,7 @@ def main() -> int:
 
     app = App(sys.argv[1:])
     try:
-        return hand_on(app, Path(sys.argv[1]).absolute(), sys.argv[2:])
+        return hand_on(app, Path(os.path.abspath(sys.argv[1])), sys.argv[2:])  # noqa: PTH100 - bin/.. goes
     except DevkitError as error:
         app.console.fail(error)
         return int(error.status)

@@ -92,14 +92,14 @@ def resolve_virtual(config: Config, name: str) -> Environment:
 
 
 def _named(name: str, origin: str) -> Environment:
-    from devkit.envs.store import unfinished
+    from devkit.envs import store
 
     if name == PROJECT_ENVIRONMENT:
         folder = project_environment(Path.cwd()) or Path.cwd() / name
     else:  # no environment's name begins with a dot
         folder = Path(name).expanduser() if "/" in name or name.startswith(".") else home() / name
     python = folder / "bin" / "python"
-    if unfinished(folder):
+    if store.unfinished(folder):
         raise DevkitError(
             f"{name} is not whole",
             "It is being made, or was left half-made.",
@@ -117,10 +117,12 @@ def _named(name: str, origin: str) -> Environment:
         return Environment(name, python.absolute(), origin)
     if os.path.lexists(python):
         raise DevkitError(f"the interpreter of {name} is gone", f"{python} leads nowhere.", f"devkit env doctor {name}")
-    from devkit.envs.containers import look_up
+    from devkit.envs.containers import check_not_gone, look_up
 
     if look_up(name):
         return Environment(name, Path("python3"), origin, name)
+    if store.NAME.fullmatch(name):
+        check_not_gone(name)
     known = names()
     raise DevkitError(
         f"there is no environment named {name}",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import re
 import shlex
 import shutil
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit import paths
-from devkit.envs import captive_portal, pip_settings
+from devkit.envs import pip_settings
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.process import Finished
 
@@ -133,6 +135,9 @@ def binary() -> str:
     Raises:
         DevkitError: the package is there without it.
     """
+    beside = os.path.join(sys.prefix, "bin", "uv")  # noqa: PTH118 - where it nearly always is, and looked at for each line
+    if os.access(beside, os.X_OK):
+        return beside
     from uv import find_uv_bin
 
     try:
@@ -152,20 +157,23 @@ def environ(app: App, line: Line) -> dict[str, str]:
     return {**kept, **inherited, **line.variables}
 
 
-def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -> Finished:
+def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "", load: Sequence[str] = ()) -> Finished:
     """Run a line of uv to its end.
 
     Args:
         app: whose runner starts it.
         line: what to run.
         log: what it says is appended to it.
-        meanwhile: what the screen says as it runs; loading the screen's library takes its time beside uv, not before.
+        meanwhile: what the screen says as it runs.
+        load: modules that are needed then. As the screen's library they are loaded beside uv, and not after it.
 
     Raises:
         DevkitError: uv failed; what it said is sorted out.
     """
     child = app.runner.start([binary(), *line.words], cwd=line.folder, env=environ(app, line), log=log, keep=None)
     with app.console.progress(meanwhile) if meanwhile else contextlib.nullcontext():
+        for module in load:
+            importlib.import_module(module)
         status = app.runner.finish(child)
     if status != 0:
         raise diagnose(app, child.stderr.decode(errors="replace"), line)
@@ -174,13 +182,16 @@ def run(app: App, line: Line, *, log: Path | None = None, meanwhile: str = "") -
 
 @dataclass(frozen=True)
 class _Sign:
-    pattern: re.Pattern[str]
+    pattern: str
     what: str
     remedies: tuple[str, ...]
 
+    def is_in(self, said: str) -> bool:
+        return bool(re.search(self.pattern, said, re.IGNORECASE | re.DOTALL))
+
 
 def _sign(pattern: str, what: str, *remedies: str) -> _Sign:
-    return _Sign(re.compile(pattern, re.IGNORECASE | re.DOTALL), what, remedies)
+    return _Sign(pattern, what, remedies)
 
 
 _PROXY_PASSWORD = _sign(
@@ -239,6 +250,8 @@ _SIGNS = (
 
 def diagnose(app: App, said: str, line: Line) -> DevkitError:
     """Return what uv's words mean; where an index seems to have nothing, it is looked at what answers there."""
+    from devkit.envs import captive_portal
+
     error = explain(said, line)
     variables = environ(app, line)
     index = variables.get("UV_DEFAULT_INDEX") or variables.get("UV_INDEX_URL") or ""
@@ -263,7 +276,7 @@ def explain(said: str, line: Line) -> DevkitError:
     gist = _gist(said)
     why = redact("\n".join(gist)) or f"The line was: {redact(line.shown())}"
     proxied = any(line.variables.get(name) or os.environ.get(name) for name in PROXY_VARIABLES)
-    if _PROXY_PASSWORD.pattern.search(said):
+    if _PROXY_PASSWORD.is_in(said):
         return DevkitError(f"uv failed: {_PROXY_PASSWORD.what}", why, *_PROXY_PASSWORD.remedies)
     if re.search(r"tunnel error|proxyconnect|proxy.*(refused|error)", said, re.IGNORECASE) or (
         proxied and re.search(r"client error \(Connect\)", said) and "dns error" not in said
@@ -271,13 +284,13 @@ def explain(said: str, line: Line) -> DevkitError:
         return DevkitError(f"uv failed: {_DEAD_PROXY.what}", why, *_pips_proxy(line), *_DEAD_PROXY.remedies)
     steered = _steered(line)
     for sign in _SIGNS:
-        if sign.pattern.search(said):
+        if sign.is_in(said):
             what = sign.what
             if "--offline" in what and "UV_OFFLINE" not in line.variables and os.environ.get("UV_OFFLINE"):
                 what = what.replace("--offline", "UV_OFFLINE")
                 return DevkitError(f"uv failed: {what}", why, *steered)
             return DevkitError(f"uv failed: {what}", why, *_specific(sign, said), *_pips_index(said, line), *steered)
-    denied = _DENIED.search(said)
+    denied = re.search(_DENIED, said, re.IGNORECASE | re.DOTALL)
     if denied:
         folder = str(Path(denied["path"]).parent)
         return DevkitError(
@@ -300,9 +313,7 @@ def _steered(line: Line) -> tuple[Hint, ...]:
     return tuple(hints)
 
 
-_DENIED = re.compile(
-    r"`(?P<path>/[^`\n]+)`[^\n]*(permission denied|os error 13|read-only|os error 30)", re.IGNORECASE | re.DOTALL
-)
+_DENIED = r"`(?P<path>/[^`\n]+)`[^\n]*(permission denied|os error 13|read-only|os error 30)"
 
 
 def _specific(sign: _Sign, said: str) -> tuple[Hint | str, ...]:

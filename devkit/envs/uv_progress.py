@@ -71,7 +71,7 @@ def install(app: App, line: uv.Line, *, log: Path) -> None:
         DevkitError: uv failed.
     """
     if not sys.stderr.isatty():
-        uv.run(app, line, log=log, meanwhile="installing")
+        uv.run(app, line, log=log, meanwhile="installing", load=("tomlkit",))  # for the lock
         return
     with app.console.progress("resolving", total=0, unit="bytes") as progress:
         status, said = _on_a_terminal(app, line, log, progress)

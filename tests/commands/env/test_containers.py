@@ -367,11 +367,29 @@ def test_container_of_somebody_elses_is_used_and_let_go_of(devkit: Devkit, engin
     assert devkit("env", "show", "mine").status == 1
     assert devkit("env", "adopt", "mine").status == 0
     assert devkit("env", "run", "mine", "--", "pwd").out == "/work\n"
+    assert f"{tmp_path} is /work inside" in devkit("env", "show", "mine").out
+    assert "devkit doctor --env mine" in devkit("env", "doctor", "mine").err
     assert "known as mine" in devkit("env", "adopt", "mine", "--name", "other").err
     assert [load["name"] for load in json.loads(devkit("env", "list", "--json").out)] == ["mine"]
     assert devkit("env", "remove", "mine").status == 0
     assert json.loads(devkit("env", "list", "--json").out) == []
     assert inspected(engine, "mine")["State"]["Running"]
+
+
+def test_paused_container_is_not_woken_and_one_that_is_gone_is_let_go_of(
+    devkit: Devkit, work: str, engine: Engine
+) -> None:
+    name = f"devkit-{engines.me().name}-{work}"
+    engine.docker("pause", name)
+    paused = run(devkit, "true")
+    assert (paused.status, paused.err) == (1, f"✗ {work} is paused\n  → docker unpause {name}\n")
+    assert json.loads(devkit("env", "list", "--json").out)[0]["state"] == "paused"
+    engine.docker("unpause", name)
+    engine.docker("rm", "-f", name)
+    assert f"✗ the engine has no container of {work}" in run(devkit, "true").err
+    assert devkit("env", "remove", work, "--dry-run").out.endswith(f"/.containers/{work}\n")
+    assert f"let go of {work}" in devkit("env", "remove", work).err
+    assert "there is no environment named" in run(devkit, "true").err
 
 
 def test_stop_and_root_and_images(devkit: Devkit, work: str, engine: Engine) -> None:

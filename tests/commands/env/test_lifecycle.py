@@ -111,6 +111,10 @@ def test_pip_inside_is_the_environments_own(devkit: Devkit, work: Path, index: I
     )
     same = f"pip3.{sys.version_info[1]}"
     assert devkit("env", "run", "work", "--", same, "list", env=path).out.split()[-2:] == ["tiny", "1.0"]
+    by_module = devkit("env", "run", "work", "--", "python", "-m", "pip", "list", env=path)
+    assert by_module.out.split()[-2:] == ["tiny", "1.0"], by_module.err
+    assert devkit("env", "run", "work", "--", "pip", "--version", env=path).out.startswith("pip by uv, of devkit, ")
+    assert devkit("env", "run", "work", "--", "pip", "-q", "install", "tiny", env=path).status == 0
     (work / "bin" / "pip").unlink()  # an environment made before, or by something else
     assert devkit("env", "run", "work", "--", "pip", "list", env=path).out.split()[-2:] == ["tiny", "1.0"]
     refused = devkit("env", "run", "work", "--", "pip3", "download", "tiny", env=path)

@@ -236,6 +236,9 @@ def test_versions_are_read_from_headers(tmp_path: Path) -> None:
     assert library == gpu.CudaLibrary("NCCL", "2.21.5", str(include / "nccl.h"))
 
 
+CONTEXTS = "docker context ls   shows the engines that docker knows"
+
+
 @pytest.mark.parametrize(
     ("facts", "state", "remedy"),
     [
@@ -244,6 +247,7 @@ def test_versions_are_read_from_headers(tmp_path: Path) -> None:
         (engine.Engine("/usr/bin/docker", "unix:///s", denied=True), "warning", "sudo usermod -aG docker $USER"),
         (engine.Engine("/usr/bin/docker", "unix:///s", complaint="gone"), "warning", "sudo systemctl start docker"),
         (engine.Engine("", "unix:///s", complaint="gone"), "warning", "apt install docker.io"),
+        (engine.Engine("/d", "tcp://h:1", complaint="gone"), "warning", CONTEXTS),
     ],
 )
 def test_docker_engine(facts: engine.Engine, state: str, remedy: str) -> None:

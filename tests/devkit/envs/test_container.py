@@ -10,7 +10,7 @@ import pytest
 
 from devkit.envs import container, container_files, containers
 from devkit.envs.container import DEVICE_SIDE, GATEWAY, Owner, Spec
-from devkit.envs.engine import _of_connection, of_api
+from devkit.envs.engine import _of_connection, connect, of_api
 from devkit.envs.paddle import Driver
 from devkit.errors import DevkitError, UsageError
 
@@ -138,14 +138,16 @@ def test_only_what_would_be_missed_counts_as_unsaved() -> None:
     assert container.unsaved(trifles, targets, "/home/ada") == []
     missed = [change("/usr", 0), change("/usr/lib", 0), change("/usr/lib/libnew.so", 1), change("/home/ada/notes", 1)]
     assert container.unsaved(trifles + missed, targets, "/home/ada") == ["/home/ada/notes", "/usr/lib/libnew.so"]
+    ours = [change("/opt", 1), change("/opt/devkit", 1), change("/opt/devkit/devkit/__init__.py", 1)]
+    assert container.unsaved(ours, targets, "/home/ada") == []
     assert container.unsaved([change("/bin", 0), change("/bin/ls", 2)], targets, "/home/ada") == ["/bin/ls"]
 
 
 def test_the_home_inside_is_roots_with_a_rootless_engine() -> None:
-    home = container.home_of({"Config": {"Env": ["PATH=/bin", "HOME=/root", "A=b=c"]}})
+    home = container.variable({"Config": {"Env": ["PATH=/bin", "HOME=/root", "A=b=c"]}}, "HOME")
     assert home == "/root"
     assert container.unsaved([change("/root", 0), change("/root/x", 1)], [], home) == ["/root/x"]
-    assert container.home_of({"Config": {"Env": None}}) == ""
+    assert container.variable({"Config": {"Env": None}}, "HOME") == ""
 
 
 @pytest.mark.parametrize(
@@ -204,6 +206,14 @@ def test_engine_that_cannot_be_reached_is_named() -> None:
     assert "refuses permission" in refused.what
     assert any("usermod" in remedy for remedy in refused.remedies)
     assert "in time" in _of_connection("Read timed out.", "x").what
+    elsewhere = _of_connection("Connection refused", "tcp://h:2375")
+    assert elsewhere.remedies[0] == "docker context ls   shows the engines that docker knows"
+
+
+def test_engine_of_another_machine_is_not_one_for_this_ones_folders() -> None:
+    with pytest.raises(DevkitError, match="an engine of another machine") as refused:
+        connect({"DOCKER_HOST": "ssh://ada@host/run/docker.sock"})
+    assert refused.value.remedies[0] == "ssh ada@host   and devkit there"
 
 
 def archive(*members: tuple[str, bytes | None, str]) -> tarfile.TarFile:
