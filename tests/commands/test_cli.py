@@ -200,6 +200,20 @@ def test_no_words_are_a_question_for_help(devkit: Devkit) -> None:
     assert devkit() == devkit("--help") == devkit("-h")
 
 
+@pytest.mark.parametrize(
+    ("asked", "command"),
+    [
+        ("help", ""),
+        ("help env", "env"),
+        ("env help", "env"),
+        ("-h env list", "env list"),
+        ("help env list", "env list"),
+    ],
+)
+def test_help_may_be_asked_for_before_a_command(asked: str, command: str, devkit: Devkit) -> None:
+    assert devkit(*asked.split()) == devkit(*command.split(), "--help")
+
+
 @pytest.mark.parametrize("width", ["60", "80", "100"])
 def test_help_fits_the_screen(devkit: Devkit, width: str) -> None:
     assert max(map(len, devkit("--help", env={"COLUMNS": width}).out.splitlines())) <= max(int(width), 80)
@@ -218,7 +232,8 @@ def test_version(devkit: Devkit, started_devkit: Devkit) -> None:
     from devkit import __version__
 
     assert devkit("--version") == devkit("-V") == started_devkit("-V")
-    assert devkit("-V").out == f"devkit {__version__}\n"
+    assert devkit("-V").out == devkit("version").out == f"devkit {__version__}\n"
+    assert json.loads(devkit("--version", "--json").out) == {"version": __version__}
 
 
 @pytest.mark.parametrize(
