@@ -172,7 +172,12 @@ def plan(app: App, request: EnvironmentRequest, directory: Path) -> CreatePlan:
     else:
         interpreter = interpreters.find(app.runner, wanted, choice.minors)
     source = uv.source(
-        app, index_url=request.index_url, paddle_index=choice.index, proxy=request.proxy, offline=request.offline
+        app,
+        index_url=request.index_url,
+        paddle_index=choice.index,
+        proxy=request.proxy,
+        offline=request.offline,
+        exact=request.lock is not None or any(map(uv.is_pylock, request.files)),
     )
     variables = source.variables()
     if bundle:

@@ -109,6 +109,7 @@ def plan(app: App, name: str, folder: Path, request: PackageRequest, directory: 
         paddle_index=record.index if record else None,
         proxy=request.proxy,
         offline=request.offline,
+        exact=any(map(uv.is_pylock, request.files)),
     )
     line = uv.Line((*words, "--", *packages), source.variables(), directory)
     return PackagesPlan(name, folder, request.action, line, create.not_followed())

@@ -92,14 +92,30 @@ class Line:
 
 
 def source(
-    app: App, *, index_url: str = "", paddle_index: str | None = None, proxy: str = "", offline: bool = False
+    app: App,
+    *,
+    index_url: str = "",
+    paddle_index: str | None = None,
+    proxy: str = "",
+    offline: bool = False,
+    exact: bool = False,
 ) -> Source:
     """Return where packages come from here: the flags over devkit's settings over pip's.
+
+    Args:
+        app: whose settings they are.
+        index_url: in place of the default index, and of Paddle's own.
+        paddle_index: Paddle's own.
+        proxy: over the configured one.
+        offline: only what uv has in its cache.
+        exact: whether a lock says what is installed, which pip's constraints do not change.
 
     Raises:
         UsageError: one of the addresses is none.
     """
     pip = pip_settings.read(os.environ, paths.user_home()).variables(app.child_environment())
+    if exact:
+        pip.pop("UV_CONSTRAINT", None)
     return Source(
         check_url("--index-url", index_url),
         paddle_index,
@@ -108,6 +124,11 @@ def source(
         check_url("env.index-url", app.config.get("env.index-url")),
         pip,
     )
+
+
+def is_pylock(file: Path) -> bool:
+    """Tell whether a file of requirements is a lock by its name (PEP 751)."""
+    return bool(re.fullmatch(r"pylock(\.[^.]+)?\.toml", file.name))
 
 
 def check_url(flag: str, url: str) -> str:
