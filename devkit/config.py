@@ -207,7 +207,7 @@ class Config:
             UsageError: there is no such setting, it is not such a value, or a project cannot set it.
             DevkitError: the file does not parse, or cannot be written.
         """
-        setting = known(key)
+        setting = known(key, "set", "-" if "@" in text else text)
         if project and not setting.project_sets:
             why = "It names a program to run or a place that secrets go to, and a project is not only yours."
             raise UsageError(f"a project cannot set {key}", why, f"devkit config set {key} VALUE")
@@ -222,7 +222,7 @@ class Config:
             UsageError: there is no such setting.
             DevkitError: the file does not parse, or cannot be written.
         """
-        known(key)
+        known(key, "unset")
         path = self.file(project=project)
         if not path.is_file() or _find(_parsed(path, _text(path)).unwrap(), key, path) is None:
             return None
@@ -306,8 +306,13 @@ def _changing(path: Path, say: Callable[[str], None]) -> Iterator[tuple[Path, in
         os.close(folder)
 
 
-def known(key: str) -> Setting:
+def known(key: str, verb: str = "get", value: str = "") -> Setting:
     """Return the setting named ``key``.
+
+    Args:
+        key: what was typed.
+        verb: the command that it was typed after.
+        value: what was typed after it.
 
     Raises:
         UsageError: there is none; the nearest names are its remedy.
@@ -316,9 +321,10 @@ def known(key: str) -> Setting:
 
     if key in SETTINGS:
         return SETTINGS[key]
-    near = difflib.get_close_matches(key, SETTINGS, n=2) or ["show"]
-    remedies = [f"devkit config get {name}" if name != "show" else "devkit config show   lists all" for name in near]
-    raise UsageError(f"there is no setting named {key}", "", *remedies)
+    near = difflib.get_close_matches(key, SETTINGS, n=2)
+    typed = [Hint.of("devkit", "config", verb, name, *([value] if value else [])) for name in near]
+    all_ = Hint("devkit config show", "lists all")
+    raise UsageError(f"there is no setting named {key}", "", *(typed or [all_]))
 
 
 def parse(setting: Setting, text: str, origin: str) -> Any:

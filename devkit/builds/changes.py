@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.builds.checkout import git
-from devkit.errors import UsageError
+from devkit.errors import Hint, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,9 +59,8 @@ def base(app: App, root: Path, asked: str = "") -> Base:
         words = ("merge-base", "--", "HEAD", f"{asked}^{{commit}}")
         done = git(app.runner, root, *words, check=False)
         if asked.startswith("-") or done.status:
-            raise UsageError(
-                f"--base {asked} is not a commit that this branch comes from", "", "--base upstream/develop"
-            )
+            what = f"--base {asked} is not a commit that this branch comes from"
+            raise UsageError(what, "", Hint("git branch --all", "lists the branches that there are"))
         return Base(done.text.strip(), asked)
     line = ("log", "--first-parent", "-n", str(LOOKED_BACK), f"--committer={FORGE}", "-F", "--format=%H %s")
     merged = [word.partition(" ") for word in git(app.runner, root, *line, check=False).text.split("\n")]

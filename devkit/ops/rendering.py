@@ -85,11 +85,9 @@ def check_new(files: list[NewFile]) -> None:
     """
     there = [file.path for file in files if os.path.lexists(file.path)]
     if there:
-        raise DevkitError(
-            f"{there[0]} is there already",
-            "Nothing was written.",
-            Hint.of("mv", "--", str(there[0]), f"{there[0]}.old", purpose="puts it aside"),
-        )
+        which = [Hint.of("mv", "--", str(path), f"{path}.old", purpose="puts it aside") for path in there]
+        others = f"So {'is' if len(there) == 2 else 'are'} {', '.join(map(str, there[1:]))}. " if there[1:] else ""  # noqa: PLR2004 - one other
+        raise DevkitError(f"{there[0]} is there already", f"{others}Nothing was written.", *which)
 
 
 def write(files: list[NewFile]) -> None:
