@@ -190,7 +190,7 @@ class Console:
 
     @cached_property
     def err(self) -> rich.console.Console:
-        """Standard error: the conversation."""
+        """Standard error: progress and messages."""
         return self._open(sys.stderr)
 
     @property
@@ -249,7 +249,7 @@ class Console:
         return "".join(ASCII.get(letter, letter) for letter in words)
 
     def shown(self, words: str) -> str:
-        """Return words as the conversation shows them: redacted, printable, in its encoding."""
+        """Return words as standard error shows them: redacted, printable, in its encoding."""
         return self._plain(self.err, words)
 
     def answer(self, line: str = "", tone: Tone = "") -> None:
@@ -383,7 +383,7 @@ class Console:
             shown.remove(dropped[-1])
 
     def note(self, line: str, tone: Tone = "") -> None:
-        """Say a line of the conversation."""
+        """Print a line on standard error."""
         if not self.quiet:
             self._say(self.err, (line, tone))
 

@@ -1,4 +1,4 @@
-"""What a build used, kept in its run's record: what ccache spared, and the memory at its fullest."""
+"""What a build used, kept in its run's record: its cache hits, and the memory at its fullest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ccache did in a build: how many compilations it spared, and why it could not spare others.
+"""What ccache did in a build: its hits, and why other compilations were misses.
 
 A newer ccache writes down what became of each call (its statistics log), which is the build's alone. An
 older one only has counters of its whole cache: their difference holds what other builds did meanwhile too.
@@ -44,12 +44,12 @@ class Ccache:
 
     @property
     def hits(self) -> int:
-        """Compilations that were spared."""
+        """Cache hits."""
         return self.direct + self.preprocessed
 
     @property
     def compilations(self) -> int:
-        """Calls that could be spared."""
+        """Calls that can be cached."""
         return self.hits + self.missed
 
     @property
