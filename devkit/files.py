@@ -117,12 +117,21 @@ def _remedy(error: OSError, folder: Path) -> Hint | None:
     if number == errno.EDQUOT:
         return Hint("quota", "shows what is full")
     if number in {errno.EACCES, errno.EPERM, errno.ENOTDIR}:
-        return Hint.of("ls", "-ld", str(folder), purpose="shows who may write there")
+        closed = _closed(folder) if number == errno.EACCES else None
+        way = "is a folder on the way there that may not be entered; its owner lets others through: chmod o+x"
+        return Hint.of("ls", "-ld", str(closed or folder), purpose=way if closed else "shows who may write there")
     if number == errno.EAGAIN:
         return PROCESSES
     if number == errno.EROFS:
         return Hint.of("findmnt", "-T", str(folder), purpose="shows what is mounted read-only")
     return None
+
+
+def _closed(folder: Path) -> Path | None:
+    """Return the first folder on the way to one, and it too, that this user may not enter."""
+    effective = os.access in os.supports_effective_ids
+    way = [*reversed(folder.absolute().parents), folder.absolute()]
+    return next((part for part in way if not os.access(part, os.X_OK, effective_ids=effective)), None)
 
 
 @contextlib.contextmanager

@@ -96,3 +96,23 @@ def test_a_limit_of_processes_is_the_machines_doing(error: Exception) -> None:
     refused = refusal(error)
     assert refused is not None
     assert refused.remedies == ("ulimit -u   shows how many processes and threads a user may have",)
+
+
+def test_a_folder_on_the_way_that_may_not_be_entered_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    (closed / "Paddle" / "build").mkdir(parents=True)
+    closed.chmod(0)
+    user = os.geteuid()
+    try:
+        if user == 0:  # root may enter what it owns not
+            for folder in (tmp_path, *tmp_path.parents[:2]):
+                folder.chmod(0o755)
+            os.seteuid(65534)
+        with pytest.raises(OSError, match="Permission denied") as caught:
+            (closed / "Paddle" / "build" / "CMakeCache.txt").read_text()
+        refused = refusal(caught.value)
+    finally:
+        os.seteuid(user)
+        closed.chmod(0o755)
+    assert refused is not None
+    assert refused.remedies[0].startswith(f"ls -ld {closed}   ")
