@@ -48,7 +48,7 @@ MARKS: dict[Mark, str] = {
         r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
         r"^[A-Za-z_.]*(?:Error|Exception): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error|"
         r"^\S+: (?:line )?\d+: .*(?:not found|[Ss]yntax error|No such file|Permission denied|set: pipefail|Killed)|"
-        r"LAUNCH ERROR .*Container failed"
+        r"LAUNCH ERROR .*Container failed|^E: "
     ),
     Mark.WELL: (
         r"Build files have been written to|\[100%\] Built target|Successfully (?:built|installed|tagged)|"

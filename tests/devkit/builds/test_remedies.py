@@ -94,6 +94,13 @@ class Fault:
 
 FAULTS = [
     Fault("dubious-ownership", "git init -q tree && chown -R 12345 tree", "git status"),
+    Fault(
+        "worktree-moved",
+        f"{TREE}git worktree add -q ../beside && cd .. && mv tree moved",
+        "git status",
+        "beside",
+        words={"REPOSITORY": "../moved"},
+    ),
     Fault("git-lock", "git init -q tree && touch tree/.git/index.lock", "git add -A"),
     Fault("cmake-include", TREE, "cmake -P CMakeLists.txt"),
     Fault("submodule-broken", f"{TREE}{UPDATE}rm -rf .git/modules", "git -C third_party/lib status"),
