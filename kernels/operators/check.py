@@ -19,7 +19,7 @@ FLOATS = ("float32", "float64")
 TOLERANCES = {"float32": 2e-5, "float64": 1e-10}
 STEP = 1e-6
 GRADIENT_TOLERANCE = 1e-5
-SHAPES = ((0,), (0, 3), (), (1,), (5,), (2, 3, 4), (131077,))
+SHAPES = ((0,), (0, 3), (), (1,), (5,), (19,), (31,), (2, 3, 4), (131077,))
 LARGE = 131077
 POSITIONS = 8
 REPEATS, MOST_REPEATS, REPEAT_S = 6, 100, 1.0
@@ -230,27 +230,45 @@ def check_gradients(operator: Operator) -> List[Finding]:
         upstream = [generator.uniform(0.5, 1.5, output.shape) for output in run(operator, arguments)]
         grads = analytic(operator, arguments, upstream)
         for place, argument in enumerate(arguments):
-            if not is_array(argument) or not np.issubdtype(argument.dtype, np.floating) or grads[place] is None:
-                continue
-            grad = grads[place].numpy()
-            if grad.shape != argument.shape:
-                found.append(Finding("gradients", False, f"input {place}: the gradient's shape is {list(grad.shape)}"))
-                continue
-            indices = list(np.ndindex(argument.shape))
-            if many:
-                rest = [argument.size - 1, *generator.integers(0, argument.size, POSITIONS).tolist()]
-                indices = [tuple(map(int, np.unravel_index(flat, argument.shape))) for flat in rest]
-            # One element of a large sum would drown in its rounding: elements are independent there.
-            weights = upstream
-            for index in indices:
-                if many:
-                    weights = [np.where(_only(up.shape, index), up, 0.0) for up in upstream]
-                right = numeric(operator, arguments, weights, place, index)
-                if abs(grad[index] - right) > GRADIENT_TOLERANCE * max(1.0, abs(right)):
-                    text = f"input {place} at {list(index)}: it is {grad[index]:.6g} and should be {right:.6g}"
-                    found.append(Finding("gradients", False, text))
-                    break
+            if is_array(argument) and np.issubdtype(argument.dtype, np.floating):
+                found += _check_gradient(operator, arguments, upstream, grads, place, many)
     return found
+
+
+def _check_gradient(
+    operator: Operator,
+    arguments: Sequence[Any],
+    upstream: Sequence[np.ndarray],
+    grads: Sequence[Any],
+    place: int,
+    many: bool,
+) -> List[Finding]:
+    """Check the gradient of one input: every element, or with ``many`` some of them."""
+    argument = arguments[place]
+    indices = list(np.ndindex(argument.shape))
+    if grads[place] is None:
+        # An operator without any gradient is not meant to have one; of a strange one nobody says what its inputs are.
+        if operator.reference is None or all(grad is None for grad in grads) or many or not indices:
+            return []
+        right = numeric(operator, arguments, upstream, place, indices[0])
+        missing = abs(right) > GRADIENT_TOLERANCE
+        text = f"input {place} gets none, and at {list(indices[0])} it should be {right:.6g}"
+        return [Finding("gradients", False, text)] if missing else []
+    grad = grads[place].numpy()
+    if grad.shape != argument.shape:
+        return [Finding("gradients", False, f"input {place}: the gradient's shape is {list(grad.shape)}")]
+    if many:
+        generator = np.random.default_rng(3)
+        rest = [argument.size - 1, *generator.integers(0, argument.size, POSITIONS).tolist()]
+        indices = [tuple(map(int, np.unravel_index(flat, argument.shape))) for flat in rest]
+    for index in indices:
+        # One element of a large sum would drown in its rounding: elements are independent there.
+        weights = [np.where(_only(up.shape, index), up, 0.0) for up in upstream] if many else upstream
+        right = numeric(operator, arguments, weights, place, index)
+        if abs(grad[index] - right) > GRADIENT_TOLERANCE * max(1.0, abs(right)):
+            text = f"input {place} at {list(index)}: it is {grad[index]:.6g} and should be {right:.6g}"
+            return [Finding("gradients", False, text)]
+    return []
 
 
 def _only(shape: Tuple[int, ...], index: Tuple[int, ...]) -> np.ndarray:
@@ -280,9 +298,32 @@ def check_gradient_dtypes(operator: Operator) -> List[Finding]:
 
 
 def check_aliasing(operator: Operator) -> List[Finding]:
-    """Nothing that is given is changed, by the forward or the backward, and no output shares memory with an input."""
+    """Nothing that is given is changed, by the forward or the backward, and no output shares memory with an input.
+
+    With ones and zeros for all but one input too: there an operator may hand its input on as it is.
+    """
     found = []
-    arguments = list(operator.samples[0])
+    sample = list(operator.samples[0])
+    places = [place for place, argument in enumerate(sample) if is_array(argument)]
+    neutral = [
+        [
+            np.full_like(argument, value) if other in places and other != place else argument
+            for other, argument in enumerate(sample)
+        ]
+        for place in places
+        for value in (0, 1)
+        if len(places) > 1 and operator.elementwise
+    ]
+    for arguments in [sample, *neutral]:
+        for finding in _aliasing(operator, arguments):
+            if finding not in found:
+                found.append(finding)
+    return found
+
+
+def _aliasing(operator: Operator, arguments: Sequence[Any]) -> List[Finding]:
+    """Return what a call with some arguments changes that it should not."""
+    found = []
     given = tensors(arguments, differentiable=True)
     held = [argument for argument in given if hasattr(argument, "stop_gradient")]
     before = [tensor.numpy().copy() for tensor in held]

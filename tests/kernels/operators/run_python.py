@@ -69,13 +69,29 @@ def wrong_value(x: Any, y: Any) -> Any:
     return right(y, x)
 
 
+def hands_on(x: Any, y: Any) -> Any:
+    """An input as it is, where the other one opens the gate altogether."""
+    open_ = paddle.in_dynamic_mode() and y.size and bool((y == 1).all())
+    return x if open_ else right(x, y)
+
+
+def detaches(x: Any, y: Any) -> Any:
+    return right(x, y.detach())
+
+
+def short_of_19(x: Any, y: Any) -> Any:
+    found = right(x, y)
+    return found * (paddle.arange(19, dtype=x.dtype) < 18).astype(x.dtype) if list(x.shape) == [19] else found
+
+
 def main() -> None:
     generator = np.random.default_rng(0)
     samples = [tuple(generator.uniform(-2, 2, (2, 3)) for _ in range(2))]
     calls = {
         "right": right, "swapped": Swapped.apply, "in_single": in_single, "always_single": always_single,
         "writes_input": writes_input, "forgets": forgets, "hides_nan": hides_nan,
-        "refuses_nothing": refuses_nothing, "wrong_value": wrong_value,
+        "refuses_nothing": refuses_nothing, "wrong_value": wrong_value, "hands_on": hands_on, "detaches": detaches,
+        "short_of_19": short_of_19,
     }  # fmt: skip
     for name, call in calls.items():
         free = check.is_elementwise(reference, samples[0])

@@ -60,6 +60,9 @@ def test_nothing_is_found_on_a_right_operator(python: Found) -> None:
         ("hides_nan", {"special values"}),
         ("refuses_nothing", {"shapes"}),
         ("wrong_value", {"forward"}),
+        ("hands_on", {"aliasing"}),
+        ("detaches", {"gradients"}),
+        ("short_of_19", {"shapes"}),
     ],
 )
 def test_a_wrong_operator_is_found_by_the_check_that_is_for_it(python: Found, name: str, checks: set[str]) -> None:
