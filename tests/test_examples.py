@@ -23,6 +23,8 @@ from tests.commands.pr.random_clones import fork_devkit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Devkit
+
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "README.zh-CN.md"])
 BLOCK = re.compile(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
@@ -243,7 +245,7 @@ def test_what_is_safe_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_wants_paddle_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
+def test_what_wants_paddle_is_run_as_it_stands(devkit: Devkit, clone: Path) -> None:
     (clone / ".venv").symlink_to(sys.prefix)
     (clone / ".git" / "info" / "exclude").write_text(".venv\n")
     files = {
@@ -262,8 +264,8 @@ def test_what_wants_paddle_is_run_as_it_stands(clone: Path, tmp_path: Path) -> N
         if message == "Begin":
             git(clone, "tag", "v1.0")
     for line in RUN_WITH_PADDLE:
-        status, said = fork_devkit(tuple(shlex.split(line)[1:]), clone, tmp_path / "state")
-        assert status == 0, f"{line}\n{said}"
+        said = devkit(*shlex.split(line)[1:], cwd=clone, limit_s=600)
+        assert said.status == 0, f"{line}\n{said.out}\n{said.err}"
 
 
 @pytest.mark.parametrize("path", [page for page in PAGES if "zh" in page.name], ids=lambda path: path.name)

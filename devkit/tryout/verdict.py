@@ -31,7 +31,8 @@ NO_GPU = re.compile(
 )
 NO_NETWORK = re.compile(
     r"name resolution|Name or service not known|Network is unreachable|No route to host|Max retries exceeded"
-    r"|getaddrinfo failed|Tunnel connection failed|Cannot connect to proxy"
+    r"|getaddrinfo failed|Tunnel connection failed|Cannot connect to proxy|Connection timed out|ConnectTimeout"
+    r"|urlopen error timed out"
 )
 FIXTURE = re.compile(r"fixture '(\w+)' not found")
 # Fixtures of pytest's plugins, by the package that has them.

@@ -77,6 +77,7 @@ def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
         ("RuntimeError: PaddlePaddle is not compiled with CUDA", "needs a GPU"),
         ("ValueError: Cannot use GPU because you have installed CPU version", "needs a GPU"),
         ("URLError: <urlopen error [Errno -3] Temporary failure in name resolution>", "needs the network"),
+        ("TimeoutError: [Errno 110] Connection timed out", "needs the network"),
     ],
 )
 def test_what_the_machine_lacks_on_both_sides_is_not_run_and_on_one_it_is_broken(reason: str, told: str) -> None:
