@@ -6,7 +6,6 @@ import ast
 import hashlib
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -30,20 +29,15 @@ COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,200}")
 PADDLES = ("paddlepaddle", "paddlepaddle-gpu", "paddlepaddle-xpu", "paddlepaddle-dcu")
 INCLUDED = re.compile(r"^(?:-r|--requirement|-c|--constraint)[ =]\s*(\S+)", re.MULTILINE)
 PINNED_BY_A_SCRIPT = re.compile(r"pip3? install ([A-Za-z][\w.-]*==[\w.]+)")
-# The distributions of modules whose names do not tell; of the others, an underscore is a hyphen.
-DISTRIBUTIONS = {"pymdownx": "pymdown-extensions"}
-THEMES = {
-    "alabaster",
-    "agogo",
-    "bizstyle",
-    "classic",
-    "haiku",
-    "nature",
-    "pyramid",
-    "scrolls",
-    "sphinxdoc",
-    "traditional",
-}
+# The modules that settings of Sphinx load, and the distributions that they are in. Another module may be the
+# repository's own, and an index may have a stranger's of its name.
+DISTRIBUTIONS = {
+    "breathe": "breathe", "exhale": "exhale", "markdown": "markdown", "myst_parser": "myst-parser",
+    "nbsphinx": "nbsphinx", "pymdownx": "pymdown-extensions", "recommonmark": "recommonmark", "sphinx": "sphinx",
+    "sphinx_copybutton": "sphinx-copybutton", "sphinx_design": "sphinx-design",
+    "sphinx_markdown_tables": "sphinx-markdown-tables", "sphinx_rtd_theme": "sphinx-rtd-theme",
+    "sphinx_sitemap": "sphinx-sitemap",
+}  # fmt: skip
 # The first version of NumPy with wheels for the Python 3 minor version after the one that is named.
 NUMPY_WHEELS = (("1.23.2", 10), ("1.26", 11), ("2.1", 12))
 BUILD = "build.txt"  # what is asked for elsewhere than in files of requirements
@@ -257,19 +251,13 @@ def of_sphinx(conf: str) -> list[str]:
                 value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
             ]
             name = node.targets[0].id.lower()
-            modules += (
-                texts if name.endswith("extensions") or (name == "html_theme" and not THEMES.issuperset(texts)) else []
-            )
+            modules += texts if name.endswith("extensions") or name == "html_theme" else []
         elif isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules.append(node.module)
     tops = dict.fromkeys(module.partition(".")[0] for module in modules)
-    return [
-        DISTRIBUTIONS.get(top, top.replace("_", "-"))
-        for top in tops
-        if top not in sys.stdlib_module_names and top != "paddle"
-    ]
+    return [DISTRIBUTIONS[top] for top in tops if top in DISTRIBUTIONS]
 
 
 def read(name: str, commit: str, files: Sequence[Path]) -> Pins:

@@ -114,7 +114,7 @@ try:
     import paddle
 except ImportError:
     pass
-extensions = ["sphinx.ext.autodoc", "sphinx_sitemap", "nbsphinx"]
+extensions = ["sphinx.ext.autodoc", "sphinx_sitemap", "nbsphinx", "an_extension_of_the_repository"]
 html_theme = "sphinx_rtd_theme"
 MARKDOWN_EXTENSIONS = ["markdown.extensions.tables", "pymdownx.superfences"]
 """
