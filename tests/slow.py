@@ -23,6 +23,7 @@ SECONDS = {
     "test_ranks_that_see_lose_as_one_process_in_every_layout": 45.0,
     "test_the_pictures_are_drawn_from_real_runs": 45.0,
     "test_what_is_learnt_needs_looking": 40.0,
+    "test_what_wants_paddle_is_run_as_it_stands": 110.0,
 }
 """How long a case of a test takes on two cores that do nothing else, where that is far from ``USUAL_S``."""
 

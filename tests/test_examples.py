@@ -94,7 +94,6 @@ devkit bisect --good v1.0 --test tests/test_a.py
 devkit align model.py:model@HEAD~1 model.py
 devkit launch --nproc 2 -- train.py --lr 1e-3
 devkit train --size tiny --steps 20
-devkit train sample last "def main(" --tokens 200 --temperature 0.7
 """.strip().splitlines()
 # What other examples need, which is not here or takes too long; each command has tests of its own.
 NEEDS = {
