@@ -224,43 +224,51 @@ class Console:
         """
         from devkit.files import write_atomically
 
-        drawn = self.out.export_svg(title=self._plain(self.out, title))
+        drawn = self.out.export_svg(title=self._plain(sys.stdout, title))
         # Viewers that are no browsers fold blanks unless told, and every column would shift.
         drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
         drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a picture that fetches nothing
         write_atomically(path, drawn.encode())
 
-    def _say(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> None:
-        with answering() if console is self.out else talking():
-            console.print(self._text(console, *parts))
+    def _say(self, stream: IO[str], *parts: tuple[str, Tone]) -> None:
+        """Print a line; on a pipe without rich, which takes as long to load as many a command to run."""
+        answers = stream is sys.stdout
+        with answering() if answers else talking():
+            if self._recorded or stream.isatty() or FORCED & os.environ.keys():
+                (self.out if answers else self.err).print(self._text(stream, *parts))
+            else:
+                say_what_it_can(stream)
+                stream.write("".join(self._plain(stream, words) for words, _ in parts).expandtabs() + "\n")
+                stream.flush()
 
-    def _text(self, console: rich.console.Console, *parts: tuple[str, Tone]) -> rich.text.Text:
+    def _text(self, stream: IO[str], *parts: tuple[str, Tone]) -> rich.text.Text:
         from rich.text import Text
 
         text = Text()
         for words, tone in parts:
-            text.append(self._plain(console, words), STYLES[tone])
+            text.append(self._plain(stream, words), STYLES[tone])
         return text
 
-    def _plain(self, console: rich.console.Console, words: str) -> str:
+    @staticmethod
+    def _plain(stream: IO[str], words: str) -> str:
         words = printable(redact(words))
-        if speaks(console.file, SYMBOLS):
+        if speaks(stream, SYMBOLS):
             return words
         return "".join(ASCII.get(letter, letter) for letter in words)
 
     def shown(self, words: str) -> str:
         """Return words as standard error shows them: redacted, printable, in its encoding."""
-        return self._plain(self.err, words)
+        return self._plain(sys.stderr, words)
 
     def answer(self, line: str = "", tone: Tone = "") -> None:
         """Print a line of the answer on standard output."""
         if not self.as_json:
-            self._say(self.out, (line, tone))
+            self._say(sys.stdout, (line, tone))
 
     def answer_parts(self, *parts: tuple[str, Tone]) -> None:
         """Print a line of the answer whose parts differ in tone."""
         if not self.as_json:
-            self._say(self.out, *parts)
+            self._say(sys.stdout, *parts)
 
     def relay(self, line: str, *, error: bool = False) -> None:
         """Print a line of another program's where that printed it: as ``answer`` and ``note`` do, twenty times as fast.
@@ -269,10 +277,10 @@ class Console:
         """
         if self.quiet if error else self.as_json:
             return
-        console = self.err if error else self.out
+        stream = sys.stderr if error else sys.stdout
         with talking() if error else answering():
-            console.file.write(self._plain(console, line) + "\n")
-            console.file.flush()
+            stream.write(self._plain(stream, line) + "\n")
+            stream.flush()
 
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
@@ -314,7 +322,7 @@ class Console:
         from rich.cells import cell_len
 
         cells = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
-        plain = [[self._plain(self.out, cell.text).replace("\n", " ") for cell in row] for row in cells]
+        plain = [[self._plain(sys.stdout, cell.text).replace("\n", " ") for cell in row] for row in cells]
         widths = [
             max([cell_len(column.heading), *(cell_len(row[index]) for row in plain)])
             for index, column in enumerate(columns)
@@ -334,18 +342,18 @@ class Console:
                 while len(parts) > 1 and not parts[-1][0].strip():
                     parts.pop()
                 text, tone = parts.pop()
-                self._say(self.out, *parts, (text.rstrip(), tone))
+                self._say(sys.stdout, *parts, (text.rstrip(), tone))
 
         rule = indent + "─" * (sum(widths[index] for index in shown) + len(gap) * (len(shown) - 1))
         line([column.heading for column in columns], ["dim"] * len(columns))
-        self._say(self.out, (rule, "dim"))
+        self._say(sys.stdout, (rule, "dim"))
         for number, (texts, row) in enumerate(zip(plain, cells, strict=True)):
             if number in rules:
-                self._say(self.out, (rule, "dim"))
+                self._say(sys.stdout, (rule, "dim"))
             line(texts, [cell.tone for cell in row])
         if dropped:
             names = ", ".join(columns[index].heading for index in dropped)
-            self._say(self.err, (f"  not shown, for want of room: {names}", "dim"))
+            self._say(sys.stderr, (f"  not shown, for want of room: {names}", "dim"))
 
     @staticmethod
     def _fit(
@@ -385,17 +393,17 @@ class Console:
     def note(self, line: str, tone: Tone = "") -> None:
         """Print a line on standard error."""
         if not self.quiet:
-            self._say(self.err, (line, tone))
+            self._say(sys.stderr, (line, tone))
 
     def done(self, line: str) -> None:
         """Say what was done."""
         if not self.quiet:
-            self._say(self.err, ("✓ ", "done"), (line, ""))
+            self._say(sys.stderr, ("✓ ", "done"), (line, ""))
 
     def warn(self, line: str) -> None:
         """Warn of what deserves a look."""
         if not self.quiet:
-            self._say(self.err, ("! ", "warning"), (line, ""))
+            self._say(sys.stderr, ("! ", "warning"), (line, ""))
 
     def next(self, *hints: Hint | str) -> None:
         """Say, dim, what one would type next: hints, or lines with three spaces before what they are good for."""
@@ -408,7 +416,7 @@ class Console:
         if self.verbose:
             import shlex
 
-            self._say(self.err, (f"$ {shlex.join(argv)}", "dim"))
+            self._say(sys.stderr, (f"$ {shlex.join(argv)}", "dim"))
 
     def plan(self, lines: Sequence[str]) -> None:
         """Print the exact lines that would be run: what ``--dry-run`` answers; with ``--json`` as ``{"plan": […]}``."""
@@ -416,7 +424,7 @@ class Console:
             self.json({"plan": list(lines)})
             return
         for line in lines:
-            self._say(self.out, (line, "type"))
+            self._say(sys.stdout, (line, "type"))
 
     def fail(self, error: DevkitError, *, line: str = "") -> None:
         """Say what happened, why, and what to type.
@@ -425,16 +433,16 @@ class Console:
             error: what is said.
             line: the command that was typed; a remedy that begins with a flag is a flag of it.
         """
-        self._say(self.err, ("✗ ", "failed"), (error.what, ""))
+        self._say(sys.stderr, ("✗ ", "failed"), (error.what, ""))
         for reason in error.why.splitlines():
-            self._say(self.err, (f"  {reason}", ""))
+            self._say(sys.stderr, (f"  {reason}", ""))
         for hint in error.hints:
             flag = line and hint.command.startswith("--")
             self._hint(replace(hint, command=f"{line} {hint.command}") if flag else _for_user(hint))
 
     def _hint(self, hint: Hint, *, dim: bool = False) -> None:
         purpose = f"{GAP}{hint.purpose}" if hint.purpose else ""
-        self._say(self.err, ("  → ", "dim"), (hint.command, "type"), (purpose, "dim" if dim else ""))
+        self._say(sys.stderr, ("  → ", "dim"), (hint.command, "type"), (purpose, "dim" if dim else ""))
 
     @contextlib.contextmanager
     def bars(self, text: str) -> Iterator[Bars]:
@@ -458,17 +466,17 @@ class Console:
         """Ask the person at the terminal; without one, the answer is no."""
         if not (self.interactive and sys.stdin.isatty()):
             return False
-        self.err.print(self._text(self.err, (f"{question} [y/N] ", "warning")), end="")
+        self.err.print(self._text(sys.stderr, (f"{question} [y/N] ", "warning")), end="")
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def choose(self, question: str, answers: Sequence[str]) -> int | None:
         """Ask the person at the terminal for one of some answers, and return which; without one, or a number, None."""
         if not (self.interactive and sys.stdin.isatty()):
             return None
-        self._say(self.err, (question, "warning"))
+        self._say(sys.stderr, (question, "warning"))
         for number, answer in enumerate(answers, 1):
-            self._say(self.err, (f"  {number}  {answer}", ""))
-        self.err.print(self._text(self.err, (f"1 to {len(answers)}, or nothing: ", "warning")), end="")
+            self._say(sys.stderr, (f"  {number}  {answer}", ""))
+        self.err.print(self._text(sys.stderr, (f"1 to {len(answers)}, or nothing: ", "warning")), end="")
         text = sys.stdin.readline().strip()
         return int(text) - 1 if text.isdecimal() and 1 <= int(text) <= len(answers) else None
 
@@ -486,4 +494,4 @@ class Console:
         spinner = "dots" if speaks(sys.stderr, "⠋") else "line"
         shown = columns(self.err.width, spinner=spinner, counted=total is not None, in_bytes=unit == "bytes")
         with rich_progress.Progress(*shown, console=self.err, transient=True) as bar:
-            yield Progress(bar, bar.add_task(self._plain(self.err, text), total=total))
+            yield Progress(bar, bar.add_task(self._plain(sys.stderr, text), total=total))
