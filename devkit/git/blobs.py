@@ -31,6 +31,7 @@ MIB = 1 << 20
 LARGEST_SHOWN = 3
 
 
+_HASHES = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 _CRASH_REPORT = re.compile(rb"fast_import_crash_\d+")
 
 
@@ -59,9 +60,8 @@ class Blobs:
     """The objects of a snapshot: blobs that must be written, blobs and names (commits or not) that must be kept."""
 
     object_format: str
-    written: dict[str, tuple[int, Path | bytes]] = field(default_factory=dict)
+    written: dict[str, tuple[int, str | bytes]] = field(default_factory=dict)
     kept: set[str] = field(default_factory=set)
-    sources: dict[str, str] = field(default_factory=dict)
     commits: list[str] = field(default_factory=list)
 
     def add(self, data: bytes) -> str:
@@ -71,18 +71,20 @@ class Blobs:
         self.written[oid] = (len(data), data)
         return oid
 
-    def add_file(self, path: Path, size: int, known: Iterable[str], name: str) -> str:
+    def add_file(self, path: str, size: int, known: Iterable[str]) -> str:
         """Add a file and return the blob's name; one of the ``known`` blobs is in the repository already."""
-        with path.open("rb") as file:
-            oid = self._hash(size, iter(lambda: file.read(CHUNK), b""))
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # there may be thousands
+        try:
+            oid = self._hash(size, iter(lambda: os.read(descriptor, CHUNK), b""))
+        finally:
+            os.close(descriptor)
         self.kept.add(oid)
         if oid not in known:
             self.written[oid] = (size, path)
-            self.sources[oid] = name
         return oid
 
     def _hash(self, size: int, chunks: Iterable[bytes]) -> str:
-        digest = hashlib.new(self.object_format, b"blob %d\0" % size, usedforsecurity=False)
+        digest = _HASHES[self.object_format](b"blob %d\0" % size, usedforsecurity=False)
         for chunk in chunks:
             digest.update(chunk)
         return digest.hexdigest()
@@ -90,19 +92,19 @@ class Blobs:
 
 def capture(top: Path, path: str, blobs: Blobs, known: Iterable[str] = (), folders: Folders | None = None) -> File:
     """Return what is at a path of a checkout, its bytes added to ``blobs``."""
-    place = top / path
+    place = os.path.join(top, path)  # noqa: PTH118 - there may be thousands
     found = lstat(place) if (folders or Folders(top)).above(path) else None
     if found is None:
         return File(path, 0)
     if stat.S_ISLNK(found.st_mode):
-        target = link_bytes(place)
+        target = link_bytes(Path(place))
         return File(path, found.st_mode, blobs.add(target), len(target))
     if stat.S_ISREG(found.st_mode):
         try:
-            return File(path, found.st_mode, blobs.add_file(place, found.st_size, known, str(place)), found.st_size)
+            return File(path, found.st_mode, blobs.add_file(place, found.st_size, known), found.st_size)
         except PermissionError as error:
             raise DevkitError(
-                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r -- {shlex.quote(str(place))}"
+                f"{place} cannot be read", "Its bytes could not be kept.", f"chmod u+r -- {shlex.quote(place)}"
             ) from error
     return File(path, found.st_mode)
 
@@ -162,9 +164,9 @@ def write_commit(
         raise
 
 
-def _exactly(path: Path, size: int) -> Iterator[bytes]:
+def _exactly(path: str, size: int) -> Iterator[bytes]:
     left = size
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         while left:
             chunk = file.read(min(CHUNK, left))
             if not chunk:

@@ -233,7 +233,8 @@ def take(
     total = sum(size for size, _ in blobs.written.values())
     if total > limit:
         raise too_large(
-            ((size, blobs.sources.get(oid, "git state")) for oid, (size, _) in blobs.written.items()), limit
+            ((size, source if isinstance(source, str) else "git state") for size, source in blobs.written.values()),
+            limit,
         )
     keep = list(dict.fromkeys([*tips, *filter(None, [state.head]), *_commits(git, blobs.commits, set(tips))]))
     document = ("snapshot.json", encode(snapshot))

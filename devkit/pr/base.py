@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.roles import base_of, base_remote, request_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from devkit.git.roles import Roles
     from devkit.git.session import Session
     from devkit.git.state import State
@@ -44,21 +47,35 @@ def asked_base(session: Session, state: State, branch: str) -> tuple[State, Role
     return state, base_of(state, session.app.config, branch)
 
 
-def nearest_base(session: Session, state: State, tip: str, base: Roles) -> str:
-    """Return the project's branch that a request goes to: that which leaves the fewest commits for it.
+@contextlib.contextmanager
+def finding_base(session: Session, state: State, tip: str, base: Roles) -> Iterator[Callable[[], str]]:
+    """Begin to look which of the project's branches a request goes to, beside what the caller does.
 
-    The default branch is meant unless a release branch is strictly nearer.
+    What is yielded returns it: that which leaves the fewest commits for it. The default branch is meant unless a
+    release branch is strictly nearer.
     """
     prefix = f"refs/remotes/{base.base}/"
-    names = [name for name in state.refs if name.startswith(f"{prefix}release/")][-RELEASES:]
-    if base.tracking not in state.refs or not names:
-        return base.branch
+    releases = [(name, oid) for name, oid in state.refs.items() if name.startswith(f"{prefix}release/")][-RELEASES:]
+    if base.tracking not in state.refs or not releases:
+        yield lambda: base.branch
+        return
     count = ("rev-list", "--count", tip, "--not", state.refs[base.tracking])
     # Most often no release branch has any of the commits, which one look at all of them tells.
-    alone, beside = session.git.read_all(count, (*count, f"--remotes={base.base}/release/*"))
-    if alone.status or beside.status or int(alone.stdout) == int(beside.stdout):
-        return base.branch
-    answers = session.git.read_all(*(("rev-list", "--count", tip, f"^{state.refs[name]}", "--") for name in names))
-    counts = {name: int(answer.stdout) for name, answer in zip(names, answers, strict=True) if not answer.status}
+    with session.git.beside(count, (*count, *(oid for _, oid in releases))) as answers:
+
+        def found() -> str:
+            alone, beside = answers()
+            if alone.status or beside.status or int(alone.stdout) == int(beside.stdout):
+                return base.branch
+            nearer = _nearest(session, dict(releases), tip, int(alone.stdout))
+            return nearer.removeprefix(prefix) or base.branch
+
+        yield found
+
+
+def _nearest(session: Session, refs: Mapping[str, str], tip: str, most: int) -> str:
+    """Return the ref that leaves the fewest commits of a tip, and fewer than ``most``; nothing where none does."""
+    answers = session.git.read_all(*(("rev-list", "--count", tip, f"^{oid}", "--") for oid in refs.values()))
+    counts = {name: int(answer.stdout) for name, answer in zip(refs, answers, strict=True) if not answer.status}
     least = min(counts, key=lambda name: counts[name], default="")
-    return least.removeprefix(prefix) if least and counts[least] < int(alone.stdout) else base.branch
+    return least if least and counts[least] < most else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
@@ -16,15 +17,15 @@ from devkit.git.command import Answer, GitFailed, Line, line, lines_of
 from devkit.git.roles import BASE, KEPT, base_of, roles
 from devkit.git.state import read_status
 from devkit.pr.arrival import arrive, tip_of
-from devkit.pr.base import nearest_base, with_default_branch
+from devkit.pr.base import finding_base, with_default_branch
 from devkit.pr.branches import ways_out
 from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
-from devkit.pr.summary import summarize
+from devkit.pr.summary import summarize, summarizing
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git
     from devkit.git.operation import RunningChange
@@ -250,7 +251,11 @@ def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
     if plan_.trivial:
         for step in (*plan_.follows, *(step for steps in plan_.lines for step in steps)):
             git.execute(step)
-        return [_fetched(session, arrival, plan_, "") for arrival in arrivals]
+        found = []
+        for arrival in arrivals:
+            with _comparing(session, arrival, plan_) as compared:
+                found.append(_fetched(session, arrival, plan_, "", compared))
+        return found
     writes = WriteSet(
         checkout=bool(plan_.moving),
         paths={change.path: change.before[1] for change in plan_.changes},
@@ -260,13 +265,17 @@ def fetch(session: Session, plan_: FetchPlan) -> list[Fetched]:
     numbers = [one.request.number for one in arrivals]
     command = f"pr fetch {' '.join(map(str, numbers))}"
     done = []
-    with session.change(command, state, writes, creates=plan_.creates, numbers=numbers, way=options.way) as change:
+    changing = session.change(command, state, writes, creates=plan_.creates, numbers=numbers, way=options.way)
+    with contextlib.ExitStack() as beside:
+        first = beside.enter_context(_comparing(session, arrivals[0], plan_))  # while the snapshot is taken
+        change = beside.enter_context(changing)
         for step in plan_.follows:
             change.run(step)
         message = f"carried to {tip_of(arrivals[0])[:10]}"
         aside = wip.stash(change, state, *plan_.work, message) if plan_.work else None
         for arrival, steps in zip(arrivals, plan_.lines, strict=True):
-            summary = partial(_fetched, session, arrival, plan_, _old_name(state, arrival.branch))
+            compared = first if arrival is arrivals[0] else beside.enter_context(_comparing(session, arrival, plan_))
+            summary = partial(_fetched, session, arrival, plan_, _old_name(state, arrival.branch), compared)
             fetched = _execute(change, steps, arrival, summary)
             done.append(fetched)
             if plan_.moving is arrival:
@@ -409,20 +418,51 @@ def _rebuild(state: State, changes: Sequence[Change], number: int) -> list[str]:
     return [f"{what}; devkit pr fetch {number} --worktree leaves it alone"]
 
 
-def _fetched(session: Session, arrival: Arrival, plan_: FetchPlan, old: str) -> Fetched:
-    state, options = plan_.state, plan_.options
+@dataclass(frozen=True)
+class _Comparison:
+    """A request beside its base, while git looks.
+
+    Attributes:
+        base: where it goes, as far as that is known before git has looked.
+        refs: the refs as they will be.
+        nearest: waits for the branch that it goes to.
+        summary: waits for how it stands to ``base``.
+    """
+
+    base: Roles
+    refs: Mapping[str, str]
+    nearest: Callable[[], str]
+    summary: Callable[[], Summary]
+
+
+@contextlib.contextmanager
+def _comparing(session: Session, arrival: Arrival, plan_: FetchPlan) -> Iterator[_Comparison]:
+    """Begin to compare a request with its base, beside what the caller does."""
     moved = {step.words[3]: step.words[4] for step in plan_.follows if step.words[0] == "update-ref"}
-    refs = {**state.refs, **moved}
-    now = replace(state, refs=refs)
-    roles_ = base_of(now, session.app.config, arrival.branch)
-    if roles_.base != arrival.request.remote:  # the branch has no settings yet
-        roles_ = plan_.bases[arrival.request.remote]
-    near = nearest_base(session, now, tip_of(arrival), roles_)
-    if near != roles_.branch and options.way != "detach":
-        session.git.execute(line("config", "--local", f"branch.{arrival.branch}.{BASE}", near))
-    roles_ = replace(roles_, branch=near)
-    base = refs.get(roles_.tracking, "")
-    done = Fetched(arrival, summarize(session.git, tip_of(arrival), base, str(roles_)))
+    now = replace(plan_.state, refs={**plan_.state.refs, **moved})
+    base = base_of(now, session.app.config, arrival.branch)
+    if base.base != arrival.request.remote:  # the branch has no settings yet
+        base = plan_.bases[arrival.request.remote]
+    tip = tip_of(arrival)
+    with (
+        finding_base(session, now, tip, base) as nearest,
+        summarizing(session.git, tip, now.refs.get(base.tracking, ""), str(base)) as summary,
+    ):
+        yield _Comparison(base, now.refs, nearest, summary)
+
+
+def _fetched(session: Session, arrival: Arrival, plan_: FetchPlan, old: str, compared: _Comparison) -> Fetched:
+    state, options = plan_.state, plan_.options
+    near = compared.nearest()
+    roles_ = replace(compared.base, branch=near)
+    base = compared.refs.get(roles_.tracking, "")
+    if near == compared.base.branch:
+        summary = compared.summary()
+    else:
+        summary = summarize(session.git, tip_of(arrival), base, str(roles_))
+        if options.way != "detach":
+            session.git.execute(line("config", "--local", f"branch.{arrival.branch}.{BASE}", near))
+    done = Fetched(arrival, summary)
     if arrival.relation == "rewritten" and options.way != "detach":
         done.kept = old.removeprefix("refs/")
         start = base or arrival.oid  # without a base, the new tip's own commits are all there is to compare with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 from devkit.text import counted
 
 if TYPE_CHECKING:
-    from devkit.git.command import Git
+    from collections.abc import Callable, Iterator
+
+    from devkit.git.command import Answer, Git
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,24 @@ class Summary:
 
 def summarize(git: Git, tip: str, base: str, base_name: str) -> Summary:
     """Return how ``tip`` stands to ``base``; an empty base gives an empty summary."""
+    with summarizing(git, tip, base, base_name) as found:
+        return found()
+
+
+@contextlib.contextmanager
+def summarizing(git: Git, tip: str, base: str, base_name: str) -> Iterator[Callable[[], Summary]]:
+    """Begin to summarize, beside what the caller does; what is yielded waits for the end and returns the summary."""
     if not base:
-        return Summary(base_name, None, None, 0, 0, 0)
-    counts, stat = git.read_all(
+        yield lambda: Summary(base_name, None, None, 0, 0, 0)
+        return
+    with git.beside(
         ("rev-list", "--left-right", "--count", f"{base}...{tip}", "--"),
         ("diff", "--shortstat", "--no-ext-diff", "--ignore-submodules=dirty", f"{base}...{tip}", "--"),
-    )
+    ) as answers:
+        yield lambda: _summary(base_name, *answers())
+
+
+def _summary(base_name: str, counts: Answer, stat: Answer) -> Summary:
     files, added, removed = parse_shortstat(os.fsdecode(stat.stdout))
     if counts.status:
         return Summary(base_name, None, None, files, added, removed)
