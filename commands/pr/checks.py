@@ -20,7 +20,7 @@ import typer
 from devkit.commands._cli.options import Json
 from devkit.commands.pr._options import Which
 from devkit.console import Cell, Column
-from devkit.errors import ExitStatus, UsageError
+from devkit.errors import DevkitError, ExitStatus, UsageError
 from devkit.git.session import open_session
 from devkit.pr.checks import examine
 
@@ -55,7 +55,10 @@ def command(
         while watch and (running := sum(one.check.state == "running" for one in examined.findings)):
             app.console.note(f"{running} running, asking again in {EVERY_S:g} s", "dim")
             time.sleep(EVERY_S)
-            examined = examine(session, state, which, files)
+            try:
+                examined = examine(session, state, which, files)
+            except DevkitError as error:  # the network comes and goes; the watch stays
+                app.console.warn(error.what)
     branch, found, forge = examined.branch, examined.findings, examined.forge
     failed = [finding for finding in found if finding.check.state in {"failed", "cancelled"}]
     again = [finding.check.name for finding in failed if rerun and forge and forge.rerun(finding.check)]
@@ -105,8 +108,10 @@ def _show(console: Console, branch: str, found: list[CiFinding]) -> None:
 
 def _plain(finding: CiFinding) -> dict[str, object]:
     found = finding.diagnosis
+    check = asdict(finding.check)
+    del check["output"]  # it may be long; its first error is there
     return {
-        **asdict(finding.check),
+        **check,
         "whose": finding.whose or None,
         "why": finding.why or None,
         "causes": [asdict(cause) for cause in found.causes] if found else [],

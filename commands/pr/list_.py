@@ -87,6 +87,8 @@ def _open_requests(app: App, *, as_json: bool) -> None:
                     "base": one.base,
                     "head": f"{one.head_repository}:{one.head_branch}",
                     "branch": here.get(one.number),
+                    "checks": one.checks or None,
+                    "review": one.review or None,
                 }
                 for one in found
             ]
@@ -95,13 +97,24 @@ def _open_requests(app: App, *, as_json: bool) -> None:
     columns = [
         Column("request", "right", 9),
         Column("title", "left", 8),
-        Column("author"),
-        Column("state"),
-        Column("here"),
+        Column("author", "left", 3),
+        Column("state", "left", 7),
+        Column("checks", "left", 5),
+        Column("here", "left", 6),
     ]
     app.console.table(
         columns,
-        [(Cell(str(one.number), "type"), one.title, one.author, one.state, here.get(one.number, "")) for one in found],
+        [
+            (
+                Cell(str(one.number), "type"),
+                one.title,
+                one.author,
+                ", ".join(filter(None, (one.state, one.review))),
+                Cell(one.checks, "failed" if one.checks == "failed" else ""),
+                here.get(one.number, ""),
+            )
+            for one in found
+        ],
     )
     app.console.next("devkit pr fetch N")
 
@@ -114,6 +127,7 @@ def _cells(row: Row, title: int) -> tuple[str | Cell, ...]:
         "folder is away" if row.missing else "",
         row.merged or (row.known.state if row.known else ""),
         row.known.review if row.known and not row.merged else "",
+        "checks failed" if row.known and row.known.checks == "failed" and not row.merged else "",
         "dirty" if row.dirty else "",
     ]
     return (
@@ -140,6 +154,7 @@ def _plain(row: Row) -> dict[str, object]:
         "merged": row.merged or None,
         "state": row.known.state if row.known else None,
         "review": (row.known.review if row.known else "") or None,
+        "checks": (row.known.checks if row.known else "") or None,
         "dirty": row.dirty,
         "current": row.current,
         "worktree": row.folder or None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError, Hint, UsageError
@@ -20,11 +20,12 @@ TRACKING = "refs/devkit/pull/"
 KEPT = "refs/devkit/old/"
 BASE = "devkitBase"
 USUAL_BASE_BRANCHES = ("develop", "main", "master")
+NUMBER = re.compile(r"[#!]?[0-9]{1,12}")  # a GitLab writes !7
 ForgeKind = Literal["github", "gitlab", "gitee"]
 _SCP = re.compile(r"^(?:[^@/:]+@)?(?P<host>[^/:]+):(?P<path>.+)$")
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://(?:[^@/]*@)?(?P<host>[^/:]*)(?::\d+)?/(?P<path>.+)$", re.IGNORECASE)
 _REQUEST = re.compile(r"^(?P<repository>.+?)/(?:-/)?(?:pull|pulls|merge_requests)/(?P<number>\d+)(?:[/?#].*)?$")
-_PULL_REF = re.compile(r"^refs/(?:pull|merge-requests)/(?P<number>\d+)/(?P<kind>head|merge)$")
+_PULL_REF = re.compile(r"^refs/(?:pull|merge-requests)/(?P<number>\d+)/(?P<kind>head|merge|MERGE)$")
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,19 @@ class PullRequest:
 
     Attributes:
         merge: the forge's merge commit is meant, not the author's head.
+        merge_name: how the forge names that: Gitee ``MERGE``.
     """
 
     number: int
     remote: str
     style: str = "pull"
     merge: bool = False
+    merge_name: str = field(default="merge", compare=False)
 
     @property
     def source(self) -> str:
         """Its ref on the forge."""
-        return f"refs/{self.style}/{self.number}/{'merge' if self.merge else 'head'}"
+        return f"refs/{self.style}/{self.number}/{self.merge_name if self.merge else 'head'}"
 
     @property
     def tracking(self) -> str:
@@ -243,7 +246,7 @@ def parse_request(
     merge: bool = False,
     real_host: Callable[[str], str] = str,
 ) -> PullRequest:
-    """Return the request that a number, ``#number``, a URL or a branch made for one names.
+    """Return the request that a number, ``#number`` (on a GitLab ``!number``), a URL or a branch made for one names.
 
     ``real_host`` gives the host that ssh reaches under an alias.
 
@@ -251,13 +254,12 @@ def parse_request(
         UsageError: the text is none of these.
         DevkitError: no remote leads to the URL's repository.
     """
-    digits = text.removeprefix("#")
-    if re.fullmatch(r"[0-9]{1,12}", digits):
+    if NUMBER.fullmatch(text):
         chosen = base_remote(state, config, remote)
-        return PullRequest(_positive(digits), chosen, _style(state, chosen, config), merge)
+        return PullRequest(_positive(text.lstrip("#!")), chosen, *_names(state, chosen, config, merge=merge))
     made_for = request_of(state, text)
     if made_for:
-        return replace(made_for, merge=merge)
+        return PullRequest(made_for.number, made_for.remote, *_names(state, made_for.remote, config, merge=merge))
     match = _REQUEST.match(text)
     if not match or text.startswith("-"):
         raise UsageError(
@@ -274,8 +276,8 @@ def parse_request(
             Hint.of("git", "remote", "add", word(wanted.owner, "owner"), match["repository"]),
         )
     chosen = known_remote(state, found[0])
-    style = "merge-requests" if "merge_requests" in text else _style(state, chosen, config)
-    return PullRequest(_positive(match["number"]), chosen, style, merge)
+    request = PullRequest(_positive(match["number"]), chosen, *_names(state, chosen, config, merge=merge))
+    return replace(request, style="merge-requests") if "merge_requests" in text else request
 
 
 def remotes_at(state: State, address: str, real_host: Callable[[str], str] = str) -> list[str]:
@@ -331,15 +333,16 @@ def _positive(digits: str) -> int:
     return int(digits)
 
 
-def _style(state: State, remote: str, config: Config) -> str:
-    """Return how a forge names its requests' refs: by its host, or by what was fetched from it before."""
+def _names(state: State, remote: str, config: Config, *, merge: bool) -> tuple[str, bool, str]:
+    """Return how a forge names its requests' refs, as ``PullRequest`` has it: by its host, or what was fetched."""
     used = any(
         values[-1].startswith("refs/merge-requests/") and state.setting(key[: -len("merge")] + "remote") == remote
         for key, values in state.config.items()
         if key.startswith("branch.") and key.endswith(".merge")
     )
     kind = forge_kind(locate(state.remotes[remote]).host, str(config.get("pr.api")))
-    return "merge-requests" if used or kind == "gitlab" else "pull"
+    style = "merge-requests" if used or kind == "gitlab" else "pull"
+    return style, merge, "MERGE" if kind == "gitee" else "merge"
 
 
 def request_of(state: State, branch: str) -> PullRequest | None:
@@ -349,7 +352,8 @@ def request_of(state: State, branch: str) -> PullRequest | None:
     if not match or remote not in state.remotes:
         return None
     style = "merge-requests" if "/merge-requests/" in match[0] else "pull"
-    return PullRequest(int(match["number"]), remote, style, match["kind"] == "merge")
+    merge = match["kind"] != "head"
+    return PullRequest(int(match["number"]), remote, style, merge, match["kind"] if merge else "merge")
 
 
 def requests_here(state: State) -> dict[str, PullRequest]:

@@ -110,8 +110,7 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
             Hint("devkit pr checks --log NAME=FILE", "reads a log that you saved from the check's page"),
         )
     known = forge.request(request.number, review=True) if request else None
-    commit = known.head if known else state.branches[branch]
-    checks = forge.checks(commit, known.head_repository if known else "")
+    checks = forge.checks_of(known) if known else forge.checks(state.branches[branch])
     if checks is None:
         raise DevkitError(
             f"{forge.address} did not tell the checks of {branch}",
@@ -132,6 +131,8 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
         if not text and forge.logs and check.job and check.state == "failed" and read < LOGS:
             read += 1
             text, name = forge.log(check), f"the log of job {check.job}"
+        if not text and check.state == "failed":
+            text, name = check.output, "what the check says"
         found.append(replace(judge(check, text, on_base), log=name if text else ""))
     return Examined(branch, found, forge, known.review if known else "")
 

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +17,7 @@ from devkit.redact import redact
 from devkit.web import LOOPBACK, opener
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from devkit.app import App
     from devkit.git.roles import Location
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 2.0  # in all: a list is not kept waiting for what only adds to it
 LOG_S = 30.0  # for a log, and for what changes something
 LARGEST = 32 << 20
+READERS = 4
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SILENT: set[str] = set()
 ORDER = ("failed", "waiting", "running", "cancelled", "passed", "skipped")
@@ -38,6 +40,7 @@ class Known:
         checks: how its checks stand, in words.
         review: ``approved``, ``changes requested by …`` or nothing.
         head_repository, head_branch: where it comes from: ``owner/name`` and the branch there.
+        tested: the commit that its checks ran on, where that is not its head but the merge of it with its base.
     """
 
     title: str
@@ -51,6 +54,7 @@ class Known:
     number: int = 0
     page: str = ""
     review: str = ""
+    tested: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Check:
         state: ``passed``, ``failed``, ``cancelled``, ``skipped``, ``waiting`` (for an approval) or ``running``.
         job: the number of the job whose log can be asked for, or nothing.
         text: what the check itself says of its end.
+        output: what it says of it at length.
         page: where it is shown.
         repository: where its job is, when not in the project.
     """
@@ -72,6 +77,7 @@ class Check:
     text: str = ""
     page: str = ""
     repository: str = ""
+    output: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,21 @@ class Forge(ABC):
         ``repository`` is where the request comes from, whose own checks count where the project has none.
         """
 
+    def checks_of(self, known: Known) -> list[Check] | None:
+        """Return the checks of a request: those of the commit that was tested, and what else is said of its head."""
+        found = self.checks(known.head, known.head_repository)
+        tested = self.checks(known.tested, known.head_repository) if known.tested else None
+        if tested is None:
+            return found
+        names = {check.name for check in tested}
+        return [*tested, *(check for check in found or [] if check.name not in names)]
+
+    def requests(self, numbers: Sequence[int]) -> dict[int, Known]:
+        """Ask for several requests, with how their reviews stand; what the forge does not tell is left out."""
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(lambda number: self.request(number, review=True), numbers)
+            return {number: known for number, known in zip(numbers, found, strict=True) if known}
+
     @abstractmethod
     def log(self, check: Check) -> str:
         """Return the log of a check, or nothing."""
@@ -140,14 +161,22 @@ class Forge(ABC):
     def headers(self) -> dict[str, str]:
         """Return the headers that carry the token."""
 
-    def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
-        """Ask the forge, or tell it something; None where it does not answer in time or refuses."""
-        url = f"{self.address}/{path}"
+    def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False, changes: bool = True) -> Any:
+        """Ask the forge, or tell it something; None where it does not answer in time or refuses.
+
+        Args:
+            path: what is asked for, below the API's address, or an address of its own.
+            body: what the forge is told.
+            raw: the answer is text, not JSON.
+            changes: with a body: it changes something, which takes its time, and whose refusal is said.
+        """
+        url = path if "://" in path else f"{self.address}/{path}"
+        changes = changes and body is not None
         headers = {**self.headers(), "User-Agent": "devkit"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         found: list[Any] = []
-        left = max(self.deadline - time.monotonic(), 0.01) if body is None and not raw else LOG_S
+        left = LOG_S if changes or raw else max(self.deadline - time.monotonic(), 0.01)
 
         def answer() -> None:
             data = None if body is None else json.dumps(body).encode()
@@ -155,7 +184,7 @@ class Forge(ABC):
                 found.append(self._answer(urllib.request.Request(url, data, headers), left, raw=raw))  # noqa: S310 - checked in ``of``
             except urllib.error.HTTPError as error:  # it answered
                 found.append(None)
-                if self.app.console.verbose or body is not None:
+                if self.app.console.verbose or changes:
                     self.app.console.warn(f"{redact(url)}: {error}{_reason(error)}")
             except (OSError, ValueError) as error:
                 if self.app.console.verbose:

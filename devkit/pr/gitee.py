@@ -1,4 +1,7 @@
-"""Gitee's API (version 5): GitHub's in shape, with the token among the parameters, and without reviews and logs."""
+"""Gitee's API (version 5): GitHub's in shape, with the token among the parameters, and without reviews and logs.
+
+What a check says of itself is all that it tells of one.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,16 @@ class Gitee(GitHub):
     """A repository of Gitee's."""
 
     logs: ClassVar[bool] = False
+    graphql: ClassVar[bool] = False
 
     def headers(self) -> dict[str, str]:
         """Return no token: it is among the parameters."""
         return {"Accept": "application/json"}
 
-    def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False) -> Any:
+    def ask(self, path: str, *, body: dict[str, Any] | None = None, raw: bool = False, changes: bool = True) -> Any:
         """Ask the forge, the token among the parameters, as its documentation has it."""
         if body is not None:
-            return super().ask(path, body={**body, "access_token": self.token}, raw=raw)
+            return super().ask(path, body={**body, "access_token": self.token}, raw=raw, changes=changes)
         mark = "&" if "?" in path else "?"
         return super().ask(f"{path}{mark}access_token={urllib.parse.quote(self.token, safe='')}", raw=raw)
 
@@ -51,7 +55,8 @@ class Gitee(GitHub):
 
     def _known(self, data: dict[str, Any], *, checks: bool) -> Known:
         known = super()._known({**data, "draft": data.get("draft") and data.get("state") == "open"}, checks=checks)
-        accepted = [one for one in data.get("assignees") or [] if one.get("accept")]
-        wanted = max(int(data.get("assignees_number") or 1), 1)
-        review = "approved" if known.state in {"open", "draft"} and len(accepted) >= wanted else ""
-        return replace(known, review=review)
+        assignees = data.get("assignees") or []
+        accepted = sum(bool(one.get("accept")) for one in assignees)
+        wanted = int(data.get("assignees_number") or 0) or len(assignees)
+        approved = known.state in {"open", "draft"} and accepted >= max(wanted, 1)
+        return replace(known, review="approved" if approved else "")

@@ -1,4 +1,7 @@
-"""GitHub's API, and what follows it: GitHub Enterprise."""
+"""GitHub's API, and what follows it: GitHub Enterprise.
+
+Lists are asked of its GraphQL, where one question tells reviews and checks too; else of the REST API.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import contextlib
 import re
 import urllib.parse
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from devkit.pr.forge import ORDER, Check, Forge, Known, NewRequest, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STATES = {
     "success": "passed",
@@ -22,6 +28,11 @@ STATES = {
     "stale": "cancelled",
     "skipped": "skipped",
 }
+OVERVIEW = """number title state isDraft url reviewDecision author { login } baseRefName headRefName headRefOid
+headRepository { nameWithOwner } commits(last: 1) { nodes { commit { statusCheckRollup { state } } } }"""
+NEWEST = "pullRequests(states: OPEN, first: 50, orderBy: {field: UPDATED_AT, direction: DESC})"
+ROLLUPS = {"SUCCESS": "passed", "FAILURE": "failed", "ERROR": "failed", "PENDING": "running", "EXPECTED": "running"}
+DECISIONS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes requested"}
 _JOB = re.compile(r"/job/(\d+)")
 
 
@@ -33,6 +44,7 @@ def parse_checks(runs: Any, statuses: Any) -> list[Check]:
         page = str(run.get("details_url") or run.get("html_url") or "")
         job = _JOB.search(page)
         output = run.get("output") or {}
+        said = "\n".join(str(output[part]) for part in ("summary", "text") if output.get(part))
         found.append(
             Check(
                 str(run.get("name") or "?"),
@@ -41,6 +53,7 @@ def parse_checks(runs: Any, statuses: Any) -> list[Check]:
                 job[1] if job else "",
                 str(output.get("title") or ""),
                 page,
+                output=said,
             )
         )
     for status in statuses.get("statuses", []) if isinstance(statuses, dict) else []:
@@ -61,8 +74,34 @@ def review_of(data: Any) -> str:
     return "approved" if "APPROVED" in last.values() else ""
 
 
+def parse_overview(data: dict[str, Any]) -> Known:
+    """Return a request as GraphQL tells it: how its checks stand in one word.
+
+    Raises:
+        KeyError, TypeError: it does not.
+    """
+    commits = data["commits"]["nodes"]
+    rollup = (commits[0]["commit"]["statusCheckRollup"] if commits else None) or {}
+    state = str(data["state"]).lower()
+    return Known(
+        str(data["title"]),
+        "draft" if data["isDraft"] and state == "open" else state,
+        str((data["author"] or {}).get("login", "")),
+        str(data["baseRefName"]),
+        str((data["headRepository"] or {}).get("nameWithOwner", "")),
+        str(data["headRefName"]),
+        str(data["headRefOid"]),
+        ROLLUPS.get(str(rollup.get("state")), ""),
+        int(data["number"]),
+        str(data["url"]),
+        DECISIONS.get(str(data["reviewDecision"]), "") if state == "open" else "",
+    )
+
+
 class GitHub(Forge):
     """A repository of GitHub's."""
+
+    graphql: ClassVar[bool] = True
 
     @property
     def new_requests(self) -> str:
@@ -91,6 +130,10 @@ class GitHub(Forge):
 
     def open_requests(self) -> list[Known] | None:
         """Return the open requests."""
+        rows = self.overview(f"requests: {NEWEST} {{ nodes {{ {OVERVIEW} }} }}")
+        with contextlib.suppress(KeyError, TypeError):
+            if rows is not None:
+                return [parse_overview(row) for row in rows["requests"]["nodes"]]
         data = self.ask(f"{self._repository}/pulls?state=open&per_page=50&sort=updated&direction=desc")
         if not isinstance(data, list):
             return None
@@ -98,6 +141,27 @@ class GitHub(Forge):
         with contextlib.suppress(KeyError, TypeError):
             found += [self._known(row, checks=False) for row in data]
         return found
+
+    def requests(self, numbers: Sequence[int]) -> dict[int, Known]:
+        """Ask for several requests at once."""
+        selection = " ".join(f"r{number}: pullRequest(number: {number}) {{ {OVERVIEW} }}" for number in numbers)
+        rows = self.overview(selection)
+        with contextlib.suppress(KeyError, TypeError):
+            if rows is not None:
+                told = {number: rows.get(f"r{number}") for number in numbers}
+                return {number: parse_overview(row) for number, row in told.items() if row}
+        return super().requests(numbers)
+
+    def overview(self, selection: str) -> dict[str, Any] | None:
+        """Ask the GraphQL of the forge for fields of the repository; None where it has none, or does not tell."""
+        if not self.graphql:
+            return None
+        query = f"query($owner: String!, $name: String!) {{ repository(owner: $owner, name: $name) {{ {selection} }} }}"
+        body = {"query": query, "variables": {"owner": self.place.owner, "name": self.place.name}}
+        data = self.ask(f"{self.address.removesuffix('/v3')}/graphql", body=body, changes=False)
+        found = data.get("data") if isinstance(data, dict) else None
+        rows = found.get("repository") if isinstance(found, dict) else None
+        return rows if isinstance(rows, dict) else None
 
     def checks(self, commit: str, repository: str = "") -> list[Check] | None:
         """Return the checks of a commit, those of older interfaces too."""

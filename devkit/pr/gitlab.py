@@ -17,7 +17,7 @@ STATES = {
     "skipped": "skipped",
     "manual": "waiting",
 }
-_JOB = re.compile(r"/-/jobs/(\d+)")
+_JOB = re.compile(r"/(?:jobs|builds)/(\d+)$")
 
 
 def parse_statuses(data: Any, repository: str) -> list[Check]:
@@ -33,9 +33,9 @@ def parse_statuses(data: Any, repository: str) -> list[Check]:
         text, page = str(status.get("description") or ""), str(status.get("target_url") or "")
         if state == "failed" and status.get("allow_failure"):
             state, text = "skipped", text or "failed, as it may"
-        job = _JOB.search(page)
+        job = _JOB.search(page)  # another program's status has another number than its page
         name, number = str(status.get("name") or "?"), str(status.get("id") or "")
-        found.append(Check(name, state, number, job[1] if job else "", text, page, repository))
+        found.append(Check(name, state, number, number if job and job[1] == number else "", text, page, repository))
     return sorted(found, key=lambda check: (ORDER.index(check.state), check.name.lower()))
 
 
@@ -70,7 +70,7 @@ class GitLab(Forge):
         except (KeyError, TypeError):
             return None
         if known and checks:
-            known = replace(known, checks=summary(self.checks(known.head, known.head_repository) or []))
+            known = replace(known, checks=summary(self.checks_of(known) or []))
         if known and review and known.state in {"open", "draft"}:
             found = review_of(self.ask(f"{at}/reviewers"), self.ask(f"{at}/approvals"))
             return replace(known, review=found)
@@ -151,6 +151,8 @@ class GitLab(Forge):
         state = str(data["state"])
         draft = data.get("draft") or data.get("work_in_progress")
         state = "draft" if draft and state == "opened" else "open" if state in {"opened", "locked"} else state
+        head_commit = str(data.get("sha") or "")
+        tested = str((data.get("head_pipeline") or {}).get("sha") or "")
         return Known(
             str(data["title"]),
             state,
@@ -158,7 +160,8 @@ class GitLab(Forge):
             str(data["target_branch"]),
             head,
             str(data["source_branch"]),
-            str(data.get("sha") or ""),
+            head_commit,
             number=int(data.get("iid") or 0),
             page=str(data.get("web_url") or ""),
+            tested=tested if tested != head_commit else "",
         )

@@ -64,18 +64,18 @@ def rows(session: Session, state: State, *, api: bool = True) -> list[Row]:
     merged = merged_branches(session, state)
     requests = requests_here(state)
     own = own_branches(session, state)
-    forges = {
-        pull_request.remote: forge_of(session.app, state.remotes[pull_request.remote]) if api else None
-        for pull_request in requests.values()
-    }
+    told: dict[tuple[str, int], Known] = {}
+    for remote in dict.fromkeys(request.remote for request in requests.values()) if api else ():
+        forge = forge_of(session.app, state.remotes[remote])
+        numbers = sorted({request.number for request in requests.values() if request.remote == remote})
+        told |= {(remote, number): known for number, known in forge.requests(numbers).items()} if forge else {}
 
     def row(name: str) -> Row:
         request = requests.get(name)
         base = base_of(state, session.app.config, name)
         tree = state.worktree_of(name)
         here = tree is not None and tree.path == state.place.top
-        forge = forges[request.remote] if request else None
-        known = forge.request(request.number, review=True) if forge and request else None
+        known = told.get((request.remote, request.number)) if request else None
         missing = tree is not None and tree.missing
         dirty = bool(tree and not missing and (state.status if here else read_status(session.git.at(tree.path))).dirty)
         fetched = state.setting(f"branch.{name}.devkitfetched")

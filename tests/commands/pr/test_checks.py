@@ -93,6 +93,27 @@ def test_a_failed_check_is_read_and_told(clone: Clone, forge: Forge) -> None:
     assert "running again: CI-Build" in clone.devkit("pr", "checks", "7", "--rerun", env=environment(forge)).text
 
 
+def test_a_watch_goes_on_until_nothing_runs_though_the_forge_is_silent_once(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls/7", request(7, "1234"))
+    states: list[dict[str, Any]] = [{"status": "in_progress"}, {}, {"status": "completed", "conclusion": "success"}]
+    name = "api_repos_project_Paddle_commits_1234_check-runs.json"
+    for number, state in enumerate(states):
+        answer = {"check_runs": [{"name": "CI-Build", **state}]} if state else None
+        (forge.folder / f"{number}").write_text(json.dumps(answer) if answer else "not JSON")
+    (forge.folder / "0").replace(forge.folder / name)
+    first = (  # instead of a wait: what the forge says next
+        "import os, types; import devkit.commands.pr.checks as c; "
+        "c.time = types.SimpleNamespace(sleep=lambda _, left=iter(['1', '2']), move=os.replace: "
+        f"move('{forge.folder}/' + next(left), '{forge.folder}/{name}'))"
+    )
+    said = clone.devkit("pr", "checks", "7", "--watch", env={**environment(forge), "FORKS_FIRST": first})
+    assert said.status == 0, said.text
+    assert said.text.count("1 running, asking again in 30 s") == 2
+    assert "did not tell the checks of pr/7" in said.text
+    assert "passed" in said.text
+
+
 def test_a_log_that_was_saved_is_read_without_a_token(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "7")
     said = clone.devkit("pr", "checks", "7")
@@ -115,6 +136,59 @@ def test_the_open_requests_of_the_forge_are_listed(clone: Clone, forge: Forge) -
 
 def commit(message: str) -> Commit:
     return Commit("1" * 40, message.split("\n", maxsplit=1)[0], message, "me", 0, ())
+
+
+def overview(number: int, sha: str, **more: Any) -> dict[str, Any]:
+    commit = {"commit": {"statusCheckRollup": {"state": "FAILURE"}}}
+    return {
+        "number": number,
+        "title": "Mend the op",
+        "state": "OPEN",
+        "isDraft": False,
+        "url": f"https://forge.example/pull/{number}",
+        "reviewDecision": "CHANGES_REQUESTED",
+        "author": {"login": "me"},
+        "baseRefName": "develop",
+        "headRefName": "seven",
+        "headRefOid": sha,
+        "headRepository": {"nameWithOwner": "me/Paddle"},
+        "commits": {"nodes": [commit]},
+        **more,
+    }
+
+
+def test_lists_ask_once_for_reviews_and_checks_too(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "8")
+    env = {**environment(forge), "COLUMNS": "200"}
+    gone = overview(12, "2", isDraft=True, reviewDecision=None, author=None, headRepository=None, commits={"nodes": []})
+    rows = {"r7": overview(7, "1"), "r8": None, "requests": {"nodes": [overview(7, "1"), gone]}}
+    (forge.folder / "POST_api_graphql.json").write_text(json.dumps({"data": {"repository": rows}, "errors": [{}]}))
+    said = clone.devkit("pr", "list", env=env)
+    assert "open, changes requested, checks failed" in said.text, said.text
+    found = json.loads(clone.devkit("pr", "list", "--json", env=env).text)
+    assert [(one["number"], one["state"], one["checks"]) for one in found if one["number"]] == [
+        (7, "open", "failed"),
+        (8, None, None),
+    ]
+    found = json.loads(clone.devkit("pr", "list", "--forge", "--json", env=env).text)
+    assert [(one["number"], one["state"], one["review"], one["checks"], one["author"]) for one in found] == [
+        (7, "open", "changes requested", "failed", "me"),
+        (12, "draft", None, None, ""),
+    ]
+    asked = [line for line in forge.requests() if "/api/" in line]
+    assert len(asked) == 3
+    assert all(line.startswith("POST ") for line in asked)
+
+
+def test_what_a_check_says_at_length_is_read_where_there_is_no_log(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls/7", request(7, "1234"))
+    output = {"title": "build", "summary": "The build failed.", "text": LOG}
+    run = {"id": 1, "name": "gate", "status": "completed", "conclusion": "failure", "output": output}
+    serve(forge, "commits/1234/check-runs", {"check_runs": [run]})
+    said = clone.devkit("pr", "checks", "7", env=environment(forge))
+    assert said.status == 4
+    assert "gate, line 2 of what the check says: /paddle/a.cc:3:5: error: 'softmax' was not" in said.text, said.text
 
 
 def test_a_template_is_filled_from_the_commits() -> None:

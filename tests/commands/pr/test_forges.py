@@ -101,7 +101,7 @@ def test_gitlabs_statuses_and_reviewers_are_read() -> None:
     rows = [
         {"id": 5, "name": "lint", "status": "failed", "allow_failure": True, "target_url": "https://h/p/-/jobs/5"},
         {"id": 6, "name": "build", "status": "failed", "target_url": "https://h/p/-/jobs/6"},
-        {"id": 7, "name": "deploy", "status": "manual"},
+        {"id": 7, "name": "deploy", "status": "manual", "target_url": "https://ci.example/run/-/jobs/6"},
         {"id": 8, "name": "test", "status": "pending"},
     ]
     found = parse_statuses(rows, "p")
@@ -121,7 +121,7 @@ def test_gitlabs_statuses_and_reviewers_are_read() -> None:
 def test_a_gitlab_of_ones_own(clone: Clone, merge_requests: Forge) -> None:
     forge, env = merge_requests, gitlab(merge_requests)
     project, fork = "project%2FPaddle", "me%2FPaddle"
-    said = clone.devkit("pr", "fetch", "7", env=env)
+    said = clone.devkit("pr", "fetch", "!7", env=env)
     assert "✓ pr/7  2 commits" in said.text, said.text
     page = f"{forge.address}/project/Paddle/-/merge_requests/7/diffs"
     assert "up to date" in clone.devkit("pr", "fetch", page).text
@@ -132,13 +132,18 @@ def test_a_gitlab_of_ones_own(clone: Clone, merge_requests: Forge) -> None:
     serve(forge, f"{at}/merge_requests/7/reviewers", [])
     serve(forge, f"{at}/merge_requests/7/approvals", {"approved": True, "approved_by": [{"user": {}}]})
     serve(forge, f"{at}/repository/commits/{head}/statuses", [])
-    job = {"id": 11, "name": "build", "status": "failed", "target_url": f"{forge.address}/me/Paddle/-/jobs/11"}
+    job = {"id": 11, "name": "build", "status": "failed", "target_url": f"{forge.address}/me/Paddle/builds/11"}
     serve(forge, f"v4/projects/{fork}/repository/commits/{head}/statuses", [job])
     serve(forge, f"v4/projects/{fork}/jobs/11/trace", LOG)
     said = clone.devkit("pr", "checks", "7", env=env)
     assert (said.status, "'softmax' was not declared" in said.text, "approved" in said.text) == (4, True, True)
     serve(forge, f"v4/projects/{fork}/jobs/11/retry", {"id": 12}, post=True)
     assert "running again: build" in clone.devkit("pr", "checks", "7", "--rerun", env=env).text
+    merged = "a" * 40  # what a pipeline of the merge with the base ran on
+    serve(forge, f"{at}/merge_requests/7", merge_request(forge, head, head_pipeline={"id": 1, "sha": merged}))
+    serve(forge, f"{at}/repository/commits/{merged}/statuses", [{"id": 12, "name": "test", "status": "success"}])
+    found = json.loads(clone.devkit("pr", "checks", "7", "--json", env=env).text)
+    assert [(one["name"], one["state"]) for one in found["checks"]] == [("test", "passed"), ("build", "failed")]
     serve(forge, f"{at}/merge_requests", [merge_request(forge, head), merge_request(forge, head, iid=12, draft=True)])
     found = json.loads(clone.devkit("pr", "list", "--forge", "--json", env=env).text)
     assert [(one["number"], one["state"], one["branch"]) for one in found] == [(7, "open", "pr/7"), (12, "draft", None)]
@@ -181,7 +186,8 @@ def test_gitee(clone: Clone, forge: Forge) -> None:
     env, at = gitee(forge), "v5/repos/project/Paddle"
     assert "✓ pr/7  2 commits" in clone.devkit("pr", "fetch", f"{forge.address}/project/Paddle/pulls/7", env=env).text
     head = clone.git("rev-parse", "pr/7")
-    serve(forge, f"{at}/pulls/7", pull(head, assignees=[{"login": "bo", "accept": True}], assignees_number=1))
+    reviewers = [{"login": "bo", "accept": True}, {"login": "ann", "accept": False}]
+    serve(forge, f"{at}/pulls/7", pull(head, assignees=reviewers, assignees_number="1"))
     said = clone.devkit("pr", "checks", "7", env=env)
     assert said.status == 1
     assert "did not tell the checks of pr/7" in said.text
@@ -193,9 +199,10 @@ def test_gitee(clone: Clone, forge: Forge) -> None:
     assert said.status == 4
     assert "approved" in said.text
     assert "the forge's API did not start again: gate" in said.text
-    serve(forge, f"{at}/pulls", [pull(head)])
+    serve(forge, f"{at}/pulls", [pull(head, assignees=reviewers, assignees_number=0)])
     rows = json.loads(clone.devkit("pr", "list", "--forge", "--json", env=env).text)
     assert [(row["number"], row["head"], row["branch"]) for row in rows] == [(7, "me/Paddle:seven", "pr/7")]
+    assert rows[0]["review"] is None  # with no number asked for, all must have accepted
     assert {line.split()[2] for line in asked(forge, "GET")} == {"-"}
     clone.git("switch", "-q", "-c", "fix")
     clone.commit("Fix the op", fix_txt="1")
@@ -209,6 +216,14 @@ def test_gitee(clone: Clone, forge: Forge) -> None:
     assert (sent["head"], sent["base"], sent["access_token"]) == ("me:fix", "develop", TOKEN)
     runs = Path(clone.state) / "devkit" / "runs"
     assert all(TOKEN not in file.read_text(errors="replace") for file in runs.rglob("*") if file.is_file())
+
+
+def test_gitee_names_the_merge_of_a_request_otherwise(clone: Clone, forge: Forge) -> None:
+    git(forge.bare("project/Paddle"), "update-ref", "refs/pull/7/MERGE", "refs/pull/7/head")
+    for _ in range(2):
+        said = clone.devkit("pr", "fetch", "7", "--merge", env=gitee(forge))
+        assert "✓ pr/7-merge" in said.text, said.text
+    assert "up to date" in said.text
 
 
 def test_without_a_token_it_says_which_and_asks_nothing(clone: Clone, forge: Forge) -> None:
