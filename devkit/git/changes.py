@@ -59,8 +59,8 @@ def changes_between(git: Git, before: str, after: str) -> tuple[Change, ...]:
     return parse_raw(git.read("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", before, after))
 
 
-def changes_along(git: Git, range_: str) -> tuple[Change, ...]:
-    """Return every path that a commit of the range changes, each as its first change met."""
+def changes_along(git: Git, *revisions: str) -> tuple[Change, ...]:
+    """Return every path that a commit among the revisions (as ``git log`` takes them) changes, each once."""
     data = git.read(
         "log",
         "--format=",
@@ -71,7 +71,7 @@ def changes_along(git: Git, range_: str) -> tuple[Change, ...]:
         "--no-renames",
         "--no-abbrev",
         "--no-show-signature",
-        range_,
+        *revisions,
         "--",
     )
     return tuple({change.path: change for change in parse_raw(data)}.values())

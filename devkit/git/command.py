@@ -36,6 +36,8 @@ SETTINGS = {
     # What is read must not depend on how the user likes to see it.
     "color.ui": "false",
     "log.showSignature": "false",
+    "log.showRoot": "true",
+    "i18n.logOutputEncoding": "UTF-8",
     "advice.detachedHead": "false",
 }
 COMMIT_FORMAT = "%H%x1f%P%x1f%an%x1f%at%x1f%s%x1f%B"

@@ -18,6 +18,7 @@ WORDS = (
     "--no-ext-diff",
     "--no-textconv",
     "--no-color",
+    "--submodule=short",
 )
 """What makes git print what ``hunks`` reads, where the files are named as they are on both sides."""
 

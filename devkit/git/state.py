@@ -22,6 +22,7 @@ INCOMING = "refs/devkit/incoming/"  # what a fetch brought, until the command en
 NO_VALUE = "true"  # what a key without a value means
 REF_FORMAT = "%(refname)%00%(objectname)%00%(objecttype)%00%(symref)"
 PICKS = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
+SEQUENCED = {b"pick": "cherry-pick", b"p": "cherry-pick", b"revert": "revert"}
 NOT_HERE = "ref: refs/heads/.invalid"  # in HEAD, where refs are in a table
 _TRUST = re.compile(r"(git config --global --add safe\.directory .+)")
 # The file or folder in a checkout's git directory that says what is going on, and what to type.
@@ -66,7 +67,18 @@ class CloneDirs:
         """The rebase, am, merge, cherry-pick, revert or bisect that is going on, or nothing."""
         marks = OPERATIONS.items()
         found = next((name for mark, name in marks if mark in self.picking or (self.git_dir / mark).exists()), "")
+        if found in {"", "bisect"}:
+            found = self._sequenced or found
         return "am" if found == "rebase" and (self.git_dir / "rebase-apply" / "applying").exists() else found
+
+    @property
+    def _sequenced(self) -> str:
+        """The cherry-pick or revert of several commits whose stop was committed by hand: only its list is there."""
+        try:
+            first = (self.git_dir / "sequencer" / "todo").read_bytes().split(maxsplit=1)[:1]
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return SEQUENCED.get(first[0], "") if first else ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +190,10 @@ class State:
         """The local branches."""
         prefix = "refs/heads/"
         return {name[len(prefix) :]: oid for name, oid in self.refs.items() if name.startswith(prefix)}
+
+    def gone_worktree_of(self, branch: str) -> Worktree | None:
+        """Return the worktree whose folder was removed and for which git still keeps a branch, or None."""
+        return next((worktree for worktree in self.worktrees if worktree.branch == branch and worktree.prunable), None)
 
     def setting(self, key: str) -> str:
         """Return the value of git's setting ``key``, or nothing."""

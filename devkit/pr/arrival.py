@@ -13,7 +13,8 @@ from devkit.git.command import GitFailed, Line, line, lines_of
 from devkit.git.roles import TRACKING, PullRequest, base_of, request_of
 from devkit.git.session import fetch_line, incoming
 from devkit.git.state import read_status
-from devkit.pr.remote import not_found, unreachable
+from devkit.pr.branches import check_free
+from devkit.pr.remote import not_found, renamed, unreachable
 from devkit.pr.trees import rebased_in
 from devkit.text import counted
 
@@ -129,6 +130,8 @@ def arrive(
         fetching = partial(incoming, session, remote, depth=options.depth, title=title, meanwhile=look)
         found = _incoming(session, state, remote, requests, (with_bases, wanted), fetching)
         ran.append(str(fetch_line(remote, with_bases if len(found) > len(wanted) else wanted, depth=options.depth)))
+        if len(found) < len(with_bases) and base.tracking in state.refs:
+            session.app.console.warn(f"{base} is no longer there, and old here: {renamed(remote).command}")
         state = session.since_fetch(replace(state, status=status[0] if status else state.status))
         arrivals += [_arrival(git, one, found[one.source], options, state) for one in requests]
         for name in branches:
@@ -205,6 +208,7 @@ def _arrival(git: Git, request: PullRequest, oid: str, options: FetchOptions, st
     if options.way == "detach":
         return Arrival(request, oid, seen, branch, "", "new")
     _free(state, request, branch, local, seen)
+    check_free(state, branch)
     if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
         return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)

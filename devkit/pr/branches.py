@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.command import word
-from devkit.git.roles import branch_of, request_in_address
+from devkit.git.roles import NUMBER, branch_of, request_in_address
 
 if TYPE_CHECKING:
+    from devkit.git.command import Git
     from devkit.git.state import State
 
 
@@ -38,9 +38,8 @@ def branch_named(state: State, which: str) -> str:
         UsageError: the word is none of these.
         DevkitError: there is no such branch here.
     """
-    digits = which.removeprefix("#")
-    if re.fullmatch(r"[0-9]{1,12}", digits):
-        return branch_of(state, int(digits))
+    if NUMBER.fullmatch(which):
+        return branch_of(state, int(which.lstrip("#!")))
     if which in state.branches:
         return which
     address = request_in_address(which)
@@ -71,4 +70,36 @@ def check_idle(state: State) -> None:
     if state.place.operation:
         raise DevkitError(
             f"a {state.place.operation} is in progress in this checkout", "", *ways_out(state.place.operation)
+        )
+
+
+def check_free(state: State, branch: str) -> None:
+    """Refuse a branch that git keeps for a worktree whose folder was removed by hand.
+
+    Raises:
+        DevkitError: it does.
+    """
+    gone = state.gone_worktree_of(branch)
+    if gone:
+        raise DevkitError(
+            f"git keeps {branch} for the worktree {gone.path}, which is gone",
+            "Its folder was removed, and git was not told.",
+            Hint.of("git", "worktree", "remove", "--force", "--", str(gone.path), purpose="tells it"),
+        )
+
+
+def check_identity(git: Git) -> None:
+    """Refuse to make commits where git does not know whose they are: it would stop half-way.
+
+    Raises:
+        DevkitError: neither its settings nor its variables name a person and an address.
+    """
+    answer = git.ask("var", "GIT_COMMITTER_IDENT")
+    if answer.status:
+        why = answer.complaint.rpartition("fatal: ")[2] or "No name and no address are set."
+        raise DevkitError(
+            "git does not know who makes the commits",
+            f"{why[:1].upper()}{why[1:]}.",
+            Hint("git config --global user.name 'YOUR NAME'"),
+            Hint("git config --global user.email YOU@EXAMPLE.ORG", "an address of your account on the forge"),
         )

@@ -173,8 +173,9 @@ def own_branches(session: Session, state: State) -> list[str]:
     names = [name for name in state.branches if name not in requests and _is_own(state, name, base.branch, tip)]
     if not tip or not names:
         return names
-    merged = session.git.text("branch", "--format=%(refname:short)", "--merged", tip).split("\n")
-    return [name for name in names if name not in merged or _was_pushed(state, name)]
+    words = ("for-each-ref", "--format=%(refname)", f"--merged={tip}", "--", "refs/heads/")
+    merged = set(lines_of(session.git.read(*words)))
+    return [name for name in names if f"refs/heads/{name}" not in merged or _was_pushed(state, name)]
 
 
 def _is_own(state: State, name: str, base: str, tip: str) -> bool:
@@ -192,6 +193,9 @@ def remove_lines(state: State, branches: Sequence[str]) -> list[Line]:
     lines = []
     for branch in branches:
         tree = state.worktree_of(branch)
+        gone = state.gone_worktree_of(branch)
+        if gone:  # git would keep the branch for it
+            lines.append(line("worktree", "remove", "--force", "--", str(gone.path)))
         if tree and tree.path != state.place.top:
             lines.append(line("worktree", "remove", "--force", "--", str(tree.path), slow=True))
         lines.append(line("branch", "--quiet", "-D", "--", branch))
@@ -208,7 +212,7 @@ def _leave(state: State, session: Session, branches: Sequence[str]) -> tuple[Lin
         return None, ()
     request = request_of(state, state.branch)
     base = roles(state, session.app.config, request.remote if request else "")
-    elsewhere = state.worktree_of(base.branch)
+    elsewhere = state.worktree_of(base.branch) or state.gone_worktree_of(base.branch)
     if base.branch in state.branches and not elsewhere:
         oid, words = state.branches[base.branch], (base.branch,)
     elif base.tracking in state.refs:
@@ -368,7 +372,10 @@ def _remote_branches(
     for name in branches:
         request = request_of(state, name)
         base = roles(state, session.app.config, request.remote if request else "")
-        target = request_target(session, state, name, request) if request else own_target(session, state, name, base)
+        target, _ = remembered(state, name)
+        if not target:
+            known = request_target(session, state, name, request) if request else None
+            target = known or own_target(session, state, name, base)
         if target.remote == base.base or target.name == base.branch:
             notes.append(f"{target} stays: devkit removes no branch of the project's")
             continue

@@ -12,19 +12,20 @@ from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
-from devkit.git.command import GitFailed, line, word
+from devkit.git.command import GitFailed, line, lines_of, word
 from devkit.git.roles import TRACKING, base_of, base_remote, known_remote, request_of, roles
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
 from devkit.pr.base import with_default_branch
-from devkit.pr.branches import branch_named, check_idle, chosen_branch
+from devkit.pr.branches import branch_named, check_free, check_identity, check_idle, chosen_branch
 from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.drop import merged_branches
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
+from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -167,6 +168,7 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
     check_idle(state)
     _ = state.checkout
     branch = chosen_branch(state, options.which)
+    check_free(state, branch)
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
         raise DevkitError(
@@ -234,6 +236,7 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
     known, _ = parent_of(state, branch)
     parent = base.name if not base.source and base.name in state.branches and base.name != branch else ""
     old = old_tip(git, state, branch, known or parent) if known or parent else ""
+    old = old or _before_rewrite(session, state, base, oid, tip)
     fork = old or os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
     if not fork and state.place.shallow:
         raise DevkitError(
@@ -243,6 +246,8 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
             Hint.of("git", "fetch", "--deepen=1000", "--", base.remote or next(iter(state.remotes))),
         )
     changes = [] if contains and branch == state.branch else _all_changes(git, state, tip, oid, fork)
+    if changes and not contains and fork != tip:
+        check_identity(git)
     tracked = frozenset(filter(None, os.fsdecode(git.read("ls-files", "-z")).split("\0")))
     found = obstacles(changes, state.status, state.checkout, tracked)
     check_obstacles([one for one in found if one.kind != "changed here"], f"rebasing {branch}", "devkit wip save FILE…")
@@ -255,7 +260,7 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
     if parent in moved:
         oid = NEW
     where = ["--onto", oid, old] if old and old != oid else [oid]
-    last = line("rebase", "--no-autostash", "--no-autosquash", *where, *names, slow=True)
+    last = line("rebase", "--no-autostash", "--no-autosquash", "--no-fork-point", *where, *names, slow=True)
     return RebasePlan(
         branch,
         base,
@@ -268,6 +273,24 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
         parent,
         bool(known),
     )
+
+
+def _before_rewrite(session: Session, state: State, base: Base, oid: str, tip: str) -> str:
+    """Return where a branch left its base, where that was rewritten since it was fetched; else nothing.
+
+    What the base had and has no longer is not the branch's own: it is left out, and said.
+    """
+    git = session.git
+    before = state.refs.get(base.tracking, "") if base.source else ""
+    if not before or git.ask("merge-base", "--is-ancestor", before, oid).status != 1:
+        return ""
+    fork = os.fsdecode(git.ask("merge-base", before, tip).stdout).strip()
+    left = lines_of(git.read("log", "--format=%h %s", fork, f"^{oid}", "--")) if fork else []
+    if not left:
+        return ""
+    what = f"{base.name} was rewritten; {counted(len(left), 'commit')} that it had before"
+    session.app.console.warn(f"{what} stay{'s' * (len(left) == 1)} out: {left[0]}")
+    return fork
 
 
 def _fetch_base(session: Session, state: State, base: Base) -> str:

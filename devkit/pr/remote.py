@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,12 @@ _HERE = re.compile(r"Permission denied|unable to create|cannot lock ref|insuffic
 _MISSING = re.compile(r"couldn't find remote ref (\S+)")
 
 
+def renamed(remote: str) -> Hint:
+    """Return the line by which git learns which branch a remote's default one is now."""
+    line_ = f"git fetch {shlex.quote(remote)} && git remote set-head {shlex.quote(remote)} --auto"
+    return Hint(line_, "where the project renamed its branch")
+
+
 def unreachable(remote: str, error: GitFailed) -> DevkitError:
     """Return the error for a fetch that failed: who refused it, and what to type."""
     said = error.answer.said
@@ -41,7 +48,7 @@ def unreachable(remote: str, error: GitFailed) -> DevkitError:
     missing = _MISSING.search(said)
     if missing:
         name = missing[1].removeprefix("refs/heads/")
-        what, hints = f"{remote} has no {name}", [look]
+        what, hints = f"{remote} has no {name}", [renamed(remote), look]
     elif _HOOK.search(said):
         where = Hint.of("git", "config", "core.hooksPath", purpose="shows where the hooks are, if not in .git/hooks")
         what, hints = f"a hook of this repository refused what came from {remote}", [where]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from devkit.git.command import Git
     from devkit.git.journal import JournalEntry
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 3  # paths in an error, as many as fit
+_PICKED = re.compile(r"(?:p|pick|revert)\s+([0-9a-f]{4,64})\b")
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,9 @@ def _resolved(session: Session, state: State) -> None:
 def _rest(git: Git, state: State) -> list[Change]:
     """Return the paths that the rest of what goes on can touch."""
     folder = operation_folder(state.place)
+    if state.place.operation in {"cherry-pick", "revert"}:
+        commits = _to_be_picked(folder / "sequencer" / "todo")
+        return list(changes_along(git, "--no-walk", *commits)) if commits else []
     if state.place.operation != "rebase":
         return []
     tip, onto = ((folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto"))
@@ -150,6 +156,15 @@ def _rest(git: Git, state: State) -> list[Change]:
     for change in changes_along(git, f"{onto}..{tip}"):
         changes.setdefault(change.path, change)
     return list(changes.values())
+
+
+def _to_be_picked(todo: Path) -> list[str]:
+    """Return the commits that a cherry-pick or revert of several has still to come to, as its list names them."""
+    try:
+        rows = todo.read_text("utf-8", "replace").splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [found[1] for row in rows if (found := _PICKED.match(row))]
 
 
 def plan_abort(session: Session, state: State) -> AbortPlan:
@@ -182,7 +197,9 @@ def abort(session: Session, state: State, plan: AbortPlan) -> str:
     """Return to before what is in progress, as planned, and say where that leads."""
     with session.change("pr abort", state, plan.writes, operation=plan.operation) as change:
         if plan.step:
-            change.run(plan.step)
+            for said in change.run(plan.step).complaint.splitlines():
+                if said.startswith("warning: "):  # where HEAD moved since, git does not take it back
+                    session.app.console.warn(said.removeprefix("warning: "))
         elif plan.entry and plan.before:
             kept = {name for name in plan.before.refs if name.startswith("refs/remotes/")}
             return_to(session, plan.before, plan.entry, keep=frozenset(kept))

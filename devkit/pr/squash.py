@@ -10,7 +10,7 @@ from devkit.errors import DevkitError, Hint
 from devkit.git.command import line
 from devkit.git.roles import base_of
 from devkit.git.snapshot import WriteSet
-from devkit.pr.branches import check_idle, chosen_branch
+from devkit.pr.branches import check_identity, check_idle, chosen_branch
 from devkit.pr.stack import old_tip, parent_of
 from devkit.text import counted
 
@@ -74,11 +74,22 @@ def plan_squash(session: Session, state: State, which: str, message: str) -> Squ
         raise DevkitError(
             f"{branch} has a merge among its commits: {merges[0].subject}", "", "devkit pr rebase   leaves merges out"
         )
+    check_identity(session.git)
     first = commits[-1]
     rest = "".join(f"- {commit.subject}\n" for commit in reversed(commits[:-1]))
     message = message or f"{first.message.strip()}\n\n{rest}".strip() + "\n"
     sign = ["-S"] if state.setting("commit.gpgsign").lower() in {"true", "1", "yes", "on"} else []
-    commit = line("commit-tree", *sign, "-p", fork, f"{tip}^{{tree}}", data=os.fsencode(message))
+    # the message is UTF-8, whatever the encoding that git would say of it
+    commit = line(
+        "-c",
+        "i18n.commitEncoding=UTF-8",
+        "commit-tree",
+        *sign,
+        "-p",
+        fork,
+        f"{tip}^{{tree}}",
+        data=os.fsencode(message),
+    )
     return SquashPlan(branch, tip, fork, tuple(commits), message, commit)
 
 

@@ -179,6 +179,11 @@ def _local(session: Session, state: State, base: Roles, plan: SyncPlan, *, yes: 
     if elsewhere and elsewhere.path != state.place.top:
         where = f"{branch} is checked out in {elsewhere.path} and stays: run devkit pr sync there"
         return replace(plan, notes=(*plan.notes, where))
+    gone = state.gone_worktree_of(branch)
+    if gone:
+        forget = shlex.join(["git", "worktree", "remove", "--force", "--", str(gone.path)])
+        where = f"{branch} stays, as git keeps it for the worktree {gone.path}, which is gone: {forget}"
+        return replace(plan, notes=(*plan.notes, where))
     steps: list[Line] = []
     notes = plan.notes
     if own:

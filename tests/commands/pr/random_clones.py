@@ -288,16 +288,20 @@ class Case:
             git(self.clone, "commit", "-q", "-a", "-m", "Mine on top", check=False)
 
     def stop_midway(self, rng: random.Random) -> None:
-        """Leave a merge, a rebase by hand or one of devkit's in conflict, resolved or not."""
-        how = rng.choice(["merge", "by hand", "devkit", "devkit"])
+        """Leave a merge, picks, a rebase by hand or one of devkit's in conflict, resolved or not."""
+        how = rng.choice(["merge", "by hand", "devkit", "devkit", "pick"])
         git(self.clone, "switch", "-q", "feature", check=False)
         if how == "devkit":
             self.edit(rng, rng.randrange(3))
             self.devkit("pr", "rebase")
+        elif how == "pick":
+            git(self.clone, "cherry-pick", "upstream/develop~2..upstream/develop", check=False)
         else:
             git(self.clone, how if how == "merge" else "rebase", "-q", "upstream/develop", check=False)
         if rng.random() < 0.6:
             git(self.clone, "add", "-A", check=False)
+            if how == "pick" and rng.random() < 0.5:  # then only git's list of picks says that they go on
+                git(self.clone, "commit", "-q", "-m", "Picked by hand", check=False)
 
     def edit(self, rng: random.Random, count: int) -> None:
         """Do some of what people do to files."""

@@ -244,6 +244,17 @@ def test_the_forks_branch_goes_only_where_it_is_known(clone: Clone, forge: Forge
     ]
 
 
+def test_the_forks_branch_goes_under_the_name_that_it_was_pushed_to(clone: Clone, forge: Forge) -> None:
+    clone.git("switch", "-q", "-c", "mine")
+    clone.commit("Mine", mine_txt="1")
+    assert clone.devkit("pr", "push", "--branch", "theirs").status == 0
+    said = clone.devkit("pr", "drop", "mine", "--remote")
+    assert "✓ removed mine, fork/theirs" in said.text, said.text
+    assert "refs/heads/theirs" not in str(forge.refs("me/Paddle"))
+    assert clone.devkit("undo").status == 0
+    assert "refs/heads/theirs Mine" in forge.refs("me/Paddle")
+
+
 def test_commits_that_are_nowhere_else_are_named_before_they_go(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "7")
     tip = clone.commit("My own fix", own_txt="1")

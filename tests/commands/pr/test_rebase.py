@@ -327,3 +327,49 @@ def test_carried_work_is_no_work_that_was_left_behind(clone: Clone) -> None:
     said = clone.devkit("pr", "rebase")
     assert said.status == 0
     assert "ended by hand" not in said.text
+
+
+@pytest.mark.parametrize("word", ["continue", "abort"])
+def test_a_cherry_pick_whose_stop_was_committed_by_hand_is_still_in_progress(
+    clone: Clone, forge: Forge, word: str
+) -> None:
+    """git keeps no CHERRY_PICK_HEAD then; what it still has to pick writes over a file that it ignores."""
+    on = "refs/heads/develop"
+    forge.commit("project/Paddle", "refs/pull/12/head", "Third words", {"b.py": numbered(9, l5="trois")}, on=f"{on}~2")
+    forge.commit("project/Paddle", "refs/pull/12/head", "Keep a log", {"own.log": "theirs\n"})
+    clone.devkit("pr", "fetch", "12", "--no-switch")
+    clone.write("own.log", "mine\n")
+    clone.git("cherry-pick", "pr/12~1", "pr/12", check=False)
+    clone.write("b.py", numbered(9, l5="both"))
+    clone.git("commit", "-q", "-a", "-m", "Third words, by hand")
+    assert not (clone.folder / ".git" / "CHERRY_PICK_HEAD").exists()
+    before = look(clone)
+    said = clone.devkit("pr", "fetch", "7")
+    assert said.status == 1
+    assert "a cherry-pick is in progress in this checkout" in said.text, said.text
+    said = clone.devkit("pr", word)
+    assert said.status == 0, said.text
+    assert ("Not rewinding, check your HEAD" in said.text) == (word == "abort")
+    assert clone.git("log", "-1", "--format=%s") == ("Keep a log" if word == "continue" else "Third words, by hand")
+    assert not (clone.folder / ".git" / "sequencer").exists()
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "own.log").read_text() == "mine\n"
+    assert differences(before, look(clone)) == []
+
+
+@pytest.mark.parametrize("words", [["rebase"], ["squash"]])
+def test_who_commits_is_asked_before_anything_moves(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    clone.devkit("pr", "fetch", "7")
+    clone.git("config", "user.useConfigOnly", "true")
+    clone.write("b.py", numbered(9, l1="mine"))
+    before = look(clone)
+    for name in ("GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.delenv(name)
+    for line in (["pr", *words, "--dry-run"], ["pr", *words]):
+        said = clone.devkit(*line)
+        assert said.status == 1
+        assert "✗ git does not know who makes the commits" in said.text, said.text
+        assert "→ git config --global user.email YOU@EXAMPLE.ORG" in said.text
+    assert differences(before, look(clone)) == []
