@@ -193,7 +193,15 @@ class State:
 
     def gone_worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree whose folder was removed and for which git still keeps a branch, or None."""
-        return next((worktree for worktree in self.worktrees if worktree.branch == branch and worktree.prunable), None)
+        return next(
+            (
+                worktree
+                for worktree in self.worktrees
+                # before git 2.31 nothing says that it can be pruned
+                if worktree.branch == branch and (worktree.prunable or (worktree.missing and not worktree.locked))
+            ),
+            None,
+        )
 
     def setting(self, key: str) -> str:
         """Return the value of git's setting ``key``, or nothing."""

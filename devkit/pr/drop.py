@@ -196,7 +196,7 @@ def remove_lines(state: State, branches: Sequence[str]) -> list[Line]:
         gone = state.gone_worktree_of(branch)
         if gone:  # git would keep the branch for it
             lines.append(line("worktree", "remove", "--force", "--", str(gone.path)))
-        if tree and tree.path != state.place.top:
+        elif tree and tree.path != state.place.top:
             lines.append(line("worktree", "remove", "--force", "--", str(tree.path), slow=True))
         lines.append(line("branch", "--quiet", "-D", "--", branch))
         request = request_of(state, branch)
