@@ -90,7 +90,8 @@ class Destination:
         """
         path = self._path or b"."
         if one_file and len(entries) == 1 and not os.path.isdir(path) and not path.endswith(b"/"):
-            path, name = os.path.split(path)
+            # A link that is named stays, and the file that it points to is replaced, as by scp and a shell.
+            path, name = os.path.split(os.path.realpath(path) if os.path.islink(path) else path)
             split(name)
             entries[0] = entries[0]._replace(path=name)
         try:

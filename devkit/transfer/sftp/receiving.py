@@ -163,7 +163,7 @@ class _Receiving(Copy):
         offered = list(self._offered.values())
         one_file = len(self._named) == len(offered) == 1 and self._named[0].is_file
         if one_file and not os.path.isdir(path) and not path.endswith(b"/"):  # noqa: PTH112 - names are bytes
-            path, name = os.path.split(path)
+            path, name = os.path.split(os.path.realpath(path) if os.path.islink(path) else path)  # noqa: PTH114 - bytes
             split(name)
             offered = [(offered[0][0]._replace(path=name), offered[0][1])]
         folders = None

@@ -303,3 +303,13 @@ def test_shared_files_may_be_more_than_descriptors(tmp_path: Path) -> None:
 )
 def test_a_variable_that_holds_nothing_is_no_name_list_pattern_or_hash(words: tuple[str, ...], devkit: Devkit) -> None:
     assert devkit(*words).status == 2
+
+
+def test_a_link_that_is_named_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("new")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "old").write_text("old")
+    for name, target in (("link", "store/old"), ("dangling", "store/made")):
+        (tmp_path / name).symlink_to(target)
+        assert transfer(offer(tmp_path / "file"), tmp_path / name).result["failed"] == []
+        assert ((tmp_path / name).is_symlink(), (tmp_path / target).read_text()) == (True, "new")
