@@ -15,9 +15,10 @@ from urllib.parse import unquote
 
 from devkit.errors import DevkitError
 from devkit.files import explained
+from devkit.text import size as size_text
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.names import part_name, split
-from devkit.transfer.remote.plan import lack_of_room, mib, room_on
+from devkit.transfer.remote.plan import lack_of_room, room_on
 
 if TYPE_CHECKING:
     from devkit.transfer.http_download.address import Address
@@ -89,7 +90,7 @@ def check_room(target: Path, size: int) -> None:
             begun = target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).lstat().st_blocks * 512
     why = lack_of_room(max(size - begun, 0), *room_on(os.fsencode(folder)))
     if why:
-        raise DevkitError(f"the disk has no room for {mib(size)}", why)
+        raise DevkitError(f"the disk has no room for {size_text(size)}", why)
 
 
 def mark(target: Path | int) -> None:

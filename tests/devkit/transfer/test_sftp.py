@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from .conftest import REPOSITORY, tree
-from .test_sshd import small_disk, wait_for_port
+from .test_sshd import let_in_for_sftp_alone, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,12 +29,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("_sftp_only")]
 
 @pytest.fixture
 def _sftp_only(sshd: Path) -> None:
-    config = sshd.parent / "sshd_config"
-    pid = int((sshd.parent / "pid").read_text())
-    config.write_text(config.read_text() + "ForceCommand internal-sftp\n")
-    os.kill(pid, signal.SIGHUP)
-    time.sleep(0.1)
-    wait_for_port(config)
+    let_in_for_sftp_alone(sshd)
 
 
 def files(root: Path) -> dict[str, Any]:
