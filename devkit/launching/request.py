@@ -115,7 +115,8 @@ class Script:
     @property
     def name(self) -> str:
         """What it is called in a list."""
-        return printable(self.argv[1] if self.argv[0] == "-m" else Path(self.argv[0]).name)
+        own = self.argv[1] if self.argv[0] == "-m" else Path(self.argv[0]).name
+        return printable(own).replace("\n", r"\n")
 
 
 def ranks_here(nproc: int | None, gpus: int) -> int:
