@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -14,7 +13,7 @@ from .backends.base import DECLINES, reason
 from .clock import host_times_ms, iterations_for
 from .decode import decode_attention
 from .functional import flash_attention
-from .op import isa, load
+from .op import functions, isa, load
 
 if TYPE_CHECKING:
     from ..cpp_extension import Report
@@ -40,7 +39,7 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
     Raises:
         Refusal: the operator cannot be built here.
     """
-    path = load(report)
+    load(report)
     batch, context, heads, dtype = (words[name] for name in ("batch", "context", "heads", "dtype"))
     generator = np.random.default_rng(words["seed"])
     shape = batch, context, words["kv_heads"], words["head_dim"]
@@ -60,7 +59,7 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
         why = f"{context} positions all over again would take minutes."
         results.append({"impl": "recompute", "status": "unsupported", "reason": why, "max_error": None, "isa": None})
         results[-1].update(time_ms=[], round_ms=[])
-    read = ctypes.CDLL(str(path)).devkit_read
+    read = functions().devkit_read
     size = int(np.prod(shape)) * (4 if dtype == "float32" else 2)
     best = 0.0
     names = list(ready)
@@ -149,7 +148,7 @@ def _read_rate(read: Any, caches: tuple[Any, ...], size: int, threads: int) -> f
     while True:
         started = time.perf_counter()
         for cache in caches:
-            read(ctypes.c_void_p(cache.data_ptr()), ctypes.c_int64(size), threads)
+            read(cache.data_ptr(), size, threads)
         ended = time.perf_counter()
         best = max(best, len(caches) * size / (ended - started) / 1e9)
         if ended > until:

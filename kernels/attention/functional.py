@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from operator import index
 from typing import Any, Tuple, Union
 
@@ -295,7 +296,12 @@ def _whole(x: Any) -> int:
 
 
 def _dtype(x: Tensor) -> str:
-    return str(x.dtype).rpartition(".")[2].lower()
+    return _spelled(x.dtype)
+
+
+@cache  # Paddle takes 10 us to spell a type
+def _spelled(dtype: Any) -> str:
+    return str(dtype).rpartition(".")[2].lower()
 
 
 def _on_cpu(x: Tensor) -> bool:

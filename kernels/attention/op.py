@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,36 @@ def loaded() -> Path | None:
     return _loaded[0] if _loaded else None
 
 
+def functions() -> ctypes.CDLL:
+    """Return what of the library is called without Paddle, with its types.
+
+    Raises:
+        Refusal: it cannot be built here.
+    """
+    return _functions(load())
+
+
+@cache  # to open a library again takes longer than a short call of it
+def _functions(path: Path) -> ctypes.CDLL:
+    c = ctypes.CDLL(str(path))
+    pointer = ctypes.c_void_p
+    c.devkit_attention_isa.restype = c.devkit_attention_isas.restype = ctypes.c_char_p
+    c.devkit_attention_append.argtypes = [pointer] * 3
+    c.devkit_attention_append.restype = None
+    c.devkit_attention_decode.argtypes = [pointer] * 6
+    c.devkit_read.argtypes = [pointer, ctypes.c_int64, ctypes.c_int]
+    c.devkit_read.restype = c.devkit_fma_gflops.restype = ctypes.c_double
+    c.devkit_fma_gflops.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_double]
+    return c
+
+
 def isa(dtype: str) -> str:
     """Return the instruction set that computes a dtype: ``$DEVKIT_ISA``, or the fastest that there is.
 
     Raises:
         Refusal: this processor, or this build, does not have what ``$DEVKIT_ISA`` names.
     """
-    c = ctypes.CDLL(str(load()))
-    c.devkit_attention_isa.restype = c.devkit_attention_isas.restype = ctypes.c_char_p
+    c = functions()
     found = c.devkit_attention_isa(DTYPES.index(dtype) if dtype in DTYPES else 0)
     if found is None:
         raise Refusal(
@@ -80,12 +103,9 @@ def fma_gflops(dtype: str, threads: int, seconds: float) -> float | None:
 
     None where the operator is not loaded or does not have the dtype.
     """
-    path = loaded()
-    if path is None or dtype not in DTYPES:
+    if loaded() is None or dtype not in DTYPES:
         return None
-    measure = ctypes.CDLL(str(path)).devkit_fma_gflops
-    measure.restype = ctypes.c_double
-    rate: float = measure(DTYPES.index(dtype), threads, ctypes.c_double(seconds))
+    rate: float = functions().devkit_fma_gflops(DTYPES.index(dtype), threads, seconds)
     return rate or None
 
 

@@ -10,203 +10,278 @@
 namespace devkit {
 namespace DEVKIT_ISA {
 
-constexpr int64_t kStretch = 1024;  // positions of a work item
-constexpr int64_t kPositions = 32;  // positions whose scores are held at once, a multiple of kLanes
+constexpr int64_t kStretch = 512;   // positions of a work item
+constexpr int64_t kPositions = 64;  // positions whose scores are held at once
+static_assert(kPositions % 4 == 0 && kLanes % 4 == 0);
 
-constexpr int64_t kTogether = 4;    // positions that are read side by side
+// The first position of a sequence that one of its queries sees, rounded down to where a stretch begins.
+DEVKIT_INLINE int64_t FirstSeen(const Decode& d, int64_t b) {
+  return d.left >= kUnbounded ? 0 : RoundDown(Most(0, d.lengths[b] - d.seqlen_q - d.left), kStretch);
+}
 
+// What a stretch gives for a row of queries: the weighted sum of values [padded], then the largest score and the sum of
+// the weights.
+DEVKIT_INLINE int64_t SizeOfPart(const Decode& d) { return RoundUp(d.head_dim, kLanes) + kLanes; }
+
+template <typename T>
 class Stretch {
  public:
-  explicit Stretch(const Decode& d)
+  Stretch(const Decode& d, const T* keys, const T* values)
       : d_(d),
-        rows_(d.heads / d.kv_heads * d.seqlen_q),
-        padded_(RoundUp(d.head_dim, kLanes)),
-        direct_(static_cast<Dtype>(d.dtype) == Dtype::kFloat32 && d.head_dim % kLanes == 0),
-        ahead_(direct_ ? kTogether * d.kv_heads * d.head_dim : 0),
-        queries_(d.kv_heads * rows_ * padded_),
-        scores_(d.kv_heads * rows_ * kPositions),
-        scratch_(direct_ ? 0 : kTogether * d.kv_heads * padded_) {}
+        keys_(keys),
+        values_(values),
+        rows_of_head_(d.heads / d.kv_heads * d.seqlen_q),
+        dim_(d.head_dim),
+        whole_(RoundDown(dim_, kLanes)),
+        padded_(RoundUp(dim_, kLanes)),
+        together_(rows_of_head_ == 1 ? 4 : 2),
+        ahead_(together_ * d.kv_heads * dim_),
+        most_rows_(RoundUp(d.kv_heads * rows_of_head_, kLanes)),
+        queries_(most_rows_ * padded_),
+        scores_(kPositions * most_rows_),
+        largest_(most_rows_),
+        weight_(most_rows_),
+        factor_(most_rows_),
+        ranges_(most_rows_ * 2) {}
 
-  // The rows' maxima, sums of weights and weighted sums [heads, rows, 2 + padded] over positions first to before last,
-  // of the key heads from kv_head to before kv_end.
-  void Run(int64_t b, int64_t kv_head, int64_t kv_end, Rows q, const void* keys, const void* values, int64_t first,
-           int64_t last, float* to) {
+  // The parts [heads, rows, SizeOfPart] over positions first to before last, of the key heads from kv_head to before
+  // kv_end.
+  void Run(int64_t b, int64_t kv_head, int64_t kv_end, const T* q, int64_t first, int64_t last, float* to) {
     b_ = b;
     kv_head_ = kv_head;
     heads_ = kv_end - kv_head;
-    const int64_t group = d_.heads / d_.kv_heads, size = 2 + padded_;
-    for (int64_t r = 0; r < heads_ * rows_; ++r) {
-      const int64_t head = (kv_head + r / rows_) * group + r % rows_ / d_.seqlen_q;
-      const Rows row = q.From((b * d_.seqlen_q + r % d_.seqlen_q) * d_.heads + head);
-      row.As([&](auto typed) { PackScaledRow(typed[0], queries_.get() + r * padded_); });
-      Fill(to + r * size, size, 0.0f);
-      to[r * size] = -kInfinity;
+    rows_ = heads_ * rows_of_head_;
+    stride_ = RoundUp(rows_, kLanes);
+    end_ = last;
+    const int64_t group = d_.heads / d_.kv_heads, size = SizeOfPart(d_);
+    for (int64_t r = 0; r < rows_; ++r) {
+      const int64_t head = (kv_head + r / rows_of_head_) * group + r % rows_of_head_ / d_.seqlen_q;
+      const int64_t query = b * d_.seqlen_q + r % d_.seqlen_q;
+      PackScaledRow(q + (query * d_.heads + head) * dim_, queries_.get() + r * padded_);
     }
+    Fill(to, rows_ * size, 0.0f);
+    Fill(scores_.get(), kPositions * stride_, 0.0f);
+    Fill(largest_.get(), stride_, -kInfinity);
+    Fill(weight_.get(), stride_, 0.0f);
     for (position_ = first; position_ < last; position_ += kPositions) {
       count_ = Least(kPositions, last - position_);
-      Score(keys);
-      for (int64_t r = 0; r < heads_ * rows_; ++r) Weigh(r, to + r * size);
-      AddValues(values, to + 2);
+      Find();
+      Score();
+      Weigh(to);
+      AddValues(to);
+    }
+    for (int64_t r = 0; r < rows_; ++r) {
+      to[r * size + padded_] = largest_.get()[r];
+      to[r * size + padded_ + 1] = weight_.get()[r];
     }
   }
-
-  int64_t padded() const { return padded_; }
 
  private:
-  template <typename T>
+  struct Range {
+    int32_t begin, end;
+  };
+
   void PackScaledRow(const T* from, float* to) const {
     const float scale = static_cast<float>(d_.scale * kLog2E);
-    for (int64_t j = 0; j < padded_; ++j) to[j] = j < d_.head_dim ? ToFloat(from[j]) * scale : 0.0f;
+    for (int64_t j = 0; j < padded_; ++j) to[j] = j < dim_ ? ToFloat(from[j]) * scale : 0.0f;
   }
 
-  // The positions of the block that a row of queries sees: the last query sees the last position.
-  DEVKIT_INLINE int64_t Begin(int64_t r) const {
-    const int64_t own = d_.lengths[b_] - d_.seqlen_q + r % d_.seqlen_q;
-    return d_.left >= kUnbounded ? 0 : Within(own - d_.left - position_, 0, count_);
-  }
-  DEVKIT_INLINE int64_t End(int64_t r) const {
-    const int64_t own = d_.lengths[b_] - d_.seqlen_q + r % d_.seqlen_q;
-    return Within(own + 1 - position_, 0, count_);
-  }
-
-  // Where the heads of kTogether positions from i on are, one head's padded_ floats after the other's; converted to
-  // float, if they are not. Beyond the block's end the last one stands once more.
-  DEVKIT_INLINE void Load(const void* cache, int64_t i, const float** rows) const {
-    for (int64_t p = 0; p < kTogether; ++p) {
-      if (i + p >= count_) {
-        rows[p] = rows[p - 1];
-        continue;
-      }
-      const int64_t j = position_ + i + p;
+  // Where the positions of the block begin (beyond the stretch, the last one again), and what each row of queries sees
+  // of them.
+  void Find() {
+    for (int64_t i = 0; i < kPositions; ++i) {
+      const int64_t j = Least(position_ + i, end_ - 1);
       const int64_t page = d_.table == nullptr ? b_ : d_.table[b_ * d_.table_width + j / d_.page_size];
       const int64_t row = page * d_.page_size + (d_.table == nullptr ? j : j % d_.page_size);
-      const Rows at = Rows::In(cache, (row * d_.kv_heads + kv_head_) * d_.head_dim, d_.head_dim, d_.dtype);
-      if (direct_) {
-        rows[p] = reinterpret_cast<const float*>(at.data);
-        continue;
-      }
-      float* to = scratch_.get() + p * d_.kv_heads * padded_;
-      rows[p] = to;
-      at.As([&](auto typed) {
-        for (int64_t h = 0; h < heads_; ++h, to += padded_) {
-          int64_t c = 0;
-          for (; c + kLanes <= d_.head_dim; c += kLanes) {
-            Store(to + c, DEVKIT_ISA::Load(typed[h] + c));
-            __builtin_prefetch(typed[h] + c + kTogether * d_.kv_heads * d_.head_dim);
-          }
-          for (; c < padded_; ++c) to[c] = c < d_.head_dim ? ToFloat(typed[h][c]) : 0.0f;
-        }
-      });
+      at_[i] = (row * d_.kv_heads + kv_head_) * dim_;
+    }
+    Range* ranges = reinterpret_cast<Range*>(ranges_.get());
+    all_seen_ = true;
+    for (int64_t r = 0; r < rows_; ++r) {
+      // The last query sees the last position.
+      const int64_t own = d_.lengths[b_] - d_.seqlen_q + r % d_.seqlen_q;
+      const int64_t begin = d_.left >= kUnbounded ? 0 : Within(own - d_.left - position_, 0, count_);
+      const int64_t end = Within(own + 1 - position_, 0, count_);
+      ranges[r] = {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+      all_seen_ = all_seen_ && begin == 0 && end == count_;
     }
   }
 
-  void Score(const void* keys) {
-    const float* at[kTogether];
-    for (int64_t i = 0; i < count_; i += kTogether) {
-      Load(keys, i, at);
+  DEVKIT_INLINE Range RangeOf(int64_t r) const { return reinterpret_cast<const Range*>(ranges_.get())[r]; }
+
+  // A part of a row, 0 beyond head_dim.
+  DEVKIT_INLINE Vec LoadRest(const T* row) const {
+    float rest[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) rest[i] = whole_ + i < dim_ ? ToFloat(row[whole_ + i]) : 0.0f;
+    return DEVKIT_ISA::Load(rest);
+  }
+
+  // Rows that share a key head share what is loaded of it.
+  void Score() {
+    for (int64_t i = 0; i < count_; i += together_) {
       for (int64_t h = 0; h < heads_; ++h) {
-        int64_t r = h * rows_;
-        for (; r + 2 <= (h + 1) * rows_; r += 2) Products<2>(r, i, at, h * padded_);
-        if (r < (h + 1) * rows_) Products<1>(r, i, at, h * padded_);
+        int64_t r = h * rows_of_head_;
+        const int64_t end = r + rows_of_head_;
+        if (rows_of_head_ == 1) {
+          Products<1, 4>(r, i, h);
+          continue;
+        }
+        for (; r + 4 <= end; r += 4) Products<4, 2>(r, i, h);
+        for (; r < end; ++r) Products<1, 2>(r, i, h);
       }
     }
   }
 
   // Scores of kCount rows of queries with kTogether positions.
-  template <int64_t kCount>
-  DEVKIT_INLINE void Products(int64_t row, int64_t i, const float* const* keys, int64_t head) {
-    Vec s[kCount][kTogether];
-    for (auto& sums : s)
-      for (Vec& sum : sums) sum = Zero();
+  template <int64_t kCount, int64_t kTogether>
+  DEVKIT_INLINE void Products(int64_t row, int64_t i, int64_t head) {
+    const T* keys[kTogether];
+    Vec s[kTogether][kCount];
+    for (int64_t p = 0; p < kTogether; ++p) {
+      keys[p] = keys_ + at_[i + p] + head * dim_;
+      for (Vec& sum : s[p]) sum = Zero();
+    }
     const float* query = queries_.get() + row * padded_;
-    for (int64_t j = 0; j < padded_; j += kLanes) {
+    for (int64_t j = 0; j < whole_; j += kLanes) {
       Vec x[kCount];
       for (int64_t r = 0; r < kCount; ++r) x[r] = DEVKIT_ISA::Load(query + r * padded_ + j);
       for (int64_t p = 0; p < kTogether; ++p) {
-        const Vec key = DEVKIT_ISA::Load(keys[p] + head + j);
-        __builtin_prefetch(keys[p] + head + j + ahead_);
-        for (int64_t r = 0; r < kCount; ++r) s[r][p] = Fma(x[r], key, s[r][p]);
+        const Vec key = DEVKIT_ISA::Load(keys[p] + j);
+        __builtin_prefetch(keys[p] + j + ahead_);
+        for (int64_t r = 0; r < kCount; ++r) s[p][r] = Fma(x[r], key, s[p][r]);
       }
     }
-    for (int64_t r = 0; r < kCount; ++r)
-      for (int64_t p = 0; p < kTogether; ++p) scores_.get()[(row + r) * kPositions + i + p] = SumOfLanes(s[r][p]);
-  }
-
-  // Scores of a row become weights, 0 where it does not see; what was summed with a smaller maximum is scaled down.
-  void Weigh(int64_t row, float* to) {
-    const int64_t begin = Begin(row), end = End(row);
-    if (begin >= end) return;
-    float* scores = scores_.get() + row * kPositions;
-    for (int64_t i = 0; i < begin; ++i) scores[i] = -kInfinity;
-    for (int64_t i = end; i < kPositions; ++i) scores[i] = -kInfinity;
-    Vec largest = DEVKIT_ISA::Load(scores);
-    for (int64_t c = kLanes; c < kPositions; c += kLanes) largest = Max(largest, DEVKIT_ISA::Load(scores + c));
-    const float before = to[0], here = MaxOfLanes(largest), now = before > here ? before : here;
-    const float shift = now == -kInfinity ? 0.0f : now;
-    Vec weights = Zero();
-    for (int64_t c = 0; c < kPositions; c += kLanes) {
-      const Vec p = Exp2(Sub(DEVKIT_ISA::Load(scores + c), Broadcast(shift)));
-      Store(scores + c, p);
-      weights = Add(weights, p);
+    if (whole_ < dim_) {
+      for (int64_t p = 0; p < kTogether; ++p) {
+        const Vec key = LoadRest(keys[p]);
+        for (int64_t r = 0; r < kCount; ++r)
+          s[p][r] = Fma(DEVKIT_ISA::Load(query + r * padded_ + whole_), key, s[p][r]);
+      }
     }
-    const float factor = before == -kInfinity ? 0.0f : std::exp2(before - shift);
-    to[0] = now;
-    to[1] = to[1] * factor + SumOfLanes(weights);
-    if (factor != 1)
-      for (int64_t j = 0; j < padded_; j += kLanes)
-        Store(to + 2 + j, Mul(DEVKIT_ISA::Load(to + 2 + j), Broadcast(factor)));
+    float* to = scores_.get() + i * stride_ + row;
+    if constexpr (kCount == 4) {
+      for (int64_t p = 0; p < kTogether; ++p) SumsOfLanes(s[p][0], s[p][1], s[p][2], s[p][3], to + p * stride_);
+    } else if constexpr (kTogether == 4) {
+      float sums[4];
+      SumsOfLanes(s[0][0], s[1][0], s[2][0], s[3][0], sums);
+      for (int64_t p = 0; p < 4; ++p) to[p * stride_] = sums[p];
+    } else {
+      for (int64_t p = 0; p < kTogether; ++p) to[p * stride_] = SumOfLanes(s[p][0]);
+    }
   }
 
-  void AddValues(const void* values, float* sums) {
-    const int64_t size = 2 + padded_;
-    const float* at[kTogether];
-    for (int64_t i = 0; i < count_; i += kTogether) {
-      Load(values, i, at);
+  // Scores become weights, 0 where a row does not see; what was summed with a smaller maximum is scaled down. Lanes are
+  // rows.
+  void Weigh(float* to) {
+    float* scores = scores_.get();
+    for (int64_t r = 0; r < (all_seen_ ? 0 : rows_); ++r) {
+      const Range range = RangeOf(r);
+      for (int64_t i = 0; i < count_; ++i)
+        if (i < range.begin || i >= range.end) scores[i * stride_ + r] = -kInfinity;
+    }
+    for (int64_t r = 0; r < stride_; r += kLanes) {
+      const Vec before = DEVKIT_ISA::Load(largest_.get() + r);
+      Vec now = before;
+      for (int64_t i = 0; i < count_; ++i) now = Max(now, DEVKIT_ISA::Load(scores + i * stride_ + r));
+      // Of rows that have seen nothing yet: -inf less -inf is not a number.
+      const Vec shift = Max(Broadcast(-std::numeric_limits<float>::max()), now);
+      Vec sum = Zero();
+      for (int64_t i = 0; i < count_; ++i) {
+        const Vec p = Exp2(Sub(DEVKIT_ISA::Load(scores + i * stride_ + r), shift));
+        Store(scores + i * stride_ + r, p);
+        sum = Add(sum, p);
+      }
+      const Vec factor = Exp2(Sub(before, shift));
+      Store(weight_.get() + r, Fma(DEVKIT_ISA::Load(weight_.get() + r), factor, sum));
+      Store(largest_.get() + r, now);
+      Store(factor_.get() + r, factor);
+    }
+    for (int64_t r = 0; r < rows_; ++r, to += SizeOfPart(d_)) {
+      const float factor = factor_.get()[r];
+      if (factor == 1) continue;
+      for (int64_t j = 0; j < padded_; j += kLanes) Store(to + j, Mul(DEVKIT_ISA::Load(to + j), Broadcast(factor)));
+    }
+  }
+
+  void AddValues(float* sums) {
+    const int64_t size = SizeOfPart(d_);
+    if (!all_seen_) return AddSeenValues(sums);
+    for (int64_t i = 0; i < count_; i += together_) {
       for (int64_t h = 0; h < heads_; ++h) {
-        for (int64_t r = h * rows_; r < (h + 1) * rows_; ++r) {
-          const int64_t begin = Most(Begin(r), i), end = Least(End(r), i + kTogether);
-          const float* weights = scores_.get() + r * kPositions + i;
-          if (end - begin == kTogether) {
-            AddWeighted<kTogether>(weights, at, h * padded_, sums + r * size);
-          } else {
-            for (int64_t p = begin; p < end; ++p) AddWeighted<1>(weights + p - i, at + p - i, h * padded_, sums + r * size);
-          }
+        int64_t r = h * rows_of_head_;
+        const int64_t end = r + rows_of_head_;
+        if (i + together_ > count_) {
+          for (; r < end; ++r)
+            for (int64_t p = i; p < count_; ++p) AddWeighted<1, 1>(r, p, h, sums + r * size);
+        } else if (rows_of_head_ == 1) {
+          AddWeighted<1, 4>(r, i, h, sums + r * size);
+        } else {
+          for (; r + 4 <= end; r += 4) AddWeighted<4, 2>(r, i, h, sums + r * size);
+          for (; r < end; ++r) AddWeighted<1, 2>(r, i, h, sums + r * size);
         }
       }
     }
   }
 
-  template <int64_t kCount>
-  DEVKIT_INLINE void AddWeighted(const float* weights, const float* const* values, int64_t head, float* sums) const {
-    Vec w[kCount];
-    for (int64_t p = 0; p < kCount; ++p) w[p] = Broadcast(weights[p]);
-    for (int64_t j = 0; j < padded_; j += kLanes) {
-      Vec sum = DEVKIT_ISA::Load(sums + j);
-      for (int64_t p = 0; p < kCount; ++p) {
-        sum = Fma(w[p], DEVKIT_ISA::Load(values[p] + head + j), sum);
-        __builtin_prefetch(values[p] + head + j + ahead_);
-      }
-      Store(sums + j, sum);
+  // A position that a row does not see is left out: 0 times what is not a number is not 0.
+  void AddSeenValues(float* sums) {
+    for (int64_t i = 0; i < count_; ++i)
+      for (int64_t r = 0; r < rows_; ++r)
+        if (RangeOf(r).begin <= i && i < RangeOf(r).end)
+          AddWeighted<1, 1>(r, i, r / rows_of_head_, sums + r * SizeOfPart(d_));
+  }
+
+  // Adds kCount positions' values to the weighted sums of kOfHead rows that share a key head.
+  template <int64_t kOfHead, int64_t kCount>
+  DEVKIT_INLINE void AddWeighted(int64_t row, int64_t i, int64_t head, float* sums) const {
+    const int64_t size = padded_ + kLanes;
+    const T* values[kCount];
+    Vec w[kOfHead][kCount];
+    for (int64_t p = 0; p < kCount; ++p) {
+      values[p] = values_ + at_[i + p] + head * dim_;
+      for (int64_t r = 0; r < kOfHead; ++r) w[r][p] = Broadcast(scores_.get()[(i + p) * stride_ + row + r]);
     }
+    const auto add = [&](int64_t j, const Vec* value) {
+      for (int64_t r = 0; r < kOfHead; ++r) {
+        Vec sum = DEVKIT_ISA::Load(sums + r * size + j);
+        for (int64_t p = 0; p < kCount; ++p) sum = Fma(w[r][p], value[p], sum);
+        Store(sums + r * size + j, sum);
+      }
+    };
+    Vec value[kCount];
+    for (int64_t j = 0; j < whole_; j += kLanes) {
+      for (int64_t p = 0; p < kCount; ++p) {
+        value[p] = DEVKIT_ISA::Load(values[p] + j);
+        __builtin_prefetch(values[p] + j + ahead_);
+      }
+      add(j, value);
+    }
+    if (whole_ == dim_) return;
+    for (int64_t p = 0; p < kCount; ++p) value[p] = LoadRest(values[p]);
+    add(whole_, value);
   }
 
   const Decode& d_;
-  const int64_t rows_, padded_;
-  const bool direct_;
-  const int64_t ahead_;  // how far on the next positions are, in floats: four streams at once are not foreseen in time
-  int64_t b_ = 0, kv_head_ = 0, heads_ = 0, position_ = 0, count_ = 0;
-  Buffer queries_, scores_, scratch_;
+  const T *keys_, *values_;
+  const int64_t rows_of_head_, dim_, whole_, padded_, together_;
+  const int64_t ahead_;  // how far on the next positions lie: several streams at once are not foreseen in time
+  const int64_t most_rows_;
+  int64_t b_ = 0, kv_head_ = 0, heads_ = 0, rows_ = 0, stride_ = 0, position_ = 0, count_ = 0, end_ = 0;
+  int64_t at_[kPositions];  // where a position's heads begin, in elements
+  bool all_seen_ = true;
+  Buffer queries_, scores_, largest_, weight_, factor_, ranges_;
 };
 
 inline void DecodeAttention(const Decode& d, const void* q, const void* keys, const void* values, void* out,
                             float* lse) {
   const int64_t group = d.heads / d.kv_heads, rows = group * d.seqlen_q, padded = RoundUp(d.head_dim, kLanes);
-  const int64_t size = 2 + padded;
+  const int64_t size = SizeOfPart(d);
   // Where the stretches of each sequence begin among those of all.
   const Buffer memory(2 * (d.batch + 1));
   int64_t* start = reinterpret_cast<int64_t*>(memory.get());
   start[0] = 0;
-  for (int64_t b = 0; b < d.batch; ++b) start[b + 1] = start[b] + DivideUp(d.lengths[b], kStretch);
+  for (int64_t b = 0; b < d.batch; ++b)
+    start[b + 1] = start[b] + DivideUp(d.lengths[b] - FirstSeen(d, b), kStretch);
   const int64_t stretches = start[d.batch];
   const Buffer parts(stretches * d.kv_heads * rows * size);
   // Heads of an item: all where there are stretches enough.
@@ -215,16 +290,19 @@ inline void DecodeAttention(const Decode& d, const void* q, const void* keys, co
   std::atomic<int64_t> next{0};
 #pragma omp parallel num_threads(d.threads)
   {
-    Stretch worker(d);
-    int64_t b = 0;
-    for (int64_t item = next++; item < stretches * items; item = next++) {
-      const int64_t stretch = item / items, kv_head = item % items * heads;
-      while (start[b + 1] <= stretch) ++b;
-      const int64_t first = (stretch - start[b]) * kStretch;
-      worker.Run(b, kv_head, Least(kv_head + heads, d.kv_heads), Rows::In(q, 0, d.head_dim, d.dtype), keys, values,
-                 first, Least(first + kStretch, d.lengths[b]),
-                 parts.get() + (stretch * d.kv_heads + kv_head) * rows * size);
-    }
+    WithElement(d.dtype, [&](auto* type) {
+      using T = std::remove_pointer_t<decltype(type)>;
+      Stretch<T> worker(d, static_cast<const T*>(keys), static_cast<const T*>(values));
+      int64_t b = 0;
+      for (int64_t item = next++; item < stretches * items; item = next++) {
+        const int64_t stretch = item / items, kv_head = item % items * heads;
+        while (start[b + 1] <= stretch) ++b;
+        const int64_t first = FirstSeen(d, b) + (stretch - start[b]) * kStretch;
+        worker.Run(b, kv_head, Least(kv_head + heads, d.kv_heads), static_cast<const T*>(q), first,
+                   Least(first + kStretch, d.lengths[b]),
+                   parts.get() + (stretch * d.kv_heads + kv_head) * rows * size);
+      }
+    });
 #pragma omp barrier
 #pragma omp for schedule(static)
     for (int64_t at = 0; at < d.batch * d.heads * d.seqlen_q; ++at) {
@@ -236,14 +314,16 @@ inline void DecodeAttention(const Decode& d, const void* q, const void* keys, co
         return parts.get() + ((stretch * d.kv_heads + head / group) * rows + r) * size;
       };
       for (int64_t stretch = start[sequence]; stretch < start[sequence + 1]; ++stretch)
-        largest = part_of(stretch)[0] > largest ? part_of(stretch)[0] : largest;
+        largest = part_of(stretch)[padded] > largest ? part_of(stretch)[padded] : largest;
       for (int64_t stretch = start[sequence]; stretch < start[sequence + 1]; ++stretch) {
         const float* part = part_of(stretch);
+        const float part_largest = part[padded], part_weight = part[padded + 1];
         // A part without a maximum has seen nothing, or what is not a number.
-        const float factor = part[0] == -kInfinity ? (part[1] == 0 ? 0.0f : 1.0f) : std::exp2(part[0] - largest);
+        const float factor =
+            part_largest == -kInfinity ? (part_weight == 0 ? 0.0f : 1.0f) : std::exp2(part_largest - largest);
         if (factor == 0) continue;
-        weight += part[1] * factor;
-        for (int64_t j = 0; j < padded; ++j) sums[j] += part[2 + j] * factor;
+        weight += part_weight * factor;
+        for (int64_t j = 0; j < padded; ++j) sums[j] += part[j] * factor;
       }
       const bool blind = weight == 0;
       const float factor = blind ? 0.0f : 1.0f / weight;

@@ -32,6 +32,12 @@ constexpr int64_t kRows = 6;  // twelve registers of sums, two of b, one of a
   return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
+// The sums of the lanes of four vectors, to `to`.
+[[gnu::always_inline]] inline void SumsOfLanes(Vec a, Vec b, Vec c, Vec d, float* to) {
+  const __m256 x = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+
 [[gnu::always_inline]] inline float MaxOfLanes(Vec x) {
   __m128 y = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
   y = _mm_max_ps(y, _mm_movehl_ps(y, y));

@@ -37,6 +37,13 @@ constexpr int64_t kRows = 12;  // twenty-four registers of sums, two of b, one o
 [[gnu::always_inline]] inline Vec Max(Vec x, Vec y) { return _mm512_max_ps(x, y); }
 
 [[gnu::always_inline]] inline float SumOfLanes(Vec x) { return _mm512_reduce_add_ps(x); }
+// The sums of the lanes of four vectors, to `to`.
+[[gnu::always_inline]] inline void SumsOfLanes(Vec a, Vec b, Vec c, Vec d, float* to) {
+  const auto halves = [](Vec x) { return _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1)); };
+  const __m256 x = _mm256_hadd_ps(_mm256_hadd_ps(halves(a), halves(b)), _mm256_hadd_ps(halves(c), halves(d)));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1)));
+}
+
 [[gnu::always_inline]] inline float MaxOfLanes(Vec x) { return _mm512_reduce_max_ps(x); }
 
 [[gnu::always_inline]] inline Vec LowBitsToExponent(Vec x) {

@@ -70,6 +70,14 @@ typedef uint32_t Words __attribute__((vector_size(4 * DEVKIT_LANES)));
   return parts[0];
 }
 
+// The sums of the lanes of four vectors, to `to`.
+[[gnu::always_inline]] inline void SumsOfLanes(Vec a, Vec b, Vec c, Vec d, float* to) {
+  to[0] = SumOfLanes(a);
+  to[1] = SumOfLanes(b);
+  to[2] = SumOfLanes(c);
+  to[3] = SumOfLanes(d);
+}
+
 [[gnu::always_inline]] inline float MaxOfLanes(Vec x) {
   float largest = x[0];
   for (int i = 1; i < kLanes; ++i) largest = x[i] > largest ? x[i] : largest;

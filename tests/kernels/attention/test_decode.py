@@ -50,7 +50,7 @@ def case(
     return q, k, v, lengths
 
 
-SHAPES = [(3, 1, 8, 2, 64, 2500), (2, 4, 4, 4, 33, 700), (1, 3, 2, 1, 256, 40)]
+SHAPES = [(3, 1, 8, 2, 64, 2500), (2, 4, 4, 4, 33, 700), (1, 3, 2, 1, 256, 40), (2, 1, 5, 5, 80, 603)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-3), ("bfloat16", 8e-3)])
@@ -105,6 +105,19 @@ def test_pages_and_appending_in_place_give_the_same_bits(shape: tuple[int, int, 
     )
     assert np.array_equal(appended.numpy(), whole)
     assert all(np.array_equal(pool.numpy(), right) for pool, right in zip(pools, wanted, strict=True))
+
+
+@pytest.mark.parametrize("heads", [1, 6])
+def test_what_is_not_a_number_outside_a_window_or_beyond_the_end_is_not_seen(heads: int) -> None:
+    q, k, v, _ = case(1, 1, heads, 1, 40, 1300)
+    lengths, window = paddle.to_tensor([1201]), (600, 0)
+    clean = decode_attention(q, k, v, lengths, window=window).numpy()
+    for cache in (k, v):
+        cache[:, :600] = float("nan")
+        cache[:, 1201:] = float("inf")
+    assert np.array_equal(decode_attention(q, k, v, lengths, window=window).numpy(), clean)
+    v[:, 600, 0, 3] = float("nan")
+    assert np.isnan(decode_attention(q, k, v, lengths, window=window).numpy()[0, 0, :, 3]).all()
 
 
 def test_an_empty_cache_gives_zero() -> None:
