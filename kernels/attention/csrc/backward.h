@@ -173,9 +173,10 @@ class KeyBlock {
       reciprocal_.get()[i] = i < rows ? head.reciprocal[row + i] : 0.0f;
       delta_.get()[i] = i < rows ? head.delta[row + i] : 0.0f;
     }
+    const Open open = view_->OfColumns(row, row + rows, key_, key_ + count_);
     for (int64_t strip = 0; strip < rows; strip += kRows)
       strips_[strip / kRows] =
-          view_->OfStrip(row + strip, row + Least(strip + kRows, rows), key_, key_ + count_);
+          view_->OfStrip(row + strip, row + Least(strip + kRows, rows), key_, key_ + count_, open);
     const int64_t batch = view_->sequence.index;
     bias_turns_.WaitFor(batch, head.index, tile, block_);
     WeightsAndScoreGradients(row, rows, head.dbias);

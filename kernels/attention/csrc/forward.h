@@ -101,8 +101,9 @@ class QueryBlock {
 
   void Attend(int64_t row, int64_t end) {
     Strip* strips = reinterpret_cast<Strip*>(strips_.get());
+    const Open open = view_->OfColumns(first_ + row, first_ + end, key_, last_);
     for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i)
-      strips[i] = view_->OfStrip(first_ + strip, first_ + Least(strip + kRows, end), key_, last_);
+      strips[i] = view_->OfStrip(first_ + strip, first_ + Least(strip + kRows, end), key_, last_, open);
     Score(row, end, strips);
     for (int64_t strip = row, i = 0; strip < end; strip += kRows, ++i)
       if (strips[i].begin < strips[i].end) Weigh(strip, strip - row, strips[i].begin, strips[i].end);

@@ -38,28 +38,40 @@ struct Rows {
   }
 };
 
+// Rows of one head lie far apart, often each in a page of its own: the processor does not foresee them. They are called
+// into the second-level cache so many before their turn.
+constexpr int64_t kRowsAhead = 8;
+
+template <typename T>
+DEVKIT_INLINE void Prefetch(const T* row, int64_t width) {
+  for (int64_t j = 0; j < width; j += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + j, 0, 2);
+}
+
 // [rows, width] -> panels of kColumns: element (i, j) at panels[(j / kColumns) * height * kColumns + i * kColumns +
 // j % kColumns]; columns from width to a multiple of kColumns, and rows from `rows` to `height`, are 0. Tells whether
 // all elements are finite.
 template <typename T>
 bool PackByRow(RowsOf<T> from, int64_t rows, int64_t width, int64_t height, float* panels) {
   Vec zeros = Zero();
-  for (int64_t j = 0; j < width; j += kColumns) {
-    float* panel = panels + j * height;
-    const int64_t count = Least(kColumns, width - j);
-    for (int64_t i = 0; i < rows; ++i, panel += kColumns) {
-      const T* row = from[i] + j;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* row = from[i];
+    if (i + kRowsAhead < rows) Prefetch(from[i + kRowsAhead], width);
+    float* panel = panels + i * kColumns;
+    for (int64_t j = 0; j < width; j += kColumns, panel += height * kColumns) {
+      const int64_t count = Least(kColumns, width - j);
       if (count == kColumns) {
-        Store(panel, Load(row));
-        Store(panel + kLanes, Load(row + kLanes));
-      } else {
-        for (int64_t c = 0; c < kColumns; ++c) panel[c] = c < count ? ToFloat(row[c]) : 0.0f;
+        const Vec low = Load(row + j), high = Load(row + j + kLanes);
+        Store(panel, low);
+        Store(panel + kLanes, high);
+        zeros = Fma(high, Zero(), Fma(low, Zero(), zeros));
+        continue;
       }
-      zeros = Fma(Load(panel), Zero(), zeros);
-      zeros = Fma(Load(panel + kLanes), Zero(), zeros);
+      for (int64_t c = 0; c < kColumns; ++c) panel[c] = c < count ? ToFloat(row[j + c]) : 0.0f;
+      zeros = Fma(Load(panel + kLanes), Zero(), Fma(Load(panel), Zero(), zeros));
     }
-    Fill(panel, (height - rows) * kColumns, 0.0f);
   }
+  for (int64_t j = 0; j < width; j += kColumns)
+    Fill(panels + j * height + rows * kColumns, (height - rows) * kColumns, 0.0f);
   return SumOfLanes(zeros) == 0;
 }
 
@@ -68,8 +80,10 @@ bool PackByRow(RowsOf<T> from, int64_t rows, int64_t width, int64_t height, floa
 template <typename T>
 void PackTransposed(RowsOf<T> from, int64_t rows, int64_t width, float* panels) {
   constexpr int64_t kBlock = 8;
+  static_assert(kRowsAhead >= kBlock);
   for (int64_t i = 0; i < RoundUp(rows, kColumns); i += kBlock) {
     float* to = panels + (i / kColumns) * width * kColumns + i % kColumns;
+    for (int64_t r = i + kRowsAhead; r < Least(i + kRowsAhead + kBlock, rows); ++r) Prefetch(from[r], width);
     int64_t j = 0;
 #ifdef DEVKIT_TRANSPOSE
     if (i + kBlock <= rows) {

@@ -155,6 +155,11 @@ struct Strip {
   DEVKIT_INLINE bool SeesAll(int64_t column) const { return column >= whole_begin && column + kColumns <= whole_end; }
 };
 
+// Keys that are hidden from nobody.
+struct Open {
+  int64_t begin, end;
+};
+
 // Everything that decides what one head of one sequence sees.
 struct View {
   Sequence sequence;
@@ -175,16 +180,22 @@ struct View {
     Narrow(row, end, key, last);
     return key < last;
   }
-  // What the rows from `row` to before `end` see of the keys from `key` to before `last`.
-  DEVKIT_INLINE Strip OfStrip(int64_t row, int64_t end, int64_t key, int64_t last) const {
+  // The first run of panels from `key` to before `last` of which no column hides a key from the rows from `row` to
+  // before `end`: what is found once for many strips.
+  DEVKIT_INLINE Open OfColumns(int64_t row, int64_t end, int64_t key, int64_t last) const {
+    if (!columns.Any()) return {key, last};
+    const auto all = [&](int64_t at) { return columns.OfPanel(at / kColumns, row, end) == Seen::kAll; };
+    while (key < last && !all(key)) key += kColumns;
+    int64_t to = key;
+    while (to < last && all(to)) to += kColumns;
+    return {key, Least(to, last)};
+  }
+  // What the rows from `row` to before `end` see of the keys from `key` to before `last`; `open` is of more rows.
+  DEVKIT_INLINE Strip OfStrip(int64_t row, int64_t end, int64_t key, int64_t last, const Open& open) const {
     int64_t from = key, to = last;
     Narrow(row, end, from, to);
-    Strip strip{from - key, from < to ? to - key : from - key, 0, 0};
-    // Of hidden columns, each panel is looked at.
-    if (columns.Any()) return strip;
-    strip.whole_begin = Most(0, sequence.Begin(end - 1) - key);
-    strip.whole_end = Least(sequence.End(row), last) - key;
-    return strip;
+    return {from - key, from < to ? to - key : from - key, Most(open.begin, sequence.Begin(end - 1)) - key,
+            Least(sequence.End(row), open.end) - key};
   }
   DEVKIT_INLINE Seen OfPanel(int64_t row, int64_t end, int64_t key, int64_t last) const {
     Seen seen = columns.Any() ? columns.OfPanel(key / kColumns, row, end) : Seen::kAll;
