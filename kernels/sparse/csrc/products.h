@@ -72,11 +72,11 @@ bool Spmm(const Rows<I>& sparse, const T* values, const T* dense, int64_t width,
   for (int64_t left = 0; left < width; left += 8 * kLane) {
     const int64_t right = std::min(width, left + 8 * kLane);
     const auto one_row = [&](int64_t row, int64_t begin, int64_t end) {
-      const T* source = dense + row / sparse.rows * sparse.columns * width;
+      const T* source = dense + sparse.MatrixOf(row) * sparse.columns * width;
       T* to = out + row * width;
       const T* v = values + begin;
       const I* c = sparse.cols + begin;
-      const int64_t count = end - begin, known = sparse.first[row / sparse.rows + 1] - begin;
+      const int64_t count = end - begin, known = sparse.first[sparse.MatrixOf(row) + 1] - begin;
       int64_t j = left;
       for (; j + 8 * kLane <= right; j += 8 * kLane) Multiply<T, I, 8, 1>(v, c, count, known, source + j, width, to + j);
       for (; j + 4 * kLane <= right; j += 4 * kLane) Multiply<T, I, 4, 2>(v, c, count, known, source + j, width, to + j);
@@ -112,8 +112,8 @@ template <typename T, typename I>
 bool Sddmm(const Rows<I>& sparse, const T* left, const T* right, int64_t depth, T* out, int threads) {
   return sparse.ForEachRow(threads, [&](int64_t row, int64_t begin, int64_t end) {
     const T* one = left + row * depth;
-    const T* others = right + row / sparse.rows * sparse.columns * depth;
-    const int64_t known = sparse.first[row / sparse.rows + 1];
+    const T* others = right + sparse.MatrixOf(row) * sparse.columns * depth;
+    const int64_t known = sparse.first[sparse.MatrixOf(row) + 1];
     const T* at[8];
     int64_t e = begin;
     for (; e + 8 <= end; e += 8) {

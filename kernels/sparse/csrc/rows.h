@@ -46,8 +46,16 @@ struct Rows {
     return true;
   }
 
-  int64_t Begin(int64_t row) const { return first[row / rows] + crows[row / rows * (rows + 1) + row % rows]; }
-  int64_t End(int64_t row) const { return first[row / rows] + crows[row / rows * (rows + 1) + row % rows + 1]; }
+  // Of one matrix, the most frequent, nothing is divided: a row of few entries takes little longer than a division.
+  int64_t MatrixOf(int64_t row) const { return batch == 1 ? 0 : row / rows; }
+  int64_t Begin(int64_t row) const {
+    const int64_t matrix = MatrixOf(row);
+    return first[matrix] + crows[row + matrix];  // each matrix before it has a pointer more than rows
+  }
+  int64_t End(int64_t row) const {
+    const int64_t matrix = MatrixOf(row);
+    return first[matrix] + crows[row + matrix + 1];
+  }
 
   bool ColumnsFit(int64_t begin, int64_t end) const {
     using U = std::make_unsigned_t<I>;
