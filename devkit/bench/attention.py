@@ -41,8 +41,10 @@ Status = Literal["ok", "wrong", "unsupported", "error"]
 Cache = Literal["warm", "cold"]
 CACHES: tuple[Cache, ...] = get_args(Cache)
 
-PADDLES_OWN = ("paddle_sdpa", "paddle_flash")
-IMPLEMENTATIONS = ("devkit_cpu", "paddle_sdpa", "paddle_flash", "naive")
+# Paddle's fused kernels, which it has for GPUs.
+FUSED = ("paddle_flash", "paddle_flash3", "paddle_memory_efficient", "paddle_flashmask")
+PADDLES_OWN = ("paddle_sdpa", *FUSED)
+IMPLEMENTATIONS = ("devkit_cpu", *PADDLES_OWN, "naive")
 TORCH = "torch_sdpa"
 ROUND_MS = 40.0
 # The ceiling is the best of its samples, which take longer than many a round.

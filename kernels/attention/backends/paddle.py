@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import paddle
-from paddle.nn.functional import flash_attention as paddle_flash
 from paddle.nn.functional import scaled_dot_product_attention, softmax
 
 from ...protocol import Refusal, emit
@@ -17,12 +16,13 @@ from ..clock import MIB
 from ..op import DTYPES, LARGEST_HEAD_DIM, fma_gflops, isa, load
 from ..reference import Result
 from .base import Call, Calls, Library, added, seeing
+from .fused import FUSED, beyond_fused, document_columns
 from .own import Own, load_function
 
 if TYPE_CHECKING:
     from ..case import Arrays, Case
 
-IMPLEMENTATIONS = ("naive", "paddle_sdpa", "paddle_flash", "devkit_cpu")
+IMPLEMENTATIONS = ("naive", "paddle_sdpa", *FUSED, "devkit_cpu")
 # How many [batch, heads, seqlen_q, seqlen_k] tensors are alive at once in a forward and a backward pass (measured).
 SQUARES = {"naive": 6, "paddle_sdpa": 6}
 # More than a GPU's last cache holds.
@@ -69,11 +69,8 @@ class PaddleLibrary(Library):
 
     def declines(self, implementation: str, case: Case) -> str:
         """Return what of the case is beyond ``devkit_cpu``; Paddle's own are asked by trying."""
-        if implementation in self.own or implementation == "paddle_flash":
-            dense = case.kind == "dense" and case.left < 0 and case.right < 0 and case.scale is None
-            return (
-                "" if dense and case.align == "bottom_right" else f"{implementation} is measured on dense cases alone."
-            )
+        if implementation in self.own or implementation in FUSED:
+            return beyond_fused(implementation, case)
         if implementation not in self.ours:
             return ""
         if self.device != "cpu":
@@ -126,8 +123,8 @@ class PaddleLibrary(Library):
         if implementation in self.own:
             function = load_function(implementation)
             return lambda: function(q, k, v, case.causal)
-        if implementation == "paddle_flash":
-            return lambda: flash(q, k, v, case.causal)
+        if implementation in FUSED:
+            return lambda: FUSED[implementation](case, q, k, v)
         # Paddle's own causal mask is aligned at the top left: where that is another mask, it is given ours.
         bias = None
         if not case.is_plain or (case.causal and implementation == "naive"):
@@ -221,18 +218,9 @@ def _ours(ours: Any, case: Case, q: Any, k: Any, v: Any, threads: int) -> Call:
         q, k, v = (x.reshape([-1, *x.shape[2:]]) for x in (q, k, v))
         return lambda: function(q, k, v, bounds, bounds, case.causal, **options).reshape(case.q_shape)
     if case.kind == "flashmask":
-        indices = paddle.to_tensor(_document_columns(case))
+        indices = paddle.to_tensor(document_columns(case))
         return lambda: function(q, k, v, indices, case.causal, **options)
     return lambda: function(q, k, v, case.causal, **options)
-
-
-def _document_columns(case: Case) -> np.ndarray[Any, Any]:
-    """Return FlashMask's indices of a document mask, [batch, 1, seqlen_k, 1 with causal, else 2]."""
-    found = np.empty((case.batch, 1, case.seqlen_k, 1 if case.causal else 2), np.int32)
-    for b, starts in enumerate(case.documents()):
-        for begin, end in zip(starts, starts[1:]):
-            found[b, 0, begin:end] = [end] if case.causal else [end, begin]
-    return found
 
 
 def naive(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, bias: Any = None, scale: float | None = None) -> Any:
@@ -245,19 +233,6 @@ def naive(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, bias: Any = None, scale: float 
     scores = paddle.matmul(q * scale, k, transpose_y=True)
     weights = softmax(scores if bias is None else scores + bias)
     return paddle.matmul(weights, v).transpose([0, 2, 1, 3])
-
-
-def flash(q_BSHD: Any, k_BSHD: Any, v_BSHD: Any, causal: bool) -> Any:
-    """Return Paddle's flash attention by its own kernel, or raise what Paddle says where it has none.
-
-    On a CPU ``flash_attention`` falls back to plain products without a word, so there the kernel itself is asked for.
-    Not yet run on a GPU.
-    """
-    if not q_BSHD.place.is_gpu_place():
-        kernel = paddle._C_ops.flash_attn  # noqa: SLF001 - the public function hides that there is none
-        return kernel(q_BSHD, k_BSHD, v_BSHD, None, None, 0.0, causal, False, False, "")[0]
-    with paddle_flash.sdp_kernel(enable_math=False, enable_flash=True, enable_mem_efficient=False):
-        return paddle_flash.flash_attention(q_BSHD, k_BSHD, v_BSHD, causal=causal)[0]
 
 
 def _array(x: Any) -> np.ndarray[Any, Any]:

@@ -70,7 +70,13 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: Path) -> None:
-    names = ["naive", "paddle_sdpa", "paddle_flash", "devkit_cpu"]
+    kernel_of = {
+        "paddle_flash": "flash_attn",
+        "paddle_flash3": "flash_attn_v3",
+        "paddle_memory_efficient": "memory_efficient_attention",
+        "paddle_flashmask": "flashmask_attention",
+    }
+    names = ["naive", "paddle_sdpa", *kernel_of, "devkit_cpu"]
     status, events = answers(
         {**DESCRIBE, "scratch": str(tmp_path)},
         *({"do": "prepare", "impl": name, "case": CASE} for name in names),
@@ -88,8 +94,9 @@ def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: 
         assert 0 < checked[name]["max_error"] < 1e-4
         assert checked[name]["peak_mib"].keys() == {"fwd", "bwd", "fwdbwd"}
         assert checked[name]["case"] == asdict(parse_case(CASE))
-    assert checked["paddle_flash"]["status"] == "unsupported"
-    assert "`flash_attn` is not registered" in checked["paddle_flash"]["reason"]
+    for name, kernel in kernel_of.items():
+        assert checked[name]["status"] == "unsupported"
+        assert f"`{kernel}` is not registered" in checked[name]["reason"]
     naive, ours = only(events, "timed")
     assert len(naive["time_ms"]) == 3
     assert (ours["pass"], ours["flops"]) == ("bwd", 2.5 * naive["flops"])
