@@ -68,7 +68,7 @@ class Kernels(ctypes.Structure):
 def build(folder: Path, name: str, *flags: str) -> Kernels:
     target = folder / f"{name}.so"
     words = ["g++", "-std=c++17", "-O1", "-fopenmp", "-fPIC", "-w", "-mavx2", "-mfma", *flags, f"-DDEVKIT_ISA={name}"]
-    subprocess.run([*words, "-shared", str(op.SOURCES / "kernels.cc"), "-o", str(target)], check=True, timeout=120)
+    subprocess.run([*words, "-shared", str(op.SOURCES / "kernels.cc"), "-o", str(target)], check=True, timeout=600)
     return Kernels.in_dll(ctypes.CDLL(str(target)), f"_ZN6devkit{len(name)}{name}8kKernelsE")
 
 
@@ -203,7 +203,7 @@ def test_the_kernels_compile_for_aarch64_and_use_its_vectors(tmp_path: Path) -> 
     assert compiler, "apt install g++-aarch64-linux-gnu"
     target = tmp_path / "kernels.o"
     words = [compiler, "-std=c++17", "-O3", "-fopenmp", "-fPIC", "-w", "-DDEVKIT_ISA=portable", "-c"]
-    subprocess.run([*words, str(op.SOURCES / "kernels.cc"), "-o", str(target)], check=True, timeout=120)
+    subprocess.run([*words, str(op.SOURCES / "kernels.cc"), "-o", str(target)], check=True, timeout=600)
     listing = subprocess.run(
         ["aarch64-linux-gnu-objdump", "-d", str(target)], capture_output=True, text=True, check=True, timeout=60
     ).stdout
