@@ -76,20 +76,22 @@ def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: 
         "paddle_memory_efficient": "memory_efficient_attention",
         "paddle_flashmask": "flashmask_attention",
     }
-    names = ["naive", "paddle_sdpa", *kernel_of, "devkit_cpu"]
+    computing = ["naive", "paddle_sdpa", "devkit_cpu"]
+    full = {**CASE, "causal": False}
     status, events = answers(
         {**DESCRIBE, "scratch": str(tmp_path)},
-        *({"do": "prepare", "impl": name, "case": CASE} for name in names),
+        *({"do": "prepare", "impl": name, "case": full} for name in kernel_of),
+        *({"do": "prepare", "impl": name, "case": CASE} for name in computing),
         {"do": "time", "impl": "naive", "case": CASE, "pass": "fwd", "iterations": 3},
         {"do": "time", "impl": "devkit_cpu", "case": CASE, "pass": "bwd", "min_ms": 5},
         {"do": "ceiling", "size": 256, "fma": True},
     )
     assert status == 0
     (device,) = only(events, "device")
-    assert (device["device"], device["threads"], device["implementations"]) == ("cpu", 2, names)
+    assert (device["device"], device["threads"], device["implementations"]) == ("cpu", 2, [*computing[:2], *kernel_of, computing[2]])
     assert device["versions"]["paddle"]
     checked = {event["impl"]: event for event in only(events, "checked")}
-    for name in ("naive", "paddle_sdpa", "devkit_cpu"):
+    for name in computing:
         assert (checked[name]["status"], checked[name]["reason"]) == ("ok", "")
         assert 0 < checked[name]["max_error"] < 1e-4
         assert checked[name]["peak_mib"].keys() == {"fwd", "bwd", "fwdbwd"}
