@@ -88,7 +88,8 @@ def test_every_implementation_is_checked_and_the_right_ones_are_timed(tmp_path: 
     )
     assert status == 0
     (device,) = only(events, "device")
-    assert (device["device"], device["threads"], device["implementations"]) == ("cpu", 2, [*computing[:2], *kernel_of, computing[2]])
+    assert (device["device"], device["threads"]) == ("cpu", 2)
+    assert device["implementations"] == ["naive", "paddle_sdpa", *kernel_of, "devkit_cpu"]
     assert device["versions"]["paddle"]
     checked = {event["impl"]: event for event in only(events, "checked")}
     for name in computing:
