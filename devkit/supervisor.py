@@ -10,12 +10,16 @@ It stands before each line of git that devkit runs below it, so that its start c
 double it, by the enumerations and the structures that they are written with.
 """
 
-import _ctypes
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
 import sys
 import time
+
+try:
+    import _ctypes
+except ImportError:  # a Python that was built without libffi: what leaves its parents is then not found again
+    _ctypes = None  # type: ignore[assignment]
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -26,7 +30,7 @@ NOT_EXECUTABLE = 126
 
 def prctl(option: int, value: int) -> None:
     """Set an attribute of this process, where the kernel knows it (Linux)."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and _ctypes is not None:
         address = _ctypes.dlsym(_ctypes.dlopen(None, os.RTLD_NOW), "prctl")  # type: ignore[arg-type]
         _ctypes.call_cdeclfunction(address, (option, value, 0, 0, 0))
 

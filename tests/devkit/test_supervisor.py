@@ -110,6 +110,17 @@ def test_end_by_a_signal_is_passed_on(supervise: Callable[..., Supervised], numb
     assert supervise("sh", "-c", f"kill -{int(number)} $$").process.wait(LIMIT_S) == -number
 
 
+def test_a_python_without_ctypes_supervises_too() -> None:
+    start = "import runpy, sys; sys.modules['_ctypes'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    read_end, lifeline = os.pipe()
+    line = [sys.executable, "-c", start, str(SUPERVISOR), str(read_end), "1", "sh", "-c", "exit 7"]
+    try:
+        assert subprocess.run(line, pass_fds=(read_end,), check=False, timeout=LIMIT_S).returncode == 7
+    finally:
+        os.close(read_end)
+        os.close(lifeline)
+
+
 def test_program_that_is_not_there_is_127_and_one_that_cannot_run_is_126(
     supervise: Callable[..., Supervised], tmp_path: Path
 ) -> None:

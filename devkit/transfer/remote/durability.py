@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import ctypes
 import errno
 import os
 import queue
@@ -12,7 +11,7 @@ import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
 from .attributes import NOT_SUPPORTED, fsync, lstat
-from .folders import NO_FOLLOW, Folders, Staging, is_ours, sync_file_system
+from .folders import NO_FOLLOW, Folders, Staging, c_library, is_ours, sync_file_system
 from .locks import LOCK_WAIT_S, acquire, still_names
 from .wire import BLOCK
 
@@ -165,8 +164,10 @@ def replace(folder: int, part: bytes, name: bytes, backup: bool) -> None:
 
 def start_writing(descriptor: int) -> None:
     """Let the disk begin to write a file; unlike a sync, no cache of the disk is flushed, which costs what it costs."""
-    begin = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    begin = getattr(c_library(), "sync_file_range", None)
     if begin is not None:
+        import ctypes
+
         begin(descriptor, ctypes.c_int64(0), ctypes.c_int64(0), START_WRITING)
 
 

@@ -1,12 +1,11 @@
 """Folders below a root: never reached through a symbolic link; new ones are filled before they are seen."""
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
 import time
-from typing import Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from .attributes import NOT_SUPPORTED, lstat
 from .locks import LOCK_WAIT_S, acquire, still_names
@@ -19,18 +18,31 @@ FOLDER_ALONE = getattr(os, "O_PATH", os.O_RDONLY)  # one that we may go through,
 ON_THE_WAY = FOLDER_ALONE | os.O_DIRECTORY | NO_FOLLOW
 
 
+def c_library() -> Any:
+    """Return the C library; None where this Python was built without ctypes, or cannot load it."""
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None, use_errno=True)
+    except (ImportError, OSError):
+        return None
+
+
 def sync_file_system(folder: int) -> bool:
     """Sync the whole file system that a folder is on; False where not all of it was written, or that is not known."""
-    try:
-        return bool(_syncfs(folder) == 0)
-    except AttributeError:
-        return False
+    return _syncfs(folder) == 0
 
 
 def _syncfs(folder: int) -> int:
     """Return 0, or the error of a sync."""
-    library = ctypes.CDLL(None, use_errno=True)
-    return 0 if library.syncfs(folder) == 0 else ctypes.get_errno()
+    library = c_library()
+    if not hasattr(library, "syncfs"):
+        return errno.ENOSYS
+    if library.syncfs(folder) == 0:
+        return 0
+    import ctypes
+
+    return ctypes.get_errno()
 
 
 def sync_all_of(folder: int) -> bool:
@@ -76,7 +88,7 @@ class Staging:
         self.within: Set[bytes] = set()
         self.begun: Set[bytes] = set()
         self._held: List[int] = []
-        self._room = self.LIMIT if enabled and hasattr(ctypes.CDLL(None), "syncfs") else 0
+        self._room = self.LIMIT if enabled and hasattr(c_library(), "syncfs") else 0
         self._only_looks = only_looks
 
     def begin(self, parent: int, path: bytes, name: bytes, mode: int = 0o700) -> Optional[bool]:

@@ -60,8 +60,10 @@ def test_every_module_is_sent_before_those_that_import_it() -> None:
         known.add(name)
 
 
-def test_the_receiver_starts_from_the_one_line_and_its_standard_input() -> None:
-    source = zlib.compress(program() + b"\nprint('loaded', sorted(sys.modules)[-1] > '')\n")
+@pytest.mark.parametrize("lacks", ["", "ctypes", "_ctypes"])
+def test_the_receiver_starts_from_the_one_line_and_its_standard_input(lacks: str) -> None:
+    without = f"import sys; sys.modules[{lacks!r}] = None\n".encode()
+    source = zlib.compress(without + program() + b"\nprint('loaded', sorted(sys.modules)[-1] > '')\n")
     line = remote_command(len(source)).replace("python3 -I", f"{sys.executable} -I")
     done = subprocess.run(["sh", "-c", line], input=source, capture_output=True, check=True, timeout=30)
     assert done.stdout == b"loaded True\n"

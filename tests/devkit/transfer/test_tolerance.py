@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import resource
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -46,6 +47,12 @@ def test_a_file_system_without_locks_takes_files(
     error: int, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", refusing(error))
+    assert transfer(offer(source), tmp_path / "there").result["failed"] == []
+    assert tree(tmp_path / "there" / "source") == tree(source)
+
+
+def test_a_python_without_ctypes_takes_files(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ctypes", None)
     assert transfer(offer(source), tmp_path / "there").result["failed"] == []
     assert tree(tmp_path / "there" / "source") == tree(source)
 
