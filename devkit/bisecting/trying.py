@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from devkit.tryout.sides import Ready
 
 ROUNDS = 5
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,10 @@ class Bisection:
             self.app, side, ready.interpreter.executable, style, path, report, limit_s=self.question.limit_s
         )
         if wanted:
+            there = ", ".join(list(told.outcomes)[:SHOWN])
             told.outcomes = {name: outcome for name, outcome in told.outcomes.items() if is_of(name, wanted)}
+            if not told.outcomes:
+                return Bisected(commit, "skip", f"no test {wanted} ran" + (f", but {there}" if there else ""))
         own = sides.own_modules(side.folder, [path])
         wrong = [
             (name, outcome)

@@ -94,6 +94,27 @@ def test_a_test_file_finds_the_commit(devkit: Devkit, history: tuple[Path, list[
     assert json.loads(said.out)["first_bad"] == bad
 
 
+def test_one_test_of_a_file_asks_all_commits_as_the_bad_one_has_it(
+    devkit: Devkit, history: tuple[Path, list[str]]
+) -> None:
+    folder, commits = history
+    (folder / "test_money.py").write_text(
+        "import money\n\n\ndef test_never():\n    assert money.VALUE == 7\n\n\n"
+        "def test_small():\n    assert money.VALUE < 3\n"
+    )
+    (folder / "money.py").write_text("VALUE = 3\n")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Break, with a test that would have told")
+    bad = git(folder, "rev-parse", "HEAD")
+    line = ("bisect", "--good", commits[6], "--json", *ENV, "--test")
+    said = devkit(*line, "test_money.py::test_small", cwd=folder)
+    assert said.status == 0, said.err
+    assert json.loads(said.out)["first_bad"] == bad
+    none = devkit(*line, "test_money.py::test_absent", cwd=folder)
+    assert none.status == 1
+    assert "test_absent" in none.err
+
+
 @pytest.mark.both_ways("bisect")
 def test_the_dry_run_is_the_plan_and_refuses_as_the_run_does(
     devkit: Devkit, history: tuple[Path, list[str]], home: Path
