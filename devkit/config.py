@@ -385,6 +385,8 @@ def _example(setting: Setting) -> str:
 
 
 def _text(path: Path) -> str:
+    if path.is_fifo():
+        raise DevkitError(f"{path} cannot be read", "It is a pipe, and nobody may ever write to it.")
     try:
         return path.read_text("utf-8")
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +104,12 @@ def test_a_file_that_may_not_be_read_is_an_error_of_the_user(tmp_path: Path) -> 
     here.user_file.mkdir()
     with pytest.raises(DevkitError, match="cannot be read"):
         here.get(KEY)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "user.toml")
+    with pytest.raises(DevkitError, match=r"user\.toml cannot be read"):
+        Config(tmp_path / "user.toml", None, {}).get(KEY)
 
 
 def test_an_unknown_setting_names_the_near_ones(tmp_path: Path) -> None:
