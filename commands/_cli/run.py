@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.commands._cli.tree import Node
+    from devkit.errors import Hint
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -46,6 +47,7 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         _stand_somewhere()
         return _run(app, node, rest)
     except DevkitError as error:
+        error.hints = tuple(hint for hint in error.hints if _is_of(node, hint))
         app.console.fail(error, line=" ".join(("devkit", *node.words)))
         return int(error.status)
     except KeyboardInterrupt as error:
@@ -61,6 +63,16 @@ def run(node: Node, rest: list[str], words: list[str]) -> int:
         return int(refused.status)
     finally:
         app.runner.end_all()
+
+
+def _is_of(node: Node, hint: Hint) -> bool:
+    """Tell whether a hint holds for the command that was typed: what several share advises flags that one may lack."""
+    if node.own_command is None or not hint.command.startswith("--"):
+        return True
+    from devkit.commands._cli.typer_command import load
+
+    flag = hint.command.split()[0].partition("=")[0]
+    return any(flag in (*param.opts, *param.secondary_opts) for param in load(node).params)
 
 
 def _stays_ignored(number: int) -> bool:
@@ -127,6 +139,8 @@ def _interrupted(app: App, error: KeyboardInterrupt) -> int:
     app.console.warn("interrupted" + (f"; {counted(ended, 'program')} ended" if ended else ""))
     for line in app.restored:
         app.console.note(f"  {line}")
+    for number in ENDING:  # one more must not end Python while it takes itself apart: it would be another status
+        signal.signal(number, signal.SIG_IGN)
     return 128 + (error.number if isinstance(error, Ended) else signal.SIGINT)
 
 

@@ -52,8 +52,7 @@ def command(
     options = replace(options, world_size=nproc)
     if peer == AUTO:
         chosen = chosen if "stages" in given(ctx) else ("0",)
-        for stage in chosen:
-            checked(replace(options, stage=int(stage), engine=AUTO))
+        _check_auto(options, chosen)
     elif peer and (options.lora or options.size.startswith(("vl-", "qwen2-vl"))):
         raise UsageError(
             "torch is measured on the text model, wholly trained", "", "devkit bench train --peer auto --lora 8"
@@ -83,3 +82,18 @@ def command(
         else:
             show(app.console, request, results)
             app.console.note(f"  saved as run {run.id}", "dim")
+
+
+def _check_auto(options: Options, stages: tuple[str, ...]) -> None:
+    from dataclasses import replace
+
+    from devkit.bench.training import AUTO
+    from devkit.errors import UsageError
+    from devkit.training.request import checked
+
+    try:
+        for stage in stages:
+            checked(replace(options, stage=int(stage), engine=AUTO))
+    except UsageError as error:
+        error.add_hints("--stages 0")
+        raise

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -98,15 +100,16 @@ def test_a_limit_of_processes_is_the_machines_doing(error: Exception) -> None:
     assert refused.remedies == ("ulimit -u   shows how many processes and threads a user may have",)
 
 
-def test_a_folder_on_the_way_that_may_not_be_entered_is_named(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
+def test_a_folder_on_the_way_that_may_not_be_entered_is_named(request: pytest.FixtureRequest) -> None:
+    way = Path(tempfile.mkdtemp())  # others may enter the folders above it, unlike those above tmp_path
+    request.addfinalizer(lambda: shutil.rmtree(way))
+    way.chmod(0o755)
+    closed = way / "closed"
     (closed / "Paddle" / "build").mkdir(parents=True)
     closed.chmod(0)
     user = os.geteuid()
     try:
         if user == 0:  # root may enter what it owns not
-            for folder in (tmp_path, *tmp_path.parents[:2]):
-                folder.chmod(0o755)
             os.seteuid(65534)
         with pytest.raises(OSError, match="Permission denied") as caught:
             (closed / "Paddle" / "build" / "CMakeCache.txt").read_text()
