@@ -168,6 +168,7 @@ def test_a_change_without_a_line_that_can_run_passes(devkit: Devkit, built: Proj
     assert "no line that can run changed since" in result.out
 
 
+@pytest.mark.slow
 def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_passed_over_in_silence(
     devkit: Devkit, project: Project, counted_env: Path
 ) -> None:
@@ -222,6 +223,7 @@ def test_compiled_lines_are_counted_where_the_build_counts_them_and_else_not_pas
     assert why["paddle/common/errors.cc"] == "it was edited after it was compiled"
 
 
+@pytest.mark.slow
 def test_compiled_tests_run_and_count_the_lines_of_their_change(
     devkit: Devkit, project: Project, counted_env: Path
 ) -> None:

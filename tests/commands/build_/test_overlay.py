@@ -101,6 +101,7 @@ def pack(project: Project, folder: Path, commit: str, version: str, *, name: str
     return path
 
 
+@pytest.mark.slow
 def test_the_nearest_wheel_at_hand_is_taken_by_compiled_code_and_then_by_commits(
     devkit: Devkit, project: Project, tmp_path: Path
 ) -> None:

@@ -155,6 +155,7 @@ def test_the_remedy_for_a_proxy_is_typed_and_what_failed_comes(
     assert complaints(fetched.out) == {"lapack_lnx_v1.tar.gz": "", "third_party/greet": ""}
 
 
+@pytest.mark.slow
 def test_a_proxy_that_hangs_holds_a_build_up_for_seconds_only(
     devkit: Devkit, behind: tuple[Project, dict[str, Path]]
 ) -> None:

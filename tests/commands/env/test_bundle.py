@@ -274,6 +274,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_the_script_from_a_pipe_installs_devkit_from_a_mirror(person: Person, mirror: dict[str, str]) -> None:
     script = (REPOSITORY / "install.sh").read_text()
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"

@@ -125,6 +125,7 @@ def test_a_name_that_is_too_long_for_the_system_is_said_and_nothing_is_lost(
     assert (clone.status(), refs(clone.folder)) == before
 
 
+@pytest.mark.slow
 def test_a_lock_that_another_git_left_is_named_with_the_line_that_removes_it(clone: Clone) -> None:
     clone.write("a.cc", numbered(9, l1="mine"))
     before = look(clone)

@@ -20,7 +20,7 @@ from tests.forks import forks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "24"))
+CASES = int(os.environ.get("DEVKIT_FUZZ_CASES", "16"))
 FIRST = int(os.environ.get("DEVKIT_FUZZ_FIRST", "0"))
 WORKERS = 2
 ROOM = 64 << 20

@@ -105,6 +105,7 @@ def test_a_killed_rank_is_named_within_five_seconds(start_training: StartTrainin
     assert gone(session, list(ranks.values()))
 
 
+@pytest.mark.slow
 def test_a_rank_that_stands_still_is_named_with_its_stack(start_training: StartTraining) -> None:
     session = start_training("--stage", "1", "--steps", "100000", "--hang-timeout", "6")
     session.until("step", 3)
@@ -138,6 +139,7 @@ def test_control_c_ends_every_rank_and_leaves_no_half_checkpoint(start_training:
     assert all(path.suffix != ".partial" for path in (newest_run(home) / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_whose_devkit_was_killed_goes_on_bit_for_bit_past_a_damaged_checkpoint(
     start_training: StartTraining, home: Path, devkit: Devkit
 ) -> None:
@@ -239,6 +241,7 @@ def test_a_rank_that_loops_is_named_and_not_the_one_that_waits(start_training: S
     assert "in spin_here" in err
 
 
+@pytest.mark.slow
 def test_a_port_that_was_taken_in_the_meantime_is_replaced(tmp_path: Path, home: Path, cache: None) -> None:
     import socket
 

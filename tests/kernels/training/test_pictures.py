@@ -99,6 +99,7 @@ def lose_as_one_process(one: Ranks, ranks: Ranks, layouts: list[dict[str, Any]])
         assert tables[run]["measured_mib"] == pytest.approx(tables[run]["predicted_mib"], rel=0.02), layout
 
 
+@pytest.mark.slow
 def test_two_ranks_that_see_lose_as_one_process_on_every_axis(start_ranks: StartRanks, one: Ranks) -> None:
     ranks = start_ranks(2, *({**SEES, **layout} for layout in LAYOUTS))
     assert ranks.wait() == [0, 0], ranks.said(0) + ranks.said(1)
