@@ -76,7 +76,8 @@ HARMLESS = re.compile(
 BLOCK = re.compile(r"^CMake (?:Error|Warning|Deprecation Warning)\b")
 PLACE = re.compile(r"[^\s:(]+\.(?:cc|cu|c|cpp|cxx|h|hpp|hxx|cuh|hh|inc|tcc|inl|ipp|hip|kps|S)(?=[:(])")
 FAILED_STEP = re.compile(r"FAILED: |\*\*\* \[|^CMake Error")
-LONGEST_BLOCK = 60
+OTHER_STREAM = re.compile(r"-- |See also \"")
+LONGEST_BLOCK, MOST_BETWEEN = 60, 8
 LONGEST_EXCERPT = 400
 EVIDENCE_SHOWN = 3
 # Lines that differ in numbers alone: the first ones tell all that a wall of them does.
@@ -312,12 +313,19 @@ def _candidates_between(data: bytes, begin: int, end: int) -> list[int]:
 
 
 def _message(data: bytes, heading: str, start: int) -> tuple[tuple[str, ...], int]:
-    """Return the lines of a message of CMake's, and where what follows it begins."""
+    """Return the lines of a message of CMake's, and where what follows it begins.
+
+    CMake says how it goes on another stream, whose lines may come between a heading and its text.
+    """
     texts = [heading]
+    between = MOST_BETWEEN if heading.endswith(":") else 0
     listed = heading.endswith("NOTFOUND.")  # the one message whose text is not indented
     for line in _each_line(data, start):
         text, stop = line
         shown = (logfile.clean(text) or [""])[-1]
+        if between and len(texts) == 1 and OTHER_STREAM.match(shown):
+            between -= 1
+            continue
         flush = shown and not shown.startswith(" ") and not (listed and not shown.startswith(("-- ", "CMake ")))
         if shown.startswith("Call Stack") or flush or (listed and not shown) or len(texts) > LONGEST_BLOCK:
             break

@@ -328,6 +328,19 @@ def test_a_message_whose_parts_stand_apart_is_one_message() -> None:
     assert diagnose(said).causes[0].id == "download-failed"
 
 
+def test_lines_of_cmakes_other_stream_do_not_cut_a_message_from_its_heading() -> None:
+    found = diagnose(
+        "CMake Error at /usr/share/cmake/Modules/CMakeDetermineCXXCompiler.cmake:48 (message):\n"
+        "-- Configuring incomplete, errors occurred!\n"
+        'See also "/paddle/build/CMakeFiles/CMakeOutput.log".\n'
+        "  Could not find compiler set in environment variable CXX:\n"
+        "  no-such-compiler.\n"
+        "Call Stack (most recent call first):\n"
+        "  CMakeLists.txt:2 (project)\n"
+    )
+    assert [(cause.id, cause.words["path"]) for cause in found.causes] == [("compiler-missing", "no-such-compiler")]
+
+
 def test_a_message_that_good_logs_hold_too_is_named_where_the_log_does_not_say_how_it_ended() -> None:
     alone = diagnose("fatal: No names found, cannot describe anything.\n")
     assert (alone.failed, alone.ended) == (False, "unknown")
