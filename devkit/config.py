@@ -269,7 +269,7 @@ class Config:
         return (self.project_file or Path.cwd() / PROJECT_FILE) if project else self.user_file
 
     def problems(self) -> list[str]:
-        """Return what in the files has no effect: keys that are no settings, and those that a project cannot set."""
+        """Return what in the files has no effect: keys that are not settings, and those that a project cannot set."""
         import difflib
 
         found = []
@@ -331,7 +331,7 @@ def parse(setting: Setting, text: str, origin: str) -> Any:
     """Turn the text of a variable or an argument into a value of the setting's type.
 
     Raises:
-        UsageError: the text is no such value.
+        UsageError: the text is not such a value.
     """
     default = setting.default
     if isinstance(default, bool):

@@ -225,7 +225,7 @@ class Console:
         from devkit.files import write_atomically
 
         drawn = self.out.export_svg(title=self._plain(sys.stdout, title))
-        # Viewers that are no browsers fold blanks unless told, and every column would shift.
+        # Viewers that are not browsers fold blanks unless told, and every column would shift.
         drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
         drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a picture that fetches nothing
         write_atomically(path, drawn.encode())

@@ -32,7 +32,7 @@ def digest_of(path: Path | int, name: str = "sha256") -> str:
     import hashlib
 
     digest = hashlib.new(name, usedforsecurity=False)
-    with open(path, "rb") as file:  # noqa: PTH123 - a descriptor is no path
+    with open(path, "rb") as file:  # noqa: PTH123 - a descriptor is not a path
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

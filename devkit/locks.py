@@ -63,7 +63,7 @@ def hold(
         say: takes the warning, and after a second the word that one waits.
         wait_s: how long another holder is waited for.
         pause: waits for some seconds between two tries; what it raises ends the wait.
-        left: tells by another's note whether it is gone and has left the lock to a program, which is no holder.
+        left: tells by another's note whether it is gone and has left the lock to a program, which is not a holder.
 
     Raises:
         Busy: another process holds it.

@@ -79,7 +79,7 @@ def numbers(text: str, flag: str) -> list[int]:
     """Return the positive whole numbers of a list such as ``512,1024``.
 
     Raises:
-        UsageError: it is no such list.
+        UsageError: it is not such a list.
     """
     try:
         found = [int(part) for part in text.split(",")]

@@ -197,7 +197,7 @@ def diagnose(
         progress: told the share that is read, from 0 to 1.
 
     Raises:
-        DevkitError: the file cannot be read, is empty or is no text.
+        DevkitError: the file cannot be read, is empty or is not text.
     """
     known = rules() if known is None else known
     good = shipped() if good is None else good

@@ -34,7 +34,7 @@ MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
 }
-# A file with so many of these in its head is no text.
+# A file with so many of these in its head is not text.
 CONTROL = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 BINARY_SHARE = 0.02
 CHINESE_WORDS = ("错误", "没有", "无法", "失败", "警告", "已杀死")
@@ -75,7 +75,7 @@ def load(path: Path) -> bytes:
     """Return what a log holds as UTF-8, unpacked.
 
     Raises:
-        DevkitError: it cannot be read or unpacked, or is no text.
+        DevkitError: it cannot be read or unpacked, or is not text.
     """
     try:
         data = path.read_bytes()
@@ -88,7 +88,7 @@ def text_of(data: bytes, name: str) -> bytes:
     """Return a log as UTF-8, unpacked.
 
     Raises:
-        DevkitError: it cannot be unpacked, is empty, or is no text.
+        DevkitError: it cannot be unpacked, is empty, or is not text.
     """
     packed = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), "")
     if packed:

@@ -151,7 +151,7 @@ def make(
     """Turn the words of a command line into a build of a project.
 
     Raises:
-        DevkitError: the folder is no project of this kind, or the environment's Python does not answer.
+        DevkitError: the folder is not a project of this kind, or the environment's Python does not answer.
     """
     project, root = projects()[name], folder.resolve()
     if not found_file(project, root):

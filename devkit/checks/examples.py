@@ -2,7 +2,7 @@
 
 ``python examples.py LIST``: the file is JSON, ``[{"file", "module", "name", "line", "text"}]``. An answer is a line on
 standard output, after the word EXAMPLE: ``{"file", "name", "line", "ran", "failed", "said"}``. An expression whose
-value no line awaits is no failure; numbers are compared to five digits, and a tensor's place counts for nothing. What
+value no line awaits is not a failure; numbers are compared to 5 digits, and a tensor's place counts for nothing. What
 needs a GPU (``+REQUIRES(env:GPU)``) is passed over.
 """
 

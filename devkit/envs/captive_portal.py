@@ -46,7 +46,7 @@ def look(index: str, package: str, environ: Mapping[str, str]) -> tuple[str, str
 
 
 def login_page(page: str, package: str) -> str | None:
-    """Return the title of a page that is no index's, empty where it has none; None for an index's.
+    """Return the title of a page that is not an index, empty where it has none; None for an index.
 
     An index's page names files. One without any has its package's name, and nothing to fill in.
     """

@@ -333,7 +333,7 @@ def _head_of(git: Git, place: CloneDirs) -> tuple[str, dict[str, str]]:
 
 
 def own_worktree_refs(git: Git, place: CloneDirs) -> dict[str, str]:
-    """Return the refs that belong to one checkout alone; ``ORIG_HEAD`` and its like too where they are no files."""
+    """Return the refs that belong to one checkout alone; ``ORIG_HEAD`` and its like too where they are not files."""
     if place.ref_format == "files":
         names, _, symrefs = parse_refs(git.read(*REFS, "--", *WORKTREE_REFS))
         return own_refs(names, symrefs)

@@ -235,7 +235,7 @@ def apply(git: Git, state: State, writes: Sequence[Write]) -> None:
 
 
 def marked(git: Git, state: State, entry: Wip, paths: Collection[str]) -> dict[str, bytes]:
-    """Return the text of each conflicting file with both sides between conflict markers; none for what is no text."""
+    """Return the text of each conflicting file with both sides between conflict markers; none for what is not text."""
     now = here(git, state, list(paths))
     found = {}
     for item in entry.items:

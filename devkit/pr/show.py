@@ -200,7 +200,7 @@ def operators(git: Git, base: str, tip: str, paths: list[str]) -> list[str]:
 def diff(session: Session, state: State, which: str, *, stat: bool, name_only: bool) -> int:
     """Give git the terminal, to show what a request changes against its merge base; return its status.
 
-    What is not committed is no part of a request, and is said.
+    What is not committed is not part of a request, and is said.
     """
     branch = chosen_branch(state, which)
     _, oid = _base(session, state, branch)

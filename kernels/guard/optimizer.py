@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Tensor = Any
 ZERO_RATES = 5
-"""Steps at a rate of 0 from the first on, that are no warm-up."""
+"""Steps at a rate of 0 from the first on, that are not a warm-up."""
 LONG_WARMUP = 200
 """The same where the scheduler would raise it at its next step: it is stepped once an epoch, maybe."""
 STILL = 20

@@ -9,7 +9,7 @@ MIB = 1 << 20
 SETTLED = 8
 """Steps before memory is looked at: the first ones allocate states and fill caches."""
 WINDOW = 5
-"""Steps of which the least counts: what comes and goes within a step is no growth."""
+"""Steps of which the least counts: what comes and goes within a step is not growth."""
 FAST_MIB = 1.0
 """A step's growth that is called a leak after few windows; a slower one wants more of them."""
 FAST_WINDOWS, SLOW_WINDOWS = 5, 12

@@ -24,7 +24,7 @@ from .tokens import Tokens
 HELD_OUT = 10
 """One file in this many, or one byte in this many of a single file, is kept for validation."""
 _LEFT_OUT = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules", "test", "tests", "idle_test"})
-"""Folders of the standard library that are no part of it, or its tests: two thirds of the bytes, of another kind."""
+"""Folders of the standard library that are not part of it, or its tests: two thirds of the bytes, of another kind."""
 LEAST_HELD, MOST_HELD = 0.01, 0.5
 """Shares of the text between which the files kept for validation must be."""
 START = 8192

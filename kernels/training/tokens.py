@@ -26,7 +26,7 @@ def vocabulary(path: str) -> int:
     """Return one more than the largest token that a tokenizer file knows.
 
     Raises:
-        Refusal: it is no such file.
+        Refusal: it is not such a file.
     """
     try:
         settings = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ def parse_time(word: str) -> float | None:
     """Return the seconds that ``90s``, ``30m``, ``2h`` or ``1d`` mean; None for no word.
 
     Raises:
-        UsageError: it is no time.
+        UsageError: it is not a time.
     """
     if not word:
         return None

@@ -114,7 +114,7 @@ class Server:
     async def _run(self, expire_s: float | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(WORKERS))
-        loop.set_exception_handler(lambda _loop, _context: None)  # a client that breaks off is no error of ours
+        loop.set_exception_handler(lambda _loop, _context: None)  # a client that breaks off is not an error of ours
         ended = self._ended = asyncio.Event()
         if self.stopping:
             return
