@@ -156,7 +156,9 @@ def plain_locale() -> None:
     """A locale of ASCII, which Python leaves only to those who insist, and names that are not in it."""
     os.environ.update(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        stream = io.TextIOWrapper(io.FileIO(descriptor, "w"), encoding="ascii", errors="strict", write_through=True)
+        stream = io.TextIOWrapper(
+            io.FileIO(descriptor, "w", closefd=False), encoding="ascii", errors="strict", write_through=True
+        )
         setattr(sys, name, stream)
     for path in (b"\xe6\xa8\xa1\xe5\x9e\x8b.py", b"\xff\xfe.txt"):
         Path(os.fsdecode(path)).touch()
@@ -195,8 +197,8 @@ def run(words: list[str], place: Callable[[], None], folder: Path) -> tuple[int,
             os.dup2(write, 1)
             os.dup2(write, 2)
             sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
-            sys.stdout = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8")
-            sys.stderr = io.TextIOWrapper(io.FileIO(2, "w"), encoding="utf-8", write_through=True)
+            sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+            sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", write_through=True)
             os.chdir(folder)
             place()
             from devkit.commands._cli.main import main
