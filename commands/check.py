@@ -51,7 +51,7 @@ def command(
 ) -> int:
     from devkit.builds import changes
     from devkit.checks import fast as fast_checks
-    from devkit.checks import reading, slow
+    from devkit.checks import planned, reading, slow
     from devkit.git.session import open_session
 
     app: App = ctx.obj
@@ -70,7 +70,7 @@ def command(
         root = state.checkout
         left = changes.base(app, root, base)
         if dry_run:
-            app.console.plan([] if fast else _plan(app, root, left.commit))
+            app.console.plan([] if fast else planned.lines(session, state, left.commit, env))
             return 0
         with app.start_run("check", base=left.commit, fast=fast) as run:
             with app.console.progress("reading the branch"):
@@ -92,18 +92,6 @@ def command(
         app.console.json(result)
     _sum_up(app, branch, left.name, findings, fixed)
     return status
-
-
-def _plan(app: App, root: Path, base: str) -> list[str]:
-    """Return the line that the checks run in a copy of the branch; the others read, or are made by devkit itself."""
-    import shlex
-
-    from devkit.builds import changes
-    from devkit.checks import slow
-
-    files = sorted({*changes.lines(app.runner, root, base, ()), *changes.untracked(app.runner, root)})
-    line = slow.pre_commit_line(root, [file for file in files if (root / file).exists()])
-    return [shlex.join(line)] if line else []
 
 
 def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], fixed: list[str]) -> None:
@@ -145,8 +133,7 @@ def _slow(
         found, fixed = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
         findings += found
         if not chosen:
-            text = "tests and examples were not run: there is no .venv here"
-            return [*findings, CheckFinding("tests", "look", text, "devkit check --env NAME")], fixed
+            return [*findings, CheckFinding("tests", "look", slow.NO_ENVIRONMENT, "devkit check --env NAME")], fixed
         try:
             work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
             findings += slow.tests(work)

@@ -186,7 +186,9 @@ def _at_revision(session: Session, state: State, side: Side, name: str, run: Run
         folder = trial.side("request")
         trial.check_out_side(folder, commit)
         options = TryOptions(env=str(side.environment.folder))
-        work = TryWork(session.app, run, trial, options, Commits(commit, commit), [], Config.load(folder))
+        work = TryWork(
+            trial, Commits(commit, commit), [], app=session.app, run=run, options=options, config=Config.load(folder)
+        )
         ready = sides.prepare(work, [], alone=True)
     if ready.request.problem:
         raise DevkitError(f"{commit[:10]} does not build", ready.request.problem)

@@ -139,7 +139,9 @@ class Bisection:
         self.trial.check_out_side(self.trial.side("request"), commit)
         options = TryOptions(env=self.planned.environment)
         config = Config.load(self.trial.side("request"))
-        work = TryWork(self.app, self.run, self.trial, options, Commits(commit, commit), [], config)
+        work = TryWork(
+            self.trial, Commits(commit, commit), [], app=self.app, run=self.run, options=options, config=config
+        )
         return sides.prepare(work, [], alone=True)
 
     def try_commit(self, commit: str) -> Bisected:

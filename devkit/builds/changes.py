@@ -118,14 +118,19 @@ def lines(runner: Runner, root: Path, commit: str, below: Sequence[str]) -> dict
         runner: what starts git.
         root: the checkout.
         commit: what is compared with.
-        below: folders, which end with a slash.
+        below: folders, which end with a slash; none for all.
     """
     found = parse(git(runner, root, *DIFF, commit, "--", *below).stdout)
     for name in untracked(runner, root):
-        path = root / name
-        if name.startswith(tuple(below)) and path.is_file() and not path.is_symlink():
-            found[name] = frozenset(range(1, path.read_bytes().count(b"\n") + 2))
+        if (not below or name.startswith(tuple(below))) and (rows := whole(root / name)):
+            found[name] = rows
     return found
+
+
+def whole(path: Path) -> frozenset[int]:
+    """Return all lines of a file; none of what is not a regular one."""
+    there = path.is_file() and not path.is_symlink()
+    return frozenset(range(1, path.read_bytes().count(b"\n") + 2)) if there else frozenset()
 
 
 def parse(data: bytes) -> dict[str, frozenset[int]]:

@@ -38,10 +38,6 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         commits.append(Commit(oid, subject, message, author, email, " " in parents))
     numbers = changes.lines(app.runner, root, base.commit, ())
     loose = frozenset(changes.untracked(app.runner, root))
-    for name in sorted(loose):
-        path = root / name
-        if path.is_file() and not path.is_symlink():
-            numbers[name] = frozenset(range(1, path.read_bytes().count(b"\n") + 2))
     added: dict[str, Mapping[int, str]] = {}
     sizes = {}
     there = set(git(app.runner, root, "ls-tree", "-r", "--name-only", "-z", base.commit).text.split("\0"))

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
-    from devkit.tryout.work import TryOptions
+    from devkit.tryout.work import Comparison, TryOptions
 
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
 PINS = ("tools/codestyle/pre_commit.sh", "ci/check_approval.sh", "CONTRIBUTING.md", "requirements-dev.txt")
 HOOK_TEXT = "#!/bin/sh\n# Before each push; git push --no-verify goes without.\nexec devkit check --fast\n"
+NO_ENVIRONMENT = "tests and examples are not run: there is no .venv here"
 LIMIT_S = 900.0
 LEAST_COVERAGE = 90
 EXAMPLES = Path(__file__).with_name("examples.py")
@@ -83,7 +84,9 @@ def copy(session: Session, state: State, base: str, options: TryOptions, run: Ru
         inside.read(*who, "commit", "-q", "--allow-empty", "--no-verify", "-m", "uncommitted work")
         head = inside.text("rev-parse", "HEAD")
     commits = Commits(head, base)
-    return TryWork(app, run, trial, options, commits, trial.check_out(commits), Config.load(root))
+    return TryWork(
+        trial, commits, trial.check_out(commits), app=app, run=run, options=options, config=Config.load(root)
+    )
 
 
 def pinned(root: Path) -> str:
@@ -248,10 +251,10 @@ def docstrings(text: str, lines: frozenset[int]) -> list[tuple[str, int, str]]:
     return found
 
 
-def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckFinding]:
-    """Run the examples in the docstrings of what the change touches."""
+def changed_examples(work: Comparison) -> list[dict[str, Any]]:
+    """Return the examples in the docstrings of what the change touches, as ``examples.py`` reads them."""
     side = work.trial.side("request")
-    wanted = []
+    wanted: list[dict[str, Any]] = []
     for changed in work.changed:
         if changed.status == "D" or not changed.path.endswith(".py") or selection.belongs_to_tests(changed.path):
             continue
@@ -266,6 +269,12 @@ def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckF
             }
             for name, line, held in docstrings(text, changed.after)
         ]
+    return wanted
+
+
+def examples(work: TryWork, python: str, environ: dict[str, str]) -> list[CheckFinding]:
+    """Run the examples in the docstrings of what the change touches."""
+    wanted = changed_examples(work)
     if not wanted:
         return []
     listed = work.run.folder / "examples.json"

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.tryout.trial import Changed
-    from devkit.tryout.work import TryWork
+    from devkit.tryout.work import Comparison, TryWork
 
 FEW_SOURCES = 800
+MOST_OWN = 50
+"""How many of the test files that a request changes are run, unless more are asked for."""
 NOTHING = "no test concerns what the request changes"
 
 
@@ -28,10 +30,10 @@ class Tree:
         python: those in Python.
     """
 
-    def __init__(self, work: TryWork) -> None:
+    def __init__(self, work: Comparison) -> None:
         self.work = work
         self.folder = work.trial.side("request")
-        self.listed = work.trial.git.at(self.folder).text("ls-files", "-z", "--", ".").split("\0")
+        self.listed = work.trial.files()
         self.python = [word for word in self.listed if word.endswith(".py") and (self.folder / word).is_file()]
         self.projects = projects(self.listed)
         self._texts: dict[str, str] = {}
@@ -60,7 +62,7 @@ def projects(listed: Sequence[str]) -> list[str]:
     return sorted(places - {""}, key=len, reverse=True)
 
 
-def choose(work: TryWork) -> list[selection.Chosen]:
+def choose(work: Comparison) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     tree = Tree(work)
     tests = [word for word in tree.python if selection.is_test(word, tree.read)]
@@ -91,7 +93,22 @@ def choose(work: TryWork) -> list[selection.Chosen]:
     return [*[selection.Chosen(path, "examples") for path in doctests], *ranked, *more, *named]
 
 
-def _doctests(work: TryWork, tree: Tree) -> list[str]:
+def bounded(
+    ranked: Sequence[selection.Chosen], others: int
+) -> tuple[list[selection.Chosen], list[selection.Chosen], list[selection.Chosen]]:
+    """Return which of the ranked files are run, which of the request's own are not, and which of the others are not.
+
+    Args:
+        ranked: as ``choose`` returns them.
+        others: how many are run beside the request's own.
+    """
+    most = max(MOST_OWN, others)
+    own = [test for test in ranked if test.rank == "changed"]
+    rest = [test for test in ranked if test.rank != "changed"]
+    return [*own[:most], *rest[:others]], own[most:], rest[others:]
+
+
+def _doctests(work: Comparison, tree: Tree) -> list[str]:
     """Return the changed modules whose docstrings hold examples, where the project runs these as tests."""
     if not runs_doctests({name: tree.read(name) for name in selection.PYTEST_SETTINGS if name in tree.listed}):
         return []
@@ -109,7 +126,7 @@ def runs_doctests(settings: dict[str, str]) -> bool:
     return any("--doctest-modules" in text or "--xdoctest" in text for text in settings.values())
 
 
-def benchmarks_of(work: TryWork) -> list[str]:
+def benchmarks_of(work: Comparison) -> list[str]:
     """Return the benchmarks that the request concerns."""
     from devkit.tryout import benchmarks
 
@@ -125,7 +142,7 @@ def benchmarks_of(work: TryWork) -> list[str]:
     return [chosen.path for chosen in selection.select(names, own, known, tree.read, tree.sources)]
 
 
-def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]:
+def _of_operators(work: Comparison, tests: Sequence[str]) -> list[selection.Chosen]:
     """Return the tests that are named after the operators whose kernels or YAML entries the request changes."""
     from devkit.ops.tree import is_read, touched
 
@@ -147,7 +164,7 @@ def _of_operators(work: TryWork, tests: Sequence[str]) -> list[selection.Chosen]
     ]
 
 
-def _names(work: TryWork, changed: Changed, tree: Tree) -> list[selection.Names]:
+def _names(work: Comparison, changed: Changed, tree: Tree) -> list[selection.Names]:
     """Return what a request changes in a module, by each name that it may be imported by; nothing where it is prose."""
     before = work.trial.text(work.commits.base, changed.path) if changed.status != "A" else ""
     after = tree.read(changed.path) if changed.status != "D" else ""
@@ -171,7 +188,7 @@ class TestsDefined:
 
     __test__ = False
 
-    def __init__(self, work: TryWork) -> None:
+    def __init__(self, work: Comparison) -> None:
         self.before: dict[str, set[str]] = {}
         after: dict[str, set[str]] = {}
         for changed in work.changed:

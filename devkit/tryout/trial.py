@@ -68,12 +68,17 @@ class Commits:
     """The commits of the two sides.
 
     Attributes:
-        head: the request's.
+        head: the request's; empty for the files of the work tree as they are.
         base: what it is compared with: where it left the base branch, or the commit that was asked for.
     """
 
     head: str
     base: str
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """What ``git diff`` is given to compare the sides."""
+        return tuple(filter(None, (self.base, self.head)))
 
 
 @dataclass(frozen=True)
@@ -328,10 +333,12 @@ class Trial:
 
     def changes(self, commits: Commits) -> list[Changed]:
         """Return what the request changes against its base, with the lines on both sides."""
-        words = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--ignore-submodules=none")
-        names = self.git.read(*words, "--name-status", "-z", commits.base, commits.head).split(b"\0")
+        # A work tree's submodules are where its own build checked them out: of a commit, the pins are a change.
+        submodules = f"--ignore-submodules={'none' if commits.head else 'all'}"
+        words = ("diff", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", submodules)
+        names = self.git.read(*words, "--name-status", "-z", *commits.pair).split(b"\0")
         statuses = {os.fsdecode(path): status.decode() for status, path in zip(names[::2], names[1::2], strict=False)}
-        patch = self.git.read(*WORDS, "--no-renames", "--ignore-submodules=none", commits.base, commits.head)
+        patch = self.git.read(*WORDS, "--no-renames", submodules, *commits.pair)
         before, after = hunks(patch)
         renamed = {} if not {"A", "D"} <= {word[:1] for word in statuses.values()} else self._renamed(commits)
         return [
@@ -344,8 +351,12 @@ class Trial:
     def _renamed(self, commits: Commits) -> dict[str, str]:
         """Return new name → old name of the files that the request renames."""
         words = ("diff", "--no-ext-diff", "--no-color", "--find-renames", "--diff-filter=R", "--name-status", "-z")
-        rows = os.fsdecode(self.git.read(*words, commits.base, commits.head)).split("\0")
+        rows = os.fsdecode(self.git.read(*words, *commits.pair)).split("\0")
         return dict(zip(rows[2::3], rows[1::3], strict=False))
+
+    def files(self) -> list[str]:
+        """Return the request's files."""
+        return self.git.at(self.side("request")).text("ls-files", "-z", "--", ".").split("\0")
 
     def conflicts(self, head: str) -> list[str]:
         """Return the files in which the request conflicts with the base branch as it is now."""

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from devkit.tryout import selection
     from devkit.tryout.sides import Ready
 
-MOST_OWN = 50
-"""Test files of the request itself that are run, where --tests does not ask for more."""
-
 
 def plan(session: Session, state: State, request: PullRequest, options: TryOptions) -> TryPlan:
     """Return what a trial will do.
@@ -81,7 +78,10 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
     trial = planned.trial
     number = trial.folder.name
     commits, notes = trial.fetch(planned.sources, planned.fetch)
-    work = TryWork(trial.app, run, trial, planned.options, commits, [], Config.load(trial.side("base")), notes)
+    work = TryWork(
+        trial, commits, [], notes,
+        app=trial.app, run=run, options=planned.options, config=Config.load(trial.side("base")),
+    )  # fmt: skip
     if not planned.sources.commit and (files := trial.conflicts(commits.head)):
         work.conflict = f"it conflicts with the base branch as it is now, in {few(files)}"
     work.held = last_result.remembered(work)
@@ -147,15 +147,11 @@ def try_request(work: TryWork) -> Result:
         again = "nothing changed since the last trial; --again runs the tests anew"
         return replace(work.held, notes=(*filter(None, [work.conflict]), *work.held.notes, again))
     from devkit.tryout import sides
-    from devkit.tryout.concerned import choose
+    from devkit.tryout.concerned import bounded, choose
     from devkit.tryout.testing import run_tests
 
-    ranked = choose(work)
-    most, others = max(MOST_OWN, work.options.others), work.options.others
-    own = [test for test in ranked if test.rank == "changed"]
-    rest = [test for test in ranked if test.rank != "changed"]
-    chosen = [*own[:most], *rest[:others]]
-    left = (*(test.path for test in own[most:]), *(test.path for test in rest[others:]))
+    chosen, own_left, rest_left = bounded(choose(work), work.options.others)
+    left = tuple(test.path for test in [*own_left, *rest_left])
     result = _ended_early(work, chosen)
     if result is None:
         try:
@@ -166,9 +162,10 @@ def try_request(work: TryWork) -> Result:
             result = run_tests(work, ready, chosen)
             if work.options.bench and not ready.request.problem and not ready.base.problem:
                 result = run_benchmarks(work, ready, result)
-    if own[most:] and result.verdict.kind == "good":
-        count = f"{len(own) - most} of {counted(len(own), 'test file')} that the request changes"
-        reason = f"{count} were not run (--tests {len(own)}); {result.verdict.reason}"
+    if own_left and result.verdict.kind == "good":
+        own = len(own_left) + sum(test.rank == "changed" for test in chosen)
+        count = f"{len(own_left)} of {counted(own, 'test file')} that the request changes"
+        reason = f"{count} were not run (--tests {own}); {result.verdict.reason}"
         result = replace(result, verdict=replace(result.verdict, kind="undecided", reason=reason))
     result = replace(result, left=left, fetch=_as_fetched(work))
     last_result.remember(work, result)

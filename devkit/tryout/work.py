@@ -49,24 +49,17 @@ class TryOptions:
 
 
 @dataclass
-class TryWork:
-    """A trial that goes on.
+class Comparison:
+    """A request's two sides and what differs between them: all that a choice of tests needs.
 
     Attributes:
-        held: the last trial's result, where it holds still; then nothing was checked out.
-        conflict: in which files the request conflicts with the base branch as it is now, as a note; else empty.
+        notes: what a person should know of it.
     """
 
-    app: App
-    run: Run
     trial: Trial
-    options: TryOptions
     commits: Commits
     changed: list[Changed]
-    config: Config
     notes: list[str] = field(default_factory=list)
-    held: Result | None = None
-    conflict: str = ""
 
     @property
     def paddle(self) -> bool:
@@ -77,6 +70,23 @@ class TryWork:
         """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+
+@dataclass(kw_only=True)
+class TryWork(Comparison):
+    """A trial that goes on.
+
+    Attributes:
+        held: the last trial's result, where it holds still; then nothing was checked out.
+        conflict: in which files the request conflicts with the base branch as it is now, as a note; else empty.
+    """
+
+    app: App
+    run: Run
+    options: TryOptions
+    config: Config
+    held: Result | None = None
+    conflict: str = ""
 
 
 @dataclass(frozen=True)

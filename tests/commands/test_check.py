@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import both_ways
 from tests.forks import REPOSITORY
 
 if TYPE_CHECKING:
@@ -118,6 +119,24 @@ def test_tests_coverage_and_examples_of_what_is_not_committed_too(devkit: Devkit
     (clone / ".pre-commit-config.yaml").unlink()
     wrong = MONEY.replace("a + b", "a - b").replace("return 1", "return 2")
     (clone / "money.py").write_text(wrong)
+    (clone / "test_new.py").write_text("import money\n\n\ndef test_new():\n    assert money.untested() == 2\n")
+    before = everything(clone)
+    planned = devkit("check", "--dry-run", "--env", sys.prefix, cwd=clone).out.splitlines()
+    assert planned == [
+        "run test_new.py before and after the change",
+        "run tests/test_money.py before and after the change",
+        "run the examples of add, money.py:2",
+    ]
+    assert devkit("check", "--dry-run", cwd=clone).out == "tests and examples are not run: there is no .venv here\n"
+    said = devkit("check", "-v", "--env", sys.prefix, cwd=clone)
+    runs = [words for words in both_ways.started(said) if "devkit/" in " ".join(words)]
+    ran = {word.rpartition(f"/0/{side}/")[2] for side in ("base", "request") for words in runs for word in words[:5]}
+    assert {word for word in ran if not word.startswith("-") and word.endswith(".py") and not word.startswith("/")} == {
+        "test_new.py", "tests/test_money.py",
+    }  # fmt: skip
+    assert len([words for words in runs if "checks/examples.py" in words[1]]) == 1
+    assert everything(clone) == before
+    (clone / "test_new.py").unlink()
     before = everything(clone)
     status, by = found(devkit, clone, "--env", sys.prefix)
     assert everything(clone) == before
@@ -179,8 +198,8 @@ def test_hooks_run_on_a_copy_and_fix_takes_over_what_they_mended(devkit: Devkit,
 def test_the_dry_run_prints_what_would_be_run_and_refuses_as_the_run_does(devkit: Devkit, clone: Path) -> None:
     (clone / "money.py").write_text(MONEY + "# teh end\n")
     before = everything(clone)
-    line = devkit("check", "--dry-run", cwd=clone).out
-    assert line.strip().endswith("pre-commit run --color=never --files money.py")
+    line = devkit("check", "--dry-run", cwd=clone).out.splitlines()[0]
+    assert line.endswith("pre-commit run --color=never --files money.py")
     hook = clone / ".git" / "hooks" / "pre-push"
     assert devkit("check", "--install", "--dry-run", cwd=clone).out == f"write {hook}\n"
     assert everything(clone) == before

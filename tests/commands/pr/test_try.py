@@ -377,7 +377,7 @@ def test_a_base_that_does_not_build_and_a_request_that_does(tmp_path: Path) -> N
 
 
 def test_a_huge_request_is_bounded_and_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORKS_FIRST", "from devkit.tryout import tryout; tryout.MOST_OWN = 1")
+    monkeypatch.setenv("FORKS_FIRST", "from devkit.tryout import concerned; concerned.MOST_OWN = 1")
     style = "from ledger.money import add\n\n\ndef test_add():\n    assert add(1, 1) == 2\n"
     ledger.request(1, **{f"tests__test_{name}_DOT_py": style for name in "abc"})
     status, found = ledger.tried("1", "--tests", "0")
