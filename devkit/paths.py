@@ -16,6 +16,7 @@ from pathlib import Path
 import platformdirs
 
 VARIABLE = "DEVKIT_HOME"
+LEAST_ROOM_BYTES = 1 << 20
 MARK = "devkit-home"  # in the environment that devkit runs in: what is kept is beside it
 
 
@@ -85,6 +86,13 @@ def cache_home() -> Path:
     """Return the folder of what devkit can make again; where that cannot be written, a temporary one."""
     folder = _folder("cache", "XDG_CACHE_HOME", ".cache", platformdirs.user_cache_dir("devkit"))
     return folder if can_be_made(folder) else private_folder() / "cache"
+
+
+def work_home() -> Path:
+    """Return the folder of work trees: in the cache; a temporary one where the cache's disk is full."""
+    folder = cache_home()
+    disk = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
+    return folder if disk.f_bavail * disk.f_frsize >= LEAST_ROOM_BYTES else private_folder() / "cache"
 
 
 def can_be_made(folder: Path) -> bool:

@@ -67,14 +67,19 @@ class Run:
             self.folder.mkdir(parents=True)
             self._running = (self.folder / LOCK).open("wb")
             flock(self._running.fileno())
-        except OSError as error:
-            self._lose(f"{self.folder.parent}: {error.strerror}")
+            self._write(sync=False)
+        except (OSError, DevkitError) as error:
+            self._lose(
+                f"{self.folder.parent}: {error.strerror}"
+                if isinstance(error, OSError)
+                else f"{error.what}: {error.why}"
+            )
             with contextlib.suppress(OSError):
                 shutil.rmtree(self.folder)
             # Logs and workers still need a folder, for as long as the run goes on.
             with explained(Path(tempfile.gettempdir())):
                 self.folder = Path(tempfile.mkdtemp(prefix="devkit-run-"))
-        self.save(sync=False)
+            self.save(sync=False)
         return self
 
     def _lose(self, why: str) -> None:
@@ -114,11 +119,14 @@ class Run:
 
     def save(self, *, sync: bool = True) -> None:
         """Write ``record.json`` as it stands, whole or not at all; where that cannot be, say so and go on."""
-        text = json.dumps(redact_value(self.record), indent=2, allow_nan=False, ensure_ascii=True)
         try:
-            write_atomically(self.folder / RECORD, text.encode(), sync=sync)
+            self._write(sync=sync)
         except DevkitError as error:
             self._lose(f"{error.what}: {error.why}")
+
+    def _write(self, *, sync: bool) -> None:
+        text = json.dumps(redact_value(self.record), indent=2, allow_nan=False, ensure_ascii=True)
+        write_atomically(self.folder / RECORD, text.encode(), sync=sync)
 
     def event(self, event: dict[str, Any]) -> None:
         """Append one event; threads may call it."""

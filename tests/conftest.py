@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,7 +18,7 @@ from tests.forks import LIMIT_S, REPOSITORY, Result, forks, run_process
 from tests.hints import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 USERS_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
@@ -114,6 +115,19 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"):
         monkeypatch.delenv(name, raising=False)
     return folder
+
+
+@pytest.fixture
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home on a disk of its own that is full; takes root, as the other tests of engines do."""
+    folder = tmp_path_factory.mktemp("full")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder], check=True, timeout=60)
+    try:
+        with pytest.raises(OSError, match="No space"), (folder / "filler").open("wb") as file:
+            file.write(b"x" * (1 << 20))
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True, timeout=60)
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.errors import DevkitError
+from devkit.errors import DevkitError, Hint
 from devkit.files import explained
 from devkit.git.command import Git, GitFailed, line, safe_url
 from devkit.git.hunks import WORDS, hunks
 from devkit.git.roles import base_branch, base_of
 from devkit.locks import Busy, hold
-from devkit.paths import cache_home
+from devkit.paths import work_home
 from devkit.tryout.selection import belongs_to_tests
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from devkit.git.state import CloneDirs, State
 
 KEPT = "kept"
+LOST = re.compile(
+    r"bad object|[Cc]ould not read [0-9a-f]{40}|did not send all necessary objects|unable to find all commit"
+)
+DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 LONG_LIVED = re.compile(
     r"(?:main|master|develop|dev|next|trunk|v?\d+(?:\.(?:\d+|x))*|(?:releases?|stable|maint|maintenance)[-/].+|.+-stable)$"
 )
@@ -104,7 +108,10 @@ class Trial:
         self.app = app
         self.place = place
         self.object_format = object_format or "sha1"
-        self.home = cache_home() / "tryout" / digest
+        self.home = work_home() / "tryout" / digest
+        with contextlib.suppress(OSError):
+            if self.home.stat().st_uid != os.geteuid():  # in a cache that users share: git works in one's own alone
+                self.home = self.home.with_name(f"{digest}-{os.geteuid()}")
         self.repository = self.home / "repository.git"
         self.folder = self.home / str(number)
 
@@ -153,7 +160,7 @@ class Trial:
         Raises:
             DevkitError: the disk is full, or git cannot.
         """
-        with explained(self.repository):
+        with explained(self.repository), self._roomy():
             self.home.mkdir(parents=True, exist_ok=True)
             for init_line in self.init_lines():
                 Git(self.app, self.home).execute(init_line)
@@ -167,14 +174,22 @@ class Trial:
         """
         self.open()
         try:
-            self.git.execute(lines[-1], title=f"fetching {sources.request}")
+            self._fetch(lines[-1], sources)
         except GitFailed as failed:
-            raise explain_fetch(failed, sources) from failed
+            if not LOST.search(failed.answer.said):
+                raise explain_fetch(failed, sources) from failed
+            # What it borrowed is gone: the clone was made anew, or git gc threw it away.
+            shutil.rmtree(self.repository, ignore_errors=True)
+            self.open()
+            self._fetch(lines[-1], sources)
         refs = f"refs/tryout/{self.folder.name}"
         head = self.git.text("rev-parse", f"{refs}/request^{{commit}}")
         base, notes = self._base_of(head, sources)
         self.git.read("update-ref", f"{refs}/left", base)
         return Commits(head, base), notes
+
+    def _fetch(self, fetch: Line, sources: Sources) -> None:
+        self.git.execute(fetch, title=f"fetching {sources.request}")
 
     def _base_of(self, head: str, sources: Sources) -> tuple[str, list[str]]:
         """Return the commit that a request is compared with, and what a person should know of it.
@@ -202,6 +217,21 @@ class Trial:
             if nearer and not self.git.ask("merge-base", "--is-ancestor", left, nearer).status:
                 return nearer, [f"it left {branch} (--base names another base)"]
         return left, []
+
+    @contextlib.contextmanager
+    def _roomy(self) -> Iterator[None]:
+        """Turn git's word that the disk is full into an error that tells where else the work trees may go."""
+        try:
+            yield
+        except GitFailed as failed:
+            if not DISK_FULL.search(failed.answer.said):
+                raise
+            raise DevkitError(
+                "the work trees could not be written",
+                f"{failed.answer.said.strip().splitlines()[-1]}: {self.home}",
+                Hint.of("df", "-h", str(self.home)),
+                Hint("export XDG_CACHE_HOME=/path", "puts them on another disk"),
+            ) from failed
 
     def _merge_base(self, one: str, two: str) -> str:
         """Return the last commit that two have in common; empty where there is none."""
@@ -328,7 +358,7 @@ class Trial:
             shutil.rmtree(folder, ignore_errors=True)
             folder.parent.mkdir(parents=True, exist_ok=True)
         self.git.read("worktree", "prune")
-        with self.app.console.progress(f"checking out {folder.name}"):
+        with self.app.console.progress(f"checking out {folder.name}"), self._roomy():
             self.git.execute(self.side_line(folder, commit) if one.words[0] == "checkout" else one)
 
     def changes(self, commits: Commits) -> list[Changed]:

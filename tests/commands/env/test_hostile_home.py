@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.commands.env.conftest import Index
@@ -58,19 +56,6 @@ def test_a_home_may_have_a_chinese_name_in_any_locale(utf8: str, devkit: Devkit,
     checked = devkit("env", "doctor", "one", "--json", env=plain)
     assert checked.out, checked.err
     assert [found["state"] for found in json.loads(checked.out) if found["about"] == "devkit"] == ["fine"]
-
-
-@pytest.fixture
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home on a disk of its own that is full; takes root, as the other tests of engines do."""
-    folder = tmp_path_factory.mktemp("full")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", folder], check=True, timeout=60)
-    try:
-        with pytest.raises(OSError, match="No space"), (folder / "filler").open("wb") as file:
-            file.write(b"x" * (1 << 20))
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True, timeout=60)
 
 
 @pytest.mark.engine

@@ -8,6 +8,7 @@ import http.server
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -446,6 +447,37 @@ def test_a_command_in_place_of_the_tests_runs_in_the_request(ledger: Ledger) -> 
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("tried ")
     assert done.stdout.strip().endswith("/1/request")
+
+
+def test_a_clone_that_was_made_anew_at_the_same_place_lost_what_its_trials_borrowed(ledger: Ledger) -> None:
+    ledger.request(1, ledger__words_DOT_py="x = 1\n")
+    ledger.say("1")
+    shutil.rmtree(ledger.clone)
+    shutil.rmtree(ledger.folder / "forge")
+    start(ledger.folder, {**BASE, "NEW.md": "another history\n"}).request(2, NOTES_DOT_md="one\n")
+    status, text = ledger.say("2")
+    assert "it changes only documentation" in text, text
+    assert status == 1
+
+
+@pytest.mark.engine
+def test_each_user_of_a_shared_cache_has_trials_of_their_own(ledger: Ledger, home: Path) -> None:
+    ledger.request(1, NOTES_DOT_md="one\n")
+    first = ledger.say("1")
+    for path in [home / ".cache", *(home / ".cache").rglob("*")]:
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    assert ledger.say("1", "--again")[0] == first[0] == 1
+    assert len(list((home / ".cache" / "devkit" / "tryout").iterdir())) == 2
+
+
+@pytest.mark.engine
+def test_the_trial_goes_on_where_the_home_is_full(ledger: Ledger, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(full))
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    words = ("pr", "try", "1", "--env", sys.prefix, "--repeat", "1")
+    status, text = fork_devkit(words, ledger.clone, ledger.folder / "state", env={"XDG_STATE_HOME": str(full)})
+    assert "no record of this run is kept" in text
+    assert status == 0, text
 
 
 def test_a_request_that_is_not_there_and_a_base_that_is_none(ledger: Ledger) -> None:
