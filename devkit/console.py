@@ -208,7 +208,14 @@ class Console:
                 raise  # noqa: PLE0704 - rich calls this where it caught it, and would exit with a failure's status
 
         say_what_it_can(stream)
-        width = None if stream.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_PIPE
+        asked = os.environ.get("COLUMNS", "")
+        width = int(asked) if asked.isdecimal() and int(asked) else None  # 0 means that it is not known, as to ncurses
+        if width is None and not stream.isatty():
+            width = WIDTH_OF_A_PIPE
+        elif width is None and asked:
+            import shutil
+
+            width = shutil.get_terminal_size().columns
         kept = self._recorded and stream is sys.stdout
         return Screen(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=True, record=kept)
 

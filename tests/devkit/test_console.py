@@ -191,6 +191,15 @@ def test_narrow_tables_drop_the_least_important_columns(
     assert screen.err == (f"  not shown, for want of room: {', '.join(left_out)}\n" if left_out else "")
 
 
+@pytest.mark.parametrize("width", ["0", "-5", "wide"])
+def test_a_width_that_is_not_one_is_not_known(
+    console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    console.table(COLUMNS, ROWS)
+    assert screen.out.splitlines()[0].strip() == "run   state   tokens/s  note"
+
+
 def test_words_are_wrapped_before_a_column_is_left_out(
     console: Console, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
