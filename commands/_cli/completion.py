@@ -11,11 +11,13 @@ from typer._completion_shared import get_completion_script
 from devkit.commands._cli.typer_command import root
 
 VARIABLE = "_DEVKIT_COMPLETE"
+ZSH_LOADS_COMPLETION = "\n(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
 
 
 def script(shell: str) -> str:
     """Return what a shell must read to complete devkit's words."""
-    return get_completion_script(prog_name="devkit", complete_var=VARIABLE, shell=shell)
+    text = get_completion_script(prog_name="devkit", complete_var=VARIABLE, shell=shell)
+    return text.replace("\n", ZSH_LOADS_COMPLETION, 1) if shell == "zsh" else text
 
 
 def complete() -> int:

@@ -59,7 +59,7 @@ def command(
         typer.Option(
             "--for",
             metavar="SUITE[@COMMIT]",
-            help="With what PaddleMIX, PaddleNLP, PaddleFormers, FastDeploy or docs asks for; or a folder.",
+            help="What a suite asks for: PaddleMIX, PaddleNLP, PaddleOCR, FastDeploy, docs, …; or a clone's folder.",
         ),
     ] = "",
     index_url: Annotated[

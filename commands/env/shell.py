@@ -16,6 +16,8 @@ from devkit.commands.env._options import Name
 if TYPE_CHECKING:
     from devkit.app import App
 
+NOT_SHELLS = {"nologin", "false", "true"}  # of users who are not to log in, as in images
+
 
 def command(
     ctx: typer.Context,
@@ -37,7 +39,9 @@ def command(
         if root:
             raise UsageError("--root is for containers", f"{name} is a virtual environment: it is yours.")
         environment = resolve(app.config, name)
-        program = find_program(shell or os.environ.get("SHELL") or "bash")
+        own = os.environ.get("SHELL", "")
+        usable = bool(own) and Path(own).name not in NOT_SHELLS
+        program = find_program(shell or (own if usable else "bash"))
         argv, environ = enter.shell_line(environment, program, os.environ)
         app.console.command(argv)
         enter.become(argv, environ)

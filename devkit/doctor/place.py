@@ -54,8 +54,7 @@ class Surroundings:
 
 def gather(runner: Runner) -> Surroundings:
     """Read the facts."""
-    kernel = _text(Path("/proc/version"))
-    wsl = 0 if "microsoft" not in kernel.lower() else 2 if "WSL2" in kernel or "microsoft-standard" in kernel else 1
+    wsl = wsl_version()
     limits = machine.limits()
     return Surroundings(
         AI_STUDIO.is_dir(),
@@ -69,6 +68,14 @@ def gather(runner: Runner) -> Surroundings:
         disk_of(Path.cwd().resolve(), _text(Path("/proc/mounts"))) if wsl else "",
         machine.memory_mib() << 20,
     )
+
+
+def wsl_version() -> int:
+    """Return 1 or 2 below Windows, 0 elsewhere."""
+    kernel = _text(Path("/proc/version"))
+    if "microsoft" not in kernel.lower():
+        return 0
+    return 2 if "WSL2" in kernel or "microsoft-standard" in kernel else 1
 
 
 def _text(path: Path) -> str:
@@ -124,7 +131,7 @@ def _wsl(facts: Surroundings) -> list[Finding]:
         why = "it is slow there, case is ignored, and links may become files"
         remedy = "git clone URL ~/Paddle   on WSL's own disk"
         found.append(Finding("disk of Windows", facts.directory, "warning", why, remedy))
-    if facts.git.get("core.autocrlf", "").lower() in {"true", "input"} and facts.git["core.autocrlf"].lower() == "true":
+    if facts.git.get("core.autocrlf", "").lower() == "true":
         why = "git writes CRLF, and shell scripts and patches fail"
         found.append(
             Finding("line ends", "core.autocrlf=true", "warning", why, "git config --global core.autocrlf input")

@@ -14,6 +14,7 @@ from devkit.envs import moved, store
 from devkit.envs.paddle import Driver, companions, probe_driver
 from devkit.envs.store import installed
 from devkit.errors import DevkitError
+from devkit.paths import user_home
 from devkit.text import significant
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class Facts:
         cuda_libraries: those that LD_LIBRARY_PATH puts first, by their major version.
         shadows: what stands in the current directory where Python looks first.
         python_path: folders in PYTHONPATH, each with what it holds of what an environment should hold itself.
-        device_side: ``right``, ``other`` (another devkit's) or ``missing``.
+        user_site: the folder of ``pip install --user``, with the same, where Python looks there before the environment.
+        device_side: ``right``, ``other`` (another devkit's), ``missing``, or ``no pip`` where only that is missing.
         made_for: the minor version of Python 3 that it was made for, and the one that its interpreter is now.
         moved_from: where it was made, if that is elsewhere.
         adopted: whether something else made it.
@@ -63,6 +65,7 @@ class Facts:
     cuda_libraries: tuple[tuple[str, int], ...] = ()
     shadows: tuple[str, ...] = ()
     python_path: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    user_site: tuple[str, tuple[str, ...]] = ("", ())
     device_side: str = "right"
     made_for: tuple[int | None, int | None] = (None, None)
     moved_from: str = ""
@@ -193,15 +196,21 @@ def _python_path(facts: Facts) -> Iterator[Finding]:
         state: State = "broken" if holds else "warning"
         text = f"{folder} comes before the environment" + (f", and holds {', '.join(holds)}" if holds else "")
         yield _found("PYTHONPATH", state, text, ("unset PYTHONPATH",))
+    folder, holds = facts.user_site
+    if holds:
+        text = f"{folder} comes before the environment, and holds {', '.join(holds)}"
+        yield _found("user's packages", "broken", text, ("export PYTHONNOUSERSITE=1",))
 
 
 def _device_side(facts: Facts) -> Iterator[Finding]:
     if facts.device_side == "right":
         yield _found("devkit", "fine", "its device side is in")
     else:
-        text = "its device side is not in" if facts.device_side == "missing" else "another devkit's device side is in"
-        remedy = f"devkit env adopt {facts.name}   puts it in"
-        yield _found("devkit", "warning", text, (remedy,), (DEVICE_SIDE,))
+        text = {
+            "missing": "its device side is not in",
+            "no pip": "it has no pip: another Python's is found, or none",
+        }.get(facts.device_side, "another devkit's device side is in")
+        yield _found("devkit", "warning", text, (f"devkit env doctor {facts.name} --fix",), (DEVICE_SIDE,))
 
 
 # What a Paddle that does not import says, what that means, and the lines that mend it; NAME is the environment.
@@ -332,7 +341,8 @@ def gather(name: str, folder: Path, directory: Path, environ: Mapping[str, str])
         cuda_libraries=tuple(_cuda_libraries(environ)),
         shadows=() if environ.get("PYTHONSAFEPATH") else tuple(_shadowing(directory, has_paddle=bool(paddles))),
         python_path=tuple(_path_entries(environ)),
-        device_side=_device_state(packages),
+        user_site=_user_site(folder, environ),
+        device_side=_device_state(folder, packages, made=bool(record) and not adopted),
         made_for=minors,
         moved_from=moved.made_in(folder),
         adopted=adopted,
@@ -389,10 +399,25 @@ def _shadowing(directory: Path, *, has_paddle: bool) -> Iterator[str]:
 
 def _path_entries(environ: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     for word in filter(None, environ.get("PYTHONPATH", "").split(os.pathsep)):
-        yield word, tuple(name for name in SHADOWED if (Path(word) / name / "__init__.py").is_file())
+        yield word, _held(Path(word))
 
 
-def _device_state(packages: Path) -> str:
+def _held(folder: Path) -> tuple[str, ...]:
+    return tuple(name for name in SHADOWED if (folder / name / "__init__.py").is_file())
+
+
+def _user_site(folder: Path, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """Return the folder of the user's own packages: conda's Pythons look there first, those of a venv do not."""
+    minor = store.runs(folder)
+    if environ.get("PYTHONNOUSERSITE") or minor is None or (folder / "pyvenv.cfg").is_file():
+        return "", ()
+    base = Path(environ.get("PYTHONUSERBASE") or user_home() / ".local")
+    site = base / "lib" / f"python3.{minor}" / "site-packages"
+    return str(site), _held(site)
+
+
+def _device_state(folder: Path, packages: Path, *, made: bool) -> str:
+    from devkit.envs import pip
     from devkit.launch import device_side
 
     try:
@@ -401,7 +426,9 @@ def _device_state(packages: Path) -> str:
         return "missing"
     ours = device_side()
     same = found == ours or (found.is_dir() and found.samefile(ours))  # a home may be a link
-    return "right" if same else "other"
+    if not same:
+        return "other"
+    return "no pip" if made and not pip.is_in(folder) else "right"
 
 
 def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[str]:
@@ -411,6 +438,7 @@ def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[
         DevkitError: uv failed.
     """
     from devkit.envs import packages as changes
+    from devkit.envs import pip
 
     wanted = [word for finding in findings for word in finding.fix]
     done = []
@@ -421,6 +449,7 @@ def fix(app: App, name: str, folder: Path, findings: Sequence[Finding]) -> list[
         done.append(f"{moved.relocate(folder)} files of it lead here again")
     if DEVICE_SIDE in wanted:
         store.put_device_side(folder)
+        pip.restore(folder)
         done.append("devkit's device side put in")
     packages = list(dict.fromkeys(word for word in wanted if word not in {RECREATE, RELOCATE, DEVICE_SIDE}))
     if packages:

@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,10 +172,27 @@ def _of_connection(said: str, what: str) -> DevkitError:
     return DevkitError(
         "there is no docker engine",
         f"{what} does not answer. {why}",
+        *_another(),
         "sudo systemctl start docker   if it is installed",
         "apt install docker.io   if it is not",
         "devkit env create NAME   makes a virtual environment, which needs none",
     )
+
+
+def _another() -> Iterator[str]:
+    """Yield what lets another engine answer: podman's, where that is installed, or that of Docker Desktop in WSL."""
+    from devkit.doctor.place import wsl_version
+
+    if shutil.which("podman"):
+        root = os.geteuid() == 0
+        place = Path("/run" if root else os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+        address = f"export DOCKER_HOST=unix://{place}/podman/podman.sock"
+        if (place / "podman" / "podman.sock").exists():
+            yield f"{address}   takes podman"
+        else:
+            yield f"systemctl {'' if root else '--user '}enable --now podman.socket   and then: {address}"
+    if wsl_version():
+        yield "Docker Desktop: Settings, Resources, WSL integration   lets its engine answer here"
 
 
 def of_api(error: Any, what: str) -> DevkitError:

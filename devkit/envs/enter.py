@@ -128,8 +128,9 @@ def _by_hand(folder: Path, shell: str) -> str:
     if shell == "fish":
         return f"set -e {other}; set -gx {variable} {place}; set -gx PATH {bin_folder} $PATH"
     if shell in {"csh", "tcsh"}:
-        return f"unsetenv {other}; setenv {variable} {place}; setenv PATH {bin_folder}:$PATH"
-    return f"unset {other}; export {variable}={place} PATH={bin_folder}:$PATH"
+        return f'unsetenv {other}; setenv {variable} {place}; setenv PATH {bin_folder}:"$PATH"'
+    # In quotes: in WSL there are folders of Windows in PATH, with spaces, at which sh would part it.
+    return f'unset {other}; export {variable}={place} PATH={bin_folder}:"$PATH"'
 
 
 def shell_line(environment: Environment, shell: str, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:

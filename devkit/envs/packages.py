@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from devkit.envs import create, interpreters, lock, store, uv
+from devkit.envs import create, interpreters, lock, pip, store, uv
 from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
@@ -137,6 +137,7 @@ def execute(app: App, planned: PackagesPlan, *, log: Path | None = None) -> Pack
                 if "--paddle" not in hint.command and "--python" not in hint.command
             )
             raise
+        pip.restore(planned.folder)
         after = _versions(planned.folder)
         names = sorted({*before, *after})
         changed = {name: (before.get(name, ""), after.get(name, "")) for name in names}

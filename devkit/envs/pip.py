@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.envs import lock, store, uv
+from devkit.envs import lock, pip_settings, store, uv
 from devkit.errors import DevkitError, Hint
 from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
 NAMES = ("pip", "pip3")  # and that of the environment's own version, pip3.11
 CHANGES = ("install", "uninstall")
 HANDED_ON = (*CHANGES, "list", "freeze", "show", "check")
+# Of pip's flags those that uv does not know: it does so anyway, has nothing of the kind, or is told by a variable.
+LEFT_OUT = frozenset((
+    "--all", "--debug", "--disable-pip-version-check", "--local", "--no-clean", "--no-input",
+    "--no-python-version-warning", "--no-warn-conflicts", "--no-warn-script-location", "--prefer-binary",
+    "--require-virtualenv", "--use-pep517", "--user", "-l",
+))  # fmt: skip
+LEFT_OUT_WITH_VALUE = frozenset((
+    "--exists-action", "--log", "--progress-bar", "--root-user-action", "--upgrade-strategy", "--use-deprecated",
+    "--use-feature",
+))  # fmt: skip
+TOLD_BY_VARIABLES = {
+    "--default-timeout": pip_settings.READ["timeout"],
+    "--proxy": pip_settings.READ["proxy"],
+    "--retries": ("UV_HTTP_RETRIES",),
+    "--timeout": pip_settings.READ["timeout"],
+}
+RENAMED = {"--ignore-installed": "--force-reinstall", "-I": "--force-reinstall", "-o": "--outdated"}
 SCRIPT = """\
 #!/bin/sh
 # Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
@@ -43,6 +60,7 @@ UV_SCRIPT = """\
 exec {uv} "$@"
 """
 # In a folder that only the environment's own Python looks into, and last: a real pip is found before it.
+MADE = b"# Made by devkit, "
 MODULE_FOLDER, MODULE_PTH = "devkit-pip", "devkit-pip.pth"
 MODULE = """\
 # Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
@@ -50,7 +68,7 @@ import os
 import sys
 
 if __name__ == "__main__":
-    devkit = {python!r}
+    devkit = {python!a}
     if not os.access(devkit, os.X_OK):
         sys.exit(
             "this environment has no pip, and the devkit that made it is gone\\n"
@@ -74,27 +92,48 @@ def names(folder: Path) -> tuple[str, ...]:
 def put(folder: Path) -> None:
     """Let ``pip`` in an environment be its own, and ``uv`` devkit's: they go into its ``bin``, where there is none.
 
-    ``python -m pip`` is the same.
+    ``python -m pip`` is the same. What another devkit put there is written anew: that one may be gone.
 
     Raises:
         DevkitError: they cannot be written.
     """
+    module = folder / "lib" / MODULE_FOLDER / "pip" / "__main__.py"
     with explained(folder / "bin"):
         for name in names(folder):
-            path = folder / "bin" / name
-            if not path.exists():  # not synced one by one: what is half-made is marked as such
-                path.write_text(script(), "utf-8")
-                path.chmod(0o755)
-        path = folder / "bin" / "uv"
-        if not path.exists():  # a script, and no link: whatever writes over it must not reach devkit's own
-            path.write_text(UV_SCRIPT.format(uv=shlex.quote(uv.binary())), "utf-8")
-            path.chmod(0o755)
+            _write(folder / "bin" / name, script())
+        # A script, and not a link: whatever writes over it must not reach devkit's own.
+        _write(folder / "bin" / "uv", UV_SCRIPT.format(uv=shlex.quote(uv.binary())))
         packages = store.site_packages(folder)
         if packages is not None:
-            module = folder / "lib" / MODULE_FOLDER / "pip" / "__main__.py"
             module.parent.mkdir(parents=True, exist_ok=True)
-            module.write_text(MODULE.format(python=sys.executable), "utf-8", errors="surrogateescape")
+            _write(module, MODULE.format(python=sys.executable))
             (packages / MODULE_PTH).write_text(f"../../{MODULE_FOLDER}\n", "ascii")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a program of devkit's, unless somebody else's is there; not synced: what is half-made is marked as such."""
+    if os.path.lexists(path) and (path.is_symlink() or MADE not in path.read_bytes()):
+        return
+    path.write_bytes(os.fsencode(text))
+    path.chmod(0o755)
+
+
+def restore(folder: Path) -> None:
+    """Put them into an environment that devkit made once more: an earlier devkit, or uv with the real pip, left none.
+
+    Raises:
+        DevkitError: they cannot be written.
+    """
+    record = store.read(folder)
+    if record and not record.adopted:
+        put(folder)
+
+
+def is_in(folder: Path) -> bool:
+    """Tell whether an environment has a pip, in its ``bin`` and for ``python -m pip``: the real one, or devkit's."""
+    packages = store.site_packages(folder)
+    there = packages is not None and ((packages / "pip").is_dir() or (packages / MODULE_PTH).is_file())
+    return there and all((folder / "bin" / name).exists() for name in (*NAMES, "uv"))
 
 
 def shims(environment: Path) -> Path:
@@ -114,6 +153,23 @@ def shims(environment: Path) -> Path:
     return folder
 
 
+def translated(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return pip's words as uv takes them, the command first, and the variables that tell uv the rest."""
+    kept: list[str] = []
+    variables: dict[str, str] = {}
+    rest = iter(words)
+    for word in rest:
+        flag, equals, value = word.partition("=")
+        if flag in LEFT_OUT_WITH_VALUE or flag in TOLD_BY_VARIABLES:
+            value = value if equals else next(rest, "")
+            value = f"http://{value}" if flag == "--proxy" and "://" not in value else value
+            variables |= dict.fromkeys(TOLD_BY_VARIABLES.get(flag, ()), value)
+        elif word not in LEFT_OUT:
+            kept.append(RENAMED.get(word, word))
+    first = next((index for index, word in enumerate(kept) if not word.startswith("-")), len(kept))
+    return [*kept[first : first + 1], *kept[:first], *kept[first + 1 :]], variables
+
+
 def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
     """Let uv do in an environment what pip is asked for, and return its status.
 
@@ -121,8 +177,7 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         DevkitError: it is something that uv does not do, or there is no environment.
     """
     name = folder.resolve().name
-    first = next((index for index, word in enumerate(words) if not word.startswith("-")), len(words))
-    words = [*words[first : first + 1], *words[:first], *words[first + 1 :]]  # pip -q install X
+    words, told = translated(words)
     if not (folder / "bin" / "python").exists():
         raise DevkitError("pip stands in no environment", "Neither VIRTUAL_ENV nor CONDA_PREFIX names one.")
     if words in (["--version"], ["-V"]):
@@ -131,15 +186,17 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         )
         return 0
     if not words or words[0] not in HANDED_ON:
+        index = [Hint("devkit config set env.index-url URL", "names the index")] if words[:1] == ["config"] else []
         raise DevkitError(
             f"pip {' '.join(words[:1])} is not done here".replace("  ", " "),
             f"{name} has no pip of its own; uv stands in for {', '.join(HANDED_ON)}.",
+            *index,
             Hint.of("devkit", "env", "install", str(folder), "PACKAGE"),
             Hint.of("devkit", "env", "install", str(folder), "pip", purpose="puts the real pip in"),
         )
     line = uv.Line(
         ("pip", words[0], "--python", str(folder / "bin" / "python"), *words[1:]),
-        uv.source(app).variables(),
+        {**uv.source(app).variables(), **told},
         Path.cwd(),
     )
     status = app.runner.foreground([uv.binary(), *line.words], env=uv.environ(app, line))

@@ -42,10 +42,12 @@ class PipSettings:
     Attributes:
         values: those that uv is told.
         passed_over: those that it is not.
+        unread: files of settings that are not understood, each with why.
     """
 
     values: Mapping[str, tuple[str, str]]
     passed_over: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     def variables(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the variables that tell uv the same; what uv is told already stays."""
@@ -75,6 +77,7 @@ class PipSettings:
         told = [
             f"{name} ({origin})" for name, (value, origin) in self.passed_over.items() if value.lower() not in FALSE
         ]
+        told += [f"{path}, which is not understood: {why}" for path, why in self.unread.items()]
         return f"not followed, of pip's settings: {', '.join(told)}" if told else ""
 
 
@@ -92,12 +95,19 @@ def files(environ: Mapping[str, str], home: Path) -> Iterator[Path]:
 
 
 def read(environ: Mapping[str, str], home: Path) -> PipSettings:
-    """Return pip's settings as they hold here; a file that cannot be read says nothing.
+    """Return pip's settings as they hold here.
 
     What a section for ``pip install`` says overrules what one for all of pip's commands does, whatever the files.
     """
     values: dict[str, tuple[str, str]] = {}
-    parsers = [(path, parser) for path in files(environ, home) if (parser := _parsed(path))]
+    parsers: list[tuple[Path, configparser.RawConfigParser]] = []
+    unread: dict[str, str] = {}
+    for path in files(environ, home):
+        parsed = _parsed(path)
+        if isinstance(parsed, str):
+            unread[str(path)] = parsed
+        elif parsed:
+            parsers.append((path, parsed))
     for section in SECTIONS:
         for path, parser in parsers:
             if parser.has_section(section):
@@ -109,13 +119,19 @@ def read(environ: Mapping[str, str], home: Path) -> PipSettings:
         variable = f"PIP_{name.upper().replace('-', '_')}"
         if environ.get(variable):
             values[name] = (environ[variable], variable)
-    return PipSettings(*({name: values[name] for name in names if name in values} for names in (READ, PASSED_OVER)))
+    known, passed_over = ({name: values[name] for name in names if name in values} for names in (READ, PASSED_OVER))
+    return PipSettings(known, passed_over, unread)
 
 
-def _parsed(path: Path) -> configparser.RawConfigParser | None:
-    parser = configparser.RawConfigParser()
+def _parsed(path: Path) -> configparser.RawConfigParser | str | None:
+    """Return what a file sets, or why it cannot be told; None where there is no file."""
+    parser = configparser.RawConfigParser(strict=False)
     try:
-        parser.read(path, encoding="utf-8")
-    except (configparser.Error, OSError, UnicodeDecodeError):
+        parser.read_string(path.read_text("utf-8-sig", errors="replace"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        return error.strerror or str(error)
+    except configparser.Error as error:
+        return str(error).splitlines()[0].rstrip(".")
     return parser

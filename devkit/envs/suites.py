@@ -40,6 +40,7 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 # The first version of NumPy with wheels for the Python 3 minor version after the one that is named.
 NUMPY_WHEELS = (("1.23.2", 10), ("1.26", 11), ("2.1", 12))
+PROJECT = "pyproject.toml"
 BUILD = "build.txt"  # what is asked for elsewhere than in files of requirements
 FETCH_S = 600
 
@@ -73,6 +74,9 @@ SUITES = {
         Suite("PaddleMIX", ("requirements.txt", "ppdiffusers/requirements.txt")),
         Suite("PaddleNLP"),
         Suite("PaddleFormers"),
+        Suite("PaddleOCR"),
+        Suite("PaddleDetection"),
+        Suite("PaddleSeg"),
         Suite("FastDeploy", ("requirements.txt", "python/requirements.txt")),
         Suite(
             "docs",
@@ -169,7 +173,8 @@ def fetch(app: App, text: str) -> Pins:
 
         files = _write(suite, blob, clone.with_suffix("") / sha[:12])
     if not files:
-        raise DevkitError(f"{suite.name} has no requirements at {sha[:12]}", f"Looked for {', '.join(suite.files)}.")
+        looked = ", ".join((*suite.files, PROJECT))
+        raise DevkitError(f"{suite.name} has no requirements at {sha[:12]}", f"Looked for {looked}.")
     return replace(read(suite.name, sha, files), newest=suite.newest)
 
 
@@ -188,7 +193,10 @@ def _of_a_folder(folder: Path) -> Pins:
         files.append(cache_home() / "suites" / digest / BUILD)
         write_atomically(files[-1], "".join(f"{line}\n" for line in own).encode())
     if not files:
-        raise DevkitError(f"{folder} has no requirements.txt", "", Hint.of("ls", str(folder)))
+        raise DevkitError(
+            f"{folder} has no requirements", f"Looked for requirements.txt, and for dependencies in {PROJECT}.",
+            Hint.of("devkit", "env", "create", "-e", str(folder), purpose="installs it in place, with what it needs"),
+        )  # fmt: skip
     suite = SUITES.get(folder.name.lower())
     return replace(read(folder.name, "", files), newest=suite.newest if suite else 13)
 
@@ -221,10 +229,23 @@ def _write(suite: Suite, blob: Callable[[str], bytes], place: Path) -> list[Path
 
 
 def of_its_own(suite: Suite, blob: Callable[[str], bytes]) -> list[str]:
-    """Return what a suite's settings of Sphinx and its scripts ask for, as requirements."""
+    """Return what a suite's ``pyproject.toml``, settings of Sphinx and scripts ask for, as requirements."""
     settings = [name for path in suite.sphinx for name in of_sphinx(blob(path).decode(errors="replace"))]
     pins = [pin for path in suite.scripts for pin in PINNED_BY_A_SCRIPT.findall(blob(path).decode(errors="replace"))]
-    return list(dict.fromkeys((*settings, *pins)))
+    return list(dict.fromkeys((*of_project(blob(PROJECT).decode(errors="replace")), *settings, *pins)))
+
+
+def of_project(text: str) -> list[str]:
+    """Return the dependencies in a ``pyproject.toml``; none where its build makes them up."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        project = tomlkit.parse(text).unwrap().get("project")
+    except TOMLKitError:
+        return []
+    found = project.get("dependencies") if isinstance(project, dict) else None
+    return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []
 
 
 def _normal(path: PurePosixPath) -> str:

@@ -43,6 +43,27 @@ def test_numpy_too_new_and_a_lost_device_side_are_fixed(devkit: Devkit, index: I
     assert (packages / "numpy-2.3.0.dist-info").is_dir()
 
 
+def test_pip_that_is_missing_or_leads_to_a_devkit_that_is_gone_is_put_in(devkit: Devkit, home: Path) -> None:
+    assert devkit("env", "create", "work", "--python", sys.executable, "--paddle", "none").status == 0
+    folder = home / ".local/share/devkit/envs/work"
+    packages = next(folder.glob("lib/python3*/site-packages"))
+    (packages / "devkit-pip.pth").unlink()  # as an earlier devkit made it
+    sick = devkit("env", "doctor", "work", env=CLEAN)
+    assert "it has no pip" in sick.out
+    assert "devkit env doctor work --fix" in sick.out
+    assert "it has no pip" not in devkit("env", "doctor", "work", "--fix", env=CLEAN).out
+    assert "of devkit" in devkit("env", "run", "work", "--", "python", "-m", "pip", "--version").out
+    for path in (folder / "bin" / "pip", folder / "lib" / "devkit-pip" / "pip" / "__main__.py"):
+        path.write_text(path.read_text().replace(sys.executable, "/gone/bin/python"))
+    (packages / "devkit-device-side.pth").write_text("/gone\n")
+    (folder / "bin" / "pip3").write_text("#!/bin/sh\necho the user\n")
+    fixed = devkit("env", "doctor", "work", "--fix", env=CLEAN)
+    assert "its device side is in" in fixed.out
+    for words in (("pip",), ("python", "-m", "pip")):
+        assert "of devkit" in devkit("env", "run", "work", "--", *words, "--version").out
+    assert devkit("env", "run", "work", "--", "pip3").out == "the user\n"
+
+
 def test_gone_interpreter_and_what_leaks_in_are_told(devkit: Devkit, home: Path, tmp_path: Path) -> None:
     assert devkit("env", "create", "work", "--python", sys.executable, "--paddle", "none").status == 0
     (tmp_path / "paddle").mkdir()

@@ -38,7 +38,9 @@ def test_packages_come_go_and_get_newer_and_the_lock_follows(devkit: Devkit, ind
     assert "tiny 1.0 → 1.1" in devkit("env", "upgrade", "work", "tiny", *at).err
     assert '"tiny==1.1"' in lock.read_text()
     assert "holds that already" in devkit("env", "install", "work", "tiny", *at).err
+    (work / "bin" / "pip").unlink()  # as uv takes the real pip out
     assert "tiny 1.1 taken out" in devkit("env", "uninstall", "work", "tiny").err
+    assert devkit("env", "run", "work", "--", "which", "pip").out == f"{work}/bin/pip\n"
     assert "tiny" not in lock.read_text()
 
 

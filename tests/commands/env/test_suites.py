@@ -132,6 +132,24 @@ def test_docs_ask_for_what_their_settings_of_sphinx_and_their_scripts_name(devki
     assert Path(file[1]).read_text().split() == [*modules, "pymdown-extensions", "pre-commit==2.17.0"]
 
 
+def test_dependencies_of_a_project_are_what_it_asks_for(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "clone").mkdir()
+    project = tmp_path / "clone" / "pyproject.toml"
+    project.write_text(
+        '[project]\nname = "ocr"\ndynamic = ["version"]\ndependencies = ["numpy>=2.4", "tiny[all]>=1"]\n'
+    )
+    refused = devkit("env", "create", "x", "--for", "./clone", "--paddle", "cpu==3.3.1", "--dry-run")
+    assert "clone asks for numpy>=2.4, and this Paddle for numpy<2.4" in refused.err
+    shown = devkit("env", "create", "x", "--for", "./clone", "--paddle", "none", "--dry-run")
+    file = re.search(r"-r (\S+)", shown.out)
+    assert file is not None, shown.err
+    assert Path(file[1]).read_text() == "numpy>=2.4\ntiny[all]>=1\n"
+    for text in ("[project]\nname = 'x'\n", "[project]\ndependencies = 3\n", "[build-system]\n", "[[["):
+        project.write_text(text)
+        nothing = devkit("env", "create", "x", "--for", "./clone", "--dry-run")
+        assert (nothing.status, f"devkit env create -e {tmp_path}/clone" in nothing.err) == (1, True), nothing.err
+
+
 def test_what_requirements_include_is_fetched_with_them(repository: Path, devkit: Devkit) -> None:
     (repository / "ppdiffusers").mkdir()
     (repository / "ppdiffusers" / "requirements.txt").write_text("-c ../pins/all.txt\nthree\n")

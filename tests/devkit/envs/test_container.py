@@ -210,6 +210,20 @@ def test_engine_that_cannot_be_reached_is_named() -> None:
     assert elsewhere.remedies[0] == "docker context ls   shows the engines that docker knows"
 
 
+def test_podman_is_an_engine_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "podman").mkdir()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "podman").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    off = _of_connection("FileNotFoundError(2)", "unix:///x.sock").remedies[0]
+    address = f"export DOCKER_HOST=unix://{tmp_path}/podman/podman.sock"
+    assert off == f"systemctl --user enable --now podman.socket   and then: {address}"
+    (tmp_path / "podman" / "podman.sock").touch()
+    assert _of_connection("FileNotFoundError(2)", "unix:///x.sock").remedies[0] == f"{address}   takes podman"
+
+
 def test_engine_of_another_machine_is_not_one_for_this_ones_folders() -> None:
     with pytest.raises(DevkitError, match="an engine of another machine") as refused:
         connect({"DOCKER_HOST": "ssh://ada@host/run/docker.sock"})

@@ -127,9 +127,28 @@ def test_facts_are_read_from_the_folders(tmp_path: Path) -> None:
     assert facts.shadows == (str(here / "numpy.py"),)  # a paddle/ without __init__.py gives way
     assert facts.python_path == ((str(packages), ("numpy",)), (str(here), ()))
     assert facts.device_side == "missing"
+    assert facts.user_site == ("", ())
     assert installed(packages)["typing-extensions"] == "4.16.0"
     (here / "paddle" / "__init__.py").touch()
     assert str(here / "paddle") in gather("work", tmp_path / "env", here, environ).shadows
+
+
+def test_users_packages_come_before_those_of_conda_and_not_of_a_venv(tmp_path: Path) -> None:
+    environment(tmp_path / "env")
+    (tmp_path / "env" / "bin" / "python").unlink()
+    (tmp_path / "env" / "bin" / "python").symlink_to("python3.11")
+    (tmp_path / "env" / "bin" / "python3.11").touch()
+    site = tmp_path / "user" / "lib" / "python3.11" / "site-packages"
+    (site / "numpy").mkdir(parents=True)
+    (site / "numpy" / "__init__.py").touch()
+    environ = {"PYTHONUSERBASE": str(tmp_path / "user")}
+    findings = judge(gather("work", tmp_path / "env", tmp_path, environ))
+    found = next(finding for finding in findings if finding.name == "user's packages")
+    assert found.state == "broken"
+    assert found.text == f"{site} comes before the environment, and holds numpy"
+    assert gather("work", tmp_path / "env", tmp_path, {**environ, "PYTHONNOUSERSITE": "1"}).user_site == ("", ())
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    assert gather("work", tmp_path / "env", tmp_path, environ).user_site == ("", ())
 
 
 @pytest.mark.parametrize("make", ["nothing", "no packages"])

@@ -45,10 +45,21 @@ def test_further_indexes_are_asked_as_pip_asks_them(tmp_path: Path) -> None:
     assert source.variables()["UV_INDEX"] == "https://paddle/ https://a/simple https://b/simple"
 
 
-def test_file_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
-    conf(tmp_path, "no section = 1\n")
-    assert "UV_DEFAULT_INDEX" not in variables(tmp_path)
-    assert "UV_DEFAULT_INDEX" not in variables(tmp_path, PIP_CONFIG_FILE="/dev/null")
+def test_file_that_is_not_understood_is_said(tmp_path: Path) -> None:
+    conf(tmp_path, f"index-url = {MIRROR}\n")
+    read = pip_settings.read({"XDG_CONFIG_DIRS": str(tmp_path / "none")}, tmp_path)
+    assert read.values == {}
+    place = tmp_path / ".config" / "pip" / "pip.conf"
+    assert f"{place}, which is not understood: File contains no section headers" in read.not_followed()
+    assert pip_settings.read({"PIP_CONFIG_FILE": "/dev/null"}, tmp_path).not_followed() == ""
+
+
+def test_file_of_another_encoding_is_read(tmp_path: Path) -> None:
+    conf(tmp_path, "")
+    place = tmp_path / ".config" / "pip" / "pip.conf"
+    for before in (b"\xef\xbb\xbf", "# 中文\n".encode("gbk")):
+        place.write_bytes(before + f"[global]\r\nindex-url = {MIRROR}\r\n".encode())
+        assert variables(tmp_path)["UV_DEFAULT_INDEX"] == MIRROR
 
 
 def test_proxy_constraints_and_patience_of_pip_are_uvs(tmp_path: Path) -> None:
