@@ -99,22 +99,14 @@ def read(environ: Mapping[str, str], home: Path) -> PipSettings:
 
     What a section for ``pip install`` says overrules what one for all of pip's commands does, whatever the files.
     """
+    found = {path: parsed for path in files(environ, home) if (parsed := _parsed(path))}
+    unread = {str(path): parsed for path, parsed in found.items() if isinstance(parsed, str)}
     values: dict[str, tuple[str, str]] = {}
-    parsers: list[tuple[Path, configparser.RawConfigParser]] = []
-    unread: dict[str, str] = {}
-    for path in files(environ, home):
-        parsed = _parsed(path)
-        if isinstance(parsed, str):
-            unread[str(path)] = parsed
-        elif parsed:
-            parsers.append((path, parsed))
     for section in SECTIONS:
-        for path, parser in parsers:
-            if parser.has_section(section):
-                for key, value in parser.items(section):
-                    name = key.replace("_", "-").lower()
-                    if value.strip():
-                        values[name] = (value.strip(), str(path))
+        for path, parsed in found.items():
+            if not isinstance(parsed, str) and parsed.has_section(section):
+                set_here = {key.replace("_", "-").lower(): value.strip() for key, value in parsed.items(section)}
+                values |= {name: (value, str(path)) for name, value in set_here.items() if value}
     for name in (*READ, *PASSED_OVER):
         variable = f"PIP_{name.upper().replace('-', '_')}"
         if environ.get(variable):

@@ -145,9 +145,8 @@ def test_environment_of_conda_is_not_another_one_that_is_active(devkit: Devkit, 
     assert "CONDA_PREFIX=" in variables
     line = devkit("env", "activate", "theirs", "--shell", "sh").out
     spaced = {**os.environ, "PATH": f"{os.environ['PATH']}:/mnt/c/Program Files (x86)"}  # as in WSL
-    done = subprocess.run(
-        ["sh", "-c", f"{line}command -v python"], capture_output=True, text=True, check=False, env=spaced
-    )
+    words = ["sh", "-c", f"{line}command -v python"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=spaced)
     assert (done.stdout, done.stderr) == (f"{tmp_path}/theirs/bin/python\n", "")
 
 

@@ -48,7 +48,7 @@ def test_further_indexes_are_asked_as_pip_asks_them(tmp_path: Path) -> None:
 def test_file_that_is_not_understood_is_said(tmp_path: Path) -> None:
     conf(tmp_path, f"index-url = {MIRROR}\n")
     read = pip_settings.read({"XDG_CONFIG_DIRS": str(tmp_path / "none")}, tmp_path)
-    assert read.values == {}
+    assert "index-url" not in read.values
     place = tmp_path / ".config" / "pip" / "pip.conf"
     assert f"{place}, which is not understood: File contains no section headers" in read.not_followed()
     assert pip_settings.read({"PIP_CONFIG_FILE": "/dev/null"}, tmp_path).not_followed() == ""
