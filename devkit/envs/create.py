@@ -266,14 +266,16 @@ def refuse_taken(name: str, folder: Path) -> None:
                     f"the name {name} is taken", "A container has it.", f"devkit env remove {name}   makes room"
                 )
         return
+    store.check_not_of_windows(folder)
     if store.read(folder) is None and name == PROJECT_ENVIRONMENT:
-        why, way_out = "devkit did not make it.", Hint.of("mv", str(folder), f"{folder}.old", purpose="makes room")
+        way_out = Hint.of("mv", str(folder), f"{folder}.old", purpose="makes room")
         if (folder / "bin" / "python").exists():
             way_out = Hint.of("devkit", "env", "adopt", str(folder), purpose="lets devkit use it as it is")
-        elif (folder / "Scripts").is_dir():
-            why = "It is an environment of Windows, and each system wants its own."
         raise DevkitError(
-            f"{folder} is there already", why, way_out, "devkit env create NAME   makes another beside it"
+            f"{folder} is there already",
+            "devkit did not make it.",
+            way_out,
+            "devkit env create NAME   makes another beside it",
         )
     raise DevkitError(
         f"the name {name} is taken",

@@ -309,7 +309,12 @@ def as_json(finding: Finding) -> dict[str, object]:
 
 
 def gather(name: str, folder: Path, directory: Path, environ: Mapping[str, str]) -> Facts:
-    """Look at an environment as a program started in ``directory`` would find it."""
+    """Look at an environment as a program started in ``directory`` would find it.
+
+    Raises:
+        DevkitError: it is of Windows.
+    """
+    store.check_not_of_windows(folder)
     python = folder / "bin" / "python"
     packages = store.site_packages(folder)
     record = store.read(folder)

@@ -229,6 +229,8 @@ _SIGNS = (
      "devkit env logs NAME   shows what it said"),
     (r"could not find the file (?P<name>.+?) in container|no such container:path|lstat (?P<path>\S+): no such file",
      "{what} is not there", "devkit env run NAME -- ls -l /"),
+    ("setting rlimit|OCI permission denied", "the engine may not start {what} as it is asked to",
+     "docker info   shows whether it is a rootless one"),
     ("unauthorized|denied|no basic auth", "{what} may not be pulled", "docker login REGISTRY"),
     ("^409 ", "the engine is in the way of {what}", "docker ps -a   lists all containers"),
     ("^404 |manifest unknown|not found", "{what} was not found", "docker images   lists those that are here",
@@ -245,7 +247,9 @@ def has_nvidia(client: Any) -> bool:
 def is_rootless(client: Any) -> bool:
     """Tell whether the engine runs as the user: root inside its containers is then the user outside."""
     with explained("the engine"):
-        return any("rootless" in str(option) for option in client.info().get("SecurityOptions") or ())
+        info = client.info()
+    options = info.get("SecurityOptions") or ()
+    return bool(info.get("Rootless")) or any("rootless" in str(option) for option in options)  # podman's, and docker's
 
 
 def _seen(raw: Any) -> Seen:

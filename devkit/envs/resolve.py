@@ -71,7 +71,15 @@ def resolve(config: Config, name: str = "", *, directory: Path | None = None) ->
     project = project_environment(directory or Path.cwd())
     if project:
         return Environment(PROJECT_ENVIRONMENT, project / "bin" / "python", "the project's")
+    _check_not_of_windows(directory or Path.cwd())
     return Environment("devkit's own", Path(sys.executable), "the Python that runs devkit")
+
+
+def _check_not_of_windows(directory: Path) -> None:
+    """Check that the project has no environment that only Windows could use: another one, in silence, is not meant."""
+    from devkit.envs.store import check_not_of_windows, project_folder
+
+    check_not_of_windows(project_folder(directory) / PROJECT_ENVIRONMENT)
 
 
 def resolve_virtual(config: Config, name: str) -> Environment:
@@ -99,6 +107,7 @@ def _named(name: str, origin: str) -> Environment:
     else:  # no environment's name begins with a dot
         folder = Path(name).expanduser() if "/" in name or name.startswith(".") else home() / name
     python = folder / "bin" / "python"
+    store.check_not_of_windows(folder)
     if store.unfinished(folder):
         raise DevkitError(
             f"{name} is not whole",

@@ -113,6 +113,20 @@ def write(folder: Path, record: Record) -> None:
     write_atomically(folder / RECORD, json.dumps(redact_value(asdict(record)), indent=2).encode())
 
 
+def check_not_of_windows(folder: Path) -> None:
+    """Check that an environment was not made by a Python of Windows, in a folder that WSL shares with it.
+
+    Raises:
+        DevkitError: it was.
+    """
+    if (folder / "Scripts").is_dir() and not os.path.lexists(folder / "bin" / "python"):
+        raise DevkitError(
+            f"{folder} is an environment of Windows", "Programs of Linux do not run in it.",
+            Hint.of("mv", str(folder), f"{folder}.windows", purpose="and then: devkit env create"),
+            "devkit env create NAME   makes one elsewhere, which --env NAME takes",
+        )  # fmt: skip
+
+
 def runs(folder: Path) -> int | None:
     """Return the minor version of Python 3 that an environment's interpreter is by its name; None if that is silent."""
     matched = MINOR.search((folder / "bin" / "python").resolve().name)

@@ -77,8 +77,22 @@ def test_project_environment_of_others_is_left_alone(devkit: Devkit, tmp_path: P
     (tmp_path / ".venv" / "theirs").touch()
     refused = devkit("env", "create", *BARE)
     assert refused.status == 1
-    assert "devkit env adopt" in refused.err
+    assert f"mv {tmp_path}/.venv {tmp_path}/.venv.old" in refused.err
     assert (tmp_path / ".venv" / "theirs").exists()
+    (tmp_path / ".venv" / "bin").mkdir()
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert f"devkit env adopt {tmp_path}/.venv" in devkit("env", "create", *BARE).err
+
+
+def test_project_environment_of_windows_is_neither_used_nor_lost(devkit: Devkit, tmp_path: Path) -> None:
+    program = tmp_path / ".venv" / "Scripts" / "python.exe"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    for words in (("create", *BARE), ("run", "--", "python"), ("doctor", "--fix"), ("show",), ("shell",)):
+        refused = devkit("env", *words)
+        assert refused.status == 1, refused.out
+        assert f"{tmp_path}/.venv is an environment of Windows" in refused.err
+    assert program.exists()
 
 
 def test_packages_come_from_files_and_flags(devkit: Devkit, tmp_path: Path, index: Index) -> None:

@@ -147,7 +147,7 @@ def test_environment_of_conda_is_not_another_one_that_is_active(devkit: Devkit, 
     spaced = {**os.environ, "PATH": f"{os.environ['PATH']}:/mnt/c/Program Files (x86)"}  # as in WSL
     words = ["sh", "-c", f"{line}command -v python"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=spaced)
-    assert (done.stdout, done.stderr) == (f"{tmp_path}/theirs/bin/python\n", "")
+    assert (done.stdout.endswith("/theirs/bin/python\n"), done.stderr) == (True, "")
 
 
 def test_activate_line_activates(devkit: Devkit, work: Path) -> None:

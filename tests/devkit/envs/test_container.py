@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from devkit.envs import container, container_files, containers
 from devkit.envs.container import DEVICE_SIDE, GATEWAY, Owner, Spec
-from devkit.envs.engine import _of_connection, connect, of_api
+from devkit.envs.engine import _of_connection, connect, is_rootless, of_api
 from devkit.envs.paddle import Driver
 from devkit.errors import DevkitError, UsageError
 
@@ -189,6 +191,7 @@ class Answer:
         (409, 'Conflict. The container name "/x" is already in use', "a container named x already"),
         (500, "write /var/lib/docker: no space left on device", "disk is full"),
         (404, "pull access denied for x, repository does not exist or may require 'docker login'", "may not be pulled"),
+        (500, "runc: error setting rlimit type 6: operation not permitted: OCI permission denied", "may not start x:1"),
         (None, "something new", "refuses"),
     ],
 )
@@ -208,6 +211,18 @@ def test_engine_that_cannot_be_reached_is_named() -> None:
     assert "in time" in _of_connection("Read timed out.", "x").what
     elsewhere = _of_connection("Connection refused", "tcp://h:2375")
     assert elsewhere.remedies[0] == "docker context ls   shows the engines that docker knows"
+
+
+@pytest.mark.parametrize(
+    ("info", "rootless"),
+    [
+        ({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}, True),
+        ({"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True}, True),  # podman's
+        ({"SecurityOptions": None}, False),
+    ],
+)
+def test_rootless_engine_says_so_in_one_of_two_ways(info: dict[str, Any], rootless: bool) -> None:
+    assert is_rootless(SimpleNamespace(info=lambda: info)) == rootless
 
 
 def test_podman_is_an_engine_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,9 @@ def line(**variables: str) -> uv.Line:
         ("warning: Invalid `SSL_CERT_FILE`. Path does not exist: /x.pem\nerror: Connection refused", "is not there"),
         ("error: x\n  cause: failed to create directory `/ro/v`: Read-only file system (os error 30)", "/ro cannot be"),
         ("error: invalid peer certificate: UnknownIssuer", "certificate is not trusted"),
+        ("error: Distribution not found at: file:///croot/numpy_166/work", "one of conda's"),
+        ('error: Couldn\'t parse requirement\n  cause: no such comparison operator "=", must be', "one of conda's"),
+        ("error: failed to decode file `r.txt`: stream did not contain valid UTF-8", "not in UTF-8"),
     ],
 )
 def test_failure_is_named(said: str, what: str) -> None:
