@@ -18,6 +18,8 @@ from devkit.transfer.remote.messages import REMARKS, Choice, Options, Plan, Resu
 from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
+from devkit.transfer.sftp import receiving, sending
+from devkit.transfer.sftp.copying import SAID
 from devkit.transfer.shown import shown
 from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
@@ -129,12 +131,12 @@ class Planned:
         """
         if self.plan is None:
             raise wire.ProtocolError("a result without a plan")
-        return CopyOutcome(host, self.plan, result, wire_bytes, remarks=remarks_of(result))
+        return copied(host, self.plan, result, wire_bytes)
 
 
-def remarks_of(result: Result) -> tuple[str, ...]:
-    """Return what the receiver remarked, as text that is fit to be shown."""
-    return tuple(shown(line) for line in result.remarks[:REMARKS])
+def copied(host: str, plan: Plan, result: Result, wire_bytes: int) -> CopyOutcome:
+    """Return what came of a transfer, its remarks as text that is fit to be shown."""
+    return CopyOutcome(host, plan, result, wire_bytes, remarks=tuple(map(shown, result.remarks[:REMARKS])))
 
 
 def offer_of(request: CopyRequest) -> Offer:
@@ -279,69 +281,69 @@ def _talking(remote: Connection, planned: Planned) -> Iterator[Connection]:
             raise remote.explain(error) from error
 
 
-def _again(
-    console: Console, request: CopyRequest, remote: Connection, attempt: Callable[[], CopyOutcome]
+def _persistently(
+    console: Console,
+    request: CopyRequest,
+    remote: Connection,
+    by_ssh: Callable[[], CopyOutcome],
+    by_sftp: Callable[[], tuple[Plan, Result]],
+    refusal: str,
 ) -> CopyOutcome:
-    """Copy, and connect again where the connection ends, as often as that is asked for."""
-    for number in range(request.retries):
+    """Copy, and connect again where the connection ends, as often as that is asked for.
+
+    Where no Python is there, sftp copies, unless ``refusal`` says why it cannot.
+    """
+    attempt, tried = by_ssh, 0
+    while True:
         try:
             return attempt()
-        except Disconnected as error:  # noqa: PERF203 - each try is one
-            wait_s = min(2.0**number, LONGEST_WAIT_S)
-            console.warn(f"{error.what}; once more in {wait_s:g} s ({number + 1} of {request.retries})")
+        except NoPython as error:  # noqa: PERF203 - each try is one
+            if refusal:
+                raise DevkitError(error.what, refusal, *error.remedies) from error
+            for line in error.why.splitlines():
+                console.note(f"  {remote.place.host}: {line}", "dim")
+            console.warn(f"{remote.place.host}: {SAID}")
+            attempt = functools.partial(_by_sftp, remote.place.host, by_sftp)
+        except Disconnected as error:
+            if tried == request.retries:
+                raise
+            wait_s = min(2.0**tried, LONGEST_WAIT_S)
+            tried += 1
+            console.warn(f"{error.what}; once more in {wait_s:g} s ({tried} of {request.retries})")
             time.sleep(wait_s)
             remote.reset()
-    return attempt()
 
 
-def _by_sftp(
-    console: Console,
-    error: NoPython,
-    request: CopyRequest,
-    place: RemotePath,
-    *,
-    ssh: Sequence[str],
-    offer: Offer | None = None,
-    destination: str = "",
-) -> CopyOutcome:
-    """Copy without a receiver, and say so; what sftp cannot do is refused."""
-    from devkit.transfer.sftp import copying, receiving, sending
-
-    options, choice = request.options, request.choice
-    unsaid = options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
-    if unsaid or request.rate or (offer is None and choice._replace(unsafe_links=False) != Choice()):
-        why = "sftp alone can neither leave things out, hold a rate, delete, update nor keep backups."
-        return CopyOutcome(place.host, error=DevkitError(error.what, why, *error.remedies))
-    for line in error.why.splitlines():
-        console.note(f"  {place.host}: {line}", "dim")
-    console.warn(f"{place.host}: {copying.SAID}")
+def _by_sftp(host: str, do: Callable[[], tuple[Plan, Result]]) -> CopyOutcome:
     try:
-        if offer is not None:
-            plan, result = sending.send(ssh, offer, place, anew=options.checksum, dry_run=options.dry_run)
-        else:
-            plan, result = receiving.receive(
-                ssh, place, request.sources, destination, anew=options.checksum, dry_run=options.dry_run
-            )
-    except DevkitError as failed:
-        return CopyOutcome(place.host, error=failed)
-    except (OSError, wire.ProtocolError) as failed:
-        return CopyOutcome(place.host, error=DevkitError(f"sftp with {place.host} failed", f"{failed}."))
-    return CopyOutcome(place.host, plan, result, result.bytes, remarks=remarks_of(result))
+        plan, result = do()
+    except (OSError, wire.ProtocolError) as error:
+        raise DevkitError(f"sftp with {host} failed", f"{error}.") from error
+    return copied(host, plan, result, result.bytes)
 
 
-def _each(outcomes: list[CopyOutcome], do: Callable[[int], None]) -> list[CopyOutcome]:
+def _beyond_sftp(request: CopyRequest, choice: Choice) -> str:
+    """Return why sftp alone cannot do what is asked for; empty where it can. ``choice`` is made there."""
+    unsaid = request.options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
+    if unsaid or request.rate or choice._replace(unsafe_links=False) != Choice():
+        return "sftp alone can neither leave things out, hold a rate, delete, update nor keep backups."
+    return ""
+
+
+def _each(hosts: Sequence[str], do: Callable[[int], CopyOutcome]) -> list[CopyOutcome]:
     """Do something with each host at once; one that fails does not stop the others."""
+    outcomes = [CopyOutcome(host) for host in hosts]
     bugs: list[BaseException] = []
 
     def one(number: int) -> None:
         try:
-            do(number)
+            outcomes[number] = do(number)
         except DevkitError as error:
-            outcomes[number] = replace(outcomes[number], error=error)
+            outcomes[number] = CopyOutcome(hosts[number], error=error)
         except BaseException as error:  # noqa: BLE001 - the main thread raises it
             bugs.append(error)
 
-    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(outcomes))]
+    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(hosts))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -361,28 +363,28 @@ def receive_from_all(
     watch: Watch,
 ) -> list[CopyOutcome]:
     """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
-    outcomes = [CopyOutcome(place.host) for place, _ in wanted]
     several = len(wanted) > 1
     claims = Claims() if several else None
     into = f"{destination.rstrip('/')}/" if several else destination
     request = replace(request, rate=-(-request.rate // len(wanted)))
+    refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
     remotes = [Connection(console, ssh, place) for place, _ in wanted]
 
-    def one(number: int) -> None:
-        place, sources = wanted[number]
-        asked = replace(request, sources=sources)
-        try:
-            remote = remotes[number]
-            outcomes[number] = _again(console, request, remote, lambda: receive(remote, asked, into, watch, claims))
-        except NoPython as error:
-            if several:
-                raise DevkitError(error.what, "sftp alone cannot receive beside others.", *error.remedies) from error
-            outcomes[number] = _by_sftp(console, error, asked, place, ssh=ssh, destination=destination)
+    def one(number: int) -> CopyOutcome:
+        remote, (place, sources) = remotes[number], wanted[number]
+        return _persistently(
+            console,
+            request,
+            remote,
+            lambda: receive(remote, replace(request, sources=sources), into, watch, claims),
+            lambda: receiving.receive(ssh, place, sources, destination, request.options),
+            refusal,
+        )
 
     with contextlib.ExitStack() as stack:
         if several and console.interactive:
             _connect_in_turn(stack, remotes)
-        return _each(outcomes, one)
+        return _each([place.host for place, _ in wanted], one)
 
 
 def send_to_all(
@@ -393,17 +395,20 @@ def send_to_all(
     remotes: Sequence[Connection],
     watch: Watch,
 ) -> list[CopyOutcome]:
-    """Send to several hosts at once; one that fails does not stop the others."""
-    outcomes = [CopyOutcome(remote.place.host) for remote in remotes]
+    """Send to several hosts at once, by sftp where one runs no Python; one that fails does not stop the others."""
     request = replace(request, rate=-(-request.rate // len(remotes)))
     is_idle = (lambda: False) if request.options.dry_run else (lambda: all(remote.is_connecting for remote in remotes))
     ahead = read_ahead(offer, is_idle)
 
-    def one(number: int) -> None:
-        try:
-            remote = remotes[number]
-            outcomes[number] = _again(console, request, remote, lambda: send(request, offer, remote, watch, ahead))
-        except NoPython as error:
-            outcomes[number] = _by_sftp(console, error, request, remotes[number].place, offer=offer, ssh=ssh)
+    def one(number: int) -> CopyOutcome:
+        remote = remotes[number]
+        return _persistently(
+            console,
+            request,
+            remote,
+            lambda: send(request, offer, remote, watch, ahead),
+            lambda: sending.send(ssh, offer, remote.place, request.options),
+            _beyond_sftp(request, Choice()),
+        )
 
-    return _each(outcomes, one)
+    return _each([remote.place.host for remote in remotes], one)

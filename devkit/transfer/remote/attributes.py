@@ -36,6 +36,11 @@ class Attributes:
         """Give what is open the time of its last change."""
         self._time(lambda: os.utime(descriptor, ns=(mtime_ns, mtime_ns)))
 
+    def give(self, descriptor: int, mode: int, mtime_ns: int) -> None:
+        """Give what is open both."""
+        self.mode(descriptor, mode)
+        self.time(descriptor, mtime_ns)
+
     def time_of_link(self, folder: int, name: bytes, mtime_ns: int) -> None:
         """Give a symbolic link the time of its last change."""
         self._time(lambda: os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False))

@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import os
-from typing import Callable, Dict, List, Tuple
+from typing import Iterable, Sequence
 
 from .attributes import NOT_SUPPORTED, Attributes
+from .destination import Destination
 from .durability import copy_range, open_part, replace
-from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, Staging, let_write, stash
+from .failures import Failures
+from .folders import NO_FOLLOW, OPEN_FOLDER, Folders, let_write, stash
 from .manifest import FILE, FOLDER, HARD_LINK, LINK, ManifestEntry
 from .names import part_name
 
@@ -16,31 +18,36 @@ class Commit:
     """Puts into place what the files of a manifest are in.
 
     Args:
+        there: where they land.
         entries: the manifest.
-        failures: why entries are not here, by number; what fails is added.
-        refuse: takes note of an error of the file system.
-        staging: the folders that were filled staging.
-        above: where an staging root lies, and its name there.
+        failures: why entries are not here; what fails is added.
         attributes: gives modes and times.
+        backup: whether what is replaced is kept.
     """
 
     def __init__(
         self,
-        entries: List[ManifestEntry],
-        failures: Dict[int, str],
-        refuse: Callable[[int, OSError], None],
-        staging: Staging,
-        above: Tuple[int, bytes],
+        there: Destination,
+        entries: Sequence[ManifestEntry],
+        failures: Failures,
         attributes: Attributes,
         backup: bool = False,
     ) -> None:
         self._entries = entries
         self._failures = failures
-        self._refuse = refuse
-        self._staging = staging
-        self._above = above
+        self._staging = there.staging
+        self._above = there.above
         self._attributes = attributes
         self._backup = backup
+
+    def modes(self, folders: Folders, numbers: Iterable[int]) -> None:
+        """Give files that are here already their modes."""
+        for index in numbers:
+            folder, name = folders.of(self._entries[index].path)
+            try:
+                self._attributes.mode_of_name(folder, name, self._entries[index].mode)
+            except OSError as error:
+                self._failures.refuse(index, error)
 
     def links(self, folders: Folders) -> None:
         """Make the links."""
@@ -55,7 +62,7 @@ class Commit:
                 else:
                     self._hard_link(folders, self._entries[int(entry.target)], entry.path)
             except OSError as error:
-                self._refuse(index, error)
+                self._failures.refuse(index, error)
 
     def stash_what_failed(self, folders: Folders) -> None:
         """Hide files in staging folders of which an earlier transfer may have left half."""
@@ -74,7 +81,7 @@ class Commit:
                     if entry.path in self._staging.names:
                         self._publish(folders, entry.path, *folders.of(entry.path))
                 except OSError as error:
-                    self._refuse(index, error)
+                    self._failures.refuse(index, error)
         for path in sorted(self._staging.names, reverse=True):
             self._publish(folders, path, *(folders.of(path) if path else self._above))
 
@@ -83,11 +90,9 @@ class Commit:
         entry = self._entries[index]
         if index not in self._failures:
             try:
-                descriptor = folders.folder(path)
-                self._attributes.mode(descriptor, entry.mode)
-                self._attributes.time(descriptor, entry.mtime_ns)
+                self._attributes.give(folders.folder(path), entry.mode, entry.mtime_ns)
             except OSError as error:
-                self._refuse(index, error)
+                self._failures.refuse(index, error)
 
     def _publish(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
         """Give a folder its name; where someone made one of that name since, move what is in it there."""
@@ -106,11 +111,7 @@ class Commit:
         there = os.open(name, OPEN_FOLDER, dir_fd=parent)
         into = Folders(there, make=True)
         inside = path + b"/" if path else b""
-        within = [
-            manifest_entry
-            for manifest_entry in enumerate(self._entries)
-            if (manifest_entry[1].path + b"/").startswith(inside)
-        ]
+        within = [(n, entry) for n, entry in enumerate(self._entries) if (entry.path + b"/").startswith(inside)]
         try:
             for index, entry in within:
                 if index not in self._failures:
@@ -141,7 +142,7 @@ class Commit:
                 _unlink(folder, name)
                 raise
         except OSError as error:
-            self._refuse(index, error)
+            self._failures.refuse(index, error)
 
     def _symlink(self, folders: Folders, entry: ManifestEntry) -> None:
         folder, name = folders.of(entry.path)
@@ -185,8 +186,7 @@ class Commit:
             target = open_part(above, part, keep=False)
             try:
                 copy_range(source, target, 0, entry.size)
-                self._attributes.mode(target, entry.mode)
-                self._attributes.time(target, entry.mtime_ns)
+                self._attributes.give(target, entry.mode, entry.mtime_ns)
             finally:
                 os.close(target)
         finally:

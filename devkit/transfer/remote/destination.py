@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 from . import deleting
 from .attributes import lstat
 from .durability import ignores_case
+from .failures import reason_of
 from .folders import (
     FOLDER_ALONE,
     OPEN_FOLDER,
@@ -26,24 +27,6 @@ from .names import PART, collisions, folded, part_name, split
 from .plan import IN_THE_WAY, NOTHING, Here, room_on
 from .requests import regular_size
 from .wire import Stopped
-
-FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENFILE, errno.EMFILE)
-REASONS = {
-    errno.ELOOP: "a symbolic link is in its way",
-    errno.ENOTDIR: "no folder, or a symbolic link, is in its way",
-    errno.EISDIR: IN_THE_WAY,
-}
-
-
-def reason_of(path: bytes, error: OSError) -> str:
-    """Return why an entry cannot be written.
-
-    Raises:
-        Stopped: nothing else could be either.
-    """
-    if error.errno in FATAL:
-        raise Stopped(f"{os.fsdecode(path)} cannot be written", f"{error.strerror}.") from error
-    return REASONS.get(error.errno or 0, error.strerror or "cannot be written")
 
 
 def replaceable(folder: int, name: bytes) -> Optional[os.stat_result]:

@@ -6,26 +6,27 @@ import os
 import stat
 import time
 import zlib
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from . import wire
 from .attributes import Attributes
 from .commit import Commit
 from .deleting import remove
-from .destination import Destination, reason_of
+from .destination import Destination
 from .durability import Finished, Syncer, copy_range, open_part, sync_folders
+from .failures import Failures
 from .folders import Folders
 from .manifest import ManifestEntry, take_revised, unpack
-from .messages import NAMED, About, Options, Plan, Result, encoded, proven
+from .messages import About, Options, Plan, Result, encoded, proven
 from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
 from .requests import Basis, Requests, close
 from .writing import DIRECT_FROM, Writer
 
+CHANGED_NAMED = 5
 SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
-CHANGED_NAMED = 5
 
 
 class Incoming:
@@ -38,7 +39,8 @@ class Incoming:
         self.old = basis.old if basis else -1
         self.written = basis.part_size if basis else 0  # beyond it the part holds nothing but zeros
         self.next = 0
-        self.bad: Dict[int, int] = {}
+        self.bad: Dict[int, int] = {}  # lengths of ranges that are asked for again, by offset
+        self.attempts: Dict[int, int] = {}
         self.unsynced = 0
         self.failed = False
 
@@ -73,25 +75,27 @@ class Receiver:
         on_taken: Optional[Callable[[int], None]] = None,
         claimed: Optional[Callable[[bytes], str]] = None,
     ) -> None:
-        self.channel = channel
-        self.options = options or Options()
-        self._sum = wire.sums()[checksum]
+        self._channel = channel
+        self._path = destination
+        self._options = options or Options()
         self._on_plan = on_plan or (lambda _plan: None)
         self._on_taken = on_taken or (lambda _count: None)
         self._claimed = claimed or (lambda _path: "")
         self._entries: List[ManifestEntry] = []
-        self._failures: Dict[int, str] = {}
-        self._changed: Set[int] = set()
+        self._failures = Failures(self._entries)
         self._attributes = Attributes()
-        self._active: Dict[int, Incoming] = {}
+        self._there = Destination(destination, self._options, stages=claimed is None)
+        self._staging = self._there.staging
+        self._sum = wire.sums()[checksum]
         self._requests = Requests(channel, self._entries, wire.digests()[digest])
         self._writer = Writer()
-        self._destination = destination
-        self._there = Destination(destination, self.options, stages=claimed is None)
-        self._staging = self._there.staging
-        self._granted: Set[Tuple[bytes, int]] = set()
-        self._attempts: Dict[Tuple[int, int], int] = {}
+        self._remaining: Set[int] = set()
+        self._active: Dict[int, Incoming] = {}
+        self._changed: Set[int] = set()
+        self._granted: Set[Tuple[bytes, int]] = set()  # folders, and modes that files are made with there
         self._files = self._bytes = self._same_bytes = self._again_bytes = self._deleted = 0
+        self._folders: Folders
+        self._syncer: Syncer
 
     def run(self) -> Result:
         """Take everything and return what came of it, which the sender was told too.
@@ -108,59 +112,24 @@ class Receiver:
             here = there.survey(self._entries, self._claimed)
             extra = there.not_offered(self._entries, about)
             blind = there.is_case_blind(self._entries)
-            steps = plan(self._entries, here, self.options, about, extra, case_blind=blind)
+            steps = plan(self._entries, here, self._options, about, extra, case_blind=blind)
             self._failures.update(steps.refusals)
             self._announce(steps)
-            if not self.options.dry_run and there.folders is not None:
+            if not self._options.dry_run and there.folders is not None:
                 self._execute(there.folders, steps, about)
             result = self._result(steps, time.monotonic() - began)
-            self.channel.send_json(wire.RESULT, encoded(result))
+            self._channel.send_json(wire.RESULT, encoded(result))
         except OSError as error:
-            where = os.fsdecode(self._destination) or "."
+            where = os.fsdecode(self._path) or "."
             raise wire.Stopped(f"{where} cannot be written", f"{error.strerror}.") from error
         else:
             return result
         finally:
             there.close()
 
-    def _execute(self, folders: Folders, steps: Steps, about: About) -> None:
-        for index in steps.modes:
-            folder, name = folders.of(self._entries[index].path)
-            try:
-                self._attributes.mode_of_name(folder, name, self._entries[index].mode)
-            except OSError as error:
-                self._refuse(index, error)
-        self._take(folders, steps.wanted, about.moves)
-        # Not after anything failed, here or there: what could not be read might be what is still needed.
-        if not self._failures and not about.left_out_count:
-            for path, is_folder in steps.deletes:
-                self._deleted += remove(folders, path, is_folder, self.options.backup)
-
-    def _result(self, steps: Steps, seconds: float) -> Result:
-        return Result(
-            files=self._files,
-            bytes=self._bytes,
-            same_bytes=self._same_bytes,
-            again_bytes=self._again_bytes,
-            have_files=steps.plan.have_files,
-            have_bytes=steps.plan.have_bytes,
-            failed=[(self._entries[index].path, why) for index, why in sorted(self._failures.items())[:NAMED]],
-            failed_count=len(self._failures),
-            deleted=self._deleted,
-            remarks=[os.fsencode(line) for line in self._remarks()],
-            seconds=seconds,
-        )
-
-    def _remarks(self) -> List[str]:
-        """Return what deserves a look though all arrived."""
-        changed = [os.fsdecode(self._entries[i].path) for i in sorted(self._changed) if i < len(self._entries)]
-        named = ", ".join(changed[:CHANGED_NAMED]) + (" …" if len(changed) > CHANGED_NAMED else "")
-        said = [f"{named} changed while it was read: as much as it held at first is here"]
-        return (said if changed else []) + self._attributes.remarks()
-
     def _manifest(self) -> About:
         while True:
-            kind, body = self.channel.receive()
+            kind, body = self._channel.receive()
             if kind == wire.ENTRIES:
                 unpack(body, self._entries)
             elif kind == wire.ENTRIES_END:
@@ -175,168 +144,155 @@ class Receiver:
         why = lack_of_room(steps.needed, *self._there.room())
         if why:
             raise wire.Stopped(f"the disk has no room for {mib(steps.needed)}", why)
-        self.channel.send_json(wire.PLAN, encoded(steps.plan))
+        self._channel.send_json(wire.PLAN, encoded(steps.plan))
         self._on_plan(steps.plan)
 
-    def _refuse(self, index: int, error: OSError) -> None:
-        """Note why an entry cannot be written; where nothing else could be either, stop."""
-        self._failures.setdefault(index, reason_of(self._entries[index].path, error))
+    def _execute(self, folders: Folders, steps: Steps, about: About) -> None:
+        commit = Commit(self._there, self._entries, self._failures, self._attributes, self._options.backup)
+        commit.modes(folders, steps.modes)
+        self._take(folders, steps.wanted, about.moves)
+        commit.links(folders)
+        commit.stash_what_failed(folders)
+        staged = bool(self._staging.names)
+        if staged and not self._staging.sync(folders.root):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        commit.folders_last(folders)
+        if not staged or not self._staging.sync(folders.root):
+            sync_folders(folders, self._syncer.folders)
+        # Not after anything failed, here or there: what could not be read might be what is still needed.
+        if not self._failures and not about.left_out_count:
+            for path, is_folder in steps.deletes:
+                self._deleted += remove(folders, path, is_folder, self._options.backup)
 
-    def _take(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
-        finisher = Syncer(folders.root, self._staging, self.options.backup)
-        remaining = set()
+    def _result(self, steps: Steps, seconds: float) -> Result:
+        numbers = [index for index in sorted(self._changed) if index < len(self._entries)]
+        changed = [os.fsdecode(self._entries[index].path) for index in numbers]
+        named = ", ".join(changed[:CHANGED_NAMED]) + (" …" if len(changed) > CHANGED_NAMED else "")
+        remarks = [f"{named} changed while it was read: as much as it held at first is here"] if changed else []
+        return Result(
+            files=self._files,
+            bytes=self._bytes,
+            same_bytes=self._same_bytes,
+            again_bytes=self._again_bytes,
+            have_files=steps.plan.have_files,
+            have_bytes=steps.plan.have_bytes,
+            failed=self._failures.named(),
+            failed_count=len(self._failures),
+            deleted=self._deleted,
+            remarks=[os.fsencode(line) for line in remarks + self._attributes.remarks()],
+            seconds=seconds,
+        )
+
+    def _take(self, folders: Folders, wanted: Sequence[Wanted], moves: bool) -> None:
+        """Ask for files until all are here or failed; ``moves`` is whether the sender finds what moved within them."""
+        self._folders = folders
+        self._syncer = Syncer(folders.root, self._staging, self._options.backup)
         for file in wanted:
-            if self._entries[file.number].size == 0:
-                self._small(folders, finisher, file.number, memoryview(b""))
+            if self._entries[file.number].size:
+                self._remaining.add(file.number)
             else:
-                remaining.add(file.number)
-        asking = [file for file in wanted if file.number in remaining]
+                self._small(file.number, memoryview(b""))
+        asking = [file for file in wanted if file.number in self._remaining]
         self._requests.start(Folders(folders.root, staging=self._staging), asking, moves)
-        self.channel.on_ping = self._requests.check
+        self._channel.on_ping = self._requests.check
         try:
-            while remaining:
-                self._receive(folders, finisher, remaining)
-                finisher.look()
+            while self._remaining:
+                self._receive()
+                self._syncer.look()
         finally:
             self._requests.stop()
             self._writer.close()
             for incoming in self._active.values():
                 incoming.close()
-            finisher.close()
+            self._syncer.close()
         self._requests.join()
-        for path, error in finisher.failures:
-            index = next(i for i, entry in enumerate(self._entries) if entry.path == path)
-            self._files -= 1
-            self._refuse(index, error)
-        commit = Commit(
-            self._entries,
-            self._failures,
-            self._refuse,
-            self._staging,
-            self._there.above,
-            self._attributes,
-            self.options.backup,
-        )
-        commit.links(folders)
-        commit.stash_what_failed(folders)
-        staging = bool(self._staging.names)
-        if staging and not self._staging.sync(folders.root):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        commit.folders_last(folders)
-        if not staging or not self._staging.sync(folders.root):
-            sync_folders(folders, finisher.folders)
+        self._files -= len(self._syncer.failures)
+        self._failures.refuse_paths(self._syncer.failures)
 
     # What arrives.
 
-    def _receive(self, folders: Folders, finisher: Syncer, remaining: "Set[int]") -> None:
-        kind, body = self.channel.receive()
+    def _receive(self) -> None:
+        kind, body = self._channel.receive()
         if kind == wire.DATA:
-            self._data(folders, finisher, remaining, body)
+            self._data(body)
         elif kind in (wire.SAME, wire.HOLE, wire.MOVED):
-            self._found(folders, finisher, remaining, kind, body)
+            self._found(kind, body)
         elif kind == wire.REVISED:
-            self._revise(folders, finisher, remaining, wire.as_object(body))
+            self._revise(wire.as_object(body))
         elif kind == wire.CHANGED:
             self._changed.add(wire.parse(wire.RANGE, body)[0])
         elif kind == wire.GONE:
             index, _, _ = wire.parse(wire.RANGE, body)
-            if index not in remaining:
-                raise wire.ProtocolError("an end of what was not asked for")
+            self._must_remain(index)
             self._failures.setdefault(index, bytes(body[wire.RANGE.size :]).decode("utf-8", "replace")[:200])
             self._drop(index)
-            remaining.discard(index)
         elif kind == wire.FAILED:
             raise wire.failure(body)
         else:
             raise wire.ProtocolError(f"a frame of kind {kind}")
 
-    def _found(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", kind: int, body: memoryview) -> None:
-        """Take a range whose bytes need not come: they are here, or zeros."""
-        index, offset, length = wire.parse(wire.RANGE, body)
-        origin = wire.parse(wire.MOVE, body)[3] if kind == wire.MOVED else offset
-        if index not in remaining or not length:
-            raise wire.ProtocolError("a range that was not asked for")
-        incoming = self._incoming(index)
-        in_order = self._admit(incoming, index, offset, length, good=True)
-        work = {
-            wire.SAME: lambda: self._keep(incoming, offset, length),
-            wire.HOLE: lambda: self._hole(folders, incoming, offset, length),
-            wire.MOVED: lambda: self._move(folders, incoming, offset, length, origin),
-        }
-        self._try(index, incoming, work[kind])
-        if kind != wire.HOLE:
-            self._same_bytes += length
-        self._on_taken(length)
-        self._settle(folders, finisher, remaining, index, length if in_order else 0)
+    def _must_remain(self, index: int) -> None:
+        if index not in self._remaining:
+            raise wire.ProtocolError("what was not asked for")
 
-    def _revise(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", said: Dict[str, Any]) -> None:
-        """Take note that a file, of which nothing is here yet, is another version by now."""
-        index = said.get("entry")
-        if (
-            not isinstance(index, int)
-            or index not in remaining
-            or index in self._active
-            or self._requests.has_basis(index)
-        ):
-            raise wire.ProtocolError("a version of what was not asked for")
-        self._entries[index] = take_revised(self._entries[index], said)
-        if self._entries[index].size == 0:
-            self._small(folders, finisher, index, memoryview(b""))
-            remaining.discard(index)
-
-    def _data(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", body: memoryview) -> None:
+    def _data(self, body: memoryview) -> None:
         index, offset, length, deflated, checksum = wire.parse(wire.PIECE, body)
         data = memoryview(_inflate(body[wire.PIECE.size :], length)) if deflated else body[wire.PIECE.size :]
-        if index not in remaining or len(data) != length or not length:
-            raise wire.ProtocolError("bytes that were not asked for")
+        self._must_remain(index)
+        if len(data) != length or not length:
+            raise wire.ProtocolError("bytes of another length")
         good = self._sum(data) == checksum
         self._bytes += length
         self._on_taken(length if good else 0)
-        begun = index in self._active or self._requests.has_basis(index)
-        if good and length == self._entries[index].size and length <= SMALL and not begun:
-            self._small(folders, finisher, index, data)
-            remaining.discard(index)
+        if good and length == self._entries[index].size and length <= SMALL and not self._has_begun(index):
+            self._small(index, data)
+            self._remaining.discard(index)
             return
         incoming = self._incoming(index)
         in_order = self._admit(incoming, index, offset, length, good)
         if good:
-            self._try(index, incoming, lambda: self._write(folders, finisher, incoming, offset, data))
-        self._settle(folders, finisher, remaining, index, length if in_order else 0)
+            self._try(index, lambda: self._write(incoming, offset, data))
+        self._settle(index, length if in_order else 0)
 
-    def _settle(self, folders: Folders, finisher: Syncer, remaining: "Set[int]", index: int, advance: int) -> None:
-        """Move on in a file, and finish it where that was its last range."""
-        incoming = self._active[index]
-        incoming.next += advance
-        if incoming.next == incoming.entry.size and not incoming.bad:
-            remaining.discard(index)
-            self._try(index, incoming, lambda: self._finish(folders, finisher, incoming))
-            self._drop(index)
+    def _found(self, kind: int, body: memoryview) -> None:
+        """Take a range whose bytes need not come: they are here, or zeros."""
+        index, offset, length = wire.parse(wire.RANGE, body)
+        origin = wire.parse(wire.MOVE, body)[3] if kind == wire.MOVED else offset
+        self._must_remain(index)
+        if not length:
+            raise wire.ProtocolError("a range of nothing")
+        incoming = self._incoming(index)
+        in_order = self._admit(incoming, index, offset, length, good=True)
+        work = {
+            wire.SAME: lambda: self._keep(incoming, offset, length),
+            wire.HOLE: lambda: self._hole(incoming, offset, length),
+            wire.MOVED: lambda: self._move(incoming, offset, length, origin),
+        }
+        self._try(index, work[kind])
+        if kind != wire.HOLE:
+            self._same_bytes += length
+        self._on_taken(length)
+        self._settle(index, length if in_order else 0)
+
+    def _revise(self, said: Dict[str, Any]) -> None:
+        """Take note that a file, of which nothing is here yet, is another version by now."""
+        index = said.get("entry")
+        if not isinstance(index, int) or index not in self._remaining or self._has_begun(index):
+            raise wire.ProtocolError("a version of what was not asked for")
+        self._entries[index] = take_revised(self._entries[index], said)
+        if self._entries[index].size == 0:
+            self._small(index, memoryview(b""))
+            self._remaining.discard(index)
+
+    # The files that are arriving.
+
+    def _has_begun(self, index: int) -> bool:
+        return index in self._active or self._requests.has_basis(index)
 
     def _incoming(self, index: int) -> Incoming:
         if index not in self._active:
             self._active[index] = Incoming(self._entries[index], self._requests.take_basis(index))
         return self._active[index]
-
-    def _drop(self, index: int) -> None:
-        incoming = self._active.pop(index, None)
-        if incoming is None:
-            incoming = Incoming(self._entries[index], self._requests.take_basis(index))
-        if incoming.part >= 0:
-            with contextlib.suppress(OSError):
-                self._writer.settle(incoming.part)
-        incoming.close()
-        if incoming.basis is not None:
-            self._requests.release()
-
-    def _try(self, index: int, incoming: Incoming, work: Callable[[], None]) -> None:
-        """Do what may fail for this file alone, unless it already has."""
-        if incoming.failed:
-            return
-        try:
-            work()
-        except OSError as error:
-            incoming.failed = True
-            self._refuse(index, error)
 
     def _admit(self, incoming: Incoming, index: int, offset: int, length: int, good: bool) -> bool:
         """Tell whether a range is the next of its file; else it must be one that was asked for again."""
@@ -344,7 +300,7 @@ class Receiver:
         if in_order and (offset != incoming.next or offset + length > incoming.entry.size):
             raise wire.ProtocolError("bytes out of order")
         if not good:
-            tried = self._attempts[index, offset] = self._attempts.get((index, offset), 0) + 1
+            tried = incoming.attempts[offset] = incoming.attempts.get(offset, 0) + 1
             if tried >= ATTEMPTS:
                 raise wire.ProtocolError(f"a block that arrived wrong {tried} times")
             incoming.bad[offset] = length
@@ -352,18 +308,49 @@ class Receiver:
             self._requests.again(index, offset, length)
         return in_order
 
-    def _opened(self, folders: Folders, incoming: Incoming) -> int:
+    def _try(self, index: int, work: Callable[[], None]) -> None:
+        """Do what may fail for this file alone, unless it already has."""
+        incoming = self._active[index]
+        if not incoming.failed:
+            try:
+                work()
+            except OSError as error:
+                incoming.failed = True
+                self._failures.refuse(index, error)
+
+    def _settle(self, index: int, advance: int) -> None:
+        """Move on in a file, and finish it where that was its last range."""
+        incoming = self._active[index]
+        incoming.next += advance
+        if incoming.next == incoming.entry.size and not incoming.bad:
+            self._try(index, lambda: self._finish(incoming))
+            self._drop(index)
+
+    def _drop(self, index: int) -> None:
+        self._remaining.discard(index)
+        incoming = self._incoming(index)
+        del self._active[index]
+        if incoming.part >= 0:
+            with contextlib.suppress(OSError):
+                self._writer.settle(incoming.part)
+        incoming.close()
+        if incoming.basis is not None:
+            self._requests.release()
+
+    # What is written.
+
+    def _opened(self, incoming: Incoming) -> int:
         """Return the part, made now if there is none, with what was found the same in the older version so far."""
         if incoming.part < 0:
-            folder, name = folders.of(incoming.entry.path)
+            folder, name = self._folders.of(incoming.entry.path)
             incoming.part = open_part(folder, part_name(name), keep=False)
             if incoming.old >= 0:
                 copy_range(incoming.old, incoming.part, 0, min(incoming.next, os.fstat(incoming.old).st_size))
             incoming.written = os.fstat(incoming.part).st_size
         return incoming.part
 
-    def _write(self, folders: Folders, finisher: Syncer, incoming: Incoming, offset: int, data: memoryview) -> None:
-        part = self._opened(folders, incoming)
+    def _write(self, incoming: Incoming, offset: int, data: memoryview) -> None:
+        part = self._opened(incoming)
         incoming.written = max(incoming.written, offset + len(data))
         if incoming.entry.size >= DIRECT_FROM:
             self._writer.write(part, offset, data)
@@ -373,7 +360,7 @@ class Receiver:
             done += os.pwrite(part, data[done:], offset + done)
         incoming.unsynced += len(data)
         if incoming.unsynced >= SYNC_EVERY:
-            finisher.sync(os.dup(part))
+            self._syncer.sync(os.dup(part))
             incoming.unsynced = 0
 
     def _keep(self, incoming: Incoming, offset: int, length: int) -> None:
@@ -384,48 +371,46 @@ class Receiver:
             copy_range(incoming.old, incoming.part, offset, length)
             incoming.written = max(incoming.written, offset + length)
 
-    def _move(self, folders: Folders, incoming: Incoming, offset: int, length: int, origin: int) -> None:
+    def _move(self, incoming: Incoming, offset: int, length: int, origin: int) -> None:
         basis = incoming.basis
         if basis is None or origin + length > basis.old_size:
             raise wire.ProtocolError("the same as what is not here")
-        part = self._opened(folders, incoming)
-        copy_range(incoming.old, part, origin, length, to=offset)
+        copy_range(incoming.old, self._opened(incoming), origin, length, to=offset)
         incoming.written = max(incoming.written, offset + length)
 
-    def _hole(self, folders: Folders, incoming: Incoming, offset: int, length: int) -> None:
-        part = self._opened(folders, incoming)
+    def _hole(self, incoming: Incoming, offset: int, length: int) -> None:
+        part = self._opened(incoming)
         zeros = memoryview(bytes(min(wire.BLOCK, length)))
-        end = offset + length
-        while offset < min(end, incoming.written):
-            offset += os.pwrite(part, zeros[: min(end, incoming.written) - offset], offset)
+        end = min(offset + length, incoming.written)
+        while offset < end:
+            offset += os.pwrite(part, zeros[: end - offset], offset)
 
-    def _finish(self, folders: Folders, finisher: Syncer, incoming: Incoming) -> None:
+    def _finish(self, incoming: Incoming) -> None:
         entry = incoming.entry
         self._files += 1
         if incoming.part < 0 and incoming.old >= 0 and os.fstat(incoming.old).st_size == entry.size:
-            self._attributes.mode(incoming.old, entry.mode)
-            self._attributes.time(incoming.old, entry.mtime_ns)
+            self._attributes.give(incoming.old, entry.mode, entry.mtime_ns)
             return
-        part = self._opened(folders, incoming)
+        part = self._opened(incoming)
         self._writer.settle(part)
         os.ftruncate(part, entry.size)
-        self._attributes.mode(part, entry.mode)
-        self._attributes.time(part, entry.mtime_ns)
+        self._attributes.give(part, entry.mode, entry.mtime_ns)
         incoming.part = -1
         above, _, name = entry.path.rpartition(b"/")
         if above in self._staging.within and DIRECT_FROM > entry.size <= entry.allocated:
             os.close(part)
-            folder = folders.folder(above)
+            folder = self._folders.folder(above)
             os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
-            finisher.passed(entry.size)
+            self._syncer.passed(entry.size)
         else:
-            finisher.put(Finished(entry.path, part_name(name), part, entry.size))
+            self._syncer.put(Finished(entry.path, part_name(name), part, entry.size))
 
-    def _small(self, folders: Folders, finisher: Syncer, index: int, data: memoryview) -> None:
+    def _small(self, index: int, data: memoryview) -> None:
+        """Write a file that came at once."""
         entry = self._entries[index]
         try:
             above, _, name = entry.path.rpartition(b"/")
-            folder = folders.folder(above)
+            folder = self._folders.folder(above)
             seen = above not in self._staging.within
             written = part_name(name) if seen else name
             part = open_part(folder, written, keep=False, lock=False, mode=entry.mode if _reopens(entry) else 0o600)
@@ -437,12 +422,12 @@ class Receiver:
             finally:
                 os.close(part)
             if seen:
-                finisher.put(Finished(entry.path, written, -1, entry.size))
+                self._syncer.put(Finished(entry.path, written, -1, entry.size))
             else:
-                finisher.passed(entry.size)
+                self._syncer.passed(entry.size)
             self._files += 1
         except OSError as error:
-            self._refuse(index, error)
+            self._failures.refuse(index, error)
 
     def _give_mode(self, part: int, above: bytes, entry: ManifestEntry) -> None:
         """Give a part its mode, unless the files of this folder are known to be made with it."""
@@ -463,7 +448,6 @@ def _inflate(data: memoryview, length: int) -> bytes:
     if length > wire.BLOCK:
         raise wire.ProtocolError("a block that is too long")
     try:
-        worker = zlib.decompressobj()
-        return worker.decompress(data, length + 1)
+        return zlib.decompressobj().decompress(data, length + 1)
     except zlib.error as error:
         raise wire.ProtocolError("a block that does not inflate") from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.wire import SILENCE_S, ProtocolError
-from devkit.transfer.ssh import SshProcess, ssh_line
+from devkit.transfer.ssh import Disconnected, SshProcess, ssh_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -158,7 +158,7 @@ class Sftp:
         said = self._process.said()
         if not self._answered:
             return DevkitError(f"{self._host} has neither Python 3.6 nor sftp", said or "It ended the connection.")
-        return DevkitError(f"sftp with {self._host} failed", said, "the same line again   goes on from where it was")
+        return Disconnected(f"sftp with {self._host} failed", said, "the same line again   goes on from where it was")
 
     def _send(self, message: bytes) -> None:
         try:
@@ -171,7 +171,7 @@ class Sftp:
         at = 0
         while at < count:
             if not select.select([self._process.stdout], [], [], silence_s)[0]:
-                raise DevkitError(f"sftp with {self._host} failed", f"It said nothing for {SILENCE_S:.0f} s.")
+                raise Disconnected(f"sftp with {self._host} failed", f"It said nothing for {SILENCE_S:.0f} s.")
             got = os.readv(self._process.stdout.fileno(), [memoryview(data)[at:]])
             if not got:
                 raise self._ended()

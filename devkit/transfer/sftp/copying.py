@@ -1,4 +1,4 @@
-"""What both directions share: names of versions, what came of each file, and reasons."""
+"""What both directions share: names of versions, the plan, what came of it, and reasons."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.transfer.remote.destination import REASONS
-from devkit.transfer.remote.messages import NAMED, Plan, Result
+from devkit.transfer.remote.failures import REASONS, Failures
+from devkit.transfer.remote.messages import NAMED, About, Options, Plan, Result
 from devkit.transfer.remote.names import PART, part_name
+from devkit.transfer.remote.plan import Here, Steps, plan
+from devkit.transfer.remote.wire import Stopped
 from devkit.transfer.sftp.client import Refused, Sftp
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from devkit.transfer.remote.manifest import ManifestEntry
     from devkit.transfer.ssh import RemotePath
@@ -61,33 +63,36 @@ def connected(ssh: Sequence[str], place: RemotePath) -> Iterator[Sftp]:
             yield sftp
     except Refused as error:
         raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
+    except Stopped as error:
+        raise DevkitError(error.what, error.why, "the same line again   goes on") from error
 
 
 class Copy:
-    """What came of each file."""
+    """A copy in one direction, planned as a receiver plans one but by whole seconds, and what came of each entry."""
 
-    def __init__(self, anew: bool, dry_run: bool = False) -> None:
-        self.dry_run = dry_run
-        self._anew = anew
-        self._planned: list[ManifestEntry] = []
-        self._parts: dict[bytes, list[bytes]] = {}
-        self.began = time.monotonic()
-        self.failed: list[tuple[bytes, str]] = []
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.entries: list[ManifestEntry] = []
         self.left_out: list[tuple[bytes, str]] = []
+        self.failures = Failures(self.entries)
+        self.unread: list[tuple[bytes, str]] = []
         self.remarks: list[str] = []
-        self.files = self.bytes = self.same_bytes = self.have_files = self.have_bytes = 0
+        self.files = self._bytes = self._same_bytes = 0
+        self._parts: dict[bytes, list[bytes]] = {}
+        self._plan = Plan(0, 0, 0, 0, 0, 0)
+        self._began = time.monotonic()
 
-    def fail(self, path: bytes, reason: str) -> None:
-        """Note why a file or folder is not copied."""
-        self.failed.append((path, reason))
-
-    def note_grown(self, path: bytes) -> None:
-        """Note a file that became longer while it was read."""
-        self.remarks.append(f"{shown(path)} changed while it was read: as much as it held at first is here")
-
-    def looks_same(self, entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
-        """Tell whether a file of this size and time need not be copied."""
-        return not self._anew and is_version(entry, size, seconds)
+    def planned(self, here: Mapping[int, Here]) -> Steps:
+        """Return what is to be done, by what is at the entries' places."""
+        seconds = {
+            index: found._replace(mtime_ns=found.mtime_ns // SECOND * SECOND, part=0) for index, found in here.items()
+        }
+        entries = [entry._replace(mtime_ns=entry.mtime_ns // SECOND * SECOND) for entry in self.entries]
+        about = About(left_out=self.left_out[:NAMED], left_out_count=len(self.left_out))
+        steps = plan(entries, seconds, self.options, about)
+        self._plan = steps.plan
+        self.failures.update(steps.refusals)
+        return steps
 
     def left(self, entry: ManifestEntry, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
         """Return the temporary names, in a file's folder, of any version of it; each folder is listed once."""
@@ -96,42 +101,28 @@ class Copy:
             self._parts[folder] = [line for line in listing() if PART.match(line)]
         return [part for part in self._parts[folder] if part[:-8] == part_name(name)[:-8]]
 
-    def would_copy(self, entry: ManifestEntry) -> None:
-        """Note a file that a run would copy."""
-        self._planned.append(entry)
+    def note_grown(self, path: bytes) -> None:
+        """Note a file that became longer while it was read."""
+        self.remarks.append(f"{shown(path)} changed while it was read: as much as it held at first is here")
 
     def copied(self, entry: ManifestEntry, begun: int) -> None:
         """Note a file that was copied, of which so many bytes were there."""
-        self._planned.append(entry)
         self.files += 1
-        self.bytes += entry.size - begun
-        self.same_bytes += begun
-
-    def have(self, entry: ManifestEntry) -> None:
-        """Note a file that was there before."""
-        self.have_files += 1
-        self.have_bytes += entry.size
+        self._bytes += entry.size - begun
+        self._same_bytes += begun
 
     def outcome(self) -> tuple[Plan, Result]:
         """Return the plan and the result."""
-        plan = Plan(
-            files=len(self._planned),
-            bytes=sum(entry.size for entry in self._planned),
-            names=[entry.path for entry in self._planned[:NAMED]],
-            begun_bytes=0,
-            have_files=self.have_files,
-            have_bytes=self.have_bytes,
-            left_out=self.left_out[:NAMED],
-            left_out_count=len(self.left_out),
-        )
         result = Result(
             files=self.files,
-            bytes=self.bytes,
-            same_bytes=self.same_bytes,
+            bytes=self._bytes,
+            same_bytes=self._same_bytes,
             again_bytes=0,
-            failed=self.failed[:NAMED],
-            failed_count=len(self.failed),
+            failed=[*self.unread, *self.failures.named()][:NAMED],
+            failed_count=len(self.unread) + len(self.failures),
+            have_files=self._plan.have_files,
+            have_bytes=self._plan.have_bytes,
             remarks=[os.fsencode(line) for line in self.remarks],
-            seconds=time.monotonic() - self.began,
+            seconds=time.monotonic() - self._began,
         )
-        return plan, result
+        return self._plan, result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import time
 from collections import deque
 from fnmatch import fnmatchcase
@@ -15,21 +14,25 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.locks import flock
 from devkit.transfer.remote.attributes import Attributes, fsync
-from devkit.transfer.remote.destination import FATAL, replaceable
+from devkit.transfer.remote.commit import Commit
+from devkit.transfer.remote.destination import Destination
 from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
-from devkit.transfer.remote.folders import NO_FOLLOW, Folders, let_write
+from devkit.transfer.remote.folders import NO_FOLLOW
 from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
+from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import PART, split
 from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
+from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from devkit.transfer.remote.folders import Folders
     from devkit.transfer.remote.messages import Plan, Result
+    from devkit.transfer.remote.plan import Wanted
     from devkit.transfer.ssh import RemotePath
 
 SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
@@ -38,36 +41,29 @@ AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
-    ssh: Sequence[str],
-    place: RemotePath,
-    paths: Sequence[str],
-    destination: str,
-    *,
-    anew: bool = False,
-    dry_run: bool = False,
+    ssh: Sequence[str], place: RemotePath, paths: Sequence[str], destination: str, options: Options | None = None
 ) -> tuple[Plan, Result]:
-    """Fetch paths, what looks the same here too if ``anew``; return the plan and the result.
+    """Fetch paths, and return the plan and the result.
 
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
     with connected(ssh, place) as sftp:
-        receiving = _Receiving(sftp, place.host, anew=anew, dry_run=dry_run)
+        receiving = _Receiving(sftp, place.host, options or Options())
         for path in paths:
             receiving.add(home(path) or b".")
-        receiving.take(os.path.expanduser(os.fsencode(destination)) or b".")  # noqa: PTH111 - names are bytes
+        receiving.take(os.fsencode(destination))
     return receiving.outcome()
 
 
 class _Receiving(Copy):
-    def __init__(self, sftp: Sftp, host: str, *, anew: bool, dry_run: bool) -> None:
-        super().__init__(anew, dry_run)
+    def __init__(self, sftp: Sftp, host: str, options: Options) -> None:
+        super().__init__(options)
         self._sftp = sftp
         self._host = host
-        self._offered: dict[bytes, tuple[ManifestEntry, bytes]] = {}
         self._named: list[RemoteFile] = []
+        self._offered: dict[bytes, bytes] = {}  # paths there by the entries' paths
         self._attributes = Attributes()
-        self._made: list[ManifestEntry] = []
 
     # What is offered.
 
@@ -114,29 +110,25 @@ class _Receiving(Copy):
     def _keep(self, below: bytes, path: bytes, there: RemoteFile) -> bool:
         """Take an entry into what is offered, and tell whether it is there now."""
         if there.is_file and (there.size is None or there.mtime is None or not 0 <= there.size <= MAX_SIZE):
-            self.fail(below, "its size and time are not told")
+            self.unread.append((below, "its size and time are not told"))
         elif there.is_file or there.is_folder:
             try:
                 split(below)
             except ProtocolError:
                 if not PART.match(below.rpartition(b"/")[2]):
-                    self.fail(below, "its path is too long, or leads out")
+                    self.unread.append((below, "its path is too long, or leads out"))
                 return False
-            entry = ManifestEntry(
-                FILE if there.is_file else FOLDER,
-                below,
-                there.size or 0,
-                0,
-                (there.mtime or 0) * SECOND,
-                (there.mode or 0) & 0o777,
-            )
-            if self._offered.setdefault(below, (entry, path))[1] != path:
+            if self._offered.setdefault(below, path) != path:
                 raise DevkitError(f"{shown(below)} is offered twice", "Two sources have the same name.")
             if len(self._offered) > MAX_ENTRIES:
                 raise ProtocolError("a folder without end")
+            if len(self._offered) > len(self.entries):
+                kind = FILE if there.is_file else FOLDER
+                numbers = (there.size or 0, 0, (there.mtime or 0) * SECOND, (there.mode or 0) & 0o777)
+                self.entries.append(ManifestEntry(kind, below, *numbers))
             return True
         elif there.is_link:
-            self.fail(below, "a symbolic link: sftp copies none")
+            self.unread.append((below, "a symbolic link: sftp copies none"))
         else:
             self.left_out.append((below, NO_FILE))
         return False
@@ -148,7 +140,7 @@ class _Receiving(Copy):
             try:
                 listed = self._sftp.listing(path)
             except Refused as error:
-                self.fail(below or path, reason(error))
+                self.unread.append((below or path, str(error)))
                 continue
             for name, there in listed.items():
                 child = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
@@ -159,111 +151,60 @@ class _Receiving(Copy):
 
     def take(self, destination: bytes) -> None:
         """Fetch what is offered into a folder; one file to what is not a folder gets that name."""
-        path = destination
-        offered = list(self._offered.values())
-        one_file = len(self._named) == len(offered) == 1 and self._named[0].is_file
-        if one_file and not os.path.isdir(path) and not path.endswith(b"/"):  # noqa: PTH112 - names are bytes
-            path, name = os.path.split(os.path.realpath(path) if os.path.islink(path) else path)  # noqa: PTH114 - bytes
-            split(name)
-            offered = [(offered[0][0]._replace(path=name), offered[0][1])]
-        folders = None
+        there = Destination(destination, self.options, stages=False)
         try:
-            if not self.dry_run:
-                os.makedirs(path or b".", exist_ok=True)  # noqa: PTH103 - names are bytes
-            root = os.open(path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            folders = Folders(root, make=not self.dry_run)
-        except OSError as error:
-            if not (self.dry_run and isinstance(error, FileNotFoundError)):
-                raise DevkitError(f"{shown(path)} cannot be written", f"{error.strerror}.") from error
-        try:
-            if self.dry_run:
-                self._plan(folders, [entry for entry, _ in offered])
-            elif folders is not None:
-                self._take(folders, offered)
+            there.open(self.entries, len(self._named) == len(self.entries) == 1 and self._named[0].is_file)
+            steps = self.planned(there.survey(self.entries, lambda _path: ""))
+            if there.folders is not None and not self.options.dry_run:
+                commit = Commit(there, self.entries, self.failures, self._attributes)
+                commit.modes(there.folders, steps.modes)
+                self._fetch_all(there.folders, steps.wanted, list(self._offered.values()))
+                commit.folders_last(there.folders)
+                self.remarks += self._attributes.remarks()
         finally:
-            if folders is not None:
-                folders.close()
-                os.close(folders.root)
+            there.close()
 
-    def _plan(self, folders: Folders | None, entries: Sequence[ManifestEntry]) -> None:
-        for entry in entries:
-            here = False
-            try:
-                if folders is not None and entry.kind == FILE:
-                    here = self._is_here(folders, entry)
-                elif folders is not None:
-                    folders.folder(entry.path)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                self._refuse(entry.path, error)
-                continue
-            if entry.kind == FILE and not here:
-                self.would_copy(entry)
-
-    def _take(self, folders: Folders, offered: Sequence[tuple[ManifestEntry, bytes]]) -> None:
+    def _fetch_all(self, folders: Folders, wanted: Sequence[Wanted], paths: Sequence[bytes]) -> None:
         syncer = Syncer(folders.root)
-        later = ((entry, self._steps(folders, syncer, entry, path)) for entry, path in offered)
-        going: deque[tuple[ManifestEntry, Iterator[None]]] = deque()
+        numbers = (file.number for file in wanted)
+        later = ((n, self._fetching(folders, syncer, self.entries[n], paths[n])) for n in numbers)
+        going: deque[tuple[int, Iterator[None]]] = deque()
         try:
             while True:
                 going.extend(islice(later, AHEAD - len(going)))
                 if not going:
                     break
-                entry, steps = going.popleft()
-                if self._goes_on(folders, entry, steps):
-                    going.append((entry, steps))
+                index, fetching = going.popleft()
+                if self._goes_on(folders, index, fetching):
+                    going.append((index, fetching))
                 syncer.look()
         finally:
             syncer.close()
-        for path, error in syncer.failures:
-            self.files -= 1
-            self._refuse(path, error)
+        self.files -= len(syncer.failures)
+        self.failures.refuse_paths(syncer.failures)
         sync_folders(folders, syncer.folders)
-        for entry in reversed(self._made):
-            self._finish_folder(folders, entry)
-        self.remarks += self._attributes.remarks()
 
-    def _finish_folder(self, folders: Folders, entry: ManifestEntry) -> None:
+    def _goes_on(self, folders: Folders, index: int, fetching: Iterator[None]) -> bool:
+        """Do the next step of fetching a file, and tell whether more are to come."""
         try:
-            self._give_status(folders.folder(entry.path), entry)
-        except OSError as error:
-            self._refuse(entry.path, error)
-
-    def _goes_on(self, folders: Folders, entry: ManifestEntry, steps: Iterator[None]) -> bool:
-        """Do an entry's next step, and tell whether more are to come."""
-        try:
-            next(steps)
+            next(fetching)
         except StopIteration:
             return False
         except Changed:
-            self.fail(entry.path, SHORTER)
-            folder, name = folders.of(entry.path)
-            _remove(folder, version_name(name, entry))
+            self.failures[index] = SHORTER
+            folder, name = folders.of(self.entries[index].path)
+            _remove(folder, version_name(name, self.entries[index]))
             return False
-        except (Refused, OSError) as error:
-            self._refuse(entry.path, error)
+        except Refused as error:
+            self.failures[index] = str(error)
+            return False
+        except OSError as error:
+            self.failures.refuse(index, error)
             return False
         return True
 
-    def _give_status(self, descriptor: int, entry: ManifestEntry) -> None:
-        self._attributes.mode(descriptor, entry.mode)
-        self._attributes.time(descriptor, entry.mtime_ns)
-
-    def _refuse(self, path: bytes, error: Refused | OSError) -> None:
-        if isinstance(error, OSError) and error.errno in FATAL:
-            what = f"{shown(path)} cannot be written"
-            raise DevkitError(what, f"{error.strerror}.", "the same line again   goes on") from error
-        self.fail(path, reason(error))
-
-    def _steps(self, folders: Folders, syncer: Syncer, entry: ManifestEntry, path: bytes) -> Iterator[None]:
-        """Take an entry; between the steps, while answers are on their way, others are taken."""
-        if entry.kind == FOLDER:
-            let_write(folders.folder(entry.path))
-            self._made.append(entry)
-            return
-        if self._is_here(folders, entry):
-            return
+    def _fetching(self, folders: Folders, syncer: Syncer, entry: ManifestEntry, path: bytes) -> Iterator[None]:
+        """Fetch a file; between the steps, while answers are on their way, others are fetched."""
         opening = self._sftp.ask_to_open(path)
         yield
         handle = self._sftp.handle(opening)
@@ -291,18 +232,6 @@ class _Receiving(Copy):
         syncer.put(Finished(entry.path, version_name(entry.path.rpartition(b"/")[2], entry), -1, entry.size))
         self.copied(entry, begun)
 
-    def _is_here(self, folders: Folders, entry: ManifestEntry) -> bool:
-        folder, name = folders.of(entry.path)
-        here = replaceable(folder, name)
-        if here is None or not stat.S_ISREG(here.st_mode):
-            return False
-        if not self.looks_same(entry, here.st_size, here.st_mtime_ns // SECOND):
-            return False
-        if stat.S_IMODE(here.st_mode) != entry.mode and not self.dry_run:
-            self._attributes.mode_of_name(folder, name, entry.mode)
-        self.have(entry)
-        return True
-
     def _is_begun(self, folders: Folders, entry: ManifestEntry) -> bool:
         """Tell whether a part was left by an earlier run, and remove those of other versions."""
         folder, name = folders.of(entry.path)
@@ -324,7 +253,7 @@ class _Receiving(Copy):
             os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
             begun = 0 if reads else begun
             self._fetch(entry, handle, descriptor, begun, reads)
-            self._give_status(descriptor, entry)
+            self._attributes.give(descriptor, entry.mode, entry.mtime_ns)
         finally:
             os.close(descriptor)
         return begun

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 from collections import deque
@@ -11,63 +10,55 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
+from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import split
+from devkit.transfer.remote.plan import IN_THE_WAY, NOTHING, Here
 from devkit.transfer.remote.reading import SHORTER, Changed, Reader
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
 from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from devkit.transfer.remote.messages import Plan, Result
+    from devkit.transfer.remote.plan import Steps
     from devkit.transfer.ssh import RemotePath
 
 OURS = 0o600
 
 
-def send(
-    ssh: Sequence[str], offer: Offer, place: RemotePath, *, anew: bool = False, dry_run: bool = False
-) -> tuple[Plan, Result]:
-    """Send what is offered, what looks the same there too if ``anew``; return the plan and the result.
+def send(ssh: Sequence[str], offer: Offer, place: RemotePath, options: Options | None = None) -> tuple[Plan, Result]:
+    """Send what is offered, and return the plan and the result.
 
     Raises:
         DevkitError: the connection failed, or nothing can be written there.
     """
-    folder = home(place.path)
-    entries = list(offer.entries)
     with connected(ssh, place) as sftp:
-        if offer.one_file and folder and not folder.endswith(b"/") and not _is_folder(sftp.stat(folder)):
-            folder, slash, name = folder.rpartition(b"/")
-            folder = folder or slash
-            split(name)
-            entries[0] = entries[0]._replace(path=name)
-        sending = _Sending(sftp, place.host, folder.rstrip(b"/") or folder[:1] or b".", anew=anew, dry_run=dry_run)
-        sending.left_out = list(offer.left_out)
+        sending = _Sending(sftp, place, offer, options or Options())
         sending.make_root()
-        reader = Reader(offer)
-        try:
-            for index, entry in enumerate(entries):
-                if entry.kind == FOLDER:
-                    sending.folder(entry)
-                elif entry.kind == FILE:
-                    sending.file(entry, functools.partial(reader.open, index))
-                else:
-                    sending.fail(entry.path, "sftp sends no links")
-            sending.folders_last([entry for entry in entries if entry.kind == FOLDER])
-        finally:
-            reader.close()
+        steps = sending.planned(sending.survey())
+        if not sending.options.dry_run:
+            sending.execute(steps, offer)
     return sending.outcome()
 
 
 class _Sending(Copy):
-    def __init__(self, sftp: Sftp, host: str, root: bytes, *, anew: bool, dry_run: bool) -> None:
-        super().__init__(anew, dry_run)
+    def __init__(self, sftp: Sftp, place: RemotePath, offer: Offer, options: Options) -> None:
+        super().__init__(options)
+        self.entries += offer.entries
+        self.left_out += offer.left_out
         self._sftp = sftp
-        self._host = host
-        self._root = root
+        self._host = place.host
         self._there: dict[bytes, dict[bytes, RemoteFile]] = {}
         self._unmade: set[bytes] = set()
+        root = home(place.path)
+        if offer.one_file and root and not root.endswith(b"/") and not _is_folder(sftp.stat(root)):
+            root, slash, name = root.rpartition(b"/")
+            root = root or slash
+            split(name)
+            self.entries[0] = self.entries[0]._replace(path=name)
+        self._root = root.rstrip(b"/") or root[:1] or b"."
 
     def _path(self, below: bytes) -> bytes:
         return self._root.rstrip(b"/") + b"/" + below
@@ -79,7 +70,7 @@ class _Sending(Copy):
             there = self._sftp.stat(path) if path else None
             if not path or _is_folder(there):
                 continue
-            if self.dry_run and there is None:
+            if self.options.dry_run and there is None:
                 return
             try:
                 self._sftp.mkdir(path)
@@ -87,28 +78,53 @@ class _Sending(Copy):
                 what = f"{self._host}: {shown(path)} cannot be made"
                 raise DevkitError(what, f"{error}.") from error
 
-    def folder(self, entry: ManifestEntry) -> None:
-        if entry.path.rpartition(b"/")[0] in self._unmade:
-            self._unmade.add(entry.path)
-            return
-        path = self._path(entry.path)
-        try:
-            if self.dry_run:
-                there = self._sftp.lstat(path)
-                if there is not None and not there.is_folder:
-                    self._unmade.add(entry.path)
-                    self.fail(entry.path, _in_the_way(there))
-                return
-            self._sftp.mkdir(path)
-            self._there[entry.path] = {}
-        except Refused as error:
-            there = self._sftp.lstat(path)
-            if there is None or not there.is_folder:
+    def survey(self) -> dict[int, Here]:
+        """Return what is at the entries' places, by number; in a run the folders are made."""
+        return {index: self._look(entry) for index, entry in enumerate(self.entries)}
+
+    def _look(self, entry: ManifestEntry) -> Here:
+        above, _, name = entry.path.rpartition(b"/")
+        if entry.kind == FOLDER:
+            why = "" if above in self._unmade else self._unmade_because(entry.path)
+            if why or above in self._unmade:
                 self._unmade.add(entry.path)
-                self.fail(entry.path, _in_the_way(there) if there else str(error))
-            elif (there.mode or 0) & stat.S_IRWXU != stat.S_IRWXU:  # it gets its mode at the end
-                with contextlib.suppress(Refused):
-                    self._sftp.set_status(path, stat.S_IMODE(there.mode or 0) | stat.S_IRWXU, there.mtime or 0)
+            return Here(why=why)
+        if entry.kind != FILE:
+            return Here(why="sftp sends no links")
+        if above in self._unmade:
+            return Here(why="its folder is not there")
+        there = self._listed(above).get(name)
+        if there is None or there.mode is None or there.is_link:
+            return NOTHING
+        if not there.is_file:
+            return Here(why=IN_THE_WAY if there.is_folder else f"{NO_FILE} is in its way")
+        size = -1 if there.size is None else there.size
+        return Here(size, (there.mtime or 0) * SECOND, stat.S_IMODE(there.mode))
+
+    def _unmade_because(self, folder: bytes) -> str:
+        """Make a folder, unless in a dry run, and return why it cannot be made; empty where it is there."""
+        path = self._path(folder)
+        refused = ""
+        try:
+            if not self.options.dry_run:
+                self._sftp.mkdir(path)
+                self._there[folder] = {}
+                return ""
+        except Refused as error:
+            refused = str(error)
+        try:
+            there = self._sftp.lstat(path)
+        except Refused as error:
+            return str(error)
+        if there is None:
+            return refused
+        if not there.is_folder:
+            return "a symbolic link is in its way" if there.is_link else "a file is in its way"
+        mode = stat.S_IMODE(there.mode or 0)
+        if mode & stat.S_IRWXU != stat.S_IRWXU and not self.options.dry_run:  # it gets its mode at the end
+            with contextlib.suppress(Refused):
+                self._sftp.set_status(path, mode | stat.S_IRWXU, there.mtime or 0)
+        return ""
 
     def _listed(self, folder: bytes) -> dict[bytes, RemoteFile]:
         if folder not in self._there:
@@ -118,32 +134,38 @@ class _Sending(Copy):
                 self._there[folder] = {}
         return self._there[folder]
 
-    def file(self, entry: ManifestEntry, opened: Callable[[], int]) -> None:
-        """Put a file into place, unless it is there."""
-        above, _, name = entry.path.rpartition(b"/")
-        if above in self._unmade:
-            self.fail(entry.path, "its folder is not there")
-            return
+    def execute(self, steps: Steps, offer: Offer) -> None:
+        """Put the files into place, and give the folders their modes and times, the innermost first."""
+        for index in steps.modes:
+            self._give_status(index)
+        reader = Reader(offer)
         try:
-            there = self._listed(above).get(name)
-            if there is not None and there.is_folder:
-                self.fail(entry.path, "a folder is in its way")
-            elif there is not None and there.mode is not None and not there.is_file and not there.is_link:
-                self.fail(entry.path, f"{NO_FILE} is in its way")
-            elif there is not None and there.is_file and self.looks_same(entry, there.size, there.mtime):
-                if stat.S_IMODE(there.mode or 0) != entry.mode and not self.dry_run:
-                    self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
-                self.have(entry)
-            elif self.dry_run:
-                self.would_copy(entry)
-            else:
-                descriptor = opened()
-                try:
-                    self._send(_as_it_is(entry, descriptor), descriptor)
-                finally:
-                    os.close(descriptor)
+            for file in steps.wanted:
+                self._file(file.number, reader)
+        finally:
+            reader.close()
+        for index in range(len(self.entries) - 1, -1, -1):
+            if self.entries[index].kind == FOLDER and self.entries[index].path not in self._unmade:
+                self._give_status(index)
+
+    def _give_status(self, index: int) -> None:
+        entry = self.entries[index]
+        try:
+            self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
+        except Refused as error:
+            self.failures[index] = str(error)
+
+    def _file(self, index: int, reader: Reader) -> None:
+        try:
+            descriptor = reader.open(index)
+            try:
+                self._send(_as_it_is(self.entries[index], descriptor), descriptor)
+            finally:
+                os.close(descriptor)
+        except Changed:
+            self.failures[index] = SHORTER
         except (Refused, OSError) as error:
-            self.fail(entry.path, reason(error))
+            self.failures[index] = reason(error)
 
     def _send(self, entry: ManifestEntry, descriptor: int) -> None:
         above, _, name = entry.path.rpartition(b"/")
@@ -178,8 +200,7 @@ class _Sending(Copy):
         except Changed:
             self._sftp.close(handle)
             self._sftp.remove(part)
-            self.fail(entry.path, SHORTER)
-            return
+            raise
         self.copied(entry, begun)
 
     def _write(self, entry: ManifestEntry, descriptor: int, handle: bytes, begun: int) -> None:
@@ -206,15 +227,6 @@ class _Sending(Copy):
             raise
         _must_be(entry, descriptor)
 
-    def folders_last(self, entries: Sequence[ManifestEntry]) -> None:
-        """Give the folders their modes and times, the innermost first."""
-        for entry in reversed(entries):
-            if entry.path not in self._unmade and not self.dry_run:
-                try:
-                    self._sftp.set_status(self._path(entry.path), entry.mode, entry.mtime_ns // SECOND)
-                except Refused as error:
-                    self.fail(entry.path, reason(error))
-
 
 def _as_it_is(entry: ManifestEntry, descriptor: int) -> ManifestEntry:
     """Return an entry as its file is now: a log is longer by the time that it is opened."""
@@ -231,7 +243,3 @@ def _must_be(entry: ManifestEntry, descriptor: int) -> None:
 
 def _is_folder(there: RemoteFile | None) -> bool:
     return there is not None and there.is_folder
-
-
-def _in_the_way(there: RemoteFile) -> str:
-    return "a symbolic link is in its way" if there.is_link else "a file is in its way"
