@@ -18,9 +18,7 @@ from devkit.commands._cli.options import Json
 
 if TYPE_CHECKING:
     from devkit.console import Console
-    from devkit.transfer.http_server.announce import Announcement
-    from devkit.transfer.http_server.served import Served
-    from devkit.transfer.http_server.server import Server
+    from devkit.transfer.http_server.announce import Announcement, Served, Server
 
 
 def command(
@@ -50,7 +48,7 @@ def command(
 ) -> None:
     from devkit.text import counted, duration, size
     from devkit.transfer.http_server.announce import Announcement, is_loopback, parse_time
-    from devkit.transfer.http_server.server import open_share
+    from devkit.transfer.http_server.server import Server
     from devkit.transfer.words import check_names, parse_rate, parse_size
 
     app = ctx.obj
@@ -69,7 +67,7 @@ def command(
         else:
             console.warn(f"{line}   broke off")
 
-    share = open_share(
+    share = Server(
         shared,
         address=bind,
         port=port,

@@ -64,11 +64,7 @@ class CopyRequest:
 
 @dataclass(frozen=True)
 class CopyOutcome:
-    """What came of a transfer with one host; what does not come to a plan or a result has none.
-
-    Attributes:
-        remarks: what deserves a look.
-    """
+    """What came of a transfer with one host; what does not come to a plan or a result has none."""
 
     host: str
     plan: Plan | None = None
@@ -124,11 +120,7 @@ class Planned:
         self._watch.plan(plan)
 
     def outcome(self, host: str, result: Result, wire_bytes: int) -> CopyOutcome:
-        """Return what came of it.
-
-        Raises:
-            ProtocolError: there was a result and no plan.
-        """
+        """Return what came of it."""
         if self.plan is None:
             raise wire.ProtocolError("a result without a plan")
         return copied(host, self.plan, result, wire_bytes)
@@ -140,11 +132,7 @@ def copied(host: str, plan: Plan, result: Result, wire_bytes: int) -> CopyOutcom
 
 
 def offer_of(request: CopyRequest) -> Offer:
-    """Return what a ``send`` offers.
-
-    Raises:
-        DevkitError: a source is not there, or cannot be read.
-    """
+    """Return what a ``send`` offers."""
     try:
         return describe([os.fsencode(source) for source in request.sources], request.choice)
     except wire.Stopped as error:
@@ -199,11 +187,7 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
 def send(
     request: CopyRequest, offer: Offer, remote: Connection, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
 ) -> CopyOutcome:
-    """Send what is offered to one host; ``ahead`` are files that were read already.
-
-    Raises:
-        DevkitError: the connection, or the remote side, failed.
-    """
+    """Send what is offered to one host; ``ahead`` are files that were read already."""
     planned = Planned(watch)
     with _talking(remote, planned):
         remote.start(role="take", destination=_letters(remote.place.path), options=encoded(request.options))
@@ -242,11 +226,7 @@ class Claims:
 def receive(
     remote: Connection, request: CopyRequest, destination: str, watch: Watch, claims: Claims | None = None
 ) -> CopyOutcome:
-    """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from.
-
-    Raises:
-        DevkitError: the connection, or the remote side, failed.
-    """
+    """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from."""
     planned = Planned(watch)
     host = remote.place.host
     with _talking(remote, planned):

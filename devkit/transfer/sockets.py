@@ -24,12 +24,7 @@ def block_with_timeout(connection: socket.socket) -> None:
 
 
 class _Pump(asyncio.Protocol):
-    """Passes on what one connection receives to another, no faster than that one sends.
-
-    Args:
-        other: where it goes.
-        replaced: whose connection it was before, and is told when it ends.
-    """
+    """Passes on what one connection receives to another, no faster than that one sends."""
 
     def __init__(self, other: asyncio.Transport, replaced: asyncio.BaseProtocol | None = None) -> None:
         self._other = other
@@ -73,12 +68,7 @@ async def take_over(transport: asyncio.Transport) -> socket.socket:
 
 
 def channel_over(connection: socket.socket, first: bytes = b"") -> wire.Channel:
-    """Return a channel over a connected socket.
-
-    Args:
-        connection: plain or encrypted; it stays the caller's to close.
-        first: what was already read from it.
-    """
+    """Return a channel over a connected socket."""
     if isinstance(connection, ssl.SSLSocket):
         secure = _Secure(connection)
         channel = wire.Channel(-1, -1, read_into=secure.read_into, write_all=secure.write_all)

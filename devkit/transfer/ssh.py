@@ -46,13 +46,7 @@ _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])
 
 @dataclass(frozen=True)
 class RemotePath:
-    """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it.
-
-    Attributes:
-        host: as ssh takes it, an IPv6 address in brackets.
-        path: relative to the user's home there.
-        port: 0 is the one of ssh's settings.
-    """
+    """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it."""
 
     host: str
     path: str
@@ -77,11 +71,7 @@ class RemotePath:
 
 
 def parse_place(word: str) -> RemotePath | None:
-    """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one).
-
-    Raises:
-        UsageError: the host is none that ssh may be given.
-    """
+    """Return what ``HOST:PATH`` names, or None where the word is a path of this machine (``./a:b`` is one)."""
     if word.startswith("ssh://"):
         return _parse_url(word)
     found = re.match(r"((?:[^/:\[\]]*@)?(?:\[[^\]/]*\]|[^/:\[\]]*)):", word)
@@ -163,12 +153,7 @@ class Disconnected(DevkitError):
 
 
 class SshProcess:
-    """An ssh that runs, in our own session so that it can ask for a passphrase; it ends when its standard input does.
-
-    Attributes:
-        stdin, stdout: what it takes and gives.
-        process: the program.
-    """
+    """An ssh that runs, in our own session so that it can ask for a passphrase, until its standard input ends."""
 
     def __init__(self, line: Sequence[str]) -> None:
         self.process = converse(line, buffered=False)
@@ -196,11 +181,7 @@ class SshProcess:
         self._lines.appendleft(line)
 
     def write(self, data: bytes) -> None:
-        """Give it bytes.
-
-        Raises:
-            BrokenPipeError: it ended.
-        """
+        """Give it bytes."""
         view = memoryview(data)
         while view:
             view = view[os.write(self.stdin.fileno(), view) :]
@@ -227,13 +208,7 @@ class SshProcess:
 
 
 class Connection:
-    """A connection to the remote side; a context manager, inside of which its receiver runs.
-
-    Attributes:
-        channel: what speaks with it.
-        digest: the hash that both ends do fastest.
-        checksum: the checksum that both know.
-    """
+    """A connection to the remote side; a context manager, inside of which its receiver runs."""
 
     def __init__(self, console: Console, ssh: Sequence[str], place: RemotePath) -> None:
         self.place = place

@@ -23,11 +23,7 @@ def _places(word: str) -> list[RemotePath]:
 
 
 def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[RemotePath]]:
-    """Return the sources and the places of ``send SRC… HOST:PATH``; ``a:,b:x`` are several hosts.
-
-    Raises:
-        UsageError: the words make no transfer.
-    """
+    """Return the sources and the places of ``send SRC… HOST:PATH``; ``a:,b:x`` are several hosts."""
     *sources, target = words
     check_names(words)
     found = _places(target)
@@ -43,11 +39,7 @@ def parse_send(words: Sequence[str]) -> tuple[tuple[str, ...], list[RemotePath]]
 
 
 def parse_recv(words: Sequence[str]) -> tuple[list[tuple[RemotePath, tuple[str, ...]]], str]:
-    """Return each host's first place and its paths, and the destination here, of ``recv HOST:PATH… DST``.
-
-    Raises:
-        UsageError: the words make no transfer.
-    """
+    """Return each host's first place and its paths, and the destination here, of ``recv HOST:PATH… DST``."""
     *sources, destination = words
     check_names(words)
     found = [_places(source) for source in sources]
@@ -63,11 +55,7 @@ def parse_recv(words: Sequence[str]) -> tuple[list[tuple[RemotePath, tuple[str, 
 
 
 def read_list(name: str | None) -> tuple[bytes, ...] | None:
-    """Return the paths that a file lists, one a line or ended by NUL; ``-`` is standard input; None for no file.
-
-    Raises:
-        UsageError: it cannot be read, or a path leads out.
-    """
+    """Return the paths that a file lists, one a line or ended by NUL; ``-`` is standard input; None for no file."""
     if name is None:
         return None
     check_names([name])
@@ -85,21 +73,13 @@ def read_list(name: str | None) -> tuple[bytes, ...] | None:
 
 
 def check_names(words: Sequence[str]) -> None:
-    """Refuse words that name nothing: an empty one would be taken for the folder that one stands in.
-
-    Raises:
-        UsageError: one is empty.
-    """
+    """Refuse words that name nothing: an empty one would be taken for the folder that one stands in."""
     if not all(words):
         raise UsageError("a name is empty", "A variable that holds nothing, perhaps. The folder one stands in is .")
 
 
 def parse_rate(word: str) -> int:
-    """Return the bytes a second that ``10M``, ``1.5GiB`` or ``500k`` mean, all binary; 0 for no word.
-
-    Raises:
-        UsageError: it is not a rate.
-    """
+    """Return the bytes a second that ``10M``, ``1.5GiB`` or ``500k`` mean, all binary; 0 for no word."""
     rate = _bytes(word.strip().removesuffix("/s"))
     if word and rate < 1:
         raise UsageError(f"{word!r} is not a rate", "A rate is bytes a second: 500k, 10M, 1.5G.")
@@ -107,11 +87,7 @@ def parse_rate(word: str) -> int:
 
 
 def parse_size(word: str) -> int:
-    """Return the bytes that ``10M``, ``1.5GiB`` or ``0`` mean, all binary.
-
-    Raises:
-        UsageError: it is not a size.
-    """
+    """Return the bytes that ``10M``, ``1.5GiB`` or ``0`` mean, all binary."""
     found = _bytes(word)
     if found < 0:
         raise UsageError(f"{word!r} is not a size", "A size is bytes: 500k, 10M, 1.5G.")

@@ -114,11 +114,7 @@ class Stream:
         return self.at == at != self.end and not self._closed
 
     async def read_into(self, view: memoryview) -> int:
-        """Return how many bytes came, as many as there is room for; 0 at the answer's end.
-
-        Raises:
-            OSError, aiohttp.ClientError: the connection ended early.
-        """
+        """Return how many bytes came, as many as there is room for; 0 at the answer's end."""
         if not self._rest:
             self._rest = memoryview(await self._response.content.readany())
         count = min(len(view), len(self._rest))
@@ -127,11 +123,7 @@ class Stream:
         return count
 
     async def fill(self, view: memoryview) -> None:
-        """Take as many bytes as there is room for.
-
-        Raises:
-            OSError, aiohttp.ClientError: the answer ended before.
-        """
+        """Take as many bytes as there is room for."""
         while view:
             count = await self.read_into(view)
             if not count:
@@ -148,9 +140,6 @@ async def probe(client: Client) -> tuple[RemoteFile, Stream]:
     """Ask for the file from its first byte on: the answer says what it is, and is gone on with where that can be.
 
     An address that works once is not used up, and a server that takes one connection is not asked for another.
-
-    Raises:
-        DevkitError: there is none, or the server cannot be reached.
     """
     try:
         response = await client.open({"Range": "bytes=0-"})
@@ -190,11 +179,7 @@ def said(error: BaseException) -> str:
 
 
 async def pour(stream: Stream, remote: RemoteFile, buffer: memoryview) -> AsyncIterator[int]:
-    """Yield how many bytes of an answer came into a buffer, to the answer's end.
-
-    Raises:
-        OSError, aiohttp.ClientError: it ended early.
-    """
+    """Yield how many bytes of an answer came into a buffer, to the answer's end."""
     while count := await stream.read_into(buffer):
         yield count
     if remote.size > stream.at and remote.encoding == "":

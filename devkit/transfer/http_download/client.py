@@ -83,11 +83,7 @@ class Proxy:
 
 
 def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Proxy | None:
-    """Return the proxy on the way to an address, by the environment's variables (``all_proxy`` too), or None.
-
-    Raises:
-        DevkitError: it is of a kind that is not spoken.
-    """
+    """Return the proxy on the way to an address, by the environment's variables (``all_proxy`` too), or None."""
     environ = os.environ if environ is None else environ
     named = {
         name.lower()[: -len("_proxy")]: value
@@ -155,12 +151,7 @@ class Client:
         return self._sessions[proxy]
 
     async def request(self, headers: Mapping[str, str], target: str = "") -> aiohttp.ClientResponse:
-        """Ask for the address, or another target of its server.
-
-        Raises:
-            OSError, aiohttp.ClientError: the connection failed.
-            WrongCertificate: the server is another.
-        """
+        """Ask for the address, or another target of its server."""
         address, proxy = self.address, self.proxy
         spoken = proxy if proxy is not None and not proxy.is_socks else None
         sent = {"User-Agent": f"devkit/{__version__}", "Accept-Encoding": "identity"}
@@ -187,11 +178,7 @@ class Client:
             raise wrong_certificate(address) from error
 
     async def open(self, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """Ask for the address, go where redirections lead, and wait where a busy server asks for it.
-
-        Raises:
-            DevkitError: they lead nowhere, or out of https.
-        """
+        """Ask for the address, go where redirections lead, and wait where a busy server asks for it."""
         seen = {self.address.url}
         busy = 0
         while True:

@@ -56,11 +56,7 @@ def with_netrc(address: Address) -> Address:
 
 
 def fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
-    """Fetch what an address names.
-
-    Raises:
-        DevkitError: the server, the connection or the disk failed.
-    """
+    """Fetch what an address names."""
     found = asyncio.run(_fetch(with_netrc(address), options, watch))
     if isinstance(found, CopyOutcome):
         return found
@@ -72,14 +68,7 @@ def fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
 
 @dataclass(frozen=True)
 class _Streamed:
-    """What is to be had in a stream of ``devkit serve``.
-
-    Attributes:
-        address: where redirections led.
-        headers: what that server may be told.
-        target: where it goes.
-        is_file: whether it is a file that is here in another version.
-    """
+    """What is to be had in a stream of ``devkit serve``."""
 
     address: Address
     headers: dict[str, str]
@@ -191,11 +180,7 @@ async def _file(stream: Stream, remote: RemoteFile, target: Path, options: Fetch
 
 
 def _prove(part: int, target: Path, sha256: str) -> None:
-    """Let a part that is not what was asked for never take the name of a file that is.
-
-    Raises:
-        DevkitError: its hash differs; it is kept under another name.
-    """
+    """Let a part that is not what was asked for never take the name of a file that is."""
     with explained(target):
         if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
             wrong = target.with_name(f"{target.name}.wrong")

@@ -57,13 +57,6 @@ class Journal:
 
     It names what is synced, and what is written: that outlives the process, but not the machine, so it counts as long
     as the machine has not been started anew. Each time the record is written anew beside the part and renamed.
-
-    Args:
-        folder: the descriptor of their folder.
-        name: the record's name.
-        part: the part's descriptor.
-        version: what tells the file's versions apart on the server.
-        size: the file's size.
     """
 
     def __init__(self, folder: int, name: str, part: int, version: str, size: int) -> None:

@@ -78,11 +78,7 @@ def parse_header(word: str) -> dict[str, str]:
 
 
 def parse_sha256(word: str | None) -> str:
-    """Return a SHA-256 in lower case; empty for none.
-
-    Raises:
-        UsageError: it is none.
-    """
+    """Return a SHA-256 in lower case; empty for none."""
     if word is None:
         return ""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", word):

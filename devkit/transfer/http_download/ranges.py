@@ -45,18 +45,7 @@ LOOK_EVERY = 8 << 20
 
 
 class Download:
-    """Fetches one file into a folder.
-
-    Args:
-        stream: the answer that is open.
-        remote: what the server said of the file.
-        target: where it goes.
-        mark: notes on the part that it was fetched.
-        prove: looks at the whole part before it gets its name, and raises what is wrong with it.
-        connections: how many are used at once, at most.
-        rate: the most bytes a second; 0 is not a limit.
-        on_done: called with bytes that arrived, or were here from before.
-    """
+    """Fetches one file into a folder."""
 
     def __init__(
         self,
@@ -218,11 +207,7 @@ class Download:
     async def _fetched(
         self, work: RangeQueue, left: list[Span], opened: Stream | None, journal: Journal, buffer: memoryview
     ) -> bool:
-        """Fetch a range; False where the server wants no more connections, and others go on with what is left.
-
-        Raises:
-            NotARange: it wants none, and nobody else is at it.
-        """
+        """Fetch a range; False where the server wants no more connections, and others go on with what is left."""
         busy = 0
         while True:
             try:

@@ -29,11 +29,7 @@ MARK = "user.devkit.fetched"
 
 
 def file_name(address: Address, disposition: str) -> str:
-    """Return the name that a fetched file gets: the server's wish or the address's, as long as it is one plain name.
-
-    Raises:
-        DevkitError: neither is a name.
-    """
+    """Return the name that a fetched file gets: the server's wish or the address's, as long as it is one plain name."""
     for name in (_wished(disposition), address.name):
         last = name.replace("\\", "/").rpartition("/")[2]
         try:
@@ -74,11 +70,7 @@ def target_of(address: Address, remote: RemoteFile, options: FetchOptions) -> tu
 
 
 def check_room(target: Path, size: int) -> None:
-    """Refuse what could not be written: for want of a folder, of leave, or of room on its disk.
-
-    Raises:
-        DevkitError: it could not.
-    """
+    """Refuse what could not be written: for want of a folder, of leave, or of room on its disk."""
     folder = next(above for above in target.absolute().parents if above.exists())
     with explained(target):
         if not folder.is_dir():
@@ -109,11 +101,7 @@ def _is_ours(target: Path) -> bool:
 
 
 def is_device(target: Path) -> bool:
-    """Tell whether a target is a device or a pipe, which is written into.
-
-    Raises:
-        DevkitError: it is a disk or a socket.
-    """
+    """Tell whether a target is a device or a pipe, which is written into."""
     try:
         mode = target.stat().st_mode
     except OSError:
@@ -124,11 +112,7 @@ def is_device(target: Path) -> bool:
 
 
 def open_device(target: Path) -> int:
-    """Open a device, or a pipe that something reads.
-
-    Raises:
-        DevkitError: nothing reads it, or it cannot be opened.
-    """
+    """Open a device, or a pipe that something reads."""
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -30,11 +30,7 @@ if TYPE_CHECKING:
 def upgraded(
     address: Address, headers: Mapping[str, str], environ: Mapping[str, str] | None
 ) -> tuple[socket.socket, bytes]:
-    """Ask for an upgrade, and return the connection and what was read from it already.
-
-    Raises:
-        DevkitError: the server is out of reach, is another, or refuses.
-    """
+    """Ask for an upgrade, and return the connection and what was read from it already."""
     proxy = proxy_of(address, environ)
     try:
         if proxy is None:

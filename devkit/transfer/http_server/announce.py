@@ -1,4 +1,4 @@
-"""How others come to a share: its addresses, the lines to type, a code to photograph."""
+"""How others come to a share: its addresses, the lines to type, a code to photograph; and what they fetched."""
 
 from __future__ import annotations
 
@@ -22,11 +22,7 @@ TIMES = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_time(word: str) -> float | None:
-    """Return the seconds that ``90s``, ``30m``, ``2h`` or ``1d`` mean; None for no word.
-
-    Raises:
-        UsageError: it is not a time.
-    """
+    """Return the seconds that ``90s``, ``30m``, ``2h`` or ``1d`` mean; None for no word."""
     if not word:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", word.strip())
@@ -115,3 +111,15 @@ class Announcement:
     def forget(self) -> None:
         """Mask the secret from now on, wherever it would be said or written."""
         remember_secret(self.secret)
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer that was given."""
+
+    peer: str
+    what: str
+    sent: int
+    seconds: float
+    complete: bool
+    uploaded: bool = False

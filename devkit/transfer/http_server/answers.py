@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import functools
 import hmac
 import os
 import re
 import secrets
 import socket
-import stat
 import struct
 import termios
 import time
@@ -23,13 +21,13 @@ from urllib.parse import quote
 from aiohttp import HttpVersion11, web
 
 from devkit.transfer.http_server import archive
+from devkit.transfer.http_server.announce import Served
 from devkit.transfer.http_server.page import folder_page
 from devkit.transfer.http_server.requests import SAFE, BadRequest, parse_range, parse_target
-from devkit.transfer.http_server.served import Served
 from devkit.transfer.http_server.tree import NotShared, Opened
 from devkit.transfer.http_server.upload import UPLOADS, Upload, upload_name
 from devkit.transfer.remote import wire
-from devkit.transfer.remote.folders import NO_FOLLOW, Folders
+from devkit.transfer.remote.reading import Changed, Reader
 from devkit.transfer.remote.sender import Pace, Sender
 from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, channel_over, take_over
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.transfer.http_server.server import Server
-    from devkit.transfer.remote.manifest import ManifestEntry, Offer
+    from devkit.transfer.remote.manifest import Offer
 
 COPY = 1 << 18
 DIGEST_BLOCK = 1 << 18
@@ -54,10 +52,6 @@ SHOWN = {
     ".jpg": "image/jpeg",
     ".mp4": "video/mp4",
 }
-
-
-class Gone(Exception):
-    """The file, or the other end, is not what it was."""
 
 
 class Switched(web.StreamResponse):
@@ -81,13 +75,7 @@ async def answer(server: Server, request: web.BaseRequest, pace: Pace) -> web.St
 
 
 class Answer:
-    """One request's.
-
-    Args:
-        server: the share.
-        request: what is asked for.
-        pace: the connection's.
-    """
+    """One request's; ``pace`` is its connection's."""
 
     def __init__(self, server: Server, request: web.BaseRequest, pace: Pace) -> None:
         self._server = server
@@ -95,13 +83,10 @@ class Answer:
         self._pace = pace
         self._peer = request.remote or ""
         self._began = time.monotonic()
+        self._sent = 0
 
     async def give(self) -> web.StreamResponse:
-        """Return the answer, which a file's bytes have followed already.
-
-        Raises:
-            BadRequest, NotShared: it is refused.
-        """
+        """Return the answer, which a file's bytes have followed already."""
         request = self._request
         target, query = parse_target(request)
         secret, slash, path = target.partition(b"/")
@@ -138,13 +123,6 @@ class Answer:
         headers = {**SAFE, "Location": f"./{quote(name)}/"}
         return web.Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
 
-    async def _begin(self, status: HTTPStatus, headers: dict[str, str], length: int) -> web.StreamResponse:
-        """Send the head of an answer that bytes of files follow."""
-        response = web.StreamResponse(status=status, headers={**SAFE, **headers})
-        response.content_length = length
-        await response.prepare(self._request)
-        return response
-
     def _told(self, what: str, sent: int, *, complete: bool, began: float = 0.0, uploaded: bool = False) -> None:
         seconds = time.monotonic() - (began or self._began)
         self._server.served(Served(self._peer, what, sent, seconds, complete, uploaded))
@@ -154,10 +132,9 @@ class Answer:
     async def _folder(self, opened: Opened | None, path: bytes, query: dict[str, str]) -> web.StreamResponse:
         if path and not path.endswith(b"/"):
             return self._redirect(path.rpartition(b"/")[2])
-        if "tar" in query:
-            return await self._archive(path)
-        if "zip" in query:
-            return await self._zip(path)
+        for kind in ("tar", "zip"):
+            if kind in query:
+                return await self._archive(path, kind)
         return await asyncio.to_thread(self._page, opened, path, query)
 
     def _page(self, opened: Opened | None, path: bytes, query: dict[str, str]) -> web.Response:
@@ -177,85 +154,74 @@ class Answer:
         headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": policy, "Devkit-Folder": "1"}
         return web.Response(body=body, headers={**SAFE, **headers})
 
-    async def _archive(self, path: bytes) -> web.StreamResponse:
+    async def _archive(self, path: bytes, kind: str) -> web.StreamResponse:
+        """Answer a folder in one file; where something of it changed meanwhile, the answer ends short."""
         offer = await asyncio.to_thread(self._server.tree.offer, path)
+        reader = Reader(offer)
         try:
-            name = path.strip(b"/").rpartition(b"/")[2] or self._server.tree.name
-            members = archive.members(offer.entries, name)
-            total = archive.length(members)
-            headers = {
-                "Content-Type": "application/x-tar",
-                "Content-Disposition": _disposition("attachment", name + b".tar"),
-                "Content-Security-Policy": FILE_POLICY,
-            }
-            response = await self._begin(HTTPStatus.OK, headers, total)
-            response.force_close()
-            if self._request.method == "HEAD":
-                return response
-            sent = 0
-            with contextlib.suppress(Gone, OSError):
-                for member in members:
-                    sent += await self._member(response, offer, member)
-                await response.write(archive.END)
-                sent += len(archive.END) if await self._delivered() else 0
-            self._told(shown(name) + ".tar", sent, complete=sent == total)
-            return self._whole(response, sent == total)
-        finally:
-            _close_roots(offer)
-
-    async def _zip(self, path: bytes) -> web.StreamResponse:
-        offer = await asyncio.to_thread(self._server.tree.offer, path)
-        try:
-            name = path.strip(b"/").rpartition(b"/")[2] or self._server.tree.name
+            folder = path.strip(b"/").rpartition(b"/")[2] or self._server.tree.name
+            name = folder + b"." + kind.encode()
             response = web.StreamResponse(headers={**SAFE, "Content-Security-Policy": FILE_POLICY})
-            response.content_type = "application/zip"
-            response.headers["Content-Disposition"] = _disposition("attachment", name + b".zip")
+            response.headers["Content-Disposition"] = _disposition("attachment", name)
             response.force_close()
-            if self._request.version >= HttpVersion11:
-                response.enable_chunked_encoding()
+            members = archive.members(offer.entries, folder) if kind == "tar" else []
+            if kind == "tar":
+                response.content_type = "application/x-tar"
+                response.content_length = archive.length(members)
+            else:
+                response.content_type = "application/zip"
+                if self._request.version >= HttpVersion11:
+                    response.enable_chunked_encoding()
             await response.prepare(self._request)
             if self._request.method == "HEAD":
                 return response
-            loop = asyncio.get_running_loop()
-            sent = 0
-
-            def write(data: bytes) -> None:
-                nonlocal sent
-                asyncio.run_coroutine_threadsafe(self._write(response, data), loop).result()
-                sent += len(data)
-
             whole = False
-            with contextlib.suppress(Gone, OSError):
-                read = functools.partial(_read_offered, offer)
-                await asyncio.to_thread(archive.write_zip, offer.entries, name, read, write)
-                await response.write_eof()
+            with contextlib.suppress(Changed, OSError):
+                if kind == "tar":
+                    for member in members:
+                        await self._member(response, reader, member)
+                    await self._write(response, archive.END)
+                else:
+                    await self._zip(response, reader, offer, folder)
                 whole = await self._delivered()
-            self._told(shown(name) + ".zip", sent, complete=whole)
-            return self._whole(response, whole)
+            self._told(shown(name), self._sent, complete=whole)
+            return self._ended(response, whole)
         finally:
+            reader.close()
             _close_roots(offer)
 
-    async def _member(self, response: web.StreamResponse, offer: Offer, member: archive.Member) -> int:
-        """Send a member, the file whole or not: where it changed, the connection ends short of the length it named."""
-        descriptor = -1
-        try:
-            if member.size:
-                source = offer.sources[member.entry]
-                descriptor = _open_offered(source.root, source.path, offer.entries[member.entry])
+    async def _zip(self, response: web.StreamResponse, reader: Reader, offer: Offer, folder: bytes) -> None:
+        loop = asyncio.get_running_loop()
+
+        def write(data: bytes) -> None:
+            asyncio.run_coroutine_threadsafe(self._write(response, data), loop).result()
+
+        def read(index: int) -> Iterator[bytes]:
+            with reader.opened(index) as descriptor:
+                size = offer.entries[index].size
+                for offset in range(0, size, COPY):
+                    data = os.pread(descriptor, min(COPY, size - offset), offset)
+                    if len(data) != min(COPY, size - offset):
+                        raise Changed
+                    yield data
+
+        await asyncio.to_thread(archive.write_zip, offer.entries, folder, read, write)
+        await response.write_eof()
+
+    async def _member(self, response: web.StreamResponse, reader: Reader, member: archive.Member) -> None:
+        if not member.size:
+            await self._write(response, member.header)
+            return
+        with reader.opened(member.entry) as descriptor:
             if member.size <= COPY:
-                data = os.pread(descriptor, member.size, 0) if member.size else b""
+                data = os.pread(descriptor, member.size, 0)
                 await self._write(response, b"".join((member.header, data, bytes(member.padding))))
-                complete = len(data) == member.size
+                if len(data) != member.size:
+                    raise Changed
             else:
                 await self._write(response, member.header)
-                complete = await self._send_file(response, descriptor, 0, member.size) == member.size
+                await self._send_file(response, descriptor, 0, member.size)
                 await self._write(response, bytes(member.padding))
-            if not complete:
-                raise Gone
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-        return len(member.header) + member.size + member.padding
 
     # Files.
 
@@ -277,19 +243,21 @@ class Answer:
         if span:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
         status = HTTPStatus.PARTIAL_CONTENT if span else HTTPStatus.OK
-        response = await self._begin(status, headers, end - first)
+        response = web.StreamResponse(status=status, headers={**SAFE, **headers})
+        response.content_length = end - first
+        await response.prepare(self._request)
         if self._request.method == "HEAD":
             return response
-        sent = 0
-        with contextlib.suppress(OSError):
-            sent = await self._send_file(response, opened.descriptor, first, end - first)
-        whole = sent == end - first and await self._delivered()
+        whole = False
+        with contextlib.suppress(Changed, OSError):
+            await self._send_file(response, opened.descriptor, first, end - first)
+            whole = await self._delivered()
         since = self._server.covered(self._peer, opened, (first, end), self._began) if whole else self._began
         if since is not None:
-            self._told(shown(opened.path), size if whole else sent, complete=whole, began=since)
-        return self._whole(response, whole)
+            self._told(shown(opened.path), size if whole else self._sent, complete=whole, began=since)
+        return self._ended(response, whole)
 
-    def _whole(self, response: web.StreamResponse, whole: bool) -> web.StreamResponse:
+    def _ended(self, response: web.StreamResponse, whole: bool) -> web.StreamResponse:
         """Return an answer, and cut the connection where it is not whole."""
         if not whole and self._request.transport is not None:
             self._request.transport.abort()
@@ -337,29 +305,34 @@ class Answer:
     async def _write(self, response: web.StreamResponse, data: bytes | memoryview) -> None:
         await asyncio.sleep(self._pace.delay(len(data)))
         await response.write(data)
+        self._sent += len(data)
 
-    async def _send_file(self, response: web.StreamResponse, descriptor: int, offset: int, length: int) -> int:
-        """Send bytes of a file and return how many there were."""
+    async def _send_file(self, response: web.StreamResponse, descriptor: int, offset: int, length: int) -> None:
+        """Send bytes of a file.
+
+        Raises:
+            Changed: it, or the connection, ended before.
+        """
+        end = offset + length
         at_once = COPY if self._pace.rate else length
         loop = asyncio.get_running_loop()
-        sent = 0
         with os.fdopen(os.dup(descriptor), "rb", 0) as file:
-            while sent < length:
-                count = min(at_once, length - sent)
+            while offset < end:
+                count = min(at_once, end - offset)
                 transport = self._request.transport
                 if transport is None or transport.is_closing():
-                    break
+                    raise Changed
                 if self._server.certificate:
-                    data = os.pread(descriptor, min(COPY, count), offset + sent)
+                    data = os.pread(descriptor, min(COPY, count), offset)
                     count = len(data)
                     await self._write(response, data)
                 else:
                     await asyncio.sleep(self._pace.delay(count))
-                    count = await loop.sendfile(transport, file, offset + sent, count)
+                    count = await loop.sendfile(transport, file, offset, count)
+                    self._sent += count
                 if not count:
-                    break
-                sent += count
-        return sent
+                    raise Changed
+                offset += count
 
     # The stream of ``devkit get``, and uploads.
 
@@ -420,11 +393,7 @@ class Answer:
         return web.Response(status=HTTPStatus.CREATED, text=f"{kept}\n", headers=SAFE)
 
     async def _received(self) -> bytes:
-        """Return what came of an upload.
-
-        Raises:
-            BadRequest: nothing does.
-        """
+        """Return what came of an upload; nothing is refused."""
         data = b""
         with contextlib.suppress(OSError, asyncio.TimeoutError, web.RequestPayloadError):
             data = await asyncio.wait_for(self._request.content.readany(), SILENCE_S)
@@ -438,33 +407,6 @@ def _refused_by_disk(do: Any, what: bytes | str) -> Any:
         return do(what)
     except OSError as error:
         raise BadRequest(HTTPStatus.INSUFFICIENT_STORAGE, "the disk refused it") from error
-
-
-def _open_offered(root: int, path: bytes, entry: ManifestEntry) -> int:
-    folders = Folders(root)
-    try:
-        folder, name = folders.of(path)
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    finally:
-        folders.close()
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_size < entry.size:  # one that grows holds what was offered
-        os.close(descriptor)
-        raise Gone
-    return descriptor
-
-
-def _read_offered(offer: Offer, index: int) -> Iterator[bytes]:
-    source, entry = offer.sources[index], offer.entries[index]
-    descriptor = _open_offered(source.root, source.path, entry)
-    try:
-        for offset in range(0, entry.size, COPY):
-            data = os.pread(descriptor, min(COPY, entry.size - offset), offset)
-            if len(data) != min(COPY, entry.size - offset):
-                raise Gone
-            yield data
-    finally:
-        os.close(descriptor)
 
 
 def _slower(rate: int, wished: str) -> int:

@@ -82,14 +82,7 @@ def write_zip(
     read: Callable[[int], Iterator[bytes]],
     write: Callable[[bytes], None],
 ) -> None:
-    """Write an archive, stored and all below one folder.
-
-    Args:
-        entries: what is in it; a further hard link becomes a file of its own.
-        folder: the name of the folder.
-        read: gives the bytes of an entry's file.
-        write: takes the archive's.
-    """
+    """Write an archive, stored and all below one folder."""
     with zipfile.ZipFile(cast("IO[bytes]", _Sink(write)), "w", zipfile.ZIP_STORED) as archive:
         for index, entry in enumerate(entries):
             source = int(entry.target) if entry.kind == HARD_LINK else index

@@ -43,16 +43,7 @@ def ordered(items: Sequence[Item], query: Mapping[str, str]) -> list[Item]:
 def folder_page(
     path: bytes, items: Sequence[Item], query: Mapping[str, str], *, nonce: str, uploads: bool, hidden: int = 0
 ) -> str:
-    """Return the page of a folder.
-
-    Args:
-        path: the folder's path in the share, ending in a slash unless it is the root.
-        items: what is in it.
-        query: the address's query: ``sort`` and ``order``.
-        nonce: what the page's style and script are allowed by.
-        uploads: whether it takes uploads.
-        hidden: how many names begin with a dot, which are in ``items`` where the query says ``hidden``.
-    """
+    """Return the page of a folder."""
     kept = "&hidden" if "hidden" in query else ""
     names = [name for name in path.split(b"/") if name]
     crumbs = [("Shared files", "../" * len(names) or "./")]

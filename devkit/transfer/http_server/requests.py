@@ -49,11 +49,7 @@ class BadRequest(Exception):
 
 
 def parse_target(request: web.BaseRequest) -> tuple[bytes, dict[str, str]]:
-    """Return the path, percent-decoded and without its first slash, and the query of a request that is well-formed.
-
-    Raises:
-        BadRequest: it is not, or asks for what a share does not do.
-    """
+    """Return the path, percent-decoded and without its first slash, and the query of a request that is well-formed."""
     headers = request.headers
     if len(headers.getall("Host", [])) != 1 and (request.version >= (1, 1) or "Host" in headers):
         raise BadRequest(HTTPStatus.BAD_REQUEST, "one host")

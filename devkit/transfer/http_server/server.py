@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from typing_extensions import Self
+
+    from devkit.transfer.http_server.announce import Served
     from devkit.transfer.http_server.certificate import Certificate
-    from devkit.transfer.http_server.served import Served
     from devkit.transfer.http_server.tree import Opened
 
 CONNECTIONS = 256
@@ -36,62 +38,65 @@ WORKERS = 64
 
 
 class Server:
-    """Shares a tree at a secret address until it is told to stop.
+    """Shares paths at a secret address until it is told to stop; a context manager that closes everything.
 
     Args:
-        tree: what is shared.
-        address: the address to listen on.
-        port: the port; 0 takes a free one.
-        inbox: where uploads go; None takes none.
-        certificate: its side of TLS; None speaks plainly.
+        paths: what is shared.
+        port: 0 takes a free one.
+        upload: the folder for uploads; None takes none.
+        quota: the bytes that all uploads may have together.
+        reserve: the bytes of their disk that stay free.
         once: stop after one file, archive or stream was fetched whole.
+        encrypted: speak TLS, with a certificate made now.
         rate: the most bytes a second a connection; 0 is not a limit.
         on_served: called after each answer that carried a file.
 
     Raises:
-        DevkitError: the address cannot be listened on.
+        DevkitError: a path cannot be shared, or the address not listened on.
     """
 
     def __init__(
         self,
-        tree: Tree,
+        paths: Sequence[Path],
         *,
         address: str = "127.0.0.1",
         port: int = 0,
-        inbox: Inbox | None = None,
-        certificate: Certificate | None = None,
+        upload: Path | None = None,
+        quota: int = 10 << 30,
+        reserve: int = 1 << 30,
         once: bool = False,
+        encrypted: bool = False,
         rate: int = 0,
         on_served: Callable[[Served], None] = lambda _served: None,
     ) -> None:
-        self.tree = tree
-        self.inbox = inbox
-        self.certificate = certificate
-        self.secret = secrets.token_urlsafe(SECRET_BYTES)
         self.once = once
         self.rate = rate
         self.on_served = on_served
+        self.secret = secrets.token_urlsafe(SECRET_BYTES)
+        self.connections: set[asyncio.Transport] = set()
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._peers: Counter[str] = Counter()
-        self.connections: set[asyncio.Transport] = set()
         self._streams: set[socket.socket] = set()
         self._covered: dict[tuple[str, bytes, str], tuple[list[Span], float]] = {}
-        try:
-            family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-            both = address == "::" and socket.has_dualstack_ipv6()
-            self._listener = socket.create_server(family[4][:2], family=family[0], backlog=128, dualstack_ipv6=both)
-        except OSError as error:
-            why = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
-            named = f"{address} port {port}" if port else address
-            raise DevkitError(f"{named} cannot be listened on", f"{why}.") from error
-        self.address, self.port = self._listener.getsockname()[:2]
+        with contextlib.ExitStack() as stack:
+            self.tree = Tree(paths)
+            stack.callback(self.tree.close)
+            self.inbox = Inbox(upload, quota=quota, reserve=reserve) if upload is not None else None
+            if self.inbox is not None:
+                stack.callback(self.inbox.close)
+            self.certificate = _certificate(address) if encrypted else None
+            self._listener = stack.enter_context(_listener(address, port))
+            self.address, self.port = self._listener.getsockname()[:2]
+            self._open = stack.pop_all()
 
-    @property
-    def scheme(self) -> str:
-        """``https`` with a certificate, else ``http``."""
-        return "https" if self.certificate else "http"
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._open.close()
 
     @property
     def stopping(self) -> bool:
@@ -102,14 +107,15 @@ class Server:
         """Return the address of the share, by a name or address of this machine."""
         named = host or self.address
         shown = f"[{named}]" if ":" in named else named
-        return f"{self.scheme}://{shown}:{self.port}/{self.secret}/"
+        return f"http{'s' if self.certificate else ''}://{shown}:{self.port}/{self.secret}/"
 
     def run(self, expire_s: float | None = None) -> None:
         """Serve until ``stop`` is called, or the time is over."""
         try:
             asyncio.run(self._run(expire_s))
         finally:
-            self.close()
+            self._stopping.set()
+            self._listener.close()
 
     async def _run(self, expire_s: float | None) -> None:
         loop = self._loop = asyncio.get_running_loop()
@@ -153,11 +159,6 @@ class Server:
             with contextlib.suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._ended.set)
 
-    def close(self) -> None:
-        """Listen no more."""
-        self._stopping.set()
-        self._listener.close()
-
     def admit(self, peer: str) -> bool:
         """Count a connection of a client, and tell whether it may have it."""
         if self._peers.total() >= CONNECTIONS or self._peers[peer] >= CONNECTIONS_OF_ONE:
@@ -199,48 +200,18 @@ class Server:
             self.stop()
 
 
-@contextlib.contextmanager
-def open_share(
-    paths: Sequence[Path],
-    *,
-    address: str = "127.0.0.1",
-    port: int = 0,
-    upload: Path | None = None,
-    quota: int = 10 << 30,
-    reserve: int = 1 << 30,
-    once: bool = False,
-    encrypted: bool = False,
-    rate: int = 0,
-    on_served: Callable[[Served], None] = lambda _served: None,
-) -> Iterator[Server]:
-    """Listen, and close everything at the end; the arguments are those of ``Server`` and ``Inbox``.
+def _listener(address: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        both = address == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(family[4][:2], family=family[0], backlog=128, dualstack_ipv6=both)
+    except OSError as error:
+        why = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
+        named = f"{address} port {port}" if port else address
+        raise DevkitError(f"{named} cannot be listened on", f"{why}.") from error
 
-    Raises:
-        DevkitError: a path cannot be shared, or the address not listened on.
-    """
-    with contextlib.ExitStack() as stack:
-        tree = Tree(paths)
-        stack.callback(tree.close)
-        inbox = None
-        if upload is not None:
-            inbox = Inbox(upload, quota=quota, reserve=reserve)
-            stack.callback(inbox.close)
-        certificate = None
-        if encrypted:
-            from devkit.transfer.http_server.certificate import make_certificate
 
-            certificate = make_certificate(
-                list(dict.fromkeys([*reachable(address), "localhost", socket.gethostname()]))
-            )
-        server = Server(
-            tree,
-            address=address,
-            port=port,
-            inbox=inbox,
-            certificate=certificate,
-            once=once,
-            rate=rate,
-            on_served=on_served,
-        )
-        stack.callback(server.close)
-        yield server
+def _certificate(address: str) -> Certificate:
+    from devkit.transfer.http_server.certificate import make_certificate
+
+    return make_certificate(list(dict.fromkeys([*reachable(address), "localhost", socket.gethostname()])))

@@ -26,14 +26,7 @@ class NotShared(Exception):
 
 @dataclass(frozen=True)
 class Item:
-    """A line of a folder's page.
-
-    Attributes:
-        name: its name, as bytes.
-        is_folder: whether it is a folder; a link to one is.
-        size: of a file, in bytes.
-        mtime_ns: when it was last changed.
-    """
+    """A line of a folder's page."""
 
     name: bytes
     is_folder: bool
@@ -65,12 +58,6 @@ class Tree:
 
     Attributes:
         name: the one folder's, or ``share``.
-
-    Args:
-        paths: what is shared.
-
-    Raises:
-        DevkitError: one is not there, or two have one name.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:

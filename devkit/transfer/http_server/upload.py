@@ -35,11 +35,7 @@ UPLOADS = b"upload"
 
 
 def upload_name(raw: bytes) -> str:
-    """Return the name that an upload may have.
-
-    Raises:
-        BadRequest: it is a path, hidden, looks like a flag, names a device, or holds what is not text.
-    """
+    """Return the name that an upload may have."""
     try:
         name = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -52,13 +48,7 @@ def upload_name(raw: bytes) -> str:
 
 
 class Inbox:
-    """The folder that uploads land in.
-
-    Args:
-        folder: made if it is missing.
-        quota: the bytes that all uploads of this share may have together.
-        reserve: the bytes of the disk that stay free.
-    """
+    """The folder that uploads land in."""
 
     def __init__(self, folder: Path, *, quota: int, reserve: int) -> None:
         self.quota = quota
@@ -77,11 +67,7 @@ class Inbox:
 
     @contextlib.contextmanager
     def room(self, length: int) -> Iterator[None]:
-        """Set aside room for an upload; it is given back where the upload fails.
-
-        Raises:
-            BadRequest: there is none.
-        """
+        """Set aside room for an upload; it is given back where the upload fails."""
         with self._lock:
             if self.taken + length > self.quota:
                 left = size_text(self.quota - self.taken)

@@ -15,15 +15,7 @@ from .names import part_name
 
 
 class Commit:
-    """Puts into place what the files of a manifest are in.
-
-    Args:
-        there: where they land.
-        entries: the manifest.
-        failures: why entries are not here; what fails is added.
-        attributes: gives modes and times.
-        backup: whether what is replaced is kept.
-    """
+    """Puts into place what the files of a manifest are in."""
 
     def __init__(
         self,

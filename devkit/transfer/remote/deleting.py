@@ -12,7 +12,7 @@ from .names import PART, Ignore
 def not_offered(
     folders: Folders, entries: Iterable[ManifestEntry], tops: Iterable[bytes], keep: Sequence[bytes]
 ) -> List[Tuple[bytes, bool]]:
-    """Return the paths that are in these folders and not offered, each with whether it is a folder, the outermost only.
+    """Return the outermost paths that are in these folders and not offered, each with whether it is a folder.
 
     Args:
         folders: where they lie.
@@ -46,9 +46,6 @@ def remove(folders: Folders, path: bytes, is_folder: bool, backup: bool = False)
     """Remove a file, a link itself, or a folder with all that is in it, and return how many entries that were.
 
     With ``backup``, files and links keep a name with a tilde, and their folders stay.
-
-    Raises:
-        OSError: it cannot be removed.
     """
     parent, name = folders.of(path)
     if not is_folder:

@@ -49,11 +49,6 @@ class Destination:
     Attributes:
         folders: those in it; None where a dry run finds nothing.
         above: where a staging root lies, and its name there.
-
-    Args:
-        path: the folder, or for one file its new name.
-        options: how things are taken.
-        stages: whether new folders are filled before they are seen.
     """
 
     def __init__(self, path: bytes, options: Options, stages: bool) -> None:
@@ -118,10 +113,6 @@ class Destination:
 
     def survey(self, entries: Sequence[ManifestEntry], claimed: Callable[[bytes], str]) -> Dict[int, Here]:
         """Return what is at the entries' places, by number, where anything is; in a run the folders are made.
-
-        Args:
-            entries: what is offered.
-            claimed: says who else puts a file of this path here; empty for nobody.
 
         Raises:
             Stopped: nothing can be written.
@@ -234,11 +225,7 @@ def _nearest(path: bytes) -> bytes:
 
 
 def _ensure_writable(path: bytes) -> None:
-    """Raise what making a folder would.
-
-    Raises:
-        OSError: it would.
-    """
+    """Raise what making a folder would."""
     above = _nearest(path)
     if not os.path.isdir(above):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

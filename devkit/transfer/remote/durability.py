@@ -42,13 +42,6 @@ class Finished(NamedTuple):
 def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int = 0o600) -> int:
     """Open a part for writing, and return its descriptor; no one but us writes it as long as that is open.
 
-    Args:
-        folder: the descriptor of its folder.
-        name: its name.
-        keep: whether what an earlier transfer wrote stays; else it is made anew.
-        lock: whether another transfer is waited for.
-        mode: the permission bits that one that is made begins with, where the folder and the umask grant them.
-
     Raises:
         OSError: it cannot be made, or another transfer holds it.
     """
@@ -143,11 +136,7 @@ def ignores_case(folder: int) -> bool:
 
 
 def replace(folder: int, part: bytes, name: bytes, backup: bool) -> None:
-    """Rename a part into place; with ``backup`` a file or link that it replaces stays under its name and a tilde.
-
-    Raises:
-        OSError: it cannot be renamed or kept, for a folder that has that name, say.
-    """
+    """Rename a part into place; with ``backup`` a file or link that it replaces stays under its name and a tilde."""
     there = lstat(folder, name) if backup else None
     if there is not None and not stat.S_ISDIR(there.st_mode):
         aside = name + b"~"

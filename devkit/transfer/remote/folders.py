@@ -152,11 +152,7 @@ class Staging:
         return all(sync_all_of(number) for number in one_of_each.values())
 
     def publish(self, parent: int, path: bytes, name: bytes) -> None:
-        """Give a folder its name.
-
-        Raises:
-            OSError: something of that name has come there.
-        """
+        """Give a folder its name."""
         os.rename(self.names[path], name, src_dir_fd=parent, dst_dir_fd=parent)
         del self.names[path]
 
@@ -276,11 +272,7 @@ def may_write(folder: int) -> int:
 
 
 def open_folder(path: bytes) -> int:
-    """Open a folder that is given by its path; one that may not be listed can still be gone through.
-
-    Raises:
-        OSError: there is none.
-    """
+    """Open a folder that is given by its path; one that may not be listed can still be gone through."""
     try:
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:

@@ -153,11 +153,6 @@ def take_revised(entry: ManifestEntry, said: Dict[str, Any]) -> ManifestEntry:
 def describe(paths: List[bytes], choice: Choice) -> Offer:
     """Find what is offered.
 
-    Args:
-        paths: files and folders as the user named them; wildcards that no name here has are resolved. A folder that
-            ends with a slash, or in ``.`` or ``..``, offers what is in it; any other, itself.
-        choice: what of them.
-
     Raises:
         Stopped: there is no such file, or two would land on one name.
     """
@@ -253,13 +248,7 @@ class _Walk:
             raise Stopped(f"{os.fsdecode(path)} cannot be read", f"{error.strerror}.") from error
 
     def add_open(self, place: SourceRoot, around: bytes = b"", rules: Optional[Ignore] = None) -> None:
-        """Add the file or folder at a place.
-
-        Args:
-            place: where it is.
-            around: its path in the repository that it lies in, with a slash at its end.
-            rules: what the repository ignores so far, by paths from its top.
-        """
+        """Add the file or folder at a place."""
         status = os.stat(place.base or b".", dir_fd=place.root, follow_symlinks=False)
         self.plain = not stat.S_ISDIR(status.st_mode)
         if self.plain:

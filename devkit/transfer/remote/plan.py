@@ -69,16 +69,7 @@ def plan(
     extra: Sequence[Tuple[bytes, bool]] = (),
     case_blind: bool = False,
 ) -> Steps:
-    """Return what is to be done.
-
-    Args:
-        entries: what is offered.
-        here: what is at their places, by number; nothing where it says nothing.
-        options: how.
-        about: what the sender said of the offer.
-        extra: what is here and not offered, by path, each with whether it is a folder.
-        case_blind: whether this file system takes ``A`` and ``a`` for one name.
-    """
+    """Return what is to be done."""
     collide: Set[bytes] = collisions(entry.path for entry in entries) if case_blind else set()
     wanted, modes, refusals = [], [], {}
     have_files = have_bytes = 0

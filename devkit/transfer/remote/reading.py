@@ -1,8 +1,9 @@
 """What the sender reads: files opened one name at a time below their source, and proven to be as offered."""
 
+import contextlib
 import os
 import stat
-from typing import Any
+from typing import Any, Iterator
 
 from .folders import NO_FOLLOW, ON_THE_WAY, Folders
 from .manifest import ManifestEntry, Offer
@@ -23,11 +24,7 @@ class Reader:
         self._folders = Folders(-1)
 
     def open(self, index: int) -> int:
-        """Return a descriptor of an entry's file.
-
-        Raises:
-            OSError: there is none, or it cannot be read.
-        """
+        """Return a descriptor of an entry's file."""
         root, path, _ = self._offer.sources[index]
         if root != self._folders.root:
             self._folders.close()
@@ -37,12 +34,7 @@ class Reader:
         return os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
 
     def whole(self, index: int) -> bytes:
-        """Return the bytes of a small file.
-
-        Raises:
-            Changed: it is not as it was offered.
-            OSError: it cannot be read.
-        """
+        """Return the bytes of a small file."""
         entry = self._offer.entries[index]
         descriptor = self.open(index)
         try:
@@ -50,6 +42,18 @@ class Reader:
             if len(data) == entry.size and is_as_offered(descriptor, entry):
                 return data
             raise Changed
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def opened(self, index: int) -> Iterator[int]:
+        """Hold an entry's file open, which has at least what was offered."""
+        descriptor = self.open(index)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size < self._offer.entries[index].size:
+                raise Changed
+            yield descriptor
         finally:
             os.close(descriptor)
 

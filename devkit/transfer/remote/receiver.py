@@ -51,17 +51,9 @@ class Incoming:
 
 
 class Receiver:
-    """Takes a manifest's entries into a folder.
+    """Takes a manifest's entries into a folder, or one file to a new name.
 
-    Args:
-        channel: the connection.
-        destination: the folder, or for one file its new name.
-        digest: the name of the hash that blocks are compared by.
-        checksum: the name of the checksum that blocks carry.
-        options: how.
-        on_plan: called with the plan, before anything is written but folders.
-        on_taken: called with the bytes of the files that arrived or were found here.
-        claimed: says which other sender puts a file of a path here, empty for none; without it there are no others.
+    ``claimed`` says which other sender puts a file of a path here, empty for none; without it there are no others.
     """
 
     def __init__(

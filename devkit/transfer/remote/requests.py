@@ -41,13 +41,7 @@ def close(*descriptors: int) -> None:
 
 
 class Requests:
-    """Asks for files: a range where nothing of it is here, else for what differs from what is.
-
-    Args:
-        channel: the connection.
-        entries: the manifest.
-        digest: the hash that blocks are compared by.
-    """
+    """Asks for files: a range where nothing of it is here, else for what differs from what is."""
 
     def __init__(self, channel: Channel, entries: Sequence[ManifestEntry], digest: Digest) -> None:
         self._channel = channel
@@ -61,13 +55,7 @@ class Requests:
         self._moves = False
 
     def start(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
-        """Begin to ask for files; ``folders`` are the thread's from now on.
-
-        Args:
-            folders: where they lie.
-            wanted: the files.
-            moves: whether the sender finds what moved within them.
-        """
+        """Begin to ask for files; ``folders`` are the thread's from now on."""
         self._moves = moves
         self._thread = threading.Thread(target=self._run, args=(folders, wanted), daemon=True)
         self._thread.start()

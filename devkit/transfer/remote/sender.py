@@ -84,16 +84,8 @@ class Pace:
 class Sender:
     """Serves a manifest over a channel.
 
-    Args:
-        channel: the connection.
-        offer: what is offered; its entries are sent first.
-        digest: the name of the hash that blocks are compared by.
-        checksum: the name of the checksum that blocks carry.
-        rate: the most bytes a second that are sent; 0 is not a limit.
-        compress: whether blocks may be deflated.
-        on_plan: called with what the receiver means to do.
-        on_sent: called with the bytes of the files that were sent or found the same.
-        ahead: small files that were read already, by number, each with its checksum.
+    ``rate`` is in bytes a second, 0 is not a limit; ``ahead`` are small files that were read already, by number, each
+    with its checksum; ``on_sent`` is called with the bytes of files that were sent or found the same.
     """
 
     def __init__(

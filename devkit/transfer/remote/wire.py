@@ -125,14 +125,7 @@ def choose_digest(mine: Dict[str, float], theirs: Dict[str, Any]) -> str:
 
 
 class Channel:
-    """One end of a connection.
-
-    Args:
-        read: the descriptor to read.
-        write: the descriptor to write; it may be the same one.
-        silence_s: how long nothing may come before the other end counts as gone; None waits for ever.
-        read_into, write_all: what reads and writes instead of the system calls (an encrypted socket).
-    """
+    """One end of a connection, over which nothing may come for ``silence_s`` before the other end counts as gone."""
 
     def __init__(
         self,

@@ -61,11 +61,7 @@ class Writer:
         self._thread: Optional[threading.Thread] = None
 
     def write(self, file: int, offset: int, data: Bytes) -> None:
-        """Take bytes for a file, which they are in when ``settle`` returns.
-
-        Raises:
-            OSError: what was taken for this file before could not be written.
-        """
+        """Take bytes for a file, which they are in when ``settle`` returns."""
         view = memoryview(data)
         while view:
             piece = self._piece_for(file, offset)
@@ -78,11 +74,7 @@ class Writer:
             raise self._errors[file]
 
     def settle(self, file: int) -> None:
-        """Return when all that was taken is written.
-
-        Raises:
-            OSError: some of this file could not be.
-        """
+        """Return when all that was taken is written."""
         self._drain()
         direct = self._direct.pop(file, -1)
         if direct >= 0:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.transfer.copy import readable
-from devkit.transfer.http_server.server import open_share
+from devkit.transfer.http_server.server import Server
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import Offer, describe
 from devkit.transfer.remote.messages import Choice, Options, Plan, encoded
@@ -31,8 +31,6 @@ FUZZ = int(os.environ.get("TRANSFER_FUZZ", "1"))  # how many times as much is ma
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from devkit.transfer.http_server.server import Server
 
 
 # Drops ssh's own words, as sshd does, and gives the rest to a shell whose start-up is chatty.
@@ -215,7 +213,7 @@ def as_nobody(box: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def sharing(*paths: Path, **options: Any) -> Iterator[Server]:
     """Run a server of a share in a thread, ended at the end."""
-    with open_share(paths, **options) as server:
+    with Server(paths, **options) as server:
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.http_server.served import Served
-    from devkit.transfer.http_server.server import Server
+    from devkit.transfer.http_server.announce import Served, Server
 
 
 @pytest.fixture
@@ -546,9 +545,9 @@ def test_once_ends_after_an_empty_file_too(source: Path) -> None:
 
 
 def test_a_share_expires(source: Path) -> None:
-    from devkit.transfer.http_server.server import open_share
+    from devkit.transfer.http_server.server import Server
 
-    with open_share([source]) as server:
+    with Server([source]) as server:
         began = time.monotonic()
         server.run(0.3)
         assert 0.2 < time.monotonic() - began < 20
