@@ -18,11 +18,13 @@ from devkit.errors import DevkitError, Hint
 from devkit.transfer.http_download.client import plain
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from devkit.transfer.http_download.address import Address
     from devkit.transfer.http_download.client import Client, Proxy
+    from devkit.transfer.remote.sender import Pace
 
+BLOCK = 1 << 18
 BROKEN = (OSError, aiohttp.ClientError, asyncio.TimeoutError)
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -178,9 +180,22 @@ def said(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error).strip()[:200] or type(error).__name__
 
 
-async def pour(stream: Stream, remote: RemoteFile, buffer: memoryview) -> AsyncIterator[int]:
-    """Yield how many bytes of an answer came into a buffer, to the answer's end."""
+async def pour(
+    stream: Stream,
+    remote: RemoteFile,
+    take: Callable[[memoryview], None],
+    pace: Pace,
+    on_done: Callable[[int], None],
+) -> None:
+    """Pass on an answer's bytes, to its end.
+
+    Raises:
+        OSError, aiohttp.ClientError: it ended early.
+    """
+    buffer = memoryview(bytearray(BLOCK))
     while count := await stream.read_into(buffer):
-        yield count
+        take(buffer[:count])
+        await asyncio.sleep(pace.delay(count))
+        on_done(count)
     if remote.size > stream.at and remote.encoding == "":
         raise ConnectionError("the connection ended")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import netrc
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -19,19 +19,27 @@ from devkit.transfer.copy import CopyOutcome, Planned
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
 from devkit.transfer.http_download.options import TO_STDOUT
-from devkit.transfer.http_download.ranges import BLOCK, Download
-from devkit.transfer.http_download.target import check_room, has, is_device, mark, open_device, target_of
+from devkit.transfer.http_download.ranges import Download
+from devkit.transfer.http_download.target import (
+    check_room,
+    has,
+    hash_holds,
+    is_device,
+    mark,
+    open_device,
+    target_of,
+)
 from devkit.transfer.http_download.upgrade import upgraded
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.messages import Options, Plan, Result
-from devkit.transfer.remote.names import part_name
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Pace
 from devkit.transfer.shown import shown
 from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from devkit.transfer.copy import Watch
     from devkit.transfer.http_download.address import Address
@@ -58,49 +66,44 @@ def with_netrc(address: Address) -> Address:
 def fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:
     """Fetch what an address names."""
     found = asyncio.run(_fetch(with_netrc(address), options, watch))
-    if isinstance(found, CopyOutcome):
-        return found
-    outcome = _stream(found.address, replace(options, destination=found.target, headers=found.headers), watch)
-    if found.is_file and not options.dry_run:
-        mark(Path(found.target))
-    return replace(outcome, remarks=outcome.remarks + found.remarks)
+    return found if isinstance(found, CopyOutcome) else found()
 
 
-@dataclass(frozen=True)
-class _Streamed:
-    """What is to be had in a stream of ``devkit serve``."""
-
-    address: Address
-    headers: dict[str, str]
-    target: str
-    is_file: bool = False
-    remarks: tuple[str, ...] = ()
-
-
-async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome | _Streamed:
-    """Fetch a file; return where a stream of ``devkit serve`` is to be had instead, and where it goes."""
+async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome | Callable[[], CopyOutcome]:
+    """Fetch a file; return what takes a stream of ``devkit serve`` instead, where that is to be had."""
     client = Client(address, options.headers, options.environ)
     stream = None
     try:
         remote, stream = await probe(client)
+        told = replace(options, headers=client.headers)  # which redirections to another server drop
         if remote.is_folder:
             if options.destination == TO_STDOUT:
                 raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
-            return _Streamed(client.address, client.headers, options.destination)
+            return functools.partial(_stream, client.address, told, watch)
         if options.destination == TO_STDOUT:
             return await _pour(stream, remote, options, watch, sys.stdout.fileno())
         target, aside = target_of(client.address, remote, options)
-        remarks = (f"{aside} is here already, and stays: the file is saved as {target.name}",) if aside else ()
         if is_device(target):
             return await _pour(stream, remote, options, watch, open_device(target))
+        remarks = (f"{aside} is here already, and stays: the file is saved as {target.name}",) if aside else ()
         if remote.digests and target.is_file() and not options.sha256:
-            return _Streamed(client.address, client.headers, str(target), True, remarks)
+            return functools.partial(_update, target, client.address, told, watch, remarks)
         outcome = await _file(stream, remote, target, options, watch)
         return replace(outcome, remarks=outcome.remarks + remarks)
     finally:
         if stream is not None:
             stream.close()
         await client.close()
+
+
+def _update(
+    target: Path, address: Address, options: FetchOptions, watch: Watch, remarks: tuple[str, ...]
+) -> CopyOutcome:
+    """Take a file that is here in another version from the stream of ``devkit serve``."""
+    outcome = _stream(address, replace(options, destination=str(target)), watch)
+    if not options.dry_run:
+        mark(target)
+    return replace(outcome, remarks=outcome.remarks + remarks)
 
 
 async def _pour(
@@ -110,17 +113,14 @@ async def _pour(
     plan = _planned(remote, False, options.destination, watch)
     began = time.monotonic()
     digest = hashlib.sha256()
-    pace = Pace(options.rate)
-    buffer = memoryview(bytearray(BLOCK))
-    done = 0
+
+    def take(data: memoryview) -> None:
+        digest.update(data)
+        _write(descriptor, data, options.destination)
+
     try:
         if not options.dry_run:
-            async for count in pour(stream, remote, buffer):
-                digest.update(buffer[:count])
-                _write(descriptor, buffer[:count], options.destination)
-                await asyncio.sleep(pace.delay(count))
-                done += count
-                watch.done(count)
+            await pour(stream, remote, take, Pace(options.rate), watch.done)
     except BROKEN as error:
         raise DevkitError("the file did not arrive whole", f"{said(error)}.") from error
     finally:
@@ -128,7 +128,7 @@ async def _pour(
             os.close(descriptor)
     if options.sha256 and not options.dry_run and digest.hexdigest() != options.sha256:
         raise DevkitError("what came is not the file that was asked for", "Its SHA-256 differs; it is written already.")
-    return _outcome(plan, Result(int(not options.dry_run), done, 0, 0, 0), began)
+    return _outcome(plan, Result(int(not options.dry_run), stream.at, 0, 0, 0), began)
 
 
 def _write(descriptor: int, data: memoryview, destination: str) -> None:
@@ -155,40 +155,19 @@ def _outcome(plan: Plan, result: Result, began: float, remarks: tuple[str, ...] 
 
 async def _file(stream: Stream, remote: RemoteFile, target: Path, options: FetchOptions, watch: Watch) -> CopyOutcome:
     began = time.monotonic()
-    have = has(target, remote) and not options.checksum and _hash_holds(target, options.sha256)
+    have = has(target, remote) and not options.checksum and hash_holds(target, options.sha256)
     plan = _planned(remote, have, target.name, watch)
     if not have:
         check_room(target, remote.size)
     if not have and not options.dry_run:
         with explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        download = Download(
-            stream,
-            remote,
-            target,
-            mark=mark,
-            prove=lambda part: _prove(part, target, options.sha256),
-            connections=options.connections,
-            rate=options.rate,
-            on_done=watch.done,
-        )
+        download = Download(stream, remote, target, options, watch.done)
         before = await download.run()
         result = Result(1, download.fetched, before, download.again, 0)
         changed = ("it changed while it was fetched: it is here as it was in the end",) if download.changed else ()
         return _outcome(plan, result, began, (*changed, *_remarks(remote), *download.attributes.remarks()))
     return _outcome(plan, Result(0, 0, 0, 0, 0), began)
-
-
-def _prove(part: int, target: Path, sha256: str) -> None:
-    """Let a part that is not what was asked for never take the name of a file that is."""
-    with explained(target):
-        if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
-            wrong = target.with_name(f"{target.name}.wrong")
-            target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).rename(wrong)
-            raise DevkitError(
-                f"{target} is not the file that was asked for",
-                f"Its SHA-256 differs; what came is kept as {wrong}, and nothing else was touched.",
-            )
 
 
 def _remarks(remote: RemoteFile) -> Iterator[str]:
@@ -197,21 +176,6 @@ def _remarks(remote: RemoteFile) -> Iterator[str]:
         yield "the server did not say how long it is: whether it is whole cannot be known"
     if remote.encoding:
         yield f"the server sent it {remote.encoding}-encoded, though asked not to; it is kept as it came"
-
-
-def _hash_holds(target: Path, sha256: str) -> bool:
-    if not sha256:
-        return True
-    with explained(target):
-        return _hash_of(os.open(target, os.O_RDONLY | os.O_CLOEXEC)) == sha256
-
-
-def _hash_of(descriptor: int) -> str:
-    digest = hashlib.sha256()
-    with os.fdopen(descriptor, "rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def _stream(address: Address, options: FetchOptions, watch: Watch) -> CopyOutcome:

@@ -9,15 +9,17 @@ import mmap
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from devkit.errors import DevkitError
 from devkit.files import new_file_mode
-from devkit.transfer.http_download.answer import BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
+from devkit.transfer.http_download.answer import BLOCK, BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
+from devkit.transfer.http_download.target import mark, prove
 from devkit.transfer.http_download.work import NotARange, RangeQueue
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.attributes import Attributes, fsync
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from devkit.transfer.http_download.options import FetchOptions
 
-BLOCK = 1 << 18
+
 SEGMENT = 32 << 20
 SMALLEST = 4 << 20
 SAVE_EVERY_S = 0.5
@@ -44,6 +47,19 @@ WHOLE_TRIES = 2  # more of what begins anew each time
 LOOK_EVERY = 8 << 20
 
 
+@dataclass
+class _Range:
+    """A range that is being fetched: its first byte, what of it is left, what its blocks hash to."""
+
+    first: int
+    left: list[Span]
+    expected: bytes = b""
+
+    def digest_at(self, offset: int) -> bytes:
+        at = (offset - self.first) // BLOCK * wire.DIGEST_BYTES
+        return self.expected[at : at + wire.DIGEST_BYTES]
+
+
 class Download:
     """Fetches one file into a folder."""
 
@@ -52,31 +68,25 @@ class Download:
         stream: Stream,
         remote: RemoteFile,
         target: Path,
-        *,
-        mark: Callable[[int], None] = lambda _part: None,
-        prove: Callable[[int], None] = lambda _part: None,
-        connections: int = 4,
-        rate: int = 0,
+        options: FetchOptions,
         on_done: Callable[[int], None] = lambda _count: None,
     ) -> None:
+        self.fetched = self.found = self.again = 0
+        self.changed = False
+        self.attributes = Attributes()
         self._client = stream.client
         self._opened: Stream | None = stream
-        self._prove = prove
-        self._mark = mark
         self._remote = remote
         self._target = target
-        self._connections = connections
-        self._pace = Pace(rate)
+        self._options = options
+        self._pace = Pace(options.rate)
         self._on_done = on_done
         self._digest = wire.digests()["xxh3"]
         self._folder = self._part = self._direct = -1
         self._resuming = False
-        self._writers = ThreadPoolExecutor(connections)
-        self.fetched = 0
-        self.found = 0
-        self.again = 0
-        self.changed = False
-        self.attributes = Attributes()
+        self._writers = ThreadPoolExecutor(options.connections)
+        self._journal: Journal
+        self._queue: RangeQueue
 
     async def run(self) -> int:
         """Fetch what is missing and return how many bytes were here from before.
@@ -92,18 +102,18 @@ class Download:
             self._part = open_part(self._folder, part_name(name), keep=trusted)
             self._resuming = os.fstat(self._part).st_size > 0
             record = os.fsdecode(part_name(name)) + ".json"
-            journal = Journal(self._folder, record, self._part, self._remote.version, self._remote.size)
-            before = await (self._ranges(journal) if trusted else self._whole())
+            self._journal = Journal(self._folder, record, self._part, self._remote.version, self._remote.size)
+            before = await (self._ranges() if trusted else self._whole())
             whole = True
-            self._prove(self._part)
+            prove(self._part, self._target, self._options.sha256)
             self.attributes.mode(self._part, new_file_mode())
             if self._remote.mtime_ns:
                 self.attributes.time(self._part, self._remote.mtime_ns)
-            self._mark(self._part)
+            mark(self._part)
             await asyncio.to_thread(fsync, self._part)
             os.rename(part_name(name), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             if trusted:
-                journal.remove()
+                self._journal.remove()
             fsync(self._folder)
         except OSError as error:
             raise self._unwritable(error) from error
@@ -123,38 +133,38 @@ class Download:
 
     # Where the server answers ranges of a version that it names.
 
-    async def _ranges(self, journal: Journal) -> int:
+    async def _ranges(self) -> int:
         size = self._remote.size
-        journal.load()
-        left = missing(journal.done, size)
+        self._journal.load()
+        left = missing(self._journal.done, size)
         before = size - sum(end - first for first, end in left)
         self._on_done(before)
         os.ftruncate(self._part, size)
         self._direct = open_directly(self._part) if size >= DIRECT_FROM else -1
-        spans = _segments(left, self._connections)
-        count = max(min(self._connections, len(spans)), 1)
+        spans = _segments(left, self._options.connections)
+        count = max(min(self._options.connections, len(spans)), 1)
         opened, self._opened = self._opened, None
         if opened is not None and (self._remote.digests or not spans or spans[0][0] != 0):
             opened.close()
             opened = None
-        work = RangeQueue(spans, count, -1 if opened is None else opened.at)
-        tasks = [asyncio.create_task(self._work(work, journal, None if number else opened)) for number in range(count)]
+        self._queue = RangeQueue(spans, count, -1 if opened is None else opened.at)
+        tasks = [asyncio.create_task(self._work(None if number else opened)) for number in range(count)]
         try:
-            failed = await self._until_done(tasks, journal)
+            failed = await self._until_done(tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            complete = not missing(journal.done, size)
+            complete = not missing(self._journal.done, size)
             if not complete or not self._remote.digests:
-                await asyncio.to_thread(journal.save, sync=not complete)
+                await asyncio.to_thread(self._journal.save, sync=not complete)
         if failed is None and complete:
             return before + self.found
         if isinstance(failed, NotARange) and failed.status in (200, 416):
-            return await self._anew(journal)
+            return await self._anew()
         raise self._explained(failed or ConnectionError("the connection ended"))
 
-    async def _until_done(self, tasks: list[asyncio.Task[None]], journal: Journal) -> BaseException | None:
+    async def _until_done(self, tasks: list[asyncio.Task[None]]) -> BaseException | None:
         """Keep the journal until all is fetched, and return what broke that."""
         synced = time.monotonic()
         pending = set(tasks)
@@ -167,14 +177,14 @@ class Download:
             if pending and not self._remote.digests:
                 now = time.monotonic()
                 sync = now - synced > SYNC_EVERY_S
-                await asyncio.to_thread(journal.save, sync=sync)
+                await asyncio.to_thread(self._journal.save, sync=sync)
                 synced = now if sync else synced
         return None
 
-    async def _anew(self, journal: Journal) -> int:
+    async def _anew(self) -> int:
         """Fetch the whole in one stream, where no range of this version can be had any more."""
         os.ftruncate(self._part, 0)
-        journal.remove()
+        self._journal.remove()
         self.fetched = self.found = 0
         before = self._remote
         self._remote, self._opened = await probe(self._client)
@@ -188,86 +198,82 @@ class Download:
             return DevkitError("the file did not arrive whole", f"{said(error)}.", again)
         return error
 
-    async def _work(self, work: RangeQueue, journal: Journal, opened: Stream | None) -> None:
+    async def _work(self, opened: Stream | None) -> None:
+        """Fetch ranges until none is left, or the server wants no more connections and others go on."""
         buffer = memoryview(mmap.mmap(-1, PIECE_BYTES))
         try:
-            while (span := await work.take(opened.at if opened is not None else -1)) is not None:
+            while (span := await self._queue.take(opened.at if opened is not None else -1)) is not None:
                 if opened is not None and not opened.goes_on(span[0]):
                     opened.close()
                     opened = None
                 try:
-                    if not await self._fetched(work, [span], opened, journal, buffer):
+                    if not await self._fetched(_Range(span[0], [span]), opened, buffer):
                         return
                 finally:
-                    work.done()
+                    self._queue.done()
         finally:
             if opened is not None:
                 opened.close()
 
-    async def _fetched(
-        self, work: RangeQueue, left: list[Span], opened: Stream | None, journal: Journal, buffer: memoryview
-    ) -> bool:
-        """Fetch a range; False where the server wants no more connections, and others go on with what is left."""
-        busy = 0
-        while True:
-            try:
-                await self._segment(work, opened, left, journal, buffer)
-            except (NotARange, *BROKEN) as error:  # noqa: PERF203 - each try is one
-                if work.leave(left):
-                    return False
-                wait_s = error.wait_s if isinstance(error, NotARange) else 0
-                busy += 1
-                if not wait_s or busy > BUSY_TRIES:
-                    raise
-                opened = None
-                await asyncio.sleep(wait_s)
-            else:
-                return True
+    async def _fetched(self, span: _Range, opened: Stream | None, buffer: memoryview) -> bool:
+        """Fetch a range, going on after what breaks, until it is there and verified; False where others go on with it.
 
-    async def _segment(
-        self, work: RangeQueue, opened: Stream | None, left: list[Span], journal: Journal, buffer: memoryview
-    ) -> None:
-        """Fetch a range, going on after what breaks, until it is there and verified; ``left`` says what is not."""
-        span = left[0]
-        expected = b""
-        attempt = 0
-        while left:
-            before = list(left)
+        Raises:
+            NotARange: the server wants no more connections, and nobody else is at it.
+        """
+        busy = attempt = 0
+        while span.left:
+            before = list(span.left)
             try:
-                if self._remote.digests and not expected:
-                    expected = await self._expected(span)
-                    if self._resuming:
-                        left[:] = await self._not_here(span, expected, journal)
-                while left:
-                    if opened is None or not opened.goes_on(left[0][0]):
-                        opened = await self._range(work, left[0])
-                    await self._receive(opened, left, journal, buffer, expected, span[0])
+                await self._try(span, opened, buffer)
             except BROKEN:
-                opened = None
-                attempt = attempt + 1 if left == before else 1
-                if attempt >= ATTEMPTS:
+                attempt = attempt + 1 if span.left == before else 1
+                if attempt < ATTEMPTS:
+                    await asyncio.sleep(BACKOFF_S[attempt - 1])
+                elif self._queue.leave(span.left):
+                    return False
+                else:
                     raise
-                await asyncio.sleep(BACKOFF_S[attempt - 1])
+            except NotARange as error:
+                if self._queue.leave(span.left):
+                    return False
+                busy, attempt = busy + 1, 0
+                if not error.wait_s or busy > BUSY_TRIES:
+                    raise
+                await asyncio.sleep(error.wait_s)
+            opened = None
+        return True
 
-    async def _not_here(self, span: Span, expected: bytes, journal: Journal) -> list[Span]:
+    async def _try(self, span: _Range, opened: Stream | None, buffer: memoryview) -> None:
+        if self._remote.digests and not span.expected:
+            span.expected = await self._expected(span.left[0])
+            if self._resuming:
+                span.left[:] = await self._not_here(span)
+        while span.left:
+            if opened is None or not opened.goes_on(span.left[0][0]):
+                opened = await self._range(span.left[0])
+            await self._receive(opened, span, buffer)
+
+    async def _not_here(self, span: _Range) -> list[Span]:
         """Return what of a range the part does not hold; a killed run wrote more than its journal says."""
-        here = await asyncio.get_running_loop().run_in_executor(self._writers, self._held, span, expected)
-        for first, end in here:
-            journal.add((first, end))
-            self._on_done(end - first)
-            self.found += end - first
-        inside = missing([(first - span[0], end - span[0]) for first, end in here], span[1] - span[0])
-        return [(first + span[0], end + span[0]) for first, end in inside]
+        first, end = span.left[0]
+        blocks = await asyncio.get_running_loop().run_in_executor(self._writers, self._held, span)
+        for begin, stop in blocks:
+            self._journal.add((begin, stop))
+            self._on_done(stop - begin)
+            self.found += stop - begin
+        return missing([(0, first), *blocks], end)
 
-    def _held(self, span: Span, expected: bytes) -> list[Span]:
-        blocks = ((first, min(first + BLOCK, span[1])) for first in range(*span, BLOCK))
+    def _held(self, span: _Range) -> list[Span]:
+        first, end = span.left[0]
+        blocks = ((begin, min(begin + BLOCK, end)) for begin in range(first, end, BLOCK))
         return [
-            (first, end)
-            for number, (first, end) in enumerate(blocks)
-            if self._digest(os.pread(self._part, end - first, first)) == _digest_at(expected, number)
+            (begin, stop)
+            for begin, stop in blocks
+            if self._digest(os.pread(self._part, stop - begin, begin)) == span.digest_at(begin)
         ]
 
-    async def _range(self, work: RangeQueue, span: Span) -> Stream:
+    async def _range(self, span: Span) -> Stream:
         """Ask for a range, of which the answer may have less.
 
         Raises:
@@ -277,7 +283,7 @@ class Download:
         response = await self._client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
         found = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
         if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
-            work.answered()
+            self._queue.answered()
             stream = Stream(self._client, response, first)
             stream.end = int(found[2]) + 1
             return stream
@@ -287,11 +293,9 @@ class Download:
         asked = retry_after(response.headers.get("Retry-After"), 2.0) if response.status in BUSY else 0.0
         raise NotARange(response.status, asked)
 
-    async def _receive(
-        self, stream: Stream, left: list[Span], journal: Journal, buffer: memoryview, expected: bytes, start: int
-    ) -> None:
+    async def _receive(self, stream: Stream, span: _Range, buffer: memoryview) -> None:
         """Write what comes of a range, each block verified where digests are expected, to its or the answer's end."""
-        first, end = left[0]
+        first, end = span.left[0]
         end = min(end, stream.end) if stream.end >= 0 else end
         held = 0
         due = time.monotonic() + WRITE_EVERY_S
@@ -302,29 +306,29 @@ class Download:
                 await stream.fill(view)
                 self.fetched += len(view)
                 await asyncio.sleep(self._pace.delay(len(view)))
-                if expected and self._digest(view) != _digest_at(expected, (first + held - start) // BLOCK):
+                if span.expected and self._digest(view) != span.digest_at(first + held):
                     self.again += len(view)
                     raise ConnectionError("a block arrived wrong")
                 held += len(view)
                 if held == len(buffer) or first + held == end or time.monotonic() > due:
                     loop = asyncio.get_running_loop()
                     await loop.run_in_executor(self._writers, self._put, first, buffer[:held])
-                    first, held, due = self._written(journal, left, first, held), 0, time.monotonic() + WRITE_EVERY_S
+                    first, held, due = self._written(span, first, held), 0, time.monotonic() + WRITE_EVERY_S
             whole = True
         finally:
             if held:  # what came before it broke off, or was interrupted
                 self._put(first, buffer[:held])
-                self._written(journal, left, first, held)
+                self._written(span, first, held)
             if not whole:
                 stream.close()
 
-    def _written(self, journal: Journal, left: list[Span], first: int, count: int) -> int:
-        """Note what is written of the first range that is left; return where the next byte goes."""
-        journal.add((first, first + count))
+    def _written(self, span: _Range, first: int, count: int) -> int:
+        """Note what is written of what is left first; return where the next byte goes."""
+        self._journal.add((first, first + count))
         self._on_done(count)
-        left[0] = (first + count, left[0][1])
-        if left[0][0] == left[0][1]:
-            left.pop(0)
+        span.left[0] = (first + count, span.left[0][1])
+        if span.left[0][0] == span.left[0][1]:
+            span.left.pop(0)
         return first + count
 
     def _put(self, offset: int, data: memoryview) -> None:
@@ -378,31 +382,24 @@ class Download:
         return True
 
     async def _poured(self) -> None:
-        buffer = memoryview(bytearray(BLOCK))
-        offset = looked = 0
         stream, self._opened = self._opened, None
         if stream is None:
             raise AssertionError("the answer was read already")
+
+        def take(data: memoryview) -> None:
+            before = stream.at - len(data)
+            self._put(before, data)
+            self.fetched += len(data)
+            # A server that names no length may send without end.
+            if stream.at // LOOK_EVERY > before // LOOK_EVERY and lack_of_room(BLOCK, *room_on(self._folder)):
+                raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
         try:
-            async for count in pour(stream, self._remote, buffer):
-                self._put(offset, buffer[:count])
-                offset += count
-                self.fetched += count
-                await asyncio.sleep(self._pace.delay(count))
-                self._on_done(count)
-                looked += count
-                if looked >= LOOK_EVERY:  # a server that names no length may send without end
-                    looked = 0
-                    if lack_of_room(BLOCK, *room_on(self._folder)):
-                        raise self._unwritable(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            await pour(stream, self._remote, take, self._pace, self._on_done)
         finally:
             stream.close()
-        if self._remote.size >= 0 and offset != self._remote.size:
-            raise _changed()
-
-
-def _changed() -> DevkitError:
-    return DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
+        if self._remote.size >= 0 and stream.at != self._remote.size:
+            raise DevkitError("the file changed on the server", "", "the same line again   fetches it as it is now")
 
 
 def _segments(spans: list[Span], connections: int) -> list[Span]:
@@ -411,7 +408,3 @@ def _segments(spans: list[Span], connections: int) -> list[Span]:
     size = min(max(-(-total // max(connections, 1)), SMALLEST), SEGMENT)
     size = -(-size // BLOCK) * BLOCK
     return [(at, min(at + size, end)) for first, end in spans for at in range(first, end, size)]
-
-
-def _digest_at(digests: bytes, number: int) -> bytes:
-    return digests[number * wire.DIGEST_BYTES : (number + 1) * wire.DIGEST_BYTES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import hashlib
 import itertools
 import os
 import re
@@ -129,3 +130,31 @@ def has(target: Path, remote: RemoteFile) -> bool:
     except OSError:
         return False
     return remote.mtime_ns > 0 and (status.st_size, status.st_mtime_ns) == (remote.size, remote.mtime_ns)
+
+
+def prove(part: int, target: Path, sha256: str) -> None:
+    """Let a part that is not what was asked for never take the name of a file that is; it is kept under another."""
+    with explained(target):
+        if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
+            wrong = target.with_name(f"{target.name}.wrong")
+            target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).rename(wrong)
+            raise DevkitError(
+                f"{target} is not the file that was asked for",
+                f"Its SHA-256 differs; what came is kept as {wrong}, and nothing else was touched.",
+            )
+
+
+def hash_holds(target: Path, sha256: str) -> bool:
+    """Tell whether a file hashes to what is asked for, if anything is."""
+    if not sha256:
+        return True
+    with explained(target):
+        return _hash_of(os.open(target, os.O_RDONLY | os.O_CLOEXEC)) == sha256
+
+
+def _hash_of(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    with os.fdopen(descriptor, "rb") as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
