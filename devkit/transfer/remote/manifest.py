@@ -206,6 +206,16 @@ def expand(path: bytes) -> List[bytes]:
     return found
 
 
+class _Folder(NamedTuple):
+    """A folder of a source that is open, its path in the source and a slash; in a repository, what is ignored there."""
+
+    place: SourceRoot
+    descriptor: int
+    below: bytes
+    around: bytes
+    ignored: Ignore
+
+
 class _Walk:
     def __init__(self, choice: Choice) -> None:
         self.entries: List[ManifestEntry] = []
@@ -258,7 +268,7 @@ class _Walk:
         try:
             if place.name:
                 self._keep(_folder_entry(place.name, status), place, b"")
-            self._folder(place, folder, b"", around, rules or Ignore())
+            self._folder(_Folder(place, folder, b"", around, rules or Ignore()))
         finally:
             os.close(folder)
 
@@ -278,48 +288,75 @@ class _Walk:
         self.entries.append(entry)
         self.sources.append(Source(place.root, _join(place.base, inside[place.skip :]), inode))
 
-    def _folder(self, place: SourceRoot, folder: int, below: bytes, around: bytes, ignored: Ignore) -> None:
-        """Walk a folder that is open; ``below`` is its path in the source, with a slash at its end."""
-        names = sorted(os.fsencode(name) for name in os.listdir(folder))
+    def _folder(self, at: _Folder) -> None:
+        names = sorted(os.fsencode(name) for name in os.listdir(at.descriptor))
         if self._gitignore and b".gitignore" in names:
-            ignored = ignored.copy()
-            ignored.add(around + below, _lines(folder))
-        here = os.fstat(folder)
+            at = at._replace(ignored=at.ignored.copy())
+            at.ignored.add(at.around + at.below, _lines(at.descriptor))
+        here = os.fstat(at.descriptor)
         self._within.append((here.st_dev, here.st_ino))
         for name in names:
-            if PART.match(name) or not self._is_listed(below + name):
+            if PART.match(name) or not self._is_listed(at.below + name):
                 continue
-            path = _join(place.name, below + name)
             try:
-                self._add(name, path, place, folder, below, around, ignored)
+                self._add(at, name)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR):
                     raise
                 if error.errno != errno.ENOENT:
-                    self.left_out.append((path, error.strerror or "cannot be read"))
+                    self.left_out.append((_join(at.place.name, at.below + name), error.strerror or "cannot be read"))
         self._within.pop()
 
-    def _add(
-        self, name: bytes, path: bytes, place: SourceRoot, folder: int, below: bytes, around: bytes, ignored: Ignore
-    ) -> None:
-        inside = below + name
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    def _add(self, at: _Folder, name: bytes) -> None:
+        inside = at.below + name
+        path = _join(at.place.name, inside)
+        status = os.stat(name, dir_fd=at.descriptor, follow_symlinks=False)
         is_folder = stat.S_ISDIR(status.st_mode)
-        if self._leaves_out(inside, around, ignored, is_folder) or self._is_too_long(path):
+        # What the user excludes, or keeps with ``!``, goes before .gitignore.
+        excluded = self._exclude.verdict(inside, is_folder)
+        if at.ignored.leaves_out(at.around + inside, is_folder) if excluded is None else excluded:
             return
-        if is_folder:
-            inner = os.open(name, OPEN_FOLDER, dir_fd=folder)
-            try:
-                self._keep(_folder_entry(path, status), place, inside)
-                self._folder(place, inner, inside + b"/", around, ignored)
-            finally:
-                os.close(inner)
+        if is_too_long(path):
+            self.left_out.append((path[:SHOWN_OF_A_PATH], "its path is too long"))
+        elif is_folder:
+            self._enter(at, name, at.place, status, OPEN_FOLDER)
         elif stat.S_ISLNK(status.st_mode) and self._copy_links:
-            self._follow(folder, name, place, inside, around, ignored)
+            self._follow(at, name, path)
         elif stat.S_ISLNK(status.st_mode):
-            self._link(status, os.readlink(name, dir_fd=folder), place, path, inside)
+            target = os.readlink(name, dir_fd=at.descriptor)
+            if self._unsafe_links or link_stays_inside(path, target):
+                self._keep(ManifestEntry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), at.place, inside)
+            else:
+                self.left_out.append((path, POINTS_OUT))
         else:
-            self._file(status, place, path, inside)
+            self._file(status, at.place, path, inside)
+
+    def _enter(self, at: _Folder, name: bytes, place: SourceRoot, status: os.stat_result, flags: int) -> None:
+        inside = at.below + name
+        inner = os.open(name, flags, dir_fd=at.descriptor)
+        try:
+            self._keep(_folder_entry(_join(place.name, inside), status), place, inside)
+            self._folder(at._replace(place=place, descriptor=inner, below=inside + b"/"))
+        finally:
+            os.close(inner)
+
+    def _follow(self, at: _Folder, name: bytes, path: bytes) -> None:
+        """Offer what a symbolic link leads to in its place."""
+        try:
+            status = os.stat(name, dir_fd=at.descriptor)
+        except FileNotFoundError:
+            self.left_out.append((path, "a symbolic link that leads nowhere"))
+            return
+        inside = at.below + name
+        real = os.path.realpath(b"/proc/self/fd/%d/%s" % (at.descriptor, name))
+        is_folder = stat.S_ISDIR(status.st_mode)
+        there = SourceRoot(self._root(b"/"), real[1:], at.place.name, len(inside) + is_folder)
+        if not is_folder:
+            self._file(status, there, path, inside)
+        elif (status.st_dev, status.st_ino) in self._within:
+            self.left_out.append((path, "a symbolic link to a folder that it is in"))
+        else:
+            self._enter(at, name, there, status, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _is_listed(self, inside: bytes) -> bool:
         """Tell whether a path is one of those that alone are offered, below one, or above one."""
@@ -327,48 +364,6 @@ class _Walk:
         if self._only is None or inside in self._above or b"." in self._only:
             return True
         return any(inside[:at] in self._only for at in range(len(inside) + 1) if inside[at : at + 1] in (b"/", b""))
-
-    def _follow(
-        self, folder: int, name: bytes, place: SourceRoot, inside: bytes, around: bytes, ignored: Ignore
-    ) -> None:
-        """Offer what a symbolic link leads to in its place."""
-        path = _join(place.name, inside)
-        try:
-            status = os.stat(name, dir_fd=folder)
-        except FileNotFoundError:
-            self.left_out.append((path, "a symbolic link that leads nowhere"))
-            return
-        real = os.path.realpath(b"/proc/self/fd/%d/%s" % (folder, name))
-        if not stat.S_ISDIR(status.st_mode):
-            self._file(status, SourceRoot(self._root(b"/"), real[1:], place.name, len(inside)), path, inside)
-            return
-        there = SourceRoot(self._root(b"/"), real[1:], place.name, len(inside) + 1)
-        inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
-        try:
-            if (status.st_dev, status.st_ino) in self._within:
-                self.left_out.append((path, "a symbolic link to a folder that it is in"))
-                return
-            self._keep(_folder_entry(path, status), there, inside)
-            self._folder(there, inner, inside + b"/", around, ignored)
-        finally:
-            os.close(inner)
-
-    def _leaves_out(self, inside: bytes, around: bytes, ignored: Ignore, is_folder: bool) -> bool:
-        """Tell whether a path is left out: what the user excludes, or keeps with ``!``, goes before .gitignore."""
-        excluded = self._exclude.verdict(inside, is_folder)
-        return ignored.leaves_out(around + inside, is_folder) if excluded is None else excluded
-
-    def _is_too_long(self, path: bytes) -> bool:
-        if is_too_long(path):
-            self.left_out.append((path[:SHOWN_OF_A_PATH], "its path is too long"))
-            return True
-        return False
-
-    def _link(self, status: os.stat_result, target: bytes, place: SourceRoot, path: bytes, inside: bytes) -> None:
-        if self._unsafe_links or link_stays_inside(path, target):
-            self._keep(ManifestEntry(LINK, path, mtime_ns=status.st_mtime_ns, target=target), place, inside)
-        else:
-            self.left_out.append((path, POINTS_OUT))
 
     def _file(self, status: os.stat_result, place: SourceRoot, path: bytes, inside: bytes) -> None:
         if not stat.S_ISREG(status.st_mode):
