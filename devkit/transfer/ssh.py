@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("remote")
 MODULES = (
-    *("wire", "messages", "names", "attributes", "locks", "folders", "manifest", "chunking", "durability", "writing"),
+    *("wire", "messages", "names", "attributes", "folders", "manifest", "chunking", "durability", "writing"),
     *("plan", "failures", "requests", "deleting", "destination", "reading", "sender", "commit", "receiver", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")

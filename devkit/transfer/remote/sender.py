@@ -4,7 +4,7 @@ import os
 import stat
 import time
 import zlib
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import wire
 from .chunking import chunks
@@ -81,6 +81,14 @@ class Pace:
             time.sleep(delay)
 
 
+class Since:
+    """What became of a file since it was offered: its entry as the receiver knows it, and what that was told."""
+
+    def __init__(self, entry: ManifestEntry) -> None:
+        self.entry = entry
+        self.revised = self.changed = self.gone = False
+
+
 class Sender:
     """Serves a manifest over a channel.
 
@@ -112,9 +120,7 @@ class Sender:
         self._reader = Reader(offer)
         self._ahead = dict(ahead or {})
         self._open = (-1, -1)  # an entry, and the descriptor of its file
-        self._gone: Set[int] = set()
-        self._changed: Set[int] = set()
-        self._revised: Dict[int, ManifestEntry] = {}
+        self._since: Dict[int, Since] = {}
         self._known: Dict[bytes, Tuple[int, int]] = {}
         self._known_end = 0
 
@@ -196,14 +202,18 @@ class Sender:
 
     def _as_sent(self, index: int) -> ManifestEntry:
         """Return an entry as the receiver knows it."""
-        return self._revised.get(index, self.offer.entries[index])
+        return self._since[index].entry if index in self._since else self.offer.entries[index]
+
+    def _of(self, index: int) -> Since:
+        return self._since.setdefault(index, Since(self.offer.entries[index]))
+
+    def _is_gone(self, index: int) -> bool:
+        return index in self._since and self._since[index].gone
 
     def _small(self, index: int) -> bool:
         """Send a small file, or say that it is gone; False where it changed since it was offered."""
-        if index in self._gone:
-            return True
-        if index in self._revised:
-            return False
+        if index in self._since:
+            return self._since[index].gone
         data, checksum = self._ahead.pop(index, (b"", b""))
         if not checksum:
             try:
@@ -218,7 +228,7 @@ class Sender:
 
     def _file(self, index: int) -> int:
         """Return the descriptor of an entry's file, or -1 where it is gone (which was said)."""
-        if index in self._gone:
+        if self._is_gone(index):
             return -1
         if self._open[0] == index:
             return self._open[1]
@@ -234,12 +244,13 @@ class Sender:
     def _revise(self, index: int, file: int) -> bool:
         """Say what a file, of which nothing was sent yet, is by now; False where it is not a file any more."""
         status = os.fstat(file)
-        entry = self._as_sent(index)
         if not stat.S_ISREG(status.st_mode):
             self._lose(index, SHORTER)
             return False
-        if index not in self._revised and not is_as_offered(file, entry):
-            now = self._revised[index] = revised(entry, status)
+        since = self._of(index)
+        if not since.revised and not is_as_offered(file, since.entry):
+            since.revised = True
+            now = since.entry = revised(since.entry, status)
             numbers = {"size": now.size, "allocated": now.allocated, "mtime_ns": now.mtime_ns, "mode": now.mode}
             self.channel.send_json(wire.REVISED, {"entry": index, **numbers})
         return True
@@ -252,16 +263,13 @@ class Sender:
         if not self._reader.still_holds(index, file, entry):
             self._lose(index, SHORTER)
             return False
-        self._note_changed(index)
+        if not self._of(index).changed:
+            self._of(index).changed = True
+            self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
         return True
 
-    def _note_changed(self, index: int) -> None:
-        if index not in self._changed:
-            self._changed.add(index)
-            self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
-
     def _lose(self, index: int, reason: str) -> None:
-        self._gone.add(index)
+        self._of(index).gone = True
         self.channel.send(wire.GONE, wire.RANGE.pack(index, 0, 0), reason.encode(), flush=False)
 
     def _shut(self) -> None:
@@ -292,7 +300,7 @@ class Sender:
                 if offset + len(data) == entry.size and not self._look(index, file):
                     return
                 # What changes is sent from memory: read again by the kernel, it would not be what was summed.
-                self._send(index, offset, data, -1 if index in self._changed else file)
+                self._send(index, offset, data, -1 if index in self._since and self._since[index].changed else file)
                 offset += len(data)
 
     def _send(self, index: int, offset: int, data: wire.Bytes, file: int = -1, checksum: bytes = b"") -> None:
@@ -377,7 +385,7 @@ class Sender:
             self.channel.send(wire.MOVED, wire.MOVE.pack(index, begin, end - begin, origin), flush=False)
         if origin >= 0:
             self._on_sent(end - begin)
-        return index not in self._gone
+        return not self._is_gone(index)
 
     def _runs(self, view: memoryview, block: int, theirs: bytes, at: int) -> List[Tuple[bool, int, int]]:
         """Return the runs of same and different blocks."""
