@@ -168,8 +168,7 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
     """Read small files, and their checksums as ssh's connections have them, while there is nothing else to do."""
     found: dict[int, tuple[bytes, bytes]] = {}
     room = AHEAD_BYTES
-    reader = Reader(offer)
-    try:
+    with contextlib.closing(Reader(offer)) as reader:
         for index, entry in enumerate(offer.entries):
             if entry.kind != FILE or not is_small(entry):
                 continue
@@ -179,8 +178,6 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
             with contextlib.suppress(OSError, Changed):  # what cannot be read is said when it is asked for
                 data = reader.whole(index)
                 found[index] = data, wire.crc32(data)
-    finally:
-        reader.close()
     return found
 
 

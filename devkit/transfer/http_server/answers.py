@@ -105,8 +105,7 @@ class Answer:
         return await self._opened(path, query)
 
     async def _opened(self, path: bytes, query: dict[str, str]) -> web.StreamResponse:
-        opened = await asyncio.to_thread(self._server.tree.open, path.rstrip(b"/"))
-        try:
+        with await asyncio.to_thread(self._server.tree.open, path.rstrip(b"/")) as opened:
             if opened.is_folder:
                 return await self._folder(opened, path, query)
             if path.endswith(b"/"):
@@ -114,8 +113,6 @@ class Answer:
             if "digests" in query:
                 return await asyncio.to_thread(self._digests, opened, query["digests"])
             return await self._file(opened)
-        finally:
-            os.close(opened.descriptor)
 
     @staticmethod
     def _redirect(name: bytes) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from devkit.transfer.remote.wire import ProtocolError, Stopped
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from typing_extensions import Self
 
 MAX_LINKS = 16
 
@@ -36,11 +39,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Opened:
-    """Something of the share that is open; whoever gets it closes ``descriptor``."""
+    """Something of the share that is open; a context manager that closes it."""
 
     descriptor: int
     status: os.stat_result
     path: bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.descriptor)
 
     @property
     def is_folder(self) -> bool:
@@ -122,12 +131,10 @@ class Tree:
             descriptor = os.dup(self._root)
             return Opened(descriptor, os.fstat(descriptor), path)
         names = split(path)
-        if self._root is None:
-            if names[0] not in self._entries:
-                raise NotShared
-            folder = os.dup(self._entries[names[0]])
-        else:
-            folder = os.dup(self._root)
+        root = self._entries.get(names[0]) if self._root is None else self._root
+        if root is None:
+            raise NotShared
+        folder = os.dup(root)
         try:
             for depth, name in enumerate(names):
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -173,19 +180,13 @@ class Tree:
         """Return what is at the root: what is in the one folder, or each of several paths."""
         if self._root is None:
             return [item for name in self.names if (item := self._item(name, name))]
-        opened = self.open(b"")
-        try:
+        with self.open(b"") as opened:
             return self.items(opened)
-        finally:
-            os.close(opened.descriptor)
 
     def _item(self, path: bytes, name: bytes) -> Item | None:
-        try:
-            opened = self.open(path)
-        except NotShared:
-            return None
-        os.close(opened.descriptor)
-        return Item(name, opened.is_folder, opened.status.st_size, opened.status.st_mtime_ns)
+        with contextlib.suppress(NotShared), self.open(path) as opened:
+            return Item(name, opened.is_folder, opened.status.st_size, opened.status.st_mtime_ns)
+        return None
 
     def offer(self, path: bytes) -> Offer:
         """Return a manifest of what a path names, to be sent in one stream; whoever gets it closes its roots.

@@ -12,6 +12,19 @@ LOCK_WAIT_S = SILENCE_S + 15
 NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF, errno.EPERM, errno.EACCES)
 
 
+class Held:
+    """A descriptor that is closed at the end of a ``with``."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __enter__(self) -> int:
+        return self._descriptor
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
 class Attributes:
     """Gives files and folders their modes and times, and counts what was refused.
 
@@ -31,11 +44,10 @@ class Attributes:
 
     def mode_of_name(self, folder: int, name: bytes, mode: int) -> None:
         """Give a file in a folder its permission bits, unless a symbolic link has come in its place."""
-        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-        try:
+        with Held(
+            os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        ) as descriptor:
             self.mode(descriptor, mode)
-        finally:
-            os.close(descriptor)
 
     def time(self, descriptor: int, mtime_ns: int) -> None:
         """Give what is open the time of its last change."""

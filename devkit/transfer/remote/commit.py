@@ -5,7 +5,7 @@ import errno
 import os
 from typing import Iterable, Sequence
 
-from .attributes import NOT_SUPPORTED, Attributes
+from .attributes import NOT_SUPPORTED, Attributes, Held
 from .destination import Destination
 from .durability import copy_range, open_part, replace
 from .failures import Failures
@@ -88,23 +88,21 @@ class Commit:
 
     def _publish(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
         """Give a folder its name; where someone made one of that name since, move what is in it there."""
-        parent = os.dup(parent)  # for ``folders`` keep few open
-        try:
-            self._staging.publish(parent, path, name)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            self._join(folders, path, parent, name)
-        finally:
-            os.close(parent)
-            self._staging.names.pop(path, None)
+        with Held(os.dup(parent)) as held:  # for ``folders`` keep few open
+            try:
+                self._staging.publish(held, path, name)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                self._join(folders, path, held, name)
+            finally:
+                self._staging.names.pop(path, None)
 
     def _join(self, folders: Folders, path: bytes, parent: int, name: bytes) -> None:
-        there = os.open(name, OPEN_FOLDER, dir_fd=parent)
-        into = Folders(there, make=True)
         inside = path + b"/" if path else b""
         within = [(n, entry) for n, entry in enumerate(self._entries) if (entry.path + b"/").startswith(inside)]
-        try:
+        there = os.open(name, OPEN_FOLDER, dir_fd=parent)
+        with Held(there), contextlib.closing(Folders(there, make=True)) as into:
             for index, entry in within:
                 if index not in self._failures:
                     self._move(folders, into, index, entry.path[len(inside) :])
@@ -115,9 +113,6 @@ class Commit:
                         folder, last = folders.of(entry.path)
                         _remove_folder(folder, last)
             _remove_folder(parent, self._staging.names[path])
-        finally:
-            into.close()
-            os.close(there)
 
     def _move(self, folders: Folders, into: Folders, index: int, below: bytes) -> None:
         """Move a file from an staging folder; where it cannot be, no later transfer would find it: it is removed."""
@@ -152,8 +147,7 @@ class Commit:
     def _hard_link(self, folders: Folders, first: ManifestEntry, path: bytes) -> None:
         """Make a second name for a file; where the file system has none, or no more, a second file."""
         above, name = folders.of(path)
-        above = os.dup(above)
-        try:
+        with Held(os.dup(above)) as above:
             folder, original = folders.of(first.path)
             there = os.stat(original, dir_fd=folder, follow_symlinks=False)
             with contextlib.suppress(FileNotFoundError):
@@ -169,20 +163,12 @@ class Commit:
                     raise
                 self._copy(folder, original, above, part, first)
             replace(above, part, name, self._backup)
-        finally:
-            os.close(above)
 
     def _copy(self, folder: int, original: bytes, above: int, part: bytes, entry: ManifestEntry) -> None:
         source = os.open(original, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
-        try:
-            target = open_part(above, part, keep=False)
-            try:
-                copy_range(source, target, 0, entry.size)
-                self._attributes.give(target, entry.mode, entry.mtime_ns)
-            finally:
-                os.close(target)
-        finally:
-            os.close(source)
+        with Held(source), Held(open_part(above, part, keep=False)) as target:
+            copy_range(source, target, 0, entry.size)
+            self._attributes.give(target, entry.mode, entry.mtime_ns)
 
 
 def _remove_folder(parent: int, name: bytes) -> None:

@@ -4,7 +4,8 @@ import os
 import stat
 from typing import Iterable, List, Sequence, Set, Tuple
 
-from .folders import Folders, names_folder
+from .attributes import Held
+from .folders import OPEN_FOLDER, Folders, names_folder
 from .manifest import ManifestEntry
 from .names import PART, Ignore
 
@@ -51,12 +52,8 @@ def remove(folders: Folders, path: bytes, is_folder: bool, backup: bool = False)
     if not is_folder:
         _drop(parent, name, backup)
         return 1
-    parent = os.dup(parent)
-    try:
-        count = _remove_folder(parent, name, backup)
-    finally:
-        os.close(parent)
-    return count
+    with Held(os.dup(parent)) as held:  # for ``folders`` keep few open
+        return _remove_folder(held, name, backup)
 
 
 def _drop(folder: int, name: bytes, backup: bool) -> None:
@@ -67,17 +64,14 @@ def _drop(folder: int, name: bytes, backup: bool) -> None:
 
 
 def _remove_folder(parent: int, name: bytes, backup: bool) -> int:
-    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     count = 1
-    try:
+    with Held(os.open(name, OPEN_FOLDER, dir_fd=parent)) as folder:
         for line in map(os.fsencode, os.listdir(folder)):
             if stat.S_ISDIR(os.stat(line, dir_fd=folder, follow_symlinks=False).st_mode):
                 count += _remove_folder(folder, line, backup)
             elif not (backup and line.endswith(b"~")):
                 _drop(folder, line, backup)
                 count += 1
-    finally:
-        os.close(folder)
     try:
         os.rmdir(name, dir_fd=parent)
     except OSError:

@@ -6,7 +6,7 @@ import stat
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import deleting
-from .attributes import lstat
+from .attributes import Held, lstat
 from .durability import ignores_case
 from .failures import reason_of
 from .folders import (
@@ -229,10 +229,7 @@ def _ensure_writable(path: bytes) -> None:
     above = _nearest(path)
     if not os.path.isdir(above):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-    folder = os.open(above, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with Held(os.open(above, FOLDER_ALONE | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
         refused = may_write(folder)
-    finally:
-        os.close(folder)
     if refused:
         raise OSError(refused, os.strerror(refused))

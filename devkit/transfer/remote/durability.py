@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
-from .attributes import LOCK_WAIT_S, NOT_SUPPORTED, acquire, fsync, lstat, still_names
+from .attributes import LOCK_WAIT_S, NOT_SUPPORTED, Held, acquire, fsync, lstat, still_names
 from .folders import NO_FOLLOW, Folders, Staging, c_library, is_ours, sync_file_system
 from .wire import BLOCK
 
@@ -273,8 +273,5 @@ def _fsync(folder: int, finished: Finished) -> None:
     if finished.part >= 0:
         fsync(finished.part)
         return
-    opened = os.open(finished.name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)
-    try:
+    with Held(os.open(finished.name, os.O_RDONLY | NO_FOLLOW, dir_fd=folder)) as opened:
         fsync(opened)
-    finally:
-        os.close(opened)

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
+from .attributes import Held
 from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
 from .messages import NAMED, About, Choice
 from .names import PART, Ignore, is_too_long, link_stays_inside, split
@@ -264,13 +265,10 @@ class _Walk:
         if self.plain:
             self._file(status, place, place.name, b"")
             return
-        folder = os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)
-        try:
+        with Held(os.open(place.base or b".", OPEN_FOLDER, dir_fd=place.root)) as folder:
             if place.name:
                 self._keep(_folder_entry(place.name, status), place, b"")
             self._folder(_Folder(place, folder, b"", around, rules or Ignore()))
-        finally:
-            os.close(folder)
 
     def _place(self, real: bytes, name: bytes) -> SourceRoot:
         """Return where a source lies: in its folder, or below the root of all where that is one folder too many."""
@@ -333,12 +331,9 @@ class _Walk:
 
     def _enter(self, at: _Folder, name: bytes, place: SourceRoot, status: os.stat_result, flags: int) -> None:
         inside = at.below + name
-        inner = os.open(name, flags, dir_fd=at.descriptor)
-        try:
+        with Held(os.open(name, flags, dir_fd=at.descriptor)) as inner:
             self._keep(_folder_entry(_join(place.name, inside), status), place, inside)
             self._folder(at._replace(place=place, descriptor=inner, below=inside + b"/"))
-        finally:
-            os.close(inner)
 
     def _follow(self, at: _Folder, name: bytes, path: bytes) -> None:
         """Offer what a symbolic link leads to in its place."""
@@ -436,13 +431,10 @@ def repository_rules(real: bytes) -> Tuple[bytes, Ignore]:
         if not name:
             return b"", rules
         above.insert(0, name)
-    folder = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with Held(os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as folder:
         rules.add(b"", _lines(folder, b".git/info/exclude"))
         at = b""
         for name in above:
             rules.add(at, _lines(folder, at + b".gitignore"))
             at += name + b"/"
-    finally:
-        os.close(folder)
     return at, rules

@@ -5,6 +5,7 @@ import os
 import stat
 from typing import Any, Iterator
 
+from .attributes import Held
 from .folders import NO_FOLLOW, ON_THE_WAY, Folders
 from .manifest import ManifestEntry, Offer
 
@@ -36,26 +37,20 @@ class Reader:
     def whole(self, index: int) -> bytes:
         """Return the bytes of a small file."""
         entry = self._offer.entries[index]
-        descriptor = self.open(index)
-        try:
+        with Held(self.open(index)) as descriptor:
             data = os.read(descriptor, entry.size)
             if len(data) == entry.size and is_as_offered(descriptor, entry):
                 return data
             raise Changed
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def opened(self, index: int) -> Iterator[int]:
         """Hold an entry's file open, which has at least what was offered."""
-        descriptor = self.open(index)
-        try:
+        with Held(self.open(index)) as descriptor:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size < self._offer.entries[index].size:
                 raise Changed
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     def still_holds(self, index: int, descriptor: int, entry: ManifestEntry) -> bool:
         """Tell whether an open file is the one that was offered, and has not become shorter: a log that grows is."""

@@ -9,7 +9,7 @@ import zlib
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from . import wire
-from .attributes import Attributes
+from .attributes import Attributes, Held
 from .commit import Commit
 from .deleting import remove
 from .destination import Destination
@@ -405,14 +405,11 @@ class Receiver:
             folder = self._folders.folder(above)
             seen = above not in self._staging.within
             written = part_name(name) if seen else name
-            part = open_part(folder, written, keep=False, lock=False, mode=entry.mode if _reopens(entry) else 0o600)
-            try:
-                if data and os.write(part, data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            mode = entry.mode if _reopens(entry) else 0o600
+            with Held(open_part(folder, written, keep=False, lock=False, mode=mode)) as part:
+                _write_at_once(part, data)
                 self._give_mode(part, above, entry)
                 self._attributes.time(part, entry.mtime_ns)
-            finally:
-                os.close(part)
             if seen:
                 self._syncer.put(Finished(entry.path, written, -1, entry.size))
             else:
@@ -429,6 +426,11 @@ class Receiver:
             self._granted.add((above, entry.mode))
         else:
             self._attributes.mode(part, entry.mode)
+
+
+def _write_at_once(part: int, data: memoryview) -> None:
+    if data and os.write(part, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _reopens(entry: ManifestEntry) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.locks import flock
-from devkit.transfer.remote.attributes import Attributes, fsync
+from devkit.transfer.remote.attributes import Attributes, Held, fsync
 from devkit.transfer.remote.commit import Commit
 from devkit.transfer.remote.destination import Destination
 from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
@@ -151,8 +151,7 @@ class _Receiving(Copy):
 
     def take(self, destination: bytes) -> None:
         """Fetch what is offered into a folder; one file to what is not a folder gets that name."""
-        there = Destination(destination, self.options, stages=False)
-        try:
+        with contextlib.closing(Destination(destination, self.options, stages=False)) as there:
             there.open(self.entries, len(self._named) == len(self.entries) == 1 and self._named[0].is_file)
             steps = self.planned(there.survey(self.entries, lambda _path: ""))
             if there.folders is not None and not self.options.dry_run:
@@ -161,8 +160,6 @@ class _Receiving(Copy):
                 self._fetch_all(there.folders, steps.wanted, list(self._offered.values()))
                 commit.folders_last(there.folders)
                 self.remarks += self._attributes.remarks()
-        finally:
-            there.close()
 
     def _fetch_all(self, folders: Folders, wanted: Sequence[Wanted], paths: Sequence[bytes]) -> None:
         syncer = Syncer(folders.root)
@@ -247,15 +244,12 @@ class _Receiving(Copy):
     ) -> int:
         """Go on with a part, or begin it, until it is whole; return how much of it was there."""
         folder, name = folders.of(entry.path)
-        descriptor = open_part(folder, version_name(name, entry), keep=True)
-        try:
+        with Held(open_part(folder, version_name(name, entry), keep=True)) as descriptor:
             begun = _begun(os.fstat(descriptor), entry)
             os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
             begun = 0 if reads else begun
             self._fetch(entry, handle, descriptor, begun, reads)
             self._attributes.give(descriptor, entry.mode, entry.mtime_ns)
-        finally:
-            os.close(descriptor)
         return begun
 
     def _fetch(
@@ -304,10 +298,7 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 
 def _remove(folder: int, part: bytes) -> None:
     """Remove a temporary file, unless another transfer is writing it."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(part, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-        try:
-            if flock(descriptor):
-                os.unlink(part, dir_fd=folder)
-        finally:
-            os.close(descriptor)
+    flags = os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW
+    with contextlib.suppress(OSError), Held(os.open(part, flags, dir_fd=folder)) as descriptor:
+        if flock(descriptor):
+            os.unlink(part, dir_fd=folder)

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.transfer.remote.attributes import Held
 from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
 from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import split
@@ -138,12 +139,9 @@ class _Sending(Copy):
         """Put the files into place, and give the folders their modes and times, the innermost first."""
         for index in steps.modes:
             self._give_status(index)
-        reader = Reader(offer)
-        try:
+        with contextlib.closing(Reader(offer)) as reader:
             for file in steps.wanted:
                 self._file(file.number, reader)
-        finally:
-            reader.close()
         for index in range(len(self.entries) - 1, -1, -1):
             if self.entries[index].kind == FOLDER and self.entries[index].path not in self._unmade:
                 self._give_status(index)
@@ -157,11 +155,8 @@ class _Sending(Copy):
 
     def _file(self, index: int, reader: Reader) -> None:
         try:
-            descriptor = reader.open(index)
-            try:
+            with Held(reader.open(index)) as descriptor:
                 self._send(_as_it_is(self.entries[index], descriptor), descriptor)
-            finally:
-                os.close(descriptor)
         except Changed:
             self.failures[index] = SHORTER
         except (Refused, OSError) as error:
