@@ -206,26 +206,17 @@ def _letters(path: str) -> str:
     return wire.text(os.fsencode(path))
 
 
-class Claims:
-    """The names that several hosts' files get here: each is the first host's that offers it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._hosts: dict[bytes, str] = {}
-
-    def other(self, host: str, path: bytes) -> str:
-        """Return the host that had a name sooner; empty where it is this one's now."""
-        with self._lock:
-            has = self._hosts.setdefault(path, host)
-        return "" if has == host else has
-
-
 def receive(
-    remote: Connection, request: CopyRequest, destination: str, watch: Watch, claims: Claims | None = None
+    remote: Connection, request: CopyRequest, destination: str, watch: Watch, claims: dict[bytes, str] | None = None
 ) -> CopyOutcome:
-    """Take what a host offers; ``claims`` are shared with the other hosts that files are taken from."""
+    """Take what a host offers; ``claims`` tell which of several hosts gives the file of a path, the first that can."""
     planned = Planned(watch)
     host = remote.place.host
+
+    def claimed(path: bytes) -> str:
+        has = host if claims is None else claims.setdefault(path, host)
+        return "" if has == host else has
+
     with _talking(remote, planned):
         remote.start(
             role="offer",
@@ -242,7 +233,7 @@ def receive(
             request.options,
             planned,
             planned.done,
-            None if claims is None else functools.partial(claims.other, host),
+            None if claims is None else claimed,
         )
         return planned.outcome(host, receiver.run(), remote.channel.received)
 
@@ -341,7 +332,7 @@ def receive_from_all(
 ) -> list[CopyOutcome]:
     """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
     several = len(wanted) > 1
-    claims = Claims() if several else None
+    claims: dict[bytes, str] | None = {} if several else None
     into = f"{destination.rstrip('/')}/" if several else destination
     request = replace(request, rate=-(-request.rate // len(wanted)))
     refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)

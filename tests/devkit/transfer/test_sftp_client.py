@@ -22,6 +22,8 @@ from devkit.transfer.ssh import RemotePath
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.conftest import Devkit
+
 CONTENT = bytes(range(256)) * 1200
 SERVER = """#!%s
 import os, select, struct, sys
@@ -212,3 +214,27 @@ def test_files_are_asked_for_while_others_are_on_their_way(
     assert received(ssh, "folder", tmp_path / "here")["files"] == len(names)
     assert {(tmp_path / "here" / "folder" / name).read_bytes() for name in names} == {CONTENT}
     assert (tmp_path / "rounds").stat().st_size < 2 * len(names)  # times that the server waited for us
+
+
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_a_connection_of_sftp_that_ends_is_made_again_as_often_as_asked(
+    retries: str, devkit: Devkit, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapper = tmp_path / "once-cut"
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in *" sftp") ;; *-G*) exit 0 ;; *) exit 127 ;; esac\n'
+        f"if [ -e {tmp_path}/second ]; then export FAKE_SFTP=honest; else touch {tmp_path}/second; fi\n"
+        f'exec {ssh[0]} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("DEVKIT_TRANSFER_SSH", str(wrapper))
+    monkeypatch.setenv("FAKE_SFTP", "cut")
+    done = devkit("recv", "h:f", f"{tmp_path}/here/", "--retries", retries)
+    assert "no Python 3.6 there: sftp copies whole files" in done.err
+    assert "sftp with h failed" in done.err
+    if retries == "1":
+        assert (done.status, (tmp_path / "here" / "f").read_bytes()) == (0, CONTENT)
+        assert "once more in 1 s (1 of 1)" in done.err
+    else:
+        assert done.status == 1
+        assert not (tmp_path / "here" / "f").exists()
