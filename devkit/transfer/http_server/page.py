@@ -28,6 +28,7 @@ def _template() -> Any:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update(shown=shown, quoted=quote, text=size, date=_date)
     return environment.get_template("page.html")
 
 
@@ -44,51 +45,25 @@ def folder_page(
     path: bytes, items: Sequence[Item], query: Mapping[str, str], *, nonce: str, uploads: bool, hidden: int = 0
 ) -> str:
     """Return the page of a folder."""
-    kept = "&hidden" if "hidden" in query else ""
     names = [name for name in path.split(b"/") if name]
     crumbs = [("Shared files", "../" * len(names) or "./")]
     crumbs += [(shown(name), "../" * (len(names) - depth - 1) or "./") for depth, name in enumerate(names)]
-    rows = [
-        {
-            "name": shown(item.name),
-            "href": "./" + quote(item.name) + (f"/{kept.replace('&', '?')}" if item.is_folder else ""),
-            "folder": item.is_folder,
-            "size": "" if item.is_folder else size(item.size),
-            "bytes": item.size,
-            "date": _date(item.mtime_ns),
-        }
-        for item in ordered(items, query)
-    ]
-    by = query.get("sort") if query.get("sort") in SORTS else "name"
-    down = query.get("order") == "down"
-    heads = [
-        {
-            "name": name,
-            "href": f"?sort={name}&order={'down' if name == by and not down else 'up'}{kept}",
-            "mark": ("▾" if down else "▴") if name == by else "",
-            "aria": ("descending" if down else "ascending") if name == by else "none",
-        }
-        for name in SORTS
-    ]
     files = [item for item in items if not item.is_folder]
     folders = len(items) - len(files)
     parts = [counted(folders, "folder")] if folders else []
     parts += [f"{counted(len(files), 'file')}, {size(sum(item.size for item in files))}"] if files else []
-    style = (TEMPLATES / "style.css").read_text("utf-8")
-    script = (TEMPLATES / "upload.js").read_text("utf-8") if uploads else ""
     text: str = _template().render(
-        title=crumbs[-1][0],
         crumbs=crumbs,
-        rows=rows,
-        heads=heads,
+        items=ordered(items, query),
+        sorts=SORTS,
+        sort=query.get("sort") if query.get("sort") in SORTS else "name",
+        down=query.get("order") == "down",
         summary=", ".join(parts) or "nothing here",
-        archives=("tar", "zip") if items or hidden else (),
         hidden=hidden,
-        hidden_shown=bool(kept),
-        up="../" if names else "",
+        hidden_shown="hidden" in query,
         nonce=nonce,
-        style=style,
-        script=script,
+        style=(TEMPLATES / "style.css").read_text("utf-8"),
+        script=(TEMPLATES / "upload.js").read_text("utf-8"),
         uploads=uploads,
     )
     return text

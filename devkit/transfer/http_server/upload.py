@@ -22,7 +22,6 @@ from devkit.transfer.remote.plan import lack_of_room, room_on
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
 
     from typing_extensions import Self
 
@@ -136,9 +135,7 @@ class Upload:
         fsync(self._descriptor)
         return self._inbox.publish(self._name, name)
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._name, dir_fd=self._inbox.descriptor)

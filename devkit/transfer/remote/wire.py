@@ -137,7 +137,6 @@ class Channel:
     ) -> None:
         self.received = 0
         self.sent = 0
-        self.write_s = 0.0
         self.silence_s = silence_s
         self.on_ping: Callable[[], None] = lambda: None
         self._read = read
@@ -233,10 +232,8 @@ class Channel:
             self._waiting += HEADER.pack(kind, len(head) + len(data)) + head
             self._put([self._waiting])
             self._waiting = bytearray()
-            began = time.perf_counter()
             done = self._by_kernel(file, offset, len(data)) if self._write_all is None else 0
             self.sent += done
-            self.write_s += time.perf_counter() - began
             if done < len(data):
                 self._put([memoryview(data)[done:]])
 
@@ -259,7 +256,6 @@ class Channel:
                 self._waiting = bytearray()
 
     def _put(self, parts: List[Bytes]) -> None:
-        began = time.perf_counter()
         try:
             if self._write_all:
                 for part in parts:
@@ -276,7 +272,6 @@ class Channel:
                         views[0] = views[0][count:]
         except OSError as error:
             raise Closed(f"the connection broke: {error.strerror or error}") from error
-        self.write_s += time.perf_counter() - began
 
     def keep_alive(self) -> None:
         """Say now and then that this end lives, from a thread that ends with ``close``."""
