@@ -60,8 +60,11 @@ def command(
     hosts = [place.host for place, _ in wanted]
     sources = [f"{place.host}:{path}" for place, paths in wanted for path in paths]
     with app.start_run("recv", hosts=hosts, sources=sources, destination=destination) as run:
-        with flags.watching(app.console, f"receiving from {', '.join(hosts)}", app.restored) as watch:
-            outcomes = copy.receive_from_all(app.console, ssh, request, wanted, destination, watch)
+        with (
+            flags.watching(app.console, f"receiving from {', '.join(hosts)}", app.restored) as watch,
+            copy.Copies(app.console, ssh, request, [place for place, _ in wanted]) as copies,
+        ):
+            outcomes = copies.receive([paths for _, paths in wanted], destination, watch)
         run.record["result"] = [outcome.as_json() for outcome in outcomes]
         if as_json:
             app.console.json(run.record["result"])

@@ -59,12 +59,12 @@ def command(
     hosts = [place.host for place in places]
     with (
         flags.answering(app.console, hosts, as_json=as_json),
-        copy.reaching(app.console, ssh, request, places) as remotes,
+        copy.Copies(app.console, ssh, request, places) as copies,
     ):
         offer = copy.offer_of(request)
         with app.start_run("send", sources=list(sources), places=[str(place) for place in places]) as run:
             with flags.watching(app.console, f"sending to {', '.join(hosts)}", app.restored) as watch:
-                outcomes = copy.send_to_all(app.console, ssh, request, offer, remotes, watch)
+                outcomes = copies.send(offer, watch)
             run.record["result"] = [outcome.as_json() for outcome in outcomes]
             if as_json:
                 app.console.json(run.record["result"])

@@ -18,7 +18,8 @@ from devkit.commands._cli.options import Json
 
 if TYPE_CHECKING:
     from devkit.console import Console
-    from devkit.transfer.http_server.announce import Announcement, Served, Server
+    from devkit.transfer.http_server.announce import Announcement, Served
+    from devkit.transfer.http_server.server import Server
 
 
 def command(

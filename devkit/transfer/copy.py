@@ -26,6 +26,8 @@ from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from typing_extensions import Self
+
     from devkit.console import Console
 
 
@@ -139,31 +141,6 @@ def offer_of(request: CopyRequest) -> Offer:
         raise DevkitError(error.what, error.why) from error
 
 
-@contextlib.contextmanager
-def reaching(
-    console: Console, ssh: Sequence[str], request: CopyRequest, places: Sequence[RemotePath]
-) -> Iterator[list[Connection]]:
-    """Let ssh connect to each host while the caller looks at what is sent, unless some of that is not there.
-
-    Of several hosts at a terminal each is waited for: ssh may ask, and one question at a time can be answered.
-    """
-    remotes = [Connection(console, ssh, place) for place in places]
-    with contextlib.ExitStack() as stack:
-        if len(remotes) > 1 and console.interactive:
-            _connect_in_turn(stack, remotes)
-        elif all(os.path.lexists(source) or has_magic(source) for source in request.sources):
-            for remote in remotes:
-                stack.callback(remote.close)
-                remote.begin()
-        yield remotes
-
-
-def _connect_in_turn(stack: contextlib.ExitStack, remotes: Sequence[Connection]) -> None:
-    for remote in remotes:
-        stack.callback(remote.close)
-        remote.connect()
-
-
 def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[bytes, bytes]]:
     """Read small files, and their checksums as ssh's connections have them, while there is nothing else to do."""
     found: dict[int, tuple[bytes, bytes]] = {}
@@ -249,39 +226,6 @@ def _talking(remote: Connection, planned: Planned) -> Iterator[Connection]:
             raise remote.explain(error) from error
 
 
-def _persistently(
-    console: Console,
-    request: CopyRequest,
-    remote: Connection,
-    by_ssh: Callable[[], CopyOutcome],
-    by_sftp: Callable[[], tuple[Plan, Result]],
-    refusal: str,
-) -> CopyOutcome:
-    """Copy, and connect again where the connection ends, as often as that is asked for.
-
-    Where no Python is there, sftp copies, unless ``refusal`` says why it cannot.
-    """
-    attempt, tried = by_ssh, 0
-    while True:
-        try:
-            return attempt()
-        except NoPython as error:  # noqa: PERF203 - each try is one
-            if refusal:
-                raise DevkitError(error.what, refusal, *error.remedies) from error
-            for line in error.why.splitlines():
-                console.note(f"  {remote.place.host}: {line}", "dim")
-            console.warn(f"{remote.place.host}: {SAID}")
-            attempt = functools.partial(_by_sftp, remote.place.host, by_sftp)
-        except Disconnected as error:
-            if tried == request.retries:
-                raise
-            wait_s = min(2.0**tried, LONGEST_WAIT_S)
-            tried += 1
-            console.warn(f"{error.what}; once more in {wait_s:g} s ({tried} of {request.retries})")
-            time.sleep(wait_s)
-            remote.reset()
-
-
 def _by_sftp(host: str, do: Callable[[], tuple[Plan, Result]]) -> CopyOutcome:
     try:
         plan, result = do()
@@ -298,85 +242,126 @@ def _beyond_sftp(request: CopyRequest, choice: Choice) -> str:
     return ""
 
 
-def _each(hosts: Sequence[str], do: Callable[[int], CopyOutcome]) -> list[CopyOutcome]:
-    """Do something with each host at once; one that fails does not stop the others."""
-    outcomes = [CopyOutcome(host) for host in hosts]
-    bugs: list[BaseException] = []
+class Copies:
+    """The copies of one request, a connection to each host: a context manager that ends them.
 
-    def one(number: int) -> None:
-        try:
-            outcomes[number] = do(number)
-        except DevkitError as error:
-            outcomes[number] = CopyOutcome(hosts[number], error=error)
-        except BaseException as error:  # noqa: BLE001 - the main thread raises it
-            bugs.append(error)
+    Of several hosts at a terminal each is connected in turn: ssh may ask, and one question at a time can be answered.
+    """
 
-    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(hosts))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)  # an endless join would not let Ctrl-C through
-    if bugs:
-        raise bugs[0]
-    return outcomes
+    def __init__(
+        self, console: Console, ssh: Sequence[str], request: CopyRequest, places: Sequence[RemotePath]
+    ) -> None:
+        self._console = console
+        self._ssh = ssh
+        self._request = replace(request, rate=-(-request.rate // len(places)))
+        self._remotes = [Connection(console, ssh, place) for place in places]
 
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.push(self)
+            if len(self._remotes) > 1 and self._console.interactive:
+                for remote in self._remotes:
+                    remote.connect()
+            elif self._request.sources and all(
+                os.path.lexists(word) or has_magic(word) for word in self._request.sources
+            ):
+                for remote in self._remotes:  # ssh connects while the caller looks at what is sent
+                    remote.begin()
+            stack.pop_all()
+        return self
 
-def receive_from_all(
-    console: Console,
-    ssh: Sequence[str],
-    request: CopyRequest,
-    wanted: Sequence[tuple[RemotePath, tuple[str, ...]]],
-    destination: str,
-    watch: Watch,
-) -> list[CopyOutcome]:
-    """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
-    several = len(wanted) > 1
-    claims: dict[bytes, str] | None = {} if several else None
-    into = f"{destination.rstrip('/')}/" if several else destination
-    request = replace(request, rate=-(-request.rate // len(wanted)))
-    refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
-    remotes = [Connection(console, ssh, place) for place, _ in wanted]
+    def __exit__(self, *_: object) -> None:
+        for remote in self._remotes:
+            remote.close()
 
-    def one(number: int) -> CopyOutcome:
-        remote, (place, sources) = remotes[number], wanted[number]
-        return _persistently(
-            console,
-            request,
-            remote,
-            lambda: receive(remote, replace(request, sources=sources), into, watch, claims),
-            lambda: receiving.receive(ssh, place, sources, destination, request.options),
-            refusal,
-        )
+    def receive(self, sources: Sequence[tuple[str, ...]], destination: str, watch: Watch) -> list[CopyOutcome]:
+        """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
+        several = len(self._remotes) > 1
+        claims: dict[bytes, str] | None = {} if several else None
+        into = f"{destination.rstrip('/')}/" if several else destination
+        refusal = _beyond_sftp(self._request, self._request.choice)
 
-    with contextlib.ExitStack() as stack:
-        if several and console.interactive:
-            _connect_in_turn(stack, remotes)
-        return _each([place.host for place, _ in wanted], one)
+        def one(number: int) -> CopyOutcome:
+            remote, asked = self._remotes[number], replace(self._request, sources=sources[number])
+            return self._persistently(
+                remote,
+                lambda: receive(remote, asked, into, watch, claims),
+                lambda: receiving.receive(self._ssh, remote.place, asked.sources, destination, asked.options),
+                "sftp alone cannot receive beside others." if several else refusal,
+            )
 
+        return self._each(one)
 
-def send_to_all(
-    console: Console,
-    ssh: Sequence[str],
-    request: CopyRequest,
-    offer: Offer,
-    remotes: Sequence[Connection],
-    watch: Watch,
-) -> list[CopyOutcome]:
-    """Send to several hosts at once, by sftp where one runs no Python; one that fails does not stop the others."""
-    request = replace(request, rate=-(-request.rate // len(remotes)))
-    is_idle = (lambda: False) if request.options.dry_run else (lambda: all(remote.is_connecting for remote in remotes))
-    ahead = read_ahead(offer, is_idle)
+    def send(self, offer: Offer, watch: Watch) -> list[CopyOutcome]:
+        """Send to each host, by sftp where it runs no Python."""
+        request = self._request
 
-    def one(number: int) -> CopyOutcome:
-        remote = remotes[number]
-        return _persistently(
-            console,
-            request,
-            remote,
-            lambda: send(request, offer, remote, watch, ahead),
-            lambda: sending.send(ssh, offer, remote.place, request.options),
-            _beyond_sftp(request, Choice()),
-        )
+        def is_idle() -> bool:
+            return not request.options.dry_run and all(remote.is_connecting for remote in self._remotes)
 
-    return _each([remote.place.host for remote in remotes], one)
+        ahead = read_ahead(offer, is_idle)
+
+        def one(number: int) -> CopyOutcome:
+            remote = self._remotes[number]
+            return self._persistently(
+                remote,
+                lambda: send(request, offer, remote, watch, ahead),
+                lambda: sending.send(self._ssh, offer, remote.place, request.options),
+                _beyond_sftp(request, Choice()),
+            )
+
+        return self._each(one)
+
+    def _each(self, do: Callable[[int], CopyOutcome]) -> list[CopyOutcome]:
+        """Copy with each host at once; one that fails does not stop the others."""
+        outcomes = [CopyOutcome(remote.place.host) for remote in self._remotes]
+        bugs: list[BaseException] = []
+
+        def one(number: int) -> None:
+            try:
+                outcomes[number] = do(number)
+            except DevkitError as error:
+                outcomes[number] = replace(outcomes[number], error=error)
+            except BaseException as error:  # noqa: BLE001 - the main thread raises it
+                bugs.append(error)
+
+        threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(outcomes))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # an endless join would not let Ctrl-C through
+        if bugs:
+            raise bugs[0]
+        return outcomes
+
+    def _persistently(
+        self,
+        remote: Connection,
+        by_ssh: Callable[[], CopyOutcome],
+        by_sftp: Callable[[], tuple[Plan, Result]],
+        refusal: str,
+    ) -> CopyOutcome:
+        """Copy, and connect again where the connection ends, as often as that is asked for.
+
+        Where no Python is there, sftp copies, unless ``refusal`` says why it cannot.
+        """
+        attempt, tried = by_ssh, 0
+        while True:
+            try:
+                return attempt()
+            except NoPython as error:  # noqa: PERF203 - each try is one
+                if refusal:
+                    raise DevkitError(error.what, refusal, *error.remedies) from error
+                for line in error.why.splitlines():
+                    self._console.note(f"  {remote.place.host}: {line}", "dim")
+                self._console.warn(f"{remote.place.host}: {SAID}")
+                attempt = functools.partial(_by_sftp, remote.place.host, by_sftp)
+            except Disconnected as error:
+                if tried == self._request.retries:
+                    raise
+                wait_s = min(2.0**tried, LONGEST_WAIT_S)
+                tried += 1
+                self._console.warn(f"{error.what}; once more in {wait_s:g} s ({tried} of {self._request.retries})")
+                time.sleep(wait_s)
+                remote.reset()

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from devkit.transfer.http_server.announce import Served, Server
+    from devkit.transfer.http_server.announce import Served
+    from devkit.transfer.http_server.server import Server
 
 
 @pytest.fixture
