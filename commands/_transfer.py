@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from devkit.text import counted, duration, size
+from devkit.text import counted, duration, shown, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,8 +151,6 @@ def summary(plan: Plan, result: Result, verb: str) -> str:
 
 def show_plan(console: Console, host: str, plan: Plan, verb: str) -> None:
     """Say what a transfer would do."""
-    from devkit.transfer.shown import shown
-
     for name in plan.names:
         console.answer(shown(name))
     if plan.files > len(plan.names):
@@ -169,8 +167,6 @@ def show_plan(console: Console, host: str, plan: Plan, verb: str) -> None:
 
 def _show_names(console: Console, plan: Plan) -> None:
     """Say what was copied, as far as the plan names it."""
-    from devkit.transfer.shown import shown
-
     for name in plan.names:
         console.note(f"  {shown(name)}", "dim")
     if plan.files > len(plan.names):
@@ -211,8 +207,6 @@ def show_outcomes(console: Console, outcomes: list[CopyOutcome], verb: str, *, d
 
 
 def _listed(pairs: Reasons, count: int) -> str:
-    from devkit.transfer.shown import shown
-
     lines = [f"{shown(name)} ({shown(reason.encode('utf-8', 'replace'))})" for name, reason in pairs[:NAMED]]
     return "\n".join([*lines, f"… {count} in all"] if count > len(lines) else lines)
 

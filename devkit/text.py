@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def shown(name: bytes) -> str:
+    r"""Return a path in one line: what is not UTF-8, does not print or breaks lines written out (``\n``, ``\xff``)."""
+    return printable(name.decode("utf-8", "backslashreplace")).replace("\n", r"\n").replace("\t", r"\t")
+
+
 def significant(value: float, digits: int = 3) -> str:
     """Return ``value`` with three significant digits and no exponent: 0.0123, 52.1, 5140."""
     if value == 0:

@@ -12,6 +12,7 @@ from glob import has_magic
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
+from devkit.text import shown
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.manifest import FILE, Offer, describe
 from devkit.transfer.remote.messages import REMARKS, Choice, Options, Plan, Result, encoded
@@ -20,7 +21,6 @@ from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
 from devkit.transfer.sftp import receiving, sending
 from devkit.transfer.sftp.copying import SAID
-from devkit.transfer.shown import shown
 from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
 if TYPE_CHECKING:
@@ -38,23 +38,14 @@ LONGEST_WAIT_S = 30.0
 
 @dataclass(frozen=True)
 class CopyRequest:
-    """What a transfer is asked to do.
+    """What a transfer is asked to do."""
 
-    Attributes:
-        sources: paths, here for ``send`` and there for ``recv``.
-        choice: what of them is copied.
-        options: how it is taken.
-        compress: whether blocks may be deflated where that is sooner.
-        rate: the most bytes a second, all hosts together; 0 is not a limit.
-        retries: how often a connection that ended is made again.
-    """
-
-    sources: tuple[str, ...]
-    choice: Choice
-    options: Options
-    compress: bool = True
-    rate: int = 0
-    retries: int = 0
+    sources: tuple[str, ...]  # paths, here for ``send`` and there for ``recv``
+    choice: Choice  # what of them is copied
+    options: Options  # how it is taken
+    compress: bool = True  # whether blocks may be deflated where that is sooner
+    rate: int = 0  # the most bytes a second, all hosts together; 0 is not a limit
+    retries: int = 0  # how often a connection that ended is made again
 
     def __post_init__(self) -> None:
         if self.options.delete and self.choice.gitignore:

@@ -18,20 +18,14 @@ _LIKE_A_SECRET = re.compile(r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[\w~+=-]{16,}", r
 
 @dataclass(frozen=True)
 class Address:
-    """A URL in its parts.
-
-    Attributes:
-        target: the path and the query, as the request line has them.
-        fingerprint: SHA-256 of the certificate that the server must show, hexadecimal; empty trusts the system's.
-        credentials: ``user:password``, or empty.
-    """
+    """A URL in its parts."""
 
     scheme: str
     host: str
     port: int
-    target: str
-    fingerprint: str = ""
-    credentials: str = ""
+    target: str  # the path and the query, as the request line has them
+    fingerprint: str = ""  # SHA-256 of the server's certificate, hexadecimal; empty trusts the system's
+    credentials: str = ""  # ``user:password``, or empty
 
     @property
     def origin(self) -> tuple[str, str, int]:

@@ -31,29 +31,17 @@ CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """What a server says of a file.
+    """What a server says of a file."""
 
-    Attributes:
-        size: in bytes; -1 where it does not say.
-        version: its ETag or its date; empty where it has neither, and no range can be trusted to be of the same file.
-        mtime_ns: when it was last changed; 0 where it does not say.
-        ranges: whether it answers ranges.
-        digests: whether it says what its blocks hash to, as ``devkit serve`` does.
-        is_folder: whether it is a folder of ``devkit serve``.
-        disposition: its Content-Disposition.
-        encoding: its Content-Encoding, though none was asked for; empty for none.
-        ends_by_itself: whether a file without a size comes in chunks, of which the last is marked.
-    """
-
-    size: int
-    version: str
-    mtime_ns: int
-    ranges: bool
-    digests: bool
-    is_folder: bool
-    disposition: str
-    encoding: str = ""
-    ends_by_itself: bool = False
+    size: int  # in bytes; -1 where it does not say
+    version: str  # its ETag or its date; empty where it has neither, and no range can be trusted to be of the same file
+    mtime_ns: int  # when it was last changed; 0 where it does not say
+    ranges: bool  # whether it answers ranges
+    digests: bool  # whether it says what its blocks hash to, as ``devkit serve`` does
+    is_folder: bool  # whether it is a folder of ``devkit serve``
+    disposition: str  # its Content-Disposition
+    encoding: str = ""  # its Content-Encoding, though none was asked for; empty for none
+    ends_by_itself: bool = False  # whether a file without a size comes in chunks, of which the last is marked
 
 
 def describe(status: int, headers: Mapping[str, str]) -> RemoteFile:
@@ -96,16 +84,12 @@ def _time_ns(date: str) -> int:
 
 
 class Stream:
-    """An answer that is open.
-
-    Attributes:
-        at: where in the file its next byte lies.
-        end: where it ends; -1 where it does not say.
-    """
+    """An answer that is open."""
 
     def __init__(self, client: Client, response: aiohttp.ClientResponse, at: int = 0) -> None:
         self.client = client
-        self.at = at
+        self.at = at  # where in the file its next byte lies
+        # Where it ends; -1 where it does not say.
         self.end = -1 if response.content_length is None else at + response.content_length
         self._response = response
         self._rest = memoryview(b"")

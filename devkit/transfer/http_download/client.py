@@ -47,17 +47,12 @@ class WrongCertificate(DevkitError):
 
 @dataclass(frozen=True)
 class Proxy:
-    """What stands between this machine and a server.
+    """What stands between this machine and a server."""
 
-    Attributes:
-        scheme: ``http``, or one of SOCKS: ``socks4``, ``socks5``, ``socks5h`` (which looks names up itself).
-        credentials: ``user:password``, or empty.
-    """
-
-    scheme: str
+    scheme: str  # ``http``, or one of SOCKS: ``socks4``, ``socks5``, ``socks5h`` (which looks names up itself)
     host: str
     port: int
-    credentials: str = ""
+    credentials: str = ""  # ``user:password``, or empty
 
     @property
     def is_socks(self) -> bool:
@@ -106,20 +101,14 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
 
 
 class Client:
-    """A session with a server, of as many connections as requests are made at once.
-
-    Args:
-        address: the server; redirections change it.
-        headers: what else is said to it, and to no other server.
-        environ: the variables that name proxies; this process's by default.
-    """
+    """A session with a server, of as many connections as requests are made at once."""
 
     def __init__(
         self, address: Address, headers: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
-        self.address = address
-        self.headers = dict(headers or {})
-        self._environ = environ
+        self.address = address  # redirections change it
+        self.headers = dict(headers or {})  # what else is said to this server, and to no other
+        self._environ = environ  # which names proxies; this process's by default
         self._jar = aiohttp.CookieJar(unsafe=True)  # addresses of machines have cookies too
         self._sessions: dict[Proxy | None, aiohttp.ClientSession] = {}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from devkit.errors import DevkitError
 from devkit.files import explained
 from devkit.redact import remember_secret
+from devkit.text import shown
 from devkit.transfer.copy import CopyOutcome, Planned
 from devkit.transfer.http_download.answer import BROKEN, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import Client
@@ -34,7 +35,6 @@ from devkit.transfer.remote import wire
 from devkit.transfer.remote.messages import Options, Plan, Result
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Pace
-from devkit.transfer.shown import shown
 from devkit.transfer.sockets import channel_over
 
 if TYPE_CHECKING:

@@ -19,31 +19,18 @@ TO_STDOUT = "-"
 
 @dataclass(frozen=True)
 class FetchOptions:
-    """How to fetch.
+    """How to fetch."""
 
-    Attributes:
-        destination: a folder, or for one file its new name; ``-`` is standard output.
-        connections: how many are used at once.
-        rate: the most bytes a second; 0 is not a limit.
-        checksum: compare the content of files whose size and time are the same (from ``devkit serve``).
-        sha256: what the file must hash to, hexadecimal; empty is not checked.
-        dry_run: stop after the plan.
-        replace: replace a file of the name that the server chose, though it is somebody else's.
-        headers: what else the server is told.
-        environ: the variables that name proxies; this process's by default.
-        ask: asks whether a file of the name that the server chose is replaced; None where nobody can be asked.
-    """
-
-    destination: str = "."
-    connections: int = 4
-    rate: int = 0
-    checksum: bool = False
-    sha256: str = ""
-    dry_run: bool = False
-    replace: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
-    environ: Mapping[str, str] | None = None
-    ask: Callable[[Path], bool] | None = None
+    destination: str = "."  # a folder, or for one file its new name; ``-`` is standard output
+    connections: int = 4  # how many are used at once
+    rate: int = 0  # the most bytes a second; 0 is not a limit
+    checksum: bool = False  # compare the content of files whose size and time are the same (from ``devkit serve``)
+    sha256: str = ""  # what the file must hash to, hexadecimal; empty is not checked
+    dry_run: bool = False  # stop after the plan
+    replace: bool = False  # replace a file of the name that the server chose, though it is somebody else's
+    headers: Mapping[str, str] = field(default_factory=dict)  # what else the server is told
+    environ: Mapping[str, str] | None = None  # the variables that name proxies; this process's by default
+    ask: Callable[[Path], bool] | None = None  # whether it is replaced; None where nobody can be asked
 
     @property
     def keeps_what_came(self) -> bool:

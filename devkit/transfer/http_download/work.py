@@ -12,17 +12,12 @@ if TYPE_CHECKING:
 
 
 class NotARange(Exception):
-    """The server does not answer a range: another of its machines knows another version, or it wants no more requests.
-
-    Attributes:
-        status: what it answered instead.
-        wait_s: how long a busy server asks to wait; 0 where asking again is no use.
-    """
+    """The server does not answer a range: another machine of its knows another version, or it wants no more."""
 
     def __init__(self, status: int, wait_s: float = 0.0) -> None:
         super().__init__(f"the server answered {status} to a range")
-        self.status = status
-        self.wait_s = wait_s
+        self.status = status  # what it answered instead
+        self.wait_s = wait_s  # how long a busy server asks to wait; 0 where asking again is no use
 
 
 class RangeQueue:
@@ -30,19 +25,14 @@ class RangeQueue:
 
     Who finds none left waits as long as others hold one: they may have to give it back. The answer that is open may
     be the only one that the server gives: until another range was answered, what it goes on with is its own.
-
-    Args:
-        spans: the ranges.
-        workers: how many connections there are.
-        at: where the open answer begins; -1 where none is open.
     """
 
     def __init__(self, spans: Iterable[Span], workers: int, at: int = -1) -> None:
         self._changed = asyncio.Event()
         self._spans = list(spans)
-        self._workers = workers
+        self._workers = workers  # how many connections there are
         self._held = 0
-        self._reserved = at
+        self._reserved = at  # where the open answer begins; -1 where none is open
         self._answered = False
 
     async def take(self, at: int = -1) -> Span | None:

@@ -59,19 +59,12 @@ def reachable(address: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Announcement:
-    """What is said of a share.
+    """What is said of a share."""
 
-    Attributes:
-        url: its address; with TLS, the certificate's fingerprint is its fragment, which no client sends.
-        lines: what to type to fetch it.
-        secret: the address's secret part.
-        others: what else the share can be reached by, where it listens at several addresses of this machine.
-    """
-
-    url: str
-    lines: tuple[str, ...]
-    secret: str
-    others: tuple[str, ...] = ()
+    url: str  # its address; with TLS, the certificate's fingerprint is its fragment, which no client sends
+    lines: tuple[str, ...]  # what to type to fetch it
+    secret: str  # the address's secret part
+    others: tuple[str, ...] = ()  # by the other addresses of this machine that it listens at
 
     @classmethod
     def of(cls, server: Server) -> Announcement:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from aiohttp import HttpVersion11, web
 
+from devkit.text import shown
 from devkit.transfer.http_server import archive
 from devkit.transfer.http_server.announce import Served
 from devkit.transfer.http_server.page import folder_page
@@ -29,7 +30,6 @@ from devkit.transfer.http_server.upload import UPLOADS, Upload, upload_name
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.reading import Changed, Reader
 from devkit.transfer.remote.sender import Pace, Sender
-from devkit.transfer.shown import shown
 from devkit.transfer.sockets import SILENCE_S, channel_over, take_over
 
 if TYPE_CHECKING:

@@ -21,17 +21,11 @@ LIFETIME = dt.timedelta(days=30)
 
 @dataclass(frozen=True)
 class Certificate:
-    """A server's side of TLS.
+    """A server's side of TLS."""
 
-    Attributes:
-        context: what wraps its connections.
-        fingerprint: SHA-256 of the certificate, hexadecimal, as a share's address carries it.
-        pin: SHA-256 of its public key, base64, as curl takes it.
-    """
-
-    context: ssl.SSLContext
-    fingerprint: str
-    pin: str
+    context: ssl.SSLContext  # what wraps its connections
+    fingerprint: str  # SHA-256 of the certificate, hexadecimal, as a share's address carries it
+    pin: str  # SHA-256 of its public key, base64, as curl takes it
 
 
 def make_certificate(hosts: list[str]) -> Certificate:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import devkit
-from devkit.text import counted, size
-from devkit.transfer.shown import shown
+from devkit.text import counted, shown, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

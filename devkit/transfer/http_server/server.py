@@ -40,34 +40,23 @@ WORKERS = 64
 class Server:
     """Shares paths at a secret address until it is told to stop; a context manager that closes everything.
 
-    Args:
-        paths: what is shared.
-        port: 0 takes a free one.
-        upload: the folder for uploads; None takes none.
-        quota: the bytes that all uploads may have together.
-        reserve: the bytes of their disk that stay free.
-        once: stop after one file, archive or stream was fetched whole.
-        encrypted: speak TLS, with a certificate made now.
-        rate: the most bytes a second a connection; 0 is not a limit.
-        on_served: called after each answer that carried a file.
-
     Raises:
         DevkitError: a path cannot be shared, or the address not listened on.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        paths: Sequence[Path],  # what is shared
         *,
         address: str = "127.0.0.1",
-        port: int = 0,
-        upload: Path | None = None,
-        quota: int = 10 << 30,
-        reserve: int = 1 << 30,
-        once: bool = False,
-        encrypted: bool = False,
-        rate: int = 0,
-        on_served: Callable[[Served], None] = lambda _served: None,
+        port: int = 0,  # 0 takes a free one
+        upload: Path | None = None,  # the folder for uploads; None takes none
+        quota: int = 10 << 30,  # the bytes that all uploads may have together
+        reserve: int = 1 << 30,  # the bytes of their disk that stay free
+        once: bool = False,  # stop after one file, archive or stream was fetched whole
+        encrypted: bool = False,  # speak TLS, with a certificate made now
+        rate: int = 0,  # the most bytes a second a connection; 0 is not a limit
+        on_served: Callable[[Served], None] = lambda _served: None,  # called after each answer that carried a file
     ) -> None:
         self.once = once
         self.rate = rate

@@ -63,14 +63,10 @@ class Opened:
 
 
 class Tree:
-    """The shared paths: one folder's content at the root, or an entry for each of several.
-
-    Attributes:
-        name: the one folder's, or ``share``.
-    """
+    """The shared paths: one folder's content at the root, or an entry for each of several."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self.name = b"share"
+        self.name = b"share"  # or the one folder's
         self._entries: dict[bytes, int] = {}
         self._folders: dict[bytes, int] = {}
         self._root: int | None = None

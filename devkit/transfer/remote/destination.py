@@ -44,16 +44,11 @@ def replaceable(folder: int, name: bytes) -> Optional[os.stat_result]:
 
 
 class Destination:
-    """The folder that everything lands in.
-
-    Attributes:
-        folders: those in it; None where a dry run finds nothing.
-        above: where a staging root lies, and its name there.
-    """
+    """The folder that everything lands in."""
 
     def __init__(self, path: bytes, options: Options, stages: bool) -> None:
-        self.folders: Optional[Folders] = None
-        self.above = (-1, b"")
+        self.folders: Optional[Folders] = None  # those in it; None where a dry run finds nothing
+        self.above = (-1, b"")  # where a staging root lies, and its name there
         self.staging = Staging(stages, only_looks=options.dry_run)
         self._path = path
         self._options = options

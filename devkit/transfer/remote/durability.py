@@ -23,19 +23,12 @@ START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
 
 
 class Finished(NamedTuple):
-    """A part that holds all of its file.
+    """A part that holds all of its file."""
 
-    Attributes:
-        path: the file's.
-        name: the part's, in the same folder.
-        part: its descriptor, or -1 where it is closed.
-        size: its size in bytes.
-    """
-
-    path: bytes
-    name: bytes
-    part: int
-    size: int
+    path: bytes  # the file's
+    name: bytes  # the part's, in the same folder
+    part: int  # its descriptor, or -1 where it is closed
+    size: int  # its size in bytes
 
 
 def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int = 0o600) -> int:

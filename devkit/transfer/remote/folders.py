@@ -73,19 +73,14 @@ class Staging:
 
     So a folder never looks whole before it is, and what is in it needs no temporary names of its own. Each is held
     against other transfers; beyond ``LIMIT`` a new folder is made as it is called.
-
-    Attributes:
-        names: the temporary name of each, by its path; the root's path is empty.
-        within: the paths of these folders, and of those in them.
-        begun: the paths of those that an earlier transfer began.
     """
 
     LIMIT = 128
 
     def __init__(self, enabled: bool = False, only_looks: bool = False) -> None:
-        self.names: Dict[bytes, bytes] = {}
-        self.within: Set[bytes] = set()
-        self.begun: Set[bytes] = set()
+        self.names: Dict[bytes, bytes] = {}  # the temporary name of each, by its path; the root's path is empty
+        self.within: Set[bytes] = set()  # the paths of these folders, and of those in them
+        self.begun: Set[bytes] = set()  # the paths of those that an earlier transfer began
         self._held: List[int] = []
         self._room = self.LIMIT if enabled and hasattr(c_library(), "syncfs") else 0
         self._only_looks = only_looks
@@ -162,21 +157,14 @@ class Staging:
 
 
 class Folders:
-    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open.
-
-    Args:
-        root: the descriptor of the root, which stays the caller's.
-        make: whether missing folders are made.
-        staging: those that are filled under a temporary name.
-        flags: how they are opened.
-    """
+    """The folders below a root, opened one name at a time and never through a symbolic link; a few are kept open."""
 
     KEPT = 64
 
     def __init__(
         self, root: int, make: bool = False, staging: Optional[Staging] = None, flags: int = OPEN_FOLDER
     ) -> None:
-        self.root = root
+        self.root = root  # which stays the caller's
         self.made: Set[bytes] = set()
         self._make = make
         self._staging = staging or Staging()

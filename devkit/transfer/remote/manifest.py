@@ -26,25 +26,15 @@ SHOWN_OF_A_PATH = 400
 
 
 class ManifestEntry(NamedTuple):
-    """A file, folder, symbolic link or further hard link of the manifest.
+    """A file, folder, symbolic link or further hard link of the manifest."""
 
-    Attributes:
-        kind: one of ``FILE``, ``FOLDER``, ``LINK``, ``HARD_LINK``.
-        path: below the destination, names joined by slashes.
-        size: of a file, in bytes.
-        allocated: what it takes on the sender's disk, less than ``size`` where it is sparse.
-        mtime_ns: when it was last changed.
-        mode: its permission bits.
-        target: where a symbolic link points; of a hard link, the number of the entry that it is the same file as.
-    """
-
-    kind: str
-    path: bytes
-    size: int = 0
-    allocated: int = 0
-    mtime_ns: int = 0
-    mode: int = 0o644
-    target: bytes = b""
+    kind: str  # one of ``FILE``, ``FOLDER``, ``LINK``, ``HARD_LINK``
+    path: bytes  # below the destination, names joined by slashes
+    size: int = 0  # of a file, in bytes
+    allocated: int = 0  # what it takes on the sender's disk, less than ``size`` where it is sparse
+    mtime_ns: int = 0  # when it was last changed
+    mode: int = 0o644  # its permission bits
+    target: bytes = b""  # where a symbolic link points; of a hard link, the number of the first entry of its file
 
 
 class Source(NamedTuple):

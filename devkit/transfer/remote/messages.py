@@ -14,86 +14,53 @@ REMARKS = 20
 
 
 class Choice(NamedTuple):
-    """What of the sources is offered.
+    """What of the sources is offered."""
 
-    Attributes:
-        exclude: patterns, as gitignore has them, of what is left out; of the sources too.
-        gitignore: whether the .gitignore files of the folders, and of the repository around them, leave things out too.
-        unsafe_links: whether symbolic links that point out of what is offered are offered.
-        copy_links: whether what symbolic links lead to is offered in their place.
-        only: paths in the one folder that is the source, of which nothing else is offered; None is all of it.
-    """
-
-    exclude: Names = ()
-    gitignore: bool = False
-    unsafe_links: bool = False
-    copy_links: bool = False
-    only: Optional[Names] = None
+    exclude: Names = ()  # patterns, as gitignore has them, of what is left out; of the sources too
+    gitignore: bool = False  # whether .gitignore files of the folders, and of the repository around, leave things out
+    unsafe_links: bool = False  # whether symbolic links that point out of what is offered are offered
+    copy_links: bool = False  # whether what symbolic links lead to is offered in their place
+    only: Optional[Names] = None  # paths in the one folder that is the source; None is all of it
 
 
 class Options(NamedTuple):
-    """How to take.
+    """How to take."""
 
-    Attributes:
-        checksum: compare the content of files whose size and time are the same.
-        dry_run: stop after the plan.
-        unsafe_links: make symbolic links that point out of the destination.
-        delete: remove what is not offered from the folders that are offered whole.
-        keep: patterns, as gitignore has them, of what is not removed.
-        update: leave what is newer here.
-        backup: keep what is replaced or removed, under its name and a tilde.
-    """
-
-    checksum: bool = False
-    dry_run: bool = False
-    unsafe_links: bool = False
-    delete: bool = False
-    keep: Names = ()
-    update: bool = False
-    backup: bool = False
+    checksum: bool = False  # compare the content of files whose size and time are the same
+    dry_run: bool = False  # stop after the plan
+    unsafe_links: bool = False  # make symbolic links that point out of the destination
+    delete: bool = False  # remove what is not offered from the folders that are offered whole
+    keep: Names = ()  # patterns, as gitignore has them, of what is not removed
+    update: bool = False  # leave what is newer here
+    backup: bool = False  # keep what is replaced or removed, under its name and a tilde
 
 
 class About(NamedTuple):
-    """What is said at a manifest's end.
-
-    Attributes:
-        whole: whether a source was a folder's content, which is all of the destination.
-        moves: whether the sender finds chunks that moved within a file.
-    """
+    """What is said at a manifest's end."""
 
     one_file: bool = False
     left_out: Reasons = ()
     left_out_count: int = 0
-    whole: bool = False
-    moves: bool = False
+    whole: bool = False  # whether a source was a folder's content, which is all of the destination
+    moves: bool = False  # whether the sender finds chunks that moved within a file
 
 
 class Plan(NamedTuple):
-    """What a receiver means to do; sizes in bytes, of the names the first.
+    """What a receiver means to do; sizes in bytes, of the names the first."""
 
-    Attributes:
-        files, bytes: what is to come.
-        begun_bytes: what of it an earlier transfer left here.
-        have_files, have_bytes: what is here already.
-        left_out: what the sender does not offer, and why.
-        failed: what cannot be put here, and why, as far as that shows before it is tried.
-        replaces: files of which another version is here.
-        deletes: what is to be removed.
-    """
-
-    files: int
+    files: int  # files, bytes: what is to come
     bytes: int
-    begun_bytes: int
-    have_files: int
+    begun_bytes: int  # what of it an earlier transfer left here
+    have_files: int  # have_files, have_bytes: what is here already
     have_bytes: int
     left_out_count: int
     entries: int = 0
     names: Names = ()
-    left_out: Reasons = ()
-    failed: Reasons = ()
-    deletes: Names = ()
+    left_out: Reasons = ()  # what the sender does not offer, and why
+    failed: Reasons = ()  # what cannot be put here, and why, as far as that shows before it is tried
+    deletes: Names = ()  # what is to be removed
     deletes_count: int = 0
-    replaces: Names = ()
+    replaces: Names = ()  # files of which another version is here
     replaces_count: int = 0
     remarks: Names = ()
     seconds: float = 0.0

@@ -13,21 +13,14 @@ NAMED_BYTES = 1 << 17
 
 
 class Here(NamedTuple):
-    """What is at the place of an entry.
+    """What is at the place of an entry."""
 
-    Attributes:
-        size: of a regular file, in bytes; -1 is none.
-        part: the bytes of its half-written part.
-        certain: whether size and time tell what is in it: not where it may not have reached the disk.
-        why: why nothing can be put there; empty where something can.
-    """
-
-    size: int = -1
+    size: int = -1  # of a regular file, in bytes; -1 is none
     mtime_ns: int = 0
     mode: int = 0
-    part: int = 0
-    certain: bool = True
-    why: str = ""
+    part: int = 0  # the bytes of its half-written part
+    certain: bool = True  # whether size and time tell what is in it: not where it may not have reached the disk
+    why: str = ""  # why nothing can be put there; empty where something can
 
 
 NOTHING = Here()
@@ -42,23 +35,14 @@ class Wanted(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """What is to be done.
+    """What is to be done."""
 
-    Attributes:
-        wanted: the files that are asked for.
-        modes: the numbers of files that are here and have another mode.
-        refusals: why entries cannot be put here, by number.
-        deletes: the paths that are removed, and whether each is a folder.
-        needed: the bytes that must be free on the disk.
-        plan: what is said of it.
-    """
-
-    wanted: List[Wanted]
-    modes: List[int]
-    refusals: Dict[int, str]
-    deletes: Sequence[Tuple[bytes, bool]]
-    needed: int
-    plan: Plan
+    wanted: List[Wanted]  # the files that are asked for
+    modes: List[int]  # the numbers of files that are here and have another mode
+    refusals: Dict[int, str]  # why entries cannot be put here, by number
+    deletes: Sequence[Tuple[bytes, bool]]  # the paths that are removed, and whether each is a folder
+    needed: int  # the bytes that must be free on the disk
+    plan: Plan  # what is said of it
 
 
 def plan(

@@ -9,13 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.text import shown
 from devkit.transfer.remote.failures import REASONS, Failures
 from devkit.transfer.remote.messages import NAMED, About, Options, Plan, Result
 from devkit.transfer.remote.names import PART, part_name
 from devkit.transfer.remote.plan import Here, Steps, plan
 from devkit.transfer.remote.wire import Stopped
 from devkit.transfer.sftp.client import Refused, Sftp
-from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

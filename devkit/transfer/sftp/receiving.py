@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.locks import flock
+from devkit.text import shown
 from devkit.transfer.remote.attributes import Attributes, Held, fsync
 from devkit.transfer.remote.commit import Commit
 from devkit.transfer.remote.destination import Destination
@@ -25,7 +26,6 @@ from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, version_name
-from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

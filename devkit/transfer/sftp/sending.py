@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.text import shown
 from devkit.transfer.remote.attributes import Held
 from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
 from devkit.transfer.remote.messages import Options
@@ -17,7 +18,6 @@ from devkit.transfer.remote.plan import IN_THE_WAY, NOTHING, Here
 from devkit.transfer.remote.reading import SHORTER, Changed, Reader
 from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
 from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
-from devkit.transfer.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
