@@ -9,9 +9,12 @@ import socket
 import ssl
 import struct
 import threading
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from devkit.transfer.remote import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SILENCE_S = 60.0
 
@@ -93,24 +96,20 @@ class _Secure:
         if not ready[0] and not ready[1]:
             raise TimeoutError(f"nothing moved for {SILENCE_S:g} s")
 
-    def read_into(self, view: memoryview) -> int:
+    def _when_ready(self, do: Callable[[memoryview], int], view: memoryview) -> int:
         while True:
             try:
                 with self._lock:
-                    return self._connection.recv_into(view)
+                    return do(view)
             except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
                 self._wait(readable=True)
             except ssl.SSLWantWriteError:
                 self._wait(readable=False)
 
+    def read_into(self, view: memoryview) -> int:
+        return self._when_ready(self._connection.recv_into, view)
+
     def write_all(self, data: wire.Bytes) -> None:
         view = memoryview(data)
         while view:
-            try:
-                with self._lock:
-                    count = self._connection.send(view)
-                view = view[count:]
-            except ssl.SSLWantReadError:  # noqa: PERF203 - it moves when the socket does
-                self._wait(readable=True)
-            except ssl.SSLWantWriteError:
-                self._wait(readable=False)
+            view = view[self._when_ready(self._connection.send, view) :]

@@ -30,7 +30,7 @@ END_S = 2.0
 class Client(RequestHandler):
     """One client's connection: bounded in number, in its heads, and in the time that a head or silence may take."""
 
-    __slots__ = ("_admitted", "_ended", "_made", "_pace", "_share")
+    __slots__ = ("_admitted", "_ended", "_pace", "_share")
 
     def __init__(self, share: Server, manager: web.Server) -> None:
         super().__init__(
@@ -47,20 +47,17 @@ class Client(RequestHandler):
             auto_decompress=False,
         )
         self._share = share
-        self._admitted = ""
         self._ended = False
-        self._made: asyncio.Transport | None = None
+        self._admitted: asyncio.Transport | None = None
         self._pace = Pace(share.rate)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let a client in, or not."""
-        peer = str(transport.get_extra_info("peername")[0])
-        if not self._share.admit(peer):
-            cast("asyncio.Transport", transport).abort()
+        transport = cast("asyncio.Transport", transport)
+        if not self._share.admit(transport):
+            transport.abort()
             return
-        self._admitted = peer
-        self._made = cast("asyncio.Transport", transport)
-        self._share.connections.add(self._made)
+        self._admitted = transport
         # The kernel ends what does not move, whether it waits for an answer to data or for room to send it.
         if option := getattr(socket, "TCP_USER_TIMEOUT", None):
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, int(SILENCE_S * 1000))
@@ -68,11 +65,9 @@ class Client(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count it no more."""
-        if self._admitted:
+        if self._admitted is not None:
             self._share.dismiss(self._admitted)
-        if self._made is not None:
-            self._share.connections.discard(self._made)
-        self._admitted = ""
+        self._admitted = None
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the loop looks at what it returns

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import threading
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -62,11 +61,10 @@ class Server:
         self.rate = rate
         self.on_served = on_served
         self.secret = secrets.token_urlsafe(SECRET_BYTES)
-        self.connections: set[asyncio.Transport] = set()
+        self._connections: dict[asyncio.Transport, str] = {}  # and the clients that they are of
         self._stopping = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
-        self._peers: Counter[str] = Counter()
         self._streams: set[socket.socket] = set()
         self._covered: dict[tuple[str, bytes, str], tuple[list[Span], float]] = {}
         with contextlib.ExitStack() as stack:
@@ -134,9 +132,9 @@ class Server:
                     stream.shutdown(socket.SHUT_RDWR)
             await manager.shutdown(END_S)
             deadline = loop.time() + END_S
-            while self.connections and loop.time() < deadline:  # noqa: ASYNC110 - each ends by itself
+            while self._connections and loop.time() < deadline:  # noqa: ASYNC110 - each ends by itself
                 await asyncio.sleep(0.01)
-            for connection in list(self.connections):
+            for connection in list(self._connections):
                 connection.abort()
             for _ in range(3):  # a loop's turn each: TLS, its connection, and what it tells
                 await asyncio.sleep(0)
@@ -148,18 +146,17 @@ class Server:
             with contextlib.suppress(RuntimeError):  # it has ended
                 self._loop.call_soon_threadsafe(self._ended.set)
 
-    def admit(self, peer: str) -> bool:
-        """Count a connection of a client, and tell whether it may have it."""
-        if self._peers.total() >= CONNECTIONS or self._peers[peer] >= CONNECTIONS_OF_ONE:
+    def admit(self, connection: asyncio.Transport) -> bool:
+        """Count a connection, and tell whether its client may have it."""
+        peer = str(connection.get_extra_info("peername")[0])
+        if len(self._connections) >= CONNECTIONS or list(self._connections.values()).count(peer) >= CONNECTIONS_OF_ONE:
             return False
-        self._peers[peer] += 1
+        self._connections[connection] = peer
         return True
 
-    def dismiss(self, peer: str) -> None:
+    def dismiss(self, connection: asyncio.Transport) -> None:
         """Take note that a connection ended."""
-        self._peers[peer] -= 1
-        if not self._peers[peer]:
-            del self._peers[peer]
+        self._connections.pop(connection, None)
 
     @contextlib.contextmanager
     def ending(self, stream: socket.socket) -> Iterator[None]:
