@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(__file__).with_name("remote")
 MODULES = (
-    *("wire", "messages", "names", "attributes", "folders", "manifest", "chunking", "durability", "writing"),
+    *("wire", "messages", "names", "attributes", "locks", "folders", "manifest", "chunking", "durability", "writing"),
     *("plan", "failures", "requests", "deleting", "destination", "reading", "sender", "commit", "receiver", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -48,9 +48,9 @@ _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])
 class RemotePath:
     """A path on a host, as ``HOST:PATH`` or ``ssh://HOST:PORT/PATH`` names it."""
 
-    host: str
-    path: str
-    port: int = 0
+    host: str  # as ssh takes it, an IPv6 address in brackets
+    path: str  # relative to the user's home there
+    port: int = 0  # 0 is the one of ssh's settings
 
     @property
     def address(self) -> str:

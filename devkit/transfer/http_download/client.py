@@ -33,8 +33,11 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 20
 BUSY = (429, 503)
 BUSY_TRIES = 4
-PASSING = (408, 500, 502, 504)  # what a server may not answer the next time
 PASSING_TRIES = 2
+TRIES = {  # after answers that a server may not give the next time
+    **dict.fromkeys(BUSY, BUSY_TRIES),
+    **dict.fromkeys((408, 500, 502, 504), PASSING_TRIES),
+}
 PAUSE_S = 1.0
 LONGEST_WAIT_S = 30.0
 READ_AHEAD = 1 << 20
@@ -180,9 +183,7 @@ class Client:
                 busy += 1
                 continue
             location = plain(response.headers).get("Location")
-            if busy < {**dict.fromkeys(BUSY, BUSY_TRIES), **dict.fromkeys(PASSING, PASSING_TRIES)}.get(
-                response.status, 0
-            ):
+            if busy < TRIES.get(response.status, 0):
                 response.close()
                 await asyncio.sleep(retry_after(response.headers.get("Retry-After"), PAUSE_S * 2**busy))
                 busy += 1

@@ -111,8 +111,8 @@ class Served:
     """An answer that was given."""
 
     peer: str
-    what: str
-    sent: int
+    what: str  # the path, without the secret, or what was uploaded
+    sent: int  # the bytes that went out, or came in
     seconds: float
     complete: bool
     uploaded: bool = False

@@ -10,8 +10,9 @@ import threading
 import time
 from typing import Any, Deque, List, NamedTuple, Optional, Set, Tuple
 
-from .attributes import LOCK_WAIT_S, NOT_SUPPORTED, Held, acquire, fsync, lstat, still_names
+from .attributes import NOT_SUPPORTED, Held, fsync, lstat
 from .folders import NO_FOLLOW, Folders, Staging, c_library, is_ours, sync_file_system
+from .locks import LOCK_WAIT_S, acquire, still_names
 from .wire import BLOCK
 
 BATCH_FILES = 4096

@@ -7,7 +7,8 @@ import stat
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from .attributes import LOCK_WAIT_S, NOT_SUPPORTED, acquire, lstat, still_names
+from .attributes import NOT_SUPPORTED, lstat
+from .locks import LOCK_WAIT_S, acquire, still_names
 from .names import part_name
 from .wire import ProtocolError, Stopped
 

@@ -20,7 +20,7 @@ from .manifest import ManifestEntry, take_revised, unpack
 from .messages import About, Options, Plan, Result, encoded, proven
 from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
-from .requests import Basis, Requests, close
+from .requests import NO_BASIS, Basis, Requests, close
 from .writing import DIRECT_FROM, Writer
 
 CHANGED_NAMED = 5
@@ -32,12 +32,12 @@ ATTEMPTS = 4
 class Incoming:
     """A file that is arriving, in order but for blocks that are asked for again."""
 
-    def __init__(self, entry: ManifestEntry, basis: Optional[Basis]) -> None:
+    def __init__(self, entry: ManifestEntry, basis: Basis) -> None:
         self.entry = entry
         self.basis = basis
-        self.part = basis.part if basis else -1
-        self.old = basis.old if basis else -1
-        self.written = basis.part_size if basis else 0  # beyond it the part holds nothing but zeros
+        self.part = basis.part
+        self.old = basis.old
+        self.written = basis.part_size  # beyond it the part holds nothing but zeros
         self.next = 0
         self.bad: Dict[int, int] = {}  # lengths of ranges that are asked for again, by offset
         self.attempts: Dict[int, int] = {}
@@ -326,7 +326,7 @@ class Receiver:
             with contextlib.suppress(OSError):
                 self._writer.settle(incoming.part)
         incoming.close()
-        if incoming.basis is not None:
+        if incoming.basis is not NO_BASIS:
             self._requests.release()
 
     # What is written.
@@ -356,16 +356,14 @@ class Receiver:
             incoming.unsynced = 0
 
     def _keep(self, incoming: Incoming, offset: int, length: int) -> None:
-        basis = incoming.basis
-        if basis is None or offset + length > max(basis.part_size, basis.old_size):
+        if offset + length > max(incoming.basis.part_size, incoming.basis.old_size):
             raise wire.ProtocolError("the same as what is not here")
-        if incoming.part >= 0 and offset + length > basis.part_size:
+        if incoming.part >= 0 and offset + length > incoming.basis.part_size:
             copy_range(incoming.old, incoming.part, offset, length)
             incoming.written = max(incoming.written, offset + length)
 
     def _move(self, incoming: Incoming, offset: int, length: int, origin: int) -> None:
-        basis = incoming.basis
-        if basis is None or origin + length > basis.old_size:
+        if origin + length > incoming.basis.old_size:
             raise wire.ProtocolError("the same as what is not here")
         copy_range(incoming.old, self._opened(incoming), origin, length, to=offset)
         incoming.written = max(incoming.written, offset + length)

@@ -33,6 +33,9 @@ class Basis(NamedTuple):
     old_size: int
 
 
+NO_BASIS = Basis(-1, 0, -1, 0)
+
+
 def close(*descriptors: int) -> None:
     """Close what is open of these."""
     for descriptor in descriptors:
@@ -68,9 +71,9 @@ class Requests:
         """Tell whether a file is being compared with what is here of it."""
         return index in self._bases
 
-    def take_basis(self, index: int) -> Optional[Basis]:
+    def take_basis(self, index: int) -> Basis:
         """Return what a file is compared with, which is the caller's from now on, until ``release``."""
-        return self._bases.pop(index, None)
+        return self._bases.pop(index, NO_BASIS)
 
     def release(self) -> None:
         """Let another file be compared."""

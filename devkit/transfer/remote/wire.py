@@ -220,18 +220,15 @@ class Channel:
                 for part in parts:
                     self._waiting += part
                 if flush or len(self._waiting) >= GATHER:
-                    self._put([self._waiting])
-                    self._waiting = bytearray()
+                    self._put_waiting()
             else:
-                self._put([self._waiting, *parts])
-                self._waiting = bytearray()
+                self._put_waiting(*parts)
 
     def send_file(self, kind: int, head: bytes, data: Bytes, file: int, offset: int) -> None:
         """Send a frame of a head and ``data``, which lies in a file at ``offset``: by the kernel, where that can."""
         with self._lock:
             self._waiting += HEADER.pack(kind, len(head) + len(data)) + head
-            self._put([self._waiting])
-            self._waiting = bytearray()
+            self._put_waiting()
             done = self._by_kernel(file, offset, len(data)) if self._write_all is None else 0
             self.sent += done
             if done < len(data):
@@ -252,8 +249,11 @@ class Channel:
         """Send what waits for company."""
         with self._lock:
             if self._waiting:
-                self._put([self._waiting])
-                self._waiting = bytearray()
+                self._put_waiting()
+
+    def _put_waiting(self, *more: Bytes) -> None:
+        waiting, self._waiting = self._waiting, bytearray()
+        self._put([waiting, *more])
 
     def _put(self, parts: List[Bytes]) -> None:
         try:
