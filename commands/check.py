@@ -67,6 +67,8 @@ def command(
             slow.install_hook(path)
             app.console.done(f"{path}: devkit check --fast before each push")
             return 0
+        if not state.head:
+            raise DevkitError("there is no commit here yet", "A branch is checked from where it began.", "git commit")
         root = state.checkout
         left = changes.base(app, root, base)
         if dry_run:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from devkit.tryout.trial import Trial
 
 
-MODEL = re.compile(r"(?P<file>.*?\.py)(?::(?P<function>[^@]*))?(?:@(?P<revision>.+))?")
+FILE_END = re.compile(r"\.py(?=$|[:@])")
+REST = re.compile(r"(?::(?P<function>[^@]*))?(?:@(?P<revision>.+))?")
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,17 @@ class Aligned:
 
 
 def parse(text: str) -> Model:
-    """Return the model that a word names.
+    """Return the model that a word names; of several files that it may mean, the longest name that is there.
 
     Raises:
         UsageError: there is no such file.
     """
-    match = MODEL.fullmatch(text)
-    file = match["file"] if match else text
-    if not match or not Path(file).is_file():
-        raise UsageError(f"{file} does not exist", "A model is FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION.")
+    names = [text[: match.end()] for match in FILE_END.finditer(text)]
+    file = next((name for name in reversed(names) if Path(name).is_file()), "")
+    match = REST.fullmatch(text[len(file) :])
+    if not file or not match:
+        missing = text if file or not names else names[0]
+        raise UsageError(f"{missing} does not exist", "A model is FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION.")
     return Model(str(Path(file).resolve()), match["function"] or "model", match["revision"] or "")
 
 

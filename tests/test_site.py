@@ -26,6 +26,22 @@ def test_the_sites_navigation_names_pages_that_are_there() -> None:
     assert listed <= {path.name for path in ROOT.glob("docs/*.md")}
 
 
+def test_every_guide_has_a_chinese_page_with_the_same_lines_and_each_names_the_other() -> None:
+    nav = {title: pages for entry in yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))["nav"]
+           if isinstance(entry, dict) for title, pages in entry.items()}  # fmt: skip
+    for name in ("index.md", *nav["Guides"], *nav["How it works"]):
+        chinese = name.replace(".md", ".zh.md")
+        assert chinese in nav["中文"]
+        pages = [(ROOT / "docs" / page).read_text("utf-8") for page in (name, chinese)]
+        assert f"[中文]({chinese})" in pages[0], name
+        assert f"[English]({name})" in pages[1], chinese
+        typed = [
+            {row.removeprefix("$ ") for row in page.splitlines() if row.startswith(("devkit ", "$ devkit "))}
+            for page in pages
+        ]
+        assert typed[0] == typed[1], name
+
+
 def test_the_mesh_on_the_page_is_what_the_command_draws(devkit: Devkit) -> None:
     page = (ROOT / "docs" / "parallelism.md").read_text("utf-8")
     block = re.findall(r"^\$ devkit train mesh '(.*?)' (\S+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)

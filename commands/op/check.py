@@ -54,7 +54,10 @@ def command(
         app.console.json(asdict(report))
     for name in report.checks:
         wrong = [finding for finding in report.findings if finding.check == name]
-        if not wrong:
+        notes = [note for note in report.notes if note.check == name]
+        for note in notes:
+            app.console.answer_parts(("! ", "warning"), (f"{name}: not checked: {note.message}", ""))
+        if not wrong and not notes:
             app.console.answer_parts(("✓ ", "done"), (name, ""))
         for finding in wrong:
             app.console.answer_parts(("✗ ", "failed"), (f"{name}: {finding.message}", ""))

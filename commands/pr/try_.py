@@ -111,7 +111,9 @@ def command(
         wanted = parse_request(request, state, app.config, remote=remote)
         planned = tryout.plan(session, state, wanted, options)
         if dry_run:
-            tryout.check_remote(session, planned)
+            planned = tryout.foresee(session, planned)
+            if not planned.check_out:
+                app.console.note(f"  {tryout.AGAIN}", "dim")
             app.console.plan([*planned.lines, *([shlex.join(words)] if words else [])])
             return 0
         with app.start_run("pr try", number=wanted.number, remote=wanted.remote, base=base) as run:

@@ -208,7 +208,8 @@ def svg(chart: Chart) -> str:
 
 STYLE = (
     ".ink{fill:#1f2328}.dim{fill:#59636e}.grid{stroke:#d1d9e0;stroke-width:1}.roof{stroke:#59636e;stroke-dasharray:5 3}"
-    "@media(prefers-color-scheme:dark){.ink{fill:#e6edf3}.dim{fill:#9198a1}.grid{stroke:#3d444d}.roof{stroke:#9198a1}}"
+    "@media (prefers-color-scheme: dark)"
+    "{.ink{fill:#e6edf3}.dim{fill:#9198a1}.grid{stroke:#3d444d}.roof{stroke:#9198a1}}"
 )
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Answer = Literal["good", "bad", "skip"]
 SKIP, ABORT = 125, 128
+RAN_NONE = (4, 5)
+"""Statuses of pytest: what it was given is not there; no test was collected."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,23 @@ class Search:
             self.skipped.add(step.commit)
 
 
-def answer_of(status: int) -> Answer | None:
-    """Return what a command's status says, as ``git bisect run`` reads it; None where it must end the search."""
+def answer_of(status: int, words: Sequence[str] = ()) -> Answer | None:
+    """Return what a command's status says, as ``git bisect run`` reads it; None where it must end the search.
+
+    Where the command is pytest, one that ran no test (its file or test is not there yet) says nothing of a commit.
+    """
     if status == 0:
         return "good"
-    if status == SKIP:
+    if status == SKIP or (status in RAN_NONE and runs_pytest(words)):
         return "skip"
     return "bad" if 0 < status < ABORT else None
+
+
+def runs_pytest(words: Sequence[str]) -> bool:
+    """Tell whether a command is pytest, started by itself or as a module."""
+    names = [word.rpartition("/")[2] for word in words]
+    module = names[names.index("-m") + 1 :][:1] if "-m" in names else []
+    return not {"pytest", "py.test"}.isdisjoint({*names[:1], *module})
 
 
 def parse_candidates(text: str) -> list[str]:

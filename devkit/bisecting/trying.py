@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.bench.statistics import summarize
-from devkit.bisecting.search import Bisected, Search, answer_of, parse_candidates
+from devkit.bisecting.search import Bisected, Search, answer_of, parse_candidates, runs_pytest
 from devkit.bisecting.search import run as search_to_the_end
 from devkit.config import Config
 from devkit.errors import DevkitError, UsageError
 from devkit.process import TimedOut, fate
-from devkit.tryout import benchmarks, running, selection, sides
+from devkit.tryout import benchmarks, file_kinds, running, sides
 from devkit.tryout.testing import is_pytest_project
 from devkit.tryout.trial import Commits, Trial
 from devkit.tryout.verdict import could_not_run
@@ -175,7 +175,7 @@ class Bisection:
             )
         except TimedOut as error:
             return Bisected(commit, "bad", error.what)
-        answer = answer_of(done.status)
+        answer = answer_of(done.status, self.question.words)
         if answer is None:
             raise DevkitError(
                 f"{self.question.words[0]} {fate(done.status)} at {commit[:10]}",
@@ -192,7 +192,7 @@ class Bisection:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(self.trial.blob(self.planned.bad, path))  # one question to all: old versions ask another
         text = file.read_text("utf-8", "replace")
-        style = selection.style_of(text, pytest_project=is_pytest_project(side.folder, path))
+        style = file_kinds.style_of(text, pytest_project=is_pytest_project(side.folder, path))
         report = self.run.folder / f"{commit[:10]}.jsonl"
         told = running.run_once(
             self.app, side, ready.interpreter.executable, style, path, report, limit_s=self.question.limit_s
@@ -290,9 +290,11 @@ def bisect(bisection: Bisection, *, on_step: Callable[[Bisected, int], None]) ->
             on_step(step, 0)
             if step.answer != wanted:
                 what = {"good": "is good", "bad": "is bad", "skip": "cannot be tried"}[step.answer]
+                lacking = step.answer == "skip" and runs_pytest(bisection.question.words)
                 raise DevkitError(
                     f"{commit[:10]}, given as {wanted}, {what}",
                     step.reason or "There is nothing to search between them.",
+                    *(["--test FILE::TEST   asks all commits as the bad one has the test"] if lacking else []),
                 )
     search = Search(bad, [good])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.checks.finding import CheckFinding
-from devkit.text import size
+from devkit.text import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +26,7 @@ CATEGORIES = (
 SECRETS = (
     (re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"), "a private key"),
     (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{60,}\b"), "a token of GitHub"),
-    (re.compile(r"\bAKIA[0-9A-Z]{16}\b"), "an access key of AWS"),
+    (re.compile(r"\bAKIA(?![0-9A-Z]*EXAMPLE\b)[0-9A-Z]{16}\b"), "an access key of AWS"),
     (re.compile(r"\bglpat-[\w-]{20,}\b"), "a token of GitLab"),
     (re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b"), "a token of Slack"),
     (re.compile(r"\bsk-[A-Za-z0-9_-]{32,}\b"), "an API key"),
@@ -39,9 +39,14 @@ SECRETS = (
         "what looks like a credential",
     ),
 )
+PLACEHOLDER = re.compile(r"(?i)(.)\1{7}|:(?:pass|passwd|password|secret|token|your[\w-]*|\*+|x+)@")
+"""What documentation writes in a credential's place."""
 MARKERS = re.compile(r"^(?:<{7} |>{7} |\|{7} )|^={7}$")
 LOCAL_HOST = re.compile(r"@(?:localhost|[^.@]+|.*\.(?:local|localdomain|lan))$", re.IGNORECASE)
 DEVICES = re.compile(r"(?i)^(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?$")
+PATCHES = (".patch", ".diff")
+COMMENT = re.compile(r"//.*|/\*.*?(?:\*/|$)|^\s*\*(?:\s.*?)?(?:\*/|$)")
+"""Of C++, in one line: one that begins with a star stands within a comment of several."""
 CXX = (".cc", ".cpp", ".cu", ".h", ".hpp", ".cuh", ".kps")
 WINDOWS = (
     (
@@ -82,7 +87,7 @@ class Branch:
         commits: since the base, the newest first.
         elsewhere: commits of it that the base branch has under another name, or that another remote branch holds.
         signed: whether the project's commits carry a sign-off.
-        added: file → its added lines, by number.
+        added: file → its added lines, by number; without their carriage returns where the rest of the file has them.
         sizes: file that was added → its size in bytes.
         names: every file's name of the tree.
         title: of the request.
@@ -148,7 +153,8 @@ def secrets(branch: Branch) -> Iterable[CheckFinding]:
     for file, lines in branch.added.items():
         for number, row in lines.items():
             for pattern, what in SECRETS:
-                if pattern.search(row):
+                match = pattern.search(row)
+                if match and not PLACEHOLDER.search(match[0]):
                     known = "" if file in branch.untracked else "   then revoke it: it may be in the history"
                     hint = f"{edit(file, number)}{known}"
                     yield CheckFinding("secrets", "wrong", what, hint, file, number)
@@ -156,16 +162,22 @@ def secrets(branch: Branch) -> Iterable[CheckFinding]:
 
 
 def whitespace(branch: Branch) -> Iterable[CheckFinding]:
-    """Yield carriage returns in files that had none, and blanks at ends of lines."""
+    """Yield carriage returns in files that have none else, and blanks at ends of lines; a patch has both."""
     for file, lines in branch.added.items():
+        if file.endswith(PATCHES):
+            continue
         returns = [number for number, row in lines.items() if row.endswith("\r")]
         if returns and not file.endswith((".bat", ".cmd", ".ps1")):
             line = f"sed -i 's/\\r$//' {shlex.quote(file)}"
-            yield CheckFinding("line endings", "wrong", f"{len(returns)} lines end in CR LF", line, file, returns[0])
+            yield CheckFinding(
+                "line endings", "wrong", f"CR LF ends {counted(len(returns), 'line')}", line, file, returns[0]
+            )
         blanks = [number for number, row in lines.items() if re.search(r"[ \t]$", row) and not file.endswith(".md")]
         if blanks:
             line = f"sed -i 's/[ \\t]*$//' {shlex.quote(file)}"
-            yield CheckFinding("line endings", "wrong", f"{len(blanks)} lines end in blanks", line, file, blanks[0])
+            yield CheckFinding(
+                "line endings", "wrong", f"blanks end {counted(len(blanks), 'line')}", line, file, blanks[0]
+            )
 
 
 def foreign_commits(branch: Branch) -> Iterable[CheckFinding]:
@@ -188,7 +200,8 @@ def identity(branch: Branch) -> Iterable[CheckFinding]:
     elif LOCAL_HOST.search(branch.email):
         text = f"user.email is {branch.email}, which is not an address: the CLA's check will not know you"
         yield CheckFinding("identity", "wrong", text, "git config user.email THE-ONE-OF-YOUR-ACCOUNT")
-    line = f"git rebase {branch.base_name} --exec 'git commit --amend --no-edit --reset-author{' -s' * branch.signed}'"
+    amend = f"git commit --amend --no-edit --reset-author{' -s' * branch.signed}"
+    line = f"git rebase --autostash {branch.base[:10]} --exec '{amend}'"
     own = [commit for commit in branch.commits if not commit.merge and commit.oid not in branch.elsewhere]
     authors = Counter(commit.email for commit in own)
     for email, count in authors.items():
@@ -219,7 +232,8 @@ def request(branch: Branch) -> Iterable[CheckFinding]:
         yield CheckFinding("request", "look", text, f"devkit check --title {shlex.quote(f'[Area] {title}')}")
     if branch.body is None or not branch.template:
         return
-    for heading in re.findall(r"^#+ *(.+?)\s*$", branch.template, re.MULTILINE):
+    template = re.sub(r"<!--.*?-->|^(`{3,}|~{3,}).*?^\1", "", branch.template, flags=re.DOTALL | re.MULTILINE)
+    for heading in re.findall(r"^#+ *(.+?)\s*$", template, re.MULTILINE):
         found = re.search(rf"^#+ *{re.escape(heading)}\s*$(.*?)(?=^#+ |\Z)", branch.body, re.MULTILINE | re.DOTALL)
         filled = re.sub(r"<!--.*?-->", "", found[1], flags=re.DOTALL).strip() if found else ""
         if not found:
@@ -279,7 +293,7 @@ def windows(branch: Branch) -> Iterable[CheckFinding]:
         if not file.endswith(CXX):
             continue
         for number, row in branch.added[file].items():
-            code = re.sub(r'"(?:\\.|[^"\\])*"', '""', row.partition("//")[0])
+            code = COMMENT.sub("", re.sub(r'"(?:\\.|[^"\\])*"', '""', row))
             what = next((text for pattern, text in WINDOWS if pattern.search(code)), "")
             if not what and not row.isascii():
                 what = "letters beyond ASCII, which MSVC reads in the machine's own encoding"

@@ -11,7 +11,7 @@ from devkit.builds.checkout import git
 from devkit.checks.fast import Branch, Commit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from devkit.app import App
@@ -52,7 +52,7 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
             added[file] = {}
             continue
         rows = data.decode("utf-8", "replace").split("\n")
-        added[file] = {number: rows[number - 1][:LONGEST_LINE] for number in sorted(changed) if number <= len(rows)}
+        added[file] = added_lines(rows, changed)
     names = git(app.runner, root, "ls-files", "-z", "-co", "--exclude-standard").text.split("\0")
     old = git(app.runner, root, "log", f"-{LOOKED_BACK}", "--no-merges", "--format=%(trailers:key=Signed-off-by)%x1e",
               base.commit, "--").text.split(RECORD)[:-1]  # fmt: skip
@@ -67,7 +67,7 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         signed,
         added,
         sizes,
-        tuple(filter(None, names)),
+        tuple(dict.fromkeys(filter(None, names))),  # a file in conflict is listed once a side
         title or (commits[-1].subject if commits else ""),
         body.read_text("utf-8", "replace") if body else None,
         next((_text(root / template) for template in TEMPLATES if (root / template).is_file()), ""),
@@ -75,6 +75,16 @@ def read(app: App, root: Path, base: changes.Base, *, title: str, body: Path | N
         loose,
         str(body or ""),
     )
+
+
+def added_lines(rows: list[str], changed: Collection[int]) -> dict[int, str]:
+    """Return the changed lines of a file, by number; in one whose other lines end in CR LF, they should."""
+    returns = any(row.endswith("\r") for number, row in enumerate(rows, 1) if number not in changed)
+    return {
+        number: rows[number - 1].removesuffix("\r" if returns else "")[:LONGEST_LINE]
+        for number in sorted(changed)
+        if number <= len(rows)
+    }
 
 
 def _elsewhere(app: App, root: Path, base: changes.Base) -> list[str]:

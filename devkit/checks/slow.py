@@ -22,7 +22,7 @@ from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
 from devkit.text import counted
-from devkit.tryout import selection, tryout
+from devkit.tryout import file_kinds, selection, syntax, tryout
 from devkit.tryout.trial import Commits, Trial
 from devkit.tryout.work import TryWork
 
@@ -214,10 +214,10 @@ def untested(work: TryWork) -> list[CheckFinding]:
     """Return the changed modules that no test concerns: none of their changed lines ran."""
     found = []
     for changed in work.changed:
-        if changed.status == "D" or not changed.path.endswith(".py") or selection.belongs_to_tests(changed.path):
+        if changed.status == "D" or not changed.path.endswith(".py") or file_kinds.belongs_to_tests(changed.path):
             continue
         text = work.trial.text(work.commits.head, changed.path)
-        rows = sorted(changed.after & selection.statement_lines(text))
+        rows = sorted(changed.after & syntax.statement_lines(text))
         if rows:
             what = f"no test concerns it: none of its {counted(len(rows), 'changed line')} ran"
             hint = f"{edit(changed.path, rows[0])}   a test must run it"
@@ -227,12 +227,12 @@ def untested(work: TryWork) -> list[CheckFinding]:
 
 def docstrings(text: str, lines: frozenset[int]) -> list[tuple[str, int, str]]:
     """Return name, line and text of the changed docstrings that hold examples."""
-    tree = selection.parse(text)
+    tree = syntax.parse(text)
     if tree is None:
         return []
     nodes: list[tuple[str, ast.AST]] = [
         ("module", tree),
-        *((name, node) for name, _, _, node in selection.definitions(tree)),
+        *((name, node) for name, _, _, node in syntax.definitions(tree)),
     ]
     found = []
     for name, node in nodes:
@@ -256,7 +256,7 @@ def changed_examples(work: Comparison) -> list[dict[str, Any]]:
     side = work.trial.side("request")
     wanted: list[dict[str, Any]] = []
     for changed in work.changed:
-        if changed.status == "D" or not changed.path.endswith(".py") or selection.belongs_to_tests(changed.path):
+        if changed.status == "D" or not changed.path.endswith(".py") or file_kinds.belongs_to_tests(changed.path):
             continue
         text = (side / changed.path).read_text("utf-8", "replace")
         wanted += [

@@ -44,6 +44,7 @@ class CheckReport:
     Attributes:
         checks: the names of the checks that were made.
         without: those that could not be made for want of a reference.
+        notes: why a check could not be made of this operator.
         time_ms: of a call on a large input; None where it could not be measured.
     """
 
@@ -53,6 +54,7 @@ class CheckReport:
     findings: tuple[OperatorFinding, ...]
     without: tuple[str, ...] = ()
     time_ms: float | None = None
+    notes: tuple[OperatorFinding, ...] = ()
 
 
 def target_of(text: str, function: str = "") -> Target:
@@ -90,7 +92,9 @@ def check(
             raise DevkitError(
                 f"{target.place} could not be loaded", loaded, f"less {worker.log}   shows all that it said"
             )
-        done, findings = [], []
+        done: list[str] = []
+        findings: list[OperatorFinding] = []
+        notes: list[OperatorFinding] = []
         for name in loaded["checks"]:
             on_check(name)
             answer = _ask(worker, {"do": "check", "check": name}, "checked", limit_s)
@@ -104,14 +108,17 @@ def check(
                 if isinstance(again, str):
                     break
                 continue
-            findings += [OperatorFinding(finding["check"], finding["message"]) for finding in answer["findings"]]
+            for finding in answer["findings"]:
+                (notes if finding["good"] else findings).append(OperatorFinding(finding["check"], finding["message"]))
         on_check("speed")
         timed = _ask(worker, {"do": "speed"}, "speed", limit_s) if not findings else ""
         time_ms = None if isinstance(timed, str) else timed["time_ms"]
     finally:
         worker.end()
     without = () if loaded["reference"] else ("forward", "shapes", "special values")
-    return CheckReport(loaded["name"], loaded["reference"], tuple(done), tuple(findings), without, time_ms)
+    return CheckReport(
+        loaded["name"], loaded["reference"], tuple(done), tuple(findings), without, time_ms, tuple(notes)
+    )
 
 
 def _load(target: Target) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.git.changes import COMPILED
-from devkit.tryout import selection
+from devkit.tryout import file_kinds, selection, syntax
 from devkit.tryout.running import PROJECT_FILES
 from devkit.tryout.work import few
 
@@ -49,10 +49,15 @@ class Tree:
             )
         return self._texts[path]
 
+    def module(self, path: str) -> str:
+        """Return the name that a file is imported by, in the innermost project that holds it."""
+        project = next((f"{place}/" for place in self.projects if path.startswith(f"{place}/")), "")
+        return selection.module_of(path.removeprefix(project))
+
     @property
     def sources(self) -> list[str]:
         """The modules through which a test may reach a change; none where there are too many to read."""
-        found = [word for word in self.python if not selection.belongs_to_tests(word, self.read)]
+        found = [word for word in self.python if not file_kinds.belongs_to_tests(word, self.read)]
         return found if not self.work.paddle and len(found) <= FEW_SOURCES else []
 
 
@@ -65,24 +70,27 @@ def projects(listed: Sequence[str]) -> list[str]:
 def choose(work: Comparison) -> list[selection.Chosen]:
     """Return the test files that the request concerns, ranked."""
     tree = Tree(work)
-    tests = [word for word in tree.python if selection.is_test(word, tree.read)]
+    tests = [word for word in tree.python if file_kinds.is_test(word, tree.read)]
     names: list[tuple[str, selection.Names]] = []
     modules: list[str] = []
     fixtures: dict[str, frozenset[str]] = {}
     own, data = [], []
     for changed in work.changed:
         if not changed.path.endswith(".py"):
-            data += [changed.path] if not selection.is_prose_file(changed.path) else []
+            data += [changed.path] if not file_kinds.is_prose_file(changed.path) else []
             continue
-        if selection.is_test(changed.path, tree.read) and changed.path in tree.python:
+        if file_kinds.is_test(changed.path, tree.read) and changed.path in tree.python:
             own.append(changed.path)
         found = _names(work, changed, tree)
         names += [(changed.path, named) for named in found]
         modules += [found[0].module] if found else []
-        if found and selection.TEST_SUPPORT.search(changed.path):
+        if found and file_kinds.TEST_SUPPORT.search(changed.path):
             fixtures[changed.path] = found[0].changed
     doctests = _doctests(work, tree)
-    ranked = selection.select(names, own, tests, tree.read, tree.sources)
+    sources = tree.sources
+    readers = [reader.path for reader in selection.naming(data, (), sources, tree.read)]
+    names += [(path, selection.Names(tree.module(path), frozenset())) for path in readers]
+    ranked = selection.select(names, own, tests, tree.read, sources)
     seen = {chosen.path for chosen in ranked}
     rest = [test for test in tests if test not in seen]
     more = selection.beside(fixtures, rest, tree.read)
@@ -116,7 +124,7 @@ def _doctests(work: Comparison, tree: Tree) -> list[str]:
         changed.path
         for changed in work.changed
         if changed.path in tree.python
-        and not selection.belongs_to_tests(changed.path, tree.read)
+        and not file_kinds.belongs_to_tests(changed.path, tree.read)
         and ">>> " in tree.read(changed.path)
     ]
 
@@ -135,7 +143,7 @@ def benchmarks_of(work: Comparison) -> list[str]:
     names = [
         (changed.path, named)
         for changed in work.changed
-        if changed.path.endswith(".py") and not selection.belongs_to_tests(changed.path, tree.read)
+        if changed.path.endswith(".py") and not file_kinds.belongs_to_tests(changed.path, tree.read)
         for named in _names(work, changed, tree)
     ]
     own = [changed.path for changed in work.changed if changed.path in known and changed.status != "D"]
@@ -168,17 +176,16 @@ def _names(work: Comparison, changed: Changed, tree: Tree) -> list[selection.Nam
     """Return what a request changes in a module, by each name that it may be imported by; nothing where it is prose."""
     before = work.trial.text(work.commits.base, changed.path) if changed.status != "A" else ""
     after = tree.read(changed.path) if changed.status != "D" else ""
-    if selection.is_prose(before, changed.before) and selection.is_prose(after, changed.after):
+    if syntax.is_prose(before, changed.before) and syntax.is_prose(after, changed.after):
         return []
-    found = selection.changed_names(before, changed.before) | selection.changed_names(after, changed.after)
-    project = next((f"{place}/" for place in tree.projects if changed.path.startswith(f"{place}/")), "")
-    module = selection.module_of(changed.path.removeprefix(project))
+    found = syntax.changed_names(before, changed.before) | syntax.changed_names(after, changed.after)
+    module = tree.module(changed.path)
     named = frozenset(found - {""})
     if not named and "." not in module and changed.path.endswith("__init__.py"):
         work.note(f"{changed.path} is imported by all: no test was chosen for it")
         return []
     modules = [module]
-    if selection.belongs_to_tests(changed.path, tree.read):  # a helper beside tests is imported by its bare name, too
+    if file_kinds.belongs_to_tests(changed.path, tree.read):  # a helper beside tests is imported by its bare name, too
         modules.append(module.rpartition(".")[2])
     return [selection.Names(word, named) for word in dict.fromkeys(modules)]
 
@@ -192,9 +199,9 @@ class TestsDefined:
         self.before: dict[str, set[str]] = {}
         after: dict[str, set[str]] = {}
         for changed in work.changed:
-            if selection.is_test(changed.path, lambda path: work.trial.text(work.commits.head, path)):
+            if file_kinds.is_test(changed.path, lambda path: work.trial.text(work.commits.head, path)):
                 old, new = (
-                    selection.defined_tests(work.trial.text(commit, changed.path))
+                    file_kinds.defined_tests(work.trial.text(commit, changed.path))
                     for commit in (work.commits.base, work.commits.head)
                 )
                 self.before[changed.path], after[changed.path] = old, new
@@ -215,10 +222,10 @@ def why_nothing(work: TryWork) -> str:
 
     def prose(change: Changed) -> bool:
         if not change.path.endswith(".py"):
-            return selection.is_prose_file(change.path)
+            return file_kinds.is_prose_file(change.path)
         sides = ((base, change.before, change.status != "A"), (head, change.after, change.status != "D"))
         return all(
-            selection.is_prose(work.trial.text(commit, change.path), rows) for commit, rows, there in sides if there
+            syntax.is_prose(work.trial.text(commit, change.path), rows) for commit, rows, there in sides if there
         )
 
     if all(map(prose, work.changed)):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
-from devkit.tryout.selection import imports_of, module_of, parse
+from devkit.tryout.selection import module_of
+from devkit.tryout.syntax import imports_of, parse
 from devkit.tryout.verdict import PLUGINS
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from typing import Any
 SHOWN = 400
 INTERNAL, USAGE = 3, 4
 LOADING = "while loading conftest"
+UNEXPECTED = "[XPASS(strict)]"
 OVERRIDES = {"xdist": "-n0", "pytest_cov": "--no-cov"}
 
 
@@ -35,8 +36,10 @@ class Report:
         self.begun: dict[str, float] = {}
         self.ended: set[str] = set()
         self.owner = os.getpid()
+        self.loaded = True
 
     def event(self, **fields: Any) -> None:
+        self.loaded = self.loaded and fields["event"] != "file"
         if os.getpid() == self.owner:  # a test may fork
             self.file.write(json.dumps(fields) + "\n")
 
@@ -93,7 +96,9 @@ def reason_of(report: Any) -> str:
     """Return the line of a report of pytest's that says what went wrong."""
     longrepr = report.longrepr
     if isinstance(longrepr, tuple):
-        return str(longrepr[2])
+        return str(longrepr[2]).removeprefix("Skipped: ")
+    if str(longrepr).startswith(UNEXPECTED):
+        return "it was expected to fail and passed"
     crash = getattr(longrepr, "reprcrash", None)
     if crash is not None:
         return str(crash.message).split("\n")[0]
@@ -244,7 +249,7 @@ def by_unittest(path: str, report: Report, skip: frozenset[str], *, script: bool
         module = importlib.import_module(name) if "." in name else loaded(name, path)
         unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromModule(module))
     except SystemExit as leaving:
-        if not report.begun and leaving.code not in (None, 0, 5):
+        if report.loaded and not report.begun and leaving.code not in (None, 0, 5):
             report.event(event="file", state="error", reason=f"it left with status {leaving.code}")
     except unittest.SkipTest as skipped:
         report.event(event="file", state="skipped", reason=str(skipped))

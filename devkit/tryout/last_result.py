@@ -17,7 +17,9 @@ from devkit.tryout.report import Result, from_dict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from devkit.tryout.work import TryWork
+    from devkit.config import Config
+    from devkit.tryout.trial import Commits, Trial
+    from devkit.tryout.work import TryOptions, TryWork
 
 LAST = "last.json"
 SETTINGS = ("build", "test", "bench", "ctest", "path", "requirements", "wheels")
@@ -25,14 +27,13 @@ MOST_SOURCES = 5000
 """Files of a package in development that are looked at; what has more of them may have changed."""
 
 
-def remembered(work: TryWork) -> Result | None:
+def remembered(trial: Trial, options: TryOptions, commits: Commits, config: Config) -> Result | None:
     """Return the last trial's result where it holds still, and its work trees are at the commits that it is of."""
-    commits = work.commits
-    if work.options.again or not work.trial.is_at(commits):
+    if options.again or not trial.is_at(commits):
         return None
     try:
-        held = json.loads((work.trial.folder / LAST).read_text("utf-8"))
-        if held["key"] == json.loads(json.dumps(key(work))):
+        held = json.loads((trial.folder / LAST).read_text("utf-8"))
+        if held["key"] == json.loads(json.dumps(key(trial, options, commits, config))):
             return from_dict(held["result"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -44,39 +45,38 @@ def remember(work: TryWork, result: Result) -> None:
     doubtful = any(test.verdict == "flaky" for test in result.verdict.tests)
     waiting = any(test.verdict == "not run" and "GPU" not in test.reason for test in result.verdict.tests)
     if not doubtful and not (waiting and result.verdict.kind == "undecided") and not result.bench:
-        text = json.dumps({"key": key(work), "result": result.as_dict()})
-        write_atomically(work.trial.folder / LAST, text.encode())
+        held = {"key": key(work.trial, work.options, work.commits, work.config), "result": result.as_dict()}
+        write_atomically(work.trial.folder / LAST, json.dumps(held).encode())
 
 
-def key(work: TryWork) -> dict[str, Any]:
+def key(trial: Trial, options: TryOptions, commits: Commits, config: Config) -> dict[str, Any]:
     """Return what a result depends on: the same commits, environment and settings give it again."""
-    options = work.options
-    named = options.env or f"try-{work.trial.folder.name}"
+    named = options.env or f"try-{trial.folder.name}"
     wheel = Path(options.wheel)
     return {
-        "head": work.commits.head,
-        "base": work.commits.base,
+        "head": commits.head,
+        "base": commits.base,
         "environment": named,
-        "packages": packages(environment_of(work, named)),
+        "packages": packages(environment_of(trial.app.config, named)),
         "wheel": [options.wheel, _stamp(wheel) if options.wheel.endswith(".whl") else ""],
         "limits": asdict(options.limits),
-        "number": work.trial.folder.name,
+        "number": trial.folder.name,
         "others": options.others,
         "bench": options.bench,
         "build": options.build,
-        "settings": {name: work.config.get(f"try.{name}") for name in SETTINGS},
+        "settings": {name: config.get(f"try.{name}") for name in SETTINGS},
         "programs": [
             hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(Path(__file__).parent.glob("*.py"))
         ],
     }
 
 
-def environment_of(work: TryWork, name: str) -> Path | None:
+def environment_of(config: Config, name: str) -> Path | None:
     """Return the folder of an environment; None where it is not there."""
     from devkit.envs.resolve import resolve
 
     try:
-        return resolve(work.app.config, name).folder
+        return resolve(config, name).folder
     except DevkitError:
         return None
 

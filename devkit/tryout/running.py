@@ -136,7 +136,7 @@ def run_once(
         app: whose runner starts it.
         side: the code.
         python: the environment's.
-        style: as ``selection.style_of`` says.
+        style: as ``file_kinds.style_of`` says.
         path: the file, below the side's folder.
         report: where its tests are written down; the log is beside it.
         limit_s: when it is ended.
@@ -216,7 +216,7 @@ def run_file(
         app: whose runner starts it.
         side: the code.
         python: the environment's.
-        style: as ``selection.style_of`` says.
+        style: as ``file_kinds.style_of`` says.
         path: the file, below the side's folder.
         folder: where reports and logs go.
         limits: how long and how often.

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from devkit.tryout import running, selection
+from devkit.tryout import file_kinds, running, selection
 from devkit.tryout.concerned import NOTHING, TestsDefined, why_nothing
 from devkit.tryout.report import Result
 from devkit.tryout.verdict import Judged, decide, existed, judge_changed, judge_file, missing_module, outcomes
@@ -49,7 +49,7 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
     own = sides.own_modules(request, [test.path for test in chosen])
     counted_files = [
         changed for changed in work.changed
-        if changed.path.endswith(".py") and changed.status != "D" and not selection.belongs_to_tests(changed.path)
+        if changed.path.endswith(".py") and changed.status != "D" and not file_kinds.belongs_to_tests(changed.path)
     ]  # fmt: skip
     testing = Testing(work, ready)
     testing.cover = [str((request / file.path).resolve()) for file in counted_files]
@@ -100,15 +100,14 @@ def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[
     for test in chosen:
         two = testing.runs["request", test.path]
         one = testing.runs.get(("base", test.path), two)
-        if test.rank == "changed":
-            old = work.trial.text(work.commits.base, olds.get(test.path, test.path))
-            before[test.path] = selection.defined_tests(old) | moved
-        else:  # the base ran it as it was
-            before[test.path] = outcomes(one)
+        old = work.trial.text(work.commits.base, olds.get(test.path, test.path))
+        # What the request does not change the base ran as it was.
+        known = moved if test.rank == "changed" else set(outcomes(one))
+        before[test.path] = file_kinds.defined_tests(old) | known
         found[test.path] = judge_file(test.path, one, two, before=before[test.path], own=own)
     # What the request lays over the base may spoil a test there: the base's own version tells.
     added = {changed.path for changed in work.changed if changed.status == "A"} - set(olds)
-    laid = any(selection.belongs_to_tests(changed.path) for changed in work.changed)
+    laid = any(file_kinds.belongs_to_tests(changed.path) for changed in work.changed)
     doubted = {
         path: olds.get(path, path)
         for path, judged in found.items()
@@ -122,7 +121,7 @@ def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[
     for test in chosen:
         words.tests += found[test.path]
         if test.rank == "changed":
-            means = selection.holds_tests((work.trial.side("request") / test.path).read_text("utf-8", "replace"))
+            means = file_kinds.holds_tests((work.trial.side("request") / test.path).read_text("utf-8", "replace"))
             words.added |= {
                 (it.file, it.test)
                 for it in found[test.path]
@@ -182,7 +181,7 @@ class Testing:
             return "pytest"
         folder = self.work.trial.side("request")
         text = (folder / test.path).read_text("utf-8", "replace")
-        return selection.style_of(text, pytest_project=is_pytest_project(folder, test.path))
+        return file_kinds.style_of(text, pytest_project=is_pytest_project(folder, test.path))
 
     def as_it_was(self, files: Mapping[str, str]) -> dict[str, FileRuns]:
         """Run test files once over the base as the base has them, with its own helpers beside them.
@@ -202,7 +201,7 @@ class Testing:
                     found[path] = ctests.run_line(work.app, base, python, custom, old, logs, limits)
                 else:
                     text = work.trial.text(work.commits.base, old)
-                    style = selection.style_of(text, pytest_project=is_pytest_project(base.folder, old))
+                    style = file_kinds.style_of(text, pytest_project=is_pytest_project(base.folder, old))
                     found[path] = running.run_file(work.app, base, python, style, old, logs, limits, own=False)[0]
         finally:
             work.trial.lay_tests(work.commits, work.changed)

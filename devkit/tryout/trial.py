@@ -14,26 +14,26 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.config import Config
 from devkit.errors import DevkitError, Hint
 from devkit.files import explained
-from devkit.git.command import Git, GitFailed, line, safe_url
+from devkit.git.command import Git, GitFailed, line
 from devkit.git.hunks import WORDS, hunks
-from devkit.git.roles import base_branch, base_of
 from devkit.locks import Busy, hold
 from devkit.paths import work_home
-from devkit.tryout.selection import belongs_to_tests
+from devkit.tryout.file_kinds import belongs_to_tests
+from devkit.tryout.sources import explain_fetch, fetch_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from devkit.app import App
-    from devkit.config import Config
     from devkit.git.command import Line
-    from devkit.git.roles import PullRequest
-    from devkit.git.state import CloneDirs, State
+    from devkit.git.state import CloneDirs
+    from devkit.tryout.sources import Sources
 
 KEPT = "kept"
 LOST = re.compile(
@@ -46,25 +46,8 @@ LONG_LIVED = re.compile(
 """Names of branches that requests go to."""
 # After what the clone's settings say: its hooks and its sparse checkout are its own.
 OVERRIDES = "[core]\n\thooksPath = /dev/null\n\tsparseCheckout = false\n"
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where the two sides come from.
-
-    Attributes:
-        remote: the remote's name, as git knows it from the clone's settings, or an address.
-        request: the request's ref there.
-        base: the base branch's ref there; empty where a commit of the clone is the base.
-        commit: that commit.
-        branches: where the clone keeps the remote's branches; empty where the base is not a guess.
-    """
-
-    remote: str
-    request: str
-    base: str
-    commit: str = ""
-    branches: str = ""
+NO_LFS = '[filter "lfs"]\n\tsmudge =\n\tclean =\n\tprocess =\n\trequired = false\n'
+"""Where git-lfs is not installed, its files are checked out as the pointers that they are."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +106,11 @@ class Trial:
     def git(self) -> Git:
         """Git in the trial's repository."""
         return Git(self.app, self.repository)
+
+    @property
+    def config(self) -> Config:
+        """The settings of the base, as far as it is checked out."""
+        return Config.load(self.side("base"))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -191,6 +179,24 @@ class Trial:
     def _fetch(self, fetch: Line, sources: Sources) -> None:
         self.git.execute(fetch, title=f"fetching {sources.request}")
 
+    def fetched(self, sources: Sources, tips: Mapping[str, str]) -> Commits | None:
+        """Return the commits of the two sides where the remote's tips were fetched before; None where they were not."""
+        refs = {"request": sources.request, "base": sources.base}
+        for name, ref in refs.items():
+            if ref and self._tip(name) != tips.get(ref):
+                return None
+        try:
+            return Commits(tips[sources.request], self._base_of(tips[sources.request], sources)[0])
+        except GitFailed:  # what it borrowed is gone: the run begins anew
+            return None
+
+    def _tip(self, name: str) -> str:
+        """Return the commit that was fetched last for a side; nothing where none was."""
+        if not (self.repository / "HEAD").is_file():
+            return ""
+        said = self.git.ask("rev-parse", "--verify", "--quiet", f"refs/tryout/{self.folder.name}/{name}^{{commit}}")
+        return said.stdout.decode().strip()
+
     def _base_of(self, head: str, sources: Sources) -> tuple[str, list[str]]:
         """Return the commit that a request is compared with, and what a person should know of it.
 
@@ -204,9 +210,14 @@ class Trial:
                 return sources.commit, []
             return left, [f"{sources.commit[:10]} went on since the request left it at {left[:10]}, its base here"]
         if not left:
+            shallow = self.place.shallow
+            history = Hint.of("git", "fetch", "--unshallow", "--", sources.remote, purpose="brings the rest of it")
             raise DevkitError(
                 "the request and its base have no commit in common",
-                "There is nothing to compare with.",
+                "This clone is shallow: where they parted is not in it."
+                if shallow
+                else "There is nothing to compare with.",
+                *([history] if shallow else []),
                 "--base COMMIT   names another base",
             )
         if left == head:
@@ -275,13 +286,25 @@ class Trial:
         with contextlib.suppress(OSError):  # what the clone borrows itself
             theirs += (common / "objects" / "info" / "alternates").read_text("utf-8").splitlines()
         (info / "alternates").write_text("".join(f"{their}\n" for their in theirs), "utf-8")
-        if (common / "shallow").is_file():
+        (self.repository / "shallow").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(common / "shallow", self.repository / "shallow")
         config = self.repository / "config"
-        if OVERRIDES not in config.read_text("utf-8", "surrogateescape"):
-            quoted = str(common / "config").replace("\\", "\\\\").replace('"', '\\"')
-            with config.open("a", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(f'[include]\n\tpath = "{quoted}"\n{OVERRIDES}')
+        text = config.read_text("utf-8", "surrogateescape")
+        quoted = str(common / "config").replace("\\", "\\\\").replace('"', '\\"')
+        lfs = "" if shutil.which("git-lfs") else NO_LFS
+        ours = f'{text.partition("[include]")[0]}[include]\n\tpath = "{quoted}"\n{OVERRIDES}{lfs}'
+        if ours != text:
+            config.write_text(ours, "utf-8", "surrogateescape")
+
+    def pointers(self) -> list[str]:
+        """Return the request's files that stay pointers of Git LFS, which is not installed."""
+        inside, attributes = self.git.at(self.side("request")), self.side("request") / ".gitattributes"
+        if shutil.which("git-lfs") or not attributes.is_file() or b"filter=lfs" not in attributes.read_bytes():
+            return []
+        said = os.fsdecode(inside.read("check-attr", "-z", "--stdin", "filter", data=inside.read("ls-files", "-z")))
+        words = said.split("\0")
+        return [path for path, value in zip(words[::3], words[2::3], strict=False) if value == "lfs"]
 
     def is_at(self, commits: Commits) -> bool:
         """Tell whether both work trees are there, at the commits of the two sides."""
@@ -418,53 +441,3 @@ class Trial:
         others = [other for other in others if not (other / KEPT).exists()]
         for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)[max(keep - 1, 0) :]:
             shutil.rmtree(other, ignore_errors=True)
-
-
-def fetch_line(sources: Sources, number: str, repository: Path) -> Line:
-    """Return the line that fetches the sides beside all that is here."""
-    refs = [f"+{sources.request}:refs/tryout/{number}/request"]
-    refs += [f"+{sources.base}:refs/tryout/{number}/base"] if sources.base else []
-    words = ("fetch", "-q", "--no-tags", "--no-write-fetch-head", "--refmap=", "--no-recurse-submodules")
-    return line(*words, "--", sources.remote, *refs, directory=repository, slow=True)
-
-
-def explain_fetch(failed: GitFailed, sources: Sources) -> DevkitError:
-    """Return what a failed fetch means for the user."""
-    if "couldn't find remote ref" in failed.why and sources.request in failed.why:
-        return DevkitError(
-            f"{sources.request} was not found on {sources.remote}",
-            "The forge has no request of this number.",
-            "git remote -v   shows where the clone leads",
-            "--remote NAME   asks another remote",
-        )
-    return failed
-
-
-def sources_of(state: State, config: Config, request: PullRequest, base: str, git: Git) -> Sources:
-    """Return where the sides come from.
-
-    Args:
-        state: the clone's.
-        config: the settings.
-        request: the request.
-        base: a commit or branch of the clone that is the base; empty for where the request left the base branch.
-        git: in the clone.
-
-    Raises:
-        DevkitError: ``base`` is not a commit.
-    """
-    url = safe_url(state.remotes[request.remote])
-    local = "://" not in url and not Path(url).is_absolute() and (state.place.top is not None)
-    nearby = local and state.place.top is not None and (state.place.top / url).exists()
-    remote = str((state.place.top / url).resolve()) if nearby and state.place.top is not None else request.remote
-    if base:
-        answer = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
-        if base.startswith("-") or answer.status:
-            raise DevkitError(f"--base {base} is not a commit of this clone", "", "git branch -a   lists the branches")
-        return Sources(remote, request.source, "", answer.stdout.decode().strip())
-    branch = base_branch(state, config, request.remote)
-    remembered = base_of(state, config, request.branch).branch if request.branch in state.branches else branch
-    tracked = f"refs/remotes/{request.remote}/"
-    known = f"{tracked}{remembered}" in state.refs or bool(config.get("pr.base-branch"))
-    guessed = tracked if remembered == branch and not config.get("pr.base-branch") else ""
-    return Sources(remote, request.source, f"refs/heads/{remembered}" if known else "HEAD", branches=guessed)

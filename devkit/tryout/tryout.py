@@ -7,12 +7,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.text import counted
 from devkit.tryout import last_result
 from devkit.tryout.report import Result
-from devkit.tryout.trial import Trial, explain_fetch, sources_of
+from devkit.tryout.sources import explain_fetch, sources_of
+from devkit.tryout.trial import Trial
 from devkit.tryout.verdict import Judged, Verdict
 from devkit.tryout.work import TryOptions, TryPlan, TryWork, few
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from devkit.runs import Run
     from devkit.tryout import selection
     from devkit.tryout.sides import Ready
+
+AGAIN = "nothing changed since the last trial; --again runs the tests anew"
 
 
 def plan(session: Session, state: State, request: PullRequest, options: TryOptions) -> TryPlan:
@@ -49,24 +51,31 @@ def plan(session: Session, state: State, request: PullRequest, options: TryOptio
     return TryPlan(trial, options, sources, tuple(trial.lines(sources)), tuple(trial.check_out_lines(sources)), made)
 
 
-def check_remote(session: Session, planned: TryPlan) -> None:
-    """Check that the remote has the request, as the fetch of a run does.
+def foresee(session: Session, planned: TryPlan) -> TryPlan:
+    """Return the plan as it will be carried out: where the last result holds still, it ends with the fetch.
 
     Raises:
-        DevkitError: it does not answer, or has none.
+        DevkitError: the remote does not answer, or has no such request.
     """
     from devkit.git.command import GitFailed, line
 
-    wanted = line("ls-remote", "--exit-code", "--", planned.sources.remote, planned.sources.request, slow=True)
+    trial, sources = planned.trial, planned.sources
+    wanted = [ref for ref in (sources.request, sources.base) if ref]
+    asked = line("ls-remote", "--", sources.remote, *wanted, slow=True)
     try:
-        answer = session.git.execute(wanted, check=False)
+        answer = session.git.execute(asked)
     except GitFailed as failed:
-        raise explain_fetch(failed, planned.sources) from failed
-    if answer.status:
-        missing = f"fatal: couldn't find remote ref {planned.sources.request}"
-        raise explain_fetch(
-            GitFailed(wanted.argv, replace(answer, stderr=answer.stderr or missing.encode())), planned.sources
-        )
+        raise explain_fetch(failed, sources) from failed
+    tips = {
+        ref: oid for oid, _, ref in (row.partition("\t") for row in answer.stdout.decode(errors="replace").splitlines())
+    }
+    if sources.request not in tips:
+        missing = f"fatal: couldn't find remote ref {sources.request}".encode()
+        raise explain_fetch(GitFailed(asked.argv, replace(answer, stderr=missing)), sources)
+    commits = trial.fetched(sources, tips)
+    if commits is None or last_result.remembered(trial, planned.options, commits, trial.config) is None:
+        return planned
+    return replace(planned, check_out=(), environment=())
 
 
 def begin(planned: TryPlan, run: Run) -> TryWork:
@@ -80,11 +89,11 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
     commits, notes = trial.fetch(planned.sources, planned.fetch)
     work = TryWork(
         trial, commits, [], notes,
-        app=trial.app, run=run, options=planned.options, config=Config.load(trial.side("base")),
+        app=trial.app, run=run, options=planned.options, config=trial.config,
     )  # fmt: skip
     if not planned.sources.commit and (files := trial.conflicts(commits.head)):
         work.conflict = f"it conflicts with the base branch as it is now, in {few(files)}"
-    work.held = last_result.remembered(work)
+    work.held = last_result.remembered(trial, work.options, commits, work.config)
     if work.held is not None:
         return work
     work.changed = trial.check_out(commits, planned.check_out)
@@ -97,8 +106,10 @@ def begin(planned: TryPlan, run: Run) -> TryWork:
         )
     from devkit.tryout.concerned import TestsDefined
 
-    work.config = Config.load(trial.side("base"))
+    work.config = trial.config
     work.notes += TestsDefined(work).notes()
+    if files := trial.pointers():
+        work.note(f"git-lfs is not installed, and these are its pointers: {few(files)} (apt install git-lfs)")
     return work
 
 
@@ -144,8 +155,7 @@ def try_request(work: TryWork) -> Result:
     """
     begin_s = time.monotonic()
     if work.held is not None:
-        again = "nothing changed since the last trial; --again runs the tests anew"
-        return replace(work.held, notes=(*filter(None, [work.conflict]), *work.held.notes, again))
+        return replace(work.held, notes=(*filter(None, [work.conflict]), *work.held.notes, AGAIN))
     from devkit.tryout import sides
     from devkit.tryout.concerned import bounded, choose
     from devkit.tryout.testing import run_tests

@@ -230,7 +230,7 @@ def lacking(base: CaseOutcome, request: CaseOutcome) -> str:
 def existed(name: str, before: Collection[str]) -> bool:
     """Tell whether the base's own file has a test: itself, or its class where the method is inherited."""
     plain = name.partition("[")[0]
-    if plain in before:
+    if {name, plain} & set(before):
         return True
     owner, _, method = plain.partition("::")
     return bool(method) and f"{owner}::" in before and not any(word.endswith(f"::{method}") for word in before)

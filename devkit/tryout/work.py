@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from devkit.git.command import Line
     from devkit.runs import Run
     from devkit.tryout.report import Result
-    from devkit.tryout.trial import Changed, Commits, Sources, Trial
+    from devkit.tryout.sources import Sources
+    from devkit.tryout.trial import Changed, Commits, Trial
 
 PADDLE = "python/paddle/__init__.py"
 NAMED = 3

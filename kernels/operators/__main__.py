@@ -22,7 +22,7 @@ def load(target: str, function: str) -> Any:
     import numpy as np
     import paddle
 
-    from . import check
+    from . import calling
 
     module: Any = None
     if target.endswith(".py"):
@@ -34,21 +34,35 @@ def load(target: str, function: str) -> Any:
     reference = getattr(module, "reference", None)
     samples = getattr(module, "samples", None)
     generator = np.random.default_rng(0)
-    given = samples() if samples else [tuple(generator.uniform(0.2, 0.9, (2, 3)) for _ in range(check.arity(call)))]
-    elementwise = getattr(module, "ELEMENTWISE", check.is_elementwise(reference, given[0]))
-    operator = check.Operator(function or target, call, reference, given, elementwise)
+    given = samples() if samples else [tuple(generator.uniform(0.2, 0.9, (2, 3)) for _ in range(calling.arity(call)))]
+    elementwise = getattr(module, "ELEMENTWISE", calling.is_elementwise(reference, given[0]))
+    operator = calling.Operator(function or target, call, reference, given, elementwise)
     try:
-        check.run(operator, given[0])
+        calling.run(operator, given[0])
     except Exception as error:
+        if takes(operator, calling.cast(given[0], "float32")):
+            why = f"In float32 rounding drowns what gradients are compared with. It says: {compile_error(error)}"
+            raise Refusal(f"{operator.name} takes no float64", why) from error
         raise Refusal(f"{operator.name} cannot be called", compile_error(error)) from error
     return operator
+
+
+def takes(operator: Any, arguments: Any) -> bool:
+    """Tell whether an operator can be called with some arguments."""
+    from . import calling
+
+    try:
+        calling.run(operator, arguments)
+    except Exception:  # noqa: BLE001 - whatever it raises, it does not take them
+        return False
+    return True
 
 
 def compile_error(error: BaseException) -> str:
     """Return the first true line of a failed compilation, or what the exception says."""
     import re
 
-    from .check import first_line
+    from .calling import first_line
 
     rows = str(error).splitlines()
     wrong = [row for row in rows if re.search(r"error:|undefined symbol", row)]

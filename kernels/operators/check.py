@@ -6,13 +6,33 @@ backward are told apart. Checks that need a reference say so where there is none
 
 from __future__ import annotations
 
-import inspect
+import itertools
+import re
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import paddle
+
+from .calling import (
+    LARGE,
+    Operator,
+    cast,
+    differs,
+    draws_random_numbers,
+    each_array,
+    expected,
+    first_line,
+    is_array,
+    is_floating,
+    large,
+    listed,
+    outputs_of,
+    reshaped,
+    run,
+    tensors,
+)  # fmt: skip
 
 FLOATS = ("float32", "float64")
 # Of the largest value: a float64 result that was computed in float32 is wrong by 1e-8 or so.
@@ -20,16 +40,18 @@ TOLERANCES = {"float32": 2e-5, "float64": 1e-10}
 STEP = 1e-6
 GRADIENT_TOLERANCE = 1e-5
 SHAPES = ((0,), (0, 3), (), (1,), (5,), (19,), (31,), (2, 3, 4), (131077,))
-LARGE = 131077
 POSITIONS = 8
 REPEATS, MOST_REPEATS, REPEAT_S = 6, 100, 1.0
 THREADS = 4
 ROUNDS = 12
 
 
-Reference = Optional[Callable[..., Any]]
-Arrays = Optional[List[np.ndarray]]
-Arguments = Optional[List[Any]]
+# What Paddle says where code is not for a static program, and what of it.
+DYNAMIC_ALONE = (
+    (re.compile(r"PyLayer"), "a PyLayer that cannot be converted to a static program"),
+    (re.compile(r"API to replace '(\w+)'|Value' object has no attribute '(\w+)'"), "it uses Tensor.{0}"),
+    (re.compile(r"(\w+)\(Tensor\) is not supported"), "it calls {0}() of a tensor"),
+)
 
 
 class Finding(NamedTuple):
@@ -38,107 +60,6 @@ class Finding(NamedTuple):
     check: str
     good: bool
     message: str
-
-
-class Operator(NamedTuple):
-    """An operator to check.
-
-    Attributes:
-        name: what it is called.
-        call: the Paddle function.
-        reference: the same by NumPy on float64 arrays, or None.
-        samples: positional arguments; arrays become tensors.
-        elementwise: whether every array may have another common shape.
-    """
-
-    name: str
-    call: Callable[..., Any]
-    reference: Reference
-    samples: Sequence[Tuple[Any, ...]]
-    elementwise: bool
-
-
-def is_array(value: Any) -> bool:
-    """Tell whether an argument becomes a tensor."""
-    return isinstance(value, np.ndarray)
-
-
-def cast(arguments: Sequence[Any], dtype: str) -> List[Any]:
-    """Return arguments whose floating arrays have a dtype."""
-    return [
-        argument.astype(dtype) if is_array(argument) and np.issubdtype(argument.dtype, np.floating) else argument
-        for argument in arguments
-    ]
-
-
-def tensors(arguments: Sequence[Any], *, differentiable: bool = False) -> List[Any]:
-    """Return arguments with tensors in place of arrays."""
-    return [
-        paddle.to_tensor(argument, stop_gradient=not (differentiable and np.issubdtype(argument.dtype, np.floating)))
-        if is_array(argument)
-        else argument
-        for argument in arguments
-    ]
-
-
-def listed(value: Any) -> List[Any]:
-    """Return outputs as a list."""
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def run(operator: Operator, arguments: Sequence[Any]) -> List[np.ndarray]:
-    """Return the outputs of a call as arrays."""
-    with paddle.no_grad():
-        return [output.numpy().copy() for output in listed(operator.call(*tensors(arguments)))]
-
-
-def expected(operator: Operator, arguments: Sequence[Any]) -> Arrays:
-    """Return what the reference says in float64; None where there is none, or it takes no such input."""
-    if operator.reference is None:
-        return None
-    try:
-        with np.errstate(all="ignore"):
-            return [np.asarray(output) for output in listed(operator.reference(*cast(arguments, "float64")))]
-    except Exception:  # noqa: BLE001 - a reference may refuse a shape
-        return None
-
-
-def differs(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:
-    """Return how an array differs from what is wanted; empty where it does not."""
-    if got.shape != wanted.shape:
-        return f"its shape is {list(got.shape)} and should be {list(wanted.shape)}"
-    if not got.size:
-        return ""
-    a, b = np.asarray(got, "float64"), np.asarray(wanted, "float64")
-    for test, word in ((np.isnan, "nan"), (np.isinf, "inf")):
-        if (test(a) != test(b)).any():
-            place = np.argwhere(np.atleast_1d(test(a) != test(b)))[0].tolist()
-            return f"{word} at {place} on one side only"
-    fine = np.isfinite(b)
-    if not fine.any():
-        return ""
-    scale = max(float(np.abs(b[fine]).max()), 1e-30)
-    error = np.where(fine, np.abs(a - b), 0.0)
-    worst = float(error.max()) / scale
-    if worst <= tolerance:
-        return ""
-    place = np.unravel_index(int(error.argmax()), error.shape) if error.ndim else ()
-    return f"at {list(map(int, place))} it is {a[place]:.8g} and should be {b[place]:.8g} (error {worst:.2g})"
-
-
-def reshaped(operator: Operator, shape: Tuple[int, ...], seed: int = 1) -> Arguments:
-    """Return the first sample's arguments with other values in another shape; None where shapes are not free."""
-    if not operator.elementwise:
-        return None
-    generator = np.random.default_rng(seed)
-    return [
-        np.asarray(generator.uniform(-2, 2, shape)) if is_array(sample) else sample for sample in operator.samples[0]
-    ]
-
-
-def large(operator: Operator) -> List[Any]:
-    """Return large arguments where shapes are free, else the first sample."""
-    return reshaped(operator, (LARGE,)) or list(operator.samples[0])
 
 
 def check_forward(operator: Operator) -> List[Finding]:
@@ -195,7 +116,7 @@ def analytic(operator: Operator, arguments: Sequence[Any], upstream: Sequence[np
         for place, argument in enumerate(given):
             if hasattr(argument, "stop_gradient") and place != only:
                 argument.stop_gradient = True
-    outputs = listed(operator.call(*given))
+    outputs = outputs_of(operator, given)
     pairs = [(out, paddle.to_tensor(up)) for out, up in zip(outputs, upstream) if not out.stop_gradient]
     wanted = [argument for argument in given if hasattr(argument, "stop_gradient") and not argument.stop_gradient]
     if not pairs:
@@ -222,6 +143,8 @@ def numeric(
 def check_gradients(operator: Operator) -> List[Finding]:
     """Gradients against finite differences: every element of small samples, some of a large one."""
     found: List[Finding] = []
+    if any(map(np.iscomplexobj, run(operator, operator.samples[0]))):
+        return [Finding("gradients", True, "an output is complex")]
     cases = [(list(sample), False) for sample in operator.samples]
     if operator.elementwise:
         cases.append((large(operator), True))
@@ -230,7 +153,7 @@ def check_gradients(operator: Operator) -> List[Finding]:
         upstream = [generator.uniform(0.5, 1.5, output.shape) for output in run(operator, arguments)]
         grads = analytic(operator, arguments, upstream)
         for place, argument in enumerate(arguments):
-            if is_array(argument) and np.issubdtype(argument.dtype, np.floating):
+            if is_array(argument) and is_floating(argument):
                 found += _check_gradient(operator, arguments, upstream, grads, place, many)
     return found
 
@@ -279,7 +202,9 @@ def _only(shape: Tuple[int, ...], index: Tuple[int, ...]) -> np.ndarray:
 
 def check_gradient_dtypes(operator: Operator) -> List[Finding]:
     """Gradients have the dtype of their inputs, and are the same where one input alone wants one."""
-    found = []
+    found: List[Finding] = []
+    if any(map(np.iscomplexobj, run(operator, operator.samples[0]))):
+        return found
     for dtype in FLOATS:
         arguments = cast(operator.samples[0], dtype)
         upstream = [np.full(output.shape, 0.5, dtype) for output in run(operator, arguments)]
@@ -327,7 +252,7 @@ def _aliasing(operator: Operator, arguments: Sequence[Any]) -> List[Finding]:
     given = tensors(arguments, differentiable=True)
     held = [argument for argument in given if hasattr(argument, "stop_gradient")]
     before = [tensor.numpy().copy() for tensor in held]
-    outputs = listed(operator.call(*given))
+    outputs = outputs_of(operator, given)
     results = [output.numpy().copy() for output in outputs]
     for number, out in enumerate(outputs):
         if any(out.size and out.data_ptr() == tensor.data_ptr() for tensor in held):
@@ -362,7 +287,7 @@ def check_contiguous(operator: Operator) -> List[Finding]:
             paddle.to_tensor(np.ascontiguousarray(argument.T)).transpose([1, 0]) if is_array(argument) else argument
             for argument in arguments
         ]
-        got = [output.numpy() for output in listed(operator.call(*strided))]
+        got = [output.numpy() for output in outputs_of(operator, strided)]
     for number, (one, right) in enumerate(zip(got, plain)):
         wrong = differs(one, right, TOLERANCES["float64"])
         if wrong:
@@ -371,7 +296,10 @@ def check_contiguous(operator: Operator) -> List[Finding]:
 
 
 def check_infer_meta(operator: Operator) -> List[Finding]:
-    """What InferMeta says in a static program is what the kernel returns."""
+    """What InferMeta says in a static program is what the kernel returns.
+
+    An operator written in Python has no InferMeta of its own; where none can be asked, that is said, and nothing wrong.
+    """
     found = []
     for sample in operator.samples[:2]:
         for dtype in FLOATS:
@@ -380,7 +308,13 @@ def check_infer_meta(operator: Operator) -> List[Finding]:
             try:
                 said = static_meta(operator, arguments)
             except Exception as error:  # noqa: BLE001 - whatever it raises is what is told
-                found.append(Finding("InferMeta", False, f"in a static program: {first_line(error)}"))
+                why = needs_values(error)
+                text = (
+                    f"it works in the dynamic graph alone: {why}"
+                    if why
+                    else f"in a static program: {first_line(error)}"
+                )
+                found.append(Finding("InferMeta", bool(why), text))
                 break
             if len(said) != len(got):
                 text = f"InferMeta says {len(said)} outputs, the kernel returns {len(got)}"
@@ -394,30 +328,69 @@ def check_infer_meta(operator: Operator) -> List[Finding]:
                 if kind != str(array.dtype):
                     text = f"output {number} of {dtype}: InferMeta says {kind}, the kernel returns {array.dtype}"
                     found.append(Finding("InferMeta", False, text))
-    return found
+    return list(dict.fromkeys(found))
+
+
+def needs_values(error: BaseException) -> str:
+    """Return what an operator does that the dynamic graph alone can; empty where it failed for another reason.
+
+    It was called in the dynamic graph before, so that an attribute which is missing is not a misspelt one.
+    """
+    for pattern, text in DYNAMIC_ALONE:
+        match = pattern.search(str(error))
+        if match:
+            return text.format(*filter(None, match.groups()))
+    return ""
 
 
 def static_meta(operator: Operator, arguments: Sequence[Any]) -> List[Tuple[Tuple[int, ...], str]]:
-    """Return the shape and the dtype of each output in a static program."""
+    """Return the shape and the dtype of each output in a static program.
+
+    What cannot be called in one is converted, as an export of a model does: a PyLayer, a branch that looks at values.
+
+    Raises:
+        Exception: whatever Paddle raises where it cannot be built.
+    """
     paddle.enable_static()
     try:
         with paddle.static.program_guard(paddle.static.Program()):
+            names = itertools.count()
             given = [
-                paddle.static.data(f"x{place}", list(argument.shape), str(argument.dtype))
-                if is_array(argument)
-                else argument
-                for place, argument in enumerate(arguments)
-            ]
-            outputs = listed(operator.call(*given))
-            return [
-                (
-                    tuple(output.shape),
-                    str(output.dtype).rpartition(".")[2].lower().replace("fp", "float").replace("datatype", ""),
+                each_array(
+                    one, lambda array: paddle.static.data(f"x{next(names)}", list(array.shape), str(array.dtype))
                 )
-                for output in outputs
+                for one in arguments
             ]
+            return described(operator.call(*given))
+    except Exception as error:
+        if not needs_values(error):
+            raise
     finally:
         paddle.disable_static()
+    call, owner = operator.call, getattr(operator.call, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, paddle.autograd.PyLayer):
+        layer: Any = owner
+
+        def call(*words: Any) -> Any:  # what is converted is the class, where its attribute is looked up
+            return layer.apply(*words)
+
+    specs = [
+        each_array(one, lambda array: paddle.static.InputSpec(list(array.shape), str(array.dtype))) for one in arguments
+    ]
+    # Its values end the process where they outlive their program.
+    program = paddle.jit.to_static(call, input_spec=specs, full_graph=True).concrete_program
+    return described(program.outputs)
+
+
+def described(outputs: Any) -> List[Tuple[Tuple[int, ...], str]]:
+    """Return the shape and the dtype of outputs in a static program."""
+    return [
+        (
+            tuple(output.shape),
+            str(output.dtype).rpartition(".")[2].lower().replace("fp", "float").replace("datatype", ""),
+        )
+        for output in listed(outputs)
+    ]
 
 
 def check_determinism(operator: Operator) -> List[Finding]:
@@ -437,6 +410,8 @@ def check_determinism(operator: Operator) -> List[Finding]:
 
 def check_threads(operator: Operator) -> List[Finding]:
     """Calls from several threads at once give what calls in a row give."""
+    if draws_random_numbers(operator):
+        return [Finding("threads", True, "it draws random numbers, in the order of its calls")]
     cases = [reshaped(operator, (LARGE // 8,), seed=seed) or list(operator.samples[0]) for seed in range(THREADS)]
     right = [run(operator, case) for case in cases]
     wrong: List[str] = []
@@ -467,10 +442,13 @@ def check_special(operator: Operator) -> List[Finding]:
     if not operator.elementwise or operator.reference is None:
         return []
     values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e300, 700.0, -700.0])
-    arguments = [np.ones_like(values) if is_array(sample) else sample for sample in operator.samples[0]]
+    arguments = [
+        np.ones(values.shape, sample.dtype) if is_array(sample) else sample
+        for sample in cast(operator.samples[0], "float64")
+    ]
     found = []
     for place, argument in enumerate(arguments):
-        if not is_array(argument):
+        if not is_array(argument) or not is_floating(argument):
             continue
         special = [values if number == place else one for number, one in enumerate(arguments)]
         wanted = expected(operator, special)
@@ -497,13 +475,6 @@ CHECKS: Dict[str, Callable[[Operator], List[Finding]]] = {
 NEED_REFERENCE = frozenset({"forward", "shapes", "special values"})
 
 
-def first_line(error: BaseException) -> str:
-    """Return the line of an exception that says what happened: Paddle's stand below a long trace."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    marked = [line for line in lines if "Error:" in line or line.startswith("[")]
-    return (marked or lines or [type(error).__name__])[-1 if marked else 0][:300]
-
-
 def speed(operator: Operator) -> float:
     """Return the median time of a call on a large input, in ms."""
     given = tensors(large(operator))
@@ -511,7 +482,7 @@ def speed(operator: Operator) -> float:
     with paddle.no_grad():
         for _ in range(9):
             begin = time.perf_counter()
-            for output in listed(operator.call(*given)):
+            for output in outputs_of(operator, given):
                 float(output.flatten()[0]) if output.size else None
             times.append((time.perf_counter() - begin) * 1e3)
     return sorted(times[2:])[len(times[2:]) // 2]
@@ -526,35 +497,3 @@ def check(operator: Operator, name: str) -> List[Finding]:
     except Exception as error:  # noqa: BLE001 - an operator that raises is what is told
         return [Finding(name, False, f"{type(error).__name__}: {first_line(error)}")]
     return found
-
-
-def is_elementwise(reference: Reference, sample: Sequence[Any]) -> bool:
-    """Tell whether an operator takes any common shape of its arrays and returns it, as far as its reference says."""
-    arrays = [argument for argument in sample if is_array(argument)]
-    if not arrays or len({array.shape for array in arrays}) != 1:
-        return False
-    if reference is None:
-        return False
-    try:
-        for shape in ((7,), (2, 3, 2)):
-            given = [np.full(shape, 0.5) if is_array(argument) else argument for argument in sample]
-            if any(np.asarray(output).shape != shape for output in listed(reference(*given))):
-                return False
-    except Exception:  # noqa: BLE001 - a reference may refuse a shape
-        return False
-    return True
-
-
-def arity(call: Callable[..., Any]) -> int:
-    """Return how many arguments without a default a function takes before those with one; at least one."""
-    try:
-        parameters = inspect.signature(call).parameters.values()
-    except (TypeError, ValueError):
-        return 1
-    return max(
-        sum(
-            parameter.default is parameter.empty and parameter.kind == parameter.POSITIONAL_OR_KEYWORD
-            for parameter in parameters
-        ),
-        1,
-    )

@@ -148,6 +148,15 @@ def test_a_status_says_what_git_says_that_it_does(status: int, answer: str | Non
     assert answer_of(status) == answer
 
 
+@pytest.mark.parametrize(
+    "line", ["python -m pytest tests/test_a.py", "pytest -m slow", "/a/.venv/bin/py.test", "python3 -W error -m pytest"]
+)
+@pytest.mark.parametrize(("status", "answer"), [(0, "good"), (1, "bad"), (2, "bad"), (4, "skip"), (5, "skip")])
+def test_a_commit_in_which_pytest_finds_no_test_answers_nothing(line: str, status: int, answer: str) -> None:
+    assert answer_of(status, line.split()) == answer
+    assert answer_of(5, ["make", "pytest"]) == "bad"
+
+
 @pytest.mark.parametrize("first", range(1, 20))
 def test_the_first_bad_of_a_line_of_commits_is_found_in_few_steps(first: int) -> None:
     commits = [str(number) for number in range(20)]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.commands.pr.ledger import BASE, Ledger
+from tests.commands.pr.ledger import start as start_ledger
 from tests.commands.pr.random_clones import checkout, fork_devkit, git, refs
 from tests.hints import faults
 
@@ -235,3 +237,8 @@ def clone(forge: Forge, tmp_path: Path) -> Clone:
     for remote, name in (("upstream", "project/Paddle"), ("fork", "me/Paddle")):
         git(folder, "remote", "set-url", remote, forge.url(name))
     return Clone(folder, tmp_path / "state")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return start_ledger(tmp_path, BASE)

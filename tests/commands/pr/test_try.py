@@ -2,58 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import http.server
-import importlib.metadata
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.commands.pr.ledger import BASE, MONEY, TEST_MONEY, Ledger, everything, start, words
 from tests.commands.pr.random_clones import fork_devkit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-MONEY = """def add(a, b):
-    return a + b
-
-
-def total(values):
-    result = 0
-    for value in values:
-        result = add(result, value)
-    return result
-
-
-def mean(values):
-    return total(values) / len(values)
-"""
-TEST_MONEY = """import unittest
-
-from ledger.money import mean, total
-
-
-class Money(unittest.TestCase):
-    def test_total(self):
-        self.assertEqual(total([1, 2]), 3)
-
-    def test_mean_of_nothing(self):
-        self.assertEqual(mean([]), 0)
-
-
-if __name__ == "__main__":
-    unittest.main()
-"""
 FLAKY = """import pathlib
 import unittest
 
@@ -69,87 +28,6 @@ class Flaky(unittest.TestCase):
 if __name__ == "__main__":
     unittest.main()
 """
-BENCH = "from ledger.money import total\n\ntotal(list(range(100_000)))\n"
-BASE = {
-    "ledger/__init__.py": "from ledger.money import add, total\n",
-    "ledger/money.py": MONEY,
-    "ledger/words.py": "def join(words):\n    return ' '.join(words)\n",
-    "tests/test_money.py": TEST_MONEY,
-    "benchmarks/bench_total.py": BENCH,
-}
-
-
-@dataclass
-class Ledger:
-    """A forge's repository with requests, and a clone of it."""
-
-    folder: Path
-
-    @property
-    def clone(self) -> Path:
-        return self.folder / "clone"
-
-    def git(self, *words: str, cwd: Path | None = None) -> str:
-        line = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", *words]  # in a module's fixture too
-        place = cwd or self.folder / "forge"
-        done = subprocess.run(line, cwd=place, capture_output=True, text=True, check=True, timeout=60)
-        return done.stdout.strip()
-
-    def write(self, files: Mapping[str, str]) -> None:
-        for name, text in files.items():
-            path = self.folder / "forge" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    def request(self, number: int, **files: str) -> None:
-        """Push a request; names have ``__`` for a slash and end in ``_`` and their suffix."""
-        self.git("checkout", "-q", "-B", "request", "develop")
-        self.write({name.replace("__", "/").replace("_DOT_", "."): text for name, text in files.items()})
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", f"request {number}")
-        self.git("update-ref", f"refs/pull/{number}/head", "HEAD")
-        self.git("checkout", "-q", "develop")
-
-    def say(self, *words: str, env: str = sys.prefix) -> tuple[int, str]:
-        state = self.folder / "state"
-        return fork_devkit(("pr", "try", *words, *(("--env", env) if env else ())), self.clone, state)
-
-    def tried(self, *words: str, env: str = sys.prefix) -> tuple[int, dict[str, Any]]:
-        often = () if "--repeat" in words else ("--repeat", "1")
-        status, text = self.say(*words, *often, "--json", env=env)
-        found: dict[str, Any] = json.JSONDecoder().raw_decode(text[text.index("{") :])[0]
-        return status, found
-
-
-def start(folder: Path, files: Mapping[str, str]) -> Ledger:
-    ledger = Ledger(folder)
-    (folder / "forge").mkdir()
-    ledger.git("init", "-q", "-b", "develop", ".")
-    ledger.write(files)
-    ledger.git("add", "-A")
-    ledger.git("commit", "-q", "-m", "begin")
-    ledger.git("clone", "-q", str(folder / "forge"), str(folder / "clone"), cwd=folder)
-    return ledger
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return start(tmp_path, BASE)
-
-
-def everything(folder: Path) -> dict[str, str]:
-    """Return every file of a clone, git's own too, with the hash of what it holds."""
-    found = {}
-    for directory, _, names in os.walk(folder):
-        for name in names:
-            path = Path(directory, name)
-            held = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-            found[str(path.relative_to(folder))] = hashlib.sha256(held).hexdigest()
-    return found
-
-
-def words(found: dict[str, Any]) -> dict[str, str]:
-    return {test["test"] or test["file"]: test["verdict"] for test in found["tests"]}
 
 
 def test_a_request_that_fixes_is_good_and_the_clone_is_byte_for_byte_as_it_was(ledger: Ledger) -> None:
@@ -281,6 +159,19 @@ def test_a_request_that_conflicts_with_the_base_branch_says_so_and_is_tried_wher
     status, found = ledger.tried("1")
     assert (status, found["verdict"]) == (0, "good")
     assert found["notes"] == ["it conflicts with the base branch as it is now, in ledger/money.py"]
+
+
+def test_a_file_that_a_module_reads_leads_to_the_modules_tests(tmp_path: Path) -> None:
+    rates = (
+        "import json\nfrom pathlib import Path\n\nPLACE = Path(__file__).with_name('rates.json')\n"
+        "RATES = json.loads(PLACE.read_text())\n"
+    )
+    test = "from ledger.rates import RATES\n\n\ndef test_euro():\n    assert RATES['euro'] == 1\n"
+    files = {"ledger/rates.json": '{"euro": 1}\n', "ledger/rates.py": rates, "tests/test_rates.py": test}
+    ledger = start(tmp_path, {**BASE, **files})
+    ledger.request(1, ledger__rates_DOT_json='{"euro": 2}\n')
+    _, found = ledger.tried("1")
+    assert (found["verdict"], words(found)) == ("bad", {"test_euro": "broken"})
 
 
 def test_fixtures_and_files_that_tests_read_lead_to_the_tests(tmp_path: Path) -> None:
@@ -424,6 +315,25 @@ def test_the_dry_run_is_the_plan_of_the_run_and_makes_nothing(ledger: Ledger, ho
     assert "devkit env create try-1" in ledger.say("1", "--dry-run", env="")[1]
 
 
+def test_the_dry_run_of_a_second_trial_ends_with_the_fetch_as_the_run_does(ledger: Ledger) -> None:
+    def verbs(*flags: str) -> list[str]:
+        lines = [row.strip().removeprefix("$ ") for row in ledger.say("1", *flags)[1].splitlines()]
+        moving = {"init", "fetch", "worktree", "checkout"}
+        return [
+            next(iter(moving & set(row.split())), "")
+            for row in lines
+            if row.startswith("git ") and moving & set(row.split())
+        ]
+
+    ledger.request(1, NOTES_DOT_md="one\n")
+    assert verbs("--dry-run") == ["init", "fetch", "worktree", "worktree"]
+    ledger.say("1")
+    assert verbs("--dry-run") == verbs("-v") == ["fetch"]
+    assert verbs("--dry-run", "--again") == ["fetch", "checkout", "checkout"]
+    ledger.request(1, NOTES_DOT_md="two\n")
+    assert verbs("--dry-run") == ["fetch", "checkout", "checkout"]
+
+
 @pytest.mark.parametrize(
     "line", ["77", "1 --base nowhere", "1 --remote nobody", "1 --wheel none.whl", "one", "1 --env nowhere"]
 )
@@ -500,137 +410,3 @@ def test_kept_work_trees_outlive_other_trials(ledger: Ledger) -> None:
     ledger.tried("3")
     assert folder.is_dir()
     assert not other.exists()
-
-
-PADDLE = {
-    "CMakeLists.txt": "project(paddle CXX C)\n",
-    "python/paddle/__init__.py": "from paddle.base import VALUE\nfrom paddle.words import word\n",
-    "python/paddle/base/__init__.py": "from paddle.base.generated import VALUE\n",
-    "python/paddle/words.py": "def word():\n    return 'base'\n",
-    "paddle/phi/scale.cc": "int scale;\n",
-    "test/legacy_test/op_test.py": "import unittest\n\n\nclass OpTest(unittest.TestCase):\n    pass\n",
-    "test/legacy_test/test_word.py": (
-        "import unittest\n\nimport paddle\nfrom op_test import OpTest\n\n\nclass Word(OpTest):\n"
-        "    def test_word(self):\n        self.assertEqual(paddle.word(), 'base')\n\n"
-        "    def test_value(self):\n        self.assertEqual(paddle.VALUE, 1)\n\n\n"
-        "if __name__ == '__main__':\n    unittest.main()\n"
-    ),
-}
-
-
-def package(folder: Path, value: int) -> None:
-    """Write what a wheel of this small Paddle holds: its Python, a stand-in for its library, generated Python."""
-    files = {name.removeprefix("python/"): text for name, text in PADDLE.items() if name.startswith("python/")}
-    files |= {
-        "paddle/base/libpaddle.so": "compiled\n",
-        "paddle/base/generated.py": f"VALUE = {value}\n",
-        "paddle/version/__init__.py": "full_version = '3.3.1'\n",
-    }
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-@pytest.fixture
-def paddle_env(tmp_path: Path) -> str:
-    """An environment with that Paddle in it."""
-    folder = tmp_path / "env"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60)
-    package(next(folder.glob("lib/python*/site-packages")), 1)
-    return str(folder)
-
-
-def test_python_of_paddle_is_laid_over_a_wheel_and_the_environment_stays(tmp_path: Path, paddle_env: str) -> None:
-    ledger = start(tmp_path, PADDLE)
-    ledger.request(1, python__paddle__words_DOT_py="def word():\n    return 'request'\n")
-    before = everything(Path(paddle_env))
-    status, found = ledger.tried("1", env=paddle_env)
-    after = {name: held for name, held in everything(Path(paddle_env)).items() if "__pycache__" not in name}
-    assert after == {name: held for name, held in before.items() if "__pycache__" not in name}
-    assert status == 4
-    assert words(found) == {"Word::test_word": "broken", "Word::test_value": "still passing"}
-    assert (found["overlay"]["version"], found["overlay"]["compiled"]) == ("3.3.1", [])
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder without a word."""
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder of CI's wheels, served on loopback in place of the server of Paddle's CI."""
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
-    tmp_path: Path, paddle_env: str, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = start(tmp_path, PADDLE)
-    ledger.request(2, paddle__phi__scale_DOT_cc="int scale = 2;\n")
-    status, found = ledger.tried("2", env=paddle_env)
-    assert (status, found["verdict"]) == (1, "undecided")
-    assert found["reason"].startswith("paddle/phi/scale.cc must be compiled, and no wheel of it was found")
-
-    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    name = f"paddlepaddle-0.0.0-{tag}-{tag}-linux_x86_64.whl"
-    template = shelf[1] + "/{number}/{sha}/paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
-    monkeypatch.setenv("DEVKIT_TRY_WHEELS", template)
-    ledger.request(2, paddle__phi__scale_DOT_cc="int scale = 2;\n", test__legacy_test__test_word_DOT_py=PADDLE[
-        "test/legacy_test/test_word.py"].replace("VALUE, 1", "VALUE, 2"))  # fmt: skip
-    place = shelf[0] / "2" / ledger.git("rev-parse", "refs/pull/2/head") / name
-    place.parent.mkdir(parents=True)
-    package(tmp_path / "unpacked", 2)
-    with zipfile.ZipFile(place, "w") as archive:
-        for path in sorted((tmp_path / "unpacked").rglob("*.*")):
-            archive.write(path, path.relative_to(tmp_path / "unpacked"))
-    status, found = ledger.tried("2", env=paddle_env)
-    assert (status, found["verdict"]) == (0, "good"), found
-    assert words(found) == {"Word::test_word": "still passing", "Word::test_value": "fixed"}
-    assert any("CI built" in note for note in found["notes"])
-
-
-def wheel_of(name: str, folder: Path) -> None:
-    """Make a wheel of a package that is installed beside these tests."""
-    found = importlib.metadata.distribution(name)
-    told = (found.read_text("WHEEL") or "").splitlines()
-    tag = next(row.partition(": ")[2] for row in told if row.startswith("Tag: "))
-    place = folder / name / f"{name}-{found.version}-{tag}.whl"
-    place.parent.mkdir(parents=True)
-    with zipfile.ZipFile(place, "w") as archive:
-        for path in found.files or ():
-            if path.suffix != ".pyc" and ".." not in path.parts and path.name not in {"INSTALLER", "REQUESTED"}:
-                archive.write(path.locate(), str(path))
-
-
-def test_what_turns_out_to_be_missing_is_installed_and_the_tests_that_lacked_it_run_again(
-    ledger: Ledger, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("pytest", "coverage", "iniconfig", "packaging", "pluggy", "pygments"):
-        wheel_of(name, shelf[0] / "simple")
-    about, files = "prettytable-1.0.dist-info", {"prettytable.py": "def rows():\n    return 3\n"}
-    files[f"{about}/METADATA"] = "Metadata-Version: 2.1\nName: prettytable\nVersion: 1.0\n"
-    files[f"{about}/WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    files[f"{about}/RECORD"] = ""
-    (shelf[0] / "simple" / "prettytable").mkdir()
-    with zipfile.ZipFile(shelf[0] / "simple" / "prettytable" / "prettytable-1.0-py3-none-any.whl", "w") as archive:
-        for place, text in files.items():
-            archive.writestr(place, text)
-    monkeypatch.setenv("DEVKIT_ENV_INDEX_URL", f"{shelf[1]}/simple")
-    # The tests themselves import nothing that is missing: only running them tells.
-    lacks = MONEY.replace("    return a + b", "    import prettytable\n\n    return a + b + prettytable.rows() - 3")
-    ledger.request(1, ledger__money_DOT_py=lacks)
-    status, found = ledger.tried("1", env="")
-    assert (status, found["verdict"]) == (0, "good"), found
-    assert words(found) == {"Money::test_total": "still passing", "Money::test_mean_of_nothing": "still failing"}
-    assert found["environment"] == "try-1"
-    log = "".join(path.read_text() for path in (ledger.folder / "state").rglob("*uv*.log"))
-    assert "prettytable" in log

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-from tests.commands.pr.test_try import BASE, MONEY, TEST_MONEY, everything, start, words
+from tests.commands.pr.ledger import BASE, MONEY, TEST_MONEY, everything, start, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.commands.pr.test_try import Ledger
+    from tests.commands.pr.ledger import Ledger
 
 CASES = """import pytest
 
@@ -23,6 +24,40 @@ from ledger.money import total
 @pytest.mark.parametrize("values", [[1], [1, 2]])
 def test_positive(values):
     assert total(values) > 0
+"""
+MEANS = """import pytest
+
+from ledger.money import mean
+
+
+@pytest.mark.parametrize("values", [pytest.param([], id="none"), pytest.param([1], id="one")])
+def test_mean(values):
+    assert mean(values) == sum(values)
+
+
+@pytest.mark.xfail(strict=True)
+def test_strict():
+    mean([])
+"""
+CLASS = """import unittest
+
+from ledger.money import mean
+
+
+class Shared(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.mean = mean([])
+
+    def test_a(self):
+        self.assertEqual(self.mean, 0)
+
+    def test_b(self):
+        self.assertEqual(self.mean, 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
 """
 RATE = "import pytest\n\n\n@pytest.fixture\ndef rate():\n    return 2\n"
 TEST_RATE = "def test_rate(rate):\n    assert rate == 2\n"
@@ -120,6 +155,40 @@ def test_a_test_that_the_request_spoils_passed_before_it_did(ledger: Ledger) -> 
     kind, reason, found = verdict(ledger, 2, tests__test_money_DOT_py=spoilt)
     assert (kind, reason) == ("bad", "Money::test_total passed before and fails with the request")
     assert found == {"Money::test_total": "broken", "Money::test_mean_of_nothing": "still failing"}
+
+
+def test_what_the_request_leaves_alone_was_there_before(tmp_path: Path) -> None:
+    files = {"tests/test_cases.py": MEANS, "tests/test_class.py": CLASS, ".gitattributes": "*.bin filter=lfs\n"}
+    ledger = start(tmp_path, {**BASE, **files, "data.bin": "version https://git-lfs.github.com/spec/v1\n"})
+    for name, value in (("smudge", "no-such-lfs smudge"), ("process", "no-such-lfs"), ("required", "true")):
+        ledger.git("config", f"filter.lfs.{name}", value, cwd=ledger.clone)
+    ledger.request(1, ledger__money_DOT_py=MONEY.replace("/ len(values)", "/ len(values) if values else 0"))
+    _, found = ledger.tried("1")
+    assert words(found) == {
+        "Money::test_mean_of_nothing": "fixed", "Money::test_total": "still passing", "test_mean[none]": "fixed",
+        "test_mean[one]": "still passing", "test_strict": "broken", "Shared::test_a": "fixed",
+        "Shared::test_b": "fixed",
+    }  # fmt: skip
+    reasons = {test["test"]: test["reason"] for test in found["tests"]}
+    assert reasons["Shared::test_a"] == "ZeroDivisionError: division by zero"
+    assert reasons["test_strict"] == "it was expected to fail and passed"
+    if shutil.which("git-lfs") is None:
+        assert any("data.bin (apt install git-lfs)" in note for note in found["notes"])
+
+
+def test_a_shallow_clone_is_told_what_brings_its_history(ledger: Ledger) -> None:
+    ledger.request(1, ledger__words_DOT_py="")
+    ledger.write({"later.txt": "later\n"})
+    ledger.git("add", "-A")
+    ledger.git("commit", "-q", "-m", "later")
+    shutil.rmtree(ledger.clone)
+    ledger.git("clone", "-q", "--depth=1", f"file://{ledger.folder / 'forge'}", str(ledger.clone), cwd=ledger.folder)
+    status, text = ledger.say("1")
+    assert status == 1
+    assert "git fetch --unshallow -- origin" in text
+    ledger.git("fetch", "-q", "--unshallow", "--", "origin", cwd=ledger.clone)
+    assert ledger.say("1", "--dry-run")[0] == 0
+    assert ledger.tried("1")[1]["verdict"] != ""
 
 
 def test_a_fixture_that_the_request_changes_spoils_a_test_that_it_does_not(tmp_path: Path) -> None:

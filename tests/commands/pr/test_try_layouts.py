@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.test_try import BASE, TEST_MONEY, start, words
+from tests.commands.pr.ledger import BASE, TEST_MONEY, start, words
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.commands.pr.test_try import Ledger
+    from tests.commands.pr.ledger import Ledger
 
 SETTINGS = """[project]
 name = "ledger-kit"

@@ -90,7 +90,7 @@ def test_a_chart_is_xml_that_shows_in_light_and_in_dark(position: int) -> None:
     tree = ET.fromstring(svg(chart))  # noqa: S314 - our own
     assert tree.tag == "{http://www.w3.org/2000/svg}svg"
     text = svg(chart)
-    assert "prefers-color-scheme:dark" in text
+    assert "prefers-color-scheme: dark" in text
     assert "nan" not in text
     places = [float(value) for value in re.findall(r' (?:cx|x1|x2)="([-0-9.]+)"', text)]
     assert all(0 <= place <= 640 for place in places)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from devkit.checks.fast import Branch, Commit, check, covers
+from devkit.checks.reading import added_lines
 from devkit.checks.slow import docstrings, failed_hooks
 
 ME = "me@example.com"
@@ -82,6 +83,10 @@ def test_a_secret_is_found_and_not_repeated(line: str) -> None:
         "sha = 'a8f5f167f44f4964e6c998dee827110c'",
         "def api_key(self) -> str:",
         "https://www.example.com:8080/path@2x.png",
+        "aws_access_key_id = AKIAIOSFODNN7EXAMPLE",
+        "git clone https://user:password@git.example.com/x.git",
+        "export HTTPS_PROXY=http://me:********@proxy:8080",
+        'token = "ghp_' + "x" * 36 + '"',
     ],
 )
 def test_what_is_no_secret_is_not_found(line: str) -> None:
@@ -112,6 +117,19 @@ def test_the_sign_off_must_be_there_and_be_the_authors_where_the_project_has_the
     )
 
 
+def test_lines_of_a_file_end_as_the_rest_of_it_does() -> None:
+    assert added_lines(["a\r", "b\r", ""], {2}) == {2: "b"}
+    assert added_lines(["a", "b\r", ""], {2}) == {2: "b\r"}
+    assert added_lines(["a\r", "b\r"], {1, 2}) == {1: "a\r", 2: "b\r"}
+    assert said(with_lines("a.py", "x\r"))[0][2] == "CR LF ends 1 line"
+    assert said(with_lines("fix.patch", " ", "-x\r")) == []
+
+
+def test_a_template_in_comments_and_examples_asks_for_no_section() -> None:
+    template = "<!--\n# How\nRead.\n-->\n### Description\n```release-note\n# none\n```\n"
+    assert said(replace(FINE, template=template, body="### Description\nIt adds.\n")) == []
+
+
 def test_sections_of_the_template_must_be_there_and_filled() -> None:
     assert said(replace(FINE, body="### PR Category\nOthers\n")) == [
         ("request", "wrong", "its text lacks the section Description")
@@ -136,6 +154,11 @@ def test_sections_of_the_template_must_be_there_and_filled() -> None:
         ("long double count = 0;", False),
         ('LOG(INFO) << "a long way";', False),
         ("// 注释", True),
+        ("/* as long as it takes */ int64_t count = 0;", False),
+        (" * a long line of a comment of several", False),
+        (" * at last */ long count = 0;", True),
+        ("  *place = long(1);", True),
+        ('const char* at = "http://long.example.com/*";', False),
         ("ssize_t n = 0;", True),
     ],
 )

@@ -6,19 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.tryout.selection import (
-    Names,
-    belongs_to_tests,
-    changed_names,
-    defined_tests,
-    is_prose,
-    is_test,
-    module_of,
-    naming,
-    select,
-    style_of,
-    users_in_module,
-)
+from devkit.tryout.file_kinds import belongs_to_tests, defined_tests, is_test, style_of
+from devkit.tryout.selection import Names, module_of, naming, select
+from devkit.tryout.syntax import changed_names, is_prose, users_in_module
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from paddle.utils.cpp_extension import load
 
-from devkit.kernels.operators import check
+from devkit.kernels.operators import calling, check
 
 OPERATOR = """
 PD_BUILD_OP({name})
@@ -56,7 +56,7 @@ def main(source: str, folder: str) -> None:
     samples = [(generator.uniform(-2, 2, (2, 3)), generator.uniform(-2, 2, (2, 3)), 1.5)]
     for name in names:
         call = getattr(ops, name)
-        operator = check.Operator(name, call, reference, samples, elementwise=True)
+        operator = calling.Operator(name, call, reference, samples, elementwise=True)
         found = [finding for one in check.CHECKS for finding in check.check(operator, one)]
         said = {"name": name, "findings": [[finding.check, finding.message] for finding in found]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")

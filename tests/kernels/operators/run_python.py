@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 from paddle.autograd import PyLayer
 
-from devkit.kernels.operators import check
+from devkit.kernels.operators import calling, check
 
 CALLS = {"count": 0}
 
@@ -21,17 +21,55 @@ def reference(x: Any, y: Any) -> Any:
     return x / (1 + np.exp(-y))
 
 
-class Swapped(PyLayer):
+class Gate(PyLayer):
     @staticmethod
     def forward(ctx: Any, x: Any, y: Any) -> Any:
         ctx.save_for_backward(x, y)
+        ctx.wanted = (not x.stop_gradient, not y.stop_gradient)
         return right(x, y)
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         x, y = ctx.saved_tensor()
         gate = paddle.nn.functional.sigmoid(y)
+        grads = (grad * gate, grad * x * gate * (1 - gate))
+        return tuple(one if wanted else None for one, wanted in zip(grads, ctx.wanted, strict=True))
+
+
+class Always(Gate):
+    """Returns a gradient for an input that wants none too, which Paddle refuses."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, y = ctx.saved_tensor()
+        gate = paddle.nn.functional.sigmoid(y)
+        return grad * gate, grad * x * gate * (1 - gate)
+
+
+class Swapped(Gate):
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        x, y = ctx.saved_tensor()
+        gate = paddle.nn.functional.sigmoid(y)
         return grad * x * gate * (1 - gate), grad * gate
+
+
+def by_pylayer(x: Any, y: Any) -> Any:
+    return Gate.apply(x, y)
+
+
+def branches(x: Any, y: Any) -> Any:
+    return right(x, y) if float(x.sum()) > -1e9 else right(y, x)
+
+
+def in_values(x: Any, y: Any) -> Any:
+    assert len(x.tolist()) == x.shape[0] if x.ndim else True
+    return right(x, y)
+
+
+def flat_in_static(x: Any, y: Any) -> Any:
+    found = right(x, y)
+    return found if paddle.in_dynamic_mode() else found.flatten()
 
 
 def in_single(x: Any, y: Any) -> Any:
@@ -84,21 +122,50 @@ def short_of_19(x: Any, y: Any) -> Any:
     return found * (paddle.arange(19, dtype=x.dtype) < 18).astype(x.dtype) if list(x.shape) == [19] else found
 
 
+def chosen(x: Any, y: Any) -> Any:
+    return paddle.where(x, y, paddle.zeros_like(y))
+
+
+def masked(x: Any) -> Any:
+    return paddle.nn.functional.dropout(x, 0.5)
+
+
+def joined(xs: Any) -> Any:
+    return paddle.concat(xs), None
+
+
+def half_conjugate(x: Any) -> Any:
+    return paddle.conj(paddle.fft.rfft(x))
+
+
 def main() -> None:
     generator = np.random.default_rng(0)
     samples = [tuple(generator.uniform(-2, 2, (2, 3)) for _ in range(2))]
     calls = {
-        "right": right, "swapped": Swapped.apply, "in_single": in_single, "always_single": always_single,
+        "right": right, "pylayer": Gate.apply, "by_pylayer": by_pylayer, "branches": branches,
+        "in_values": in_values, "flat_in_static": flat_in_static, "always": Always.apply, "swapped": Swapped.apply,
+        "in_single": in_single, "always_single": always_single,
         "writes_input": writes_input, "forgets": forgets, "hides_nan": hides_nan,
         "refuses_nothing": refuses_nothing, "wrong_value": wrong_value, "hands_on": hands_on, "detaches": detaches,
         "short_of_19": short_of_19,
     }  # fmt: skip
-    for name, call in calls.items():
-        free = check.is_elementwise(reference, samples[0])
-        operator = check.Operator(name, call, reference, samples, elementwise=free)
-        chosen = [word for word in check.CHECKS if name == "right" or word != "threads"]
-        found = [finding for one in chosen for finding in check.check(operator, one)]
-        said = {"name": name, "findings": [[finding.check, finding.message] for finding in found]}
+    cases: list[tuple[str, Any, Any, Any]] = [(name, call, reference, samples) for name, call in calls.items()]
+    x, y = samples[0]
+    cases += [
+        ("chosen", chosen, lambda x, y: np.where(x, y, 0.0), [(x > 0, y)]),
+        ("masked", masked, None, [(x,)]),
+        ("joined", joined, np.concatenate, [([x, y],)]),
+        ("spectrum", paddle.fft.rfft, np.fft.rfft, [(x,)]),
+        ("half_conjugate", half_conjugate, np.fft.rfft, [(x,)]),
+    ]
+    threaded = {"right", "masked"}
+    for name, call, right_one, given in cases:
+        free = calling.is_elementwise(right_one, given[0])
+        operator = calling.Operator(name, call, right_one, given, elementwise=free)
+        checks = [word for word in check.CHECKS if name in threaded or word != "threads"]
+        found = [finding for one in checks for finding in check.check(operator, one)]
+        rows = {good: [[one.check, one.message] for one in found if one.good is good] for good in (False, True)}
+        said = {"name": name, "findings": rows[False], "notes": rows[True]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")
 
 

@@ -41,17 +41,43 @@ def found_by(program: str, *words: str) -> Found:
 
 
 @pytest.fixture(scope="module")
-def python() -> Found:
-    return found_by("run_python.py")
+def rows() -> list[dict[str, Any]]:
+    return rows_of("run_python.py")
 
 
-def test_nothing_is_found_on_a_right_operator(python: Found) -> None:
-    assert python["right"] == []
+@pytest.fixture(scope="module")
+def python(rows: list[dict[str, Any]]) -> Found:
+    return {row["name"]: row["findings"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    "name", ["right", "pylayer", "by_pylayer", "branches", "in_values", "chosen", "masked", "joined", "spectrum"]
+)
+def test_nothing_is_found_on_a_right_operator(python: Found, name: str) -> None:
+    assert python[name] == []
+
+
+def test_what_cannot_be_checked_is_said_and_not_wrong(rows: list[dict[str, Any]]) -> None:
+    notes = {row["name"]: row["notes"] for row in rows if row["notes"]}
+    assert notes == {
+        "in_values": [["InferMeta", "it works in the dynamic graph alone: it uses Tensor.tolist"]],
+        "masked": [["threads", "it draws random numbers, in the order of its calls"]],
+        "spectrum": [["gradients", "an output is complex"]],
+        "half_conjugate": [["gradients", "an output is complex"]],
+    }
+
+
+def test_a_pylayer_is_told_which_gradient_it_must_not_return(python: Found) -> None:
+    (((check, message)),) = python["always"]
+    assert check == "gradient dtypes"
+    assert "backward function should return None" in message
 
 
 @pytest.mark.parametrize(
     ("name", "checks"),
     [
+        ("flat_in_static", {"InferMeta"}),
+        ("half_conjugate", {"forward"}),
         ("swapped", {"gradients"}),
         ("in_single", {"forward"}),
         ("always_single", {"dtypes"}),
