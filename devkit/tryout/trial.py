@@ -187,7 +187,7 @@ class Trial:
                 return None
         try:
             return Commits(tips[sources.request], self._base_of(tips[sources.request], sources)[0])
-        except GitFailed:  # what it borrowed is gone: the run begins anew
+        except DevkitError:  # what it borrowed is gone, or the clone is no longer shallow: only a fetch tells
             return None
 
     def _tip(self, name: str) -> str:
