@@ -367,16 +367,17 @@ def static_meta(operator: Operator, arguments: Sequence[Any]) -> List[Tuple[Tupl
             raise
     finally:
         paddle.disable_static()
-    call, owner = operator.call, getattr(operator.call, "__self__", None)
-    if isinstance(owner, type) and issubclass(owner, paddle.autograd.PyLayer):
-        layer: Any = owner
-
-        def call(*words: Any) -> Any:  # what is converted is the class, where its attribute is looked up
-            return layer.apply(*words)
-
     specs = [
         each_array(one, lambda array: paddle.static.InputSpec(list(array.shape), str(array.dtype))) for one in arguments
     ]
+    call, owner = operator.call, getattr(operator.call, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, paddle.autograd.PyLayer):
+        layer: Any = owner
+        specs = [specs]
+
+        def call(words: Any) -> Any:  # what is converted is the class, where its attribute is looked up
+            return layer.apply(*words)
+
     # Its values end the process where they outlive their program.
     program = paddle.jit.to_static(call, input_spec=specs, full_graph=True).concrete_program
     return described(program.outputs)

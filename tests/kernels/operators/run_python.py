@@ -59,7 +59,7 @@ def by_pylayer(x: Any, y: Any) -> Any:
 
 
 def branches(x: Any, y: Any) -> Any:
-    return right(x, y) if float(x.sum()) > -1e9 else right(y, x)
+    return right(x, y) if float(x.sum()) != 1234.5 else right(y, x)
 
 
 def in_values(x: Any, y: Any) -> Any:
