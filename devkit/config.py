@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, new_file_mode, write_atomically
 from devkit.locks import hold_open
 from devkit.paths import can_be_made, config_home
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from enum import IntEnum
+
+from devkit.records import dataclass
 
 
 class ExitStatus(IntEnum):

@@ -15,12 +15,13 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import refusal
+from devkit.records import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

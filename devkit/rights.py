@@ -6,7 +6,8 @@ import os
 import re
 import shlex
 import shutil
-from dataclasses import dataclass
+
+from devkit.records import dataclass
 
 NEEDS_ROOT = re.compile(r"(sudo )?(apt(-get)? install|yum install|mount |usermod |systemctl |reboot)")
 PACKAGES = re.compile(r"(?:sudo )?apt(?:-get)? install ((?:--reinstall )?)([\w.+ -]+)")

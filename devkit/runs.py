@@ -12,7 +12,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -21,6 +20,7 @@ from devkit import __version__
 from devkit.errors import DevkitError, ExitStatus, Hint
 from devkit.files import explained, write_atomically
 from devkit.locks import flock
+from devkit.records import dataclass
 from devkit.redact import redact, redact_value
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class Run:
         """Keep this record from being cleaned: it holds something that would be lost with it."""
         if what not in self.record["holds"]:
             self.record["holds"].append(what)
-            self.save(sync=what != "undo")  # what undo needs is in the repository
+            if what != "undo":  # what undo needs is in the repository
+                self.save()
 
     def release(self, what: Hold) -> None:
         """Let go of what ``hold`` kept."""

@@ -9,7 +9,7 @@ import re
 import shlex
 import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from devkit.errors import DevkitError
 from devkit.git.changes import lstat
 from devkit.git.checkout_files import Folders, link_bytes
 from devkit.git.command import Git, GitFailed
+from devkit.records import dataclass
 from devkit.text import size as size_text
 
 if TYPE_CHECKING:

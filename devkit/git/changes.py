@@ -6,10 +6,10 @@ import errno
 import os
 import shlex
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from devkit.git.state import GITLINK
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,12 +12,13 @@ import re
 import shlex
 import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.environ import without_redirection
 from devkit.process import converse, find_program
+from devkit.records import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from devkit.git.branch_config import sections
 from devkit.git.changes import lstat
 from devkit.git.shared import file_mode, make_folder
 from devkit.git.state import head_text
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

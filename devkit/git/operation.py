@@ -10,7 +10,7 @@ import contextlib
 import shlex
 import signal
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from devkit.git.restore import differences, put_back, remove_worktree
 from devkit.git.roles import USUAL_BASE_BRANCHES
 from devkit.git.state import find_place, read_status, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

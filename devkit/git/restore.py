@@ -11,7 +11,7 @@ import shutil
 import stat
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -33,6 +33,7 @@ from devkit.git.command import line
 from devkit.git.snapshot import HEAD_LOG, OPERATION_FILES, OWN_FILES, ROOT_REFS, SHARED, Snapshot, own_worktree_refs
 from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.command import safe_url, word
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

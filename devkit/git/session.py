@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from devkit.git.command import Git, line
 from devkit.git.lock import check_table, locked
 from devkit.git.state import INCOMING, State, find_place, read_head, read_state, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

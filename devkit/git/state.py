@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.git.command import lines_of, unheeded
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -301,12 +302,11 @@ NAMES = ("for-each-ref", f"--format={REF_FORMAT.replace('%(objecttype)', '')}") 
 def read_state(git: Git, place: CloneDirs | None = None, *, status: bool = True, since: State | None = None) -> State:
     """Read a clone's state; with ``since``, an earlier one, its worktrees and commit are taken from there."""
     place = place or find_place(git)
-    words = ("worktree", "list", "--porcelain", "-z"), ("rev-parse", "--quiet", "--verify", "HEAD^{commit}")
     looks = status and place.top
     config, refs, *rest = git.read_all(
         ("config", "--list", "-z", "--show-scope"),
         REFS,
-        *([] if since else words),
+        *([] if since else [("worktree", "list", "--porcelain", "-z")]),
         *([STATUS] if looks else []),
     )
     names, kinds, symrefs = parse_refs(refs.stdout)
@@ -314,10 +314,11 @@ def read_state(git: Git, place: CloneDirs | None = None, *, status: bool = True,
     names.update(private)
     kinds.update(dict.fromkeys(private, "commit"))
     values, local = parse_config(config.stdout)
+    head = "" if since else head_text(git, place.git_dir).strip()
     return State(
         place,
-        since.head if since else os.fsdecode(rest[1].stdout).strip(),
-        since.branch if since else read_head(git, place),
+        since.head if since else names.get(head.removeprefix("ref: "), "") if head.startswith("ref: ") else head,
+        since.branch if since else branch_in(head),
         names,
         kinds,
         symrefs,
@@ -350,8 +351,13 @@ def read_status(git: Git) -> Status:
 
 def read_head(git: Git, place: CloneDirs) -> str:
     """Return the branch that HEAD names, or nothing when it is detached."""
-    text = head_text(git, place.git_dir).strip()
-    return text.removeprefix("ref: refs/heads/") if text.startswith("ref: refs/heads/") else ""
+    return branch_in(head_text(git, place.git_dir).strip())
+
+
+def branch_in(head: str) -> str:
+    """Return the branch that the text of a ``HEAD`` names, or nothing."""
+    prefix = "ref: refs/heads/"
+    return head.removeprefix(prefix) if head.startswith(prefix) else ""
 
 
 def head_text(git: Git, git_dir: Path) -> str:

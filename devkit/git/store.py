@@ -11,12 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.files import write_atomically
 from devkit.git.command import GitFailed
 from devkit.git.shared import file_mode, make_folder
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

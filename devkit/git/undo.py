@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from devkit.git.since import short, since
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import head_text, refs_now
 from devkit.git.store import present
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from devkit.git.changes import Change, lstat
 from devkit.git.checkout_files import make_folders, real_parents, remove, safe_path, write_file
 from devkit.git.command import Git, line
 from devkit.git.wip_entry import MERGEABLE, NOTHING, Item, Side, Wip, as_stored, modes_of, side_of, standing_in
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

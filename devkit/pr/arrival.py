@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +16,7 @@ from devkit.git.state import read_status
 from devkit.pr.branches import check_free
 from devkit.pr.remote import not_found, renamed, unreachable
 from devkit.pr.trees import rebased_in
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.builds.diagnosis import diagnose
@@ -12,6 +12,7 @@ from devkit.git.roles import base_of, base_remote, request_of
 from devkit.pr.branches import chosen_branch
 from devkit.pr.forge import Check, Forge
 from devkit.pr.forges import forge_of, needs_token
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

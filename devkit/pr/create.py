@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -14,6 +13,7 @@ from devkit.pr.forge import NewRequest
 from devkit.pr.pages import Opening, opening_page
 from devkit.pr.push import web_host
 from devkit.pr.target import target_of
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.command import Commit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -22,6 +22,7 @@ from devkit.git.undo import tracked
 from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import listed, push_line
 from devkit.pr.target import Target, own_target, remembered, request_target
+from devkit.records import dataclass
 from devkit.text import counted, size
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from devkit.pr.branches import ways_out
 from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.summary import summarize, summarizing
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

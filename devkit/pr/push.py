@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -24,6 +24,7 @@ from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import chosen_branch
 from devkit.pr.remote import ssh_host, unreachable
 from devkit.pr.target import Target, remember_line, remembered, target_of
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

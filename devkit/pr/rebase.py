@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -25,6 +25,7 @@ from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import follow_submodules, submodule_changes
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
@@ -15,6 +15,7 @@ from devkit.git.operation import return_to
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import again, read_head
 from devkit.pr.rebase import CONFLICTS, after, kept_aside, left_aside, mark_of_this, operation_folder
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -19,6 +18,7 @@ from devkit.pr.branches import chosen_branch
 from devkit.pr.drop import merged_branches, own_branches
 from devkit.pr.forges import forge_of
 from devkit.pr.summary import Summary, summarize
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -12,6 +11,7 @@ from devkit.git.roles import base_of
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_identity, check_idle, chosen_branch
 from devkit.pr.stack import old_tip, parent_of
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -18,6 +18,7 @@ from devkit.pr.carry import Carried, carried, carry_steps, empty_tree
 from devkit.pr.fetch import left_behind
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import parent_lines
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.command import Line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -20,6 +20,7 @@ from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import execute_push, push_line, remote_tip
 from devkit.pr.remote import unreachable
 from devkit.pr.target import Target
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
@@ -19,6 +18,7 @@ from devkit.git.roles import (
     request_of,
     roles,
 )
+from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

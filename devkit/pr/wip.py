@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
@@ -12,6 +11,7 @@ from devkit.git import wip, wip_entry, wip_merge
 from devkit.git.changes import typed
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_idle
+from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:
