@@ -10,6 +10,7 @@ Example:  devkit pr checks 1007 --log CI-Build=build.log
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,15 @@ from devkit.git.session import open_session
 from devkit.pr.checks import examine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from devkit.console import Console, Tone
-    from devkit.pr.checks import CiFinding
+    from devkit.git.session import Session
+    from devkit.git.state import State
+    from devkit.pr.checks import CiFinding, Examined
 
 EVERY_S = 30.0
+BEGIN = 4  # how often it is asked whether a check has begun
 TONES: dict[str, Tone] = {"failed": "failed", "waiting": "warning", "cancelled": "warning", "passed": "done"}
 
 
@@ -52,13 +58,8 @@ def command(
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         examined = examine(session, state, which, files)
-        while watch and (running := sum(one.check.state == "running" for one in examined.findings)):
-            app.console.note(f"{running} running, asking again in {EVERY_S:g} s", "dim")
-            time.sleep(EVERY_S)
-            try:
-                examined = examine(session, state, which, files)
-            except DevkitError as error:  # the network comes and goes; the watch stays
-                app.console.warn(error.what)
+        if watch:
+            examined = _watched(session, state, which, files, examined)
     branch, found, forge = examined.branch, examined.findings, examined.forge
     failed = [finding for finding in found if finding.check.state in {"failed", "cancelled"}]
     again = [finding.check.name for finding in failed if rerun and forge and forge.rerun(finding.check)]
@@ -69,12 +70,31 @@ def command(
         _show(app.console, branch, found)
         if examined.review:
             app.console.note(f"  {examined.review}")
+        if examined.elsewhere:
+            app.console.warn(examined.elsewhere)
         left = [finding.check.name for finding in failed if rerun and finding.check.name not in again]
         if left:
             app.console.warn(f"the forge's API did not start again: {', '.join(left)}; their pages can")
         if again:
             app.console.done(f"running again: {', '.join(again)}")
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE
+
+
+def _watched(session: Session, state: State, which: str, files: Mapping[str, Path], examined: Examined) -> Examined:
+    """Ask again until no check is running; those of a new push are not there at once."""
+    console = session.app.console
+    for asked in itertools.count():
+        states = [one.check.state for one in examined.findings]
+        running = states.count("running")
+        if not running and (asked >= BEGIN or not {"skipped", "waiting"}.issuperset(states)):
+            break
+        console.note(f"{running or 'none'} running, asking again in {EVERY_S:g} s", "dim")
+        time.sleep(EVERY_S)
+        try:
+            examined = examine(session, state, which, files)
+        except DevkitError as error:  # the network comes and goes; the watch stays
+            console.warn(error.what)
+    return examined
 
 
 def _show(console: Console, branch: str, found: list[CiFinding]) -> None:

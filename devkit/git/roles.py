@@ -159,7 +159,7 @@ def known_remote(state: State, name: str) -> str:
 
 
 def base_remote(state: State, config: Config, asked: str = "") -> str:
-    """Return the project's remote: the one asked for, ``upstream``, the project's owner's, ``origin``, or the only one.
+    """Return the project's remote: as asked, ``upstream``, the project's owner's, gh's, ``origin`` or the only one.
 
     Raises:
         DevkitError: none of these is there.
@@ -171,6 +171,7 @@ def base_remote(state: State, config: Config, asked: str = "") -> str:
     candidates = (
         ["upstream"] * ("upstream" in state.remotes)
         + [name for name, url in state.remotes.items() if locate(url).owner.lower() == owner]
+        + [name for name in state.remotes if state.setting(f"remote.{name}.gh-resolved") == "base"]
         + ["origin"] * ("origin" in state.remotes)
         + (list(state.remotes) if len(state.remotes) == 1 else [])
     )

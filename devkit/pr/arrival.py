@@ -15,7 +15,7 @@ from devkit.git.session import fetch_line, incoming
 from devkit.git.state import read_status
 from devkit.pr.branches import check_free
 from devkit.pr.remote import not_found, renamed, unreachable
-from devkit.pr.trees import rebased_in
+from devkit.pr.trees import check_not_left
 from devkit.records import dataclass
 from devkit.text import counted
 
@@ -210,6 +210,7 @@ def _arrival(git: Git, request: PullRequest, oid: str, options: FetchOptions, st
         return Arrival(request, oid, seen, branch, "", "new")
     _free(state, request, branch, local, seen)
     check_free(state, branch)
+    check_not_left(state, branch)
     if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
         return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)
@@ -235,14 +236,6 @@ def _free(state: State, request: PullRequest, branch: str, local: str, seen: str
     if clash:
         raise DevkitError(
             f"the branch {branch} cannot be beside the branch {clash}", "One's name holds the other's.", remedy
-        )
-    folder = rebased_in(state, branch)
-    if folder:
-        raise DevkitError(
-            f"{branch} is being rebased in {folder}",
-            "It would move under the rebase.",
-            f"cd {shlex.quote(str(folder))} && devkit pr continue",
-            f"cd {shlex.quote(str(folder))} && devkit pr abort",
         )
     owner = request_of(state, branch)
     if local and owner != request and local != seen:

@@ -58,12 +58,17 @@ class CiFinding:
 
 @dataclass(frozen=True)
 class Examined:
-    """The checks of a branch, the forge that told them, and how its reviews stand."""
+    """The checks of a branch, the forge that told them, and how its reviews stand.
+
+    Attributes:
+        elsewhere: that the branch is at another commit than they are of, and what makes them one.
+    """
 
     branch: str
     findings: list[CiFinding]
     forge: Forge | None = None
     review: str = ""
+    elsewhere: str = ""
 
 
 def judge(check: Check, log: str, on_base: Mapping[str, str]) -> CiFinding:
@@ -135,7 +140,17 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
         if not text and check.state == "failed":
             text, name = check.output, "what the check says"
         found.append(replace(judge(check, text, on_base), log=name if text else ""))
-    return Examined(branch, found, forge, known.review if known else "")
+    elsewhere = _elsewhere(session, state, branch, known.head) if known and request else ""
+    return Examined(branch, found, forge, known.review if known else "", elsewhere)
+
+
+def _elsewhere(session: Session, state: State, branch: str, head: str) -> str:
+    tip = state.branches[branch]
+    if head == tip:
+        return ""
+    more = session.git.ask("merge-base", "--is-ancestor", head, tip).status == 0
+    remedy = Hint.of("devkit", "pr", "push" if more else "fetch", branch).command
+    return f"these are of {head[:10]}, and {branch} is at {tip[:10]}: {remedy}"
 
 
 def _read(path: Path) -> str:

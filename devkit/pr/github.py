@@ -32,6 +32,7 @@ OVERVIEW = """number title state isDraft url reviewDecision author { login } bas
 headRepository { nameWithOwner } commits(last: 1) { nodes { commit { statusCheckRollup { state } } } }"""
 NEWEST = "pullRequests(states: OPEN, first: 50, orderBy: {field: UPDATED_AT, direction: DESC})"
 ROLLUPS = {"SUCCESS": "passed", "FAILURE": "failed", "ERROR": "failed", "PENDING": "running", "EXPECTED": "running"}
+MOST_PAGES = 10
 DECISIONS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes requested"}
 _JOB = re.compile(r"/job/(\d+)")
 
@@ -166,11 +167,23 @@ class GitHub(Forge):
     def checks(self, commit: str, repository: str = "") -> list[Check] | None:
         """Return the checks of a commit, those of older interfaces too."""
         del repository
-        runs = self.ask(f"{self._repository}/commits/{commit}/check-runs?per_page=100")
-        statuses = self.ask(f"{self._repository}/commits/{commit}/status?per_page=100")
+        runs = self._pages(f"{self._repository}/commits/{commit}/check-runs", "check_runs")
+        statuses = self._pages(f"{self._repository}/commits/{commit}/status", "statuses")
         if runs is None and statuses is None:
             return None
         return parse_checks(runs, statuses)
+
+    def _pages(self, path: str, key: str) -> dict[str, list[Any]] | None:
+        """Ask for a list that comes in pages, of which the forge tells the length; None where it does not answer."""
+        rows: list[Any] = []
+        for page in range(1, MOST_PAGES + 1):
+            data = self.ask(f"{path}?per_page=100" + (f"&page={page}" if page > 1 else ""))
+            if not isinstance(data, dict) or not isinstance(data.get(key), list):
+                return {key: rows} if rows else None
+            rows += data[key]
+            if not data[key] or len(rows) >= int(data.get("total_count") or 0):
+                break
+        return {key: rows}
 
     def log(self, check: Check) -> str:
         """Return the log of a check's job; its address is another host's, which gets no token."""
@@ -212,4 +225,4 @@ class GitHub(Forge):
 
     def checks_summary(self, commit: str) -> str:
         """Return how the check runs of a commit stand, in words."""
-        return summary(parse_checks(self.ask(f"{self._repository}/commits/{commit}/check-runs?per_page=100"), None))
+        return summary(parse_checks(self._pages(f"{self._repository}/commits/{commit}/check-runs", "check_runs"), None))

@@ -24,7 +24,7 @@ from devkit.pr.drop import merged_branches
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
-from devkit.pr.trees import follow_submodules, submodule_changes
+from devkit.pr.trees import check_not_left, follow_submodules, submodule_changes
 from devkit.records import dataclass
 from devkit.text import counted
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MARK = "devkit-rebase.json"
 NEW = "NEW"  # in a plan: a commit that is still to be made
+# git takes the lines of a message that begin with # for its own when a conflict is gone on from; not with this.
+KEEP_HASHES = ("-c", "commit.cleanup=scissors")
 CONFLICTS = {
     "UU": "both changed it",
     "AA": "both added it",
@@ -170,6 +172,7 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
     _ = state.checkout
     branch = chosen_branch(state, options.which)
     check_free(state, branch)
+    check_not_left(state, branch)
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
         raise DevkitError(
@@ -258,10 +261,14 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
         previous = state.refs.get(base.tracking) or state.place.null
         updates.append(line("update-ref", "-m", "devkit: fetched", base.tracking, oid, previous))
     names = [branch] if branch != state.branch else []
+    if parent and not known and not changes:  # it stands there already
+        updates += parent_lines(branch, parent, oid)
     if parent in moved:
         oid = NEW
     where = ["--onto", oid, old] if old and old != oid else [oid]
-    last = line("rebase", "--no-autostash", "--no-autosquash", "--no-fork-point", *where, *names, slow=True)
+    hashes = fork and changes and git.ask("log", "-1", "--format=%H", "--grep=^#", f"{fork}..{tip}", "--").stdout
+    keep = KEEP_HASHES if hashes else ()
+    last = line(*keep, "rebase", "--no-autostash", "--no-autosquash", "--no-fork-point", *where, *names, slow=True)
     return RebasePlan(
         branch,
         base,
@@ -329,6 +336,7 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
             "base": plan.base.name,
             "head": state.head,
             "tip": plan.tip,
+            "hashes": int(plan.last.words[:2] == KEEP_HASHES),
             **plan.standing,
         }
         write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())

@@ -14,7 +14,15 @@ from devkit.git.command import GitFailed, Line, line
 from devkit.git.operation import return_to
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import again, read_head
-from devkit.pr.rebase import CONFLICTS, after, kept_aside, left_aside, mark_of_this, operation_folder
+from devkit.pr.rebase import (
+    CONFLICTS,
+    KEEP_HASHES,
+    after,
+    kept_aside,
+    left_aside,
+    mark_of_this,
+    operation_folder,
+)
 from devkit.records import dataclass
 from devkit.text import counted
 
@@ -63,6 +71,7 @@ class AbortPlan:
 
     Attributes:
         entry, before: the run of devkit's that began it, and the state before that.
+        edited: what was edited since it stopped, and goes.
         step: git's own line, where devkit did not begin it.
     """
 
@@ -71,6 +80,7 @@ class AbortPlan:
     entry: JournalEntry | None = None
     before: Snapshot | None = None
     step: Line | None = None
+    edited: tuple[str, ...] = ()
 
     @property
     def steps(self) -> list[str]:
@@ -106,11 +116,9 @@ def plan_resume(session: Session, state: State, how: str) -> ResumePlan:
     aside = kept_aside(state, mark)
     if aside:  # it is restored at the end
         paths.update({item.path: "" for item in wip.find(session.git, state, aside).items if item.path not in paths})
-    edited = [entry.path for entry in state.status.dirty if not entry.unmerged and entry.xy[1] != "."]
-    step = line(operation, f"--{how}", slow=True)
-    return ResumePlan(
-        operation, how, step, WriteSet(checkout=True, paths=paths), mark, tuple(edited) if how == "skip" else ()
-    )
+    step = line(*(KEEP_HASHES if mark.get("hashes") else ()), operation, f"--{how}", slow=True)
+    edited = _edited(session.git, state) if how == "skip" else ()
+    return ResumePlan(operation, how, step, WriteSet(checkout=True, paths=paths), mark, edited)
 
 
 def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
@@ -123,6 +131,17 @@ def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
         outcome = after(change, place, plan.mark, answer.complaint, plan.operation)
     outcome.notes += [f"your edit of {path} went with the commit; devkit undo brings it back" for path in plan.edited]
     return outcome
+
+
+def _edited(git: Git, state: State) -> tuple[str, ...]:
+    """Return the paths, but those in conflict, that were edited since what is in progress stopped."""
+    stopped = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "REBASE_HEAD").stdout).strip()
+    picked = {change.path for change in changes_along(git, "--no-walk", stopped)} if stopped else set()
+    return tuple(
+        entry.path
+        for entry in state.status.dirty
+        if not entry.unmerged and (entry.xy[1] != "." or (stopped and entry.path not in picked))
+    )
 
 
 def _resolved(session: Session, state: State) -> None:
@@ -189,7 +208,8 @@ def plan_abort(session: Session, state: State) -> AbortPlan:
     if entry is not None and snapshot.exists(entry, state):
         before = _spare_loose(session, state, mark, snapshot.load(session.git, entry, state))
         paths = {file.path: "" for checkout in before.checkouts for file in checkout.files}
-        return AbortPlan(operation, replace(writes, paths={**paths, **writes.paths}), entry, before)
+        edited = _edited(session.git, state)
+        return AbortPlan(operation, replace(writes, paths={**paths, **writes.paths}), entry, before, edited=edited)
     step = line(operation, "--abort" if operation != "bisect" else "reset", slow=True)
     return AbortPlan(operation, writes, step=step)
 
@@ -205,6 +225,8 @@ def abort(session: Session, state: State, plan: AbortPlan) -> str:
             kept = {name for name in plan.before.refs if name.startswith("refs/remotes/")}
             return_to(session, plan.before, plan.entry, keep=frozenset(kept))
             change.record.record["result"] = {"aborted": plan.entry.id}
+    for path in plan.edited:
+        session.app.console.warn(f"your edit of {path} since it stopped is gone; devkit undo brings it back")
     branch = read_head(session.git, state.place)
     return f"on {branch}" if branch else "detached"
 

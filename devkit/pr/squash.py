@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.git.command import line
+from devkit.git.command import line, lines_of
 from devkit.git.roles import base_of
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_identity, check_idle, chosen_branch
@@ -15,11 +16,15 @@ from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from devkit.git.command import Commit, Line
     from devkit.git.session import Session
     from devkit.git.state import State
 
 MOST = 500
+TRAILER = re.compile(r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*: \S|[ \t]")
+FOLDED = ("fixup! ", "squash! ", "amend! ")  # git itself would leave their subjects out
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,8 @@ def plan_squash(session: Session, state: State, which: str, message: str) -> Squ
             f"{branch} has a merge among its commits: {merges[0].subject}", "", "devkit pr rebase   leaves merges out"
         )
     check_identity(session.git)
-    first = commits[-1]
-    rest = "".join(f"- {commit.subject}\n" for commit in reversed(commits[:-1]))
-    message = message or f"{first.message.strip()}\n\n{rest}".strip() + "\n"
+    authors = lines_of(session.git.read("log", "--reverse", "--format=%an <%ae>", f"{fork}..{tip}", "--"))
+    message = message or squashed_message([commit.message for commit in reversed(commits)], authors)
     sign = ["-S"] if state.setting("commit.gpgsign").lower() in {"true", "1", "yes", "on"} else []
     # the message is UTF-8, whatever the encoding that git would say of it
     commit = line(
@@ -91,6 +95,24 @@ def plan_squash(session: Session, state: State, which: str, message: str) -> Squ
         data=os.fsencode(message),
     )
     return SquashPlan(branch, tip, fork, tuple(commits), message, commit)
+
+
+def squashed_message(messages: Sequence[str], authors: Sequence[str]) -> str:
+    """Return the message of one commit for several: the first one's, the others' subjects, and all of their trailers.
+
+    The authors of the others are its co-authors. Both are the oldest first.
+    """
+    bodies, trailers = [], []
+    for message in messages:
+        *before, last = message.strip().split("\n\n")
+        found = bool(before) and all(TRAILER.match(row) for row in last.splitlines())
+        bodies.append("\n\n".join(before) if found else message.strip())
+        trailers += last.splitlines() if found else []
+    co_authors = [f"Co-authored-by: {author}" for author in authors if author != authors[0]]
+    subjects = [body.split("\n", 1)[0] for body in bodies[1:]]
+    rest = "\n".join(f"- {subject}" for subject in subjects if not subject.startswith(FOLDED))
+    end = "\n".join(dict.fromkeys([*trailers, *co_authors]))
+    return "\n\n".join(filter(None, (bodies[0], rest, end))) + "\n"
 
 
 def squash(session: Session, state: State, plan: SquashPlan) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING
 
+from devkit.errors import DevkitError
 from devkit.git.command import line
 from devkit.git.state import GITLINK, linked_worktree
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from devkit.git.command import Git
     from devkit.git.operation import RunningChange
     from devkit.git.state import State
+
+# Where git keeps the branch that a checkout goes back to, and what is done to it until then.
+LEFT = {"rebase-merge/head-name": "rebased", "rebase-apply/head-name": "rebased", "BISECT_START": "bisected"}
 
 
 def submodule_changes(changes: Sequence[Change]) -> list[Change]:
@@ -62,17 +67,25 @@ def populate_submodules(changing: RunningChange, state: State, folder: Path) -> 
     return notes
 
 
-def rebased_in(state: State, branch: str) -> Path | None:
-    """Return the checkout where a rebase of the branch is in progress: HEAD is detached, and git lists no branch."""
+def check_not_left(state: State, branch: str) -> None:
+    """Refuse a branch that a checkout goes back to once its rebase or bisect ends: git lists no branch there till then.
+
+    Raises:
+        DevkitError: there is such a checkout.
+    """
     common = state.place.common_dir
-    for mark in ("rebase-merge", "rebase-apply"):
-        for name in (common / mark / "head-name", *common.glob(f"worktrees/*/{mark}/head-name")):
-            if name.is_file() and name.read_text("utf-8", "surrogateescape").strip() == f"refs/heads/{branch}":
-                admin = name.parent.parent
-                if admin == common:
-                    return state.worktrees[0].path
-                return linked_worktree(admin)
-    return None
+    for mark, what in LEFT.items():
+        for name in (common / mark, *common.glob(f"worktrees/*/{mark}")):
+            text = name.read_text("utf-8", "surrogateescape").strip() if name.is_file() else ""
+            if text.removeprefix("refs/heads/") == branch:
+                admin = name.parents[mark.count("/")]
+                folder = state.worktrees[0].path if admin == common else linked_worktree(admin)
+                ways = ("abort",) if what == "bisected" else ("continue", "abort")
+                raise DevkitError(
+                    f"{branch} is being {what} in {folder}",
+                    "It would move under that.",
+                    *(f"cd {shlex.quote(str(folder))} && devkit pr {way}" for way in ways),
+                )
 
 
 def submodule_names(git: Git) -> dict[str, str]:

@@ -131,6 +131,34 @@ class Forge:
         date = f"{next(self._times)} +0000"
         return {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
 
+    def fill(self) -> None:
+        """Make the project with its requests, and the fork."""
+        for name in ("project", "me"):
+            self.create(f"{name}/Paddle")
+        base = {"a.cc": numbered(9), "b.py": numbered(9), ".gitignore": "*.log\n"}
+        project = "project/Paddle"
+        self.commit(project, "refs/heads/develop", "Begin", base)
+        self.commit(
+            project, "refs/pull/7/head", "Mend the op", {"a.cc": numbered(9, l8="eight")}, on="refs/heads/develop"
+        )
+        self.commit(project, "refs/pull/7/head", "Test the op", {"test_op.py": "assert True\n"})
+        self.commit(
+            project, "refs/pull/8/head", "Other words", {"b.py": numbered(9, l5="cinq")}, on="refs/heads/develop"
+        )
+        self.commit(project, "refs/pull/9/head", "Half", {"c.py": "half\n"}, on="refs/heads/develop")
+        self.commit(project, "refs/pull/9/head", "Whole", {"c.py": "whole\n"})
+        git(
+            self.bare(project),
+            "push",
+            "-q",
+            str(self.bare("me/Paddle")),
+            "refs/heads/develop",
+            "refs/pull/9/head:refs/heads/whole",
+        )
+        self.commit(project, "refs/heads/develop", "Words", {"b.py": numbered(9, l5="five")})
+        self.commit(project, "refs/heads/develop", "Whole (#9)", {"c.py": "whole\n"})
+        self.protect(project)
+
     def refs(self, name: str) -> list[str]:
         """Return a repository's refs with the subjects of their commits."""
         return git(self.bare(name), "for-each-ref", "--format=%(refname) %(subject)").decode().splitlines()
@@ -186,7 +214,7 @@ def made(server: tuple[Path, str]) -> Path:
     folder = server[0] / "made"
     folder.mkdir()
     forge = Forge(folder, f"{server[1]}/made")
-    _fill(forge)
+    forge.fill()
     git(folder, "clone", "-q", "--template=", "-o", "upstream", forge.url("project/Paddle"), "Paddle")
     git(folder / "Paddle", "remote", "add", "fork", forge.url("me/Paddle"))
     git(folder / "Paddle", "fetch", "-q", "fork")
@@ -203,30 +231,6 @@ def forge(server: tuple[Path, str], made: Path) -> Forge:
     name = f"forge{next(_NUMBERS)}"
     shutil.copytree(made, server[0] / name, symlinks=True)
     return Forge(server[0] / name, f"{server[1]}/{name}", itertools.count(1_750_000_000, 100))
-
-
-def _fill(forge: Forge) -> None:
-    for name in ("project", "me"):
-        forge.create(f"{name}/Paddle")
-    base = {"a.cc": numbered(9), "b.py": numbered(9), ".gitignore": "*.log\n"}
-    project = "project/Paddle"
-    forge.commit(project, "refs/heads/develop", "Begin", base)
-    forge.commit(project, "refs/pull/7/head", "Mend the op", {"a.cc": numbered(9, l8="eight")}, on="refs/heads/develop")
-    forge.commit(project, "refs/pull/7/head", "Test the op", {"test_op.py": "assert True\n"})
-    forge.commit(project, "refs/pull/8/head", "Other words", {"b.py": numbered(9, l5="cinq")}, on="refs/heads/develop")
-    forge.commit(project, "refs/pull/9/head", "Half", {"c.py": "half\n"}, on="refs/heads/develop")
-    forge.commit(project, "refs/pull/9/head", "Whole", {"c.py": "whole\n"})
-    git(
-        forge.bare(project),
-        "push",
-        "-q",
-        str(forge.bare("me/Paddle")),
-        "refs/heads/develop",
-        "refs/pull/9/head:refs/heads/whole",
-    )
-    forge.commit(project, "refs/heads/develop", "Words", {"b.py": numbered(9, l5="five")})
-    forge.commit(project, "refs/heads/develop", "Whole (#9)", {"c.py": "whole\n"})
-    forge.protect(project)
 
 
 @pytest.fixture

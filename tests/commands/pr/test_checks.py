@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devkit.app import App
 from devkit.git.command import Commit
+from devkit.git.roles import locate
 from devkit.pr.checks import judge
 from devkit.pr.create import described
 from devkit.pr.forge import Check
-from devkit.pr.github import parse_checks
+from devkit.pr.github import GitHub, parse_checks
 
 if TYPE_CHECKING:
     from tests.commands.pr.conftest import Clone, Forge
@@ -112,6 +114,50 @@ def test_a_watch_goes_on_until_nothing_runs_though_the_forge_is_silent_once(clon
     assert said.text.count("1 running, asking again in 30 s") == 2
     assert "did not tell the checks of pr/7" in said.text
     assert "passed" in said.text
+
+
+def test_a_watch_waits_for_checks_to_begin_but_not_for_ever(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    serve(forge, "pulls/7", request(7, clone.git("rev-parse", "pr/7")))
+    serve(forge, f"commits/{clone.git('rev-parse', 'pr/7')}/check-runs", {"check_runs": [], "total_count": 0})
+    first = "import types; import devkit.commands.pr.checks as c; c.time = types.SimpleNamespace(sleep=lambda _: None)"
+    said = clone.devkit("pr", "checks", "7", "--watch", env={**environment(forge), "FORKS_FIRST": first})
+    assert (said.status, said.text.count("none running, asking again")) == (0, 4)
+    assert "pr/7 has no checks" in said.text
+
+
+def test_a_list_of_checks_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = locate("https://github.com/project/Paddle")
+    github = GitHub(App(), "https://api", place, "project/Paddle", "token")
+    runs = [{"name": f"check {number}", "status": "completed", "conclusion": "success"} for number in range(250)]
+    runs[249]["conclusion"] = "failure"
+    asked = []
+
+    def ask(_self: GitHub, path: str, **_: object) -> object:
+        asked.append(path)
+        page = int(path.partition("&page=")[2] or 1)
+        return {"total_count": 250, "check_runs": runs[100 * page - 100 : 100 * page]} if "check-runs" in path else None
+
+    monkeypatch.setattr(GitHub, "ask", ask)
+    found = github.checks("1234")
+    assert found is not None
+    assert (len(found), found[0].name, found[0].state, len(asked)) == (250, "check 249", "failed", 4)
+
+
+def test_checks_of_another_commit_than_the_branch_is_at_are_said_to_be(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7")
+    head = clone.git("rev-parse", "pr/7")
+    serve(forge, "pulls/7", request(7, head))
+    serve(forge, f"commits/{head}/check-runs", {"check_runs": [{"name": "CI", "status": "queued"}], "total_count": 1})
+    assert "these are of" not in clone.devkit("pr", "checks", env=environment(forge)).text
+    tip = clone.commit("Mine", mine_txt="1")
+    said = clone.devkit("pr", "checks", env=environment(forge)).text
+    assert f"! these are of {head[:10]}, and pr/7 is at {tip[:10]}: devkit pr push pr/7" in said
+    serve(forge, "pulls/7", request(7, "1234"))
+    serve(forge, "commits/1234/check-runs", {"check_runs": [{"name": "CI", "status": "queued"}], "total_count": 1})
+    assert (
+        f"and pr/7 is at {tip[:10]}: devkit pr fetch pr/7" in clone.devkit("pr", "checks", env=environment(forge)).text
+    )
 
 
 def test_a_log_that_was_saved_is_read_without_a_token(clone: Clone) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.commands.pr.conftest import numbered
+from tests.commands.pr.conftest import Clone, numbered
 from tests.commands.pr.random_clones import checkout, differences, refs
 
 if TYPE_CHECKING:
-    from tests.commands.pr.conftest import Clone, Forge
+    from tests.commands.pr.conftest import Forge
 
 
 def graph(text: str) -> str:
@@ -83,6 +83,32 @@ def test_continue_finishes_and_gives_the_work_back(clone: Clone) -> None:
     assert "✓ pr/8 on upstream/develop: 1 commit" in said.text
     assert clone.status() == ["## pr/8", *work]
     assert clone.git("log", "--format=%s", "-2").split("\n") == ["Other words", "Whole (#9)"]
+
+
+def test_lines_of_a_message_that_begin_with_a_hash_outlive_a_conflict(clone: Clone, forge: Forge) -> None:
+    message = "Other words\n\n#4242 is what it mends\n\n# and more"
+    forge.commit(
+        "project/Paddle", "refs/pull/10/head", message, {"b.py": numbered(9, l5="cinq")}, on="refs/pull/9/head~1"
+    )
+    clone.devkit("pr", "fetch", "10")
+    assert clone.devkit("pr", "rebase").status == 1
+    clone.write("b.py", numbered(9, l5="five and cinq"))
+    clone.git("add", "b.py")
+    assert clone.devkit("pr", "continue").status == 0
+    assert clone.git("log", "-1", "--format=%B").strip() == message
+
+
+def test_what_an_abort_takes_with_it_is_said(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.devkit("pr", "rebase")
+    for name in ("a.cc", "b.py"):
+        clone.write(name, "edited and staged\n")
+        clone.git("add", name)
+    said = clone.devkit("pr", "abort").text
+    assert "! your edit of a.cc since it stopped is gone; devkit undo brings it back" in said
+    assert "your edit of b.py" not in said  # how a conflict was resolved, which goes by nature
+    assert clone.devkit("undo").status == 0
+    assert (clone.folder / "a.cc").read_text() == "edited and staged\n"
 
 
 def test_skip_drops_the_commit(clone: Clone) -> None:
@@ -305,6 +331,19 @@ def test_a_branch_that_is_being_rebased_in_a_worktree_is_not_moved(clone: Clone,
         assert said.status == 1
         assert f"✗ pr/8 is being rebased in {tree}" in said.text
     assert clone.git("log", "-1", "--format=%s", "pr/8") == "Other words"
+
+
+def test_a_branch_that_is_being_bisected_in_a_worktree_stays(clone: Clone, forge: Forge) -> None:
+    clone.devkit("pr", "fetch", "7", "--worktree")
+    tree = Clone(clone.folder.parent / "Paddle-pr-7", clone.state)
+    tree.git("bisect", "start", "HEAD", "HEAD~2")
+    forge.commit("project/Paddle", "refs/pull/7/head", "More", {"more.txt": "more\n"})
+    for words in (("fetch", "7"), ("rebase", "7"), ("drop", "7", "--yes")):
+        said = clone.devkit("pr", *words)
+        assert said.status == 1
+        assert f"✗ pr/7 is being bisected in {tree.folder}" in said.text
+    assert tree.devkit("pr", "abort").status == 0
+    assert tree.status() == ["## pr/7"]
 
 
 @pytest.mark.parametrize("way", [["pr", "abort"], ["undo"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from devkit.pr.squash import squashed_message
 from tests.commands.pr.conftest import Clone, numbered
 from tests.commands.pr.random_clones import git
 
@@ -98,6 +99,33 @@ def test_the_old_tip_of_a_parent_is_known_from_its_log_too(clone: Clone) -> None
     said = clone.devkit("pr", "rebase", "--onto", "lower")
     assert said.status == 0, said.text
     assert subjects(clone, "upstream/develop..upper") == ["Lower, better", "Upper"]
+
+
+def test_a_parent_without_a_log_is_known_from_when_it_was_named(clone: Clone) -> None:
+    clone.git("config", "core.logAllRefUpdates", "false")
+    clone.git("switch", "-q", "-c", "lower")
+    clone.commit("Lower", lower_txt="1")
+    clone.git("switch", "-q", "-c", "upper")
+    clone.commit("Upper", upper_txt="1")
+    assert "was on it already" in clone.devkit("pr", "rebase", "--onto", "lower").text
+    clone.git("switch", "-q", "lower")
+    clone.write("lower.txt", "better\n")
+    clone.git("commit", "-q", "-a", "--amend", "-m", "Lower, better")
+    assert clone.devkit("pr", "rebase", "upper").status == 0
+    assert subjects(clone, "upstream/develop..upper") == ["Lower, better", "Upper"]
+
+
+def test_a_squash_keeps_who_wrote_and_who_signed() -> None:
+    messages = [
+        "One\n\nBody: of it\nand more\n\nSigned-off-by: A <a@x>\n",
+        "fixup! One\n",
+        "Two\n\nNot: a trailer\nbut text\n",
+        "Three\n\nSigned-off-by: B <b@x>\nSigned-off-by: A <a@x>\n",
+    ]
+    signed = "Signed-off-by: A <a@x>\nSigned-off-by: B <b@x>\nCo-authored-by: B <b@x>\n"
+    authors = ["A <a@x>", "A <a@x>", "B <b@x>", "B <b@x>"]
+    assert squashed_message(messages, authors) == f"One\n\nBody: of it\nand more\n\n- Two\n- Three\n\n{signed}"
+    assert squashed_message(["One", "fix: two"], ["A <a@x>"] * 2) == "One\n\n- fix: two\n"
 
 
 def test_which_remote_plays_which_part(clone: Clone) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.commands.pr.conftest import Clone, look, numbered
+from tests.commands.pr.conftest import Clone, Forge, look, numbered
 from tests.commands.pr.random_clones import differences, git
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.commands.pr.conftest import Forge
+    import pytest
 
 
 def test_a_clone_that_was_moved_is_undone_where_it_is(clone: Clone, tmp_path: Path) -> None:
@@ -158,6 +158,35 @@ def test_outside_of_a_clone_it_says_so(clone: Clone, tmp_path: Path) -> None:
     for words in (("pr", "list"), ("pr", "fetch", "7"), ("undo",), ("wip", "save")):
         said = clone.devkit(*words, folder=tmp_path)
         assert (said.status, said.text.splitlines()[0]) == (1, f"✗ there is no clone at {tmp_path}")
+
+
+def test_a_repository_of_sha256(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path) -> None:
+    del home
+    monkeypatch.setenv("GIT_DEFAULT_HASH", "sha256")
+    (tmp_path / "forge").mkdir()
+    forge = Forge(tmp_path / "forge", str(tmp_path / "forge"))
+    forge.fill()
+    git(tmp_path, "clone", "-q", "-o", "upstream", forge.url("project/Paddle"), "Paddle")
+    clone = Clone(tmp_path / "Paddle", tmp_path / "state")
+    clone.git("remote", "add", "fork", forge.url("me/Paddle"))
+    clone.write("a.cc", numbered(9, l1="mine"))
+    clone.write("loose.txt", "loose\n")
+    before = look(clone)
+    assert clone.devkit("pr", "fetch", "7").status == 0
+    assert len(clone.git("rev-parse", "HEAD")) == 64
+    assert clone.devkit("pr", "rebase").status == 0
+    assert clone.status() == ["## pr/7", " M a.cc", "?? loose.txt"]
+    assert clone.git("merge-base", "--is-ancestor", "upstream/develop", "HEAD") == ""
+    assert clone.devkit("wip", "save").status == 0
+    assert clone.devkit("wip", "restore").status == 0
+    clone.git("gc", "-q", "--prune=now")
+    while json.loads(clone.devkit("undo", "--list", "--json").text):
+        assert clone.devkit("undo", "--yes").status == 0
+        if not differences(before, look(clone)):
+            break
+    assert differences(before, look(clone)) == []
+    assert clone.devkit("redo", "--yes").status == 0
+    assert clone.status() == ["## pr/7", " M a.cc", "?? loose.txt"]
 
 
 def test_a_symbolic_branch_stays_one(clone: Clone) -> None:

@@ -43,6 +43,12 @@ def test_the_base_is_found(remotes: dict[str, str], base: str) -> None:
     assert base_remote(state(remotes), config()) == base
 
 
+def test_the_base_that_gh_was_told_is_heeded() -> None:
+    remotes = {"origin": "https://x.example/me/tool", "theirs": "https://x.example/acme/tool"}
+    more = {"remote__theirs__gh-resolved": "base"}
+    assert base_remote(state(remotes, **more), config()) == "theirs"
+
+
 def test_the_base_is_configured_and_asked_for() -> None:
     here = state({"upstream": PADDLE, "origin": MINE})
     assert base_remote(here, config(pr_base_remote="origin")) == "origin"
