@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from devkit.git.command import Git
-    from devkit.git.snapshot import Snapshot
+    from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import CloneDirs, State, Status
 
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from devkit.git.command import Answer, Git, Line
     from devkit.git.restore import Restored
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot, WriteSet
+    from devkit.git.snapshot import WriteSet
+    from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import State
     from devkit.runs import Run
 

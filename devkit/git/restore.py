@@ -30,7 +30,7 @@ from devkit.git.checkout_files import (
     write_file,
 )
 from devkit.git.command import line
-from devkit.git.snapshot import HEAD_LOG, OPERATION_FILES, OWN_FILES, ROOT_REFS, SHARED, Snapshot, own_worktree_refs
+from devkit.git.snapshot import HEAD_LOG, OPERATION_FILES, OWN_FILES, ROOT_REFS, SHARED, own_worktree_refs
 from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
 from devkit.records import dataclass
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from devkit.git.command import Git, Line
-    from devkit.git.snapshot import Checkout
+    from devkit.git.snapshot_document import Checkout, Snapshot
     from devkit.git.state import CloneDirs
 
 BATCH_BYTES = 64 << 20

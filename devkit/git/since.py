@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from devkit.git.command import Git
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot
+    from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import State
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Line
     from devkit.git.restore import Differences, Restored
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot
+    from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import State
 
 SHOWN = 10

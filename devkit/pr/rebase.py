@@ -14,13 +14,14 @@ from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
 from devkit.git.command import GitFailed, line, lines_of, word
 from devkit.git.roles import TRACKING, base_of, base_remote, known_remote, request_of, roles
-from devkit.git.session import incoming
+from devkit.git.session import REBASE_MARK, incoming
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_head
 from devkit.pr.base import with_default_branch
 from devkit.pr.branches import branch_named, check_free, check_identity, check_idle, chosen_branch
 from devkit.pr.carry import Carried, carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.drop import merged_branches
+from devkit.pr.rebase_mark import kept_aside, operation_folder
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
@@ -30,14 +31,12 @@ from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
     from devkit.git.command import Git, Line
     from devkit.git.operation import RunningChange
     from devkit.git.session import Session
     from devkit.git.state import CloneDirs, State
 
-MARK = "devkit-rebase.json"
 NEW = "NEW"  # in a plan: a commit that is still to be made
 # git takes the lines of a message that begin with # for its own when a conflict is gone on from; not with this.
 KEEP_HASHES = ("-c", "commit.cleanup=scissors")
@@ -339,7 +338,7 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
             "hashes": int(plan.last.words[:2] == KEEP_HASHES),
             **plan.standing,
         }
-        write_atomically(state.place.git_dir / MARK, json.dumps(mark).encode())
+        write_atomically(state.place.git_dir / REBASE_MARK, json.dumps(mark).encode())
         answer = change.run(plan.last, check=False, title=f"rebasing {plan.branch}")
         if answer.status and not state.place.operation:  # a hook refused, or git itself
             raise DevkitError(f"{plan.branch} could not be rebased", answer.complaint, "devkit pr rebase -v")
@@ -378,7 +377,7 @@ def after(
     if state.branch != branch:
         raise DevkitError(f"{branch} could not be rebased", complaint, "devkit pr rebase -v")
     if mark:
-        (place.git_dir / MARK).unlink(missing_ok=True)
+        (place.git_dir / REBASE_MARK).unlink(missing_ok=True)
     base = str(mark.get("base", ""))
     outcome = RebaseOutcome(branch, base, operation=operation)
     then = {name: change.before.refs.get(f"refs/heads/{name}") for name in state.branches if name != branch}
@@ -412,46 +411,6 @@ def _stacked(branch: str, mark: Mapping[str, str | int]) -> list[Line]:
     if mark.get("parent"):
         return parent_lines(branch, str(mark["parent"]), str(mark["onto"]))
     return forget_lines(branch) if mark.get("was_on") else []
-
-
-def read_mark(place: CloneDirs) -> dict[str, str | int]:
-    """Return what the last rebase of devkit's that stopped wrote down, or nothing."""
-    try:
-        data = json.loads((place.git_dir / MARK).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def mark_of_this(place: CloneDirs) -> dict[str, str | int]:
-    """Return what was written down of the rebase that goes on; one that was ended by hand left its mark behind."""
-    mark = read_mark(place)
-    folder = operation_folder(place)
-    try:
-        now = [(folder / name).read_text("utf-8").strip() for name in ("orig-head", "onto")]
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    return mark if now == [mark.get("tip"), mark.get("onto")] else {}
-
-
-def operation_folder(place: CloneDirs) -> Path:
-    """Return where git keeps the state of a rebase that goes on."""
-    return next(
-        (folder for name in ("rebase-merge", "rebase-apply") if (folder := place.git_dir / name).is_dir()),
-        place.git_dir,
-    )
-
-
-def kept_aside(state: State, mark: Mapping[str, str | int]) -> int:
-    """Return the entry that keeps the work of before the rebase; 0: there is none, or it was taken back by hand."""
-    number = int(mark.get("wip") or 0)
-    return number if f"{wip_entry.NAMESPACE}{number}" in state.refs else 0
-
-
-def left_aside(place: CloneDirs) -> tuple[str, ...]:
-    """Return the line that takes back what a rebase had put aside that was ended by hand."""
-    number = read_mark(place).get("wip")
-    return (f"devkit wip restore --from {number}   if your uncommitted work is still put aside",) if number else ()
 
 
 def account(session: Session, state: State, mark: Mapping[str, str | int], complaint: str = "") -> RebaseOutcome:

@@ -14,15 +14,8 @@ from devkit.git.command import GitFailed, Line, line
 from devkit.git.operation import return_to
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import again, read_head
-from devkit.pr.rebase import (
-    CONFLICTS,
-    KEEP_HASHES,
-    after,
-    kept_aside,
-    left_aside,
-    mark_of_this,
-    operation_folder,
-)
+from devkit.pr.rebase import CONFLICTS, KEEP_HASHES, after
+from devkit.pr.rebase_mark import kept_aside, left_aside, mark_of_this, operation_folder
 from devkit.records import dataclass
 from devkit.text import counted
 
@@ -33,7 +26,7 @@ if TYPE_CHECKING:
     from devkit.git.command import Git
     from devkit.git.journal import JournalEntry
     from devkit.git.session import Session
-    from devkit.git.snapshot import Snapshot
+    from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import State
     from devkit.git.state import StatusEntry as Changed
     from devkit.pr.rebase import RebaseOutcome

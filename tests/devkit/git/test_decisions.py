@@ -12,7 +12,7 @@ from devkit.git.blobs import File
 from devkit.git.changes import Change, obstacles, parse_raw, rebuilt
 from devkit.git.command import Answer, GitFailed, branch_name, environment, line, quoted, word
 from devkit.git.roles import PullRequest
-from devkit.git.snapshot import Checkout, Snapshot, decode, encode
+from devkit.git.snapshot_document import Checkout, Snapshot, decode, encode
 from devkit.git.state import (
     CloneDirs,
     State,
