@@ -88,7 +88,7 @@ def test_continue_finishes_and_gives_the_work_back(clone: Clone) -> None:
 def test_lines_of_a_message_that_begin_with_a_hash_outlive_a_conflict(clone: Clone, forge: Forge) -> None:
     message = "Other words\n\n#4242 is what it mends\n\n# and more"
     forge.commit(
-        "project/Paddle", "refs/pull/10/head", message, {"b.py": numbered(9, l5="cinq")}, on="refs/pull/9/head~1"
+        "project/Paddle", "refs/pull/10/head", message, {"b.py": numbered(9, l5="cinq")}, on="refs/pull/8/head~1"
     )
     clone.devkit("pr", "fetch", "10")
     assert clone.devkit("pr", "rebase").status == 1
