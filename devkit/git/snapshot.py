@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 NAMESPACE = "refs/devkit/undo/"
 SPARE_BYTES, SPARE_LARGEST, SPARE_FILES = 32 * MIB, 4 * MIB, 2000
+KEPT_REFS = ("refs/heads/", "refs/stash", "refs/devkit/", "refs/notes/")  # notes may follow a rebase
 WORKTREE_REFS = ("refs/bisect/", "refs/rewritten/", "refs/worktree/")
 # What says in a linked worktree's own git directory what it is, and what was done in it.
 HEAD_LOG = "logs/HEAD"
@@ -184,7 +185,7 @@ def take(
 
 def is_kept(name: str) -> bool:
     """Tell whether every snapshot holds a ref of this name."""
-    return name.startswith(("refs/heads/", "refs/stash", "refs/devkit/")) and not name.startswith((NAMESPACE, INCOMING))
+    return name.startswith(KEPT_REFS) and not name.startswith((NAMESPACE, INCOMING))
 
 
 def _checkout(

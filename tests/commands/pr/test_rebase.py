@@ -98,6 +98,17 @@ def test_lines_of_a_message_that_begin_with_a_hash_outlive_a_conflict(clone: Clo
     assert clone.git("log", "-1", "--format=%B").strip() == message
 
 
+def test_notes_that_followed_a_rebase_go_back_with_it(clone: Clone) -> None:
+    clone.git("config", "notes.rewriteRef", "refs/notes/*")
+    clone.devkit("pr", "fetch", "7")
+    clone.git("notes", "add", "-m", "reviewed")
+    before = refs(clone.folder)
+    assert clone.devkit("pr", "rebase").status == 0
+    assert clone.git("log", "-1", "--format=%N").strip() == "reviewed"
+    assert clone.devkit("undo").status == 0
+    assert refs(clone.folder) == before
+
+
 def test_what_an_abort_takes_with_it_is_said(clone: Clone) -> None:
     clone.devkit("pr", "fetch", "8")
     clone.devkit("pr", "rebase")
