@@ -408,6 +408,19 @@ class Git:
             return contextlib.nullcontext(None)
         return _progress_bar(console, title) if network else _spinner(console, title)
 
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Tell whether a commit is in another's history, or that commit; what is not here is in none."""
+        return self.ask("merge-base", "--is-ancestor", old, new).status == 0
+
+    def merge_base(self, *commits: str) -> str:
+        """Return the newest commit that some have in common, or nothing."""
+        return os.fsdecode(self.ask("merge-base", *commits).stdout).strip()
+
+    def commit_of(self, name: str) -> str:
+        """Return the commit that a name leads to, or nothing."""
+        words = ("rev-parse", "--quiet", "--verify", "--end-of-options", f"{name}^{{commit}}")
+        return os.fsdecode(self.ask(*words).stdout).strip()
+
     def commits(self, range_: str, limit: int) -> list[Commit]:
         """Return the commits of a range, newest first."""
         words = ("log", "-z", f"--max-count={limit}", "--encoding=UTF-8", f"--format={COMMIT_FORMAT}")

@@ -23,6 +23,7 @@ from devkit.git.restore import differences, put_back, remove_worktree
 from devkit.git.roles import USUAL_BASE_BRANCHES
 from devkit.git.state import find_place, read_status, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
+from devkit.git.wip_entry import has_document
 from devkit.records import dataclass
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from devkit.git.snapshot_document import Snapshot
     from devkit.git.state import State
     from devkit.runs import Run
-
-WIP_DOCUMENT = "wip.json"
 
 
 @dataclass
@@ -159,10 +158,7 @@ def stable(state: State) -> list[str]:
 
 def is_saved(git: Git, name: str, oid: str) -> bool:
     """Tell whether a ref of git's is saved work of devkit's."""
-    number = name.removeprefix(PRIVATE)
-    if not name.startswith(PRIVATE) or not number.isdigit():
-        return False
-    return git.ask("cat-file", "-e", f"{oid}:{WIP_DOCUMENT}").status == 0
+    return name.startswith(PRIVATE) and name.removeprefix(PRIVATE).isdigit() and has_document(git, oid)
 
 
 @contextlib.contextmanager

@@ -425,7 +425,7 @@ def _submodules(git: Git, checkout: Checkout, restored: Restored) -> None:
         if not head or not (folder / ".git").exists():
             continue
         inside = git.at(folder)
-        now = os.fsdecode(inside.ask("rev-parse", "--quiet", "--verify", "HEAD").stdout).strip()
+        now = inside.commit_of("HEAD")
         on = os.fsdecode(inside.ask("symbolic-ref", "--quiet", "HEAD").stdout).strip()
         if (now, on) == (head, branch):
             continue

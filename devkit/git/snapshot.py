@@ -270,7 +270,7 @@ def _spare(top: Path, loose: Sequence[str], paths: Mapping[str, str]) -> list[st
 
 def _head_of(git: Git, place: CloneDirs) -> tuple[str, dict[str, str]]:
     """Return the commit that is checked out, or nothing, and the refs of the checkout alone."""
-    commit = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "HEAD^{commit}").stdout).strip()
+    commit = git.commit_of("HEAD")
     return commit, own_worktree_refs(git, place)
 
 
@@ -305,7 +305,7 @@ def _submodules(git: Git, top: Path) -> Iterator[tuple[str, str, str]]:
         if not real_parents(top, path) or not (top / path / ".git").exists():
             continue
         inside = git.at(top / path)
-        head = os.fsdecode(inside.ask("rev-parse", "--quiet", "--verify", "HEAD").stdout).strip()
+        head = inside.commit_of("HEAD")
         branch = os.fsdecode(inside.ask("symbolic-ref", "--quiet", "HEAD").stdout).strip()
         yield path, head, branch
 

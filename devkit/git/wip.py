@@ -23,7 +23,7 @@ from devkit.git.blobs import Blobs, write_commit
 from devkit.git.checkout_files import remove_empty
 from devkit.git.command import line
 from devkit.git.restore import set_refs
-from devkit.git.wip_entry import NAMESPACE, NOTHING, Item, Wip, within
+from devkit.git.wip_entry import DOCUMENT, NAMESPACE, NOTHING, Item, Wip, has_document, within
 from devkit.git.wip_merge import apply, over
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 VERSION = 1
-DOCUMENT = "wip.json"
 
 
 def stash(changing: RunningChange, state: State, items: Sequence[Item], blobs: Blobs, message: str) -> Wip:
@@ -79,7 +78,7 @@ def next_number(state: State) -> int:
 def entries(git: Git, state: State) -> list[Wip]:
     """Return the entries, the newest first; what others keep below the same name is none."""
     refs = {name: oid for name, oid in state.refs.items() if name.startswith(NAMESPACE)}
-    found = [_load(git, name, oid) for name, oid in refs.items() if _has_document(git, oid)]
+    found = [_load(git, name, oid) for name, oid in refs.items() if has_document(git, oid)]
     return sorted(found, key=lambda entry: entry.number, reverse=True)
 
 
@@ -107,13 +106,9 @@ def find_dropped(session: Session, state: State, number: int) -> Wip | None:
         if run.command == "wip drop":
             with contextlib.suppress(DevkitError):  # the run's snapshot is gone
                 oid = snapshot.load(session.git, run, state).refs.get(name, "")
-                if oid and _has_document(session.git, oid):
+                if oid and has_document(session.git, oid):
                     return _load(session.git, name, oid)
     return None
-
-
-def _has_document(git: Git, oid: str) -> bool:
-    return git.ask("cat-file", "-e", f"{oid}:{DOCUMENT}").status == 0
 
 
 def _load(git: Git, name: str, oid: str) -> Wip:

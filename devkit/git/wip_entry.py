@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devkit.git.state import State
 
 NAMESPACE = "refs/devkit/wip/"
+DOCUMENT = "wip.json"  # in the tree of an entry's commit
 
 
 NOTHING = ("000000", "")
@@ -155,6 +156,11 @@ def _check_sizes(git: Git, top: Path, paths: Iterable[str]) -> None:
     limit = git.app.config.get("undo.max-mib") * MIB
     if sum(size for size, _ in found) > limit:
         raise too_large(found, limit)
+
+
+def has_document(git: Git, oid: str) -> bool:
+    """Tell whether a commit is an entry's."""
+    return git.ask("cat-file", "-e", f"{oid}:{DOCUMENT}").status == 0
 
 
 def within(path: str, paths: Collection[str]) -> bool:

@@ -80,9 +80,9 @@ def relation_of(git: Git, local: str, seen: str, new: str) -> tuple[Relation, tu
         return "new", ()
     if local == new:
         return "same", ()
-    if git.ask("merge-base", "--is-ancestor", local, new).status == 0:
+    if git.is_ancestor(local, new):
         return "forward", ()
-    if git.ask("merge-base", "--is-ancestor", new, local).status == 0:
+    if git.is_ancestor(new, local):
         return "ahead", ()
     words = ("log", "--format=%h %s", local, f"^{new}", *([f"^{seen}"] if seen else []), "--")
     own = tuple(lines_of(git.read(*words)))

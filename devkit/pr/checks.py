@@ -148,7 +148,7 @@ def _elsewhere(session: Session, state: State, branch: str, head: str) -> str:
     tip = state.branches[branch]
     if head == tip:
         return ""
-    more = session.git.ask("merge-base", "--is-ancestor", head, tip).status == 0
+    more = session.git.is_ancestor(head, tip)
     remedy = Hint.of("devkit", "pr", "push" if more else "fetch", branch).command
     return f"these are of {head[:10]}, and {branch} is at {tip[:10]}: {remedy}"
 

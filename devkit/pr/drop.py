@@ -95,9 +95,9 @@ def merged_how(
         seen: the commit that the forge had.
         numbers: the requests that the base's commits name in their titles, as the forge writes them.
     """
-    if git.ask("merge-base", "--is-ancestor", tip, base).status == 0:
+    if git.is_ancestor(tip, base):
         return "merged"
-    fork = os.fsdecode(git.ask("merge-base", tip, base).stdout).strip()
+    fork = git.merge_base(tip, base)
     if not fork:
         return ""
     single = _one_commit(git, tip, fork)
@@ -122,7 +122,7 @@ def numbers_in(git: Git, base: str, tips: Sequence[str]) -> dict[int, str]:
     """Return the requests that the base's commits since the tips' forks name in their titles, with the commits."""
     if not tips:
         return {}
-    fork = os.fsdecode(git.ask("merge-base", "--octopus", base, *tips).stdout).strip()
+    fork = git.merge_base("--octopus", base, *tips)
     words = ("log", "--format=%H %s", base, *([f"^{fork}"] if fork else []), "--")
     found = {}
     for word in lines_of(git.read(*words)):

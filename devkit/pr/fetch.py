@@ -343,8 +343,7 @@ def _hook_failed(session: Session, git_line: Line, arrival: Arrival, answer: Ans
         if git_line.words[0] == "worktree"
         else session.git.directory
     )
-    head = session.git.at(folder).ask("rev-parse", "--verify", "--quiet", "HEAD") if folder.is_dir() else None
-    if head is None or os.fsdecode(head.stdout).strip() != tip_of(arrival):
+    if not folder.is_dir() or session.git.at(folder).commit_of("HEAD") != tip_of(arrival):
         return False
     session.app.console.warn("the repository's post-checkout hook failed; the checkout itself is whole")
     for said in answer.complaint.splitlines():

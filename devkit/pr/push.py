@@ -129,7 +129,7 @@ def _how(session: Session, state: State, branch: str, target: Target, before: st
         return "new"
     if before == tip:
         return "same"
-    if session.git.ask("merge-base", "--is-ancestor", before, tip).status == 0:
+    if session.git.is_ancestor(before, tip):
         return "forward"
     lost = unseen(session, state, branch, tip, before)
     if lost:

@@ -156,14 +156,14 @@ def find_base(state: State, git: Git, onto: str, remote: str, branch: str) -> Ba
             if f"{TRACKING}{name}/{rest.removeprefix('pull/')}" in state.refs:
                 return Base(onto, tracking=f"{TRACKING}{name}/{rest.removeprefix('pull/')}")
             known = f"refs/remotes/{onto}" in state.refs
-            if known or git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{onto}^{{commit}}").status:
+            if known or not git.commit_of(onto):
                 return Base(onto, known_remote(state, name), f"refs/heads/{rest}", f"refs/remotes/{onto}")
-    found = git.ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{onto}^{{commit}}")
-    if found.status:
+    found = git.commit_of(onto)
+    if not found:
         raise DevkitError(
             f"there is no commit {onto}", "", f"devkit pr rebase --onto {shlex.quote(f'{remote}/{branch}')}"
         )
-    return Base(onto, tracking=os.fsdecode(found.stdout).strip())
+    return Base(onto, tracking=found)
 
 
 def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str, Base]:
@@ -235,12 +235,12 @@ def plan_rebase(session: Session, state: State, options: RebaseOptions, *, moved
     branch, base = _start(session, seen, options)
     oid = _fetch_base(session, state, base)
     tip = state.branches[branch]
-    contains = git.ask("merge-base", "--is-ancestor", oid, tip).status == 0
+    contains = git.is_ancestor(oid, tip)
     known, _ = parent_of(state, branch)
     parent = base.name if not base.source and base.name in state.branches and base.name != branch else ""
     old = old_tip(git, state, branch, known or parent) if known or parent else ""
     old = old or _before_rewrite(session, state, base, oid, tip)
-    fork = old or os.fsdecode(git.ask("merge-base", oid, tip).stdout).strip()
+    fork = old or git.merge_base(oid, tip)
     if not fork and state.place.shallow:
         raise DevkitError(
             f"{branch} and {base.name} have no commit in common here",
@@ -291,7 +291,7 @@ def _before_rewrite(session: Session, state: State, base: Base, oid: str, tip: s
     before = state.refs.get(base.tracking, "") if base.source else ""
     if not before or git.ask("merge-base", "--is-ancestor", before, oid).status != 1:
         return ""
-    fork = os.fsdecode(git.ask("merge-base", before, tip).stdout).strip()
+    fork = git.merge_base(before, tip)
     left = lines_of(git.read("log", "--format=%h %s", fork, f"^{oid}", "--")) if fork else []
     if not left:
         return ""
@@ -425,7 +425,7 @@ def account(session: Session, state: State, mark: Mapping[str, str | int], compl
 
     stopped = said("stopped-sha", "original-commit")
     if not stopped:
-        stopped = os.fsdecode(session.git.ask("rev-parse", "--verify", "--quiet", "REBASE_HEAD").stdout).strip()
+        stopped = session.git.commit_of("REBASE_HEAD")
     subject = (
         os.fsdecode(session.git.ask("log", "-1", "--format=%h %s", stopped, "--").stdout).strip() if stopped else ""
     )

@@ -128,7 +128,7 @@ def resume(session: Session, state: State, plan: ResumePlan) -> RebaseOutcome:
 
 def _edited(git: Git, state: State) -> tuple[str, ...]:
     """Return the paths, but those in conflict, that were edited since what is in progress stopped."""
-    stopped = os.fsdecode(git.ask("rev-parse", "--quiet", "--verify", "REBASE_HEAD").stdout).strip()
+    stopped = git.commit_of("REBASE_HEAD")
     picked = {change.path for change in changes_along(git, "--no-walk", stopped)} if stopped else set()
     return tuple(
         entry.path

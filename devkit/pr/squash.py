@@ -67,7 +67,7 @@ def plan_squash(session: Session, state: State, which: str, message: str) -> Squ
     parent, _ = parent_of(state, branch)
     fork = old_tip(session.git, state, branch, parent) if parent else ""
     if not fork and base.tracking in state.refs:
-        fork = os.fsdecode(session.git.ask("merge-base", state.refs[base.tracking], tip).stdout).strip()
+        fork = session.git.merge_base(state.refs[base.tracking], tip)
     if not fork:
         fetch = Hint.of("git", "fetch", "--", base.base)
         raise DevkitError(f"{branch} and {base} have no commit in common here", "", fetch)

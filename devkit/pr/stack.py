@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from devkit.git.command import line
@@ -57,8 +56,8 @@ def old_tip(git: Git, state: State, branch: str, parent: str) -> str:
     """
     known, tip = parent_of(state, branch)
     own = state.branches[branch]
-    if known == parent and tip and git.ask("merge-base", "--is-ancestor", tip, own).status == 0:
+    if known == parent and tip and git.is_ancestor(tip, own):
         return tip
     if parent in state.branches:
-        return os.fsdecode(git.ask("merge-base", "--fork-point", f"refs/heads/{parent}", own).stdout).strip()
+        return git.merge_base("--fork-point", f"refs/heads/{parent}", own)
     return ""
