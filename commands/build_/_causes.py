@@ -34,13 +34,17 @@ def examine(app: App, name: str, data: bytes, *, as_json: bool, look: Any = None
     from devkit.builds.diagnosis import diagnose
     from devkit.builds.learning import of_builds
     from devkit.builds.logs import here
+    from devkit.builds.remedy import origin_of
 
-    console, good = app.console, of_builds(app.runs, here())
+    console, checkout = app.console, here()
+    good, origin = of_builds(app.runs, checkout), origin_of(data, in_checkout=checkout is not None)
     if len(data) > LARGE:
         with console.progress(f"reading {size(len(data))}", total=len(data), unit="bytes") as shown:
-            found = diagnose(data, good=good, progress=lambda share: shown.update(done=share * len(data)))
+            found = diagnose(
+                data, good=good, origin=origin, progress=lambda share: shown.update(done=share * len(data))
+            )
     else:
-        found = diagnose(data, good=good)
+        found = diagnose(data, good=good, origin=origin)
     notes: Sequence[Note] = look(found) if look else ()
     if as_json:
         console.json(as_data(name, found, notes))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.builds.remedy import worded
 from devkit.envs.places import PROJECT_ENVIRONMENT
 from devkit.errors import DevkitError
 from devkit.text import counted, size
@@ -89,10 +90,12 @@ def notes(found: Diagnosis, here: Here) -> tuple[Note, ...]:
     families = {cause.family for cause in found.causes[:1]}
     added = []
     if "memory" in families and here.memory < LITTLE_MEMORY:
-        added.append(Note(f"{size(here.memory)} of memory are free here", "devkit build --jobs 1"))
+        remedy = worded("devkit build --from compile --jobs 1", "", found.origin)
+        added.append(Note(f"{size(here.memory)} of memory are free here", remedy))
     if "disk" in families and min(here.disk, here.temporary) < LITTLE_DISK:
         free = f"{size(here.disk)} free here, {size(here.temporary)} in {tempfile.gettempdir()}"
-        added.append(Note(free, "devkit build clean   shows what each kind of leftover takes"))
+        leftovers = "devkit build clean   shows what each kind of leftover takes"
+        added.append(Note(free, worded(leftovers, "du -sh build ~/.cache   shows what they take", found.origin)))
     if here.paddle and any(cause.id == VERSIONS_CLASH for cause in found.causes[:1]):
         added.append(_clash(here))
     version, commit = here.wheel

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from devkit.builds import logfile, outcome
 from devkit.builds.good import shipped, template
 from devkit.builds.ownership import is_foreign
+from devkit.builds.remedy import Origin, origin_of
 from devkit.builds.rules import CAUSE, CONSEQUENCE, LAST_RESORT, Rule, rules
 from devkit.builds.unknown import Family, Unknown, unknown
 from devkit.errors import GAP
@@ -40,7 +41,7 @@ WORDS = (
     "nsupported", "ncompatib", "ismatch", "ut of ", "oo many", "imed out", "imeout", "too short", "xceed",
     "equire", "xception", "runcated", "orrupt", "nvalid", "unrecogni", "nknown", "*** ", "exit ", "exited",
     "non-zero", "is defined in header", "still dirty", "Clock skew", "previously applied", "been removed",
-    "uccessfully", "been written to", "100%", "no work to do", " passed", "checked out", "etry",
+    "uccessfully", "ucceeded", ".....", "been written to", "100%", "no work to do", " passed", "checked out", "etry",
     "compiler identification", "[1/", "[0/", "already", "recompile", "OOM", "oom-", "llegal", "managed",
     "modified", "stopped", "Stack dump", "SIG", "Resource", "multiple definition", "uplicate", "conflict",
     "terminate", "Descriptors", "nan", "Collecting ", "Processing ", "Configuring done", "newer version",
@@ -64,7 +65,8 @@ COMMAND = re.compile(
     r"(?:cd \S+ && )?(?:\S*/)?(?:c\+\+|g\+\+|gcc|cc|clang\+*|nvcc|hipcc|ccache|cmake)(?:-\d+)? .*(?: -c | -o | -D)"
 )
 PROGRESS = re.compile(
-    r"\[\s*\d+/\d+\] (?:Building|Linking|Generating|Copying|Performing|Creating|No |Completed|Touch)|\[\s*\d+%\] "
+    r"\[\s*\d+/\d+\] (?:Building|Linking|Generating|Copying|Performing|Creating|No |Completed|Touch)|"
+    r"\[\s*\d+%\] (?!.*\*\*\* )"
 )
 HARMLESS = re.compile(
     r"no tag exactly matches|-- Performing Test |-- Looking for |-- (?:WARNING|Warning)|[Ww]arning: |"
@@ -137,6 +139,7 @@ class Diagnosis:
         first_error: where no rule knows the failure, its first error as ``(line, text)``.
         ended: ``failed``, ``well`` or ``unknown``, where nothing in it says how it ended.
         unknown: where no rule knows the failure, what is likely.
+        origin: what the log is of, in whose words the remedies are.
     """
 
     failed: bool
@@ -144,6 +147,7 @@ class Diagnosis:
     first_error: tuple[int, str] | None = None
     ended: str = "failed"
     unknown: Unknown | None = None
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True)
@@ -186,6 +190,7 @@ def diagnose(
     *,
     known: Sequence[Rule] | None = None,
     good: AbstractSet[str] | None = None,
+    origin: Origin | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Diagnosis:
     """Return what a log tells: its causes, the first true one first, consequences left out.
@@ -194,6 +199,7 @@ def diagnose(
         log: the text, or its file, which may be packed; colours, times and steps before its lines do not matter.
         known: the rules; those of the table by default.
         good: templates of lines that good logs hold too; those that devkit brings by default.
+        origin: what the log is of, where that is known; else it is told by what the log names.
         progress: told the share that is read, from 0 to 1.
 
     Raises:
@@ -202,6 +208,7 @@ def diagnose(
     known = rules() if known is None else known
     good = shipped() if good is None else good
     data = logfile.load(log) if isinstance(log, Path) else log.encode(errors="replace") if isinstance(log, str) else log
+    origin = origin or origin_of(data)
     units = list(_units(data, progress))
     events = list(_events(units, good))
     ended = outcome.judge(events)
@@ -209,15 +216,18 @@ def diagnose(
     if ended.failed is None and any(not hit.rule.soft and not hit.harmless for hit in hits):
         ended = outcome.LogOutcome(True)
     if ended.failed is False:
-        return Diagnosis(False, (), ended="well")
+        return Diagnosis(False, (), ended="well", origin=origin)
     if ended.failed is None:
-        return Diagnosis(False, tuple(replace(cause, confidence="low") for cause in _causes(hits)), ended="unknown")
+        causes = tuple(replace(cause, confidence="low") for cause in _causes(hits, origin))
+        return Diagnosis(False, causes, ended="unknown", origin=origin)
     hits = [hit for hit in hits if hit.start >= ended.begin]
-    causes = _causes(_without_what_was_got_over(hits, events))
+    causes = _causes(_without_what_was_got_over(hits, events), origin)
     if causes:
-        return Diagnosis(True, causes)
-    unmatched = unknown([(unit.number, list(unit.texts)) for unit in units if unit.start >= ended.begin], data)
-    return Diagnosis(True, (), unmatched.first_error if unmatched else None, unknown=unmatched)
+        return Diagnosis(True, causes, origin=origin)
+    said = [(unit.number, list(unit.texts)) for unit in units if unit.start >= ended.begin]
+    unmatched = unknown(said, data, origin)
+    first_error = unmatched.first_error if unmatched else None
+    return Diagnosis(True, (), first_error, unknown=unmatched, origin=origin)
 
 
 def alarms(data: bytes) -> list[str]:
@@ -414,7 +424,7 @@ def _without_what_was_got_over(hits: Sequence[Hit], events: Sequence[outcome.Eve
     return [hit for hit in hits if not (hit.rule.soft and not follows(hit)) and not passed(hit)]
 
 
-def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
+def _causes(hits: Sequence[Hit], origin: Origin) -> tuple[Cause, ...]:
     """Return the causes of hits: specific ones before what is said of any, each with what follows from it."""
     hits = _most_specific([hit for hit in hits if not hit.harmless] or hits)
     lowest = min((hit.rule.tier for hit in hits), default=CAUSE)
@@ -438,7 +448,7 @@ def _causes(hits: Sequence[Hit]) -> tuple[Cause, ...]:
     causes = []
     for number, same in enumerate(found.values()):
         later = [*follow.get(same[0].rule.id, ()), *(rest if number == 0 else ())]
-        causes.append(_cause(same, later))
+        causes.append(_cause(same, later, origin))
     return tuple(causes)
 
 
@@ -463,7 +473,7 @@ def _most_specific(hits: Sequence[Hit]) -> list[Hit]:
     return found
 
 
-def _cause(same: Sequence[Hit], later: Iterable[Hit]) -> Cause:
+def _cause(same: Sequence[Hit], later: Iterable[Hit], origin: Origin) -> Cause:
     hit = same[0]
     rule = hit.rule
     words = {**rule.defaults, **hit.words}
@@ -473,7 +483,7 @@ def _cause(same: Sequence[Hit], later: Iterable[Hit]) -> Cause:
         hit.line,
         _excerpt(hit.text),
         _filled(rule.cause, words),
-        _line(rule.remedy_for(hit.words), words),
+        _line(rule.remedy_for(hit.words, origin), words),
         rule.reference,
         rule.fix,
         tuple(lines),

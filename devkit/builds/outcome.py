@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 class Mark(Enum):
@@ -31,7 +31,7 @@ MARKS: dict[Mark, str] = {
         r"returned a non-zero code: [1-9]|did not complete successfully: exit code: [1-9]|"
         r"failed to (?:solve|build): |did not run successfully|executor failed running|"
         r"Sub-process \S+ returned an error|"
-        r"Failed to build |Failed building wheel|Could not build wheels|"
+        r"Failed to build |Failed building wheel|^[\w ().-]+\.{5,}Failed$|Could not build wheels|"
         r"metadata-generation-failed|a second time, aborting|[1-9]\d* tests? failed out of|"
         r"FAILED \((?:failures|errors)|"
         r"\bAborted\b|(?:BUILD|Build) (?:FAILED|failed)|compilation terminated|^Error: Process |linker command failed|"
@@ -46,7 +46,7 @@ MARKS: dict[Mark, str] = {
         r"CMake Error|FAILED: |^\s*(?:fatal|FATAL)(?: error)?: |"
         r": (?:fatal )?error (?:LNK|C|D)\d+: |^\[(?:FAIL|Error)\]|: (?:fatal |internal compiler )?error: |"
         r": \*\*\* |Traceback \(most recent call last\)|^(?:ERROR|error|Error)\b:? |nvcc (?:fatal|error) |"
-        r"^[A-Za-z_.]*(?:Error|Exception): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error|"
+        r"^[A-Za-z_.]*(?:Error|Exception|EnforceNotMet): |^curl: \(\d+\) |^Killed|Segmentation fault|\): error|"
         r"^\S+: (?:line )?\d+: .*(?:not found|[Ss]yntax error|No such file|Permission denied|set: pipefail|Killed)|"
         r"LAUNCH ERROR .*Container failed|^E: "
     ),
@@ -54,7 +54,8 @@ MARKS: dict[Mark, str] = {
         r"Build files have been written to|\[100%\] Built target|Successfully (?:built|installed|tagged)|"
         r"100% tests passed|ninja: no work to do|exit code 0\b|naming to \S+ .*done|writing image sha256|"
         r"=+ \d+ passed(?:, \d+ (?:skipped|warnings?|deselected|xfailed|xpassed))* in |^OK(?: \(.*\))?$|"
-        r"BUILD SUCCESSFUL|Build succeeded|Finished .*(?:release|dev).* target|Everything up-to-date|"
+        r"BUILD SUCCESSFUL|Build succeeded|已成功生成|^[\w ().-]+\.{5,}(?:\(no files to check\))?(?:Passed|Skipped)$|"
+        r"Finished .*(?:release|dev).* target|Everything up-to-date|"
         r"paddlepaddle\S*\.whl['\"]? (?:created|built)|PaddlePaddle is installed successfully|"
         r"removing build/bdist\.|Installed \d+ packages? in|Audited \d+ packages?|"
         r"Finished processing dependencies for |running install_scripts$|LAUNCH INFO .*Pod completed"
@@ -73,6 +74,9 @@ TRACED = re.compile(
 )
 LAST_STEP = re.compile(r"^\[\s*(\d+)/\1\] (?!.*\b(?:FAILED|Re-running))")
 STEP = re.compile(r"\[\s*\d+(?:/\d+|%)\]")
+# git fetches a submodule that failed a second time, after the others.
+SUBMODULE_RETRIED = re.compile(r"Failed to clone '(?P<path>[^']+)'\. Retry scheduled")
+SUBMODULE_FETCHED = re.compile(r"Submodule path '(?P<path>[^']+)': checked out")
 ENDS_ALL = re.compile(r"Successfully installed|100% tests passed|exit code 0|writing image|BUILD SUCC|=+ \d+ passed")
 
 
@@ -111,7 +115,7 @@ def judge(events: Sequence[Event]) -> LogOutcome:
     begin, inner, well = 0, False, False
     broken: Event | None = None
     restart: Event | None = None
-    for event in _without_next_commands(events):
+    for event in _without_next_commands(_with_submodules_fetched(events)):
         if event.mark is Mark.RESTART:
             if broken and broken.mark is Mark.STOP and _is_another_run(broken.text, event.text, inner=inner):
                 restart = event
@@ -131,7 +135,19 @@ def judge(events: Sequence[Event]) -> LogOutcome:
     return LogOutcome(False) if well else LogOutcome(None)
 
 
-def _without_next_commands(events: Sequence[Event]) -> Iterator[Event]:
+def _with_submodules_fetched(events: Sequence[Event]) -> Iterator[Event]:
+    """Mark as well what fetches the last of the submodules whose fetch failed before."""
+    lacking: set[str] = set()
+    for event in events:
+        if retried := SUBMODULE_RETRIED.search(event.text):
+            lacking.add(retried["path"])
+        fetched = SUBMODULE_FETCHED.search(event.text)
+        last = fetched is not None and lacking == {fetched["path"]}
+        lacking -= {fetched["path"]} if fetched else set()
+        yield replace(event, mark=Mark.WELL) if last else event
+
+
+def _without_next_commands(events: Iterable[Event]) -> Iterator[Event]:
     """Leave out the commands by which a script that shows them goes on: what it starts for the first time."""
     programs: set[str] = set()
     for event in events:

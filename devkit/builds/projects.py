@@ -19,6 +19,7 @@ from uv import find_uv_bin
 from devkit.builds import python
 from devkit.builds.diagnosis import diagnose
 from devkit.builds.profiles import defines
+from devkit.builds.remedy import Origin
 from devkit.builds.request import architectures, prepend_path
 from devkit.builds.templates import table
 from devkit.doctor import tools
@@ -250,7 +251,7 @@ def build(app: App, request: ProjectRequest, run: Run, on_done: Callable[[str, f
 
             done = app.runner.run(line, cwd=request.root, env=environ, check=False, log=log, on_line=on_line)
         if done.status:
-            found = diagnose(done.stdout + b"\n" + done.stderr)
+            found = diagnose(done.stdout + b"\n" + done.stderr, origin=Origin(profile=request.project.name))
             run.record["causes"] = [asdict(cause) for cause in found.causes]
             raise _failed(line, done.status, found.causes[:1], log)
         on_done(shlex.join(line), done.seconds)

@@ -8,6 +8,8 @@ Fields of a row:
     cause        what it means
     remedy       the line to type, three spaces, what it is good for; words from the log are quoted in it
     remedies     the remedy in its place where the log tells {name}, by that name
+    elsewhere    the remedy in a project that devkit does not build, where that differs in more than the tool that
+                 builds (devkit/builds/remedy.py says ``devkit build`` lines in the words of CMake, make and pip)
     reference    where more of it is told
     tier         0 a cause, 1 what a tool says of any cause (an error in code), 2 only ever a consequence, 3 the last
                  resort
@@ -30,10 +32,13 @@ from functools import cache, cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from devkit.builds.remedy import PADDLES_OWN, worded
 from devkit.builds.templates import rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from devkit.builds.remedy import Origin
 
 CAUSE, GENERIC, CONSEQUENCE, LAST_RESORT = range(4)
 SHORTEST, LONG = 3, 6
@@ -87,10 +92,14 @@ class Rule:
     fix: str = ""
     defaults: Mapping[str, str] = field(default_factory=dict)
     remedies: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: str = ""
 
-    def remedy_for(self, words: Mapping[str, str]) -> str:
-        """Return the remedy where the log told these words."""
-        return next((line for name, line in self.remedies.items() if name in words), self.remedy)
+    def remedy_for(self, words: Mapping[str, str], origin: Origin) -> str:
+        """Return the remedy where the log told these words of this project."""
+        said = next((line for name, line in self.remedies.items() if name in words), "")
+        if self.family in PADDLES_OWN:
+            return said or self.remedy
+        return worded(said or self.remedy, "" if said else self.elsewhere, origin)
 
     def search(self, text: str, flat: str) -> re.Match[str] | None:
         """Return the first match of the patterns, in their order."""

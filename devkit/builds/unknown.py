@@ -7,11 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devkit.builds.remedy import worded
 from devkit.builds.templates import table
 from devkit.redact import redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from devkit.builds.remedy import Origin
 
 LIKELY = 3
 SHOWN = 12
@@ -63,12 +66,13 @@ class Unknown:
         return (self.line, self.block[0].strip()) if self.block else None
 
 
-def unknown(units: Sequence[tuple[int, list[str]]], data: bytes) -> Unknown | None:
+def unknown(units: Sequence[tuple[int, list[str]]], data: bytes, origin: Origin) -> Unknown | None:
     """Return what is known of a failure, by its lines that say anything.
 
     Args:
         units: number and texts of the lines, messages of CMake's as a whole.
         data: the whole log.
+        origin: what it is of.
     """
     at = next((number for number, texts in units if _says_why(texts)), 0)
     at = at or next((number for number, texts in units if HEADING.search(texts[0])), 0)
@@ -79,7 +83,7 @@ def unknown(units: Sequence[tuple[int, list[str]]], data: bytes) -> Unknown | No
     raw = _lines(data, begin, at - begin + SHOWN)
     block = [redact(text)[:LONGEST] for text in _until_progress(raw, at - begin)]
     command = next((text.strip() for text in block if COMMAND.search(text) and not ERRORS.search(text[:40])), "")
-    return Unknown(begin, tuple(block), command, likely("\n".join(block)))
+    return Unknown(begin, tuple(block), command, likely("\n".join(block), origin))
 
 
 def _says_why(texts: list[str]) -> bool:
@@ -113,19 +117,16 @@ def _until_progress(texts: list[str], least: int) -> list[str]:
     return found
 
 
-def likely(text: str) -> tuple[Family, ...]:
+def likely(text: str, origin: Origin) -> tuple[Family, ...]:
     """Return the families whose words a text holds most, each with the word that it holds most often."""
-    said = {
-        name: Counter(match[0].strip() for match in re.finditer(row["words"], text))
-        for name, row in table("families").items()
-    }
-    best = sorted(said, key=lambda name: -len(said[name]))[:LIKELY]
     rows = table("families")
+    said = {name: Counter(match[0].strip() for match in re.finditer(row["words"], text)) for name, row in rows.items()}
+    best = sorted(said, key=lambda name: -len(said[name]))[:LIKELY]
     return tuple(
         Family(
             name,
             f"the lines speak of {rows[name]['about']} (“{said[name].most_common(1)[0][0]}”)",
-            rows[name]["remedy"],
+            worded(rows[name]["remedy"], rows[name].get("elsewhere", ""), origin),
         )
         for name in best
         if said[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from devkit.builds import checkout, learning, standstill
 from devkit.builds.diagnosis import diagnose
 from devkit.builds.failure import BuildFailed
+from devkit.builds.remedy import Origin
 from devkit.errors import DevkitError
 from devkit.process import fate, shown
 
@@ -93,7 +94,7 @@ class BuildWork:
         if status:
             error = DevkitError(f"{Path(argv[0]).name} {fate(status)}", f"The line: {shown(argv)}")
             known = learning.of_builds(self.app.runs, self.request.root)
-            found = diagnose(log.read_bytes() if log.is_file() else b"", good=known)
+            found = diagnose(log.read_bytes() if log.is_file() else b"", good=known, origin=Origin())
             raise BuildFailed(phase, log, error, self.request, found)
 
 

@@ -14,6 +14,7 @@ from devkit import commands
 from devkit.builds.diagnosis import Cause, diagnose
 from devkit.builds.good import shipped, template
 from devkit.builds.learning import learn
+from devkit.builds.logfile import text_of
 from devkit.builds.retry import REMEDIES
 from devkit.builds.rules import rules
 from devkit.commands._cli.tree import resolve
@@ -187,6 +188,18 @@ GOOD |= tomllib.loads((Path(__file__).parent / "good.toml").read_text("utf-8"))
 @pytest.mark.parametrize("name", [*GOOD])
 def test_what_ended_well_is_no_failure(name: str) -> None:
     assert (diagnose(GOOD[name]).failed, diagnose(GOOD[name]).ended) == (False, "well")
+
+
+def test_a_submodule_that_git_fetched_at_last_hides_no_other() -> None:
+    lost = (
+        "fatal: unable to access 'https://h/{0}.git/': Could not resolve host: h\n"
+        "Failed to clone '{0}'. Retry scheduled\n"
+    )
+    came = "Submodule path '{0}': checked out '1f2e'\n"
+    both = lost.format("a") + lost.format("b")
+    assert diagnose(both + came.format("a") + came.format("b")).ended == "well"
+    assert [cause.id for cause in diagnose(both + came.format("a")).causes] == ["network"]
+    assert diagnose(both + came.format("c")).failed
 
 
 def test_a_failure_that_was_got_over_is_not_the_cause_of_the_next() -> None:
@@ -423,3 +436,10 @@ def test_the_true_cause_of_each_public_report_is_named_first(reports: str) -> No
     said = {row["report"]: diagnose(row["log"]).causes for row in REPORTS[reports]}
     named = {report: causes[0].id if causes else "" for report, causes in said.items()}
     assert named == {row["report"]: row["rule"] for row in REPORTS[reports]}
+
+
+def test_reports_from_windows_say_the_same() -> None:
+    for row in REPORTS["third"]:
+        data = row["log"].replace("\n", "\r\n").encode("utf-16")
+        (cause, *_) = diagnose(text_of(data, "a.log")).causes
+        assert cause.id == row["rule"], row["report"]
