@@ -47,7 +47,8 @@ def command(
     from devkit import rights
     from devkit.builds.checkout import find
     from devkit.builds.configure import is_on
-    from devkit.builds.preflight import apply, fixes, gather, judge, left_after
+    from devkit.builds.findings import judge
+    from devkit.builds.preflight import apply, fixes, gather, left_after
     from devkit.builds.projects import judge as judge_project
     from devkit.builds.projects import make, projects
     from devkit.builds.request import configuration, job_counts, prepend_path

@@ -12,6 +12,7 @@ from enum import Enum
 
 from devkit.errors import GAP
 
+READ = 1 << 20  # bytes at each end of a log, which name what it is of
 PADDLE = re.compile(rb"[Pp]addle|phi::|pd_op\.|\bextern_\w|\[Hint: |InferSymbolicShape|The kernel `")
 PIP = re.compile(
     rb"subprocess-exited-with-error|Building wheel|wheel for|\bpip3? install|setup\.py|running build_ext|"
@@ -90,11 +91,12 @@ class Build:
 
 def origin_of(data: bytes, *, in_checkout: bool = False) -> Origin:
     """Return what a log is of, by what it names; in a checkout of Paddle it is of that, but for what pip builds."""
-    if PADDLE.search(data) or (in_checkout and not PIP.search(data)):
+    read = data if len(data) <= 2 * READ else data[:READ] + b"\n" + data[-READ:]
+    if PADDLE.search(read) or (in_checkout and not PIP.search(read)):
         return Origin()
     tools = ((PIP, Tool.PIP), (CMAKE, Tool.CMAKE), (MAKE, Tool.MAKE))
-    tool = next((tool for words, tool in tools if words.search(data)), Tool.CMAKE)
-    return Origin(tool, bool(DOCKER.search(data)), bool(NINJA.search(data)))
+    tool = next((tool for words, tool in tools if words.search(read)), Tool.CMAKE)
+    return Origin(tool, bool(DOCKER.search(read)), bool(NINJA.search(read)))
 
 
 def worded(remedy: str, elsewhere: str, origin: Origin) -> str:

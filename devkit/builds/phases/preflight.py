@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devkit.builds import preflight, state
+from devkit.builds.findings import judge
 from devkit.builds.phases.step import BuildWork, Said, Step
 from devkit.doctor.finding import tally
 from devkit.errors import DevkitError
@@ -35,9 +36,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
         if any(submodule.missing for submodule in facts.submodules) and not request.offline:
             inventory.facts = facts = preflight.with_network(app, facts)
     fetched = {"submodules"} if "submodules" in request.phases else set()
-    broken = [
-        finding for finding in preflight.judge(facts) if finding.state == "broken" and finding.name not in fetched
-    ]
+    broken = [finding for finding in judge(facts) if finding.state == "broken" and finding.name not in fetched]
     if broken:
         first = broken[0]
         rest = (
@@ -58,6 +57,6 @@ def execute(work: BuildWork, _step: Step) -> Said:
     request = work.request
     key = preflight.key(request.python.executable, request.python.purelib)
     state.remember(request.build, "preflight", {"key": key})
-    counts = tally(preflight.judge(work.inventory.facts))
+    counts = tally(judge(work.inventory.facts))
     worth = f", {counts['warning']} to look at (devkit build preflight)" if counts["warning"] else ""
     return "done", f"{counts['fine']} fine{worth}"

@@ -12,7 +12,8 @@ from devkit.builds import hosts
 from devkit.builds.archives import Archive
 from devkit.builds.checkout import Submodule, module_urls
 from devkit.builds.configure import Jobs
-from devkit.builds.preflight import GIB, Facts, Fix, fixes, judge
+from devkit.builds.findings import GIB, judge
+from devkit.builds.preflight import Facts, Fix, fixes
 from devkit.builds.python import Python
 from devkit.builds.tree import Tree
 from devkit.doctor.machine import MachineLimits, MachineMemory
