@@ -93,8 +93,8 @@ FAULTS = [
         "mkdir -p opt/infiniband && touch opt/infiniband/ours.h && echo '#include <infiniband/ours.h>' > f.c",
         "gcc -c f.c",
         ".",
-        line="CPATH=FOLDER devkit build",
-        words={"FOLDER": "opt"},
+        line="CPATH=/FOLDER devkit build",
+        words={"FOLDER": "$PWD/opt"},
     ),
     Fault(
         "link-error",
@@ -102,8 +102,8 @@ FAULTS = [
         "echo 'int f(void); int main(void){return f();}' > m.c",
         "gcc m.c -lours -o m",
         ".",
-        line="LIBRARY_PATH=FOLDER devkit build",
-        words={"FOLDER": "opt"},
+        line="LIBRARY_PATH=/FOLDER devkit build",
+        words={"FOLDER": "$PWD/opt"},
     ),
     Fault(
         "linker-missing",

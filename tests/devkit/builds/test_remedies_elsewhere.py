@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.devkit.builds.faults import CMAKE, HEAD, NINJA, WARNS, Fault, typed
+from tests.devkit.builds.faults import CMAKE, HEAD, NINJA, TREE, UPDATE, WARNS, Fault, typed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,70 @@ ELSEWHERE = [
         "chmod +x configure && bash configure",
         "make",
         ".",
+    ),
+    Fault(
+        "header-missing",
+        f"printf '{HEAD}(p C)\\nadd_executable(m m.c)\\n' > CMakeLists.txt\n"
+        f"echo '#include <ours/it.h>\nint main(void){{return IT;}}' > m.c && {NINJA}\n"
+        "mkdir -p opt/ours && echo '#define IT 0' > opt/ours/it.h",
+        "cmake --build build",
+        ".",
+        line="CPATH=/FOLDER cmake --build build",
+        words={"FOLDER": "$PWD/opt"},
+    ),
+    Fault(
+        "package-not-found",
+        f"printf '{HEAD}(p NONE)\\nfind_package(ours REQUIRED)\\n' > CMakeLists.txt\n"
+        "mkdir opt && : > opt/oursConfig.cmake",
+        "cmake -S . -B build",
+        ".",
+        line="CMAKE_PREFIX_PATH=/FOLDER cmake --fresh -S . -B build && cmake --build build",
+        words={"FOLDER": "$PWD/opt"},
+    ),
+    Fault(
+        "ninja-missing-input",
+        f"{TREE}{UPDATE}printf '{HEAD}(p NONE)\\n"
+        "add_custom_command(OUTPUT o DEPENDS ${CMAKE_SOURCE_DIR}/third_party/lib/f.cmake"
+        " COMMAND touch o)\\nadd_custom_target(all_of_it ALL DEPENDS o)\\n' > CMakeLists.txt\n"
+        f"{NINJA} && git submodule --quiet deinit -f third_party/lib",
+        "cmake --build build",
+    ),
+    Fault(
+        "ninja-make-variable",
+        f"printf '{HEAD}(p NONE)\\nadd_custom_target(x ALL COMMAND \"$(MAKE)\" --version)\\n' > CMakeLists.txt\n"
+        f"{NINJA}",
+        "[ -d build-make ] || ninja -C build",
+        ".",
+    ),
+    Fault(
+        "missing-file",
+        f"git init -q . && printf '{HEAD}(p C)\\nadd_executable(m m.c)\\n' > CMakeLists.txt && echo > m.c\n"
+        "git add . && git commit -qm a && rm m.c",
+        "cmake -S . -B build",
+        ".",
+        line="git status --short",
+        shows=r"(?m)^ D m\.c",
+    ),
+    Fault("permission-denied", "echo > run.sh", "./run.sh", ".", shows="-rw-.*run.sh"),
+    Fault(
+        "git-config-broken",
+        "git init -q tree && echo '[core' >> tree/.git/config",
+        "git status",
+        shows=r"bad config line \d+ in file",
+    ),
+    Fault(
+        "no-tests",
+        f'printf \'{HEAD}(p NONE)\\noption(BUILD_TESTING "" OFF)\\nif(BUILD_TESTING)\\nenable_testing()\\n'
+        f"add_test(NAME a COMMAND true)\\nendif()\\n' > CMakeLists.txt && {NINJA}",
+        "ctest --test-dir build --no-tests=error",
+        ".",
+    ),
+    Fault(
+        "pip-missing",
+        f"{shlex.quote(sys.executable)} -m venv --without-pip v",
+        "python3 -m pip --version",
+        ".",
+        "export PATH=$PWD/v/bin:$PATH",
     ),
     Fault(
         "unknown-target",
