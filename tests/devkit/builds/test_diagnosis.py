@@ -191,15 +191,14 @@ def test_what_ended_well_is_no_failure(name: str) -> None:
 
 
 def test_a_submodule_that_git_fetched_at_last_hides_no_other() -> None:
-    lost = (
-        "fatal: unable to access 'https://h/{0}.git/': Could not resolve host: h\n"
-        "Failed to clone '{0}'. Retry scheduled\n"
-    )
+    lost = "fatal: unable to access 'https://h/{0}.git/': Could not resolve host: h\n"
+    first = "".join(f"{lost}Failed to clone '{{0}}'. Retry scheduled\n".format(path) for path in "ab")
     came = "Submodule path '{0}': checked out '1f2e'\n"
-    both = lost.format("a") + lost.format("b")
-    assert diagnose(both + came.format("a") + came.format("b")).ended == "well"
-    assert [cause.id for cause in diagnose(both + came.format("a")).causes] == ["network"]
-    assert diagnose(both + came.format("c")).failed
+    assert diagnose(first + came.format("a") + came.format("b")).ended == "well"
+    assert diagnose(first + came.format("a")).failed
+    again = f"{first}{came}{lost}Failed to clone 'b' a second time, aborting\n".format("a")
+    assert [cause.id for cause in diagnose(again).causes] == ["network"]
+    assert diagnose(first + came.format("c")).failed
 
 
 def test_a_failure_that_was_got_over_is_not_the_cause_of_the_next() -> None:
