@@ -278,7 +278,7 @@ openssl x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -out pem 
 git init -q up && git -C up commit -q --allow-empty -m first && git clone -q --bare up up.git
 git -C up.git update-server-info && mkdir -p simple/tiny
 """
-TRUSTED = "SSL_CERT_FILE=FILE PIP_CERT=FILE devkit build"
+TRUSTED = "export SSL_CERT_FILE=FILE PIP_CERT=FILE"
 FETCHES = {
     "git": ("git ls-remote URL/up.git", "git config --global http.sslCAInfo FILE"),
     "cmake": ("cmake -P fetch.cmake", TRUSTED),
