@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.builds.diagnosis import diagnose
+from devkit.builds.remedy import Origin
 from devkit.errors import GAP
 from tests.commands.build_.conftest import tiny_wheel
 
@@ -58,7 +59,7 @@ def test_preflight_brings_what_the_wheel_of_the_build_lacks(
     for rule, line in lines.items():
         failed = typed(line, project.root, env)
         assert failed.returncode != 0, line
-        cause = diagnose(failed.stderr).causes[0]
+        cause = diagnose(failed.stderr, origin=Origin()).causes[0]
         assert cause.id == rule, failed.stderr
         remedies.add(cause.remedy.partition(GAP)[0])
     assert remedies == {"devkit build preflight --fix"}
