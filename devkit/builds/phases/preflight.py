@@ -6,7 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from devkit.builds import preflight, state
-from devkit.builds.findings import judge
+from devkit.builds.findings import AGAIN_DISK_LEAST, judge
 from devkit.builds.phases.step import BuildWork, Said, Step
 from devkit.doctor.finding import tally
 from devkit.errors import DevkitError
@@ -28,7 +28,7 @@ def plan(inventory: Inventory, _will: AbstractSet[str]) -> Step:
     """
     app, request = inventory.app, inventory.request
     key = preflight.key(request.python.executable, request.python.purelib)
-    has_room = inventory.stamp and shutil.disk_usage(request.build).free > preflight.AGAIN_DISK_LEAST
+    has_room = inventory.stamp and shutil.disk_usage(request.build).free > AGAIN_DISK_LEAST
     if has_room and inventory.remembered("preflight").get("key") == key:
         return Step("preflight", skip="the tools are those of the last time")
     with app.console.progress("preflight"):

@@ -21,7 +21,7 @@ ELSEWHERE = [
         f"echo 'uint64_t f(){{return 1;}}' > f.cc && {NINJA}",
         "cmake --build build",
         ".",
-        line="CXXFLAGS='-include cstdint' cmake --fresh -S . -B build && cmake --build build",
+        line="CXXFLAGS='-include cstdint' cmake --fresh -S . -B build -G Ninja && cmake --build build",
     ),
     Fault(
         "ninja-file-broken",
