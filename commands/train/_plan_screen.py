@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from devkit.commands.train._screen import STAGES, layout_suffix
 from devkit.console import Cell, Column
@@ -81,6 +82,29 @@ def show_sweep(console: Console, candidates: Sequence[Candidate], budget: int | 
     console.table(columns, rows)
     if len(candidates) > SWEEP_ROWS:
         console.note(f"  {len(candidates) - SWEEP_ROWS} more take as much or more; --json has all", "dim")
+
+
+def show_parallelize(console: Console, parallelize: dict[str, Any]) -> None:
+    """Show what Paddle's own engine is given, as Python, and why it cannot run that, if it cannot."""
+    mesh, refused = parallelize["mesh"], parallelize["refused"]
+    console.answer()
+    console.answer("  paddle.distributed.parallelize is given", "dim")
+    ranks = f"numpy.arange({math.prod(mesh.values())}).reshape({list(mesh.values())})"
+    console.answer(f"  mesh = dist.ProcessMesh({ranks}, dim_names={list(mesh)})")
+    console.answer("  config = {")
+    for name, options in parallelize["config"].items():
+        for key, value in options.items():
+            if not isinstance(value, dict):
+                console.answer(f'      "{name}": {{"{key}": {value}}},')
+                continue
+            console.answer(f'      "{name}": {{"{key}": {{')
+            for layer, word in value.items():
+                console.answer(f'          "{layer}": {word},')
+            console.answer("      }},")
+    console.answer("  }")
+    if refused:
+        console.warn(f"Paddle cannot run it here: {refused['what']}")
+        console.note(f"  {refused['why']}")
 
 
 def show_fit(console: Console, peak: float, budget: int, change: Candidate | None) -> None:

@@ -1,7 +1,8 @@
 """Show what a run would take on each rank, by category, in any layout and on any device, without launching it.
 
 With --gpu-memory it says whether that fits, and names the smallest change that does; the exit status is 4 if it does
-not fit. --sweep lists every layout of as many ranks. A pipeline's schedule is drawn.
+not fit. --sweep lists every layout of as many ranks. A pipeline's schedule is drawn. With --engine auto it shows what
+paddle.distributed.parallelize is given; the exit status is 4 where Paddle cannot run that.
 
 Example:  devkit train plan --size qwen2-7b --nproc 8 --mp 2 --gpu-memory 80G
 """
@@ -31,7 +32,7 @@ def command(
     env: Env = "",
     as_json: Json = False,
 ) -> int:
-    from devkit.commands.train._plan_screen import show_fit, show_plan, show_schedule, show_sweep
+    from devkit.commands.train._plan_screen import show_fit, show_parallelize, show_plan, show_schedule, show_sweep
     from devkit.errors import ExitStatus
     from devkit.training.asked import request
     from devkit.training.plan import examine
@@ -45,6 +46,8 @@ def command(
     planned = examine(ctx.obj, wanted)
     peak = sum(planned["memory"].values()) * 2**20
     fits = budget is None or peak <= budget
+    parallelize = planned["parallelize"]
+    refused = parallelize and parallelize["refused"]
     change = None if fits or budget is None else smallest_change(wanted.options, budget)
     candidates = sorted(layouts(wanted.options), key=lambda stage: stage.peak) if sweep else []
     if as_json:
@@ -64,8 +67,10 @@ def command(
             show_schedule(console, wanted.options.pp, wanted.options.accumulate)
         if sweep:
             show_sweep(console, candidates, budget)
+        if parallelize:
+            show_parallelize(console, parallelize)
         if budget:
             show_fit(console, peak, budget, change)
-        if fits:
+        if fits and not refused:
             console.next("devkit train   with the same flags runs it, and measures")
-    return int(ExitStatus.DONE if fits else ExitStatus.VERDICT)
+    return int(ExitStatus.DONE if fits and not refused else ExitStatus.VERDICT)

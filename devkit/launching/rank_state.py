@@ -46,6 +46,8 @@ class Rank:
     """What it does that may take long: it imports, or writes a checkpoint."""
     excused: bool = False
     """It builds operators, or has not begun: no progress is expected of it."""
+    saving: int = 0
+    """The step of the checkpoint that is being written, or 0."""
     kept: Path | None = None
     """Where its log will be when the run has ended, if not where it is now."""
     moved: float = field(default_factory=time.monotonic)
@@ -89,6 +91,7 @@ class Rank:
             self.signs.append(event.get("at", now))
         elif name == "suspect":
             self.suspect = event
+        self.saving = {"saving": event.get("step", 0), "checkpoint": 0}.get(name, self.saving)
         if name != "parameters":
             self.step = event.get("step", self.step) + (name == "step" and "at" in event)  # a script's has ended
         self.moved = self.told = now

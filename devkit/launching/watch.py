@@ -23,7 +23,7 @@ BUSY_S = 600.0
 """The least time for what may be slow and is not a hang: imports from a cold disk, a checkpoint's files."""
 LATE_S = 3.5
 """How long others wait for a rank that makes no progress before it is told of; no verdict yet."""
-QUIET_EVENTS = ("hello", "heartbeat", "port_taken", "suspect", "parameters", "ended")
+QUIET_EVENTS = ("hello", "heartbeat", "port_taken", "suspect", "parameters", "ended", "saving")
 """Events that are for the watch alone."""
 
 

@@ -99,7 +99,7 @@ def request(app: App, asked: Asked) -> tuple[TrainRequest, RecordedRun | None]:
     return (
         TrainRequest(
             environment=resolve(app.config, asked.env),
-            options=checked(replace(options, world_size=nproc * nodes.count)),
+            options=checked(replace(options, world_size=nproc * nodes.count), planned=asked.plan_only),
             # Instances of one GPU (MIG) have its index, and a name of their own.
             gpus=tuple(gpu.uuid if gpu.uuid.startswith("MIG-") else gpu.index for gpu in gpus[:nproc]),
             nproc=nproc,
@@ -162,7 +162,8 @@ def job(app: App, asked: Asked) -> Job:
     setup = asked.setup
     count = gpus_of_each(setup.gpus, setup.nproc)
     there = replace(setup, gpus="", nproc=count or setup.nproc)
-    request(app, replace(asked, setup=there, plan_only=True, gpus_elsewhere=bool(count)))
+    wanted, _ = request(app, replace(asked, setup=there, plan_only=True, gpus_elsewhere=bool(count)))
+    checked(wanted.options)
     own = without(app.argv[1:], {"--emit", "--image", "--master", "--nnodes", "--node-rank"})
     image = asked.launching.image or IMAGE
     return Job(own, (), setup.nnodes, count, str(Path.cwd()), image, command="train")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, UsageError
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training.options import Options, check
+from devkit.kernels.training.checks import check
+from devkit.kernels.training.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -114,14 +115,16 @@ def ranks_before(entry: RecordedRun | None, gpus: int) -> int | None:
     return before if isinstance(before, int) and (not gpus or before <= gpus) else None
 
 
-def checked(options: Options) -> Options:
+def checked(options: Options, *, planned: bool = False) -> Options:
     """Return options that a run can have, by the device side's own rules, before anything is started.
+
+    Those that Paddle alone cannot run pass if the run is only ``planned``.
 
     Raises:
         UsageError: they are out of range, or at odds with each other.
     """
     try:
-        check(options)
+        check(options, planned=planned)
     except Refusal as refusal:
         raise usage_error(refusal) from refusal
     return options

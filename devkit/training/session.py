@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import time
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
@@ -14,14 +15,16 @@ from devkit.launching.verdict import PortTaken
 from devkit.launching.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from devkit.app import App
-    from devkit.launch import Event
+    from devkit.launch import Ended, Event
     from devkit.runs import Run
     from devkit.training.request import TrainRequest
 
 ATTEMPTS = 3
+SAVED_S = 5.0
+"""How long a run that is interrupted waits for a checkpoint that is being written."""
 
 
 def starts(request: TrainRequest, port: int) -> tuple[RankStart, ...]:
@@ -99,4 +102,20 @@ def _attempt(
             worker.send(message)
             with contextlib.suppress(BrokenPipeError):
                 worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
-        watch(list(ranks.values()), heard(inbox, ranks), request.hang_timeout_s, tell)
+        try:
+            watch(list(ranks.values()), heard(inbox, ranks), request.hang_timeout_s, tell)
+        except KeyboardInterrupt:
+            with contextlib.suppress(DevkitError, PortTaken):
+                rest = until_saved(list(ranks.values()), heard(inbox, ranks))
+                watch(list(ranks.values()), rest, request.hang_timeout_s, tell)
+            raise
+
+
+def until_saved(
+    ranks: Sequence[Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]
+) -> Iterator[tuple[Rank, Event | Ended] | None]:
+    """Yield what ranks say until the checkpoint that one is writing now has its name, for ``SAVED_S`` at most."""
+    writing = [(rank, rank.saving) for rank in ranks if rank.saving]
+    deadline = time.monotonic() + SAVED_S
+    while any(rank.saving == step for rank, step in writing) and time.monotonic() < deadline:
+        yield next(messages)

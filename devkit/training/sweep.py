@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.errors import UsageError
 from devkit.kernels.protocol import Refusal
-from devkit.kernels.training.options import Options, check
+from devkit.kernels.training.checks import check
 from devkit.kernels.training.run.memory import Memory, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from devkit.kernels.training.options import Options
 
 UNITS = {"": 2**30, "M": 2**20, "G": 2**30, "T": 2**40}
 MOST_CHANGES = 3

@@ -66,38 +66,58 @@ class ExportPlan:
     """Weights that can be written: what ``--dry-run`` prints, and what is written.
 
     Attributes:
-        source: a verified checkpoint.
         folder: where to; it is not there, or empty.
-        adapters: whether they alone are written, not merged.
-        told: the device side's word on what will be written: step, files, bytes.
+        message: what the device side is asked for, but the folder.
+        told: its word on what will be written: step, files.
     """
 
-    source: Path
     folder: Path
-    dtype: str
+    message: dict[str, Any]
     told: Event
-    adapters: bool = False
 
     def lines(self) -> list[str]:
         """Return what is written."""
-        return [f"write {self.folder / name} from {self.source}" for name in self.told["files"]]
+        return [f"write {self.folder / name} from {self.message['checkpoint']}" for name in self.told["files"]]
 
 
 def plan_export(
-    app: App, environment: Environment, source: Path, folder: Path, dtype: str, *, adapters: bool = False
+    app: App,
+    environment: Environment,
+    source: Path,
+    folder: Path,
+    dtype: str,
+    *,
+    adapters: bool = False,
+    unmerge: Path | None = None,
 ) -> ExportPlan:
-    """Return how a checkpoint is written to ``folder`` in Hugging Face's names, or its adapters alone in PEFT's.
+    """Return how a checkpoint is written to ``folder`` in Hugging Face's names.
+
+    Args:
+        app: whose runner starts the device side.
+        environment: where that is.
+        source: the checkpoint.
+        folder: where to.
+        dtype: of the numbers, fp32 or bf16.
+        adapters: write them alone, in PEFT's names.
+        unmerge: write the weights of this folder without the checkpoint's adapters, which are merged in them.
 
     Raises:
         DevkitError: the folder has something in it, the checkpoint is damaged, or there is no such dtype.
     """
     if dtype not in DTYPES:
         raise UsageError(f"there is no dtype '{dtype}'", "Weights are fp32 or bf16.", "--dtype fp32")
-    if adapters and dtype != "fp32":
-        raise UsageError("--adapters and --dtype do not go together", "Adapters are small, and fp32.", "--adapters")
+    if adapters and (dtype != "fp32" or unmerge):
+        other = "--unmerge" if unmerge else "--dtype"
+        raise UsageError(f"--adapters and {other} do not go together", "Adapters are small, and fp32.", "--adapters")
     check_target(folder)
-    asked = {"op": "export", "checkpoint": str(source), "folder": "", "dtype": dtype, "adapters": adapters}
-    return ExportPlan(source, folder, dtype, _ask(app, environment, asked), adapters)
+    message = {
+        "op": "export",
+        "checkpoint": str(source),
+        "dtype": dtype,
+        "adapters": adapters,
+        "unmerge": str(unmerge) if unmerge else None,
+    }
+    return ExportPlan(folder, message, _ask(app, environment, {**message, "folder": ""}))
 
 
 def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
@@ -112,15 +132,8 @@ def export(app: App, environment: Environment, planned: ExportPlan) -> Event:
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
         raise DevkitError(f"{folder} cannot be written", f"{error.strerror}.") from error
-    message = {
-        "op": "export",
-        "checkpoint": str(planned.source),
-        "folder": str(partial),
-        "dtype": planned.dtype,
-        "adapters": planned.adapters,
-    }
     try:
-        exported = _ask(app, environment, message)
+        exported = _ask(app, environment, {**planned.message, "folder": str(partial)})
         partial.chmod(0o777 & ~_umask())
         if folder.is_dir():
             folder.rmdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 import traceback
@@ -14,26 +13,28 @@ from typing import TYPE_CHECKING, Any
 from ..guard.errors import message, root, where
 from ..protocol import Refusal, emit, serve
 from . import data
-from .models.parameters import numel
-from .options import Options, parse
+from .checks import beyond_paddle, parse
+from .engines.configuration import axes, configuration, layers_of, spelled
+from .engines.lint import lint
+from .export import export
 from .run import checkpoint, memory
-from .tokens import BYTES, FILE, Tokens, beside
+from .tokens import BYTES, Tokens, beside
 
 if TYPE_CHECKING:
-    from .models.parameters import Shape
+    from .options import Options
 
 
 def handle(request: dict[str, Any]) -> None:
     """Answer one request: ``op`` is ``plan`` (checks everything that one process can, without Paddle) or ``train``."""
-    work = {"sample": sample, "export": export}.get(str(request.get("op")))
-    if work:
-        work(request)
-        return
-    options = parse(request)
-    if request.get("op") == "plan":
-        plan(options)
+    op = request.get("op")
+    if op == "sample":
+        sample(request)
+    elif op == "export":
+        export(request)
+    elif op == "plan":
+        plan(parse(request, planned=True))
     else:
-        train(options)
+        train(parse(request))
 
 
 def plan(options: Options) -> None:
@@ -69,95 +70,24 @@ def plan(options: Options) -> None:
         resume=resume,
         resume_step=step,
         damaged=damaged,
+        parallelize=parallelize(options) if options.engine == "auto" else None,
     )
 
 
-def export(request: dict[str, Any]) -> None:
-    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged; to none, only tell of the files.
-
-    With ``adapters`` they alone are written, in PEFT's names.
+def parallelize(options: Options) -> dict[str, Any]:
+    """Return what Paddle's ``parallelize`` would be given, and why it cannot run it, if it cannot.
 
     Raises:
-        Refusal: there is none, or the folder cannot be written.
+        Refusal: it would not do what it is asked to.
     """
-    from .models import huggingface
-    from .options import shape_of
-    from .run.source import open_source
-
-    manifest = checkpoint.read(Path(request["checkpoint"]))
-    if request.get("adapters"):
-        export_adapters(manifest, request["folder"])
-        return
-    shape, tokenizer = shape_of(manifest.path), manifest.options.get("tokenizer")
-    if not request["folder"]:
-        named = [FILE] if tokenizer and Path(tokenizer).is_file() else []
-        files = [*files_of(shape, request["dtype"]), *named]
-        emit("exported", step=manifest.step, parameters=shape.parameters, files=files)
-        return
-    source, folder = open_source(manifest.path), Path(request["folder"])
-    names = shape.all_parameters()
-    tensors = (item for name in names for item in huggingface.split(name, source(name), shape).items())
-    try:
-        written = huggingface.write(folder, shape, request["dtype"], tensors)
-        if tokenizer and Path(tokenizer).is_file():
-            shutil.copyfile(tokenizer, folder / FILE)
-            written.append(folder / FILE)
-    except OSError as error:
-        raise Refusal(f"{folder} could not be written", f"{error.strerror or error}.", f"df -h {folder}") from error
-    emit(
-        "exported",
-        step=manifest.step,
-        parameters=shape.parameters,
-        files=[path.name for path in written],
-        bytes=sum(path.stat().st_size for path in written),
-    )
-
-
-def export_adapters(manifest: checkpoint.Manifest, folder: str) -> None:
-    """Write a checkpoint's adapters to a folder; to none, only tell of the files.
-
-    Raises:
-        Refusal: it has none, or the folder cannot be written.
-    """
-    from .models import peft
-    from .options import read_manifest, shape_in
-
-    shape = shape_in(read_manifest(manifest.path))
-    if shape.lora is None:
-        raise Refusal(
-            f"{manifest.path.name} has no adapters", "All of the model was trained.", "devkit train export RUN DIR"
-        )
-    told = {"step": manifest.step, "parameters": sum(numel(tuple(lengths)) for lengths in manifest.shapes.values())}
-    if not folder:
-        emit("exported", files=peft.FILES, **told)
-        return
-    reader = checkpoint.Reader(manifest)
-    adapters = ((name, reader.whole(name, "value")) for name in manifest.parameters)
-    try:
-        written = peft.write(Path(folder), shape, shape.lora, manifest.options.get("init_from"), adapters)
-    except OSError as error:
-        raise Refusal(f"{folder} could not be written", f"{error.strerror or error}.", f"df -h {folder}") from error
-    total = sum(path.stat().st_size for path in written)
-    emit("exported", files=[path.name for path in written], bytes=total, **told)
-
-
-def files_of(shape: Shape, dtype: str) -> list[str]:
-    """Return the names of the files that a model's weights are written to."""
-    import numpy as np
-
-    from .models import huggingface
-
-    shards, held = 1, 0
-    for name, param in shape.all_parameters().items():
-        for value in huggingface.split(name, np.broadcast_to(np.float32(0), param.shape), shape).values():
-            length = value.size * (2 if dtype == "bf16" else 4)
-            if held and held + length > huggingface.SHARD:
-                shards, held = shards + 1, 0
-            held += length
-    if shards == 1:
-        return [huggingface.CONFIG, huggingface.SINGLE]
-    numbered = [f"model-{number:05d}-of-{shards:05d}.safetensors" for number in range(1, shards + 1)]
-    return [huggingface.CONFIG, *numbered, huggingface.INDEX]
+    shape, layout = options.shape, options.layout
+    config, lengths = configuration(shape, layout, options.stage), axes(layout)
+    found = lint(layers_of(shape), lengths, config, (shape.heads, shape.kv_heads))
+    if found:
+        raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
+    refusal = beyond_paddle(options)
+    refused = {"what": refusal.what, "why": refusal.why} if refusal else None
+    return {"mesh": lengths, "config": spelled(config), "refused": refused}
 
 
 def sample(request: dict[str, Any]) -> None:

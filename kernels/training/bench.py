@@ -12,7 +12,7 @@ from typing import Any
 
 from ..protocol import emit, serve
 from . import data
-from .options import parse
+from .checks import parse
 
 RANK = int(os.environ.get("PADDLE_TRAINER_ID", "0"))
 

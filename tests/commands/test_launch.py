@@ -172,23 +172,16 @@ def test_the_rank_at_fault_is_named_and_none_is_left(kind: str, script: Path, de
 
 
 @pytest.mark.bench
-def test_twenty_faults_are_named_within_five_seconds_of_showing(script: Path, devkit: Devkit) -> None:
-    late, wrong = {}, []
-    for kind in FAULTS:
-        (script.parent / "shown").unlink(missing_ok=True)
-        result = devkit("launch", "--nproc", "2", "--hang-timeout", str(HANG_S), "train.py", kind, cwd=script.parent)
-        ended = time.time()
-        try:
-            after = ended - float((script.parent / "shown").read_text())
-        except (OSError, ValueError):  # it is wrong from the start
-            after = 0.0
-        late[kind] = after - (HANG_S if kind in HANGS else 0.0)
-        named = FAULTS[kind][1] in result.err
-        print(f"{kind:12} {after:5.1f} s  {'named' if named else 'NOT NAMED'}: {FAULTS[kind][1]}")  # noqa: T201
-        wrong += [] if named else [result.err]
-    assert wrong == []
-    assert len(late) >= 20
-    assert {kind: seconds for kind, seconds in late.items() if seconds > 5} == {}
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_named_within_five_seconds_of_showing(kind: str, script: Path, devkit: Devkit) -> None:
+    result = devkit("launch", "--nproc", "2", "--hang-timeout", str(HANG_S), "train.py", kind, cwd=script.parent)
+    ended, shown = time.time(), script.parent / "shown"
+    after = ended - float(shown.read_text()) if shown.exists() else 0.0  # else it is wrong from the start
+    print(f"{kind:12} {after:5.1f} s: {FAULTS[kind][1]}")  # noqa: T201 - the figure
+
+    assert FAULTS[kind][1] in result.err
+    assert left_behind(script) == []
+    assert after - (HANG_S if kind in HANGS else 0.0) < 5
 
 
 @pytest.mark.slow

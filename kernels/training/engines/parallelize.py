@@ -1,15 +1,13 @@
 """Paddle's semi-automatic parallelism: the same model, given to ``paddle.distributed.parallelize`` whole.
 
-Every tensor is global; Paddle keeps a rank's part of it and makes what communication the operators need. Products are
-cut by column and by row from the same descriptions as ours. A fused product is one cut, not a section each, so its
-output is gathered before it is taken apart; our own engine does without.
+Every tensor is global; Paddle keeps a rank's part of it and makes what communication the operators need.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Iterator
 
 import numpy as np
@@ -20,6 +18,7 @@ from ...protocol import Refusal
 from ..models.parameters import PARTS, Piece
 from ..parallel.unit import describe
 from ..parallel.zero import NotFinite, Reduced
+from .configuration import axes, configuration
 from .lint import describe as layers_of
 from .lint import lint
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from ..models.param import Param
     from ..models.parameters import Shape
     from ..optimizer import AdamW
-    from ..parallel.layout import Layout
     from ..parallel.mesh import Mesh
     from ..run.memory import Meter
 
@@ -36,18 +34,12 @@ MOMENTS = ("moment1", "moment2")
 """As Paddle's AdamW names its states."""
 
 
-def configuration(shape: Shape, layout: Layout, stage: int) -> dict[str, Any]:
-    """Return what ``parallelize`` is given: a plan by layer from the descriptions of its parameters."""
-    config: dict[str, Any] = {"dp_config": {"sharding_level": stage}}
-    if layout.mp > 1:
-        plan = {}
-        for name, param in shape.layer_parameters().items():
-            if len(param.shape) > 1 and param.split:
-                by_column = param.split.axis == 1
-                kind = dist.ColWiseParallel(gather_output=True) if by_column else dist.RowWiseParallel(False)
-                plan[f"layers.*.{name[: -len('.weight')]}"] = kind
-        config["mp_config"] = {"parallelize_plan": plan}
-    return config
+def in_paddle(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with Paddle's own classes."""
+    own = {"ColWiseParallel": dist.ColWiseParallel, "RowWiseParallel": dist.RowWiseParallel}
+    plan = config.get("mp_config", {}).get("parallelize_plan", {})
+    made = {key: own[type(kind).__name__](**asdict(kind)) for key, kind in plan.items()}
+    return {**config, **({"mp_config": {"parallelize_plan": made}} if made else {})}
 
 
 class Parallelized:
@@ -61,9 +53,9 @@ class Parallelized:
         self.mesh, self.shape, self.stage, self.rule = mesh, shape, stage, optimizer
         self.clip, self.micros = clip, micros
         self.place, self.shares, self.speaks = 0, 1, mesh.world.rank == 0
-        layout = mesh.layout
-        ranks = np.arange(layout.size).reshape([layout.dp, layout.mp]).tolist()
-        self.process_mesh = dist.ProcessMesh(ranks, dim_names=["dp", "mp"])
+        lengths = axes(mesh.layout)
+        ranks = np.arange(mesh.layout.size).reshape(list(lengths.values()))
+        self.process_mesh = dist.ProcessMesh(ranks, dim_names=list(lengths))
         self.model: Any = None
 
     def add(self, name: str, layer: Any) -> None:
@@ -75,7 +67,7 @@ class Parallelized:
         config = configuration(self.shape, layout, self.stage)
         layers, contiguous = layers_of(model)
         heads = (self.shape.heads, self.shape.kv_heads)
-        found = lint(layers, {"dp": layout.dp, "mp": layout.mp}, config, heads, contiguous)
+        found = lint(layers, axes(layout), config, heads, contiguous)
         if found:
             raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
         self.named = [name for name, value in model.named_parameters() if not value.stop_gradient]
@@ -94,7 +86,7 @@ class Parallelized:
             apply_decay_param_fun=lambda name: name.partition(".dist")[0] in decays,
             grad_clip=paddle.nn.ClipGradByGlobalNorm(self.clip) if self.clip else None,
         )
-        self.model, self.optimizer = dist.parallelize(model, self.optimizer, config=config)
+        self.model, self.optimizer = dist.parallelize(model, self.optimizer, config=in_paddle(config))
         self.steps = dict.fromkeys(self.named, 0)
         return self.model
 

@@ -48,14 +48,15 @@ def config_of(lora: Lora, modules: list[str], base: str | None) -> dict[str, Any
     }
 
 
-def write(
-    folder: Path, shape: Shape, lora: Lora, base: str | None, adapters: Iterator[tuple[str, np.ndarray]]
-) -> list[Path]:
+def write(folder: Path, shape: Shape, base: str | None, adapters: Iterator[tuple[str, np.ndarray]]) -> list[Path]:
     """Write adapters of ours, fp32; return the files.
 
     Raises:
         OSError: the disk is full or refuses.
+        ValueError: the shape has no adapters.
     """
+    if shape.lora is None:
+        raise ValueError("the shape has no adapters")
     from safetensors.numpy import save
 
     tensors: dict[str, np.ndarray] = {}
@@ -63,5 +64,5 @@ def write(
         tensors.update(split(name, value, shape))
     modules = sorted({key[len(PREFIX) :].rpartition(".lora_")[0] for key in tensors})
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
-    (folder / CONFIG).write_text(json.dumps(config_of(lora, modules, base), indent=1) + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(config_of(shape.lora, modules, base), indent=1) + "\n", encoding="utf-8")
     return [folder / name for name in FILES]

@@ -77,7 +77,8 @@ def predict(options: Options, pipeline_stage: int = 0) -> Memory:
 
 def _teacher(options: Options) -> int:
     params = shape_at(options.teacher).all_parameters().values() if options.teacher else ()
-    return sum(numel(param.local(options.mp)) for param in params)
+    mp = options.mp if options.engine == "manual" else 1  # parallelize has all of it on each rank
+    return sum(numel(param.local(mp)) for param in params)
 
 
 def _width(options: Options) -> int:

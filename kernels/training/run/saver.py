@@ -80,6 +80,8 @@ class Saver:
         self.finish()
         pieces = list(self.engine.pieces())
         data = checkpoint.serialized(pieces)
+        if self.comm.leads:
+            emit("saving", step=step)
         self._writing = Writing(self.root, step, self.comm.rank, data, self._held(pieces))
 
     def poll(self) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable
 from ...protocol import Refusal
 from ..models import huggingface
 from ..models.parameters import ADAPTERS, Shape
-from ..options import read_manifest, shape_in
+from ..options import read_manifest, shape_in, shape_of
+from . import checkpoint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,23 +36,37 @@ def open_source(path: Path) -> Source:
             return value
 
         return read
-    from . import checkpoint
-
-    manifest = checkpoint.read(path)
-    reader, shape = checkpoint.Reader(manifest), shape_in(read_manifest(path))
+    manifest, shape = checkpoint.read(path), shape_in(read_manifest(path))
     if shape.lora is None:
+        reader = checkpoint.Reader(manifest)
         return lambda name: reader.whole(name, "value")
-    base = base_of(shape, manifest.options)
+    return _adapted(base_of(shape, manifest.options), manifest, shape.lora.scale)
 
-    def merged(name: str) -> np.ndarray:
+
+def unmerged(manifest: checkpoint.Manifest, merged: Path) -> Source:
+    """Return the weights at ``merged`` without the adapters of a checkpoint, which are merged in them.
+
+    Raises:
+        Refusal: they are of another model, or damaged.
+    """
+    shape = shape_in(read_manifest(manifest.path))
+    if shape.lora is None or shape_of(merged) != shape.without_adapters:
+        raise Refusal(f"{merged} holds another model than {manifest.path.name}", "Its shape differs.")
+    return _adapted(open_source(merged), manifest, -shape.lora.scale)
+
+
+def _adapted(base: Source, manifest: checkpoint.Manifest, scale: float) -> Source:
+    """Return the values of ``base`` with ``scale`` times what the adapters of a checkpoint make."""
+    reader = checkpoint.Reader(manifest)
+
+    def value(name: str) -> np.ndarray:
         stem = name.rpartition(".")[0]
-        value = base(name)
-        if name.endswith(".weight") and f"{stem}.lora_a" in manifest.parameters and shape.lora:
-            a, b = (reader.whole(f"{stem}.{part}", "value") for part in ("lora_a", "lora_b"))
-            value = merge(value, a, b, shape.lora.scale)
-        return value
+        if not name.endswith(".weight") or f"{stem}.lora_a" not in manifest.parameters:
+            return base(name)
+        a, b = (reader.whole(f"{stem}.{part}", "value") for part in ("lora_a", "lora_b"))
+        return merge(base(name), a, b, scale)
 
-    return merged
+    return value
 
 
 def base_of(shape: Shape, options: dict[str, Any]) -> Source:

@@ -86,7 +86,7 @@ class Trainer:
         part = shape.part(self.mesh.stage, layout.pp)
         self.model = self.engine.root(self._built(shape, value, cut, part, self.engine.add))
         self.pipeline = Pipeline(self.mesh, options.stream, self.dtype)
-        self.teacher = self._teacher(options.teacher) if options.teacher and self.mesh.last else None
+        self.teacher = self._teacher(options.teacher, tensor) if options.teacher and self.mesh.last else None
         self.base = self.engine.frozen_norm() if options.lora else None
         self.saver = Saver(options, self.comm, self.mesh, self.engine, self.progress, self.base)
         self.jump: tuple[float, float] | None = None
@@ -122,10 +122,10 @@ class Trainer:
             adopt=adopt,
         )
 
-    def _teacher(self, path: str) -> Transformer:
-        """Return a model to learn from: all its layers where the loss is, cut by tensor parallelism, never trained."""
-        shape, tensor = shape_at(path), TensorParallel(self.mesh.mp, self.ops)
-        model = self._built(shape, open_source(Path(path)), tensor, shape.part(0, 1), lambda *_: None)
+    def _teacher(self, path: str, comm: Comm) -> Transformer:
+        """Return a model to learn from: all its layers where the loss is, cut over ``comm``, never trained."""
+        shape, cut = shape_at(path), TensorParallel(comm, self.ops)
+        model = self._built(shape, open_source(Path(path)), cut, shape.part(0, 1), lambda *_: None)
         for parameter in model.parameters():
             parameter.stop_gradient = True
         model.eval()

@@ -32,6 +32,19 @@ def test_a_pipelines_plan_draws_it_and_tells_of_each_stage(here: Here) -> None:
     assert [stage["gathered"] > 0 for stage in gathered["stages"]] == [True, True]
 
 
+def test_what_paddles_own_engine_is_given_is_shown_and_why_it_cannot_run_it(here: Here) -> None:
+    result = here("train", "plan", "--engine", "auto", "--size", "tiny", "--nproc", "4", "--pp", "2", "--mp", "2")
+
+    assert result.status == 4
+    assert "dim_names=['dp', 'pp', 'mp']" in result.out
+    assert '"layers.0": dist.SplitPoint.END,' in result.out
+    assert "Paddle cannot run it here: --pp does not go with --engine auto" in result.err
+    runs = here("train", "plan", "--engine", "auto", "--size", "tiny", "--mp", "2", "--json")
+    assert (runs.status, json.loads(runs.out)["parallelize"]["refused"]) == (0, None)
+    refused = here("train", "--engine", "auto", "--pp", "2", "--dry-run")
+    assert (refused.status, "--engine manual" in refused.err) == (2, True)
+
+
 def test_a_mesh_is_drawn(here: Here) -> None:
     result = here("train", "mesh", "[[[0,1],[2,3]],[[4,5],[6,7]]]", "dp,mp,pp")
 

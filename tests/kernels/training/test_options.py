@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.kernels.protocol import Refusal
+from devkit.kernels.training.checks import check, parse
 from devkit.kernels.training.models.parameters import SIZES
-from devkit.kernels.training.options import Options, check, parse
+from devkit.kernels.training.options import Options
 from devkit.kernels.training.run import memory
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ import pytest
 
 from devkit.kernels.protocol import Refusal
 from devkit.kernels.training import tokens
-from devkit.kernels.training.options import Options, check
+from devkit.kernels.training.checks import check
+from devkit.kernels.training.options import Options
 
 REPOSITORY = Path(__file__).parents[3]
 PEERS = REPOSITORY / ".venv-peers" / "bin" / "python"

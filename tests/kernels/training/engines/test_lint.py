@@ -4,16 +4,8 @@ from typing import Any
 
 import pytest
 
+from devkit.kernels.training.engines.configuration import ColWiseParallel, RowWiseParallel
 from devkit.kernels.training.engines.lint import lint
-
-
-class ColWiseParallel:
-    """Stands for Paddle's: the linter reads names, so it runs without Paddle."""
-
-
-class RowWiseParallel:
-    """The same."""
-
 
 LAYERS: dict[str, dict[str, list[int]]] = {
     "": {},
@@ -23,7 +15,7 @@ LAYERS: dict[str, dict[str, list[int]]] = {
     **{f"layers.{index}.out": {"weight": [8, 8]} for index in range(4)},
 }
 AXES = {"dp": 2, "mp": 2, "pp": 2}
-PLAN = {"layers.*.qkv": ColWiseParallel(), "layers.*.out": RowWiseParallel()}
+PLAN = {"layers.*.qkv": ColWiseParallel(gather_output=True), "layers.*.out": RowWiseParallel(is_input_parallel=False)}
 GOOD: dict[str, Any] = {
     "dp_config": {"sharding_level": 1},
     "mp_config": {"parallelize_plan": PLAN},
@@ -37,13 +29,13 @@ def planned(**plan: Any) -> dict[str, Any]:
 
 def test_a_good_configuration_raises_no_alarm() -> None:
     assert lint(LAYERS, AXES, GOOD, heads=(8, 2)) == []
-    assert lint(LAYERS, AXES, planned(**{"layers.0.out.weight": [RowWiseParallel()]})) == []
+    assert lint(LAYERS, AXES, planned(**{"layers.0.out.weight": [RowWiseParallel(is_input_parallel=False)]})) == []
 
 
 @pytest.mark.parametrize(
     ("found", "complaint"),
     [
-        (lint(LAYERS, AXES, planned(**{"blocks.*.qkv": ColWiseParallel()})), "matches no layer"),
+        (lint(LAYERS, AXES, planned(**{"blocks.*.qkv": ColWiseParallel(gather_output=True)})), "matches no layer"),
         (lint({**LAYERS, "": {"scale": [8]}}, AXES, GOOD), "scale belong to the model itself"),
         (lint(LAYERS, {**AXES, "pp": 3}, GOOD), "4 layers of layers do not divide into pp 3"),
         (lint(LAYERS, {"dp": 2, "model": 2, "pp": 2}, GOOD), "'model' is none of dp, mp, pp"),

@@ -156,7 +156,7 @@ def test_adapters_alone_are_what_a_merged_model_has_more_than_its_base(tmp_path:
     shape = replace(TIED, lora=lora)
     own = values(shape)
     adapters = {name: value for name, value in own.items() if name.endswith(ADAPTERS)}
-    peft.write(tmp_path, shape, lora, "/base", iter(adapters.items()))
+    peft.write(tmp_path, shape, "/base", iter(adapters.items()))
     config, held = json.loads((tmp_path / peft.CONFIG).read_text()), load_file(tmp_path / peft.WEIGHTS)
 
     assert config["target_modules"] == sorted(

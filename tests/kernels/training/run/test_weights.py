@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit.kernels.training.run.source import merge
+from devkit.kernels.training.models.parameters import SIZES
+from devkit.kernels.training.run.source import merge, open_source
 
 if TYPE_CHECKING:
     from tests.kernels.training.conftest import Ranks, StartRanks
@@ -24,6 +25,8 @@ TAUGHT: list[dict[str, Any]] = [
     {"mp": 2, "sequence_parallel": True},
     {"pp": 2, "accumulate": 2},
     {"sep": 2, "stage": 3},
+    {"engine": "auto"},
+    {"engine": "auto", "mp": 2, "accumulate": 2},
 ]
 MORE: list[dict[str, Any]] = [
     {"quick_lora": True},
@@ -151,14 +154,16 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
     start_ranks: StartRanks, one: Ranks, saved: Path
 ) -> None:
     assert one
-    adapted, folder = saved / "adapted/step-00000004", saved / "exported"
-    folder.mkdir()
+    adapted, folder, plain = saved / "adapted/step-00000004", saved / "exported", saved / "plain"
+    for made in (folder, plain):
+        made.mkdir()
     ranks = start_ranks(
         1,
         {"op": "sample_both", "model": str(adapted)},
         {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32"},
         {"op": "sample_both", "model": str(folder)},
         {"op": "export", "checkpoint": str(adapted), "folder": str(folder), "dtype": "fp32", "adapters": True},
+        {"op": "export", "checkpoint": str(adapted), "folder": str(plain), "dtype": "fp32", "unmerge": str(folder)},
     )
     assert ranks.wait() == [0], ranks.said(0)
 
@@ -167,7 +172,14 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
         assert event["cached"] == event["computed"]
     assert len(set(both[1]["cached"])) > 3
     assert both[:2] == both[2:]
-    whole, alone = ranks.events(0, "exported")
+    whole, alone, again = ranks.events(0, "exported")
+    assert again["files"] == whole["files"]
+    began, merged, without = (open_source(path) for path in (saved / "long/step-00000120", folder, plain))
+    apart_ = {
+        name: [float(abs(began(name) - source(name)).max()) for source in (merged, without)]
+        for name in SIZES["tiny"].all_parameters()
+    }
+    assert max(after for _, after in apart_.values()) < 1e-6 < max(before for before, _ in apart_.values()) / 100
     assert whole["files"] == ["config.json", "model.safetensors"]
     assert alone["files"] == ["adapter_config.json", "adapter_model.safetensors"]
     assert alone["parameters"] < whole["parameters"] / 10
