@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 LEFT_S = 2.0
 """How long what a failed rank left running has between SIGTERM and SIGKILL."""
+LEAVING_S, SAVING_S = 5.0, 30.0
+"""How long a script has to end itself when devkit is interrupted: what is stuck in a collective, and the rest."""
 ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -269,17 +271,41 @@ def _attempt(
             with contextlib.suppress(BrokenPipeError):
                 worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
         stack.callback(over.set)
-        watch(
-            list(ranks.values()),
-            _marked(heard(inbox, ranks), board),
-            request.hang_timeout_s,
-            heard_of,
-            line="devkit launch",
-            lenient=True,
-            machines=request.nodes,
-        )
+        try:
+            watch(
+                list(ranks.values()),
+                _marked(heard(inbox, ranks), board),
+                request.hang_timeout_s,
+                heard_of,
+                line="devkit launch",
+                lenient=True,
+                machines=request.nodes,
+            )
+        except KeyboardInterrupt as interrupt:
+            if not request.environment.container:  # whose processes have other numbers here
+                number = getattr(interrupt, "number", signal.SIGINT)
+                _pass_on(number, list(ranks.values()), heard(inbox, ranks))
+            raise
         for worker in ranks:  # its last words may still be in the pipe when its end is known
             worker.child.drain()
+
+
+def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]) -> None:
+    """Send ranks the signal that ends devkit: the script may save its state. Who waits for another gets less time."""
+    for rank in ranks:
+        if rank.pid and rank.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rank.pid, number)
+    begin = time.monotonic()
+    while time.monotonic() - begin < SAVING_S:
+        late = time.monotonic() - begin > LEAVING_S
+        if not any(rank.pid and rank.status is None and not (late and rank.waiting) for rank in ranks):
+            return
+        message = next(messages)
+        if message and isinstance(message[1], Ended):
+            message[0].end(message[1].status)
+        elif message:
+            message[0].hear(message[1])
 
 
 def _end_left_behind(workers: list[Worker]) -> None:

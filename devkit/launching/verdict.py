@@ -120,7 +120,9 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", m
         )
     how = "The process was stopped by a signal" if rank.number in stopped else "Its stack"
     shown = (
-        f"{how}; the innermost call first:\n{stacks[rank.number]}" if stacks[rank.number] else f"{how} did not come."
+        f"{how}; the innermost call first:\n{stacks[rank.number]}"
+        if stacks[rank.number]
+        else f"{how} did not come{f'; it was last seen at {rank.line}' if rank.line else ''}."
     )
     others = [
         f"rank {peer.number}: {_first_line(stacks[peer.number])}{' (waits)' if peer.waiting else ''}"

@@ -23,6 +23,6 @@ def test_an_interrupted_run_waits_for_the_checkpoint_that_is_being_written_and_f
     heard = messages()
     assert list(until_saved([rank], heard)) == []
     next(heard)
-    rest = list(until_saved([rank], heard))
+    rest: list[Any] = list(until_saved([rank], heard))
     assert [(event["event"], event["step"]) for _, event in rest] == [("step", 7), ("checkpoint", 6)]
     assert list(until_saved([rank], heard)) == []
