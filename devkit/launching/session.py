@@ -292,20 +292,20 @@ def _attempt(
 
 def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]) -> None:
     """Send ranks the signal that ends devkit: the script may save its state. Who waits for another gets less time."""
-    for rank in ranks:
-        if rank.pid and rank.status is None:
+    for alive in ranks:
+        if alive.pid and alive.status is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(rank.pid, number)
+                os.kill(alive.pid, number)
     begin = time.monotonic()
     while time.monotonic() - begin < SAVING_S:
         late = time.monotonic() - begin > LEAVING_S
         if not any(rank.pid and rank.status is None and not (late and rank.waiting) for rank in ranks):
             return
-        message = next(messages)
-        if message and isinstance(message[1], Ended):
-            message[0].end(message[1].status)
-        elif message:
-            message[0].hear(message[1])
+        rank, event = next(messages) or (None, None)
+        if rank and isinstance(event, Ended):
+            rank.end(event.status)
+        elif rank and event:
+            rank.hear(event)
 
 
 def _end_left_behind(workers: list[Worker]) -> None:

@@ -119,13 +119,11 @@ def hang(ranks: list[Rank], hang_timeout_s: float, line: str = "devkit train", m
             f"less {rank.kept or rank.log}   shows all that it said",
         )
     how = "The process was stopped by a signal" if rank.number in stopped else "Its stack"
-    shown = (
-        f"{how}; the innermost call first:\n{stacks[rank.number]}"
-        if stacks[rank.number]
-        else f"{how} did not come{f'; it was last seen at {rank.line}' if rank.line else ''}."
-    )
+    shown = f"{how}; the innermost call first:\n{stacks[rank.number]}"
+    if not stacks[rank.number]:
+        shown = f"{how}{'' if rank.number in stopped else ' did not come'}{_seen(rank)}."
     others = [
-        f"rank {peer.number}: {_first_line(stacks[peer.number])}{' (waits)' if peer.waiting else ''}"
+        f"rank {peer.number}: {_first_line(stacks[peer.number], peer)}{' (waits)' if peer.waiting else ''}"
         for peer in alive
         if peer is not rank
     ]
@@ -141,11 +139,16 @@ def _waits(rank: Rank, stacks: dict[int, str]) -> bool:
     return rank.waiting or any(collective in stacks[rank.number] for collective in COLLECTIVES)
 
 
-def _first_line(stack: str) -> str:
-    """Return the innermost call of a stack that is none of a library's, else its innermost."""
+def _first_line(stack: str, rank: Rank) -> str:
+    """Return the innermost call of a rank's stack that is none of a library's, else its innermost."""
     lines = stack.splitlines()
     own = [line for line in lines if "site-packages" not in line and "devkit/kernels/" not in line]
-    return (own or lines or ["its stack did not come"])[0]
+    return (own or lines or [f"its stack did not come{_seen(rank)}"])[0]
+
+
+def _seen(rank: Rank) -> str:
+    """Say where a rank was at its last heartbeat: a script may have a use of its own for the signal that asks."""
+    return f"; it was last seen at {rank.line}" if rank.line else ""
 
 
 def _stacks(ranks: list[Rank]) -> dict[int, str]:

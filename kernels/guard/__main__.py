@@ -12,6 +12,7 @@ import faulthandler
 import os
 import runpy
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +46,8 @@ class Guarded:
     def run(self) -> int:
         """Run the script to its end and return its status."""
         start(self.report, self.progress)
+        if self.guard:
+            threading.excepthook = self._thread_failed
         sys.meta_path.insert(0, AfterImport("paddle", self._imported, self._importing))
         try:
             self._run()
@@ -90,6 +93,15 @@ class Guarded:
                 print(error.code, file=sys.stderr)
             return
         print(shown_traceback(error), end="", file=sys.stderr)
+
+    def _thread_failed(self, ended: threading.ExceptHookArgs) -> None:
+        """Tell of a thread of the script's that an exception has ended: the script goes on, or waits for it in vain."""
+        threading.__excepthook__(ended)
+        if ended.exc_value is not None and ended.exc_type is not SystemExit:
+            failure = explain(ended.exc_value, "")
+            name = ended.thread.name if ended.thread else "a thread"
+            what = f"a thread of the script has ended: {failure.what}"
+            self.report.warn("thread-failed", what, f"{name}, at {failure.where}", step=self.progress.step)
 
     def _importing(self) -> None:
         faulthandler.disable()  # what Paddle puts in its place is kept behind it

@@ -48,10 +48,13 @@ class Failure:
 
 
 def root(error: BaseException) -> BaseException:
-    """Return the first exception of a chain; ``raise … from None`` hides what was before it."""
+    """Return the first exception of a chain, and of a group's; ``raise … from None`` hides what was before it."""
     seen = {id(error)}
     while True:
         before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        grouped = getattr(error, "exceptions", None)
+        if before is None and isinstance(grouped, tuple):
+            before = next((item for item in grouped if isinstance(item, BaseException)), None)
         if before is None or id(before) in seen:
             return error
         seen.add(id(before))

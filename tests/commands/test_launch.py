@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Devkit
 
+REPOSITORY = Path(__file__).parents[2]
 SCRIPT = """
 import ctypes, os, signal, sys, time
 import numpy as np
@@ -214,6 +217,36 @@ def test_what_a_failed_rank_left_running_is_ended_and_what_a_good_one_left_is_no
         assert running(good)
     finally:
         os.kill(good, signal.SIGKILL)
+
+
+SAVES = """
+import os, sys, time
+print("ready", flush=True)
+try:
+    while True: time.sleep(0.1)
+except KeyboardInterrupt:
+    time.sleep(1)
+    open("saved-" + os.environ["PADDLE_TRAINER_ID"], "w").close()
+    print("saved", flush=True)
+    sys.exit(0)
+"""
+
+
+def test_a_script_is_told_of_the_signal_that_ends_devkit_and_saves_its_state(tmp_path: Path, home: Path) -> None:
+    assert home.exists()
+    (tmp_path / "saves.py").write_text(SAVES)
+    words = [sys.executable, "-m", "devkit", "launch", "--nproc", "2", "--show", "all", "--no-guard", "saves.py"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        assert all("ready" in process.stdout.readline() for _ in range(2))
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert rest.count("saved") == 2
+    assert sorted(path.name for path in tmp_path.glob("saved-*")) == ["saved-0", "saved-1"]
 
 
 def test_a_script_that_prints_much_is_shown_line_by_line_as_it_is(tmp_path: Path, devkit: Devkit) -> None:

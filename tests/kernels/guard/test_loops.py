@@ -15,13 +15,13 @@ from tests.conftest import once
 
 PROGRAMS = Path(__file__).parent / "programs"
 REPOSITORY = Path(__file__).parents[3]
-HEALTHY, LOOPS = (
+HEALTHY, RECIPES, LOOPS = (
     [
         stmt.name
         for stmt in ast.parse((PROGRAMS / f"{kind}.py").read_text("utf-8")).body
         if isinstance(stmt, ast.FunctionDef) and stmt.decorator_list
     ]
-    for kind in ("healthy", "broken")
+    for kind in ("healthy", "recipes", "broken")
 )
 
 BROKEN: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -69,7 +69,7 @@ def loops(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {line["name"]: line for line in lines}
 
 
-@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("name", [*HEALTHY, *RECIPES])
 def test_a_healthy_loop_raises_no_alarm(name: str, loops: dict[str, Any]) -> None:
     assert (loops[name]["error"], loops[name]["found"]) == ("", [])
 
@@ -102,5 +102,5 @@ def test_the_line_that_keeps_memory_is_shown(loops: dict[str, Any]) -> None:
 
 
 def test_at_least_ten_healthy_loops_are_tried() -> None:
-    assert len(HEALTHY) >= 30
+    assert len(HEALTHY) + len(RECIPES) >= 40
     assert set(BROKEN) == set(LOOPS)

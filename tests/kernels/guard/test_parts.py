@@ -72,6 +72,28 @@ def fail(*, hidden: bool) -> None:
         raise RuntimeError("outer") from (None if hidden else cause)
 
 
+def test_the_first_of_a_group_is_its_root() -> None:
+    class Group(Exception):  # as ExceptionGroup of Python 3.11 has them
+        exceptions = (ValueError("first"), OSError("second"))
+
+    failure = explain(Group("many"), "")
+    assert (failure.what, failure.via) == ("ValueError: first", "Group: many")
+
+
+def test_a_thread_that_failed_is_told_and_the_script_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import threading\ndef load(): raise OSError('no such shard')\n"
+        "threading.Thread(target=load, name='loader').start()\n"
+    )
+    words = [sys.executable, "-m", "devkit.kernels.guard", str(script)]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 0
+    assert "guard: look: rank 0: a thread of the script has ended: OSError: no such shard" in ended.stderr
+    assert f"guard:   loader, at {script}:2 in load" in ended.stderr
+
+
 def test_the_root_of_a_chain_is_told() -> None:
     with pytest.raises(RuntimeError) as raised:
         fail(hidden=False)

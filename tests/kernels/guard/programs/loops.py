@@ -14,7 +14,7 @@ from devkit.kernels.guard import hooks
 from devkit.kernels.guard.progress import Progress
 from devkit.kernels.guard.report import Stopped
 from devkit.kernels.guard.training import Watch
-from tests.kernels.guard.programs import broken, healthy
+from tests.kernels.guard.programs import broken, healthy, recipes
 from tests.kernels.guard.programs.base import LOOPS, Told
 
 
@@ -40,5 +40,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert {*vars(healthy), *vars(broken)} >= LOOPS.keys()
+    assert {*vars(healthy), *vars(recipes), *vars(broken)} >= LOOPS.keys()
     main()
