@@ -31,12 +31,19 @@ def show(console: Console, request: TrainingRequest, results: list[StageResult])
         columns += [Column(f"{library} tokens/s"), Column("q1-q3", importance=4)]
     if len(libraries) > 1:
         columns += [Column(f"{OURS} / {libraries[1]}"), Column("q1-q3", importance=5)]
+    first = next((result.stage for result in results if result.of_first is None), None)
+    in_turns = any(result.of_first for result in results)
+    if in_turns:
+        columns += [Column(f"of stage {first}"), Column("q1-q3", importance=6)]
     both = any(result.losses_apart is not None for result in results)
     if both:
         columns += [Column(f"{library} MiB/rank", importance=6) for library in libraries]
         columns.append(Column("losses apart"))
     rows = [_row(result, libraries) for result in results]
     for row, result in zip(rows, results, strict=True):
+        if in_turns:
+            of_first = result.of_first
+            row.extend([f"{of_first.median:.2f}", _span(of_first, ".2f")] if of_first else ["", ""])
         if both:
             row += [f"{result.peak_mib[library]:.0f}" for library in libraries]
             row.append(f"{result.losses_apart:.1e}")

@@ -1,9 +1,10 @@
 """Measure tokens a second of sharded training on CPU ranks, beside the same training in torch.
 
-Both libraries train the same model on the same text with as many ranks and threads, over Gloo, and take turns. torch's
-stage 0 is DistributedDataParallel, 1 ZeroRedundancyOptimizer, 2 and 3 fully_shard without and with resharding. With
---mp or --pp over all ranks it is parallelize_module or torch.distributed.pipelining, at stage 0. --peer auto is the
-same model in paddle.distributed.parallelize, where it runs on CPU (stage 0, --mp), with memory and losses of both.
+Both libraries train the same model on the same text with as many ranks and threads, over Gloo, and take turns; so do
+the stages, where all of them fit in memory. torch's stage 0 is DistributedDataParallel, 1 ZeroRedundancyOptimizer, 2
+and 3 fully_shard without and with resharding. With --mp or --pp over all ranks it is parallelize_module or
+torch.distributed.pipelining, at stage 0. --peer auto is the same model in paddle.distributed.parallelize, where it
+runs on CPU (stage 0, --mp), with memory and losses of both.
 
 Example:  devkit bench train --peer torch --peer-env .venv-peers
 Example:  devkit bench train --peer auto --size vl-tiny --lora 8

@@ -1,11 +1,12 @@
 """``devkit bench train``: tokens a second of each stage of sharding, beside the same training written in torch.
 
-The ranks of both libraries are alive at once, and take turns: in each round one trains a few steps while the other
-waits for its next request, so that a machine whose speed drifts drifts for both.
+The ranks of all stages and libraries are alive at once, and take turns: in each round one trains a few steps while the
+others wait for their next request, so that a machine whose speed drifts drifts for all.
 """
 
 from __future__ import annotations
 
+import itertools
 import queue
 import signal
 import time
@@ -22,11 +23,10 @@ from devkit.launching.watch import GRACE_S
 from devkit.process import TURN_S, fate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from devkit.app import App
-    from devkit.console import Progress
     from devkit.envs.resolve import Environment
     from devkit.kernels.training.options import Options
     from devkit.launch import Event
@@ -76,6 +76,7 @@ class StageResult:
     Attributes:
         peak_mib: of the rank that took most, by library, where it tells.
         losses_apart: the largest difference of the libraries' losses at the end of a round, where both tell them.
+        of_first: our tokens a second over those of the first stage, where the two took turns.
     """
 
     stage: int
@@ -83,6 +84,7 @@ class StageResult:
     ratio: Summary | None
     peak_mib: dict[str, float] = field(default_factory=dict)
     losses_apart: float | None = None
+    of_first: Summary | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -92,7 +94,9 @@ class StageResult:
 class Team:
     """The ranks of one library, which answer together."""
 
-    def __init__(self, app: App, library: str, request: TrainingRequest, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, app: App, library: str, request: TrainingRequest, folder: Path, stack: ExitStack, name: str = ""
+    ) -> None:
         from devkit.kernels.machine import cores
 
         self.library = library
@@ -106,7 +110,7 @@ class Team:
                 request.environments[library],
                 "training.bench",
                 folder=folder,
-                name=f"{library}-{rank}",
+                name=f"{name}{library}-{rank}",
                 environ={**environ, **rank_environment(rank, world_size, port, None)},
             )
             stack.callback(worker.child.end)
@@ -162,47 +166,73 @@ class Team:
 
 
 def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:
-    """Measure every stage.
+    """Measure every stage: all in turns, where their ranks fit in memory together, else one after the other.
 
     Raises:
         DevkitError: a rank refused or died; a library is missing.
     """
-    results = []
-    total = len(request.stages) * (request.rounds + 1) * len(request.environments)
+    stages, results = request.stages, list[StageResult]()
+    groups = [stages] if fit_together(request) else [(stage,) for stage in stages]
+    total = len(stages) * (request.rounds + 1) * len(request.environments)
     with app.console.progress("starting the ranks", total=total) as progress:
-        for index, stage in enumerate(request.stages):
-            done = index * (request.rounds + 1) * len(request.environments)
-            results.append(_measure_stage(app, request, stage, run, progress, done))
-            run.event({"event": "stage", **results[-1].as_json()})
-    run.record["result"] = {"stages": [stage_result.as_json() for stage_result in results]}
+        turns = itertools.count(1)
+        for group in groups:
+            results += _measured(app, request, group, run, lambda text: progress.update(text=text, done=next(turns)))
+    for measured in results:
+        run.event({"event": "stage", **measured.as_json()})
+    run.record["result"] = {"stages": [measured.as_json() for measured in results]}
     return results
 
 
-def _measure_stage(
-    app: App, request: TrainingRequest, stage: int, run: Run, progress: Progress, done: int
-) -> StageResult:
-    rates: Stopwatch = {library: [] for library in request.environments}
-    rounds: dict[str, list[Event]] = {library: [] for library in request.environments}
+def fit_together(request: TrainingRequest) -> bool:
+    """Tell whether the ranks of all stages and libraries take half of this machine's memory at most."""
+    from devkit.kernels.machine import memory_mib
+    from devkit.kernels.training.run.memory import MIB
+    from devkit.training.plan import PROCESS_MIB
+    from devkit.training.sweep import worst
+
+    ranks = request.options.world_size * len(request.environments)
+    peaks = [worst(replace(request.options, stage=stage)).peak / MIB for stage in request.stages]
+    return ranks * sum(PROCESS_MIB + peak for peak in peaks) <= memory_mib() / 2
+
+
+def _measured(
+    app: App, request: TrainingRequest, stages: tuple[int, ...], run: Run, turn: Callable[[str], None]
+) -> list[StageResult]:
+    """Measure some stages, whose ranks are all alive and take turns."""
+    told: dict[int, dict[str, list[Event]]] = {stage: {} for stage in stages}
     with ExitStack() as stack:
-        teams = {library: Team(app, library, request, run.folder, stack) for library in request.environments}
-        for library, team in teams.items():
-            progress.update(text=f"stage {stage}: starting {library}")
-            options = replace(request.options, stage=stage, engine=AUTO if library == AUTO else "manual")
-            ask = {"do": "prepare", "library": "torch" if library == "torch" else "paddle", **asdict(options)}
-            run.record["versions"]["torch" if library == "torch" else "paddle"] = team.ask(ask, "prepared")["version"]
-            team.ask({"do": "round", "steps": WARM_UP_STEPS}, "round")
-            done += 1
+        teams: dict[tuple[int, str], Team] = {}
+        for stage in stages:
+            for library in request.environments:
+                turn(f"stage {stage}: starting {library}")
+                team = teams[stage, library] = Team(app, library, request, run.folder, stack, name=f"stage-{stage}-")
+                options = replace(request.options, stage=stage, engine=AUTO if library == AUTO else "manual")
+                kind = "torch" if library == "torch" else "paddle"
+                ask = {"do": "prepare", "library": kind, **asdict(options)}
+                run.record["versions"][kind] = team.ask(ask, "prepared")["version"]
+                team.ask({"do": "round", "steps": WARM_UP_STEPS}, "round")
+                told[stage][library] = []
         for _ in range(request.rounds):
-            for library, team in teams.items():
-                progress.update(text=f"stage {stage}: {library}", done=done)
-                rounds[library].append(team.ask({"do": "round", "steps": request.steps}, "round"))
-                rates[library].append(rounds[library][-1]["tokens_per_s"])
-                done += 1
-    return result(stage, rates, rounds)
+            for (stage, library), team in teams.items():
+                turn(f"stage {stage}: {library}")
+                told[stage][library].append(team.ask({"do": "round", "steps": request.steps}, "round"))
+    first = speeds(told[stages[0]])[OURS]
+    return [result(stage, speeds(told[stage]), told[stage], first if stage != stages[0] else None) for stage in stages]
 
 
-def result(stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | None = None) -> StageResult:
-    """Return what a stage's rounds say; the ratio is taken round by round, where both saw the same machine."""
+def speeds(rounds: Mapping[str, list[Event]]) -> Stopwatch:
+    """Return the tokens a second that each library's rounds tell."""
+    return {library: [event["tokens_per_s"] for event in events] for library, events in rounds.items()}
+
+
+def result(
+    stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | None = None, first: list[float] | None = None
+) -> StageResult:
+    """Return what a stage's rounds say; ratios are taken round by round, where both saw the same machine.
+
+    ``first`` are our rates of the first stage, if this one was measured in turns with it.
+    """
     told = {library: events for library, events in (rounds or {}).items() if events and "loss" in events[0]}
     apart = [
         max(event["loss"] for event in at_once) - min(event["loss"] for event in at_once)
@@ -216,4 +246,5 @@ def result(stage: int, rates: Stopwatch, rounds: Mapping[str, list[Event]] | Non
         summarize(ratios) if ratios else None,
         {library: max(event["peak_mib"] for event in events) for library, events in told.items()},
         max(apart) if len(told) > 1 else None,
+        summarize([ours / before for ours, before in zip(rates[OURS], first, strict=True)]) if first else None,
     )

@@ -304,7 +304,7 @@ def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Even
         rank, event = next(messages) or (None, None)
         if rank and isinstance(event, Ended):
             rank.end(event.status)
-        elif rank and event:
+        elif rank and event and not isinstance(event, Ended):
             rank.hear(event)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 import paddle
@@ -31,6 +30,7 @@ from ..parallel.tensor import TensorParallel
 from ..parallel.zero import Reduced, Zero
 from ..watch import Progress
 from . import checkpoint, memory, replay
+from .machines import complete, newest_of_all
 from .saver import Saver
 from .source import first_values, open_source
 from .trace import Trace
@@ -48,8 +48,6 @@ RATE_JUMP = 0.01
 """By how much a resumed run's rate may differ from the one that it would have had, of that, before it is told."""
 SAME_BASE = 1e-5
 """By how much the norm of the frozen weights may differ, of itself, and they be the same: sums differ by layout."""
-BLOCK = 16 << 20
-"""Bytes of a checkpoint's file that go from machine to machine at once."""
 SETTLED = 2
 """Steps before which throughput is not taken: the first ones allocate."""
 
@@ -311,8 +309,8 @@ class Trainer:
         self.saver.finish()
 
     def _resume(self, path: Path) -> None:
-        manifest = self._common(checkpoint.read(path))
-        self._fetch(manifest)
+        manifest = newest_of_all(self.comm, checkpoint.read(path))
+        complete(self.comm, manifest)
         shape = self.options.shape
         own = {name: list(param.shape) for name, param in shape.trained_parameters().items()}
         if manifest.shapes != own:
@@ -333,55 +331,6 @@ class Trainer:
         now = self.options.learning_rate(self.done + 1)
         if before is not None and abs(now - before) > RATE_JUMP * before:
             self.jump = before, now
-
-    def _common(self, manifest: checkpoint.Manifest) -> checkpoint.Manifest:
-        """Return the newest checkpoint that all machines hold: one may have been cut off before it had the last."""
-        steps = [int.from_bytes(row, "little") for row in self.comm.gather_bytes(manifest.step.to_bytes(8, "little"))]
-        if min(steps) == manifest.step:
-            return manifest
-        return checkpoint.read(checkpoint.folder(manifest.path.parent, min(steps)))
-
-    def _fetch(self, manifest: checkpoint.Manifest) -> None:
-        """Complete each machine's checkpoint by the files that only others hold.
-
-        Raises:
-            Refusal: no machine of this run holds one of them, or it cannot be written.
-        """
-        lacking = self.comm.leads and bool(manifest.missing)
-        if not any(row[0] for row in self.comm.gather_bytes(bytes([lacking]))):
-            return
-        for name in sorted(manifest.files):
-            path = manifest.path / name
-            here = path.exists()
-            holds = [row[0] for row in self.comm.gather_bytes(bytes([self.comm.leads and here]))]
-            if not any(holds):
-                count = len(set(manifest.machines.values()))
-                raise Refusal(
-                    f"{name} of {manifest.path.name} is on none of these machines",
-                    f"It was trained on {count} machines, each of which holds its own part.",
-                    f"--nnodes {count} --node-rank N --master HOST:PORT   on all of them",
-                )
-            source = holds.index(1)
-            size = path.stat().st_size if self.comm.rank == source else 0
-            total = int.from_bytes(self.comm.gather_bytes(size.to_bytes(8, "little"))[source], "little")
-            blocks = self._blocks(path, source, total)
-            if self.comm.leads and not here:
-                try:
-                    checkpoint.write_missing(manifest, name, blocks)
-                except OSError as error:
-                    raise Refusal(
-                        f"{path} cannot be written", f"{error.strerror}.", "df -h   shows the room"
-                    ) from error
-            else:
-                for _ in blocks:
-                    pass
-        self.comm.meet()
-
-    def _blocks(self, path: Path, source: int, total: int) -> Iterator[bytes]:
-        """Yield a file of rank ``source`` in blocks, on every rank."""
-        with path.open("rb") if self.comm.rank == source else nullcontext() as file:
-            for _ in range(0, total, BLOCK):
-                yield self.comm.broadcast(file.read(BLOCK) if file else b"", source)
 
     def _start(self) -> None:
         options = self.options

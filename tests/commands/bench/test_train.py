@@ -23,6 +23,7 @@ def test_stages_are_measured_in_turns(devkit: Devkit) -> None:
     assert [stage["stage"] for stage in stages] == [0, 3]
     assert all(stage["tokens_per_s"]["devkit"]["median"] > 0 for stage in stages)
     assert all(stage["ratio"] is None for stage in stages)
+    assert [stage["of_first"] is None for stage in stages] == [True, False]
 
 
 @pytest.mark.slow
