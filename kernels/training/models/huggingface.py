@@ -131,6 +131,7 @@ def shape_of(folder: Path) -> Shape:
         kind = config["model_type"]
         if kind not in {"qwen2", "qwen2_vl"}:
             raise Refusal(f"{folder} holds a model of type {kind}", "What is trained here has Qwen2's shape.")
+        _check(folder, config)
         rope = config.get("rope_parameters") or {}
         return Shape(
             layers=config["num_hidden_layers"],
@@ -148,6 +149,27 @@ def shape_of(folder: Path) -> Shape:
         raise Refusal(f"{folder} holds no model", f"{CONFIG}: {error.strerror}.") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Refusal(f"{folder / CONFIG} cannot be read", f"{type(error).__name__}: {error}.") from error
+
+
+def _check(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a model that computes something else than Qwen2's plain layers: its weights would be read, and be wrong.
+
+    Raises:
+        Refusal: it does.
+    """
+    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    turned = rope.get("rope_type") or rope.get("type") or "default"
+    heads, head_dim = config["num_attention_heads"], config.get("head_dim")
+    other = {
+        f"its weights are quantized ({CONFIG}: quantization_config)": bool(config.get("quantization_config")),
+        f"its rotary positions are scaled ({turned})": turned not in {"default", "mrope"},
+        "it attends in a sliding window": bool(config.get("use_sliding_window")),
+        f"its activation is {config.get('hidden_act')}": config.get("hidden_act", "silu") != "silu",
+        f"its heads have {head_dim} channels": bool(head_dim) and head_dim * heads != config["hidden_size"],
+    }
+    for what, is_so in other.items():
+        if is_so:
+            raise Refusal(f"the model in {folder} is another than is trained here: {what}", "Nothing of it was read.")
 
 
 class Folder:

@@ -94,6 +94,28 @@ def test_broken_folders_are_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, r"scaled \(yarn\)"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e6}}, r"scaled \(linear\)"),
+        ({"use_sliding_window": True, "sliding_window": 64}, "sliding window"),
+        ({"hidden_act": "gelu"}, "activation is gelu"),
+        ({"head_dim": 64}, "heads have 64 channels"),
+        ({"quantization_config": {"bits": 4}}, "quantized"),
+    ],
+)
+def test_weights_that_would_be_read_and_computed_with_otherwise_are_refused(
+    tmp_path: Path, more: dict[str, Any], complaint: str
+) -> None:
+    write(tmp_path / "model", TIED)
+    path = tmp_path / "model/config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+
+    with pytest.raises(Refusal, match=complaint):
+        huggingface.shape_of(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
     ("file", "text"),
     [
         ("model.safetensors.index.json", "{"),
