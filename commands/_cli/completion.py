@@ -11,7 +11,7 @@ from typer._completion_shared import get_completion_script
 from devkit.commands._cli.typer_command import root
 
 VARIABLE = "_DEVKIT_COMPLETE"
-ZSH_LOADS_COMPLETION = "\n(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }\n"
+ZSH_LOADS_COMPLETION = "\n(( $+functions[compdef] )) || { autoload -Uz compinit && compinit -i }\n"
 
 
 def script(shell: str) -> str:

@@ -145,7 +145,7 @@ def _create(
 
         bundle = bundles.read(lock) if bundles.is_one(lock) else None
         request = replace(request, lock=bundle.lock if bundle else locks.read(lock), bundle=bundle)
-    with create.naming(request.name):
+    with create.naming(request.name, suite):
         planned = create.plan(app, request, Path.cwd())
     for note in planned.notes:
         app.console.note(note, "dim")
@@ -154,7 +154,7 @@ def _create(
         app.console.plan(planned.shown())
         return
     with (
-        create.naming(request.name),
+        create.naming(request.name, suite),
         app.start_run("env create", name=planned.name, paddle=planned.choice.build) as run,
     ):
         made = create.execute(app, planned, run, verify=verify)

@@ -16,7 +16,7 @@ from devkit.commands.env._options import Name
 if TYPE_CHECKING:
     from devkit.app import App
 
-NOT_SHELLS = {"nologin", "false", "true"}  # of users who are not to log in, as in images
+NOT_SHELLS = {"", "nologin", "false", "true"}  # of users who are not to log in, as in images
 
 
 def command(
@@ -30,7 +30,7 @@ def command(
 ) -> int:
     from devkit.envs import containers, enter
     from devkit.envs.resolve import resolve
-    from devkit.errors import UsageError
+    from devkit.errors import DevkitError, Hint, UsageError
     from devkit.process import find_program
 
     app: App = ctx.obj
@@ -40,8 +40,11 @@ def command(
             raise UsageError("--root is for containers", f"{name} is a virtual environment: it is yours.")
         environment = resolve(app.config, name)
         own = os.environ.get("SHELL", "")
-        usable = bool(own) and Path(own).name not in NOT_SHELLS
-        program = find_program(shell or (own if usable else "bash"))
+        try:
+            program = find_program(shell or ("bash" if Path(own).name in NOT_SHELLS else own))
+        except DevkitError as error:
+            error.hints = (*error.hints, Hint.of("devkit", "env", "shell", name, "--shell", "sh"))
+            raise
         argv, environ = enter.shell_line(environment, program, os.environ)
         app.console.command(argv)
         enter.become(argv, environ)

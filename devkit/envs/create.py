@@ -20,6 +20,7 @@ from devkit.envs.resolve import Environment
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained
 from devkit.paths import user_home
+from devkit.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,11 +136,16 @@ def check_files(files: Sequence[Path], editables: Sequence[Path]) -> None:
 
 
 @contextlib.contextmanager
-def naming(name: str) -> Iterator[None]:
-    """Let the remedies of an error make the environment that was asked for."""
+def naming(name: str, suite: str = "") -> Iterator[None]:
+    """Let the remedies of an error make the environment that was asked for, for the suite that was."""
     try:
         yield
     except DevkitError as error:
+        if suite and "/" not in suite:
+            other = Hint(
+                f"devkit env create --for {suite.partition('@')[0]}@COMMIT", "takes another state of the suite"
+            )
+            error.hints = tuple(other if "--with 'PACKAGE'" in hint.command else hint for hint in error.hints)
         if name not in {"", PROJECT_ENVIRONMENT}:
             again = f"devkit env create {name}"
             error.hints = tuple(
@@ -191,7 +197,9 @@ def plan(app: App, request: EnvironmentRequest, directory: Path) -> CreatePlan:
     notes = not_followed()
     if request.suite:
         at = f" at {request.suite.commit[:12]}" if request.suite.commit else ""
-        notes += (f"with what {request.suite.name}{at} asks for: {len(request.suite.requirements)} requirements",)
+        notes += (
+            f"with what {request.suite.name}{at} asks for: {counted(len(request.suite.requirements), 'requirement')}",
+        )
     return CreatePlan(name, folder, interpreter, choice, tuple(lines), notes, bundle)
 
 

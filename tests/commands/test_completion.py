@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 SHELLS = ["bash", *(pytest.param(shell, marks=pytest.mark.engine) for shell in ("zsh", "fish"))]
 SOURCED = {
     "bash": ["bash", "--norc", "-euc", 'source "$1"', "bash"],
-    "zsh": ["zsh", "-fc", 'autoload -Uz compinit && compinit -u -d "$1.dump" && source "$1"', "zsh"],
+    "zsh": ["zsh", "-fc", 'source "$1" && (( $+functions[compdef] ))', "zsh"],  # whose settings call no compinit
     "fish": ["fish", "--no-config", "-c", "source $argv[1]"],
 }
 BASH = """

@@ -159,13 +159,15 @@ def test_activate_line_activates(devkit: Devkit, work: Path) -> None:
 
 
 def test_shell_reads_the_users_settings_and_is_in_the_environment(
-    terminal: OnTerminal, home: Path, work: Path, tmp_path: Path
+    devkit: Devkit, terminal: OnTerminal, home: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / ".bashrc").write_text("export FROM_BASHRC=yes\nexport PATH=/usr/local/bin:/usr/bin:/bin\n")
     typed = 'echo "<$FROM_BASHRC:$(python -c "import sys;print(sys.prefix)")>"; exit 3\n'
-    status, shown = terminal("env", "shell", "work", "--shell", "bash", cwd=tmp_path, typed=typed)
+    monkeypatch.setenv("SHELL", "/usr/sbin/nologin")  # as users of images have it: then it is bash
+    status, shown = terminal("env", "shell", "work", cwd=tmp_path, typed=typed)
     assert f"<yes:{work}>" in shown
     assert status == 3
+    assert "devkit env shell work --shell sh" in devkit("env", "shell", "work", env={"SHELL": "/gone/fish"}).err
 
 
 @pytest.mark.engine

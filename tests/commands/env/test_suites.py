@@ -59,6 +59,10 @@ def test_environment_has_what_the_suite_asks_for_at_a_commit(
     assert old[:12] in shown.err
     assert f"PaddleMIX/{old[:12]}/requirements.txt" in shown.out
     assert "was not fetched" in devkit(*words, "x", "--for", "PaddleMIX@nosuch").err
+    index.add("needs", "1.0", requires="tiny<1.1")
+    clash = devkit(*words, "x", "--for", "PaddleMIX", "--with", "needs")
+    assert "all versions of needs depend on tiny<1.1" in clash.err
+    assert "devkit env create x --for PaddleMIX@COMMIT   takes another state of the suite" in clash.err
 
 
 def plan(devkit: Devkit, folder: Path, requirements: str, *words: str) -> Result:
