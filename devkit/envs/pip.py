@@ -59,8 +59,8 @@ UV_SCRIPT = """\
 # Made by devkit, whose uv this is.
 exec {uv} "$@"
 """
-# In a folder that only the environment's own Python looks into, and last: a real pip is found before it.
 MADE = b"# Made by devkit, "
+# In a folder that only the environment's own Python looks into, and last: a real pip is found before it.
 MODULE_FOLDER, MODULE_PTH = "devkit-pip", "devkit-pip.pth"
 MODULE = """\
 # Made by devkit, because this environment has no pip of its own: uv does what is asked of pip, in this environment.
