@@ -18,7 +18,7 @@ from devkit.envs.engine import explained, of_api
 from devkit.errors import DevkitError, Hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from devkit.console import Bars
@@ -124,12 +124,27 @@ def commit(client: Any, planned: Commit) -> str:
     lines, raw = planned.changes, planned.seen.raw
     with explained(planned.image):
         if any(line != EMPTY for line in lines if line.startswith("ENTRYPOINT")):
-            return str(raw.commit(repository, tag, changes="\n".join(lines)).id)
+            return str(_committed(raw, repository, tag, lines).id)
         # A commit takes an empty entry point for one that is not given, and keeps what holds the container open.
-        first = raw.commit(changes="\n".join(lines))
+        first = _committed(raw, None, None, lines)
         text = "\n".join([f"FROM {first.id}", EMPTY, *(line for line in lines if line.startswith("CMD"))])
-        made, _ = client.images.build(fileobj=io.BytesIO(text.encode()), tag=f"{repository}:{tag}", rm=True)
-    return str(made.id)
+        made = f"{repository}:{tag}"
+        for event in client.api.build(fileobj=io.BytesIO(text.encode()), tag=made, rm=True, decode=True):
+            if "error" in event:
+                raise _of_text(str(event["error"]), planned.image)
+        return str(client.images.get(made).id)  # the SDK looks for what podman calls it in short, in vain
+
+
+def _committed(raw: Any, repository: str | None, tag: str | None, lines: Sequence[str]) -> Any:
+    """Let the engine make an image of a container, while that stands still if it can be paused."""
+    from docker.errors import APIError
+
+    try:
+        return raw.commit(repository, tag, changes="\n".join(lines))
+    except APIError as error:
+        if "can not pause" not in str(error.explanation):  # podman without root, with control groups of version 1
+            raise
+        return raw.commit(repository, tag, changes="\n".join(lines), pause=False)
 
 
 def build(
