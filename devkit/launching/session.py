@@ -212,6 +212,34 @@ def _start(
     )
 
 
+class Output:
+    """What ranks print, on its way to the screen, a line at a time.
+
+    Stacks that were asked for, and Paddle's last words in a rank when another one has failed, are for the log alone.
+    """
+
+    def __init__(self, said: Callable[[int, str, bool], None]) -> None:
+        self._said, self._lock = said, threading.Lock()
+        self._failed: set[int] = set()
+        self.over = False
+
+    def hear(self, event: Event) -> None:
+        """Take note of a rank that has failed."""
+        if event["event"] == "failed" or event.get("verdict") == "stop":
+            self._failed.add(event["rank"])
+
+    def show(self, rank: Rank, line: str, *, error: bool = False) -> None:
+        """Show a line; who prints gets on."""
+        rank.moved = time.monotonic()
+        with self._lock:
+            if not (self.over or STACK.match(line) or self._failed - {rank.number}):
+                self._said(rank.number, line, error)
+
+    def close(self) -> None:
+        """Show no more."""
+        self.over = True
+
+
 def _attempt(
     app: App,
     request: LaunchRequest,
@@ -222,55 +250,38 @@ def _attempt(
     restart: int,
 ) -> None:
     inbox: Inbox = queue.SimpleQueue()
-    failed: set[int] = set()
-    numbered: dict[int, Rank] = {}
+    output = Output(said)
 
     def heard_of(event: Event) -> None:
-        if event["event"] == "failed" or event.get("verdict") == "stop":
-            failed.add(event["rank"])
+        output.hear(event)
         told(event)
 
-    lock, over = threading.Lock(), threading.Event()
     with contextlib.ExitStack() as stack:
         ranks: dict[Worker, Rank] = {}
         stack.push(lambda kind, *_: _end_left_behind(list(ranks)) if kind else None)
         environ = common_variables(app, request, restart)
-        made = Board.create(request.nproc, request.first) if request.nproc > 1 else None
-        board = None
-        if made and not request.environment.container:
-            descriptor, board = made
-            stack.callback(os.close, descriptor)
-            environ[BOARD] = f"{descriptor},{request.nproc},{request.first}"
+        board, inherited = _board(request, environ, stack)
         for start in chosen:
-            number = start.number
-
-            def line(text: str, number: int = number, *, error: bool = False) -> None:
-                numbered[number].moved = time.monotonic()  # who prints gets on
-                with lock:
-                    # A stack that was asked for, and Paddle's last words when another rank failed, are for the log.
-                    if not (over.is_set() or STACK.match(text) or failed - {number}):
-                        said(number, text, error)
-
-            numbered[number] = Rank(number, record.log(f"rank-{number}"))
+            rank = Rank(start.number, record.log(f"rank-{start.number}"))
             worker = Worker(
                 app,
                 request.environment,
                 "guard",
                 argv=start.argv,
                 folder=record.folder,
-                name=f"rank-{number}",
+                name=f"rank-{start.number}",
                 directory=request.directory,
                 environ={**environ, **start.variables},
                 inbox=inbox,
-                on_line=line,
-                on_stderr=partial(line, error=True),
-                pass_fds=(descriptor,) if board else (),
+                on_line=partial(output.show, rank),
+                on_stderr=partial(output.show, rank, error=True),
+                pass_fds=inherited,
             )
             stack.callback(worker.end)
-            ranks[worker] = numbered[number]
+            ranks[worker] = rank
             with contextlib.suppress(BrokenPipeError):
                 worker.child.process.stdin.close()  # type: ignore[union-attr]  # it is a pipe
-        stack.callback(over.set)
+        stack.callback(output.close)
         try:
             watch(
                 list(ranks.values()),
@@ -288,6 +299,21 @@ def _attempt(
             raise
         for worker in ranks:  # its last words may still be in the pipe when its end is known
             worker.child.drain()
+
+
+def _board(
+    request: LaunchRequest, environ: dict[str, str], stack: contextlib.ExitStack
+) -> tuple[Board | None, tuple[int, ...]]:
+    """Return the board of several ranks, which ``environ`` then names, and the descriptor that they inherit."""
+    if request.nproc == 1 or request.environment.container:
+        return None, ()
+    made = Board.create(request.nproc, request.first)
+    if made is None:
+        return None, ()
+    descriptor, board = made
+    stack.callback(os.close, descriptor)
+    environ[BOARD] = f"{descriptor},{request.nproc},{request.first}"
+    return board, (descriptor,)
 
 
 def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]) -> None:
