@@ -18,7 +18,7 @@ from devkit.kernels.guard.board import VARIABLE as BOARD
 from devkit.kernels.guard.board import Board
 from devkit.launch import Ended, Worker
 from devkit.launching.agreement import Agreement, Disagreement
-from devkit.launching.rank_state import TICK_S, Rank
+from devkit.launching.rank_state import TICK_S, Rank, is_stopped
 from devkit.launching.ranks import (
     Inbox,
     RankStart,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 LEFT_S = 2.0
 """How long what a failed rank left running has between SIGTERM and SIGKILL."""
 LEAVING_S, SAVING_S = 5.0, 30.0
-"""How long a script has to end itself when devkit is interrupted: what is stuck in a collective, and the rest."""
+"""How long a script has to end itself when devkit is interrupted: where it waits or was stopped, and else."""
 ATTEMPTS = 3
 """How many ports are tried: one that was free may be taken when Paddle comes to it."""
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -325,7 +325,8 @@ def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Even
     begin = time.monotonic()
     while time.monotonic() - begin < SAVING_S:
         late = time.monotonic() - begin > LEAVING_S
-        if not any(rank.pid and rank.status is None and not (late and rank.waiting) for rank in ranks):
+        left = [rank for rank in ranks if rank.pid and rank.status is None]
+        if all(late and (rank.waiting or is_stopped(rank.pid)) for rank in left):
             return
         rank, event = next(messages) or (None, None)
         if rank and isinstance(event, Ended):
