@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -16,17 +17,13 @@ from devkit.pr.target import target_of
 from devkit.records import dataclass
 
 if TYPE_CHECKING:
-    from devkit.git.command import Commit
+    from devkit.git.command import Commit, Git
     from devkit.git.session import Session
     from devkit.git.state import State
 
-TEMPLATES = (
-    ".gitlab/merge_request_templates/Default.md",
-    ".gitee/PULL_REQUEST_TEMPLATE.md",
-    ".github/PULL_REQUEST_TEMPLATE.md",
-    ".github/pull_request_template.md",
-    "PULL_REQUEST_TEMPLATE.md",
-    "docs/PULL_REQUEST_TEMPLATE.md",
+FOLDERS = (".gitlab/merge_request_templates/", ".gitee/", ".github/", "", "docs/")
+TEMPLATE = re.compile(
+    r"(?:.*/)?(?:pull_request_template(?:\.md|\.txt)?|merge_request_templates/default\.md)", re.IGNORECASE
 )
 MOST = 100
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -97,16 +94,26 @@ def plan_create(
     place = locate(project)
     host = web_host(session, place.host)
     kind = forge_kind(place.host, str(session.app.config.get("pr.api")))
-    template = next(
-        (text for name in TEMPLATES if (text := session.git.ask("cat-file", "blob", f"{tip}:{name}").stdout)), b""
-    )
+    template = _template(session.git, state.refs.get(goes.tracking, "")) or _template(session.git, tip)
     subject = title or commits[-1].subject
-    body = described(template.decode(errors="replace"), commits)
+    body = described(template, commits)
     into = base or goes.branch
     opening = Opening(repository_path(kind, fork), target.name, repository_path(kind, project), into)
     page = opening_page(kind, host, opening, subject, body) if host else ""
     new = NewRequest(subject, body, opening.fork, target.name, into, draft)
     return CreatePlan(branch, f"{locate(fork).owner}:{target.name}", page, new)
+
+
+def _template(git: Git, commit: str) -> str:
+    """Return the template that a commit has for requests: under any name, and in any folder, that the forges take."""
+    if not commit:
+        return ""
+    words = ("ls-tree", "-z", "--full-tree", "--name-only", commit)
+    answers = git.read_all((*words, "--", *filter(None, FOLDERS)), words)
+    names = [name for answer in answers for name in os.fsdecode(answer.stdout).split("\0") if TEMPLATE.fullmatch(name)]
+    names.sort(key=lambda name: FOLDERS.index(name[: name.rfind("/") + 1]))
+    found = (git.ask("cat-file", "blob", f"{commit}:{name}") for name in names)  # a folder of several is none
+    return next((answer.stdout.decode(errors="replace") for answer in found if answer.stdout.strip()), "")
 
 
 def _tip_there(session: Session, address: str, ref: str) -> str:

@@ -262,6 +262,21 @@ def test_a_request_is_opened_from_what_was_pushed(clone: Clone, forge: Forge) ->
     assert "✓ opened 13: Fix the op" in said.text
 
 
+def test_the_bases_template_is_taken_whatever_its_name(clone: Clone, forge: Forge) -> None:
+    files: dict[str, str | None] = {
+        ".github/PULL_REQUEST_TEMPLATE/one.md": "One of several",
+        "docs/Pull_Request_Template": "## Why",
+    }
+    forge.commit("project/Paddle", "refs/heads/develop", "Templates", files)
+    clone.git("switch", "-q", "-c", "fix")
+    clone.commit("Fix the op\n\nIt was broken.", fix_txt="1")
+    clone.git("fetch", "-q", "upstream")
+    clone.devkit("pr", "push")
+    said = clone.devkit("pr", "create", "--dry-run").text
+    assert "It was broken.\n\n## Why" in said
+    assert "One of several" not in said
+
+
 def test_how_reviewers_stand_is_told(clone: Clone, forge: Forge) -> None:
     clone.devkit("pr", "fetch", "7")
     serve(forge, "pulls/7", request(7, "1234"))
