@@ -77,13 +77,13 @@ def judge_baseline(app: App, old: RecordedRun, report: dict[str, Any], run: Run)
     Raises:
         DevkitError: the earlier run has no case of this one.
     """
-    from devkit.bench.compare import case_of, compare_reports, samples
+    from devkit.bench.compare import case_of, compare_reports, place_of, samples
 
     comparison = compare_reports(
         samples(old.record["result"] or {"results": []}, old.folder),
         samples(report, run.folder),
-        old.record.get("host", {}),
-        run.record["host"],
+        place_of(old.record, old.record["result"] or {}),
+        place_of(run.record, report),
     )
     words = {tuple(sorted(row.case.items())): row.verdict.word.value for row in comparison.rows}
     for row in report["results"]:

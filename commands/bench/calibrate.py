@@ -1,10 +1,11 @@
 """Measure how much two runs of the same code differ on this machine.
 
-One kernel (SpMM on the CPU) runs in two processes, a short run of one after a short run of the other. From half of the
-pairs comes the drift that devkit bench compare allows for; on the other half it is tried: how many pairs are falsely
-called different, and how many are called SLOWER when the second run is slowed down by 5 %. A pair during which
-others computed is measured again, since devkit bench compare would call it UNSURE; a machine that stays busy is refused
-with exit status 1. The result is kept for later comparisons. 1000 pairs take about six minutes.
+One kernel (SpMM on the CPU) runs in two processes, a short run of one after a short run of the other; every 20 pairs
+two new processes take over. From half of the pairs comes the drift that devkit bench compare allows for; on the other
+half it is tried: how many pairs are falsely called different, and how many are called SLOWER when the second run is
+slowed down by 5 %. A pair during which others computed is measured again, since devkit bench compare would call it
+UNSURE; a machine that stays busy is refused with exit status 1. The result is kept for later comparisons. 1000 pairs
+take about ten minutes.
 
 Example:  devkit bench calibrate --pairs 1000
 """
@@ -48,11 +49,11 @@ def command(
         )
         say(
             ("  falsely called different             ", ""),
-            (f"{percent(found.false_alarm_rate)} of {found.pairs // 2} pairs", "strong"),
+            (f"{percent(found.false_alarm_rate)} of {found.tried} pairs", "strong"),
         )
         say(
             (f"  {percent(PLANTED)} slower, called SLOWER          ", ""),
-            (f"{percent(found.found)} of {found.pairs // 2} pairs", "strong"),
+            (f"{percent(found.found)} of {found.tried} pairs", "strong"),
         )
         say(("  others used                          ", ""), (f"{percent(found.busy)} of the processors", "strong"))
         if found.disturbed:

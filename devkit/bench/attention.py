@@ -20,10 +20,11 @@ from devkit.bench.revision import RevisionKernels, revision_kernels
 from devkit.bench.rounds import Until, interleave
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import Sample, Verdict, bounded_percent, compare
+from devkit.bench.workers import bench_environment, huge_pages
 from devkit.envs.resolve import Environment, resolve
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.kernels.machine import cores, processor
-from devkit.launch import Worker, device_environment
+from devkit.launch import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -303,7 +304,7 @@ def _measure_on(
     gpu: int | None, app: App, request: AttentionRequest, run: Run, progress: Progress, other: RevisionKernels | None
 ) -> AttentionReport:
     visible = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}
-    environ = device_environment(app, threads=request.threads, extra=visible)
+    environ = bench_environment(app, request.threads, visible)
     processes = [("paddle", request.environment)]
     processes += [("torch", request.peer)] if request.peer else []
     processes += [("against", request.environment)] if other else []
@@ -370,7 +371,8 @@ class _Session:
         paddle = self.devices["paddle"]
         versions = {name: text for device in self.devices.values() for name, text in device["versions"].items() if text}
         names = [gpu["name"] for gpu in paddle["gpus"]]
-        device = {"kind": paddle["device"], "name": names[0] if names else processor(), "threads": paddle["threads"]}
+        name = names[0] if names else processor()
+        device = {"kind": paddle["device"], "name": name, "threads": paddle["threads"], "huge_pages": huge_pages()}
         return AttentionReport(device, versions, samples, tuple(results))
 
     def _implementations(self) -> Iterator[tuple[str, Worker]]:

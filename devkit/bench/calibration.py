@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any
 from devkit.bench.machine import Watch
 from devkit.bench.statistics import quantile
 from devkit.bench.verdict import USUAL_DRIFT, alarms, fit_drift
+from devkit.bench.workers import huge_pages
 from devkit.files import write_atomically
 from devkit.fingerprint import host_fingerprint
 from devkit.paths import state_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    Timer = Callable[[], list[float]]
 
 PLANTED = 0.05
 OF_THE_HOST = ("processor", "cores", "name")
+# Two processes differ from beginning to end by what memory they got, so that many pairs of them say nothing new.
+PAIRS_OF_PROCESSES = 20
 
 Pair = tuple[list[float], list[float]]
 
@@ -30,23 +36,29 @@ class Calibration:
 
     Attributes:
         pairs: pairs of runs of the same code.
+        processes: pairs of processes that ran them, one after the other.
         rounds: rounds of each run.
-        drift: the smallest drift at which hardly any pair of the first half was called different.
-        false_alarm_rate: the share of the second half's pairs that it calls different.
-        found: the share of the second half's pairs, slowed down by 5 %, that it calls SLOWER.
+        tried: pairs that the drift was tried on, which it does not come from.
+        drift: the smallest drift at which hardly any pair of every second pair of processes was called different.
+        false_alarm_rate: the share of the other pairs that it calls different.
+        found: the share of the other pairs, slowed down by 5 %, that it calls SLOWER.
         busy: what share of the processors others used while these pairs ran.
         disturbed: how many pairs more were measured and left out, since others used too much for a verdict.
+        huge_pages: whether the processes asked for huge pages of memory.
         measured: when, in UTC.
         host: where.
     """
 
     pairs: int
+    processes: int
     rounds: int
+    tried: int
     drift: float
     false_alarm_rate: float
     found: float
     busy: float
     disturbed: int
+    huge_pages: bool
     measured: str
     host: dict[str, Any]
 
@@ -62,34 +74,47 @@ def place() -> Path:
 
 @dataclass(frozen=True)
 class Measured:
-    """Pairs of runs of the same code, the share of the processors that others used, and how many pairs that spoilt."""
+    """Pairs of runs of the same code, a group for each pair of processes that ran them.
 
-    pairs: list[Pair]
+    Attributes:
+        groups: the pairs.
+        busy: the share of the processors that others used meanwhile.
+        disturbed: how many pairs that spoilt.
+    """
+
+    groups: list[list[Pair]]
     busy: float
     disturbed: int
 
+    @property
+    def count(self) -> int:
+        """How many pairs there are."""
+        return sum(map(len, self.groups))
+
 
 def judged(measured: Measured) -> Calibration:
-    """Return what pairs of the same code say: fitted on one half of them and tried on the other."""
-    pairs = measured.pairs
-    fitted, tried = pairs[::2], pairs[1::2] or pairs[::2]
+    """Return what pairs of the same code say: fitted on every second pair of processes, and tried on the others."""
+    fitted = [pair for group in measured.groups[::2] for pair in group]
+    tried = [pair for group in measured.groups[1::2] for pair in group] or fitted
     drift = fit_drift(fitted)
     return Calibration(
-        len(pairs),
-        len(pairs[0][0]),
+        measured.count,
+        len(measured.groups),
+        len(fitted[0][0]),
+        len(tried),
         drift,
         alarms(tried, drift),
         alarms(tried, drift, planted=PLANTED),
         measured.busy,
         measured.disturbed,
+        huge_pages(),
         dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         host_fingerprint(),
     )
 
 
 def measure_pairs(
-    first: Callable[[], list[float]],
-    second: Callable[[], list[float]],
+    start: Callable[[], AbstractContextManager[tuple[Timer, Timer]]],
     *,
     pairs: int,
     rounds: int,
@@ -97,26 +122,30 @@ def measure_pairs(
     on_pair: Callable[[int], None] = lambda _: None,
     watch: Watch | None = None,
 ) -> Measured:
-    """Time the same work in two processes, a run of one after a run of the other.
+    """Time the same work in two processes, a run of one after a run of the other, and then in the next two.
 
     A pair during which others used more than ``most_busy`` of the processors is measured again, since ``compare``
     would call it UNSURE whatever it shows; after as many such pairs as were asked for it ends with what it has.
     """
     watch = watch or Watch()
-    found: list[Pair] = []
+    groups: list[list[Pair]] = []
     shares: list[float] = []
     disturbed = 0
-    while len(found) < pairs and disturbed < pairs:
-        on_pair(len(found))
-        watch.start()
-        runs = [[quantile(sorted(once()), 0.5) for _ in range(rounds)] for once in (first, second)]
-        share = watch.busy
-        if share > most_busy:
-            disturbed += 1
-            continue
-        found.append((runs[0], runs[1]))
-        shares.append(share)
-    return Measured(found, sum(shares) / len(shares) if shares else 1.0, disturbed)
+    while len(shares) < pairs and disturbed < pairs:
+        group: list[Pair] = []
+        with start() as timers:
+            while len(group) < PAIRS_OF_PROCESSES and len(shares) < pairs and disturbed < pairs:
+                on_pair(len(shares))
+                watch.start()
+                runs = [[quantile(sorted(once()), 0.5) for _ in range(rounds)] for once in timers]
+                share = watch.busy
+                if share > most_busy:
+                    disturbed += 1
+                    continue
+                group.append((runs[0], runs[1]))
+                shares.append(share)
+        groups += [group] if group else []
+    return Measured(groups, sum(shares) / len(shares) if shares else 1.0, disturbed)
 
 
 def save(calibration: Calibration) -> Path:

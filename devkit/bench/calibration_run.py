@@ -1,20 +1,22 @@
-"""The measurement behind ``devkit bench calibrate``: one kernel in two processes."""
+"""The measurement behind ``devkit bench calibrate``: one kernel in two processes, and then in two others."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.calibration import Calibration, judged, measure_pairs
 from devkit.bench.verdict import BUSY, percent
+from devkit.bench.workers import bench_environment
 from devkit.errors import DevkitError
 from devkit.kernels.machine import cores
-from devkit.launch import Worker, device_environment
+from devkit.launch import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from devkit.app import App
+    from devkit.bench.calibration import Timer
     from devkit.envs.resolve import Environment
     from devkit.runs import Run
 
@@ -30,32 +32,29 @@ def calibrate(app: App, environment: Environment, run: Run, *, pairs: int, round
     Raises:
         DevkitError: the device side refused, or others computed meanwhile and ``force`` is not given.
     """
-    with app.console.progress("starting Paddle twice", total=pairs) as progress, ExitStack() as stack:
-        timers = []
-        for name in ("first", "second"):
-            environ = device_environment(app, threads=cores())
-            worker = stack.enter_context(
-                Worker(app, environment, "sparse", folder=run.folder, name=name, environ=environ)
-            )
-            worker.ask({"do": "describe", "library": "paddle", "threads": cores()}, "device")
-            checked = worker.ask({"do": "prepare", "impl": IMPL, "case": CASE}, "checked")
-            if checked["status"] != "ok":
-                raise DevkitError("the kernel to calibrate with is not right", checked["reason"], "devkit bench sparse")
-            timers.append(_timer(worker))
-        progress.update(text="pairs of runs of the same code")
+
+    @contextmanager
+    def two_processes() -> Iterator[tuple[Timer, Timer]]:
+        with ExitStack() as stack:
+            workers = [stack.enter_context(_worker(app, environment, run, name)) for name in ("first", "second")]
+            first, second = (_timer(worker) for worker in workers)
+            yield first, second
+
+    with app.console.progress("pairs of runs of the same code", total=pairs) as progress:
         measured = measure_pairs(
-            *timers,
+            two_processes,
             pairs=pairs,
             rounds=rounds,
             most_busy=1.0 if force else BUSY,
             on_pair=lambda number: progress.update(done=number),
         )
-    for first, second in measured.pairs:
-        run.event({"event": "pair", "first_ms": first, "second_ms": second})
-    if len(measured.pairs) < pairs:
+    for number, group in enumerate(measured.groups):
+        for first, second in group:
+            run.event({"event": "pair", "processes": number, "first_ms": first, "second_ms": second})
+    if measured.count < pairs:
         raise DevkitError(
             "this machine is busy",
-            f"During {measured.disturbed} of {measured.disturbed + len(measured.pairs)} pairs others used more than "
+            f"During {measured.disturbed} of {measured.disturbed + measured.count} pairs others used more than "
             f"{percent(BUSY)} of the processors; what was found would not hold on a quiet one.",
             "devkit bench calibrate --force   keeps it all the same",
         )
@@ -64,6 +63,14 @@ def calibrate(app: App, environment: Environment, run: Run, *, pairs: int, round
     return calibration
 
 
-def _timer(worker: Worker) -> Callable[[], list[float]]:
+def _worker(app: App, environment: Environment, run: Run, name: str) -> Worker:
+    return Worker(app, environment, "sparse", folder=run.folder, name=name, environ=bench_environment(app, cores()))
+
+
+def _timer(worker: Worker) -> Timer:
+    worker.ask({"do": "describe", "library": "paddle", "threads": cores()}, "device")
+    checked = worker.ask({"do": "prepare", "impl": IMPL, "case": CASE}, "checked")
+    if checked["status"] != "ok":
+        raise DevkitError("the kernel to calibrate with is not right", checked["reason"], "devkit bench sparse")
     ask: dict[str, Any] = {"do": "time", "impl": IMPL, "case": CASE, "min_ms": ROUND_MS}
     return lambda: [float(time_ms) for time_ms in worker.ask(ask, "timed")["time_ms"]]

@@ -88,13 +88,19 @@ def compare_runs(old: RecordedRun, new: RecordedRun) -> Comparison:
     return compare_reports(
         samples(old.record["result"], old.folder),
         samples(new.record["result"], new.folder),
-        old.record.get("host", {}),
-        new.record.get("host", {}),
+        place_of(old.record, old.record["result"]),
+        place_of(new.record, new.record["result"]),
     )
 
 
+def place_of(record: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Return on what machine a run measured, and whether in huge pages."""
+    device = report.get("device") or {}
+    return {**record.get("host", {}), "huge_pages": bool(device.get("huge_pages"))}
+
+
 def compare_reports(
-    old: Mapping[Key, Sample], new: Mapping[Key, Sample], old_host: dict[str, Any], new_host: dict[str, Any]
+    old: Mapping[Key, Sample], new: Mapping[Key, Sample], old_place: dict[str, Any], new_place: dict[str, Any]
 ) -> Comparison:
     """Compare the samples of two reports, case by case.
 
@@ -108,13 +114,17 @@ def compare_reports(
             "They measured other operations, shapes or libraries.",
             "devkit runs list",
         )
-    differs = [name for name in SAME_MACHINE if old_host.get(name) != new_host.get(name)]
+    differs = [name for name in SAME_MACHINE if old_place.get(name) != new_place.get(name)]
     drift, calibrated = drift_here()
-    note = f"the runs are of different machines ({', '.join(differs)})" if differs else ""
+    note = ""
+    if differs:
+        note = f"the runs are of different machines ({', '.join(differs)})"
+    elif old_place.get("huge_pages") != new_place.get("huge_pages"):
+        note = "one run was measured in huge pages of memory, the other was not"
     rows = []
     for key in common:
         verdict = compare(old[key], new[key], drift=drift)
-        if differs:
+        if note:
             verdict = Verdict(Word.UNSURE, verdict.ratio, verdict.low, verdict.high, verdict.smallest, note)
         rows.append(Compared(dict(key), _median(old[key]), _median(new[key]), verdict))
     return Comparison(tuple(rows), len(old) - len(common), len(new) - len(common), drift, calibrated, note)

@@ -13,9 +13,10 @@ from devkit.bench.cases import DTYPES, MAX_HEAD_DIM, instruction_set, numbers, o
 from devkit.bench.machine import Watch
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import bounded_percent
+from devkit.bench.workers import bench_environment, huge_pages
 from devkit.errors import DevkitError, UsageError
 from devkit.kernels.machine import cores, processor
-from devkit.launch import Worker, device_environment
+from devkit.launch import Worker
 
 if TYPE_CHECKING:
     from devkit.app import App
@@ -154,7 +155,7 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
     Raises:
         DevkitError: the device side cannot start, or nothing could be measured.
     """
-    environ = device_environment(app, threads=request.threads)
+    environ = bench_environment(app, request.threads)
     shape = {**asdict(request.shape), "dtype": DTYPES[request.shape.dtype]}
     results: list[DecodeResult] = []
     bandwidth: dict[int, float] = {}
@@ -172,7 +173,7 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
             run.event(event)
             bandwidth[context] = event["read_gb_per_s"]
             results += [_result(event, answer, request.shape) for answer in event["results"]]
-    named = {"kind": "cpu", "name": processor(), "threads": device["threads"]}
+    named = {"kind": "cpu", "name": processor(), "threads": device["threads"], "huge_pages": huge_pages()}
     versions = {name: text for name, text in device["versions"].items() if text}
     report = DecodeReport(named, versions, bandwidth, tuple(results), watch.busy)
     run.record["versions"].update(report.versions)

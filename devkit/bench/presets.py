@@ -24,6 +24,7 @@ PRESETS = {
     "qwen2-vl-text": Preset(heads=28, kv_heads=4, head_dim=128, causal=True),
     # Images of several sizes, one after the other.
     "qwen2-vl-vision": Preset(heads=16, kv_heads=16, head_dim=80, causal=False, case="varlen"),
+    # By Baidu's model cards (Heads Q/KV) and configurations.
     "ernie-4.5": Preset(heads=64, kv_heads=8, head_dim=128, causal=True),  # 300B-A47B
     "ernie-4.5-21b": Preset(heads=20, kv_heads=4, head_dim=128, causal=True),
     "ernie-4.5-0.3b": Preset(heads=16, kv_heads=2, head_dim=128, causal=True),

@@ -20,10 +20,11 @@ from devkit.bench.options import SPARSE_PEERS as PEERS
 from devkit.bench.rounds import Until, interleave
 from devkit.bench.statistics import summarize
 from devkit.bench.verdict import bounded_percent
+from devkit.bench.workers import bench_environment, huge_pages
 from devkit.envs.resolve import resolve
 from devkit.errors import DevkitError, UsageError
 from devkit.kernels.machine import cores, processor
-from devkit.launch import Worker, device_environment
+from devkit.launch import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -344,7 +345,7 @@ def measure(app: App, request: SparseRequest, run: Run) -> SparseReport:
     with app.console.progress("starting Paddle", total=len(request.cases)) as progress, ExitStack() as stack:
         session = _Session(request, run, progress)
         for threads in request.threads:
-            environ = device_environment(app, threads=threads)
+            environ = bench_environment(app, threads)
             for library, environment in (("paddle", request.environment), *request.peers.items()):
                 progress.update(text=f"starting {library}, {threads} threads")
                 worker = stack.enter_context(
@@ -407,7 +408,8 @@ class _Session:
             "peak_gflops": [self.peak.get(threads) for threads in self.request.threads],
             "memory_gb_per_s": [self.rates.get((MEMORY_BYTES, threads)) for threads in self.request.threads],
         }
-        device = {"kind": "cpu", "name": processor(), "threads": max(self.request.threads)}
+        most = max(self.request.threads)
+        device = {"kind": "cpu", "name": processor(), "threads": most, "huge_pages": huge_pages()}
         return SparseReport(device, self.versions, ceiling, watch.busy, tuple(results))
 
     def _subjects(self) -> list[_Subject]:

@@ -2,44 +2,70 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.bench.calibration import Measured, drift_here, judged, measure_pairs, place, save
-from devkit.bench.compare import case_of, compare_reports, samples
+from devkit.bench.calibration import (
+    PAIRS_OF_PROCESSES,
+    Measured,
+    drift_here,
+    judged,
+    measure_pairs,
+    place,
+    save,
+)
+from devkit.bench.compare import case_of, compare_reports, place_of, samples
 from devkit.bench.machine import Usage, Watch
 from devkit.bench.verdict import USUAL_DRIFT, Sample, Word
 from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+
+    from devkit.bench.calibration import Pair, Timer
 
 HOST = {"processor": "p", "cores": 2, "name": "n"}
 
 
-def pairs(count: int = 200) -> list[tuple[list[float], list[float]]]:
+def groups(of_a_process: float, count: int = 20) -> list[list[Pair]]:
+    """Return groups of ten pairs, whose processes differ by this much as well (standard deviation)."""
     generator = random.Random(1)  # noqa: S311 - invented times need no secrets
 
-    def run() -> list[float]:
-        level = generator.lognormvariate(0, 0.005)
+    def run(process: float) -> list[float]:
+        level = process * generator.lognormvariate(0, 0.005)
         return [level * generator.lognormvariate(0, 0.01) for _ in range(10)]
 
-    return [(run(), run()) for _ in range(count)]
+    def group() -> list[Pair]:
+        first, second = (generator.lognormvariate(0, of_a_process) for _ in range(2))
+        return [(run(first), run(second)) for _ in range(10)]
+
+    return [group() for _ in range(count)]
 
 
 def test_a_calibration_says_what_it_would_have_said_of_pairs_that_it_did_not_see() -> None:
-    found = judged(Measured(pairs(), 0.02, 3))
-    assert found.pairs == 200
+    found = judged(Measured(groups(0.0, count=60), 0.02, 3))
+    assert (found.pairs, found.processes) == (600, 60)
     assert found.rounds == 10
     assert found.false_alarm_rate <= 0.01
     assert found.found >= 0.95
     assert (found.busy, found.disturbed) == (0.02, 3)
 
 
+def test_what_processes_differ_by_is_part_of_the_drift() -> None:
+    alike, unlike = (judged(Measured(groups(spread, count=60), 0.0, 0)) for spread in (0.0, 0.01))
+    assert unlike.drift > 1.5 * alike.drift
+    assert unlike.false_alarm_rate <= 0.01
+    few = judged(Measured(groups(0.0, count=1), 0.0, 0))
+    assert (few.pairs, few.processes) == (10, 1)
+
+
 def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
     assert drift_here() == (USUAL_DRIFT, False)
-    found = judged(Measured(pairs(), 0.0, 0))
+    found = judged(Measured(groups(0.0), 0.0, 0))
     assert save(found) == place()
     assert drift_here() == (found.drift, True)
     kept = json.loads(place().read_text())
@@ -47,6 +73,11 @@ def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
     assert drift_here() == (USUAL_DRIFT, False)
     place().write_text("{")
     assert drift_here() == (USUAL_DRIFT, False)
+
+
+def of(first: Timer, second: Timer) -> Callable[[], AbstractContextManager[tuple[Timer, Timer]]]:
+    """Return what starts two processes that there are already."""
+    return lambda: nullcontext((first, second))
 
 
 def watch_that_reads(*shares: float) -> Watch:
@@ -67,30 +98,46 @@ def test_pairs_are_measured_one_run_after_the_other() -> None:
         order.append(name)
         return [3.0, 1.0, 2.0]
 
-    measured = measure_pairs(lambda: once("a"), lambda: once("b"), pairs=2, rounds=3, most_busy=1.0)
+    measured = measure_pairs(of(lambda: once("a"), lambda: once("b")), pairs=2, rounds=3, most_busy=1.0)
     assert "".join(order) == "aaabbbaaabbb"
-    assert measured.pairs == [([2.0] * 3, [2.0] * 3)] * 2
+    assert measured.groups == [[([2.0] * 3, [2.0] * 3)] * 2]
     assert 0 <= measured.busy <= 1
+
+
+def test_new_processes_take_over_after_some_pairs() -> None:
+    started: list[int] = []
+
+    @contextmanager
+    def start() -> Iterator[tuple[Timer, Timer]]:
+        started.append(len(started))
+        yield (lambda: [1.0]), (lambda: [2.0])
+
+    measured = measure_pairs(start, pairs=2 * PAIRS_OF_PROCESSES + 1, rounds=1, most_busy=1.0)
+    assert [len(group) for group in measured.groups] == [PAIRS_OF_PROCESSES, PAIRS_OF_PROCESSES, 1]
+    assert started == [0, 1, 2]
 
 
 def test_a_pair_during_which_others_computed_is_measured_again() -> None:
     times = iter([1.0, 1.0, 7.0, 7.0, 2.0, 2.0])
     measured = measure_pairs(
-        lambda: [next(times)],
-        lambda: [next(times)],
+        of(lambda: [next(times)], lambda: [next(times)]),
         pairs=2,
         rounds=1,
         most_busy=0.05,
         watch=watch_that_reads(0.0, 0.5, 0.0),
     )
-    assert measured == Measured([([1.0], [1.0]), ([2.0], [2.0])], 0.0, 1)
+    assert measured == Measured([[([1.0], [1.0]), ([2.0], [2.0])]], 0.0, 1)
 
 
 def test_a_machine_that_stays_busy_ends_it() -> None:
     measured = measure_pairs(
-        lambda: [1.0], lambda: [1.0], pairs=3, rounds=1, most_busy=0.05, watch=watch_that_reads(0.0, 0.5, 0.5, 0.5)
+        of(lambda: [1.0], lambda: [1.0]),
+        pairs=3,
+        rounds=1,
+        most_busy=0.05,
+        watch=watch_that_reads(0.0, 0.5, 0.5, 0.5),
     )
-    assert (len(measured.pairs), measured.disturbed) == (1, 3)
+    assert (measured.count, measured.disturbed) == (1, 3)
 
 
 def report(level: float, **named: object) -> dict[str, object]:
@@ -128,6 +175,15 @@ def test_runs_of_different_machines_are_unsure() -> None:
     (row,) = compare_reports(old, new, HOST, {**HOST, "processor": "q"}).rows
     assert row.verdict.word is Word.UNSURE
     assert "different machines (processor)" in row.verdict.reason
+
+
+def test_runs_in_pages_of_different_sizes_are_unsure() -> None:
+    old, new = (samples(report(level), None) for level in (1.0, 2.0))
+    places = [place_of({"host": HOST}, {"device": device}) for device in ({"huge_pages": True}, {}, {})]
+    (row,) = compare_reports(old, new, places[0], places[1]).rows
+    assert row.verdict.word is Word.UNSURE
+    assert "huge pages" in row.verdict.reason
+    assert compare_reports(old, new, places[1], places[2]).slower
 
 
 def test_the_rounds_of_an_attention_run_come_from_its_events(tmp_path: Path) -> None:
