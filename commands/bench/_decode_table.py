@@ -34,6 +34,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
     )
     parts = [f"CPU, {counted(device['threads'], 'thread')}", first["dtype"], f"batch {first['batch']}", heads]
     parts += [f"head_dim {first['head_dim']}", "pages of 16" if first["paged"] else "contiguous"]
+    parts += ["cold cache"] if first.get("cache") == "cold" else []
     console.answer_parts(("  ", ""), (", ".join(parts), "strong"))
     console.answer()
     lines: list[list[str | Cell]] = []

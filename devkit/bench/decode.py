@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from devkit.bench.cases import DTYPES, MAX_HEAD_DIM, instruction_set, numbers, one_of
 from devkit.bench.machine import Watch
+from devkit.bench.options import CACHES
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.bench.workers import bench_environment, huge_pages
@@ -51,6 +52,7 @@ class DecodeRequest:
     threads: int
     seed: int
     isa: str
+    cache: str = "warm"
 
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
@@ -62,6 +64,7 @@ class DecodeRequest:
             "threads": self.threads,
             "seed": self.seed,
             "isa": self.isa,
+            "cache": self.cache,
         }
 
 
@@ -81,6 +84,7 @@ class DecodeResult:
     max_error: float | None
     isa: str | None
     round_ms: tuple[float, ...] = ()
+    cache: str = "warm"
 
     def as_json(self) -> dict[str, Any]:
         """Return the result with the keys that scripts read."""
@@ -99,6 +103,7 @@ class DecodeResult:
             "max_error": self.max_error,
             "isa": self.isa,
             "round_ms": list(self.round_ms),
+            "cache": self.cache,
         }
 
 
@@ -146,6 +151,7 @@ def decode_request(options: DecodeOptions, environment: Environment) -> DecodeRe
         threads=options.threads or cores(),
         seed=options.seed,
         isa=instruction_set(options.isa),
+        cache=one_of(options.cache, CACHES, "--cache"),
     )
 
 
@@ -169,10 +175,10 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
         for number, context in enumerate(request.contexts):
             progress.update(done=number, text=f"context {context}: checking and timing")
             ask = {"do": "decode", "context": context, **shape, "rounds": request.rounds, "seed": request.seed}
-            event = worker.ask(ask, "decoded", on_event=run.event)
+            event = worker.ask({**ask, "cold": request.cache == "cold"}, "decoded", on_event=run.event)
             run.event(event)
             bandwidth[context] = event["read_gb_per_s"]
-            results += [_result(event, answer, request.shape) for answer in event["results"]]
+            results += [_result(event, answer, request) for answer in event["results"]]
     named = {"kind": "cpu", "name": processor(), "threads": device["threads"], "huge_pages": huge_pages()}
     versions = {name: text for name, text in device["versions"].items() if text}
     report = DecodeReport(named, versions, bandwidth, tuple(results), watch.busy)
@@ -184,7 +190,7 @@ def measure(app: App, request: DecodeRequest, run: Run) -> DecodeReport:
     return report
 
 
-def _result(event: Event, answer: dict[str, Any], shape: DecodeShape) -> DecodeResult:
+def _result(event: Event, answer: dict[str, Any], request: DecodeRequest) -> DecodeResult:
     time = summarize(answer["time_ms"]) if answer["time_ms"] else None
     # To compute everything again is not to read the cache once.
     rate = event["bytes"] / time.median / 1e6 if time and answer["impl"] in CACHED else None
@@ -193,12 +199,13 @@ def _result(event: Event, answer: dict[str, Any], shape: DecodeShape) -> DecodeR
         status=answer["status"],
         reason=answer["reason"],
         context=event["context"],
-        shape=shape,
+        shape=request.shape,
         time=time,
-        tokens_per_s=shape.batch / time.median * 1e3 if time else None,
+        tokens_per_s=request.shape.batch / time.median * 1e3 if time else None,
         gb_per_s=rate,
         percent_of_bandwidth=bounded_percent(rate, event["read_gb_per_s"]),
         max_error=answer["max_error"],
         isa=answer["isa"],
         round_ms=tuple(answer["round_ms"]),
+        cache=request.cache,
     )

@@ -62,6 +62,7 @@ def differing(configuration: Any) -> dict[str, Any]:
 
 
 ANY_COUNT = (1, 1024)
+CACHES = ("warm", "cold")
 ROUNDS = (0, 1000)
 BUDGET = (0.1, 3600)
 BASELINE = "Compare with an earlier run; SLOWER exits 4."
@@ -129,6 +130,9 @@ class DecodeOptions:
     head_dim: int = option(64, "Channels of a head, at most 256.", within=(1, None))
     dtype: str = option("fp32", f"One of {', '.join(DTYPES)}.", metavar="TYPE", words=tuple(DTYPES))
     paged: bool = option(False, "Keep the cache in pages of 16 positions.")
+    cache: str = option(
+        "warm", "The processor's cache: warm, or cold (swept before each call).", metavar="STATE", words=CACHES
+    )
     threads: int | None = option(None, "Threads; all cores by default.", within=ANY_COUNT)
     rounds: int = option(5, "Interleaved rounds of each context.", within=(1, 1000))
     seed: int = option(0, "The seed of the inputs.", within=(0, None))

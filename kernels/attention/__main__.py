@@ -32,7 +32,9 @@ kind, scale, left, right, align, inputs}, "passes": ["fwd", "bwd", "fwdbwd"]}``
     and devkit_cpu has been prepared, fma_gflops of the multiply-add units on registers alone, by the instruction set
     that devkit_cpu computes the dtype with; null where there is none.
 
-``{"do": "decode", "context": n, "batch", "heads", "kv_heads", "head_dim", "dtype", "paged": bool, "rounds", "seed"}``
+``{"do": "decode", "context": n, "batch", "heads", "kv_heads", "head_dim", "dtype", "paged": bool, "rounds", "seed",
+"cold": bool}``
+    sweeps the processor's caches before each call where cold.
     → ``decoded``: context, paged, bytes (of keys and values), read_gb_per_s (of the same memory, in the same rounds),
     results [{impl, status, reason, max_error, isa, time_ms [one a call], round_ms [a median a
     round]}]. In the paddle process only.

@@ -11,6 +11,8 @@ from typing import Any, Callable
 
 MIB = 1024 * 1024
 MOST_ITERATIONS = 10_000
+# Calls of a round that find the caches swept: to sweep them takes longer than many a call.
+MOST_COLD = 5
 LEAST_SWEPT = 32 * MIB
 KIB_OF = {"K": 1, "M": 1024}
 

@@ -10,7 +10,7 @@ import paddle
 from paddle.nn.functional import scaled_dot_product_attention
 
 from .backends.base import DECLINES, reason
-from .clock import host_times_ms, iterations_for
+from .clock import MOST_COLD, host_times_ms, iterations_for, sweep_caches
 from .decode import decode_attention
 from .functional import flash_attention
 from .op import functions, isa, load
@@ -31,7 +31,8 @@ Call = Callable[[], Any]
 def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, Any]:
     """Return the fields of ``decoded``: ``bytes``, ``read_gb_per_s`` and ``results``, one an implementation.
 
-    ``words`` has context, batch, heads, kv_heads, head_dim, dtype, paged, rounds and seed. Each result has impl, status
+    ``words`` has context, batch, heads, kv_heads, head_dim, dtype, paged, rounds, seed and cold, which sweeps the
+    processor's caches before each call, and before each read of the memory. Each result has impl, status
     (ok, wrong, unsupported or error), reason, max_error, isa, time_ms and round_ms (medians), in interleaved rounds.
     ``bytes`` is what the keys and values take, and read_gb_per_s the best rate at which the same memory was read in the
     same rounds.
@@ -63,13 +64,15 @@ def measure(words: dict[str, Any], threads: int, report: Report) -> dict[str, An
     size = int(np.prod(shape)) * (4 if dtype == "float32" else 2)
     best = 0.0
     names = list(ready)
+    before, most = (sweep_caches, MOST_COLD) if words["cold"] else (_nothing, None)
     for number in range(words["rounds"]):
-        best = max(best, _read_rate(read, (k, v), size, threads))
+        best = max(best, _read_rate(read, (k, v), size, threads, before))
         turn = number % max(len(names), 1)
         for name in names[turn:] + names[:turn]:
             call, result = ready[name]
             (one_ms,) = host_times_ms(call, 1)
-            times = host_times_ms(call, iterations_for(MIN_MS, one_ms))
+            iterations = iterations_for(MIN_MS, one_ms)
+            times = host_times_ms(call, min(iterations, most or iterations), before=before)
             result["time_ms"] += times
             result["round_ms"].append(float(np.median(times)))
     return {"bytes": 2 * size, "read_gb_per_s": best, "results": results}
@@ -142,10 +145,15 @@ def _checked(call: Call, exact: np.ndarray[Any, Any], dtype: str) -> dict[str, A
     return {"status": "ok", "reason": "", "max_error": error}
 
 
-def _read_rate(read: Any, caches: tuple[Any, ...], size: int, threads: int) -> float:
+def _nothing() -> None:
+    """Be what runs before a call where nothing has to."""
+
+
+def _read_rate(read: Any, caches: tuple[Any, ...], size: int, threads: int, before: Call) -> float:
     """Return the best GB/s of a few reads of the caches, each of ``size`` bytes."""
     best, until = 0.0, time.perf_counter() + MIN_MS / 1e3
     while True:
+        before()
         started = time.perf_counter()
         for cache in caches:
             read(cache.data_ptr(), size, threads)

@@ -15,17 +15,16 @@ from ..machine import cores
 from ..protocol import Refusal, emit
 from .backends.base import DECLINES, Call, Calls, Library, reason
 from .case import ITEMSIZE, PASSES, Arrays, Case, arrays, parse_case, trials
-from .clock import iterations_for
+from .clock import MOST_COLD, iterations_for
 from .reference import FLOOR, NAMES, Expected, Result, compare, expected
 
 GIB = 1024**3
 SHARE_OF_MEMORY = 0.9
 SIZE_OF_PRODUCT = 2048
 SECONDS_OF_FMA = 0.05
-MOST_COLD = 5
 # The largest error of few values is a matter of chance in low precision: beyond this it is not.
 TRIAL_SLACK = 2
-DECODE_WORDS = ("context", "batch", "heads", "kv_heads", "head_dim", "dtype", "paged", "rounds", "seed")
+DECODE_WORDS = ("context", "batch", "heads", "kv_heads", "head_dim", "dtype", "paged", "rounds", "seed", "cold")
 
 
 @dataclass
@@ -154,7 +153,7 @@ class Worker:
         # The first call warms caches that another process has filled since, and says how many calls fill the time.
         (one_ms,) = library.times_ms(call, 1)
         iterations = request.get("iterations") or iterations_for(float(request.get("min_ms", 0)), one_ms)
-        if cold:  # to sweep the caches takes longer than many a call
+        if cold:
             iterations = min(int(iterations), MOST_COLD)
         emit(
             "timed",

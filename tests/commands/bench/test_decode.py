@@ -23,7 +23,7 @@ def test_every_implementation_is_checked_and_its_rates_stand_beside_the_memorys(
         (context, impl, "ok") for context in (100, 3000) for impl in ("devkit_cpu", "paddle_sdpa", "recompute")
     ]
     for row in report["results"]:
-        assert row["paged"] is True
+        assert (row["paged"], row["cache"]) == (True, "warm")
         assert row["tokens_per_s"] > 0
         assert 0 <= row["max_error"] < 1e-5
         assert (row["gb_per_s"] is None) == (row["percent_of_bandwidth"] is None) == (row["impl"] == "recompute")
@@ -36,8 +36,9 @@ def test_every_implementation_is_checked_and_its_rates_stand_beside_the_memorys(
 
 
 def test_what_paddle_lacks_is_named_and_the_table_fits(devkit: Devkit) -> None:
-    done = devkit(*SMALL, "--context", "64", "--dtype", "bf16", "--batch", "2")
+    done = devkit(*SMALL, "--context", "64", "--dtype", "bf16", "--batch", "2", "--cache", "cold")
     assert done.status == 0, done.err
+    assert "cold cache" in done.out
     assert "4 heads over 2" in done.out
     assert "paddle_sdpa: unsupported:" in done.out
     assert all(len(line) <= 100 for line in done.out.splitlines() if "│" in line or "devkit_cpu" in line)
@@ -51,6 +52,7 @@ def test_what_paddle_lacks_is_named_and_the_table_fits(devkit: Devkit) -> None:
         (["--head-dim", "300"], "--head-dim 300 is too large"),
         (["--dtype", "fp8"], "there is no dtype 'fp8'"),
         (["--isa", "mmx"], "there is no instruction set 'mmx'"),
+        (["--cache", "hot"], "there is no cache 'hot'"),
     ],
 )
 def test_bad_flags_are_status_2(devkit: Devkit, words: list[str], what: str) -> None:
