@@ -26,7 +26,9 @@ def test_every_implementation_is_checked_and_its_rates_stand_beside_the_memorys(
         assert (row["paged"], row["cache"]) == (True, "warm")
         assert row["tokens_per_s"] > 0
         assert 0 <= row["max_error"] < 1e-5
-        assert (row["gb_per_s"] is None) == (row["percent_of_bandwidth"] is None) == (row["impl"] == "recompute")
+        assert (row["gb_per_s"] is None) == (row["impl"] == "recompute")
+        # None too where the memory was read while others computed, and more slowly than the kernel did.
+        assert row["percent_of_bandwidth"] is None or 0 < row["percent_of_bandwidth"] <= 100 * bool(row["gb_per_s"])
     assert set(report["bandwidth_gb_per_s"]) == {"100", "3000"}
     assert all(len(row["round_ms"]) == 1 for row in report["results"])
     shown = devkit("bench", "report", "last")
