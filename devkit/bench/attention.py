@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from devkit.bench.calibration import drift_here
-from devkit.bench.cases import DTYPES, attention_cases, attention_passes, instruction_set, one_of
+from devkit.bench.cases import CACHES, DTYPES, attention_cases, attention_passes, instruction_set, one_of
 from devkit.bench.machine import Watch
 from devkit.bench.revision import RevisionKernels, revision_kernels
 from devkit.bench.rounds import Until, interleave
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from devkit.app import App
-    from devkit.bench.cases import AttentionCase, Pass
+    from devkit.bench.cases import AttentionCase, Cache, Pass
     from devkit.bench.options import AttentionOptions
     from devkit.bench.rounds import Timed
     from devkit.config import Config
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from devkit.runs import Run
 
 Status = Literal["ok", "wrong", "unsupported", "error"]
-Cache = Literal["warm", "cold"]
-CACHES: tuple[Cache, ...] = get_args(Cache)
 
 # Paddle's fused kernels, which it has for GPUs.
 FUSED = ("paddle_flash", "paddle_flash3", "paddle_memory_efficient", "paddle_flashmask")

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from devkit.bench.presets import Preset
 
 Pass = Literal["fwd", "bwd", "fwdbwd"]
+Cache = Literal["warm", "cold"]
 
 PASSES: tuple[Pass, ...] = get_args(Pass)
+CACHES: tuple[Cache, ...] = get_args(Cache)
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 ISAS = ("amx_bf16", "avx512_bf16", "avx512", "avx2", "portable")
 CASES = ("dense", "varlen", "mask", "window", "flashmask")

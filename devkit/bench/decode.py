@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.cases import DTYPES, MAX_HEAD_DIM, instruction_set, numbers, one_of
+from devkit.bench.cases import CACHES, DTYPES, MAX_HEAD_DIM, instruction_set, numbers, one_of
 from devkit.bench.machine import Watch
-from devkit.bench.options import CACHES
 from devkit.bench.statistics import Summary, summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.bench.workers import bench_environment, huge_pages

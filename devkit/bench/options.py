@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from devkit.bench.cases import CASES, DTYPES, ISAS, PASSES
+from devkit.bench.cases import CACHES, CASES, DTYPES, ISAS, PASSES
 from devkit.bench.presets import PRESETS
 
 METADATA = "flag"
@@ -62,7 +62,6 @@ def differing(configuration: Any) -> dict[str, Any]:
 
 
 ANY_COUNT = (1, 1024)
-CACHES = ("warm", "cold")
 ROUNDS = (0, 1000)
 BUDGET = (0.1, 3600)
 BASELINE = "Compare with an earlier run; SLOWER exits 4."
@@ -103,7 +102,7 @@ class AttentionOptions:
         "", f"One of {', '.join(DTYPES)}; fp32 on CPUs, bf16 on GPUs.", metavar="TYPE", words=tuple(DTYPES)
     )
     cache: str = option(
-        "warm", "warm, cold (swept before each call) or both.", metavar="STATE", words=("warm", "cold", "both")
+        "warm", "warm, cold (swept before each call) or both.", metavar="STATE", words=(*CACHES, "both")
     )
     threads: int | None = option(None, "Threads on a CPU; all cores by default.", within=ANY_COUNT)
     isa: str = option("", f"Instruction set of devkit_cpu, of {', '.join(ISAS)}; the best.", metavar="NAME", words=ISAS)
