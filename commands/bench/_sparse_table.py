@@ -49,7 +49,8 @@ def show(console: Console, report: dict[str, Any]) -> None:
         rows = list(group)
         op, height, columns, width, index = shape
         console.answer()
-        console.answer_parts(("  ", ""), (f"{op}, {height} × {columns}, width {width}, {index}", "strong"))
+        cold = ", cold cache" if rows[0].get("cache") == "cold" else ""
+        console.answer_parts(("  ", ""), (f"{op}, {height} × {columns}, width {width}, {index}{cold}", "strong"))
         console.answer()
         _table(console, rows)
         _winners(console, report, shape)

@@ -66,6 +66,7 @@ ROUNDS = (0, 1000)
 BUDGET = (0.1, 3600)
 BASELINE = "Compare with an earlier run; SLOWER exits 4."
 PEER_ENV = "The environment with them; --env's by default."
+CACHE = "The processor's cache: warm, or cold (swept before each call)."
 LENGTHS = "N,…"
 
 
@@ -129,9 +130,7 @@ class DecodeOptions:
     head_dim: int = option(64, "Channels of a head, at most 256.", within=(1, None))
     dtype: str = option("fp32", f"One of {', '.join(DTYPES)}.", metavar="TYPE", words=tuple(DTYPES))
     paged: bool = option(False, "Keep the cache in pages of 16 positions.")
-    cache: str = option(
-        "warm", "The processor's cache: warm, or cold (swept before each call).", metavar="STATE", words=CACHES
-    )
+    cache: str = option("warm", CACHE, metavar="STATE", words=CACHES)
     threads: int | None = option(None, "Threads; all cores by default.", within=ANY_COUNT)
     rounds: int = option(5, "Interleaved rounds of each context.", within=(1, 1000))
     seed: int = option(0, "The seed of the inputs.", within=(0, None))
@@ -159,6 +158,7 @@ class SparseOptions:
     )
     index: str = option("int32", "The type of the indices: int32 or int64.", metavar="TYPE", words=SPARSE_INDICES)
     threads: str = option("", "Threads, each number in its own processes; all cores.", metavar=LENGTHS)
+    cache: str = option("warm", CACHE, metavar="STATE", words=CACHES)
     rounds: int = option(0, "Interleaved rounds of each case; 0 goes on until they settle.", within=ROUNDS)
     budget: float = option(5.0, "Seconds for the rounds of a case.", metavar="SECONDS", within=BUDGET)
     seed: int = option(0, "The seed of the matrices.", within=(0, None))

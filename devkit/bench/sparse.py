@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from devkit.bench.cases import numbers
+from devkit.bench.cases import CACHES, numbers, one_of
 from devkit.bench.machine import Watch
 from devkit.bench.options import SPARSE_FORMATS as FORMATS
 from devkit.bench.options import SPARSE_OPS as OPS
@@ -133,6 +133,7 @@ class SparseRequest:
         threads: numbers of threads; each is a process of its own.
         until: when a case's rounds end.
         seed: of the matrices.
+        cache: ``warm``, or ``cold``, where bounds are the memory's too.
     """
 
     environment: Environment
@@ -142,6 +143,7 @@ class SparseRequest:
     threads: tuple[int, ...]
     until: Until
     seed: int
+    cache: str = "warm"
 
     def arguments(self) -> dict[str, Any]:
         """Return the request as a run record keeps it."""
@@ -153,6 +155,7 @@ class SparseRequest:
             "threads": list(self.threads),
             "until": asdict(self.until),
             "seed": self.seed,
+            "cache": self.cache,
         }
 
 
@@ -174,6 +177,7 @@ class SparseResult:
     gb_per_s: float | None = None
     bound_ms: float | None = None
     no_reuse_ms: float | None = None
+    cache: str = "warm"
 
     @property
     def percent_of_bound(self) -> float | None:
@@ -200,6 +204,7 @@ class SparseResult:
             "no_reuse_ms": self.no_reuse_ms,
             "stored_mib": self.stored_mib,
             "max_error": self.max_error,
+            "cache": self.cache,
         }
 
 
@@ -296,6 +301,7 @@ def sparse_request(config: Config, options: SparseOptions, environment: Environm
         threads=tuple(dict.fromkeys(numbers(options.threads, "--threads"))) if options.threads else (cores(),),
         until=Until(rounds=options.rounds, budget_s=options.budget),
         seed=options.seed,
+        cache=one_of(options.cache, CACHES, "--cache"),
     )
 
 
@@ -449,6 +455,7 @@ class _Session:
 
     def _timer(self, case: SparseCase, subject: _Subject) -> Callable[[], list[float]]:
         ask = {"do": "time", "impl": subject.impl, "case": self._words(case, subject), "min_ms": ROUND_MS}
+        ask["cold"] = self.request.cache == "cold"
 
         def once() -> list[float]:
             event = subject.worker.ask(ask, "timed")
@@ -467,6 +474,7 @@ class _Session:
             event["reason"],
             event["max_error"],
             case.stored_bytes(subject.form, event["nnz"]) / 2**20,
+            cache=self.request.cache,
         )
 
     def _ceilings(self, case: SparseCase, right: list[_Subject], checked: dict[str, Event]) -> None:
@@ -491,11 +499,13 @@ class _Session:
         if result.format == "dense":  # it computes more than the entries, whose bounds these are
             return result
         peak_ms = flops / self.peak[result.threads] / 1e6
+        from_memory = self.rates[MEMORY_BYTES, result.threads]
+        rate = self.rates[least, result.threads] if result.cache == "warm" else from_memory
         return replace(
             result,
             gb_per_s=least / time.median / 1e6,
-            bound_ms=max(peak_ms, least / self.rates[least, result.threads] / 1e6),
-            no_reuse_ms=max(peak_ms, most / self.rates[MEMORY_BYTES, result.threads] / 1e6),
+            bound_ms=max(peak_ms, least / rate / 1e6),
+            no_reuse_ms=max(peak_ms, most / from_memory / 1e6),
         )
 
     def _building(self, event: Event) -> None:

@@ -11,8 +11,10 @@ come before it.
     compares the result with float64. → ``checked``: impl, case, nnz, nnz_out (of ``add``), status (ok, wrong,
     unsupported or error), reason, max_error.
 
-``{"do": "time", "impl": name, "case": {…}, "min_ms": 20 | "iterations": 5}``
-    times calls after one that does not count. Only for what was prepared with status ok since the matrix last changed.
+``{"do": "time", "impl": name, "case": {…}, "min_ms": 20 | "iterations": 5,
+"cold": false}``
+    times calls after one that does not count; cold, the processor's caches are swept before each. Only for what was prepared
+    with status ok since the matrix last changed.
     → ``timed``: impl, case, time_ms [one a call].
 
 ``{"do": "ceiling", "bytes": [n, …], "seconds": 0.05}``

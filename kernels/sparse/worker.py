@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..attention.backends.base import DECLINES, reason
-from ..attention.clock import host_times_ms, iterations_for
+from ..attention.clock import MOST_COLD, host_times_ms, iterations_for, sweep_caches
 from ..machine import cores
 from ..protocol import Refusal, emit
 from .case import Inputs, SparseCase, expected, inputs, parse_case
@@ -84,8 +84,12 @@ class Worker:
         if calls is None:
             raise Refusal(f"{implementation} has not been found right on this case", "Only what was prepared is timed.")
         (one_ms,) = host_times_ms(calls.call, 1)
-        iterations = request.get("iterations") or iterations_for(float(request.get("min_ms", 0)), one_ms)
-        emit("timed", impl=implementation, case=asdict(case), time_ms=host_times_ms(calls.call, int(iterations)))
+        iterations = int(request.get("iterations") or iterations_for(float(request.get("min_ms", 0)), one_ms))
+        if request.get("cold"):
+            times = host_times_ms(calls.call, min(iterations, MOST_COLD), before=sweep_caches)
+        else:
+            times = host_times_ms(calls.call, iterations)
+        emit("timed", impl=implementation, case=asdict(case), time_ms=times)
 
     def _ceiling(self, request: dict[str, Any]) -> None:
         threads = self._library.threads

@@ -42,9 +42,10 @@ def test_json_holds_a_checked_and_timed_result_of_every_operation(devkit: Devkit
 
 
 def test_a_later_run_is_judged_against_an_earlier_one(devkit: Devkit, home: Path) -> None:
-    line = ("bench", "sparse", *SMALL, "--op", "spmm", "--density", "20%", "--format", "csr")
+    line = ("bench", "sparse", *SMALL, "--op", "spmm", "--density", "20%", "--format", "csr", "--cache", "cold")
     first = devkit(*line)
     assert first.status == 0, first.err
+    assert "cold cache" in first.out
     assert all(len(word) <= 100 for word in first.out.splitlines())
     (folder,) = (home / ".local/state/devkit/runs").glob("*-bench-sparse-*")
     path = folder / "record.json"
