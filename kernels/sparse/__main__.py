@@ -13,8 +13,8 @@ come before it.
 
 ``{"do": "time", "impl": name, "case": {…}, "min_ms": 20 | "iterations": 5,
 "cold": false}``
-    times calls after one that does not count; cold, the processor's caches are swept before each. Only for what was prepared
-    with status ok since the matrix last changed.
+    times calls after one that does not count; cold, the processor's caches are swept before each. Only for what was
+    prepared with status ok since the matrix last changed.
     → ``timed``: impl, case, time_ms [one a call].
 
 ``{"do": "ceiling", "bytes": [n, …], "seconds": 0.05}``
