@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 import time
@@ -24,7 +23,7 @@ from devkit.transfer.sftp.copying import SAID
 from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
 
@@ -149,80 +148,8 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
     return found
 
 
-def send(
-    request: CopyRequest, offer: Offer, remote: Connection, watch: Watch, ahead: dict[int, tuple[bytes, bytes]]
-) -> CopyOutcome:
-    """Send what is offered to one host; ``ahead`` are files that were read already."""
-    planned = Planned(watch)
-    with _talking(remote, planned):
-        remote.start(role="take", destination=_letters(remote.place.path), options=encoded(request.options))
-        sender = Sender(
-            remote.channel,
-            offer,
-            remote.digest,
-            remote.checksum,
-            request.rate,
-            request.compress,
-            planned,
-            planned.done,
-            ahead if remote.checksum == "crc32" else None,
-        )
-        return planned.outcome(remote.place.host, sender.serve(), remote.channel.sent)
-
-
 def _letters(path: str) -> str:
     return wire.text(os.fsencode(path))
-
-
-def receive(
-    remote: Connection, request: CopyRequest, destination: str, watch: Watch, claims: dict[bytes, str] | None = None
-) -> CopyOutcome:
-    """Take what a host offers; ``claims`` tell which of several hosts gives the file of a path, the first that can."""
-    planned = Planned(watch)
-    host = remote.place.host
-
-    def claimed(path: bytes) -> str:
-        has = host if claims is None else claims.setdefault(path, host)
-        return "" if has == host else has
-
-    with _talking(remote, planned):
-        remote.start(
-            role="offer",
-            paths=[_letters(path) for path in request.sources],
-            choice=encoded(request.choice),
-            compress=request.compress,
-            rate=request.rate,
-        )
-        receiver = Receiver(
-            remote.channel,
-            os.fsencode(destination),
-            remote.digest,
-            remote.checksum,
-            request.options,
-            planned,
-            planned.done,
-            None if claims is None else claimed,
-        )
-        return planned.outcome(host, receiver.run(), remote.channel.received)
-
-
-@contextlib.contextmanager
-def _talking(remote: Connection, planned: Planned) -> Iterator[Connection]:
-    """Talk with the remote side; where that fails, say why as a user would want to read it."""
-    with remote:
-        try:
-            yield remote
-        except (wire.ProtocolError, wire.Stopped) as error:
-            planned.undo()
-            raise remote.explain(error) from error
-
-
-def _by_sftp(host: str, do: Callable[[], tuple[Plan, Result]]) -> CopyOutcome:
-    try:
-        plan, result = do()
-    except (OSError, wire.ProtocolError) as error:
-        raise DevkitError(f"sftp with {host} failed", f"{error}.") from error
-    return copied(host, plan, result, result.bytes)
 
 
 def _beyond_sftp(request: CopyRequest, choice: Choice) -> str:
@@ -267,50 +194,81 @@ class Copies:
 
     def receive(self, sources: Sequence[tuple[str, ...]], destination: str, watch: Watch) -> list[CopyOutcome]:
         """Take what each host offers, by sftp where it runs no Python; of several, all into one folder."""
+        request = self._request
         several = len(self._remotes) > 1
-        claims: dict[bytes, str] | None = {} if several else None
         into = f"{destination.rstrip('/')}/" if several else destination
-        refusal = _beyond_sftp(self._request, self._request.choice)
+        wanted = dict(zip(self._remotes, sources, strict=True))
+        claims: dict[bytes, str] = {}  # which host gives the file of a path: the first that can
 
-        def one(number: int) -> CopyOutcome:
-            remote, asked = self._remotes[number], replace(self._request, sources=sources[number])
-            return self._persistently(
-                remote,
-                lambda: receive(remote, asked, into, watch, claims),
-                lambda: receiving.receive(self._ssh, remote.place, asked.sources, destination, asked.options),
-                "sftp alone cannot receive beside others." if several else refusal,
+        def by_ssh(remote: Connection, planned: Planned) -> CopyOutcome:
+            host = remote.place.host
+
+            def claimed(path: bytes) -> str:
+                has = claims.setdefault(path, host)
+                return "" if has == host else has
+
+            remote.start(
+                role="offer",
+                paths=[_letters(path) for path in wanted[remote]],
+                choice=encoded(request.choice),
+                compress=request.compress,
+                rate=request.rate,
             )
+            receiver = Receiver(
+                remote.channel,
+                os.fsencode(into),
+                remote.digest,
+                remote.checksum,
+                request.options,
+                planned,
+                planned.done,
+                claimed if several else None,
+            )
+            return planned.outcome(host, receiver.run(), remote.channel.received)
 
-        return self._each(one)
+        def by_sftp(remote: Connection) -> tuple[Plan, Result]:
+            return receiving.receive(self._ssh, remote.place, wanted[remote], destination, request.options)
+
+        refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
+        return self._with_each(lambda remote: self._persistently(remote, watch, by_ssh, by_sftp, refusal))
 
     def send(self, offer: Offer, watch: Watch) -> list[CopyOutcome]:
-        """Send to each host, by sftp where it runs no Python."""
+        """Send what is offered to each host, by sftp where it runs no Python."""
         request = self._request
 
         def is_idle() -> bool:
             return not request.options.dry_run and all(remote.is_connecting for remote in self._remotes)
 
-        ahead = read_ahead(offer, is_idle)
-
-        def one(number: int) -> CopyOutcome:
-            remote = self._remotes[number]
-            return self._persistently(
-                remote,
-                lambda: send(request, offer, remote, watch, ahead),
-                lambda: sending.send(self._ssh, offer, remote.place, request.options),
-                _beyond_sftp(request, Choice()),
+        def by_ssh(remote: Connection, planned: Planned) -> CopyOutcome:
+            remote.start(role="take", destination=_letters(remote.place.path), options=encoded(request.options))
+            sender = Sender(
+                remote.channel,
+                offer,
+                remote.digest,
+                remote.checksum,
+                request.rate,
+                request.compress,
+                planned,
+                planned.done,
+                ahead if remote.checksum == "crc32" else None,
             )
+            return planned.outcome(remote.place.host, sender.serve(), remote.channel.sent)
 
-        return self._each(one)
+        def by_sftp(remote: Connection) -> tuple[Plan, Result]:
+            return sending.send(self._ssh, offer, remote.place, request.options)
 
-    def _each(self, do: Callable[[int], CopyOutcome]) -> list[CopyOutcome]:
+        ahead = read_ahead(offer, is_idle)
+        refusal = _beyond_sftp(request, Choice())
+        return self._with_each(lambda remote: self._persistently(remote, watch, by_ssh, by_sftp, refusal))
+
+    def _with_each(self, do: Callable[[Connection], CopyOutcome]) -> list[CopyOutcome]:
         """Copy with each host at once; one that fails does not stop the others."""
         outcomes = [CopyOutcome(remote.place.host) for remote in self._remotes]
         bugs: list[BaseException] = []
 
         def one(number: int) -> None:
             try:
-                outcomes[number] = do(number)
+                outcomes[number] = do(self._remotes[number])
             except DevkitError as error:
                 outcomes[number] = replace(outcomes[number], error=error)
             except BaseException as error:  # noqa: BLE001 - the main thread raises it
@@ -329,25 +287,27 @@ class Copies:
     def _persistently(
         self,
         remote: Connection,
-        by_ssh: Callable[[], CopyOutcome],
-        by_sftp: Callable[[], tuple[Plan, Result]],
+        watch: Watch,
+        by_ssh: Callable[[Connection, Planned], CopyOutcome],
+        by_sftp: Callable[[Connection], tuple[Plan, Result]],
         refusal: str,
     ) -> CopyOutcome:
         """Copy, and connect again where the connection ends, as often as that is asked for.
 
         Where no Python is there, sftp copies, unless ``refusal`` says why it cannot.
         """
-        attempt, tried = by_ssh, 0
+        host = remote.place.host
+        python, tried = True, 0
         while True:
             try:
-                return attempt()
+                return _over_ssh(remote, Planned(watch), by_ssh) if python else _over_sftp(remote, by_sftp)
             except NoPython as error:  # noqa: PERF203 - each try is one
                 if refusal:
                     raise DevkitError(error.what, refusal, *error.remedies) from error
                 for line in error.why.splitlines():
-                    self._console.note(f"  {remote.place.host}: {line}", "dim")
-                self._console.warn(f"{remote.place.host}: {SAID}")
-                attempt = functools.partial(_by_sftp, remote.place.host, by_sftp)
+                    self._console.note(f"  {host}: {line}", "dim")
+                self._console.warn(f"{host}: {SAID}")
+                python = False
             except Disconnected as error:
                 if tried == self._request.retries:
                     raise
@@ -356,3 +316,21 @@ class Copies:
                 self._console.warn(f"{error.what}; once more in {wait_s:g} s ({tried} of {self._request.retries})")
                 time.sleep(wait_s)
                 remote.reset()
+
+
+def _over_ssh(remote: Connection, planned: Planned, do: Callable[[Connection, Planned], CopyOutcome]) -> CopyOutcome:
+    """Talk with the remote side; where that fails, say why as a user would want to read it."""
+    with remote:
+        try:
+            return do(remote, planned)
+        except (wire.ProtocolError, wire.Stopped) as error:
+            planned.undo()
+            raise remote.explain(error) from error
+
+
+def _over_sftp(remote: Connection, do: Callable[[Connection], tuple[Plan, Result]]) -> CopyOutcome:
+    try:
+        plan, result = do(remote)
+    except (OSError, wire.ProtocolError) as error:
+        raise DevkitError(f"sftp with {remote.place.host} failed", f"{error}.") from error
+    return copied(remote.place.host, plan, result, result.bytes)
