@@ -82,7 +82,7 @@ def write_zip(
     read: Callable[[int], Iterator[bytes]],
     write: Callable[[bytes], None],
 ) -> None:
-    """Write an archive, stored and all below one folder."""
+    """Write an archive, stored and all below one folder; a further hard link becomes a file of its own."""
     with zipfile.ZipFile(cast("IO[bytes]", _Sink(write)), "w", zipfile.ZIP_STORED) as archive:
         for index, entry in enumerate(entries):
             source = int(entry.target) if entry.kind == HARD_LINK else index

@@ -43,7 +43,11 @@ def ordered(items: Sequence[Item], query: Mapping[str, str]) -> list[Item]:
 def folder_page(
     path: bytes, items: Sequence[Item], query: Mapping[str, str], *, nonce: str, uploads: bool, hidden: int = 0
 ) -> str:
-    """Return the page of a folder."""
+    """Return the page of a folder, whose path ends in a slash unless it is the root.
+
+    The query says ``sort``, ``order``, and ``hidden`` where names that begin with a dot are in ``items``; ``hidden`` is
+    how many there are.
+    """
     names = [name for name in path.split(b"/") if name]
     crumbs = [("Shared files", "../" * len(names) or "./")]
     crumbs += [(shown(name), "../" * (len(names) - depth - 1) or "./") for depth, name in enumerate(names)]

@@ -35,6 +35,9 @@ class Finished(NamedTuple):
 def open_part(folder: int, name: bytes, keep: bool, lock: bool = True, mode: int = 0o600) -> int:
     """Open a part for writing, and return its descriptor; no one but us writes it as long as that is open.
 
+    With ``keep`` what an earlier transfer wrote stays, with ``lock`` another transfer is waited for; ``mode`` is what
+    one that is made begins with, where the folder and the umask grant it.
+
     Raises:
         OSError: it cannot be made, or another transfer holds it.
     """

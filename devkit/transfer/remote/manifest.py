@@ -144,6 +144,9 @@ def take_revised(entry: ManifestEntry, said: Dict[str, Any]) -> ManifestEntry:
 def describe(paths: List[bytes], choice: Choice) -> Offer:
     """Find what is offered.
 
+    Wildcards that no name here has are resolved. A folder that ends with a slash, or in ``.`` or ``..``, offers what is
+    in it; any other, itself.
+
     Raises:
         Stopped: there is no such file, or two would land on one name.
     """

@@ -53,7 +53,11 @@ def plan(
     extra: Sequence[Tuple[bytes, bool]] = (),
     case_blind: bool = False,
 ) -> Steps:
-    """Return what is to be done."""
+    """Return what is to be done.
+
+    ``here`` is what is at the entries' places, by number; ``extra`` what is here and not offered, by path, each with
+    whether it is a folder; ``case_blind`` tells that this file system takes ``A`` and ``a`` for one name.
+    """
     collide: Set[bytes] = collisions(entry.path for entry in entries) if case_blind else set()
     wanted, modes, refusals = [], [], {}
     have_files = have_bytes = 0

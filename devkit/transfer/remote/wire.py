@@ -141,7 +141,7 @@ class Channel:
         self.on_ping: Callable[[], None] = lambda: None
         self._read = read
         self._write = write
-        self._read_into = read_into
+        self._read_into = read_into  # instead of the system call: an encrypted socket's
         self._write_all = write_all
         self._buffer = bytearray(2 * MAX_FRAME)
         self._view = memoryview(self._buffer)
