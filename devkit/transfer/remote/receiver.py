@@ -20,34 +20,13 @@ from .manifest import ManifestEntry, take_revised, unpack
 from .messages import About, Options, Plan, Result, encoded, proven
 from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
-from .requests import NO_BASIS, Basis, Requests, close
+from .requests import Incoming, Requests
 from .writing import DIRECT_FROM, Writer
 
 CHANGED_NAMED = 5
 SMALL = 1 << 18
 SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
-
-
-class Incoming:
-    """A file that is arriving, in order but for blocks that are asked for again."""
-
-    def __init__(self, entry: ManifestEntry, basis: Basis) -> None:
-        self.entry = entry
-        self.basis = basis
-        self.part = basis.part
-        self.old = basis.old
-        self.written = basis.part_size  # beyond it the part holds nothing but zeros
-        self.next = 0
-        self.bad: Dict[int, int] = {}  # lengths of ranges that are asked for again, by offset
-        self.attempts: Dict[int, int] = {}
-        self.unsynced = 0
-        self.failed = False
-
-    def close(self) -> None:
-        """Close what is open."""
-        close(self.part, self.old)
-        self.part = self.old = -1
 
 
 class Receiver:
@@ -79,10 +58,10 @@ class Receiver:
         self._there = Destination(destination, self._options, stages=claimed is None)
         self._staging = self._there.staging
         self._sum = wire.sums()[checksum]
-        self._requests = Requests(channel, self._entries, wire.digests()[digest])
+        self._active: Dict[int, Incoming] = {}
+        self._requests = Requests(channel, self._entries, self._active, wire.digests()[digest])
         self._writer = Writer()
         self._remaining: Set[int] = set()
-        self._active: Dict[int, Incoming] = {}
         self._changed: Set[int] = set()
         self._granted: Set[Tuple[bytes, int]] = set()  # folders, and modes that files are made with there
         self._files = self._bytes = self._same_bytes = self._again_bytes = self._deleted = 0
@@ -194,7 +173,7 @@ class Receiver:
         finally:
             self._requests.stop()
             self._writer.close()
-            for incoming in self._active.values():
+            for incoming in list(self._active.values()):
                 incoming.close()
             self._syncer.close()
         self._requests.join()
@@ -236,7 +215,7 @@ class Receiver:
         good = self._sum(data) == checksum
         self._bytes += length
         self._on_taken(length if good else 0)
-        if good and length == self._entries[index].size and length <= SMALL and not self._has_begun(index):
+        if good and length == self._entries[index].size and length <= SMALL and index not in self._active:
             self._small(index, data)
             self._remaining.discard(index)
             return
@@ -269,7 +248,7 @@ class Receiver:
     def _revise(self, said: Dict[str, Any]) -> None:
         """Take note that a file, of which nothing is here yet, is another version by now."""
         index = said.get("entry")
-        if not isinstance(index, int) or index not in self._remaining or self._has_begun(index):
+        if not isinstance(index, int) or index not in self._remaining or index in self._active:
             raise wire.ProtocolError("a version of what was not asked for")
         self._entries[index] = take_revised(self._entries[index], said)
         if self._entries[index].size == 0:
@@ -278,12 +257,9 @@ class Receiver:
 
     # The files that are arriving.
 
-    def _has_begun(self, index: int) -> bool:
-        return index in self._active or self._requests.has_basis(index)
-
     def _incoming(self, index: int) -> Incoming:
         if index not in self._active:
-            self._active[index] = Incoming(self._entries[index], self._requests.take_basis(index))
+            self._active[index] = Incoming(self._entries[index])
         return self._active[index]
 
     def _admit(self, incoming: Incoming, index: int, offset: int, length: int, good: bool) -> bool:
@@ -326,7 +302,7 @@ class Receiver:
             with contextlib.suppress(OSError):
                 self._writer.settle(incoming.part)
         incoming.close()
-        if incoming.basis is not NO_BASIS:
+        if incoming.compared:
             self._requests.release()
 
     # What is written.
@@ -356,14 +332,14 @@ class Receiver:
             incoming.unsynced = 0
 
     def _keep(self, incoming: Incoming, offset: int, length: int) -> None:
-        if offset + length > max(incoming.basis.part_size, incoming.basis.old_size):
+        if offset + length > max(incoming.part_size, incoming.old_size):
             raise wire.ProtocolError("the same as what is not here")
-        if incoming.part >= 0 and offset + length > incoming.basis.part_size:
+        if incoming.part >= 0 and offset + length > incoming.part_size:
             copy_range(incoming.old, incoming.part, offset, length)
             incoming.written = max(incoming.written, offset + length)
 
     def _move(self, incoming: Incoming, offset: int, length: int, origin: int) -> None:
-        if origin + length > incoming.basis.old_size:
+        if origin + length > incoming.old_size:
             raise wire.ProtocolError("the same as what is not here")
         copy_range(incoming.old, self._opened(incoming), origin, length, to=offset)
         incoming.written = max(incoming.written, offset + length)

@@ -1,10 +1,11 @@
 """What the receiver asks for, from a thread of its own: asking must not keep the other from reading."""
 
+import contextlib
 import os
 import queue
 import stat
 import threading
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from .attributes import lstat
 from .chunking import SHORTEST, chunks
@@ -24,33 +25,44 @@ SEARCHED_BYTES = 1 << 31  # in longer files blocks are compared where they lie: 
 CHUNKS_A_FRAME = 1 << 15
 
 
-class Basis(NamedTuple):
-    """What holds some of a file: its half-written part (descriptor or -1, size), its older version (the same)."""
+class Incoming:
+    """A file that is arriving, in order but for blocks that are asked for again.
 
-    part: int
-    part_size: int
-    old: int
-    old_size: int
+    ``part`` and ``old`` are open where its half-written part, or its older version, holds some of it; -1 is none.
+    """
 
+    def __init__(self, entry: ManifestEntry, part: int = -1, old: int = -1) -> None:
+        self.entry = entry
+        self.part = part
+        self.part_size = os.fstat(part).st_size if part >= 0 else 0
+        self.old = old
+        self.old_size = os.fstat(old).st_size if old >= 0 else 0
+        self.compared = False  # with what is here of it
+        self.written = self.part_size  # beyond it the part holds nothing but zeros
+        self.next = 0
+        self.bad: Dict[int, int] = {}  # lengths of ranges that are asked for again, by offset
+        self.attempts: Dict[int, int] = {}
+        self.unsynced = 0
+        self.failed = False
 
-NO_BASIS = Basis(-1, 0, -1, 0)
-
-
-def close(*descriptors: int) -> None:
-    """Close what is open of these."""
-    for descriptor in descriptors:
-        if descriptor >= 0:
-            os.close(descriptor)
+    def close(self) -> None:
+        """Close what is open."""
+        for descriptor in (self.part, self.old):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.part = self.old = -1
 
 
 class Requests:
     """Asks for files: a range where nothing of it is here, else for what differs from what is."""
 
-    def __init__(self, channel: Channel, entries: Sequence[ManifestEntry], digest: Digest) -> None:
+    def __init__(
+        self, channel: Channel, entries: Sequence[ManifestEntry], active: Dict[int, Incoming], digest: Digest
+    ) -> None:
         self._channel = channel
         self._entries = entries
+        self._active = active  # the files that are compared with what is here of them are added
         self._digest = digest
-        self._bases: Dict[int, Basis] = {}
         self._comparing = threading.Semaphore(COMPARED_AT_ONCE)
         self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
         self._broken: List[BaseException] = []
@@ -67,14 +79,6 @@ class Requests:
         """Ask once more for a range that arrived wrong."""
         self._again.put((index, offset, length))
 
-    def has_basis(self, index: int) -> bool:
-        """Tell whether a file is being compared with what is here of it."""
-        return index in self._bases
-
-    def take_basis(self, index: int) -> Basis:
-        """Return what a file is compared with, which is the caller's from now on, until ``release``."""
-        return self._bases.pop(index, NO_BASIS)
-
     def release(self) -> None:
         """Let another file be compared."""
         self._comparing.release()
@@ -85,11 +89,8 @@ class Requests:
             raise self._broken[0]
 
     def stop(self) -> None:
-        """Ask no more, and close what no one took."""
+        """Ask no more."""
         self._again.put(None)
-        while self._bases:
-            basis = self._bases.popitem()[1]
-            close(basis.part, basis.old)
 
     def join(self) -> None:
         """Wait for the end of the asking."""
@@ -132,21 +133,20 @@ class Requests:
         """Send the digests of what is here of a file, and return where that ends."""
         entry = self._entries[index]
         self._comparing.acquire()
-        basis = _open_basis(folders, entry)
-        self._bases[index] = basis
-        first = min(basis.part_size, entry.size)
-        second = min(max(basis.old_size, first), entry.size)
-        self._digests(index, basis.part, 0, first)
-        if self._moves and first < entry.size and may_have_moved(basis.old_size, entry):
-            self._known(index, basis, first)
+        incoming = self._active[index] = _begun(folders, entry)
+        first = min(incoming.part_size, entry.size)
+        second = min(max(incoming.old_size, first), entry.size)
+        self._digests(index, incoming.part, 0, first)
+        if self._moves and first < entry.size and may_have_moved(incoming.old_size, entry):
+            self._known(index, incoming, first)
             return entry.size
-        self._digests(index, basis.old, first, second)
+        self._digests(index, incoming.old, first, second)
         return second
 
-    def _known(self, index: int, basis: Basis, start: int) -> None:
+    def _known(self, index: int, incoming: Incoming, start: int) -> None:
         """Send the digests of the older version's chunks, by which the rest is looked for: what is longer moved."""
         found = bytearray()
-        for _, chunk in chunks(basis.old, 0, basis.old_size):
+        for _, chunk in chunks(incoming.old, 0, incoming.old_size):
             found += CHUNK.pack(len(chunk), self._digest(chunk))
             if len(found) >= CHUNKS_A_FRAME * CHUNK.size:
                 self._channel.send(KNOWN, HOLDS.pack(index, start, False), found)
@@ -176,17 +176,17 @@ def regular_size(folder: int, name: bytes) -> Optional[int]:
     return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
-def _open_basis(folders: Folders, entry: ManifestEntry) -> Basis:
+def _begun(folders: Folders, entry: ManifestEntry) -> Incoming:
     part = old = -1
-    try:
+    with contextlib.suppress(OSError):  # what cannot be read does not help; whether it can be written shows later
         folder, name = folders.of(entry.path)
         if regular_size(folder, part_name(name)):
             part = open_part(folder, part_name(name), keep=True)
         if regular_size(folder, name):
             old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    except OSError:  # what cannot be read does not help; whether it can be written shows when it arrives
-        pass
-    return Basis(part, os.fstat(part).st_size if part >= 0 else 0, old, os.fstat(old).st_size if old >= 0 else 0)
+    incoming = Incoming(entry, part, old)
+    incoming.compared = True
+    return incoming
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:
