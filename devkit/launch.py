@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit import mkl
+from devkit.child import TURN_S
 from devkit.errors import DevkitError, Hint
 from devkit.files import link_atomically
 from devkit.kernels.protocol import PROTOCOL
 from devkit.paths import cache_home, private_folder
-from devkit.process import TURN_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

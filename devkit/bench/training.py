@@ -15,12 +15,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.statistics import Summary, summarize
+from devkit.child import TURN_S
 from devkit.errors import DevkitError
 from devkit.launch import Ended, Worker, raise_if_error
 from devkit.launching.ranks import clean_environment, free_port, rank_environment
 from devkit.launching.verdict import REASONS
 from devkit.launching.watch import GRACE_S
-from devkit.process import TURN_S, fate
+from devkit.process import fate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.app import App
-    from devkit.process import Child
+    from devkit.child import Child
 
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:\[\]-]*")
 SSH_FAILED = 255

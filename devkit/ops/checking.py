@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devkit.child import TURN_S
 from devkit.errors import DevkitError, UsageError
 from devkit.launch import Ended, Worker, device_environment, raise_if_error
-from devkit.process import TURN_S, fate
+from devkit.process import fate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.app import App
+    from devkit.child import Child
     from devkit.launch import Event
-    from devkit.process import Child
     from devkit.runs import Run
     from devkit.training.request import TrainRequest
 
