@@ -155,6 +155,7 @@ def diagnose(
     good = shipped() if good is None else good
     data = logfile.load(log) if isinstance(log, Path) else log.encode(errors="replace") if isinstance(log, str) else log
     origin = origin or origin_of(data)
+    data = logfile.unquoted(data)
     units = list(read_units(data, progress))
     events = list(_events(units, good))
     ended = outcome.judge(events)
@@ -324,18 +325,19 @@ def _most_specific(hits: Sequence[Hit]) -> list[Hit]:
 def _cause(same: Sequence[Hit], later: Iterable[Hit], origin: Origin) -> Cause:
     hit = same[0]
     rule = hit.rule
-    words = {**rule.defaults, **hit.words}
+    told = next((one.words for one in same if one.words), {})
+    words = {**rule.defaults, **told}
     lines = sorted({one.line for one in later} - {hit.line})
     return Cause(
         rule.id,
         hit.line,
         _excerpt(hit.text),
         _filled(rule.cause, words),
-        _line(rule.remedy_for(hit.words, origin), words),
+        _line(rule.remedy_for(told, origin), words),
         rule.reference,
         rule.fix,
         tuple(lines),
-        hit.words,
+        told,
         rule.family,
         "high" if rule.tier == CAUSE and not rule.soft else "medium" if rule.tier < CONSEQUENCE else "low",
         tuple(Evidence(one.line, _excerpt(one.text)) for one in same[:EVIDENCE_SHOWN]),

@@ -50,6 +50,7 @@ PREFIXES = re.compile(
     r"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]? ?"  # CI and docker logs -t
     r"|\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]? "
     r"|#\d+ (?:\d+\.\d+ )?(?=\S| )"  # BuildKit
+    r"|\d{1,4}>(?:  )?(?=\s*\S)"  # MSBuild
     r"|##\[\w+\]"  # GitHub's workflow commands
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [\w./-]+(?:\[\d+\])?: "  # the journal
     r"|[A-Za-z][\w.-]{0,40} +\| "  # docker compose
@@ -59,6 +60,11 @@ PREFIXES = re.compile(
     r")"
 )
 MOST_PREFIXES = 4
+# What pip and uv quote of a build, set in by so much.
+QUOTED = re.compile(
+    rb"(?m)^(?:.*\[\d+ lines of output\]|[ \t]+\[std(?:out|err)\])[ \r]*\n(?:(?:      .*|[ \t\r]*)(?:\n|\Z))+"
+)
+INDENT = re.compile(rb"(?m)^      ")
 LONGEST_LINE = 8000
 
 
@@ -167,6 +173,13 @@ def clean(text: str) -> list[str]:
         if shown.strip():
             found.append(translated(without_prefix(shown)))
     return found
+
+
+def unquoted(data: bytes) -> bytes:
+    """Return a log in which what pip and uv quote of a build stands as the build said it."""
+    if b"lines of output]" not in data and b"[std" not in data:
+        return data
+    return QUOTED.sub(lambda match: INDENT.sub(b"", match[0]), data)
 
 
 def without_prefix(text: str) -> str:

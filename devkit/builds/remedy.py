@@ -15,7 +15,8 @@ from devkit.errors import GAP
 READ = 1 << 20  # bytes at each end of a log, which name what it is of
 PADDLE = re.compile(rb"[Pp]addle|phi::|pd_op\.|\bextern_\w|\[Hint: |InferSymbolicShape|The kernel `")
 PIP = re.compile(
-    rb"subprocess-exited-with-error|Building wheel|wheel for|\bpip3? install|setup\.py|running build_ext|"
+    rb"build backend returned|subprocess-exited-with-error|Building wheel|wheel for|"
+    rb"\bpip3? install|setup\.py|running build_ext|"
     rb"torch/utils/cpp_extension|building '[\w.]+' extension"
 )
 CMAKE = re.compile(rb"CMake|ninja: |\.dir/|build\.make|-- Configuring|Built target|(?m:^\[ *\d+(?:/\d+|%)\] )")

@@ -35,7 +35,8 @@ WORDS = (
     "(ADVANCED)", "Stale", ", prefer ", "writing image", "naming to ", "Installed ", "Audited ", " busy", "malformed",
     "Finished ", "install_scripts",
     "collided", "too long", "will not add", "holds no memory", "ipykernel", "over its data", "no more ", "syntax",
-    "referenced from", "nterrupted", "\nE: ", "removing build/b", "Pod completed", "ad substitution",
+    "referenced from", "nterrupted", "\nE: ", "removing build/b", "Pod completed", "ad substitution", "Wsl/",
+    "onger than",
 )  # fmt: skip
 WORDS_BYTES = tuple(word.encode() for word in WORDS)
 STEP_BYTES = re.compile(

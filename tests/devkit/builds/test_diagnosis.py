@@ -251,6 +251,39 @@ def test_what_stands_before_each_line_does_not_hide_a_cause() -> None:
         assert [cause.id for cause in diagnose(text).causes] == ["network"], prefix
 
 
+QUOTES = {
+    "pip": (
+        "  error: subprocess-exited-with-error\n  ╰─> [9 lines of output]\n{}      [end of output]\n"
+        "  ERROR: Failed building wheel for x\n"
+    ),
+    "uv": (
+        "  × Failed to build `x==1.0`\n  ├─▶ The build backend returned an error\n\n      [stderr]\n{}\n"
+        "      hint: no\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("quote", QUOTES.values(), ids=[*QUOTES])
+@pytest.mark.parametrize(
+    ("said", "rule", "offset"),
+    [
+        ("FAILED: a.o\nKilled\n", "out-of-memory", 1),
+        ("CMake Error at x:3 (project):\n  No CMAKE_CUDA_COMPILER could be found.\n\n-- No\n", "nvcc-missing", 1),
+        ("curl: (6) Could not resolve host: h\n", "network", 0),
+    ],
+)
+def test_what_pip_and_uv_quote_is_read_as_the_build_said_it(quote: str, said: str, rule: str, offset: int) -> None:
+    log = quote.format("".join(f"      {line}\n" if line else "\n" for line in said.splitlines()))
+    (cause, *_) = diagnose(log).causes
+    assert (cause.id, log.splitlines()[cause.line - 1].strip()) == (rule, said.splitlines()[offset].strip())
+    assert "devkit build" not in cause.remedy
+
+
+def test_a_package_that_a_later_line_names_is_named() -> None:
+    (cause,) = diagnose("  error: subprocess-exited-with-error\n  ERROR: Failed building wheel for flash-attn\n").causes
+    assert cause.remedy.startswith("python -m pip install -v --no-build-isolation flash-attn   ")
+
+
 def test_lines_are_numbered_as_an_editor_does_and_links_are_no_words() -> None:
     text = (
         "Cloning\nReceiving:   0% (1/9)\rReceiving: 100% (9/9), done.\nFAILED: x.o\n"
