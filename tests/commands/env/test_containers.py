@@ -380,11 +380,13 @@ def test_paused_container_is_not_woken_and_one_that_is_gone_is_let_go_of(
     devkit: Devkit, work: str, engine: Engine
 ) -> None:
     name = f"devkit-{engines.me().name}-{work}"
-    engine.docker("pause", name)
-    paused = run(devkit, "true")
-    assert (paused.status, paused.err) == (1, f"✗ {work} is paused\n  → docker unpause {name}\n")
-    assert json.loads(devkit("env", "list", "--json").out)[0]["state"] == "paused"
-    engine.docker("unpause", name)
+    if engine.docker("pause", name, check=False):
+        paused = run(devkit, "true")
+        assert (paused.status, paused.err) == (1, f"✗ {work} is paused\n  → docker unpause {name}\n")
+        assert json.loads(devkit("env", "list", "--json").out)[0]["state"] == "paused"
+        engine.docker("unpause", name)
+    else:
+        assert engines.is_rootless(engines.connect())  # which cannot without control groups of its own
     engine.docker("rm", "-f", name)
     assert f"✗ the engine has no container of {work}" in run(devkit, "true").err
     assert devkit("env", "remove", work, "--dry-run").out.endswith(f"/.containers/{work}\n")
