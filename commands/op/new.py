@@ -28,8 +28,11 @@ def command(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
+    from contextlib import suppress
+
     from devkit.commands._rendered import write
-    from devkit.errors import UsageError
+    from devkit.envs.resolve import resolve
+    from devkit.errors import DevkitError, UsageError
     from devkit.ops import in_tree as trees
     from devkit.ops import rendering
 
@@ -52,6 +55,12 @@ def command(
             app.console.done(f"{edit.path.relative_to(root)}: {edit.what}")
         app.console.next(f"devkit op show {name}", "devkit build", f"devkit build test test_{name}_op")
         return
+    environment = None
+    with suppress(DevkitError):  # without one there is no Paddle to ask
+        environment = resolve(app.config, "").folder
+    if environment and rendering.is_of_paddle(environment, name):
+        why = "A custom operator of this name would take its place in every program that loads it."
+        raise UsageError(f"{name!r} is an operator of Paddle", why, f"devkit op new {name.rstrip('_')}_custom")
     place = Path(folder or name)
     files = rendering.render("op", place, name=name)
     if not write(app, files, dry_run=dry_run, as_json=as_json):

@@ -56,6 +56,13 @@ def check_name(name: str) -> str:
     return name
 
 
+def is_of_paddle(environment: Path, name: str) -> bool:
+    """Tell whether the Paddle of an environment, by its header of operators, has one of this name."""
+    headers = environment.glob("lib/python3*/site-packages/paddle/include/paddle/phi/api/include/api.h")
+    declared = re.compile(rf"^PADDLE_API .*\b{name}\(", re.MULTILINE)
+    return any(declared.search(header.read_text("utf-8", "replace")) for header in headers)
+
+
 def render(kind: str, folder: Path, **values: object) -> list[NewFile]:
     """Return the files of a template folder; ``NAME`` in a file's name is the value ``name``."""
     import jinja2

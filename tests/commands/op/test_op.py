@@ -73,6 +73,9 @@ def test_a_new_operator_is_planned_written_once_and_never_replaced(devkit: Devki
     assert refused.status == 1
     assert "is there already" in refused.err
     assert devkit("op", "new", "my_grad_op").status == 2
+    of_paddle = devkit("op", "new", "relu")
+    assert (of_paddle.status, (tmp_path / "relu").exists()) == (2, False)
+    assert "devkit op new relu_custom" in of_paddle.err
 
 
 @pytest.mark.engine  # nvcc
