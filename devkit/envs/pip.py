@@ -59,7 +59,7 @@ UV_SCRIPT = """\
 # Made by devkit, whose uv this is.
 exec {uv} "$@"
 """
-MADE = b"# Made by devkit, "
+MADE, BEGINNING = b"# Made by devkit, ", 100
 # In a folder that only the environment's own Python looks into, and last: a real pip is found before it.
 MODULE_FOLDER, MODULE_PTH = "devkit-pip", "devkit-pip.pth"
 MODULE = """\
@@ -112,8 +112,12 @@ def put(folder: Path) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Write a program of devkit's, unless somebody else's is there; not synced: what is half-made is marked as such."""
-    if os.path.lexists(path) and (path.is_symlink() or MADE not in path.read_bytes()):
+    if path.is_symlink():
         return
+    if path.exists():
+        with path.open("rb") as file:  # it may be the real uv, of 60 MB
+            if MADE not in file.read(BEGINNING):
+                return
     path.write_bytes(os.fsencode(text))
     path.chmod(0o755)
 
