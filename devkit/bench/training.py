@@ -178,9 +178,10 @@ def measure(app: App, request: TrainingRequest, run: Run) -> list[StageResult]:
     with app.console.progress("starting the ranks", total=total) as progress:
         turns = itertools.count(1)
         for group in groups:
-            results += _measured(app, request, group, run, lambda text: progress.update(text=text, done=next(turns)))
-    for measured in results:
-        run.event({"event": "stage", **measured.as_json()})
+            told = _measured(app, request, group, run, lambda text: progress.update(text=text, done=next(turns)))
+            for measured in told:
+                run.event({"event": "stage", **measured.as_json()})
+            results += told
     run.record["result"] = {"stages": [measured.as_json() for measured in results]}
     return results
 
