@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.doctor import engine, gpu, machine, network, paddle, place, proxy, tools
-from devkit.envs.resolve import resolve
+from devkit.doctor.finding import Finding
+from devkit.envs.resolve import own, resolve
+from devkit.errors import DevkitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from devkit.app import App
-    from devkit.doctor.finding import Finding
+    from devkit.envs.resolve import Environment
 
 SINGLE_TOOLS = [tool.name for tool in tools.TOOLS if not tool.name.endswith("++")]
 THREADS = 8
@@ -27,7 +29,7 @@ def examine(app: App, environment_name: str = "") -> list[Finding]:
     Raises:
         DevkitError: there is no environment of this name.
     """
-    environment = resolve(app.config, environment_name)
+    environment, unusable = environment_of(app, environment_name)
     prefix = environment.python.parent.parent
     environ, bypass = app.child_environment(), app.config.get("proxy.bypass")
     with tempfile.TemporaryDirectory(prefix="devkit-doctor-") as name:
@@ -51,7 +53,22 @@ def examine(app: App, environment_name: str = "") -> list[Finding]:
                 "place": partial(place.gather, app.runner),
             },
         )
-    return judge(gathered)
+    return [*judge(gathered), *unusable]
+
+
+def environment_of(app: App, name: str) -> tuple[Environment, list[Finding]]:
+    """Return the environment to look at: devkit's own, and a finding, where this place's cannot be used.
+
+    Raises:
+        DevkitError: there is no environment of this name.
+    """
+    try:
+        return resolve(app.config, name), []
+    except DevkitError as error:
+        if name:
+            raise
+        first, *more = (*error.remedies, "")
+        return own(), [Finding("environment", error.what, "broken", error.why, first, tuple(filter(None, more)))]
 
 
 def _all_at_once(app: App, gatherers: dict[str, Callable[[], Any]]) -> dict[str, Any]:

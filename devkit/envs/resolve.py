@@ -72,6 +72,11 @@ def resolve(config: Config, name: str = "", *, directory: Path | None = None) ->
     if project:
         return Environment(PROJECT_ENVIRONMENT, project / "bin" / "python", "the project's")
     _check_not_of_windows(directory or Path.cwd())
+    return own()
+
+
+def own() -> Environment:
+    """Return the environment that devkit itself runs in."""
     return Environment("devkit's own", Path(sys.executable), "the Python that runs devkit")
 
 

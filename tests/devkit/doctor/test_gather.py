@@ -17,6 +17,7 @@ from devkit.app import App
 from devkit.console import Console
 from devkit.doctor import engine, examine, gpu, machine, network, paddle, proxy, tools
 from devkit.envs.resolve import Environment
+from devkit.errors import DevkitError
 from devkit.process import Runner
 
 if TYPE_CHECKING:
@@ -247,3 +248,16 @@ def test_one_gatherer_that_raises_ends_the_others_programs() -> None:
     with pytest.raises(ZeroDivisionError):
         examine._all_at_once(app, {"fails": fail, "hangs": lambda: app.runner.run(["sleep", "60"], check=False)})
     assert app.runner.children == []
+
+
+def test_an_environment_that_cannot_be_used_is_a_finding_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".venv" / "Scripts").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    environment, (finding,) = examine.environment_of(App(), "")
+    assert environment.python == Path(sys.executable)
+    assert (finding.state, finding.text) == ("broken", f"{tmp_path}/.venv is an environment of Windows")
+    assert finding.remedy.startswith(f"mv {tmp_path}/.venv ")
+    with pytest.raises(DevkitError, match="no environment"):
+        examine.environment_of(App(), "nobody")
