@@ -81,7 +81,7 @@ class Pace:
             time.sleep(delay)
 
 
-class Since:
+class FileState:
     """What became of a file since it was offered: its entry as the receiver knows it, and what that was told."""
 
     def __init__(self, entry: ManifestEntry) -> None:
@@ -120,7 +120,7 @@ class Sender:
         self._reader = Reader(offer)
         self._ahead = dict(ahead or {})
         self._open = (-1, -1)  # an entry, and the descriptor of its file
-        self._since: Dict[int, Since] = {}
+        self._states: Dict[int, FileState] = {}
         self._known: Dict[bytes, Tuple[int, int]] = {}
         self._known_end = 0
 
@@ -202,18 +202,18 @@ class Sender:
 
     def _as_sent(self, index: int) -> ManifestEntry:
         """Return an entry as the receiver knows it."""
-        return self._since[index].entry if index in self._since else self.offer.entries[index]
+        return self._states[index].entry if index in self._states else self.offer.entries[index]
 
-    def _of(self, index: int) -> Since:
-        return self._since.setdefault(index, Since(self.offer.entries[index]))
+    def _state(self, index: int) -> FileState:
+        return self._states.setdefault(index, FileState(self.offer.entries[index]))
 
     def _is_gone(self, index: int) -> bool:
-        return index in self._since and self._since[index].gone
+        return index in self._states and self._states[index].gone
 
     def _small(self, index: int) -> bool:
         """Send a small file, or say that it is gone; False where it changed since it was offered."""
-        if index in self._since:
-            return self._since[index].gone
+        if index in self._states:
+            return self._states[index].gone
         data, checksum = self._ahead.pop(index, (b"", b""))
         if not checksum:
             try:
@@ -247,10 +247,10 @@ class Sender:
         if not stat.S_ISREG(status.st_mode):
             self._lose(index, SHORTER)
             return False
-        since = self._of(index)
-        if not since.revised and not is_as_offered(file, since.entry):
-            since.revised = True
-            now = since.entry = revised(since.entry, status)
+        state = self._state(index)
+        if not state.revised and not is_as_offered(file, state.entry):
+            state.revised = True
+            now = state.entry = revised(state.entry, status)
             numbers = {"size": now.size, "allocated": now.allocated, "mtime_ns": now.mtime_ns, "mode": now.mode}
             self.channel.send_json(wire.REVISED, {"entry": index, **numbers})
         return True
@@ -263,13 +263,13 @@ class Sender:
         if not self._reader.still_holds(index, file, entry):
             self._lose(index, SHORTER)
             return False
-        if not self._of(index).changed:
-            self._of(index).changed = True
+        if not self._state(index).changed:
+            self._state(index).changed = True
             self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
         return True
 
     def _lose(self, index: int, reason: str) -> None:
-        self._of(index).gone = True
+        self._state(index).gone = True
         self.channel.send(wire.GONE, wire.RANGE.pack(index, 0, 0), reason.encode(), flush=False)
 
     def _shut(self) -> None:
@@ -300,7 +300,7 @@ class Sender:
                 if offset + len(data) == entry.size and not self._look(index, file):
                     return
                 # What changes is sent from memory: read again by the kernel, it would not be what was summed.
-                self._send(index, offset, data, -1 if index in self._since and self._since[index].changed else file)
+                self._send(index, offset, data, -1 if index in self._states and self._states[index].changed else file)
                 offset += len(data)
 
     def _send(self, index: int, offset: int, data: wire.Bytes, file: int = -1, checksum: bytes = b"") -> None:

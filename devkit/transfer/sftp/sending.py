@@ -86,7 +86,7 @@ class _Sending(Copy):
     def _look(self, entry: ManifestEntry) -> Here:
         above, _, name = entry.path.rpartition(b"/")
         if entry.kind == FOLDER:
-            why = "" if above in self._unmade else self._unmade_because(entry.path)
+            why = "" if above in self._unmade else self._make_folder(entry.path)
             if why or above in self._unmade:
                 self._unmade.add(entry.path)
             return Here(why=why)
@@ -102,7 +102,7 @@ class _Sending(Copy):
         size = -1 if there.size is None else there.size
         return Here(size, (there.mtime or 0) * SECOND, stat.S_IMODE(there.mode))
 
-    def _unmade_because(self, folder: bytes) -> str:
+    def _make_folder(self, folder: bytes) -> str:
         """Make a folder, unless in a dry run, and return why it cannot be made; empty where it is there."""
         path = self._path(folder)
         refused = ""
