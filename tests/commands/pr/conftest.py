@@ -75,7 +75,7 @@ class Clone:
         """Return the whole graph of commits as text, with the refs that a user sees and devkit's tracking refs."""
         names = ["--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old"]
         shown = self.git("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "HEAD", *names)
-        lines = [line.rstrip() for line in shown.splitlines()]
+        lines = [line.rstrip().replace(", fork/HEAD", "") for line in shown.splitlines()]  # git 2.48 and later make it
         return "\n".join(line.replace("refs/devkit/", "devkit/") for line in lines)
 
 
