@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -200,7 +201,7 @@ def test_what_a_merge_wrote_beside_a_file_that_met_a_folder_goes_with_the_abort(
     forge.commit("project/Paddle", "refs/heads/develop", "A file", {"met": "y\n"})
     clone.devkit("pr", "fetch", "11")
     before = checkout(clone.folder, clone.folder / ".git")["files"]
-    assert "met~HEAD   added upstream" in clone.devkit("pr", "rebase").text
+    assert re.search(r"met(~HEAD)?   added upstream", clone.devkit("pr", "rebase").text)  # by its version
     assert clone.devkit("pr", "abort").status == 0
     assert differences(before, checkout(clone.folder, clone.folder / ".git")["files"]) == []
 
