@@ -12,7 +12,7 @@ import time
 from dataclasses import field
 from typing import IO, TYPE_CHECKING
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.fast_dataclasses import dataclass
 from devkit.files import explained, new_file_mode, write_atomically
 from devkit.locks import hold_open
 from devkit.paths import can_be_made, config_home
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

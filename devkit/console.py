@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit.errors import GAP, DevkitError, Hint
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact, redact_value
 from devkit.text import in_cells, printable
 

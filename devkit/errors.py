@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from enum import IntEnum
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 
 
 class ExitStatus(IntEnum):

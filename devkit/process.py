@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from devkit.child import GRACE_S, Child, Log
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.files import refusal
-from devkit.records import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

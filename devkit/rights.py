@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 
 NEEDS_ROOT = re.compile(r"(sudo )?(apt(-get)? install|yum install|mount |usermod |systemctl |reboot)")
 PACKAGES = re.compile(r"(?:sudo )?apt(?:-get)? install ((?:--reinstall )?)([\w.+ -]+)")

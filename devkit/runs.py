@@ -18,9 +18,9 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit import __version__
 from devkit.errors import DevkitError, ExitStatus, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.files import explained, write_atomically
 from devkit.locks import flock
-from devkit.records import dataclass
 from devkit.redact import redact, redact_value
 
 if TYPE_CHECKING:

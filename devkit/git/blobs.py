@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.changes import lstat
 from devkit.git.checkout_files import Folders, link_bytes
 from devkit.git.command import Git, GitFailed
-from devkit.records import dataclass
 from devkit.text import size as size_text
 
 if TYPE_CHECKING:

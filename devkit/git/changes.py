@@ -8,8 +8,8 @@ import shlex
 import stat
 from typing import TYPE_CHECKING, Literal
 
+from devkit.fast_dataclasses import dataclass
 from devkit.git.state import GITLINK
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,9 +16,9 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.environ import without_redirection
 from devkit.process import converse, find_program
-from devkit.records import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git.branch_config import sections
 from devkit.git.changes import lstat
 from devkit.git.shared import file_mode, make_folder
 from devkit.git.state import head_text
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git import journal, snapshot, store
 from devkit.git.blobs import MIB, blobs_of
 from devkit.git.branch_config import sections, set_branch_config
@@ -24,7 +25,6 @@ from devkit.git.roles import USUAL_BASE_BRANCHES
 from devkit.git.state import find_place, read_status, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
 from devkit.git.wip_entry import has_document
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

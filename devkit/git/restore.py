@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git import reflog
 from devkit.git.blobs import File, blobs_of
 from devkit.git.changes import lstat
@@ -33,7 +34,6 @@ from devkit.git.command import line
 from devkit.git.snapshot import HEAD_LOG, OPERATION_FILES, OWN_FILES, ROOT_REFS, SHARED, own_worktree_refs
 from devkit.git.state import GITLINK, NAMES, find_place, head_text, parse_refs, parse_worktrees
 from devkit.git.store import PRIVATE
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -7,8 +7,8 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import safe_url, word
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

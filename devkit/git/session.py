@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import Git, line
 from devkit.git.lock import check_table, locked
 from devkit.git.state import INCOMING, State, find_place, read_head, read_state, refs_now
 from devkit.git.store import PRIVATE, PrivateRefs
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

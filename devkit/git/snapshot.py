@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git import reflog
 from devkit.git.blobs import MIB, Blobs, File, capture, too_large, write_commit
 from devkit.git.changes import in_the_way, is_path, lstat
@@ -33,7 +34,6 @@ from devkit.git.state import (
     parse_refs,
     read_status,
 )
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import File
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import lines_of, unheeded
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

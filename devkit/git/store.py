@@ -13,10 +13,10 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git.command import GitFailed
 from devkit.git.shared import file_mode, make_folder
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

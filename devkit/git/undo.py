@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import journal, snapshot
 from devkit.git.clones import check_clones
 from devkit.git.command import line
@@ -20,7 +21,6 @@ from devkit.git.since import short, since
 from devkit.git.snapshot import WriteSet
 from devkit.git.state import head_text, refs_now
 from devkit.git.store import present
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

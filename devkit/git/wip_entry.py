@@ -6,11 +6,11 @@ import stat
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import MIB, Blobs, capture, too_large
 from devkit.git.changes import in_the_way, is_odd, is_path, lstat
 from devkit.git.checkout_files import real_parents
 from devkit.git.command import Git, quoted
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

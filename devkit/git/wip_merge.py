@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import blobs_of
 from devkit.git.changes import Change, lstat
 from devkit.git.checkout_files import make_folders, real_parents, remove, safe_path, write_file
 from devkit.git.command import Git, line
 from devkit.git.wip_entry import MERGEABLE, NOTHING, Item, Side, Wip, as_stored, modes_of, side_of, standing_in
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

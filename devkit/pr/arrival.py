@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import GitFailed, Line, line, lines_of
 from devkit.git.roles import TRACKING, PullRequest, base_of, request_of
 from devkit.git.session import fetch_line, incoming
@@ -16,7 +17,6 @@ from devkit.git.state import read_status
 from devkit.pr.branches import check_free
 from devkit.pr.remote import not_found, renamed, unreachable
 from devkit.pr.trees import check_not_left
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 from devkit.builds.diagnosis import diagnose
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.roles import base_of, base_remote, request_of
 from devkit.pr.branches import chosen_branch
 from devkit.pr.forge import Check, Forge
 from devkit.pr.forges import forge_of, needs_token
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

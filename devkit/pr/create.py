@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.roles import base_of, forge_kind, locate, push_address, repository_path, request_of, resolved
 from devkit.pr.branches import chosen_branch
@@ -14,7 +15,6 @@ from devkit.pr.forge import NewRequest
 from devkit.pr.pages import Opening, opening_page
 from devkit.pr.push import web_host
 from devkit.pr.target import target_of
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.command import Commit, Git

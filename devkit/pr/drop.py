@@ -9,6 +9,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import wip
 from devkit.git.blobs import MIB
 from devkit.git.changes import Change, changes_between, lstat
@@ -23,7 +24,6 @@ from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import listed, push_line
 from devkit.pr.target import Target, own_target, remembered, request_target
 from devkit.pr.trees import check_not_left
-from devkit.records import dataclass
 from devkit.text import counted, size
 
 if TYPE_CHECKING:

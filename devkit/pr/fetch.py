@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
 from devkit.git.command import Answer, GitFailed, Line, line, lines_of
 from devkit.git.roles import BASE, KEPT, base_of, roles
@@ -22,7 +23,6 @@ from devkit.pr.branches import ways_out
 from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
 from devkit.pr.summary import summarize, summarizing
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

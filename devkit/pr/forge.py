@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact
 from devkit.web import LOOPBACK, opener
 

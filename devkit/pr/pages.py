@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.roles import ForgeKind

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.roles import base_remote, fork_remote, project_address, push_address, requests_here
-from devkit.records import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

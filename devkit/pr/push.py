@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import journal
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.journal import Push
@@ -24,7 +25,6 @@ from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import chosen_branch
 from devkit.pr.remote import ssh_host, unreachable
 from devkit.pr.target import Target, remember_line, remembered, target_of
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
@@ -26,7 +27,6 @@ from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
 from devkit.pr.trees import check_not_left, follow_submodules, submodule_changes
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
+from devkit.fast_dataclasses import dataclass
 from devkit.git import journal, snapshot, wip
 from devkit.git.changes import Change, changes_along, changes_between, typed
 from devkit.git.command import GitFailed, Line, line
@@ -16,7 +17,6 @@ from devkit.git.snapshot import WriteSet
 from devkit.git.state import again, read_head
 from devkit.pr.rebase import CONFLICTS, KEEP_HASHES, after
 from devkit.pr.rebase_mark import kept_aside, left_aside, mark_of_this, operation_folder
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

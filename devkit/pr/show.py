@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import hunks
 from devkit.git.command import lines_of
 from devkit.git.roles import base_of, request_of, requests_here
@@ -18,7 +19,6 @@ from devkit.pr.branches import chosen_branch
 from devkit.pr.drop import merged_branches, own_branches
 from devkit.pr.forges import forge_of
 from devkit.pr.summary import Summary, summarize
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

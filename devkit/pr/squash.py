@@ -7,12 +7,12 @@ import re
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import line, lines_of
 from devkit.git.roles import base_of
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_identity, check_idle, chosen_branch
 from devkit.pr.stack import old_tip, parent_of
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between
 from devkit.git.command import GitFailed, branch_name, line
@@ -18,7 +19,6 @@ from devkit.pr.carry import Carried, carried, carry_steps, empty_tree
 from devkit.pr.fetch import left_behind
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import parent_lines
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.command import Line

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from devkit.records import dataclass
+from devkit.fast_dataclasses import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between
 from devkit.git.command import GitFailed, line, lines_of
@@ -20,7 +21,6 @@ from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import execute_push, push_line, remote_tip
 from devkit.pr.remote import unreachable
 from devkit.pr.target import Target
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

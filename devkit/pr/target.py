@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
+from devkit.fast_dataclasses import dataclass
 from devkit.git.command import branch_name, line, lines_of, safe_url
 from devkit.git.roles import (
     base_remote,
@@ -18,7 +19,6 @@ from devkit.git.roles import (
     request_of,
     roles,
 )
-from devkit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

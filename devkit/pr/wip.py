@@ -7,11 +7,11 @@ import shlex
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
+from devkit.fast_dataclasses import dataclass
 from devkit.git import wip, wip_entry, wip_merge
 from devkit.git.changes import typed
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import check_idle
-from devkit.records import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from devkit import records
+from devkit import fast_dataclasses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@records.dataclass(frozen=True)
+@fast_dataclasses.dataclass(frozen=True)
 class Point:
     """A record that pickle finds by its name."""
 
@@ -76,7 +76,7 @@ def test_they_do_what_dataclasses_do(call: Callable[[Any], Any]) -> None:
 
 
 def test_one_that_is_not_frozen_changes_and_has_no_hash() -> None:
-    @records.dataclass
+    @fast_dataclasses.dataclass
     class Count:
         total: int = 0
 
@@ -91,7 +91,7 @@ def test_one_that_is_not_frozen_changes_and_has_no_hash() -> None:
 
 
 def test_methods_of_the_class_and_what_it_inherits_stay() -> None:
-    @records.dataclass(frozen=True)
+    @fast_dataclasses.dataclass(frozen=True)
     class Named(Point):
         name: str = ""
 
