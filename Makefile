@@ -10,6 +10,8 @@ NEWER_GIT := .newer-git
 GPU_PYTHON ?= $(shell python3 -c 'import torch, triton' 2> /dev/null && echo python3 || echo $(PEERS)/bin/python)
 PYTEST := $(BIN)/python -m pytest
 DEFAULT := not engine and not slow and not bench
+# Half as many again as there are cores: tests also wait, for sockets, disks and time-outs.
+WORKERS := $(shell echo $$(($$(nproc) + ($$(nproc) + 1) / 2)))
 
 .PHONY: help env bench test test-bare fuzz test-engine test-slow test-slow-sample bench-tests lint format pictures site peers newer-git bench-peers gpu-check bench-train docs constraints clean
 .DELETE_ON_ERROR:
@@ -34,7 +36,7 @@ bench: $(READY) ## devkit bench attn on this machine's device
 	$(BIN)/devkit bench attn
 
 test: $(READY) ## the tests, without those that need an engine (docker, sshd, a browser, torch, …) or minutes
-	$(PYTEST) -m '$(DEFAULT)' -n auto --dist loadfile
+	$(PYTEST) -m '$(DEFAULT)' -n $(WORKERS) --dist loadfile
 
 test-bare: ## make test as on a machine with nothing but what README asks for (Debian and what comes from it)
 	.ci/bare $(MAKE) --no-print-directory PYTHON="$(PYTHON)" test
