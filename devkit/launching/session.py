@@ -295,7 +295,10 @@ def _attempt(
         except KeyboardInterrupt as interrupt:
             if not request.environment.container:  # whose processes have other numbers here
                 number = getattr(interrupt, "number", signal.SIGINT)
-                _pass_on(number, list(ranks.values()), heard(inbox, ranks))
+                _pass_on(number, ranks, heard(inbox, ranks))
+                for worker in ranks:
+                    if worker.child.process.poll() is not None:
+                        worker.child.drain()
             raise
         for worker in ranks:  # its last words may still be in the pipe when its end is known
             worker.child.drain()
@@ -316,23 +319,26 @@ def _board(
     return board, (descriptor,)
 
 
-def _pass_on(number: int, ranks: list[Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]) -> None:
+def _pass_on(number: int, ranks: dict[Worker, Rank], messages: Iterator[tuple[Rank, Event | Ended] | None]) -> None:
     """Send ranks the signal that ends devkit: the script may save its state. Who waits for another gets less time."""
-    for alive in ranks:
-        if alive.pid and alive.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(alive.pid, number)
     begin = time.monotonic()
+    signalled: set[int] = set()
     while time.monotonic() - begin < SAVING_S:
         late = time.monotonic() - begin > LEAVING_S
-        left = [rank for rank in ranks if rank.pid and rank.status is None]
-        if all(late and (rank.waiting or is_stopped(rank.pid)) for rank in left):
+        # By the processes: what a rank said last may have been lost to the interrupt.
+        left = [rank for worker, rank in ranks.items() if worker.child.process.poll() is None]
+        for rank in left:
+            if rank.pid and rank.number not in signalled:  # one that has just begun tells its number a moment later
+                signalled.add(rank.number)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(rank.pid, number)
+        if all(late and (not rank.pid or rank.waiting or is_stopped(rank.pid)) for rank in left):
             return
-        rank, event = next(messages) or (None, None)
-        if rank and isinstance(event, Ended):
-            rank.end(event.status)
-        elif rank and event and not isinstance(event, Ended):
-            rank.hear(event)
+        speaker, event = next(messages) or (None, None)
+        if speaker and isinstance(event, Ended):
+            speaker.end(event.status)
+        elif speaker and event and not isinstance(event, Ended):
+            speaker.hear(event)
 
 
 def _end_left_behind(workers: list[Worker]) -> None:
