@@ -13,9 +13,10 @@ import os
 import runpy
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 from .board import Board
 from .errors import explain, shown_traceback
@@ -47,7 +48,7 @@ class Guarded:
         """Run the script to its end and return its status."""
         start(self.report, self.progress)
         if self.guard:
-            threading.excepthook = self._thread_failed
+            threading.excepthook = partial(self._thread_failed, threading.excepthook)
         sys.meta_path.insert(0, AfterImport("paddle", self._imported, self._importing))
         try:
             self._run()
@@ -94,9 +95,11 @@ class Guarded:
             return
         print(shown_traceback(error), end="", file=sys.stderr)
 
-    def _thread_failed(self, ended: threading.ExceptHookArgs) -> None:
+    def _thread_failed(
+        self, show: Callable[[threading.ExceptHookArgs], object], ended: threading.ExceptHookArgs
+    ) -> None:
         """Tell of a thread of the script's that an exception has ended: the script goes on, or waits for it in vain."""
-        threading.__excepthook__(ended)
+        show(ended)
         if ended.exc_value is not None and ended.exc_type is not SystemExit:
             failure = explain(ended.exc_value, "")
             name = ended.thread.name if ended.thread else "a thread"

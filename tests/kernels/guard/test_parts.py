@@ -80,16 +80,19 @@ def test_the_first_of_a_group_is_its_root() -> None:
     assert (failure.what, failure.via) == ("ValueError: first", "Group: many")
 
 
-def test_a_thread_that_failed_is_told_and_the_script_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacks", ["pass", "del threading.__excepthook__"], ids=["today", "as Python 3.9"])
+def test_a_thread_that_failed_is_told_and_the_script_goes_on(lacks: str, tmp_path: Path) -> None:
     script = tmp_path / "threads.py"
     script.write_text(
         "import threading\ndef load(): raise OSError('no such shard')\n"
         "threading.Thread(target=load, name='loader').start()\n"
     )
-    words = [sys.executable, "-m", "devkit.kernels.guard", str(script)]
+    guard = "runpy.run_module('devkit.kernels.guard', run_name='__main__', alter_sys=True)"
+    words = [sys.executable, "-c", f"import runpy, threading; {lacks}; {guard}", str(script)]
     ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 0
+    assert "Exception in thread loader:" in ended.stderr
     assert "guard: look: rank 0: a thread of the script has ended: OSError: no such shard" in ended.stderr
     assert f"guard:   loader, at {script}:2 in load" in ended.stderr
 
