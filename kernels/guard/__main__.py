@@ -100,7 +100,7 @@ class Guarded:
     ) -> None:
         """Tell of a thread of the script's that an exception has ended: the script goes on, or waits for it in vain."""
         show(ended)
-        if ended.exc_value is not None and ended.exc_type is not SystemExit:
+        if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
             failure = explain(ended.exc_value, "")
             name = ended.thread.name if ended.thread else "a thread"
             what = f"a thread of the script has ended: {failure.what}"

@@ -97,6 +97,18 @@ def test_a_thread_that_failed_is_told_and_the_script_goes_on(lacks: str, tmp_pat
     assert f"guard:   loader, at {script}:2 in load" in ended.stderr
 
 
+def test_a_thread_that_a_guard_has_stopped_has_not_failed(tmp_path: Path) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import threading\nfrom devkit.kernels.guard.report import Stopped\ndef train(): raise Stopped\n"
+        "threading.Thread(target=train).start()\n"
+    )
+    words = [sys.executable, "-m", "devkit.kernels.guard", str(script)]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+    assert "a thread of the script has ended" not in ended.stderr
+
+
 def test_the_root_of_a_chain_is_told() -> None:
     with pytest.raises(RuntimeError) as raised:
         fail(hidden=False)
