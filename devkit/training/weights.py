@@ -67,17 +67,17 @@ class ExportPlan:
 
     Attributes:
         folder: where to; it is not there, or empty.
-        message: what the device side is asked for, but the folder.
-        told: its word on what will be written: step, files.
+        message: the request to the device side, without the folder.
+        reply: what it would write: step, files.
     """
 
     folder: Path
     message: dict[str, Any]
-    told: Event
+    reply: Event
 
     def lines(self) -> list[str]:
         """Return what is written."""
-        return [f"write {self.folder / name} from {self.message['checkpoint']}" for name in self.told["files"]]
+        return [f"write {self.folder / name} from {self.message['checkpoint']}" for name in self.reply["files"]]
 
 
 def plan_export(
@@ -106,9 +106,11 @@ def plan_export(
     """
     if dtype not in DTYPES:
         raise UsageError(f"there is no dtype '{dtype}'", "Weights are fp32 or bf16.", "--dtype fp32")
-    if adapters and (dtype != "fp32" or unmerge):
-        other = "--unmerge" if unmerge else "--dtype"
-        raise UsageError(f"--adapters and {other} do not go together", "Adapters are small, and fp32.", "--adapters")
+    if adapters and unmerge:
+        why = "One writes the adapters alone, the other weights without them."
+        raise UsageError("--adapters and --unmerge do not go together", why, "--adapters", "--unmerge DIR")
+    if adapters and dtype != "fp32":
+        raise UsageError("--adapters and --dtype do not go together", "Adapters are small, and fp32.", "--adapters")
     check_target(folder)
     message = {
         "op": "export",

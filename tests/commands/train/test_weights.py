@@ -32,6 +32,8 @@ def test_a_runs_weights_are_exported_sampled_and_trained_on(
     assert here("train", "export", "last", str(folder), "--dry-run") == again
     assert here("train", "export", "last", str(tmp_path / "b"), "--dtype", "fp8", "--dry-run").status == 2
     assert "has something in it" in again.err
+    both = here("train", "export", "last", str(tmp_path / "b"), "--adapters", "--unmerge", str(folder))
+    assert (both.status, "the other weights without them" in both.err) == (2, True)
 
     sampled = here("train", "sample", str(folder), "def ", "--tokens", "5", "--json")
     assert sampled.status == 0, sampled.err
