@@ -14,8 +14,8 @@ from ..guard.errors import message, root, where
 from ..protocol import Refusal, emit, serve
 from . import data
 from .checks import beyond_paddle, parse
-from .engines.configuration import axes, configuration, layers_of, spelled
-from .engines.lint import lint
+from .engines.configuration import as_text, axes, configuration, layers_of
+from .engines.lint import check
 from .export import export
 from .run import checkpoint, memory
 from .tokens import BYTES, Tokens, beside
@@ -82,12 +82,10 @@ def parallelize(options: Options) -> dict[str, Any]:
     """
     shape, layout = options.shape, options.layout
     config, lengths = configuration(shape, layout, options.stage), axes(layout)
-    found = lint(layers_of(shape), lengths, config, (shape.heads, shape.kv_heads))
-    if found:
-        raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
+    check(layers_of(shape), lengths, config, (shape.heads, shape.kv_heads))
     refusal = beyond_paddle(options)
     refused = {"what": refusal.what, "why": refusal.why} if refusal else None
-    return {"mesh": lengths, "config": spelled(config), "refused": refused}
+    return {"mesh": lengths, "config": as_text(config), "refused": refused}
 
 
 def sample(request: dict[str, Any]) -> None:

@@ -177,17 +177,19 @@ def _check_layout(options: Options) -> None:
             f"--pp {shape.layers}",
             f"--layers {options.pp}",
         )
-    if options.tokens % (2 * options.sep) and options.sep > 1:
+    chunks = 2 * options.sep
+    if options.sep > 1 and options.tokens % chunks:
         raise Refusal(
-            f"a sequence of {options.seqlen} does not divide into {2 * options.sep} chunks",
+            f"a sequence of {options.seqlen} does not divide into {chunks} chunks",
             "Ring attention gives each rank two, one from either end.",
-            f"--seqlen {-(-options.seqlen // (2 * options.sep)) * 2 * options.sep}",
+            f"--seqlen {-(-options.seqlen // chunks) * chunks}",
         )
-    if options.sequence_parallel and options.tokens % (options.sep * options.mp):
+    ranks = options.sep * options.mp
+    if options.sequence_parallel and options.tokens % ranks:
         raise Refusal(
-            f"a sequence of {options.seqlen} does not divide over {options.sep * options.mp} ranks",
+            f"a sequence of {options.seqlen} does not divide over {ranks} ranks",
             "Sequence parallelism cuts what lies between the products along it.",
-            f"--seqlen {-(-options.seqlen // (options.sep * options.mp)) * options.sep * options.mp}",
+            f"--seqlen {-(-options.seqlen // ranks) * ranks}",
         )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def export(request: dict[str, Any]) -> None:
-    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged; to none, only tell of the files.
+    """Write a ``checkpoint`` to ``folder`` in Hugging Face's names, adapters merged; with none, name the files only.
 
     With ``adapters`` they alone are written, in PEFT's names; with ``unmerge``, the folder of weights that they are
     merged in, those weights without them.

@@ -239,10 +239,13 @@ def test_a_script_is_told_of_the_signal_that_ends_devkit_and_saves_its_state(tmp
     with subprocess.Popen(
         words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE, text=True
     ) as process:
-        assert process.stdout
-        assert all("ready" in process.stdout.readline() for _ in range(2))
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        try:
+            assert process.stdout
+            assert all("ready" in process.stdout.readline() for _ in range(2))
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        finally:
+            process.terminate()
 
     assert process.returncode == 130
     assert rest.count("saved") == 2

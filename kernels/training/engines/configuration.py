@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ColWiseParallel:
-    """Paddle's class of this name."""
+    """A layer that is cut by its columns, as ``paddle.distributed.ColWiseParallel``."""
 
     gather_output: bool
 
 
 @dataclass(frozen=True)
 class RowWiseParallel:
-    """The same."""
+    """A layer that is cut by its rows, as ``paddle.distributed.RowWiseParallel``."""
 
     is_input_parallel: bool
 
@@ -69,10 +69,9 @@ def layers_of(shape: Shape) -> dict[str, dict[str, tuple[int, ...]]]:
     return layers
 
 
-def spelled(config: dict[str, Any]) -> dict[str, Any]:
+def as_text(config: dict[str, Any]) -> dict[str, Any]:
     """Return a configuration with Paddle's names as text, as JSON has it."""
-    return {key: spelled(value) if isinstance(value, dict) else _word(value) for key, value in config.items()}
-
-
-def _word(value: Any) -> Any:
-    return value if isinstance(value, int) else f"dist.{value}"
+    return {
+        key: as_text(value) if isinstance(value, dict) else value if isinstance(value, int) else f"dist.{value}"
+        for key, value in config.items()
+    }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping, Sequence
 
+from ...protocol import Refusal
+
 AXES = ("dp", "mp", "pp")
 
 
@@ -40,6 +42,23 @@ def lint(
             if not whole
         ),
     ]
+
+
+def check(
+    layers: Mapping[str, Mapping[str, Sequence[int]]],
+    axes: Mapping[str, int],
+    config: Mapping[str, Any],
+    heads: Sequence[int],
+    contiguous: Mapping[str, bool] | None = None,
+) -> None:
+    """Refuse a configuration in which ``lint`` finds something; its arguments are the same.
+
+    Raises:
+        Refusal: it does.
+    """
+    found = lint(layers, axes, config, heads, contiguous)
+    if found:
+        raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
 
 
 def _names(axes: Mapping[str, int], config: Mapping[str, Any]) -> list[str]:

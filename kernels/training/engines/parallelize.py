@@ -14,13 +14,12 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
-from ...protocol import Refusal
 from ..models.parameters import PARTS, Piece
 from ..parallel.unit import describe
 from ..parallel.zero import NotFinite, Reduced
 from .configuration import axes, configuration
+from .lint import check
 from .lint import describe as layers_of
-from .lint import lint
 
 if TYPE_CHECKING:
     from ..models.param import Param
@@ -35,11 +34,12 @@ MOMENTS = ("moment1", "moment2")
 
 
 def in_paddle(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with Paddle's own classes."""
-    own = {"ColWiseParallel": dist.ColWiseParallel, "RowWiseParallel": dist.RowWiseParallel}
-    plan = config.get("mp_config", {}).get("parallelize_plan", {})
-    made = {key: own[type(kind).__name__](**asdict(kind)) for key, kind in plan.items()}
-    return {**config, **({"mp_config": {"parallelize_plan": made}} if made else {})}
+    """Return a configuration with the plan of ``mp_config`` in Paddle's own classes."""
+    if "mp_config" not in config:
+        return config
+    styles = config["mp_config"]["parallelize_plan"].items()
+    plan = {name: getattr(dist, type(style).__name__)(**asdict(style)) for name, style in styles}
+    return {**config, "mp_config": {"parallelize_plan": plan}}
 
 
 class Parallelized:
@@ -67,9 +67,7 @@ class Parallelized:
         config = configuration(self.shape, layout, self.stage)
         layers, contiguous = layers_of(model)
         heads = (self.shape.heads, self.shape.kv_heads)
-        found = lint(layers, axes(layout), config, heads, contiguous)
-        if found:
-            raise Refusal("parallelize would not do what it is asked to", "\n".join(found))
+        check(layers, axes(layout), config, heads, contiguous)
         self.named = [name for name, value in model.named_parameters() if not value.stop_gradient]
         self.params = {name: describe(value) for name, value in model.named_parameters()}
         decays = {value.name for name, value in model.named_parameters() if self.params[name].decay}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from devkit.kernels.training.engines.configuration import axes, configuration, layers_of, spelled
+from devkit.kernels.training.engines.configuration import as_text, axes, configuration, layers_of
 from devkit.kernels.training.engines.lint import lint
 from devkit.kernels.training.models.parameters import SIZES, Lora
 from devkit.kernels.training.parallel.layout import Layout
@@ -12,7 +12,7 @@ from devkit.kernels.training.parallel.layout import Layout
 
 def test_paddle_is_given_the_cuts_and_stages_that_ours_have() -> None:
     shape = replace(SIZES["tiny"], layers=5)
-    config = spelled(configuration(shape, Layout(dp=2, pp=3, mp=2), stage=1))
+    config = as_text(configuration(shape, Layout(dp=2, pp=3, mp=2), stage=1))
 
     by_column, by_row = "dist.ColWiseParallel(gather_output=True)", "dist.RowWiseParallel(is_input_parallel=False)"
     assert config["dp_config"] == {"sharding_level": 1}
@@ -27,7 +27,7 @@ def test_paddle_is_given_the_cuts_and_stages_that_ours_have() -> None:
     assert [shape.part(stage, 3).end for stage in range(2)] == [2, 4]
     assert axes(Layout(dp=2, pp=3, mp=2)) == {"dp": 2, "pp": 3, "mp": 2}
     assert axes(Layout(dp=2)) == {"dp": 2, "mp": 1}
-    assert spelled(configuration(shape, Layout(dp=2), stage=0)) == {"dp_config": {"sharding_level": 0}}
+    assert as_text(configuration(shape, Layout(dp=2), stage=0)) == {"dp_config": {"sharding_level": 0}}
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -175,11 +175,11 @@ def test_samples_with_a_cache_are_those_without_and_an_export_samples_alike(
     whole, alone, again = ranks.events(0, "exported")
     assert again["files"] == whole["files"]
     began, merged, without = (open_source(path) for path in (saved / "long/step-00000120", folder, plain))
-    apart_ = {
+    errors = {
         name: [float(abs(began(name) - source(name)).max()) for source in (merged, without)]
         for name in SIZES["tiny"].all_parameters()
     }
-    assert max(after for _, after in apart_.values()) < 1e-6 < max(before for before, _ in apart_.values()) / 100
+    assert max(after for _, after in errors.values()) < 1e-6 < max(before for before, _ in errors.values()) / 100
     assert whole["files"] == ["config.json", "model.safetensors"]
     assert alone["files"] == ["adapter_config.json", "adapter_model.safetensors"]
     assert alone["parameters"] < whole["parameters"] / 10
