@@ -41,6 +41,7 @@ SETTINGS_LIMIT_S = 20.0
 NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
 KILLED = 128
+SSH_FAILED = 255  # what ssh itself ends with
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
 
 
@@ -150,6 +151,14 @@ class NoPython(DevkitError):
 
 class Disconnected(DevkitError):
     """The connection ended, or could not be made; the same line would go on."""
+
+
+def connection_failed(place: RemotePath, why: str) -> DevkitError:
+    """Return the error of a connection that ssh could not make or keep; a refusal is not worth another try."""
+    refused = re.search(r"Permission denied|Host key verification failed|Could not resolve", why)
+    return (DevkitError if refused else Disconnected)(
+        f"the connection to {place.host} failed", why, place.hint(purpose="shows whether it works")
+    )
 
 
 class SshProcess:
@@ -318,11 +327,8 @@ class Connection:
                 f"{self.place.host} runs no Python 3.6 or later", said, self.place.hint("python3 --version")
             )
         why = said or f"{error}."
-        if status == 255:  # noqa: PLR2004 - what ssh itself fails with
-            refused = re.search(r"Permission denied|Host key verification failed|Could not resolve", why)
-            return (DevkitError if refused else Disconnected)(
-                f"the connection to {self.place.host} failed", why, self.place.hint(purpose="shows whether it works")
-            )
+        if status == SSH_FAILED:
+            return connection_failed(self.place, why)
         return Disconnected(
             f"the transfer with {self.place.host} broke off: {error}",
             said,

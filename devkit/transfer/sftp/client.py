@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from devkit.errors import DevkitError
 from devkit.transfer.remote.wire import SILENCE_S, ProtocolError
-from devkit.transfer.ssh import Disconnected, SshProcess, ssh_line
+from devkit.transfer.ssh import SSH_FAILED, Disconnected, SshProcess, connection_failed, ssh_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +29,7 @@ _EOF, _NO_SUCH_FILE = 1, 2
 _FOR_READING, _FOR_WRITING, _CREATED, _EMPTIED = 1, 2, 8, 16
 _SIZE, _OWNER, _MODE, _TIMES, _MORE = 1, 2, 4, 8, 1 << 31
 _FSYNC, _POSIX_RENAME = b"fsync@openssh.com", b"posix-rename@openssh.com"
+NO_SUBSYSTEM = "subsystem request failed"  # what ssh says where a server has no sftp
 _REASONS = {2: "no such file", 3: "permission denied", 8: "not supported there"}
 
 
@@ -124,7 +125,7 @@ class Sftp:
     """
 
     def __init__(self, ssh: Sequence[str], place: RemotePath) -> None:
-        self._host = place.host
+        self._place = place
         self._answered = False
         self._asked: set[int] = set()
         self._came: dict[int, tuple[int, bytes]] = {}
@@ -155,10 +156,12 @@ class Sftp:
 
     def _ended(self) -> DevkitError:
         self._process.wait(3)
-        said = self._process.said()
-        if not self._answered:
-            return DevkitError(f"{self._host} has neither Python 3.6 nor sftp", said or "It ended the connection.")
-        return Disconnected(f"sftp with {self._host} failed", said, "the same line again   goes on from where it was")
+        host, why = self._place.host, self._process.said()
+        if self._answered:
+            return Disconnected(f"sftp with {host} failed", why, "the same line again   goes on from where it was")
+        if self._process.process.returncode == SSH_FAILED and NO_SUBSYSTEM not in why:
+            return connection_failed(self._place, why or "It ended the connection.")
+        return DevkitError(f"{host} has neither Python 3.6 nor sftp", why or "It ended the connection.")
 
     def _send(self, message: bytes) -> None:
         try:
@@ -171,7 +174,7 @@ class Sftp:
         at = 0
         while at < count:
             if not select.select([self._process.stdout], [], [], silence_s)[0]:
-                raise Disconnected(f"sftp with {self._host} failed", f"It said nothing for {SILENCE_S:.0f} s.")
+                raise Disconnected(f"sftp with {self._place.host} failed", f"It said nothing for {SILENCE_S:.0f} s.")
             got = os.readv(self._process.stdout.fileno(), [memoryview(data)[at:]])
             if not got:
                 raise self._ended()

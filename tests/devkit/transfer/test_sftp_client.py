@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +18,9 @@ from devkit.transfer.remote.messages import encoded
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp import receiving
 from devkit.transfer.sftp.copying import version_name
-from devkit.transfer.ssh import RemotePath
+from devkit.transfer.ssh import Disconnected, RemotePath
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Devkit
 
 CONTENT = bytes(range(256)) * 1200
@@ -214,6 +213,24 @@ def test_files_are_asked_for_while_others_are_on_their_way(
     assert received(ssh, "folder", tmp_path / "here")["files"] == len(names)
     assert {(tmp_path / "here" / "folder" / name).read_bytes() for name in names} == {CONTENT}
     assert (tmp_path / "rounds").stat().st_size < 2 * len(names)  # times that the server waited for us
+
+
+@pytest.mark.parametrize(
+    ("reason", "what", "tried_again"),
+    [
+        ("ssh: connect to host h port 22: Connection refused", "the connection to h failed", True),
+        ("h: Permission denied (publickey).", "the connection to h failed", False),
+        ("subsystem request failed on channel 0", "h has neither Python 3.6 nor sftp", False),
+    ],
+)
+def test_a_connection_that_cannot_be_made_is_told_from_a_host_without_sftp(
+    reason: str, what: str, tried_again: bool, ssh: list[str], tmp_path: Path
+) -> None:
+    Path(ssh[0]).write_text(f'#!/bin/sh\ncase "$*" in *-G*) exit 0 ;; esac\necho "{reason}" >&2\nexit 255\n')
+    with pytest.raises(DevkitError) as raised:
+        received(ssh, "f", tmp_path / "here")
+    assert (raised.value.what, raised.value.why) == (what, reason)
+    assert isinstance(raised.value, Disconnected) is tried_again
 
 
 @pytest.mark.parametrize("retries", ["0", "1"])
