@@ -19,7 +19,7 @@ from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
 from devkit.transfer.sftp import receiving, sending
-from devkit.transfer.sftp.copying import SAID
+from devkit.transfer.sftp.copying import WITHOUT_PYTHON
 from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ LONGEST_WAIT_S = 30.0
 class CopyRequest:
     """What a transfer is asked to do."""
 
-    sources: tuple[str, ...]  # paths, here for ``send`` and there for ``recv``
+    sources: tuple[str, ...]  # paths here that are sent; empty for ``recv``
     choice: Choice  # what of them is copied
     options: Options  # how it is taken
     compress: bool = True  # whether blocks may be deflated where that is sooner
@@ -154,8 +154,8 @@ def _letters(path: str) -> str:
 
 def _beyond_sftp(request: CopyRequest, choice: Choice) -> str:
     """Return why sftp alone cannot do what is asked for; empty where it can. ``choice`` is made there."""
-    unsaid = request.options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
-    if unsaid or request.rate or choice._replace(unsafe_links=False) != Choice():
+    beyond = request.options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
+    if beyond or request.rate or choice._replace(unsafe_links=False) != Choice():
         return "sftp alone can neither leave things out, hold a rate, delete, update nor keep backups."
     return ""
 
@@ -198,7 +198,7 @@ class Copies:
         several = len(self._remotes) > 1
         into = f"{destination.rstrip('/')}/" if several else destination
         wanted = dict(zip(self._remotes, sources, strict=True))
-        claims: dict[bytes, str] = {}  # which host gives the file of a path: the first that can
+        claims: dict[bytes, str] = {}  # which host gives the file of a path: the first that offers one
 
         def by_ssh(remote: Connection, planned: Planned) -> CopyOutcome:
             host = remote.place.host
@@ -230,7 +230,7 @@ class Copies:
             return receiving.receive(self._ssh, remote.place, wanted[remote], destination, request.options)
 
         refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
-        return self._with_each(lambda remote: self._persistently(remote, watch, by_ssh, by_sftp, refusal))
+        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp, refusal))
 
     def send(self, offer: Offer, watch: Watch) -> list[CopyOutcome]:
         """Send what is offered to each host, by sftp where it runs no Python."""
@@ -259,9 +259,9 @@ class Copies:
 
         ahead = read_ahead(offer, is_idle)
         refusal = _beyond_sftp(request, Choice())
-        return self._with_each(lambda remote: self._persistently(remote, watch, by_ssh, by_sftp, refusal))
+        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp, refusal))
 
-    def _with_each(self, do: Callable[[Connection], CopyOutcome]) -> list[CopyOutcome]:
+    def _with_each_host(self, do: Callable[[Connection], CopyOutcome]) -> list[CopyOutcome]:
         """Copy with each host at once; one that fails does not stop the others."""
         outcomes = [CopyOutcome(remote.place.host) for remote in self._remotes]
         bugs: list[BaseException] = []
@@ -284,7 +284,7 @@ class Copies:
             raise bugs[0]
         return outcomes
 
-    def _persistently(
+    def _with_retries(
         self,
         remote: Connection,
         watch: Watch,
@@ -306,7 +306,7 @@ class Copies:
                     raise DevkitError(error.what, refusal, *error.remedies) from error
                 for line in error.why.splitlines():
                     self._console.note(f"  {host}: {line}", "dim")
-                self._console.warn(f"{host}: {SAID}")
+                self._console.warn(f"{host}: {WITHOUT_PYTHON}")
                 python = False
             except Disconnected as error:
                 if tried == self._request.retries:

@@ -75,11 +75,11 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyO
     stream = None
     try:
         remote, stream = await probe(client)
-        told = replace(options, headers=client.headers)  # which redirections to another server drop
+        forwarded = replace(options, headers=client.headers)  # which redirections to another server drop
         if remote.is_folder:
             if options.destination == TO_STDOUT:
                 raise DevkitError("a folder cannot be written to standard output", "", "devkit get ADDRESS FOLDER")
-            return functools.partial(_stream, client.address, told, watch)
+            return functools.partial(_stream, client.address, forwarded, watch)
         if options.destination == TO_STDOUT:
             return await _pour(stream, remote, options, watch, sys.stdout.fileno())
         target, aside = target_of(client.address, remote, options)
@@ -87,7 +87,7 @@ async def _fetch(address: Address, options: FetchOptions, watch: Watch) -> CopyO
             return await _pour(stream, remote, options, watch, open_device(target))
         remarks = (f"{aside} is here already, and stays: the file is saved as {target.name}",) if aside else ()
         if remote.digests and target.is_file() and not options.sha256:
-            return functools.partial(_update, target, client.address, told, watch, remarks)
+            return functools.partial(_update, target, client.address, forwarded, watch, remarks)
         outcome = await _file(stream, remote, target, options, watch)
         return replace(outcome, remarks=outcome.remarks + remarks)
     finally:

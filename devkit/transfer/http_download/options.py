@@ -30,7 +30,7 @@ class FetchOptions:
     replace: bool = False  # replace a file of the name that the server chose, though it is somebody else's
     headers: Mapping[str, str] = field(default_factory=dict)  # what else the server is told
     environ: Mapping[str, str] | None = None  # the variables that name proxies; this process's by default
-    ask: Callable[[Path], bool] | None = None  # whether it is replaced; None where nobody can be asked
+    ask: Callable[[Path], bool] | None = None  # asks whether such a file is replaced; None where nobody can be asked
 
     @property
     def keeps_what_came(self) -> bool:

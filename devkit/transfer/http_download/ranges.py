@@ -19,7 +19,7 @@ from devkit.files import new_file_mode
 from devkit.transfer.http_download.answer import BLOCK, BROKEN, CONTENT_RANGE, RemoteFile, Stream, pour, probe, said
 from devkit.transfer.http_download.client import BUSY, BUSY_TRIES, plain, retry_after
 from devkit.transfer.http_download.journal import Journal, Span, missing
-from devkit.transfer.http_download.target import mark, prove
+from devkit.transfer.http_download.target import check_hash, mark
 from devkit.transfer.http_download.work import NotARange, RangeQueue
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.attributes import Attributes, fsync
@@ -105,7 +105,7 @@ class Download:
             self._journal = Journal(self._folder, record, self._part, self._remote.version, self._remote.size)
             before = await (self._ranges() if trusted else self._whole())
             whole = True
-            prove(self._part, self._target, self._options.sha256)
+            check_hash(self._part, self._target, self._options.sha256)
             self.attributes.mode(self._part, new_file_mode())
             if self._remote.mtime_ns:
                 self.attributes.time(self._part, self._remote.mtime_ns)

@@ -132,8 +132,12 @@ def has(target: Path, remote: RemoteFile) -> bool:
     return remote.mtime_ns > 0 and (status.st_size, status.st_mtime_ns) == (remote.size, remote.mtime_ns)
 
 
-def prove(part: int, target: Path, sha256: str) -> None:
-    """Let a part that is not what was asked for never take the name of a file that is; it is kept under another."""
+def check_hash(part: int, target: Path, sha256: str) -> None:
+    """Keep a part that is not what was asked for under another name.
+
+    Raises:
+        DevkitError: it is not.
+    """
     with explained(target):
         if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
             wrong = target.with_name(f"{target.name}.wrong")

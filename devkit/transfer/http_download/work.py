@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class NotARange(Exception):
-    """The server does not answer a range: another machine of its knows another version, or it wants no more."""
+    """The server does not answer a range: another of its machines has another version, or it wants no more."""
 
     def __init__(self, status: int, wait_s: float = 0.0) -> None:
         super().__init__(f"the server answered {status} to a range")

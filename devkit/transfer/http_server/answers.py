@@ -308,7 +308,8 @@ class Answer:
         """Send bytes of a file.
 
         Raises:
-            Changed: it, or the connection, ended before.
+            Changed: it ended before.
+            OSError: the connection did.
         """
         end = offset + length
         at_once = COPY if self._pace.rate else length
@@ -318,7 +319,7 @@ class Answer:
                 count = min(at_once, end - offset)
                 transport = self._request.transport
                 if transport is None or transport.is_closing():
-                    raise Changed
+                    raise ConnectionError("the connection ended")
                 if self._server.certificate:
                     data = os.pread(descriptor, min(COPY, count), offset)
                     count = len(data)
@@ -390,7 +391,7 @@ class Answer:
         return web.Response(status=HTTPStatus.CREATED, text=f"{kept}\n", headers=SAFE)
 
     async def _received(self) -> bytes:
-        """Return what came of an upload; nothing is refused."""
+        """Return the next bytes of an upload; that none come is an error."""
         data = b""
         with contextlib.suppress(OSError, asyncio.TimeoutError, web.RequestPayloadError):
             data = await asyncio.wait_for(self._request.content.readany(), SILENCE_S)

@@ -49,7 +49,7 @@ class Attributes:
         self._time(lambda: os.utime(descriptor, ns=(mtime_ns, mtime_ns)))
 
     def give(self, descriptor: int, mode: int, mtime_ns: int) -> None:
-        """Give what is open both."""
+        """Give what is open its permission bits and the time of its last change."""
         self.mode(descriptor, mode)
         self.time(descriptor, mtime_ns)
 

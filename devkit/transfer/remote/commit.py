@@ -115,7 +115,7 @@ class Commit:
             _remove_folder(parent, self._staging.names[path])
 
     def _move(self, folders: Folders, into: Folders, index: int, below: bytes) -> None:
-        """Move a file from an staging folder; where it cannot be, no later transfer would find it: it is removed."""
+        """Move a file from a staging folder; where it cannot be, no later transfer would find it: it is removed."""
         entry = self._entries[index]
         try:
             if entry.kind == FOLDER:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from devkit.transfer.remote.manifest import ManifestEntry
     from devkit.transfer.ssh import RemotePath
 
-SAID = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
+WITHOUT_PYTHON = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
 SECOND = 10**9
 
 
