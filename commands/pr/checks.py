@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from devkit.pr.checks import CiFinding, Examined
 
 EVERY_S = 30.0
-BEGIN = 4  # how often it is asked whether a check has begun
+POLLS_TO_BEGIN = 4  # how many times a watch asks again while no check has begun
 TONES: dict[str, Tone] = {"failed": "failed", "waiting": "warning", "cancelled": "warning", "passed": "done"}
 
 
@@ -59,7 +59,7 @@ def command(
         state = session.state(status=False)
         examined = examine(session, state, which, files)
         if watch:
-            examined = _watched(session, state, which, files, examined)
+            examined = _watch(session, state, which, files, examined)
     branch, found, forge = examined.branch, examined.findings, examined.forge
     failed = [finding for finding in found if finding.check.state in {"failed", "cancelled"}]
     again = [finding.check.name for finding in failed if rerun and forge and forge.rerun(finding.check)]
@@ -70,8 +70,8 @@ def command(
         _show(app.console, branch, found)
         if examined.review:
             app.console.note(f"  {examined.review}")
-        if examined.elsewhere:
-            app.console.warn(examined.elsewhere)
+        if examined.mismatch:
+            app.console.warn(examined.mismatch)
         left = [finding.check.name for finding in failed if rerun and finding.check.name not in again]
         if left:
             app.console.warn(f"the forge's API did not start again: {', '.join(left)}; their pages can")
@@ -80,13 +80,13 @@ def command(
     return ExitStatus.VERDICT if any(finding.check.state == "failed" for finding in found) else ExitStatus.DONE
 
 
-def _watched(session: Session, state: State, which: str, files: Mapping[str, Path], examined: Examined) -> Examined:
+def _watch(session: Session, state: State, which: str, files: Mapping[str, Path], examined: Examined) -> Examined:
     """Ask again until no check is running; those of a new push are not there at once."""
     console = session.app.console
-    for asked in itertools.count():
+    for polls in itertools.count():
         states = [one.check.state for one in examined.findings]
         running = states.count("running")
-        if not running and (asked >= BEGIN or not {"skipped", "waiting"}.issuperset(states)):
+        if not running and (polls >= POLLS_TO_BEGIN or not {"skipped", "waiting"}.issuperset(states)):
             break
         console.note(f"{running or 'none'} running, asking again in {EVERY_S:g} s", "dim")
         time.sleep(EVERY_S)

@@ -67,8 +67,8 @@ def environment_of(app: App, name: str) -> tuple[Environment, list[Finding]]:
     except DevkitError as error:
         if name:
             raise
-        first, *more = (*error.remedies, "")
-        return own(), [Finding("environment", error.what, "broken", error.why, first, tuple(filter(None, more)))]
+        remedy, more = next(iter(error.remedies), ""), error.remedies[1:]
+        return own(), [Finding("environment", error.what, "broken", error.why, remedy, more)]
 
 
 def _all_at_once(app: App, gatherers: dict[str, Callable[[], Any]]) -> dict[str, Any]:

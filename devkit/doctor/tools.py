@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIMIT_S = 10.0
 GCC_FIRST, GCC_LAST = (8, 2), (12,)
 CMAKE_FIRST, CMAKE_BEFORE = (3, 18), (4,)
-GIT_FIRST = (2, 25)
+GIT_FIRST = (2, 30)  # rev-parse --end-of-options
 COMPILER_VARIABLES = ("CC", "CXX", "CUDAHOSTCXX")
 LAUNCHERS = {"ccache", "sccache", "distcc", "env"}
 
@@ -140,7 +140,7 @@ def check(found: Found) -> Finding:
             name, found.version, "warning", "Paddle configures with 3.18 to 3.x", "devkit env install 'cmake<4'"
         )
     if name == "git" and version < GIT_FIRST:
-        return Finding(name, found.version, "warning", "devkit needs 2.25 or later", "apt install git")
+        return Finding(name, found.version, "warning", "devkit needs 2.30 or later", "apt install git")
     return Finding(name, found.version)
 
 

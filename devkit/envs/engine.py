@@ -172,14 +172,14 @@ def _of_connection(said: str, what: str) -> DevkitError:
     return DevkitError(
         "there is no docker engine",
         f"{what} does not answer. {why}",
-        *_another(),
+        *_other_engines(),
         "sudo systemctl start docker   if it is installed",
         "apt install docker.io   if it is not",
         "devkit env create NAME   makes a virtual environment, which needs none",
     )
 
 
-def _another() -> Iterator[str]:
+def _other_engines() -> Iterator[str]:
     """Yield what lets another engine answer: podman's, where that is installed, or that of Docker Desktop in WSL."""
     from devkit.doctor.place import wsl_version
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NAMES = ("pip", "pip3")  # and that of the environment's own version, pip3.11
 CHANGES = ("install", "uninstall")
 HANDED_ON = (*CHANGES, "list", "freeze", "show", "check")
-# Of pip's flags those that uv does not know: it does so anyway, has nothing of the kind, or is told by a variable.
+# Of pip's flags those that uv does not know: it does so anyway, has nothing of the kind, or reads it from a variable.
 LEFT_OUT = frozenset((
     "--all", "--debug", "--disable-pip-version-check", "--local", "--no-clean", "--no-input",
     "--no-python-version-warning", "--no-warn-conflicts", "--no-warn-script-location", "--prefer-binary",
@@ -37,7 +37,7 @@ LEFT_OUT_WITH_VALUE = frozenset((
     "--exists-action", "--log", "--progress-bar", "--root-user-action", "--upgrade-strategy", "--use-deprecated",
     "--use-feature",
 ))  # fmt: skip
-TOLD_BY_VARIABLES = {
+FLAG_VARIABLES = {
     "--default-timeout": pip_settings.READ["timeout"],
     "--proxy": pip_settings.READ["proxy"],
     "--retries": ("UV_HTTP_RETRIES",),
@@ -158,16 +158,16 @@ def shims(environment: Path) -> Path:
 
 
 def translated(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return pip's words as uv takes them, the command first, and the variables that tell uv the rest."""
+    """Return pip's words as uv takes them, the command first, and the variables that set the rest."""
     kept: list[str] = []
     variables: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
         flag, equals, value = word.partition("=")
-        if flag in LEFT_OUT_WITH_VALUE or flag in TOLD_BY_VARIABLES:
+        if flag in LEFT_OUT_WITH_VALUE or flag in FLAG_VARIABLES:
             value = value if equals else next(rest, "")
             value = f"http://{value}" if flag == "--proxy" and "://" not in value else value
-            variables |= dict.fromkeys(TOLD_BY_VARIABLES.get(flag, ()), value)
+            variables |= dict.fromkeys(FLAG_VARIABLES.get(flag, ()), value)
         elif word not in LEFT_OUT:
             kept.append(RENAMED.get(word, word))
     first = next((index for index, word in enumerate(kept) if not word.startswith("-")), len(kept))
@@ -181,7 +181,7 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         DevkitError: it is something that uv does not do, or there is no environment.
     """
     name = folder.resolve().name
-    words, told = translated(words)
+    words, variables = translated(words)
     if not (folder / "bin" / "python").exists():
         raise DevkitError("pip stands in no environment", "Neither VIRTUAL_ENV nor CONDA_PREFIX names one.")
     if words in (["--version"], ["-V"]):
@@ -200,7 +200,7 @@ def hand_on(app: App, folder: Path, words: Sequence[str]) -> int:
         )
     line = uv.Line(
         ("pip", words[0], "--python", str(folder / "bin" / "python"), *words[1:]),
-        {**uv.source(app).variables(), **told},
+        {**uv.source(app).variables(), **variables},
         Path.cwd(),
     )
     status = app.runner.foreground([uv.binary(), *line.words], env=uv.environ(app, line))

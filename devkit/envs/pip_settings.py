@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SECTIONS = ("global", "install")
 # pip's names, and uv's variables for the same.
@@ -99,13 +99,12 @@ def read(environ: Mapping[str, str], home: Path) -> PipSettings:
 
     What a section for ``pip install`` says overrules what one for all of pip's commands does, whatever the files.
     """
-    found = {path: parsed for path in files(environ, home) if (parsed := _parsed(path))}
-    unread = {str(path): parsed for path, parsed in found.items() if isinstance(parsed, str)}
+    parsers, unread = _parse(files(environ, home))
     values: dict[str, tuple[str, str]] = {}
     for section in SECTIONS:
-        for path, parsed in found.items():
-            if not isinstance(parsed, str) and parsed.has_section(section):
-                set_here = {key.replace("_", "-").lower(): value.strip() for key, value in parsed.items(section)}
+        for path, parser in parsers.items():
+            if parser.has_section(section):
+                set_here = {key.replace("_", "-").lower(): value.strip() for key, value in parser.items(section)}
                 values |= {name: (value, str(path)) for name, value in set_here.items() if value}
     for name in (*READ, *PASSED_OVER):
         variable = f"PIP_{name.upper().replace('-', '_')}"
@@ -115,15 +114,20 @@ def read(environ: Mapping[str, str], home: Path) -> PipSettings:
     return PipSettings(known, passed_over, unread)
 
 
-def _parsed(path: Path) -> configparser.RawConfigParser | str | None:
-    """Return what a file sets, or why it cannot be told; None where there is no file."""
-    parser = configparser.RawConfigParser(strict=False)
-    try:
-        parser.read_string(path.read_text("utf-8-sig", errors="replace"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        return error.strerror or str(error)
-    except configparser.Error as error:
-        return str(error).splitlines()[0].rstrip(".")
-    return parser
+def _parse(paths: Iterable[Path]) -> tuple[dict[Path, configparser.RawConfigParser], dict[str, str]]:
+    """Return what those of the files that are there set, and why some are not understood."""
+    parsers: dict[Path, configparser.RawConfigParser] = {}
+    unread: dict[str, str] = {}
+    for path in paths:
+        parser = configparser.RawConfigParser(strict=False)
+        try:
+            parser.read_string(path.read_text("utf-8-sig", errors="replace"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            unread[str(path)] = error.strerror or str(error)
+        except configparser.Error as error:
+            unread[str(path)] = str(error).splitlines()[0].rstrip(".")
+        else:
+            parsers[path] = parser
+    return parsers, unread

@@ -63,28 +63,24 @@ def resolve(config: Config, name: str = "", *, directory: Path | None = None) ->
     """Return the environment called ``name``: a named one, or a folder; else the default of this place.
 
     Raises:
-        DevkitError: there is none of that name, or its interpreter is gone.
+        DevkitError: there is none of that name, its interpreter is gone, or the project's is of Windows.
     """
+    from devkit.envs import store
+
     chosen = name or config.get("env.default")
     if chosen:
         return _named(chosen, "asked for" if name else config.lookup("env.default").origin)
-    project = project_environment(directory or Path.cwd())
+    directory = directory or Path.cwd()
+    project = project_environment(directory)
     if project:
         return Environment(PROJECT_ENVIRONMENT, project / "bin" / "python", "the project's")
-    _check_not_of_windows(directory or Path.cwd())
+    store.check_not_of_windows(store.project_folder(directory) / PROJECT_ENVIRONMENT)
     return own()
 
 
 def own() -> Environment:
     """Return the environment that devkit itself runs in."""
     return Environment("devkit's own", Path(sys.executable), "the Python that runs devkit")
-
-
-def _check_not_of_windows(directory: Path) -> None:
-    """Check that the project has no environment that only Windows could use: another one, in silence, is not meant."""
-    from devkit.envs.store import check_not_of_windows, project_folder
-
-    check_not_of_windows(project_folder(directory) / PROJECT_ENVIRONMENT)
 
 
 def resolve_virtual(config: Config, name: str) -> Environment:

@@ -314,11 +314,16 @@ def read_state(git: Git, place: CloneDirs | None = None, *, status: bool = True,
     names.update(private)
     kinds.update(dict.fromkeys(private, "commit"))
     values, local = parse_config(config.stdout)
-    head = "" if since else head_text(git, place.git_dir).strip()
+    if since:
+        head, branch = since.head, since.branch
+    else:
+        text = head_text(git, place.git_dir).strip()
+        symref = text.removeprefix("ref: ")
+        head, branch = text if symref == text else names.get(symref, ""), branch_in(text)
     return State(
         place,
-        since.head if since else names.get(head.removeprefix("ref: "), "") if head.startswith("ref: ") else head,
-        since.branch if since else branch_in(head),
+        head,
+        branch,
         names,
         kinds,
         symrefs,

@@ -16,7 +16,7 @@ from devkit.git.session import fetch_line, incoming
 from devkit.git.state import read_status
 from devkit.pr.branches import check_free
 from devkit.pr.remote import not_found, renamed, unreachable
-from devkit.pr.trees import check_not_left
+from devkit.pr.trees import check_no_operation
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _arrival(git: Git, request: PullRequest, oid: str, options: FetchOptions, st
         return Arrival(request, oid, seen, branch, "", "new")
     _free(state, request, branch, local, seen)
     check_free(state, branch)
-    check_not_left(state, branch)
+    check_no_operation(state, branch)
     if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
         return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)

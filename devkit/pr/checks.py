@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from devkit.builds.diagnosis import Diagnosis
+    from devkit.git.command import Git
     from devkit.git.session import Session
     from devkit.git.state import State
 
@@ -58,17 +59,17 @@ class CiFinding:
 
 @dataclass(frozen=True)
 class Examined:
-    """The checks of a branch, the forge that told them, and how its reviews stand.
+    """The checks of a branch, the forge that has them, and how its reviews stand.
 
     Attributes:
-        elsewhere: that the branch is at another commit than they are of, and what makes them one.
+        mismatch: a warning where the branch here is at another commit than the checks are of, with the remedy.
     """
 
     branch: str
     findings: list[CiFinding]
     forge: Forge | None = None
     review: str = ""
-    elsewhere: str = ""
+    mismatch: str = ""
 
 
 def judge(check: Check, log: str, on_base: Mapping[str, str]) -> CiFinding:
@@ -140,16 +141,14 @@ def examine(session: Session, state: State, which: str, logs: Mapping[str, Path]
         if not text and check.state == "failed":
             text, name = check.output, "what the check says"
         found.append(replace(judge(check, text, on_base), log=name if text else ""))
-    elsewhere = _elsewhere(session, state, branch, known.head) if known and request else ""
-    return Examined(branch, found, forge, known.review if known else "", elsewhere)
+    mismatch = _mismatch(session.git, branch, state.branches[branch], known.head) if known else ""
+    return Examined(branch, found, forge, known.review if known else "", mismatch)
 
 
-def _elsewhere(session: Session, state: State, branch: str, head: str) -> str:
-    tip = state.branches[branch]
+def _mismatch(git: Git, branch: str, tip: str, head: str) -> str:
     if head == tip:
         return ""
-    more = session.git.is_ancestor(head, tip)
-    remedy = Hint.of("devkit", "pr", "push" if more else "fetch", branch).command
+    remedy = Hint.of("devkit", "pr", "push" if git.is_ancestor(head, tip) else "fetch", branch).command
     return f"these are of {head[:10]}, and {branch} is at {tip[:10]}: {remedy}"
 
 

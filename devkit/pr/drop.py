@@ -23,7 +23,7 @@ from devkit.git.undo import tracked
 from devkit.pr.carry import Carried, carried, carry_steps
 from devkit.pr.push import listed, push_line
 from devkit.pr.target import Target, own_target, remembered, request_target
-from devkit.pr.trees import check_not_left
+from devkit.pr.trees import check_no_operation
 from devkit.text import counted, size
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def plan_drop(session: Session, state: State, branches: Sequence[str], *, remote
     if any(tree == state.worktrees[0].path for tree in trees):
         raise DevkitError("the main checkout is on a branch that would be removed", "", "git switch NAME   there")
     for name in branches:
-        check_not_left(state, name)
+        check_no_operation(state, name)
         tree_ = state.worktree_of(name)
         if tree_ and tree_.locked and tree_.path != state.place.top:
             raise DevkitError(

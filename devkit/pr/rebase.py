@@ -26,7 +26,7 @@ from devkit.pr.rebase_mark import kept_aside, operation_folder
 from devkit.pr.remote import unreachable
 from devkit.pr.stack import above, forget_lines, old_tip, parent_lines, parent_of
 from devkit.pr.summary import Summary, summarize
-from devkit.pr.trees import check_not_left, follow_submodules, submodule_changes
+from devkit.pr.trees import check_no_operation, follow_submodules, submodule_changes
 from devkit.text import counted
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _start(session: Session, state: State, options: RebaseOptions) -> tuple[str,
     _ = state.checkout
     branch = chosen_branch(state, options.which)
     check_free(state, branch)
-    check_not_left(state, branch)
+    check_no_operation(state, branch)
     elsewhere = state.worktree_of(branch)
     if elsewhere and elsewhere.path != state.place.top:
         raise DevkitError(

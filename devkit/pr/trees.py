@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from devkit.git.operation import RunningChange
     from devkit.git.state import State
 
-# Where git keeps the branch that a checkout goes back to, and what is done to it until then.
-LEFT = {"rebase-merge/head-name": "rebased", "rebase-apply/head-name": "rebased", "BISECT_START": "bisected"}
+# The files in which git keeps the branch that a checkout goes back to, and what is done to it until then.
+HEAD_NAMES = {"rebase-merge/head-name": "rebased", "rebase-apply/head-name": "rebased", "BISECT_START": "bisected"}
 
 
 def submodule_changes(changes: Sequence[Change]) -> list[Change]:
@@ -67,22 +67,22 @@ def populate_submodules(changing: RunningChange, state: State, folder: Path) -> 
     return notes
 
 
-def check_not_left(state: State, branch: str) -> None:
+def check_no_operation(state: State, branch: str) -> None:
     """Refuse a branch that a checkout goes back to once its rebase or bisect ends: git lists no branch there till then.
 
     Raises:
         DevkitError: there is such a checkout.
     """
     common = state.place.common_dir
-    for mark, what in LEFT.items():
-        for name in (common / mark, *common.glob(f"worktrees/*/{mark}")):
-            text = name.read_text("utf-8", "surrogateescape").strip() if name.is_file() else ""
+    for name, participle in HEAD_NAMES.items():
+        for file in (common / name, *common.glob(f"worktrees/*/{name}")):
+            text = file.read_text("utf-8", "surrogateescape").strip() if file.is_file() else ""
             if text.removeprefix("refs/heads/") == branch:
-                admin = name.parents[mark.count("/")]
+                admin = file.parents[name.count("/")]
                 folder = state.worktrees[0].path if admin == common else linked_worktree(admin)
-                ways = ("abort",) if what == "bisected" else ("continue", "abort")
+                ways = ("abort",) if participle == "bisected" else ("continue", "abort")
                 raise DevkitError(
-                    f"{branch} is being {what} in {folder}",
+                    f"{branch} is being {participle} in {folder}",
                     "It would move under that.",
                     *(f"cd {shlex.quote(str(folder))} && devkit pr {way}" for way in ways),
                 )
