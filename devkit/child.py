@@ -9,10 +9,9 @@ import signal
 import subprocess
 import threading
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact
 
 if TYPE_CHECKING:

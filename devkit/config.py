@@ -6,13 +6,12 @@ import contextlib
 import math
 import os
 import stat
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.fast_dataclasses import dataclass
 from devkit.files import explained, new_file_mode, write_atomically
 from devkit.locks import hold_open
 from devkit.paths import can_be_made, config_home

@@ -12,12 +12,11 @@ import json
 import os
 import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit.errors import GAP, DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact, redact_value
 from devkit.text import in_cells, printable
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from enum import IntEnum
-
-from devkit.fast_dataclasses import dataclass
 
 
 class ExitStatus(IntEnum):

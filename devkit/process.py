@@ -13,12 +13,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.child import GRACE_S, Child, Log
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.files import refusal
 from devkit.redact import redact
 

@@ -6,8 +6,7 @@ import os
 import re
 import shlex
 import shutil
-
-from devkit.fast_dataclasses import dataclass
+from dataclasses import dataclass
 
 NEEDS_ROOT = re.compile(r"(sudo )?(apt(-get)? install|yum install|mount |usermod |systemctl |reboot)")
 PACKAGES = re.compile(r"(?:sudo )?apt(?:-get)? install ((?:--reinstall )?)([\w.+ -]+)")

@@ -12,13 +12,13 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit import __version__
 from devkit.errors import DevkitError, ExitStatus, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.files import explained, write_atomically
 from devkit.locks import flock
 from devkit.redact import redact, redact_value

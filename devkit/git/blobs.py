@@ -9,12 +9,11 @@ import re
 import shlex
 import stat
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.changes import lstat
 from devkit.git.checkout_files import Folders, link_bytes
 from devkit.git.command import Git, GitFailed

@@ -6,9 +6,9 @@ import errno
 import os
 import shlex
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from devkit.fast_dataclasses import dataclass
 from devkit.git.state import GITLINK
 
 if TYPE_CHECKING:

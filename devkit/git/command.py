@@ -12,11 +12,10 @@ import re
 import shlex
 import subprocess
 import threading
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.environ import without_redirection
 from devkit.process import converse, find_program
 from devkit.redact import redact

@@ -9,11 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git.branch_config import sections
 from devkit.git.changes import lstat

@@ -10,12 +10,11 @@ import contextlib
 import shlex
 import signal
 import time
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git import journal, snapshot, store
 from devkit.git.blobs import MIB, blobs_of
 from devkit.git.branch_config import sections, set_branch_config

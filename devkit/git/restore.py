@@ -11,12 +11,11 @@ import shutil
 import stat
 import tempfile
 import time
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git import reflog
 from devkit.git.blobs import File, blobs_of
 from devkit.git.changes import lstat

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.command import safe_url, word
 
 if TYPE_CHECKING:

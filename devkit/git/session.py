@@ -7,12 +7,11 @@ import errno
 import json
 import os
 import shlex
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.command import Git, line
 from devkit.git.lock import check_table, locked
 from devkit.git.state import INCOMING, State, find_place, read_head, read_state, refs_now

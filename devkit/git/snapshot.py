@@ -12,12 +12,11 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git import reflog
 from devkit.git.blobs import MIB, Blobs, File, capture, too_large, write_commit
 from devkit.git.changes import in_the_way, is_path, lstat

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import File
 
 if TYPE_CHECKING:

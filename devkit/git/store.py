@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git.command import GitFailed
 from devkit.git.shared import file_mode, make_folder

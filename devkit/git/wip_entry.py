@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import MIB, Blobs, capture, too_large
 from devkit.git.changes import in_the_way, is_odd, is_path, lstat
 from devkit.git.checkout_files import real_parents

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devkit.fast_dataclasses import dataclass
 from devkit.git.blobs import blobs_of
 from devkit.git.changes import Change, lstat
 from devkit.git.checkout_files import make_folders, real_parents, remove, safe_path, write_file

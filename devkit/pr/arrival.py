@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git.command import GitFailed, Line, line, lines_of
 from devkit.git.roles import TRACKING, PullRequest, base_of, request_of
 from devkit.git.session import fetch_line, incoming

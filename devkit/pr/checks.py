@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from devkit.builds.diagnosis import diagnose
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git.roles import base_of, base_remote, request_of
 from devkit.pr.branches import chosen_branch
 from devkit.pr.forge import Check, Forge

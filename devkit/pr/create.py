@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.roles import base_of, forge_kind, locate, push_address, repository_path, request_of, resolved
 from devkit.pr.branches import chosen_branch

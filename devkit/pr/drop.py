@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git import wip
 from devkit.git.blobs import MIB
 from devkit.git.changes import Change, changes_between, lstat

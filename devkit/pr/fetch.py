@@ -6,13 +6,12 @@ import contextlib
 import os
 import shlex
 import time
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git.changes import Change, changes_between, obstacles, rebuilt
 from devkit.git.command import Answer, GitFailed, Line, line, lines_of
 from devkit.git.roles import BASE, KEPT, base_of, roles

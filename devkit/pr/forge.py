@@ -10,9 +10,9 @@ import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from devkit.fast_dataclasses import dataclass
 from devkit.redact import redact
 from devkit.web import LOOPBACK, opener
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
-
-from devkit.fast_dataclasses import dataclass
 
 if TYPE_CHECKING:
     from devkit.git.roles import ForgeKind

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git import journal
 from devkit.git.command import GitFailed, line, lines_of
 from devkit.git.journal import Push

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.files import write_atomically
 from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles

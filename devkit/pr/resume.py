@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.fast_dataclasses import dataclass
 from devkit.git import journal, snapshot, wip
 from devkit.git.changes import Change, changes_along, changes_between, typed
 from devkit.git.command import GitFailed, Line, line

@@ -6,10 +6,10 @@ import os
 import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git import hunks
 from devkit.git.command import lines_of
 from devkit.git.roles import base_of, request_of, requests_here

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
-from devkit.fast_dataclasses import dataclass
 from devkit.git import wip
 from devkit.git.changes import Change, changes_between
 from devkit.git.command import GitFailed, branch_name, line

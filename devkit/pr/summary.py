@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from devkit.fast_dataclasses import dataclass
 from devkit.text import counted
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.fast_dataclasses import dataclass
 from devkit.git import wip, wip_entry, wip_merge
 from devkit.git.changes import typed
 from devkit.git.snapshot import WriteSet
