@@ -1,11 +1,11 @@
 """Measure how much two runs of the same code differ on this machine.
 
-One kernel (SpMM on the CPU) runs in two processes, a short run of one after a short run of the other; every 20 pairs
-two new processes take over. From half of the pairs comes the drift that devkit bench compare allows for; on the other
-half it is tried: how many pairs are falsely called different, and how many are called SLOWER when the second run is
-slowed down by 5 %. A pair during which others computed is measured again, since devkit bench compare would call it
-UNSURE; a machine that stays busy is refused with exit status 1. The result is kept for later comparisons. 1000 pairs
-take about ten minutes.
+One kernel on the CPU runs in two processes that take turns; every 20 pairs of runs two new processes take over. For
+comparisons of bench attn it is attention; for all others (--kernel sparse) a sparse product, which memory disturbs too.
+From half of the pairs comes the drift that devkit bench compare allows for; on the other half it is tried: how many
+pairs are falsely called different, and how many are called SLOWER when the second run is slowed down by 5 %. A pair
+during which others computed is measured again, since devkit bench compare would call it UNSURE; a machine that stays
+busy is refused with exit status 1. The result is kept for later comparisons. 1000 pairs take about ten minutes.
 
 Example:  devkit bench calibrate --pairs 1000
 """
@@ -16,11 +16,13 @@ from typing import Annotated
 
 import typer
 
+from devkit.bench.calibration import Kernel
 from devkit.commands._cli.options import Env, Json
 
 
 def command(
     ctx: typer.Context,
+    kernel: Annotated[Kernel, typer.Option(help="What runs: attention or a sparse product.")] = Kernel.attn,
     pairs: Annotated[int, typer.Option(min=20, max=100_000, help="Pairs of runs.")] = 1000,
     rounds: Annotated[int, typer.Option(min=5, max=1000, help="Rounds of a run.")] = 20,
     force: Annotated[bool, typer.Option("--force", help="Keep the result of a busy machine too.")] = False,
@@ -35,7 +37,7 @@ def command(
     app = ctx.obj
     environment = resolve(app.config, env)
     with app.start_run("bench calibrate", environment=environment.name, pairs=pairs, rounds=rounds) as run:
-        found = calibrate(app, environment, run, pairs=pairs, rounds=rounds, force=force)
+        found = calibrate(app, environment, run, kernel, pairs=pairs, rounds=rounds, force=force)
         path = save(found)
         run.record["result"] = {"calibration": found.as_json()}
         if as_json:
@@ -50,6 +52,10 @@ def command(
         say(
             ("  falsely called different             ", ""),
             (f"{percent(found.false_alarm_rate)} of {found.tried} pairs", "strong"),
+        )
+        say(
+            ("  the same, some seconds apart         ", ""),
+            (percent(found.apart_alarm_rate), "strong"),
         )
         say(
             (f"  {percent(PLANTED)} slower, called SLOWER          ", ""),

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from devkit.bench.calibration import drift_here
+from devkit.bench.calibration import Kernel, drift_here
 from devkit.bench.cases import CACHES, DTYPES, attention_cases, attention_passes, instruction_set, one_of
 from devkit.bench.machine import Watch
 from devkit.bench.revision import RevisionKernels, revision_kernels
@@ -279,7 +279,7 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
 
 def judged(results: tuple[AttentionResult, ...], against: str, busy: float) -> tuple[AttentionResult, ...]:
     """Return the results, those of devkit_cpu with a verdict beside the same case of another revision."""
-    drift, _ = drift_here()
+    drift, _ = drift_here(Kernel.attn)
     theirs = {
         (result.case, result.pass_name, result.cache): Sample(result.round_ms, busy)
         for result in results

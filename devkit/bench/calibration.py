@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.machine import Watch
@@ -30,17 +32,31 @@ PAIRS_OF_PROCESSES = 20
 Pair = tuple[list[float], list[float]]
 
 
+class Kernel(str, Enum):
+    """What runs: kernels differ in what two runs of them differ by.
+
+    Attributes:
+        attn: attention, bound by the processor's arithmetic.
+        sparse: a sparse product, bound by memory and caches, as most of what is no attention is.
+    """
+
+    attn = "attn"
+    sparse = "sparse"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a calibration found.
 
     Attributes:
+        kernel: which kernel ran.
         pairs: pairs of runs of the same code.
         processes: pairs of processes that ran them, one after the other.
         rounds: rounds of each run.
         tried: pairs that the drift was tried on, which it does not come from.
         drift: the smallest drift at which hardly any pair of every second pair of processes was called different.
         false_alarm_rate: the share of the other pairs that it calls different.
+        apart_alarm_rate: the share that it calls different where the runs were of processes that followed each other.
         found: the share of the other pairs, slowed down by 5 %, that it calls SLOWER.
         busy: what share of the processors others used while these pairs ran.
         disturbed: how many pairs more were measured and left out, since others used too much for a verdict.
@@ -49,12 +65,14 @@ class Calibration:
         host: where.
     """
 
+    kernel: Kernel
     pairs: int
     processes: int
     rounds: int
     tried: int
     drift: float
     false_alarm_rate: float
+    apart_alarm_rate: float
     found: float
     busy: float
     disturbed: int
@@ -64,12 +82,13 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """Return it with the keys that scripts read."""
-        return {**asdict(self), "planted": PLANTED}
+        return {**asdict(self), "kernel": self.kernel.value, "planted": PLANTED}
 
 
-def place() -> Path:
-    """Return where this machine's calibration is kept."""
-    return state_home() / "bench-calibration.json"
+def place(kernel: Kernel) -> Path:
+    """Return where this machine's calibration by a kernel is kept."""
+    # Earlier versions knew the sparse product alone, and did not name it.
+    return state_home() / f"bench-calibration{'' if kernel is Kernel.sparse else f'-{kernel.value}'}.json"
 
 
 @dataclass(frozen=True)
@@ -92,18 +111,22 @@ class Measured:
         return sum(map(len, self.groups))
 
 
-def judged(measured: Measured) -> Calibration:
+def judged(measured: Measured, kernel: Kernel) -> Calibration:
     """Return what pairs of the same code say: fitted on every second pair of processes, and tried on the others."""
+    following = itertools.pairwise(measured.groups)
+    apart = [(early[0], late[1]) for one, other in following for early, late in zip(one, other, strict=False)]
     fitted = [pair for group in measured.groups[::2] for pair in group]
     tried = [pair for group in measured.groups[1::2] for pair in group] or fitted
     drift = fit_drift(fitted)
     return Calibration(
+        kernel,
         measured.count,
         len(measured.groups),
         len(fitted[0][0]),
         len(tried),
         drift,
         alarms(tried, drift),
+        alarms(apart, drift),
         alarms(tried, drift, planted=PLANTED),
         measured.busy,
         measured.disturbed,
@@ -122,7 +145,7 @@ def measure_pairs(
     on_pair: Callable[[int], None] = lambda _: None,
     watch: Watch | None = None,
 ) -> Measured:
-    """Time the same work in two processes, a run of one after a run of the other, and then in the next two.
+    """Time the same work in two processes that take turns, and then in the next two.
 
     A pair during which others used more than ``most_busy`` of the processors is measured again, since ``compare``
     would call it UNSURE whatever it shows; after as many such pairs as were asked for it ends with what it has.
@@ -134,32 +157,42 @@ def measure_pairs(
     while len(shares) < pairs and disturbed < pairs:
         group: list[Pair] = []
         with start() as timers:
+            _take_turns(timers, rounds)
             while len(group) < PAIRS_OF_PROCESSES and len(shares) < pairs and disturbed < pairs:
                 on_pair(len(shares))
                 watch.start()
-                runs = [[quantile(sorted(once()), 0.5) for _ in range(rounds)] for once in timers]
+                pair = _take_turns(timers, rounds)
                 share = watch.busy
                 if share > most_busy:
                     disturbed += 1
                     continue
-                group.append((runs[0], runs[1]))
+                group.append(pair)
                 shares.append(share)
         groups += [group] if group else []
     return Measured(groups, sum(shares) / len(shares) if shares else 1.0, disturbed)
 
 
+def _take_turns(timers: tuple[Timer, Timer], rounds: int) -> Pair:
+    """Return the medians of the rounds of both; each begins every second round."""
+    pair: Pair = ([], [])
+    for number in range(rounds):
+        for turn in (number % 2, 1 - number % 2):
+            pair[turn].append(quantile(sorted(timers[turn]()), 0.5))
+    return pair
+
+
 def save(calibration: Calibration) -> Path:
     """Keep a calibration for later comparisons, and return where."""
-    path = place()
+    path = place(calibration.kernel)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(calibration.as_json(), indent=2).encode())
     return path
 
 
-def drift_here() -> tuple[float, bool]:
-    """Return the drift measured on this machine and True, or the usual one and False."""
+def drift_here(kernel: Kernel) -> tuple[float, bool]:
+    """Return the drift measured on this machine by a kernel and True, or the usual one and False."""
     try:
-        kept = json.loads(place().read_text("utf-8"))
+        kept = json.loads(place(kernel).read_text("utf-8"))
         host = host_fingerprint()
         if all(kept["host"].get(name) == host[name] for name in OF_THE_HOST):
             return max(float(kept["drift"]), 0.0), True

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.calibration import drift_here
+from devkit.bench.calibration import Kernel, drift_here
 from devkit.bench.cases import DTYPES
 from devkit.bench.statistics import quantile
 from devkit.bench.verdict import Sample, Verdict, Word, compare
@@ -115,7 +115,7 @@ def compare_reports(
             "devkit runs list",
         )
     differs = [name for name in SAME_MACHINE if old_place.get(name) != new_place.get(name)]
-    drift, calibrated = drift_here()
+    drift, calibrated = drift_here(_like(common[0]))
     note = ""
     if differs:
         note = f"the runs are of different machines ({', '.join(differs)})"
@@ -128,6 +128,11 @@ def compare_reports(
             verdict = Verdict(Word.UNSURE, verdict.ratio, verdict.low, verdict.high, verdict.smallest, note)
         rows.append(Compared(dict(key), _median(old[key]), _median(new[key]), verdict))
     return Comparison(tuple(rows), len(old) - len(common), len(new) - len(common), drift, calibrated, note)
+
+
+def _like(key: Key) -> Kernel:
+    """Return the kernel that a case is most like; ``bench attn`` alone has causal cases."""
+    return Kernel.attn if "causal" in dict(key) else Kernel.sparse
 
 
 def _median(sample: Sample) -> float | None:

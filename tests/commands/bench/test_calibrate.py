@@ -19,7 +19,7 @@ def test_a_calibration_is_measured_and_kept(devkit: Devkit, home: Path) -> None:
     assert (found["pairs"], found["processes"]) == (20, 1)
     assert 0 <= found["false_alarm_rate"] <= 1
     assert 0 <= found["found"] <= 1
-    assert json.loads((home / ".local/state/devkit/bench-calibration.json").read_text())["drift"] == found["drift"]
+    assert json.loads((home / ".local/state/devkit/bench-calibration-attn.json").read_text())["drift"] == found["drift"]
 
 
 def test_too_few_pairs_are_refused(devkit: Devkit) -> None:

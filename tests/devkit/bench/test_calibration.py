@@ -9,6 +9,7 @@ import pytest
 
 from devkit.bench.calibration import (
     PAIRS_OF_PROCESSES,
+    Kernel,
     Measured,
     drift_here,
     judged,
@@ -47,7 +48,7 @@ def groups(of_a_process: float, count: int = 20) -> list[list[Pair]]:
 
 
 def test_a_calibration_says_what_it_would_have_said_of_pairs_that_it_did_not_see() -> None:
-    found = judged(Measured(groups(0.0, count=60), 0.02, 3))
+    found = judged(Measured(groups(0.0, count=60), 0.02, 3), Kernel.attn)
     assert (found.pairs, found.processes) == (600, 60)
     assert found.rounds == 10
     assert found.false_alarm_rate <= 0.01
@@ -56,23 +57,25 @@ def test_a_calibration_says_what_it_would_have_said_of_pairs_that_it_did_not_see
 
 
 def test_what_processes_differ_by_is_part_of_the_drift() -> None:
-    alike, unlike = (judged(Measured(groups(spread, count=60), 0.0, 0)) for spread in (0.0, 0.01))
+    alike, unlike = (judged(Measured(groups(spread, count=60), 0.0, 0), Kernel.attn) for spread in (0.0, 0.01))
     assert unlike.drift > 1.5 * alike.drift
     assert unlike.false_alarm_rate <= 0.01
-    few = judged(Measured(groups(0.0, count=1), 0.0, 0))
+    assert unlike.apart_alarm_rate <= 0.03
+    few = judged(Measured(groups(0.0, count=1), 0.0, 0), Kernel.attn)
     assert (few.pairs, few.processes) == (10, 1)
 
 
 def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
-    assert drift_here() == (USUAL_DRIFT, False)
-    found = judged(Measured(groups(0.0), 0.0, 0))
-    assert save(found) == place()
-    assert drift_here() == (found.drift, True)
-    kept = json.loads(place().read_text())
-    place().write_text(json.dumps({**kept, "host": {**kept["host"], "processor": "another"}}))
-    assert drift_here() == (USUAL_DRIFT, False)
-    place().write_text("{")
-    assert drift_here() == (USUAL_DRIFT, False)
+    assert drift_here(Kernel.attn) == (USUAL_DRIFT, False)
+    found = judged(Measured(groups(0.0), 0.0, 0), Kernel.attn)
+    assert save(found) == place(Kernel.attn)
+    assert drift_here(Kernel.attn) == (found.drift, True)
+    assert drift_here(Kernel.sparse) == (USUAL_DRIFT, False)
+    kept = json.loads(place(Kernel.attn).read_text())
+    place(Kernel.attn).write_text(json.dumps({**kept, "host": {**kept["host"], "processor": "another"}}))
+    assert drift_here(Kernel.attn) == (USUAL_DRIFT, False)
+    place(Kernel.attn).write_text("{")
+    assert drift_here(Kernel.attn) == (USUAL_DRIFT, False)
 
 
 def of(first: Timer, second: Timer) -> Callable[[], AbstractContextManager[tuple[Timer, Timer]]]:
@@ -91,7 +94,7 @@ def watch_that_reads(*shares: float) -> Watch:
     return Watch(iter(reads).__next__)
 
 
-def test_pairs_are_measured_one_run_after_the_other() -> None:
+def test_the_runs_of_a_pair_take_turns() -> None:
     order: list[str] = []
 
     def once(name: str) -> list[float]:
@@ -99,7 +102,7 @@ def test_pairs_are_measured_one_run_after_the_other() -> None:
         return [3.0, 1.0, 2.0]
 
     measured = measure_pairs(of(lambda: once("a"), lambda: once("b")), pairs=2, rounds=3, most_busy=1.0)
-    assert "".join(order) == "aaabbbaaabbb"
+    assert "".join(order) == "abbaab" * 3  # the first six let both processes settle
     assert measured.groups == [[([2.0] * 3, [2.0] * 3)] * 2]
     assert 0 <= measured.busy <= 1
 
@@ -118,7 +121,7 @@ def test_new_processes_take_over_after_some_pairs() -> None:
 
 
 def test_a_pair_during_which_others_computed_is_measured_again() -> None:
-    times = iter([1.0, 1.0, 7.0, 7.0, 2.0, 2.0])
+    times = iter([0.0, 0.0, 1.0, 1.0, 7.0, 7.0, 2.0, 2.0])
     measured = measure_pairs(
         of(lambda: [next(times)], lambda: [next(times)]),
         pairs=2,
