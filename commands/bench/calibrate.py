@@ -2,10 +2,11 @@
 
 One kernel on the CPU runs in two processes that take turns; every 20 pairs of runs two new processes take over. For
 comparisons of bench attn it is attention; for all others (--kernel sparse) a sparse product, which memory disturbs too.
-From half of the pairs comes the drift that devkit bench compare allows for; on the other half it is tried: how many
-pairs are falsely called different, and how many are called SLOWER when the second run is slowed down by 5 %. A pair
-during which others computed is measured again, since devkit bench compare would call it UNSURE; a machine that stays
-busy is refused with exit status 1. The result is kept for later comparisons. 1000 pairs take about ten minutes.
+Runs in turns are what --against compares; for devkit bench compare, runs of processes that followed each other are
+paired. From half of the pairs comes the drift that verdicts allow for; on the other half it is tried: how many pairs
+are falsely called different, and how many are called SLOWER when the second run is slowed down by 5 %. A pair during
+which others computed is measured again, since its verdict would be UNSURE; a machine that stays busy is refused with
+exit status 1. The result is kept for later comparisons. 1000 pairs take about ten minutes.
 
 Example:  devkit bench calibrate --pairs 1000
 """
@@ -19,6 +20,8 @@ import typer
 from devkit.bench.calibration import Kernel
 from devkit.commands._cli.options import Env, Json
 
+SLOWER = "5 % slower, called SLOWER"
+
 
 def command(
     ctx: typer.Context,
@@ -29,9 +32,10 @@ def command(
     env: Env = "",
     as_json: Json = False,
 ) -> None:
-    from devkit.bench.calibration import PLANTED, save
+    from devkit.bench.calibration import save
     from devkit.bench.calibration_run import calibrate
     from devkit.bench.verdict import percent
+    from devkit.console import Column
     from devkit.envs.resolve import resolve
 
     app = ctx.obj
@@ -43,25 +47,16 @@ def command(
         if as_json:
             app.console.json(found.as_json())
             return
-        say = app.console.answer_parts
-        say(
-            ("  two runs of the same code differ by  ", ""),
-            (percent(found.drift), "strong"),
-            (" (standard deviation)", "dim"),
+        rows = {"in turns (--against)": found.in_turns, "apart (compare)": found.apart}
+        app.console.table(
+            [Column("runs", "left"), Column("differ by"), Column("pairs"), Column("called different"), Column(SLOWER)],
+            [
+                [name, percent(of.drift), str(of.tried), percent(of.false_alarm_rate), percent(of.found)]
+                for name, of in rows.items()
+            ],
         )
-        say(
-            ("  falsely called different             ", ""),
-            (f"{percent(found.false_alarm_rate)} of {found.tried} pairs", "strong"),
-        )
-        say(
-            ("  the same, some seconds apart         ", ""),
-            (percent(found.apart_alarm_rate), "strong"),
-        )
-        say(
-            (f"  {percent(PLANTED)} slower, called SLOWER          ", ""),
-            (f"{percent(found.found)} of {found.tried} pairs", "strong"),
-        )
-        say(("  others used                          ", ""), (f"{percent(found.busy)} of the processors", "strong"))
+        app.console.answer()
+        app.console.answer(f"  others used {percent(found.busy)} of the processors")
         if found.disturbed:
             app.console.note(f"  {found.disturbed} more pairs left out: others used the processors meanwhile", "dim")
         app.console.note(f"  kept in {path} for devkit bench compare", "dim")

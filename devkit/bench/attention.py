@@ -279,7 +279,7 @@ def measure(app: App, request: AttentionRequest, run: Run) -> AttentionReport:
 
 def judged(results: tuple[AttentionResult, ...], against: str, busy: float) -> tuple[AttentionResult, ...]:
     """Return the results, those of devkit_cpu with a verdict beside the same case of another revision."""
-    drift, _ = drift_here(Kernel.attn)
+    drift, _ = drift_here(Kernel.attn, in_turns=True)
     theirs = {
         (result.case, result.pass_name, result.cache): Sample(result.round_ms, busy)
         for result in results

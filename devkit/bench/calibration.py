@@ -18,7 +18,7 @@ from devkit.fingerprint import host_fingerprint
 from devkit.paths import state_home
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -45,6 +45,31 @@ class Kernel(str, Enum):
 
 
 @dataclass(frozen=True)
+class Drift:
+    """What two runs of the same code differ by, and how good verdicts are that allow for it.
+
+    Attributes:
+        drift: the smallest at which hardly any of every second pair was called different: a standard deviation.
+        tried: how many of the other pairs it was tried on.
+        false_alarm_rate: the share of these that it calls different.
+        found: the share of these, the second run slowed down by 5 %, that it calls SLOWER.
+    """
+
+    drift: float
+    tried: int
+    false_alarm_rate: float
+    found: float
+
+    @classmethod
+    def of(cls, groups: Sequence[list[Pair]]) -> Drift:
+        """Fit it on every second group, and try it on the others."""
+        fitted = [pair for group in groups[::2] for pair in group]
+        tried = [pair for group in groups[1::2] for pair in group] or fitted
+        drift = fit_drift(fitted)
+        return cls(drift, len(tried), alarms(tried, drift), alarms(tried, drift, planted=PLANTED))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a calibration found.
 
@@ -53,11 +78,8 @@ class Calibration:
         pairs: pairs of runs of the same code.
         processes: pairs of processes that ran them, one after the other.
         rounds: rounds of each run.
-        tried: pairs that the drift was tried on, which it does not come from.
-        drift: the smallest drift at which hardly any pair of every second pair of processes was called different.
-        false_alarm_rate: the share of the other pairs that it calls different.
-        apart_alarm_rate: the share that it calls different where the runs were of processes that followed each other.
-        found: the share of the other pairs, slowed down by 5 %, that it calls SLOWER.
+        in_turns: of runs whose rounds alternate, as those of ``--against`` do.
+        apart: of runs of processes that followed each other, as those that ``compare`` is given.
         busy: what share of the processors others used while these pairs ran.
         disturbed: how many pairs more were measured and left out, since others used too much for a verdict.
         huge_pages: whether the processes asked for huge pages of memory.
@@ -69,11 +91,8 @@ class Calibration:
     pairs: int
     processes: int
     rounds: int
-    tried: int
-    drift: float
-    false_alarm_rate: float
-    apart_alarm_rate: float
-    found: float
+    in_turns: Drift
+    apart: Drift
     busy: float
     disturbed: int
     huge_pages: bool
@@ -81,8 +100,9 @@ class Calibration:
     host: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it with the keys that scripts read."""
-        return {**asdict(self), "kernel": self.kernel.value, "planted": PLANTED}
+        """Return it with the keys that scripts read: those of runs apart have no name before them."""
+        fields = asdict(self)
+        return {**fields.pop("apart"), **fields, "kernel": self.kernel.value, "planted": PLANTED}
 
 
 def place(kernel: Kernel) -> Path:
@@ -112,22 +132,16 @@ class Measured:
 
 
 def judged(measured: Measured, kernel: Kernel) -> Calibration:
-    """Return what pairs of the same code say: fitted on every second pair of processes, and tried on the others."""
+    """Return what pairs of the same code say."""
     following = itertools.pairwise(measured.groups)
-    apart = [(early[0], late[1]) for one, other in following for early, late in zip(one, other, strict=False)]
-    fitted = [pair for group in measured.groups[::2] for pair in group]
-    tried = [pair for group in measured.groups[1::2] for pair in group] or fitted
-    drift = fit_drift(fitted)
+    apart = [[(early[0], late[1]) for early, late in zip(one, other, strict=False)] for one, other in following]
     return Calibration(
         kernel,
         measured.count,
         len(measured.groups),
-        len(fitted[0][0]),
-        len(tried),
-        drift,
-        alarms(tried, drift),
-        alarms(apart, drift),
-        alarms(tried, drift, planted=PLANTED),
+        len(measured.groups[0][0][0]),
+        Drift.of(measured.groups),
+        Drift.of(apart or measured.groups),
         measured.busy,
         measured.disturbed,
         huge_pages(),
@@ -189,13 +203,14 @@ def save(calibration: Calibration) -> Path:
     return path
 
 
-def drift_here(kernel: Kernel) -> tuple[float, bool]:
+def drift_here(kernel: Kernel, *, in_turns: bool = False) -> tuple[float, bool]:
     """Return the drift measured on this machine by a kernel and True, or the usual one and False."""
     try:
         kept = json.loads(place(kernel).read_text("utf-8"))
         host = host_fingerprint()
         if all(kept["host"].get(name) == host[name] for name in OF_THE_HOST):
-            return max(float(kept["drift"]), 0.0), True
+            drift = kept.get("in_turns", kept)["drift"] if in_turns else kept["drift"]
+            return max(float(drift), 0.0), True
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         pass
     return USUAL_DRIFT, False

@@ -19,6 +19,7 @@ def test_a_calibration_is_measured_and_kept(devkit: Devkit, home: Path) -> None:
     assert (found["pairs"], found["processes"]) == (20, 1)
     assert 0 <= found["false_alarm_rate"] <= 1
     assert 0 <= found["found"] <= 1
+    assert set(found["in_turns"]) == {"drift", "tried", "false_alarm_rate", "found"}
     assert json.loads((home / ".local/state/devkit/bench-calibration-attn.json").read_text())["drift"] == found["drift"]
 
 

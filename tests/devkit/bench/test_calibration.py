@@ -51,25 +51,34 @@ def test_a_calibration_says_what_it_would_have_said_of_pairs_that_it_did_not_see
     found = judged(Measured(groups(0.0, count=60), 0.02, 3), Kernel.attn)
     assert (found.pairs, found.processes) == (600, 60)
     assert found.rounds == 10
-    assert found.false_alarm_rate <= 0.01
-    assert found.found >= 0.95
+    for runs in (found.in_turns, found.apart):
+        assert runs.false_alarm_rate <= 0.01
+        assert runs.found >= 0.95
+    assert (found.in_turns.tried, found.apart.tried) == (300, 290)
     assert (found.busy, found.disturbed) == (0.02, 3)
 
 
 def test_what_processes_differ_by_is_part_of_the_drift() -> None:
     alike, unlike = (judged(Measured(groups(spread, count=60), 0.0, 0), Kernel.attn) for spread in (0.0, 0.01))
-    assert unlike.drift > 1.5 * alike.drift
-    assert unlike.false_alarm_rate <= 0.01
-    assert unlike.apart_alarm_rate <= 0.03
+    assert unlike.in_turns.drift > 1.5 * alike.in_turns.drift
+    assert unlike.in_turns.false_alarm_rate <= 0.01
     few = judged(Measured(groups(0.0, count=1), 0.0, 0), Kernel.attn)
     assert (few.pairs, few.processes) == (10, 1)
+
+
+def test_runs_apart_differ_by_what_the_machine_does_between_them_too() -> None:
+    slower = [[([1.0 + group / 10] * 10, [1.0 + group / 10] * 10)] * 10 for group in range(6)]
+    found = judged(Measured(slower, 0.0, 0), Kernel.attn)
+    assert found.in_turns.drift < 1e-6
+    assert found.apart.drift > 0.01
 
 
 def test_a_kept_calibration_is_used_on_its_machine_alone() -> None:
     assert drift_here(Kernel.attn) == (USUAL_DRIFT, False)
     found = judged(Measured(groups(0.0), 0.0, 0), Kernel.attn)
     assert save(found) == place(Kernel.attn)
-    assert drift_here(Kernel.attn) == (found.drift, True)
+    assert drift_here(Kernel.attn) == (found.apart.drift, True)
+    assert drift_here(Kernel.attn, in_turns=True) == (found.in_turns.drift, True)
     assert drift_here(Kernel.sparse) == (USUAL_DRIFT, False)
     kept = json.loads(place(Kernel.attn).read_text())
     place(Kernel.attn).write_text(json.dumps({**kept, "host": {**kept["host"], "processor": "another"}}))
