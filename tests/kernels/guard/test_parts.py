@@ -207,3 +207,37 @@ def test_a_syntax_error_and_a_missing_module_are_the_scripts(tmp_path: Path) -> 
         status, _, _, events = run(tmp_path, source)
         assert status == 1
         assert str(next(event["what"] for event in events if event["event"] == "failed")).startswith(what)
+
+
+CLOSES = """
+import os
+from devkit.kernels.guard.report import Report
+
+report = Report.from_environment()
+other = os.dup(0)
+os.closerange(3, 4096)
+for fd in range(3, 64):
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+own = open(os.devnull)
+child = os.fork()
+if not child:
+    os.closerange(3, 4096)
+    os._exit(len(os.listdir("/proc/self/fd")) - 4)  # the three that it keeps, and that of the folder
+report.emit("told", first_free=own.fileno() == other, left_in_fork=os.waitpid(child, 0)[1])
+"""
+
+
+def test_a_script_that_closes_all_descriptors_leaves_the_guards_their_own_and_a_fork_does_not_keep_it() -> None:
+    reads, writes = os.pipe()
+    words = [sys.executable, "-W", "ignore", "-c", CLOSES]
+    environ = {**os.environ, "DEVKIT_EVENTS_FD": str(writes)}
+    subprocess.run(words, cwd=REPOSITORY, env=environ, pass_fds=(writes,), timeout=60, check=True)
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        told = [json.loads(line) for line in pipe]
+
+    assert [event["event"] for event in told] == ["hello", "told"]
+    assert (told[1]["first_free"], told[1]["left_in_fork"]) == (True, 0)
