@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NUMBER = r"[-+]?(?:nan|inf(?:inity)?|\d+(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?)"
-NAMED = r"(?:(?<![\w.])(?:train[_/])?loss|损失)"
+NAMED = r"(?:(?<![\w.])(?:(?:reduced_)?train[_/])?loss(?:_step)?|损失)"
 LOSS = re.compile(
-    rf"{NAMED}['\"]?\s*[:=：]?\s+?(?P<value>{NUMBER})\b|{NAMED}['\"]?\s*[:=：]\s*(?P<bare>{NUMBER})\b", re.IGNORECASE
+    rf"{NAMED}['\"]?\s*[:=：]?\s+?['\"]?(?P<value>{NUMBER})\b|{NAMED}['\"]?\s*[:=：]\s*(?P<bare>{NUMBER})\b",
+    re.IGNORECASE,
 )
 STEP = re.compile(
     r"(?<![\w.])(?:global[_ ]?step|step|iteration|iter)s?['\"]?\s*[:=/\[]?\s*(?P<value>\d+)(?P<total>\s*/\s*\d+)?|"
     r"第\s*(?P<counted>\d+)\s*步",
     re.IGNORECASE,
 )
-STEP_KEYS = ("global_step", "step", "iteration", "iter")
-LOSS_KEYS = ("loss", "train_loss", "train/loss")
+COUNT = re.compile(r"(?:\[\s*|(?<![\d/.]))(?P<value>\d+)\s*/\s*(?P<total>\d+)\s*(?:\]|\s\[[\d=>.])")
+"""A count without a name, in brackets or before a progress bar; a date is none."""
+STEP_KEYS = ("global_step", "step", "iteration", "iter", "current_steps", "global_step/max_steps")
+LOSS_KEYS = ("loss", "train_loss", "train/loss", "train_loss_step", "reduced_train_loss")
 OF_ALL = re.compile(r"train_runtime|total_flos|train_samples_per_second")
 """What a line of a whole training names beside the mean of its losses."""
 HELD_OUT = re.compile(r"^\s*Eval begin"), re.compile(r"^\s*(?:Eval samples|Epoch\b)")
@@ -112,7 +115,7 @@ def _of_fields(fields: dict[str, Any]) -> Row | None:
     if "loss" in fields and fields["loss"] is None:
         loss = math.nan
     try:
-        return Row(None if step is None else int(float(step)), float(loss))  # type: ignore[arg-type]  # None is caught
+        return Row(None if step is None else int(float(str(step).partition("/")[0])), float(loss))  # type: ignore[arg-type]  # None is caught
     except (TypeError, ValueError):
         return None
 
@@ -123,7 +126,8 @@ def _of_line(line: str) -> Row | None:
         return None
     value, step = float(loss["value"] or loss["bare"]), STEP.search(line)
     if not step:
-        return Row(None, value)
+        *_, count = [None, *COUNT.finditer(line)]
+        return Row(int(count["value"]), value, int(count["total"])) if count else Row(None, value)
     of_all = not step["total"] or "global" in step[0].lower()
     return Row(int(step["value"] or step["counted"]), value, 0 if of_all else int(step["total"].strip(" /")))
 

@@ -25,6 +25,10 @@ LOGS = {
     "megatron": " iteration 1/ 9 | lm loss: 1.091E+01 | loss scale: 1 |\n iteration 2/ 9 | lm loss: 10.85 |\n",
     "chinese": "第 1 步 损失: 10.91\nstep: 2, 损失：10.85\n",
     "summed up": "loss: 10.91, global_step: 1\nloss: 10.85, global_step: 2\ntrain_loss: 10.88, train_runtime: 9.1\n",
+    "NeMo": "iteration 1/9 | lr: 0.1 | reduced_train_loss: 10.91 |\niteration 2/9 | reduced_train_loss: 10.85 |\n",
+    "bars": " 1/200 [>...] - ETA: 3s - loss: 10.91\n 2/200 [=>..] - ETA: 3s - loss: 10.85\n",
+    "tqdm": " 1%|1    | 1/99 [00:01<00:19, 5it/s, loss=10.91]\r 2%|2    | 2/99 [00:02<00:18, 5it/s, loss=10.85]\r",
+    "quoted": "{'loss': '10.91', 'grad_norm': '1.2', 'epoch': '0.1'}\n{'loss': '10.85', 'epoch': '0.2'}\n",
     "dicts": "{'loss': 10.91, 'learning_rate': 3e-07, 'epoch': 0.1}\n{'loss': 10.85, 'epoch': 0.2}\n",
 }
 
@@ -46,6 +50,10 @@ EPOCHS = {
     "PaddleClas": (
         "[Train][Epoch 1/2][Iter: 1/3]lr: 0.001, CELoss: 7.0, loss: 3.0\n"
         "[Train][Epoch 1/2][Iter: 3/3]lr: 0.001, loss: 2.5\n[Train][Epoch 2/2][Iter: 1/3]lr: 0.001, loss: 2.0\n"
+    ),
+    "PaddleDetection": (
+        "[04/30 12:00:00] ppdet.engine INFO: Epoch: [0] [1/3] learning_rate: 0.001 loss_cls: 1.0 loss: 3.0 eta: 1\n"
+        "[04/30 12:00:01] ppdet.engine INFO: Epoch: [0] [3/3] loss: 2.5\n[04/30 12:00:02] Epoch: [1] [ 1/3] loss: 2.0\n"
     ),
 }
 
@@ -80,7 +88,13 @@ def test_state_files_csv_and_json_lines_are_read(tmp_path: Path) -> None:
         '{"global_step": 10, "loss": 2.5}\n{"note": 1}\n{"global_step": 20, "loss": 2.25}\n'
     )
 
-    for name in ("trainer_state.json", "a.csv", "a.jsonl"):
+    (tmp_path / "b.csv").write_text("epoch,step,train_loss_step,train_loss_epoch\n0,10,2.5,\n0,20,2.25,\n0,20,,2.4\n")
+    (tmp_path / "b.jsonl").write_text('{"current_steps": 10, "loss": 2.5}\n{"current_steps": 20, "loss": 2.25}\n')
+    (tmp_path / "c.jsonl").write_text(
+        '{"loss": 2.5, "global_step/max_steps": "10/20"}\n{"loss": 2.25, "global_step/max_steps": "20/20"}\n'
+    )
+
+    for name in ("trainer_state.json", "a.csv", "b.csv", "a.jsonl", "b.jsonl", "c.jsonl"):
         assert read(tmp_path / name) == {10: 2.5, 20: 2.25}
 
 
