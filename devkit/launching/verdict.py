@@ -24,6 +24,7 @@ COLLECTIVES = ('training/parallel/comm.py"', "paddle/distributed/communication/"
 STACK_S = 1.0
 REASONS = {-signal.SIGKILL: "A person did that, or the kernel when memory ran out (dmesg tells)."}
 TRACEBACK_LINES = 12
+SAID_LINES = 6
 
 
 class PortTaken(Exception):
@@ -198,20 +199,28 @@ def failure(rank: Rank) -> Exception:
 
 def _raised(rank: Rank, told: Event, remedy: str) -> DevkitError:
     where = f"rank {rank.number} failed in step {rank.step}"
-    known = cause(read_from(rank.log, 0), told["what"])
+    log = read_from(rank.log, 0)
+    known = cause(log, told["what"])
     if known:
         return DevkitError(f"{where}: {known.what}", f"{known.why}\nIt came as {told['what']}", *known.hints, remedy)
+    said = _last_words(log)
+    if said and re.match(r"sys\.exit\(\d", told["what"]):  # why is in what it printed, as argparse does
+        return DevkitError(f"{where}: {told['what']}", "\n".join([f"at {told['where']}; it said:", *said]), remedy)
     lines = told["traceback"].strip().splitlines()
     via = told.get("via")
     shown = [*lines[-TRACEBACK_LINES:], *([f"It led to {via}"] if via else [])]
     return DevkitError(f"{where}: {told['what']}", "\n".join(shown), remedy)
 
 
+def _last_words(log: str) -> list[str]:
+    return [line for line in log.splitlines() if line.strip()][-SAID_LINES:]
+
+
 def _died(rank: Rank, remedy: str) -> Exception:
     tail = read_from(rank.log, 0)
     if rank.number == 0 and rank.step == 0 and "uv__finish_close" in tail:  # Paddle's store, when its port is taken
         return PortTaken()
-    said = [line for line in tail.strip().splitlines() if line.strip()][-6:]
+    said = _last_words(tail)
     crash = re.search(r"^Fatal Python error: (?P<what>.+)$", tail, re.MULTILINE)
     if crash:
         said = [f"{crash['what']}; the innermost call first:", *own_stack(tail[crash.end() :]).splitlines()[:8]]

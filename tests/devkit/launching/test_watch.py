@@ -55,6 +55,21 @@ def test_the_rank_that_raised_is_named_though_the_one_that_waited_spoke_first(ra
     assert error.why.endswith("ValueError: wrong")
 
 
+def test_of_a_script_that_leaves_with_a_status_its_line_and_what_it_printed_are_told(ranks: list[Rank]) -> None:
+    ranks[1].log.write_text(
+        "usage: train.py [-h] --lr LR\n\ntrain.py: error: the following arguments are required: --lr\n"
+    )
+    leaves = {**FAILED, "what": "sys.exit(2)", "where": "train.py:3 in <module>", "waiting": False}
+    error = outcome(ranks, (1, leaves))
+
+    assert isinstance(error, DevkitError)
+    assert error.why.splitlines() == [
+        "at train.py:3 in <module>; it said:",
+        "usage: train.py [-h] --lr LR",
+        "train.py: error: the following arguments are required: --lr",
+    ]
+
+
 def test_the_rank_that_was_killed_is_named_though_the_survivor_spoke_first(ranks: list[Rank]) -> None:
     ranks[1].log.write_text("its last words\n")
     beat = {"event": "heartbeat", "rank": 1, "step": 7, "moves": 40, "waiting": False, "cpu_s": 9.0}
