@@ -209,6 +209,9 @@ def _raised(rank: Rank, told: Event, remedy: str) -> DevkitError:
     lines = told["traceback"].strip().splitlines()
     via = told.get("via")
     shown = [*lines[-TRACEBACK_LINES:], *([f"It led to {via}"] if via else [])]
+    file, _, line = told.get("where", "").partition(" in ")[0].rpartition(":")
+    if file and not any(f'{file}", line {line}' in text for text in shown):  # the calls of libraries came after it
+        shown.insert(0, f"at {told['where']}")
     return DevkitError(f"{where}: {told['what']}", "\n".join(shown), remedy)
 
 

@@ -61,9 +61,17 @@ def root(error: BaseException) -> BaseException:
         error = before
 
 
+def text_of(error: BaseException) -> str:
+    """Return an exception's text; one of the script's own may fail to tell it, and then it is as Python prints it."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - whatever it is, the error itself is to be told
+        return "<exception str() failed>"
+
+
 def message(error: BaseException) -> str:
     """Return an exception's type and what it says; of Paddle's own C++ errors their summary."""
-    text = str(error)
+    text = text_of(error)
     found = SUMMARY.search(text)
     if found:
         return " ".join(found["text"].split())
@@ -119,5 +127,5 @@ def explain(error: BaseException, collective: str) -> Failure:
         where=where(first.__traceback__),
         via=message(error) if first is not error else "",
         traceback="\n".join(text.splitlines()[-LINES:]),
-        waiting=bool(collective) and bool(PEER_LOST.search(f"{first}")),
+        waiting=bool(collective) and bool(PEER_LOST.search(text_of(first))),
     )

@@ -55,6 +55,20 @@ def test_the_rank_that_raised_is_named_though_the_one_that_waited_spoke_first(ra
     assert error.why.endswith("ValueError: wrong")
 
 
+def test_the_scripts_own_line_is_told_where_a_librarys_calls_fill_the_traceback(ranks: list[Rank]) -> None:
+    deep = "Traceback\n" + 20 * '  File "/site-packages/paddle/math.py", line 3, in scale_\n' + "ValueError: wrong"
+    told = {**FAILED, "where": "train.py:6 in <module>", "waiting": False}
+    error = outcome(ranks, (1, {**told, "traceback": deep}))
+    plain = failure(
+        Rank(0, ranks[0].log, failure={**told, "traceback": '  File "/x/train.py", line 6, in <module>\nV'})
+    )
+
+    assert isinstance(error, DevkitError)
+    assert isinstance(plain, DevkitError)
+    assert error.why.splitlines()[0] == "at train.py:6 in <module>"
+    assert "at train.py:6" not in plain.why
+
+
 def test_of_a_script_that_leaves_with_a_status_its_line_and_what_it_printed_are_told(ranks: list[Rank]) -> None:
     ranks[1].log.write_text(
         "usage: train.py [-h] --lr LR\n\ntrain.py: error: the following arguments are required: --lr\n"

@@ -72,6 +72,14 @@ def fail(*, hidden: bool) -> None:
         raise RuntimeError("outer") from (None if hidden else cause)
 
 
+def test_an_exception_that_cannot_tell_its_text_is_named_all_the_same() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert explain(Silent(), "barrier").what == "Silent: <exception str() failed>"
+
+
 def test_the_first_of_a_group_is_its_root() -> None:
     class Group(Exception):  # as ExceptionGroup of Python 3.11 has them
         exceptions = (ValueError("first"), OSError("second"))
