@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any, Callable
+from typing import Any
 
 from ..protocol import PROTOCOL, finite
 
@@ -22,31 +22,26 @@ class Stopped(SystemExit):
         super().__init__(VERDICT)
 
 
-def sparing(
-    descriptor: int, close: Callable[[int], None], closerange: Callable[[int, int], None]
-) -> tuple[Callable[[int], None], Callable[[int, int], None]]:
-    """Return ``os.close`` and ``os.closerange`` that leave one descriptor open, as long as this process runs.
+def spare(descriptor: int) -> None:
+    """Have ``os.close`` and ``os.closerange`` leave one descriptor open, as long as this process runs.
 
     A script that closes all that it did not open, as daemons do, would close the pipe, and get its number for a file of
     its own. What is forked off this process closes it.
     """
-    process = os.getpid()
-
-    def spared() -> bool:
-        return os.getpid() == process
+    process, close, closerange = os.getpid(), os.close, os.closerange
 
     def close_other(fd: int) -> None:
-        if fd != descriptor or not spared():
+        if fd != descriptor or os.getpid() != process:
             close(fd)
 
     def close_others(fd_low: int, fd_high: int) -> None:
-        if fd_low <= descriptor < fd_high and spared():
+        if fd_low <= descriptor < fd_high and os.getpid() == process:
             closerange(fd_low, descriptor)
             closerange(descriptor + 1, fd_high)
         else:
             closerange(fd_low, fd_high)
 
-    return close_other, close_others
+    vars(os).update(close=close_other, closerange=close_others)
 
 
 class Report:
@@ -71,7 +66,7 @@ class Report:
         descriptor = int(named) if named.isdigit() else None
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
-            os.close, os.closerange = sparing(descriptor, os.close, os.closerange)
+            spare(descriptor)
         report = cls(descriptor, int(os.environ.get("PADDLE_TRAINER_ID") or 0))
         report.emit("hello", protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0])
         return report
