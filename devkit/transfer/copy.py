@@ -89,22 +89,24 @@ class Watch:
 
 
 class Planned:
-    """Takes note of the plan of one transfer."""
+    """Takes note of the plan of one transfer; a context manager that takes back what it told of one that fails."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
         self.plan: Plan | None = None
         self._done = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, DevkitError) and self.plan is not None:
+            self._watch.undone(self.plan, self._done)
+
     def done(self, count: int) -> None:
         """Pass on that bytes are done."""
         self._done += count
         self._watch.done(count)
-
-    def undo(self) -> None:
-        """Forget what was told of a transfer that begins again."""
-        if self.plan is not None:
-            self._watch.undone(self.plan, self._done)
 
     def __call__(self, plan: Plan) -> None:
         """Take it, and pass it on."""
@@ -112,15 +114,10 @@ class Planned:
         self._watch.plan(plan)
 
     def outcome(self, host: str, result: Result, wire_bytes: int) -> CopyOutcome:
-        """Return what came of it."""
+        """Return what came of it, its remarks as text that is fit to be shown."""
         if self.plan is None:
             raise wire.ProtocolError("a result without a plan")
-        return copied(host, self.plan, result, wire_bytes)
-
-
-def copied(host: str, plan: Plan, result: Result, wire_bytes: int) -> CopyOutcome:
-    """Return what came of a transfer, its remarks as text that is fit to be shown."""
-    return CopyOutcome(host, plan, result, wire_bytes, remarks=tuple(map(shown, result.remarks[:REMARKS])))
+        return CopyOutcome(host, self.plan, result, wire_bytes, remarks=tuple(map(shown, result.remarks[:REMARKS])))
 
 
 def offer_of(request: CopyRequest) -> Offer:
@@ -131,9 +128,9 @@ def offer_of(request: CopyRequest) -> Offer:
         raise DevkitError(error.what, error.why) from error
 
 
-def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[bytes, bytes]]:
-    """Read small files, and their checksums as ssh's connections have them, while there is nothing else to do."""
-    found: dict[int, tuple[bytes, bytes]] = {}
+def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, bytes]:
+    """Read small files while there is nothing else to do."""
+    found: dict[int, bytes] = {}
     room = AHEAD_BYTES
     with contextlib.closing(Reader(offer)) as reader:
         for index, entry in enumerate(offer.entries):
@@ -143,8 +140,7 @@ def read_ahead(offer: Offer, is_idle: Callable[[], bool]) -> dict[int, tuple[byt
             if room < 0 or (not len(found) % AHEAD_AT_ONCE and not is_idle()):
                 break
             with contextlib.suppress(OSError, Changed):  # what cannot be read is said when it is asked for
-                data = reader.whole(index)
-                found[index] = data, wire.crc32(data)
+                found[index] = reader.whole(index)
     return found
 
 
@@ -226,8 +222,8 @@ class Copies:
             )
             return planned.outcome(host, receiver.run(), remote.channel.received)
 
-        def by_sftp(remote: Connection) -> tuple[Plan, Result]:
-            return receiving.receive(self._ssh, remote.place, wanted[remote], destination, request.options)
+        def by_sftp(place: RemotePath, planned: Planned) -> Result:
+            return receiving.receive(self._ssh, place, sources[0], destination, request.options, planned)
 
         refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
         return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp, refusal))
@@ -250,12 +246,12 @@ class Copies:
                 request.compress,
                 planned,
                 planned.done,
-                ahead if remote.checksum == "crc32" else None,
+                ahead,
             )
             return planned.outcome(remote.place.host, sender.serve(), remote.channel.sent)
 
-        def by_sftp(remote: Connection) -> tuple[Plan, Result]:
-            return sending.send(self._ssh, offer, remote.place, request.options)
+        def by_sftp(place: RemotePath, planned: Planned) -> Result:
+            return sending.send(self._ssh, offer, place, request.options, planned)
 
         ahead = read_ahead(offer, is_idle)
         refusal = _beyond_sftp(request, Choice())
@@ -289,7 +285,7 @@ class Copies:
         remote: Connection,
         watch: Watch,
         by_ssh: Callable[[Connection, Planned], CopyOutcome],
-        by_sftp: Callable[[Connection], tuple[Plan, Result]],
+        by_sftp: Callable[[RemotePath, Planned], Result],
         refusal: str,
     ) -> CopyOutcome:
         """Copy, and connect again where the connection ends, as often as that is asked for.
@@ -300,7 +296,8 @@ class Copies:
         python, tried = True, 0
         while True:
             try:
-                return _over_ssh(remote, Planned(watch), by_ssh) if python else _over_sftp(remote, by_sftp)
+                with Planned(watch) as planned:
+                    return _over_ssh(remote, planned, by_ssh) if python else _over_sftp(remote, planned, by_sftp)
             except NoPython as error:  # noqa: PERF203 - each try is one
                 if refusal:
                     raise DevkitError(error.what, refusal, *error.remedies) from error
@@ -324,13 +321,13 @@ def _over_ssh(remote: Connection, planned: Planned, do: Callable[[Connection, Pl
         try:
             return do(remote, planned)
         except (wire.ProtocolError, wire.Stopped) as error:
-            planned.undo()
             raise remote.explain(error) from error
 
 
-def _over_sftp(remote: Connection, do: Callable[[Connection], tuple[Plan, Result]]) -> CopyOutcome:
+def _over_sftp(remote: Connection, planned: Planned, do: Callable[[RemotePath, Planned], Result]) -> CopyOutcome:
+    host = remote.place.host
     try:
-        plan, result = do(remote)
+        result = do(remote.place, planned)
     except (OSError, wire.ProtocolError) as error:
-        raise DevkitError(f"sftp with {remote.place.host} failed", f"{error}.") from error
-    return copied(remote.place.host, plan, result, result.bytes)
+        raise DevkitError(f"sftp with {host} failed", f"{error}.") from error
+    return planned.outcome(host, result, result.bytes)

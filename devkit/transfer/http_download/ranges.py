@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import mmap
 import os
@@ -27,7 +26,7 @@ from devkit.transfer.remote.durability import open_part
 from devkit.transfer.remote.names import part_name
 from devkit.transfer.remote.plan import lack_of_room, room_on
 from devkit.transfer.remote.sender import Pace
-from devkit.transfer.remote.writing import ALIGNED, DIRECT_FROM, PIECE_BYTES, open_directly
+from devkit.transfer.remote.writing import DIRECT_FROM, PIECE_BYTES, open_directly, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -332,14 +331,8 @@ class Download:
         return first + count
 
     def _put(self, offset: int, data: memoryview) -> None:
-        """Write past the page cache where that can be, else as files are written."""
-        done = 0
-        if self._direct >= 0 and offset % ALIGNED == 0:
-            with contextlib.suppress(OSError):  # why shows below
-                done = os.pwrite(self._direct, data[: len(data) // ALIGNED * ALIGNED], offset)
         try:
-            while done < len(data):
-                done += os.pwrite(self._part, data[done:], offset + done)
+            write_all(self._part, data, offset, self._direct)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import re
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from devkit.errors import DevkitError
-from devkit.files import explained
+from devkit.files import digest_of, explained
 from devkit.text import size as size_text
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.names import part_name, split
@@ -139,7 +138,7 @@ def check_hash(part: int, target: Path, sha256: str) -> None:
         DevkitError: it is not.
     """
     with explained(target):
-        if sha256 and _hash_of(os.open(f"/proc/self/fd/{part}", os.O_RDONLY | os.O_CLOEXEC)) != sha256:
+        if sha256 and digest_of(Path(f"/proc/self/fd/{part}")) != sha256:
             wrong = target.with_name(f"{target.name}.wrong")
             target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).rename(wrong)
             raise DevkitError(
@@ -153,12 +152,4 @@ def hash_holds(target: Path, sha256: str) -> bool:
     if not sha256:
         return True
     with explained(target):
-        return _hash_of(os.open(target, os.O_RDONLY | os.O_CLOEXEC)) == sha256
-
-
-def _hash_of(descriptor: int) -> str:
-    digest = hashlib.sha256()
-    with os.fdopen(descriptor, "rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
+        return digest_of(target) == sha256

@@ -21,7 +21,7 @@ from .messages import About, Options, Plan, Result, encoded, proven
 from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
 from .requests import Incoming, Requests
-from .writing import DIRECT_FROM, Writer
+from .writing import DIRECT_FROM, Writer, write_all
 
 CHANGED_NAMED = 5
 SMALL = 1 << 18
@@ -323,9 +323,7 @@ class Receiver:
         if incoming.entry.size >= DIRECT_FROM:
             self._writer.write(part, offset, data)
             return
-        done = 0
-        while done < len(data):
-            done += os.pwrite(part, data[done:], offset + done)
+        write_all(part, data, offset)
         incoming.unsynced += len(data)
         if incoming.unsynced >= SYNC_EVERY:
             self._syncer.sync(os.dup(part))

@@ -92,8 +92,8 @@ class FileState:
 class Sender:
     """Serves a manifest over a channel.
 
-    ``rate`` is in bytes a second, 0 is not a limit; ``ahead`` are small files that were read already, by number, each
-    with its checksum; ``on_sent`` is called with the bytes of files that were sent or found the same.
+    ``rate`` is in bytes a second, 0 is not a limit; ``ahead`` are small files that were read already, by number;
+    ``on_sent`` is called with the bytes of files that were sent or found the same.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Sender:
         compress: bool = True,
         on_plan: Optional[Callable[[Plan], None]] = None,
         on_sent: Optional[Callable[[int], None]] = None,
-        ahead: Optional[Dict[int, Tuple[bytes, bytes]]] = None,
+        ahead: Optional[Dict[int, bytes]] = None,
     ) -> None:
         self.channel = channel
         self.offer = offer
@@ -214,8 +214,8 @@ class Sender:
         """Send a small file, or say that it is gone; False where it changed since it was offered."""
         if index in self._states:
             return self._states[index].gone
-        data, checksum = self._ahead.pop(index, (b"", b""))
-        if not checksum:
+        data = self._ahead.pop(index, None)
+        if data is None:
             try:
                 data = self._reader.whole(index)
             except Changed:
@@ -223,7 +223,7 @@ class Sender:
             except OSError as error:
                 self._lose(index, error.strerror or "cannot be read")
                 return True
-        self._send(index, 0, data, checksum=checksum)
+        self._send(index, 0, data)
         return True
 
     def _file(self, index: int) -> int:
@@ -303,11 +303,11 @@ class Sender:
                 self._send(index, offset, data, -1 if index in self._states and self._states[index].changed else file)
                 offset += len(data)
 
-    def _send(self, index: int, offset: int, data: wire.Bytes, file: int = -1, checksum: bytes = b"") -> None:
+    def _send(self, index: int, offset: int, data: wire.Bytes, file: int = -1) -> None:
         """Send bytes; those of a file may be read once more by the kernel: where they changed, the checksum fails."""
         deflated, packed = self._squeeze.pack(data)
         self._pace.spend(len(packed))
-        head = wire.PIECE.pack(index, offset, len(data), deflated, checksum or self._sum(data))
+        head = wire.PIECE.pack(index, offset, len(data), deflated, self._sum(data))
         if file < 0 or deflated or len(data) < wire.STRIDE:
             self.channel.send(wire.DATA, head, packed, flush=False)
         else:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ DIGEST_BYTES = 16
 SILENCE_S = 60.0
 PING_S = 10.0
 PIPE_BYTES = 1 << 20  # the most that Linux allows without privilege
+XXH3_IS_STABLE = 800  # the version 0.8.0, from which on its hashes stay what they are
 SET_PIPE_SIZE = 1031  # fcntl.F_SETPIPE_SZ, from Python 3.10
 
 HELLO, START, ENTRIES, ENTRIES_END, PLAN, WANT, CHECK, DATA = range(1, 9)
@@ -71,12 +73,49 @@ def digests() -> Dict[str, Digest]:
         "sha256": lambda data: hashlib.sha256(data).digest()[:DIGEST_BYTES],
         "blake2b": lambda data: hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest(),
     }
+    best = xxh3()
+    if best is not None:
+        found["xxh3"] = best
+    return found
+
+
+@functools.lru_cache(maxsize=None)
+def xxh3() -> Optional[Digest]:
+    """Return XXH3 of 128 bits, of the module, or of the library that apt and rsync come with; None without both."""
     try:
         import xxhash
     except ImportError:
-        return found
-    found["xxh3"] = xxhash.xxh3_128_digest
-    return found
+        return xxh3_of_library()
+    digest: Digest = xxhash.xxh3_128_digest
+    return digest
+
+
+def xxh3_of_library() -> Optional[Digest]:
+    """Return XXH3 of the system's library; None where it is not there, or is older than the hash."""
+    try:
+        import ctypes
+
+        library = ctypes.CDLL("libxxhash.so.0")
+        hash_of = library.XXH3_128bits
+    except (ImportError, OSError, AttributeError):
+        return None
+    if library.XXH_versionNumber() < XXH3_IS_STABLE:
+        return None
+
+    class Hash(ctypes.Structure):
+        _fields_ = (("low", ctypes.c_uint64), ("high", ctypes.c_uint64))
+
+    hash_of.restype = Hash
+    hash_of.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+    def digest(data: Bytes) -> bytes:
+        view = memoryview(data)
+        # What may be written is hashed where it is; of the rest only bytes have an address.
+        where = bytes(data) if view.readonly or not view else ctypes.addressof(ctypes.c_char.from_buffer(view))
+        found = hash_of(where, len(view))
+        return struct.pack("!QQ", found.high, found.low)
+
+    return digest
 
 
 def crc32(data: Bytes) -> bytes:

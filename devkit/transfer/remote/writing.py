@@ -1,5 +1,6 @@
 """Big files are written past the page cache, from a thread: they must be on the disk at the end, and so cost least."""
 
+import contextlib
 import mmap
 import os
 import queue
@@ -135,19 +136,19 @@ class Writer:
                 self._full.task_done()
 
     def _put(self, piece: Piece) -> None:
-        done = self._put_directly(piece) if piece.full and piece.offset % ALIGNED == 0 else 0
-        while done < piece.length:
-            done += os.pwrite(piece.file, piece.memory[done : piece.length], piece.offset + done)
+        if piece.file not in self._direct:
+            self._direct[piece.file] = open_directly(piece.file)
+        write_all(piece.file, piece.memory[: piece.length], piece.offset, self._direct[piece.file])
 
-    def _put_directly(self, piece: Piece) -> int:
-        """Return how much was written past the page cache; why the rest was not shows when it is written through it."""
-        try:
-            if piece.file not in self._direct:
-                self._direct[piece.file] = open_directly(piece.file)
-            direct = self._direct[piece.file]
-            return os.pwrite(direct, piece.memory, piece.offset) if direct >= 0 else 0
-        except OSError:
-            return 0
+
+def write_all(file: int, data: memoryview, offset: int, direct: int = -1) -> None:
+    """Write bytes into a file: what is aligned by ``direct``, the same file past the page cache, where that can be."""
+    done = 0
+    if direct >= 0 and offset % ALIGNED == 0:
+        with contextlib.suppress(OSError):  # why shows when it is written through the page cache
+            done = os.pwrite(direct, data[: len(data) // ALIGNED * ALIGNED], offset)
+    while done < len(data):
+        done += os.pwrite(file, data[done:], offset + done)
 
 
 def open_directly(file: int) -> int:

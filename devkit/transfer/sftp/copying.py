@@ -20,6 +20,7 @@ from devkit.transfer.sftp.client import Refused, Sftp
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from devkit.transfer.copy import Planned
     from devkit.transfer.remote.manifest import ManifestEntry
     from devkit.transfer.ssh import RemotePath
 
@@ -68,10 +69,14 @@ def connected(ssh: Sequence[str], place: RemotePath) -> Iterator[Sftp]:
 
 
 class Copy:
-    """A copy in one direction, planned as a receiver plans one but by whole seconds, and what came of each entry."""
+    """A copy in one direction, planned as a receiver plans one but by whole seconds, and what came of each entry.
 
-    def __init__(self, options: Options) -> None:
+    ``progress`` is told the plan, and the bytes of files as they are copied or found there.
+    """
+
+    def __init__(self, options: Options, progress: Planned) -> None:
         self.options = options
+        self.progress = progress
         self.entries: list[ManifestEntry] = []
         self.left_out: list[tuple[bytes, str]] = []
         self.failures = Failures(self.entries)
@@ -92,6 +97,7 @@ class Copy:
         steps = plan(entries, seconds, self.options, about)
         self._plan = steps.plan
         self.failures.update(steps.refusals)
+        self.progress(steps.plan)
         return steps
 
     def left(self, entry: ManifestEntry, listing: Callable[[], Iterable[bytes]]) -> list[bytes]:
@@ -111,9 +117,9 @@ class Copy:
         self._bytes += entry.size - begun
         self._same_bytes += begun
 
-    def outcome(self) -> tuple[Plan, Result]:
-        """Return the plan and the result."""
-        result = Result(
+    def result(self) -> Result:
+        """Return what came of it."""
+        return Result(
             files=self.files,
             bytes=self._bytes,
             same_bytes=self._same_bytes,
@@ -125,4 +131,3 @@ class Copy:
             remarks=[os.fsencode(line) for line in self.remarks],
             seconds=time.monotonic() - self._began,
         )
-        return self._plan, result

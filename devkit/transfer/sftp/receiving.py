@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections import deque
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -18,9 +17,8 @@ from devkit.transfer.remote.attributes import Attributes, Held, fsync
 from devkit.transfer.remote.commit import Commit
 from devkit.transfer.remote.destination import Destination
 from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
-from devkit.transfer.remote.folders import NO_FOLLOW
+from devkit.transfer.remote.folders import NO_FOLLOW, booted_at
 from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
-from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import PART, split
 from devkit.transfer.remote.reading import SHORTER, Changed
 from devkit.transfer.remote.wire import ProtocolError
@@ -30,8 +28,9 @@ from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, i
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from devkit.transfer.copy import Planned
     from devkit.transfer.remote.folders import Folders
-    from devkit.transfer.remote.messages import Plan, Result
+    from devkit.transfer.remote.messages import Options, Result
     from devkit.transfer.remote.plan import Wanted
     from devkit.transfer.ssh import RemotePath
 
@@ -41,24 +40,29 @@ AHEAD_BYTES = 2 * CHUNK
 
 
 def receive(
-    ssh: Sequence[str], place: RemotePath, paths: Sequence[str], destination: str, options: Options | None = None
-) -> tuple[Plan, Result]:
-    """Fetch paths, and return the plan and the result.
+    ssh: Sequence[str],
+    place: RemotePath,
+    paths: Sequence[str],
+    destination: str,
+    options: Options,
+    progress: Planned,
+) -> Result:
+    """Fetch paths, and return what came of it.
 
     Raises:
         DevkitError: the connection failed, a path is not there, or nothing can be written here.
     """
     with connected(ssh, place) as sftp:
-        receiving = _Receiving(sftp, place.host, options or Options())
+        receiving = _Receiving(sftp, place.host, options, progress)
         for path in paths:
             receiving.add(home(path) or b".")
         receiving.take(os.fsencode(destination))
-    return receiving.outcome()
+    return receiving.result()
 
 
 class _Receiving(Copy):
-    def __init__(self, sftp: Sftp, host: str, options: Options) -> None:
-        super().__init__(options)
+    def __init__(self, sftp: Sftp, host: str, options: Options, progress: Planned) -> None:
+        super().__init__(options, progress)
         self._sftp = sftp
         self._host = host
         self._named: list[RemoteFile] = []
@@ -248,6 +252,7 @@ class _Receiving(Copy):
             begun = _begun(os.fstat(descriptor), entry)
             os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
             begun = 0 if reads else begun
+            self.progress.done(begun)
             self._fetch(entry, handle, descriptor, begun, reads)
             self._attributes.give(descriptor, entry.mode, entry.mtime_ns)
         return begun
@@ -269,6 +274,7 @@ class _Receiving(Copy):
                 rest = offset + len(data), length - len(data)
                 reads.appendleft((self._sftp.ask_to_read(handle, *rest), *rest))
             _write(descriptor, data, offset)
+            self.progress.done(len(data))
 
     def _ask_to_read(self, entry: ManifestEntry, handle: bytes, offset: int) -> tuple[int, int, int]:
         length = min(CHUNK, entry.size - offset)
@@ -279,12 +285,7 @@ def _begun(left: os.stat_result, entry: ManifestEntry) -> int:
     """Return how many bytes of a part are the file's: written in order, and synced now and then."""
     if left.st_size > entry.size:
         return 0
-    return left.st_size if left.st_ctime > _started() else left.st_size // SYNCED * SYNCED
-
-
-def _started() -> float:
-    """Return when this machine started."""
-    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return left.st_size if left.st_ctime > booted_at() else left.st_size // SYNCED * SYNCED
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

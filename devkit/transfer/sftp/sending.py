@@ -12,7 +12,6 @@ from devkit.errors import DevkitError
 from devkit.text import shown
 from devkit.transfer.remote.attributes import Held
 from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
-from devkit.transfer.remote.messages import Options
 from devkit.transfer.remote.names import split
 from devkit.transfer.remote.plan import IN_THE_WAY, NOTHING, Here
 from devkit.transfer.remote.reading import SHORTER, Changed, Reader
@@ -22,31 +21,32 @@ from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, i
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from devkit.transfer.remote.messages import Plan, Result
+    from devkit.transfer.copy import Planned
+    from devkit.transfer.remote.messages import Options, Result
     from devkit.transfer.remote.plan import Steps
     from devkit.transfer.ssh import RemotePath
 
 OURS = 0o600
 
 
-def send(ssh: Sequence[str], offer: Offer, place: RemotePath, options: Options | None = None) -> tuple[Plan, Result]:
-    """Send what is offered, and return the plan and the result.
+def send(ssh: Sequence[str], offer: Offer, place: RemotePath, options: Options, progress: Planned) -> Result:
+    """Send what is offered, and return what came of it.
 
     Raises:
         DevkitError: the connection failed, or nothing can be written there.
     """
     with connected(ssh, place) as sftp:
-        sending = _Sending(sftp, place, offer, options or Options())
+        sending = _Sending(sftp, place, offer, options, progress)
         sending.make_root()
         steps = sending.planned(sending.survey())
         if not sending.options.dry_run:
             sending.execute(steps, offer)
-    return sending.outcome()
+    return sending.result()
 
 
 class _Sending(Copy):
-    def __init__(self, sftp: Sftp, place: RemotePath, offer: Offer, options: Options) -> None:
-        super().__init__(options)
+    def __init__(self, sftp: Sftp, place: RemotePath, offer: Offer, options: Options, progress: Planned) -> None:
+        super().__init__(options, progress)
         self.entries += offer.entries
         self.left_out += offer.left_out
         self._sftp = sftp
@@ -186,6 +186,7 @@ class _Sending(Copy):
             if stat.S_IMODE(left.mode or 0) & OURS != OURS:  # all was done but the rename
                 self._sftp.set_status(part, OURS, left.mtime or 0)
         handle = self._sftp.open_to_write(part, anew=not begun)
+        self.progress.done(begun)
         try:
             self._write(entry, descriptor, handle, begun)
             if os.fstat(descriptor).st_size > entry.size:
@@ -210,6 +211,7 @@ class _Sending(Copy):
                         raise Changed  # noqa: TRY301 - answers are still to be taken
                     waiting.append(self._sftp.ask_to_write(handle, offset, data))
                     offset += len(data)
+                    self.progress.done(len(data))
                 if len(waiting) >= WINDOW or offset == entry.size:
                     self._sftp.wait(waiting.popleft())
         except Refused as error:

@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from devkit.transfer.copy import Planned, Watch
+from devkit.transfer.remote.manifest import describe
+from devkit.transfer.remote.messages import Choice, Options, Plan
+from devkit.transfer.sftp import sending
+from devkit.transfer.ssh import RemotePath
+
 from .conftest import REPOSITORY, tree
 from .test_sshd import let_in_for_sftp_alone, small_disk
 
@@ -388,3 +394,16 @@ def test_what_send_leaves_out_is_said(devkit: Devkit, tmp_path: Path) -> None:
     sent = devkit("send", f"{tmp_path}/from/", f"box:{tmp_path}/to")
     assert sent.status == 0, sent.err
     assert "left out: pipe" in sent.err
+
+
+def test_what_send_has_done_is_told_as_it_goes(sshd: Path, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(1 << 20))
+    plans: list[Plan] = []
+    told: list[int] = []
+    progress = Planned(Watch(plans.append, told.append))
+    place = RemotePath("box", f"{tmp_path}/there/")
+    sending.send(
+        ["ssh", "-F", str(sshd)], describe([os.fsencode(tmp_path / "big")], Choice()), place, Options(), progress
+    )
+    assert [plan.bytes for plan in plans] == [sum(told)] == [1 << 20]
+    assert len(told) > 10

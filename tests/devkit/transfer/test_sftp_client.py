@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer.copy import readable
+from devkit.transfer.copy import Planned, Watch, readable
 from devkit.transfer.remote.manifest import FILE, ManifestEntry
-from devkit.transfer.remote.messages import encoded
+from devkit.transfer.remote.messages import Options, encoded
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp import receiving
 from devkit.transfer.sftp.copying import version_name
 from devkit.transfer.ssh import Disconnected, RemotePath
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.conftest import Devkit
 
 CONTENT = bytes(range(256)) * 1200
@@ -91,9 +93,10 @@ def ssh(tmp_path: Path) -> list[str]:
     return [str(program)]
 
 
-def received(ssh: list[str], path: str, into: Path) -> dict[str, Any]:
+def received(ssh: list[str], path: str, into: Path, told: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
     """Receive a path of the server, and return the result."""
-    return encoded(receiving.receive(ssh, RemotePath("h", path), [path], f"{into}/")[1], readable)
+    progress = Planned(Watch(lambda _plan: None, told))
+    return encoded(receiving.receive(ssh, RemotePath("h", path), [path], f"{into}/", Options(), progress), readable)
 
 
 @pytest.mark.parametrize("how", ["honest", "short", "no attributes"])
@@ -101,8 +104,10 @@ def test_answers_in_any_order_and_of_any_length_make_the_file(
     how: str, ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SFTP", how)
-    assert received(ssh, "folder", tmp_path / "here")["failed"] == []
+    told: list[int] = []
+    assert received(ssh, "folder", tmp_path / "here", told.append)["failed"] == []
     assert (tmp_path / "here" / "folder" / "f").read_bytes() == CONTENT
+    assert sum(told) == len(CONTENT)
     assert os.listdir(tmp_path / "here" / "folder") == ["f"]  # noqa: PTH208 - hidden ones too
 
 
@@ -157,8 +162,9 @@ def test_a_whole_part_that_was_not_renamed_is_not_fetched_again(
         with pytest.raises(DevkitError, match="f cannot be written"):
             received(ssh, "f", tmp_path / "here")
     assert len(list((tmp_path / "here").iterdir())) == 1
-    again = received(ssh, "f", tmp_path / "here")
-    assert (again["bytes"], again["same_bytes"]) == (0, len(CONTENT))
+    told: list[int] = []
+    again = received(ssh, "f", tmp_path / "here", told.append)
+    assert (again["bytes"], again["same_bytes"], sum(told)) == (0, len(CONTENT), len(CONTENT))
     assert (tmp_path / "here" / "f").read_bytes() == CONTENT
     assert (tmp_path / "here" / "f").stat().st_mode & 0o777 == 0o644
 
@@ -171,7 +177,7 @@ def test_what_a_restart_may_have_lost_is_fetched_again(
     entry = ManifestEntry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / os.fsdecode(version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
-    monkeypatch.setattr(receiving, "_started", lambda: time.time() + 60)
+    monkeypatch.setattr(receiving, "booted_at", lambda: time.time() + 60)
     again = received(ssh, "f", tmp_path / "here")
     assert again["same_bytes"] == 1 << 16
     assert (tmp_path / "here" / "f").read_bytes() == CONTENT

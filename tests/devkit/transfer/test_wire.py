@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import socket
@@ -109,3 +110,39 @@ def test_small_files_do_not_wait_for_company_for_ever(tmp_path: Path, monkeypatc
         finisher.close()
         os.close(root)
     assert not finisher.failures
+
+
+@pytest.mark.parametrize("length", [0, 1, 16, 17, 241, 10_240, 1 << 18])
+def test_the_systems_library_and_the_module_make_one_hash(length: int) -> None:
+    xxhash = pytest.importorskip("xxhash")
+    digest = wire.xxh3_of_library()
+    assert digest is not None
+    data = os.urandom(length)
+    expected = xxhash.xxh3_128_digest(data)
+    longer = bytearray(b"..") + data + b".."
+    assert digest(data) == digest(bytearray(data)) == digest(memoryview(longer)[2:-2]) == expected
+    assert digest(memoryview(bytes(longer))[2:-2]) == expected
+
+
+@pytest.mark.parametrize("version", [None, 704])
+def test_without_a_library_or_with_an_old_one_a_checksum_is_still_shared(
+    version: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        XXH3_128bits = None
+
+        @staticmethod
+        def XXH_versionNumber() -> int | None:  # noqa: N802 - the library's name
+            return version
+
+    def library(_name: str) -> type[Old]:
+        if version is None:
+            raise OSError
+        return Old
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    assert wire.xxh3_of_library() is None
+    monkeypatch.setattr(wire, "xxh3", lambda: None)
+    assert list(wire.sums()) == ["crc32"]
+    assert wire.choose_sum(["xxh3", "crc32"]) == "crc32"
+    assert sorted(wire.digests()) == ["blake2b", "sha256"]
