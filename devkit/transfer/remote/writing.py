@@ -138,7 +138,8 @@ class Writer:
     def _put(self, piece: Piece) -> None:
         if piece.file not in self._direct:
             self._direct[piece.file] = open_directly(piece.file)
-        write_all(piece.file, piece.memory[: piece.length], piece.offset, self._direct[piece.file])
+        direct = self._direct[piece.file] if piece.full else -1
+        write_all(piece.file, piece.memory[: piece.length], piece.offset, direct)
 
 
 def write_all(file: int, data: memoryview, offset: int, direct: int = -1) -> None:
