@@ -42,6 +42,13 @@ NOISE_BYTES = 1 << 20
 NO_PYTHON = 97
 KILLED = 128
 SSH_FAILED = 255  # what ssh itself ends with
+# What settings may say of a session for people, and what is said for a copy instead.
+FOR_A_COPY = {
+    "remotecommand": "none",
+    "permitlocalcommand": "no",
+    "stdinnull": "no",
+    "forkafterauthentication": "no",
+}
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
 
 
@@ -122,21 +129,23 @@ def fast_ciphers(offered: Sequence[str]) -> list[str]:
     return [name for name in FAST_CIPHERS if name in offered] + [name for name in offered if name not in FAST_CIPHERS]
 
 
-def ssh_line(ssh: Sequence[str], place: RemotePath) -> list[str]:
+def ssh_line(ssh: Sequence[str], place: RemotePath, session: str = "default") -> list[str]:
     """Return the words before the host: the user's ssh, its own choice of ciphers in a faster order, no compression.
 
-    What the user's settings do for a session at a terminal (a command, forwards) is not for a copy, as with scp.
+    What the user's settings do for a session at a terminal or a tunnel (a command, forwards) is not for a copy.
+    ``session`` is what ssh calls its type: ``default`` for a command, ``subsystem`` for sftp.
     """
     options = ["-T", "-o", "Compression=no", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"]
     options += ["-o", "ClearAllForwardings=yes", *place.flags]
+    wanted = {**FOR_A_COPY, "sessiontype": session}
     with contextlib.suppress(DevkitError):
         asked = capture([*ssh, *place.flags, "-G", "--", place.address], timeout_s=SETTINGS_LIMIT_S)
         for line in asked.stdout.decode(errors="replace").splitlines() if asked.status == 0 else ():
             name, _, value = line.partition(" ")
             if name == "ciphers" and _has_aes():
                 options += ["-c", ",".join(fast_ciphers(value.split(",")))]
-            if name == "remotecommand" and value != "none":  # an ssh that knows no such setting has none
-                options += ["-o", "RemoteCommand=none"]
+            if value != wanted.get(name, value):  # an ssh that does not know a setting does not tell it
+                options += ["-o", f"{name}={wanted[name]}"]
     return [*ssh, *options]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import email.utils
+import ipaddress
 import os
 import ssl
 import time
@@ -91,6 +92,8 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
     found = named.get(address.scheme) or named.get("all") or ""
     if not found or urllib.request.proxy_bypass_environment(address.netloc, named):  # type: ignore[attr-defined]
         return None
+    if _is_in_a_network(address.host, named.get("no", "")):
+        return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
     if not parts.hostname:
         return None
@@ -101,6 +104,15 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
         )
     credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     return Proxy(parts.scheme, parts.hostname, parts.port or (1080 if parts.scheme != "http" else 80), credentials)
+
+
+def _is_in_a_network(host: str, words: str) -> bool:
+    """Tell whether a host is an address in a network of no_proxy, as ``10.0.0.0/8``; curl and git know these too."""
+    for word in words.split(","):
+        with contextlib.suppress(ValueError):  # one of them is a name
+            if "/" in word and ipaddress.ip_address(host) in ipaddress.ip_network(word.strip(), strict=False):
+                return True
+    return False
 
 
 class Client:

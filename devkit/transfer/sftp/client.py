@@ -131,7 +131,7 @@ class Sftp:
         self._came: dict[int, tuple[int, bytes]] = {}
         self._forgotten: set[int] = set()
         self._last = 0
-        self._process = SshProcess([*ssh_line(ssh, place), "-s", "--", place.address, "sftp"])
+        self._process = SshProcess([*ssh_line(ssh, place, "subsystem"), "-s", "--", place.address, "sftp"])
 
     def __enter__(self) -> Self:
         try:

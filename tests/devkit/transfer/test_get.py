@@ -347,6 +347,11 @@ def test_a_proxy_is_asked_where_there_is_one(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "here").read_bytes() == b"by way of the proxy"
     monkeypatch.setenv("no_proxy", "files.example")
     assert proxy_of(parse_address("http://files.example/data")) is None
+    monkeypatch.setenv("no_proxy", "files.example, 10.0.0.0/8, fd00::/8")
+    assert proxy_of(parse_address("http://10.9.8.7:8000/data")) is None
+    assert proxy_of(parse_address("http://[fd00::7]/data")) is None
+    for other in ("http://11.9.8.7/data", "http://ten.example/data", "http://[fe80::1]/data"):
+        assert proxy_of(parse_address(other)) is not None
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,14 @@ import ast
 import subprocess
 import sys
 import zlib
+from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.transfer.ssh import MODULES, PROGRAM, program, remote_command
+from devkit.transfer.ssh import FOR_A_COPY, MODULES, PROGRAM, RemotePath, program, remote_command, ssh_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What came with Python 3.6 and is still there, as far as the receiver uses it.
 STANDARD = {
@@ -19,6 +23,7 @@ STANDARD = {
     "ctypes",
     "errno",
     "fcntl",
+    "functools",
     "gc",
     "glob",
     "mmap",
@@ -68,3 +73,24 @@ def test_the_receiver_starts_from_the_one_line_and_its_standard_input(lacks: str
     done = subprocess.run(["sh", "-c", line], input=source, capture_output=True, check=True, timeout=30)
     assert done.stdout == b"loaded True\n"
     assert len(source) < 43_500
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("", []),
+        ("StdinNull yes\nSessionType none\nForkAfterAuthentication yes", ["stdinnull", "sessiontype", "forkafter"]),
+        (
+            "PermitLocalCommand yes\nLocalCommand echo hello\nRemoteCommand tmux",
+            ["permitlocalcommand", "remotecommand"],
+        ),
+    ],
+)
+def test_what_settings_make_of_a_session_for_people_is_not_for_a_copy(
+    settings: str, expected: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text(f"Host box\n  HostName 127.0.0.1\n{settings}\n")
+    line = ssh_line(["ssh", "-F", str(tmp_path / "config")], RemotePath("box", "there"))
+    said = [word for word in line if word.partition("=")[0] in (*FOR_A_COPY, "sessiontype")]
+    assert len(said) == len(expected)
+    assert all(any(word.startswith(name) for word in said) for name in expected)
