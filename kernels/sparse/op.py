@@ -64,7 +64,8 @@ def call(name: str, *arguments: Any) -> Any:
     """
     import paddle
 
-    load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
+    if not _loaded:
+        load(emit if "DEVKIT_EVENTS_FD" in os.environ else _silent)
     try:
         results = paddle._C_ops._run_custom_op(f"devkit_sparse_{name}", *arguments)  # noqa: SLF001 - as Paddle's wrappers do
     except OSError as error:

@@ -330,14 +330,22 @@ class KeyBlock {
     }
   }
 
+  // Whether the strip of a row of the tile sees none of the keys from `key` on, kRows of them.
+  DEVKIT_INLINE bool Misses(int64_t row, int64_t key) const {
+    const Strip& strip = strips_[row / kRows];
+    return strip.end <= key || strip.begin >= key + kRows;
+  }
+
   void AddTransposedProduct(int64_t row, int64_t rows, const float* left, const float* right, int64_t column,
                             float* sums) const {
     const Sequence& s = view_->sequence;
     right += column * (kQueries / Word::kPerWord);
     for (int64_t key = 0; key < count_; key += kRows) {
       // Only the rows that may see one of these keys.
-      const int64_t first = Most(0, s.FirstQuery(key_ + key) - row);
-      const int64_t last = Least(rows, s.EndQuery(Least(key_ + key + kRows, s.seqlen_k)) - row);
+      int64_t first = Most(0, s.FirstQuery(key_ + key) - row);
+      int64_t last = Least(rows, s.EndQuery(Least(key_ + key + kRows, s.seqlen_k)) - row);
+      while (first < last && Misses(first, key)) first = RoundDown(first, kRows) + kRows;
+      while (first < last && Misses(last - 1, key)) last = RoundDown(last - 1, kRows);
       if (first >= last) continue;
       const int64_t begin = first / Word::kPerWord, words = DivideUp(last, Word::kPerWord) - begin;
       MicroTile tile;

@@ -36,9 +36,9 @@ struct Rows {
     for (int64_t b = 0; b < batch; ++b) {
       const I* pointer = crows + b * (rows + 1);
       if (pointer[0] != 0) return false;
-      for (int64_t r = 0; r < rows; ++r) {
-        if (pointer[r + 1] < pointer[r]) return false;
-      }
+      bool rises = true;
+      for (int64_t r = 0; r < rows; ++r) rises &= pointer[r + 1] >= pointer[r];
+      if (!rises) return false;
       first[b + 1] = first[b] + pointer[rows];
     }
     if (first[batch] != nnz) return false;
@@ -88,15 +88,21 @@ struct Rows {
     const int64_t total = batch * rows;
     const int64_t wanted = std::clamp<int64_t>((nnz + total * kWorkOfARow) / (threads * 16 + 1), 512, 16384);
     shares.assign(1, 0);
-    int64_t work = 0;
-    for (int64_t row = 0; row < total; ++row) {
-      work += End(row) - Begin(row) + kWorkOfARow;
-      if (work >= wanted) {
-        shares.push_back(row + 1);
-        work = 0;
+    while (shares.back() < total) {
+      const int64_t from = shares.back(), enough = Begin(from) + from * kWorkOfARow + wanted;
+      // The work rises from row to row: the row that makes it enough is looked up, since one look at each row would
+      // count beside a product of few entries.
+      int64_t row = from;
+      for (int64_t end = total - 1; row < end;) {
+        const int64_t middle = (row + end) / 2;
+        if (End(middle) + (middle + 1) * kWorkOfARow < enough) {
+          row = middle + 1;
+        } else {
+          end = middle;
+        }
       }
+      shares.push_back(row + 1);
     }
-    if (shares.back() != total) shares.push_back(total);
   }
 };
 
