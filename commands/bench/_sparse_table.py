@@ -6,7 +6,7 @@ import textwrap
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from devkit.bench.sparse import share
+from devkit.bench.sparse_cases import share
 from devkit.console import Cell, Column, Tone
 from devkit.text import counted, significant
 

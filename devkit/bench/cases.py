@@ -1,4 +1,4 @@
-"""The cases of the attention benchmark: from flags to shapes, and the work that each one is."""
+"""The cases of the benchmarks: lists of flags, and of attention the shapes and the work that each one is."""
 
 from __future__ import annotations
 
@@ -215,3 +215,19 @@ def _kv_heads(text: str, heads: int) -> list[int]:
                 f"--heads {heads} cannot share --kv-heads {number}", why, f"--kv-heads N   with N of {fits}"
             )
     return found
+
+
+def chosen(text: str, known: tuple[str, ...], flag: str) -> tuple[str, ...]:
+    """Return the names of a list such as ``spmm,sddmm``; all for an empty one.
+
+    Raises:
+        UsageError: a name is none of those known.
+    """
+    import difflib
+
+    names = tuple(part.strip() for part in text.split(",") if part.strip()) or known
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1) or known[:1]
+            raise UsageError(f"{flag} {name} is unknown", f"There are {', '.join(known)}.", f"{flag} {near[0]}")
+    return tuple(word for word in known if word in names)

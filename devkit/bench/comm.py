@@ -6,10 +6,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from devkit.bench.cases import chosen
 from devkit.bench.machine import Watch
 from devkit.bench.options import COMM_OPS as OPS
 from devkit.bench.rounds import Until, interleave
-from devkit.bench.sparse import chosen
 from devkit.bench.statistics import summarize
 from devkit.errors import DevkitError, UsageError
 from devkit.kernels.machine import cores, processor

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from devkit.bench.cases import CACHES, numbers, one_of
+from devkit.bench.cases import CACHES, chosen, numbers, one_of
 from devkit.bench.machine import Watch
 from devkit.bench.options import SPARSE_FORMATS as FORMATS
 from devkit.bench.options import SPARSE_OPS as OPS
 from devkit.bench.options import SPARSE_PEERS as PEERS
 from devkit.bench.rounds import Until, interleave
+from devkit.bench.sparse_cases import SparseCase, share, sparse_cases
 from devkit.bench.statistics import summarize
 from devkit.bench.verdict import bounded_percent
 from devkit.bench.workers import bench_environment, huge_pages
 from devkit.envs.resolve import resolve
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError
 from devkit.kernels.machine import cores, processor
 from devkit.launch import Worker
 
@@ -42,83 +42,9 @@ if TYPE_CHECKING:
 Status = Literal["ok", "wrong", "unsupported", "error"]
 
 OURS = "devkit_sparse"
-INDEX_BYTES = {"int32": 4, "int64": 8}
-VALUE_BYTES = 4
 # No processor's last cache holds it, so that reading it is reading memory.
 MEMORY_BYTES = 256 * 2**20
 ROUND_MS = 20.0
-MOST_ELEMENTS = 2**31
-
-
-@dataclass(frozen=True)
-class SparseCase:
-    """One operation on a sparse matrix [rows, columns] in fp32.
-
-    Attributes:
-        op: of ``OPS``.
-        density: the share of places with an entry.
-        rows: of the matrix.
-        columns: of the matrix.
-        width: of the dense factor, or the depth of the dot products.
-        index: ``int32`` or ``int64``.
-    """
-
-    op: str
-    density: float
-    rows: int
-    columns: int
-    width: int
-    index: str = "int32"
-
-    def flops(self, nnz: int) -> float:
-        """Return the floating-point operations that the entries need, whatever the format computes besides."""
-        product_ = 2.0 * nnz * self.width
-        of_softmax = 4.0 * nnz
-        return {
-            "spmm": product_,
-            "sddmm": product_,
-            "softmax": of_softmax,
-            "attention": 2 * product_ + of_softmax,
-            "add": float(nnz),
-            "convert": 0.0,
-        }[self.op]
-
-    def stored_bytes(self, form: str, nnz: int) -> int:
-        """Return what the matrix takes in a format."""
-        index = INDEX_BYTES[self.index]
-        if form == "dense":
-            return self.rows * self.columns * VALUE_BYTES
-        if form == "csr":
-            return nnz * (VALUE_BYTES + index) + (self.rows + 1) * index
-        return nnz * (VALUE_BYTES + 2 * index)
-
-    def moved_bytes(self, form: str, nnz: int, nnz_out: int = 0) -> tuple[int, int]:
-        """Return the bytes that must be moved if dense rows are reused fully, and if they never are.
-
-        ``nnz_out`` is the number of entries of a sum.
-        """
-        index = INDEX_BYTES[self.index]
-        stored = self.stored_bytes(form, nnz)
-        places = stored - nnz * VALUE_BYTES
-        row = self.width * VALUE_BYTES
-        values = nnz * VALUE_BYTES
-        if self.op in ("softmax", "add", "convert"):
-            out = {
-                "softmax": values,
-                "add": stored + self.stored_bytes(form, nnz_out),
-                "convert": self.stored_bytes("coo" if form == "csr" else "csr", nnz),
-            }[self.op]
-            read = stored if self.op != "softmax" else values + (self.rows + 1) * index
-            return read + out, read + out
-        used = min(self.columns, nnz) * row
-        if self.op == "spmm":
-            rest = stored + self.rows * row
-            return rest + used, rest + nnz * row
-        if self.op == "sddmm":
-            rest = places + self.rows * row + values
-            return rest + used, rest + nnz * row
-        rest = places + 2 * self.rows * row
-        return rest + 2 * used, rest + 2 * nnz * row
 
 
 @dataclass(frozen=True)
@@ -252,41 +178,6 @@ def fastest(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def chosen(text: str, known: tuple[str, ...], flag: str) -> tuple[str, ...]:
-    """Return the names of a list such as ``spmm,sddmm``; all for an empty one.
-
-    Raises:
-        UsageError: a name is none of those known.
-    """
-    import difflib
-
-    names = tuple(part.strip() for part in text.split(",") if part.strip()) or known
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1) or known[:1]
-            raise UsageError(f"{flag} {name} is unknown", f"There are {', '.join(known)}.", f"{flag} {near[0]}")
-    return tuple(word for word in known if word in names)
-
-
-def densities(text: str) -> list[float]:
-    """Return the densities of a list such as ``0.1%,1%`` or ``0.001,0.01``.
-
-    Raises:
-        UsageError: one is not a share above 0 and at most 1.
-    """
-    found = []
-    for part in text.split(","):
-        word = part.strip()
-        try:
-            value = float(word.removesuffix("%")) / (100 if word.endswith("%") else 1)
-        except ValueError:
-            value = 0.0
-        if not 0 < value <= 1:
-            raise UsageError(f"--density {word!r} is not a share of places", "", "--density 0.1%,1%,10%")
-        found.append(value)
-    return list(dict.fromkeys(found))
-
-
 def sparse_request(config: Config, options: SparseOptions, environment: Environment) -> SparseRequest:
     """Return the request of a configuration.
 
@@ -302,31 +193,6 @@ def sparse_request(config: Config, options: SparseOptions, environment: Environm
         until=Until(rounds=options.rounds, budget_s=options.budget),
         seed=options.seed,
         cache=one_of(options.cache, CACHES, "--cache"),
-    )
-
-
-def sparse_cases(options: SparseOptions) -> tuple[SparseCase, ...]:
-    """Return every combination of the flags, in the order of the table.
-
-    Raises:
-        UsageError: a flag is not what it should be.
-    """
-    if options.index not in INDEX_BYTES:
-        raise UsageError(f"--index {options.index} is unknown", f"There are {', '.join(INDEX_BYTES)}.", "--index int32")
-    shapes = [
-        (r, c)
-        for r in numbers(options.rows, "--rows")
-        for c in (numbers(options.columns, "--columns") if options.columns else [r])
-    ]
-    for r, c in shapes:
-        if r * c > MOST_ELEMENTS:
-            why = "Its dense float64 reference would not fit: at most 2^31 places."
-            raise UsageError(f"a matrix of {r} x {c} is too large", why, "--rows 16384 --columns 16384")
-    return tuple(
-        SparseCase(name, share, r, c, w, options.index)
-        for name, (r, c), w, share in product(
-            chosen(options.op, OPS, "--op"), shapes, numbers(options.width, "--width"), densities(options.density)
-        )
     )
 
 
@@ -512,8 +378,3 @@ class _Session:
         self.run.event(event)
         if event["event"] == "build" and event.get("state") == "start":
             self.progress.update(text="compiling devkit_sparse, our sparse kernels (once; about half a minute)")
-
-
-def share(density: float) -> str:
-    """Return a density as a percentage: 0.1 %, 20 %."""
-    return f"{100 * density:g} %"

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from devkit.bench.cases import chosen
 from devkit.bench.options import SparseOptions
-from devkit.bench.sparse import SparseCase, chosen, densities, fastest, share, sparse_cases
+from devkit.bench.sparse import fastest
+from devkit.bench.sparse_cases import SparseCase, densities, share, sparse_cases
 from devkit.errors import UsageError
 
 
