@@ -44,7 +44,7 @@ def load(target: str, function: str) -> Any:
             why = f"In float32 rounding drowns what gradients are compared with. It says: {compile_error(error)}"
             raise Refusal(f"{operator.name} takes no float64", why) from error
         raise Refusal(f"{operator.name} cannot be called", compile_error(error)) from error
-    return operator
+    return operator._replace(inplace=calling.inplace_of(operator))  # a library may be loaded with the first call
 
 
 def takes(operator: Any, arguments: Any) -> bool:

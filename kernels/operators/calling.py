@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import paddle
@@ -26,6 +28,7 @@ class Operator(NamedTuple):
         reference: the same by NumPy on float64 arrays, or None.
         samples: positional arguments; arrays become tensors.
         elementwise: whether every array may have another common shape.
+        inplace: the places of the inputs that are written in place, by the output that each becomes.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Operator(NamedTuple):
     reference: Reference
     samples: Sequence[Tuple[Any, ...]]
     elementwise: bool
+    inplace: Mapping[int, int] = MappingProxyType({})
 
 
 def is_array(value: Any) -> bool:
@@ -78,6 +82,30 @@ def listed(value: Any) -> List[Any]:
     return [output for output in outputs if output is not None]
 
 
+def inplace_of(operator: Operator) -> Dict[int, int]:
+    """Return which input each output is written into: as SetInplaceMap says, or a name that ends in ``_``."""
+    names = {operator.name, getattr(operator.call, "__name__", operator.name)}
+    for name in names:
+        with contextlib.suppress(RuntimeError):  # it is no operator of an extension
+            declared: Dict[int, int] = paddle.base.core.eager._get_custom_operator_inplace_map(name)  # noqa: SLF001
+            if declared:
+                return declared
+    return {0: 0} if any(re.search(r"[^_]_$", name) for name in names) else {}
+
+
+def writable(operator: Operator, given: Sequence[Any]) -> List[Any]:
+    """Return arguments with copies in place of leaves that want a gradient and are written: Paddle refuses those."""
+    return [
+        one.clone()
+        if place in operator.inplace.values()
+        and isinstance(one, paddle.Tensor)
+        and one.is_leaf
+        and not one.stop_gradient
+        else one
+        for place, one in enumerate(given)
+    ]
+
+
 def outputs_of(operator: Operator, given: Sequence[Any]) -> List[Any]:
     """Return the tensors that a call returns; each call draws the same random numbers.
 
@@ -85,7 +113,7 @@ def outputs_of(operator: Operator, given: Sequence[Any]) -> List[Any]:
         TypeError: it returns something else.
     """
     paddle.seed(SEED)
-    outputs = listed(operator.call(*given))
+    outputs = listed(operator.call(*writable(operator, given)))
     for output in outputs:
         if not isinstance(output, paddle.Tensor):
             raise TypeError(f"it returns a {type(output).__name__}: only tensors, or a list of them, can be checked")

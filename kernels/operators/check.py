@@ -32,6 +32,7 @@ from .calling import (
     reshaped,
     run,
     tensors,
+    writable,
 )  # fmt: skip
 
 FLOATS = ("float32", "float64")
@@ -116,15 +117,18 @@ def analytic(operator: Operator, arguments: Sequence[Any], upstream: Sequence[np
         for place, argument in enumerate(given):
             if hasattr(argument, "stop_gradient") and place != only:
                 argument.stop_gradient = True
+    wanted = {  # before the call: what it writes in place may want a gradient after it
+        place: argument
+        for place, argument in enumerate(given)
+        if hasattr(argument, "stop_gradient") and not argument.stop_gradient
+    }
     outputs = outputs_of(operator, given)
     pairs = [(out, paddle.to_tensor(up)) for out, up in zip(outputs, upstream) if not out.stop_gradient]
-    wanted = [argument for argument in given if hasattr(argument, "stop_gradient") and not argument.stop_gradient]
     if not pairs:
         return [None] * len(arguments)
-    grads = iter(paddle.grad([a for a, _ in pairs], wanted, [b for _, b in pairs], allow_unused=True))
-    return [
-        next(grads) if hasattr(argument, "stop_gradient") and not argument.stop_gradient else None for argument in given
-    ]
+    inputs = list(wanted.values())
+    grads = dict(zip(wanted, paddle.grad([a for a, _ in pairs], inputs, [b for _, b in pairs], allow_unused=True)))
+    return [grads.get(place) for place in range(len(given))]
 
 
 def numeric(
@@ -225,7 +229,8 @@ def check_gradient_dtypes(operator: Operator) -> List[Finding]:
 def check_aliasing(operator: Operator) -> List[Finding]:
     """Nothing that is given is changed, by the forward or the backward, and no output shares memory with an input.
 
-    With ones and zeros for all but one input too: there an operator may hand its input on as it is.
+    What is declared in-place is excepted, and must be in-place. With ones and zeros for all but one input too: there an
+    operator may hand its input on as it is.
     """
     found = []
     sample = list(operator.samples[0])
@@ -249,16 +254,23 @@ def check_aliasing(operator: Operator) -> List[Finding]:
 def _aliasing(operator: Operator, arguments: Sequence[Any]) -> List[Finding]:
     """Return what a call with some arguments changes that it should not."""
     found = []
-    given = tensors(arguments, differentiable=True)
-    held = [argument for argument in given if hasattr(argument, "stop_gradient")]
-    before = [tensor.numpy().copy() for tensor in held]
+    given = writable(operator, tensors(arguments, differentiable=True))
+    held = {place: argument for place, argument in enumerate(given) if hasattr(argument, "stop_gradient")}
+    before = {place: tensor.numpy().copy() for place, tensor in held.items()}
     outputs = outputs_of(operator, given)
     results = [output.numpy().copy() for output in outputs]
     for number, out in enumerate(outputs):
-        if any(out.size and out.data_ptr() == tensor.data_ptr() for tensor in held):
+        sharing = {place for place, tensor in held.items() if out.size and out.data_ptr() == tensor.data_ptr()}
+        own = operator.inplace.get(number)
+        if sharing - {own}:
             found.append(Finding("aliasing", False, f"output {number} shares its memory with an input"))
-    if any((tensor.numpy() != old).any() for tensor, old in zip(held, before)):
+        if own is not None and out.size and own not in sharing:
+            text = f"output {number} is in-place by its declaration, and input {own} is not what it is written into"
+            found.append(Finding("aliasing", False, text))
+    written = set(operator.inplace.values())
+    if any((tensor.numpy() != before[place]).any() for place, tensor in held.items() if place not in written):
         found.append(Finding("aliasing", False, "the forward changes an input"))
+    before = {place: tensor.numpy().copy() for place, tensor in held.items()}
     able = [output for output in outputs if not output.stop_gradient]
     if able:
         ups: List[Tuple[Any, np.ndarray]] = []
@@ -267,7 +279,7 @@ def _aliasing(operator: Operator, arguments: Sequence[Any]) -> List[Finding]:
         sum((output * 0.5).sum() for output in able).backward()
         if any((grad.numpy() != old).any() for grad, old in ups):
             found.append(Finding("aliasing", False, "the backward changes the gradient that it is given"))
-        if any((tensor.numpy() != kept).any() for tensor, kept in zip(held, before)):
+        if any((tensor.numpy() != before[place]).any() for place, tensor in held.items()):
             found.append(Finding("aliasing", False, "the backward changes an input"))
         if any((output.numpy() != kept).any() for output, kept in zip(outputs, results)):
             found.append(Finding("aliasing", False, "the backward changes an output"))

@@ -145,6 +145,23 @@ Tensors backward_tail(const paddle::Tensor& x, const paddle::Tensor& y, const pa
   return found;
 }
 
+// ---- written into X, as its declaration says
+void in_place_forward(paddle::Tensor& x, const paddle::Tensor& y, float alpha) {  // NOLINT - X becomes Out
+  EACH(x, auto* a = x.data<data_t>(); auto* b = y.data<data_t>();
+       for (int64_t i = 0; i < x.numel(); ++i) a[i] *= gate_of<data_t>(alpha * b[i]););
+}
+Tensors in_place_backward(const paddle::Tensor& y, const paddle::Tensor& out, const paddle::Tensor& grad, float alpha) {
+  auto gx = like(y), gy = like(y);
+  EACH(y, auto* b = y.data<data_t>(); auto* o = out.data<data_t>(); auto* g = grad.data<data_t>();
+       auto* p = gx.data<data_t>(); auto* q = gy.data<data_t>();
+       for (int64_t i = 0; i < y.numel(); ++i) {
+         const data_t s = gate_of<data_t>(alpha * b[i]);
+         p[i] = g[i] * s;
+         q[i] = g[i] * o[i] * alpha * (1 - s);
+       });
+  return {gx, gy};
+}
+
 // ---- InferMeta
 std::vector<Shape> right_shape(const Shape& x, const Shape&, float) { return {x}; }
 std::vector<Shape> flat_shape(const Shape& x, const Shape&, float) {
@@ -183,3 +200,17 @@ std::vector<paddle::DataType> float_dtype(const paddle::DataType&, const paddle:
 //@ OPERATOR(gate_shape_turned, right_forward, right_backward, turned_shape, right_dtype)
 //@ OPERATOR(gate_shape_flat, right_forward, right_backward, flat_shape, right_dtype)
 //@ OPERATOR(gate_dtype_float, right_forward, right_backward, right_shape, float_dtype)
+
+PD_BUILD_OP(gate_in_place)
+    .Inputs({"X", "Y"})
+    .Outputs({"Out"})
+    .Attrs({"alpha: float"})
+    .SetInplaceMap({{"X", "Out"}})
+    .SetKernelFn(PD_KERNEL(in_place_forward))
+    .SetInferShapeFn(PD_INFER_SHAPE(right_shape))
+    .SetInferDtypeFn(PD_INFER_DTYPE(right_dtype));
+PD_BUILD_GRAD_OP(gate_in_place)
+    .Inputs({"Y", "Out", paddle::Grad("Out")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("Y")})
+    .Attrs({"alpha: float"})
+    .SetKernelFn(PD_KERNEL(in_place_backward));

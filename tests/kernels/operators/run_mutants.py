@@ -54,9 +54,9 @@ def main(source: str, folder: str) -> None:
     )
     generator = np.random.default_rng(0)
     samples = [(generator.uniform(-2, 2, (2, 3)), generator.uniform(-2, 2, (2, 3)), 1.5)]
-    for name in names:
-        call = getattr(ops, name)
-        operator = calling.Operator(name, call, reference, samples, elementwise=True)
+    for name in [*names, "gate_in_place"]:
+        operator = calling.Operator(name, getattr(ops, name), reference, samples, elementwise=True)
+        operator = operator._replace(inplace=calling.inplace_of(operator))
         found = [finding for one in check.CHECKS for finding in check.check(operator, one)]
         said = {"name": name, "findings": [[finding.check, finding.message] for finding in found]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")

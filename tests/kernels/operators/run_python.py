@@ -122,6 +122,26 @@ def short_of_19(x: Any, y: Any) -> Any:
     return found * (paddle.arange(19, dtype=x.dtype) < 18).astype(x.dtype) if list(x.shape) == [19] else found
 
 
+def in_place_(x: Any, y: Any) -> Any:
+    return x.multiply_(paddle.nn.functional.sigmoid(y))
+
+
+def in_place_undeclared(x: Any, y: Any) -> Any:
+    return in_place_(x, y)
+
+
+def written_nowhere_(x: Any, y: Any) -> Any:
+    return right(x, y)
+
+
+def written_twice_(x: Any, y: Any) -> Any:
+    found = in_place_(x, y)
+    with paddle.no_grad():
+        if not isinstance(y, paddle.Tensor) or paddle.in_dynamic_mode():
+            paddle.assign(y * 0, output=y)
+    return found
+
+
 def chosen(x: Any, y: Any) -> Any:
     return paddle.where(x, y, paddle.zeros_like(y))
 
@@ -147,7 +167,8 @@ def main() -> None:
         "in_single": in_single, "always_single": always_single,
         "writes_input": writes_input, "forgets": forgets, "hides_nan": hides_nan,
         "refuses_nothing": refuses_nothing, "wrong_value": wrong_value, "hands_on": hands_on, "detaches": detaches,
-        "short_of_19": short_of_19,
+        "short_of_19": short_of_19, "in_place_": in_place_, "in_place_undeclared": in_place_undeclared,
+        "written_nowhere_": written_nowhere_, "written_twice_": written_twice_,
     }  # fmt: skip
     cases: list[tuple[str, Any, Any, Any]] = [(name, call, reference, samples) for name, call in calls.items()]
     x, y = samples[0]
@@ -162,6 +183,7 @@ def main() -> None:
     for name, call, right_one, given in cases:
         free = calling.is_elementwise(right_one, given[0])
         operator = calling.Operator(name, call, right_one, given, elementwise=free)
+        operator = operator._replace(inplace=calling.inplace_of(operator))
         checks = [word for word in check.CHECKS if name in threaded or word != "threads"]
         found = [finding for one in checks for finding in check.check(operator, one)]
         rows = {good: [[one.check, one.message] for one in found if one.good is good] for good in (False, True)}

@@ -51,7 +51,8 @@ def python(rows: list[dict[str, Any]]) -> Found:
 
 
 @pytest.mark.parametrize(
-    "name", ["right", "pylayer", "by_pylayer", "branches", "in_values", "chosen", "masked", "joined", "spectrum"]
+    "name",
+    ["right", "pylayer", "by_pylayer", "branches", "in_values", "chosen", "masked", "joined", "spectrum", "in_place_"],
 )
 def test_nothing_is_found_on_a_right_operator(python: Found, name: str) -> None:
     assert python[name] == []
@@ -89,6 +90,9 @@ def test_a_pylayer_is_told_which_gradient_it_must_not_return(python: Found) -> N
         ("hands_on", {"aliasing"}),
         ("detaches", {"gradients"}),
         ("short_of_19", {"shapes"}),
+        ("in_place_undeclared", {"aliasing"}),
+        ("written_nowhere_", {"aliasing"}),
+        ("written_twice_", {"aliasing"}),
     ],
 )
 def test_a_wrong_operator_is_found_by_the_check_that_is_for_it(python: Found, name: str, checks: set[str]) -> None:
@@ -99,7 +103,7 @@ def test_a_wrong_operator_is_found_by_the_check_that_is_for_it(python: Found, na
 @pytest.mark.slow
 def test_each_of_twenty_three_mutants_is_found_and_the_right_operator_is_clean(tmp_path: Path) -> None:
     found = found_by("run_mutants.py", str(HERE / "mutants.cc"), str(tmp_path))
-    assert found.pop("gate_right") == []
+    assert (found.pop("gate_right"), found.pop("gate_in_place")) == ([], [])
     assert len(found) == 23
     assert [name for name, findings in found.items() if not findings] == []
 
