@@ -34,8 +34,9 @@ INLINE = re.compile(r"`(devkit [^`]+)`")
 SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
 CHINESE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 
-# Lines that are run, one after another, in a clone of a small project, as they stand in the pages and in --help.
-RUN = """
+# Lines that are run, one after another, in a clone of a small project, as they stand in the pages and in --help; what
+# does not begin with devkit makes what the next one wants.
+WALK = """
 devkit config set proxy.bypass .bcebos.com
 devkit config show
 devkit config set proxy.bypass localhost,127.0.0.1,.example.com
@@ -80,7 +81,51 @@ devkit runs clean --keep 20
 devkit runs list --command bench
 devkit runs show last
 devkit explain error.log
+devkit build doctor build.log
+devkit train plan --nproc 8 --sweep
+devkit train plan --engine auto --nproc 4 --mp 2 --pp 2
+devkit train plan --size qwen2-7b --dtype bf16 --nproc 8 --gpu-memory 80G
+devkit pr rebase 8
+devkit pr abort
+devkit pr rebase 8
+git checkout --theirs later.py
+git add later.py
+devkit pr continue
+devkit undo
+devkit pr skip
+devkit pr start fix-diff
+sed -i s/1/2/ python/paddle/nn/layer.py
+devkit wip save python/paddle -m "half a refactoring"
+sed -i s/1/3/ python/paddle/nn/layer.py
+devkit wip save
+devkit wip show 2
+devkit wip diff 2 --stat
+devkit wip restore --from 2 python/paddle/nn
+git commit -q -a -m One
+git commit -q --allow-empty -m Two
+devkit pr squash -m "Fix softmax of empty tensors"
+git commit -q --allow-empty -m Three
+devkit pr squash
+devkit pr push
+devkit pr rebase
+devkit pr rebase --onto upstream/release/3.0
+sed -i s/=/==/ python/paddle/nn/layer.py
+devkit wip save python/paddle -m "half a refactoring"
+devkit wip drop 2
+devkit wip restore --markers
+git branch my-fix
+git push -q fork my-fix
+devkit pr drop my-fix --remote
+devkit pr clean --remote
 """.strip().splitlines()
+STATUSES = {
+    "devkit explain error.log": 4,
+    "devkit build doctor build.log": 4,
+    "devkit pr rebase 8": 1,  # it conflicts
+    "devkit train plan --engine auto --nproc 4 --mp 2 --pp 2": 4,
+    "devkit train plan --size qwen2-7b --dtype bf16 --nproc 8 --gpu-memory 80G": 4,  # it does not fit
+}
+RUN = [line for line in WALK if line.startswith("devkit ")]
 # Lines that want Paddle, run in a clone that has a .venv with it.
 RUN_WITH_PADDLE = """
 devkit api paddle.distributed.parallelize
@@ -203,22 +248,28 @@ def test_every_command_has_an_example() -> None:
     assert {" ".join(node.words) for node in nodes() if node.words not in shown} - plain == set()
 
 
+CONFLICTING = 8
+
+
 def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A clone of a small project with two requests, and a fork."""
+    """A clone of a small project with three requests, of which one conflicts with the base, and a fork."""
     forge, folder = tmp_path / "project", tmp_path / "clone"
     git(tmp_path, "init", "-q", "-b", "develop", str(forge))
+    (forge / "python" / "paddle" / "nn").mkdir(parents=True)
+    (forge / "python" / "paddle" / "nn" / "layer.py").write_text("z = 1\n")
     (forge / "money.py").write_text("def add(a, b):\n    return a + b\n")
     git(forge, "add", "-A")
     git(forge, "commit", "-q", "-m", "Begin")
+    git(forge, "branch", "release/3.0")
     git(tmp_path, "clone", "-q", "--bare", str(forge), str(tmp_path / "fork.git"))
-    for number in (7, 1007):
+    for number in (7, 8, 1007):
         git(forge, "switch", "-q", "-c", f"request{number}")
-        (forge / f"more{number}.py").write_text("x = 1\n")
+        (forge / ("later.py" if number == CONFLICTING else f"more{number}.py")).write_text("x = 1\n")
         git(forge, "add", "-A")
         git(forge, "commit", "-q", "-m", f"Request {number}")
         git(forge, "update-ref", f"refs/pull/{number}/head", "HEAD")
@@ -230,16 +281,21 @@ def clone(tmp_path: Path) -> Path:
     git(folder, "remote", "add", "fork", str(tmp_path / "fork.git"))
     git(folder, "fetch", "-q", "fork")
     (folder / "request.md").write_text("It adds.\n")
-    (folder / "error.log").write_text(
-        "c++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.\n"
-    )
+    for name in ("error.log", "build.log"):
+        (folder / name).write_text(
+            "c++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.\n"
+        )
     return folder
 
 
 def test_what_is_safe_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
-    for line in RUN:
+    fork_devkit(("pr", "fetch", "8"), clone, tmp_path / "state")
+    for line in WALK:
+        if line not in RUN:
+            subprocess.run(shlex.split(line), cwd=clone, check=True, capture_output=True, timeout=60)
+            continue
         status, said = fork_devkit(tuple(shlex.split(line)[1:]), clone, tmp_path / "state")
-        assert status == (4 if "explain" in line else 0), f"{line}\n{said}"
+        assert status == STATUSES.get(line, 0), f"{line}\n{said}"
         assert said.strip() or "set" in line, line
 
 
