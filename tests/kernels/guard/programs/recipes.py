@@ -160,3 +160,27 @@ def healthy_soft_labels_mixed_from_two() -> None:
         other = x.flip(0), y.flip(0)
         wanted = share * F.one_hot(y, 4) + (1 - share) * F.one_hot(other[1], 4)
         step_of(optimizer, F.cross_entropy(model(share * x + (1 - share) * other[0]), wanted, soft_label=True))
+
+
+@loop
+def healthy_rates_that_are_tried_and_weights_put_back() -> None:
+    model = Net()
+    optimizer = paddle.optimizer.SGD(1e-7, parameters=model.parameters())
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(30):
+        optimizer.set_lr(1e-7 * 1.6**step)
+        x, y = batch()
+        step_of(optimizer, F.cross_entropy(model(x), y))
+    model.set_state_dict(start)
+    train(model, adam(model), 8)
+
+
+@loop
+def healthy_batches_without_anything_that_counts() -> None:
+    model = Net()
+    optimizer = adam(model)
+    for step in range(16):
+        x, y = batch()
+        counts = paddle.full([16], float(step % 4 > 0))
+        losses = F.cross_entropy(model(x), y, reduction="none").squeeze() * counts
+        step_of(optimizer, losses.sum() / paddle.clip(counts.sum(), min=1))
