@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, Callable
 
 from .board import Board
-from .errors import explain, shown_traceback
+from .errors import explain, message, shown_traceback
 from .imports import AfterImport
 from .progress import Progress, show_crashes, start
 from .report import Report, Stopped
@@ -93,7 +93,7 @@ class Guarded:
             if show:
                 print(error.code, file=sys.stderr)
             return
-        print(shown_traceback(error), end="", file=sys.stderr)
+        show_uncaught(error)
 
     def _thread_failed(
         self, show: Callable[[threading.ExceptHookArgs], object], ended: threading.ExceptHookArgs
@@ -135,6 +135,18 @@ class Guarded:
         sys.modules["__main__"] = module
         code = compile(Path(script).read_bytes(), script, "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102 - running the user's script is the purpose
+
+
+def show_uncaught(error: BaseException) -> None:
+    """Show an exception as Python does: by the script's own ``sys.excepthook``, where it has put one there."""
+    if sys.excepthook is not sys.__excepthook__:
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+        except Exception as failed:  # noqa: BLE001 - the first error is to be seen all the same
+            print(f"Error in sys.excepthook: {message(failed)}", file=sys.stderr)
+        else:
+            return
+    print(shown_traceback(error), end="", file=sys.stderr)
 
 
 def tidy_path(user_path: str | None) -> None:

@@ -249,3 +249,17 @@ def test_a_script_that_closes_all_descriptors_leaves_the_guards_their_own_and_a_
 
     assert [event["event"] for event in told] == ["hello", "told"]
     assert (told[1]["first_free"], told[1]["left_in_fork"]) == (True, 0)
+
+
+@pytest.mark.parametrize(("hook", "says"), [("told(value)", "told: wrong"), ("1 / 0", "Error in sys.excepthook: Zero")])
+def test_an_uncaught_exception_goes_to_the_scripts_own_hook(hook: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "raises.py").write_text(
+        "import sys\ndef told(value): print('told:', value, file=sys.stderr)\n"
+        f"sys.excepthook = lambda kind, value, trace: {hook}\nraise ValueError('wrong')\n"
+    )
+    words = [sys.executable, "-W", "ignore", "-m", "devkit.kernels.guard", str(tmp_path / "raises.py")]
+    ended = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.returncode == 1
+    assert says in ended.stderr
+    assert ("Traceback" in ended.stderr) == ("Error in" in says)
