@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _NUMBERS = itertools.count()
+SHOWN = [f"--decorate-refs={name}" for name in ("HEAD", "refs/heads", "refs/remotes", "refs/tags")]
 SERVER = Path(__file__).with_name("forge_server.py")
 PROTECT = """#!/bin/sh
 case "$1" in
@@ -71,12 +72,12 @@ class Clone:
     def status(self) -> list[str]:
         return self.git("status", "--porcelain", "-b").splitlines()
 
-    def graph(self) -> str:
-        """Return the whole graph of commits as text, with the refs that a user sees and devkit's tracking refs."""
-        names = ["--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old"]
-        shown = self.git("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "HEAD", *names)
-        lines = [line.rstrip().replace(", fork/HEAD", "") for line in shown.splitlines()]  # git 2.48 and later make it
-        return "\n".join(line.replace("refs/devkit/", "devkit/") for line in lines)
+    def graph(self, *names: str) -> str:
+        """Return the graph of commits below names (by default all, devkit's too), with the refs that a user sees."""
+        names = names or ("HEAD", "--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old")
+        words = ("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short")
+        shown = self.git(*words, *SHOWN, "--decorate-refs-exclude=refs/remotes/fork/HEAD", *names)
+        return "\n".join(line.rstrip() for line in shown.splitlines())
 
 
 @dataclass

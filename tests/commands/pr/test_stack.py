@@ -148,8 +148,7 @@ def test_a_contributors_walk(clone: Clone, forge: Forge, tmp_path: Path) -> None
 
     def seen() -> list[str]:
         """Return the reviewer's graph, without the tips that were kept of what the author rewrote."""
-        words = ("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short", "--branches", "--remotes")
-        return reviewer.git(*words).splitlines()
+        return reviewer.graph("--branches", "--remotes").splitlines()
 
     def kept() -> list[str]:
         return reviewer.git("for-each-ref", "--format=%(refname) %(subject)", "refs/devkit/old").splitlines()
