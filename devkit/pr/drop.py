@@ -20,7 +20,8 @@ from devkit.git.snapshot import WriteSet
 from devkit.git.state import read_status
 from devkit.git.undo import tracked
 from devkit.pr.carry import Carried, carried, carry_steps
-from devkit.pr.push import listed, push_line
+from devkit.pr.push import execute_push, listed, push_line
+from devkit.pr.remote import check_pushes_refs
 from devkit.pr.target import Target, own_target, remembered, request_target
 from devkit.pr.trees import check_no_operation
 from devkit.text import counted, size
@@ -283,8 +284,8 @@ def drop(session: Session, state: State, plan: DropPlan, command: str) -> Droppe
         if aside and wip.restore(change, aside, session.state()):
             done.notes.append(f"your uncommitted work is put aside: devkit wip restore --from {aside.number}")
         for target, oid in plan.away:
-            step = push_line(target, "", oid)
-            change.push(Push(target.remote, target.ref, oid, ""), step, title=f"removing {target}")
+            record = Push(target.remote, target.ref, oid, "")
+            execute_push(change, record, push_line(target, "", oid), target, title=f"removing {target}")
             done.remote.append(str(target))
         change.record.record["result"] = {"branches": done.branches, "remote": done.remote}
     done.now_on = (plan.leave.words[-1] if plan.leave else "")[:20]
@@ -381,6 +382,7 @@ def _remote_branches(
         if target.remote == base.base or target.name == base.branch:
             notes.append(f"{target} stays: devkit removes no branch of the project's")
             continue
+        check_pushes_refs(state, target.remote)
         oid = listed(session, push_address(session.git, state, target.remote), target.ref)
         seen = {state.refs.get(target.tracking, ""), state.branches[name], remembered(state, name)[1]}
         seen |= {state.refs.get(request.tracking, "")} if request else set()

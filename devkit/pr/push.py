@@ -22,7 +22,7 @@ from devkit.git.roles import (
 from devkit.git.session import incoming
 from devkit.git.snapshot import WriteSet
 from devkit.pr.branches import chosen_branch
-from devkit.pr.remote import ssh_host, unreachable
+from devkit.pr.remote import check_pushes_refs, ssh_host, unreachable
 from devkit.pr.target import Target, remember_line, remembered, target_of
 from devkit.text import counted
 
@@ -80,7 +80,12 @@ def push_line(
 
 
 def remote_tip(session: Session, state: State, target: Target) -> str:
-    """Fetch a remote's branch and return its commit, or nothing where there is none."""
+    """Fetch a remote's branch, to push there, and return its commit; nothing where there is none.
+
+    Raises:
+        DevkitError: it cannot be reached, or takes all of the clone's refs or none.
+    """
+    check_pushes_refs(state, target.remote)
     address = push_address(session.git, state, target.remote)
     try:
         return incoming(session, address, {target.ref: "push"}, title=f"asking {target.remote}")[target.ref]
@@ -163,14 +168,14 @@ def push(session: Session, state: State, plan: PushPlan) -> PushPlan:
     return plan
 
 
-def execute_push(changing: RunningChange, record: Push, step: Line, target: Target) -> None:
+def execute_push(changing: RunningChange, record: Push, step: Line, target: Target, *, title: str = "") -> None:
     """Run the line of a push, and say why where the remote does not take it.
 
     Raises:
         DevkitError: it does not.
     """
     try:
-        changing.push(record, step, title=f"pushing to {target.remote}")
+        changing.push(record, step, title=title or f"pushing to {target.remote}")
     except GitFailed as error:
         log = changing.session.git.log
         hints = [Hint.of("less", str(log), purpose="all that was said")] if log else []

@@ -135,6 +135,34 @@ def with_remote(session: Session, state: State, texts: Sequence[str]) -> tuple[S
     return session.state(status=False), [str(added)]
 
 
+def check_pushes_refs(state: State, remote: str) -> None:
+    """Refuse a push of one branch to a remote that git makes the image of the whole clone.
+
+    Raises:
+        DevkitError: ``remote.NAME.mirror`` is set.
+    """
+    key = f"remote.{remote}.mirror"
+    if state.setting(key).lower() not in {"", "false", "no", "off", "0"}:
+        raise DevkitError(
+            f"{remote} is a mirror of this whole clone; nothing was pushed",
+            f"With {key} git pushes all refs there, devkit's among them, or none, and removes those that are not here.",
+            Hint.of("git", "config", "--unset-all", key, purpose="lets single branches go there"),
+            Hint.of("git", "push", "--", remote, purpose="pushes all"),
+        )
+
+
+def overwritten(state: State) -> list[str]:
+    """Return what fetches do to the branches here where they mirror a remote's, as lines for a person."""
+    notes = []
+    for remote in state.remotes:
+        key = f"remote.{remote}.fetch"
+        if {"refs/*", "refs/heads/*"} & {refspec.rpartition(":")[2] for refspec in state.config.get(key, ())}:
+            apart = shlex.join(["git", "config", "--replace-all", key, f"+refs/heads/*:refs/remotes/{remote}/*"])
+            what = f"git fetch {remote} replaces the branches here, and with --prune removes yours"
+            notes.append(f"{what}: {apart}   keeps them apart")
+    return notes
+
+
 def ssh_host(app: App, host: str) -> str:
     """Return the host that ssh reaches under a name of its configuration; the name itself where it has none."""
     if not host or not shutil.which("ssh"):

@@ -16,7 +16,7 @@ from devkit.pr.base import with_default_branch
 from devkit.pr.branches import check_idle
 from devkit.pr.carry import Carried, carried, carry_steps, empty_tree
 from devkit.pr.fetch import left_behind
-from devkit.pr.remote import unreachable
+from devkit.pr.remote import overwritten, unreachable
 from devkit.pr.stack import parent_lines
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def plan_start(session: Session, state: State, name: str, *, onto: str = "", on:
     aside = Hint.of("devkit", "wip", "save")
     work = carried(session.git, state, changes, f"starting {name}", aside, tip=oid)
     switch = line("switch", "--no-recurse-submodules", "--no-track", "-c", name, oid, slow=True)
-    notes = left_behind(session.git, state, oid)
+    notes = left_behind(session.git, state, oid) + overwritten(state)
     return StartPlan(name, start, oid, changes, work, (*moves, switch, *settings), tracking, tuple(notes))
 
 
