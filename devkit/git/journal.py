@@ -107,11 +107,6 @@ def entries(place: CloneDirs) -> list[JournalEntry]:
     return sorted(found, key=lambda entry: (entry.sequence, entry.started), reverse=True)
 
 
-def next_sequence(place: CloneDirs) -> int:
-    """Return the place of the next run among the repository's."""
-    return max((entry.sequence for entry in entries(place)), default=0) + 1
-
-
 def _entry(data: Mapping[str, Any]) -> JournalEntry:
     after = data["after"]
     return JournalEntry(

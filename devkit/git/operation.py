@@ -183,14 +183,15 @@ def change(
         before, oid = snapshot.take(
             session.git, state, run.id, command, writes, limit=session.app.config.get("undo.max-mib") * MIB
         )
-        number = journal.next_sequence(session.place)
+        older = journal.entries(session.place)
+        number = max((entry.sequence for entry in older), default=0) + 1
         entry = journal.JournalEntry(
             run.id, command, time.time(), tuple(map(str, creates)), undoes=undoes, sequence=number, snapshot=oid
         )
         journal.write(session.place, entry)
         run.hold("undo")
         change = RunningChange(session, state, run, before, writes, entry)
-        with _packed(session, state, oid) as change.packed:
+        with _packed(session, state, oid, older) as change.packed:
             try:
                 yield change
                 change.finish()
@@ -200,14 +201,16 @@ def change(
                 else:
                     change.finish()
                 raise
-        _forget_old(session)
+        _forget_old(session, [entry, *older])
 
 
 @contextlib.contextmanager
-def _packed(session: Session, state: State, oid: str) -> Iterator[tuple[str, store.Packing, Callable[[], bool]] | None]:
+def _packed(
+    session: Session, state: State, oid: str, older: Iterable[journal.JournalEntry]
+) -> Iterator[tuple[str, store.Packing, Callable[[], bool]] | None]:
     """Begin to pack a snapshot, beside the change that it is for."""
     known = stable(state)
-    kept = [entry.snapshot for entry in journal.entries(session.place) if entry.snapshot and entry.snapshot != oid]
+    kept = [entry.snapshot for entry in older if entry.snapshot]
     wanted = store.packing(
         session.place.common_dir, [oid], known, [*kept, *(state.refs[name] for name in state.private)]
     )
@@ -302,10 +305,10 @@ def _still(session: Session, known: Iterable[str], now: Sequence[str]) -> bool:
     return not answer.status and not answer.stdout
 
 
-def _forget_old(session: Session) -> None:
+def _forget_old(session: Session, entries: Sequence[journal.JournalEntry]) -> None:
     from devkit.runs import Run as RunRecord
 
-    for entry in journal.entries(session.place)[max(session.app.config.get("undo.keep"), 1) :]:
+    for entry in entries[max(session.app.config.get("undo.keep"), 1) :]:
         if entry.snapshot:
             journal.forget(session.place, entry.id)
         else:
