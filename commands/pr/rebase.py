@@ -18,6 +18,7 @@ from devkit.app import App
 from devkit.commands._cli.options import DryRun, Json
 from devkit.commands.pr._options import Which
 from devkit.console import Console
+from devkit.git.command import remedies
 from devkit.git.session import open_session
 from devkit.pr.branches import chosen_branch
 from devkit.pr.rebase import RebaseOptions, RebaseOutcome, plan_rebase, plan_stack, rebase, switch_to
@@ -114,6 +115,7 @@ def _stopped(console: Console, outcome: RebaseOutcome) -> None:
         console.note(f"  your uncommitted work is put aside as wip {outcome.aside}; devkit pr continue restores it")
     if outcome.conflicts:
         console.next("git add -- FILE…   once they are right")
+    console.next(*remedies(outcome.complaint))
     console.next("devkit pr continue" + ("" if outcome.conflicts else "   once that is fixed"))
     if not merging:
         console.next("devkit pr skip   without this commit")

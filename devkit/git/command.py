@@ -39,6 +39,7 @@ SETTINGS = {
     "log.showRoot": "true",
     "i18n.logOutputEncoding": "UTF-8",
     "advice.detachedHead": "false",
+    "advice.fetchShowForcedUpdates": "false",
 }
 COMMIT_FORMAT = "%H%x1f%P%x1f%an%x1f%at%x1f%s%x1f%B"
 NETWORK = frozenset({"fetch", "push", "ls-remote"})
@@ -127,16 +128,25 @@ class GitFailed(DevkitError):
         super().__init__(
             f"git {name} failed with status {answer.status}",
             answer.complaint or f"The line was: {redact(shlex.join(['git', *argv]))}",
-            *(Hint.of("rm", "--", lock, purpose="when no other git works here") for lock in _locks(answer.said)),
-            *([Hint("apt install git-lfs", "large files need it")] if _LFS.search(answer.said) else []),
+            *remedies(answer.said),
         )
         self.answer = answer
 
 
-def _locks(complaint: str) -> list[str]:
-    """Return the lock that git met, for which it names no line to type."""
-    found = _LOCK.search(complaint)
-    return [found[1] or f"{found[2]}.lock"] if found else []
+def _stands_below(folder: Path) -> bool:
+    """Tell whether devkit was started in a folder below this one that is still there."""
+    try:
+        return os.getcwd().startswith(os.path.join(folder, ""))  # noqa: PTH109, PTH118 - Path is only a type here
+    except FileNotFoundError:
+        return False
+
+
+def remedies(complaint: str) -> list[Hint]:
+    """Return what helps where git names no line to type: a lock that is left, large files without what reads them."""
+    lock = _LOCK.search(complaint)
+    path = lock and (lock[1] or f"{lock[2]}.lock")
+    found = [Hint.of("rm", "--", path, purpose="when no other git works here")] if path else []
+    return found + ([Hint("apt install git-lfs", "large files need it")] if _LFS.search(complaint) else [])
 
 
 def lines_of(data: bytes) -> list[str]:
@@ -375,9 +385,10 @@ class Git:
                 heard.add(said)
                 console.note(f"  {redact(said.removeprefix('remote: '))}", "dim")
 
+        below = _stands_below(self.directory)  # git does not take away the folder that it is started in
         child = runner.start(
-            git_line.argv,
-            cwd=self.directory,
+            ("git", "-C", str(self.directory), *git_line.argv[1:]) if below else git_line.argv,
+            cwd=None if below else self.directory,
             env={**self.env, **env},
             pass_fds=() if network else tuple(self.holds),  # what keeps credentials or connections stays behind
             log=self.log,

@@ -226,7 +226,8 @@ def fork_remote(state: State, config: Config, base: str, branch: str = "") -> st
     chosen = (own if own in state.remotes else "") or configured
     if chosen:
         return known_remote(state, chosen)
-    others = [name for name in state.remotes if name != base]
+    project = _repository(state, base)
+    others = [name for name in state.remotes if name != base and _repository(state, name) != project]
     if len(others) == 1:
         return known_remote(state, others[0])
     if not others:
@@ -236,6 +237,13 @@ def fork_remote(state: State, config: Config, base: str, branch: str = "") -> st
         f"Beside {base} there is {', '.join(others)}.",
         *(f"git config remote.pushDefault {name}" for name in others),
     )
+
+
+def _repository(state: State, remote: str) -> tuple[str, ...]:
+    """Return what is equal for two remotes only where both fetch from, and push to, one repository."""
+    url = resolved(state, state.remotes[remote])
+    place = locate(url)
+    return (*(_key(place) if place.host else (url,)), *state.config.get(f"remote.{remote}.pushurl", ()))
 
 
 def parse_request(

@@ -269,6 +269,9 @@ def not_usable(directory: Path, complaint: str) -> DevkitError:
     trust = _TRUST.search(complaint)
     if trust:
         return DevkitError(f"git does not trust {directory}", complaint, Hint(trust[1]))
+    if "safe.bareRepository" in complaint:
+        hint = Hint.of("git", "config", "--global", "safe.bareRepository", "all", purpose="if it is yours")
+        return DevkitError(f"git takes no bare repository, and {directory} is one", complaint, hint)
     if "not a git repository" not in complaint:
         return DevkitError(f"git cannot work at {directory}", complaint, "git status   once that is mended")
     elsewhere = unheeded().get("GIT_WORK_TREE") or unheeded().get("GIT_DIR", "").removesuffix(".git")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.git.command import word
-from devkit.git.roles import NUMBER, branch_of, request_in_address
+from devkit.git.roles import NUMBER, branch_of, request_in_address, requests_here
 
 if TYPE_CHECKING:
     from devkit.git.command import Git
@@ -25,6 +25,7 @@ def chosen_branch(state: State, which: str = "") -> str:
     """
     branch = branch_named(state, which) if which else state.branch
     if not branch:
+        check_idle(state)
         raise DevkitError("no branch is checked out", "HEAD is detached.", "devkit pr list", "git switch -c NAME")
     if branch not in state.branches:
         raise DevkitError(f"{branch} has no commit yet", "", "git commit")
@@ -38,10 +39,12 @@ def branch_named(state: State, which: str) -> str:
         UsageError: the word is none of these.
         DevkitError: there is no such branch here.
     """
-    if NUMBER.fullmatch(which):
-        return branch_of(state, int(which.lstrip("#!")))
-    if which in state.branches:
+    number = int(which.lstrip("#!")) if NUMBER.fullmatch(which) else 0
+    requests = {request.number for request in requests_here(state).values()}
+    if which in state.branches and number not in requests:
         return which
+    if number:
+        return branch_of(state, number)
     address = request_in_address(which)
     if address:
         return branch_of(state, address)

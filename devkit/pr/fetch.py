@@ -20,6 +20,7 @@ from devkit.pr.arrival import arrive, tip_of
 from devkit.pr.base import finding_base, with_default_branch
 from devkit.pr.branches import ways_out
 from devkit.pr.carry import carried, carry_steps, check_obstacles, empty_tree
+from devkit.pr.remote import overwritten
 from devkit.pr.summary import summarize, summarizing
 from devkit.pr.trees import follow_submodules, populate_submodules, submodule_changes
 from devkit.text import counted
@@ -198,7 +199,7 @@ def _placed(
     moving = next((one for one in arrivals if checks_out(one, options, state)), None)
     changes: tuple[Change, ...] = ()
     work = None
-    notes = []
+    notes = [] if options.way == "detach" else overwritten(state)
     if moving:
         number = str(moving.request.number)
         changes = changes_between(git, state.head or empty_tree(git), tip_of(moving))
@@ -394,7 +395,9 @@ def worktree_folder(branch: str, options: FetchOptions, state: State) -> Path:
     if there:
         return there.path
     main = state.worktrees[0].path if state.worktrees else state.place.common_dir
-    name = main.name.removesuffix(".git") or main.parent.name
+    name = main.name.removesuffix(".git")
+    if not name or name.startswith("."):  # a bare clone below the folder that its worktrees are in
+        name = main.parent.name
     folder = options.folder or main.parent / f"{name}-{branch.replace('/', '-')}"
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links in it are the user's own
     if os.path.lexists(folder):

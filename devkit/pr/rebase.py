@@ -12,7 +12,7 @@ from devkit.errors import DevkitError, Hint
 from devkit.files import write_atomically
 from devkit.git import wip, wip_entry
 from devkit.git.changes import Change, changes_along, changes_between, obstacles
-from devkit.git.command import GitFailed, line, lines_of, word
+from devkit.git.command import GitFailed, line, lines_of, remedies, word
 from devkit.git.roles import TRACKING, base_of, base_remote, known_remote, request_of, roles
 from devkit.git.session import REBASE_MARK, incoming
 from devkit.git.snapshot import WriteSet
@@ -340,7 +340,7 @@ def rebase(session: Session, state: State, plan: RebasePlan) -> RebaseOutcome:
         write_atomically(state.place.git_dir / REBASE_MARK, json.dumps(mark).encode())
         answer = change.run(plan.last, check=False, title=f"rebasing {plan.branch}")
         if answer.status and not state.place.operation:  # a hook refused, or git itself
-            raise DevkitError(f"{plan.branch} could not be rebased", answer.complaint, "devkit pr rebase -v")
+            raise _refused(plan.branch, answer.complaint)
         return after(change, state.place, mark, answer.complaint)
 
 
@@ -354,6 +354,10 @@ def _all_changes(git: Git, state: State, tip: str, oid: str, fork: str) -> list[
     ):
         first.setdefault(change.path, change)
     return list(first.values())
+
+
+def _refused(branch: str, complaint: str) -> DevkitError:
+    return DevkitError(f"{branch} could not be rebased", complaint, *remedies(complaint), "devkit pr rebase -v")
 
 
 def after(
@@ -374,7 +378,7 @@ def after(
     state = session.state()
     branch = str(mark.get("branch", "")) or state.branch
     if state.branch != branch:
-        raise DevkitError(f"{branch} could not be rebased", complaint, "devkit pr rebase -v")
+        raise _refused(branch, complaint)
     if mark:
         (place.git_dir / REBASE_MARK).unlink(missing_ok=True)
     base = str(mark.get("base", ""))

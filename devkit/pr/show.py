@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -138,10 +137,11 @@ def page(session: Session, state: State, which: str) -> Page:
     request = request_of(state, branch)
     tip = state.branches[branch]
     if session.git.ask("merge-base", oid, tip).status == 1:
+        rest = Hint.of("git", "fetch", "--unshallow", "--", base.base, purpose="brings the rest of the history")
         raise DevkitError(
-            f"{branch} and {base} have no commit in common",
+            f"{branch} and {base} have no commit in common" + (" here" if state.place.shallow else ""),
             "There is nothing to compare with.",
-            f"git log {shlex.quote(branch)}",
+            rest if state.place.shallow else Hint.of("git", "log", branch),
         )
     files = parse_numstat(
         session.git.read("diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", f"{oid}...{tip}", "--")

@@ -21,8 +21,9 @@ class Summary:
     """How a tip stands to its base.
 
     Attributes:
-        ahead, behind: commits; None where there is no common ancestor here (a shallow clone).
+        ahead, behind: commits; None where the base is not here.
         files, added, removed: what the request changes, against the merge base.
+        apart: there is no common ancestor here (a shallow clone): the commits are only those that are here.
     """
 
     base: str
@@ -31,6 +32,7 @@ class Summary:
     files: int
     added: int
     removed: int
+    apart: bool = False
 
     def __str__(self) -> str:
         parts = []
@@ -40,6 +42,8 @@ class Summary:
             parts += [counted(self.files, "file"), f"+{self.added} −{self.removed}"]
         if self.behind is not None:
             parts.append(f"{self.behind} behind {self.base}")
+        if self.apart:
+            parts.append("no commit in common here")
         return ", ".join(parts) or f"{self.base} is not here to compare with"
 
 
@@ -67,7 +71,7 @@ def _summary(base_name: str, counts: Answer, stat: Answer) -> Summary:
     if counts.status:
         return Summary(base_name, None, None, files, added, removed)
     behind, ahead = map(int, counts.stdout.split())
-    return Summary(base_name, ahead, behind, files, added, removed)
+    return Summary(base_name, ahead, behind, files, added, removed, apart=b"no merge base" in stat.stderr)
 
 
 def parse_shortstat(text: str) -> tuple[int, int, int]:

@@ -397,3 +397,83 @@ def test_how_one_likes_git_changes_nothing_that_devkit_reads(clone: Clone, forge
     assert differences(before, look(clone)) == []
     assert lines(clone, "pr drop mine --remote", "undo") == [0, 0]
     assert "refs/heads/mine Größe" in forge.refs("me/Paddle")
+
+
+def test_a_push_mirror_takes_no_single_branch(clone: Clone) -> None:
+    clone.git("config", "remote.fork.mirror", "true")
+    clone.devkit("pr", "start", "fix")
+    clone.commit("Fix", fix_py="1\n")
+    before = look(clone)
+    for words in ("pr push", "pr push --dry-run", "pr sync", "pr drop fix --remote --yes"):
+        said = clone.devkit(*words.split())
+        assert said.status == 1, words
+        assert "✗ fork is a mirror of this whole clone" in said.text, words
+        assert "→ git config --unset-all remote.fork.mirror   lets" in said.text
+    assert differences(before, look(clone)) == []
+    clone.git("config", "--unset-all", "remote.fork.mirror")
+    assert lines(clone, "pr push", "pr sync") == [0, 0]
+
+
+def test_branches_that_a_fetch_would_replace_are_named(clone: Clone) -> None:
+    clone.git("config", "remote.upstream.fetch", "+refs/*:refs/*")
+    remedy = "git config --replace-all remote.upstream.fetch '+refs/heads/*:refs/remotes/upstream/*'"
+    for words in ("pr fetch 7", "pr start fix"):
+        assert f"with --prune removes yours: {remedy}" in clone.devkit(*words.split()).text
+    clone.git("config", "--replace-all", "remote.upstream.fetch", "+refs/heads/*:refs/remotes/upstream/*")
+    assert "--prune" not in clone.devkit("pr", "fetch", "8").text
+    clone.git("fetch", "-q", "--prune", "upstream")
+    assert "pr/7" in clone.git("branch")
+
+
+def test_the_folder_that_the_user_stands_in_stays_when_a_request_has_none_such(clone: Clone) -> None:
+    clone.git("switch", "-q", "-c", "deep")
+    clone.commit("Deep", new__deep__file_txt="1\n")
+    here = clone.folder / "new" / "deep"
+    inode = here.stat().st_ino
+    for words in ("pr fetch 7", "undo", "redo", "undo"):
+        assert clone.devkit(*words.split(), folder=here).status == 0, words
+        assert here.stat().st_ino == inode, words
+    assert (here / "file.txt").read_text() == "1\n"
+
+
+def test_a_branch_may_be_called_as_a_number(clone: Clone) -> None:
+    clone.git("switch", "-q", "-c", "7")
+    clone.commit("Seven", seven_txt="7\n")
+    assert "✓ 7 → fork/7" in clone.devkit("pr", "push", "7").text
+    clone.devkit("pr", "fetch", "7")
+    assert "✓ removed pr/7" in clone.devkit("pr", "drop", "7").text
+    assert clone.git("branch", "--format=%(refname:short)").split() == ["7", "develop"]
+
+
+def test_what_git_advises_on_its_settings_is_no_word_of_the_remote(clone: Clone) -> None:
+    clone.git("config", "fetch.showForcedUpdates", "false")
+    assert "warning" not in clone.devkit("pr", "fetch", "7").text
+
+
+def test_a_bare_repository_that_git_was_told_to_refuse(clone: Clone, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    told.write_text("[safe]\n\tbareRepository = explicit\n")
+    said = clone.devkit("pr", "list", folder=clone.folder / ".git", env={"GIT_CONFIG_GLOBAL": str(told)})
+    if said.status:  # git 2.38 and later know the setting
+        assert "→ git config --global safe.bareRepository all   if it is yours" in said.text
+
+
+def test_a_push_during_a_rebase_names_the_ways_out(clone: Clone) -> None:
+    clone.devkit("pr", "fetch", "8")
+    clone.devkit("pr", "rebase")
+    said = clone.devkit("pr", "push")
+    assert said.status == 1
+    assert "✗ a rebase is in progress in this checkout\n  → devkit pr continue\n" in said.text
+
+
+def test_a_fork_that_denies_removals_is_heard(clone: Clone, forge: Forge) -> None:
+    git(forge.bare("me/Paddle"), "config", "receive.denyDeletes", "true")
+    clone.devkit("pr", "start", "fix")
+    clone.commit("Fix", fix_py="1\n")
+    clone.devkit("pr", "push")
+    before = look(clone)
+    said = clone.devkit("pr", "drop", "fix", "--remote", "--yes")
+    assert said.status == 1
+    assert "✗ fork/fix did not take the push" in said.text
+    assert "denying ref deletion" in said.text
+    assert differences(before, look(clone)) == []

@@ -98,7 +98,10 @@ def test_a_shallow_and_a_blobless_clone(forge: Forge, clone: Clone, tmp_path: Pa
         git(tmp_path, "clone", "-q", flag, forge.url("project/Paddle"), name)
         other = Clone(tmp_path / name, clone.state)
         before = look(other)
-        assert other.devkit("pr", "fetch", "7").status == 0, name
+        said = other.devkit("pr", "fetch", "7")
+        assert said.status == 0, name
+        assert (", no commit in common here" in said.text) == (name == "shallow")
+        assert ("→ git fetch --unshallow -- origin" in other.devkit("pr", "show").text) == (name == "shallow")
         assert other.status() == ["## pr/7"]
         assert other.devkit("undo").status == 0
         assert differences(before["files"], look(other)["files"]) == []

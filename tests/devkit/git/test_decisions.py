@@ -27,7 +27,7 @@ from devkit.git.state import (
 from devkit.git.wip_entry import NOTHING, Item, Side
 from devkit.git.wip_merge import Now, decide
 from devkit.pr.arrival import Arrival, CheckoutMode, FetchOptions, Relation
-from devkit.pr.fetch import plan
+from devkit.pr.fetch import plan, worktree_folder
 from devkit.pr.forge import summary
 from devkit.pr.github import parse_checks
 from devkit.pr.summary import parse_shortstat
@@ -294,3 +294,9 @@ def test_large_files_without_their_program_name_it() -> None:
         128, b"", b"git-lfs filter-process: 1: git-lfs: not found\nfatal: x.bin: smudge filter lfs failed\n"
     )
     assert [hint.command for hint in GitFailed(["switch", "x"], answer).hints] == ["apt install git-lfs"]
+
+
+@pytest.mark.parametrize(("main", "folder"), [("/x", "/x-pr-7"), ("/p/x.git", "/p/x-pr-7"), ("/p/.bare", "/p/p-pr-7")])
+def test_a_worktree_lies_beside_the_clone_and_is_seen(main: str, folder: str) -> None:
+    here = state(worktrees=(Worktree(Path(main)),))
+    assert worktree_folder("pr/7", FetchOptions((REQUEST,)), here) == Path(folder)

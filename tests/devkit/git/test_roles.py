@@ -130,3 +130,11 @@ def test_a_branch_tells_its_request() -> None:
     assert found is not None
     assert (found.number, found.remote) == (7, "upstream")
     assert request_of(here, "other") is None
+
+
+def test_another_name_for_the_project_is_no_fork() -> None:
+    again = {"upstream": PADDLE, "again": "git@github.com:paddlepaddle/paddle", "mine": MINE}
+    assert fork_remote(state(again), config(), "upstream") == "mine"
+    assert fork_remote(state({"upstream": PADDLE, "again": PADDLE}), config(), "upstream") == "upstream"
+    apart = state({"upstream": PADDLE, "origin": PADDLE}, remote__origin__pushurl=MINE)
+    assert fork_remote(apart, config(), "upstream") == "origin"
