@@ -3,7 +3,8 @@
 Each result is checked against float64; a wrong one gets no speed, and the exit status is 4. Ours (devkit_cpu) stands
 beside Paddle's scaled_dot_product_attention on the same cache, and beside computing everything again for each token
 (recompute). The rate in GB/s counts the keys and values once, beside a plain read of the same memory in the same
-rounds. It is the attention of one layer: nothing else of a model is counted.
+rounds. It is the attention of one layer: nothing else of a model is counted. A git revision is compared by a run in
+a worktree of it and --baseline here: --against is of bench attn alone.
 
 Example:  devkit bench decode --context 4096 --heads 32 --kv-heads 8 --paged
 """

@@ -3,7 +3,8 @@
 Each result is checked against float64; a wrong one gets no speed, and the exit status is 4. Ours (devkit_sparse) stands
 beside Paddle's own where it has a kernel, Paddle's dense one, and with --peer SciPy and torch.sparse. Two bounds stand
 beside each time: nothing is faster than reading every operand once (bound), and without any reuse of the dense rows
-it would take as long as it says under no reuse.
+it would take as long as it says under no reuse. A git revision is compared by a run in a worktree of it and
+--baseline here: --against is of bench attn alone.
 
 Example:  devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
 """
