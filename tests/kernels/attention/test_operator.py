@@ -403,6 +403,21 @@ def test_flashmask_hides_the_rows_that_each_column_names(causal: bool, columns: 
 
 
 @pytest.mark.parametrize("causal", [True, False])
+def test_documents_of_a_flashmask_leave_each_other_alone(causal: bool) -> None:
+    x = tensors(arrays(replace(ODD, seqlen_q=301, seqlen_k=301)))
+    ends = np.array([7, 100, 131, 290, 301], np.int32)
+    document = np.searchsorted(ends, np.arange(301), side="right")
+    first, end = np.concatenate([[0], ends])[document], ends[document]
+    indices = np.broadcast_to(end[:, None] if causal else np.stack([end, first], -1), (2, 1, 301, 2 - causal))
+    hidden = document[:, None] != document
+    if causal:
+        hidden |= np.arange(301)[:, None] < np.arange(301)
+    exact, _ = plain(x, hidden=np.broadcast_to(hidden, (2, 4, 301, 301)))
+    out = flashmask_attention(x.q, x.k, x.v, paddle.to_tensor(indices.astype(np.int32)), causal)
+    assert_right(out, x, exact)
+
+
+@pytest.mark.parametrize("causal", [True, False])
 def test_packed_sequences_are_what_each_is_alone_to_the_bit(causal: bool) -> None:
     generator = np.random.default_rng(4)
     q, dout = (paddle.to_tensor(generator.standard_normal((240, 4, 24), np.float32)) for _ in range(2))
