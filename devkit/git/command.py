@@ -39,7 +39,7 @@ SETTINGS = {
     "log.showRoot": "true",
     "i18n.logOutputEncoding": "UTF-8",
     "advice.detachedHead": "false",
-    "advice.fetchShowForcedUpdates": "false",
+    "fetch.showForcedUpdates": "true",  # else git warns that it does not, at each fetch
 }
 COMMIT_FORMAT = "%H%x1f%P%x1f%an%x1f%at%x1f%s%x1f%B"
 NETWORK = frozenset({"fetch", "push", "ls-remote"})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _NUMBERS = itertools.count()
-SHOWN = [f"--decorate-refs={name}" for name in ("HEAD", "refs/heads", "refs/remotes", "refs/tags")]
+NOT_SHOWN = ("--decorate-refs-exclude=refs/devkit", "--decorate-refs-exclude=refs/remotes/fork/HEAD")  # by version
 SERVER = Path(__file__).with_name("forge_server.py")
 PROTECT = """#!/bin/sh
 case "$1" in
@@ -69,6 +69,10 @@ class Clone:
         self.git("commit", "-q", "-m", subject)
         return self.git("rev-parse", "HEAD")
 
+    def git_version(self) -> tuple[int, int]:
+        major, minor = self.git("version").split()[2].split(".")[:2]
+        return int(major), int(minor)
+
     def status(self) -> list[str]:
         return self.git("status", "--porcelain", "-b").splitlines()
 
@@ -76,7 +80,7 @@ class Clone:
         """Return the graph of commits below names (by default all, devkit's too), with the refs that a user sees."""
         names = names or ("HEAD", "--branches", "--remotes", "--glob=refs/devkit/pull", "--glob=refs/devkit/old")
         words = ("log", "--graph", "--topo-order", "--format=%s%d", "--decorate=short")
-        shown = self.git(*words, *SHOWN, "--decorate-refs-exclude=refs/remotes/fork/HEAD", *names)
+        shown = self.git(*words, *NOT_SHOWN, *names)
         return "\n".join(line.rstrip() for line in shown.splitlines())
 
 

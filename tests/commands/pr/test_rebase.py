@@ -337,8 +337,7 @@ def test_what_moved_along_and_what_a_skip_took_is_said(clone: Clone) -> None:
     clone.git("config", "rebase.updateRefs", "true")
     clone.devkit("pr", "fetch", "7")
     clone.git("branch", "part", "HEAD~1")
-    version = tuple(map(int, clone.git("version").split()[2].split(".")[:2]))
-    moves = version >= (2, 38)
+    moves = clone.git_version() >= (2, 38)
     assert ("! part moved along, as rebase.updateRefs says" in clone.devkit("pr", "rebase").text) == moves
     clone.devkit("pr", "fetch", "8")
     clone.devkit("pr", "rebase")
