@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.git.changes import COMPILED
-from devkit.tryout import file_kinds, selection, syntax
+from devkit.tryout import file_kinds, metadata, selection, syntax
 from devkit.tryout.running import PROJECT_FILES
 from devkit.tryout.work import few
 
@@ -32,11 +34,14 @@ class Tree:
 
     def __init__(self, work: Comparison) -> None:
         self.work = work
+        self._texts: dict[str, str] = {}
         self.folder = work.trial.side("request")
         self.listed = work.trial.files()
         self.python = [word for word in self.listed if word.endswith(".py") and (self.folder / word).is_file()]
         self.projects = projects(self.listed)
-        self._texts: dict[str, str] = {}
+        self.support = [word for word in self.python if file_kinds.TEST_SUPPORT.search(word)]
+        self.roots = self._roots()
+        self.links = self._links()
 
     def read(self, path: str) -> str:
         """Return a file's text; the base's where the request has it no longer."""
@@ -49,10 +54,50 @@ class Tree:
             )
         return self._texts[path]
 
+    def _roots(self) -> list[str]:
+        """Return the folders that the project puts on the path of its modules, beside the usual ones."""
+        named = metadata.code_folders(self.read(name) for name in PROJECT_FILES if name in self.listed)
+        named |= {
+            word.removeprefix("./").rstrip("/")
+            for name in file_kinds.PYTEST_SETTINGS
+            for word in file_kinds.pytest_words(self.read(name), "pythonpath")
+        }
+        for path in self.support:
+            folder = path.rpartition("/")[0]
+            rows = [row for row in self.read(path).splitlines() if "sys.path" in row]
+            named |= {
+                f"{folder}/{word}".lstrip("/") for row in rows for word in re.findall(r"""['"]([\w./-]+)['"]""", row)
+            }
+        return sorted(name for name in named if name.strip("./") and (self.folder / name).is_dir())
+
+    def _links(self) -> dict[str, str]:
+        """Return the links to folders of the tree: where a link is → what it leads to."""
+        found = {}
+        for word in self.listed:
+            path = self.folder / word
+            if "." not in word.rpartition("/")[2] and path.is_symlink() and path.is_dir():
+                target = path.resolve()
+                if target.is_relative_to(self.folder.resolve()):
+                    found[word] = target.relative_to(self.folder.resolve()).as_posix()
+        return found
+
     def module(self, path: str) -> str:
         """Return the name that a file is imported by, in the innermost project that holds it."""
         project = next((f"{place}/" for place in self.projects if path.startswith(f"{place}/")), "")
         return selection.module_of(path.removeprefix(project))
+
+    def modules(self, path: str) -> list[str]:
+        """Return every name that a file may be imported by, the likeliest first."""
+        found = [self.module(path)]
+        if file_kinds.belongs_to_tests(path, self.read):  # a helper beside tests is imported by its bare name, too
+            found.append(found[0].rpartition(".")[2])
+        found += [selection.module_of(path[len(root) + 1 :]) for root in self.roots if path.startswith(f"{root}/")]
+        found += [
+            self.module(link + path[len(target) :])
+            for link, target in self.links.items()
+            if path.startswith(f"{target}/")
+        ]
+        return list(dict.fromkeys(found))
 
     @property
     def sources(self) -> list[str]:
@@ -73,7 +118,8 @@ def choose(work: Comparison) -> list[selection.Chosen]:
     tests = [word for word in tree.python if file_kinds.is_test(word, tree.read)]
     names: list[tuple[str, selection.Names]] = []
     modules: list[str] = []
-    fixtures: dict[str, frozenset[str]] = {}
+    fixtures: list[tuple[str, frozenset[str]]] = []
+    plugins = selection.plugins(tree.support, tree.read)
     own, data = [], []
     for changed in work.changed:
         if not changed.path.endswith(".py"):
@@ -84,8 +130,12 @@ def choose(work: Comparison) -> list[selection.Chosen]:
         found = _names(work, changed, tree)
         names += [(changed.path, named) for named in found]
         modules += [found[0].module] if found else []
-        if found and file_kinds.TEST_SUPPORT.search(changed.path):
-            fixtures[changed.path] = found[0].changed
+        support = file_kinds.TEST_SUPPORT.search(changed.path)
+        conftest = changed.path if support else plugins.get(tree.module(changed.path))
+        if found and conftest:
+            both = (tree.read(changed.path), work.trial.text(work.commits.base, changed.path))
+            every = any(selection.is_for_all(text, found[0].changed) for text in both)
+            fixtures.append((conftest, frozenset() if every else found[0].changed))
     doctests = _doctests(work, tree)
     sources = tree.sources
     readers = [reader.path for reader in selection.naming(data, (), sources, tree.read)]
@@ -97,8 +147,24 @@ def choose(work: Comparison) -> list[selection.Chosen]:
     if work.paddle:
         more += _of_operators(work, rest)
     seen |= {chosen.path for chosen in more}
-    named = selection.naming(data, modules, [word for word in rest if word not in seen], tree.read)
+    texts = file_kinds.doctest_files(tree.listed, tree.read)
+    doctests += [changed.path for changed in work.changed if changed.path in texts]
+    unseen = [word for word in [*rest, *texts] if word not in seen and word not in doctests]
+    named = selection.naming(data, modules, unseen, tree.read)
+    named += selection.importing(modules, [word for word in texts if word in unseen], tree.read)
+    named += _by_settings(work, tree, [word for word in unseen if word not in {chosen.path for chosen in named}])
     return [*[selection.Chosen(path, "examples") for path in doctests], *ranked, *more, *named]
+
+
+def _by_settings(work: Comparison, tree: Tree, tests: Sequence[str]) -> list[selection.Chosen]:
+    """Return the tests that the request concerns by changing what is said to pytest."""
+    section = file_kinds.pytest_section
+    for changed in work.changed:
+        if changed.path in file_kinds.PYTEST_SETTINGS:
+            before, after = work.trial.text(work.commits.base, changed.path), tree.read(changed.path)
+            if section(before) != section(after):
+                return [selection.Chosen(path, "settings", changed.path) for path in tests]
+    return []
 
 
 def bounded(
@@ -118,7 +184,7 @@ def bounded(
 
 def _doctests(work: Comparison, tree: Tree) -> list[str]:
     """Return the changed modules whose docstrings hold examples, where the project runs these as tests."""
-    if not runs_doctests({name: tree.read(name) for name in selection.PYTEST_SETTINGS if name in tree.listed}):
+    if not runs_doctests({name: tree.read(name) for name in file_kinds.PYTEST_SETTINGS if name in tree.listed}):
         return []
     return [
         changed.path
@@ -184,10 +250,7 @@ def _names(work: Comparison, changed: Changed, tree: Tree) -> list[selection.Nam
     if not named and "." not in module and changed.path.endswith("__init__.py"):
         work.note(f"{changed.path} is imported by all: no test was chosen for it")
         return []
-    modules = [module]
-    if file_kinds.belongs_to_tests(changed.path, tree.read):  # a helper beside tests is imported by its bare name, too
-        modules.append(module.rpartition(".")[2])
-    return [selection.Names(word, named) for word in dict.fromkeys(modules)]
+    return [selection.Names(word, named) for word in tree.modules(changed.path)]
 
 
 class TestsDefined:
@@ -198,15 +261,19 @@ class TestsDefined:
     def __init__(self, work: Comparison) -> None:
         self.before: dict[str, set[str]] = {}
         after: dict[str, set[str]] = {}
+        read = cache(partial(work.trial.text, work.commits.head))
         for changed in work.changed:
-            if file_kinds.is_test(changed.path, lambda path: work.trial.text(work.commits.head, path)):
+            if file_kinds.is_test(changed.path, read):
                 old, new = (
                     file_kinds.defined_tests(work.trial.text(commit, changed.path))
                     for commit in (work.commits.base, work.commits.head)
                 )
                 self.before[changed.path], after[changed.path] = old, new
         everywhere = set().union(*after.values())
-        gone = {path: {name for name in old - after[path] if name[-2:] != "::"} for path, old in self.before.items()}
+        gone = {
+            path: {name for name in old - after[path] if name.rpartition("::")[2].startswith("test")}
+            for path, old in self.before.items()
+        }
         self.removed = {path: sorted(names - everywhere) for path, names in gone.items()}
         self.moved = frozenset().union(*gone.values()) & everywhere
         """Those that left one file and stand in another."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
+from fnmatch import fnmatchcase
+from functools import cache
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.tryout.syntax import imports_of, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 TEST_FOLDERS = frozenset({"test", "tests", "unittests"})
 TOP_FOLDERS = TEST_FOLDERS | {"testing", "bench", "benchmark", "benchmarks"}
@@ -18,11 +21,47 @@ TOP_FOLDERS = TEST_FOLDERS | {"testing", "bench", "benchmark", "benchmarks"}
 TEST_FILE = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
 UNSURE = re.compile(r"(?:^|/)tests?\.py$")
 """Django's applications keep their tests in such a file; elsewhere it is a module like others."""
+PYTEST_SETTINGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini")
+PYTEST_SECTION = re.compile(
+    r"^\[(?:tool[.:])?pytest(?:\.ini_options)?\][ \t]*$(.*?)(?=^\[|\Z)", re.MULTILINE | re.DOTALL
+)
 TEST_SUPPORT = re.compile(r"(?:^|/)conftest\.py$")
 PROSE_FILE = re.compile(
     r"(?:\.(?:md|rst|adoc|svg|png|jpe?g|gif|ico|pdf)|(?:^|/)(?:LICENSE|NOTICE|AUTHORS|CHANGELOG|CODEOWNERS)[^/]*"
     r"|(?:^|/)(?:docs?|\.github/(?:ISSUE|PULL)[^/]*)/(?:.*/)?[^/]*\.(?:txt|ya?ml|html|css))$"
 )
+
+
+@cache
+def pytest_section(text: str) -> str:
+    """Return what a file of settings says to pytest."""
+    match = PYTEST_SECTION.search(text)
+    return match[1] if match else ""
+
+
+@cache
+def pytest_words(text: str, key: str) -> tuple[str, ...]:
+    """Return the words of one of pytest's settings, which is a list."""
+    match = re.search(rf"^{key}\s*=(.*(?:\n(?:[ \t]+\S.*|\]))*)", pytest_section(text), re.MULTILINE)
+    return tuple(re.findall(r"[^\s\"',\[\]]+", match[1])) if match else ()
+
+
+def doctest_files(listed: Iterable[str], read: Callable[[str], str]) -> list[str]:
+    """Return the files of text whose examples the project runs as tests: ``--doctest-glob`` among pytest's options."""
+    words = [word for name in PYTEST_SETTINGS for word in pytest_words(read(name), "addopts")]
+    pairs = pairwise([*words, ""])
+    globs = [word.partition("=")[2] or after for word, after in pairs if word.startswith("--doctest-glob")]
+    return [path for path in listed if any(fnmatchcase(path.rpartition("/")[2], glob) for glob in globs)]
+
+
+def _named_as_test(path: str, read: Callable[[str], str]) -> bool:
+    """Tell whether the project's own patterns take a file for tests; ``*.py`` takes all of a folder of tests alone."""
+    folder, _, name = path.rpartition("/")
+    if name in ("conftest.py", "__init__.py"):
+        return False
+    patterns = {word for settings in PYTEST_SETTINGS for word in pytest_words(read(settings), "python_files")}
+    narrow = any(fnmatchcase(name, pattern) for pattern in patterns - {"*.py"})
+    return narrow or ("*.py" in patterns and bool(TEST_FOLDERS & set(folder.split("/"))))
 
 
 def is_test(path: str, read: Callable[[str], str] | None = None) -> bool:
@@ -37,7 +76,9 @@ def is_test(path: str, read: Callable[[str], str] | None = None) -> bool:
         return False
     if TEST_FILE.search(path) or (folder.rpartition("/")[2] in TEST_FOLDERS and name.startswith("test")):
         return True
-    return bool(UNSURE.search(path)) and read is not None and bool(defined_tests(read(path), cases=True))
+    if read is None:
+        return False
+    return _named_as_test(path, read) or bool(UNSURE.search(path) and defined_tests(read(path), cases=True))
 
 
 def belongs_to_tests(path: str, read: Callable[[str], str] | None = None) -> bool:
@@ -68,7 +109,7 @@ def holds_tests(text: str) -> bool:
 
 
 def defined_tests(text: str, *, cases: bool = False) -> set[str]:
-    """Return the tests that a file defines, as ``Class::method`` or ``function``; ``Class::`` for each class.
+    """Return what may be the tests of a file, as ``Class::method`` or ``function``; ``Class::`` for each class.
 
     Args:
         text: what it holds.
@@ -77,13 +118,14 @@ def defined_tests(text: str, *, cases: bool = False) -> set[str]:
     tree = parse(text)
     found: set[str] = set()
     for node in tree.body if tree else ():
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test") and not cases:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not cases:
             found.add(node.name)
         elif isinstance(node, ast.ClassDef) and not (cases and "Test" not in ast.unparse(node).partition(":")[0]):
             methods = {
                 f"{node.name}::{stmt.name}"
                 for stmt in node.body
-                if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name.startswith("test")
+                if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef)
+                and (not cases or stmt.name.startswith("test"))
             }
             found |= methods | ({f"{node.name}::"} if methods or not cases else set())
     return found

@@ -24,6 +24,11 @@ WRITERS = (
 )
 """Tables of ``pyproject.toml`` that name a file which a build writes the version to."""
 
+CODE_FOLDER = re.compile(
+    r"""(?:package[_-]dir|\bwhere|\bfrom)["']?\s*[=:]\s*(?:\{\s*(?:""|'')\s*[=:]\s*|\[\s*|=\s*)?["']?([\w./-]+)"""
+)
+"""Where ``setup.py``, ``setup.cfg`` and ``pyproject.toml`` say that the packages lie."""
+
 
 @dataclass(frozen=True)
 class Project:
@@ -71,6 +76,12 @@ def read(folder: Path) -> Project | None:
         },
         tuple(word for word in written if isinstance(word, str)),
     )
+
+
+def code_folders(texts: Iterable[str]) -> set[str]:
+    """Return the folders, other than the top, in which a project's files of settings say that its packages lie."""
+    found = {word.removeprefix("./").rstrip("/") for text in texts for word in CODE_FOLDER.findall(text)}
+    return {word for word in found - {"", "."} if not word.startswith("/") and ".." not in word.split("/")}
 
 
 def _table(data: Mapping[str, Any], *keys: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,20 +11,20 @@ from typing import TYPE_CHECKING
 from devkit.tryout.syntax import Imports, definitions, imports_of, parse, users_in_module, uses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable
 
-PYTEST_SETTINGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini")
 SOURCE_ROOTS = ("python/", "src/", "lib/")
 DISTANCE = 2
 COMMON = 3
 """A method's name alone says nothing where it is as short as this."""
 RANKS = {
     "changed": "the request changes it",
-    "examples": "the request changes it, and the project runs the examples in its docstrings",
+    "examples": "the request changes it, and the project runs its examples",
     "calls": "it calls what the request changes",
     "imports": "it imports the changed module, or one that names a changed file",
     "indirect": "it calls what uses what the request changes",
-    "fixture": "it takes fixtures from a conftest.py that the request changes",
+    "fixture": "it takes fixtures from a conftest.py or a plugin that the request changes",
+    "settings": "the request changes what is said to pytest",
     "operator": "it is named after an operator that the request changes",
     "named": "it names a file or module that the request changes",
 }
@@ -46,17 +47,39 @@ class Chosen:
     name: str = ""
 
 
-def beside(changed: Mapping[str, Collection[str]], tests: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
+def plugins(conftests: Iterable[str], read: Callable[[str], str]) -> dict[str, str]:
+    """Return the modules that are plugins of pytest's: their dotted names → the conftest.py that names them."""
+    found: dict[str, str] = {}
+    for path in conftests:
+        match = re.search(r"^pytest_plugins\s*=\s*([^\[(\n]+|[\[(][^\])]*)", read(path), re.MULTILINE)
+        found |= dict.fromkeys(re.findall(r"[\w.]+", match[1]) if match else (), path)
+    return found
+
+
+def is_for_all(text: str, names: Collection[str]) -> bool:
+    """Tell whether what changed in a conftest.py or plugin concerns tests that do not name it: hooks, autouse."""
+    tree = parse(text)
+    for name, _, _, node in definitions(tree) if tree else ():
+        decorators = " ".join(map(ast.unparse, getattr(node, "decorator_list", [])))
+        if name in names and (name.startswith("pytest_") or "autouse=True" in decorators):
+            return True
+    return False
+
+
+def beside(
+    changed: Collection[tuple[str, Collection[str]]], tests: Iterable[str], read: Callable[[str], str]
+) -> list[Chosen]:
     """Return the test files that take what changed from a ``conftest.py`` above them.
 
     Args:
-        changed: conftest.py → the names that changed in it; none where all of it may matter.
+        changed: a conftest.py, and the names that changed in it or in a plugin that it names; none where all of it
+            may matter.
         tests: every test file.
         read: returns a file's text.
     """
     found = []
     for path in tests:
-        for conftest, names in sorted(changed.items()):
+        for conftest, names in sorted(changed):
             folder = conftest.rpartition("/")[0]
             if folder and not path.startswith(f"{folder}/"):
                 continue
@@ -89,6 +112,13 @@ def naming(
         return []
     wanted = re.compile("|".join(sorted(names)))
     return [Chosen(path, "named", match[0]) for path in tests if (match := wanted.search(read(path)))]
+
+
+def importing(modules: Iterable[str], texts: Iterable[str], read: Callable[[str], str]) -> list[Chosen]:
+    """Return the files of text whose examples import a changed module."""
+    words = "|".join(map(re.escape, modules))
+    wanted = re.compile(rf">>> (?:from|import) ({words})\b")
+    return [Chosen(path, "named", match[1]) for path in texts if words and (match := wanted.search(read(path)))]
 
 
 def module_of(path: str) -> str:

@@ -111,7 +111,11 @@ def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
     folder = work.trial.side(name)
     asked = [folder / path for path in work.config.get("try.path")]
-    paths = asked or [path for path in (folder / "src", folder / "python", folder) if path.is_dir()]
+    texts = [
+        (folder / name).read_text("utf-8", "replace") for name in running.PROJECT_FILES if (folder / name).is_file()
+    ]
+    names = dict.fromkeys(("src", "python", *sorted(metadata.code_folders(texts)), ""))
+    paths = asked or [folder / name for name in names if (folder / name).is_dir()]
     described = work.trial.folder / f"{name}-metadata"
     installed = [path.name for path in env.folder.glob("lib/python*/site-packages/*.dist-info")]
     if metadata.describe(folder, described, installed):

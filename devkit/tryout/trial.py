@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from devkit.config import Config
@@ -353,6 +354,7 @@ class Trial:
     def lay_tests(self, commits: Commits, changed: Sequence[Changed], *, back: bool = False) -> None:
         """Lay the request's tests, and what they need beside them, over the base; ``back``: the base's own again."""
 
+        @cache
         def read(path: str) -> str:
             return self.text(commits.head, path) or self.text(commits.base, path)
 

@@ -34,6 +34,8 @@ NO_NETWORK = re.compile(
     r"|getaddrinfo failed|Tunnel connection failed|Cannot connect to proxy|Connection timed out|ConnectTimeout"
     r"|urlopen error timed out"
 )
+NO_TERMINAL = re.compile(r"Inappropriate ioctl for device|'/dev/tty'|EOF when reading a line|not a (?:tty|terminal)")
+LACKING = ((NO_GPU, "needs a GPU"), (NO_NETWORK, "needs the network"), (NO_TERMINAL, "needs a terminal"))
 FIXTURE = re.compile(r"fixture '(\w+)' not found")
 # Fixtures of pytest's plugins, by the package that has them.
 PLUGINS = {
@@ -221,7 +223,7 @@ def missing_plugin(reason: str) -> str:
 def lacking(base: CaseOutcome, request: CaseOutcome) -> str:
     """Return what this machine lacks where a test fails for want of it on both sides; empty otherwise."""
     if {base.state, request.state} <= {"failed", "error"}:
-        for pattern, what in ((NO_GPU, "needs a GPU"), (NO_NETWORK, "needs the network")):
+        for pattern, what in LACKING:
             if pattern.search(base.reason) and pattern.search(request.reason):
                 return what
     return ""

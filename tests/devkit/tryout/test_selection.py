@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.tryout.file_kinds import belongs_to_tests, defined_tests, is_test, style_of
-from devkit.tryout.selection import Names, module_of, naming, select
+from devkit.tryout.file_kinds import (
+    PYTEST_SETTINGS,
+    belongs_to_tests,
+    defined_tests,
+    doctest_files,
+    is_test,
+    style_of,
+)
+from devkit.tryout.selection import Names, is_for_all, module_of, naming, plugins, select
 from devkit.tryout.syntax import changed_names, is_prose, users_in_module
 
 if TYPE_CHECKING:
@@ -171,3 +178,36 @@ def test_a_test_that_names_a_module_in_a_string_starts_it_or_replaces_what_is_in
     }
     found = naming([], ["ledger.money", "ledger.__main__"], texts, texts.__getitem__)
     assert [chosen.path for chosen in found] == ["tests/test_patch.py", "tests/test_start.py", "tests/test_path.py"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "tests"),
+    [
+        ("pytest.ini", "[pytest]\npython_files = check_*.py *_spec.py\n", {"tools/check_a.py", "spec/a_spec.py"}),
+        ("tox.ini", "[tox]\n[pytest]\npython_files =\n  check_*.py\n", {"tools/check_a.py"}),
+        ("pyproject.toml", "[tool.pytest.ini_options]\npython_files = [\n  '*_spec.py',\n]\n", {"spec/a_spec.py"}),
+        ("pyproject.toml", "[tool.other]\npython_files = ['*_spec.py']\n", set()),
+        ("setup.cfg", "[tool:pytest]\npython_files = *.py\n", {"tests/money.py"}),
+    ],
+)
+def test_a_project_names_its_test_files_as_it_likes(settings: str, text: str, tests: set[str]) -> None:
+    texts = {settings: text}
+    files = ("tools/check_a.py", "spec/a_spec.py", "tests/money.py", "tests/__init__.py", "money.py")
+    assert {path for path in files if is_test(path, lambda name: texts.get(name, ""))} == tests
+
+
+@pytest.mark.parametrize(
+    "options", ["addopts = -q --doctest-glob=*.rst", "addopts = ['--doctest-glob', '*.rst', '-q']"]
+)
+def test_files_of_text_with_examples_are_tests_where_pytest_is_told_so(options: str) -> None:
+    settings = dict.fromkeys(PYTEST_SETTINGS, "") | {"pytest.ini": f"[pytest]\n{options}\n"}
+    assert doctest_files(["README.md", "docs/use.rst", "notes.txt"], settings.__getitem__) == ["docs/use.rst"]
+
+
+def test_a_plugin_is_a_conftest_of_another_name_and_some_of_it_concerns_every_test() -> None:
+    texts = {"conftest.py": "pytest_plugins = ['led.plugin', 'led.more']\n", "tests/conftest.py": "x = 1\n"}
+    assert plugins(texts, texts.__getitem__) == {"led.plugin": "conftest.py", "led.more": "conftest.py"}
+    text = "@pytest.fixture(autouse=True)\ndef a():\n    pass\n\n\n@pytest.fixture\ndef b():\n    pass\n"
+    assert is_for_all(text, {"a"})
+    assert not is_for_all(text, {"b"})
+    assert is_for_all("def pytest_configure(config):\n    pass\n", {"pytest_configure"})

@@ -78,6 +78,8 @@ def test_a_module_of_the_project_that_is_missing_is_a_failure() -> None:
         ("ValueError: Cannot use GPU because you have installed CPU version", "needs a GPU"),
         ("URLError: <urlopen error [Errno -3] Temporary failure in name resolution>", "needs the network"),
         ("TimeoutError: [Errno 110] Connection timed out", "needs the network"),
+        ("OSError: [Errno 25] Inappropriate ioctl for device", "needs a terminal"),
+        ("EOFError: EOF when reading a line", "needs a terminal"),
     ],
 )
 def test_what_the_machine_lacks_on_both_sides_is_not_run_and_on_one_it_is_broken(reason: str, told: str) -> None:
