@@ -131,7 +131,8 @@ def choose(work: Comparison) -> list[selection.Chosen]:
         names += [(changed.path, named) for named in found]
         modules += [found[0].module] if found else []
         support = file_kinds.TEST_SUPPORT.search(changed.path)
-        conftest = changed.path if support else plugins.get(tree.module(changed.path))
+        naming = [plugins[named.module] for named in found if named.module in plugins]
+        conftest = changed.path if support else next(iter(naming), "")
         if found and conftest:
             both = (tree.read(changed.path), work.trial.text(work.commits.base, changed.path))
             every = any(selection.is_for_all(text, found[0].changed) for text in both)
@@ -151,7 +152,8 @@ def choose(work: Comparison) -> list[selection.Chosen]:
     doctests += [changed.path for changed in work.changed if changed.path in texts]
     unseen = [word for word in [*rest, *texts] if word not in seen and word not in doctests]
     named = selection.naming(data, modules, unseen, tree.read)
-    named += selection.importing(modules, [word for word in texts if word in unseen], tree.read)
+    imported = dict.fromkeys(named.module for _, named in names)
+    named += selection.importing(imported, [word for word in texts if word in unseen], tree.read)
     named += _by_settings(work, tree, [word for word in unseen if word not in {chosen.path for chosen in named}])
     return [*[selection.Chosen(path, "examples") for path in doctests], *ranked, *more, *named]
 

@@ -180,3 +180,44 @@ def test_a_base_branch_that_went_on_stands_for_where_the_request_left_it(prose: 
     tip = prose.git("rev-parse", "develop")
     assert found["base"] == base
     assert found["notes"] == [f"{tip[:10]} went on since the request left it at {base[:10]}, its base here"]
+
+
+SETTINGS_OF_PYTEST = """[pytest]
+python_files = check_*.py
+python_functions = check_*
+pythonpath = code
+addopts = --doctest-glob=*.rst
+"""
+
+
+@pytest.mark.slow
+def test_tests_and_modules_are_where_the_projects_settings_say(tmp_path: Path) -> None:
+    """Other names for tests and folders, a plugin with fixtures, a link to a package, a text with examples."""
+    files = {
+        "pytest.ini": SETTINGS_OF_PYTEST,
+        "conftest.py": "pytest_plugins = ['threes']\n",
+        "code/threes.py": "import pytest\n\n\n@pytest.fixture\ndef three():\n    return 4\n",
+        "code/money.py": "def add(a, b):\n    return a - b\n",
+        "parts/ledger/__init__.py": "",
+        "parts/ledger/rates.py": "def rate():\n    return 0\n",
+        "checks/check_money.py": "from money import add\n\n\ndef check_add():\n    assert add(1, 2) == 3\n",
+        "checks/check_three.py": "def check_three(three):\n    assert three == 3\n",
+        "checks/check_rates.py": "from linked.rates import rate\n\n\ndef check_rate():\n    assert rate() == 1\n",
+        "use.rst": "Use\n===\n\n>>> from money import add\n>>> add(1, 2)\n3\n",
+    }
+    ledger = start(tmp_path, files)
+    (tmp_path / "forge" / "linked").symlink_to("parts/ledger")
+    ledger.git("add", "-A")
+    ledger.git("commit", "-q", "-m", "link")
+    ledger.git("pull", "-q", cwd=ledger.clone)
+    ledger.request(
+        1,
+        code__threes_DOT_py=files["code/threes.py"].replace("4", "3"),
+        code__money_DOT_py="def add(a, b):\n    return a + b\n",
+        parts__ledger__rates_DOT_py="def rate():\n    return 1\n",
+    )
+    ledger.request(2, pytest_DOT_ini=f"{SETTINGS_OF_PYTEST}filterwarnings = error\n")
+    _, found = ledger.tried("1")
+    assert words(found) == dict.fromkeys(("check_add", "check_three", "check_rate", "use.rst"), "fixed")
+    _, found = ledger.tried("2")
+    assert set(words(found)) == {"check_add", "check_three", "check_rate", "use.rst"}
