@@ -56,6 +56,7 @@ devkit wip save
 devkit pr remotes
 devkit pr fetch 7
 devkit pr show 7
+devkit pr rebase 7
 devkit pr fetch 1007
 devkit pr show 1007
 devkit pr diff 1007 --stat
@@ -138,14 +139,21 @@ devkit bisect --good v1.0 -- python -m pytest tests/test_a.py
 devkit bisect --good v1.0 --test tests/test_a.py
 devkit align model.py:model@HEAD~1 model.py
 devkit launch --nproc 2 -- train.py --lr 1e-3
+devkit launch train.py --lr 1e-3
+devkit launch --dry-run --nproc 2 -- train.py
+devkit launch --no-guard -- train.py
+devkit bench run --budget 10 -- my_kernel.py:forward
+devkit bench report last
+devkit bench report last --markdown
+devkit bench report last --html report.html
 devkit train --size tiny --steps 20
 """.strip().splitlines()
 # What other examples need, which is not here or takes too long; each command has tests of its own.
 NEEDS = {
     "a package index or an environment": (
         "env create", "env install", "env uninstall", "env upgrade", "env clone", "env freeze", "env remove",
-        "env show", "env doctor", "env adopt", "env run", "env shell", "pr try", "bisect", "align", "api", "op show",
-        "op check",
+        "env bundle", "env show", "env doctor", "env adopt", "env run", "env shell", "pr try", "bisect", "align", "api",
+        "op show", "op check",
     ),
     "a container engine": ("env commit", "env cp", "env images", "env logs", "env stop"),
     "a tree of Paddle": (
@@ -157,7 +165,7 @@ NEEDS = {
         "bench calibrate", "bench comm", "bench compare", "bench decode", "bench report", "bench run", "bench sparse",
         "bench train", "launch",
     ),
-    "another machine": ("send", "recv", "get", "serve"),
+    "another machine": ("send", "recv", "get", "serve", "net"),
     "the network": ("doctor", "pr checks", "pr create"),
     "a repository in another state": (
         "pr push", "pr continue", "pr skip", "pr abort", "pr squash", "pr clean", "wip show", "wip diff", "wip drop",
@@ -232,14 +240,11 @@ def test_every_example_is_run_or_says_what_it_needs() -> None:
     known = {" ".join(node.words) for node in nodes()}
     assert needing <= known
     assert set(RUN) | set(RUN_WITH_PADDLE) <= LINES
-    run = {tree.resolve(shlex.split(word)[1:])[0].words for word in RUN}
     for line in LINES - set(RUN) - set(RUN_WITH_PADDLE):
         for words in parts_of(line):
             node, _ = tree.resolve(words)
             name = " ".join(node.words)
-            # A new command of a group needs what the group's commands need, until somebody lets it run here.
-            known_group = any(word.split(" ")[0] == name.split(" ")[0] for word in needing)
-            assert name in needing or node.words in run or known_group, f"{line}: run it here, or say what it needs"
+            assert name in needing, f"{line}: run it here, or say what it needs"
 
 
 def test_every_command_has_an_example() -> None:
@@ -306,7 +311,8 @@ def test_what_wants_paddle_is_run_as_it_stands(devkit: Devkit, clone: Path) -> N
     files = {
         "model.py": "import paddle\n\n\ndef model():\n    return paddle.nn.Linear(2, 2)\n\n\n"
         "def inputs():\n    import numpy\n\n    return [numpy.ones((1, 2), 'float32')]\n",
-        "train.py": "import sys\n\nassert sys.argv[1:] == ['--lr', '1e-3']\n",
+        "train.py": "import sys\n\nassert sys.argv[1:] in ([], ['--lr', '1e-3'])\n",
+        "my_kernel.py": "import paddle\n\n\ndef forward():\n    return paddle.ones([64, 64]).sum()\n",
         "tests/test_a.py": "from money import add\n\n\ndef test_a():\n    assert add(1, 2) == 3\n",
     }
     for name, text in files.items():
