@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
     from devkit.envs.resolve import Environment
 
-LAUNCHERS = ("paddle.distributed.launch", "paddle.distributed.launch.main", "torch.distributed.run")
-"""Modules that start ranks."""
+LAUNCHERS = (
+    *("paddle.distributed.launch", "paddle.distributed.launch.main", "torch.distributed.run"),
+    *("torchrun", "fleetrun", "accelerate", "deepspeed"),
+)
+"""Modules and programs that start ranks."""
 PYTHON = re.compile(r"(?:.*/)?python(?:\d(?:\.\d+)?)?")
 """The word that people put before their script; the environment's own Python is used."""
 
@@ -82,7 +85,7 @@ class Script:
         if not given or given == ["-m"]:
             raise UsageError("no script was named", "", "devkit launch -- train.py --lr 1e-3")
         if given[0] == "-m":
-            _check_module(given[1:])
+            _check_launcher(given[1:])
             return cls(tuple(given))
         if given[0].startswith("-"):
             raise UsageError(
@@ -96,20 +99,9 @@ class Script:
                 raise DevkitError(f"{given[0]} is a folder", "It holds no __main__.py.", "ls -- " + given[0])
             return cls((str(Path(given[0]) / "__main__.py"), *given[1:]))
         if not path.is_file():
+            _check_launcher(given)
             raise DevkitError(f"there is no script {given[0]}", f"Looked for in {directory}.", "ls")
-        if path.suffix == ".ipynb":
-            raise DevkitError(
-                f"{given[0]} is a notebook",
-                "Ranks run scripts.",
-                Hint.of("jupyter", "nbconvert", "--to", "script", given[0], purpose="makes one of it"),
-            )
-        first = _first_line(path)
-        if first.startswith("#!") and "python" not in first and path.suffix != ".py":
-            raise DevkitError(
-                f"{given[0]} is not a Python script",
-                f"It begins with {first}. Ranks are processes of Python; a shell script would start them unseen.",
-                "devkit launch -- train.py   the script that it starts",
-            )
+        _check_python(path, given[0])
         return cls(tuple(given))
 
     @property
@@ -162,7 +154,7 @@ def check_nodes(count: int, rank: int, master: str) -> None:
         )
 
 
-def _check_module(words: Sequence[str]) -> None:
+def _check_launcher(words: Sequence[str]) -> None:
     """Refuse other launchers: the ranks would be theirs, unseen.
 
     Raises:
@@ -174,6 +166,33 @@ def _check_module(words: Sequence[str]) -> None:
             f"{words[0]} starts ranks itself",
             "devkit launch starts them in its place, and is given the script.",
             Hint.of("devkit", "launch", "--nproc", "2", "--", script),
+        )
+
+
+def _check_python(path: Path, name: str) -> None:
+    """Refuse files that are no scripts of Python.
+
+    Raises:
+        DevkitError: it is one.
+    """
+    if path.suffix == ".ipynb":
+        raise DevkitError(
+            f"{name} is a notebook",
+            "Ranks run scripts.",
+            Hint.of("jupyter", "nbconvert", "--to", "script", name, purpose="makes one of it"),
+        )
+    first = _first_line(path)
+    if "\0" in first:
+        raise DevkitError(
+            f"{name} is not a Python script",
+            "It is no text.",
+            "devkit launch -- -m package.module   runs a module of what is installed or beside",
+        )
+    if first.startswith("#!") and "python" not in first and path.suffix != ".py":
+        raise DevkitError(
+            f"{name} is not a Python script",
+            f"It begins with {first}. Ranks are processes of Python; a shell script would start them unseen.",
+            "devkit launch -- train.py   the script that it starts",
         )
 
 

@@ -25,6 +25,7 @@ SUMMARY = re.compile(
 )
 LINES = 12
 START = os.getcwd() + os.sep  # noqa: PTH109 - a script may go elsewhere
+GUARD = str(Path(__file__).parent) + "/"
 ROOM = str(Path(__file__).parent.parent) + "/"
 STANDARD = sysconfig.get_paths()["stdlib"] + "/"
 
@@ -83,10 +84,10 @@ def message(error: BaseException) -> str:
 
 
 def where(trace: TracebackType | None) -> str:
-    """Return the innermost line of the user's own files on a trace, else its innermost line."""
-    frames = traceback.extract_tb(trace)
+    """Return the innermost line of the user's own files on a trace, else its innermost line that is not the guard's."""
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(GUARD)]
     own = [frame for frame in frames if is_users(frame.filename)]
-    chosen = (own or list(frames))[-1:]
+    chosen = (own or frames)[-1:]
     return f"{shown(chosen[0].filename)}:{chosen[0].lineno} in {chosen[0].name}" if chosen else ""
 
 

@@ -38,8 +38,10 @@ def test_what_is_not_there_or_not_python_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.sh").write_text("#!/bin/bash\npython train.py\n")
     with pytest.raises(DevkitError, match="there is no script"):
         Script.parse(["train.py"], tmp_path)
-    with pytest.raises(DevkitError, match="not a Python script"):
-        Script.parse(["run.sh"], tmp_path)
+    (tmp_path / "program").write_bytes(b"\x7fELF\0\0")
+    for name in ("run.sh", "program"):
+        with pytest.raises(DevkitError, match="not a Python script"):
+            Script.parse([name], tmp_path)
 
 
 def test_other_launchers_and_notebooks_are_refused_with_the_line_to_type(tmp_path: Path) -> None:
@@ -47,6 +49,8 @@ def test_other_launchers_and_notebooks_are_refused_with_the_line_to_type(tmp_pat
     with pytest.raises(UsageError, match=r"paddle\.distributed\.launch starts ranks itself") as refused:
         Script.parse(words, tmp_path)
     assert refused.value.remedies == ("devkit launch --nproc 2 -- 'my train.py'",)
+    with pytest.raises(UsageError, match="torchrun starts ranks itself"):
+        Script.parse(["torchrun", "--nproc_per_node", "2", "train.py"], tmp_path)
     (tmp_path / "-try.ipynb").touch()
     with pytest.raises(DevkitError, match="is a notebook") as notebook:
         Script.parse(["./-try.ipynb"], tmp_path)

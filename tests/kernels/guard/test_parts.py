@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -238,14 +239,36 @@ report.emit("told", first_free=own.fileno() == other, left_in_fork=os.waitpid(ch
 """
 
 
-def test_a_script_that_closes_all_descriptors_leaves_the_guards_their_own_and_a_fork_does_not_keep_it() -> None:
+def told_by(*words: str) -> list[dict[str, Any]]:
     reads, writes = os.pipe()
-    words = [sys.executable, "-W", "ignore", "-c", CLOSES]
     environ = {**os.environ, "DEVKIT_EVENTS_FD": str(writes)}
-    subprocess.run(words, cwd=REPOSITORY, env=environ, pass_fds=(writes,), timeout=60, check=True)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", *words],
+        cwd=REPOSITORY,
+        env=environ,
+        pass_fds=(writes,),
+        timeout=60,
+        check=False,
+    )
     os.close(writes)
     with os.fdopen(reads) as pipe:
-        told = [json.loads(line) for line in pipe]
+        return [json.loads(line) for line in pipe]
+
+
+def test_a_script_that_does_not_compile_is_not_blamed_on_a_line_of_the_guard(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("def f(:\n")
+    (failed,) = (
+        event
+        for event in told_by("-m", "devkit.kernels.guard", str(tmp_path / "broken.py"))
+        if event["event"] == "failed"
+    )
+
+    assert failed["where"] == ""
+    assert "broken.py" in failed["traceback"]
+
+
+def test_a_script_that_closes_all_descriptors_leaves_the_guards_their_own_and_a_fork_does_not_keep_it() -> None:
+    told = told_by("-c", CLOSES)
 
     assert [event["event"] for event in told] == ["hello", "told"]
     assert (told[1]["first_free"], told[1]["left_in_fork"]) == (True, 0)
