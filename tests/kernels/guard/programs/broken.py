@@ -294,7 +294,7 @@ def broken_outputs_kept_by_an_object() -> None:
         def update(self, out: Any) -> None:
             self.outputs.append(out)
 
-    model, meter = Net(512), Meter()
+    model, meter = Net(1024), Meter()
     optimizer = adam(model)
     for _ in range(60):
         x, y = batch(512)
