@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.git.environ import without_redirection
+from devkit.git.environ import with_settings, without_redirection
 from devkit.process import converse, find_program
 from devkit.redact import redact
 
@@ -198,17 +198,8 @@ def safe_url(url: str) -> str:
 
 def environment(base: Mapping[str, str]) -> dict[str, str]:
     """Return ``base`` without the ``GIT_*`` variables that redirect git, with what devkit asks of it."""
-    environ = without_redirection(base)
-    text = environ.get("GIT_CONFIG_COUNT") or "0"
-    if not text.isdigit():
-        return environ  # git itself says what is wrong with it
-    count = int(text)
-    for number, (key, value) in enumerate(SETTINGS.items(), count):
-        environ[f"GIT_CONFIG_KEY_{number}"] = key
-        environ[f"GIT_CONFIG_VALUE_{number}"] = value
     return {
-        **environ,
-        "GIT_CONFIG_COUNT": str(count + len(SETTINGS)),
+        **with_settings(without_redirection(base), SETTINGS),
         "GIT_LITERAL_PATHSPECS": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",

@@ -23,3 +23,16 @@ KEPT = re.compile(
 def without_redirection(base: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without the variables that would turn git to another repository, or start a program."""
     return {name: value for name, value in base.items() if not name.startswith("GIT_") or KEPT.fullmatch(name)}
+
+
+def with_settings(environ: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment that gives git these settings too, before those of its files.
+
+    As ``git -c`` does it, which git has read since 1.7.3, while ``GIT_CONFIG_COUNT`` is not known to 2.30 and before.
+    """
+    words = [f"{key}={value}".replace("'", "'\\''") for key, value in settings.items()]
+    given = environ.get("GIT_CONFIG_PARAMETERS", "")
+    return {
+        **environ,
+        "GIT_CONFIG_PARAMETERS": " ".join([*([given] if given else []), *(f"'{word}'" for word in words)]),
+    }

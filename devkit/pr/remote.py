@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError, Hint
 from devkit.git.command import line, safe_url, word
+from devkit.git.environ import with_settings
 from devkit.git.roles import locate, page_of, project_address, remotes_at
 from devkit.redact import redact
 
@@ -123,12 +124,9 @@ def with_remote(session: Session, state: State, texts: Sequence[str]) -> tuple[S
         return state, []
     added = line("remote", "add", "--", word(name, "name of a remote"), safe_url(address))
     if session.dry:
-        count = int(session.git.env["GIT_CONFIG_COUNT"])
         settings = {"url": address, "fetch": f"+refs/heads/*:refs/remotes/{name}/*"}
-        for number, (key, value) in enumerate(settings.items(), count):
-            session.git.env[f"GIT_CONFIG_KEY_{number}"] = f"remote.{name}.{key}"
-            session.git.env[f"GIT_CONFIG_VALUE_{number}"] = value
-        session.git.env["GIT_CONFIG_COUNT"] = str(count + len(settings))
+        named = {f"remote.{name}.{key}": value for key, value in settings.items()}
+        session.git.env.update(with_settings(session.git.env, named))
     else:
         session.git.execute(added)
         session.app.console.note(f"added the remote {name}, {redact(address)}")
