@@ -143,6 +143,11 @@ class Worktree:
         """Whether its folder is not there: removed by hand, or on a disk that is away."""
         return not (self.path / ".git").exists()
 
+    @property
+    def gone(self) -> bool:
+        """Whether its folder was removed by hand. Before git 2.31 nothing says that it can be pruned."""
+        return self.prunable or (self.missing and not self.locked)
+
 
 @dataclass(frozen=True)
 class State:
@@ -193,15 +198,7 @@ class State:
 
     def gone_worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree whose folder was removed and for which git still keeps a branch, or None."""
-        return next(
-            (
-                worktree
-                for worktree in self.worktrees
-                # before git 2.31 nothing says that it can be pruned
-                if worktree.branch == branch and (worktree.prunable or (worktree.missing and not worktree.locked))
-            ),
-            None,
-        )
+        return next((worktree for worktree in self.worktrees if worktree.branch == branch and worktree.gone), None)
 
     def setting(self, key: str) -> str:
         """Return the value of git's setting ``key``, or nothing."""
@@ -209,9 +206,7 @@ class State:
 
     def worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree where a branch is checked out, or None."""
-        return next(
-            (worktree for worktree in self.worktrees if worktree.branch == branch and not worktree.prunable), None
-        )
+        return next((worktree for worktree in self.worktrees if worktree.branch == branch and not worktree.gone), None)
 
     @property
     def checkout(self) -> Path:

@@ -158,7 +158,8 @@ def test_a_request_that_conflicts_with_the_base_branch_says_so_and_is_tried_wher
     ledger.git("commit", "-q", "-a", "-m", "the same elsewhere")
     status, found = ledger.tried("1")
     assert (status, found["verdict"]) == (0, "good")
-    assert found["notes"] == ["it conflicts with the base branch as it is now, in ledger/money.py"]
+    told = tuple(map(int, ledger.git("version").split()[2].split(".")[:2])) >= (2, 38)  # merge-tree --write-tree
+    assert found["notes"] == ["it conflicts with the base branch as it is now, in ledger/money.py"][:told]
 
 
 def test_a_file_that_a_module_reads_leads_to_the_modules_tests(tmp_path: Path) -> None:
