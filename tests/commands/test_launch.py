@@ -221,8 +221,8 @@ def test_what_a_failed_rank_left_running_is_ended_and_what_a_good_one_left_is_no
 
 SAVES = """
 import os, sys, time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True: time.sleep(0.1)
 except KeyboardInterrupt:
     time.sleep(1)
