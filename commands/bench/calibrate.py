@@ -6,7 +6,7 @@ Runs in turns are what --against compares; for devkit bench compare, runs of pro
 paired. From half of the pairs comes the drift that verdicts allow for; on the other half it is tried: how many pairs
 are falsely called different, and how many are called SLOWER when the second run is slowed down by 5 %. A pair during
 which others computed is measured again, since its verdict would be UNSURE; a machine that stays busy is refused with
-exit status 1. The result is kept for later comparisons. 1000 pairs take about ten minutes.
+exit status 1. The result is kept for later comparisons. 1000 pairs take a quarter of an hour.
 
 Example:  devkit bench calibrate --pairs 1000
 """
