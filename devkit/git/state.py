@@ -143,11 +143,6 @@ class Worktree:
         """Whether its folder is not there: removed by hand, or on a disk that is away."""
         return not (self.path / ".git").exists()
 
-    @property
-    def gone(self) -> bool:
-        """Whether its folder was removed by hand. Before git 2.31 nothing says that it can be pruned."""
-        return self.prunable or (self.missing and not self.locked)
-
 
 @dataclass(frozen=True)
 class State:
@@ -198,7 +193,7 @@ class State:
 
     def gone_worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree whose folder was removed and for which git still keeps a branch, or None."""
-        return next((worktree for worktree in self.worktrees if worktree.branch == branch and worktree.gone), None)
+        return next((worktree for worktree in self.worktrees if worktree.branch == branch and worktree.prunable), None)
 
     def setting(self, key: str) -> str:
         """Return the value of git's setting ``key``, or nothing."""
@@ -206,7 +201,9 @@ class State:
 
     def worktree_of(self, branch: str) -> Worktree | None:
         """Return the worktree where a branch is checked out, or None."""
-        return next((worktree for worktree in self.worktrees if worktree.branch == branch and not worktree.gone), None)
+        return next(
+            (worktree for worktree in self.worktrees if worktree.branch == branch and not worktree.prunable), None
+        )
 
     @property
     def checkout(self) -> Path:
@@ -336,7 +333,10 @@ def _worktrees(git: Git, place: CloneDirs, answer: Answer) -> tuple[Worktree, ..
     data = answer.stdout
     if answer.status:  # before git 2.36 there is no -z
         data = git.read("worktree", "list", "--porcelain").replace(b"\n", b"\0")
-    return _own_first(parse_worktrees(data), place)
+    found = parse_worktrees(data)
+    # Before git 2.31 nothing says that one whose folder was removed can be pruned.
+    told = [replace(tree, prunable=tree.prunable or (tree.missing and not tree.locked)) for tree in found[1:]]
+    return _own_first((*found[:1], *told), place)
 
 
 def _own_first(worktrees: tuple[Worktree, ...], place: CloneDirs) -> tuple[Worktree, ...]:
