@@ -185,7 +185,7 @@ def _check_python(path: Path, name: str) -> None:
     if "\0" in first:
         raise DevkitError(
             f"{name} is not a Python script",
-            "It is no text.",
+            "It is a binary file.",
             "devkit launch -- -m package.module   runs a module of what is installed or beside",
         )
     if first.startswith("#!") and "python" not in first and path.suffix != ".py":

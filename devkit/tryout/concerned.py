@@ -159,7 +159,7 @@ def choose(work: Comparison) -> list[selection.Chosen]:
 
 
 def _by_settings(work: Comparison, tree: Tree, tests: Sequence[str]) -> list[selection.Chosen]:
-    """Return the tests that the request concerns by changing what is said to pytest."""
+    """Return the tests that the request concerns by changing pytest's settings."""
     section = file_kinds.pytest_section
     for changed in work.changed:
         if changed.path in file_kinds.PYTEST_SETTINGS:

@@ -34,7 +34,7 @@ PROSE_FILE = re.compile(
 
 @cache
 def pytest_section(text: str) -> str:
-    """Return what a file of settings says to pytest."""
+    """Return pytest's section of a file of settings."""
     match = PYTEST_SECTION.search(text)
     return match[1] if match else ""
 

@@ -24,7 +24,7 @@ RANKS = {
     "imports": "it imports the changed module, or one that names a changed file",
     "indirect": "it calls what uses what the request changes",
     "fixture": "it takes fixtures from a conftest.py or a plugin that the request changes",
-    "settings": "the request changes what is said to pytest",
+    "settings": "the request changes pytest's settings",
     "operator": "it is named after an operator that the request changes",
     "named": "it names a file or module that the request changes",
 }

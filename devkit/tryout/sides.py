@@ -112,10 +112,10 @@ def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
     folder = work.trial.side(name)
     asked = [folder / path for path in work.config.get("try.path")]
     texts = [
-        (folder / name).read_text("utf-8", "replace") for name in running.PROJECT_FILES if (folder / name).is_file()
+        (folder / file).read_text("utf-8", "replace") for file in running.PROJECT_FILES if (folder / file).is_file()
     ]
-    names = dict.fromkeys(("src", "python", *sorted(metadata.code_folders(texts)), ""))
-    paths = asked or [folder / name for name in names if (folder / name).is_dir()]
+    usual = dict.fromkeys(("src", "python", *sorted(metadata.code_folders(texts)), ""))
+    paths = asked or [folder / place for place in usual if (folder / place).is_dir()]
     described = work.trial.folder / f"{name}-metadata"
     installed = [path.name for path in env.folder.glob("lib/python*/site-packages/*.dist-info")]
     if metadata.describe(folder, described, installed):

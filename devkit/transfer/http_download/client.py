@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import email.utils
-import ipaddress
 import os
 import ssl
 import time
@@ -23,6 +22,7 @@ from yarl import URL
 from devkit import __version__
 from devkit.errors import DevkitError
 from devkit.transfer.http_download.address import redirected
+from devkit.web import not_bypassed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
     found = named.get(address.scheme) or named.get("all") or ""
     if not found or urllib.request.proxy_bypass_environment(address.netloc, named):  # type: ignore[attr-defined]
         return None
-    if _is_in_a_network(address.host, named.get("no", "")):
+    if not not_bypassed(named.get("no", "").replace(" ", "").split(","), [address.host]):  # of networks, too
         return None
     parts = urlsplit(found if "://" in found else f"http://{found}")
     if not parts.hostname:
@@ -104,15 +104,6 @@ def proxy_of(address: Address, environ: Mapping[str, str] | None = None) -> Prox
         )
     credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else ""
     return Proxy(parts.scheme, parts.hostname, parts.port or (1080 if parts.scheme != "http" else 80), credentials)
-
-
-def _is_in_a_network(host: str, words: str) -> bool:
-    """Tell whether a host is an address in a network of no_proxy, as ``10.0.0.0/8``; curl and git know these too."""
-    for word in words.split(","):
-        with contextlib.suppress(ValueError):  # one of them is a name
-            if "/" in word and ipaddress.ip_address(host) in ipaddress.ip_network(word.strip(), strict=False):
-                return True
-    return False
 
 
 class Client:

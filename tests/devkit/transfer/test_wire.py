@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import xxhash
 
 from devkit.transfer.remote import durability, wire
 from devkit.transfer.remote.durability import Finished, Syncer
@@ -114,7 +115,6 @@ def test_small_files_do_not_wait_for_company_for_ever(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("length", [0, 1, 16, 17, 241, 10_240, 1 << 18])
 def test_the_systems_library_and_the_module_make_one_hash(length: int) -> None:
-    xxhash = pytest.importorskip("xxhash")
     digest = wire.xxh3_of_library()
     assert digest is not None
     data = os.urandom(length)
