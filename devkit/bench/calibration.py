@@ -156,13 +156,14 @@ def measure_pairs(
     pairs: int,
     rounds: int,
     most_busy: float,
-    on_pair: Callable[[int], None] = lambda _: None,
+    on_pair: Callable[[int, Pair], None] = lambda _processes, _pair: None,
     watch: Watch | None = None,
 ) -> Measured:
     """Time the same work in two processes that take turns, and then in the next two.
 
     A pair during which others used more than ``most_busy`` of the processors is measured again, since ``compare``
     would call it UNSURE whatever it shows; after as many such pairs as were asked for it ends with what it has.
+    ``on_pair`` is told each pair that counts, with the number of its processes.
     """
     watch = watch or Watch()
     groups: list[list[Pair]] = []
@@ -173,7 +174,6 @@ def measure_pairs(
         with start() as timers:
             _take_turns(timers, rounds)
             while len(group) < PAIRS_OF_PROCESSES and len(shares) < pairs and disturbed < pairs:
-                on_pair(len(shares))
                 watch.start()
                 pair = _take_turns(timers, rounds)
                 share = watch.busy
@@ -182,6 +182,7 @@ def measure_pairs(
                     continue
                 group.append(pair)
                 shares.append(share)
+                on_pair(len(groups), pair)
         groups += [group] if group else []
     return Measured(groups, sum(shares) / len(shares) if shares else 1.0, disturbed)
 

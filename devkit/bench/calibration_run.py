@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from devkit.bench.calibration import Calibration, Kernel, judged, measure_pairs
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from devkit.app import App
-    from devkit.bench.calibration import Timer
+    from devkit.bench.calibration import Pair, Timer
     from devkit.envs.resolve import Environment
     from devkit.runs import Run
 
@@ -69,16 +70,19 @@ def calibrate(
             yield first, second
 
     with app.console.progress("pairs of runs of the same code", total=pairs) as progress:
+        number = count(1)
+
+        def on_pair(processes: int, pair: Pair) -> None:
+            progress.update(done=next(number))
+            run.event({"event": "pair", "processes": processes, "first_ms": pair[0], "second_ms": pair[1]})
+
         measured = measure_pairs(
             two_processes,
             pairs=pairs,
             rounds=rounds,
             most_busy=1.0 if force else BUSY,
-            on_pair=lambda number: progress.update(done=number),
+            on_pair=on_pair,
         )
-    for number, group in enumerate(measured.groups):
-        for first, second in group:
-            run.event({"event": "pair", "processes": number, "first_ms": first, "second_ms": second})
     if measured.count < pairs:
         raise DevkitError(
             "this machine is busy",

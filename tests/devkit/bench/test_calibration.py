@@ -131,14 +131,17 @@ def test_new_processes_take_over_after_some_pairs() -> None:
 
 def test_a_pair_during_which_others_computed_is_measured_again() -> None:
     times = iter([0.0, 0.0, 1.0, 1.0, 7.0, 7.0, 2.0, 2.0])
+    told: list[object] = []
     measured = measure_pairs(
         of(lambda: [next(times)], lambda: [next(times)]),
         pairs=2,
         rounds=1,
         most_busy=0.05,
+        on_pair=lambda processes, pair: told.append((processes, pair)),
         watch=watch_that_reads(0.0, 0.5, 0.0),
     )
     assert measured == Measured([[([1.0], [1.0]), ([2.0], [2.0])]], 0.0, 1)
+    assert told == [(0, ([1.0], [1.0])), (0, ([2.0], [2.0]))]
 
 
 def test_a_machine_that_stays_busy_ends_it() -> None:
