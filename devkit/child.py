@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from devkit.redact import redact
+from devkit.text import Overwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,8 @@ GRACE_S = 5.0
 DRAIN_S = 20.0  # for what a program wrote before it ended, on a machine that is busy
 TURN_S = 0.25
 LINE_BYTES = 64 * 1024
+LINE_END = re.compile(rb"\r*\n|\r(?!\r*(?:\n|\Z))")  # a return at the end may yet be half of one
+SECOND_S = 1.0
 
 
 class Log:
@@ -32,10 +36,12 @@ class Log:
         self._lock = threading.Lock()
         self._file = path.open("ab")
 
-    def line(self, data: bytes) -> None:
-        """Append one line."""
+    def line(self, line: str) -> None:
+        """Append one line; of those that overwrite each other, one a second."""
+        if isinstance(line, Overwritten) and not line.due:
+            return
         with self._lock, contextlib.suppress(OSError, ValueError):  # a full disk must not end what is logged
-            self._file.write(redact(data.decode(errors="replace")).encode() + b"\n")
+            self._file.write(redact(line).encode() + b"\n")
             self._file.flush()
 
     def close(self) -> None:
@@ -53,10 +59,11 @@ class _Reader:
 
     stream: IO[bytes]
     keep: int | None
-    takes: tuple[Callable[[bytes], None], ...]
+    takes: tuple[Callable[[str], None], ...]
     kept: bytearray = field(default_factory=bytearray)
     error: Exception | None = None
     reading: bool = False
+    _last_due: float = field(default_factory=time.monotonic, init=False)
     _thread: threading.Thread = field(default_factory=threading.Thread, init=False, repr=False)
 
     def start(self) -> None:
@@ -78,28 +85,42 @@ class _Reader:
         return data
 
     def _read(self) -> None:
-        rest = b""
+        rest, told = b"", False
         with contextlib.suppress(OSError, ValueError):
             while data := self._next():
                 self.kept += data
                 if self.keep is not None and len(self.kept) > 2 * self.keep:
                     del self.kept[: -self.keep]
-                *lines, rest = (rest + data.replace(b"\r", b"\n")).split(b"\n")
-                for line in lines:
-                    self._give(line)
+                rest += data
+                at = 0
+                for end in LINE_END.finditer(rest):
+                    overwritten = end[0] == b"\r"
+                    if not (overwritten and told):
+                        self._give(rest[at : end.start()], overwritten=overwritten)
+                    at, told = end.end(), False
+                rest = rest[at:]
+                if rest.endswith(b"\r") and not told:
+                    self._give(rest.rstrip(b"\r"), overwritten=True)
+                    told = True
                 if len(rest) > LINE_BYTES:
                     self._give(rest)
                     rest = b""
-        if rest:
-            self._give(rest)
+        self._give(rest.rstrip(b"\r"))
 
-    def _give(self, line: bytes) -> None:
-        if line and self.error is None:
-            try:
-                for take in self.takes:
-                    take(line)
-            except Exception as error:  # noqa: BLE001 - whatever it is, Child.wait raises it where the caller is
-                self.error = error
+    def _give(self, data: bytes, *, overwritten: bool = False) -> None:
+        if not data or self.error is not None:
+            return
+        line = data.decode(errors="replace")
+        if overwritten:
+            now = time.monotonic()
+            due = now - self._last_due >= SECOND_S
+            self._last_due = now if due else self._last_due
+            line = Overwritten(line, due=due)
+        try:
+            for take in self.takes:
+                take(line)
+        except Exception as error:  # noqa: BLE001 - whatever it is, Child.wait raises it where the caller is
+            self.error = error
 
 
 class Child:
@@ -131,17 +152,15 @@ class Child:
         on_line: Callable[[str], None] | None,
         on_stderr: Callable[[str], None] | None = None,
     ) -> None:
-        """Start to read its output, as far as that comes here."""
+        """Start to read its output, as far as that comes here; what a line takes the place of is ``Overwritten``."""
         streams = (
             (self.process.stdout, self.stdout, on_line),
             (self.process.stderr, self.stderr, on_stderr or on_line),
         )
         for stream, kept, shown in streams:
             if stream is not None:
-                takes: list[Callable[[bytes], None]] = [self.log.line] if self.log else []
-                if shown:
-                    takes.append(lambda line, shown=shown: shown(line.decode(errors="replace")))  # type: ignore[misc]
-                reader = _Reader(stream, keep, tuple(takes), kept)
+                takes = (*([self.log.line] if self.log else []), *([shown] if shown else []))
+                reader = _Reader(stream, keep, takes, kept)
                 self._readers.append(reader)
                 reader.start()
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from devkit.errors import GAP, DevkitError, Hint
 from devkit.redact import redact, redact_value
-from devkit.text import in_cells, printable
+from devkit.text import Overwritten, in_cells, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,6 +43,7 @@ STYLES: dict[Tone, str] = {
 SYMBOLS = "✓!✗→─·×−≥≤…±"
 ASCII = dict(zip(SYMBOLS, ("+", "!", "x", "->", "-", "|", "x", "-", ">=", "<=", "...", "+-"), strict=True))
 WIDTH_OF_A_PIPE = 100
+ERASE = "\x1b[K"
 NARROWEST = 16  # cells that a column of words keeps
 
 
@@ -182,6 +183,7 @@ class Console:
         self.as_json = as_json
         self._recorded = False
         self._part: list[Any] | None = None
+        self._overwritten: IO[str] | None = None  # the terminal whose last line is to be overwritten
 
     @cached_property
     def out(self) -> rich.console.Console:
@@ -241,6 +243,7 @@ class Console:
         """Print a line; on a pipe without rich, which takes as long to load as many a command to run."""
         answers = stream is sys.stdout
         with answering() if answers else talking():
+            self._erase()
             if self._recorded or stream.isatty() or FORCED & os.environ.keys():
                 (self.out if answers else self.err).print(self._text(stream, *parts))
             else:
@@ -280,14 +283,32 @@ class Console:
     def relay(self, line: str, *, error: bool = False) -> None:
         """Print a line of another program's where that printed it: as ``answer`` and ``note`` do, twenty times as fast.
 
-        Only where nothing is live on the terminal.
+        Only where nothing is live on the terminal, where a line that is overwritten there is overwritten here.
         """
         if self.quiet if error else self.as_json:
             return
         stream = sys.stderr if error else sys.stdout
+        words = self._plain(stream, line)
         with talking() if error else answering():
-            stream.write(self._plain(stream, line) + "\n")
+            if not isinstance(line, Overwritten):
+                self._erase()
+                stream.write(f"{words}\n")
+            elif stream.isatty():
+                from rich.cells import chop_cells
+
+                self._erase()
+                self._overwritten = stream
+                stream.write(f"{chop_cells(words, self.err.width - 1)[0]}\r")
+            elif line.due:
+                stream.write(f"{words}\n")
             stream.flush()
+
+    def _erase(self) -> None:
+        """Clear the line on the terminal that the next one overwrites, where there is one."""
+        if self._overwritten:
+            self._overwritten.write(ERASE)
+            self._overwritten.flush()
+            self._overwritten = None
 
     def json(self, value: Any, *, one_line: bool = False) -> None:
         """Print ``value`` as JSON on standard output: strictly JSON, credentials masked."""
@@ -299,6 +320,7 @@ class Console:
         if not speaks(sys.stdout, text):
             text = json.dumps(plain, indent=indent)
         with answering():
+            self._erase()
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
 

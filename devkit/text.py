@@ -4,9 +4,30 @@ from __future__ import annotations
 
 import re
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MINUTE_S = 60.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Overwritten(str):
+    """A line that its program overwrites with the next one, as progress bars do.
+
+    Attributes:
+        due: whether a log should keep it, which has room for one a second.
+    """
+
+    due: bool
+    __slots__ = ("due",)
+
+    def __new__(cls, text: str, *, due: bool) -> Self:
+        """Make it of a text."""
+        line = super().__new__(cls, text)
+        line.due = due
+        return line
 
 
 def printable(text: str) -> str:

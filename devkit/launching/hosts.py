@@ -14,7 +14,9 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from devkit.console import ERASE
 from devkit.errors import BadVerdict, DevkitError, ExitStatus, UsageError
+from devkit.text import Overwritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -248,7 +250,8 @@ def _attempt(
         for rank, host in enumerate(request.hosts):
 
             def line(text: str, host: str = host) -> None:
-                said(host, text.rstrip("\r"))
+                if not isinstance(text, Overwritten) or text.due:
+                    said(host, text.replace(ERASE, ""))
 
             children[host] = app.runner.start(
                 ssh(app, host, request.line(rank, restart, resume=resume), terminal=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -14,6 +15,7 @@ import pytest
 
 from devkit.console import ASCII, SYMBOLS, Cell, Column, Console
 from devkit.errors import DevkitError
+from devkit.text import Overwritten
 
 REPOSITORY = Path(__file__).parent.parent.parent
 COLUMNS = (
@@ -346,3 +348,28 @@ def test_progress_on_a_narrow_terminal_stays_one_line_and_keeps_what_counts(widt
 def test_plan_prints_the_exact_lines(console: Console, screen: Screen) -> None:
     console.plan(["git fetch -- origin 'refs/pull/7/head'"])
     assert screen.out == "git fetch -- origin 'refs/pull/7/head'\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_that_its_program_overwrites_is_overwritten_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, pipe = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    monkeypatch.setenv("COLUMNS", "10")
+    console = Console()
+    for done in "1 of 3", "2 of 3 and more":
+        console.relay(Overwritten(done, due=False), error=True)
+    console.relay("ended")
+    console.relay("3 of 3", error=True)
+    assert terminal.getvalue() == "1 of 3\r\x1b[K2 of 3 an\r\x1b[K3 of 3\n"
+    assert pipe.getvalue() == "ended\n"
+
+
+def test_on_a_pipe_of_overwritten_lines_one_a_second_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    for number, due in enumerate((False, True, False)):
+        Console().relay(Overwritten(f"{number} of 3", due=due))
+    assert capsys.readouterr().out == "1 of 3\n"

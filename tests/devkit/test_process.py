@@ -18,6 +18,7 @@ import pytest
 from devkit.console import Console
 from devkit.errors import DevkitError
 from devkit.process import Runner, TimedOut, fate, find_program, own_python, shown
+from devkit.text import Overwritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,47 @@ def test_a_progress_lines_returns_are_lines(runner: Runner) -> None:
     lines: list[str] = []
     runner.run(python(r"print('10 %\r20 %\r100 %\ndone', end='')"), on_line=lines.append)
     assert lines == ["10 %", "20 %", "100 %", "done"]
+    assert [isinstance(line, Overwritten) for line in lines] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("writes", "said"),
+    [
+        (["one\r\ntwo\r\r\n"], ["one", "two"]),
+        (["one\r", "\ntwo\n"], ["~one", "one", "two"]),
+        (["1 %\r", "2 %\r", "3 %\n"], ["~1 %", "~2 %", "3 %"]),
+        (["\r1 %", "\r2 %", "\r3 %"], ["~1 %", "~2 %", "3 %"]),
+        (["1 %\r", "\r2 %\r\r"], ["~1 %", "~2 %", "2 %"]),
+    ],
+)
+def test_a_line_is_overwritten_where_it_ends_in_a_return_alone(
+    runner: Runner, writes: list[str], said: list[str]
+) -> None:
+    code = f"import os, sys\nfor data in {writes!r}:\n    os.write(1, data.encode())\n    sys.stdin.readline()"
+    lines: list[str] = []
+    child = runner.start(
+        python(code),
+        stdin=subprocess.PIPE,
+        on_line=lambda line: lines.append("~" * isinstance(line, Overwritten) + line),
+    )
+    assert child.process.stdin is not None
+    for count in range(1, len(writes) + 1):
+        until = time.monotonic() + LIMIT_S
+        while len(child.stdout) < len("".join(writes[:count])) and time.monotonic() < until:
+            time.sleep(0.01)
+        child.process.stdin.write(b"\n")
+        child.process.stdin.flush()
+    assert child.wait(LIMIT_S) == 0
+    assert lines == said
+
+
+def test_a_log_keeps_one_a_second_of_lines_that_overwrite_each_other(runner: Runner, tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    code = "import time\nfor i in range(100):\n    print(f'\\r{i} of 100', end='', flush=True)\n    time.sleep(0.002)"
+    runner.run(python(code), log=log)
+    said = log.read_text("utf-8").splitlines()
+    assert said[-1] == "99 of 100"
+    assert len(said) < 50
 
 
 def test_a_letter_torn_between_two_writes_is_whole(runner: Runner) -> None:
