@@ -6,7 +6,7 @@ goes on from where it was, if the server answers ranges and says which version t
 is read from standard input, and stands on no command line; - for DST is standard output. A file that is here under
 the name that the server chose, and was not fetched by devkit, stays: on a terminal you are asked.
 
-Example:  devkit get https://host:8000/SECRET/model.tar#sha256=HASH there/
+Example:  devkit get https://HOST:PORT/SECRET/model.tar#sha256=HASH there/
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.sshd import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,44 +48,17 @@ if sys.argv[1] == "fails":
 @pytest.fixture
 def machines(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Two sshd, reached as ``one`` and ``two``; returns the folder of the script on both."""
-    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert server, "apt install openssh-server"
-    Path("/run/sshd").mkdir(exist_ok=True)
-    keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
-    (keys / "authorized").write_text((keys / "user.pub").read_text())
-    repository = Path(__file__).parents[2]
-    started, config = [], ""
-    for name in ("one", "two"):
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        (keys / name).write_text(
-            f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
-            f"StrictModes no\nUsePAM no\nPidFile {keys}/{name}.pid\nPermitRootLogin yes\nLogLevel ERROR\nPrintMotd no\n"
-            f"SetEnv PATH={Path(sys.executable).parent}:/usr/bin:/bin HOME={home} LANG=C.UTF-8 "
-            f"PYTHONPATH={repository} XDG_CACHE_HOME={CACHE}\n"
-        )
-        config += (
-            f"Host {name}\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
-            f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
-        )
-        started.append(subprocess.Popen([server, "-D", "-e", "-f", keys / name], stderr=subprocess.DEVNULL))
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-    (keys / "ssh_config").write_text(config)
-    monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{keys}/ssh_config")
-    work = tmp_path / "work"
-    work.mkdir()
-    (work / "train.py").write_text(SCRIPT)
-    yield work
-    for process in started:
-        process.terminate()
-        process.wait(10)
+    keys, repository = tmp_path / "keys", Path(__file__).parents[2]
+    variables = (
+        f"PATH={Path(sys.executable).parent}:/usr/bin:/bin HOME={home} LANG=C.UTF-8 PYTHONPATH={repository} "
+        f"XDG_CACHE_HOME={CACHE}"
+    )
+    with running(keys, "one", variables=variables), running(keys, "two", variables=variables):
+        monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{keys}/ssh_config")
+        work = tmp_path / "work"
+        work.mkdir()
+        (work / "train.py").write_text(SCRIPT)
+        yield work
 
 
 LINE = ("launch", "--hosts", "one,two", "--master", "127.0.0.1", "--show", "all")

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
 import stat
-import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +20,7 @@ from devkit.transfer.remote.manifest import Offer, describe
 from devkit.transfer.remote.messages import Choice, Options, Plan, encoded
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
+from tests.sshd import running as sshd_running
 
 REPOSITORY = Path(__file__).parents[3]
 NOBODY = 65534
@@ -227,44 +224,19 @@ def sharing(*paths: Path, **options: Any) -> Iterator[Server]:
 @pytest.fixture
 def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A running sshd, reached as ``box``; returns the ssh_config that knows it."""
-    server = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert server, "apt install openssh-server"
-    Path("/run/sshd").mkdir(exist_ok=True)
     keys = tmp_path / "keys"
-    keys.mkdir(mode=0o700)
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name], check=True)
-    (keys / "authorized").write_text((keys / "user.pub").read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (keys / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {keys}/host\nAuthorizedKeysFile {keys}/authorized\n"
-        f"StrictModes no\nUsePAM no\nPidFile {keys}/pid\nSubsystem sftp internal-sftp\nPermitRootLogin yes\n"
-        "LogLevel ERROR\nPrintMotd no\n"
-        # Its own home, or the start-up files of whoever runs the tests would say which python3 is found there.
-        f"SetEnv PATH={os.environ.get('TEST_REMOTE_PATH', '/usr/bin:/bin')} HOME={keys}\n"
-    )
-    config = keys / "ssh_config"
-    config.write_text(
-        f"Host box\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
-        f"Host jumped\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
-        f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
-        f"  ProxyCommand ssh -F {config} -W %h:%p box\n"
-    )
-    process = subprocess.Popen([server, "-D", "-e", "-f", keys / "sshd_config"], stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
+    # Its own home, or the start-up files of whoever runs the tests would say which python3 is found there.
+    variables = f"PATH={os.environ.get('TEST_REMOTE_PATH', '/usr/bin:/bin')} HOME={keys}"
+    with sshd_running(keys, "box", variables=variables) as port:
+        config = keys / "ssh_config"
+        with config.open("a") as more:
+            more.write(
+                f"Host jumped\n  HostName 127.0.0.1\n  Port {port}\n  IdentityFile {keys}/user\n  IdentitiesOnly yes\n"
+                f"  UserKnownHostsFile {keys}/known\n  StrictHostKeyChecking accept-new\n"
+                f"  ProxyCommand ssh -F {config} -W %h:%p box\n"
+            )
         monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{config}")
         yield config
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def nest(top: Path, name: str, times: int) -> None:

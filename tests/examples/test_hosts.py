@@ -1,0 +1,42 @@
+"""Lines about other machines, each of which is an sshd on loopback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import sshd
+
+from .lines import ROOT, walk_in_bash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The home on the machines gpu7, gpu8, node1 and node2."""
+    folder, keys = tmp_path / "there", tmp_path / "keys"
+    folder.mkdir()
+    path = f"PATH={Path(sys.executable).parent}:/usr/bin:/bin"
+    settings = f"ForceCommand cd {folder} && eval \"$SSH_ORIGINAL_COMMAND\"\n"
+    names = ("gpu7", "gpu8", "node1", "node2")
+    with sshd.running(keys, *names, variables=f"{path} HOME={home} PYTHONPATH={ROOT}", settings=settings):
+        monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{keys}/ssh_config")
+        yield folder
+
+
+@pytest.mark.engine
+def test_lines_about_other_machines_are_run_as_they_stand(
+    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    for name in ("dist/a-1-py3-none-any.whl", "dist/model.tar", "checkpoints/step-10/weights"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_bytes(name.encode() * 1000)
+    (work / "train.py").write_text("import os\n\nprint('rank', os.environ['PADDLE_TRAINER_ID'])\n")
+    monkeypatch.setenv("THERE", str(there))
+    walk_in_bash("hosts.sh", work, tmp_path / "log", 120)
