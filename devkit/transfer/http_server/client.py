@@ -79,7 +79,7 @@ class Client(RequestHandler):
             self.force_close()
         elif not self._messages:
             self.close()
-        return True
+        return self._admitted is None or self._admitted.get_extra_info("sslcontext") is None  # TLS has no half of it
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, the last one where no more can come."""
