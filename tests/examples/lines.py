@@ -22,7 +22,7 @@ from devkit.commands._cli import tree
 from devkit.commands._cli.typer_command import load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 WALKS = Path(__file__).parent / "walks"
@@ -101,14 +101,14 @@ def read_walk(name: str) -> list[Step]:
     return steps
 
 
-def walk_in_bash(name: str, folder: Path, log: Path, limit_s: float) -> None:
-    """Type a walk's lines into one bash, and end with it all that it left running.
+def type_walk(walk: str | Sequence[Step], folder: Path, log: Path, limit_s: float) -> None:
+    """Type a walk's lines, or some steps of it, into one bash, and end with it all that it left running.
 
     Raises:
         AssertionError: a line ended with another status; it is named, with what it printed.
     """
     script = [f". {shlex.quote(str(WALKS / 'functions.sh'))}"]
-    for step in read_walk(name):
+    for step in read_walk(walk) if isinstance(walk, str) else walk:
         script += [f"begin {shlex.quote(step.line)}", step.line, f"ends_with {step.status}"]
     words = ["bash", "-c", "\n".join(script)]
     with log.open("wb") as out:

@@ -1,4 +1,4 @@
-"""Lines about building: Paddle, in the small tree of its shape; operators and a plugin, over the Paddle that is here."""
+"""Lines about building: Paddle, in a small tree of its shape; operators and a plugin, over the Paddle here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.commands.build_ import test_projects as projects
 from tests.commands.build_.conftest import Project, bare_env, index, make_project, project, templates
 from tests.commands.build_.test_projects import over_paddle
 
-from .lines import walk_in_bash
+from .lines import type_walk
 
 __all__ = ["bare_env", "index", "make_project", "over_paddle", "project", "templates"]  # fixtures
 
@@ -38,7 +38,7 @@ def test_lines_about_building_paddle_are_run_as_they_stand(project: Project, tmp
     (project.root / ".git" / "info" / "exclude").write_text(".venv\n")
     for name in ("a", "test_diff_op"):
         (project.root / "test" / f"{name}.py").write_text(A_TEST)
-    walk_in_bash("builds.sh", project.root, tmp_path / "log", 300)
+    type_walk("builds.sh", project.root, tmp_path / "log", 300)
 
 
 @pytest.mark.slow
@@ -55,4 +55,4 @@ def test_lines_about_building_over_paddle_are_run_as_they_stand(over_paddle: Pat
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(text)
     (work / ".venv").symlink_to(over_paddle)
-    walk_in_bash("plugins.sh", work, tmp_path / "log", 600)
+    type_walk("plugins.sh", work, tmp_path / "log", 600)

@@ -10,7 +10,7 @@ import pytest
 
 from tests import sshd
 
-from .lines import ROOT, walk_in_bash
+from .lines import ROOT, type_walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     folder, keys = tmp_path / "there", tmp_path / "keys"
     folder.mkdir()
     path = f"PATH={Path(sys.executable).parent}:/usr/bin:/bin"
-    settings = f"ForceCommand cd {folder} && eval \"$SSH_ORIGINAL_COMMAND\"\n"
+    settings = f'ForceCommand cd {folder} && eval "$SSH_ORIGINAL_COMMAND"\n'
     names = ("gpu7", "gpu8", "node1", "node2")
     with sshd.running(keys, *names, variables=f"{path} HOME={home} PYTHONPATH={ROOT}", settings=settings):
         monkeypatch.setenv("DEVKIT_TRANSFER_SSH", f"ssh,-F,{keys}/ssh_config")
@@ -39,4 +39,4 @@ def test_lines_about_other_machines_are_run_as_they_stand(
         (work / name).write_bytes(name.encode() * 1000)
     (work / "train.py").write_text("import os\n\nprint('rank', os.environ['PADDLE_TRAINER_ID'])\n")
     monkeypatch.setenv("THERE", str(there))
-    walk_in_bash("hosts.sh", work, tmp_path / "log", 120)
+    type_walk("hosts.sh", work, tmp_path / "log", 120)

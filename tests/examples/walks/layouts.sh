@@ -1,0 +1,16 @@
+# Each line for itself, in an empty folder: they take a minute each.
+
+devkit train --stage 2
+devkit train --stage 2 --steps 200 --save-every 50
+devkit train --nproc 2
+devkit train --nproc 2 --stage 3
+devkit train --mp 2 --sequence-parallel
+devkit train --nproc 4 --mp 2 --stage 2
+devkit train --nproc 4 --mp 2 --sep 2
+devkit train --pp 2 --accumulate 4
+devkit train --tokenizer Qwen2/tokenizer.json --data corpus/ --save-every 50
+devkit train --size vl-tiny --batch 16 --steps 300 --lr 4e-3
+devkit bench train --peer torch --peer-env .venv-peers
+devkit bench train --peer auto --mp 2
+devkit bench train --peer auto --size vl-tiny --lora 8
+devkit bench train --peer auto --size vl-tiny --lora 8 --mp 2
