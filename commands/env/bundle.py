@@ -4,7 +4,7 @@ There, devkit env create NAME --from FILE makes it again. Where devkit is missin
 NAME.bundle/install.sh installs it, without root and whatever Python is there. The Python is uv's own build, which needs
 glibc 2.17; with --offline it is this machine's. Fetching uv's was tried from a mirror on loopback only.
 
-Example:  devkit env bundle try-311 -o try-311.tar
+Example:  devkit env bundle try-311
 """
 
 from __future__ import annotations

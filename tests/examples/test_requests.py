@@ -33,6 +33,6 @@ def test_lines_about_requests_are_run_as_they_stand(
         check = {"id": 1, "name": "CI-Build", "status": "completed", "conclusion": "failure"}
         serve(forge, f"commits/{head}/check-runs", {"check_runs": [check]})
     clone.write("build.log", LOG)
-    for name, value in environment(forge).items():
-        monkeypatch.setenv(name, value)
+    for variable, value in environment(forge).items():
+        monkeypatch.setenv(variable, value)
     type_walk(name, clone.folder, tmp_path / "log", 120)

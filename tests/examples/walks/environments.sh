@@ -22,8 +22,6 @@ devkit env doctor try-311 --fix
 devkit env freeze try-311 -o paddle.lock.toml
 devkit env clone try-311 try-311-numpy1
 devkit env bundle try-311
-rm try-311.tar
-devkit env bundle try-311 -o try-311.tar
 devkit env remove try-311
 devkit env create try-311 --from try-311.tar
 mkdir -p ~/miniconda3/envs && cp -a .venv ~/miniconda3/envs/paddle
