@@ -30,13 +30,14 @@ def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("name", ["hosts.sh", pytest.param("clusters.sh", marks=pytest.mark.slow)])
 def test_lines_about_other_machines_are_run_as_they_stand(
-    there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "work"
-    for name in ("dist/a-1-py3-none-any.whl", "dist/model.tar", "checkpoints/step-10/weights"):
-        (work / name).parent.mkdir(parents=True, exist_ok=True)
-        (work / name).write_bytes(name.encode() * 1000)
+    for path in ("dist/a-1-py3-none-any.whl", "dist/model.tar", "checkpoints/step-10/weights"):
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_bytes(path.encode() * 1000)
     (work / "train.py").write_text("import os\n\nprint('rank', os.environ['PADDLE_TRAINER_ID'])\n")
     monkeypatch.setenv("THERE", str(there))
-    type_walk("hosts.sh", work, tmp_path / "log", 120)
+    type_walk(name, work, tmp_path / "log", 600)
