@@ -6,7 +6,7 @@ and the textbook's formula (naive); on GPUs Paddle's flash attention too. Yours 
 with q, k, v and causal. Rounds go on until each median is known within 1 % or the budget is spent. What needs a GPU has
 not yet been run on one.
 
-Example:  devkit bench attn --seqlen 512,4096 --head-dim 128 --causal
+Example:  devkit bench attn --seqlen 512,1024 --head-dim 128 --causal
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
 LINE = re.compile(r"^ *(?:\$ )?(devkit .*)$", re.MULTILINE)
-EXAMPLE = re.compile(r"^Example: +(devkit .*)$", re.MULTILINE)
+EXAMPLE = re.compile(r"^Example: +(.*\bdevkit .*)$", re.MULTILINE)
+DEVKIT = re.compile(r"(^|\$\(|\| )devkit ")
 SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
 
 
@@ -65,7 +66,7 @@ def examples() -> tuple[tuple[str, str], ...]:
 def parts_of(line: str) -> list[list[str]]:
     """Return the lines of devkit in a line of a shell, as words after ``devkit``."""
     found = []
-    for part in re.split(r" && ", line):
+    for part in re.findall(r"\$\(([^)]*)\)", line) or re.split(r" && | \| ", line):
         typed = shlex.split(part)
         typed = typed[: typed.index(">>")] if ">>" in typed else typed
         if typed[0] == "devkit":
@@ -84,11 +85,11 @@ class Step:
     def example(self) -> str:
         """The line as it is documented, "" for one that is not.
 
-        What a reader fills in (``HOST``, ``SECRET``) is a variable in the walk; what stays open is sent to the
+        What a reader fills in (``HOST``, ``RUN``) is a variable in the walk; what stays open is sent to the
         background, and what asks for a terminal has one.
         """
         line = re.sub(r"^on_terminal |( > \S+)? &$", "", self.line)
-        return re.sub(r"\$([A-Z]+)\b", r"\1", line) if line.startswith("devkit ") else ""
+        return re.sub(r"\$(HOST|PORT|SECRET|HASH|RUN)\b", r"\1", line) if DEVKIT.search(line) else ""
 
 
 def read_walk(name: str) -> list[Step]:

@@ -10,5 +10,5 @@ devkit bench compare 7f3a last
 name_last_run 91c0
 devkit bench report 7f3a 91c0 --html report.html
 devkit bench report last --plot
-devkit bench attn --seqlen 512,4096 --head-dim 128 --causal
+devkit bench attn --seqlen 512,1024 --head-dim 128 --causal
 devkit bench sparse --op spmm,sddmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers

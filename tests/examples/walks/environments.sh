@@ -26,7 +26,12 @@ devkit env remove try-311
 devkit env create try-311 --from try-311.tar
 mkdir -p ~/miniconda3/envs && cp -a .venv ~/miniconda3/envs/paddle
 devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
-eval "$(devkit env activate)"
+eval "$(devkit env activate try-311)"
+command -v deactivate
+EDITOR=touch
+$EDITOR "$(devkit config path)"
+cd "$(devkit runs open last --path)"
+test -f record.json
 devkit doctor
 devkit completion bash >> ~/.bashrc
 bash -n ~/.bashrc

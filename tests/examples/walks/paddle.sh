@@ -21,3 +21,5 @@ devkit train --size tiny --steps 20
 devkit bench run -- my_kernel.py:forward
 devkit launch --nproc 4 -- train.py
 devkit align paddle_model.py torch_model.py --peer-env .venv-peers
+echo 'import not_here' > train.py
+python train.py 2>&1 | devkit explain -  #= 4
