@@ -93,6 +93,7 @@ def over_ssh(app: Any, request: HostsRequest, *, max_restarts: int, show: str, d
     """Run a line on several machines, and show what they print."""
     from devkit.launching import hosts
 
+    request = hosts.located(app, request)
     if dry_run:
         hosts.check_alike(app, request)
         app.console.plan(hosts.plan(app, request))

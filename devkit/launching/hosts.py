@@ -11,7 +11,7 @@ import os
 import queue
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.console import ERASE
@@ -44,7 +44,7 @@ class HostsRequest:
 
     Attributes:
         hosts: as ssh knows them; the first is where all meet.
-        address: the first one's address for the others.
+        address: the first one's address for the others; "" until ssh is asked.
         port: where they meet.
         devkit: the path of devkit, tried there before the one on PATH.
         directory: where the line is run on each.
@@ -143,7 +143,10 @@ def several(
     directory: Path,
     command: str = "launch",
 ) -> HostsRequest:
-    """Return what ``--hosts`` asks for; ``master`` is the first one's address for the others, with or without a port.
+    """Return what ``--hosts`` asks for.
+
+    ``master`` is the first one's address for the others, with or without a port; without it that is still open
+    (``located``).
 
     Raises:
         UsageError: a name is none.
@@ -154,7 +157,7 @@ def several(
     names = parse_hosts(hosts)
     address, _, given = master.rpartition(":")
     if not address:
-        address, given = given or names[0].rpartition("@")[2], ""
+        address, given = given, ""
     own = Path(sys.prefix) / "bin" / "devkit"
     return HostsRequest(
         names, address, int(given) if given.isdigit() else port(), str(own), directory, words, script, command
@@ -166,6 +169,13 @@ def ssh(app: App, host: str, line: str, *, terminal: bool) -> list[str]:
     flags = ["-tt"] if terminal else ["-T"]
     alive = ["-oBatchMode=yes", "-oServerAliveInterval=5", "-oServerAliveCountMax=3", "-oConnectTimeout=15"]
     return [*app.config.get("transfer.ssh"), *flags, *alive, "--", host, line]
+
+
+def located(app: App, request: HostsRequest) -> HostsRequest:
+    """Return a request with the first machine's address, which is where ssh connects to: its name may be ssh's own."""
+    from devkit.bandwidth import address_of
+
+    return request if request.address else replace(request, address=address_of(app, request.hosts[0]))
 
 
 def plan(app: App, request: HostsRequest) -> list[str]:

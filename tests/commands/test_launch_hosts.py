@@ -73,6 +73,12 @@ def test_the_ranks_of_two_machines_are_one_run(machines: Path, devkit: Devkit) -
     assert "2 machines ended well" in result.err
 
 
+def test_machines_meet_where_ssh_finds_the_first_one(machines: Path, devkit: Devkit) -> None:
+    result = devkit("launch", "--hosts", "one,two", "--dry-run", "train.py", "fine", cwd=machines)
+
+    assert result.out.count(" --master 127.0.0.1:") == 2, result.err
+
+
 def test_a_machine_that_is_lost_is_named_and_the_run_begins_again(machines: Path, devkit: Devkit) -> None:
     result = devkit(*LINE, "--max-restarts", "1", "train.py", "lost", cwd=machines)
 
