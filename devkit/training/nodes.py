@@ -88,7 +88,8 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     environ = launcher_environment(clean_environment(app, max(1, cores() // request.nproc), request.environment.python))
     environ |= interfaces(request.nodes.master.rpartition(":")[0], environ)
     if not request.gpus:
-        environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ""}
+        # One label a rank, or Paddle's launcher fails where a machine has several; CUDA sees no device in any.
+        environ |= {"PADDLE_DISTRI_BACKEND": "gloo", "CUDA_VISIBLE_DEVICES": ",".join(["-1"] * request.nproc)}
     first = request.nodes.rank * request.nproc
     ranks = [
         Rank(first + index, folder / f"workerlog.{index}", excused=True, kept=run.folder / f"rank-{first + index}.log")
@@ -103,7 +104,7 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
         child.end()
         for rank in ranks:
             with contextlib.suppress(OSError):
-                _keep_redacted(rank)
+                _keep_redacted(rank, run.log(FOLDER))
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -130,11 +131,13 @@ def taken(request: TrainRequest) -> DevkitError:
     )
 
 
-def _keep_redacted(rank: Rank) -> None:
+def _keep_redacted(rank: Rank, launcher: Path) -> None:
+    """Keep what a rank said, or what the launcher said that never started it."""
     from devkit.redact import redact
 
     if rank.kept:
-        rank.kept.write_text(redact(rank.log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+        log = rank.log if rank.log.exists() else launcher
+        rank.kept.write_text(redact(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
 
 
 def _followed(child: Child, ranks: list[Rank], folder: Path) -> Iterator[tuple[Rank, Event | Ended] | None]:
