@@ -4,9 +4,9 @@ It fetches the request into a repository of devkit's own, checks out its base an
 the tests need, and runs the tests that the request changes, and those that import or call what it changes, over the
 base's code and over the request's. Each test gets a word: fixed, new, broken, still failing, still passing, flaky, or
 not run, with the reason. Of Paddle, Python is laid over a wheel; compiled code comes from a wheel of Paddle's CI where
-its address answers (try.wheels; its server has not been reached in devkit's own tests) or is compiled with --build. For
-another project a devkit.toml may say how: try.build, try.test, try.bench, try.ctest, try.requirements, try.path; a
-pure-Python one needs none. It runs the request's code with your rights. With a command after -- that is run in the
+its address answers (try.wheels; its server has not been reached in devkit's own tests) or is compiled with --build.
+Extension modules that another project declares (setuptools, meson-python, scikit-build-core, maturin) are built; beyond
+that a devkit.toml may say how: try.build, try.test, try.bench, try.ctest, try.requirements, try.path. It runs the request's code with your rights. With a command after -- that is run in the
 request's folder in place of the tests. The exit status is 0 where the verdict is good, 4 where it is bad, 1 where it
 is undecided.
 

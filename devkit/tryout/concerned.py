@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import cache, partial
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from devkit.git.changes import COMPILED
-from devkit.tryout import file_kinds, metadata, selection, syntax
-from devkit.tryout.running import PROJECT_FILES
+from devkit.tryout import extensions, file_kinds, selection, settings, syntax
+from devkit.tryout.settings import PROJECT_FILES
 from devkit.tryout.work import few
 
 if TYPE_CHECKING:
@@ -56,12 +54,8 @@ class Tree:
 
     def _roots(self) -> list[str]:
         """Return the folders that the project puts on the path of its modules, beside the usual ones."""
-        named = metadata.code_folders(self.read(name) for name in PROJECT_FILES if name in self.listed)
-        named |= {
-            word.removeprefix("./").rstrip("/")
-            for name in file_kinds.PYTEST_SETTINGS
-            for word in file_kinds.pytest_words(self.read(name), "pythonpath")
-        }
+        named = settings.code_folders(self.read)
+        named |= {word.removeprefix("./").rstrip("/") for word in settings.pytest_words(self.read, "pythonpath")}
         for path in self.support:
             folder = path.rpartition("/")[0]
             rows = [row for row in self.read(path).splitlines() if "sys.path" in row]
@@ -100,6 +94,12 @@ class Tree:
         return list(dict.fromkeys(found))
 
     @property
+    def packages(self) -> list[str]:
+        """The top-level packages that are no tests'."""
+        inits = [self.module(path) for path in self.python if path.endswith("/__init__.py")]
+        return sorted({name for name in inits if "." not in name} - file_kinds.TOP_FOLDERS)
+
+    @property
     def sources(self) -> list[str]:
         """The modules through which a test may reach a change; none where there are too many to read."""
         found = [word for word in self.python if not file_kinds.belongs_to_tests(word, self.read)]
@@ -118,12 +118,17 @@ def choose(work: Comparison) -> list[selection.Chosen]:
     tests = [word for word in tree.python if file_kinds.is_test(word, tree.read)]
     names: list[tuple[str, selection.Names]] = []
     modules: list[str] = []
+    declared = settings.extensions(tree.read)
+    packages = tree.packages if declared else []
     fixtures: list[tuple[str, frozenset[str]]] = []
     plugins = selection.plugins(tree.support, tree.read)
     own, data = [], []
     for changed in work.changed:
         if not changed.path.endswith(".py"):
             data += [changed.path] if not file_kinds.is_prose_file(changed.path) else []
+            if declared and extensions.is_source(changed.path):
+                made = extensions.modules_of(changed.path, declared, packages)
+                names += [(changed.path, selection.Names(module, frozenset())) for module in made]
             continue
         if file_kinds.is_test(changed.path, tree.read) and changed.path in tree.python:
             own.append(changed.path)
@@ -160,12 +165,12 @@ def choose(work: Comparison) -> list[selection.Chosen]:
 
 def _by_settings(work: Comparison, tree: Tree, tests: Sequence[str]) -> list[selection.Chosen]:
     """Return the tests that the request concerns by changing pytest's settings."""
-    section = file_kinds.pytest_section
     for changed in work.changed:
-        if changed.path in file_kinds.PYTEST_SETTINGS:
-            before, after = work.trial.text(work.commits.base, changed.path), tree.read(changed.path)
-            if section(before) != section(after):
-                return [selection.Chosen(path, "settings", changed.path) for path in tests]
+        path = changed.path
+        if path in settings.PYTEST_FILES:
+            before, after = work.trial.text(work.commits.base, path), tree.read(path)
+            if settings.pytest_section(path, before) != settings.pytest_section(path, after):
+                return [selection.Chosen(test, "settings", path) for test in tests]
     return []
 
 
@@ -186,7 +191,7 @@ def bounded(
 
 def _doctests(work: Comparison, tree: Tree) -> list[str]:
     """Return the changed modules whose docstrings hold examples, where the project runs these as tests."""
-    if not runs_doctests({name: tree.read(name) for name in file_kinds.PYTEST_SETTINGS if name in tree.listed}):
+    if not {"--doctest-modules", "--xdoctest"} & set(settings.pytest_words(tree.read, "addopts")):
         return []
     return [
         changed.path
@@ -195,11 +200,6 @@ def _doctests(work: Comparison, tree: Tree) -> list[str]:
         and not file_kinds.belongs_to_tests(changed.path, tree.read)
         and ">>> " in tree.read(changed.path)
     ]
-
-
-def runs_doctests(settings: dict[str, str]) -> bool:
-    """Tell whether a project's settings of pytest run the examples in docstrings; file → its text."""
-    return any("--doctest-modules" in text or "--xdoctest" in text for text in settings.values())
 
 
 def benchmarks_of(work: Comparison) -> list[str]:
@@ -285,6 +285,12 @@ class TestsDefined:
         return [f"the request removes {few(names)} of {path}" for path, names in self.removed.items() if names]
 
 
+def compiles(work: TryWork) -> bool:
+    """Tell whether the request changes what the project's own build compiles."""
+    declared = settings.extensions(settings.reader(work.trial.side("request")))
+    return declared is not None and any(extensions.is_source(change.path) for change in work.changed)
+
+
 def why_nothing(work: TryWork) -> str:
     """Return why no test was found for what the request changes."""
     base, head = work.commits.base, work.commits.head
@@ -299,8 +305,9 @@ def why_nothing(work: TryWork) -> str:
 
     if all(map(prose, work.changed)):
         return "it changes only documentation, comments and docstrings: there is nothing to run"
-    compiled = [change.path for change in work.changed if PurePosixPath(change.path).suffix in COMPILED]
-    if compiled and not (work.paddle or work.config.get("try.build")):
+    compiled = [change.path for change in work.changed if extensions.is_source(change.path)]
+    built = work.paddle or work.config.get("try.build") or compiles(work)
+    if compiled and not built:
         more = f" and {len(compiled) - 1} more" if len(compiled) > 1 else ""
-        return f"{compiled[0]}{more} must be compiled, and no devkit.toml says how (try.build)"
+        return f"{compiled[0]}{more} must be compiled, and no devkit.toml says how: [try] build = 'make'"
     return NOTHING

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.files import write_atomically
+from devkit.tryout import settings
 from devkit.tryout.selection import module_of
 from devkit.tryout.syntax import imports_of, parse
 from devkit.tryout.verdict import PLUGINS
@@ -30,7 +31,6 @@ LISTS = (
     "requirements_test.txt",
     "test-requirements.txt", "tests/requirements.txt", "test/requirements.txt",
 )  # fmt: skip
-GROUPS = frozenset({"test", "tests", "testing", "dev"})
 # A name that a stranger's test imports is looked up in no index: only what is listed here, or by the project, is
 # installed.
 DISTRIBUTIONS = {
@@ -77,22 +77,8 @@ def name_of(requirement: str) -> str:
 
 def declared(folder: Path) -> list[str]:
     """Return the requirements that a project's own files name, those of its tests among them."""
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    found: list[str] = []
-    try:
-        data: dict[str, Any] = tomlkit.parse((folder / "pyproject.toml").read_text("utf-8")).unwrap()
-    except (OSError, UnicodeDecodeError, TOMLKitError):
-        data = {}
-    project = data.get("project", {})
-    found += project.get("dependencies", [])
-    for table in (project.get("optional-dependencies", {}), data.get("dependency-groups", {})):
-        found += [row for name, rows in table.items() if name in GROUPS for row in rows if isinstance(row, str)]
-    for name in LISTS:
-        if (folder / name).is_file():
-            found += requirement_lines((folder / name).read_text("utf-8", "replace"))
-    return found
+    read = settings.reader(folder)
+    return [*settings.requirements(read), *(row for name in LISTS for row in requirement_lines(read(name)))]
 
 
 def modules_of(texts: Mapping[str, str]) -> set[str]:
@@ -109,7 +95,8 @@ def listed(folder: Path, *, paddle: bool) -> list[str]:
     """Return the requirements that a tree's own lists name."""
     if not paddle:
         return declared(folder)
-    return [row for name in (PADDLE_LIST, PADDLE_RUNTIME) for row in requirement_lines(_text(folder / name))]
+    read = settings.reader(folder)
+    return [row for name in (PADDLE_LIST, PADDLE_RUNTIME) for row in requirement_lines(read(name))]
 
 
 def package_of(module: str, lists: Iterable[str]) -> str:
@@ -138,7 +125,7 @@ def with_runtime(folder: Path, environment: Environment, wanted: Needs) -> Needs
         for path in environment.folder.glob("lib/python*/site-packages/*.dist-info")
     }
     wheel = {"paddlepaddle", "paddlepaddle-gpu"}
-    lines = requirement_lines(_text(folder / PADDLE_RUNTIME)) if there & wheel else []
+    lines = requirement_lines(settings.reader(folder)(PADDLE_RUNTIME)) if there & wheel else []
     more = [line for line in lines if name_of(line) not in there | {name_of(one) for one in wanted.packages}]
     return Needs((*wanted.packages, *more), wanted.missing)
 
@@ -173,10 +160,6 @@ def needs(
     for tool in TOOLS:
         packages[tool] = packages.get(tool, tool) if not paddle else tool
     return Needs(tuple(packages.values()), tuple(missing))
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", "replace") if path.is_file() else ""
 
 
 def chosen(app: App, checkout: Path, asked: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from fnmatch import fnmatchcase
-from functools import cache
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from devkit.tryout.settings import pytest_words
 from devkit.tryout.syntax import imports_of, parse
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ TOP_FOLDERS = TEST_FOLDERS | {"testing", "bench", "benchmark", "benchmarks"}
 TEST_FILE = re.compile(r"(?:^|/)(?:test_[^/]*|[^/]*_tests?)\.py$")
 UNSURE = re.compile(r"(?:^|/)tests?\.py$")
 """Django's applications keep their tests in such a file; elsewhere it is a module like others."""
-PYTEST_SETTINGS = ("pytest.ini", ".pytest.ini", "pyproject.toml", "setup.cfg", "tox.ini")
-PYTEST_SECTION = re.compile(
-    r"^\[(?:tool[.:])?pytest(?:\.ini_options)?\][ \t]*$(.*?)(?=^\[|\Z)", re.MULTILINE | re.DOTALL
-)
 TEST_SUPPORT = re.compile(r"(?:^|/)conftest\.py$")
 PROSE_FILE = re.compile(
     r"(?:\.(?:md|rst|adoc|svg|png|jpe?g|gif|ico|pdf)|(?:^|/)(?:LICENSE|NOTICE|AUTHORS|CHANGELOG|CODEOWNERS)[^/]*"
@@ -32,24 +28,9 @@ PROSE_FILE = re.compile(
 )
 
 
-@cache
-def pytest_section(text: str) -> str:
-    """Return pytest's section of a file of settings."""
-    match = PYTEST_SECTION.search(text)
-    return match[1] if match else ""
-
-
-@cache
-def pytest_words(text: str, key: str) -> tuple[str, ...]:
-    """Return the words of one of pytest's settings, which is a list."""
-    match = re.search(rf"^{key}\s*=(.*(?:\n(?:[ \t]+\S.*|\]))*)", pytest_section(text), re.MULTILINE)
-    return tuple(re.findall(r"[^\s\"',\[\]]+", match[1])) if match else ()
-
-
 def doctest_files(listed: Iterable[str], read: Callable[[str], str]) -> list[str]:
     """Return the files of text whose examples the project runs as tests: ``--doctest-glob`` among pytest's options."""
-    words = [word for name in PYTEST_SETTINGS for word in pytest_words(read(name), "addopts")]
-    pairs = pairwise([*words, ""])
+    pairs = pairwise([*pytest_words(read, "addopts"), ""])
     globs = [word.partition("=")[2] or after for word, after in pairs if word.startswith("--doctest-glob")]
     return [path for path in listed if any(fnmatchcase(path.rpartition("/")[2], glob) for glob in globs)]
 
@@ -59,7 +40,7 @@ def _named_as_test(path: str, read: Callable[[str], str]) -> bool:
     folder, _, name = path.rpartition("/")
     if name in ("conftest.py", "__init__.py"):
         return False
-    patterns = {word for settings in PYTEST_SETTINGS for word in pytest_words(read(settings), "python_files")}
+    patterns = set(pytest_words(read, "python_files"))
     narrow = any(fnmatchcase(name, pattern) for pattern in patterns - {"*.py"})
     return narrow or ("*.py" in patterns and bool(TEST_FOLDERS & set(folder.split("/"))))
 

@@ -6,10 +6,11 @@ import a file of their version that only a build writes. Neither is in a tree.
 
 from __future__ import annotations
 
-import configparser
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from devkit.tryout import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,11 +24,6 @@ WRITERS = (
     (("tool", "pdm", "version"), ("write_to",)),
 )
 """Tables of ``pyproject.toml`` that name a file which a build writes the version to."""
-
-CODE_FOLDER = re.compile(
-    r"""(?:package[_-]dir|\bwhere|\bfrom)["']?\s*[=:]\s*(?:\{\s*(?:""|'')\s*[=:]\s*|\[\s*|=\s*)?["']?([\w./-]+)"""
-)
-"""Where ``setup.py``, ``setup.cfg`` and ``pyproject.toml`` say that the packages lie."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +44,21 @@ class Project:
 
 def read(folder: Path) -> Project | None:
     """Return the project that a folder holds; None where its files name none."""
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    try:
-        data: dict[str, Any] = tomlkit.parse((folder / "pyproject.toml").read_text("utf-8")).unwrap()
-    except (OSError, UnicodeDecodeError, TOMLKitError):
-        data = {}
-    described = _table(data, "project") or _table(data, "tool", "poetry")
-    points: dict[str, Any] = {**_table(described, "entry-points"), **_table(data, "tool", "poetry", "plugins")}
+    text = settings.reader(folder)
+    data = settings.toml(text("pyproject.toml"))
+    described = settings.table(data, "project") or settings.table(data, "tool", "poetry")
+    points: dict[str, Any] = {
+        **settings.table(described, "entry-points"), **settings.table(data, "tool", "poetry", "plugins"),
+    }  # fmt: skip
     for group, key in (("console_scripts", "scripts"), ("gui_scripts", "gui-scripts")):
-        if _table(described, key):
-            points[group] = _table(described, key)
-    written = [_table(data, *table).get(key) for table, keys in WRITERS for key in keys]
-    setup = _setup_cfg(folder / "setup.cfg")
-    name = described.get("name") or setup.get("name") or _literal(folder / "setup.py", "name")
-    version = described.get("version") or setup.get("version") or _literal(folder / "setup.py", "version")
+        if settings.table(described, key):
+            points[group] = settings.table(described, key)
+    written = [settings.table(data, *table).get(key) for table, keys in WRITERS for key in keys]
+    ini = settings.ini(text("setup.cfg")).get("metadata", {})
+    setup = settings.setup_call(text("setup.py")).keywords
+    name, version = (
+        next(filter(None, (places.get(key) for places in (described, ini, setup))), "") for key in ("name", "version")
+    )
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         return None
     return Project(
@@ -76,36 +71,6 @@ def read(folder: Path) -> Project | None:
         },
         tuple(word for word in written if isinstance(word, str)),
     )
-
-
-def code_folders(texts: Iterable[str]) -> set[str]:
-    """Return the folders, other than the top, in which a project's files of settings say that its packages lie."""
-    found = {word.removeprefix("./").rstrip("/") for text in texts for word in CODE_FOLDER.findall(text)}
-    return {word for word in found - {"", "."} if not word.startswith("/") and ".." not in word.split("/")}
-
-
-def _table(data: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    found: Any = data
-    for key in keys:
-        found = found.get(key, {}) if isinstance(found, dict) else {}
-    return found if isinstance(found, dict) else {}
-
-
-def _setup_cfg(path: Path) -> dict[str, str]:
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        parser.read(path, "utf-8")
-        found = dict(parser["metadata"]) if parser.has_section("metadata") else {}
-    except (configparser.Error, UnicodeDecodeError):
-        return {}
-    return {key: value for key, value in found.items() if not value.startswith(("attr:", "file:"))}
-
-
-def _literal(path: Path, key: str) -> str:
-    """Return a keyword of ``setup()`` that is a plain word."""
-    text = path.read_text("utf-8", "replace") if path.is_file() else ""
-    match = re.search(rf"\b{key}\s*=\s*['\"]([^'\"]+)['\"]", text)
-    return match[1] if match else ""
 
 
 def file_name(name: str) -> str:

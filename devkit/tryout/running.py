@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.process import TimedOut, fate
+from devkit.tryout.settings import PROJECT_FILES
 from devkit.tryout.verdict import CaseOutcome, FileRuns
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.tryout.verdict import State
 
-PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 INSIDE = Path(__file__).with_name("inside.py")
 LONG_S = 60.0
 STEM = 120

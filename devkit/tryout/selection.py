@@ -240,8 +240,14 @@ def _reached(wanted: Iterable[tuple[str, Names]], sources: Collection[str], read
             hits = [names for names in frontier if concern(read_imports[path], names)[0]]
             if hits:
                 words = {word.rpartition(".")[2] for names in hits for word in names.changed}
-                words |= {alias for alias, name in read_imports[path].names.items() if name.rpartition(".")[2] in words}
-                users = {name for name, _, _, node in definitions(tree) if uses(node) & words}
+                whole = {names.module for names in hits if not names.changed}
+                words |= {name.rpartition(".")[2] for name in whole}
+                aliases = {
+                    alias: name for alias, name in read_imports[path].names.items() if name.rpartition(".")[2] in words
+                    or name.rpartition(".")[0] in whole
+                }  # fmt: skip
+                users = {name for name, _, _, node in definitions(tree) if uses(node) & (words | aliases.keys())}
+                users |= {alias for alias, name in aliases.items() if name.rpartition(".")[0] in whole}  # handed on
                 following.append(Names(module, frozenset(users)))
                 seen.add(module)
         found += following

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from devkit.builds import overlay
 from devkit.errors import DevkitError
 from devkit.process import TimedOut
 from devkit.text import counted
-from devkit.tryout import ci_wheels, environment, metadata, running
+from devkit.tryout import ci_wheels, environment, extensions, metadata, running, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,6 +39,7 @@ class Ready:
 
     Attributes:
         lists: the requirements that the project names, from which a missing module may be installed.
+        unbuilt: why neither side has the extension modules that the project declares; empty where they are there.
     """
 
     environment: Environment
@@ -47,6 +48,7 @@ class Ready:
     request: Side
     over: dict[str, Any] | None
     lists: tuple[str, ...] = ()
+    unbuilt: str = ""
 
 
 def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = False) -> Ready:
@@ -77,12 +79,13 @@ def prepare(work: TryWork, chosen: Sequence[selection.Chosen], *, alone: bool = 
     if interpreter.complaint:
         raise DevkitError(f"{interpreter.executable} does not answer", interpreter.complaint, "devkit env create")
     over: dict[str, Any] | None = None
+    unbuilt = ""
     if work.paddle:
         base, request, over = _paddle_sides(work, env, interpreter, alone=alone)
     else:
-        request = _plain_side(work, env, "request")
-        base = request if alone else _plain_side(work, env, "base")
-    return Ready(env, interpreter, base, request, over, tuple(lists))
+        sides, unbuilt = _plain_sides(work, env, ("request",) if alone else ("base", "request"))
+        base, request = sides.get("base", sides["request"]), sides["request"]
+    return Ready(env, interpreter, base, request, over, tuple(lists), unbuilt)
 
 
 def own_modules(folder: Path, tests: Iterable[str]) -> set[str]:
@@ -107,36 +110,59 @@ def _environ(work: TryWork, env: Environment, paths: Sequence[Path]) -> dict[str
     return found
 
 
-def _plain_side(work: TryWork, env: Environment, name: str) -> Side:
-    """Return a side of a repository that is not Paddle's, built by the line of its devkit.toml where it has one."""
+def _plain_sides(work: TryWork, env: Environment, names: Sequence[str]) -> tuple[dict[str, Side], str]:
+    """Return the sides of a repository that is not Paddle's, and why neither has its extension modules.
+
+    What stops the build of one side alone is its affair. Without a compiler or an index, and where both fail, the tests
+    that do without these modules still run.
+
+    Raises:
+        DevkitError: what one side's build needs was there for the other's, and is gone.
+    """
+    made = {name: _plain_side(work, env, name) for name in names}
+    sides = {name: side for name, (side, _) in made.items()}
+    failures = {name: failed for name, (_, failed) in made.items() if failed is not None}
+    for name, failed in failures.items() if len(failures) < len(names) or len(names) == 1 else ():
+        if failed.own:
+            sides[name] = replace(sides[name], problem=failed.said)
+            return sides, ""
+        if len(names) > 1:
+            raise DevkitError(f"the extension modules of {name} were not built", failed.said)
+    unbuilt = next((failed.said for failed in failures.values()), "")
+    if unbuilt:
+        work.note(f"its extension modules were not built: {unbuilt}")
+    return sides, unbuilt
+
+
+def _plain_side(work: TryWork, env: Environment, name: str) -> tuple[Side, extensions.Failed | None]:
+    """Return a side as ``devkit.toml`` says that it is built, or with its extension modules, and why these are not."""
     folder = work.trial.side(name)
     asked = [folder / path for path in work.config.get("try.path")]
-    texts = [
-        (folder / file).read_text("utf-8", "replace") for file in running.PROJECT_FILES if (folder / file).is_file()
-    ]
-    usual = dict.fromkeys(("src", "python", *sorted(metadata.code_folders(texts)), ""))
+    usual = dict.fromkeys(("src", "python", *sorted(settings.code_folders(settings.reader(folder))), ""))
     paths = asked or [folder / place for place in usual if (folder / place).is_dir()]
+    line = shlex.split(work.config.get("try.build"))
+    failed = None if line else extensions.build(work, env, name, paths)
     described = work.trial.folder / f"{name}-metadata"
     installed = [path.name for path in env.folder.glob("lib/python*/site-packages/*.dist-info")]
     if metadata.describe(folder, described, installed):
         paths.append(described)
-    environ = _environ(work, env, paths)
-    line = shlex.split(work.config.get("try.build"))
-    problem = ""
-    if line:
-        log = work.run.log(f"build-{name}")
-        with work.app.console.progress(f"building {name}"):
-            try:
-                done = work.app.runner.run(
-                    line, cwd=folder, env=environ, timeout_s=BUILD_LIMIT_S, check=False, log=log, keep=None
-                )
-            except TimedOut as error:
-                problem = error.what
-            except DevkitError as error:
-                problem = f"{error.what}: {error.why}".rstrip(": ")
-            else:
-                problem = first_error(log) or f"{line[0]} failed with status {done.status}" if done.status else ""
-    return running.Side(name, folder, environ, problem)
+    side = running.Side(name, folder, _environ(work, env, paths))
+    return replace(side, problem=_built(work, side, line) if line else ""), failed
+
+
+def _built(work: TryWork, side: Side, line: Sequence[str]) -> str:
+    """Build a side by the line of its ``devkit.toml`` and return why that failed; nothing where it did not."""
+    log = work.run.log(f"build-{side.name}")
+    with work.app.console.progress(f"building {side.name}"):
+        try:
+            done = work.app.runner.run(
+                line, cwd=side.folder, env=side.environ, timeout_s=BUILD_LIMIT_S, check=False, log=log, keep=None
+            )
+        except TimedOut as error:
+            return error.what
+        except DevkitError as error:
+            return f"{error.what}: {error.why}".rstrip(": ")
+    return first_error(log) or f"{line[0]} failed with status {done.status}" if done.status else ""
 
 
 def first_error(log: Path) -> str:

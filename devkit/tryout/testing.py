@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from devkit.tryout import file_kinds, running, selection
 from devkit.tryout.concerned import NOTHING, TestsDefined, why_nothing
 from devkit.tryout.report import Result
-from devkit.tryout.verdict import Judged, decide, existed, judge_changed, judge_file, missing_module, outcomes
+from devkit.tryout.settings import PYTEST_FILES, pytest_section, reader
+from devkit.tryout.verdict import NO_FILE, Judged, decide, existed, judge_changed, judge_file, missing_module, outcomes
 from devkit.tryout.work import PADDLE
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def run_tests(work: TryWork, ready: Ready, chosen: Sequence[selection.Chosen]) -
         testing.run([(side, test) for test in chosen for side in pair if test.path in lacking])
     testing.run([(side, test) for side, test in _uneven(work, testing.runs, chosen, pair)], repeat=True)
     found = judge(testing, chosen, own)
+    if any(test.reason.endswith(NO_FILE) for test in found.tests):
+        work.note("a devkit.toml may say what makes the module that is missing: [try] build = 'make'")
     compiled, new = ctests.run(work, ready.base, ready.request, work.run.folder / "tests")
     built = {side.name: side.problem for side in (ready.base, ready.request)}
     # A wheel that could not be found says nothing against the request.
@@ -104,7 +107,7 @@ def judge(testing: Testing, chosen: Sequence[selection.Chosen], own: Collection[
         # What the request does not change the base ran as it was.
         known = moved if test.rank == "changed" else set(outcomes(one))
         before[test.path] = file_kinds.defined_tests(old) | known
-        found[test.path] = judge_file(test.path, one, two, before=before[test.path], own=own)
+        found[test.path] = judge_file(test.path, one, two, before=before[test.path], own=own, unbuilt=ready.unbuilt)
     # What the request lays over the base may spoil a test there: the base's own version tells.
     added = {changed.path for changed in work.changed if changed.status == "A"} - set(olds)
     laid = any(file_kinds.belongs_to_tests(changed.path) for changed in work.changed)
@@ -271,13 +274,12 @@ def _old_style(path: str, found: FileRuns) -> dict[str, Any]:
 
 def is_pytest_project(folder: Path, path: str = "") -> bool:
     """Tell whether a project says that its tests run under pytest, at its top or above one of its files."""
-    marks = {"pyproject.toml": "[tool.pytest", "setup.cfg": "[tool:pytest]", "tox.ini": "[pytest]"}
-    paddle = (folder / PADDLE).is_file()
+    names = PYTEST_FILES[:1] if (folder / PADDLE).is_file() else PYTEST_FILES
     for place in {folder, *(folder / above for above in PurePosixPath(path).parents)}:
         if any((place / name).is_file() for name in ("pytest.ini", "conftest.py", "tests/conftest.py")):
             return True
-        texts = ((mark, place / name) for name, mark in marks.items() if (place / name).is_file())
-        if not paddle and any(mark in file.read_text("utf-8", "replace") for mark, file in texts):
+        read = reader(place)
+        if any(pytest_section(name, read(name)) is not None for name in names):
             return True
     return False
 

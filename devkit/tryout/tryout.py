@@ -199,10 +199,10 @@ def _ended_early(work: TryWork, chosen: Sequence[selection.Chosen]) -> Result | 
     """Return the result where nothing is to be run, for which no environment is made; None where something is."""
     if chosen or (work.options.bench and not work.paddle):
         return None
-    from devkit.tryout.concerned import NOTHING, why_nothing
+    from devkit.tryout.concerned import NOTHING, compiles, why_nothing
 
     why = why_nothing(work)
-    builds = work.config.get("try.build") or work.config.get("try.ctest") or work.paddle
+    builds = work.config.get("try.build") or work.config.get("try.ctest") or work.paddle or compiles(work)
     return _without_runs(work, chosen, why) if why != NOTHING or not builds else None
 
 

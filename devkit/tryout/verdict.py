@@ -22,6 +22,7 @@ Word = Literal["fixed", "new", "broken", "still failing", "still passing", "flak
 Kind = Literal["good", "bad", "undecided"]
 
 MISSING = re.compile(r"No module named '?([\w.]+)'?")
+MISSING_NAME = re.compile(r"cannot import name '(\w+)' from (?:partially initialized module )?'([\w.]+)'")
 GPU = re.compile(r"\b(?:cuda|gpu|cudnn|nccl|rocm|xpu)\b", re.IGNORECASE)
 # What this machine lacks: a test that fails on both sides with such words says nothing of either.
 NO_GPU = re.compile(
@@ -43,6 +44,8 @@ PLUGINS = {
     "httpx_mock": "pytest-httpx", "freezer": "pytest-freezer", "httpserver": "pytest-httpserver",
     "subtests": "pytest-subtests", "datadir": "pytest-datadir", "event_loop": "pytest-asyncio",
 }  # fmt: skip
+NO_FILE = "which no file of the tree holds"
+"""Of a module of the project's own: its build may make it."""
 ASYNC = "async def functions are not natively supported"
 NO_PYTHON = re.compile(r"\b(?:Syntax|Indentation|Tab)Error\b")
 NAMED = 3
@@ -115,7 +118,7 @@ def outcomes(side: FileRuns) -> dict[str, CaseOutcome]:
 
 
 def judge_file(
-    path: str, base: FileRuns, request: FileRuns, *, before: Collection[str], own: Collection[str]
+    path: str, base: FileRuns, request: FileRuns, *, before: Collection[str], own: Collection[str], unbuilt: str = ""
 ) -> list[Judged]:
     """Return a word for each test of a file.
 
@@ -125,19 +128,41 @@ def judge_file(
         request: its runs over the request.
         before: the tests that the base's own version of the file defines, ``Class::`` for its classes.
         own: top-level modules of the project: what of them is missing is the request's affair.
+        unbuilt: why the project's extension modules were not built, on either side; empty where they were.
     """
     there, here = outcomes(base), outcomes(request)
     names = [name for name in here if name] or [name for name in there if name]
     if request.cut:
         names = list(dict.fromkeys([*names, *filter(None, there)]))
     if not names:
-        return [_of_file(path, there.get(""), here.get(""), own)]
+        return [_unmade(_of_file(path, there.get(""), here.get(""), own), there, here, unbuilt)]
     found = []
     for name in names:
         one = there.get(name) or there.get("") or _unreached(base)
         two = here.get(name) or here.get("") or _unreached(request)
-        found.append(_judge(path, name, one, two, before=before, own=own))
+        found.append(_unmade(_judge(path, name, one, two, before=before, own=own), there, here, unbuilt))
     return found
+
+
+def _unmade(
+    judged: Judged, base: Mapping[str, CaseOutcome], request: Mapping[str, CaseOutcome], unbuilt: str
+) -> Judged:
+    """Return the word of a test; one that fails on both sides for want of one module of the project did not run."""
+    if judged.verdict != "still failing":
+        return judged
+    sides = (side.get(judged.test) or side.get("") or CaseOutcome("absent") for side in (base, request))
+    one, two = (_own_module(outcome.reason, names=bool(unbuilt)) for outcome in sides)
+    if not one or one != two:
+        return judged
+    why = f"which was not built: {unbuilt}" if unbuilt else NO_FILE
+    return replace(judged, verdict="not run", reason=f"missing module {one}, {why}")
+
+
+def _own_module(reason: str, *, names: bool) -> str:
+    """Return the module that an error names; ``names``: which may be what a package does not hold, too."""
+    missing = MISSING.search(reason)
+    name = MISSING_NAME.search(reason) if names else None
+    return missing[1] if missing else f"{name[2]}.{name[1]}" if name else ""
 
 
 def judge_changed(judged: Sequence[Judged], then: FileRuns, *, sure: bool) -> tuple[list[Judged], set[str], set[str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from devkit.tryout.metadata import UNKNOWN, Project, code_folders, describe, read
+from devkit.tryout.metadata import UNKNOWN, Project, describe, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,18 +41,3 @@ def test_what_is_written_stays_below_its_place_and_leaves_an_installed_project_a
     assert describe(tree, place, [])
     assert [path.name for path in place.glob("*/*")] == ["METADATA"]
     assert not (tmp_path / "outside.py").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "folders"),
-    [
-        ('[tool.setuptools]\npackage-dir = {"" = "source"}\n', {"source"}),
-        ('[tool.setuptools.packages.find]\nwhere = ["./code"]\n', {"code"}),
-        ('packages = [{include = "a", from = "lib"}]\n', {"lib"}),
-        ("from setuptools import setup\n\nsetup(package_dir={'': 'lib'}, packages=find_packages('lib'))\n", {"lib"}),
-        ("[options]\npackage_dir =\n    = source\n", {"source"}),
-        ('where = [".", "../other", "/etc"]\nfrom = "/etc"\nwhere = "../other"\n', set()),
-    ],
-)
-def test_where_the_packages_lie_is_read_from_the_settings(text: str, folders: set[str]) -> None:
-    assert code_folders([text]) == folders

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from devkit.tryout.file_kinds import (
-    PYTEST_SETTINGS,
     belongs_to_tests,
     defined_tests,
     doctest_files,
@@ -197,11 +196,16 @@ def test_a_project_names_its_test_files_as_it_likes(settings: str, text: str, te
 
 
 @pytest.mark.parametrize(
-    "options", ["addopts = -q --doctest-glob=*.rst", "addopts = ['--doctest-glob', '*.rst', '-q']"]
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\naddopts = -q --doctest-glob=*.rst\n"),
+        ("pytest.ini", "[pytest]\naddopts =\n    -q  # quietly\n    --doctest-glob '*.rst'\n"),
+        ("pyproject.toml", "[tool.pytest.ini_options]\naddopts = ['--doctest-glob', '*.rst', '-q']\n"),
+    ],
 )
-def test_files_of_text_with_examples_are_tests_where_pytest_is_told_so(options: str) -> None:
-    settings = dict.fromkeys(PYTEST_SETTINGS, "") | {"pytest.ini": f"[pytest]\n{options}\n"}
-    assert doctest_files(["README.md", "docs/use.rst", "notes.txt"], settings.__getitem__) == ["docs/use.rst"]
+def test_files_of_text_with_examples_are_tests_where_pytest_is_told_so(name: str, text: str) -> None:
+    listed = ["README.md", "docs/use.rst", "notes.txt"]
+    assert doctest_files(listed, lambda path: text if path == name else "") == ["docs/use.rst"]
 
 
 def test_a_plugin_is_a_conftest_of_another_name_and_some_of_it_concerns_every_test() -> None:

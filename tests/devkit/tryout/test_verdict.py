@@ -42,6 +42,29 @@ def test_the_word_of_a_test_that_was_there(base: CaseOutcome, request_: CaseOutc
     assert words(base, request_)[0] == word
 
 
+@pytest.mark.parametrize(
+    ("said", "unbuilt", "told"),
+    [
+        (
+            "No module named 'ledger._fast'",
+            "no compiler",
+            "missing module ledger._fast, which was not built: no compiler",
+        ),
+        ("No module named 'ledger._fast'", "", "missing module ledger._fast, which no file of the tree holds"),
+        ("cannot import name '_fast' from 'ledger' (x.py)", "y", "missing module ledger._fast, which was not built: y"),
+        ("cannot import name '_fast' from 'ledger' (x.py)", "", ""),
+    ],
+)
+def test_a_module_that_no_build_made_on_either_side_decides_nothing(said: str, unbuilt: str, told: str) -> None:
+    def judged(base: str) -> Judged:
+        sides = [FileRuns(({"": CaseOutcome("error", reason)},)) for reason in (base, said)]
+        return judge_file("test_a.py", *sides, before=set(), own={"ledger"}, unbuilt=unbuilt)[0]
+
+    one = judged(said)
+    assert (one.verdict, one.reason) == (("not run", told) if told else ("still failing", said))
+    assert judged("No module named 'ledger._other'").verdict == "still failing"
+
+
 @pytest.mark.parametrize(("base", "word"), [(FAILED, "fixed"), (PASSED, "new"), (IMPORT, "new")])
 def test_the_word_of_a_test_that_the_request_adds(base: CaseOutcome, word: str) -> None:
     assert words(base, PASSED, before=set())[0] == word
