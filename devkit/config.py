@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     import tomlkit
 
 PROJECT_FILE = "devkit.toml"
-CI_WHEELS = (
-    "https://paddle-github-action.bj.bcebos.com/PR/cpu_whl/{number}/{sha}/"
-    "paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
-)
+CI = "https://paddle-github-action.bj.bcebos.com/PR"
+CI_WHEELS = [
+    f"{CI}/cpu_whl/{{number}}/{{sha}}/paddlepaddle-0.0.0-{{python}}-{{python}}-linux_x86_64.whl",
+    f"{CI}/build/{{number}}/{{sha}}/paddlepaddle_gpu-0.0.0-{{python}}-{{python}}-linux_x86_64.whl",
+]
 SECRET = 0o600  # the user's own file may hold a password
 KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts"}
 
@@ -96,7 +97,7 @@ SETTINGS = {
         Setting("try.test", "", "the line that runs a test {file}, and may write a JUnit {report}"),
         Setting(
             "try.wheels",
-            [CI_WHEELS],
+            CI_WHEELS,
             "the addresses of wheels that the project's CI builds, by {number}, {sha} and {python}",
             project_sets=False,
         ),

@@ -243,7 +243,7 @@ def test_a_test_for_a_gpu_alone_decides_nothing(ledger: Ledger) -> None:
 def test_compiled_code_that_nothing_builds(ledger: Ledger) -> None:
     kind, reason, found = verdict(ledger, 8, native__fast_DOT_cc="int fast = 1;\n")
     assert (kind, found) == ("undecided", {})
-    assert reason == "native/fast.cc must be compiled, and no devkit.toml says how (try.build)"
+    assert reason == "native/fast.cc must be compiled, and no devkit.toml says how: [try] build = 'make'"
 
 
 @pytest.mark.slow

@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib.metadata
+import json
 import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from devkit.builds.python import Python
+from devkit.tryout.ci_wheels import accelerator, find
 from tests.commands.pr.ledger import MONEY, Ledger, everything, start, words
+from tests.commands.pr.random_clones import fork_devkit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +118,52 @@ def test_compiled_code_comes_from_the_wheel_of_the_projects_ci(
     assert (status, found["verdict"]) == (0, "good"), found
     assert words(found) == {"Word::test_word": "still passing", "Word::test_value": "fixed"}
     assert any("CI built" in note for note in found["notes"])
+
+
+@pytest.mark.slow
+def test_a_bisection_takes_the_wheels_of_commits_where_they_are(
+    tmp_path: Path, paddle_env: str, shelf: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = start(tmp_path, PADDLE)
+    tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    commits = []
+    for number in range(5):
+        ledger.write({"paddle/phi/scale.cc": f"int scale = {number};\n"})
+        ledger.git("commit", "-qam", f"Scale by {number}")
+        commits.append(ledger.git("rev-parse", "HEAD"))
+        place = shelf[0] / "0" / commits[-1] / f"paddlepaddle-0.0.0-{tag}-{tag}-linux_x86_64.whl"
+        place.parent.mkdir(parents=True)
+        package(tmp_path / "unpacked", 1 if number < 3 else 2)
+        with zipfile.ZipFile(place, "w") as archive:
+            for path in sorted((tmp_path / "unpacked").rglob("*.*")):
+                archive.write(path, path.relative_to(tmp_path / "unpacked"))
+    ledger.git("pull", "-q", cwd=ledger.clone)
+    monkeypatch.setenv(
+        "DEVKIT_TRY_WHEELS", shelf[1] + "/{number}/{sha}/paddlepaddle-0.0.0-{python}-{python}-linux_x86_64.whl"
+    )
+    line = ("bisect", "--good", commits[0], "--test", "test/legacy_test/test_word.py", "--env", paddle_env, "--json")
+    status, text = fork_devkit(line, ledger.clone, tmp_path / "state")
+    found = json.JSONDecoder().raw_decode(text[text.index("{\n") :])[0]
+    assert (status, found["first_bad"]) == (0, commits[3])
+
+
+CUDA = "full_version = '3.3.1'\ncuda_version     = '12.6'\nhip_version = None\n"
+CPU = "full_version = '3.3.1'\ncuda_version     = 'False'\nhip_version = None\nxpu_xre_version  = 'False'\n"
+
+
+@pytest.mark.parametrize(("text", "built"), [(CUDA, "cuda"), (CPU, "cpu"), ("", "cpu"), (None, "")])
+def test_a_wheel_of_ci_for_another_device_is_not_fetched(tmp_path: Path, text: str | None, built: str) -> None:
+    if text is not None:
+        place = tmp_path / "paddle" / "version" / "__init__.py"
+        place.parent.mkdir(parents=True)
+        place.write_text(text)
+    assert accelerator(tmp_path / "paddle") == built
+    names = ("paddlepaddle", "paddlepaddle_gpu")
+    templates = [f"ftp://a/{{sha}}/{name}-0.0.0-{{python}}-{{python}}-linux_x86_64.whl" for name in names]
+    app = SimpleNamespace(config={"try.wheels": templates})
+    _, notes = find(app, 1, "abc", Python("a", "python", "3.11.7", purelib=str(tmp_path)))  # type: ignore[arg-type]
+    refused = [note.split("-")[0] for note in notes if "another device" in note]
+    assert refused == {"cuda": ["paddlepaddle"], "cpu": ["paddlepaddle_gpu"], "": []}[built]
 
 
 def wheel_of(name: str, folder: Path) -> None:
