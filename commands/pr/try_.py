@@ -6,9 +6,9 @@ base's code and over the request's. Each test gets a word: fixed, new, broken, s
 not run, with the reason. Of Paddle, Python is laid over a wheel; compiled code comes from a wheel of Paddle's CI where
 its address answers (try.wheels; its server has not been reached in devkit's own tests) or is compiled with --build.
 Extension modules that another project declares (setuptools, meson-python, scikit-build-core, maturin) are built; beyond
-that a devkit.toml may say how: try.build, try.test, try.bench, try.ctest, try.requirements, try.path. It runs the request's code with your rights. With a command after -- that is run in the
-request's folder in place of the tests. The exit status is 0 where the verdict is good, 4 where it is bad, 1 where it
-is undecided.
+that a devkit.toml may say how: try.build, try.test, try.bench, try.ctest, try.requirements, try.path. It runs the
+request's code with your rights. With a command after -- that is run in the request's folder in place of the tests. The
+exit status is 0 where the verdict is good, 4 where it is bad, 1 where it is undecided.
 
 Example:  devkit pr try 1007
 
