@@ -28,6 +28,9 @@ SOURCES = COMPILED | {".pyx", ".pxd", ".pxi", ".rs", ".f", ".f90"}
 BUILD_FILES = frozenset({"CMakeLists.txt", "meson.build", "Cargo.toml", "Cargo.lock"})
 COMPILERS = {"cc": ("cc", "gcc", "clang"), "cargo": ("cargo",)}
 PACKAGES = {"cc": "apt install build-essential", "cargo": "apt install cargo"}
+WRONG = re.compile(
+    r"(?:^|[\s:])(?:fatal )?error(?:\[\w+\])?:|^\w*Error: |undefined reference|^make.*\*\*\*", re.MULTILINE
+)
 BACKEND_FAILED = re.compile(r"build backend returned an error|Call to `\S+` failed", re.IGNORECASE)
 """How uv says that the project's own build failed, and not what comes before it."""
 
@@ -95,7 +98,6 @@ def _build(work: TryWork, env: Environment, declared: settings.Extensions, folde
     from devkit.envs import uv
     from devkit.process import TimedOut
     from devkit.tryout.environment import name_of
-    from devkit.tryout.sides import first_error
 
     there = {name_of(path.name.partition("-")[0]) for path in env.folder.glob("lib/python*/site-packages/*.dist-info")}
     alone = ("--no-build-isolation",) if {*map(name_of, declared.requires)} <= there else ()
@@ -116,6 +118,12 @@ def _build(work: TryWork, env: Environment, declared: settings.Extensions, folde
     if BACKEND_FAILED.search(said):
         return Failed(first_error(log) or f"its build failed with status {done.status}", own=True)
     return Failed(uv.diagnose(work.app, said, line).what, own=False)
+
+
+def first_error(log: Path) -> str:
+    """Return the first true line of a build's log that says what is wrong."""
+    text = log.read_text("utf-8", "replace") if log.is_file() else ""
+    return next((row.strip()[:200] for row in text.splitlines() if WRONG.search(row)), "")
 
 
 def _lay(wheel: Path, folder: Path, paths: Sequence[Path], tracked: frozenset[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,9 +27,6 @@ VARIABLES = {"FLAGS_init_allocated_mem": "true", "FLAGS_cudnn_deterministic": "t
 BUILD_LIMIT_S = 3 * 3600.0
 COMPILING = ("preflight", "submodules", "configure", "compile")
 """The phases of a build that a trial needs: nothing is packed, and nothing installed into the environment."""
-WRONG = re.compile(
-    r"(?:^|[\s:])(?:fatal )?error(?:\[\w+\])?:|^\w*Error: |undefined reference|^make.*\*\*\*", re.MULTILINE
-)
 
 
 @dataclass(frozen=True)
@@ -162,13 +158,7 @@ def _built(work: TryWork, side: Side, line: Sequence[str]) -> str:
             return error.what
         except DevkitError as error:
             return f"{error.what}: {error.why}".rstrip(": ")
-    return first_error(log) or f"{line[0]} failed with status {done.status}" if done.status else ""
-
-
-def first_error(log: Path) -> str:
-    """Return the first true line of a build's log that says what is wrong."""
-    text = log.read_text("utf-8", "replace") if log.is_file() else ""
-    return next((row.strip()[:200] for row in text.splitlines() if WRONG.search(row)), "")
+    return extensions.first_error(log) or f"{line[0]} failed with status {done.status}" if done.status else ""
 
 
 def said(error: DevkitError) -> str:
@@ -266,7 +256,7 @@ def compile_side(work: TryWork, env: Environment, name: str) -> Path:
             app, wanted, work.run, lambda outcome: app.console.note(f"· {outcome.phase}  {outcome.text}", "dim")
         )
     except pipeline.BuildFailed as failed:
-        first = first_error(work.run.log(failed.phase))
+        first = extensions.first_error(work.run.log(failed.phase))
         raise DevkitError(first or failed.what, "" if first else failed.why) from failed
     finally:
         for phase in COMPILING:  # the other side's are written under the same names
