@@ -40,7 +40,6 @@ SMALLEST = 4 << 20
 SAVE_EVERY_S = 0.5
 SYNC_EVERY_S = 5.0
 WRITE_EVERY_S = 0.5
-ATTEMPTS = 5
 BACKOFF_S = (0.5, 1, 2, 4)
 WHOLE_TRIES = 2  # more of what begins anew each time
 LOOK_EVERY = 8 << 20
@@ -226,9 +225,9 @@ class Download:
             try:
                 await self._try(span, opened, buffer)
             except BROKEN:
-                attempt = attempt + 1 if span.left == before else 1
-                if attempt < ATTEMPTS:
-                    await asyncio.sleep(BACKOFF_S[attempt - 1])
+                attempt = attempt + 1 if span.left == before else 0
+                if attempt <= len(BACKOFF_S):  # at once where something came
+                    await asyncio.sleep(BACKOFF_S[attempt - 1] if attempt else 0)
                 elif self._queue.leave(span.left):
                     return False
                 else:
@@ -315,6 +314,9 @@ class Download:
                     first, held, due = self._written(span, first, held), 0, time.monotonic() + WRITE_EVERY_S
             whole = True
         finally:
+            if not span.expected and stream.at > first + held:  # the beginning of a block, too, where none is verified
+                self.fetched += stream.at - first - held
+                held = stream.at - first
             if held:  # what came before it broke off, or was interrupted
                 self._put(first, buffer[:held])
                 self._written(span, first, held)

@@ -48,6 +48,17 @@ def test_a_range_that_is_answered_in_part_is_asked_on_from(connections: int, tmp
 
 
 @pytest.mark.parametrize("connections", [1, 4])
+def test_a_server_that_drops_after_some_bytes_is_asked_on_at_once(
+    connections: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devkit.transfer.http_download.ranges.BACKOFF_S", (1e9,) * 4)  # waited for where nothing came
+    with plain(DATA, cuts=1000, most=100_000) as server:
+        got = get(f"{server.url}/file", tmp_path / "here", connections=connections)
+    assert (tmp_path / "here").read_bytes() == DATA
+    assert got.result.bytes == len(DATA)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
 def test_machines_that_name_one_file_differently_serve_it_in_one_stream(connections: int, tmp_path: Path) -> None:
     with plain(DATA, etags=['"a"', '"b"', '"c"']) as server:
         get(f"{server.url}/file", tmp_path / "here", connections=connections)
@@ -55,7 +66,7 @@ def test_machines_that_name_one_file_differently_serve_it_in_one_stream(connecti
 
 
 def test_what_an_earlier_run_left_is_no_obstacle_where_no_version_is_known_again(tmp_path: Path) -> None:
-    with plain(DATA, cuts=1000) as server, pytest.raises(DevkitError):
+    with plain(DATA, cuts=1, answers=[0, *[403] * 100]) as server, pytest.raises(DevkitError):
         get(f"{server.url}/file", tmp_path / "here", connections=1)
     with plain(DATA, etags=['"v1"', '"x"', '"y"', '"z"']) as server:
         server.requests += [("", {})] * 3  # so that the first answer is of the version that was begun

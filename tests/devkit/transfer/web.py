@@ -79,7 +79,7 @@ class Plain(http.server.BaseHTTPRequestHandler):
         body = data[first:end]
         if server.cuts and len(body) > 1000:
             server.cuts -= 1
-            self.wfile.write(body[: len(body) // 2])
+            self.wfile.write(body[: server.most or len(body) // 2])
             self.close_connection = True
             return
         for at in range(0, len(body), 1 << 18):
@@ -104,7 +104,8 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "ranges": True,
         "etag": '"v1"',
         "headers": {},
-        "cuts": 0,
+        "cuts": 0,  # how many answers break off
+        "most": 0,  # after how many bytes; 0 is half of them
         "length": True,
         "rate": 0,
         "location": "/",
