@@ -19,7 +19,7 @@ from devkit.transfer.remote.reading import Changed, Reader, is_small
 from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.sender import Sender
 from devkit.transfer.sftp import receiving, sending
-from devkit.transfer.sftp.copying import WITHOUT_PYTHON
+from devkit.transfer.sftp.client import WITHOUT_PYTHON
 from devkit.transfer.ssh import Connection, Disconnected, NoPython, RemotePath
 
 if TYPE_CHECKING:
@@ -148,12 +148,13 @@ def _letters(path: str) -> str:
     return wire.text(os.fsencode(path))
 
 
-def _beyond_sftp(request: CopyRequest, choice: Choice) -> str:
-    """Return why sftp alone cannot do what is asked for; empty where it can. ``choice`` is made there."""
-    beyond = request.options._replace(checksum=False, dry_run=False, unsafe_links=False, keep=()) != Options()
-    if beyond or request.rate or choice._replace(unsafe_links=False) != Choice():
-        return "sftp alone can neither leave things out, hold a rate, delete, update nor keep backups."
-    return ""
+def _beyond_sftp(request: CopyRequest) -> str:
+    """Return why sftp alone cannot do what is asked for; empty where it can."""
+    if request.sources:
+        beyond = request.options.delete or request.options.backup or request.rate
+        return "sftp alone can neither hold a rate, delete nor keep backups there." if beyond else ""
+    beyond = request.choice._replace(unsafe_links=False, exclude=()) != Choice()
+    return "sftp alone can neither follow links, nor copy what a list or .gitignore files say." if beyond else ""
 
 
 class Copies:
@@ -196,13 +197,28 @@ class Copies:
         wanted = dict(zip(self._remotes, sources, strict=True))
         claims: dict[bytes, str] = {}  # which host gives the file of a path: the first that offers one
 
-        def by_ssh(remote: Connection, planned: Planned) -> CopyOutcome:
+        def take(
+            remote: Connection, planned: Planned, channel: wire.Channel, digest: str, checksum: str
+        ) -> CopyOutcome:
             host = remote.place.host
 
             def claimed(path: bytes) -> str:
                 has = claims.setdefault(path, host)
                 return "" if has == host else has
 
+            receiver = Receiver(
+                channel,
+                os.fsencode(into),
+                digest,
+                checksum,
+                request.options,
+                planned,
+                planned.done,
+                claimed if several else None,
+            )
+            return planned.outcome(host, receiver.run(), channel.received)
+
+        def by_ssh(remote: Connection, planned: Planned) -> CopyOutcome:
             remote.start(
                 role="offer",
                 paths=[_letters(path) for path in wanted[remote]],
@@ -210,23 +226,13 @@ class Copies:
                 compress=request.compress,
                 rate=request.rate,
             )
-            receiver = Receiver(
-                remote.channel,
-                os.fsencode(into),
-                remote.digest,
-                remote.checksum,
-                request.options,
-                planned,
-                planned.done,
-                claimed if several else None,
-            )
-            return planned.outcome(host, receiver.run(), remote.channel.received)
+            return take(remote, planned, remote.channel, remote.digest, remote.checksum)
 
-        def by_sftp(place: RemotePath, planned: Planned) -> Result:
-            return receiving.receive(self._ssh, place, sources[0], destination, request.options, planned)
+        def by_sftp(remote: Connection, planned: Planned) -> CopyOutcome:
+            with receiving.offered(self._ssh, remote.place, wanted[remote], request.choice, request.rate) as channel:
+                return take(remote, planned, channel, receiving.DIGEST, receiving.CHECKSUM)
 
-        refusal = "sftp alone cannot receive beside others." if several else _beyond_sftp(request, request.choice)
-        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp, refusal))
+        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp))
 
     def send(self, offer: Offer, watch: Watch) -> list[CopyOutcome]:
         """Send what is offered to each host, by sftp where it runs no Python."""
@@ -250,12 +256,12 @@ class Copies:
             )
             return planned.outcome(remote.place.host, sender.serve(), remote.channel.sent)
 
-        def by_sftp(place: RemotePath, planned: Planned) -> Result:
-            return sending.send(self._ssh, offer, place, request.options, planned)
+        def by_sftp(remote: Connection, planned: Planned) -> CopyOutcome:
+            result = sending.send(self._ssh, offer, remote.place, request.options, planned)
+            return planned.outcome(remote.place.host, result, result.bytes)
 
         ahead = read_ahead(offer, is_idle)
-        refusal = _beyond_sftp(request, Choice())
-        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp, refusal))
+        return self._with_each_host(lambda remote: self._with_retries(remote, watch, by_ssh, by_sftp))
 
     def _with_each_host(self, do: Callable[[Connection], CopyOutcome]) -> list[CopyOutcome]:
         """Copy with each host at once; one that fails does not stop the others."""
@@ -285,12 +291,11 @@ class Copies:
         remote: Connection,
         watch: Watch,
         by_ssh: Callable[[Connection, Planned], CopyOutcome],
-        by_sftp: Callable[[RemotePath, Planned], Result],
-        refusal: str,
+        by_sftp: Callable[[Connection, Planned], CopyOutcome],
     ) -> CopyOutcome:
         """Copy, and connect again where the connection ends, as often as that is asked for.
 
-        Where no Python is there, sftp copies, unless ``refusal`` says why it cannot.
+        Where no Python is there, sftp copies, unless it cannot do what is asked for.
         """
         host = remote.place.host
         python, tried = True, 0
@@ -299,6 +304,7 @@ class Copies:
                 with Planned(watch) as planned:
                     return _over_ssh(remote, planned, by_ssh) if python else _over_sftp(remote, planned, by_sftp)
             except NoPython as error:  # noqa: PERF203 - each try is one
+                refusal = _beyond_sftp(self._request)
                 if refusal:
                     raise DevkitError(error.what, refusal, *error.remedies) from error
                 for line in error.why.splitlines():
@@ -324,10 +330,11 @@ def _over_ssh(remote: Connection, planned: Planned, do: Callable[[Connection, Pl
             raise remote.explain(error) from error
 
 
-def _over_sftp(remote: Connection, planned: Planned, do: Callable[[RemotePath, Planned], Result]) -> CopyOutcome:
-    host = remote.place.host
+def _over_sftp(remote: Connection, planned: Planned, do: Callable[[Connection, Planned], CopyOutcome]) -> CopyOutcome:
+    failed = f"sftp with {remote.place.host} failed"
     try:
-        result = do(remote.place, planned)
+        return do(remote, planned)
+    except wire.Stopped as error:
+        raise DevkitError(error.what, error.why) from error
     except (OSError, wire.ProtocolError) as error:
-        raise DevkitError(f"sftp with {host} failed", f"{error}.") from error
-    return planned.outcome(host, result, result.bytes)
+        raise DevkitError(failed, f"{error}.") from error

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PROGRAM = Path(__file__).with_name("remote")
 MODULES = (
     *("wire", "messages", "names", "attributes", "locks", "folders", "manifest", "chunking", "durability", "writing"),
-    *("plan", "failures", "requests", "deleting", "destination", "reading", "sender", "commit", "receiver", "main"),
+    *("plan", "failures", "deleting", "destination", "requests", "reading", "sender", "commit", "receiver", "main"),
 )
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 SETTINGS_LIMIT_S = 20.0

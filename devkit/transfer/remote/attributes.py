@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from typing import Callable, Dict, List, Optional, Tuple
 
 NOT_SUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF, errno.EPERM, errno.EACCES)
@@ -85,6 +86,12 @@ def lstat(folder: int, name: bytes) -> Optional[os.stat_result]:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
+
+
+def regular_size(folder: int, name: bytes) -> Optional[int]:
+    """Return a regular file's size, or None where there is none."""
+    status = lstat(folder, name)
+    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
 
 
 def fsync(descriptor: int) -> None:

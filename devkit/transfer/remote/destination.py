@@ -1,16 +1,18 @@
 """Where a manifest's entries land: its root and folders, made for a run and only looked at for a dry run."""
 
+import contextlib
 import errno
 import os
 import stat
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from . import deleting
-from .attributes import Held, lstat
+from .attributes import Held, lstat, regular_size
 from .durability import ignores_case
 from .failures import reason_of
 from .folders import (
     FOLDER_ALONE,
+    NO_FOLLOW,
     OPEN_FOLDER,
     Folders,
     Staging,
@@ -21,11 +23,11 @@ from .folders import (
     open_folder,
     stash,
 )
-from .manifest import FILE, FOLDER, NO_FILE, ManifestEntry
+from .locks import acquire
+from .manifest import FILE, FOLDER, NO_FILE, ManifestEntry, version_name
 from .messages import About, Options
 from .names import PART, collisions, folded, part_name, split
 from .plan import IN_THE_WAY, NOTHING, Here, room_on
-from .requests import regular_size
 from .wire import Stopped
 
 
@@ -53,14 +55,17 @@ class Destination:
         self._path = path
         self._options = options
         self._booted_at = booted_at()
+        self._by_version = False
         self._refused: Dict[bytes, int] = {}
 
-    def open(self, entries: List[ManifestEntry], one_file: bool) -> None:
+    def open(self, entries: List[ManifestEntry], about: About) -> None:
         """Open the folder, made if it is missing; one file to what is not a folder gets that name.
 
         Raises:
             Stopped: it is not a folder, or cannot be written.
         """
+        self._by_version = about.by_version
+        one_file = about.one_file
         path = self._path or b"."
         if one_file and len(entries) == 1 and not os.path.isdir(path) and not path.endswith(b"/"):
             # A link that is named stays, and the file that it points to is replaced, as by scp and a shell.
@@ -146,11 +151,28 @@ class Destination:
         status = replaceable(folder, name)
         if entry.kind != FILE:
             return NOTHING
-        part = regular_size(folder, part_name(name)) or 0
+        part = regular_size(folder, self.part(entry)) or 0
         if status is None or not stat.S_ISREG(status.st_mode):
             return Here(part=part) if part else NOTHING
         certain = above not in self.staging.within or status.st_ctime >= self._booted_at
         return Here(status.st_size, status.st_mtime_ns, stat.S_IMODE(status.st_mode), part, certain)
+
+    def part(self, entry: ManifestEntry) -> bytes:
+        """Return the temporary name of a file, in its folder."""
+        return version_name(entry) if self._by_version else part_name(entry.path.rpartition(b"/")[2])
+
+    def remove_other_versions(self, folders: Folders, entries: Iterable[ManifestEntry]) -> None:
+        """Remove what is left of other versions of files, unless another transfer is writing it."""
+        listed: Dict[bytes, List[bytes]] = {}
+        for entry in entries if self._by_version else ():
+            above, part = entry.path.rpartition(b"/")[0], self.part(entry)
+            with contextlib.suppress(OSError):
+                folder = folders.folder(above)
+                if above not in listed:
+                    listed[above] = [name for name in map(os.fsencode, os.listdir(folder)) if PART.match(name)]
+                for name in listed[above]:
+                    if name[:-8] == part[:-8] and name != part:
+                        _remove_unless_held(folder, name)
 
     def _ensure_writable(self, path: bytes, folder: int) -> None:
         """Raise in a dry run what writing into a folder would."""
@@ -209,6 +231,12 @@ class Destination:
         self.staging.close()
         if self.above[0] >= 0:
             os.close(self.above[0])
+
+
+def _remove_unless_held(folder: int, part: bytes) -> None:
+    with Held(os.open(part, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)) as descriptor:
+        if acquire(descriptor, 0):
+            os.unlink(part, dir_fd=folder)
 
 
 def _nearest(path: bytes) -> bytes:

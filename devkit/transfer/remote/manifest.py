@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import os
 import stat
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
@@ -9,7 +10,7 @@ from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Se
 from .attributes import Held
 from .folders import FOLDER_ALONE, NO_FOLLOW, OPEN_FOLDER
 from .messages import NAMED, About, Choice
-from .names import PART, Ignore, is_too_long, link_stays_inside, split
+from .names import PART, Ignore, is_too_long, link_stays_inside, part_name, split
 from .wire import Bytes, ProtocolError, Stopped
 
 MAX_ENTRIES = 20 * 1000 * 1000
@@ -65,11 +66,20 @@ class Offer(NamedTuple):
     left_out: List[Tuple[bytes, str]]
     one_file: bool
     whole: bool = False  # whether all of the destination is offered: a source was a folder's content
+    compares: bool = True  # whether the sender compares blocks, and knows times to the nanosecond
 
     @property
     def about(self) -> About:
         """What is said of it at the manifest's end."""
-        return About(self.one_file, self.left_out[:NAMED], len(self.left_out), self.whole, moves=True)
+        left_out = self.left_out[:NAMED]
+        return About(self.one_file, left_out, len(self.left_out), self.whole, self.compares, not self.compares)
+
+
+def version_name(entry: ManifestEntry) -> bytes:
+    """Return the temporary name of a file of this size and time: half of it is the name's, half the version's."""
+    name = entry.path.rpartition(b"/")[2]
+    version = hashlib.sha256(b"%d %d %s" % (entry.size, entry.mtime_ns, name)).hexdigest()[:8].encode()
+    return part_name(name)[:-8] + version
 
 
 def revised(entry: ManifestEntry, status: os.stat_result) -> ManifestEntry:
@@ -166,7 +176,7 @@ def describe(paths: List[bytes], choice: Choice) -> Offer:
     if found and not walk.entries and walk.left_out and not walk.added:
         raise Stopped("nothing can be read", f"{os.fsdecode(walk.left_out[0][0])}: {walk.left_out[0][1]}.")
     walk.left_out += [(path[:SHOWN_OF_A_PATH], "it is not there") for path in sorted(walk.missing)]
-    walk.left_out.sort(key=_is_meant)
+    walk.left_out.sort(key=is_meant)
     seen = set()
     for entry in walk.entries:
         if entry.path in seen:
@@ -184,7 +194,7 @@ def describe_open(places: Iterable[SourceRoot], choice: Optional[Choice] = None)
             walk.add_open(place)
         except OSError as error:
             raise Stopped(f"{os.fsdecode(place.name)} cannot be read", f"{error.strerror}.") from error
-    walk.left_out.sort(key=_is_meant)
+    walk.left_out.sort(key=is_meant)
     one_file = len(walk.entries) == 1 and walk.entries[0].kind == FILE and walk.plain
     return Offer(walk.entries, walk.sources, walk.left_out, one_file)
 
@@ -399,7 +409,8 @@ def _mode(status: os.stat_result) -> int:
     return stat.S_IMODE(status.st_mode) & 0o777
 
 
-def _is_meant(left_out: Tuple[bytes, str]) -> bool:
+def is_meant(left_out: Tuple[bytes, str]) -> bool:
+    """Tell whether something is left out on purpose; else it could not be read."""
     return left_out[1] in MEANT_TO_BE_LEFT_OUT
 
 

@@ -43,6 +43,7 @@ class About(NamedTuple):
     left_out_count: int = 0
     whole: bool = False  # whether a source was a folder's content, which is all of the destination
     moves: bool = False  # whether the sender finds chunks that moved within a file
+    by_version: bool = False  # whether it compares nothing: a file's size and time, in whole seconds, say what is in it
 
 
 class Plan(NamedTuple):

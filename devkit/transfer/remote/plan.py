@@ -69,7 +69,7 @@ def plan(
             refusals[index] = found.why
         elif entry.kind == LINK and not (options.unsafe_links or link_stays_inside(entry.path, entry.target)):
             refusals[index] = "a symbolic link that points out"
-        elif entry.kind == FILE and is_here(entry, found, options):
+        elif entry.kind == FILE and is_here(entry, found, options, about.by_version):
             have_files += 1
             have_bytes += entry.size
             if found.mode != entry.mode and not _is_newer(entry, found, options):
@@ -108,13 +108,15 @@ def _first(paths: Iterable[bytes]) -> List[bytes]:
     return found
 
 
-def is_here(entry: ManifestEntry, found: Here, options: Options) -> bool:
+def is_here(entry: ManifestEntry, found: Here, options: Options, by_second: bool = False) -> bool:
     """Tell whether a file need not come: by its size and time, or since what is here is newer."""
     if found.size < 0:
         return False
     if _is_newer(entry, found, options):
         return True
-    return (found.size, found.mtime_ns) == (entry.size, entry.mtime_ns) and found.certain and not options.checksum
+    unit = 10**9 if by_second else 1
+    same = (found.size, found.mtime_ns // unit) == (entry.size, entry.mtime_ns // unit)
+    return same and found.certain and not options.checksum
 
 
 def _is_newer(entry: ManifestEntry, found: Here, options: Options) -> bool:

@@ -11,6 +11,7 @@ from .manifest import ManifestEntry, Offer
 
 SMALL = 1 << 16
 SHORTER = "it changed while it was read"
+CHANGED = "changed while it was read: as much as it held at first is here"
 
 
 class Changed(Exception):

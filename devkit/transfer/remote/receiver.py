@@ -9,7 +9,7 @@ import zlib
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 from . import wire
-from .attributes import Attributes, Held
+from .attributes import Attributes, Held, fsync
 from .commit import Commit
 from .deleting import remove
 from .destination import Destination
@@ -18,14 +18,13 @@ from .failures import Failures
 from .folders import Folders
 from .manifest import ManifestEntry, take_revised, unpack
 from .messages import About, Options, Plan, Result, encoded, proven
-from .names import part_name
 from .plan import Steps, Wanted, lack_of_room, mib, plan
-from .requests import Incoming, Requests
+from .reading import CHANGED, SHORTER
+from .requests import SYNC_EVERY, Incoming, Requests
 from .writing import DIRECT_FROM, Writer, write_all
 
 CHANGED_NAMED = 5
 SMALL = 1 << 18
-SYNC_EVERY = 1 << 26
 ATTEMPTS = 4
 
 
@@ -65,6 +64,7 @@ class Receiver:
         self._changed: Set[int] = set()
         self._granted: Set[Tuple[bytes, int]] = set()  # folders, and modes that files are made with there
         self._files = self._bytes = self._same_bytes = self._again_bytes = self._deleted = 0
+        self._by_version = False
         self._folders: Folders
         self._syncer: Syncer
 
@@ -79,7 +79,7 @@ class Receiver:
         about = self._manifest()
         there = self._there
         try:
-            there.open(self._entries, about.one_file)
+            there.open(self._entries, about)
             here = there.survey(self._entries, self._claimed)
             extra = there.not_offered(self._entries, about)
             blind = there.is_case_blind(self._entries)
@@ -121,7 +121,7 @@ class Receiver:
     def _execute(self, folders: Folders, steps: Steps, about: About) -> None:
         commit = Commit(self._there, self._entries, self._failures, self._attributes, self._options.backup)
         commit.modes(folders, steps.modes)
-        self._take(folders, steps.wanted, about.moves)
+        self._take(folders, steps.wanted, about)
         commit.links(folders)
         commit.stash_what_failed(folders)
         staged = bool(self._staging.names)
@@ -139,7 +139,7 @@ class Receiver:
         numbers = [index for index in sorted(self._changed) if index < len(self._entries)]
         changed = [os.fsdecode(self._entries[index].path) for index in numbers]
         named = ", ".join(changed[:CHANGED_NAMED]) + (" …" if len(changed) > CHANGED_NAMED else "")
-        remarks = [f"{named} changed while it was read: as much as it held at first is here"] if changed else []
+        remarks = [f"{named} {CHANGED}"] if changed else []
         return Result(
             files=self._files,
             bytes=self._bytes,
@@ -154,17 +154,19 @@ class Receiver:
             seconds=seconds,
         )
 
-    def _take(self, folders: Folders, wanted: Sequence[Wanted], moves: bool) -> None:
-        """Ask for files until all are here or failed; ``moves`` is whether the sender finds what moved within them."""
+    def _take(self, folders: Folders, wanted: Sequence[Wanted], about: About) -> None:
+        """Ask for files until all are here or failed."""
         self._folders = folders
         self._syncer = Syncer(folders.root, self._staging, self._options.backup)
+        self._by_version = about.by_version
+        self._there.remove_other_versions(folders, (self._entries[file.number] for file in wanted))
         for file in wanted:
             if self._entries[file.number].size:
                 self._remaining.add(file.number)
             else:
                 self._small(file.number, memoryview(b""))
         asking = [file for file in wanted if file.number in self._remaining]
-        self._requests.start(Folders(folders.root, staging=self._staging), asking, moves)
+        self._requests.start(self._there, Folders(folders.root, staging=self._staging), asking, about)
         self._channel.on_ping = self._requests.check
         try:
             while self._remaining:
@@ -195,7 +197,10 @@ class Receiver:
         elif kind == wire.GONE:
             index, _, _ = wire.parse(wire.RANGE, body)
             self._must_remain(index)
-            self._failures.setdefault(index, bytes(body[wire.RANGE.size :]).decode("utf-8", "replace")[:200])
+            reason = bytes(body[wire.RANGE.size :]).decode("utf-8", "replace")[:200]
+            self._failures.setdefault(index, reason)
+            if self._by_version and reason == SHORTER:
+                self._discard(index)
             self._drop(index)
         elif kind == wire.FAILED:
             raise wire.failure(body)
@@ -294,6 +299,13 @@ class Receiver:
             self._try(index, lambda: self._finish(incoming))
             self._drop(index)
 
+    def _discard(self, index: int) -> None:
+        """Remove the part of a file that is another version by now: its name would say otherwise."""
+        if self._incoming(index).part >= 0:
+            folder, _ = self._folders.of(self._entries[index].path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._there.part(self._entries[index]), dir_fd=folder)
+
     def _drop(self, index: int) -> None:
         self._remaining.discard(index)
         incoming = self._incoming(index)
@@ -310,8 +322,8 @@ class Receiver:
     def _opened(self, incoming: Incoming) -> int:
         """Return the part, made now if there is none, with what was found the same in the older version so far."""
         if incoming.part < 0:
-            folder, name = self._folders.of(incoming.entry.path)
-            incoming.part = open_part(folder, part_name(name), keep=False)
+            folder, _ = self._folders.of(incoming.entry.path)
+            incoming.part = open_part(folder, self._there.part(incoming.entry), keep=False)
             if incoming.old >= 0:
                 copy_range(incoming.old, incoming.part, 0, min(incoming.next, os.fstat(incoming.old).st_size))
             incoming.written = os.fstat(incoming.part).st_size
@@ -320,14 +332,15 @@ class Receiver:
     def _write(self, incoming: Incoming, offset: int, data: memoryview) -> None:
         part = self._opened(incoming)
         incoming.written = max(incoming.written, offset + len(data))
-        if incoming.entry.size >= DIRECT_FROM:
+        if incoming.entry.size >= DIRECT_FROM and not self._by_version:
             self._writer.write(part, offset, data)
             return
         write_all(part, data, offset)
-        incoming.unsynced += len(data)
-        if incoming.unsynced >= SYNC_EVERY:
-            self._syncer.sync(os.dup(part))
-            incoming.unsynced = 0
+        if offset // SYNC_EVERY != (offset + len(data)) // SYNC_EVERY:
+            if self._by_version:  # whose part is trusted that far after a restart of the machine
+                fsync(part)
+            else:
+                self._syncer.sync(os.dup(part))
 
     def _keep(self, incoming: Incoming, offset: int, length: int) -> None:
         if offset + length > max(incoming.part_size, incoming.old_size):
@@ -364,10 +377,10 @@ class Receiver:
         if above in self._staging.within and DIRECT_FROM > entry.size <= entry.allocated:
             os.close(part)
             folder = self._folders.folder(above)
-            os.rename(part_name(name), name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(self._there.part(entry), name, src_dir_fd=folder, dst_dir_fd=folder)
             self._syncer.passed(entry.size)
         else:
-            self._syncer.put(Finished(entry.path, part_name(name), part, entry.size))
+            self._syncer.put(Finished(entry.path, self._there.part(entry), part, entry.size))
 
     def _small(self, index: int, data: memoryview) -> None:
         """Write a file that came at once."""
@@ -376,7 +389,7 @@ class Receiver:
             above, _, name = entry.path.rpartition(b"/")
             folder = self._folders.folder(above)
             seen = above not in self._staging.within
-            written = part_name(name) if seen else name
+            written = self._there.part(entry) if seen else name
             mode = entry.mode if _reopens(entry) else 0o600
             with Held(open_part(folder, written, keep=False, lock=False, mode=mode)) as part:
                 _write_at_once(part, data)

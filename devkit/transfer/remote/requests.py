@@ -3,16 +3,16 @@
 import contextlib
 import os
 import queue
-import stat
 import threading
 from typing import Dict, List, Optional, Sequence, Tuple
 
-from .attributes import lstat
+from .attributes import regular_size
 from .chunking import SHORTEST, chunks
+from .destination import Destination
 from .durability import open_part
-from .folders import NO_FOLLOW, Folders
+from .folders import NO_FOLLOW, Folders, booted_at
 from .manifest import ManifestEntry
-from .names import part_name
+from .messages import About
 from .plan import Wanted
 from .wire import BLOCK, CHECK, CHUNK, COMPARE, HOLDS, KNOWN, RANGE, WANT, Channel, Digest
 
@@ -23,6 +23,7 @@ WANTS_A_FRAME = 2048
 COMPARED_AT_ONCE = 16
 SEARCHED_BYTES = 1 << 31  # in longer files blocks are compared where they lie: a chunk costs some 200 bytes
 CHUNKS_A_FRAME = 1 << 15
+SYNC_EVERY = 1 << 26
 
 
 class Incoming:
@@ -42,7 +43,6 @@ class Incoming:
         self.next = 0
         self.bad: Dict[int, int] = {}  # lengths of ranges that are asked for again, by offset
         self.attempts: Dict[int, int] = {}
-        self.unsynced = 0
         self.failed = False
 
     def close(self) -> None:
@@ -67,11 +67,12 @@ class Requests:
         self._again: queue.Queue[Optional[Tuple[int, int, int]]] = queue.Queue()
         self._broken: List[BaseException] = []
         self._thread: Optional[threading.Thread] = None
-        self._moves = False
+        self._about = About()
+        self._there: Destination
 
-    def start(self, folders: Folders, wanted: List[Wanted], moves: bool) -> None:
-        """Begin to ask for files; ``folders`` are the thread's from now on."""
-        self._moves = moves
+    def start(self, there: Destination, folders: Folders, wanted: List[Wanted], about: About) -> None:
+        """Begin to ask for files; ``folders``, of the destination ``there``, are the thread's from now on."""
+        self._there, self._about = there, about
         self._thread = threading.Thread(target=self._run, args=(folders, wanted), daemon=True)
         self._thread.start()
 
@@ -115,7 +116,7 @@ class Requests:
         for file in wanted:
             size = self._entries[file.number].size
             start = 0
-            if file.part or file.old:
+            if file.part or (file.old and not self._about.by_version):
                 self._want(frame)
                 start = self._compare(folders, file.number)
             for offset in range(start, size, WANT_SPAN):
@@ -133,15 +134,33 @@ class Requests:
         """Send the digests of what is here of a file, and return where that ends."""
         entry = self._entries[index]
         self._comparing.acquire()
-        incoming = self._active[index] = _begun(folders, entry)
+        incoming = self._active[index] = self._begun(folders, entry)
         first = min(incoming.part_size, entry.size)
+        if self._about.by_version:
+            if first:
+                self._channel.send(CHECK, COMPARE.pack(index, 0, first, CHECK_BLOCK))
+            return first
         second = min(max(incoming.old_size, first), entry.size)
         self._digests(index, incoming.part, 0, first)
-        if self._moves and first < entry.size and may_have_moved(incoming.old_size, entry):
+        if self._about.moves and first < entry.size and may_have_moved(incoming.old_size, entry):
             self._known(index, incoming, first)
             return entry.size
         self._digests(index, incoming.old, first, second)
         return second
+
+    def _begun(self, folders: Folders, entry: ManifestEntry) -> Incoming:
+        part = old = -1
+        with contextlib.suppress(OSError):  # what cannot be read does not help; whether it can be written shows later
+            folder, name = folders.of(entry.path)
+            if regular_size(folder, self._there.part(entry)):
+                part = open_part(folder, self._there.part(entry), keep=True)
+            if part >= 0 and self._about.by_version:
+                os.ftruncate(part, _of_version(part, entry))
+            elif regular_size(folder, name):
+                old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
+        incoming = Incoming(entry, part, old)
+        incoming.compared = True
+        return incoming
 
     def _known(self, index: int, incoming: Incoming, start: int) -> None:
         """Send the digests of the older version's chunks, by which the rest is looked for: what is longer moved."""
@@ -170,23 +189,12 @@ def may_have_moved(old_size: int, entry: ManifestEntry) -> bool:
     return is_long and old_size != entry.size and entry.allocated >= entry.size
 
 
-def regular_size(folder: int, name: bytes) -> Optional[int]:
-    """Return a regular file's size, or None where there is none."""
-    status = lstat(folder, name)
-    return status.st_size if status is not None and stat.S_ISREG(status.st_mode) else None
-
-
-def _begun(folders: Folders, entry: ManifestEntry) -> Incoming:
-    part = old = -1
-    with contextlib.suppress(OSError):  # what cannot be read does not help; whether it can be written shows later
-        folder, name = folders.of(entry.path)
-        if regular_size(folder, part_name(name)):
-            part = open_part(folder, part_name(name), keep=True)
-        if regular_size(folder, name):
-            old = os.open(name, os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW, dir_fd=folder)
-    incoming = Incoming(entry, part, old)
-    incoming.compared = True
-    return incoming
+def _of_version(part: int, entry: ManifestEntry) -> int:
+    """Return how much of a part that is called as its version is the file: written in order, synced now and then."""
+    left = os.fstat(part)
+    if left.st_size > entry.size:
+        return 0
+    return left.st_size if left.st_ctime > booted_at() else left.st_size // SYNC_EVERY * SYNC_EVERY
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import stat
@@ -9,14 +10,15 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from devkit.errors import DevkitError
-from devkit.transfer.remote.wire import SILENCE_S, ProtocolError
+from devkit.transfer.remote.wire import SILENCE_S, ProtocolError, Stopped
 from devkit.transfer.ssh import SSH_FAILED, Disconnected, SshProcess, connection_failed, ssh_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Self
 
+    from devkit.transfer.remote.manifest import ManifestEntry
     from devkit.transfer.ssh import RemotePath
 
 CHUNK = 1 << 15  # bytes that every server takes in one request
@@ -31,6 +33,10 @@ _SIZE, _OWNER, _MODE, _TIMES, _MORE = 1, 2, 4, 8, 1 << 31
 _FSYNC, _POSIX_RENAME = b"fsync@openssh.com", b"posix-rename@openssh.com"
 NO_SUBSYSTEM = "subsystem request failed"  # what ssh says where a server has no sftp
 _REASONS = {2: "no such file", 3: "permission denied", 8: "not supported there"}
+
+
+WITHOUT_PYTHON = "no Python 3.6 there: sftp copies whole files, without block updates, links or a check of its own"
+SECOND = 10**9
 
 
 class Refused(Exception):
@@ -346,3 +352,30 @@ class Sftp:
     def close(self, handle: bytes) -> None:
         """Close a handle, without waiting for it."""
         self.forget([self._ask(_CLOSE, _string(handle))])
+
+
+def is_version(entry: ManifestEntry, size: int | None, seconds: int | None) -> bool:
+    """Tell whether a file of this size and time is of an entry's version."""
+    return (size, seconds) == (entry.size, entry.mtime_ns // SECOND)
+
+
+def grown(entry: ManifestEntry, size: int | None) -> bool:
+    """Tell whether a file that changed has only become longer: what it held is still its beginning, as of a log."""
+    return size is not None and size > entry.size
+
+
+def home(path: str) -> bytes:
+    """Return a path there as the remote side takes it: what is relative begins at the user's home."""
+    return os.fsencode(path[2:] if path.startswith("~/") else "" if path == "~" else path)
+
+
+@contextlib.contextmanager
+def connected(ssh: Sequence[str], place: RemotePath) -> Iterator[Sftp]:
+    """Speak with a host; what is refused and not handled ends it."""
+    try:
+        with Sftp(ssh, place) as sftp:
+            yield sftp
+    except Refused as error:
+        raise DevkitError(f"sftp with {place.host} failed", f"It said: {error}.") from error
+    except Stopped as error:
+        raise DevkitError(error.what, error.why, "the same line again   goes on") from error

@@ -1,9 +1,11 @@
-"""From a remote side that speaks sftp alone."""
+"""From a remote side that speaks sftp alone: a sender that reads what it offers by sftp, for the receiver here."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import threading
 from collections import deque
 from fnmatch import fnmatchcase
 from glob import has_magic
@@ -11,65 +13,103 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.locks import flock
 from devkit.text import shown
-from devkit.transfer.remote.attributes import Attributes, Held, fsync
-from devkit.transfer.remote.commit import Commit
-from devkit.transfer.remote.destination import Destination
-from devkit.transfer.remote.durability import Finished, Syncer, open_part, sync_folders
-from devkit.transfer.remote.folders import NO_FOLLOW, booted_at
-from devkit.transfer.remote.manifest import FILE, FOLDER, MAX_ENTRIES, MAX_SIZE, NO_FILE, ManifestEntry
-from devkit.transfer.remote.names import PART, split
+from devkit.transfer.remote import wire
+from devkit.transfer.remote.manifest import (
+    FILE,
+    FOLDER,
+    MAX_ENTRIES,
+    MAX_SIZE,
+    NO_FILE,
+    ManifestEntry,
+    Offer,
+    is_meant,
+)
+from devkit.transfer.remote.names import PART, Ignore, split
 from devkit.transfer.remote.reading import SHORTER, Changed
-from devkit.transfer.remote.wire import ProtocolError
-from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, version_name
+from devkit.transfer.remote.sender import Sender
+from devkit.transfer.sftp.client import (
+    CHUNK,
+    SECOND,
+    WINDOW,
+    Refused,
+    RemoteFile,
+    Sftp,
+    connected,
+    grown,
+    home,
+    is_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from devkit.transfer.copy import Planned
-    from devkit.transfer.remote.folders import Folders
-    from devkit.transfer.remote.messages import Options, Result
-    from devkit.transfer.remote.plan import Wanted
+    from devkit.transfer.remote.messages import Choice
     from devkit.transfer.ssh import RemotePath
 
-SYNCED = 1 << 26  # bytes of a part between syncs: all before the last such boundary outlives a power cut
-AHEAD = 32  # files on their way at once, and bytes of each
+AHEAD = 32  # ranges on their way at once, and bytes of each
 AHEAD_BYTES = 2 * CHUNK
+DIGEST, CHECKSUM = "sha256", "crc32"
 
 
-def receive(
-    ssh: Sequence[str],
-    place: RemotePath,
-    paths: Sequence[str],
-    destination: str,
-    options: Options,
-    progress: Planned,
-) -> Result:
-    """Fetch paths, and return what came of it.
+@contextlib.contextmanager
+def offered(
+    ssh: Sequence[str], place: RemotePath, paths: Sequence[str], choice: Choice, rate: float = 0
+) -> Iterator[wire.Channel]:
+    """Offer what paths there name, over the channel to a receiver of ``DIGEST`` and ``CHECKSUM``.
 
     Raises:
-        DevkitError: the connection failed, a path is not there, or nothing can be written here.
+        DevkitError: the connection failed, or a path is not there.
     """
-    with connected(ssh, place) as sftp:
-        receiving = _Receiving(sftp, place.host, options, progress)
+    with connected(ssh, place) as sftp, contextlib.ExitStack() as stack:
+        walk = _Walk(sftp, place.host, choice)
         for path in paths:
-            receiving.add(home(path) or b".")
-        receiving.take(os.fsencode(destination))
-    return receiving.result()
+            walk.add(home(path) or b".")
+        ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+        sender = _Sender(wire.Channel(theirs.fileno(), theirs.fileno(), None), sftp, walk, rate)
+        broken: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                sender.serve()
+            except wire.Closed:  # the receiver says why
+                pass
+            except BaseException as error:  # noqa: BLE001 - raised below
+                broken.append(error)
+            finally:
+                theirs.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield wire.Channel(ours.fileno(), ours.fileno(), None)
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            if broken:  # which is why the receiver went without
+                raise broken[0]
 
 
-class _Receiving(Copy):
-    def __init__(self, sftp: Sftp, host: str, options: Options, progress: Planned) -> None:
-        super().__init__(options, progress)
+class _Walk:
+    """Finds what is offered: entries, and the path there of each."""
+
+    def __init__(self, sftp: Sftp, host: str, choice: Choice) -> None:
+        self.entries: list[ManifestEntry] = []
+        self.paths: list[bytes] = []
         self._sftp = sftp
         self._host = host
-        self._named: list[RemoteFile] = []
+        self._exclude = Ignore(choice.exclude)
         self._offered: dict[bytes, bytes] = {}  # paths there by the entries' paths
-        self._attributes = Attributes()
+        self._left_out: list[tuple[bytes, str]] = []
+        self._named: list[RemoteFile] = []
+        self._whole = False
 
-    # What is offered.
+    @property
+    def offer(self) -> Offer:
+        """What was found."""
+        one_file = len(self._named) == len(self.entries) == 1 and self._named[0].is_file
+        left_out = sorted(self._left_out, key=is_meant)
+        return Offer(self.entries, [], left_out, one_file, self._whole, compares=False)
 
     def add(self, path: bytes) -> None:
         """Add what a path names there: a file, a folder, or what is in one; wildcards may name several."""
@@ -79,14 +119,14 @@ class _Receiving(Copy):
                 raise DevkitError(f"{self._host}: {shown(line)} cannot be read", "It is not there.")
             if not there.is_folder and not there.is_file:
                 raise DevkitError(f"{self._host}: {shown(line)} cannot be read", f"It is {NO_FILE}.")
-            self._named.append(there)
             name = os.path.basename(line)  # noqa: PTH119 - names are bytes
-            if there.is_folder:
-                name = b"" if name in (b".", b"..") else name
-                if not name or self._keep(name, line, there):
-                    self._walk(name, line)
-            else:
-                self._keep(name, line, there)
+            name = b"" if there.is_folder and name in (b".", b"..") else name
+            if name and self._exclude.leaves_out(name, there.is_folder):
+                continue
+            self._named.append(there)
+            self._whole = self._whole or not name
+            if (not name or self._keep(name, line, there)) and there.is_folder:
+                self._walk(name, line)
 
     def _matching(self, path: bytes) -> list[bytes]:
         if not has_magic(path) or self._sftp.lstat(path) is not None:
@@ -114,192 +154,153 @@ class _Receiving(Copy):
     def _keep(self, below: bytes, path: bytes, there: RemoteFile) -> bool:
         """Take an entry into what is offered, and tell whether it is there now."""
         if there.is_file and (there.size is None or there.mtime is None or not 0 <= there.size <= MAX_SIZE):
-            self.unread.append((below, "its size and time are not told"))
+            self._left_out.append((below, "its size and time are not told"))
         elif there.is_file or there.is_folder:
             try:
                 split(below)
-            except ProtocolError:
+            except wire.ProtocolError:
                 if not PART.match(below.rpartition(b"/")[2]):
-                    self.unread.append((below, "its path is too long, or leads out"))
+                    self._left_out.append((below, "its path is too long, or leads out"))
                 return False
             if self._offered.setdefault(below, path) != path:
                 raise DevkitError(f"{shown(below)} is offered twice", "Two sources have the same name.")
             if len(self._offered) > MAX_ENTRIES:
-                raise ProtocolError("a folder without end")
+                raise wire.ProtocolError("a folder without end")
             if len(self._offered) > len(self.entries):
                 kind = FILE if there.is_file else FOLDER
                 numbers = (there.size or 0, 0, (there.mtime or 0) * SECOND, (there.mode or 0) & 0o777)
                 self.entries.append(ManifestEntry(kind, below, *numbers))
+                self.paths.append(path)
             return True
         elif there.is_link:
-            self.unread.append((below, "a symbolic link: sftp copies none"))
+            self._left_out.append((below, "a symbolic link: sftp copies none"))
         else:
-            self.left_out.append((below, NO_FILE))
+            self._left_out.append((below, NO_FILE))
         return False
 
-    def _walk(self, below: bytes, path: bytes) -> None:
-        waiting = [(below, path)]
+    def _walk(self, top: bytes, path: bytes) -> None:
+        waiting = [(b"", path)]
         while waiting:
-            below, path = waiting.pop()
+            inside, path = waiting.pop()
             try:
                 listed = self._sftp.listing(path)
             except Refused as error:
-                self.unread.append((below or path, str(error)))
+                self._left_out.append((b"/".join(filter(None, (top, inside))) or path, str(error)))
                 continue
             for name, there in listed.items():
-                child = (below + b"/" + name if below else name), path.rstrip(b"/") + b"/" + name
-                if self._keep(*child, there) and there.is_folder:
+                child = (inside + b"/" + name if inside else name), path.rstrip(b"/") + b"/" + name
+                below = top + b"/" + child[0] if top else child[0]
+                if self._exclude.leaves_out(child[0], there.is_folder):
+                    continue
+                if self._keep(below, child[1], there) and there.is_folder:
                     waiting.append(child)
 
-    # What is taken.
 
-    def take(self, destination: bytes) -> None:
-        """Fetch what is offered into a folder; one file to what is not a folder gets that name."""
-        with contextlib.closing(Destination(destination, self.options, stages=False)) as there:
-            there.open(self.entries, len(self._named) == len(self.entries) == 1 and self._named[0].is_file)
-            steps = self.planned(there.survey(self.entries, lambda _path: ""))
-            if there.folders is not None and not self.options.dry_run:
-                commit = Commit(there, self.entries, self.failures, self._attributes)
-                commit.modes(there.folders, steps.modes)
-                self._fetch_all(there.folders, steps.wanted, list(self._offered.values()))
-                commit.folders_last(there.folders)
-                self.remarks += self._attributes.remarks()
+class _Sender(Sender):
+    """Answers requests by what it reads there; what a receiver has of a file's version, it need not compare."""
 
-    def _fetch_all(self, folders: Folders, wanted: Sequence[Wanted], paths: Sequence[bytes]) -> None:
-        syncer = Syncer(folders.root)
-        numbers = (file.number for file in wanted)
-        later = ((n, self._fetching(folders, syncer, self.entries[n], paths[n])) for n in numbers)
-        going: deque[tuple[int, Iterator[None]]] = deque()
+    def __init__(self, channel: wire.Channel, sftp: Sftp, walk: _Walk, rate: float) -> None:
+        super().__init__(channel, walk.offer, DIGEST, CHECKSUM, rate, compress=False)
+        self._sftp = sftp
+        self._paths = walk.paths
+
+    def _check(self, body: memoryview) -> None:
+        index, offset, length, _ = wire.parse(wire.COMPARE, body)
+        self._entry(index, offset, length)
+        self.channel.send(wire.SAME, wire.RANGE.pack(index, offset, length), flush=False)
+
+    def _want(self, body: bytes) -> None:
+        later = (self._fetching(*wanted) for wanted in wire.RANGE.iter_unpack(body))
+        going: deque[Iterator[None]] = deque()
+        while True:
+            going.extend(islice(later, AHEAD - len(going)))
+            if not going:
+                return
+            fetching = going.popleft()
+            with contextlib.suppress(StopIteration):
+                next(fetching)
+                going.append(fetching)
+
+    def _fetching(self, index: int, offset: int, length: int) -> Iterator[None]:
+        """Fetch a range; between the steps, while answers are on their way, others are fetched."""
+        entry = self._entry(index, offset, length)
+        end = offset + length
+        opening = self._sftp.ask_to_open(self._paths[index])
+        yield
         try:
-            while True:
-                going.extend(islice(later, AHEAD - len(going)))
-                if not going:
-                    break
-                index, fetching = going.popleft()
-                if self._goes_on(folders, index, fetching):
-                    going.append((index, fetching))
-                syncer.look()
-        finally:
-            syncer.close()
-        self.files -= len(syncer.failures)
-        self.failures.refuse_paths(syncer.failures)
-        sync_folders(folders, syncer.folders)
-
-    def _goes_on(self, folders: Folders, index: int, fetching: Iterator[None]) -> bool:
-        """Do the next step of fetching a file, and tell whether more are to come."""
-        try:
-            next(fetching)
-        except StopIteration:
-            return False
-        except Changed:
-            self.failures[index] = SHORTER
-            folder, name = folders.of(self.entries[index].path)
-            _remove(folder, version_name(name, self.entries[index]))
-            return False
+            handle = self._sftp.handle(opening)
         except Refused as error:
-            self.failures[index] = str(error)
-            return False
-        except OSError as error:
-            self.failures.refuse(index, error)
-            return False
-        return True
-
-    def _fetching(self, folders: Folders, syncer: Syncer, entry: ManifestEntry, path: bytes) -> Iterator[None]:
-        """Fetch a file; between the steps, while answers are on their way, others are fetched."""
-        opening = self._sftp.ask_to_open(path)
-        yield
-        handle = self._sftp.handle(opening)
+            self._lose_once(index, str(error))
+            return
         first = self._sftp.ask_status(handle)
-        ahead = 0 if self._is_begun(folders, entry) else min(entry.size, AHEAD_BYTES)
-        reads = deque(self._ask_to_read(entry, handle, offset) for offset in range(0, ahead, CHUNK))
+        reads = deque(self._ask_to_read(handle, at, end) for at in range(offset, min(end, offset + AHEAD_BYTES), CHUNK))
         yield
         try:
-            now = self._sftp.status(first)
-            if grown(entry, now.size):  # a log is longer by the time that it is opened
-                entry = entry._replace(size=now.size or 0, mtime_ns=(now.mtime or 0) * SECOND)
-            elif not is_version(entry, now.size, now.mtime):
-                raise Changed
-            begun = self._complete(folders, entry, handle, reads)
+            if self._is_gone(index):
+                return
+            self._must_be(entry, self._sftp.status(first))
+            piece, at = self._pass_on(index, handle, offset, end, reads)
             last = self._sftp.ask_status(handle)
+        except (Refused, Changed) as error:
+            self._lose_once(index, str(error) or SHORTER)
+            return
         finally:
             self._sftp.forget([first, *(number for number, _, _ in reads)])
             self._sftp.close(handle)
         yield
-        now = self._sftp.status(last)
-        if grown(entry, now.size):
-            self.note_grown(entry.path)
-        elif not is_version(entry, now.size, now.mtime):
+        try:
+            if self._must_be(entry, self._sftp.status(last)) and end == entry.size:
+                self.channel.send(wire.CHANGED, wire.RANGE.pack(index, 0, 0), flush=False)
+        except (Refused, Changed) as error:
+            self._lose_once(index, str(error) or SHORTER)
+        if piece and not self._is_gone(index):
+            self._send(index, at, piece)
+
+    def _lose_once(self, index: int, reason: str) -> None:
+        if not self._is_gone(index):
+            self._lose(index, reason)
+
+    @staticmethod
+    def _must_be(entry: ManifestEntry, now: RemoteFile) -> bool:
+        """Tell whether a file has only grown since it was offered: as much as it held is sent.
+
+        Raises:
+            Changed: it is another version.
+        """
+        if not grown(entry, now.size) and not is_version(entry, now.size, now.mtime):
             raise Changed
-        syncer.put(Finished(entry.path, version_name(entry.path.rpartition(b"/")[2], entry), -1, entry.size))
-        self.copied(entry, begun)
+        return grown(entry, now.size)
 
-    def _is_begun(self, folders: Folders, entry: ManifestEntry) -> bool:
-        """Tell whether a part was left by an earlier run, and remove those of other versions."""
-        folder, name = folders.of(entry.path)
-        left = self.left(entry, lambda: map(os.fsencode, os.listdir(folder)))  # noqa: PTH208 - folder is a descriptor
-        part = version_name(name, entry)
-        for line in left:
-            if line != part:
-                _remove(folder, line)
-        return part in left
+    def _pass_on(
+        self, index: int, handle: bytes, offset: int, end: int, reads: deque[tuple[int, int, int]]
+    ) -> tuple[bytearray, int]:
+        """Send what comes of a range; return the file's last piece, with which the receiver may be done, and its place.
 
-    def _complete(
-        self, folders: Folders, entry: ManifestEntry, handle: bytes, reads: deque[tuple[int, int, int]]
-    ) -> int:
-        """Go on with a part, or begin it, until it is whole; return how much of it was there."""
-        folder, name = folders.of(entry.path)
-        with Held(open_part(folder, version_name(name, entry), keep=True)) as descriptor:
-            begun = _begun(os.fstat(descriptor), entry)
-            os.ftruncate(descriptor, begun)  # what another transfer did meanwhile is written over with the same
-            begun = 0 if reads else begun
-            self.progress.done(begun)
-            self._fetch(entry, handle, descriptor, begun, reads)
-            self._attributes.give(descriptor, entry.mode, entry.mtime_ns)
-        return begun
-
-    def _fetch(
-        self, entry: ManifestEntry, handle: bytes, descriptor: int, begun: int, reads: deque[tuple[int, int, int]]
-    ) -> None:
-        """Add to a part what it lacks, in order."""
-        asked = begun + sum(length for _, _, length in reads)
-        while asked < entry.size or reads:
-            while asked < entry.size and len(reads) < WINDOW:
-                reads.append(self._ask_to_read(entry, handle, asked))
+        Raises:
+            Changed: the file became shorter.
+        """
+        asked = sum(length for _, _, length in reads) + offset
+        piece = bytearray()
+        while asked < end or reads:
+            while asked < end and len(reads) < WINDOW:
+                reads.append(self._ask_to_read(handle, asked, end))
                 asked += reads[-1][2]
-            number, offset, length = reads.popleft()
+            number, at, length = reads.popleft()
             data = self._sftp.data(number, length)
             if not data:
                 raise Changed
             if len(data) < length:  # a server may give less than it was asked for
-                rest = offset + len(data), length - len(data)
-                reads.appendleft((self._sftp.ask_to_read(handle, *rest), *rest))
-            _write(descriptor, data, offset)
-            self.progress.done(len(data))
+                reads.appendleft(self._ask_to_read(handle, at + len(data), at + length))
+            if len(piece) + len(data) > wire.STRIDE:
+                self._send(index, offset, piece)
+                offset += len(piece)
+                piece = bytearray()
+            piece += data
+        if end < self._as_sent(index).size:
+            self._send(index, offset, piece)
+            piece = bytearray()
+        return piece, offset
 
-    def _ask_to_read(self, entry: ManifestEntry, handle: bytes, offset: int) -> tuple[int, int, int]:
-        length = min(CHUNK, entry.size - offset)
-        return self._sftp.ask_to_read(handle, offset, length), offset, length
-
-
-def _begun(left: os.stat_result, entry: ManifestEntry) -> int:
-    """Return how many bytes of a part are the file's: written in order, and synced now and then."""
-    if left.st_size > entry.size:
-        return 0
-    return left.st_size if left.st_ctime > booted_at() else left.st_size // SYNCED * SYNCED
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(descriptor, view, offset)
-        if offset // SYNCED != (offset + count) // SYNCED:
-            fsync(descriptor)
-        view, offset = view[count:], offset + count
-
-
-def _remove(folder: int, part: bytes) -> None:
-    """Remove a temporary file, unless another transfer is writing it."""
-    flags = os.O_RDONLY | os.O_NONBLOCK | NO_FOLLOW
-    with contextlib.suppress(OSError), Held(os.open(part, flags, dir_fd=folder)) as descriptor:
-        if flock(descriptor):
-            os.unlink(part, dir_fd=folder)
+    def _ask_to_read(self, handle: bytes, at: int, end: int) -> tuple[int, int, int]:
+        length = min(CHUNK, end - at)
+        return self._sftp.ask_to_read(handle, at, length), at, length

@@ -5,24 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
 from devkit.text import shown
 from devkit.transfer.remote.attributes import Held
-from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised
-from devkit.transfer.remote.names import split
-from devkit.transfer.remote.plan import IN_THE_WAY, NOTHING, Here
-from devkit.transfer.remote.reading import SHORTER, Changed, Reader
-from devkit.transfer.sftp.client import CHUNK, WINDOW, Refused, RemoteFile, Sftp
-from devkit.transfer.sftp.copying import SECOND, Copy, connected, grown, home, is_version, reason, version_name
+from devkit.transfer.remote.failures import REASONS, Failures
+from devkit.transfer.remote.manifest import FILE, FOLDER, NO_FILE, ManifestEntry, Offer, revised, version_name
+from devkit.transfer.remote.messages import Result
+from devkit.transfer.remote.names import PART, split
+from devkit.transfer.remote.plan import IN_THE_WAY, NOTHING, Here, plan
+from devkit.transfer.remote.reading import CHANGED, SHORTER, Changed, Reader
+from devkit.transfer.sftp.client import (
+    CHUNK,
+    SECOND,
+    WINDOW,
+    Refused,
+    RemoteFile,
+    Sftp,
+    connected,
+    grown,
+    home,
+    is_version,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from devkit.transfer.copy import Planned
-    from devkit.transfer.remote.messages import Options, Result
+    from devkit.transfer.remote.messages import Options, Plan
     from devkit.transfer.remote.plan import Steps
     from devkit.transfer.ssh import RemotePath
 
@@ -39,16 +52,23 @@ def send(ssh: Sequence[str], offer: Offer, place: RemotePath, options: Options, 
         sending = _Sending(sftp, place, offer, options, progress)
         sending.make_root()
         steps = sending.planned(sending.survey())
-        if not sending.options.dry_run:
+        if not options.dry_run:
             sending.execute(steps, offer)
     return sending.result()
 
 
-class _Sending(Copy):
+class _Sending:
     def __init__(self, sftp: Sftp, place: RemotePath, offer: Offer, options: Options, progress: Planned) -> None:
-        super().__init__(options, progress)
-        self.entries += offer.entries
-        self.left_out += offer.left_out
+        self.options = options
+        self.progress = progress
+        self.entries = list(offer.entries)
+        self.failures = Failures(self.entries)
+        self._about = offer.about._replace(by_version=True)
+        self._grown: list[bytes] = []
+        self._files = self._bytes = self._same_bytes = 0
+        self._parts: dict[bytes, list[bytes]] = {}
+        self._plan: Plan
+        self._began = time.monotonic()
         self._sftp = sftp
         self._host = place.host
         self._there: dict[bytes, dict[bytes, RemoteFile]] = {}
@@ -60,6 +80,36 @@ class _Sending(Copy):
             split(name)
             self.entries[0] = self.entries[0]._replace(path=name)
         self._root = root.rstrip(b"/") or root[:1] or b"."
+
+    def planned(self, here: dict[int, Here]) -> Steps:
+        """Return what is to be done, by what is at the entries' places."""
+        steps = plan(self.entries, here, self.options, self._about)
+        self._plan = steps.plan
+        self.failures.update(steps.refusals)
+        self.progress(steps.plan)
+        return steps
+
+    def result(self) -> Result:
+        """Return what came of it."""
+        return Result(
+            files=self._files,
+            bytes=self._bytes,
+            same_bytes=self._same_bytes,
+            again_bytes=0,
+            failed=self.failures.named(),
+            failed_count=len(self.failures),
+            have_files=self._plan.have_files,
+            have_bytes=self._plan.have_bytes,
+            remarks=[os.fsencode(f"{shown(path)} {CHANGED}") for path in self._grown],
+            seconds=time.monotonic() - self._began,
+        )
+
+    def _left(self, entry: ManifestEntry) -> list[bytes]:
+        """Return the temporary names, in a file's folder, of any version of it; each folder is looked at once."""
+        folder = entry.path.rpartition(b"/")[0]
+        if folder not in self._parts:
+            self._parts[folder] = [name for name in self._listed(folder) if PART.match(name)]
+        return [part for part in self._parts[folder] if part[:-8] == version_name(entry)[:-8]]
 
     def _path(self, below: bytes) -> bytes:
         return self._root.rstrip(b"/") + b"/" + below
@@ -159,17 +209,19 @@ class _Sending(Copy):
                 self._send(_as_it_is(self.entries[index], descriptor), descriptor)
         except Changed:
             self.failures[index] = SHORTER
-        except (Refused, OSError) as error:
-            self.failures[index] = reason(error)
+        except Refused as error:
+            self.failures[index] = str(error)
+        except OSError as error:
+            self.failures[index] = REASONS.get(error.errno or 0, error.strerror or "it cannot be copied")
 
     def _send(self, entry: ManifestEntry, descriptor: int) -> None:
         above, _, name = entry.path.rpartition(b"/")
         path = self._path(entry.path)
         folder = path[: -len(name)]
-        part_name = version_name(name, entry)
+        part_name = version_name(entry)
         part = folder + part_name
         listed = self._listed(above)
-        for line in self.left(entry, lambda: listed):
+        for line in self._left(entry):
             if line != part_name:
                 with contextlib.suppress(Refused):
                     self._sftp.remove(folder + line)
@@ -190,14 +242,16 @@ class _Sending(Copy):
         try:
             self._write(entry, descriptor, handle, begun)
             if os.fstat(descriptor).st_size > entry.size:
-                self.note_grown(entry.path)
+                self._grown.append(entry.path)
             self._sftp.finish(handle, entry.mode, entry.mtime_ns // SECOND)
             self._sftp.rename(part, path)
         except Changed:
             self._sftp.close(handle)
             self._sftp.remove(part)
             raise
-        self.copied(entry, begun)
+        self._files += 1
+        self._bytes += entry.size - begun
+        self._same_bytes += begun
 
     def _write(self, entry: ManifestEntry, descriptor: int, handle: bytes, begun: int) -> None:
         waiting: deque[int] = deque()

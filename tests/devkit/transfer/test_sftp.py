@@ -84,6 +84,7 @@ def test_recv_goes_on_within_a_file_after_a_kill(devkit: Devkit, tmp_path: Path)
     big = tmp_path / "big"
     big.write_bytes(os.urandom(64 << 20))
     here = tmp_path / "here"
+    here.mkdir()
     devkit_killed("recv", f"box:{big}", f"{here}/", when=holds(here, 8 << 20))
     assert not (here / "big").exists()
     (part,) = parts(here)
@@ -99,6 +100,7 @@ def test_recv_goes_on_within_a_file_after_a_kill(devkit: Devkit, tmp_path: Path)
 def test_half_of_another_version_is_thrown_away(devkit: Devkit, tmp_path: Path) -> None:
     big = tmp_path / "big"
     here = tmp_path / "here"
+    here.mkdir()
     for second in (1_600_000_000, 1_600_000_001):  # another time alone makes another version
         big.write_bytes(os.urandom(48 << 20))
         os.utime(big, (second, second))
@@ -221,6 +223,7 @@ def test_a_file_that_changes_on_its_way_is_not_taken_for_whole(word: str, devkit
     big = tmp_path / "big"
     big.write_bytes(bytes(96 << 20))
     to = tmp_path / "to"
+    to.mkdir()
     words = [str(big), f"box:{to}/"] if word == "send" else [f"box:{big}", f"{to}/"]
     line = [sys.executable, "-m", "devkit", word, *words]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from devkit.errors import DevkitError
-from devkit.transfer.copy import Planned, Watch, readable
-from devkit.transfer.remote.manifest import FILE, ManifestEntry
-from devkit.transfer.remote.messages import Options, encoded
+from devkit.transfer.copy import readable
+from devkit.transfer.remote.manifest import FILE, ManifestEntry, version_name
+from devkit.transfer.remote.messages import Choice, encoded
+from devkit.transfer.remote.receiver import Receiver
 from devkit.transfer.remote.wire import ProtocolError
 from devkit.transfer.sftp import receiving
-from devkit.transfer.sftp.copying import version_name
 from devkit.transfer.ssh import Disconnected, RemotePath
 
 if TYPE_CHECKING:
@@ -95,8 +95,11 @@ def ssh(tmp_path: Path) -> list[str]:
 
 def received(ssh: list[str], path: str, into: Path, told: Callable[[int], None] = lambda _: None) -> dict[str, Any]:
     """Receive a path of the server, and return the result."""
-    progress = Planned(Watch(lambda _plan: None, told))
-    return encoded(receiving.receive(ssh, RemotePath("h", path), [path], f"{into}/", Options(), progress), readable)
+    with receiving.offered(ssh, RemotePath("h", path), [path], Choice()) as channel:
+        receiver = Receiver(
+            channel, os.fsencode(f"{into}/"), receiving.DIGEST, receiving.CHECKSUM, on_taken=told, claimed=lambda _: ""
+        )
+        return encoded(receiver.run(), readable)
 
 
 @pytest.mark.parametrize("how", ["honest", "short", "no attributes"])
@@ -173,11 +176,12 @@ def test_what_a_restart_may_have_lost_is_fetched_again(
     ssh: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_SFTP", "honest")
-    monkeypatch.setattr(receiving, "SYNCED", 1 << 16)
+    for module in ("requests", "receiver"):
+        monkeypatch.setattr(f"devkit.transfer.remote.{module}.SYNC_EVERY", 1 << 16)
     entry = ManifestEntry(FILE, b"f", len(CONTENT), mtime_ns=1_600_000_000 * 10**9)
     (tmp_path / "here").mkdir()
-    (tmp_path / "here" / os.fsdecode(version_name(b"f", entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
-    monkeypatch.setattr(receiving, "booted_at", lambda: time.time() + 60)
+    (tmp_path / "here" / os.fsdecode(version_name(entry))).write_bytes(CONTENT[: 1 << 16] + bytes(5000))
+    monkeypatch.setattr("devkit.transfer.remote.requests.booted_at", lambda: time.time() + 60)
     again = received(ssh, "f", tmp_path / "here")
     assert again["same_bytes"] == 1 << 16
     assert (tmp_path / "here" / "f").read_bytes() == CONTENT
@@ -192,8 +196,8 @@ def test_a_folder_is_listed_once_for_what_is_left_of_other_versions_and_only_if_
     into.mkdir(parents=True)
     for name in (b"a", b"c", b"elsewhere"):
         other = ManifestEntry(FILE, name, 7, mtime_ns=7)
-        (into / os.fsdecode(version_name(name, other))).write_text("other")
-    kept = os.fsdecode(version_name(b"elsewhere", other))
+        (into / os.fsdecode(version_name(other))).write_text("other")
+    kept = os.fsdecode(version_name(other))
     listed = []
     listdir = os.listdir
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from devkit.transfer.remote.manifest import version_name
 from devkit.transfer.sftp.client import CHUNK, WINDOW
-from devkit.transfer.sftp.copying import version_name
 
 from .conftest import REPOSITORY, offer, sharing, tree
 
@@ -221,7 +221,7 @@ def test_half_of_another_version_is_removed_and_not_gone_on_from(devkit: Devkit,
     for words in ("first", "second"):
         file.write_text(words)
         (entry,) = offer(file).entries
-        (tmp_path / "there" / os.fsdecode(version_name(b"file", entry))).write_text("sec")
+        (tmp_path / "there" / os.fsdecode(version_name(entry))).write_text("sec")
     again = devkit("send", str(file), f"box:{tmp_path}/there/")
     assert again.status == 0, again.err
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["file"]
@@ -235,7 +235,7 @@ def test_a_part_as_long_as_the_file_is_whole_by_sftp_only_with_the_files_time(de
     os.utime(file, (1_600_000_000, 1_600_000_000))
     (entry,) = offer(file).entries
     (tmp_path / "there").mkdir()
-    part = tmp_path / "there" / os.fsdecode(version_name(b"file", entry))
+    part = tmp_path / "there" / os.fsdecode(version_name(entry))
     part.write_bytes(bytes(CHUNK) + file.read_bytes()[CHUNK:])  # the last write was done before the first
     assert devkit("send", str(file), f"box:{tmp_path}/there/").status == 0
     assert (tmp_path / "there" / "file").read_bytes() == file.read_bytes()
