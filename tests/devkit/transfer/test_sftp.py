@@ -410,3 +410,26 @@ def test_what_send_has_done_is_told_as_it_goes(sshd: Path, tmp_path: Path) -> No
     )
     assert [plan.bytes for plan in plans] == [sum(told)] == [1 << 20]
     assert len(told) > 10
+
+
+def test_recv_leaves_out_deletes_updates_and_keeps_backups_as_over_ssh(devkit: Devkit, tmp_path: Path) -> None:
+    (tmp_path / "remote" / "sub").mkdir(parents=True)
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    for name in ("changed", "older", "sub/left.tmp", "sub/new"):
+        (tmp_path / "remote" / name).write_text(f"theirs {name}")
+        os.utime(tmp_path / "remote" / name, (1_600_000_000, 1_600_000_000))
+    for name, second in (("changed", 1_500_000_000), ("older", 1_700_000_000), ("gone", 1), ("sub/kept.tmp", 1)):
+        (tmp_path / "here" / name).write_text(f"ours {name}")
+        os.utime(tmp_path / "here" / name, (second, second))
+    done = devkit("recv", f"box:{tmp_path}/remote/", "here", "--delete", "-b", "-u", "-x", "*.tmp", "--limit", "1G")
+    assert done.status == 0, done.err
+    assert {path: what[0].decode() for path, what in files(tmp_path / "here").items()} == {
+        "changed": "theirs changed",
+        "changed~": "ours changed",
+        "gone~": "ours gone",
+        "older": "ours older",
+        "sub/new": "theirs sub/new",
+        "sub/kept.tmp": "ours sub/kept.tmp",
+    }
+    refused = devkit("recv", f"box:{tmp_path}/remote/", "here", "-L")
+    assert (refused.status, "sftp alone can neither follow links" in refused.err) == (1, True)
