@@ -49,6 +49,7 @@ FOR_A_COPY = {
     "stdinnull": "no",
     "forkafterauthentication": "no",
 }
+DOCSTRING = re.compile(r'^( *)""".*?"""$', re.DOTALL | re.MULTILINE)
 _HOST = re.compile(r"(?:[\w.+\\-]+@)?(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\])")
 
 
@@ -103,7 +104,7 @@ def _parse_url(word: str) -> RemotePath:
 @cache
 def program() -> bytes:
     """Return the program that runs on the remote side, all modules of ``remote`` in one text."""
-    sources = {name: (PROGRAM / f"{name}.py").read_text("utf-8") for name in MODULES}
+    sources = {name: DOCSTRING.sub(_blank, (PROGRAM / f"{name}.py").read_text("utf-8")) for name in MODULES}
     return (
         "import sys, types\n"
         "package = types.ModuleType('devkit_remote')\n"
@@ -116,6 +117,11 @@ def program() -> bytes:
         "    setattr(package, name, module)\n"
         "    exec(compile(source, 'devkit_remote/' + name + '.py', 'exec'), module.__dict__)\n"
     ).encode()
+
+
+def _blank(docstring: re.Match[str]) -> str:
+    """Return what takes as many lines, for the line numbers of tracebacks."""
+    return f'{docstring[1]}""' + "\n" * docstring[0].count("\n")
 
 
 def remote_command(length: int) -> str:

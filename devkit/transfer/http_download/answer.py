@@ -129,6 +129,10 @@ async def probe(client: Client) -> tuple[RemoteFile, Stream]:
     """
     try:
         response = await client.open({"Range": "bytes=0-"})
+        span = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
+        if response.status == HTTPStatus.PARTIAL_CONTENT and (span is None or span[1] != "0"):
+            response.close()  # a part of we know not how much
+            response = await client.open({})
     except BROKEN as error:
         raise unreachable(client.address, client.proxy, error) from error
     return describe(response.status, plain(response.headers)), Stream(client, response)

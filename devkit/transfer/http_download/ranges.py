@@ -23,6 +23,7 @@ from devkit.transfer.http_download.work import NotARange, RangeQueue
 from devkit.transfer.remote import wire
 from devkit.transfer.remote.attributes import Attributes, fsync
 from devkit.transfer.remote.durability import open_part
+from devkit.transfer.remote.folders import open_folder
 from devkit.transfer.remote.names import part_name
 from devkit.transfer.remote.plan import lack_of_room, room_on
 from devkit.transfer.remote.sender import Pace
@@ -96,7 +97,7 @@ class Download:
         trusted = self._remote.ranges and bool(self._remote.version) and self._remote.size >= 0
         whole = False
         try:
-            self._folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._folder = open_folder(os.fsencode(self._target.parent))
             self._part = open_part(self._folder, part_name(name), keep=trusted)
             self._resuming = os.fstat(self._part).st_size > 0
             record = os.fsdecode(part_name(name)) + ".json"

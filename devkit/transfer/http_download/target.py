@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import email.errors
+import email.header
 import errno
 import itertools
 import os
@@ -48,6 +50,8 @@ def _wished(disposition: str) -> str:
             return unquote(found[2].strip(), encoding=codecs.lookup(found[1]).name, errors="surrogateescape")
     found = re.search(r'filename="((?:[^"\\]|\\.)*)"|filename=([^;"]+)', disposition, re.IGNORECASE)
     name = re.sub(r"\\(.)", r"\1", (found[1] or found[2] or "").strip()) if found else ""
+    with contextlib.suppress(LookupError, ValueError, email.errors.HeaderParseError):
+        name = str(email.header.make_header(email.header.decode_header(name)))  # =?UTF-8?…?=, as browsers read it
     try:
         return name.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -65,13 +69,18 @@ def target_of(address: Address, remote: RemoteFile, options: FetchOptions) -> tu
         return target, ""
     if target.is_dir() or (options.ask is not None and not options.dry_run and options.ask(target)):
         return target, ""
+    return _free(target), target.name
+
+
+def _free(target: Path) -> Path:
+    """Return a name, or it with a number, that is nobody's."""
     numbers = (target.with_name(f"{target.name}.{number}") for number in itertools.count(1))
-    return next(path for path in numbers if not os.path.lexists(path) or _is_ours(path)), target.name
+    return next(path for path in itertools.chain([target], numbers) if not os.path.lexists(path) or _is_ours(path))
 
 
 def check_room(target: Path, size: int) -> None:
     """Refuse what could not be written: for want of a folder, of leave, or of room on its disk."""
-    folder = next(above for above in target.absolute().parents if above.exists())
+    folder = next(above for above in target.parents if above.exists())
     with explained(target):
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -139,7 +148,8 @@ def check_hash(part: int, target: Path, sha256: str) -> None:
     """
     with explained(target):
         if sha256 and digest_of(Path(f"/proc/self/fd/{part}")) != sha256:
-            wrong = target.with_name(f"{target.name}.wrong")
+            wrong = _free(target.with_name(f"{target.name}.wrong"))
+            mark(part)
             target.with_name(os.fsdecode(part_name(os.fsencode(target.name)))).rename(wrong)
             raise DevkitError(
                 f"{target} is not the file that was asked for",

@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from email.utils import formatdate
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,11 +24,11 @@ from devkit.transfer.http_download.get import fetch, with_netrc
 from devkit.transfer.http_download.options import FetchOptions, parse_header
 from devkit.transfer.http_download.target import file_name
 
+from .conftest import as_nobody
 from .web import get, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.conftest import Devkit
 
@@ -56,6 +57,28 @@ def test_a_server_that_drops_after_some_bytes_is_asked_on_at_once(
         got = get(f"{server.url}/file", tmp_path / "here", connections=connections)
     assert (tmp_path / "here").read_bytes() == DATA
     assert got.result.bytes == len(DATA)
+
+
+def test_a_part_of_a_file_that_is_of_unknown_length_is_not_taken_for_the_file(tmp_path: Path) -> None:
+    with plain(DATA, cap=1_000_000, total="*") as server:
+        get(f"{server.url}/file", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == DATA
+
+
+def test_what_hashes_wrong_replaces_no_file_of_the_users_either(tmp_path: Path) -> None:
+    (tmp_path / "here.wrong").write_text("the user's")
+    with plain(DATA) as server, pytest.raises(DevkitError, match="not the file") as raised:
+        get(f"{server.url}/file", tmp_path / "here", sha256="0" * 64)
+    assert "here.wrong.1" in raised.value.why
+    assert (tmp_path / "here.wrong").read_text() == "the user's"
+    assert (tmp_path / "here.wrong.1").read_bytes() == DATA
+
+
+def test_a_folder_that_may_be_written_and_not_listed_takes_a_file(tmp_path: Path) -> None:
+    with plain(DATA) as server, as_nobody(tmp_path / "box"):
+        Path("drop").mkdir(mode=0o300)
+        get(f"{server.url}/file", "drop/here")
+    assert (tmp_path / "box" / "drop" / "here").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("connections", [1, 4])
@@ -143,6 +166,7 @@ def test_how_long_a_busy_server_asks_to_wait_is_a_number_or_a_date(said: str, lo
         (f'attachment; filename="{"模型 1.bin".encode().decode("latin-1")}"', "模型 1.bin"),
         ("attachment; filename*=GB18030''%C4%A3%D0%CD.bin", "模型.bin"),
         (r'attachment; filename="a\"b.bin"', 'a"b.bin'),
+        ('attachment; filename="=?UTF-8?B?5paH5Lu2LnR4dA==?="', "文件.txt"),
         ("attachment; filename*=nonsense''x; filename=plain.bin", "plain.bin"),
     ],
 )

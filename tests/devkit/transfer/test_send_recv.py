@@ -232,7 +232,7 @@ def test_a_far_side_without_python_says_so(devkit: Devkit, remote: Hosts, source
     done = devkit("send", f"{source}/zero", "h:x", "--dry-run", env={"REMOTE_PATH": str(tmp_path)})
     assert done.status == 1
     assert "no Python 3.6 there" in done.err
-    refused = devkit("send", f"{source}/zero", "h:x", "--update", env={"REMOTE_PATH": str(tmp_path)})
+    refused = devkit("send", f"{source}/zero", "h:x", "--delete", env={"REMOTE_PATH": str(tmp_path)})
     assert refused.status == 1
     assert "h runs no Python 3.6 or later" in refused.err
 

@@ -433,3 +433,5 @@ def test_recv_leaves_out_deletes_updates_and_keeps_backups_as_over_ssh(devkit: D
     }
     refused = devkit("recv", f"box:{tmp_path}/remote/", "here", "-L")
     assert (refused.status, "sftp alone can neither follow links" in refused.err) == (1, True)
+    assert devkit("send", f"{tmp_path}/remote/", f"box:{tmp_path}/here", "-u").status == 0
+    assert (tmp_path / "here" / "older").read_text() == "ours older"

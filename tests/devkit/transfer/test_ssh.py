@@ -72,7 +72,7 @@ def test_the_receiver_starts_from_the_one_line_and_its_standard_input(lacks: str
     line = remote_command(len(source)).replace("python3 -I", f"{sys.executable} -I")
     done = subprocess.run(["sh", "-c", line], input=source, capture_output=True, check=True, timeout=30)
     assert done.stdout == b"loaded True\n"
-    assert len(source) < 43_500
+    assert len(source) < 35_500
 
 
 @pytest.mark.parametrize(

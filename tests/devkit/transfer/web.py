@@ -72,7 +72,7 @@ class Plain(http.server.BaseHTTPRequestHandler):
         if partial and found:
             first = int(found[1])
             end = min(int(found[2] or len(data)) + 1, len(data), first + server.cap)
-            headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(data)}"
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{server.total or len(data)}"
         if etag:
             headers["ETag"] = etag
         self.head(206 if partial else 200, end - first if server.length else -1, headers)
@@ -112,6 +112,7 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "requests": [],
         "answers": [],  # statuses of the first requests; 0 is a proper answer
         "etags": [],  # a machine each, in turns
+        "total": "",  # how long the file is said to be where a range is answered
         "cap": 1 << 40,  # the longest range that is answered
     }
     for name, value in {**defaults, **attributes, "data": data}.items():
