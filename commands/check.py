@@ -1,10 +1,11 @@
 """Check a branch before it is pushed: what the project's CI and its reviewers would say, the fast checks first.
 
-Fast, by git alone: conflict markers, secrets, large files, line endings, commits of other branches, who you are against
-the sign-offs, the request's title and template, who must approve, hazards of the Windows job. Then, in a copy of your
-branch with its uncommitted work: pre-commit at the project's pinned versions on the changed files, the tests that the
-change concerns with the coverage of its lines (90 %), and the examples in changed docstrings. Every finding comes with
-the line that fixes it; --fix takes over what the hooks fixed. The exit status is 4 where something is wrong.
+Fast, by git alone: conflict markers, secrets and large files (in earlier commits of the branch too), line endings,
+links, submodules, commits of other branches, who you are against the sign-offs, the request's title and template, who
+must approve, hazards of the Windows job. Then, in a copy of your branch with its uncommitted work: pre-commit at the
+project's pinned versions on the changed files, the tests that the change concerns with the coverage of its lines (90
+%), and the examples in changed docstrings. Every finding comes with the line that fixes it; --fix takes over what the
+hooks fixed. The exit status is 4 where something is wrong.
 
 Example:  devkit check
 
@@ -21,15 +22,13 @@ import typer
 
 from devkit.commands._cli.options import DryRun, Env, Json
 from devkit.errors import DevkitError, ExitStatus, Hint
-from devkit.text import counted
+from devkit.text import counted, shown
 
 if TYPE_CHECKING:
     from devkit.app import App
     from devkit.checks.fast import Branch
     from devkit.checks.finding import CheckFinding
     from devkit.git.session import Session
-    from devkit.git.state import State
-    from devkit.runs import Run
 
 
 def command(
@@ -60,12 +59,7 @@ def command(
     with open_session(app, changes=False) as session:
         state = session.state(status=False)
         if install:
-            path = slow.hook_file(session)
-            if dry_run:
-                app.console.plan([f"write {path}"])
-                return 0
-            slow.install_hook(path)
-            app.console.done(f"{path}: devkit check --fast before each push")
+            _install(app, session, dry_run=dry_run)
             return 0
         if not state.head:
             raise DevkitError("there is no commit here yet", "A branch is checked from where it began.", "git commit")
@@ -82,7 +76,7 @@ def command(
                 show(app, finding)
             fixed: list[str] = []
             if not fast and (branch.commits or branch.added):
-                more, fixed = _slow(app, session, state, left.commit, env, run, fix=fix)
+                more, fixed = slow.check(session, state, left.commit, env, run, fix=fix)
                 for finding in more:
                     show(app, finding)
                 findings += more
@@ -94,6 +88,21 @@ def command(
         app.console.json(result)
     _sum_up(app, branch, left.name, findings, fixed)
     return status
+
+
+def _install(app: App, session: Session, *, dry_run: bool) -> None:
+    """Set the hook, or say where it would be."""
+    from devkit.checks import hook
+
+    planned = hook.plan(session)
+    if dry_run:
+        app.console.plan([] if planned.present else [f"write {planned.path}"])
+        return
+    if not planned.present:
+        hook.install(planned.path)
+    app.console.done(f"{planned.path}: devkit check --fast before each push")
+    if planned.reach:
+        app.console.warn(planned.reach)
 
 
 def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], fixed: list[str]) -> None:
@@ -113,45 +122,9 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], f
         app.console.next(Hint.of("devkit", "pr", "push"))
 
 
-def _slow(
-    app: App, session: Session, state: State, base: str, env: str, run: Run, *, fix: bool
-) -> tuple[list[CheckFinding], list[str]]:
-    """Make the checks that run something."""
-    from devkit.checks import slow
-    from devkit.checks.finding import CheckFinding
-    from devkit.tryout import environment, sides
-    from devkit.tryout.running import Limits
-    from devkit.tryout.trial import Trial
-    from devkit.tryout.work import TryOptions
-
-    chosen = environment.chosen(app, state.checkout, env)
-    options = TryOptions(base, chosen, limits=Limits(repeat=2))
-    findings: list[CheckFinding] = []
-    fixed: list[str] = []
-    trial = Trial(app, session.place, 0, state.setting("extensions.objectformat"))
-    with trial.locked():
-        work = slow.copy(session, state, base, options, run)
-        files = [change.path for change in work.changed if change.status != "D"]
-        found, fixed = slow.pre_commit(app, work, files, fix=state.checkout if fix else None)
-        findings += found
-        if not chosen:
-            return [*findings, CheckFinding("tests", "look", slow.NO_ENVIRONMENT, "devkit check --env NAME")], fixed
-        try:
-            work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
-            findings += slow.tests(work)
-            ready = sides.prepare(work, [])
-            findings += slow.examples(work, ready.interpreter.executable, dict(ready.request.environ))
-        except DevkitError as error:
-            hint = error.remedies[0] if error.remedies else "devkit check --fast"
-            findings.append(CheckFinding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
-    return findings, fixed
-
-
 def show(app: App, finding: CheckFinding) -> None:
     """Print a finding, and the line that fixes it."""
+    sign = ("✗ ", "failed") if finding.level == "wrong" else ("! ", "warning")
     where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
-    if finding.level == "wrong":
-        app.console.answer_parts(("✗ ", "failed"), (f"{where}{finding.check}: {finding.message}", ""))
-    else:
-        app.console.answer_parts(("! ", "warning"), (f"{where}{finding.check}: {finding.message}", ""))
+    app.console.answer_parts(sign, (shown(f"{where}{finding.check}: {finding.message}".encode()), ""))
     app.console.answer_parts(("  → ", "dim"), (finding.hint, "type"))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.checks.finding import CheckFinding
+from devkit.checks.secrets import PRIVATE_KEY, secret_in
 from devkit.text import counted, size
+from devkit.tryout.file_kinds import belongs_to_tests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 LARGE = 1 << 20
+SQUASH = "devkit pr squash"
 TITLE_LENGTH = 100
 LONGEST_PATH = 200
 CATEGORIES = (
@@ -22,25 +27,6 @@ CATEGORIES = (
     "Performance Optimization", "Distributed Strategy", "Parameter Server", "Communication Library", "Auto Parallel",
     "Inference", "Environment Adaptation", "Others",
 )  # fmt: skip
-# Shapes of credentials whose makers gave them a mark of their own, and assignments of long literals to telling names.
-SECRETS = (
-    (re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"), "a private key"),
-    (re.compile(r"\bgh[pousr]_[A-Za-z0-9]{36,}\b|\bgithub_pat_\w{60,}\b"), "a token of GitHub"),
-    (re.compile(r"\bAKIA(?![0-9A-Z]*EXAMPLE\b)[0-9A-Z]{16}\b"), "an access key of AWS"),
-    (re.compile(r"\bglpat-[\w-]{20,}\b"), "a token of GitLab"),
-    (re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b"), "a token of Slack"),
-    (re.compile(r"\bsk-[A-Za-z0-9_-]{32,}\b"), "an API key"),
-    (re.compile(r"https?://[^/\s:@'\"{}$<]+:[^/\s:@'\"{}$<]{4,}@"), "a password in an address"),
-    (
-        re.compile(
-            r"(?i)\b(?:password|passwd|secret|api_?key|access_?key|auth_?token)\b['\"]?\s*[:=]\s*['\"](?=[^'\"]*\d)"
-            r"(?=[^'\"]*[A-Za-z])[A-Za-z0-9+/_=-]{16,}['\"]"
-        ),
-        "what looks like a credential",
-    ),
-)
-PLACEHOLDER = re.compile(r"(?i)(.)\1{7}|:(?:pass|passwd|password|secret|token|your[\w-]*|\*+|x+)@")
-"""What documentation writes in a credential's place."""
 MARKERS = re.compile(r"^(?:<{7} |>{7} |\|{7} )|^={7}$")
 LOCAL_HOST = re.compile(r"@(?:localhost|[^.@]+|.*\.(?:local|localdomain|lan))$", re.IGNORECASE)
 DEVICES = re.compile(r"(?i)^(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?$")
@@ -77,6 +63,21 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class PastFile:
+    """What a commit of the branch put into a file, and a later one took out: the history keeps it.
+
+    Attributes:
+        size: of the file then, in bytes; 0 where it was not large.
+        lines: that are no longer there.
+    """
+
+    commit: str
+    file: str
+    size: int = 0
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Branch:
     """A branch as it was read, with the work that is not committed.
 
@@ -96,6 +97,10 @@ class Branch:
         owners: patterns of files and who must approve them.
         untracked: files that are in no commit yet, and not in the index.
         body_file: where ``body`` was read.
+        past: what its commits hold beside that.
+        links: symbolic link that the branch adds → where it leads.
+        submodules: path → commits before and after, of those that the branch moves; the first is empty of a new one.
+        modules: paths of submodules that .gitmodules names.
     """
 
     base: str
@@ -113,6 +118,10 @@ class Branch:
     owners: tuple[tuple[str, str], ...]
     untracked: frozenset[str] = frozenset()
     body_file: str = ""
+    past: tuple[PastFile, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)
+    submodules: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    modules: frozenset[str] = frozenset()
 
     @property
     def paddle(self) -> bool:
@@ -123,6 +132,12 @@ class Branch:
 def edit(file: str, line: int = 0) -> str:
     """Return the line that opens an editor at a place."""
     return f"${{EDITOR:-vi}} {f'+{line} ' if line else ''}{shlex.quote(file)}"
+
+
+def forget(branch: Branch) -> str:
+    """Return the line after which no commit of the branch holds what is no longer in its files."""
+    line = "git commit --amend --all --no-edit" if len(branch.commits) < 2 else SQUASH  # noqa: PLR2004 - nothing to squash
+    return f"{line}   leaves it out of the history"
 
 
 def conflict_markers(branch: Branch) -> Iterable[CheckFinding]:
@@ -140,25 +155,33 @@ def large_files(branch: Branch) -> Iterable[CheckFinding]:
     """Yield files that stay in the history of every clone."""
     for file, held in branch.sizes.items():
         if held > LARGE:
-            line = f"git rm --cached -- {shlex.quote(file)} && git commit -m 'Leave it out' && devkit pr squash"
+            line = f"git rm --cached -- {shlex.quote(file)} && git commit -m 'Leave it out' && {SQUASH}"
             if file in branch.untracked:
                 line = f"echo {shlex.quote(f'/{file}')} >> .git/info/exclude"
             elif len(branch.commits) < 2:  # noqa: PLR2004 - nothing to squash: the one commit is made anew
                 line = f"git rm --cached -- {shlex.quote(file)} && git commit --amend --no-edit"
             yield CheckFinding("large files", "wrong", f"{size(held)} would stay in every clone", line, file)
+    for past in branch.past:
+        if past.size > LARGE and (past.file in branch.untracked or past.file not in branch.sizes):
+            text = f"{size(past.size)} would stay in every clone: {past.commit[:10]} holds it"
+            yield CheckFinding("large files", "wrong", text, forget(branch), past.file)
 
 
 def secrets(branch: Branch) -> Iterable[CheckFinding]:
-    """Yield what looks like a credential; what it says is never repeated."""
+    """Yield what looks like a credential; what it says is never repeated. A test may well have a key of its own."""
     for file, lines in branch.added.items():
         for number, row in lines.items():
-            for pattern, what in SECRETS:
-                match = pattern.search(row)
-                if match and not PLACEHOLDER.search(match[0]):
-                    known = "" if file in branch.untracked else "   then revoke it: it may be in the history"
-                    hint = f"{edit(file, number)}{known}"
-                    yield CheckFinding("secrets", "wrong", what, hint, file, number)
-                    break
+            what = secret_in(row, lines.get(number - 1, ""))
+            known = "" if file in branch.untracked else "   then revoke it: it may be in the history"
+            hint = f"{edit(file, number)}{known}"
+            if what == PRIVATE_KEY and belongs_to_tests(file):
+                yield CheckFinding("secrets", "look", f"{what}, in a test: was it made for that?", hint, file, number)
+            elif what:
+                yield CheckFinding("secrets", "wrong", what, hint, file, number)
+    for past in branch.past:
+        for what in dict.fromkeys(filter(None, map(secret_in, past.lines))):
+            text = f"{what} is in {past.commit[:10]} still, and a push takes that along"
+            yield CheckFinding("secrets", "wrong", text, f"{forget(branch)}; then revoke it", past.file)
 
 
 def whitespace(branch: Branch) -> Iterable[CheckFinding]:
@@ -277,12 +300,42 @@ def covers(pattern: str, file: str) -> bool:
     return re.match(f"{start}{text}{end}", file) is not None
 
 
+def links(branch: Branch) -> Iterable[CheckFinding]:
+    """Yield symbolic links that lead nowhere on another machine."""
+    listed = set(branch.names)
+    for file, target in branch.links.items():
+        to = PurePosixPath(posixpath.normpath(posixpath.join(posixpath.dirname(file), target)))
+        line = f"ln -sfn -- WHERE-IN-THE-PROJECT {shlex.quote(file)}"
+        if to.is_absolute() or to.parts[:1] == ("..",):
+            yield CheckFinding("links", "wrong", f"it leads to {target}, outside the project", line, file)
+        # What is below a listed name is within a submodule or another link.
+        elif listed.isdisjoint(map(str, (to, *to.parents))) and not any(
+            to in PurePosixPath(name).parents for name in listed
+        ):
+            yield CheckFinding("links", "look", f"it leads to {target}, which is not in the project", line, file)
+
+
+def submodules(branch: Branch) -> Iterable[CheckFinding]:
+    """Yield submodules that the branch moves, as ``git add .`` does unasked, and clones within the clone."""
+    for path, (old, new) in branch.submodules.items():
+        name = shlex.quote(path)
+        if path not in branch.modules:
+            text = "it is a clone within this one: others get an empty folder"
+            yield CheckFinding("submodules", "wrong", text, f"git rm --cached -- {name}", path)
+        elif old:
+            line = f"git restore --staged -s {branch.base[:10]} -- {name}   where that is not meant; then commit"
+            text = f"the submodule goes from {old[:10]} to {new[:10]}"
+            yield CheckFinding("submodules", "look", text, line, path)
+
+
 def windows(branch: Branch) -> Iterable[CheckFinding]:
     """Yield what the Windows job stops at: names, headers, sizes of types, letters that MSVC misreads."""
     lower = Counter(name.lower() for name in branch.names)
     for file in branch.added:
         parts = file.split("/")
-        bad = next((part for part in parts if DEVICES.match(part) or re.search(r'[<>:"|?*\\]|[ .]$', part)), "")
+        bad = next(
+            (part for part in parts if DEVICES.match(part) or re.search(r'[<>:"|?*\\\x00-\x1f]|[ .]$', part)), ""
+        )
         line = f"{'mv' if file in branch.untracked else 'git mv'} -- {shlex.quote(file)} ANOTHER-NAME"
         if bad:
             yield CheckFinding("Windows", "wrong", f"{bad} cannot be a name there", line, file)
@@ -302,7 +355,8 @@ def windows(branch: Branch) -> Iterable[CheckFinding]:
 
 
 CHECKS: tuple[Callable[[Branch], Iterable[CheckFinding]], ...] = (
-    conflict_markers, secrets, large_files, whitespace, foreign_commits, identity, request, approvals, windows,
+    conflict_markers, secrets, large_files, whitespace, links, submodules, foreign_commits, identity, request,
+    approvals, windows,
 )  # fmt: skip
 
 

@@ -20,11 +20,11 @@ from devkit.checks.fast import edit
 from devkit.checks.finding import CheckFinding
 from devkit.config import Config
 from devkit.errors import DevkitError
-from devkit.files import write_atomically
 from devkit.text import counted
-from devkit.tryout import file_kinds, selection, syntax, tryout
+from devkit.tryout import environment, file_kinds, selection, sides, syntax, tryout
+from devkit.tryout.running import Limits
 from devkit.tryout.trial import Commits, Trial
-from devkit.tryout.work import TryWork
+from devkit.tryout.work import TryOptions, TryWork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from devkit.git.session import Session
     from devkit.git.state import State
     from devkit.runs import Run
-    from devkit.tryout.work import Comparison, TryOptions
+    from devkit.tryout.work import Comparison
 
 PRE_COMMIT = "4.3.0"
 CONFIG = ".pre-commit-config.yaml"
 PINS = ("tools/codestyle/pre_commit.sh", "ci/check_approval.sh", "CONTRIBUTING.md", "requirements-dev.txt")
-HOOK_TEXT = "#!/bin/sh\n# Before each push; git push --no-verify goes without.\nexec devkit check --fast\n"
 NO_ENVIRONMENT = "tests and examples are not run: there is no .venv here"
 LIMIT_S = 900.0
 LEAST_COVERAGE = 90
 EXAMPLES = Path(__file__).with_name("examples.py")
 PLACE = re.compile(r"(?P<file>[\w./-]+\.\w+):(?P<line>\d+)(?::.*)?")
+TRUE_ERROR = re.compile(r"(?:[\w-]+: )?(?:fatal|error|ERROR): |=====> |\w+Error: ")
 HOOK = re.compile(r"^(?P<title>.+?)\.{3,}(?:\(.*\))?(?P<end>Passed|Failed|Skipped)$")
 
 
@@ -56,6 +56,30 @@ class Hook:
     modified: bool
     file: str = ""
     line: int = 0
+
+
+def check(
+    session: Session, state: State, base: str, env: str, run: Run, *, fix: bool
+) -> tuple[list[CheckFinding], list[str]]:
+    """Make the checks that run something; return findings, and the files that were mended in the checkout."""
+    chosen = environment.chosen(session.app, state.checkout, env)
+    options = TryOptions(base, chosen, limits=Limits(repeat=2))
+    trial = Trial(session.app, session.place, 0, state.setting("extensions.objectformat"))
+    with trial.locked():
+        work = copy(session, state, base, options, run)
+        files = [change.path for change in work.changed if change.status != "D"]
+        findings, fixed = pre_commit(session.app, work, files, fix=state.checkout if fix else None)
+        if not chosen:
+            return [*findings, CheckFinding("tests", "look", NO_ENVIRONMENT, "devkit check --env NAME")], fixed
+        try:
+            work.trial.git.at(work.trial.side("request")).read("checkout", "-q", "--force", work.commits.head)
+            findings += tests(work)
+            ready = sides.prepare(work, [])
+            findings += examples(work, ready.interpreter.executable, dict(ready.request.environ))
+        except DevkitError as error:
+            hint = error.remedies[0] if error.remedies else "devkit check --fast"
+            findings.append(CheckFinding("tests", "look", f"{error.what}: {error.why}".rstrip(": "), hint))
+    return findings, fixed
 
 
 def copy(session: Session, state: State, base: str, options: TryOptions, run: Run) -> TryWork:
@@ -123,9 +147,8 @@ def pre_commit(
         done = app.runner.run(words, cwd=side, env=environ, timeout_s=LIMIT_S, check=False, log=log, keep=None)
     hooks = failed_hooks(done.text)  # on standard error uv and git tell of what they installed
     if done.status and not hooks:
-        said = done.text + done.stderr.decode(errors="replace")
-        why = next((row for row in reversed(said.splitlines()) if row.strip()), "it ended without a word")
-        return [CheckFinding("pre-commit", "look", f"it could not run: {why.strip()[:200]}", f"less {log}")], []
+        why = why_it_could_not_run(done.text + done.stderr.decode(errors="replace"))
+        return [CheckFinding("pre-commit", "look", f"it could not run: {why}", f"less {log}")], []
     modified = work.trial.git.at(side).text("diff", "--name-only", "-z", "--").split("\0")
     changed = [word for word in modified if word]
     if fix is not None:
@@ -146,6 +169,13 @@ def pre_commit(
     return findings, changed if fix is not None else []
 
 
+def why_it_could_not_run(said: str) -> str:
+    """Return the line that tells why pre-commit, or uv that fetches it, could not begin: the first true error."""
+    rows = [row.strip() for row in said.splitlines() if row.strip() and not row.startswith("Check the log at")]
+    true = [row for row in rows if TRUE_ERROR.match(row)]
+    return (true or rows[-1:] or ["it ended without a word"])[0][:200]
+
+
 def pre_commit_line(root: Path, files: Sequence[str]) -> list[str]:
     """Return the line that runs the project's hooks on some files; empty where it has none, or nothing changed."""
     from devkit.envs import uv
@@ -153,7 +183,7 @@ def pre_commit_line(root: Path, files: Sequence[str]) -> list[str]:
     if not (root / CONFIG).is_file() or not files:
         return []
     words = [uv.binary(), "tool", "run", "--from", f"pre-commit=={pinned(root)}", "pre-commit", "run", "--color=never"]
-    return [*words, "--files", *files]
+    return [*words, "--files", *(f"./{file}" if file.startswith("-") else file for file in files)]
 
 
 def failed_hooks(said: str) -> list[Hook]:
@@ -187,7 +217,7 @@ def tests(work: TryWork) -> list[CheckFinding]:
     broken = next((test for test in result.verdict.tests if test.verdict == "broken"), None)
     where = broken or next(iter(result.verdict.tests), None)
     if level == "wrong" or (level == "look" and result.verdict.tests):
-        line = f"python -m pytest {where.file}" if where else "devkit check"
+        line = f"python -m pytest {shlex.quote(where.file)}" if where else "devkit check"
         findings.append(
             CheckFinding(
                 "tests",
@@ -309,25 +339,3 @@ def with_xdoctest(folder: Path, environ: Mapping[str, str]) -> dict[str, str]:
     if not link.is_symlink():
         link.symlink_to(Path(xdoctest.__file__).parent)
     return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, [environ.get("PYTHONPATH", ""), str(beside)]))}
-
-
-def hook_file(session: Session) -> Path:
-    """Return the file of the hook that git runs before a push.
-
-    Raises:
-        DevkitError: there is a hook of another's.
-    """
-    folder = session.git.text("rev-parse", "--path-format=absolute", "--git-path", "hooks")
-    path = Path(folder) / "pre-push"
-    if path.exists() and "devkit check" not in path.read_text("utf-8", "replace"):
-        raise DevkitError(
-            f"there is a hook {path}",
-            "It is not devkit's, and stays.",
-            f"echo 'devkit check --fast || exit 1' >> {shlex.quote(str(path))}   adds to it",
-        )
-    return path
-
-
-def install_hook(path: Path) -> None:
-    """Let git run the fast checks before each push."""
-    write_atomically(path, HOOK_TEXT.encode(), mode=0o755)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 RELEASE = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
 PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
-PARTIAL = r"^(extensions\.partialclone|remote\..*\.promisor)$"
 FOLDER = "python/paddle"
 
 

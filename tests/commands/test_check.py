@@ -217,3 +217,38 @@ def test_the_hook_is_installed_once_and_anothers_stays(devkit: Devkit, clone: Pa
     refused = devkit("check", "--install", cwd=clone)
     assert refused.status == 1
     assert hook.read_text() == "#!/bin/sh\nexit 0\n"
+    line = refused.err.splitlines()[2].partition("→")[2].partition("   ")[0]
+    subprocess.run(["sh", "-c", line], check=True, timeout=60)
+    with_line = hook.read_text()
+    assert with_line.splitlines() == ["#!/bin/sh", "devkit check --fast </dev/null || exit 1", "exit 0"]
+    assert devkit("check", "--install", cwd=clone).status == 0
+    assert hook.read_text() == with_line
+    git(clone, "config", "core.hooksPath", ".husky/_")
+    assert "it is a file of the project" in devkit("check", "--install", cwd=clone).err
+    assert (clone / ".husky" / "pre-push").is_file()
+    git(clone, "config", "core.hooksPath", os.devnull)
+    assert "git config --unset core.hooksPath" in devkit("check", "--install", cwd=clone).err
+
+
+def test_what_a_later_commit_removed_links_and_clones_within_the_clone(devkit: Devkit, clone: Path) -> None:
+    secret = "token = 'ghp_" + "a1" * 18 + "'\n"
+    (clone / "money.py").write_text(MONEY + secret)
+    (clone / "weights.bin").write_bytes(bytes(2 << 20))
+    (clone / "there").symlink_to("/etc/passwd")
+    git(clone, "init", "-q", "inner")
+    git(clone / "inner", "commit", "-q", "--allow-empty", "-m", "Begin")
+    git(clone, "add", "-A")
+    git(clone, "commit", "-q", "-m", "Add too much")
+    (clone / "money.py").write_text(MONEY)
+    git(clone, "rm", "-q", "weights.bin")
+    git(clone, "commit", "-qam", "Take it out again")
+    status, by = found(devkit, clone, "--fast")
+    assert status == 4
+    assert {kind: [message.partition(" is in ")[0].partition(": ")[0] for message in by[kind]] for kind in by} == {
+        "secrets": ["a token of GitHub"],
+        "large files": ["2.00 MiB would stay in every clone"],
+        "links": ["it leads to /etc/passwd, outside the project"],
+        "submodules": ["it is a clone within this one"],
+    }
+    assert devkit("pr", "squash", "-m", "Add nothing", cwd=clone).status == 0
+    assert set(found(devkit, clone, "--fast")[1]) == {"links", "submodules"}

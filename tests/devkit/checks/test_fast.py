@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from devkit.checks.fast import Branch, Commit, check, covers
-from devkit.checks.reading import added_lines
-from devkit.checks.slow import docstrings, failed_hooks
+from devkit.checks.reading import added_lines, past_files
+from devkit.checks.slow import docstrings, failed_hooks, why_it_could_not_run
 
 ME = "me@example.com"
 SIGNED = f"Add it\n\nSigned-off-by: Me <{ME}>\n"
@@ -67,6 +67,8 @@ def test_every_finding_has_the_line_that_mends_it() -> None:
         "url = 'https://me:s3cretword@example.com/x'",
         'api_key = "a8f5f167f44f4964e6c998dee827110c"',
         'PASSWORD: "Tr0ub4dor3xTr0ub4dor3"',
+        'TOKEN = "hf_' + "Ab3dE" * 7 + '"',
+        "id: LTAI" + "5tQ7cDeF9hIjK2mN",
     ],
 )
 def test_a_secret_is_found_and_not_repeated(line: str) -> None:
@@ -87,12 +89,84 @@ def test_a_secret_is_found_and_not_repeated(line: str) -> None:
         "git clone https://user:password@git.example.com/x.git",
         "export HTTPS_PROXY=http://me:********@proxy:8080",
         'token = "ghp_' + "x" * 36 + '"',
+        'token = "ghp_' + "a1" * 18 + '"  # pragma: allowlist secret',
+        "url = 'https://me:s3cretword@example.com/x'  # gitleaks:allow",
     ],
 )
 def test_what_is_no_secret_is_not_found(line: str) -> None:
     assert [
         check_finding for check_finding in check(with_lines("a.py", line)) if check_finding.check == "secrets"
     ] == []
+
+
+def test_a_key_in_a_test_is_for_a_person_to_look_at() -> None:
+    line = "-----BEGIN PRIVATE KEY-----"
+    assert [level for _, level, _ in said(with_lines("tests/key.pem", line))] == ["look"]
+    assert [level for _, level, _ in said(with_lines("src/key.pem", line))] == ["wrong"]
+
+
+LOG = f"""\x1e
+{"c" * 40}
+
+:000000 100644 {"0" * 40} {"1" * 40} A\ta b.py
+
+diff --git a/a b.py b/a b.py
+new file mode 100644
+--- /dev/null
++++ b/a b.py
+@@ -0,0 +1,2 @@
++++ plus
++url = 'https://me:s3cretword@example.com/x'
+\x1e
+{"d" * 40}
+
+:000000 100644 {"0" * 40} {"2" * 40} A\tweights.bin
+
+diff --git a/weights.bin b/weights.bin
+new file mode 100644
+Binary files /dev/null and b/weights.bin differ
+"""
+
+
+def test_what_a_later_commit_took_out_is_in_the_history_still() -> None:
+    past = tuple(past_files(LOG, {"2" * 40: 3 << 20}))
+    assert [(file.commit[0], file.file, file.size, len(file.lines)) for file in past] == [
+        ("c", "a b.py", 0, 2),
+        ("d", "weights.bin", 3 << 20, 0),
+    ]
+    branch = replace(FINE, commits=(COMMIT, replace(COMMIT, oid="c" * 40)), past=past)
+    assert [(load.check, load.file, load.hint.split("   ")[0]) for load in check(branch)] == [
+        ("secrets", "a b.py", "devkit pr squash"),
+        ("large files", "weights.bin", "devkit pr squash"),
+    ]
+    amended = replace(branch, commits=(COMMIT,))
+    assert {load.hint.split("   ")[0] for load in check(amended)} == {"git commit --amend --all --no-edit"}
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "level"),
+    [
+        ("docs/a", "../README.md", []),
+        ("a", "src", []),
+        ("a", ".", []),
+        ("a", "third_party/x/y.h", []),
+        ("a", "../other/README.md", ["wrong"]),
+        ("docs/a", "/etc/passwd", ["wrong"]),
+        ("a", "build/out.so", ["look"]),
+    ],
+)
+def test_links_lead_into_the_project(file: str, target: str, level: list[str]) -> None:
+    branch = replace(FINE, links={file: target}, names=(*FINE.names, "third_party/x"))
+    assert [level for check, level, _ in said(branch) if check == "links"] == level
+
+
+def test_submodules_that_move_and_clones_within_the_clone() -> None:
+    moved = {"third_party/x": ("1" * 40, "2" * 40), "third_party/new": ("", "3" * 40), "notes": ("", "4" * 40)}
+    branch = replace(FINE, submodules=moved, modules=frozenset({"third_party/x", "third_party/new"}))
+    assert said(branch) == [
+        ("submodules", "look", "the submodule goes from 1111111111 to 2222222222"),
+        ("submodules", "wrong", "it is a clone within this one: others get an empty folder"),
+    ]
 
 
 def test_markers_come_together_and_a_heading_is_none() -> None:
@@ -198,6 +272,25 @@ def test_failed_hooks_are_read_with_their_words() -> None:
     ]
     silent = "eof.....Failed\n- hook id: eof\n- exit code: 1\n- files were modified by this hook\n"
     assert [hook.said for hook in failed_hooks(silent)] == ["it changed files"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "why"),
+    [
+        (
+            "An error has occurred: InvalidConfigError: \n==> File .pre-commit-config.yaml\n=====> while parsing\n",
+            "=====> while parsing",
+        ),
+        (
+            "stderr:\n    fatal: unable to access 'https://h/'\nCheck the log at /x",
+            "fatal: unable to access 'https://h/'",
+        ),
+        ("usage: pre-commit\npre-commit: error: no such\n", "pre-commit: error: no such"),
+        ("", "it ended without a word"),
+    ],
+)
+def test_why_pre_commit_could_not_run_is_the_first_true_error(printed: str, why: str) -> None:
+    assert why_it_could_not_run(printed) == why
 
 
 def test_changed_docstrings_with_examples_are_found() -> None:
