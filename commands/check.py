@@ -124,7 +124,8 @@ def _sum_up(app: App, branch: Branch, base: str, findings: list[CheckFinding], f
 
 def show(app: App, finding: CheckFinding) -> None:
     """Print a finding, and the line that fixes it."""
-    sign = ("✗ ", "failed") if finding.level == "wrong" else ("! ", "warning")
     where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
-    app.console.answer_parts(sign, (shown(f"{where}{finding.check}: {finding.message}".encode()), ""))
+    text = shown(f"{where}{finding.check}: {finding.message}".encode())
+    wrong = finding.level == "wrong"
+    app.console.answer_parts(("✗ " if wrong else "! ", "failed" if wrong else "warning"), (text, ""))
     app.console.answer_parts(("  → ", "dim"), (finding.hint, "type"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -53,8 +54,13 @@ def told(error: BaseException, file: str) -> str:
     return f"{type(error).__name__}: {said}{place}"
 
 
-def function_of(file: str, name: str) -> tuple[Callable[..., Any], ModuleType]:
+def function_of(file: str, name: str, how: str = "") -> tuple[Callable[..., Any], ModuleType]:
     """Return a function of a file, as the file is now, and the file's module.
+
+    Args:
+        file: a file of Python.
+        name: of the function.
+        how: the line that would take another function of it, with ``{file}`` and ``{name}``.
 
     Raises:
         Refusal: the file fails while it is loaded, or has no such function.
@@ -68,10 +74,10 @@ def function_of(file: str, name: str) -> tuple[Callable[..., Any], ModuleType]:
     sys.path.insert(0, str(path.parent))
     with loading(file):
         spec.loader.exec_module(module)
-    return required(vars(module), file, name), module
+    return required(vars(module), file, name, how), module
 
 
-def required(found: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
+def required(found: dict[str, Any], file: str, name: str, how: str = "") -> Callable[..., Any]:
     """Return the function of a name among what a file holds.
 
     Raises:
@@ -81,4 +87,5 @@ def required(found: dict[str, Any], file: str, name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = found[name]
         return function
     functions = [key for key, value in found.items() if callable(value) and not key.startswith("_")]
-    raise Refusal(f"{file} has no function {name}", f"It has {', '.join(functions) or 'none'}.")
+    lines = [how.format(file=shlex.quote(file), name=other) for other in functions[:2] if how]
+    raise Refusal(f"{file} has no function {name}", f"It has {', '.join(functions) or 'none'}.", *lines)

@@ -1,11 +1,11 @@
 """Check an operator: what holds of every operator, whatever it computes.
 
-It is a folder made by devkit op new, a Python file with a function of its name (and, where it has them, reference
-and samples), or a name in Paddle. Checked are: the forward against the NumPy reference, dtypes, InferMeta against what
-the kernel returns, gradients against finite differences, aliasing (inputs, outputs and upstream gradients that are
-changed or shared), non-contiguous inputs, NaN and infinity, determinism, threads, and 0-size, 0-D, odd and large
-shapes. Without a reference the forward, shapes and special values cannot be checked. The exit status is 4 where
-something is wrong.
+It is a folder made by devkit op new, a Python file with a function of its name (and, where it has them, reference and
+samples), or a name in Paddle. Checked are: the forward against the NumPy reference, dtypes, InferMeta against what the
+kernel returns, gradients against finite differences, aliasing (inputs, outputs and upstream gradients that are changed
+or shared), non-contiguous inputs, NaN and infinity, determinism, threads, 0-D, odd and large shapes, and inputs without
+elements, forward and backward. Without a reference the forward, shapes and special values cannot be checked. The exit
+status is 4 where something is wrong.
 
 Example:  devkit op check gated_unit
 
@@ -22,6 +22,8 @@ import typer
 from devkit.commands._cli.options import Env, Json
 from devkit.errors import ExitStatus
 from devkit.text import counted, duration
+
+SHOWN = 3
 
 
 def command(
@@ -59,8 +61,10 @@ def command(
             app.console.answer_parts(("! ", "warning"), (f"{name}: not checked: {note.message}", ""))
         if not wrong and not notes:
             app.console.answer_parts(("✓ ", "done"), (name, ""))
-        for finding in wrong:
+        for finding in wrong[:SHOWN]:
             app.console.answer_parts(("✗ ", "failed"), (f"{name}: {finding.message}", ""))
+        if len(wrong) > SHOWN:
+            app.console.answer(f"  and {len(wrong) - SHOWN} more (--json names all)", "dim")
     for name in report.without:
         app.console.answer_parts(("! ", "warning"), (f"{name}: not checked: there is no reference", ""))
     if report.time_ms is not None:

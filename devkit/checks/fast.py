@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from devkit.checks.finding import CheckFinding
+from devkit.checks.finding import CheckFinding, edit
 from devkit.checks.secrets import PRIVATE_KEY, secret_in
 from devkit.text import counted, size
 from devkit.tryout.file_kinds import belongs_to_tests
@@ -127,11 +127,6 @@ class Branch:
     def paddle(self) -> bool:
         """Whether it is a tree of Paddle."""
         return "python/paddle/__init__.py" in self.names
-
-
-def edit(file: str, line: int = 0) -> str:
-    """Return the line that opens an editor at a place."""
-    return f"${{EDITOR:-vi}} {f'+{line} ' if line else ''}{shlex.quote(file)}"
 
 
 def forget(branch: Branch) -> str:

@@ -1,7 +1,8 @@
-"""What a check finds."""
+"""What a check finds, and the line that opens an editor there."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,3 +27,8 @@ class CheckFinding:
     hint: str
     file: str = ""
     line: int = 0
+
+
+def edit(file: str, line: int = 0) -> str:
+    """Return the line that opens an editor at a place."""
+    return f"${{EDITOR:-vi}} {f'+{line} ' if line else ''}{shlex.quote(file)}"

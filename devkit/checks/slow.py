@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devkit.builds.checkout import git
-from devkit.checks.fast import edit
-from devkit.checks.finding import CheckFinding
+from devkit.checks.finding import CheckFinding, edit
 from devkit.config import Config
 from devkit.errors import DevkitError
 from devkit.text import counted

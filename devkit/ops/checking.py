@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devkit.checks.finding import edit
 from devkit.child import TURN_S
-from devkit.errors import DevkitError, UsageError
+from devkit.errors import DevkitError, Hint, UsageError
 from devkit.launch import Ended, Worker, device_environment, raise_if_error
 from devkit.process import fate
 
@@ -20,6 +22,12 @@ if TYPE_CHECKING:
     from devkit.app import App
     from devkit.envs.resolve import Environment
     from devkit.runs import Run
+
+COMPILE_ERROR = re.compile(
+    r"^(?:(?P<file>[^\s:(]+)[:(](?P<line>\d+)\)?.*: (?:fatal error|error|致命错误|错误) ?[:：]"
+    r"|.*(?:undefined (?:symbol|reference)|未定义的引用)).*$",
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,13 @@ def check(
     worker = _start(app, environment, run, 0)
     starts = 1
     try:
-        loaded = _ask(worker, _load(target), "loaded", limit_s)
+        try:
+            loaded = _ask(worker, _load(target), "loaded", limit_s)
+        except DevkitError as error:
+            raise compile_error(target, worker.log) or error from error
         if isinstance(loaded, str):
             raise DevkitError(
-                f"{target.place} could not be loaded", loaded, f"less {worker.log}   shows all that it said"
+                f"{target.place} could not be loaded and called", loaded, f"less {worker.log}   shows all that it said"
             )
         done: list[str] = []
         findings: list[OperatorFinding] = []
@@ -120,6 +131,18 @@ def check(
     return CheckReport(
         loaded["name"], loaded["reference"], tuple(done), tuple(findings), without, time_ms, tuple(notes)
     )
+
+
+def compile_error(target: Target, log: Path) -> DevkitError | None:
+    """Return the first true line of a compilation that failed: cpp_extension prints it, and fails later for another."""
+    printed = log.read_text("utf-8", "replace") if log.is_file() else ""
+    match = COMPILE_ERROR.search(printed)
+    if not match:
+        return None
+    hints = [Hint.of("less", str(log), purpose="shows all that the compiler said")]
+    if match["file"]:
+        hints.insert(0, Hint(edit(match["file"], int(match["line"]))))
+    return DevkitError(f"{target.place} does not compile", match[0].strip(), *hints)
 
 
 def _load(target: Target) -> dict[str, Any]:

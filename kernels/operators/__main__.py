@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any, Dict
 
 from ..protocol import Refusal, emit, serve
-from ..user_code import function_of
+from ..user_code import function_of, loading, told
 
 LOADED: Dict[str, Any] = {}
+COMPILING = re.compile(r"Failed to run command|error:|undefined symbol")
+NO_SAMPLES = "\nIt was called with matrices of [2, 3]: samples() beside a function, in a file, says with what else."
 
 
 def load(target: str, function: str) -> Any:
@@ -19,32 +22,57 @@ def load(target: str, function: str) -> Any:
     Raises:
         Refusal: there is none, or its file cannot be imported.
     """
-    import numpy as np
     import paddle
 
     from . import calling
 
     module: Any = None
     if target.endswith(".py"):
-        call, module = function_of(target, function or Path(target).stem)
+        call, module = function_of(target, function or Path(target).stem, "devkit op check {file} --function {name}")
     else:
         call = find(paddle, target)
         if call is None:
-            raise Refusal(f"there is no function {target} in Paddle {paddle.__version__}", "", "devkit api NAME")
+            raise Refusal(f"there is no function {target} in Paddle {paddle.__version__}", "", f"devkit api {target}")
     reference = getattr(module, "reference", None)
-    samples = getattr(module, "samples", None)
-    generator = np.random.default_rng(0)
-    given = samples() if samples else [tuple(generator.uniform(0.2, 0.9, (2, 3)) for _ in range(calling.arity(call)))]
+    given = samples_of(module, target, call)
     elementwise = getattr(module, "ELEMENTWISE", calling.is_elementwise(reference, given[0]))
     operator = calling.Operator(function or target, call, reference, given, elementwise)
     try:
         calling.run(operator, given[0])
     except Exception as error:
-        if takes(operator, calling.cast(given[0], "float32")):
+        if not COMPILING.search(str(error)) and takes(operator, calling.cast(given[0], "float32")):
             why = f"In float32 rounding drowns what gradients are compared with. It says: {compile_error(error)}"
             raise Refusal(f"{operator.name} takes no float64", why) from error
-        raise Refusal(f"{operator.name} cannot be called", compile_error(error)) from error
+        how = "" if hasattr(module, "samples") or COMPILING.search(str(error)) else NO_SAMPLES
+        raise Refusal(f"{operator.name} cannot be called", f"{compile_error(error)}{how}") from error
+    try:
+        [calling.by_reference(reference, sample) for sample in given if reference]
+    except Exception as error:
+        raise Refusal(f"reference() of {target} cannot compute its sample", told(error, target)) from error
     return operator._replace(inplace=calling.inplace_of(operator))  # a library may be loaded with the first call
+
+
+def samples_of(module: Any, target: str, call: Any) -> Any:
+    """Return the arguments that an operator is called with: those of its file, or a matrix for each that it must have.
+
+    Raises:
+        Refusal: the file's are no list of tuples.
+    """
+    import numpy as np
+
+    from . import calling
+
+    samples = getattr(module, "samples", None)
+    if samples is None:
+        generator = np.random.default_rng(0)
+        return [tuple(generator.uniform(0.2, 0.9, (2, 3)) for _ in range(calling.arity(call)))]
+    with loading(target):
+        given = samples()
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(one, (list, tuple)) for one in given):
+        kind = f"a {type(given).__name__}" + (" of other things" if isinstance(given, (list, tuple)) and given else "")
+        why = f"It returns {kind}; samples() is a list of tuples, the arguments of one call each: [(x, y)]."
+        raise Refusal(f"samples() of {target} are no arguments", why)
+    return given
 
 
 def takes(operator: Any, arguments: Any) -> bool:
@@ -60,8 +88,6 @@ def takes(operator: Any, arguments: Any) -> bool:
 
 def compile_error(error: BaseException) -> str:
     """Return the first true line of a failed compilation, or what the exception says."""
-    import re
-
     from .calling import first_line
 
     rows = str(error).splitlines()

@@ -12,11 +12,23 @@ import numpy as np
 import paddle
 
 LARGE = 131077
+FLOATS = ("float32", "float64")
+# Of the largest value: a float64 result that was computed in float32 is wrong by 1e-8 or so.
+TOLERANCES = {"float32": 2e-5, "float64": 1e-10}
 SEED = 2024
 PADDLE_ERROR = re.compile(r"Error: |^\((?:[A-Z][a-z]+)+\) ")
 Reference = Optional[Callable[..., Any]]
 Arrays = Optional[List[np.ndarray]]
 Arguments = Optional[List[Any]]
+Path = Tuple[int, ...]
+
+
+class Finding(NamedTuple):
+    """What one check found: its name, whether all is well, and a sentence."""
+
+    check: str
+    good: bool
+    message: str
 
 
 class Operator(NamedTuple):
@@ -67,13 +79,23 @@ def cast(arguments: Sequence[Any], dtype: str) -> List[Any]:
 
 
 def tensors(arguments: Sequence[Any], *, differentiable: bool = False) -> List[Any]:
-    """Return arguments with tensors in place of arrays; those of a list want no gradient."""
-    return [
-        paddle.to_tensor(argument, stop_gradient=not (differentiable and is_floating(argument)))
-        if is_array(argument)
-        else each_array(argument, paddle.to_tensor)
-        for argument in arguments
-    ]
+    """Return arguments with tensors in place of arrays."""
+
+    def tensor(array: np.ndarray) -> Any:
+        return paddle.to_tensor(array, stop_gradient=not (differentiable and is_floating(array)))
+
+    return [each_array(argument, tensor) for argument in arguments]
+
+
+def leaves(arguments: Sequence[Any], kind: type) -> Dict[Path, Any]:
+    """Return the arguments of a kind by their places: ``(2,)``, or ``(2, 0)`` for the first of a list."""
+    found: Dict[Path, Any] = {}
+    for place, argument in enumerate(arguments):
+        if isinstance(argument, (list, tuple)):
+            found.update({(place, number): one for number, one in enumerate(argument)})
+        else:
+            found[(place,)] = argument
+    return {path: one for path, one in found.items() if isinstance(one, kind)}
 
 
 def listed(value: Any) -> List[Any]:
@@ -134,13 +156,18 @@ def draws_random_numbers(operator: Operator) -> bool:
     return bool((after != paddle.rand([4]).numpy()).any())
 
 
+def by_reference(reference: Callable[..., Any], arguments: Sequence[Any]) -> List[np.ndarray]:
+    """Return what a reference says in float64."""
+    with np.errstate(all="ignore"):
+        return [np.asarray(output) for output in listed(reference(*cast(arguments, "float64")))]
+
+
 def expected(operator: Operator, arguments: Sequence[Any]) -> Arrays:
     """Return what the reference says in float64; None where there is none, or it takes no such input."""
     if operator.reference is None:
         return None
     try:
-        with np.errstate(all="ignore"):
-            return [np.asarray(output) for output in listed(operator.reference(*cast(arguments, "float64")))]
+        return by_reference(operator.reference, arguments)
     except Exception:  # noqa: BLE001 - a reference may refuse a shape
         return None
 
@@ -161,7 +188,7 @@ def differs(got: np.ndarray, wanted: np.ndarray, tolerance: float) -> str:
     if not fine.any():
         return ""
     scale = max(float(np.abs(b[fine]).max()), 1e-30)
-    error = np.where(fine, np.abs(a - b), 0.0)
+    error = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=fine))
     worst = float(error.max()) / scale
     if worst <= tolerance:
         return ""

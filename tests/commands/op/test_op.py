@@ -59,7 +59,7 @@ def test_a_new_operator_builds_passes_and_is_clean(devkit: Devkit, tmp_path: Pat
     checked = devkit("op", "check", "gated_unit", *ENV, "--json", limit_s=600)
     assert checked.status == 0, checked.err
     report = json.loads(checked.out)
-    assert (report["findings"], report["reference"], len(report["checks"])) == ([], True, 11)
+    assert (report["findings"], report["reference"], len(report["checks"])) == ([], True, 12)
 
 
 def test_a_new_operator_is_planned_written_once_and_never_replaced(devkit: Devkit, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ import paddle
 from paddle.autograd import PyLayer
 
 from devkit.kernels.operators import calling, check
+from devkit.kernels.operators.__main__ import load
+from devkit.kernels.protocol import Refusal
 
 CALLS = {"count": 0}
 
@@ -154,6 +158,61 @@ def joined(xs: Any) -> Any:
     return paddle.concat(xs), None
 
 
+class Join(PyLayer):
+    """Twice the gradient for the second of a list."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, y: Any) -> Any:
+        ctx.first = x.shape[0]
+        return paddle.concat([x, y])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return grad[: ctx.first], grad[ctx.first :] * 2
+
+
+def joined_badly(xs: Any) -> Any:
+    return Join.apply(*xs)
+
+
+class Empty(Gate):
+    """Its backward takes nothing without elements."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        if grad.size == 0:
+            raise ValueError("the gradient is empty")
+        return Gate.backward(ctx, grad)
+
+
+def rows_of_empty(x: Any) -> Any:
+    """Another shape than its InferMeta says, where there are no elements."""
+    return paddle.zeros([1, *x.shape[1:]], x.dtype) if paddle.in_dynamic_mode() and x.size == 0 else x * 2
+
+
+FILES = {
+    "bare": "def bare(x): return x\ndef samples(): return []\n",
+    "array": "import numpy\ndef array(x): return x\ndef samples(): return numpy.ones(2)\n",
+    "single": "import numpy\ndef single(x): return x\ndef samples(): return [numpy.ones(2)]\n",
+    "failing": "def failing(x): return x\ndef samples(): return undefined\n",
+    "unlike": "def unlike(x): return x\ndef reference(x): return x.tanh()\n",
+    "keyword": "def keyword(x, *, axis): return x\n",
+    "other": "def one(x): return x\n",
+}
+
+
+def refusals() -> None:
+    """Print what is said of files that cannot be checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in FILES.items():
+            (Path(folder) / f"{name}.py").write_text(text)
+            try:
+                load(f"{folder}/{name}.py", "")
+            except Refusal as refusal:
+                words = [word.replace(folder, "F") for word in (refusal.what, refusal.why, *refusal.remedies)]
+                sys.stdout.write(f"FOUND {json.dumps({'name': name, 'findings': words, 'notes': []})}\n")
+
+
 def half_conjugate(x: Any) -> Any:
     return paddle.conj(paddle.fft.rfft(x))
 
@@ -168,7 +227,7 @@ def main() -> None:
         "writes_input": writes_input, "forgets": forgets, "hides_nan": hides_nan,
         "refuses_nothing": refuses_nothing, "wrong_value": wrong_value, "hands_on": hands_on, "detaches": detaches,
         "short_of_19": short_of_19, "in_place_": in_place_, "in_place_undeclared": in_place_undeclared,
-        "written_nowhere_": written_nowhere_, "written_twice_": written_twice_,
+        "written_nowhere_": written_nowhere_, "written_twice_": written_twice_, "empty_backward": Empty.apply,
     }  # fmt: skip
     cases: list[tuple[str, Any, Any, Any]] = [(name, call, reference, samples) for name, call in calls.items()]
     x, y = samples[0]
@@ -176,6 +235,10 @@ def main() -> None:
         ("chosen", chosen, lambda x, y: np.where(x, y, 0.0), [(x > 0, y)]),
         ("masked", masked, None, [(x,)]),
         ("joined", joined, np.concatenate, [([x, y],)]),
+        ("joined_badly", joined_badly, np.concatenate, [([x, y],)]),
+        ("fewer", lambda x: x * 2, lambda x: (x * 2, x * 3), [(x,)]),
+        ("more", lambda x: (x * 2, x * 3), lambda x: x * 2, [(x,)]),
+        ("rows_of_empty", rows_of_empty, None, [(x,)]),
         ("spectrum", paddle.fft.rfft, np.fft.rfft, [(x,)]),
         ("half_conjugate", half_conjugate, np.fft.rfft, [(x,)]),
     ]
@@ -189,6 +252,7 @@ def main() -> None:
         rows = {good: [[one.check, one.message] for one in found if one.good is good] for good in (False, True)}
         said = {"name": name, "findings": rows[False], "notes": rows[True]}
         sys.stdout.write(f"FOUND {json.dumps(said)}\n")
+    refusals()
 
 
 if __name__ == "__main__":

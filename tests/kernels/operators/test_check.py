@@ -93,11 +93,37 @@ def test_a_pylayer_is_told_which_gradient_it_must_not_return(python: Found) -> N
         ("in_place_undeclared", {"aliasing"}),
         ("written_nowhere_", {"aliasing"}),
         ("written_twice_", {"aliasing"}),
+        ("joined_badly", {"gradients"}),
+        ("fewer", {"forward"}),
+        ("more", {"forward"}),
+        ("empty_backward", {"0-size"}),
+        ("rows_of_empty", {"0-size"}),
     ],
 )
 def test_a_wrong_operator_is_found_by_the_check_that_is_for_it(python: Found, name: str, checks: set[str]) -> None:
     found = {row[0] for row in python[name]}
     assert found & checks, python[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "why"),
+    [
+        ("bare", "samples() of F/bare.py are no arguments", "samples() is a list of tuples"),
+        ("array", "samples() of F/array.py are no arguments", "It returns a ndarray"),
+        ("single", "samples() of F/single.py are no arguments", "It returns a list of other things"),
+        ("failing", "F/failing.py cannot be run", "name 'undefined' is not defined (failing.py:2)"),
+        ("unlike", "reference() of F/unlike.py cannot compute its sample", "has no attribute 'tanh' (unlike.py:2)"),
+        ("keyword", "F/keyword.py cannot be called", "samples() beside a function, in a file, says with what else"),
+        ("other", "F/other.py has no function other", "It has one."),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_with_what_it_lacks(
+    rows: list[dict[str, Any]], name: str, what: str, why: str
+) -> None:
+    (said,) = (row["findings"] for row in rows if row["name"] == name)
+    assert said[0] == what
+    assert why in said[1]
+    assert name != "other" or said[2:] == ["devkit op check F/other.py --function one"]
 
 
 @pytest.mark.slow
