@@ -113,7 +113,7 @@ def test_a_check_that_ends_the_process_is_named(devkit: Devkit, tmp_path: Path) 
     assert checked.status == 4, checked.err
     report = json.loads(checked.out)
     assert [(finding["check"], finding["message"]) for finding in report["findings"]] == [
-        ("shapes", "the process was ended by SIGABRT")
+        ("0-size", "the process was ended by SIGABRT")
     ]
 
 
