@@ -233,11 +233,7 @@ class Console:
         """
         from devkit.files import write_atomically
 
-        drawn = self.out.export_svg(title=self._plain(sys.stdout, title))
-        # Viewers that are not browsers fold blanks unless told, and every column would shift.
-        drawn = drawn.replace("<svg ", '<svg xml:space="preserve" ', 1)
-        drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a picture that fetches nothing
-        write_atomically(path, drawn.encode())
+        write_atomically(path, terminal_svg(self.out, self._plain(sys.stdout, title)).encode())
 
     def _say(self, stream: IO[str], *parts: tuple[str, Tone]) -> None:
         """Print a line; on a pipe without rich, which takes as long to load as many a command to run."""
@@ -524,3 +520,25 @@ class Console:
         shown = columns(self.err.width, spinner=spinner, counted=total is not None, in_bytes=unit == "bytes")
         with rich_progress.Progress(*shown, console=self.err, transient=True) as bar:
             yield Progress(bar, bar.add_task(self._plain(sys.stderr, text), total=total))
+
+
+def terminal_svg(recorded: rich.console.Console, title: str) -> str:
+    """Return an SVG of what a console recorded, light and dark; it fetches nothing and keeps its spaces.
+
+    A viewer that knows no media query shows the light one.
+    """
+    from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
+
+    light, dark = (
+        recorded.export_svg(title=title, theme=theme, clear=False, unique_id="devkit")
+        for theme in (DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME)
+    )
+    rules = re.findall(r"^\s*(\.devkit-r\d+ \{[^}]*\})", dark, re.MULTILINE)
+    ground = re.search(r'<rect fill="(#\w+)"', dark)
+    rules += [f".devkit-ground {{ fill: {ground[1]} }}", ".devkit-title { fill: #c5c8c6 }"] if ground else []
+    light = re.sub(r"@font-face \{.*?\}\s*", "", light, flags=re.DOTALL)
+    light = light.replace(
+        "</style>", f"    @media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}\n    </style>", 1
+    )
+    light = light.replace("<rect fill=", '<rect class="devkit-ground" fill=', 1)
+    return light.replace("<svg ", '<svg xml:space="preserve" ', 1)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from devkit.app import App
+from devkit.console import terminal_svg
 from devkit.files import write_atomically
 from devkit.paths import cache_home
 
@@ -67,7 +68,6 @@ class Picture:
 PICTURES = (
     Picture("undo", ("devkit pr fetch 1007", "devkit pr rebase", "devkit undo")),
     Picture("check", ("devkit check --fast",)),
-    Picture("mesh", ("devkit train mesh '[[[0,1],[2,3]],[[4,5],[6,7]]]' dp,mp,pp",)),
     Picture("explain", ("devkit explain build.log",)),
     Picture("map", ("devkit --help",)),
     Picture("env", ("devkit env create", "devkit env create second --no-verify", "devkit env list"), cached=True),
@@ -120,11 +120,9 @@ class World:
     def typed(self, line: str) -> str:
         """Return what the screen shows after a line was typed."""
         log = self.folder / "screen.log"
-        log.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "devkit", *shlex.split(line)[1:]]
-        self.app.runner.run(
-            argv, cwd=self.folder / "clone", env=self.environ, timeout_s=LIMIT_S, check=False, log=log, keep=None
-        )
+        shell = ["sh", "-c", 'exec "$@" >"$0" 2>&1', str(log), *argv]  # a run's log has no empty lines
+        self.app.runner.run(shell, cwd=self.folder / "clone", env=self.environ, timeout_s=LIMIT_S, check=False)
         return log.read_text("utf-8", "replace")
 
 
@@ -141,7 +139,6 @@ def screen(text: str) -> list[str]:
 def draw(rows: Sequence[str]) -> str:
     """Return an SVG of a terminal that shows some rows."""
     from rich.console import Console
-    from rich.terminal_theme import DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME
     from rich.text import Text
 
     texts = [Text.from_ansi(row) for row in rows]
@@ -149,19 +146,7 @@ def draw(rows: Sequence[str]) -> str:
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
     for text in texts:
         console.print(text, soft_wrap=True)
-    light, dark = (
-        console.export_svg(title="devkit", theme=theme, clear=False, unique_id="devkit")
-        for theme in (DEFAULT_TERMINAL_THEME, SVG_EXPORT_THEME)
-    )
-    plain, night = (re.search(r'<rect fill="(#\w+)"', picture) for picture in (light, dark))
-    light = re.sub(r"@font-face \{.*?\}\s*", "", light, flags=re.DOTALL)
-    rules = re.findall(r"^\s*(\.devkit-r\d+ \{[^}]*\}|\.devkit-title \{[^}]*\})", dark, re.MULTILINE)
-    ground = f".devkit-ground {{ fill: {night[1]} }}" if night else ""
-    query = f"@media (prefers-color-scheme: dark) {{ {ground} {' '.join(rules)} }}"
-    light = light.replace("</style>", f"    {query}\n    </style>", 1)
-    if plain:
-        light = light.replace(f'<rect fill="{plain[1]}"', f'<rect class="devkit-ground" fill="{plain[1]}"', 1)
-    return light.replace("<svg ", '<svg xml:space="preserve" ', 1)
+    return terminal_svg(console, "devkit")
 
 
 def share(world: World) -> str:

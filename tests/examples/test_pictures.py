@@ -45,7 +45,7 @@ def test_every_picture_of_a_run_stands_on_a_page_and_has_two_palettes() -> None:
 
 @pytest.mark.slow
 def test_the_pictures_are_drawn_from_real_runs(tmp_path: Path) -> None:
-    pictures.main(tmp_path / "out", "undo", "check", "mesh", "explain", "map", "curve")
+    pictures.main(tmp_path / "out", "undo", "check", "explain", "map", "curve")
     text = html.unescape((tmp_path / "out" / "undo.svg").read_text("utf-8")).replace("\xa0", " ")
     assert "$ devkit pr rebase" in text
     assert "devkit redo" in text
