@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from devkit.errors import DevkitError
-from devkit.git.environ import without_redirection
+from devkit.git.environ import LOOK_UP, without_redirection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,6 +109,12 @@ def git(runner: Runner, root: Path, *words: str, check: bool = True) -> Finished
         timeout_s=GIT_LIMIT_S,
         check=check,
     )
+
+
+def has_commit(runner: Runner, root: Path, commit: str) -> bool:
+    """Return whether the clone itself has a commit, see ``LOOK_UP``."""
+    done = git(runner, root, *LOOK_UP, commit, check=False)
+    return not done.status and bool(done.text.strip())
 
 
 def refused(runner: Runner, root: Path) -> str:

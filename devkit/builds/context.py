@@ -189,7 +189,7 @@ def gather(app: App, directory: Path, env: str = "") -> Here:
 
 def _with_tree(app: App, here: Here, directory: Path, env: str) -> Here:
     from devkit.builds import overlay, wheel
-    from devkit.builds.checkout import find, git
+    from devkit.builds.checkout import find, git, has_commit
     from devkit.envs.resolve import resolve
 
     root = find(directory)
@@ -202,9 +202,7 @@ def _with_tree(app: App, here: Here, directory: Path, env: str) -> Here:
     if package is None:
         return replace(here, environment=environment.name)
     there = overlay.installed(package)
-    known = (
-        there.commit and not git(app.runner, root, "cat-file", "-e", f"{there.commit}^{{commit}}", check=False).status
-    )
+    known = there.commit and has_commit(app.runner, root, there.commit)
     ahead = git(app.runner, root, "rev-list", "--count", f"{there.commit}..HEAD").text.strip() if known else ""
     return replace(
         here,

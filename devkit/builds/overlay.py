@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.builds import changes
-from devkit.builds.checkout import git
+from devkit.builds.checkout import git, has_commit
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home, data_home
@@ -263,7 +263,7 @@ def nearness(runner: Runner, root: Path, commit: str, own: tuple[str, ...]) -> N
     Raises:
         DevkitError: git cannot read the checkout.
     """
-    if not commit or git(runner, root, "cat-file", "-e", f"{commit}^{{commit}}", check=False).status:
+    if not commit or not has_commit(runner, root, commit):
         return Near(known=False, own=own)
     behind, ahead = git(runner, root, "rev-list", "--left-right", "--count", f"{commit}...HEAD").text.split()
     drifted = {*filter(is_compiled, changes.files(runner, root, commit)), *own}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from devkit.errors import DevkitError, Hint, UsageError
-from devkit.git.environ import with_settings, without_redirection
+from devkit.git.environ import LOOK_UP, with_settings, without_redirection
 from devkit.process import converse, find_program
 from devkit.redact import redact
 
@@ -408,6 +408,11 @@ class Git:
         if not title or not console.interactive:
             return contextlib.nullcontext(None)
         return _progress_bar(console, title) if network else _spinner(console, title)
+
+    def has_commit(self, oid: str) -> bool:
+        """Return whether the clone itself has a commit, see ``LOOK_UP``."""
+        answer = self.ask(*LOOK_UP, oid)
+        return not answer.status and bool(answer.stdout.strip())
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Tell whether a commit is in another's history, or that commit; what is not here is in none."""

@@ -210,7 +210,7 @@ def _arrival(git: Git, request: PullRequest, oid: str, options: FetchOptions, st
     _free(state, request, branch, local, seen)
     check_free(state, branch)
     check_no_operation(state, branch)
-    if local and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status:
+    if local and not git.has_commit(oid):
         return Arrival(request, oid, seen, branch, local, "forward")  # only a preview meets this
     relation, own = relation_of(git, local, seen, oid)
     return Arrival(request, oid, seen, branch, local, relation, own)

@@ -101,7 +101,7 @@ def unseen(session: Session, state: State, branch: str, tip: str, remote: str) -
     had = git.ask("log", "--walk-reflogs", "--format=%H", f"refs/heads/{branch}", "--").stdout.decode().split()
     _, last = remembered(state, branch)
     pushed = [push.after for entry in journal.entries(session.place) for push in entry.pushes]
-    ours = [oid for oid in (last, *pushed) if oid and git.ask("cat-file", "-e", f"{oid}^{{commit}}").status == 0]
+    ours = [oid for oid in (last, *pushed) if oid and git.has_commit(oid)]
     data = "".join(f"^{oid}\n" for oid in dict.fromkeys([tip, *had, *ours])).encode()
     found = git.read("log", "--stdin", "--format=%h %s (%an)", data=f"{remote}\n".encode() + data)
     return lines_of(found)

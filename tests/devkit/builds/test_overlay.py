@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from devkit.app import App
+from devkit.builds.checkout import has_commit
 from devkit.builds.overlay import Near, OverlayStep, apply, check_own, is_compiled, present, refuse, step, wanted
 from devkit.errors import DevkitError
 
@@ -90,3 +93,20 @@ def test_an_unknown_commit_is_refused() -> None:
         refuse(Near(known=False), *WHEEL)
     assert caught.value.remedies[0] == "git fetch upstream abcdef1234"
     refuse(Near(known=True), *WHEEL)
+
+
+def test_a_clone_without_contents_asks_its_remote_for_no_commit(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        line = ["git", "-c", "user.name=A", "-c", "user.email=a@example.com", *words]
+        return subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+    git("init", "-q", "remote")
+    for key in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        git("-C", "remote", "config", key, "true")
+    git("-C", "remote", "commit", "-q", "--allow-empty", "-m", "Begin")
+    git("clone", "-q", "--filter=blob:none", f"file://{tmp_path}/remote", "clone")
+    git("-C", "remote", "commit", "-q", "--allow-empty", "-m", "Later")
+    begin, later = git("-C", "clone", "rev-parse", "HEAD"), git("-C", "remote", "rev-parse", "HEAD")
+    runner = App().runner
+    assert has_commit(runner, tmp_path / "clone", begin)
+    assert not has_commit(runner, tmp_path / "clone", later)  # git cat-file -e would fetch it
