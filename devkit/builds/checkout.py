@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devkit.process import Finished, Runner
 
 GIT_LIMIT_S = 60.0
+PROJECT = "https://github.com/PaddlePaddle/Paddle.git"
 NOTHING_FOUND = 1  # git config's status
 READERS = 8
 EXTERNAL = "cmake/external"
@@ -70,7 +71,7 @@ def find(directory: Path) -> Path:
         f"{start} is in no checkout of Paddle",
         "A CMakeLists.txt with project(paddle …) and python/paddle were looked for, upwards.",
         "devkit build -C PATH   for a checkout that is elsewhere",
-        "git clone https://github.com/PaddlePaddle/Paddle.git",
+        f"git clone {PROJECT}",
         "devkit build --profile custom-operators   (or custom-device, fastdeploy) builds what is built on a Paddle",
     )
 

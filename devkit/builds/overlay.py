@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from devkit.builds import changes
-from devkit.builds.checkout import git, has_commit
+from devkit.builds.checkout import PROJECT, git, has_commit
 from devkit.errors import DevkitError, Hint, UsageError
 from devkit.files import explained, link_atomically, write_atomically
 from devkit.paths import cache_home, data_home
@@ -315,7 +315,7 @@ def refuse(near: Near, wheel: str, commit: str) -> None:
         raise DevkitError(
             f"how near {wheel} is cannot be told",
             f"{named[0].upper()}{named[1:]}, so that nobody knows whether its compiled code is the tree's.",
-            *([f"git fetch upstream {commit}"] if commit else []),
+            *([f"git fetch {PROJECT} {commit}"] if commit else []),
             take,
         )
     if near.drifted:

@@ -91,7 +91,7 @@ def test_upstreams_compiled_changes_are_refused() -> None:
 def test_an_unknown_commit_is_refused() -> None:
     with pytest.raises(DevkitError, match="how near") as caught:
         refuse(Near(known=False), *WHEEL)
-    assert caught.value.remedies[0] == "git fetch upstream abcdef1234"
+    assert caught.value.remedies[0] == "git fetch https://github.com/PaddlePaddle/Paddle.git abcdef1234"
     refuse(Near(known=True), *WHEEL)
 
 
