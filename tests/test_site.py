@@ -46,12 +46,12 @@ def test_every_guide_has_a_chinese_page_with_the_same_lines_and_each_names_the_o
         assert typed[0] == typed[1], name
 
 
-def test_the_mesh_on_the_page_is_what_the_command_draws(devkit: Devkit) -> None:
-    page = (ROOT / "docs" / "parallelism.md").read_text("utf-8")
-    block = re.findall(r"^\$ devkit train mesh '(.*?)' (\S+)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    for lists, axes, drawn in block:
-        assert devkit("train", "mesh", lists, axes).out.startswith(drawn.rstrip("\n"))
-    assert block
+def test_the_meshes_on_the_pages_are_what_the_command_draws(devkit: Devkit) -> None:
+    block = re.compile(r"^\$ devkit train mesh '(.*?)' (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    drawn = {found for path in ROOT.glob("docs/parallel*.md") for found in block.findall(path.read_text("utf-8"))}
+    for lists, axes, shown in drawn:
+        assert devkit("train", "mesh", lists, axes).out.startswith(shown.rstrip("\n"))
+    assert {axes for _, axes, _ in drawn} >= {"dp", "dp,pp,mp", "dp,mp", "dp,pp", "dp,sep", "dp,sharding"}
 
 
 def build(folder: Path, out: Path) -> subprocess.CompletedProcess[str]:
