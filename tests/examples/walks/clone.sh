@@ -8,6 +8,11 @@ devkit config unset runs.keep
 devkit build profiles
 devkit train mesh '[[[0,1],[2,3]],[[4,5],[6,7]]]' dp,mp,pp
 devkit train mesh '[[[0,1],[2,3]],[[4,5],[6,7]]]' dp,pp,mp
+devkit train mesh '[[0,1],[2,3]]' dp,mp
+devkit train mesh '[[0,1],[2,3]]' dp,pp
+devkit train mesh '[[0,1],[2,3]]' dp,sep
+devkit train mesh '[[0,1],[2,3]]' dp,sharding
+devkit train mesh '[0,1]' dp
 devkit train plan --size qwen2-7b --nproc 8 --mp 2 --gpu-memory 80G
 devkit train plan --nproc 4 --pp 4 --accumulate 8
 devkit env list
@@ -42,6 +47,7 @@ devkit pr clean
 devkit config set proxy.url http://10.1.2.3:8080
 devkit config set env.index-url https://mirror.example.com/simple
 devkit runs clean --keep 20
+devkit runs list
 devkit runs list --command bench
 devkit runs show last
 devkit explain error.log  #= 4
