@@ -30,6 +30,7 @@ def there(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.mark.engine
+@pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("name", ["hosts.sh", pytest.param("clusters.sh", marks=pytest.mark.slow)])
 def test_lines_about_other_machines_are_run_as_they_stand(
     name: str, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

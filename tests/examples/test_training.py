@@ -31,6 +31,7 @@ made.save("Qwen2/tokenizer.json")
 
 @pytest.mark.slow
 @pytest.mark.engine  # torch
+@pytest.mark.usefixtures("operators")
 def test_what_wants_paddle_is_run_as_it_stands(clone: Path, tmp_path: Path) -> None:
     (clone / ".venv").symlink_to(sys.prefix)
     (clone / ".venv-peers").symlink_to(PEERS)
@@ -73,7 +74,7 @@ def work(tmp_path: Path, over_paddle: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.engine  # torch, SciPy and tokenizers
+@pytest.mark.engine  # the library tokenizers
 @pytest.mark.usefixtures("operators")
 @pytest.mark.parametrize("name", ["training.sh", "bench.sh"])
 def test_runs_and_what_is_made_of_them(name: str, work: Path, tmp_path: Path) -> None:
@@ -81,8 +82,8 @@ def test_runs_and_what_is_made_of_them(name: str, work: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.engine
+@pytest.mark.engine  # torch and SciPy
 @pytest.mark.usefixtures("operators")
-@pytest.mark.parametrize("step", read_walk("layouts.sh"), ids=lambda step: step.line)
-def test_a_line_that_trains_for_a_minute(step: Step, work: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", read_walk("alone.sh"), ids=lambda step: step.line)
+def test_a_line_that_takes_a_minute(step: Step, work: Path, tmp_path: Path) -> None:
     type_walk([step], work, tmp_path / "log", 600)

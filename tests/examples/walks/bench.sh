@@ -1,14 +1,11 @@
-# In an empty folder, with Paddle, and a .venv-peers with torch and SciPy.
+# In an empty folder, with Paddle.
 
 devkit bench decode --context 4096 --heads 32 --kv-heads 8 --paged
 devkit bench comm --op all_reduce --size 4KiB,1MiB,32MiB --nproc 2
 devkit bench comm --op all_reduce,all_gather --size 4KiB,1MiB,32MiB --nproc 2
-devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
 python -m devkit bench sparse && name_last_run 7f3a
 devkit bench sparse --baseline 7f3a
 devkit bench compare 7f3a last
 name_last_run 91c0
 devkit bench report 7f3a 91c0 --html report.html
 devkit bench report last --plot
-devkit bench attn --seqlen 512,1024 --head-dim 128 --causal
-devkit bench sparse --op spmm,sddmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers

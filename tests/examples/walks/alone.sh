@@ -1,4 +1,4 @@
-# Each line for itself, in an empty folder: they take a minute each.
+# Each line for itself, with Paddle, and a .venv-peers with torch and SciPy: they take a minute or two each.
 
 devkit train --stage 2
 devkit train --stage 2 --steps 200 --save-every 50
@@ -14,3 +14,6 @@ devkit bench train --peer torch --peer-env .venv-peers
 devkit bench train --peer auto --mp 2
 devkit bench train --peer auto --size vl-tiny --lora 8
 devkit bench train --peer auto --size vl-tiny --lora 8 --mp 2
+devkit bench attn --seqlen 512,1024 --head-dim 128 --causal
+devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
+devkit bench sparse --op spmm,sddmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers
