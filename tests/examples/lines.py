@@ -36,6 +36,8 @@ BLOCK = re.compile(r"^```\w*\n(.*?)^```|^((?: {4}.*\n)+)", re.MULTILINE | re.DOT
 LINE = re.compile(r"^ *(?:\$ )?(devkit .*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^Example: +(.*\bdevkit .*)$", re.MULTILINE)
 DEVKIT = re.compile(r"(^|\$\(|\| )devkit ")
+INLINE = re.compile(r"`(devkit [^`]+)`")
+PLACEHOLDER = re.compile(r"\b[A-Z]+\b")
 SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
 
 
@@ -54,10 +56,23 @@ def lines_of(text: str) -> list[str]:
     return [row for row in plain if not SYNOPSIS.search(row)]
 
 
+def spoken_of(text: str) -> list[str]:
+    """Return the lines within a page's sentences; a synopsis is none."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    found = (" ".join(row.split()) for row in INLINE.findall(text))
+    return [row for row in dict.fromkeys(found) if not SYNOPSIS.search(row)]
+
+
+def can_be_typed(line: str) -> bool:
+    """Tell whether a line within a sentence is more than a command's name, and leaves nothing to fill in."""
+    return any(rest for _, rest in map(tree.resolve, parts_of(line))) and not PLACEHOLDER.search(line)
+
+
 @cache
 def examples() -> tuple[tuple[str, str], ...]:
     """Return where a line stands, and the line."""
     found = [(path.name, word) for path in PAGES for word in lines_of(path.read_text("utf-8"))]
+    found += [(path.name, word) for path in PAGES for word in spoken_of(path.read_text("utf-8")) if can_be_typed(word)]
     for node in nodes():
         found += [(f"--help of {' '.join(node.words)}", example) for example in EXAMPLE.findall(load(node).help or "")]
     return tuple(dict.fromkeys(found))
@@ -88,7 +103,7 @@ class Step:
         What a reader fills in (``HOST``, ``RUN``) is a variable in the walk; what stays open is sent to the
         background, and what asks for a terminal has one.
         """
-        line = re.sub(r"^on_terminal |( > \S+)? &$", "", self.line)
+        line = re.sub(r"^on_terminal |( (<|<<<|>) \S+)?( &)?$", "", self.line)
         return re.sub(r"\$(HOST|PORT|SECRET|HASH|RUN)\b", r"\1", line) if DEVKIT.search(line) else ""
 
 

@@ -13,12 +13,11 @@ from devkit.app import App
 from devkit.commands._cli import tree
 from devkit.commands._cli.typer_command import load
 
-from .lines import ELSEWHERE, PAGES, SYNOPSIS, WALKS, examples, nodes, parts_of, read_walk
+from .lines import ELSEWHERE, PAGES, WALKS, examples, nodes, parts_of, read_walk, spoken_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-INLINE = re.compile(r"`(devkit [^`]+)`")
 CHINESE = "\u3000-\u303f\u4e00-\u9fff\uff00-\uffef"
 EXAMPLES = examples()
 LINES = {line for _, line in EXAMPLES}
@@ -37,8 +36,7 @@ def test_every_example_is_a_line_that_its_command_takes(where: str) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_a_line_within_a_sentence_is_one_that_its_command_takes(path: Path) -> None:
     """Only what a command cannot do without may be left out where it is spoken of."""
-    text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for line in {" ".join(row.split()) for row in INLINE.findall(text) if not SYNOPSIS.search(row)}:
+    for line in spoken_of(path.read_text("utf-8")):
         for words in parts_of(line):
             node, rest = tree.resolve(words)
             assert node.own_command or not rest, line

@@ -32,6 +32,7 @@ def test_lines_about_requests_are_run_as_they_stand(
         serve(forge, f"pulls/{number}", request(number, head))
         check = {"id": 1, "name": "CI-Build", "status": "completed", "conclusion": "failure"}
         serve(forge, f"commits/{head}/check-runs", {"check_runs": [check]})
+    serve(forge, "pulls", [request(7, head)])
     clone.write("build.log", LOG)
     for variable, value in environment(forge).items():
         monkeypatch.setenv(variable, value)

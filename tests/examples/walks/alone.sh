@@ -17,3 +17,7 @@ devkit bench train --peer auto --size vl-tiny --lora 8 --mp 2
 devkit bench attn --seqlen 512,1024 --head-dim 128 --causal
 devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
 devkit bench sparse --op spmm,sddmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers
+devkit bench sparse --op spmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers
+devkit bench train --stages 0 --peer torch --peer-env .venv-peers
+devkit train --lora 8
+devkit train --trace 1-2,57

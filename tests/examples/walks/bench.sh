@@ -9,3 +9,5 @@ devkit bench compare 7f3a last
 name_last_run 91c0
 devkit bench report 7f3a 91c0 --html report.html
 devkit bench report last --plot
+mkdir docs && python -m devkit bench attn --seqlen 64 --budget 1
+devkit bench report last --svg docs/bench-attn.svg

@@ -4,6 +4,7 @@ devkit build preflight
 devkit build preflight --fix
 devkit build --dry-run
 devkit build deps
+devkit build deps --offline
 devkit build deps export deps.tar
 devkit build deps export paddle-deps.tar
 devkit build
@@ -11,8 +12,9 @@ devkit build stats
 devkit build stats --trace trace.json
 devkit build stats last
 sed -i s/double/doubel/ paddle/phi/add_kernel.cc
-python -m devkit build  #= 1
+python -m devkit build 2> build.log  #= 1
 devkit build doctor  #= 4
+devkit build doctor - < build.log  #= 4
 sed -i s/doubel/double/ paddle/phi/add_kernel.cc
 devkit build --retry
 devkit build --target common

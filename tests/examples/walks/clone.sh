@@ -18,7 +18,9 @@ devkit train plan --nproc 4 --pp 4 --accumulate 8
 devkit env list
 devkit net
 devkit new trainer my_model
+devkit new trainer
 devkit new editor
+devkit train --nnodes 2 --gpus 0,1,2,3,4,5,6,7 --batch 16 --emit slurm
 devkit op new gated_unit
 devkit wip save
 devkit pr remotes
@@ -38,6 +40,7 @@ devkit pr start more-tests --on fix-softmax
 devkit wip list
 devkit wip restore
 devkit check --fast --body request.md
+devkit check --fast
 devkit check
 devkit pr sync
 devkit pr drop 1007
@@ -87,3 +90,4 @@ git branch my-fix
 git push -q fork my-fix
 devkit pr drop my-fix --remote
 devkit pr clean --remote
+devkit check --install

@@ -6,6 +6,8 @@ on_terminal devkit env shell
 devkit env run python -c 'import paddle; paddle.utils.run_check()'
 devkit env install einops 'pytest>=8'
 devkit env uninstall einops
+devkit env install pip
+devkit env install tokenizers
 devkit env freeze -o devkit.lock.toml
 devkit env create again --from devkit.lock.toml
 devkit env create second --no-verify

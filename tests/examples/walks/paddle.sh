@@ -20,6 +20,14 @@ devkit bench report last --html report.html
 devkit train --size tiny --steps 20
 devkit bench run -- my_kernel.py:forward
 devkit launch --nproc 4 -- train.py
+devkit launch -- train.py
+devkit launch -- train.py --lr 1e-3
+devkit api nn.Linear
+cp model.py a.py && cp model.py b.py
+devkit align a.py b.py
+cp torch_model.py b.py
+devkit align a.py b.py --peer-env .venv-peers
 devkit align paddle_model.py torch_model.py --peer-env .venv-peers
+devkit train --dry-run
 echo 'import not_here' > train.py
 python train.py 2>&1 | devkit explain -  #= 4
