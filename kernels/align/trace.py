@@ -38,10 +38,11 @@ def sublayers(model: Any) -> List[Tuple[str, Any]]:
 
 
 def state(model: Any) -> Dict[str, np.ndarray]:
-    """Return a model's parameters and buffers as arrays."""
+    """Return a model's parameters and buffers as arrays, a Linear's weight as Paddle holds it: (in, out)."""
     if not hasattr(model, "state_dict"):
         return {}
-    return {name: np.array(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
+    found = {name: np.array(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
+    return {name: array.T if _lies_the_other_way(model, name) else array for name, array in found.items()}
 
 
 def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, str]) -> Tuple[int, List[str]]:
@@ -58,10 +59,10 @@ def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, st
     for name, tensor in own.items():
         array = weights.get(names.get(name, name))
         shape = tuple(tensor.shape)
+        if array is not None and _lies_the_other_way(model, name):
+            array = array.T
         if array is not None and array.shape != shape and array.T.shape == shape:
             array = array.T
-        elif array is not None and is_torch(model) and array.ndim == 2 and "weight" in name and _is_linear(model, name):  # noqa: PLR2004 - a matrix
-            array = array.T  # torch's Linear holds what Paddle's holds transposed, square ones too
         if array is None or array.shape != shape:
             missing.append(name)
             continue
@@ -85,9 +86,11 @@ def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, st
     return taken, missing
 
 
-def _is_linear(model: Any, name: str) -> bool:
-    layers = dict(sublayers(model))
-    return type(layers.get(name.rpartition(".")[0])).__name__ == "Linear"
+def _lies_the_other_way(model: Any, name: str) -> bool:
+    """Tell whether a weight is of torch's Linear, which holds (out, in): of a square one no shape tells it."""
+    layer, _, kind = name.rpartition(".")
+    owner = {"": model, **dict(sublayers(model))}.get(layer) if is_torch(model) and kind == "weight" else None
+    return type(owner).__name__ == "Linear"
 
 
 def first(value: Any) -> Any:

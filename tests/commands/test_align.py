@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +13,11 @@ import pytest
 from tests.both_ways import never_started
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import Devkit
 
 
 ENV = ("--env", sys.prefix)
+PEERS = Path(__file__).parents[2] / ".venv-peers"
 MODEL = """import numpy as np
 import paddle
 from paddle import nn
@@ -93,3 +93,15 @@ def test_words_that_name_no_model(devkit: Devkit, tmp_path: Path) -> None:
     said = devkit("align", "a.py", "a.py", *ENV)
     assert said.status == 1
     assert "has no function model" in said.err
+
+
+@pytest.mark.engine  # torch
+def test_a_square_matrix_of_torchs_linear_is_turned_whichever_side_it_is_on(devkit: Devkit, tmp_path: Path) -> None:
+    text = "import numpy, {0}\nmodel = lambda: {0}.nn.Linear(2, 2)\ninputs = lambda: [numpy.ones((1, 2), 'float32')]\n"
+    for name in ("paddle", "torch"):
+        (tmp_path / f"{name}_model.py").write_text(text.format(name))
+    sides = {"torch_model.py": str(PEERS), "paddle_model.py": sys.prefix}
+    for one, other in (("paddle_model.py", "torch_model.py"), ("torch_model.py", "paddle_model.py")):
+        result = devkit("align", one, other, "--env", sides[one], "--peer-env", sides[other])
+        assert result.status == 0, result.err
+    assert devkit("align", "torch_model.py", "torch_model.py", "--env", str(PEERS)).status == 0

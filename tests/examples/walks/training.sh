@@ -16,8 +16,9 @@ python -m devkit train --weights ./model --lora 8 --steps 10 --save-every 10 && 
 devkit train sample last "def main(" --tokens 200 --temperature 0.7
 RUN=91c0
 devkit train export $RUN ./adapters --adapters
-rm -r model && python -m devkit train export 91c0 ./model
+mkdir merged && cd merged && python -m devkit train export 91c0 ./model
 devkit train export $RUN ./base --unmerge ./model
+cd ..
 python -m devkit train --nproc 1 --steps 4 --warmup 0 --lr 1e30 --clip 0  #= 1
 devkit train replay last  #= 4
 mv "$(folder_of 7f3a)" ~
