@@ -123,7 +123,7 @@ def type_walk(walk: str | Sequence[Step], folder: Path, log: Path, limit_s: floa
     Raises:
         AssertionError: a line ended with another status; it is named, with what it printed.
     """
-    script = [f". {shlex.quote(str(WALKS / 'functions.sh'))}"]
+    script = [f". {shlex.quote(str(WALKS.parent / 'functions.sh'))}"]
     for step in read_walk(walk) if isinstance(walk, str) else walk:
         script += [f"begin {shlex.quote(step.line)}", step.line, f"ends_with {step.status}"]
     words = ["bash", "-c", "\n".join(script)]

@@ -1,4 +1,4 @@
-# What every walk may use; sourced before its lines.
+# What every walk may use; sourced before its lines. With WALK_GOES_ON=1 all lines are typed, whatever one ends with.
 
 trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT
 
