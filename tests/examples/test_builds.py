@@ -8,13 +8,15 @@ import coverage
 import pytest
 
 from tests.commands.build_ import test_projects as projects
-from tests.commands.build_.conftest import Project, bare_env, index, make_project, project, templates
+from tests.commands.build_.conftest import Project, bare_env, index, make_project, project, templates, tiny_wheel
 from tests.commands.build_.test_projects import over_paddle
 
 from .lines import type_walk
 
 __all__ = ["bare_env", "index", "make_project", "over_paddle", "project", "templates"]  # fixtures
 
+# Stands for FastDeploy's own, which compiles for a GPU.
+FASTDEPLOY = 'FD_BUILDING_ARCS=${4:-""}\nmkdir -p dist && cp fastdeploy-*.whl dist/\n'
 A_TEST = """import unittest
 
 import paddle
@@ -50,9 +52,12 @@ def test_lines_about_building_over_paddle_are_run_as_they_stand(over_paddle: Pat
         "backends/custom_cpu/CMakeLists.txt": projects.PLUGIN,
         "backends/custom_cpu/setup.py.in": projects.PACKING,
         "backends/custom_cpu/box.c": "int box(void) { return 7; }\n",
+        "FastDeploy/build.sh": FASTDEPLOY,
     }
     for name, text in files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(text)
-    (work / ".venv").symlink_to(over_paddle)
+    tiny_wheel(work / "FastDeploy", "fastdeploy", "1.0", "fastdeploy.py")
+    for folder in (work, work / "FastDeploy"):
+        (folder / ".venv").symlink_to(over_paddle)
     type_walk("plugins.sh", work, tmp_path / "log", 600)

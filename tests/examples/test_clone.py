@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
+from tests.commands.bench.test_report import report_file
 from tests.commands.pr.random_clones import fork_devkit
 
 from .lines import read_walk
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def test_lines_about_a_clone_are_run_as_they_stand(clone: Path, tmp_path: Path) -> None:
+    report_file(clone)
     fork_devkit(("pr", "fetch", "8"), clone, tmp_path / "state")
     for step in read_walk("clone.sh"):
         words = shlex.split(step.line)

@@ -53,6 +53,7 @@ devkit runs clean --keep 20
 devkit runs list
 devkit runs list --command bench
 devkit runs show last
+devkit bench report gpu-check.json
 devkit explain error.log  #= 4
 devkit build doctor build.log  #= 4
 devkit train plan --nproc 8 --sweep

@@ -2,3 +2,5 @@
 
 devkit build --profile custom-operators -C csrc
 devkit build --profile custom-device -C backends/custom_cpu
+cd FastDeploy
+devkit build --profile fastdeploy
