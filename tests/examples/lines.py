@@ -1,8 +1,8 @@
 """The lines of devkit that a reader finds in README, the pages and --help, and the walks in which they are run.
 
 A file in ``walks/`` is a script of bash: the lines are typed one after another in one shell. One that begins with
-devkit stands so on a page or in a help; the others make what it wants. Two spaces and ``#= 4`` after a line say with
-which status it ends, 0 where nothing is said.
+devkit is an example of a page or a help, or stands in a page's sentence (of those only some are run, all are parsed);
+the others make what it wants. Two spaces and ``#= 4`` after a line say with which status it ends, 0 where nothing is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ LINE = re.compile(r"^ *(?:\$ )?(devkit .*)$", re.MULTILINE)
 EXAMPLE = re.compile(r"^Example: +(.*\bdevkit .*)$", re.MULTILINE)
 DEVKIT = re.compile(r"(^|\$\(|\| )devkit ")
 INLINE = re.compile(r"`(devkit [^`]+)`")
-PLACEHOLDER = re.compile(r"\b[A-Z]+\b")
 SYNOPSIS = re.compile(r"\w\|\w| \| |…|\[[a-z]|\bCOMMAND\b")
 
 
@@ -63,16 +62,10 @@ def spoken_of(text: str) -> list[str]:
     return [row for row in dict.fromkeys(found) if not SYNOPSIS.search(row)]
 
 
-def can_be_typed(line: str) -> bool:
-    """Tell whether a line within a sentence is more than a command's name, and leaves nothing to fill in."""
-    return any(rest for _, rest in map(tree.resolve, parts_of(line))) and not PLACEHOLDER.search(line)
-
-
 @cache
 def examples() -> tuple[tuple[str, str], ...]:
     """Return where a line stands, and the line."""
     found = [(path.name, word) for path in PAGES for word in lines_of(path.read_text("utf-8"))]
-    found += [(path.name, word) for path in PAGES for word in spoken_of(path.read_text("utf-8")) if can_be_typed(word)]
     for node in nodes():
         found += [(f"--help of {' '.join(node.words)}", example) for example in EXAMPLE.findall(load(node).help or "")]
     return tuple(dict.fromkeys(found))

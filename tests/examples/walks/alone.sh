@@ -19,5 +19,5 @@ devkit bench sparse --op spmm --density 0.1%,1%,10% --rows 4096
 devkit bench sparse --op spmm,sddmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers
 devkit bench sparse --op spmm --density 0.1%,1%,5%,20% --threads 1,2 --peer scipy,torch --peer-env .venv-peers
 devkit bench train --stages 0 --peer torch --peer-env .venv-peers
-devkit train --lora 8
+devkit train --lora 8 --quick-lora
 devkit train --trace 1-2,57

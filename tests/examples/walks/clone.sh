@@ -57,6 +57,7 @@ devkit bench report gpu-check.json
 devkit explain error.log  #= 4
 devkit build doctor build.log  #= 4
 devkit train plan --nproc 8 --sweep
+devkit train plan --engine auto
 devkit train plan --engine auto --nproc 4 --mp 2 --pp 2  #= 4
 devkit train plan --size qwen2-7b --dtype bf16 --nproc 8 --gpu-memory 80G  #= 4
 devkit pr rebase 8  #= 1

@@ -1,8 +1,6 @@
 # In a clone whose forge answers on loopback.
 
 devkit pr fetch 1007
-devkit pr fetch 7
-devkit pr checks 7  #= 4
 devkit pr list --forge
 devkit pr checks 1007  #= 4
 devkit pr checks 1007 --log CI-Build=build.log  #= 4
