@@ -26,6 +26,7 @@ devkit build test test_diff_op --changed --cov
 devkit build test --changed --like-ci --dry-run
 devkit build test --changed --like-ci
 devkit build overlay
+devkit build overlay --near
 devkit build overlay --remove
 devkit build overlay && devkit env run -- python test/a.py
 devkit build overlay --remove
