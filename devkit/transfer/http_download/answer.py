@@ -50,7 +50,7 @@ def describe(status: int, headers: Mapping[str, str]) -> RemoteFile:
     Raises:
         DevkitError: it says that there is none.
     """
-    if status not in (200, 206, 416):
+    if status not in (200, 206):
         why = {401: "It asks for a password.", 403: "It refuses.", 404: "There is no such file.", 410: "It is gone."}
         phrase = next((known.phrase for known in HTTPStatus if known == status), "")
         raise DevkitError(f"the server answered {status} {phrase}".rstrip(), why.get(status, ""))
@@ -59,8 +59,6 @@ def describe(status: int, headers: Mapping[str, str]) -> RemoteFile:
     span = CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
     length = headers.get("Content-Length") or ""
     size = int(span[3]) if span else int(length) if length.isdigit() and status == 200 else -1  # noqa: PLR2004
-    if status == 416:  # noqa: PLR2004 - an empty file has no first byte
-        size = 0
     encoding = re.sub(r"[^\w, -]", "", headers.get("Content-Encoding") or "").strip().lower()[:40]
     exact = headers.get("Devkit-Mtime-Ns") or ""
     return RemoteFile(
@@ -130,8 +128,9 @@ async def probe(client: Client) -> tuple[RemoteFile, Stream]:
     try:
         response = await client.open({"Range": "bytes=0-"})
         span = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
-        if response.status == HTTPStatus.PARTIAL_CONTENT and (span is None or span[1] != "0"):
-            response.close()  # a part of we know not how much
+        unknown = response.status == HTTPStatus.PARTIAL_CONTENT and (span is None or span[1] != "0")
+        if unknown or response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # an empty file has no first byte
+            response.close()
             response = await client.open({})
     except BROKEN as error:
         raise unreachable(client.address, client.proxy, error) from error

@@ -24,7 +24,7 @@ from devkit.transfer.http_download.get import fetch, with_netrc
 from devkit.transfer.http_download.options import FetchOptions, parse_header
 from devkit.transfer.http_download.target import file_name
 
-from .conftest import as_nobody
+from .conftest import as_nobody, sharing
 from .web import get, plain
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ def test_a_part_of_a_file_that_is_of_unknown_length_is_not_taken_for_the_file(tm
     with plain(DATA, cap=1_000_000, total="*") as server:
         get(f"{server.url}/file", tmp_path / "here")
     assert (tmp_path / "here").read_bytes() == DATA
+
+
+def test_an_empty_file_comes_with_its_time(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    os.utime(tmp_path / "empty", ns=(1_500_000_000_123_456_789,) * 2)
+    with sharing(tmp_path / "empty") as server:
+        got = get(f"{server.url()}empty", tmp_path / "here")
+    assert got.result.files == 1
+    assert (tmp_path / "here").stat().st_mtime_ns == 1_500_000_000_123_456_789
+    assert (tmp_path / "here").read_bytes() == b""
 
 
 def test_what_hashes_wrong_replaces_no_file_of_the_users_either(tmp_path: Path) -> None:
