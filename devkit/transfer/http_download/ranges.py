@@ -9,6 +9,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -280,7 +281,12 @@ class Download:
         """
         first, end = span
         response = await self._client.request({"Range": f"bytes={first}-{end - 1}", "If-Range": self._remote.version})
-        found = CONTENT_RANGE.fullmatch(plain(response.headers).get("Content-Range") or "")
+        headers = plain(response.headers)
+        found = CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
+        version = headers.get("ETag" if self._remote.version.startswith('"') else "Last-Modified", self._remote.version)
+        if found and (int(found[3]), version) != (self._remote.size, self._remote.version):  # If-Range was not heeded
+            response.close()
+            raise NotARange(HTTPStatus.OK)
         if response.status == 206 and found and int(found[1]) == first < int(found[2]) + 1 <= end:  # noqa: PLR2004
             self._queue.answered()
             stream = Stream(self._client, response, first)

@@ -65,6 +65,20 @@ def test_a_part_of_a_file_that_is_of_unknown_length_is_not_taken_for_the_file(tm
     assert (tmp_path / "here").read_bytes() == DATA
 
 
+@pytest.mark.parametrize("etags", [['"a"', '"b"'], ['"a"']])
+@pytest.mark.parametrize("connections", [1, 4])
+def test_two_versions_are_never_mixed_where_a_server_does_not_look_at_what_is_asked_for(
+    connections: int, etags: list[str], tmp_path: Path
+) -> None:
+    versions = [DATA, os.urandom(len(DATA) + (len(etags) == 1))]
+    with plain(DATA, etags=etags, datas=versions, conditions=False, cap=4 << 20) as server:
+        server.requests += [("", {})]  # so that the first answer is of the first version
+        with contextlib.suppress(DevkitError):
+            get(f"{server.url}/file", tmp_path / "here", connections=connections)
+    here = tmp_path / "here"
+    assert not here.exists() or here.read_bytes() in versions
+
+
 def test_an_empty_file_comes_with_its_time(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     os.utime(tmp_path / "empty", ns=(1_500_000_000_123_456_789,) * 2)

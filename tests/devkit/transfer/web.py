@@ -64,10 +64,11 @@ class Plain(http.server.BaseHTTPRequestHandler):
 
     def file(self, server: Any) -> None:
         """Answer the file, or the range of it that is asked for."""
-        data = server.data
+        data = server.datas[len(server.requests) % len(server.datas)] if server.datas else server.data
         etag = server.etags[len(server.requests) % len(server.etags)] if server.etags else server.etag
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        partial = server.ranges and found and self.headers.get("If-Range") in (etag, self.last_modified(server), None)
+        asked = self.headers.get("If-Range") if server.conditions else None
+        partial = server.ranges and found and asked in (etag, self.last_modified(server), None)
         first, end, headers = 0, len(data), dict(server.headers)
         if partial and found:
             first = int(found[1])
@@ -112,6 +113,8 @@ def plain(data: bytes, **attributes: Any) -> Iterator[Any]:
         "requests": [],
         "answers": [],  # statuses of the first requests; 0 is a proper answer
         "etags": [],  # a machine each, in turns
+        "datas": [],  # and what each has
+        "conditions": True,  # whether If-Range is heeded
         "total": "",  # how long the file is said to be where a range is answered
         "cap": 1 << 40,  # the longest range that is answered
     }
