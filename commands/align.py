@@ -3,9 +3,10 @@
 A and B are FILE.py, FILE.py:NAME or FILE.py:NAME@REVISION: a function model() (or NAME) returns a Layer of Paddle, or a
 module of torch; A has inputs(), a list of arrays. With @REVISION the file imports the code of that commit of the clone
 where you stand (of Paddle, its Python over the environment's wheel), so that one model is compared with itself. B gets
-A's weights by name (a matrix that lies the other way is transposed; --map B_NAME=A_NAME for others). Both run on the
-same inputs in fp32, and A in float64 besides: the error of each side against that says whether a difference is
-rounding. The exit status is 4 where they part.
+A's weights by name (a matrix that lies the other way is transposed; --map B_NAME=A_NAME for others). Compared are the
+outputs of each call of each layer, and the gradients of these, of the weights and of the inputs. Both run on the same
+inputs in fp32, and A in float64 besides: the error of each side against that says whether a difference is rounding. The
+exit status is 4 where they part.
 
 Example:  devkit align paddle_model.py torch_model.py --peer-env .venv-peers
 
@@ -39,6 +40,9 @@ def command(
     peer_env: Annotated[
         str, typer.Option("--peer-env", metavar="NAME", help="Where B runs, if that is another: one with torch.")
     ] = "",
+    train: Annotated[
+        bool, typer.Option("--train", help="In training mode: batch norm by the batch, dropout layers left out.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -48,7 +52,7 @@ def command(
     mapped = dict(pair.split("=", 1) for pair in names or [] if "=" in pair)
     if len(mapped) != len(names or []):
         raise UsageError("--map takes B=A", "A weight's name in B, and its name in A.")
-    planned = aligning.plan(app, aligning.parse(a), aligning.parse(b), mapped, env=env, peer_env=peer_env)
+    planned = aligning.plan(app, aligning.parse(a), aligning.parse(b), mapped, env=env, peer_env=peer_env, train=train)
     if dry_run:
         app.console.plan(planned.lines)
         return 0
@@ -84,7 +88,11 @@ def command(
     )
     for name in found.missing:
         app.console.warn(f"{name} of B has no weight in A: --map {name}=NAME")
-    if parted:
+    if parted and found.missing:
+        app.console.warn(
+            f"they part first at the {parted['kind']} of {parted['layer']}: map these weights, then look again"
+        )
+    elif parted:
         app.console.warn(f"they part first at the {parted['kind']} of {parted['layer']}: rounding does not explain it")
     else:
         app.console.done(f"{len(rows)} outputs and gradients agree to rounding")

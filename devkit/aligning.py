@@ -50,12 +50,13 @@ class Side:
 
 @dataclass(frozen=True)
 class AlignPlan:
-    """What will run: the two sides, the weights' names, and the lines of git that check revisions out."""
+    """What will run: the two sides, the weights' names, the lines of git that check revisions out, and the mode."""
 
     a: Side
     b: Side
     names: Mapping[str, str]
     checkouts: tuple[str, ...] = ()
+    train: bool = False
 
     @property
     def lines(self) -> list[str]:
@@ -96,7 +97,9 @@ def parse(text: str) -> Model:
     return Model(str(Path(file).resolve()), match["function"] or "model", match["revision"] or "")
 
 
-def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str) -> AlignPlan:
+def plan(
+    app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, peer_env: str, train: bool = False
+) -> AlignPlan:
     """Return what will run.
 
     Raises:
@@ -122,7 +125,7 @@ def plan(app: App, a: Model, b: Model, names: Mapping[str, str], *, env: str, pe
                     trial = _trial(session, state, name)
                     checkouts += [] if checkouts else map(str, trial.init_lines())
                     checkouts.append(str(trial.side_line(trial.side("request"), model.revision)))
-    return AlignPlan(Side(a, one), Side(b, two), names, tuple(checkouts))
+    return AlignPlan(Side(a, one), Side(b, two), names, tuple(checkouts), train)
 
 
 def execute(app: App, planned: AlignPlan, run: Run) -> Aligned:
@@ -143,12 +146,12 @@ def execute(app: App, planned: AlignPlan, run: Run) -> Aligned:
         _worker(app, a, run, "a") as one,
         _worker(app, b, run, "b") as two,
     ):
-        common = {"do": "trace", "folder": str(run.folder), "names": dict(planned.names)}
+        common = {"do": "trace", "folder": str(run.folder), "train": planned.train, "names": {}}
         first = {**common, "file": a.model.file, "function": a.model.function}
         one.ask({**first, "name": "a", "dtype": "float32", "weights": "save"}, "traced")
         one.ask({**first, "name": "exact", "dtype": "float64", "weights": "take"}, "traced")
         second = {**common, "file": b.model.file, "function": b.model.function, "name": "b", "dtype": "float32"}
-        event = two.ask({**second, "weights": "take"}, "traced")
+        event = two.ask({**second, "weights": "take", "names": dict(planned.names)}, "traced")
         rows: Sequence[dict[str, Any]] = one.ask({"do": "compare", "folder": str(run.folder)}, "compared")["rows"]
     return Aligned(event["taken"], tuple(event["missing"]), tuple(rows))
 

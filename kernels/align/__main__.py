@@ -19,34 +19,36 @@ def handle(request: Dict[str, Any]) -> None:
     import numpy as np
 
     from . import trace
+    from .library import Torch
+    from .weights import state, take_weights
 
     do = request.get("do")
     if do == "trace":
-        model, module = trace.load(request["file"], request["function"])
+        model, library, module = trace.load(request["file"], request["function"], request["dtype"])
         folder = Path(request["folder"])
-        taken = 0
         missing: List[str] = []
-        given = getattr(module, "inputs", None)
-        if given is not None and not (folder / "inputs.npz").exists():
-            np.savez(folder / "inputs.npz", *given())
         if not (folder / "inputs.npz").exists():
-            raise Refusal(f"{request['file']} has no function inputs", "It returns a list of arrays.")
+            np.savez(folder / "inputs.npz", *trace.inputs_of(request["file"], module))
         with np.load(folder / "inputs.npz") as held:
             inputs = [held[name] for name in held.files]
         if request["weights"] == "save":
-            np.savez(folder / "weights.npz", **trace.state(model))  # type: ignore[arg-type] # its own keywords
-        elif request["weights"] == "take":
+            weights, sources = state(library, model)
+            np.savez(folder / "weights.npz", **weights)  # type: ignore[arg-type] # its own keywords
+        else:
             with np.load(folder / "weights.npz") as held:
-                taken, missing = trace.take_weights(model, {name: held[name] for name in held.files}, request["names"])
+                weights = {name: held[name] for name in held.files}
+            sources, missing = take_weights(library, model, weights, request["names"])
         try:
-            order, arrays = trace.trace(model, inputs, request["dtype"])
+            trace.set_mode(library, model, train=request.get("train", False))
+            order, arrays = trace.trace(library, model, inputs, request["dtype"], names=sources)
+        except Refusal:
+            raise
         except Exception as error:
-            raise Refusal(
-                f"{request['file']} could not be run", f"{type(error).__name__}: {str(error)[-500:]}"
-            ) from error
+            why = f"{type(error).__name__}: {str(error)[-500:]}"
+            raise Refusal(f"{request['file']} could not be run", why) from error
         np.savez(folder / f"{request['name']}.npz", **arrays)  # type: ignore[arg-type]
         (folder / f"{request['name']}.json").write_text(json.dumps(order))
-        emit("traced", layers=len(order), taken=taken, missing=missing, torch=trace.is_torch(model))
+        emit("traced", layers=len(order), taken=len(sources), missing=missing, torch=isinstance(library, Torch))
     elif do == "compare":
         folder = Path(request["folder"])
         found = []

@@ -1,171 +1,167 @@
-"""One model's run: the output of every layer, in the order of their calls, and the gradient at each."""
+"""One model's run: the output of every layer, in the order of their calls, and the gradients; and two compared."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+import functools
+import zlib
+from collections import Counter
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
-from ..user_code import function_of
+from ..protocol import Refusal
+from ..user_code import apart, function_of, told
+from .library import Paddle, library_of, tensors_of
+from .weights import Source
 
 ROOT = "(output)"
+CALLS = 8
+"""Of one layer that are kept: a layer may be called again and again."""
 
 
-def load(file: str, function: str) -> Tuple[Any, Any]:
-    """Return the model that a file's function makes, and the file's module.
+def load(file: str, function: str, dtype: str) -> Tuple[Any, Paddle, Any]:
+    """Return the model that a file's function makes, its library, and the file's module.
 
     Raises:
-        Refusal: the file cannot be imported, or has no such function.
+        Refusal: the file cannot be imported, has no such function, or that makes no model.
     """
     make, module = function_of(file, function)
-    return make(), module
+    library_of(make, module).set_dtype(dtype)
+    model = called(make, file, function)
+    if not callable(model):
+        kind = type(model).__name__
+        raise Refusal(f"{function}() of {file} returns no model", f"It returns {kind}: a layer, or a function.")
+    return model, library_of(model, module), module
 
 
-def is_torch(model: Any) -> bool:
-    """Tell whether a model is torch's."""
-    return type(model).__module__.startswith("torch") or any(
-        kind.__module__.startswith("torch") for kind in type(model).__mro__
-    )
+def called(make: Any, file: str, name: str) -> Any:
+    """Return what a function of the user's returns.
 
-
-def sublayers(model: Any) -> List[Tuple[str, Any]]:
-    """Return a model's layers by name."""
-    if hasattr(model, "named_sublayers"):
-        return list(model.named_sublayers())
-    if hasattr(model, "named_modules"):
-        return [(name, layer) for name, layer in model.named_modules() if name]
-    return []
-
-
-def state(model: Any) -> Dict[str, np.ndarray]:
-    """Return a model's parameters and buffers as arrays, a Linear's weight as Paddle holds it: (in, out)."""
-    if not hasattr(model, "state_dict"):
-        return {}
-    found = {name: np.array(tensor.detach().numpy()) for name, tensor in model.state_dict().items()}
-    return {name: array.T if _lies_the_other_way(model, name) else array for name, array in found.items()}
-
-
-def take_weights(model: Any, weights: Dict[str, np.ndarray], names: Dict[str, str]) -> Tuple[int, List[str]]:
-    """Give a model the weights of the same names; a matrix that lies the other way is transposed.
-
-    Returns:
-        how many were taken, and the names of those that had none.
+    Raises:
+        Refusal: it fails.
     """
-    if not hasattr(model, "state_dict"):
-        return 0, []
-    taken, missing = 0, []
-    own = model.state_dict()
-    found = {}
-    for name, tensor in own.items():
-        array = weights.get(names.get(name, name))
-        shape = tuple(tensor.shape)
-        if array is not None and _lies_the_other_way(model, name):
-            array = array.T
-        if array is not None and array.shape != shape and array.T.shape == shape:
-            array = array.T
-        if array is None or array.shape != shape:
-            missing.append(name)
-            continue
-        found[name] = array
-        taken += 1
-    if is_torch(model):
-        import torch
-
-        with torch.no_grad():
-            for name, array in found.items():
-                own[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
-    else:
-        import paddle
-
-        model.set_state_dict(
-            {
-                name: paddle.to_tensor(array.astype(str(own[name].dtype).rpartition(".")[2]))
-                for name, array in found.items()
-            }
-        )
-    return taken, missing
+    try:
+        with apart():
+            return make()
+    except Exception as error:
+        raise Refusal(f"{name}() of {file} fails", told(error, file)) from error
 
 
-def _lies_the_other_way(model: Any, name: str) -> bool:
-    """Tell whether a weight is of torch's Linear, which holds (out, in): of a square one no shape tells it."""
-    layer, _, kind = name.rpartition(".")
-    owner = {"": model, **dict(sublayers(model))}.get(layer) if is_torch(model) and kind == "weight" else None
-    return type(owner).__name__ == "Linear"
+def inputs_of(file: str, module: Any) -> List[np.ndarray]:
+    """Return the arrays that the models are called with.
 
-
-def first(value: Any) -> Any:
-    """Return the first tensor of what a layer returns, or None."""
-    if isinstance(value, (list, tuple)):
-        return next((found for item in value if (found := first(item)) is not None), None)
-    if isinstance(value, dict):
-        return first(list(value.values()))
-    return value if hasattr(value, "shape") and hasattr(value, "detach") else None
-
-
-def trace(model: Any, inputs: Any, dtype: str) -> Tuple[List[str], Dict[str, np.ndarray]]:  # noqa: C901 - two libraries
-    """Run a model forward and backward and return its layers' names in order, and arrays ``out:NAME``, ``grad:NAME``.
-
-    The backward begins from one fixed weighting of the output.
+    Raises:
+        Refusal: the file has none, or they are no arrays.
     """
-    torch_side = is_torch(model)
-    order: List[str] = []
-    held: Dict[str, Any] = {}
-    arrays: Dict[str, np.ndarray] = {}
-    if hasattr(model, "eval"):
-        model.eval()
-    if torch_side:
-        model.to(dtype=_torch_dtype(dtype))
-    elif hasattr(model, "to"):
-        model.to(dtype=dtype)
+    if not hasattr(module, "inputs"):
+        raise Refusal(f"{file} has no function inputs", "It returns a list of arrays.")
+    given = called(module.inputs, file, "inputs")
+    given = list(given) if isinstance(given, (list, tuple)) else [given]
+    arrays = [np.asarray(one.detach() if hasattr(one, "detach") else one) for one in given]
+    if not arrays or any(array.dtype.kind not in "biufc" for array in arrays):
+        raise Refusal(f"inputs() of {file} are no arrays", "It returns a list of arrays, one for each argument.")
+    return arrays
 
-    def note(name: str, value: Any) -> None:
-        tensor = first(value)
-        if tensor is None or name in held:
+
+def set_mode(library: Paddle, model: Any, *, train: bool) -> None:
+    """Put a model into a mode; what drops at random is left out in both."""
+    if not hasattr(model, "eval"):
+        return
+    model.eval()
+    if train:
+        model.train()
+        for _, layer in library.layers(model):
+            layer.eval() if "dropout" in type(layer).__name__.lower() else None
+
+
+class Recorder:
+    """Names in the order of their calls, and arrays ``out:NAME`` and ``grad:NAME``."""
+
+    def __init__(self, library: Paddle) -> None:
+        self.library = library
+        self.order: List[str] = []
+        self.arrays: Dict[str, np.ndarray] = {}
+        self._calls: Counter[str] = Counter()
+
+    def note(self, layer: str, value: Any) -> None:
+        """Keep the tensors that a layer returned, and the gradients that will reach them."""
+        self._calls[layer] += 1
+        if self._calls[layer] > CALLS:
             return
-        order.append(name)
-        held[name] = tensor
-        arrays[f"out:{name}"] = np.array(tensor.detach().numpy(), "float64")
-        if torch_side:
-            if tensor.requires_grad:
-                tensor.register_hook(lambda grad: keep(name, grad))
-        elif not tensor.stop_gradient:
-            tensor.register_hook(lambda grad: keep(name, grad))
+        call = f" #{self._calls[layer]}" if self._calls[layer] > 1 else ""
+        for place, tensor in tensors_of(value):
+            name = f"{layer}{place}{call}"
+            self.order.append(name)
+            self.arrays[f"out:{name}"] = wide(self.library.array(tensor))
+            if self.library.wants_gradient(tensor):
+                tensor.register_hook(functools.partial(self.keep, name, turned=False))
 
-    def keep(name: str, grad: Any) -> None:
-        arrays.setdefault(f"grad:{name}", np.array(grad.detach().numpy(), "float64"))
-
-    for name, layer in sublayers(model):
-        hook = layer.register_forward_hook if torch_side else layer.register_forward_post_hook
-        hook(lambda _layer, _given, value, name=name: note(name, value))
-    output = model(*[_tensor(input_, dtype, torch_side=torch_side) for input_ in inputs])
-    note(ROOT, output)
-    tensor = first(output)
-    weights = np.random.default_rng(5).uniform(0.5, 1.5, tuple(tensor.shape))
-    loss = (tensor * _tensor(weights, dtype, torch_side=torch_side, leaf=False)).sum()
-    able = loss.requires_grad if torch_side else not loss.stop_gradient
-    if able:
-        loss.backward()
-    return order, arrays
+    def keep(self, name: str, grad: Any, *, turned: bool) -> None:
+        """Keep a gradient; one of a matrix that lies the other way is transposed."""
+        array = wide(self.library.array(grad))
+        self.arrays.setdefault(f"grad:{name}", array.T if turned else array)
 
 
-def _tensor(array: Any, dtype: str, *, torch_side: bool, leaf: bool = True) -> Any:
-    array = np.asarray(array)
-    floating = np.issubdtype(array.dtype, np.floating)
-    array = array.astype(dtype) if floating else array
-    if torch_side:
-        import torch
+def trace(
+    library: Paddle, model: Any, inputs: List[np.ndarray], dtype: str, *, names: Mapping[str, Source]
+) -> Tuple[List[str], Dict[str, np.ndarray]]:
+    """Run a model forward and backward and return names in order, and arrays ``out:NAME``, ``grad:NAME``.
 
-        found = torch.from_numpy(np.ascontiguousarray(array))
-        return found.requires_grad_() if floating and leaf else found
-    import paddle
+    They are of its inputs, its parameters and its layers; the backward begins from one fixed weighting of the outputs.
 
-    return paddle.to_tensor(array, stop_gradient=not (floating and leaf))
+    Args:
+        library: whose the model is.
+        model: what runs.
+        inputs: its arguments.
+        dtype: of the run.
+        names: parameter → its name in the other model, and whether it lies the other way there.
+
+    Raises:
+        Refusal: it returns no tensor.
+    """
+    held = model.state_dict().values() if hasattr(model, "state_dict") else ()
+    dtypes = {str(tensor.dtype).rpartition(".")[2] for tensor in held}
+    if {word for word in dtypes if "float" in word} - {dtype}:
+        library.cast(model, dtype)
+    recorder = Recorder(library)
+    for name, layer in library.layers(model):
+        library.on_output(layer, functools.partial(recorder.note, name))
+    given = [tensor(library, array, dtype) for array in inputs]
+    output = model(*given)
+    recorder.note(ROOT, output)
+    outputs = list(tensors_of(output))
+    if not outputs:
+        raise Refusal("the model returns no tensor", f"It returns {type(output).__name__}.")
+    losses = [loss(library, place, one, dtype) for place, one in outputs if library.wants_gradient(one)]
+    if losses:
+        sum(losses[1:], losses[0]).backward()
+    leaves = [(Source(f"(input {number})"), one) for number, one in enumerate(given)]
+    own = dict(model.named_parameters()) if hasattr(model, "named_parameters") else {}
+    leaves += [(names[name], one) for name, one in own.items() if name in names]
+    for source, leaf in leaves:
+        if leaf.grad is not None:
+            recorder.keep(source.name, leaf.grad, turned=source.turned)
+    return [source.name for source, _ in leaves] + recorder.order, recorder.arrays
 
 
-def _torch_dtype(dtype: str) -> Any:
-    import torch
+def wide(array: np.ndarray) -> np.ndarray:
+    """Return an array in the widest dtype of its kind."""
+    return array.astype("complex128" if np.iscomplexobj(array) else "float64")
 
-    return getattr(torch, dtype)
+
+def tensor(library: Paddle, array: np.ndarray, dtype: str) -> Any:
+    """Return an input: a floating one has the dtype of the run, and wants a gradient."""
+    floating = array.dtype.kind == "f"
+    return library.tensor(array.astype(dtype) if floating else array, leaf=floating)
+
+
+def loss(library: Paddle, place: str, output: Any, dtype: str) -> Any:
+    """Return the sum of an output under weights that are drawn by its place alone."""
+    generator = np.random.default_rng([5, zlib.crc32(place.encode())] if place else 5)
+    return sum(
+        (part * library.tensor(generator.uniform(0.5, 1.5, tuple(part.shape)).astype(dtype), leaf=False)).sum()
+        for part in library.parts(output)
+    )
 
 
 def compare(
@@ -178,12 +174,23 @@ def compare(
     ``same``: as near to float64 as the other, within a factor of eight; ``parts``: rounding does not explain it.
     """
     rows = []
-    walk = [("out", name) for name in order] + [("grad", name) for name in reversed(order)]
+    others = [key[4:] for key in b if key.startswith(f"out:{ROOT}") and key not in a]
+    walk = [("out", name) for name in [*order, *others]] + [("grad", name) for name in reversed(order)]
     for kind, name in walk:
         key = f"{kind}:{name}"
-        if key not in a or key not in b:
-            continue
         row: Dict[str, Any] = {"layer": name, "kind": "output" if kind == "out" else "gradient"}
+        if key not in a or key not in b:
+            if kind == "out" and name.startswith(ROOT):  # layers may have other names, outputs are compared
+                rows.append(
+                    {
+                        **row,
+                        "verdict": "parts",
+                        "reason": f"{'A' if key in a else 'B'} alone has it",
+                        "a": None,
+                        "b": None,
+                    }
+                )
+            continue
         if a[key].shape != b[key].shape:
             row.update(verdict="parts", reason=f"{list(a[key].shape)} and {list(b[key].shape)}", a=None, b=None)
         else:

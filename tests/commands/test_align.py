@@ -51,7 +51,9 @@ def test_models_that_agree_and_the_layer_where_others_part(devkit: Devkit, tmp_p
     assert same.status == 0, same.err
     found = json.loads(same.out)
     assert (found["taken"], found["missing"], found["first"]) == (4, [], None)
-    assert {layer["layer"] for layer in found["layers"]} == {"up", "act", "down", "(output)"}
+    layers = {layer["layer"] for layer in found["layers"] if layer["kind"] == "output"}
+    assert layers == {"up", "act", "down", "(output)"}
+    assert {"up.weight", "(input 0)"} < {layer["layer"] for layer in found["layers"]}
     parted = devkit("align", "a.py", "c.py", *ENV, "--json")
     assert parted.status == 4, parted.err
     first = json.loads(parted.out)["first"]
