@@ -97,14 +97,20 @@ def train(app: App, request: TrainRequest, run: Run, message: dict[str, Any], te
     ]
     child = app.runner.start(command_line(request, folder), cwd=folder, env=environ, log=run.log(FOLDER))
     try:
-        watch(ranks, _followed(child, ranks, folder), request.hang_timeout_s, tell, machines=request.nodes.count)
+        watch(
+            ranks,
+            followed(child, ranks, folder, run.log(FOLDER)),
+            request.hang_timeout_s,
+            tell,
+            machines=request.nodes.count,
+        )
     except PortTaken as error:
         raise taken(request) from error
     finally:
         child.end()
         for rank in ranks:
             with contextlib.suppress(OSError):
-                _keep_redacted(rank, run.log(FOLDER))
+                _keep_redacted(rank)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -131,17 +137,20 @@ def taken(request: TrainRequest) -> DevkitError:
     )
 
 
-def _keep_redacted(rank: Rank, launcher: Path) -> None:
-    """Keep what a rank said, or what the launcher said that never started it."""
+def _keep_redacted(rank: Rank) -> None:
     from devkit.redact import redact
 
     if rank.kept:
-        log = rank.log if rank.log.exists() else launcher
-        rank.kept.write_text(redact(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+        rank.kept.write_text(redact(rank.log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
 
 
-def _followed(child: Child, ranks: list[Rank], folder: Path) -> Iterator[tuple[Rank, Event | Ended] | None]:
-    """Yield what the ranks append to their files, and the launcher's end as theirs."""
+def followed(
+    child: Child, ranks: list[Rank], folder: Path, launcher: Path
+) -> Iterator[tuple[Rank, Event | Ended] | None]:
+    """Yield what the ranks append to their files, and the launcher's end as theirs.
+
+    What the launcher said is what a rank said that it never started.
+    """
     offsets = [0] * len(ranks)
     while True:
         status = child.process.poll()
@@ -150,6 +159,8 @@ def _followed(child: Child, ranks: list[Rank], folder: Path) -> Iterator[tuple[R
                 yield rank, event
         if status is not None:
             for rank in ranks:
+                if not rank.log.exists():
+                    shutil.copyfile(launcher, rank.log)
                 yield rank, Ended(status)
         time.sleep(FOLLOW_S)
         yield None

@@ -2,7 +2,7 @@
 
 A file in ``walks/`` is a script of bash: the lines are typed one after another in one shell. One that begins with
 devkit is an example of a page or a help, or stands in a page's sentence (of those only some are run, all are parsed);
-the others make what it wants. Two spaces and ``#= 4`` after a line say with which status it ends, 0 where nothing is.
+the others make what it wants. Two spaces and ``#= 4`` after a line say how it ends, if not with 0.
 """
 
 from __future__ import annotations

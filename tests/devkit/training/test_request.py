@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from devkit.errors import DevkitError, UsageError
 from devkit.gpus import Gpu
 from devkit.kernels.training.options import Options
+from devkit.launching.rank_state import Rank
+from devkit.launching.watch import watch
 from devkit.runs import RecordedRun
-from devkit.training.nodes import launcher_environment
+from devkit.training.nodes import followed, launcher_environment
 from devkit.training.request import Nodes, checked, ranks_here, resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from devkit.child import Child
 
 GPUS = [Gpu(index, "H100", "550", "12.4", 81559, 81000, ()) for index in (0, 1)]
 OPTIONS = Options(
@@ -99,3 +104,12 @@ def test_paddles_launcher_gets_no_credentials_to_dump() -> None:
     )
 
     assert sorted(kept) == ["NCCL_DEBUG", "PATH"]
+
+
+def test_a_rank_that_was_never_started_says_what_the_launcher_said(tmp_path: Path) -> None:
+    (tmp_path / "launch.log").write_text("IndexError: list index out of range\n")
+    ended = cast("Child", SimpleNamespace(process=SimpleNamespace(poll=lambda: 1)))
+    ranks = [Rank(0, tmp_path / "workerlog.0")]
+    with pytest.raises(DevkitError) as failed:
+        watch(ranks, followed(ended, ranks, tmp_path, tmp_path / "launch.log"), 60, lambda _: None)
+    assert failed.value.why == "IndexError: list index out of range"
