@@ -1,6 +1,6 @@
 """Print the files that settings come from.
 
-Example:  $EDITOR "$(devkit config path)"
+Example:  devkit config path
 """
 
 from __future__ import annotations

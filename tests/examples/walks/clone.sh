@@ -2,6 +2,7 @@
 
 devkit config set proxy.bypass .bcebos.com
 devkit config show
+devkit config path
 devkit config set proxy.bypass localhost,127.0.0.1,.example.com
 devkit config get runs.keep
 devkit config unset runs.keep

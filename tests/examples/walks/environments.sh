@@ -30,8 +30,6 @@ mkdir -p ~/miniconda3/envs && cp -a .venv ~/miniconda3/envs/paddle
 devkit env adopt ~/miniconda3/envs/paddle --name conda-paddle
 eval "$(devkit env activate try-311)"
 command -v deactivate
-EDITOR=touch
-$EDITOR "$(devkit config path)"
 cd "$(devkit runs open last --path)"
 test -f record.json
 devkit doctor
